@@ -1,0 +1,87 @@
+"""Configurations as values: frozen dataclasses to plain dictionaries and YAML, and back, strictly.
+
+A configuration in YAML is a record of a run, not a language: it is written whole and read whole.
+"""
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from genray.errors import CheckpointError, ConfigError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested dataclasses as nested dictionaries of JSON-able values (tuples become lists)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+    """The dataclass `cls` from `to_dict`'s form; a missing field takes its default.
+
+    Raises ConfigError for an unknown field or a value of the wrong type, with the field's full name.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise ConfigError(f"{where}{name}: no such option; there are {', '.join(sorted(fields))}")
+    return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast(type, hint), value, f"{where}.")
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(arg for arg in args if arg is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = args[:1] * len(value) if args[1:] == (...,) else args
+        if len(inner) == len(value):
+            return tuple(_convert(arg, item, where) for arg, item in zip(inner, value, strict=True))
+    if origin is typing.Literal and value in args:
+        return value
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is not int or not isinstance(value, bool))
+    ):
+        return value
+    choices = (
+        f"one of {', '.join(map(repr, args))}"
+        if origin is typing.Literal
+        else f"a {getattr(hint, '__name__', hint)}"
+    )
+    raise ConfigError(f"{where}: {value!r} is not {choices}")
+
+
+def save_yaml(config: Any, path: Path) -> None:
+    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def load_yaml(cls: type[T], path: Path) -> T:
+    """Raises CheckpointError when the file is missing or is not YAML of this configuration."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent}: not a run directory (no {path.name})") from error
+    except yaml.YAMLError as error:
+        raise CheckpointError(f"{path}: not readable YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: holds no configuration")
+    return from_dict(cls, values)

@@ -1,0 +1,86 @@
+"""A collector as a Ray actor: play a chunk, ship it, pull newer weights when the answer names some."""
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import RayError
+
+from genray.dist.messages import CollectReport, Published
+from genray.rl.agent import initial_network
+from genray.rl.collect import Collector
+from genray.rl.config import DQNConfig
+from genray.rl.env import make_env
+
+
+class CollectorActor:
+    """`rl.collect.Collector` that ships its chunks to one shard. One chunk is in flight while the next is played.
+
+    Back-pressure: a shard that may not accept more answers late, and the collector waits for that answer.
+    """
+
+    def __init__(self, config: DQNConfig, card: dict, index: int, shard: ray.actor.ActorHandle):
+        torch.set_num_threads(1)
+        life = (
+            np.random.SeedSequence().entropy
+            if ray.get_runtime_context().was_current_actor_reconstructed
+            else 0
+        )
+        env = make_env(config.env, config.collect.envs_per_collector, num_threads=1)
+        network = initial_network(card, config.run.seed)
+        # A restarted collector must not replay its first life's episodes: its seed is another one.
+        seed = (
+            int(np.random.SeedSequence([config.run.seed, life or 0]).generate_state(1)[0])
+            if life
+            else config.run.seed
+        )
+        self._collector = Collector(
+            env, network, config.env, config.collect, config.explore, index=index, seed=seed
+        )
+        self._shard = shard
+        self._in_flight: tuple[ray.ObjectRef, int] | None = None
+        self._lost = 0
+        try:
+            self._pull(ray.get(shard.published.remote()))
+        except RayError:
+            pass  # the shard is down as well; its next answer will name the weights
+
+    def collect(self, run_step: int) -> CollectReport:
+        """Play one chunk and ship it; `run_step` is the run's count of agent steps, for ε's annealing."""
+        collector = self._collector
+        collector.run_step = run_step
+        chunk, episodes = collector.collect()
+        self._settle()
+        self._in_flight = (self._shard.add.remote(chunk), chunk.num_transitions)
+        lost, self._lost = self._lost, 0
+        return CollectReport(
+            steps=chunk.num_rows * collector.env.num_lanes,
+            episodes=episodes,
+            epsilon=float(collector.epsilon_E.mean()),
+            lost_transitions=lost,
+        )
+
+    def _settle(self) -> None:
+        """Wait until the chunk in flight is accepted. One that the shard's death swallowed is counted, not retried: the
+        next chunk tells the new shard about the gap."""
+        if self._in_flight is None:
+            return
+        reference, transitions = self._in_flight
+        self._in_flight = None
+        try:
+            self._pull(ray.get(reference))
+        except RayError:
+            self._lost += transitions
+
+    def _pull(self, published: Published | None) -> None:
+        if published is None or published.version == self._collector.weight_version:
+            return
+        try:
+            self._collector.set_weights(ray.get(published.reference[0]), published.version)
+        except RayError:
+            pass  # the learner that owned them is gone; the next version comes from its successor
+
+    def state(self) -> dict:
+        return self._collector.state()[0]
+
+    def restore(self, values: dict) -> None:
+        self._collector.restore(values, {})

@@ -1,0 +1,277 @@
+"""The coordinator: starts the actors, keeps them busy, restarts what dies, checkpoints. No data passes through it.
+
+collectors ──chunks──▶ shards ──batches──▶ learner ──weights by version──▶ (object store) ──▶ collectors
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from genray.dist.collector import CollectorActor
+from genray.dist.learner_actor import LearnerActor
+from genray.dist.messages import CollectReport, LearnReport
+from genray.dist.replay_shard import ReplayShardActor
+from genray.errors import ConfigError, ResourceError, RunFault
+from genray.rl.agent import Progress, network_card, probe_env, resolve_device
+from genray.rl.config import DQNConfig
+from genray.rl.networks import QNetwork, build_network
+
+PORTIONS_AHEAD = 2  # calls queued at each worker, so that none waits for the coordinator
+RETRY_S = 1.0  # pause before an actor that died is given work again
+
+
+@contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """Ray for the duration: the cluster at `address`, the one already joined, or a private one on this machine."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # Ray's announced default; silences its warning
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    else:
+        # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
+        ray.init(
+            num_cpus=os.cpu_count(), object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
+            logging_level="ERROR",
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class _Worker:
+    """One actor, the calls queued at it, and when it may be asked again after a failure."""
+
+    def __init__(self, name: str, actor: ray.actor.ActorHandle, ask: Callable[[], ray.ObjectRef]):
+        self.name, self.actor, self.ask = name, actor, ask
+        self.calls: list[ray.ObjectRef] = []
+        self.retry_at = 0.0
+        self.epsilon = 1.0
+
+
+class Coordinator:
+    """`rl.agent.Engine` on Ray: N collectors, M replay shards, one learner.
+
+    Collectors and shards are Ray actors that Ray restarts; the coordinator notices, counts what was lost, and gives the
+    new ones work. A learner that dies ends the run with a RunFault: its last checkpoint continues it.
+    """
+
+    def __init__(self, config: DQNConfig, learner_threads: int | None = None):
+        config.validate()
+        self.config = config
+        if config.learner.learners > 1:
+            raise ConfigError(
+                f"--learners {config.learner.learners}: one learner a run for now; use --learners 1"
+            )
+        num_actions, frame_shape = probe_env(config.env)
+        self._card = network_card(config, num_actions, frame_shape)
+        layouts = config.plan_shards(frame_shape)
+        cpus = _cpus_each(config)
+        device = resolve_device(config.run.device) if not _has("GPU") else config.run.device
+        gpus = 1 if device != "cpu" and _has("GPU") else 0
+        if device == "cuda" and not _has("GPU"):
+            raise ResourceError("--device cuda: Ray sees no GPU in this cluster; use --device cpu")
+
+        shard_class = ray.remote(ReplayShardActor)
+        self.shards = [
+            shard_class.options(
+                num_cpus=0, max_restarts=-1, max_concurrency=1000, resources=_role("replay")
+            ).remote(config.replay, layout, (config.run.seed, 1, index))
+            for index, layout in enumerate(layouts)
+        ]  # fmt: skip
+        threads = learner_threads or max(
+            1, int(ray.cluster_resources().get("CPU", 1)) - config.collect.collectors
+        )
+        self.learner = (
+            ray.remote(LearnerActor)
+            .options(num_cpus=cpus, num_gpus=gpus, resources=_role("learner"))
+            .remote(config, self._card, self.shards, threads)
+        )
+        # The collectors are made when work begins: after `load`, so that they start with the loaded weights.
+        self._collector_options = {"num_cpus": cpus, "max_restarts": -1, "resources": _role("collector")}
+        self._collectors: list[_Worker] = []
+        self._collector_states: list[dict[str, Any]] = []
+        self._learner_calls: list[ray.ObjectRef] = []
+        self._learn: LearnReport | None = None
+        self.steps = 0
+        self.restarts = 0
+        self._lost_in_flight = 0
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    def advance(self, until_step: int, seconds: float) -> Progress:
+        progress = Progress()
+        means: list[LearnReport] = []
+        if not self._collectors:
+            self._start_collectors()
+        stop = time.monotonic() + seconds
+        while time.monotonic() < stop:
+            if self._settled(until_step):
+                break
+            self._give_work(until_step)
+            owners = {call: worker for worker in self._collectors for call in worker.calls}
+            ready, _ = ray.wait([*owners, *self._learner_calls], timeout=0.1)
+            for call in ready:
+                if call in owners:
+                    self._take_collected(owners[call], call, progress)
+                else:
+                    means.append(self._take_learned(call, progress))
+        self._report(progress, [report for report in means if report.done])
+        return progress
+
+    def _settled(self, until_step: int) -> bool:
+        """All steps are made and the learner has used up what samples per insert allows."""
+        collecting = self.steps < until_step or any(worker.calls for worker in self._collectors)
+        free_running = not self.config.replay.samples_per_insert
+        return not collecting and (free_running or (self._learn is not None and self._learn.idle))
+
+    def _start_collectors(self) -> None:
+        actor_class = ray.remote(CollectorActor)
+        for index in range(self.config.collect.collectors):
+            shard = self.shards[index % len(self.shards)]
+            actor = actor_class.options(**self._collector_options).remote(
+                self.config, self._card, index, shard
+            )
+            if index < len(self._collector_states):
+                actor.restore.remote(self._collector_states[index])
+            worker = _Worker(
+                f"collector {index}", actor, lambda actor=actor: actor.collect.remote(self.steps)
+            )
+            self._collectors.append(worker)
+
+    def _give_work(self, until_step: int) -> None:
+        chunk = self.config.collect.chunk_rows * self.config.collect.envs_per_collector
+        now = time.monotonic()
+        for worker in self._collectors:
+            queued = sum(len(other.calls) for other in self._collectors)
+            while (
+                len(worker.calls) < PORTIONS_AHEAD
+                and now >= worker.retry_at
+                and self.steps + queued * chunk < until_step
+            ):
+                worker.calls.append(worker.ask())
+                queued += 1
+        while len(self._learner_calls) < PORTIONS_AHEAD:
+            self._learner_calls.append(self.learner.learn.remote(0.25))
+
+    def _take_collected(self, worker: _Worker, call: ray.ObjectRef, progress: Progress) -> None:
+        worker.calls.remove(call)
+        try:
+            report: CollectReport = ray.get(call)
+        except RayActorError:
+            worker.calls.clear()  # all that was queued died with it
+            worker.retry_at = time.monotonic() + RETRY_S
+            self.restarts += 1
+            progress.events.append(f"{worker.name} died; it restarts with new episodes")
+            return
+        self.steps += report.steps
+        self._lost_in_flight += report.lost_transitions
+        worker.epsilon = report.epsilon
+        progress.episodes += report.episodes
+
+    def _take_learned(self, call: ray.ObjectRef, progress: Progress) -> LearnReport:
+        self._learner_calls.remove(call)
+        try:
+            report: LearnReport = ray.get(call)
+        except RayActorError as error:
+            raise RunFault(f"the learner died ({str(error).splitlines()[0]})") from error
+        self._learn = report
+        progress.events += report.events
+        self.restarts += len(report.events)
+        return report
+
+    def _report(self, progress: Progress, means: list[LearnReport]) -> None:
+        progress.steps, progress.restarts = self.steps, self.restarts
+        progress.epsilon = float(np.mean([worker.epsilon for worker in self._collectors]))
+        progress.lost_transitions = self._lost_in_flight
+        if self._learn:
+            last = self._learn
+            progress.updates, progress.replay_size = last.updates, last.size
+            progress.samples_per_insert, progress.weight_lag = last.samples_per_insert, last.weight_lag
+            progress.lost_transitions += last.lost_transitions
+        if means:
+            weights = [report.done for report in means]
+            values = [(report.loss, report.q_mean, report.grad_norm) for report in means]
+            progress.loss, progress.q_mean, progress.grad_norm = np.average(
+                values, axis=0, weights=weights
+            ).tolist()
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def network(self) -> QNetwork:
+        network = build_network(self._card)
+        network.load_state_dict(ray.get(self.learner.weights.remote()))
+        return network.eval()
+
+    def save(self, folder: Path) -> None:
+        state: dict[str, Any] = {
+            "form": "ray",
+            "steps": self.steps,
+            "turn": 0,
+            "collectors": [],
+            "shards": [],
+        }
+        state |= ray.get(self.learner.save.remote(str(folder)))
+        for worker in self._collectors:
+            try:
+                state["collectors"].append(ray.get(worker.actor.state.remote()))
+            except RayError:
+                break  # it is restarting: those after it would be restored under the wrong index
+        if self.config.run.checkpoint_replay:
+            state["shards"] = ray.get(
+                [
+                    shard.save.remote(str(folder / f"replay-{index}"))
+                    for index, shard in enumerate(self.shards)
+                ]
+            )
+        (folder / "state.json").write_text(json.dumps(state))
+
+    def load(self, folder: Path) -> None:
+        state = json.loads((folder / "state.json").read_text())
+        ray.get(
+            [
+                self.shards[index].load.remote(str(folder / f"replay-{index}"), shard_state)
+                for index, shard_state in enumerate(state["shards"])
+            ]
+        )
+        ray.get(self.learner.load.remote(str(folder), state, bool(state["shards"])))
+        self.steps = state["steps"]
+        # Emulators cannot be saved: what continues is each collector's random state and clock, in new episodes.
+        self._collector_states = [
+            {"rng": values["rng"], "run_step": values["run_step"]} for values in state["collectors"]
+        ]
+
+    def close(self) -> None:
+        for actor in [worker.actor for worker in self._collectors] + [self.learner, *self.shards]:
+            ray.kill(actor)
+
+
+def _has(resource: str) -> bool:
+    return ray.cluster_resources().get(resource, 0) > 0
+
+
+def _role(role: str) -> dict[str, float]:
+    """One unit of a role's custom resource where the cluster marks its nodes by role (see cluster.yaml)."""
+    name = f"genray_{role}"
+    return {name: 1} if _has(name) else {}
+
+
+def _cpus_each(config: DQNConfig) -> float:
+    """CPUs that each collector and the learner reserve: one, or an equal share where there are fewer.
+
+    Shards reserve none: they wait for memory, not for a core.
+    """
+    total = ray.cluster_resources().get("CPU", 1.0)
+    return min(1.0, np.floor(100 * total / (config.collect.collectors + config.learner.learners)) / 100)

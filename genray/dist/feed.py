@@ -1,0 +1,227 @@
+"""The learner's feed: batches drawn over all shards by mass, asked for ahead of time, priorities riding back.
+
+A *round* is a few batches asked for at once: one call to each shard instead of one a batch (a call costs 0.5 to 0.8 ms).
+Two rounds are in flight, so that the next one travels while the last is learned from.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import ray
+from ray.exceptions import RayActorError
+
+from genray.dist.messages import Published, Reply, Request, ShardCounts
+from genray.rl.agent import split_by_mass
+from genray.rl.chunk import Sample
+from genray.rl.limiter import SamplesPerInsert
+
+ROUNDS_IN_FLIGHT = 2
+POLL_S = 0.05
+
+
+@dataclass
+class _Peer:
+    """What the feed knows of one shard."""
+
+    actor: ray.actor.ActorHandle
+    counts: ShardCounts | None = None
+    down_until: float = 0.0
+    keys: list[np.ndarray] = field(default_factory=list)
+    deltas: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def total(self) -> float:
+        return self.counts.total if self.counts else 0.0
+
+    @property
+    def size(self) -> int:
+        return self.counts.size if self.counts else 0
+
+
+@dataclass
+class Batch:
+    """One batch and where its parts came from, so that priorities find their way back."""
+
+    sample: Sample
+    parts: list[tuple[int, int, int]]
+    """(shard, its incarnation, rows)"""
+
+
+@dataclass
+class _Round:
+    counts_MU: np.ndarray  # transitions of each shard for each of the round's batches
+    shares: list[float]
+    replies: dict[int, ray.ObjectRef]
+
+
+class Feed:
+    """Batches from M shards. Iterating never blocks for long: `next_round` answers None while there is nothing to learn."""
+
+    def __init__(
+        self,
+        shards: list[ray.actor.ActorHandle],
+        limiter: SamplesPerInsert,
+        batch_size: int,
+        rng: np.random.Generator,
+    ):
+        self._peers = [_Peer(shard) for shard in shards]
+        self.limiter, self._batch_size, self._rng = limiter, batch_size, rng
+        self.batches_per_round = batches_per_round(batch_size)
+        self._rounds: deque[_Round] = deque()
+        self.lost_transitions = 0
+        self.events: list[str] = []
+        self.updates = 0
+        self.published: Published | None = None
+
+    @property
+    def size(self) -> int:
+        return sum(peer.size for peer in self._peers)
+
+    @property
+    def weight_lag(self) -> float:
+        lags = [peer.counts.weight_lag for peer in self._peers if peer.counts]
+        return float(np.mean(lags)) if lags else 0.0
+
+    @property
+    def _round_samples(self) -> int:
+        return self._batch_size * self.batches_per_round
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is in flight and nothing more may be drawn."""
+        return not self._rounds and not self._may_draw()
+
+    def in_flight_samples(self) -> int:
+        return sum(int(round_.counts_MU.sum()) for round_ in self._rounds)
+
+    def next_round(self) -> list[Batch] | None:
+        """The next round's batches; None when samples per insert allows none yet (after waiting up to POLL_S)."""
+        while len(self._rounds) < ROUNDS_IN_FLIGHT and self._may_draw():
+            self._launch()
+        if self._rounds:
+            return self._land(self._rounds.popleft())
+        self._poll()
+        return None
+
+    def _may_draw(self) -> bool:
+        return self.limiter.sample_room() >= self._round_samples and self.size >= self._batch_size
+
+    def _launch(self) -> None:
+        split = [split_by_mass(self._batch_size, [peer.total for peer in self._peers], self._rng)
+                 for _ in range(self.batches_per_round)]  # fmt: skip
+        counts_MU = np.array([counts for counts, _ in split]).T
+        self.limiter.sampled += self._round_samples
+        replies = {
+            index: peer.actor.sample.remote(self._request(peer, tuple(counts_MU[index].tolist())))
+            for index, peer in enumerate(self._peers)
+            if counts_MU[index].any()
+        }
+        self._rounds.append(_Round(counts_MU, split[0][1], replies))
+
+    def _request(self, peer: _Peer, counts: tuple[int, ...] = ()) -> Request:
+        """Whatever the shard has to know, with the priorities that have gathered for it."""
+        keys, deltas, peer.keys, peer.deltas = peer.keys, peer.deltas, [], []
+        # Room for inserts is shared equally: limits are absolute counts, so a repeated or reordered one does no harm.
+        room = self.limiter.insert_room() / len(self._peers)
+        return Request(
+            counts=counts,
+            key_B=np.concatenate(keys) if keys else np.empty(0, np.int64),
+            delta_B=np.concatenate(deltas) if deltas else np.empty(0, np.float32),
+            insert_limit=(peer.counts.inserted if peer.counts else 0) + room,
+            updates=self.updates,
+            published=self.published,
+        )
+
+    def _land(self, round_: _Round) -> list[Batch]:
+        """Wait for a round and join its parts; a round that a dead shard was part of is given up whole."""
+        replies: dict[int, Reply] = {}
+        for index, reference in round_.replies.items():
+            try:
+                reply: Reply = ray.get(reference)
+            except RayActorError:
+                self._mark_down(index)
+                continue
+            self._note(index, reply.counts)
+            if reply.samples:
+                replies[index] = reply
+        if len(replies) < len(round_.replies):
+            self.limiter.sampled -= int(round_.counts_MU.sum())
+            return []
+        rest = {index: iter(reply.samples) for index, reply in replies.items()}
+        batches = []
+        for counts_M in round_.counts_MU.T:
+            chosen = [index for index in replies if counts_M[index]]
+            sample = Sample.join([next(rest[index]).scaled(round_.shares[index]) for index in chosen])
+            parts = [(index, replies[index].counts.incarnation, int(counts_M[index])) for index in chosen]
+            batches.append(Batch(sample, parts))
+        return batches
+
+    def send_back(self, batch: Batch, delta_B: np.ndarray) -> None:
+        """Keep a batch's new |δ| for the next request to the shards that it came from."""
+        start = 0
+        for index, incarnation, rows in batch.parts:
+            peer = self._peers[index]
+            if peer.counts and peer.counts.incarnation == incarnation:
+                peer.keys.append(batch.sample.key_B[start : start + rows])
+                peer.deltas.append(delta_B[start : start + rows])
+            start += rows
+
+    def _poll(self) -> None:
+        """Tell every shard its limit and wait a moment for inserts."""
+        now = time.monotonic()
+        missing = self.limiter.inserts_needed(self._round_samples) / len(self._peers)
+        waiting = {}
+        for index, peer in enumerate(self._peers):
+            if now >= peer.down_until:
+                until = (peer.counts.inserted if peer.counts else 0) + int(np.ceil(missing))
+                waiting[peer.actor.wait_for.remote(self._request(peer), until, POLL_S)] = index
+        if not waiting:
+            time.sleep(POLL_S)
+        for reference, index in waiting.items():
+            try:
+                self._note(index, ray.get(reference))
+            except RayActorError:
+                self._mark_down(index)
+
+    def refresh(self) -> None:
+        """Learn where all shards stand, and tell them limit and weights, without waiting for inserts."""
+        for index, peer in enumerate(self._peers):
+            self._note(index, ray.get(peer.actor.wait_for.remote(self._request(peer), 0, 0.0)))
+
+    def adopt(self) -> None:
+        """Take the shards' counts as they are after loading a checkpoint: nothing of it is new to the limiter."""
+        inserted = self.limiter.inserted
+        self.refresh()
+        self.limiter.inserted = inserted
+
+    def _note(self, index: int, counts: ShardCounts) -> None:
+        peer = self._peers[index]
+        before = peer.counts
+        if before and before.incarnation != counts.incarnation:
+            self._lose(index, before.size)
+            before = None
+        if before is None or counts.inserted >= before.inserted:  # replies may overtake each other
+            self.limiter.inserted += counts.inserted - (before.inserted if before else 0)
+            peer.counts = counts
+
+    def _mark_down(self, index: int) -> None:
+        peer = self._peers[index]
+        peer.down_until = time.monotonic() + 0.5
+        if peer.counts:
+            self._lose(index, peer.counts.size)
+
+    def _lose(self, index: int, size: int) -> None:
+        peer = self._peers[index]
+        peer.counts, peer.keys, peer.deltas = None, [], []
+        self.lost_transitions += size
+        self.limiter.lose(size, remaining=self.size)
+        self.events.append(
+            f"replay shard {index} died: {size:,} transitions lost; it restarts empty and refills"
+        )
+
+
+def batches_per_round(batch_size: int) -> int:
+    """Batches asked for in one call: small batches are bound by calls, large ones by bytes."""
+    return max(1, 128 // batch_size)

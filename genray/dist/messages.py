@@ -1,0 +1,88 @@
+"""What the actors say to each other, beside chunks and samples."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from genray.rl.chunk import Sample
+from genray.rl.collect import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The newest weights: a version and where to pull them. The reference sits in a list so that Ray passes it on
+    instead of fetching it."""
+
+    version: int
+    """The learner's count of updates when it made them."""
+    reference: list[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the learner tells a shard each time it asks for batches."""
+
+    counts: tuple[int, ...] = ()
+    """Transitions wanted from this shard for each of the round's batches."""
+    key_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    delta_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    """Priorities ride along: the newest |δ| of transitions drawn from this shard earlier."""
+    insert_limit: float = 0.0
+    """Transitions that the shard may have accepted since it started; collectors wait beyond it."""
+    updates: int = 0
+    published: Published | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCounts:
+    """Where a shard stands."""
+
+    incarnation: int
+    """Random number of this life of the shard: another one means that its transitions were lost."""
+    inserted: int
+    size: int
+    total: float
+    weight_lag: float
+    """Mean updates by which the weights behind the last chunks were older than the learner's."""
+    nbytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    counts: ShardCounts
+    samples: tuple[Sample, ...]
+    """One for each batch that wanted some; empty when the shard holds nothing yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectReport:
+    """One portion of a collector's work."""
+
+    steps: int
+    episodes: list[Episode]
+    epsilon: float
+    lost_transitions: int
+    """Made, but not accepted because their shard was down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnReport:
+    """One portion of the learner's work. Means are over the portion's updates."""
+
+    updates: int
+    """Total."""
+    done: int
+    """In this portion."""
+    idle: bool
+    """Samples per insert allowed nothing more when it ended."""
+    loss: float
+    q_mean: float
+    grad_norm: float
+    size: int
+    inserted: int
+    samples_per_insert: float
+    weight_lag: float
+    lost_transitions: int
+    """Total transitions that vanished with dead shards."""
+    events: list[str]

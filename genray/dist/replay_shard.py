@@ -1,0 +1,87 @@
+"""A replay shard as a Ray actor: an event loop around `rl.replay.ReplayShard`.
+
+Every method is a coroutine on one thread, so the shard itself needs no locks; only `add` and `wait_for` ever wait.
+"""
+
+import asyncio
+import secrets
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genray.dist.messages import Published, Reply, Request, ShardCounts
+from genray.rl.chunk import Chunk
+from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
+
+
+class ReplayShardActor:
+    """One shard. It may accept `insert_limit` transitions, which the learner raises with every request."""
+
+    def __init__(self, config: ReplayConfig, layout: ShardLayout, seed: tuple[int, ...]):
+        self._shard = ReplayShard(config, layout, seed=np.random.SeedSequence(seed))
+        self._incarnation = secrets.randbits(62)
+        self._insert_limit = 0.0
+        self._published: Published | None = None
+        self._updates = 0
+        self._lags: deque[int] = deque(maxlen=64)
+        self._changed = asyncio.Condition()
+
+    async def add(self, chunk: Chunk) -> Published | None:
+        """Accept a chunk, as soon as there is room for it; answers with the newest weights."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._shard.inserted < self._insert_limit)
+            self._shard.add(chunk)
+            self._lags.append(self._updates - chunk.weight_version)
+            self._changed.notify_all()
+        return self._published
+
+    async def published(self) -> Published | None:
+        return self._published
+
+    async def sample(self, request: Request) -> Reply:
+        """Take in priorities, limit and weights; answer with the batches' parts."""
+        await self._take_in(request)
+        counts = [count for count in request.counts if count]
+        samples = tuple(self._shard.sample(count) for count in counts) if self._shard.total > 0 else ()
+        return Reply(counts=self._counts(), samples=samples)
+
+    async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
+        """Answer when this shard has accepted `inserted` transitions in all, or after `timeout_s`."""
+        await self._take_in(request)
+        async with self._changed:
+            try:
+                await asyncio.wait_for(
+                    self._changed.wait_for(lambda: self._shard.inserted >= inserted), timeout=timeout_s
+                )
+            except TimeoutError:
+                pass
+        return self._counts()
+
+    async def _take_in(self, request: Request) -> None:
+        if len(request.key_B):
+            self._shard.update(request.key_B, request.delta_B)
+        if request.published is not None:
+            self._published = request.published
+        self._updates = request.updates
+        if request.insert_limit != self._insert_limit:
+            async with self._changed:
+                self._insert_limit = request.insert_limit
+                self._changed.notify_all()
+
+    def _counts(self) -> ShardCounts:
+        return ShardCounts(
+            incarnation=self._incarnation,
+            inserted=self._shard.inserted,
+            size=self._shard.size,
+            total=self._shard.total,
+            weight_lag=float(np.mean(self._lags)) if self._lags else 0.0,
+            nbytes=self._shard.nbytes,
+        )
+
+    async def save(self, folder: str) -> dict[str, Any]:
+        return self._shard.save(Path(folder))
+
+    async def load(self, folder: str, state: dict[str, Any]) -> None:
+        self._shard.load(Path(folder), state)

@@ -1,0 +1,45 @@
+"""The error tree: two kinds, because a person does two different things about them.
+
+    GenrayError
+    ├── UsageError      the request was wrong: change it and try again          (exit status 2)
+    │   ├── ConfigError     an option's value
+    │   ├── CheckpointError a damaged or foreign checkpoint or model on disk
+    │   └── ResourceError   the machine lacks what was asked for
+    └── RunFault        a sound request failed on the way: resume it            (exit status 1)
+
+Every message is one line that names the option, the value, and a valid choice or the next command.
+"""
+
+
+class GenrayError(Exception):
+    """Base of every error that genray raises on purpose."""
+
+    exit_status = 1
+
+
+class UsageError(GenrayError):
+    """The request cannot be carried out as it was made; nothing was written."""
+
+    exit_status = 2
+
+
+class ConfigError(UsageError):
+    """An option has a value that makes no sense, alone or beside another."""
+
+
+class CheckpointError(UsageError):
+    """What lies on disk is damaged, incomplete, or not genray's."""
+
+
+class ResourceError(UsageError):
+    """The machine or cluster lacks what the request needs (a GPU, disk space, CPUs)."""
+
+
+class RunFault(GenrayError):
+    """A run failed on the way; the message names the last checkpoint and how to resume it."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ConfigError(message)` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)

@@ -1,0 +1,82 @@
+"""From a configuration to a trained run: choose the engine, train in a run directory, say how to continue."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from genray import config as configs
+from genray.errors import UsageError
+from genray.live import Live
+from genray.rl.agent import Engine, LocalAgent
+from genray.rl.config import DQNConfig
+from genray.rl.evaluate import Evaluation
+from genray.rl.train import Trainer
+from genray.rundir import RunDir
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchConfig:
+    """Where a run goes and on what."""
+
+    preset: str = "dqn"
+    """A named configuration: dqn, road_runner_quick, pong_quick, apex_breakout, dqn_nature, catch. Options change it."""
+    out: Path | None = None
+    """The run directory; new or empty. Default: runs/NAME-TIME."""
+    resume: Path | None = None
+    """Continue this run from its newest checkpoint; options given beside it change its configuration."""
+    local: bool = False
+    """The same algorithm in one process, without Ray."""
+    address: str | None = None
+    """A Ray cluster to run on: `auto` or HOST:PORT; default: a private Ray on this machine."""
+    learner_threads: int = 0
+    """PyTorch threads of the learner on a CPU; 0: the cores that collectors leave over."""
+
+
+def slug(config: DQNConfig) -> str:
+    """The run's name in file names."""
+    return "dqn-" + config.env.title.rpartition(":")[2].lower()
+
+
+@contextmanager
+def open_engine(config: DQNConfig, launch: LaunchConfig) -> Iterator[Engine]:
+    """The engine that `launch` asks for, with Ray around it where it needs Ray; closed at the end."""
+    if launch.local:
+        agent = LocalAgent(config)
+        try:
+            yield agent
+        finally:
+            agent.close()
+        return
+    from genray.dist.coordinator import Coordinator, ray_session
+
+    with ray_session(launch.address):
+        coordinator = Coordinator(config, launch.learner_threads or None)
+        try:
+            yield coordinator
+        finally:
+            coordinator.close()
+
+
+def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: bool) -> Evaluation:
+    """Train in `run`, from its newest checkpoint when `resumed`; returns the last evaluation.
+
+    A request that cannot be carried out (UsageError) leaves no new run directory behind.
+    """
+    with run:
+        try:
+            checkpoint = run.latest_checkpoint() if resumed else None
+            with open_engine(config, launch) as engine:
+                if checkpoint:
+                    engine.load(checkpoint)
+                    print(f"resuming from {checkpoint}; the lanes begin new episodes")
+                configs.save_yaml(config, run.path / "config.yaml")
+                with Live(config.env.title, config.run.steps) as live:
+                    return Trainer(config, engine, run, live).run(int(checkpoint.name) if checkpoint else 0)
+        except UsageError:
+            if not resumed:
+                run.discard()
+            raise
+        except KeyboardInterrupt:
+            print(f"stopped; continue with: genray train dqn --resume {run.path}{' --local' * launch.local}")
+            raise

@@ -1,0 +1,81 @@
+"""Live progress of a run: a panel that redraws itself in a terminal, a line now and then where there is none."""
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+LINE_EVERY_S = 10.0
+
+# (value, title, format)
+COLUMNS = (
+    ("frames", "frames", "{:,.0f}"),
+    ("agent_steps_per_s", "agent steps/s", "{:,.0f}"),
+    ("updates", "updates", "{:,.0f}"),
+    ("updates_per_s", "updates/s", "{:.1f}"),
+    ("samples_per_insert", "samples/insert", "{:.2f}"),
+    ("weight_lag_updates", "weight lag", "{:.0f}"),
+    ("epsilon", "ε", "{:.3f}"),
+    ("episode_return", "return (100 ep.)", "{:,.1f}"),
+    ("loss", "loss", "{:.4f}"),
+)
+
+
+class Live:
+    """Shows a run's values; `say` puts a line above them that stays."""
+
+    def __init__(self, title: str, total_steps: int, console: Console | None = None):
+        self._console = console or Console(highlight=False)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn("agent steps"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=self._console, expand=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task(title, total=total_steps)
+        self._shown: dict[str, str] = {}
+        self._panel = RichLive(get_renderable=self._render, console=self._console, refresh_per_second=2)
+        self._last_line = 0.0
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._panel.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._console.is_terminal:
+            self._panel.stop()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def update(self, values: dict[str, Any], step: int) -> None:
+        """Show the newest values; those that are None keep what was shown before."""
+        self._shown |= {
+            name: form.format(values[name]) for name, _, form in COLUMNS if values.get(name) is not None
+        }
+        self._bar.update(self._task, completed=step)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            self.say(
+                f"step {step:,} · "
+                + " · ".join(f"{title} {self._shown.get(name, '–')}" for name, title, _ in COLUMNS)
+            )
+
+    def _render(self) -> Group:
+        table = Table(expand=True, box=None, padding=(0, 1))
+        for _, title, _ in COLUMNS:
+            table.add_column(title, justify="right", style="cyan", header_style="dim", no_wrap=True)
+        table.add_row(*(self._shown.get(name, "–") for name, _, _ in COLUMNS))
+        return Group(self._bar, table)

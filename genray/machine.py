@@ -1,0 +1,74 @@
+"""What this machine has: GPU, driver, memory, read from the places where the kernel shows them.
+
+`root` stands for the root of the file system, so that a test can build a machine out of files.
+"""
+
+import re
+from pathlib import Path
+
+
+def cuda_trial() -> str | None:
+    """The GPU's name when a kernel really runs on it; None when PyTorch sees no GPU."""
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():  # PyTorch warns about old drivers here, at length
+        warnings.simplefilter("ignore")
+        if not torch.cuda.is_available():
+            return None
+    if float(torch.ones(8, device="cuda").sum()) != 8.0:
+        raise RuntimeError("a sum on the GPU came out wrong")
+    return torch.cuda.get_device_name(0)
+
+
+def torch_cuda() -> str | None:
+    """The CUDA release that PyTorch was built for; None for a CPU build."""
+    import torch
+
+    return torch.version.cuda
+
+
+def driver_version(root: Path) -> str | None:
+    """The version of the NVIDIA kernel module that is loaded now, as its own file says."""
+    try:
+        text = (root / "proc/driver/nvidia/version").read_text()
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", text)
+    return found.group(1) if found else None
+
+
+def has_nvidia_gpu(root: Path) -> bool:
+    """Whether an NVIDIA GPU is here, driver or not: a device node, or a display controller on the PCI bus."""
+    if any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists():  # dxg: under WSL
+        return True
+    for device in (root / "sys/bus/pci/devices").glob("*"):
+        try:
+            vendor, kind = (device / "vendor").read_text(), (device / "class").read_text()
+        except OSError:
+            continue
+        if vendor.strip() == "0x10de" and kind.startswith("0x03"):
+            return True
+    return False
+
+
+def available_memory(root: Path) -> int | None:
+    """Bytes that new processes may take: what the kernel says is available, cut by the container's limit."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text())
+    except OSError:
+        return None
+    if not found:
+        return None
+    available = int(found.group(1)) * 1024
+    for folder, limit, used in (
+        ("sys/fs/cgroup", "memory.max", "memory.current"),
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            left = int((root / folder / limit).read_text()) - int((root / folder / used).read_text())
+        except (OSError, ValueError):  # no such file, or the word "max"
+            continue
+        available = min(available, left)
+    return available

@@ -1,0 +1,95 @@
+"""Models on disk: a folder with `config.json`, `model.safetensors` and a card, in the Hugging Face layout. No pickle, ever.
+
+    model/
+      config.json          {"format": 1, "kind": "dqn", …what the builder of that kind needs}
+      model.safetensors    the tensors
+      README.md            the card
+
+The store does not know how to build a kind: whoever loads passes the builders in, so this file imports no room.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from genray.errors import CheckpointError
+
+FORMAT = 1
+Builder = Callable[[dict[str, Any]], torch.nn.Module]
+
+
+def save_model(
+    folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str
+) -> Path:
+    """Write a model folder, whole or not at all: it is made beside `folder` and moved into place."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        (temporary / "config.json").write_text(
+            json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n"
+        )
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                  temporary / "model.safetensors")  # fmt: skip
+        (temporary / "README.md").write_text(card)
+        replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        if folder.exists():
+            folder.rename(replaced)
+        temporary.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model's config.json.
+
+    Raises CheckpointError when the folder is not a model of this format.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(
+            f"{folder}: not a model (no config.json); a run keeps its model in RUN/model"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged (not JSON)") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT or "kind" not in config:
+        raise CheckpointError(f"{path}: not a genray model of format {FORMAT}")
+    return config
+
+
+def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """(the model in evaluation mode on the CPU, its config).
+
+    Raises CheckpointError for a damaged or foreign folder, or a kind that `builders` does not know.
+    """
+    config = read_config(folder)
+    if config["kind"] not in builders:
+        raise CheckpointError(
+            f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}"
+        )
+    try:
+        model = builders[config["kind"]](config)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: model.safetensors is missing") from error
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: damaged model ({str(error).splitlines()[0]})") from error
+    return model.eval(), config
+
+
+def list_models(folder: Path) -> list[Path]:
+    """The model folders directly inside `folder`, sorted by name; others are passed over."""
+    return sorted(
+        path.parent for path in folder.glob("*/config.json") if (path.parent / "model.safetensors").exists()
+    )

@@ -1,0 +1,89 @@
+"""The command line: tyro parses typed options; bad input ends in one line of our own instead of a box."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from genray.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
+    """An instance of the dataclass `cls` from command-line options, flat (`--alpha`, not `--replay.alpha`).
+
+    Raises ConfigError with one line for an unknown option (nearest names) or an unreadable value; `--help` exits.
+    """
+    errors = io.StringIO()
+    extra: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(errors), _wide_terminal("--help" not in argv and "-h" not in argv):
+            return tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[valid-type]
+    except SystemExit as error:
+        if not error.code:
+            raise
+        raise ConfigError(_one_line(errors.getvalue(), prog)) from None
+
+
+def _one_line(box: str, prog: str) -> str:
+    """What tyro's box says, without the box: the message, and the options that it suggests."""
+    lines = [re.sub(r"^\s*│|│\s*$", "", line).rstrip() for line in box.splitlines()]
+    lines = [line for line in lines if line.strip() and not re.match(r"^\s*[╭╰─]", line)]
+    message = lines[0].strip().rstrip(":") if lines else "unreadable options"
+    options = dict.fromkeys(
+        match.group(1) for line in lines[1:] if (match := re.match(r"\s+(--[\w-]+)", line))
+    )
+    message = message.replace("Unrecognized options", "no such option").replace("Error parsing ", "")
+    if message.startswith("no such option") and options:
+        message += f"; did you mean {', '.join(list(options)[:3])}?"
+    return f"{message} (`{prog} --help` lists all options)"
+
+
+@contextlib.contextmanager
+def _wide_terminal(on: bool):
+    """Keep tyro from breaking its messages into lines of a terminal's width."""
+    before = os.environ.get("COLUMNS")
+    if on:
+        os.environ["COLUMNS"] = "1000"
+    try:
+        yield
+    finally:
+        if on:
+            os.environ.pop("COLUMNS")
+            if before is not None:
+                os.environ["COLUMNS"] = before
+
+
+def option_value(argv: Sequence[str], name: str) -> str | None:
+    """The value of `--name` in `argv`, before anything is parsed: for options that choose the other options' defaults."""
+    for index, word in enumerate(argv):
+        if word == name and index + 1 < len(argv):
+            return argv[index + 1]
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def changed(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """The names of the fields in which two configurations differ, with dots between nested ones."""
+    names = []
+    for field in dataclasses.fields(before):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if dataclasses.is_dataclass(old):
+            names += changed(old, new, f"{prefix}{field.name}.")
+        elif old != new:
+            names.append(prefix + field.name)
+    return names
+
+
+def fail(error: Exception, status: int) -> int:
+    """Print one line about `error`; returns the exit status."""
+    print(f"error: {str(error).strip()}", file=sys.stderr)
+    return status

@@ -1,0 +1,266 @@
+"""The whole algorithm in one process: the readable form, and the oracle for the distributed one.
+
+    collect a chunk  →  add it to a shard  →  while samples per insert allows: sample, update, send priorities back
+
+The same collectors, shards and learner as the distributed form, called one after the other, so that a seed gives one
+curve and a resumed run continues bit for bit.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from genray.errors import CheckpointError, ConfigError, ResourceError
+from genray.rl.chunk import Sample
+from genray.rl.collect import Collector, Episode
+from genray.rl.config import DQNConfig
+from genray.rl.env import EnvConfig, FrameVectorEnv, make_env
+from genray.rl.learner import Learner
+from genray.rl.networks import QNetwork, build_network
+from genray.rl.replay import ReplayShard
+
+
+@dataclass
+class Progress:
+    """Where a run stands. Counts are totals of the run; means are over what happened since the last report."""
+
+    steps: int = 0
+    updates: int = 0
+    replay_size: int = 0
+    samples_per_insert: float = 0.0
+    epsilon: float = 1.0
+    weight_lag: float = 0.0
+    """Updates that the learner was ahead of the weights which chose the newest actions."""
+    loss: float | None = None
+    q_mean: float | None = None
+    grad_norm: float | None = None
+    lost_transitions: int = 0
+    restarts: int = 0
+    episodes: list[Episode] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    """Things to tell the user: a collector that died, lanes that begin new episodes."""
+
+
+class Engine(Protocol):
+    """A run in motion, in one process or on a cluster; what trains, whoever drives it."""
+
+    def advance(self, until_step: int, seconds: float) -> Progress:
+        """Work until `until_step` agent steps or for about `seconds`, whichever comes first."""
+
+    def network(self) -> QNetwork:
+        """A copy of the current network, on the CPU."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything needed to continue."""
+
+    def load(self, folder: Path) -> None:
+        """Continue from what `save` wrote."""
+
+    def close(self) -> None: ...
+
+
+def network_card(config: DQNConfig, num_actions: int, frame_shape: tuple[int, int]) -> dict[str, Any]:
+    """What `build_network` needs to make the network again; JSON-able, stored with every model."""
+    return {
+        "num_actions": num_actions,
+        "frame_shape": list(frame_shape),
+        "stack": config.env.stack,
+        "channels": list(config.network.channels),
+        "hidden": config.network.hidden,
+        "dueling": config.network.dueling,
+        "past_actions": config.network.past_actions,
+    }
+
+
+def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
+    """`build_network` with weights that depend on `seed` alone; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(card)
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" as the device at hand.
+
+    Raises ResourceError for "cuda" without a usable GPU.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ResourceError("--device cuda: no usable GPU here; use --device cpu (and see `genray doctor`)")
+    return ("cuda" if available else "cpu") if device == "auto" else device
+
+
+def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:
+    """(number of actions, frame shape) of the environment; makes and closes one lane."""
+    env: FrameVectorEnv = make_env(config, 1, num_threads=1)
+    try:
+        return env.num_actions, env.frame_shape
+    finally:
+        env.close()
+
+
+class LocalAgent:
+    """`Engine` in one process."""
+
+    def __init__(self, config: DQNConfig):
+        config.validate()
+        if not config.replay.samples_per_insert:
+            raise ConfigError(
+                "--samples-per-insert 0: a free-running learner needs Ray; with --local choose e.g. 8"
+            )
+        self.config = config
+        seed = config.run.seed
+        num_actions, frame_shape = probe_env(config.env)
+        self._card = network_card(config, num_actions, frame_shape)
+        self.learner = Learner(
+            config.learner,
+            initial_network(self._card, seed),
+            build_network(self._card),
+            resolve_device(config.run.device),
+        )
+        self.shards = [
+            ReplayShard(config.replay, layout, seed=np.random.SeedSequence([seed, 1, index]))
+            for index, layout in enumerate(config.plan_shards(frame_shape))
+        ]
+        self.collectors = [
+            Collector(
+                make_env(config.env, config.collect.envs_per_collector),
+                self.learner.online,  # the learner's own weights: in one process the lag is 0
+                config.env,
+                config.collect,
+                config.explore,
+                index=index,
+                seed=seed,
+                device=str(self.learner.device),
+            )
+            for index in range(config.collect.collectors)
+        ]
+        self.limiter = config.limiter(config.learner.batch_size)
+        self._rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+        self._turn = 0
+        self.steps = 0
+
+    def advance(self, until_step: int, seconds: float) -> Progress:
+        progress = Progress()
+        losses: list[tuple[float, float, float]] = []
+        stop = time.monotonic() + seconds
+        while self.steps < until_step and time.monotonic() < stop:
+            progress.episodes += self.collect()
+            losses += [(update.loss, update.q_mean, update.grad_norm) for update in self.learn()]
+        if losses:
+            progress.loss, progress.q_mean, progress.grad_norm = np.mean(losses, axis=0).tolist()
+        progress.steps, progress.updates = self.steps, self.learner.updates
+        progress.replay_size = sum(shard.size for shard in self.shards)
+        progress.samples_per_insert = self.limiter.actual
+        progress.epsilon = float(np.mean([collector.epsilon_E.mean() for collector in self.collectors]))
+        return progress
+
+    def collect(self) -> list[Episode]:
+        """One chunk of the collector whose turn it is; returns the episodes that ended."""
+        collector = self.collectors[self._turn]
+        self._turn = (self._turn + 1) % len(self.collectors)
+        collector.run_step = self.steps
+        chunk, episodes = collector.collect()
+        shard = self.shards[chunk.source % len(self.shards)]
+        self.limiter.inserted += shard.add(chunk)
+        self.steps += chunk.num_rows * self.config.collect.envs_per_collector
+        return episodes
+
+    def learn(self) -> Iterator[Any]:
+        """As many updates as samples per insert allows now; yields each."""
+        batch_size = self.config.learner.batch_size
+        while self.limiter.sample_room() >= batch_size:
+            yield self.update(batch_size)
+
+    def update(self, batch_size: int) -> Any:
+        """Draw a batch over all shards by mass, learn, and send the new priorities back."""
+        counts, shares = split_by_mass(batch_size, [shard.total for shard in self.shards], self._rng)
+        chosen = [
+            (shard, count, share)
+            for shard, count, share in zip(self.shards, counts, shares, strict=True)
+            if count
+        ]
+        batch = Sample.join([shard.sample(count).scaled(share) for shard, count, share in chosen])
+        self.limiter.sampled += batch_size
+        beta = self.config.replay.beta_at(self.learner.updates)
+        update = self.learner.update(batch, sum(shard.size for shard in self.shards), beta)
+        start = 0
+        for shard, count, _ in chosen:
+            shard.update(batch.key_B[start : start + count], update.delta_B[start : start + count])
+            start += count
+        return update
+
+    def network(self) -> QNetwork:
+        network = build_network(self._card)
+        network.load_state_dict(self.learner.weights())
+        return network.eval()
+
+    def save(self, folder: Path) -> None:
+        torch.save(self.learner.state_dict(), folder / "learner.pt")
+        state: dict[str, Any] = {
+            "form": "local",
+            "steps": self.steps,
+            "turn": self._turn,
+            "rng": self._rng.bit_generator.state,
+            "limiter": {"inserted": self.limiter.inserted, "sampled": self.limiter.sampled},
+            "collectors": [],
+            "shards": [],
+        }
+        for index, collector in enumerate(self.collectors):
+            values, arrays = collector.state()
+            np.savez(folder / f"collector-{index}.npz", **arrays)  # type: ignore[arg-type]
+            state["collectors"].append(values)
+        if self.config.run.checkpoint_replay:
+            state["shards"] = [
+                shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)
+            ]
+        (folder / "state.json").write_text(json.dumps(state))
+
+    def load(self, folder: Path) -> None:
+        state = json.loads((folder / "state.json").read_text())
+        load_learner(self.learner, folder)
+        self.steps, self._turn = state["steps"], state["turn"]
+        self._rng.bit_generator.state = state["rng"]
+        for index, shard_state in enumerate(state["shards"]):
+            self.shards[index].load(folder / f"replay-{index}", shard_state)
+        if state["shards"]:
+            self.limiter.inserted, self.limiter.sampled = (
+                state["limiter"]["inserted"],
+                state["limiter"]["sampled"],
+            )
+        for index, values in enumerate(state["collectors"]):
+            with np.load(folder / f"collector-{index}.npz") as arrays:
+                self.collectors[index].restore(values, dict(arrays))
+
+    def close(self) -> None:
+        for collector in self.collectors:
+            collector.env.close()
+
+
+def load_learner(learner: Learner, folder: Path) -> None:
+    """Restore a learner from `learner.pt`; tensors and plain values only, nothing in the file is executed.
+
+    Raises CheckpointError when the weights do not fit the network.
+    """
+    try:
+        learner.load_state_dict(torch.load(folder / "learner.pt", map_location="cpu", weights_only=True))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: does not fit this network ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def split_by_mass(count: int, masses: list[float], rng: np.random.Generator) -> tuple[list[int], list[float]]:
+    """How many of `count` draws go to each shard, by a multinomial over their masses, and the shares used.
+
+    P(i) over all shards is share · P(i | shard), exactly, even where a mass is a little stale.
+    """
+    share = np.array(masses, np.float64)
+    share /= share.sum()
+    return rng.multinomial(count, share).tolist(), share.tolist()

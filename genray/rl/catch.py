@@ -1,0 +1,77 @@
+"""Catch: the smallest game that needs eyes, memory of nothing, and credit over several steps. A test bed and an example.
+
+A ball falls from a random column; a paddle on the bottom row moves left, stays, or moves right; the reward is +1 for a
+catch and −1 for a miss, at the last step. Played on a 12x12 board drawn as 84x84 frames (a cell is 7x7 pixels), so the
+same network that plays Atari plays this. Its optimum is a mean return of 1.0; random play gets about −0.7.
+
+This file is also the shortest example of an environment for `--env module:factory`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from genray.rl.env import Step
+
+BOARD = 12
+CELL = 7
+
+
+class Catch:
+    """`FrameVectorEnv` and `SavesState`: E boards in lockstep, episodes of exactly BOARD − 1 steps."""
+
+    num_actions = 3
+    frame_shape = (BOARD * CELL, BOARD * CELL)
+
+    def __init__(self, num_lanes: int):
+        self.num_lanes = num_lanes
+        self._rng = np.random.default_rng()
+        self._row_E = np.zeros(num_lanes, np.int64)
+        self._column_E = np.zeros(num_lanes, np.int64)
+        self._paddle_E = np.zeros(num_lanes, np.int64)
+        self._over_E = np.zeros(num_lanes, bool)
+
+    def reset(self, seed: int) -> np.ndarray:
+        self._rng = np.random.default_rng(seed)
+        self._over_E[:] = False
+        self._begin(np.ones(self.num_lanes, bool))
+        return self._draw()
+
+    def step(self, action_E: np.ndarray) -> Step:
+        begins_E, self._over_E = self._over_E, np.zeros(self.num_lanes, bool)
+        self._row_E += ~begins_E
+        self._paddle_E = np.where(
+            begins_E, self._paddle_E, np.clip(self._paddle_E + action_E - 1, 0, BOARD - 1)
+        )
+        self._begin(begins_E)
+        self._over_E = ~begins_E & (self._row_E == BOARD - 1)
+        caught_E = self._paddle_E == self._column_E
+        reward_E = np.where(self._over_E, np.where(caught_E, 1.0, -1.0), 0.0).astype(np.float32)
+        never_E = np.zeros(self.num_lanes, bool)
+        return Step(self._draw(), reward_E, self._over_E.copy(), never_E, never_E)
+
+    def close(self) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        arrays = {name: getattr(self, f"_{name}_E").tolist() for name in ("row", "column", "paddle", "over")}
+        return {"rng": self._rng.bit_generator.state, **arrays}
+
+    def restore(self, state: dict[str, Any]) -> np.ndarray:
+        self._rng.bit_generator.state = state["rng"]
+        for name in ("row", "column", "paddle", "over"):
+            setattr(self, f"_{name}_E", np.array(state[name]))
+        return self._draw()
+
+    def _begin(self, lanes_E: np.ndarray) -> None:
+        column_E, paddle_E = self._rng.integers(BOARD, size=(2, self.num_lanes))
+        self._row_E = np.where(lanes_E, 0, self._row_E)
+        self._column_E = np.where(lanes_E, column_E, self._column_E)
+        self._paddle_E = np.where(lanes_E, paddle_E, self._paddle_E)
+
+    def _draw(self) -> np.ndarray:
+        board = np.zeros((self.num_lanes, BOARD, BOARD), np.uint8)
+        lane = np.arange(self.num_lanes)
+        board[lane, BOARD - 1, self._paddle_E] = 128
+        board[lane, self._row_E, self._column_E] = 255
+        return board.repeat(CELL, axis=1).repeat(CELL, axis=2)

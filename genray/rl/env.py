@@ -1,0 +1,191 @@
+"""Environments: many lanes of uint8 frames in lockstep, and what it means when an episode ends.
+
+Shapes: E lanes, H height, W width.
+
+The protocol is small, so that any environment fits behind it (`--env module:factory`):
+
+* `factory(num_lanes=E)` returns an object with the attributes and methods of `FrameVectorEnv`.
+* Episodes restart by themselves *one step late* ("next-step" autoreset, gymnasium's name): the step that ends an
+  episode returns its final frame; the following step ignores its action and returns the next episode's first frame
+  with reward 0. So every frame is seen exactly once, and a truncated episode's final frame is there to bootstrap from.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
+
+import numpy as np
+
+from genray.errors import ConfigError, require
+from genray.rl.games import resolve_game
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """Which game, under which protocol."""
+
+    game: str = "pong"
+    """An Atari game: `breakout`, `Breakout` or `ALE/Breakout-v5`."""
+    env: str = ""
+    """`module:factory` of an own environment (see genray/rl/env.py); then --game is not used."""
+    sticky_actions: float = 0.0
+    """Probability that the emulator repeats the previous action each frame: 0 in DQN and Ape-X, 0.25 in Machado 2018."""
+    life_loss: Literal["ignore", "terminal"] = "ignore"
+    """terminal: losing a life ends the return (discount 0) without resetting the game, DQN's training convention."""
+    max_episode_frames: int = 108_000
+    """Emulator frames (30 minutes at 60 Hz) after which an episode is truncated; truncation bootstraps."""
+    noop_max: int = 30
+    """Up to this many no-op actions at random before each episode."""
+    frame_skip: int = 4
+    """Emulator frames an agent step; the last two are max-pooled."""
+    full_action_space: bool = False
+    """All 18 joystick actions instead of the game's own minimal set."""
+    stack: int = 4
+    """Frames in one observation."""
+    stack_start: Literal["blank", "repeat", "wait"] = "blank"
+    """φ's rule for an episode's first stack−1 steps: blank frames (the default, as ALE's own vector environment has
+    it), copies of the first frame, or wait: no-ops, unlearned from, until the stack is full."""
+
+    def validate(self) -> None:
+        require(
+            0 <= self.sticky_actions < 1,
+            f"--sticky-actions {self.sticky_actions}: must lie in [0, 1), e.g. 0.25",
+        )
+        require(
+            self.max_episode_frames > 0,
+            f"--max-episode-frames {self.max_episode_frames}: must be > 0, e.g. 108000",
+        )
+        require(self.noop_max >= 0, f"--noop-max {self.noop_max}: must be ≥ 0, e.g. 30")
+        require(self.frame_skip >= 1, f"--frame-skip {self.frame_skip}: must be ≥ 1, e.g. 4")
+        require(1 <= self.stack <= 16, f"--stack {self.stack}: must lie in 1..16, e.g. 4")
+        if self.env:
+            load_factory(self.env)
+        else:
+            resolve_game(self.game)
+
+    @property
+    def title(self) -> str:
+        return self.env or resolve_game(self.game)
+
+
+class Step(NamedTuple):
+    """What one step of all lanes returned."""
+
+    frame_EHW: np.ndarray  # uint8
+    reward_E: np.ndarray  # float32, the game's own, never clipped
+    terminated_E: np.ndarray  # bool: the episode is over and its value is 0
+    truncated_E: np.ndarray  # bool: the episode was cut; its final frame still has a value
+    life_lost_E: np.ndarray  # bool: a life was lost and the episode goes on
+
+
+class FrameVectorEnv(Protocol):
+    """E lanes of one game, stepped together, restarting by themselves one step late (see the module's text)."""
+
+    num_lanes: int
+    num_actions: int
+    frame_shape: tuple[int, int]
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Begin new episodes in all lanes; uint8 [E, H, W]."""
+
+    def step(self, action_E: np.ndarray) -> Step:
+        """Act in all lanes; `action_E` int [E] in [0, num_actions)."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class SavesState(Protocol):
+    """An environment that can also be checkpointed, so that resuming continues its episodes bit for bit."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as JSON-able values."""
+
+    def restore(self, state: dict[str, Any]) -> np.ndarray:
+        """Continue from `state`; returns the current frames [E, H, W]."""
+
+
+class AtariLanes:
+    """Atari through ALE's C++ vector environment with DQN's preprocessing: grey, 84x84, max-pooled, frames skipped.
+
+    Frames come singly (no stacks): collectors stack for themselves and the replay stores each frame once.
+    `color=True` gives the game's own picture instead, RGB [E, 210, 160, 3], for people to look at.
+    """
+
+    def __init__(self, config: EnvConfig, num_lanes: int, num_threads: int = 0, *, color: bool = False):
+        from ale_py.vector_env import AtariVectorEnv
+
+        self._env = AtariVectorEnv(
+            resolve_game(config.game),
+            num_lanes,
+            num_threads=num_threads,
+            max_num_frames_per_episode=config.max_episode_frames,
+            repeat_action_probability=config.sticky_actions,
+            full_action_space=config.full_action_space,
+            frameskip=config.frame_skip,
+            noop_max=config.noop_max,
+            stack_num=1,
+            reward_clipping=False,  # clipping here would hide the true score
+            episodic_life=False,  # would reset the whole game at each life; `lives` below tells the same
+            img_height=210 if color else 84,
+            img_width=160 if color else 84,
+            grayscale=not color,
+        )
+        self.num_lanes = num_lanes
+        self.num_actions = int(cast(Any, self._env.single_action_space).n)
+        self.frame_shape = (84, 84)
+        self._lives_E = np.zeros(num_lanes, np.int64)
+
+    def reset(self, seed: int) -> np.ndarray:
+        obs, info = self._env.reset(seed=seed)
+        self._lives_E = info["lives"].copy()
+        return obs[:, 0].copy()
+
+    def step(self, action_E: np.ndarray) -> Step:
+        obs, reward_E, terminated_E, truncated_E, info = self._env.step(np.asarray(action_E, np.int64))
+        # `lives` goes up again when a new episode begins, so a fall is always a life lost.
+        life_lost_E = (info["lives"] < self._lives_E) & ~terminated_E
+        self._lives_E = info["lives"].copy()
+        # Copied because ALE's arrays do not own their memory: a kept view would pin the whole observation buffer.
+        return Step(
+            obs[:, 0].copy(),
+            reward_E.astype(np.float32),
+            terminated_E.copy(),
+            truncated_E.copy(),
+            life_lost_E,
+        )
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def load_factory(name: str) -> Any:
+    """The callable behind `module:factory`.
+
+    Raises ConfigError naming what is missing.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"--env {name}: write module:factory, e.g. genray.rl.catch:Catch")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"--env {name}: {error}; write module:factory, e.g. genray.rl.catch:Catch"
+        ) from error
+    if not callable(factory):
+        raise ConfigError(f"--env {name}: {attribute} cannot be called; it must make an environment")
+    return factory
+
+
+def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVectorEnv:
+    """The environment that `config` names, with `num_lanes` lanes; `num_threads` 0 lets ALE choose."""
+    if not config.env:
+        return AtariLanes(config, num_lanes, num_threads)
+    env = load_factory(config.env)(num_lanes=num_lanes)
+    for name in ("num_lanes", "num_actions", "frame_shape", "reset", "step", "close"):
+        if not hasattr(env, name):
+            raise ConfigError(
+                f"--env {config.env}: the environment lacks `{name}` (see genray.rl.env.FrameVectorEnv)"
+            )
+    return cast(FrameVectorEnv, env)

@@ -1,0 +1,339 @@
+"""Playing to measure: whole episodes, the game's own score, and baselines that a policy must beat.
+
+Shapes: E lanes, A actions, H height, W width.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from genray.errors import RunFault, require
+from genray.rl.collect import Lanes
+from genray.rl.env import AtariLanes, EnvConfig, make_env
+from genray.rl.exploration import epsilon_greedy
+from genray.rl.networks import QNetwork
+from genray.rl.scores import human_normalised, reference
+
+MOST_LANES = 64
+Policy = Callable[[Lanes, np.ndarray], np.ndarray]
+"""(lanes, playing_E) -> action_E; where `playing_E` is False the action is of no account."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol they were played under."""
+
+    game: str
+    scores: list[float]
+    steps: list[int]
+    """Agent steps of each episode."""
+    epsilon: float
+    sticky_actions: float | None
+    """None, like `noop_max`, for an own environment, which these options do not reach."""
+    noop_max: int | None
+    max_episode_frames: int
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.scores)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.scores)
+
+    @property
+    def std_error(self) -> float | None:
+        """Of the mean; None for a single episode."""
+        if len(self.scores) < 2:
+            return None
+        return statistics.stdev(self.scores) / math.sqrt(len(self.scores))
+
+    @property
+    def ci95(self) -> float | None:
+        """Half the width of the mean's 95% confidence interval (Student's t); None for a single episode.
+
+        Treats episodes as independent. Greedy play without sticky actions is not: at most `noop_max` + 1 starts differ.
+        """
+        return None if self.std_error is None else student_t95(len(self.scores) - 1) * self.std_error
+
+    @property
+    def human_normalised(self) -> float | None:
+        """0 is random play, 1 the human tester; None where no scores were published."""
+        return human_normalised(self.game, self.mean)
+
+    def summary(self) -> str:
+        """Two lines: the score, and the protocol that it holds for."""
+        interval = "" if self.ci95 is None else f" ± {self.ci95:,.1f} (95%)"
+        score = f"{self.game}: mean {self.mean:,.1f}{interval}, median {self.median:,.1f}"
+        published = reference(self.game)
+        if published:
+            score += f"; human-normalised {self.human_normalised:.1%} (random {published[0]:,g}, human {published[1]:,g})"
+        protocol = [
+            f"{len(self.scores)} episodes of {statistics.fmean(self.steps):,.0f} steps",
+            f"ε {self.epsilon:g}",
+        ]
+        if self.sticky_actions is not None:
+            protocol += [
+                f"sticky actions {self.sticky_actions:g}",
+                f"up to {self.noop_max} no-ops at the start",
+            ]
+        protocol += [f"at most {self.max_episode_frames:,} frames", "lost lives ignored"]
+        return f"{score}\n{', '.join(protocol)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON-able values."""
+        return {
+            "game": self.game,
+            "mean": self.mean,
+            "median": self.median,
+            "std_error": self.std_error,
+            "ci95": self.ci95,
+            "human_normalised": self.human_normalised,
+            "epsilon": self.epsilon,
+            "sticky_actions": self.sticky_actions,
+            "noop_max": self.noop_max,
+            "max_episode_frames": self.max_episode_frames,
+            "life_loss": "ignored",
+            "scores": self.scores,
+            "steps": self.steps,
+        }
+
+
+def student_t95(degrees: int) -> float:
+    """The 97.5% quantile of Student's t, exact for 1 to 4 degrees of freedom, else to 0.1%.
+
+    [Abramowitz & Stegun 26.7.5: an expansion around the normal quantile]
+    """
+    if degrees <= 4:
+        return (12.7062, 4.3027, 3.1824, 2.7764)[degrees - 1]
+    z = 1.959964
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / degrees + second / degrees**2 + third / degrees**3
+
+
+def evaluate(
+    network: QNetwork,
+    config: EnvConfig,
+    *,
+    episodes: int = 30,
+    epsilon: float = 0.001,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Play `episodes` whole episodes ε-greedily; `progress(done, episodes)` is called as they end.
+
+    `network` is moved to `device`. The same seed gives the same episodes.
+    """
+    require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    policy = greedy_policy(network, epsilon, rng, device)
+    return play_out(
+        policy, config, episodes=episodes, epsilon=epsilon, seed=seed, progress=progress,
+        past_actions=network.config.past_actions,
+    )  # fmt: skip
+
+
+def random_play(config: EnvConfig, episodes: int = 30, seed: int = 0) -> Evaluation:
+    """Uniformly random actions under the same protocol: the floor of the scale, measured rather than published."""
+    num_actions = len(action_names(config))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    return play_out(
+        lambda lanes, playing_E: rng.integers(num_actions, size=len(playing_E)),
+        config, episodes=episodes, epsilon=1.0, seed=seed,
+    )  # fmt: skip
+
+
+def random_score(config: EnvConfig, episodes: int = 30, seed: int = 0) -> float:
+    """The mean of `random_play`."""
+    return random_play(config, episodes, seed).mean
+
+
+def constant_action_scores(config: EnvConfig, episodes: int = 10, seed: int = 0) -> dict[str, float]:
+    """The mean score of holding each action, by the action's name, all from the same starts.
+
+    The best of them is what a policy must clearly beat to have learned anything: in some games holding one direction
+    scores far above random play.
+    """
+    return {
+        name: play_out(
+            lambda lanes, playing_E, held=action: np.full(len(playing_E), held),  # type: ignore[misc]
+            config, episodes=episodes, epsilon=0.0, seed=seed,
+        ).mean
+        for action, name in enumerate(action_names(config))
+    }  # fmt: skip
+
+
+def best_constant_action(config: EnvConfig, episodes: int = 10, seed: int = 0) -> tuple[str, float]:
+    """(name, mean score) of the constant action that scores best."""
+    return max(constant_action_scores(config, episodes, seed).items(), key=lambda item: item[1])
+
+
+def action_names(config: EnvConfig) -> list[str]:
+    """The joystick's words (NOOP, FIRE, UPLEFT …) in the order of the actions; numbers for an own environment."""
+    env = make_env(config, 1, num_threads=1)
+    try:
+        if config.env:
+            return [str(action) for action in range(env.num_actions)]
+    finally:
+        env.close()
+    from ale_py.vector_env import AtariVectorEnv
+
+    game = AtariVectorEnv(config.title, 1, num_threads=1, full_action_space=config.full_action_space)
+    try:
+        return [action.name for action in game.ale.get_action_set()]
+    finally:
+        game.close()
+
+
+def greedy_policy(network: QNetwork, epsilon: float, rng: np.random.Generator, device: str = "cpu") -> Policy:
+    """ε-greedy in `network`, which is moved to `device`; only the lanes that still play cost a forward pass."""
+    network.to(device).eval()
+
+    def act(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
+        q_EA = np.zeros((len(playing_E), network.num_actions), np.float32)
+        with torch.inference_mode():
+            frames = torch.from_numpy(lanes.stack_ESHW[playing_E]).to(device)
+            past = torch.from_numpy(lanes.past_EK[playing_E]).to(device)
+            q_EA[playing_E] = network(frames, past).float().cpu().numpy()
+        # Over all lanes, so that how much randomness a lane sees does not hang on when the others ended.
+        return np.where(lanes.waits_E, 0, epsilon_greedy(q_EA, np.full(len(playing_E), epsilon), rng))
+
+    return act
+
+
+def play_out(
+    policy: Policy,
+    config: EnvConfig,
+    *,
+    episodes: int,
+    epsilon: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    past_actions: int = 0,
+) -> Evaluation:
+    """One episode in each of `episodes` lanes, at most `MOST_LANES` of them at a time.
+
+    One a lane, because "the first N episodes that end" in fewer lanes would favour short episodes, which are bad ones.
+    `epsilon` is only recorded: acting is the policy's business.
+    """
+    require(episodes >= 1, f"--episodes {episodes}: must be ≥ 1, e.g. 30")
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
+    num_batches = math.ceil(episodes / MOST_LANES)
+    scores: list[float] = []
+    steps: list[int] = []
+    for batch in range(num_batches):
+        num_lanes = (episodes + batch) // num_batches  # 65 episodes play as 32 + 33
+        done = len(scores)
+
+        def report(ended: int, before: int = done) -> None:
+            if progress:
+                progress(before + ended, episodes)
+
+        env_seed = int(rng.integers(2**31 - num_lanes))
+        score_E, steps_E = _play_batch(policy, config, num_lanes, env_seed, past_actions, report)
+        scores += score_E.tolist()
+        steps += steps_E.tolist()
+    return Evaluation(
+        game=config.title,
+        scores=scores,
+        steps=steps,
+        epsilon=epsilon,
+        sticky_actions=None if config.env else config.sticky_actions,
+        noop_max=None if config.env else config.noop_max,
+        max_episode_frames=config.max_episode_frames,
+    )
+
+
+def _play_batch(
+    policy: Policy, config: EnvConfig, num_lanes: int, seed: int, past_actions: int, report: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(score_E float64, steps_E int64) of the first episode of each lane."""
+    env = make_env(config, num_lanes)
+    try:
+        lanes = Lanes(env.reset(seed), config, past_actions)
+        playing_E, score_E = np.ones(num_lanes, bool), np.zeros(num_lanes)
+        steps_E = np.zeros(num_lanes, np.int64)
+        while playing_E.any():
+            action_E = policy(lanes, playing_E)
+            step = env.step(action_E)
+            # A lane that has ended goes on into episodes that nobody asked for: their rewards do not count.
+            score_E += step.reward_E * playing_E
+            steps_E += playing_E
+            ended_E = playing_E & (step.terminated_E | step.truncated_E | (steps_E >= _step_limit(config)))
+            playing_E = playing_E & ~ended_E
+            lanes.push(step.frame_EHW, action_E, begins_E=np.zeros(num_lanes, bool))
+            if ended_E.any():
+                report(num_lanes - int(playing_E.sum()))
+        return score_E, steps_E
+    finally:
+        env.close()
+
+
+def _step_limit(config: EnvConfig) -> float:
+    """ALE cuts its own episodes; an own environment that never ends would keep an evaluation for ever."""
+    return max(1, config.max_episode_frames // config.frame_skip) if config.env else math.inf
+
+
+def play(
+    network: QNetwork,
+    config: EnvConfig,
+    *,
+    epsilon: float = 0.001,
+    seed: int = 0,
+    max_steps: int = 1800,
+    device: str = "cpu",
+) -> tuple[list[np.ndarray], float]:
+    """One episode to look at: (its frames, its score), cut after `max_steps` agent steps (1,800 are two minutes).
+
+    Frames are uint8 RGB, one before the first step and one after each: [210, 160, 3] in the game's own colours, which
+    come from a second emulator that takes the same actions from the same seed; grey for an own environment.
+
+    Raises RunFault when the two emulators part.
+    """
+    require(max_steps >= 1, f"--max-steps {max_steps}: must be ≥ 1, e.g. 1800")
+    require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
+    env_rng, act_rng = (np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (0, 1))
+    policy = greedy_policy(network, epsilon, act_rng, device)
+    env_seed = int(env_rng.integers(2**31 - 1))
+    env = make_env(config, 1, num_threads=1)
+    screen = None if config.env else AtariLanes(config, 1, num_threads=1, color=True)
+    try:
+        frame_EHW = env.reset(env_seed)
+        lanes = Lanes(frame_EHW, config, network.config.past_actions)
+        frames = [screen.reset(env_seed)[0] if screen else _rgb(frame_EHW[0])]
+        score, on = 0.0, np.ones(1, bool)
+        for number in range(1, max_steps + 1):
+            action_E = policy(lanes, on)
+            step = env.step(action_E)
+            score += float(step.reward_E[0])
+            over = bool(step.terminated_E[0] | step.truncated_E[0])
+            if screen:
+                seen = screen.step(action_E)
+                if seen.reward_E[0] != step.reward_E[0] or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over:
+                    raise RunFault(
+                        f"{config.title}: the emulator that draws the picture left the one that plays at step {number} "
+                        f"(seed {seed}); play again with another --seed"
+                    )
+                frames.append(seen.frame_EHW[0].copy())
+            else:
+                frames.append(_rgb(step.frame_EHW[0]))
+            if over:
+                break
+            lanes.push(step.frame_EHW, action_E, begins_E=~on)
+        return frames, score
+    finally:
+        env.close()
+        if screen:
+            screen.close()
+
+
+def _rgb(frame_HW: np.ndarray) -> np.ndarray:
+    return np.repeat(frame_HW[:, :, None], 3, axis=2)

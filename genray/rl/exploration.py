@@ -1,0 +1,62 @@
+"""ε-greedy exploration: schedules and Ape-X's ladder of one ε a lane."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from genray.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreConfig:
+    """How lanes explore. ε starts at 1 and anneals linearly to its final value over `anneal_steps`."""
+
+    exploration: Literal["ladder", "shared"] = "ladder"
+    """ladder: lane i ends at epsilon^(1 + power·i/(N−1)) (Ape-X); shared: every lane ends at epsilon."""
+    epsilon: float = 0.4
+    """The final ε (shared) or the ladder's base (ladder). 0 to 1."""
+    epsilon_power: float = 7.0
+    """The ladder's exponent α: 7 in Ape-X, so ε runs from 0.4 down to 0.4^8 = 0.00066."""
+    anneal_steps: int = 0
+    """Agent steps of the whole run over which ε falls from 1 to its final value; 0: final from the start."""
+
+    def validate(self) -> None:
+        require(0.0 <= self.epsilon <= 1.0, f"--epsilon {self.epsilon}: must lie in [0, 1], e.g. 0.4")
+        require(
+            self.exploration == "shared" or 0.0 < self.epsilon < 1.0,
+            f"--epsilon {self.epsilon}: a ladder needs a base inside (0, 1), e.g. 0.4; "
+            "or choose --exploration shared",
+        )
+        require(self.epsilon_power >= 0, f"--epsilon-power {self.epsilon_power}: must be ≥ 0, e.g. 7")
+        require(self.anneal_steps >= 0, f"--anneal-steps {self.anneal_steps}: must be ≥ 0")
+
+
+def ladder(num_lanes: int, base: float = 0.4, power: float = 7.0) -> np.ndarray:
+    """ε_i = base^(1 + power·i/(N−1)) for i = 0 … N−1; a single lane gets `base`.
+
+    float64 [N].  [Horgan 2018, https://arxiv.org/abs/1803.00933, section 4.1]
+    """
+    position = np.arange(num_lanes) / max(num_lanes - 1, 1)
+    return base ** (1.0 + power * position)
+
+
+def final_epsilons(config: ExploreConfig, num_lanes: int) -> np.ndarray:
+    """The ε that each of the run's lanes ends at; float64 [N]."""
+    if config.exploration == "shared":
+        return np.full(num_lanes, config.epsilon)
+    return ladder(num_lanes, config.epsilon, config.epsilon_power)
+
+
+def annealed(final_E: np.ndarray, step: int, anneal_steps: int) -> np.ndarray:
+    """ε at agent step `step` of the run: linear from 1 to `final_E` over `anneal_steps`, then constant."""
+    left = max(0.0, 1.0 - step / anneal_steps) if anneal_steps else 0.0
+    return final_E + (1.0 - final_E) * left
+
+
+def epsilon_greedy(q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random action with probability ε, else the best one; int64 [E]. Draws the same amount of randomness always."""
+    num_lanes, num_actions = q_EA.shape
+    explore_E = rng.random(num_lanes) < epsilon_E
+    random_E = rng.integers(num_actions, size=num_lanes)
+    return np.where(explore_E, random_E, q_EA.argmax(axis=1))

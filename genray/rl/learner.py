@@ -1,0 +1,148 @@
+"""One update of a (double, dueling, prioritized, n-step) DQN.
+
+Shapes: B batch, A actions.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from genray.errors import require
+from genray.rl import targets
+from genray.rl.chunk import Sample
+from genray.rl.networks import QNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """How the network learns from a batch."""
+
+    batch_size: int = 32
+    """Transitions in an update (512 in Ape-X)."""
+    double: bool = True
+    """w chooses the next action, w⁻ values it; otherwise w⁻ does both."""
+    loss: Literal["huber", "squared"] = "huber"
+    """huber: DQN's error clipping at ±1."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """rmsprop: centred, as in DQN and Ape-X."""
+    learning_rate: float = 1e-4
+    optimizer_epsilon: float = 1.5e-4
+    """The optimizer's ε (Rainbow's and Ape-X's 1.5e-4 rather than PyTorch's 1e-8)."""
+    max_grad_norm: float = 40.0
+    """Gradients longer than this are shortened (Ape-X); 0: never."""
+    target_period_updates: int = 2_500
+    """Updates between copies of w to w⁻."""
+    target_network: bool = True
+    """Off: w itself gives the targets. Only to see what the target network is for."""
+    importance_weighting: bool = True
+    """Off: prioritized draws are left uncorrected. Only to see what the weights are for."""
+    learners: int = 1
+    """Learner processes, one GPU each where there are GPUs."""
+
+    def validate(self) -> None:
+        require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be ≥ 1, e.g. 32")
+        require(self.learning_rate > 0, f"--learning-rate {self.learning_rate}: must be > 0, e.g. 1e-4")
+        require(
+            self.optimizer_epsilon > 0,
+            f"--optimizer-epsilon {self.optimizer_epsilon}: must be > 0, e.g. 1.5e-4",
+        )
+        require(
+            self.max_grad_norm >= 0, f"--max-grad-norm {self.max_grad_norm}: must be ≥ 0, e.g. 40 (0: off)"
+        )
+        require(
+            self.target_period_updates >= 1,
+            f"--target-period-updates {self.target_period_updates}: must be ≥ 1",
+        )
+        require(self.learners >= 1, f"--learners {self.learners}: must be ≥ 1")
+
+
+class Update(NamedTuple):
+    """What one update tells."""
+
+    delta_B: np.ndarray  # float32: |δ|, the new priorities
+    loss: float
+    q_mean: float
+    grad_norm: float
+
+
+class Learner:
+    """Holds w, w⁻ and the optimizer.
+
+    [Mnih 2015; van Hasselt 2016; Wang 2016; Schaul 2016; Horgan 2018]. Departures: the loss is the weighted *mean* over
+    the batch; gradients of the dueling trunk are not rescaled by 1/√2 (Wang did; Ape-X did not).
+    """
+
+    def __init__(self, config: LearnerConfig, online: QNetwork, target: QNetwork, device: str = "cpu"):
+        self.config, self.device = config, torch.device(device)
+        self.online = online.to(self.device)
+        self.target = target.to(self.device).requires_grad_(False)
+        self.target.load_state_dict(self.online.state_dict())
+        self.optimizer = self._make_optimizer()
+        self.updates = 0
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        parameters, config = self.online.parameters(), self.config
+        if config.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=config.learning_rate, eps=config.optimizer_epsilon)
+        return torch.optim.RMSprop(
+            parameters, lr=config.learning_rate, alpha=0.95, eps=config.optimizer_epsilon, centered=True
+        )
+
+    def update(self, batch: Sample, size: int, beta: float) -> Update:
+        """One gradient step on `batch`, drawn from a replay of `size` transitions, weighted with exponent β."""
+        delta_B, loss, q_mean = self._loss(batch, size, beta)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        limit = self.config.max_grad_norm or float("inf")
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), limit)
+        self.optimizer.step()
+        self.updates += 1
+        if self.updates % self.config.target_period_updates == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return Update(delta_B.abs().cpu().numpy(), loss.item(), q_mean.item(), grad_norm.item())
+
+    def _loss(self, batch: Sample, size: int, beta: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).to(self.device)
+
+        return_B, discount_B, action_B = map(tensor, (batch.return_B, batch.discount_B, batch.action_B))
+        next_obs, next_past = tensor(batch.next_obs_BSHW), tensor(batch.next_past_BK)
+        with torch.no_grad():
+            judge = self.target if self.config.target_network else self.online
+            q_next_judge_BA = judge(next_obs, next_past)
+            if self.config.double:
+                q_next_online_BA = self.online(next_obs, next_past)
+                target_B = targets.double_q_target(return_B, discount_B, q_next_online_BA, q_next_judge_BA)
+            else:
+                target_B = targets.q_learning_target(return_B, discount_B, q_next_judge_BA)
+        q_BA = self.online(tensor(batch.obs_BSHW), tensor(batch.past_BK))
+        delta_B = targets.td_error(q_BA, action_B, target_B)
+        loss_B = targets.huber(delta_B) if self.config.loss == "huber" else targets.squared(delta_B)
+        if self.config.importance_weighting:
+            weight_B = targets.importance_weights(tensor(batch.probability_B), size, beta)
+            loss_B = loss_B * weight_B.to(loss_B.dtype)
+        delta_B = delta_B.detach()
+        return delta_B, loss_B.mean(), (target_B - delta_B).mean()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of w on the CPU, for collectors."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.online.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything: w, w⁻, optimizer, count of updates."""
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state["updates"]

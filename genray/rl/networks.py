@@ -1,0 +1,115 @@
+"""The Q-network: Nature's convolutions, a dueling head, and past actions as part of the state.
+
+Shapes: B batch, S stack, H height, W width, A actions, K past actions.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genray.errors import ConfigError, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The shape of the Q-network."""
+
+    channels: tuple[int, int, int] = (32, 64, 64)
+    """Channels of the three convolutions (8x8 stride 4, 4x4 stride 2, 3x3 stride 1)."""
+    hidden: int = 512
+    """Units of the fully connected layer (of each stream, when dueling)."""
+    dueling: bool = True
+    """Two streams, V(s) and A(s, a), and Q = V + A − mean A."""
+    past_actions: int = 0
+    """The last k actions, one-hot, beside the convolutions' features: they tell motion that frames alone hide."""
+
+    def validate(self) -> None:
+        require(
+            min(self.channels) >= 1,
+            f"--channels {self.channels}: every layer needs ≥ 1 channel, e.g. 32 64 64",
+        )
+        require(self.hidden >= 1, f"--hidden {self.hidden}: must be ≥ 1, e.g. 512")
+        require(
+            0 <= self.past_actions <= 16, f"--past-actions {self.past_actions}: must lie in 0..16, e.g. 4"
+        )
+
+
+class QNetwork(nn.Module):
+    """Q(s, ·) from a stack of frames.
+
+    [Mnih 2015, https://doi.org/10.1038/nature14236; Wang 2016, https://arxiv.org/abs/1511.06581]
+    Departures: He initialisation (normal, variance 2/fan_in; Wang and Mnih used PyTorch-like uniform ones), and each
+    dueling stream has `hidden` units of its own.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, num_actions: int, stack: int = 4, frame_shape: tuple[int, int] = (84, 84)
+    ):
+        super().__init__()
+        self.config = config
+        self.num_actions = num_actions
+        self.frame_shape = frame_shape
+        first, second, third = config.channels
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(stack, first, 8, stride=4), nn.ReLU(),
+            nn.Conv2d(first, second, 4, stride=2), nn.ReLU(),
+            nn.Conv2d(second, third, 3, stride=1), nn.ReLU(),
+            nn.Flatten(),
+        )  # fmt: skip
+        features = self._num_features(stack, frame_shape) + config.past_actions * num_actions
+
+        def stream(outputs: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Linear(features, config.hidden), nn.ReLU(), nn.Linear(config.hidden, outputs)
+            )
+
+        self.advantage = stream(num_actions)
+        self.value = stream(1) if config.dueling else None
+        self.apply(he_init)
+
+    def _num_features(self, stack: int, frame_shape: tuple[int, int]) -> int:
+        try:
+            with torch.no_grad():
+                return self.convolutions(torch.zeros(1, stack, *frame_shape)).shape[1]
+        except RuntimeError as error:
+            raise ConfigError(
+                f"frames of {frame_shape} are too small for the convolutions; use at least 36x36"
+            ) from error
+
+    def forward(self, frames_BSHW: Tensor, past_BK: Tensor | None = None) -> Tensor:
+        """Q-values, float32 [B, A].
+
+        `frames_BSHW`: uint8, 0 to 255, oldest first. `past_BK`: the last K actions, newest first, −1 where the episode
+        had none yet; needed exactly when the network was made with `past_actions`.
+        """
+        features = self.convolutions(frames_BSHW.float() * (1.0 / 255.0))
+        if self.config.past_actions:
+            assert past_BK is not None, "this network was made with past_actions"
+            one_hot_BKA = nn.functional.one_hot(past_BK.long() + 1, self.num_actions + 1)[..., 1:]
+            features = torch.cat([features, one_hot_BKA.flatten(1).to(features)], dim=1)
+        advantage_BA = self.advantage(features)
+        if self.value is None:
+            return advantage_BA
+        return self.value(features) + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+
+
+def he_init(module: nn.Module) -> None:
+    """Weights normal with variance 2/fan_in, biases 0.  [He 2015, https://arxiv.org/abs/1502.01852]"""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+
+
+def build_network(card: dict[str, Any]) -> QNetwork:
+    """The network that a card describes; the model store's builder for kind "dqn"."""
+    first, second, third = card["channels"]
+    shape = NetworkConfig(
+        channels=(first, second, third),
+        hidden=card["hidden"],
+        dueling=card["dueling"],
+        past_actions=card["past_actions"],
+    )
+    height, width = card["frame_shape"]
+    return QNetwork(shape, card["num_actions"], card["stack"], (height, width))

@@ -1,0 +1,127 @@
+"""Named configurations. A preset is a function; options on the command line change what it returns."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+
+from genray.errors import ConfigError
+from genray.rl.collect import CollectConfig
+from genray.rl.config import DQNConfig, RunConfig
+from genray.rl.env import EnvConfig
+from genray.rl.exploration import ExploreConfig
+from genray.rl.learner import LearnerConfig
+from genray.rl.networks import NetworkConfig
+from genray.rl.replay import ReplayConfig
+
+
+def dqn() -> DQNConfig:
+    """Every option at its default: a small Ape-X for one machine."""
+    return DQNConfig()
+
+
+def road_runner_quick() -> DQNConfig:
+    """Road Runner in about four minutes of two cores: the demo.
+
+    45,000 agent steps = 180,000 emulator frames = 50 minutes of play; an update of 32 every 4 steps = 11,250 updates.
+    Replay: 50,000 x 7,077 bytes = 354 MB. A narrow network, because a core makes 3 times as many updates with it.
+    """
+    return DQNConfig(
+        env=EnvConfig(game="road_runner"),
+        network=NetworkConfig(channels=(16, 32, 32), hidden=256),
+        replay=ReplayConfig(
+            capacity=50_000,
+            shards=2,
+            min_size=1_000,
+            samples_per_insert=8.0,
+            alpha=0.5,
+            beta_anneal_updates=11_000,
+        ),
+        learner=LearnerConfig(learning_rate=2.5e-4, target_period_updates=500, max_grad_norm=10.0),
+        explore=ExploreConfig(epsilon=0.4, anneal_steps=12_000),
+        collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=16, n_step=5),
+        run=RunConfig(
+            steps=45_000, evaluate_every=15_000, checkpoint_every=15_000, keep=1, evaluate_episodes=30
+        ),
+    )
+
+
+def pong_quick() -> DQNConfig:
+    """Pong on one GPU machine with 8 or more cores: 4 million agent steps, a wide network and large batches."""
+    return DQNConfig(
+        env=EnvConfig(game="pong"),
+        replay=ReplayConfig(
+            capacity=500_000, shards=2, min_size=20_000, samples_per_insert=8.0, beta_anneal_updates=60_000
+        ),
+        learner=LearnerConfig(batch_size=512, learning_rate=2.5e-4, target_period_updates=500),
+        explore=ExploreConfig(anneal_steps=200_000),
+        collect=CollectConfig(collectors=8, envs_per_collector=8),
+        run=RunConfig(steps=4_000_000, evaluate_every=500_000, checkpoint_every=500_000),
+    )
+
+
+def apex_breakout() -> DQNConfig:
+    """Ape-X's own figures on Breakout (Horgan 2018, appendix C): a GPU, host memory for 2M transitions, many cores.
+
+    Replay: 2,000,000 x 7,077 bytes = 14.2 GB over 4 shards. Collectors x lanes = 32 x 8 = 256 values of ε.
+    """
+    return DQNConfig(
+        env=EnvConfig(game="breakout", life_loss="terminal"),
+        replay=ReplayConfig(capacity=2_000_000, shards=4, min_size=50_000, samples_per_insert=8.0),
+        learner=LearnerConfig(
+            batch_size=512, optimizer="rmsprop", learning_rate=6.25e-5, optimizer_epsilon=1.5e-7
+        ),
+        collect=CollectConfig(collectors=32, envs_per_collector=8, chunk_rows=64),
+        run=RunConfig(steps=50_000_000, evaluate_every=2_500_000, checkpoint_every=2_500_000),
+    )
+
+
+def dqn_nature() -> DQNConfig:
+    """DQN as published in 2015: uniform replay, one step, no double, no dueling, shared annealed ε."""
+    return DQNConfig(
+        env=EnvConfig(game="breakout", life_loss="terminal"),
+        network=NetworkConfig(dueling=False),
+        replay=ReplayConfig(capacity=1_000_000, prioritized=False, min_size=50_000, samples_per_insert=8.0),
+        learner=LearnerConfig(
+            double=False,
+            optimizer="rmsprop",
+            learning_rate=2.5e-4,
+            optimizer_epsilon=0.01,
+            target_period_updates=10_000,
+        ),
+        explore=ExploreConfig(exploration="shared", epsilon=0.1, anneal_steps=1_000_000),
+        collect=CollectConfig(n_step=1),
+        run=RunConfig(steps=50_000_000, evaluate_every=2_500_000, checkpoint_every=2_500_000),
+    )
+
+
+def catch() -> DQNConfig:
+    """Catch, the smallest game that needs eyes: solved in a minute or two of one core."""
+    return DQNConfig(
+        env=EnvConfig(env="genray.rl.catch:Catch"),
+        network=NetworkConfig(channels=(16, 32, 32), hidden=128),
+        replay=ReplayConfig(capacity=20_000, min_size=500, samples_per_insert=8.0, beta_anneal_updates=6_000),
+        learner=LearnerConfig(learning_rate=5e-4, target_period_updates=200),
+        explore=ExploreConfig(anneal_steps=4_000),
+        collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=8),
+        run=RunConfig(
+            steps=24_000, evaluate_every=0, checkpoint_every=0, evaluate_episodes=128, evaluate_epsilon=0.0
+        ),
+    )
+
+
+PRESETS: dict[str, Callable[[], DQNConfig]] = {
+    preset.__name__: preset
+    for preset in (dqn, road_runner_quick, pong_quick, apex_breakout, dqn_nature, catch)
+}
+
+
+def preset(name: str, game: str | None = None) -> DQNConfig:
+    """The preset `name`, on another game if one is given.
+
+    Raises ConfigError with the nearest names for an unknown one.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or list(PRESETS)
+        raise ConfigError(f"--preset {name}: no such preset; did you mean {', '.join(near)}?")
+    config = PRESETS[name]()
+    return replace(config, env=replace(config.env, game=game, env="")) if game else config

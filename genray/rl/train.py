@@ -1,0 +1,234 @@
+"""A training run from start to end: drive an engine, report, evaluate, checkpoint, and leave a model.
+
+The engine is `LocalAgent` or the Ray `Coordinator`; this file cannot tell which.
+"""
+
+import contextlib
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from genray import machine, modelstore
+from genray.config import to_dict
+from genray.errors import ResourceError, RunFault
+from genray.live import Live
+from genray.rl.agent import Engine, Progress, network_card
+from genray.rl.config import DQNConfig
+from genray.rl.evaluate import Evaluation, evaluate
+from genray.rl.networks import QNetwork
+from genray.rundir import MetricsLog, RunDir, require_disk
+
+BYTES_A_TRANSITION = 7_100
+
+
+class Trainer:
+    """One run of one engine in one run directory."""
+
+    def __init__(self, config: DQNConfig, engine: Engine, run: RunDir, live: Live):
+        self._config, self._engine, self._run, self._live = config, engine, run, live
+        self._log = MetricsLog(run)
+        self._returns: deque[float] = deque(maxlen=100)
+        self._progress = Progress()
+        self._saved_at = -1
+
+    def run(self, start_step: int = 0) -> Evaluation:
+        """Train to the configured number of steps; returns the last evaluation.
+
+        Ctrl-C (or SIGTERM) saves and raises KeyboardInterrupt; a fault raises RunFault with the command that resumes.
+        """
+        settings = self._config.run
+        self._progress.steps = start_step
+        result: Evaluation | None = None
+        try:
+            with terminated_like_ctrl_c():
+                for step in milestones(
+                    start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every
+                ):
+                    self._train_until(step)
+                    last = step >= settings.steps
+                    due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
+                    result = self._evaluate(last) if due else None
+                    if (
+                        last
+                        or result
+                        or (settings.checkpoint_every and step % settings.checkpoint_every == 0)
+                    ):
+                        self._save(result.mean if result else None)
+            assert result is not None
+            return result
+        except KeyboardInterrupt:
+            with ignoring_ctrl_c():
+                self._live.say("stopping: writing a checkpoint …")
+                self._save(None)
+            raise
+        except (RunFault, OSError) as error:
+            raise self._fault(error) from error
+        finally:
+            self._log.close()
+
+    def _train_until(self, step: int) -> None:
+        while self._progress.steps < step or self._learner_behind():
+            before, start = self._progress, time.monotonic()
+            progress = self._engine.advance(step, seconds=1.0)
+            seconds = time.monotonic() - start
+            for event in progress.events:
+                self._live.say(event)
+            self._returns.extend(episode.score for episode in progress.episodes)
+            values = self._values(progress, before, seconds)
+            if progress.updates != before.updates or progress.steps != before.steps:
+                self._log.write(progress.steps, values)
+            self._live.update(values, progress.steps)
+            stalled = progress.steps >= step and progress.updates == before.updates
+            self._progress = progress
+            if stalled:
+                return
+
+    def _learner_behind(self) -> bool:
+        """The steps are made but samples per insert still allows updates."""
+        ratio = self._config.replay.samples_per_insert
+        return bool(ratio) and self._progress.updates > 0 and self._progress.samples_per_insert < 0.98 * ratio
+
+    def _values(self, now: Progress, before: Progress, seconds: float) -> dict[str, float | int | None]:
+        return {
+            "frames": now.steps * self._config.env.frame_skip,
+            "agent_steps_per_s": (now.steps - before.steps) / seconds,
+            "updates": now.updates,
+            "updates_per_s": (now.updates - before.updates) / seconds,
+            "samples_per_insert": now.samples_per_insert,
+            "weight_lag_updates": now.weight_lag,
+            "epsilon": now.epsilon,
+            "episode_return": float(np.mean(self._returns)) if self._returns else None,
+            "loss": now.loss,
+            "q_mean": now.q_mean,
+            "grad_norm": now.grad_norm,
+            "replay_size": now.replay_size,
+            "lost_transitions": now.lost_transitions,
+            "restarts": now.restarts,
+        }
+
+    def _evaluate(self, last: bool) -> Evaluation:
+        settings = self._config.run
+        episodes = settings.evaluate_episodes if last else math.ceil(settings.evaluate_episodes / 3)
+        self._live.say(f"evaluating: {episodes} episodes …")
+        network = self._engine.network()
+        result = evaluate(
+            network,
+            self._config.env,
+            episodes=episodes,
+            epsilon=settings.evaluate_epsilon,
+            seed=settings.seed + 10_000,
+        )
+        self._log.write(
+            self._progress.steps, {"evaluation_mean": result.mean, "evaluation_median": result.median}
+        )
+        self._live.say(f"step {self._progress.steps:,}: {result.summary()}")
+        self._save_model(network, result)
+        return result
+
+    def _save(self, score: float | None) -> None:
+        if self._progress.steps == self._saved_at and score is None:
+            return
+        self._run.write_checkpoint(
+            self._progress.steps, self._engine.save, keep=self._config.run.keep, score=score
+        )
+        self._saved_at = self._progress.steps
+
+    def _save_model(self, network: QNetwork, result: Evaluation) -> None:
+        save_policy(self._run.model, self._config, network, self._progress.steps, result)
+
+    def _fault(self, error: BaseException) -> RunFault:
+        folders = self._run.list_checkpoints()
+        if folders:
+            advice = (
+                f"last checkpoint: {folders[-1]}; continue with: genray train dqn --resume {self._run.path}"
+            )
+        else:
+            advice = "no checkpoint had been written yet; start again with another --out"
+        return RunFault(f"{str(error).splitlines()[0]}; {advice}")
+
+
+def milestones(start: int, end: int, *periods: int) -> Iterator[int]:
+    """The steps after `start` at which something is due, in order, `end` last; a period of 0 never is."""
+    due = {end}
+    for period in filter(None, periods):
+        due.update(range((start // period + 1) * period, end, period))
+    yield from sorted(step for step in due if step > start or step == end)
+
+
+def save_policy(folder: Path, config: DQNConfig, network: QNetwork, step: int, result: Evaluation) -> Path:
+    """Leave the policy as a model of kind "dqn", with the protocol it was trained and judged under."""
+    card = network_card(config, network.num_actions, network.frame_shape)
+    about = {"step": step, "env": to_dict(config.env), "evaluation": result.to_dict()}
+    text = MODEL_CARD.format(game=config.env.title, step=step, summary=result.summary())
+    return modelstore.save_model(folder, "dqn", {**card, **about}, network.state_dict(), text)
+
+
+MODEL_CARD = """---
+library_name: genray
+tags: [reinforcement-learning, atari, dqn, ape-x]
+---
+# A DQN policy for {game}
+
+Trained by genray for {step:,} agent steps.
+
+{summary}
+
+Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are in `model.safetensors`, what they mean in
+`config.json`. Input: a uint8 stack of frames [B, stack, 84, 84], oldest first; output: Q-values [B, actions].
+"""
+
+
+@contextlib.contextmanager
+def terminated_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM (a scheduler's way to stop a job) does what Ctrl-C does, for the duration."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread: whoever drives us there has signals of their own
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def ignoring_ctrl_c() -> Iterator[None]:
+    """A second Ctrl-C does not tear a checkpoint apart."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_disk(config: DQNConfig, out: Path) -> None:
+    """Refuse a run whose checkpoints will not fit: (keep + best + the one being written) replays."""
+    if config.run.checkpoint_replay:
+        replay = min(config.replay.capacity, config.run.steps) * BYTES_A_TRANSITION
+        require_disk(
+            out,
+            replay * (config.run.keep + 2),
+            f"{config.run.keep} checkpoints, the best and one in the making",
+        )
+
+
+def check_memory(config: DQNConfig) -> None:
+    """Refuse a replay larger than what this machine can give it."""
+    available = machine.available_memory(Path("/"))
+    needed = config.replay.capacity * BYTES_A_TRANSITION
+    if available and needed > available:
+        fits = int(0.8 * available / BYTES_A_TRANSITION)
+        raise ResourceError(
+            f"--capacity {config.replay.capacity}: needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are available "
+            f"here; use at most --capacity {fits}"
+        )

@@ -1,0 +1,211 @@
+"""What a run leaves behind, and how it is written: whole or not at all.
+
+RUN/
+  config.yaml        the configuration, replayable
+  metrics.jsonl      one object a line: step, seconds, values
+  tensorboard/       the same for TensorBoard
+  checkpoints/       00045000/ … each with a manifest of sizes and checksums
+  pictures/          what people look at
+  model/             what `evaluate`, `play` and the service load
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from genray.errors import CheckpointError, ConfigError, ResourceError
+
+CHECKPOINT_FORMAT = 1
+
+
+class RunDir:
+    """A run's folder, held by one process at a time (an advisory lock that dies with the process)."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.pictures = path / "pictures"
+        self.model = path / "model"
+        self._lock: Any = None
+
+    @classmethod
+    def create(cls, path: Path) -> "RunDir":
+        """A new run in an empty or absent folder; raises ConfigError when something is there already."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(
+                f"--out {path}: not empty; choose a new folder, or continue with --resume {path}"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"--out {path}: {error.strerror}; choose a folder that can be written"
+            ) from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDir":
+        """A run that exists; raises CheckpointError when it is none."""
+        if not (path / "config.yaml").exists():
+            raise CheckpointError(f"{path}: not a run directory (no config.yaml)")
+        return cls(path)
+
+    def __enter__(self) -> Self:
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held as long as the run
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{self.path}: in use by another process; wait for it or choose another --out"
+            ) from error
+        self.pictures.mkdir(exist_ok=True)
+        for leftover in self.checkpoints.glob(".*.tmp"):  # a process that died while writing
+            shutil.rmtree(leftover)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lock.close()
+
+    def discard(self) -> None:
+        """Remove a run that never began, unless it holds a checkpoint after all."""
+        if not self.list_checkpoints():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def write_checkpoint(
+        self, step: int, fill: Callable[[Path], None], *, keep: int, score: float | None = None
+    ) -> Path:
+        """Have `fill(folder)` write a checkpoint, check it in, and drop all but the `keep` newest and the best.
+
+        `score` is the evaluation at this step; the highest marks the best. The folder appears under its name only when
+        every byte is on the disk. Raises OSError (with nothing left behind) when the disk is full.
+        """
+        temporary = self.checkpoints / f".{step:08d}.{os.getpid()}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            fill(temporary)
+            files = {}
+            for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
+                files[str(file.relative_to(temporary))] = [file.stat().st_size, _checksum(file)]
+                _sync(file)
+            manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+            _sync(temporary / "manifest.json")
+            final = self.checkpoints / f"{step:08d}"
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+            _sync(self.checkpoints)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._prune(keep)
+        return final
+
+    def _prune(self, keep: int) -> None:
+        folders = self.list_checkpoints()
+        scored = [
+            (score, folder) for folder in folders if (score := _read_manifest(folder)["score"]) is not None
+        ]
+        best = max(scored)[1] if scored else None
+        for folder in folders[:-keep]:
+            if folder != best:
+                shutil.rmtree(folder)
+
+    def list_checkpoints(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        return sorted(path.parent for path in self.checkpoints.glob("[0-9]*/manifest.json"))
+
+    def latest_checkpoint(self) -> Path:
+        """The newest checkpoint, verified; raises CheckpointError when there is none or it is damaged."""
+        folders = self.list_checkpoints()
+        if not folders:
+            raise CheckpointError(f"{self.path}: holds no complete checkpoint yet; start a new run instead")
+        verify_checkpoint(folders[-1])
+        return folders[-1]
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Compare every file with the manifest.
+
+    Raises CheckpointError naming the first file that is missing or damaged.
+    """
+    for name, (size, checksum) in _read_manifest(folder)["files"].items():
+        file = folder / name
+        if not file.is_file():
+            problem = "is missing"
+        elif file.stat().st_size != size or _checksum(file) != checksum:
+            problem = "is damaged (its checksum differs)"
+        else:
+            continue
+        raise CheckpointError(
+            f"{folder}: {name} {problem}; remove this folder to resume from an older checkpoint"
+        )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["format"] == CHECKPOINT_FORMAT and isinstance(manifest["files"], dict):
+            return manifest
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise CheckpointError(f"{folder}: not a genray checkpoint of format {CHECKPOINT_FORMAT}")
+
+
+def _checksum(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 24):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_disk(path: Path, needed_bytes: int, what: str) -> None:
+    """Raise ResourceError unless the disk that will hold `path` has `needed_bytes` free."""
+    while not path.exists():
+        path = path.parent
+    free = shutil.disk_usage(path).free
+    if free < needed_bytes:
+        raise ResourceError(
+            f"{path}: {free / 1e9:.1f} GB free, but {what} needs {needed_bytes / 1e9:.1f} GB; free some, choose another "
+            "--out, or take a smaller --capacity or --keep"
+        )
+
+
+class MetricsLog:
+    """metrics.jsonl and TensorBoard events, side by side; appends when a run is resumed."""
+
+    def __init__(self, run: RunDir):
+        from tensorboardX import SummaryWriter
+
+        self._file = (run.path / "metrics.jsonl").open("a", buffering=1)
+        self._board = SummaryWriter(str(run.path / "tensorboard"))
+        self._start = time.monotonic()
+
+    def write(self, step: int, values: dict[str, float | int | None]) -> None:
+        """One line; `None` values (not yet measured) are left out."""
+        present = {name: value for name, value in values.items() if value is not None}
+        seconds = round(time.monotonic() - self._start, 3)
+        self._file.write(json.dumps({"step": step, "seconds": seconds, **present}) + "\n")
+        for name, value in present.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()

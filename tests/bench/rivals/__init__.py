@@ -1,0 +1,1 @@
+"""The systems that genray is measured against, each a program that prints one JSON line."""

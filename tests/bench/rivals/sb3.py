@@ -1,0 +1,210 @@
+"""Stable-Baselines3's DQN. `python -m tests.bench.rivals.sb3 speed|learn --seconds … --seed …`
+
+speed: its own algorithm (uniform replay, 1 step, neither double nor dueling) and NatureCNN at the work of `workload.py`.
+learn: Road Runner in wall time with genray's protocol and widths, and SB3's own n-step replay; scored by `evaluation.py`.
+
+Its environment is ALE's vector environment behind SB3's VecEnv, which is several times faster than the Atari wrappers that
+SB3 comes with; infos are empty but at an episode's end. What SB3 does its own way stays: a coin for *all* lanes decides
+between exploring and acting greedily (so 5% of its steps need no forward pass).
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+
+from tests.bench.common import last_json_line
+from tests.bench.rivals import workload
+from tests.bench.rivals.evaluation import play_episodes
+
+ENDLESS = 10**9  # steps; callbacks end the runs
+
+
+class AtariVecEnv(VecEnv):
+    """ALE's vector environment as SB3 wants it: the step that ends an episode returns the next one's first observation,
+    and the last observation in `infos[lane]["terminal_observation"]`."""
+
+    def __init__(self, game: str, num_envs: int, seed: int):
+        self._env = workload.make_atari(game, num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        self._seed = seed
+        self._actions = np.zeros(num_envs, np.int64)
+        self.render_mode = None
+        super().__init__(num_envs, self._env.single_observation_space, self._env.single_action_space)
+
+    def reset(self) -> np.ndarray:
+        return self._env.reset(seed=self._seed)[0]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._env.send(np.asarray(actions, np.int64))
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        obs, reward, terminated, truncated, info = self._env.recv()
+        done = terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for lane in np.flatnonzero(done):
+            infos[lane]["terminal_observation"] = info["final_obs"][lane]
+            infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
+        return obs, reward.astype(np.float32), done, infos
+
+    def close(self) -> None:
+        self._env.close()
+
+    # The rest of VecEnv's face; DQN asks for the render mode alone.
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return [getattr(self, attr_name, None)] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise NotImplementedError
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        return [False] * self.num_envs
+
+
+class NarrowCNN(BaseFeaturesExtractor):
+    """SB3's NatureCNN with convolutions of 16, 32 and 32 channels and 256 units; SB3 scales the frames before it."""
+
+    def __init__(self, observation_space: Box):
+        super().__init__(observation_space, features_dim=256)
+        self.network = nn.Sequential(
+            nn.Conv2d(observation_space.shape[0], 16, 8, stride=4), nn.ReLU(),
+            nn.Conv2d(16, 32, 4, stride=2), nn.ReLU(),
+            nn.Conv2d(32, 32, 3, stride=1), nn.ReLU(),
+            nn.Flatten(), nn.Linear(32 * 7 * 7, 256), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.network(observations)
+
+
+class MeasureSpeed(BaseCallback):
+    """Ends training when the window is over."""
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self._watch = workload.Stopwatch(seconds)
+        self.result: dict[str, float] | None = None
+
+    def _on_step(self) -> bool:
+        self.result = self._watch.tick(self.num_timesteps, self.model._n_updates)  # type: ignore[attr-defined]
+        return self.result is None
+
+
+class StopAfter(BaseCallback):
+    """Ends training `seconds` of wall time after it began."""
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self._seconds = seconds
+
+    def _on_training_start(self) -> None:
+        self._stop = time.monotonic() + self._seconds
+
+    def _on_step(self) -> bool:
+        return time.monotonic() < self._stop
+
+
+def measure_speed(game: str, seconds: float, seed: int, compact: bool) -> dict[str, float]:
+    """Agent steps/s of SB3's DQN at the common work. `compact`: each observation stored once instead of twice."""
+    model = DQN(
+        "CnnPolicy",
+        AtariVecEnv(game, workload.NUM_ENVS, seed),
+        learning_rate=workload.LEARNING_RATE,
+        buffer_size=workload.CAPACITY,
+        learning_starts=workload.LEARNING_STARTS,
+        batch_size=workload.BATCH_SIZE,
+        gamma=workload.GAMMA,
+        train_freq=1,  # steps of all lanes: 8 agent steps
+        gradient_steps=1,
+        target_update_interval=workload.TARGET_PERIOD_UPDATES * workload.STEPS_PER_UPDATE,
+        exploration_initial_eps=workload.EPSILON,
+        exploration_final_eps=workload.EPSILON,
+        optimize_memory_usage=compact,
+        replay_buffer_kwargs={"handle_timeout_termination": not compact},
+        seed=seed,
+        device="cpu",
+    )
+    measure = MeasureSpeed(seconds)
+    model.learn(ENDLESS, callback=measure, log_interval=None)  # type: ignore[arg-type]
+    assert measure.result is not None
+    return measure.result
+
+
+def train_and_score(
+    game: str, seconds: float, seed: int, capacity: int, adam_epsilon: float, episodes: int
+) -> dict[str, Any]:
+    """Train for `seconds` of wall time, then play `episodes` games."""
+    anneal_steps = 15_000
+    model = DQN(
+        "CnnPolicy",
+        AtariVecEnv(game, workload.NUM_ENVS, seed),
+        learning_rate=2.5e-4,
+        buffer_size=capacity,
+        learning_starts=1_000,
+        batch_size=32,
+        gamma=0.99,
+        train_freq=1,  # 8 agent steps
+        gradient_steps=2,  # so one update for every 4 agent steps
+        n_steps=5,
+        target_update_interval=500 * 4,  # agent steps: every 500 updates
+        exploration_initial_eps=1.0,
+        exploration_final_eps=0.02,
+        exploration_fraction=anneal_steps / ENDLESS,
+        policy_kwargs={
+            "features_extractor_class": NarrowCNN,
+            "net_arch": [],
+            "optimizer_kwargs": {"eps": adam_epsilon},
+        },
+        seed=seed,
+        device="cpu",
+    )
+    model.learn(ENDLESS, callback=StopAfter(seconds), log_interval=None)
+    scores = play_episodes(
+        lambda stack_ESHW: model.predict(stack_ESHW, deterministic=True)[0], game, episodes=episodes, seed=10_000 + seed
+    )
+    return {
+        "score": float(scores.mean()),
+        "score_median": float(np.median(scores)),
+        "scores": scores.tolist(),
+        "steps": model.num_timesteps,
+        "updates": model._n_updates,
+    }
+
+
+def main() -> None:
+    def add(parser: Any) -> None:
+        parser.add_argument("what", choices=("speed", "learn"))
+        parser.add_argument("--twice", action="store_true", help="speed: store next observations too (SB3's default)")
+        parser.add_argument("--capacity", type=int, default=100_000, help="learn: transitions kept")
+        parser.add_argument("--adam-epsilon", type=float, default=1.5e-4, help="learn: genray's; SB3's default is 1e-8")
+        parser.add_argument("--episodes", type=int, default=30, help="learn: games of the evaluation")
+
+    arguments = workload.parse_arguments(__doc__, add)
+    if arguments.what == "speed":
+        result: dict[str, Any] = measure_speed(
+            arguments.game, arguments.seconds, arguments.seed, compact=not arguments.twice
+        )
+    else:
+        result = train_and_score(
+            arguments.game,
+            arguments.seconds,
+            arguments.seed,
+            arguments.capacity,
+            arguments.adam_epsilon,
+            arguments.episodes,
+        )
+    last_json_line({"system": "Stable-Baselines3", "threads": torch.get_num_threads(), "seed": arguments.seed} | result)
+
+
+if __name__ == "__main__":
+    main()
