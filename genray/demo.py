@@ -10,7 +10,7 @@ from genray.media import write_gif
 from genray.options import parse
 from genray.rl import presets
 from genray.rl.config import DQNConfig
-from genray.rl.evaluate import Evaluation, constant_action_scores, play
+from genray.rl.evaluate import Evaluation, best_constant_action, play
 from genray.rl.networks import build_network
 from genray.rl.scores import reference
 from genray.rl.train import check_disk, check_memory
@@ -61,8 +61,7 @@ def _film(run: RunDir, config: DQNConfig) -> Path:
 def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:
     """What the scores mean, worded by what was measured."""
     random, human = reference(config.env.game) or (0.0, 1.0)
-    constants = constant_action_scores(config.env, episodes=2, seed=0)
-    action, constant = max(constants.items(), key=lambda item: item[1])
+    action, constant = best_constant_action(config.env, episodes=2)
     lines = [
         f"\n{len(result.scores)} games after {seconds / 60:.1f} minutes, mean score:",
         f"  {result.mean:8,.0f}   this policy (median {result.median:,.0f})",

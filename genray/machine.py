@@ -72,3 +72,21 @@ def available_memory(root: Path) -> int | None:
             continue
         available = min(available, left)
     return available
+
+
+def keep_freed_memory() -> None:
+    """Have malloc keep what is freed instead of giving it back to the kernel; for processes that run a network on a CPU.
+
+    PyTorch allocates megabytes anew in every layer of every update. By default glibc maps and unmaps each such block, and
+    touching a fresh page costs more than the arithmetic on it: an update of 32 Atari transitions takes a quarter longer.
+    Does nothing where the C library is not glibc.
+    """
+    import ctypes
+
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for parameter in (trim_threshold, mmap_threshold):
+        mallopt(parameter, 2**30)

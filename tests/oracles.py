@@ -90,9 +90,7 @@ def slow_priority(
     with torch.no_grad():
         for i in range(len(action_B)):
             q_A = network(torch.from_numpy(obs_BSHW[i : i + 1]), torch.from_numpy(past_BK[i : i + 1]))[0]
-            q_next_A = network(
-                torch.from_numpy(next_obs_BSHW[i : i + 1]), torch.from_numpy(next_past_BK[i : i + 1])
-            )[0]
+            q_next_A = network(torch.from_numpy(next_obs_BSHW[i : i + 1]), torch.from_numpy(next_past_BK[i : i + 1]))[0]
             best = int(q_next_A.argmax())
             target = float(return_B[i]) + float(discount_B[i]) * float(q_next_A[best])
             deltas.append(abs(target - float(q_A[int(action_B[i])])))
@@ -236,7 +234,7 @@ class NaiveReplay:
     # for each (source, lane): where each row of the ring's lane came from
     rows: dict[int, list[tuple[InventedStream, int, int]]] = field(default_factory=dict)
     _newest: dict[int, tuple[int, int]] = field(default_factory=dict)
-    _segment: int = 0
+    _segment: dict[int, int] = field(default_factory=dict)
 
     def add(self, stream: InventedStream, chunk: Chunk) -> None:
         """`rows[source]` grows by (stream, its row, number of the unbroken segment)."""
@@ -244,10 +242,11 @@ class NaiveReplay:
         if newest and newest[0] == chunk.incarnation and chunk.first_row < newest[1]:
             return  # a duplicate
         if newest != (chunk.incarnation, chunk.first_row):
-            self._segment += 1
+            self._segment[chunk.source] = self._segment.get(chunk.source, 0) + 1
         self._newest[chunk.source] = (chunk.incarnation, chunk.first_row + chunk.num_rows)
         held = self.rows.setdefault(chunk.source, [])
-        held.extend((stream, chunk.first_row + i, self._segment) for i in range(chunk.num_rows))
+        segment = self._segment[chunk.source]
+        held.extend((stream, chunk.first_row + i, segment) for i in range(chunk.num_rows))
 
     def live(self) -> dict[int, tuple[InventedStream, int, int]]:
         """key → (stream, lane, row of the stream) of every transition that may be drawn."""
@@ -265,16 +264,14 @@ class NaiveReplay:
                         and held[row + self.n_step][2] == segment  # … and was known in the same segment
                         and oldest >= 0
                         and held[oldest][2] == segment  # its stack does not reach across a gap
-                        and (len(held) <= layout.rows or row - layout.lookback >= len(held) - layout.rows)
-                    ):  # nothing that it reaches back to has been overwritten
+                        and row - layout.lookback >= len(held) - layout.rows  # nothing of it was overwritten
+                    ):
                         key = row * layout.lanes + place * layout.lanes_per_source + lane
                         found[key] = (stream, lane, stream_row)
         return found
 
 
-def expected_sample(
-    layout: ShardLayout, origin: tuple[InventedStream, int, int]
-) -> dict[str, Any]:
+def expected_sample(layout: ShardLayout, origin: tuple[InventedStream, int, int]) -> dict[str, Any]:
     """All fields of a sampled transition, built slowly."""
     stream, lane, row = origin
     life = stream.lives[lane]

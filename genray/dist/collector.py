@@ -6,6 +6,7 @@ import torch
 from ray.exceptions import RayError
 
 from genray.dist.messages import CollectReport, Published
+from genray.machine import keep_freed_memory
 from genray.rl.agent import initial_network
 from genray.rl.collect import Collector
 from genray.rl.config import DQNConfig
@@ -18,8 +19,9 @@ class CollectorActor:
     Back-pressure: a shard that may not accept more answers late, and the collector waits for that answer.
     """
 
-    def __init__(self, config: DQNConfig, card: dict, index: int, shard: ray.actor.ActorHandle):
+    def __init__(self, config: DQNConfig, card: dict, index: int, shard_name: str):
         torch.set_num_threads(1)
+        keep_freed_memory()
         life = (
             np.random.SeedSequence().entropy
             if ray.get_runtime_context().was_current_actor_reconstructed
@@ -36,11 +38,11 @@ class CollectorActor:
         self._collector = Collector(
             env, network, config.env, config.collect, config.explore, index=index, seed=seed
         )
-        self._shard = shard
+        self._shard = ray.get_actor(shard_name)
         self._in_flight: tuple[ray.ObjectRef, int] | None = None
         self._lost = 0
         try:
-            self._pull(ray.get(shard.published.remote()))
+            self._pull(ray.get(self._shard.published.remote()))
         except RayError:
             pass  # the shard is down as well; its next answer will name the weights
 

@@ -4,9 +4,11 @@ collectors ──chunks──▶ shards ──batches──▶ learner ──wei
 """
 
 import json
+import math
 import os
+import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from genray.rl.config import DQNConfig
 from genray.rl.networks import QNetwork, build_network
 
 PORTIONS_AHEAD = 2  # calls queued at each worker, so that none waits for the coordinator
+MAX_FAILURES = 30  # in a row, without one portion of work between them: it will not come back
 RETRY_S = 1.0  # pause before an actor that died is given work again
 
 
@@ -34,9 +37,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # Ray's announced default; silences its warning
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default; silences its warning
     if address:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     else:
@@ -58,6 +59,7 @@ class _Worker:
         self.name, self.actor, self.ask = name, actor, ask
         self.calls: list[ray.ObjectRef] = []
         self.retry_at = 0.0
+        self.failures = 0
         self.epsilon = 1.0
 
 
@@ -68,32 +70,36 @@ class Coordinator:
     new ones work. A learner that dies ends the run with a RunFault: its last checkpoint continues it.
     """
 
-    def __init__(self, config: DQNConfig, learner_threads: int | None = None):
+    def __init__(self, config: DQNConfig, learner_threads: int | None = None, cpus_each: float | None = None):
+        """`cpus_each`: CPUs that each collector and the learner reserve; None: an even share of the cluster's nodes."""
         config.validate()
         self.config = config
         if config.learner.learners > 1:
-            raise ConfigError(
-                f"--learners {config.learner.learners}: one learner a run for now; use --learners 1"
-            )
+            raise ConfigError(f"--learners {config.learner.learners}: one learner a run for now; use --learners 1")
         num_actions, frame_shape = probe_env(config.env)
         self._card = network_card(config, num_actions, frame_shape)
         layouts = config.plan_shards(frame_shape)
-        cpus = _cpus_each(config)
+        cpus = even_share(config, node_cpus()) if cpus_each is None else cpus_each
         device = resolve_device(config.run.device) if not _has("GPU") else config.run.device
         gpus = 1 if device != "cpu" and _has("GPU") else 0
         if device == "cuda" and not _has("GPU"):
             raise ResourceError("--device cuda: Ray sees no GPU in this cluster; use --device cpu")
 
+        # Collectors find their shard by name: Ray cannot promise to restart an actor that was made with a handle.
+        run_name = secrets.token_hex(4)
+        self._shard_names = [f"genray-replay-{run_name}-{index}" for index in range(len(layouts))]
         shard_class = ray.remote(ReplayShardActor)
         self.shards = [
             shard_class.options(
-                num_cpus=0, max_restarts=-1, max_concurrency=1000, resources=_role("replay")
+                name=self._shard_names[index],
+                num_cpus=0,
+                max_restarts=-1,
+                max_concurrency=1000,
+                resources=_role("replay"),
             ).remote(config.replay, layout, (config.run.seed, 1, index))
             for index, layout in enumerate(layouts)
         ]  # fmt: skip
-        threads = learner_threads or max(
-            1, int(ray.cluster_resources().get("CPU", 1)) - config.collect.collectors
-        )
+        threads = learner_threads or max(1, int(ray.cluster_resources().get("CPU", 1)) - config.collect.collectors)
         self.learner = (
             ray.remote(LearnerActor)
             .options(num_cpus=cpus, num_gpus=gpus, resources=_role("learner"))
@@ -105,6 +111,7 @@ class Coordinator:
         self._collector_states: list[dict[str, Any]] = []
         self._learner_calls: list[ray.ObjectRef] = []
         self._learn: LearnReport | None = None
+        self._unreported = Progress()
         self.steps = 0
         self.restarts = 0
         self._lost_in_flight = 0
@@ -112,7 +119,7 @@ class Coordinator:
     # -- work ----------------------------------------------------------------------------------------------------------
 
     def advance(self, until_step: int, seconds: float) -> Progress:
-        progress = Progress()
+        progress, self._unreported = self._unreported, Progress()
         means: list[LearnReport] = []
         if not self._collectors:
             self._start_collectors()
@@ -121,15 +128,27 @@ class Coordinator:
             if self._settled(until_step):
                 break
             self._give_work(until_step)
-            owners = {call: worker for worker in self._collectors for call in worker.calls}
-            ready, _ = ray.wait([*owners, *self._learner_calls], timeout=0.1)
-            for call in ready:
-                if call in owners:
-                    self._take_collected(owners[call], call, progress)
-                else:
-                    means.append(self._take_learned(call, progress))
+            means += self._take_results(progress)
         self._report(progress, [report for report in means if report.done])
         return progress
+
+    def _take_results(self, progress: Progress) -> list[LearnReport]:
+        """Wait a moment for calls to end; returns the learner's reports among them."""
+        owners = {call: worker for worker in self._collectors for call in worker.calls}
+        ready, _ = ray.wait([*owners, *self._learner_calls], timeout=0.1)
+        for call in ready:
+            if call in owners:
+                self._take_collected(owners[call], call, progress)
+        return [self._take_learned(call, progress) for call in ready if call not in owners]
+
+    def _rest(self) -> None:
+        """Let the collectors finish what they were asked for and ask for no more.
+
+        The learner goes on meanwhile: a collector that waits for room in its shard would wait forever without it.
+        """
+        while any(worker.calls for worker in self._collectors):
+            self._give_work(until_step=0)
+            self._take_results(self._unreported)
 
     def _settled(self, until_step: int) -> bool:
         """All steps are made and the learner has used up what samples per insert allows."""
@@ -140,15 +159,11 @@ class Coordinator:
     def _start_collectors(self) -> None:
         actor_class = ray.remote(CollectorActor)
         for index in range(self.config.collect.collectors):
-            shard = self.shards[index % len(self.shards)]
-            actor = actor_class.options(**self._collector_options).remote(
-                self.config, self._card, index, shard
-            )
+            shard = self._shard_names[index % len(self.shards)]
+            actor = actor_class.options(**self._collector_options).remote(self.config, self._card, index, shard)
             if index < len(self._collector_states):
                 actor.restore.remote(self._collector_states[index])
-            worker = _Worker(
-                f"collector {index}", actor, lambda actor=actor: actor.collect.remote(self.steps)
-            )
+            worker = _Worker(f"collector {index}", actor, lambda actor=actor: actor.collect.remote(self.steps))
             self._collectors.append(worker)
 
     def _give_work(self, until_step: int) -> None:
@@ -170,12 +185,16 @@ class Coordinator:
         worker.calls.remove(call)
         try:
             report: CollectReport = ray.get(call)
-        except RayActorError:
+        except RayActorError as error:
             worker.calls.clear()  # all that was queued died with it
+            worker.failures += 1
+            if error.actor_init_failed or worker.failures >= MAX_FAILURES:
+                raise RunFault(f"{worker.name} cannot be kept alive: {_cause(error)}") from error
             worker.retry_at = time.monotonic() + RETRY_S
             self.restarts += 1
             progress.events.append(f"{worker.name} died; it restarts with new episodes")
             return
+        worker.failures = 0
         self.steps += report.steps
         self._lost_in_flight += report.lost_transitions
         worker.epsilon = report.epsilon
@@ -186,7 +205,7 @@ class Coordinator:
         try:
             report: LearnReport = ray.get(call)
         except RayActorError as error:
-            raise RunFault(f"the learner died ({str(error).splitlines()[0]})") from error
+            raise RunFault(f"the learner died: {_cause(error)}") from error
         self._learn = report
         progress.events += report.events
         self.restarts += len(report.events)
@@ -204,9 +223,7 @@ class Coordinator:
         if means:
             weights = [report.done for report in means]
             values = [(report.loss, report.q_mean, report.grad_norm) for report in means]
-            progress.loss, progress.q_mean, progress.grad_norm = np.average(
-                values, axis=0, weights=weights
-            ).tolist()
+            progress.loss, progress.q_mean, progress.grad_norm = np.average(values, axis=0, weights=weights).tolist()
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -216,6 +233,7 @@ class Coordinator:
         return network.eval()
 
     def save(self, folder: Path) -> None:
+        self._rest()
         state: dict[str, Any] = {
             "form": "ray",
             "steps": self.steps,
@@ -230,13 +248,19 @@ class Coordinator:
             except RayError:
                 break  # it is restarting: those after it would be restored under the wrong index
         if self.config.run.checkpoint_replay:
-            state["shards"] = ray.get(
-                [
-                    shard.save.remote(str(folder / f"replay-{index}"))
-                    for index, shard in enumerate(self.shards)
-                ]
-            )
+            state["shards"] = [
+                self._save_shard(shard, folder / f"replay-{index}") for index, shard in enumerate(self.shards)
+            ]
         (folder / "state.json").write_text(json.dumps(state))
+
+    def _save_shard(self, shard: ray.actor.ActorHandle, folder: Path) -> dict[str, Any]:
+        """Save one shard; one that has just died is saved as it comes back: empty."""
+        for _ in range(MAX_FAILURES):
+            try:
+                return ray.get(shard.save.remote(str(folder)))
+            except RayActorError:
+                time.sleep(RETRY_S)
+        raise RunFault("a replay shard cannot be kept alive, so no checkpoint could be written")
 
     def load(self, folder: Path) -> None:
         state = json.loads((folder / "state.json").read_text())
@@ -268,10 +292,25 @@ def _role(role: str) -> dict[str, float]:
     return {name: 1} if _has(name) else {}
 
 
-def _cpus_each(config: DQNConfig) -> float:
-    """CPUs that each collector and the learner reserve: one, or an equal share where there are fewer.
+def node_cpus() -> list[float]:
+    """The CPUs of each node that is up."""
+    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
 
+
+def even_share(config: DQNConfig, places: Sequence[float]) -> float:
+    """CPUs that each collector and the learner reserve: one, or the largest equal share where there are fewer.
+
+    `places` are the CPUs of nodes, or of a placement group's bundles; an actor fits into one place, never across two.
     Shards reserve none: they wait for memory, not for a core.
     """
-    total = ray.cluster_resources().get("CPU", 1.0)
-    return min(1.0, np.floor(100 * total / (config.collect.collectors + config.learner.learners)) / 100)
+    workers = config.collect.collectors + config.learner.learners
+    parts = {
+        min(1.0, math.floor(100 * cpus / count + 1e-6) / 100) for cpus in places for count in range(1, workers + 1)
+    }
+    fitting = (part for part in parts if part and sum(int(cpus / part + 1e-6) for cpus in places) >= workers)
+    return max(fitting, default=0.0)
+
+
+def _cause(error: RayActorError) -> str:
+    """The last line of what Ray tells about a dead actor: the exception itself, when there was one."""
+    return str(error).strip().splitlines()[-1].strip()

@@ -10,6 +10,7 @@ import torch
 
 from genray.dist.feed import Feed, batches_per_round
 from genray.dist.messages import LearnReport, Published
+from genray.machine import keep_freed_memory
 from genray.rl.agent import initial_network, load_learner, resolve_device
 from genray.rl.config import DQNConfig
 from genray.rl.learner import Learner, Update
@@ -25,6 +26,7 @@ class LearnerActor:
         self, config: DQNConfig, card: dict[str, Any], shards: list[ray.actor.ActorHandle], threads: int
     ):
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self._config = config
         network = initial_network(card, config.run.seed)
         self._learner = Learner(

@@ -4,6 +4,7 @@ Every method is a coroutine on one thread, so the shard itself needs no locks; o
 """
 
 import asyncio
+import dataclasses
 import secrets
 from collections import deque
 from pathlib import Path
@@ -79,6 +80,14 @@ class ReplayShardActor:
             weight_lag=float(np.mean(self._lags)) if self._lags else 0.0,
             nbytes=self._shard.nbytes,
         )
+
+    async def stats(self) -> dict[str, Any]:
+        """Counts for people and tests."""
+        return dataclasses.asdict(self._counts())
+
+    async def heads(self) -> dict[int, int]:
+        """Rows written so far for each collector."""
+        return self._shard.heads()
 
     async def save(self, folder: str) -> dict[str, Any]:
         return self._shard.save(Path(folder))

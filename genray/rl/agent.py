@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
+from genray.machine import keep_freed_memory
 from genray.rl.chunk import Sample
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
@@ -115,6 +116,7 @@ class LocalAgent:
                 "--samples-per-insert 0: a free-running learner needs Ray; with --local choose e.g. 8"
             )
         self.config = config
+        keep_freed_memory()
         seed = config.run.seed
         num_actions, frame_shape = probe_env(config.env)
         self._card = network_card(config, num_actions, frame_shape)

@@ -93,11 +93,11 @@ class Lanes:
         """Lanes that only wait (no-op) for a full stack, under that start rule."""
         return (self.age_E < self._config.stack - 1) & (self._config.stack_start == "wait")
 
-    def q_values(self, network: QNetwork, device: torch.device) -> np.ndarray:
-        """float32 [E, A]."""
+    def q_values(self, network: QNetwork, device: torch.device, chosen_E: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Q-values of all lanes, or of the chosen ones alone; float32 [E, A]."""
         with torch.inference_mode():
-            frames = torch.from_numpy(self.stack_ESHW).to(device)
-            past = torch.from_numpy(self.past_EK).to(device)
+            frames = torch.from_numpy(self.stack_ESHW[chosen_E]).to(device)
+            past = torch.from_numpy(self.past_EK[chosen_E]).to(device)
             return network(frames, past).float().cpu().numpy()
 
 

@@ -26,7 +26,7 @@ Policy = Callable[[Lanes, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol they were played under."""
+    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol of their play."""
 
     game: str
     scores: list[float]
@@ -72,7 +72,9 @@ class Evaluation:
         score = f"{self.game}: mean {self.mean:,.1f}{interval}, median {self.median:,.1f}"
         published = reference(self.game)
         if published:
-            score += f"; human-normalised {self.human_normalised:.1%} (random {published[0]:,g}, human {published[1]:,g})"
+            score += (
+                f"; human-normalised {self.human_normalised:.1%} (random {published[0]:,g}, human {published[1]:,g})"
+            )
         protocol = [
             f"{len(self.scores)} episodes of {statistics.fmean(self.steps):,.0f} steps",
             f"ε {self.epsilon:g}",
@@ -105,7 +107,7 @@ class Evaluation:
 
 
 def student_t95(degrees: int) -> float:
-    """The 97.5% quantile of Student's t, exact for 1 to 4 degrees of freedom, else to 0.1%.
+    """The 97.5% quantile of Student's t, exact for 1 to 4 degrees of freedom, else to 0.2%.
 
     [Abramowitz & Stegun 26.7.5: an expansion around the normal quantile]
     """
@@ -178,12 +180,12 @@ def best_constant_action(config: EnvConfig, episodes: int = 10, seed: int = 0) -
 
 def action_names(config: EnvConfig) -> list[str]:
     """The joystick's words (NOOP, FIRE, UPLEFT …) in the order of the actions; numbers for an own environment."""
-    env = make_env(config, 1, num_threads=1)
-    try:
-        if config.env:
+    if config.env:
+        env = make_env(config, 1)
+        try:
             return [str(action) for action in range(env.num_actions)]
-    finally:
-        env.close()
+        finally:
+            env.close()
     from ale_py.vector_env import AtariVectorEnv
 
     game = AtariVectorEnv(config.title, 1, num_threads=1, full_action_space=config.full_action_space)
@@ -199,10 +201,7 @@ def greedy_policy(network: QNetwork, epsilon: float, rng: np.random.Generator, d
 
     def act(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
         q_EA = np.zeros((len(playing_E), network.num_actions), np.float32)
-        with torch.inference_mode():
-            frames = torch.from_numpy(lanes.stack_ESHW[playing_E]).to(device)
-            past = torch.from_numpy(lanes.past_EK[playing_E]).to(device)
-            q_EA[playing_E] = network(frames, past).float().cpu().numpy()
+        q_EA[playing_E] = lanes.q_values(network, torch.device(device), playing_E)
         # Over all lanes, so that how much randomness a lane sees does not hang on when the others ended.
         return np.where(lanes.waits_E, 0, epsilon_greedy(q_EA, np.full(len(playing_E), epsilon), rng))
 
@@ -319,8 +318,8 @@ def play(
                 seen = screen.step(action_E)
                 if seen.reward_E[0] != step.reward_E[0] or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over:
                     raise RunFault(
-                        f"{config.title}: the emulator that draws the picture left the one that plays at step {number} "
-                        f"(seed {seed}); play again with another --seed"
+                        f"{config.title}: the emulator that draws the picture left the one that plays "
+                        f"at step {number} (seed {seed}); play again with another --seed"
                     )
                 frames.append(seen.frame_EHW[0].copy())
             else:

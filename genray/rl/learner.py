@@ -85,7 +85,7 @@ class Learner:
     def _make_optimizer(self) -> torch.optim.Optimizer:
         parameters, config = self.online.parameters(), self.config
         if config.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=config.learning_rate, eps=config.optimizer_epsilon)
+            return torch.optim.Adam(parameters, lr=config.learning_rate, eps=config.optimizer_epsilon, fused=True)
         return torch.optim.RMSprop(
             parameters, lr=config.learning_rate, alpha=0.95, eps=config.optimizer_epsilon, centered=True
         )

@@ -68,6 +68,7 @@ class QNetwork(nn.Module):
         self.advantage = stream(num_actions)
         self.value = stream(1) if config.dueling else None
         self.apply(he_init)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _num_features(self, stack: int, frame_shape: tuple[int, int]) -> int:
         try:
@@ -84,7 +85,9 @@ class QNetwork(nn.Module):
         `frames_BSHW`: uint8, 0 to 255, oldest first. `past_BK`: the last K actions, newest first, −1 where the episode
         had none yet; needed exactly when the network was made with `past_actions`.
         """
-        features = self.convolutions(frames_BSHW.float() * (1.0 / 255.0))
+        # Channels last: the convolutions' backward pass on a CPU takes 2/3 of the time, and nothing gets slower.
+        frames = frames_BSHW.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
+        features = self.convolutions(frames)
         if self.config.past_actions:
             assert past_BK is not None, "this network was made with past_actions"
             one_hot_BKA = nn.functional.one_hot(past_BK.long() + 1, self.num_actions + 1)[..., 1:]

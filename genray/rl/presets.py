@@ -36,7 +36,9 @@ def road_runner_quick() -> DQNConfig:
             alpha=0.5,
             beta_anneal_updates=11_000,
         ),
-        learner=LearnerConfig(learning_rate=2.5e-4, target_period_updates=500, max_grad_norm=10.0),
+        learner=LearnerConfig(
+            learning_rate=2.5e-4, optimizer_epsilon=1e-8, target_period_updates=500, max_grad_norm=10.0
+        ),
         explore=ExploreConfig(epsilon=0.4, anneal_steps=12_000),
         collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=16, n_step=5),
         run=RunConfig(

@@ -131,6 +131,10 @@ class ReplayShard:
         arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
         return sum(array.nbytes for array in arrays) + self._tree.nbytes
 
+    def heads(self) -> dict[int, int]:
+        """Rows ever written in each lane of a source, by source."""
+        return dict(self._head)
+
     def add(self, chunk: Chunk) -> int:
         """Write a chunk; returns the number of transitions that became available.
 
@@ -226,7 +230,9 @@ class ReplayShard:
         head_B = np.array([self._head[source] for source in self.layout.sources])[
             lane_B // self.layout.lanes_per_source
         ]
-        alive_B = (row_B >= head_B - rows) & self._valid_LC[lane_B, row_B % rows]
+        # A row beyond the head is from before this shard restarted, and began again at row 0.
+        here_B = (head_B - rows <= row_B) & (row_B < head_B)
+        alive_B = here_B & self._valid_LC[lane_B, row_B % rows]
         self.dropped_updates += int((~alive_B).sum())
         leaf_B = lane_B[alive_B] * rows + row_B[alive_B] % rows
         self._tree.set(leaf_B, self._priority(delta_B[alive_B]))

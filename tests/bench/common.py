@@ -1,7 +1,7 @@
 """What every benchmark needs: fresh processes, CPU time, a table, and one JSON line at the end.
 
 A system is measured in a process of its own, started with the number of threads that it may use: PyTorch, NumPy's BLAS
-and OpenMP read their thread counts once, when they are loaded, and a warm allocator of the system before would help the next.
+and OpenMP read their thread counts once, when they are loaded, and one system's warm allocator would help the next.
 """
 
 import json

@@ -46,7 +46,9 @@ def test_never_finds_a_leaf_of_priority_0(size: int):
     priority[rng.integers(size)] = 1.0
     tree.set(np.arange(size), priority)
     edges = np.concatenate([priority.cumsum(), [0.0, tree.total]])
-    around = np.concatenate([edges, np.nextafter(edges, -1), np.nextafter(edges, np.inf), rng.random(2000) * tree.total])
+    around = np.concatenate(
+        [edges, np.nextafter(edges, -1), np.nextafter(edges, np.inf), rng.random(2000) * tree.total]
+    )
     found = tree.find(np.clip(around, 0, np.nextafter(tree.total, 0)))
     assert (found >= 0).all() and (found < size).all()
     assert (priority[found] > 0).all()

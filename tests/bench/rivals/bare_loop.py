@@ -1,18 +1,19 @@
 """The least that must happen: environment, forward pass, update. `python -m tests.bench.rivals.bare_loop`
 
 No replay to fill, no tree, no n-step returns, no second process: batches are drawn uniformly from a small array that
-random play filled beforehand. What a system needs beyond this is its overhead; what it gains by doing two things at once
-can make it faster. The update is genray's own (learner.py) written plainly: the same forward passes, loss, clipping
-and Adam.
+random play filled beforehand. What a system needs beyond this is its overhead; doing two things at once can
+make it faster. The update is genray's own (learner.py) written plainly: the same passes, loss, clipping and Adam.
 
 `--algorithm full`: dueling and double. `--algorithm sb3`: neither, which is Stable-Baselines3's DQN.
 """
 
 from itertools import count
+from typing import Any, cast
 
 import numpy as np
 import torch
 from ale_py.vector_env import AtariVectorEnv
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 from torch.nn.functional import smooth_l1_loss
 
@@ -23,12 +24,12 @@ from tests.bench.rivals import workload
 PREFILLED = 1_024
 
 
-def prefill(env: AtariVectorEnv, rng: np.random.Generator) -> list[torch.Tensor]:
+def prefill(env: AtariVectorEnv, num_actions: int, rng: np.random.Generator) -> list[torch.Tensor]:
     """(obs, action, reward, discount, next obs) of PREFILLED transitions of random play."""
     rows: list[tuple[np.ndarray, ...]] = []
-    obs = env.reset(seed=int(rng.integers(2**30)))[0].copy()
+    obs: Any = env.reset(seed=int(rng.integers(2**30)))[0].copy()
     for _ in range(PREFILLED // workload.NUM_ENVS):
-        action = rng.integers(env.single_action_space.n, size=workload.NUM_ENVS)
+        action = rng.integers(num_actions, size=workload.NUM_ENVS)
         next_obs, reward, terminated, _, _ = env.step(action)
         next_obs = next_obs.copy()
         discount = np.where(terminated, 0.0, workload.GAMMA).astype(np.float32)
@@ -45,8 +46,8 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     env = workload.make_atari(arguments.game, autoreset_mode=AutoresetMode.SAME_STEP)
-    memory = prefill(env, rng)
-    num_actions = int(env.single_action_space.n)
+    num_actions = int(cast(Discrete, env.single_action_space).n)
+    memory = prefill(env, num_actions, rng)
     shape = NetworkConfig(channels=workload.NATURE_CHANNELS, hidden=workload.NATURE_HIDDEN, dueling=full)
     online, target = QNetwork(shape, num_actions), QNetwork(shape, num_actions).requires_grad_(False)
     target.load_state_dict(online.state_dict())
@@ -76,7 +77,7 @@ def main() -> None:
         optimizer.step()
         loss.item()
 
-    obs = env.reset(seed=arguments.seed)[0]
+    obs: Any = env.reset(seed=arguments.seed)[0]
     watch = workload.Stopwatch(arguments.seconds)
     for updates in count(1):
         obs = env.step(act(obs))[0]

@@ -1,28 +1,35 @@
 """RLlib's DQN (new API stack): double, dueling, prioritized. `python -m tests.bench.rivals.rllib_dqn`
 
 Set up in its favour where there was a choice: environment, replay and learner in one process (on two cores every
-hop costs more than it gains, and `training_step` waits for its runners anyway), ALE's vector environment through gymnasium's vector
-entry point, and several steps of all lanes in one `sample` call followed by as many updates (`--fragment`), which
-spreads RLlib's fixed costs. Its network is Nature's with two streams of 512, as genray's; frames stay uint8 in its
-replay and become floats in the module, which is what its image wrapper does to every frame in the environment.
+hop costs more than it gains, and `training_step` waits for its runners anyway), ALE's vector environment through
+gymnasium's vector entry point, and several steps of all lanes in one `sample` call followed by as many updates
+(`--fragment`), which spreads RLlib's fixed costs. Its network is Nature's with two streams of 512, as genray's;
+frames stay uint8 in its replay and become floats in the module, which is what its image wrapper does to every frame
+in the environment.
 """
 
+import shutil
 import tempfile
 from typing import Any
 
 import gymnasium
 import numpy as np
 import ray
-import torch
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorWrapper
 from gymnasium.vector.utils import batch_space
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_MODULE_STEPS_TRAINED_LIFETIME,
+)
 
 from tests.bench.common import last_json_line
 from tests.bench.rivals import workload
@@ -62,7 +69,7 @@ def make_config(game: str, seed: int, fragment: int) -> DQNConfig:
     def make_vector_env(num_envs: int, **_: Any) -> gymnasium.vector.VectorEnv:
         return ChannelsLast(workload.make_atari(game, num_envs))
 
-    gymnasium.register(VECTOR_ENV, vector_entry_point=make_vector_env)
+    gymnasium.register(VECTOR_ENV, vector_entry_point=make_vector_env)  # type: ignore[arg-type]
     first, second, third = workload.NATURE_CHANNELS
     return (
         DQNConfig()
@@ -107,28 +114,37 @@ def make_config(game: str, seed: int, fragment: int) -> DQNConfig:
     )
 
 
-def measure(config: DQNConfig, seconds: float, seed: int) -> dict[str, float]:
+def measure(config: DQNConfig, seconds: float) -> dict[str, float]:
     algorithm = config.build_algo()
-    torch.manual_seed(seed)
     watch = workload.Stopwatch(seconds)
     try:
         while True:
             report = algorithm.train()
             steps = int(report[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED_LIFETIME])
-            updates = max(0, steps - workload.LEARNING_STARTS) // workload.STEPS_PER_UPDATE
-            if result := watch.tick(steps, updates):
+            trained = (
+                report.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {}).get(NUM_MODULE_STEPS_TRAINED_LIFETIME, 0)
+            )
+            if result := watch.tick(steps, int(trained) // workload.BATCH_SIZE):
                 return result
     finally:
         algorithm.stop()
+        shutil.rmtree(algorithm.logdir, ignore_errors=True)  # RLlib makes it in the home folder
 
 
 def main() -> None:
     arguments = workload.parse_arguments(
-        __doc__, lambda parser: parser.add_argument("--fragment", type=int, default=4, help="steps of all lanes a sample() call")
+        __doc__,
+        lambda parser: parser.add_argument(
+            "--fragment", type=int, default=4, help="steps of all lanes a sample() call"
+        ),
     )
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=tempfile.mkdtemp(prefix="rllib"))
-    result = measure(make_config(arguments.game, arguments.seed, arguments.fragment), arguments.seconds, arguments.seed)
-    ray.shutdown()
+    config = make_config(arguments.game, arguments.seed, arguments.fragment)
+    with tempfile.TemporaryDirectory(prefix="rllib", ignore_cleanup_errors=True) as folder:
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+        try:
+            result = measure(config, arguments.seconds)
+        finally:
+            ray.shutdown()
     last_json_line({"system": "RLlib DQN", "threads": arguments.threads, "fragment": arguments.fragment} | result)
 
 

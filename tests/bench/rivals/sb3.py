@@ -1,11 +1,11 @@
 """Stable-Baselines3's DQN. `python -m tests.bench.rivals.sb3 speed|learn --seconds … --seed …`
 
-speed: its own algorithm (uniform replay, 1 step, neither double nor dueling) and NatureCNN at the work of `workload.py`.
-learn: Road Runner in wall time with genray's protocol and widths, and SB3's own n-step replay; scored by `evaluation.py`.
+speed: its own algorithm (uniform replay, 1 step, neither double nor dueling) and NatureCNN at `workload.py`'s work.
+learn: Road Runner in wall time with genray's protocol and widths and SB3's n-step replay; scored by `evaluation.py`.
 
-Its environment is ALE's vector environment behind SB3's VecEnv, which is several times faster than the Atari wrappers that
-SB3 comes with; infos are empty but at an episode's end. What SB3 does its own way stays: a coin for *all* lanes decides
-between exploring and acting greedily (so 5% of its steps need no forward pass).
+Its environment is ALE's vector environment behind SB3's VecEnv instead of the Atari wrappers that SB3 comes with, which
+work in Python, one game after the other; infos are empty but at an episode's end. What SB3 does its own way stays: one
+coin for *all* lanes decides between exploring and acting greedily (so 5% of its steps need no forward pass).
 """
 
 import time
@@ -21,9 +21,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
+from genray.rl.collect import Lanes
+from genray.rl.env import EnvConfig
+from genray.rl.evaluate import play_out
 from tests.bench.common import last_json_line
 from tests.bench.rivals import workload
-from tests.bench.rivals.evaluation import play_episodes
 
 ENDLESS = 10**9  # steps; callbacks end the runs
 
@@ -96,7 +98,7 @@ class MeasureSpeed(BaseCallback):
         self.result: dict[str, float] | None = None
 
     def _on_step(self) -> bool:
-        self.result = self._watch.tick(self.num_timesteps, self.model._n_updates)  # type: ignore[attr-defined]
+        self.result = self._watch.tick(self.num_timesteps, self.model._n_updates)
         return self.result is None
 
 
@@ -168,14 +170,18 @@ def train_and_score(
         seed=seed,
         device="cpu",
     )
-    model.learn(ENDLESS, callback=StopAfter(seconds), log_interval=None)
-    scores = play_episodes(
-        lambda stack_ESHW: model.predict(stack_ESHW, deterministic=True)[0], game, episodes=episodes, seed=10_000 + seed
-    )
+    model.learn(ENDLESS, callback=StopAfter(seconds), log_interval=None)  # type: ignore[arg-type]
+    rng = np.random.default_rng(10_000 + seed)
+
+    def policy(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
+        greedy_E = model.predict(lanes.stack_ESHW, deterministic=True)[0]
+        return np.where(rng.random(len(greedy_E)) < 0.001, rng.integers(model.action_space.n, size=len(greedy_E)), greedy_E)
+
+    result = play_out(policy, EnvConfig(game=game), episodes=episodes, epsilon=0.001, seed=10_000 + seed)
     return {
-        "score": float(scores.mean()),
-        "score_median": float(np.median(scores)),
-        "scores": scores.tolist(),
+        "score": result.mean,
+        "score_median": result.median,
+        "scores": result.scores,
         "steps": model.num_timesteps,
         "updates": model._n_updates,
     }
@@ -186,7 +192,7 @@ def main() -> None:
         parser.add_argument("what", choices=("speed", "learn"))
         parser.add_argument("--twice", action="store_true", help="speed: store next observations too (SB3's default)")
         parser.add_argument("--capacity", type=int, default=100_000, help="learn: transitions kept")
-        parser.add_argument("--adam-epsilon", type=float, default=1.5e-4, help="learn: genray's; SB3's default is 1e-8")
+        parser.add_argument("--adam-epsilon", type=float, default=1e-8, help="learn: SB3's default, and the preset's")
         parser.add_argument("--episodes", type=int, default=30, help="learn: games of the evaluation")
 
     arguments = workload.parse_arguments(__doc__, add)

@@ -1,7 +1,8 @@
 """The work that every system in `bench_end_to_end` does, in one place, and the clock that measures it.
 
-Eight lanes of one game on ALE's vector environment, DQN's preprocessing (grey 84x84, 4 frames skipped, stack of 4, up to
-30 no-ops, no sticky actions), rewards clipped to ±1, one update on 32 transitions for every 8 agent steps. Nature's network.
+Eight lanes of one game on ALE's vector environment, DQN's preprocessing (grey 84x84, 4 frames skipped, stack of 4, up
+to 30 no-ops, no sticky actions), rewards clipped to ±1, one update on 32 transitions for every 8 agent steps, Nature's
+network.
 """
 
 import argparse
@@ -34,7 +35,9 @@ def make_atari(game: str = GAME, num_envs: int = NUM_ENVS, **choices: Any) -> At
     return AtariVectorEnv(game, num_envs, reward_clipping=True, **choices)
 
 
-def parse_arguments(description: str, add: Callable[[argparse.ArgumentParser], Any] | None = None) -> argparse.Namespace:
+def parse_arguments(
+    description: str, add: Callable[[argparse.ArgumentParser], Any] | None = None
+) -> argparse.Namespace:
     """The command line that all systems share; also tells PyTorch its threads."""
     import torch
 

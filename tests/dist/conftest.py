@@ -1,0 +1,11 @@
+"""One private Ray for all tests of the shell: two CPUs, as on the smallest machine that genray supports."""
+
+import pytest
+
+from genray.dist.coordinator import ray_session
+
+
+@pytest.fixture(scope="session")
+def ray_here():
+    with ray_session():
+        yield

@@ -1,0 +1,135 @@
+"""The Ray form: it makes the steps and updates it was asked for, survives its actors, and continues from a checkpoint."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from genray.dist.coordinator import Coordinator
+from genray.errors import ConfigError
+from genray.rl import DQNConfig, presets
+from genray.rl.agent import LocalAgent, Progress
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+
+def tiny(**replay) -> DQNConfig:
+    """Catch with a network of a few thousand weights: what is tested here is the shell, not the learning."""
+    config = presets.catch()
+    return replace(
+        config,
+        network=replace(config.network, channels=(4, 4, 4), hidden=16),
+        replay=replace(config.replay, capacity=4_000, min_size=200, shards=2, **replay),
+    )
+
+
+def run(engine, until_step: int, timeout_s: float = 90) -> Progress:
+    """Advance to a step, learner caught up; collects all events."""
+    events, stop = [], time.monotonic() + timeout_s
+    while True:
+        progress = engine.advance(until_step, seconds=1.0)
+        events += progress.events
+        behind = progress.samples_per_insert < 0.98 * engine.config.replay.samples_per_insert
+        if progress.steps >= until_step and not behind:
+            progress.events = events
+            return progress
+        assert time.monotonic() < stop, f"stuck at {progress}"
+
+
+@pytest.fixture
+def coordinator(ray_here):
+    engine = Coordinator(tiny(), learner_threads=1)
+    yield engine
+    engine.close()
+
+
+def test_makes_its_steps_and_keeps_samples_per_insert(coordinator):
+    progress = run(coordinator, 3_000)
+    assert 3_000 <= progress.steps < 3_000 + 4 * 32  # at most the chunks that were in flight
+    assert progress.samples_per_insert == pytest.approx(8.0, rel=0.02)
+    assert progress.updates * 32 <= 8 * (progress.steps - 200)
+    assert 0 < progress.replay_size <= 4_000
+    assert 0 < progress.weight_lag < 500
+    assert progress.restarts == progress.lost_transitions == 0
+
+
+def test_same_initial_network_as_the_local_form(coordinator):
+    local = LocalAgent(tiny())
+    mine, theirs = coordinator.network().state_dict(), local.network().state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_killed_collector_restarts_and_the_run_goes_on(coordinator):
+    run(coordinator, 600)
+    ray.kill(coordinator._collectors[0].actor, no_restart=False)
+    progress = run(coordinator, 3_000)
+    assert progress.restarts >= 1
+    assert any("collector 0 died" in event for event in progress.events)
+    # Both collectors, not only the survivor, made the steps after the fault.
+    rows = ray.get([shard.heads.remote() for shard in coordinator.shards])
+    assert all(head > 60 for heads in rows for head in heads.values()), rows
+
+
+def test_a_killed_shard_restarts_empty_and_its_loss_is_counted(coordinator):
+    before = run(coordinator, 1_500)
+    ray.kill(coordinator.shards[1], no_restart=False)
+    progress = run(coordinator, 4_000)
+    assert any("replay shard 1 died" in event for event in progress.events)
+    assert 0.3 * before.replay_size < progress.lost_transitions < before.replay_size
+    assert progress.updates > before.updates + 300
+    sizes = [counts["size"] for counts in ray.get([shard.stats.remote() for shard in coordinator.shards])]
+    assert min(sizes) > 500, f"the restarted shard did not refill: {sizes}"
+
+
+def test_checkpoint_continues_replay_and_learner(ray_here, tmp_path: Path):
+    first = Coordinator(tiny(), learner_threads=1)
+    try:
+        before = run(first, 1_500)
+        first.save(tmp_path)
+        weights = first.network().state_dict()
+    finally:
+        first.close()
+    second = Coordinator(tiny(), learner_threads=1)
+    try:
+        second.load(tmp_path)
+        restored = second.network().state_dict()
+        assert all(torch.equal(weights[name], restored[name]) for name in weights)
+        sizes = [counts["size"] for counts in ray.get([shard.stats.remote() for shard in second.shards])]
+        assert sum(sizes) == before.replay_size
+        assert second.steps == before.steps
+        after = run(second, 2_500)
+        assert after.updates > before.updates and after.samples_per_insert == pytest.approx(8.0, rel=0.03)
+    finally:
+        second.close()
+
+
+def test_a_local_checkpoint_continues_on_ray(ray_here, tmp_path: Path):
+    local = LocalAgent(tiny())
+    while local.steps < 1_000:
+        local.advance(1_000, seconds=5.0)
+    local.save(tmp_path)
+    engine = Coordinator(tiny(), learner_threads=1)
+    try:
+        engine.load(tmp_path)
+        assert engine.steps == local.steps
+        assert run(engine, 1_800).updates > local.learner.updates
+    finally:
+        engine.close()
+
+
+def test_free_running_learner_does_not_wait(ray_here):
+    engine = Coordinator(tiny(samples_per_insert=0.0), learner_threads=1)
+    try:
+        stop = time.monotonic() + 60
+        while (progress := engine.advance(1_000, seconds=1.0)).updates < 100:
+            assert time.monotonic() < stop, progress
+    finally:
+        engine.close()
+
+
+def test_more_shards_than_collectors_is_refused(ray_here):
+    with pytest.raises(ConfigError, match=r"--shards 3: more than --collectors 2"):
+        Coordinator(replace(tiny(), replay=replace(tiny().replay, shards=3)))

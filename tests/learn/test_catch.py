@@ -1,0 +1,34 @@
+"""Catch is solved, in one process and through Ray: a mean return of at least 0.95 of its optimum, 1.0."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from genray.launch import LaunchConfig, open_engine
+from genray.rl import presets
+from genray.rl.evaluate import evaluate
+
+pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["local", "ray"])
+def test_catch_is_solved(local):
+    torch.set_num_threads(2 if local else 1)
+    config = presets.catch()
+    with open_engine(config, LaunchConfig(local=local)) as engine:
+        step = 0
+        for step in range(8_000, config.run.steps + 1, 4_000):  # stops as soon as it is solved
+            while engine.advance(step, seconds=5.0).steps < step:
+                pass
+            result = evaluate(engine.network(), config.env, episodes=256, epsilon=0.0, seed=1)
+            if result.mean >= 0.95:
+                break
+    assert result.mean >= 0.95, f"{result.mean} after {step} steps"
+
+
+def test_without_learning_catch_is_not_solved():
+    """The bar means something: an untrained network is far below it."""
+    config = presets.catch()
+    with open_engine(replace(config), LaunchConfig(local=True)) as engine:
+        assert evaluate(engine.network(), config.env, episodes=256, epsilon=0.0, seed=1).mean < 0.2

@@ -1,0 +1,163 @@
+"""Environments: ALE's lanes as they are promised, Catch as the example, and what `--env` refuses."""
+
+import numpy as np
+import pytest
+
+from genray.errors import ConfigError
+from genray.rl.catch import BOARD, Catch
+from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, SavesState, load_factory, make_env
+
+
+def test_atari_lanes_restart_one_step_late_and_show_every_frame_once():
+    """Cut after 25 steps: the cutting step shows the final frame, the next one the first frame of a new episode."""
+    env = AtariLanes(EnvConfig(game="breakout", max_episode_frames=100, noop_max=0), 2, num_threads=1)
+    first = env.reset(3)
+    assert first.shape == (2, 84, 84) and first.dtype == np.uint8
+    for age in range(1, 26):
+        step = env.step(np.array([1, 1]))
+        assert step.truncated_E.tolist() == [age == 25] * 2
+        assert not step.terminated_E.any()
+    last = step.frame_EHW
+    after = env.step(np.array([3, 3]))
+    assert not after.truncated_E.any() and not after.reward_E.any()
+    assert not np.array_equal(after.frame_EHW, last)
+    np.testing.assert_array_equal(after.frame_EHW, first)  # no no-ops: the same first frame
+    env.close()
+
+
+def test_atari_lanes_own_their_arrays():
+    """ALE reuses its buffers; what we return must not change under the caller."""
+    env = AtariLanes(EnvConfig(game="pong", noop_max=5), 1, num_threads=1)
+    env.reset(0)
+    kept = [env.step(np.array([i % 6])) for i in range(40)]
+    copies = [[np.array(field) for field in step] for step in kept]
+    for i in range(40):
+        env.step(np.array([i % 6]))
+    assert all(np.array_equal(a, b) for step, copy in zip(kept, copies) for a, b in zip(step, copy))
+    assert all(array.base is None for step in kept for array in step)
+    env.close()
+
+
+def test_atari_rewards_are_not_clipped_and_lives_are_reported():
+    env = AtariLanes(EnvConfig(game="ms_pacman"), 1, num_threads=1)
+    env.reset(0)
+    rng = np.random.default_rng(0)
+    rewards, lost, ended = [], 0, 0
+    while not ended:
+        step = env.step(rng.integers(9, size=1))
+        rewards.append(float(step.reward_E[0]))
+        lost += int(step.life_lost_E[0])
+        ended += int(step.terminated_E[0])
+    assert max(rewards) >= 10 and lost == 2  # 3 lives: two are lost while it goes on, the last ends it
+    env.close()
+
+
+def test_atari_seeds():
+    frames = []
+    for seed in (1, 1, 2):
+        env = AtariLanes(EnvConfig(game="pong", sticky_actions=0.25), 1, num_threads=1)
+        env.reset(seed)
+        frames.append(np.array([env.step(np.array([t % 6])).frame_EHW for t in range(80)]))
+        env.close()
+    assert np.array_equal(frames[0], frames[1])
+    assert not np.array_equal(frames[0], frames[2])
+
+
+def test_the_full_action_space_is_a_choice():
+    for full, expected in ((False, 4), (True, 18)):
+        env = AtariLanes(EnvConfig(game="breakout", full_action_space=full), 1, num_threads=1)
+        assert env.num_actions == expected
+        env.close()
+
+
+# --- Catch ----------------------------------------------------------------------------------------------------------
+
+
+def follow(frame_EHW: np.ndarray) -> np.ndarray:
+    """The best action, from the picture alone: move the paddle (128) under the ball (255)."""
+    cells = frame_EHW[:, ::7, ::7]
+    ball_E = (cells == 255).any(axis=1).argmax(axis=1)
+    paddle_E = (cells[:, -1] == 128).argmax(axis=1)
+    return np.sign(ball_E - paddle_E) + 1
+
+
+def score(policy, steps: int = 1200, lanes: int = 8) -> float:
+    env = Catch(num_lanes=lanes)
+    frame = env.reset(0)
+    rewards, ends = 0.0, 0
+    for _ in range(steps):
+        step = env.step(policy(frame))
+        frame = step.frame_EHW
+        rewards += float(step.reward_E.sum())
+        ends += int(step.terminated_E.sum())
+    assert ends == lanes * (steps // BOARD)  # 11 steps of play and one of reset
+    return rewards / ends
+
+
+def test_catch_has_the_optimum_and_the_random_score_that_it_claims():
+    rng = np.random.default_rng(0)
+    assert score(follow) == 1.0
+    assert score(lambda frame: rng.integers(3, size=len(frame))) == pytest.approx(-0.75, abs=0.1)
+
+
+def test_catch_goes_on_from_its_state_bit_for_bit():
+    env, again = Catch(num_lanes=3), Catch(num_lanes=3)
+    assert isinstance(env, SavesState) and not isinstance(AtariLanes, SavesState)
+    env.reset(4)
+    actions = np.random.default_rng(0).integers(3, size=(60, 3))
+    for action in actions[:31]:
+        last = env.step(action)
+    np.testing.assert_array_equal(again.restore(env.state()), last.frame_EHW)
+    for action in actions[31:]:
+        for mine, theirs in zip(env.step(action), again.step(action)):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+# --- --env ----------------------------------------------------------------------------------------------------------
+
+
+class NoShape:
+    num_lanes, num_actions = 1, 2
+
+    def __init__(self, num_lanes: int):
+        pass
+
+    def reset(self, seed): ...
+    def step(self, action_E): ...
+    def close(self): ...
+
+
+not_callable = 3
+
+
+def test_own_environments_are_made_by_name():
+    env: FrameVectorEnv = make_env(EnvConfig(env="genray.rl.catch:Catch", game="no such game"), 5)
+    assert isinstance(env, Catch) and env.num_lanes == 5
+    assert EnvConfig(env="genray.rl.catch:Catch").title == "genray.rl.catch:Catch"
+    assert EnvConfig(game="ALE/Pong-v5").title == "pong"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("genray.rl.catch", "write module:factory, e.g. genray.rl.catch:Catch"),
+        (":Catch", "write module:factory"),
+        ("genray.rl.catsh:Catch", "No module named 'genray.rl.catsh'.*e.g. genray.rl.catch:Catch"),
+        ("genray.rl.catch:Chat", "has no attribute 'Chat'.*e.g. genray.rl.catch:Catch"),
+        (f"{__name__}:not_callable", "not_callable cannot be called"),
+    ],
+)
+def test_names_that_lead_nowhere(name: str, reason: str):
+    with (
+        pytest.raises(ConfigError, match=f"--env {name}: .*{reason}")
+        if name[0] != "g" or ":" in name
+        else pytest.raises(ConfigError, match=reason)
+    ):
+        load_factory(name)
+    with pytest.raises(ConfigError):
+        EnvConfig(env=name).validate()
+
+
+def test_an_environment_without_all_of_the_protocol_is_refused():
+    with pytest.raises(ConfigError, match="lacks `frame_shape`.*FrameVectorEnv"):
+        make_env(EnvConfig(env=f"{__name__}:NoShape"), 1)

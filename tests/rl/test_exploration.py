@@ -1,0 +1,56 @@
+"""ε: Ape-X's ladder by hand, the schedule, and how often a lane really explores."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from genray.rl.exploration import ExploreConfig, annealed, epsilon_greedy, final_epsilons, ladder
+
+
+def test_ladder_by_hand():
+    """ε_i = 0.4^(1 + 7i/(N−1)): from 0.4 to 0.4^8 = 0.00065536."""
+    np.testing.assert_allclose(ladder(8), [0.4**power for power in range(1, 9)], rtol=1e-12)
+    assert ladder(256)[0] == 0.4
+    assert ladder(256)[-1] == pytest.approx(0.00065536)
+    assert ladder(1).tolist() == [0.4]
+    assert ladder(3, base=0.5, power=2.0).tolist() == [0.5, 0.25, 0.125]
+
+
+def test_shared_gives_every_lane_the_same():
+    assert final_epsilons(ExploreConfig(exploration="shared", epsilon=0.1), 3).tolist() == [0.1] * 3
+    assert final_epsilons(ExploreConfig(epsilon=0.4, epsilon_power=7), 2).tolist() == [0.4, pytest.approx(0.4**8)]
+
+
+def test_anneals_from_1_to_the_final_value_and_stays():
+    final = np.array([0.4, 0.1])
+    assert annealed(final, 0, 100).tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(annealed(final, 50, 100), [0.7, 0.55])
+    for step in (100, 101, 10**9):
+        assert annealed(final, step, 100).tolist() == final.tolist()
+    assert annealed(final, 0, 0).tolist() == final.tolist()  # no annealing
+
+
+def test_explores_with_probability_epsilon_and_evenly():
+    """With ε the best of 4 actions is taken with 1 − ε + ε/4, each other one with ε/4."""
+    rng = np.random.default_rng(0)
+    epsilon_E = np.array([0.0, 0.1, 0.5, 1.0])
+    q_EA = np.tile([0.0, 3.0, 1.0, 2.0], (4, 1))
+    draws = 10_000
+    counts_EA = np.zeros((4, 4), int)
+    for _ in range(draws):
+        counts_EA[np.arange(4), epsilon_greedy(q_EA, epsilon_E, rng)] += 1
+    assert counts_EA[0].tolist() == [0, draws, 0, 0]
+    for lane, epsilon in enumerate(epsilon_E[1:], start=1):
+        expected = np.full(4, epsilon / 4 * draws)
+        expected[1] += (1 - epsilon) * draws
+        assert stats.chisquare(counts_EA[lane], expected).pvalue > 1e-3
+
+
+def test_draws_the_same_randomness_whatever_epsilon_is():
+    """So that one lane's ε does not shift another lane's luck."""
+    after = []
+    for epsilon in (0.0, 1.0):
+        rng = np.random.default_rng(1)
+        epsilon_greedy(np.zeros((5, 3)), np.full(5, epsilon), rng)
+        after.append(rng.random())
+    assert after[0] == after[1]

@@ -1,0 +1,154 @@
+"""Clips are read back: sizes, times and colours must be those that went in."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from genray.errors import ConfigError, ResourceError
+from genray.media import check_clip_path, contact_sheet, write_clip, write_gif, write_mp4
+
+
+def moving_square(count: int, height: int = 60, width: int = 80) -> list[np.ndarray]:
+    frames = []
+    for number in range(count):
+        frame = np.full((height, width, 3), (30, 60, 90), np.uint8)
+        frame[20:40, number : number + 20] = (220, 40, 40)
+        frames.append(frame)
+    return frames
+
+
+def read_gif(path: Path) -> tuple[list[np.ndarray], list[int]]:
+    frames, durations = [], []
+    with Image.open(path) as image:
+        for number in range(image.n_frames):  # type: ignore[attr-defined]
+            image.seek(number)
+            frames.append(np.asarray(image.convert("RGB")))
+            durations.append(int(image.info["duration"]))
+        assert image.info["loop"] == 0
+    return frames, durations
+
+
+def read_mp4(path: Path) -> tuple[list[np.ndarray], float]:
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate is not None
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], float(stream.average_rate)
+
+
+def test_a_gif_of_few_colours_is_exact_and_keeps_time(tmp_path: Path):
+    frames = moving_square(30)
+    got, durations = read_gif(write_gif(tmp_path / "clip.gif", frames, fps=15, scale=2))
+    assert len(got) == 30
+    for frame, back in zip(frames, got, strict=True):
+        np.testing.assert_array_equal(back, frame.repeat(2, axis=0).repeat(2, axis=1))
+    # 1/15 s is no whole number of hundredths: rounding each duration by itself would play this in 1.8 or 2.1 s.
+    assert sum(durations) == 2000
+    assert set(durations) == {60, 70}
+
+
+def test_a_standing_picture_is_stored_once_and_stays_as_long(tmp_path: Path):
+    first, second = moving_square(2)
+    got, durations = read_gif(write_gif(tmp_path / "clip.gif", [first, first, first, second, first], fps=10, scale=1))
+    assert durations == [300, 100, 100]
+    for frame, back in zip([first, second, first], got, strict=True):
+        np.testing.assert_array_equal(back, frame)
+
+
+def test_only_what_changes_is_stored(tmp_path: Path):
+    noise = np.random.default_rng(0).choice(np.array([10, 90], np.uint8), size=(100, 100, 1)).repeat(3, axis=2)
+    frames = [noise.copy() for _ in range(30)]
+    for number, frame in enumerate(frames):
+        frame[40:44, number : number + 4] = 255
+    still = write_gif(tmp_path / "still.gif", frames[:1], scale=1).stat().st_size
+    assert write_gif(tmp_path / "clip.gif", frames, scale=1).stat().st_size < 3 * still
+
+
+def test_exactly_255_colours_are_exact_and_more_are_close(tmp_path: Path):
+    ramp = np.arange(255, dtype=np.uint8)
+    exact = np.stack([ramp, 255 - ramp, ramp // 2], axis=1).reshape(15, 17, 3)
+    got, _ = read_gif(write_gif(tmp_path / "exact.gif", [exact, exact[::-1]], scale=1))
+    np.testing.assert_array_equal(got[0], exact)
+    np.testing.assert_array_equal(got[1], exact[::-1])
+
+    y, x = np.mgrid[:64, :64]
+    many = [np.stack([4 * x, 4 * y, np.full_like(x, 8 * n)], axis=2).astype(np.uint8) for n in range(8)]
+    got, _ = read_gif(write_gif(tmp_path / "many.gif", many, scale=1))
+    error = np.abs(np.stack(got).astype(int) - np.stack(many))
+    assert error.mean() < 12 and error.max() < 100
+
+
+def test_an_mp4_has_every_frame_the_speed_and_nearly_the_colours(tmp_path: Path):
+    frames = moving_square(40)
+    got, rate = read_mp4(write_mp4(tmp_path / "clip.mp4", frames, fps=15, scale=2))
+    assert rate == 15 and len(got) == 40
+    for frame, back in zip(frames, got, strict=True):
+        want = frame.repeat(2, axis=0).repeat(2, axis=1)
+        assert back.shape == want.shape
+        assert np.abs(back.astype(int) - want).mean() < 4
+
+
+def test_an_mp4_of_odd_size_gains_an_edge(tmp_path: Path):
+    frames = moving_square(3, height=41, width=51)
+    got, _ = read_mp4(write_mp4(tmp_path / "clip.mp4", frames, scale=1))
+    assert got[0].shape == (42, 52, 3)
+    assert np.abs(got[0][:41, :51].astype(int) - frames[0]).mean() < 8
+
+
+def test_the_suffix_chooses_and_a_wrong_one_is_named(tmp_path: Path):
+    frames = moving_square(2)
+    assert write_clip(tmp_path / "new" / "clip.GIF", frames).read_bytes()[:6] == b"GIF89a"
+    assert b"ftyp" in write_clip(tmp_path / "clip.mp4", frames).read_bytes()[:16]
+    for name in ("clip.webm", "clip"):
+        with pytest.raises(ConfigError, match=r"\.gif or \.mp4"):
+            check_clip_path(tmp_path / name)
+        with pytest.raises(ConfigError, match=r"\.gif or \.mp4"):
+            write_clip(tmp_path / name, frames)
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_clip(tmp_path / "clip.gif", moving_square(2))
+    before = path.read_bytes()
+
+    def half(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", half)
+        with pytest.raises(ResourceError, match=r"clip\.gif: cannot be written \(No space left"):
+            write_clip(path, moving_square(5))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="cannot be written"):
+        write_clip(tmp_path / "file" / "clip.gif", moving_square(2))
+
+
+@pytest.mark.parametrize("write", [write_gif, write_mp4])
+def test_nonsense_is_refused(tmp_path: Path, write):
+    with pytest.raises(ConfigError, match="no frames"):
+        write(tmp_path / "clip", [])
+    with pytest.raises(ConfigError, match="scale 0"):
+        write(tmp_path / "clip", moving_square(2), scale=0)
+    with pytest.raises(ConfigError, match="frames/s"):
+        write(tmp_path / "clip", moving_square(2), fps=0)
+    with pytest.raises(ValueError, match="one size"):
+        write(tmp_path / "clip", [*moving_square(1), *moving_square(1, height=10)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_contact_sheet_lays_frames_in_reading_order():
+    frames = [np.full((4, 6, 3), 10 * (number + 1), np.uint8) for number in range(5)]
+    sheet = contact_sheet(frames, columns=3, gap=1)
+    assert sheet.shape == (9, 20, 3)
+    assert sheet[0, :, 0].tolist() == [10] * 6 + [0] + [20] * 6 + [0] + [30] * 6
+    assert sheet[8, :, 0].tolist() == [40] * 6 + [0] + [50] * 6 + [0] * 7
+    assert not sheet[4].any()
+    assert contact_sheet(frames[:2], columns=5).shape == (4, 14, 3)

@@ -1,0 +1,289 @@
+"""The RLlib face: same engine, RLlib's verbs. One private Ray of 2 CPUs for the whole file."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from ray import tune
+from ray.rllib.callbacks.callbacks import RLlibCallback
+
+from genray.dist.coordinator import even_share
+from genray.errors import CheckpointError, ConfigError
+from genray.rl.config import DQNConfig
+from genray.rllib import ALIASES, FIELDS, ApexDQN, ApexDQNConfig, TrainingOptions
+
+SMALL = {
+    "channels": (8, 16, 16),
+    "hidden": 32,
+    "capacity": 2_000,
+    "min_size": 100,
+    "shards": 1,
+    "samples_per_insert": 4.0,
+    "train_batch_size": 16,
+    "rollout_fragment_length": 4,
+    "num_envs_per_env_runner": 4,
+}
+
+
+def small(env: str = "genray.rl.catch:Catch", steps: int = 300) -> ApexDQNConfig:
+    config = ApexDQNConfig().environment(env).reporting(min_sample_timesteps_per_iteration=steps)
+    return config.update_from_dict(SMALL).debugging(seed=1)
+
+
+# -- configuration: no Ray ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ALE/Breakout-v5", "ale_py:ALE/Breakout-v5", "breakout", "Breakout"])
+def test_a_game_has_many_names(name: str):
+    config = ApexDQNConfig().environment(name, env_config={"sticky_actions": 0.25})
+    config.validate()
+    assert config.to_dqn().env.title == "breakout"
+    assert config.to_dqn().env.sticky_actions == 0.25
+
+
+def test_an_own_environment():
+    config = ApexDQNConfig().environment("genray.rl.catch:Catch")
+    config.validate()
+    assert config.to_dqn().env.env == "genray.rl.catch:Catch"
+
+
+def test_the_defaults_are_those_of_genray():
+    config = ApexDQNConfig().environment("pong").to_dqn()
+    assert config.replay == DQNConfig().replay
+    assert config.learner == DQNConfig().learner
+    assert config.collect == DQNConfig().collect
+
+
+def test_options_under_both_names():
+    ours = ApexDQNConfig().environment("pong").training(learning_rate=1e-3, batch_size=64, double=False, min_size=70)
+    theirs = (
+        ApexDQNConfig()
+        .environment("pong")
+        .training(lr=1e-3, train_batch_size=64, double_q=False, num_steps_sampled_before_learning_starts=70)
+    )
+    assert ours.to_dict() == theirs.to_dict()
+    dqn = theirs.env_runners(num_env_runners=3, num_envs_per_env_runner=5).to_dqn()
+    assert (dqn.learner.learning_rate, dqn.learner.batch_size, dqn.learner.double) == (1e-3, 64, False)
+    assert (dqn.replay.min_size, dqn.collect.collectors, dqn.collect.envs_per_collector) == (70, 3, 5)
+
+
+def test_every_option_of_training_arrives_somewhere():
+    assert all(ALIASES.get(name, name) in FIELDS for name in TrainingOptions.__annotations__)
+    taken = {ALIASES.get(name, name) for name in TrainingOptions.__annotations__}
+    elsewhere = {"num_env_runners", "num_envs_per_env_runner", "num_learners", "seed", "evaluation_duration"}
+    assert taken | elsewhere == set(FIELDS)
+
+
+@pytest.mark.parametrize("through", [lambda config: config, lambda config: config.to_dict()])
+def test_a_configuration_survives_tunes_dictionary(through):
+    config = small("pong").training(optimizer="rmsprop", n_step=5, grad_clip=None)
+    again = ApexDQNConfig().update_from_dict(through(config))
+    again.validate()
+    assert again.to_dqn() == config.to_dqn()
+    assert again.to_dqn().learner.optimizer == "rmsprop"
+    assert again.to_dqn().learner.max_grad_norm == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.environment("braekout"), "breakout"),
+        (lambda config: config.environment("joust"), "two-player"),
+        (lambda config: config.environment(None), "name an Atari game"),
+        (lambda config: config.environment("pong", env_config={"frameskip": 4}), "frame_skip"),
+        (lambda config: config.training(learning_rat=1e-3), "did you mean learning_rate"),
+        (lambda config: config.training(replay_buffer_config={"capacity": 5}), "training(capacity="),
+        (lambda config: config.training(target_network_update_freq=5), "target_period_updates"),
+        (lambda config: config.training(gamma=1.5), "--gamma"),
+        (lambda config: config.training(n_step="three"), "n_step: 'three' is not a int"),
+        (lambda config: config.update_from_dict({"learning_rat": 1e-3}), "did you mean learning_rate"),
+        (lambda config: config.update_from_dict({"noisy": True}), "not a part of this Ape-X"),
+        (lambda config: config.framework("tf2"), "PyTorch only"),
+        (lambda config: config.rl_module(model_config={"fcnet_hiddens": [8]}), "training(channels="),
+        (lambda config: config.update_from_dict({"model": {"fcnet_hiddens": [8]}}), "training(channels="),
+        (lambda config: config.environment("pong", clip_rewards=True), "reward_clip"),
+        (lambda config: config.evaluation(evaluation_num_env_runners=1), "own process"),
+        (lambda config: config.evaluation(evaluation_duration="auto"), "evaluate_episodes"),
+        (lambda config: config.api_stack(enable_rl_module_and_learner=False), "not supported"),
+        (lambda config: config.learners(num_gpus_per_learner=2), "num_gpus_per_learner=2"),
+        (lambda config: config.multi_agent(policies={"a", "b"}), "policies"),
+        (lambda config: config.callbacks(on_episode_end=print), "on_episode_end"),
+        (lambda config: config.callbacks(CountsEpisodes), "CountsEpisodes.on_episode_end"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(change, message: str):
+    with pytest.raises(ConfigError) as error:
+        change(ApexDQNConfig().environment("pong")).validate()
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class CountsEpisodes(RLlibCallback):
+    def on_episode_end(self, **kwargs):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("places", "share"),
+    [
+        ([2.0], 0.66),  # 3 actors on 2 CPUs
+        ([8.0], 1.0),
+        ([0.66, 0.66, 0.66], 0.66),
+        ([1.0, 1.0], 0.5),  # two thirds of a CPU would fit once into each, which is not three times
+        ([0.0, 4.0], 1.0),
+        ([], 0.0),
+    ],
+)
+def test_even_shares_fit_where_they_must(places: list[float], share: float):
+    assert even_share(DQNConfig(), places) == pytest.approx(share)
+
+
+# -- with Ray ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_cpus(tmp_path_factory):
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=300 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.ray
+def test_catch_trains_evaluates_and_continues_from_a_checkpoint(two_cpus, tmp_path: Path):
+    heard: list[str] = []
+    config = small().evaluation(evaluation_interval=2, evaluation_duration=8).env_runners(num_env_runners=1)
+    config.callbacks(
+        on_algorithm_init=lambda **_: heard.append("init"),
+        on_train_result=lambda result, **_: heard.append("result"),
+        on_evaluate_end=lambda **_: heard.append("evaluated"),
+    )
+    algo = config.build_algo()
+    first, second = algo.train(), algo.train()
+    assert heard == ["init", "result", "evaluated", "result"]
+    assert first["num_env_steps_sampled_lifetime"] >= 300
+    assert second["num_env_steps_sampled_lifetime"] >= 600
+    assert second["training_iteration"] == 2
+    assert -1 <= second["env_runners"]["episode_return_mean"] <= 1
+    assert second["env_runners"]["episode_len_mean"] == 11
+    assert second["env_runners"]["num_episodes_lifetime"] > 40
+    assert second["learners"]["default_policy"]["total_loss"] > 0
+    assert second["updates"] > 0 and second["weight_lag"] >= 0
+    assert 0 < second["samples_per_insert"] <= 4.5
+    assert "evaluation" not in first
+    assert second["evaluation"]["env_runners"]["num_episodes"] == 8
+
+    folder = algo.save_to_path(tmp_path / "checkpoint")
+    assert (Path(folder) / "rllib_checkpoint.json").exists()
+    assert not list(Path(folder).glob("*.tmp"))
+    algo.stop()
+    state = json.loads((Path(folder) / "engine" / "state.json").read_text())
+    learner = torch.load(Path(folder) / "engine" / "learner.pt", weights_only=True)
+
+    again = ApexDQN.from_checkpoint(folder)
+    assert again.iteration == 2
+    assert again._engine.steps == state["steps"] >= second["num_env_steps_sampled_lifetime"]
+    report = ray.get(again._engine.learner.learn.remote(0.0))
+    assert report.updates == learner["updates"] >= second["updates"]
+    assert report.size == sum(shard["counts"]["size"] for shard in state["shards"]) > 500
+    assert report.samples_per_insert == pytest.approx(second["samples_per_insert"], abs=0.5)
+    for name, tensor in again.network().state_dict().items():
+        assert torch.equal(tensor, learner["online"][name]), name
+    third = again.train()
+    assert third["training_iteration"] == 3
+    assert third["num_env_steps_sampled_lifetime"] >= state["steps"] + 300
+    assert third["env_runners"]["num_episodes_lifetime"] > second["env_runners"]["num_episodes_lifetime"]
+    assert third["replay_buffer"]["num_env_steps_stored"] > report.size
+    # A trial that has worked may be restored too (population-based training).
+    again.restore_from_path(folder)
+    assert again.iteration == 2
+    assert again._engine.steps == state["steps"]
+    assert ray.get(again._engine.learner.learn.remote(0.0)).updates == report.updates
+    again.stop()
+
+
+@pytest.mark.ray
+def test_pong_trains_and_evaluates(two_cpus, tmp_path: Path):
+    config = small("ale_py:ALE/Pong-v5", steps=200).environment(env_config={"max_episode_frames": 400})
+    config.env_runners(num_env_runners=1)
+    algo = config.evaluation(evaluation_duration=2, evaluation_config={"explore": False}).build_algo()
+    algo.train()
+    result = algo.train()
+    assert result["num_env_steps_sampled_lifetime"] >= 400
+    played = algo.evaluate()
+    assert played["env_runners"]["num_episodes"] == 2
+    assert -21 <= played["env_runners"]["episode_return_mean"] <= 21
+    assert math.isfinite(played["human_normalised"])
+    with pytest.raises(ConfigError, match="local folder"):
+        algo.save_to_path("s3://bucket/checkpoint")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        algo.restore_from_path(tmp_path)
+    with pytest.raises(ConfigError, match=r"algo\.network\(\)"):
+        algo.get_module()
+    algo.stop()
+
+
+@pytest.mark.ray
+def test_the_default_trial_fits_two_cpus(two_cpus):
+    request = ApexDQN.default_resource_request({"env": "pong"})
+    assert request.head_bundle_is_empty
+    assert request.required_resources["CPU"] == pytest.approx(1.98)
+    beside = ApexDQN.default_resource_request({"env": "pong", "num_cpus_for_main_process": 1})
+    assert beside.bundles == [{"CPU": 1.0}] + [{"CPU": 0.33}] * 3
+    halves = ApexDQN.default_resource_request({"env": "pong", "num_env_runners": 1, "num_cpus_per_learner": 1})
+    assert halves.bundles == [{"CPU": 1.0}, {"CPU": 1.0}]
+
+
+@pytest.mark.ray
+def test_tune_runs_the_default_trial(two_cpus, tmp_path: Path):
+    config = {**SMALL, "env": "genray.rl.catch:Catch", "lr": tune.loguniform(1e-4, 1e-3)}
+    ran = tune.run(
+        ApexDQN,
+        config=config | {"min_sample_timesteps_per_iteration": 150},
+        stop={"training_iteration": 2},
+        storage_path=str(tmp_path),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+        verbose=0,
+    )
+    [trial] = ran.trials
+    assert trial.status == "TERMINATED"
+    assert trial.last_result["training_iteration"] == 2
+    assert trial.last_result["num_env_steps_sampled_lifetime"] >= 300
+    assert trial.placement_group_factory.required_resources["CPU"] == pytest.approx(1.98)
+    engine = Path(trial.checkpoint.path) / "engine"
+    assert json.loads((engine / "state.json").read_text())["shards"][0]["counts"]["size"] > 200
+    assert (engine / "replay-0").is_dir()
+
+
+@pytest.mark.ray
+def test_the_tuner_takes_a_config_object_and_its_trials_take_turns(two_cpus, tmp_path: Path):
+    space = small(steps=100).training(lr=tune.grid_search([1e-4, 1e-3])).env_runners(num_env_runners=1)
+    results = tune.Tuner(
+        ApexDQN,
+        param_space=space,
+        run_config=tune.RunConfig(stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0),
+        tune_config=tune.TuneConfig(metric="env_runners/episode_return_mean", mode="max"),
+    ).fit()
+    assert not results.errors
+    first, second = sorted((result.metrics for result in results), key=lambda metrics: metrics["timestamp"])
+    assert {first["config"]["lr"], second["config"]["lr"]} == {1e-4, 1e-3}
+    # Each trial takes both CPUs, so the second worked only after the first had ended.
+    assert second["timestamp"] - second["time_total_s"] >= first["timestamp"] - 1
+
+
+@pytest.mark.ray
+def test_an_unknown_game_stops_both_ways_in(two_cpus, tmp_path: Path):
+    with pytest.raises(ConfigError, match="did you mean breakout"):
+        ApexDQNConfig().environment("ALE/Breakuot-v5").build_algo()
+    with pytest.raises(Exception, match="did you mean breakout"):
+        tune.run(ApexDQN, config={"env": "breakuot"}, storage_path=str(tmp_path), verbose=0)

@@ -1,0 +1,264 @@
+"""Run directories: one process at a time, checkpoints whole or not at all, damage noticed."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genray.errors import CheckpointError, ConfigError, ResourceError
+from genray.rundir import MetricsLog, RunDir, require_disk, verify_checkpoint
+
+HOLDER = """
+import sys
+import time
+from pathlib import Path
+from genray.rundir import RunDir
+with RunDir(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def fill(folder: Path) -> None:
+    (folder / "replay").mkdir()
+    (folder / "learner.pt").write_bytes(bytes(range(256)) * 40)
+    np.save(folder / "replay" / "frames.npy", np.arange(1000))
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with RunDir.create(tmp_path / "run") as made:
+        yield made
+
+
+# --- one process at a time --------------------------------------------------------------------------------------------
+
+
+def test_a_run_in_use_by_another_process_is_refused(tmp_path: Path):
+    path = tmp_path / "run"
+    RunDir.create(path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match=f"{path}: in use by another process.*another --out"):
+            with RunDir(path):
+                pass
+        holder.send_signal(signal.SIGKILL)  # the lock dies with its holder, however it dies
+        holder.wait(timeout=30)
+        with RunDir(path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_the_lock_is_given_back(tmp_path: Path):
+    run = RunDir.create(tmp_path / "run")
+    for _ in range(2):
+        with run:
+            with pytest.raises(ConfigError, match="in use"), RunDir(run.path):
+                pass
+
+
+def test_out_must_be_empty_or_absent(tmp_path: Path):
+    RunDir.create(tmp_path / "absent" / "deeper")
+    (tmp_path / "empty").mkdir()
+    RunDir.create(tmp_path / "empty")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.txt").write_text("years of work")
+    with pytest.raises(
+        ConfigError, match=f"--out {full}: not empty; choose a new folder, or continue with --resume {full}"
+    ):
+        RunDir.create(full)
+    with pytest.raises(ConfigError, match="--out .*thesis.txt: not empty"):
+        RunDir.create(full / "thesis.txt")
+    with pytest.raises(ConfigError, match="--out .*: Not a directory; choose a folder that can be written"):
+        RunDir.create(full / "thesis.txt" / "run")
+    assert (full / "thesis.txt").read_text() == "years of work" and len(list(full.iterdir())) == 1
+
+
+def test_a_folder_that_is_no_run_is_not_opened(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="not a run directory"):
+        RunDir.open(tmp_path)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_found_whole(run: RunDir):
+    folder = run.write_checkpoint(45_000, fill, keep=2)
+    assert folder.name == "00045000" and run.latest_checkpoint() == folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert sorted(manifest["files"]) == ["learner.pt", "replay/frames.npy"]
+    assert np.load(folder / "replay" / "frames.npy").tolist() == list(range(1000))
+
+
+def test_a_run_without_checkpoints_says_so(run: RunDir):
+    with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
+        run.latest_checkpoint()
+
+
+@pytest.mark.parametrize("name", ["learner.pt", "replay/frames.npy"])
+def test_one_flipped_bit_is_noticed(run: RunDir, name: str):
+    file = run.write_checkpoint(1, fill, keep=2) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"00000001: {name} is damaged.*older checkpoint"):
+        run.latest_checkpoint()
+
+
+def test_a_shortened_and_a_missing_file_are_noticed(run: RunDir):
+    folder = run.write_checkpoint(1, fill, keep=2)
+    os.truncate(folder / "learner.pt", 100)
+    with pytest.raises(CheckpointError, match="learner.pt is damaged"):
+        verify_checkpoint(folder)
+    (folder / "learner.pt").unlink()
+    with pytest.raises(CheckpointError, match="learner.pt is missing"):
+        verify_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["", "{", "[]", "null", '{"format": 99, "files": {}}', '{"files": {}}', '{"format": 1, "files": []}', "\x00"],
+)
+def test_foreign_checkpoints_are_refused(run: RunDir, manifest: str):
+    folder = run.write_checkpoint(1, fill, keep=2)
+    (folder / "manifest.json").write_text(manifest)
+    with pytest.raises(CheckpointError, match="not a genray checkpoint of format 1"):
+        run.latest_checkpoint()
+
+
+def leftovers(run: RunDir) -> list[str]:
+    return sorted(path.name for path in run.checkpoints.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError("x")]
+)
+def test_a_write_that_fails_midway_leaves_nothing(run: RunDir, error: BaseException):
+    first = run.write_checkpoint(1, fill, keep=1)
+
+    def fail(folder: Path) -> None:
+        fill(folder)
+        raise error
+
+    for step in (2, 1):  # a new name, and one that is there
+        with pytest.raises(type(error)):
+            run.write_checkpoint(step, fail, keep=1)
+        assert leftovers(run) == ["00000001"]
+        assert run.latest_checkpoint() == first
+
+
+def test_a_disk_that_really_refuses_bytes_leaves_nothing(run: RunDir):
+    """The kernel itself ends the write: this process may make no file longer than 100,000 bytes for a moment."""
+    first = run.write_checkpoint(1, fill, keep=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run.write_checkpoint(2, lambda folder: (folder / "f").write_bytes(bytes(400_000)) and None, keep=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert leftovers(run) == ["00000001"] and run.latest_checkpoint() == first
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_leaves_nothing(run: RunDir):
+    """A real ENOSPC: one of the checkpoint's files lies on the device that is always full."""
+
+    def onto_the_full_disk(folder: Path) -> None:
+        fill(folder)
+        (folder / "state.json").symlink_to("/dev/full")
+        (folder / "state.json").write_text("{}")
+
+    with pytest.raises(OSError) as caught:
+        run.write_checkpoint(1, onto_the_full_disk, keep=1)
+    assert caught.value.errno == errno.ENOSPC
+    assert leftovers(run) == []
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
+        run.latest_checkpoint()
+
+
+def test_what_a_killed_process_left_is_cleared_and_never_taken_for_a_checkpoint(run: RunDir):
+    run.write_checkpoint(1, fill, keep=2)
+    half = run.checkpoints / ".00000002.123.tmp"
+    half.mkdir()
+    (half / "learner.pt").write_bytes(b"half")
+    assert [folder.name for folder in run.list_checkpoints()] == ["00000001"]
+    run.__exit__(None, None, None)
+    with RunDir(run.path):
+        assert leftovers(run) == ["00000001"]
+
+
+def steps_of(run: RunDir) -> list[int]:
+    return [int(folder.name) for folder in run.list_checkpoints()]
+
+
+def test_keeps_the_newest_and_the_best(run: RunDir):
+    kept = []
+    for step, score in ((1, None), (2, 5.0), (3, 9.0), (4, 1.0), (5, None), (6, 8.0)):
+        run.write_checkpoint(step, fill, keep=2, score=score)
+        kept.append(steps_of(run))
+    assert kept == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [3, 5, 6]]
+    run.write_checkpoint(7, fill, keep=1, score=10.0)  # a new best: the old one goes
+    assert steps_of(run) == [7]
+
+
+def test_negative_scores_have_a_best_too(run: RunDir):
+    for step, score in ((1, -20.0), (2, -21.0), (3, -21.0), (4, None)):
+        run.write_checkpoint(step, fill, keep=1, score=score)
+    assert steps_of(run) == [1, 4]
+
+
+def test_the_newest_is_the_newest_by_number_not_by_spelling(run: RunDir):
+    """100,000,000 has one digit more than the names are padded to."""
+    for step in (99_000_000, 99_900_000, 100_000_000, 100_100_000):
+        run.write_checkpoint(step, fill, keep=2)
+        assert run.latest_checkpoint().name == f"{step:08d}"
+    assert steps_of(run) == [100_000_000, 100_100_000]
+
+
+def test_a_step_written_again_replaces_its_checkpoint(run: RunDir):
+    run.write_checkpoint(1, fill, keep=2)
+    run.write_checkpoint(1, lambda folder: (folder / "other").write_bytes(b"new") and None, keep=2)
+    assert sorted(path.name for path in run.latest_checkpoint().iterdir()) == ["manifest.json", "other"]
+
+
+# --- disk and metrics -------------------------------------------------------------------------------------------------
+
+
+def test_too_little_disk_is_said_beforehand(tmp_path: Path):
+    require_disk(tmp_path / "not" / "yet" / "there", 1, "a checkpoint")
+    with pytest.raises(
+        ResourceError, match="GB free, but a checkpoint needs 1000000000.0 GB; .*--out.*--capacity or --keep"
+    ):
+        require_disk(tmp_path / "not" / "yet", 10**18, "a checkpoint")
+
+
+def test_metrics_go_to_both_files_and_go_on_after_a_resume(run: RunDir):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for step in (1, 2):
+        log = MetricsLog(run)
+        log.write(step, {"loss": 0.5 * step, "score": None})
+        log.close()
+        time.sleep(1.05)  # tensorboardX names its files by the second
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.5), (2, 1.0)]
+    assert all("score" not in line and line["seconds"] >= 0 for line in lines)
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [(1, 0.5), (2, 1.0)]
