@@ -13,6 +13,7 @@ from typing import Literal
 from genray.errors import ConfigError, GenrayError
 from genray.options import fail, option_value, parse
 
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -158,9 +159,7 @@ def play(argv: list[str], prog: str) -> int:
     path, argv = _run_argument(argv, prog)
     options = parse(PlayConfig, argv, prog)
     network, env = _load_policy(path)
-    frames, score = run_play(
-        network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps
-    )
+    frames, score = run_play(network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps)
     write_clip(options.out, frames, fps=15)
     print(f"score {score:g} in {len(frames)} steps")
     print(options.out)

@@ -56,16 +56,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if (
-        isinstance(hint, type)
-        and isinstance(value, hint)
-        and (hint is not int or not isinstance(value, bool))
-    ):
+    if isinstance(hint, type) and isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
         return value
     choices = (
-        f"one of {', '.join(map(repr, args))}"
-        if origin is typing.Literal
-        else f"a {getattr(hint, '__name__', hint)}"
+        f"one of {', '.join(map(repr, args))}" if origin is typing.Literal else f"a {getattr(hint, '__name__', hint)}"
     )
     raise ConfigError(f"{where}: {value!r} is not {choices}")
 

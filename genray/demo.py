@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from genray import modelstore
 from genray.launch import LaunchConfig, train_in
@@ -11,7 +12,7 @@ from genray.options import parse
 from genray.rl import presets
 from genray.rl.config import DQNConfig
 from genray.rl.evaluate import Evaluation, best_constant_action, play
-from genray.rl.networks import build_network
+from genray.rl.networks import QNetwork, build_network
 from genray.rl.scores import reference
 from genray.rl.train import check_disk, check_memory
 from genray.rundir import RunDir
@@ -52,7 +53,7 @@ def main(argv: list[str], prog: str) -> int:
 
 def _film(run: RunDir, config: DQNConfig) -> Path:
     """The best of three games as a GIF in the game's own colours; at most 30 seconds of play."""
-    network, _ = modelstore.load_model(run.model, {"dqn": build_network})
+    network = cast(QNetwork, modelstore.load_model(run.model, {"dqn": build_network})[0])
     games = [play(network, config.env, epsilon=0.001, seed=seed, max_steps=450) for seed in range(3)]
     frames, _ = max(games, key=lambda game: game[1])
     return write_gif(run.pictures / "play.gif", frames, fps=15)

@@ -166,9 +166,7 @@ def check_ray(version: str | None = None, wanted: str | None = None) -> Check:
 
         version = ray.__version__
     if not fits(version, wanted):
-        return fail(
-            name, f"{version}, wanted {wanted}", 'pip install "ray[rllib,tune,serve]" -c constraints.txt'
-        )
+        return fail(name, f"{version}, wanted {wanted}", 'pip install "ray[rllib,tune,serve]" -c constraints.txt')
     return ok(name, version)
 
 
@@ -357,9 +355,7 @@ def check_memory(root: Path = Path("/"), warn_bytes: int = 4 * GIB, fail_bytes: 
         name=name,
         status=status,
         detail=f"{available / GIB:.1f} GiB available",
-        mend=""
-        if status == "ok"
-        else "close other programs, or use --local (one process) with a smaller capacity",
+        mend="" if status == "ok" else "close other programs, or use --local (one process) with a smaller capacity",
     )
 
 

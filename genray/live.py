@@ -61,16 +61,13 @@ class Live:
 
     def update(self, values: dict[str, Any], step: int) -> None:
         """Show the newest values; those that are None keep what was shown before."""
-        self._shown |= {
-            name: form.format(values[name]) for name, _, form in COLUMNS if values.get(name) is not None
-        }
+        self._shown |= {name: form.format(values[name]) for name, _, form in COLUMNS if values.get(name) is not None}
         self._bar.update(self._task, completed=step)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             self.say(
-                f"step {step:,} · "
-                + " · ".join(f"{title} {self._shown.get(name, '–')}" for name, title, _ in COLUMNS)
+                f"step {step:,} · " + " · ".join(f"{title} {self._shown.get(name, '–')}" for name, title, _ in COLUMNS)
             )
 
     def _render(self) -> Group:

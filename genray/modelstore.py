@@ -25,17 +25,13 @@ FORMAT = 1
 Builder = Callable[[dict[str, Any]], torch.nn.Module]
 
 
-def save_model(
-    folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str
-) -> Path:
+def save_model(folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str) -> Path:
     """Write a model folder, whole or not at all: it is made beside `folder` and moved into place."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        (temporary / "config.json").write_text(
-            json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n"
-        )
+        (temporary / "config.json").write_text(json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n")
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
                   temporary / "model.safetensors")  # fmt: skip
         (temporary / "README.md").write_text(card)
@@ -58,9 +54,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(
-            f"{folder}: not a model (no config.json); a run keeps its model in RUN/model"
-        ) from error
+        raise CheckpointError(f"{folder}: not a model (no config.json); a run keeps its model in RUN/model") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: damaged (not JSON)") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT or "kind" not in config:
@@ -75,9 +69,7 @@ def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.
     """
     config = read_config(folder)
     if config["kind"] not in builders:
-        raise CheckpointError(
-            f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}"
-        )
+        raise CheckpointError(f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}")
     try:
         model = builders[config["kind"]](config)
         model.load_state_dict(load_file(folder / "model.safetensors"))
@@ -90,6 +82,4 @@ def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.
 
 def list_models(folder: Path) -> list[Path]:
     """The model folders directly inside `folder`, sorted by name; others are passed over."""
-    return sorted(
-        path.parent for path in folder.glob("*/config.json") if (path.parent / "model.safetensors").exists()
-    )
+    return sorted(path.parent for path in folder.glob("*/config.json") if (path.parent / "model.safetensors").exists())

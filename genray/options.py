@@ -25,7 +25,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
     extra: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(errors), _wide_terminal("--help" not in argv and "-h" not in argv):
-            return tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[valid-type]
+            return tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
     except SystemExit as error:
         if not error.code:
             raise
@@ -37,9 +37,7 @@ def _one_line(box: str, prog: str) -> str:
     lines = [re.sub(r"^\s*│|│\s*$", "", line).rstrip() for line in box.splitlines()]
     lines = [line for line in lines if line.strip() and not re.match(r"^\s*[╭╰─]", line)]
     message = lines[0].strip().rstrip(":") if lines else "unreadable options"
-    options = dict.fromkeys(
-        match.group(1) for line in lines[1:] if (match := re.match(r"\s+(--[\w-]+)", line))
-    )
+    options = dict.fromkeys(match.group(1) for line in lines[1:] if (match := re.match(r"\s+(--[\w-]+)", line)))
     message = message.replace("Unrecognized options", "no such option").replace("Error parsing ", "")
     if message.startswith("no such option") and options:
         message += f"; did you mean {', '.join(list(options)[:3])}?"

@@ -39,15 +39,11 @@ class RunDir:
     def create(cls, path: Path) -> "RunDir":
         """A new run in an empty or absent folder; raises ConfigError when something is there already."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(
-                f"--out {path}: not empty; choose a new folder, or continue with --resume {path}"
-            )
+            raise ConfigError(f"--out {path}: not empty; choose a new folder, or continue with --resume {path}")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"--out {path}: {error.strerror}; choose a folder that can be written"
-            ) from error
+            raise ConfigError(f"--out {path}: {error.strerror}; choose a folder that can be written") from error
         return cls(path)
 
     @classmethod
@@ -58,13 +54,11 @@ class RunDir:
         return cls(path)
 
     def __enter__(self) -> Self:
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held as long as the run
+        self._lock = open(self.path / ".lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(
-                f"{self.path}: in use by another process; wait for it or choose another --out"
-            ) from error
+            raise ConfigError(f"{self.path}: in use by another process; wait for it or choose another --out") from error
         self.pictures.mkdir(exist_ok=True)
         for leftover in self.checkpoints.glob(".*.tmp"):  # a process that died while writing
             shutil.rmtree(leftover)
@@ -111,9 +105,7 @@ class RunDir:
 
     def _prune(self, keep: int) -> None:
         folders = self.list_checkpoints()
-        scored = [
-            (score, folder) for folder in folders if (score := _read_manifest(folder)["score"]) is not None
-        ]
+        scored = [(score, folder) for folder in folders if (score := _read_manifest(folder)["score"]) is not None]
         best = max(scored)[1] if scored else None
         for folder in folders[:-keep]:
             if folder != best:
@@ -145,9 +137,7 @@ def verify_checkpoint(folder: Path) -> None:
             problem = "is damaged (its checksum differs)"
         else:
             continue
-        raise CheckpointError(
-            f"{folder}: {name} {problem}; remove this folder to resume from an older checkpoint"
-        )
+        raise CheckpointError(f"{folder}: {name} {problem}; remove this folder to resume from an older checkpoint")
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

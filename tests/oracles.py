@@ -130,6 +130,7 @@ class RecordedAtari:
 
     def reset(self, seed: int) -> np.ndarray:
         frame_EHW = self._lanes.reset(seed)
+        obs_ESHW: np.ndarray
         obs_ESHW, info = self._reference.reset(seed=seed)
         self._balls_E = info["lives"].copy()
         for lane in range(self.num_lanes):
@@ -156,7 +157,7 @@ class RecordedAtari:
         self._reference.close()
 
 
-# --- invented streams, to drive a replay shard through any geometry -----------------------------------------------------
+# --- invented streams, to drive a replay shard through any geometry --------------------------------------------------
 
 
 class InventedStream:

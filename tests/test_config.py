@@ -91,14 +91,15 @@ def test_a_bad_value_is_named_with_its_option_and_a_valid_choice(part: str, valu
 def test_the_edges_of_what_is_valid():
     """What stands just inside the limits is accepted, so the refusals above are not refusals of everything."""
     DQNConfig().validate()
-    for part, values in [
+    edges: list[tuple[str, dict[str, Any]]] = [
         ("env", {"stack": 1}), ("env", {"sticky_actions": 0.99}), ("env", {"noop_max": 0}),
         ("network", {"past_actions": 16}), ("replay", {"alpha": 0.0}), ("replay", {"alpha": 1.0}),
         ("replay", {"shards": 2}), ("replay", {"capacity": 624, "min_size": 624}),
         ("replay", {"samples_per_insert": 0.0}), ("learner", {"max_grad_norm": 0.0}),
         ("explore", {"epsilon": 0.0, "exploration": "shared"}), ("collect", {"gamma": 1.0}),
         ("collect", {"n_step": 32}), ("run", {"checkpoint_every": 0}),
-    ]:  # fmt: skip
+    ]  # fmt: skip
+    for part, values in edges:
         changed(part, **values).validate()
 
 

@@ -46,9 +46,7 @@ def test_python(version: tuple[int, int, int], status: str):
 
 
 def test_libraries_name_the_missing_and_the_too_old_ones():
-    check = doctor.check_libraries(
-        ["numpy<1", "no-such-library>=2", "pyyaml>=6", "torch>=1; extra == 'test'"]
-    )
+    check = doctor.check_libraries(["numpy<1", "no-such-library>=2", "pyyaml>=6", "torch>=1; extra == 'test'"])
     assert check.status == "fail"
     assert "numpy is" in check.detail and "no-such-library is missing" in check.detail
     assert "pyyaml" not in check.detail
@@ -57,14 +55,10 @@ def test_libraries_name_the_missing_and_the_too_old_ones():
 
 
 def test_torchvision_refuses_a_torch_that_it_was_not_built_for():
-    check = doctor.check_torch(
-        torch_version="2.1.0+cpu", torchvision_version="0.24.0", torchvision_wants="==2.9.0"
-    )
+    check = doctor.check_torch(torch_version="2.1.0+cpu", torchvision_version="0.24.0", torchvision_wants="==2.9.0")
     assert check.status == "fail"
     assert "2.1.0+cpu" in check.detail and "==2.9.0" in check.detail
-    local = doctor.check_torch(
-        torch_version="2.9.0+cu130", torchvision_version="0.24.0", torchvision_wants="==2.9.0"
-    )
+    local = doctor.check_torch(torch_version="2.9.0+cu130", torchvision_version="0.24.0", torchvision_wants="==2.9.0")
     assert local.status == "ok"
 
 
@@ -107,9 +101,7 @@ def fake_machine(root: Path, *, pci: bool = False, node: bool = False, driver: s
         ("0000:00:01.0", "0x8086", "0x030000"),
         ("0000:00:02.0", "0x10de", "0x040300"),
     ]:
-        (bus / slot).mkdir(
-            parents=True
-        )  # another maker's graphics, and NVIDIA's sound: neither is a GPU of ours
+        (bus / slot).mkdir(parents=True)  # another maker's graphics, and NVIDIA's sound: neither is a GPU of ours
         (bus / slot / "vendor").write_text(f"{vendor}\n")
         (bus / slot / "class").write_text(f"{kind}\n")
     (root / "dev").mkdir()
@@ -136,16 +128,12 @@ def test_no_gpu_is_fine(tmp_path: Path):
 
 @pytest.mark.parametrize("on_the_bus", [True, False])
 def test_gpu_without_a_driver(tmp_path: Path, on_the_bus: bool):
-    check = doctor.check_gpu(
-        fake_machine(tmp_path, pci=on_the_bus, node=not on_the_bus), lambda: "13.0", lambda: None
-    )
+    check = doctor.check_gpu(fake_machine(tmp_path, pci=on_the_bus, node=not on_the_bus), lambda: "13.0", lambda: None)
     assert check.status == "warn" and "no driver" in check.detail
 
 
 def test_driver_too_old_for_torchs_cuda(tmp_path: Path):
-    check = doctor.check_gpu(
-        fake_machine(tmp_path, pci=True, driver="535.183.01"), lambda: "13.0", lambda: None
-    )
+    check = doctor.check_gpu(fake_machine(tmp_path, pci=True, driver="535.183.01"), lambda: "13.0", lambda: None)
     assert check.status == "warn"
     assert "535.183.01 is too old" in check.detail and "580.65" in check.mend
 
@@ -265,9 +253,7 @@ def test_a_port_that_somebody_listens_on(address: str):
     with socket.create_server((address, 0)) as server:
         port = server.getsockname()[1]
         check = doctor.check_port(port, "stop it")
-        assert check == Check(
-            name=f"Port {port}", status="warn", detail="Address already in use", mend="stop it"
-        )
+        assert check == Check(name=f"Port {port}", status="warn", detail="Address already in use", mend="stop it")
     assert doctor.check_port(port, "stop it").status == "ok"
 
 

@@ -88,9 +88,7 @@ def module_name(path: Path) -> str:
 def test_the_house_keeps_its_import_table():
     files = product_files()
     assert len(files) > 5
-    wrong = [
-        line for path in files for line in violations(module_name(path), path.read_text(encoding="utf-8"))
-    ]
+    wrong = [line for path in files for line in violations(module_name(path), path.read_text(encoding="utf-8"))]
     assert not wrong, "\n" + "\n".join(wrong)
 
 

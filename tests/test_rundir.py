@@ -163,13 +163,17 @@ def test_a_write_that_fails_midway_leaves_nothing(run: RunDir, error: BaseExcept
 
 def test_a_disk_that_really_refuses_bytes_leaves_nothing(run: RunDir):
     """The kernel itself ends the write: this process may make no file longer than 100,000 bytes for a moment."""
+
+    def too_long(folder: Path) -> None:
+        (folder / "frames.npy").write_bytes(bytes(400_000))
+
     first = run.write_checkpoint(1, fill, keep=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            run.write_checkpoint(2, lambda folder: (folder / "f").write_bytes(bytes(400_000)) and None, keep=1)
+            run.write_checkpoint(2, too_long, keep=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
@@ -233,8 +237,11 @@ def test_the_newest_is_the_newest_by_number_not_by_spelling(run: RunDir):
 
 
 def test_a_step_written_again_replaces_its_checkpoint(run: RunDir):
+    def other(folder: Path) -> None:
+        (folder / "other").write_bytes(b"new")
+
     run.write_checkpoint(1, fill, keep=2)
-    run.write_checkpoint(1, lambda folder: (folder / "other").write_bytes(b"new") and None, keep=2)
+    run.write_checkpoint(1, other, keep=2)
     assert sorted(path.name for path in run.latest_checkpoint().iterdir()) == ["manifest.json", "other"]
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 class _Worker:
     """One actor, the calls queued at it, and when it may be asked again after a failure."""
 
-    def __init__(self, name: str, actor: ray.actor.ActorHandle, ask: Callable[[], ray.ObjectRef]):
-        self.name, self.actor, self.ask = name, actor, ask
+    def __init__(self, name: str, actor: ray.actor.ActorHandle):
+        self.name, self.actor = name, actor
         self.calls: list[ray.ObjectRef] = []
         self.retry_at = 0.0
         self.failures = 0
@@ -163,8 +163,7 @@ class Coordinator:
             actor = actor_class.options(**self._collector_options).remote(self.config, self._card, index, shard)
             if index < len(self._collector_states):
                 actor.restore.remote(self._collector_states[index])
-            worker = _Worker(f"collector {index}", actor, lambda actor=actor: actor.collect.remote(self.steps))
-            self._collectors.append(worker)
+            self._collectors.append(_Worker(f"collector {index}", actor))
 
     def _give_work(self, until_step: int) -> None:
         chunk = self.config.collect.chunk_rows * self.config.collect.envs_per_collector
@@ -176,7 +175,7 @@ class Coordinator:
                 and now >= worker.retry_at
                 and self.steps + queued * chunk < until_step
             ):
-                worker.calls.append(worker.ask())
+                worker.calls.append(worker.actor.collect.remote(self.steps))
                 queued += 1
         while len(self._learner_calls) < PORTIONS_AHEAD:
             self._learner_calls.append(self.learner.learn.remote(0.25))

@@ -112,9 +112,7 @@ class LocalAgent:
     def __init__(self, config: DQNConfig):
         config.validate()
         if not config.replay.samples_per_insert:
-            raise ConfigError(
-                "--samples-per-insert 0: a free-running learner needs Ray; with --local choose e.g. 8"
-            )
+            raise ConfigError("--samples-per-insert 0: a free-running learner needs Ray; with --local choose e.g. 8")
         self.config = config
         keep_freed_memory()
         seed = config.run.seed
@@ -184,9 +182,7 @@ class LocalAgent:
         """Draw a batch over all shards by mass, learn, and send the new priorities back."""
         counts, shares = split_by_mass(batch_size, [shard.total for shard in self.shards], self._rng)
         chosen = [
-            (shard, count, share)
-            for shard, count, share in zip(self.shards, counts, shares, strict=True)
-            if count
+            (shard, count, share) for shard, count, share in zip(self.shards, counts, shares, strict=True) if count
         ]
         batch = Sample.join([shard.sample(count).scaled(share) for shard, count, share in chosen])
         self.limiter.sampled += batch_size
@@ -219,9 +215,7 @@ class LocalAgent:
             np.savez(folder / f"collector-{index}.npz", **arrays)  # type: ignore[arg-type]
             state["collectors"].append(values)
         if self.config.run.checkpoint_replay:
-            state["shards"] = [
-                shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)
-            ]
+            state["shards"] = [shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)]
         (folder / "state.json").write_text(json.dumps(state))
 
     def load(self, folder: Path) -> None:
@@ -253,9 +247,7 @@ def load_learner(learner: Learner, folder: Path) -> None:
     try:
         learner.load_state_dict(torch.load(folder / "learner.pt", map_location="cpu", weights_only=True))
     except (RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}: does not fit this network ({str(error).splitlines()[0]})"
-        ) from error
+        raise CheckpointError(f"{folder}: does not fit this network ({str(error).splitlines()[0]})") from error
 
 
 def split_by_mass(count: int, masses: list[float], rng: np.random.Generator) -> tuple[list[int], list[float]]:

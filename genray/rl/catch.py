@@ -40,9 +40,7 @@ class Catch:
     def step(self, action_E: np.ndarray) -> Step:
         begins_E, self._over_E = self._over_E, np.zeros(self.num_lanes, bool)
         self._row_E += ~begins_E
-        self._paddle_E = np.where(
-            begins_E, self._paddle_E, np.clip(self._paddle_E + action_E - 1, 0, BOARD - 1)
-        )
+        self._paddle_E = np.where(begins_E, self._paddle_E, np.clip(self._paddle_E + action_E - 1, 0, BOARD - 1))
         self._begin(begins_E)
         self._over_E = ~begins_E & (self._row_E == BOARD - 1)
         caught_E = self._paddle_E == self._column_E

@@ -81,6 +81,4 @@ class Sample:
     def join(parts: list["Sample"]) -> "Sample":
         if len(parts) == 1:
             return parts[0]
-        return Sample(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-        )
+        return Sample(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})

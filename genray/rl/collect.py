@@ -93,7 +93,9 @@ class Lanes:
         """Lanes that only wait (no-op) for a full stack, under that start rule."""
         return (self.age_E < self._config.stack - 1) & (self._config.stack_start == "wait")
 
-    def q_values(self, network: QNetwork, device: torch.device, chosen_E: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def q_values(
+        self, network: QNetwork, device: torch.device, chosen_E: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
         """Q-values of all lanes, or of the chosen ones alone; float32 [E, A]."""
         with torch.inference_mode():
             frames = torch.from_numpy(self.stack_ESHW[chosen_E]).to(device)
@@ -217,9 +219,7 @@ class Collector:
         self._score_E += step.reward_E
         self._length_E += ~over_E
         for lane in np.flatnonzero(ends_E):
-            episodes.append(
-                Episode(float(self._score_E[lane]), int(self._length_E[lane]), float(epsilon_E[lane]))
-            )
+            episodes.append(Episode(float(self._score_E[lane]), int(self._length_E[lane]), float(epsilon_E[lane])))
             self._score_E[lane] = self._length_E[lane] = 0
         self._over_E = ends_E.copy()
         self.run_step += self.config.total_lanes

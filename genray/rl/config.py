@@ -43,12 +43,8 @@ class RunConfig:
             self.evaluate_every >= 0,
             f"--evaluate-every {self.evaluate_every}: must be ≥ 0 (0: only at the end)",
         )
-        require(
-            self.evaluate_episodes >= 1, f"--evaluate-episodes {self.evaluate_episodes}: must be ≥ 1, e.g. 30"
-        )
-        require(
-            0 <= self.evaluate_epsilon <= 1, f"--evaluate-epsilon {self.evaluate_epsilon}: must lie in [0, 1]"
-        )
+        require(self.evaluate_episodes >= 1, f"--evaluate-episodes {self.evaluate_episodes}: must be ≥ 1, e.g. 30")
+        require(0 <= self.evaluate_epsilon <= 1, f"--evaluate-epsilon {self.evaluate_epsilon}: must lie in [0, 1]")
         require(self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: must be ≥ 0")
         require(self.keep >= 1, f"--keep {self.keep}: must be ≥ 1")
         require(self.publish_every >= 1, f"--publish-every {self.publish_every}: must be ≥ 1")

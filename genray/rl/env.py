@@ -137,6 +137,7 @@ class AtariLanes:
         self._lives_E = np.zeros(num_lanes, np.int64)
 
     def reset(self, seed: int) -> np.ndarray:
+        obs: Any
         obs, info = self._env.reset(seed=seed)
         self._lives_E = info["lives"].copy()
         return obs[:, 0].copy()
@@ -170,9 +171,7 @@ def load_factory(name: str) -> Any:
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"--env {name}: {error}; write module:factory, e.g. genray.rl.catch:Catch"
-        ) from error
+        raise ConfigError(f"--env {name}: {error}; write module:factory, e.g. genray.rl.catch:Catch") from error
     if not callable(factory):
         raise ConfigError(f"--env {name}: {attribute} cannot be called; it must make an environment")
     return factory
@@ -185,7 +184,5 @@ def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVe
     env = load_factory(config.env)(num_lanes=num_lanes)
     for name in ("num_lanes", "num_actions", "frame_shape", "reset", "step", "close"):
         if not hasattr(env, name):
-            raise ConfigError(
-                f"--env {config.env}: the environment lacks `{name}` (see genray.rl.env.FrameVectorEnv)"
-            )
+            raise ConfigError(f"--env {config.env}: the environment lacks `{name}` (see genray.rl.env.FrameVectorEnv)")
     return cast(FrameVectorEnv, env)

@@ -25,8 +25,7 @@ class ExploreConfig:
         require(0.0 <= self.epsilon <= 1.0, f"--epsilon {self.epsilon}: must lie in [0, 1], e.g. 0.4")
         require(
             self.exploration == "shared" or 0.0 < self.epsilon < 1.0,
-            f"--epsilon {self.epsilon}: a ladder needs a base inside (0, 1), e.g. 0.4; "
-            "or choose --exploration shared",
+            f"--epsilon {self.epsilon}: a ladder needs a base inside (0, 1), e.g. 0.4; or choose --exploration shared",
         )
         require(self.epsilon_power >= 0, f"--epsilon-power {self.epsilon_power}: must be ≥ 0, e.g. 7")
         require(self.anneal_steps >= 0, f"--anneal-steps {self.anneal_steps}: must be ≥ 0")

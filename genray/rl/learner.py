@@ -48,9 +48,7 @@ class LearnerConfig:
             self.optimizer_epsilon > 0,
             f"--optimizer-epsilon {self.optimizer_epsilon}: must be > 0, e.g. 1.5e-4",
         )
-        require(
-            self.max_grad_norm >= 0, f"--max-grad-norm {self.max_grad_norm}: must be ≥ 0, e.g. 40 (0: off)"
-        )
+        require(self.max_grad_norm >= 0, f"--max-grad-norm {self.max_grad_norm}: must be ≥ 0, e.g. 40 (0: off)")
         require(
             self.target_period_updates >= 1,
             f"--target-period-updates {self.target_period_updates}: must be ≥ 1",

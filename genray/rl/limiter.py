@@ -32,9 +32,7 @@ class SamplesPerInsert:
     sampled: int = 0
 
     @classmethod
-    def for_run(
-        cls, ratio: float, min_size: int, chunk: int, sources: int, round_samples: int
-    ) -> "SamplesPerInsert":
+    def for_run(cls, ratio: float, min_size: int, chunk: int, sources: int, round_samples: int) -> "SamplesPerInsert":
         """A limiter for `sources` collectors that insert `chunk` transitions at once and rounds of `round_samples`."""
         ahead = chunk * sources + (round_samples / ratio if ratio else 0)
         return cls(ratio=ratio, min_size=min_size, tolerance=ahead)

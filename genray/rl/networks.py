@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from genray.errors import ConfigError, require
 
+# He's variance is right before a ReLU. An output layer with it would begin with Q-values of ±1, as large as the clipped
+# rewards, which the first thousands of updates would then have to unlearn.
+OUTPUT_SCALE = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -31,16 +35,14 @@ class NetworkConfig:
             f"--channels {self.channels}: every layer needs ≥ 1 channel, e.g. 32 64 64",
         )
         require(self.hidden >= 1, f"--hidden {self.hidden}: must be ≥ 1, e.g. 512")
-        require(
-            0 <= self.past_actions <= 16, f"--past-actions {self.past_actions}: must lie in 0..16, e.g. 4"
-        )
+        require(0 <= self.past_actions <= 16, f"--past-actions {self.past_actions}: must lie in 0..16, e.g. 4")
 
 
 class QNetwork(nn.Module):
     """Q(s, ·) from a stack of frames.
 
     [Mnih 2015, https://doi.org/10.1038/nature14236; Wang 2016, https://arxiv.org/abs/1511.06581]
-    Departures: He initialisation (normal, variance 2/fan_in; Wang and Mnih used PyTorch-like uniform ones), and each
+    Departures: He initialisation (normal, variance 2/fan_in; theirs was uniform), with outputs that start near 0; each
     dueling stream has `hidden` units of its own.
     """
 
@@ -61,14 +63,15 @@ class QNetwork(nn.Module):
         features = self._num_features(stack, frame_shape) + config.past_actions * num_actions
 
         def stream(outputs: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Linear(features, config.hidden), nn.ReLU(), nn.Linear(config.hidden, outputs)
-            )
+            return nn.Sequential(nn.Linear(features, config.hidden), nn.ReLU(), nn.Linear(config.hidden, outputs))
 
         self.advantage = stream(num_actions)
         self.value = stream(1) if config.dueling else None
         self.apply(he_init)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for head in (self.advantage, self.value):
+            if head is not None:
+                head[-1].weight.data.mul_(OUTPUT_SCALE)  # type: ignore[operator]
+        self.to(memory_format=torch.channels_last)
 
     def _num_features(self, stack: int, frame_shape: tuple[int, int]) -> int:
         try:
@@ -102,7 +105,7 @@ def he_init(module: nn.Module) -> None:
     """Weights normal with variance 2/fan_in, biases 0.  [He 2015, https://arxiv.org/abs/1502.01852]"""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        nn.init.zeros_(module.bias)
+        torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 def build_network(card: dict[str, Any]) -> QNetwork:

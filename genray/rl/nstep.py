@@ -16,9 +16,7 @@ class NStep(NamedTuple):
     horizon_ET: np.ndarray  # uint8: the next observation is row t + k
 
 
-def n_step(
-    reward_ET: np.ndarray, discount_ET: np.ndarray, ends_ET: np.ndarray, n: int, num_rows: int
-) -> NStep:
+def n_step(reward_ET: np.ndarray, discount_ET: np.ndarray, ends_ET: np.ndarray, n: int, num_rows: int) -> NStep:
     """n-step returns of the first `num_rows` rows; the arrays hold at least `num_rows + n − 1` rows.
 
     `reward_ET`: reward of row t's action. `discount_ET`: γ, or 0 where that action terminated the episode (or lost a

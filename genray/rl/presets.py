@@ -26,7 +26,7 @@ def road_runner_quick() -> DQNConfig:
     Replay: 50,000 x 7,077 bytes = 354 MB. A narrow network, because a core makes 3 times as many updates with it.
     """
     return DQNConfig(
-        env=EnvConfig(game="road_runner"),
+        env=EnvConfig(game="road_runner", max_episode_frames=18_000),  # 5 minutes a game, as in Mnih 2015
         network=NetworkConfig(channels=(16, 32, 32), hidden=256),
         replay=ReplayConfig(
             capacity=50_000,
@@ -41,9 +41,7 @@ def road_runner_quick() -> DQNConfig:
         ),
         explore=ExploreConfig(epsilon=0.4, anneal_steps=12_000),
         collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=16, n_step=5),
-        run=RunConfig(
-            steps=45_000, evaluate_every=15_000, checkpoint_every=15_000, keep=1, evaluate_episodes=30
-        ),
+        run=RunConfig(steps=45_000, evaluate_every=15_000, checkpoint_every=15_000, keep=1, evaluate_episodes=30),
     )
 
 
@@ -69,9 +67,7 @@ def apex_breakout() -> DQNConfig:
     return DQNConfig(
         env=EnvConfig(game="breakout", life_loss="terminal"),
         replay=ReplayConfig(capacity=2_000_000, shards=4, min_size=50_000, samples_per_insert=8.0),
-        learner=LearnerConfig(
-            batch_size=512, optimizer="rmsprop", learning_rate=6.25e-5, optimizer_epsilon=1.5e-7
-        ),
+        learner=LearnerConfig(batch_size=512, optimizer="rmsprop", learning_rate=6.25e-5, optimizer_epsilon=1.5e-7),
         collect=CollectConfig(collectors=32, envs_per_collector=8, chunk_rows=64),
         run=RunConfig(steps=50_000_000, evaluate_every=2_500_000, checkpoint_every=2_500_000),
     )
@@ -105,15 +101,12 @@ def catch() -> DQNConfig:
         learner=LearnerConfig(learning_rate=5e-4, target_period_updates=200),
         explore=ExploreConfig(anneal_steps=4_000),
         collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=8),
-        run=RunConfig(
-            steps=24_000, evaluate_every=0, checkpoint_every=0, evaluate_episodes=128, evaluate_epsilon=0.0
-        ),
+        run=RunConfig(steps=24_000, evaluate_every=0, checkpoint_every=0, evaluate_episodes=128, evaluate_epsilon=0.0),
     )
 
 
 PRESETS: dict[str, Callable[[], DQNConfig]] = {
-    preset.__name__: preset
-    for preset in (dqn, road_runner_quick, pong_quick, apex_breakout, dqn_nature, catch)
+    preset.__name__: preset for preset in (dqn, road_runner_quick, pong_quick, apex_breakout, dqn_nature, catch)
 }
 
 

@@ -48,12 +48,8 @@ class ReplayConfig:
         require(0 <= self.alpha <= 1, f"--alpha {self.alpha}: must lie in [0, 1], e.g. 0.6")
         require(0 <= self.beta <= 1, f"--beta {self.beta}: must lie in [0, 1], e.g. 0.4")
         require(0 <= self.beta_end <= 1, f"--beta-end {self.beta_end}: must lie in [0, 1], e.g. 1.0")
-        require(
-            self.beta_anneal_updates >= 1, f"--beta-anneal-updates {self.beta_anneal_updates}: must be ≥ 1"
-        )
-        require(
-            self.priority_epsilon > 0, f"--priority-epsilon {self.priority_epsilon}: must be > 0, e.g. 0.001"
-        )
+        require(self.beta_anneal_updates >= 1, f"--beta-anneal-updates {self.beta_anneal_updates}: must be ≥ 1")
+        require(self.priority_epsilon > 0, f"--priority-epsilon {self.priority_epsilon}: must be > 0, e.g. 0.001")
         require(self.min_size >= 1, f"--min-size {self.min_size}: must be ≥ 1, e.g. 5000")
         require(
             self.min_size <= self.capacity,
@@ -153,9 +149,7 @@ class ReplayShard:
 
         self._retire(lanes, head, num_rows)
         for ring, part in self._pieces(head, num_rows):
-            self._frame_LCP[lanes, ring] = chunk.frame_ETHW[:, part].reshape(
-                layout.lanes_per_source, -1, self._pixels
-            )
+            self._frame_LCP[lanes, ring] = chunk.frame_ETHW[:, part].reshape(layout.lanes_per_source, -1, self._pixels)
             self._action_LC[lanes, ring] = chunk.action_ET[:, part]
             self._age_LC[lanes, ring] = chunk.age_ET[:, part]
         self._head[source] = head + num_rows
@@ -180,9 +174,7 @@ class ReplayShard:
         """Write the transitions that a chunk completed and put them into the tree."""
         rows = self.layout.rows
         row_T = np.arange(chunk.num_rows) + head - self.layout.n_step
-        here_T = row_T >= max(
-            floor, 0
-        )  # those before began in a stream that is gone, and never got their returns
+        here_T = row_T >= max(floor, 0)  # those before began in a stream that is gone, and never got their returns
         slot_T = row_T[here_T] % rows
         lane_L1 = np.arange(lanes.start, lanes.stop)[:, None]
         self._return_LC[lane_L1, slot_T] = chunk.return_ET[:, here_T]
@@ -240,9 +232,7 @@ class ReplayShard:
     def _priority(self, delta_B: np.ndarray) -> np.ndarray | float:
         if not self.config.prioritized:
             return 1.0
-        return targets.priority(
-            np.abs(delta_B, dtype=np.float64), self.config.priority_epsilon, self.config.alpha
-        )
+        return targets.priority(np.abs(delta_B, dtype=np.float64), self.config.priority_epsilon, self.config.alpha)
 
     def _stacks(self, lane_B: np.ndarray, slot_B: np.ndarray) -> np.ndarray:
         """Observations that end at the given slots; uint8 [B, S, H, W], oldest frame first."""
@@ -260,9 +250,7 @@ class ReplayShard:
     def _past_actions(self, lane_B: np.ndarray, slot_B: np.ndarray) -> np.ndarray:
         """The actions of the K rows before, newest first, −1 before the episode's first; int16 [B, K]."""
         back_K = np.arange(1, self.layout.past_actions + 1)
-        action_BK = self._action_LC[lane_B[:, None], (slot_B[:, None] - back_K) % self.layout.rows].astype(
-            np.int16
-        )
+        action_BK = self._action_LC[lane_B[:, None], (slot_B[:, None] - back_K) % self.layout.rows].astype(np.int16)
         action_BK[back_K > self._age_LC[lane_B, slot_B][:, None]] = -1
         return action_BK
 

@@ -4,7 +4,6 @@ Shapes: B batch, A actions. The discount carries the ending: γⁿ while the epi
 0 after a termination; so no `done` appears in the maths.
 """
 
-import torch
 from torch import Tensor
 
 
@@ -13,9 +12,7 @@ def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Te
     return return_B + discount_B * q_next_target_BA.amax(dim=1)
 
 
-def double_q_target(
-    return_B: Tensor, discount_B: Tensor, q_next_online_BA: Tensor, q_next_target_BA: Tensor
-) -> Tensor:
+def double_q_target(return_B: Tensor, discount_B: Tensor, q_next_online_BA: Tensor, q_next_target_BA: Tensor) -> Tensor:
     """R + D · Q(s', argmax_a Q(s', a; w); w⁻): w chooses the action, w⁻ values it.
 
     [van Hasselt 2016, https://arxiv.org/abs/1509.06461]

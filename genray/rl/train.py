@@ -46,18 +46,12 @@ class Trainer:
         result: Evaluation | None = None
         try:
             with terminated_like_ctrl_c():
-                for step in milestones(
-                    start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every
-                ):
+                for step in milestones(start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every):
                     self._train_until(step)
                     last = step >= settings.steps
                     due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
                     result = self._evaluate(last) if due else None
-                    if (
-                        last
-                        or result
-                        or (settings.checkpoint_every and step % settings.checkpoint_every == 0)
-                    ):
+                    if last or result or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
                         self._save(result.mean if result else None)
             assert result is not None
             return result
@@ -123,9 +117,7 @@ class Trainer:
             epsilon=settings.evaluate_epsilon,
             seed=settings.seed + 10_000,
         )
-        self._log.write(
-            self._progress.steps, {"evaluation_mean": result.mean, "evaluation_median": result.median}
-        )
+        self._log.write(self._progress.steps, {"evaluation_mean": result.mean, "evaluation_median": result.median})
         self._live.say(f"step {self._progress.steps:,}: {result.summary()}")
         self._save_model(network, result)
         return result
@@ -133,9 +125,7 @@ class Trainer:
     def _save(self, score: float | None) -> None:
         if self._progress.steps == self._saved_at and score is None:
             return
-        self._run.write_checkpoint(
-            self._progress.steps, self._engine.save, keep=self._config.run.keep, score=score
-        )
+        self._run.write_checkpoint(self._progress.steps, self._engine.save, keep=self._config.run.keep, score=score)
         self._saved_at = self._progress.steps
 
     def _save_model(self, network: QNetwork, result: Evaluation) -> None:
@@ -144,9 +134,7 @@ class Trainer:
     def _fault(self, error: BaseException) -> RunFault:
         folders = self._run.list_checkpoints()
         if folders:
-            advice = (
-                f"last checkpoint: {folders[-1]}; continue with: genray train dqn --resume {self._run.path}"
-            )
+            advice = f"last checkpoint: {folders[-1]}; continue with: genray train dqn --resume {self._run.path}"
         else:
             advice = "no checkpoint had been written yet; start again with another --out"
         return RunFault(f"{str(error).splitlines()[0]}; {advice}")

@@ -48,14 +48,18 @@ def main() -> None:
     rival: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     for seed in range(seeds):
         ours.append(train_and_score(seconds, seed, arguments.episodes))
-        rows.append(("genray through Ray", seed, "–", *(f"{ours[-1][name]:,.0f}" for name in ("steps", "updates", "score"))))
+        rows.append(
+            ("genray through Ray", seed, "–", *(f"{ours[-1][name]:,.0f}" for name in ("steps", "updates", "score")))
+        )
         print(*rows[-1], flush=True)
         # Which number of threads suits SB3 better is settled with the first seed.
         for threads in (1, 2) if seed == 0 else (max(rival, key=lambda threads: rival[threads][0]["score"]),):
             argv = ["tests.bench.rivals.sb3", "learn", "--seconds", str(seconds), "--seed", str(seed)]
             found = run_measured(argv, threads=threads, timeout_s=seconds + 600)
             rival[threads].append(found)
-            rows.append(("Stable-Baselines3", seed, threads, *(f"{found[name]:,.0f}" for name in ("steps", "updates", "score"))))
+            rows.append(
+                ("Stable-Baselines3", seed, threads, *(f"{found[name]:,.0f}" for name in ("steps", "updates", "score")))
+            )
             print(*rows[-1], flush=True)
     held, constant = best_constant_action(presets.road_runner_quick().env, episodes=10)
     print_table(

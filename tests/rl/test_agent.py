@@ -72,7 +72,7 @@ def weights_differ(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> 
 
 @pytest.mark.parametrize(("config", "steps"), [(CATCH, 500), (ATARI, 400)], ids=["catch", "breakout"])
 def test_a_seed_gives_one_run(config: DQNConfig, steps: int):
-    states = []
+    states: list[dict[str, np.ndarray]] = []
     for seed in (5, 5, 6):
         torch.manual_seed(len(states))  # the global random state has no say
         np.random.seed(len(states))
@@ -114,7 +114,7 @@ def test_keeps_its_samples_per_insert_and_waits_for_the_minimum():
 
 
 def test_priorities_return_to_the_rows_they_came_from():
-    """After an update every drawn row's leaf, in its own shard, is (|δ| + ε)^α, and P(i) was p_i / Σ over all shards."""
+    """After an update a drawn row's leaf, in its own shard, is (|δ| + ε)^α, and P(i) was p_i / Σ over all shards."""
     agent = played(CATCH, 600)
     learner, seen = agent.learner, []
     really_update = learner.update
@@ -133,7 +133,7 @@ def test_priorities_return_to_the_rows_they_came_from():
         assert size == sum(shard.size for shard in agent.shards)
         assert beta == pytest.approx(min(1.0, 0.4 + 0.6 * (learner.updates - 1) / 50))
         expected = [tree.copy() for tree in before]
-        # Rows come shard by shard; a shard's draws are ordered by leaf, so the second shard begins where leaves fall back.
+        # Rows come shard by shard, a shard's ordered by leaf: the second shard begins where leaves fall back.
         leaf_B = (batch.key_B % 4) * 50 + batch.key_B // 4 % 50
         falls = np.flatnonzero(np.diff(leaf_B) < 0)
         assert len(falls) <= 1
@@ -204,7 +204,7 @@ def test_resuming_catch_equals_no_interruption(tmp_path: Path):
 
 
 def test_resuming_atari_equals_no_interruption_until_new_frames_come(tmp_path: Path):
-    """The emulator cannot be saved: lanes begin new episodes, but the next 20 updates from what is there are the same."""
+    """The emulator cannot be saved, so lanes begin anew; the next 20 updates from what is there are the same."""
     agent = played(ATARI, 300)
     agent.save(tmp_path)
     resumed = LocalAgent(ATARI)

@@ -1,6 +1,7 @@
 """Collectors: first priorities against the slow double-Q error, endings, scores, ε, and truncation's bootstrap."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -216,15 +217,16 @@ def learned_value(env: str) -> float:
 
 
 def test_a_task_that_is_only_ever_cut_is_worth_its_endless_return():
-    """1/(1 − 0.5) = 2, although no episode is longer than 4 steps. Were the cuts terminations, it would be the mean of the
-    four steps' targets: Q = (1.75 + Q/8 + 1.75 + 1.5 + 1)/4, so 1.548."""
+    """1/(1 − 0.5) = 2, although no episode is longer than 4 steps. Were the cuts terminations, it would be the mean of
+    the four steps' targets: Q = (1.75 + Q/8 + 1.75 + 1.5 + 1)/4, so 1.548."""
     assert learned_value("Endless") == pytest.approx(2.0, abs=0.05)
     assert learned_value("EndlessLost") == pytest.approx(1.548, abs=0.05)
 
 
 def test_a_lost_life_ends_the_return_only_where_that_was_chosen():
-    for life_loss in ("terminal", "ignore"):
-        env_config = EnvConfig(game="breakout", life_loss=life_loss)  # type: ignore[arg-type]
+    rules: tuple[Literal["terminal", "ignore"], ...] = ("terminal", "ignore")
+    for life_loss in rules:
+        env_config = EnvConfig(game="breakout", life_loss=life_loss)
         env = RecordedAtari(env_config, LANES)
         collector = make(env, env_config, explore=ExploreConfig(exploration="shared", epsilon=1.0))
         chunks = [collector.collect()[0] for _ in range(4)]
@@ -276,7 +278,7 @@ def test_reward_rules(rule, expected):
     assert chunk.return_ET[:, 1].tolist() == expected
 
 
-# --- ε, seeds, the lanes' own view ---------------------------------------------------------------------------------------
+# --- ε, seeds, the lanes' own view ----------------------------------------------------------------------------------
 
 
 def test_every_lane_has_its_own_place_on_the_runs_ladder():

@@ -81,7 +81,7 @@ def test_errors_are_those_of_the_slow_loop(double: bool, dueling: bool):
 @pytest.mark.parametrize("weighted", [True, False])
 def test_the_gradient_is_weight_times_clipped_error(loss, weighted: bool):
     """Without dueling, dQ/db_a of the last bias is 1 for the action taken and 0 else, so on paper
-    dL/db_a = −1/B Σ_{i: a_i = a} w_i · clip(δ_i, ±1), where squared loss does not clip and w_i = 1 without weighting."""
+    dL/db_a = −1/B Σ_{i: a_i = a} w_i · clip(δ_i, ±1); squared loss does not clip, and w_i = 1 without weighting."""
     rng = np.random.default_rng(5)
     probability_B = rng.dirichlet(np.ones(100))[:40]
     config = replace(PLAIN, loss=loss, importance_weighting=weighted)

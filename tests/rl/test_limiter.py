@@ -11,7 +11,7 @@ from genray.rl.limiter import SamplesPerInsert
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 3.7, 8.0, 64.0])
 @pytest.mark.parametrize("chunk", [1, 7, 256])
 def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
-    """Collectors and learner take turns at random as far as each is allowed; somebody always may, and the ratio comes out."""
+    """Collectors and learner take turns at random as far as each may; somebody always may, and the ratio comes out."""
     rng = np.random.default_rng(chunk)
     batch, sources, min_size = 32, 3, 500
     limiter = SamplesPerInsert.for_run(ratio, min_size, chunk, sources, batch)
@@ -34,7 +34,7 @@ def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
 
 
 def test_a_smaller_tolerance_would_deadlock():
-    """The deadlock that the docstring speaks of, built on purpose: 10 inserts cannot pay for a batch of 32 at ratio 1."""
+    """The deadlock of the docstring, built on purpose: 10 inserts cannot pay for a batch of 32 at ratio 1."""
     stuck = SamplesPerInsert(ratio=1.0, min_size=100, tolerance=10, inserted=110)
     assert stuck.insert_room() <= 0 and stuck.sample_room() < 32
     sound = SamplesPerInsert.for_run(1.0, 100, chunk=1, sources=1, round_samples=32)

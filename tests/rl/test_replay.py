@@ -48,7 +48,7 @@ def drawable_keys(shard: ReplayShard) -> set[int]:
 
 
 def compare(shard: ReplayShard, naive: NaiveReplay) -> int:
-    """Everything that the shard can give is what the list says, and nothing is missing; returns how many draws it compared."""
+    """All that the shard can give is what the list says, and nothing is missing; returns how many draws it compared."""
     live = naive.live()
     assert shard.size == len(live)
     assert np.count_nonzero(shard._tree.state()) == len(live)

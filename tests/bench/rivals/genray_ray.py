@@ -37,9 +37,7 @@ def configuration(arguments) -> DQNConfig:
             target_period_updates=workload.TARGET_PERIOD_UPDATES,
         ),
         explore=ExploreConfig(exploration="shared", epsilon=workload.EPSILON),
-        collect=CollectConfig(
-            collectors=1, envs_per_collector=workload.NUM_ENVS, gamma=workload.GAMMA, n_step=1
-        ),
+        collect=CollectConfig(collectors=1, envs_per_collector=workload.NUM_ENVS, gamma=workload.GAMMA, n_step=1),
         run=RunConfig(seed=arguments.seed, device="cpu"),
     )
 

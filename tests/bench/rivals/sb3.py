@@ -175,7 +175,9 @@ def train_and_score(
 
     def policy(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
         greedy_E = model.predict(lanes.stack_ESHW, deterministic=True)[0]
-        return np.where(rng.random(len(greedy_E)) < 0.001, rng.integers(model.action_space.n, size=len(greedy_E)), greedy_E)
+        return np.where(
+            rng.random(len(greedy_E)) < 0.001, rng.integers(model.action_space.n, size=len(greedy_E)), greedy_E
+        )
 
     result = play_out(policy, EnvConfig(game=game), episodes=episodes, epsilon=0.001, seed=10_000 + seed)
     return {

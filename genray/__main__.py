@@ -1,0 +1,7 @@
+"""`python -m genray`."""
+
+import sys
+
+from genray.cli import main
+
+sys.exit(main())
