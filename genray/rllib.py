@@ -66,6 +66,7 @@ class TrainingOptions(TypedDict, total=False):
     exploration: Literal["ladder", "shared"]
     epsilon: float
     epsilon_power: float
+    persistence: float
     anneal_steps: int
     # genray.rl.networks.NetworkConfig
     channels: tuple[int, int, int]

@@ -255,7 +255,8 @@ class NaiveReplay:
         layout = self.layout
         for place, source in enumerate(layout.sources):
             held = self.rows.get(source, [])
-            for row, (stream, stream_row, segment) in enumerate(held):
+            for row in range(max(0, len(held) - layout.rows), len(held)):  # older ones are overwritten
+                stream, stream_row, segment = held[row]
                 for lane in range(layout.lanes_per_source):
                     age = stream.lives[lane][stream_row].age
                     oldest = row - min(age, layout.lookback)

@@ -13,7 +13,7 @@ import torch
 from genray.errors import require
 from genray.rl.chunk import Chunk
 from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState
-from genray.rl.exploration import ExploreConfig, annealed, epsilon_greedy, final_epsilons
+from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, final_epsilons
 from genray.rl.networks import QNetwork
 from genray.rl.nstep import n_step
 
@@ -142,6 +142,7 @@ class Collector:
         self._final_epsilon_E = final_epsilons(explore, config.total_lanes)[first : first + env.num_lanes]
         frame_EHW = env.reset(int(self._rng.integers(2**31 - env.num_lanes)))
         self.lanes = Lanes(frame_EHW, env_config, network.config.past_actions)
+        self._choose = EpsilonGreedy(env.num_lanes, explore.persistence)
         self._row = 0
         self._life_loss_ends = env_config.life_loss == "terminal"
         self._over_E = np.zeros(env.num_lanes, bool)  # the frame on show is an episode's last
@@ -202,7 +203,7 @@ class Collector:
         q_EA = self.lanes.q_values(self.network, self._device)
         epsilon_E = self.epsilon_E
         waits_E, over_E = self.lanes.waits_E, self._over_E
-        action_E = np.where(waits_E, 0, epsilon_greedy(q_EA, epsilon_E, self._rng))
+        action_E = np.where(waits_E, 0, self._choose(q_EA, epsilon_E, self._rng))
         step = self.env.step(action_E)
         ends_E = step.terminated_E | step.truncated_E
         dies_E = step.terminated_E | (step.life_lost_E & self._life_loss_ends)
@@ -235,6 +236,7 @@ class Collector:
     _STATE = ("_incarnation", "_row", "weight_version", "run_step")
     _STATE_ARRAYS = ("_over_E", "_score_E", "_length_E")
     _LANE_ARRAYS = ("stack_ESHW", "past_EK", "age_E")
+    _CHOICE_ARRAYS = ("held_E", "left_E")
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """(JSON-able values, arrays). Without `SavesState` only the random state and counters, for new episodes."""
@@ -245,6 +247,7 @@ class Collector:
         arrays = {f"row_{name}": rows for name, rows in self._rows.items()}
         arrays |= {name: getattr(self, name) for name in self._STATE_ARRAYS}
         arrays |= {name: getattr(self.lanes, name) for name in self._LANE_ARRAYS}
+        arrays |= {name: getattr(self._choose, name) for name in self._CHOICE_ARRAYS}
         return values, {name: array.copy() for name, array in arrays.items()}
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> bool:
@@ -262,4 +265,6 @@ class Collector:
             getattr(self, name)[:] = arrays[name]
         for name in self._LANE_ARRAYS:
             getattr(self.lanes, name)[:] = arrays[name]
+        for name in self._CHOICE_ARRAYS:
+            getattr(self._choose, name)[:] = arrays[name]
         return True

@@ -20,6 +20,9 @@ class ExploreConfig:
     """The ladder's exponent α: 7 in Ape-X, so ε runs from 0.4 down to 0.4^8 = 0.00066."""
     anneal_steps: int = 0
     """Agent steps of the whole run over which ε falls from 1 to its final value; 0: final from the start."""
+    persistence: float = 0.0
+    """εz-greedy: a random action is held for z steps, P(z) ∝ z^−persistence (2 in the paper); 0: for one step. Finds
+    rewards that lie several steps in one direction."""
 
     def validate(self) -> None:
         require(0.0 <= self.epsilon <= 1.0, f"--epsilon {self.epsilon}: must lie in [0, 1], e.g. 0.4")
@@ -29,6 +32,10 @@ class ExploreConfig:
         )
         require(self.epsilon_power >= 0, f"--epsilon-power {self.epsilon_power}: must be ≥ 0, e.g. 7")
         require(self.anneal_steps >= 0, f"--anneal-steps {self.anneal_steps}: must be ≥ 0")
+        require(
+            self.persistence == 0 or self.persistence > 1,
+            f"--persistence {self.persistence}: must be > 1, e.g. 2 (0: off)",
+        )
 
 
 def ladder(num_lanes: int, base: float = 0.4, power: float = 7.0) -> np.ndarray:
@@ -53,9 +60,36 @@ def annealed(final_E: np.ndarray, step: int, anneal_steps: int) -> np.ndarray:
     return final_E + (1.0 - final_E) * left
 
 
+MAX_HELD_STEPS = 100
+
+
+class EpsilonGreedy:
+    """Acts ε-greedily in E lanes; with `persistence`, a random action is held for a while (εz-greedy).
+
+    Draws the same amount of randomness at every step, whatever the lanes do.
+    [Dabney 2021, https://arxiv.org/abs/2006.01782; there z may reach 10,000, here MAX_HELD_STEPS]
+    """
+
+    def __init__(self, num_lanes: int, persistence: float = 0.0):
+        self._persistence = persistence
+        self.held_E = np.zeros(num_lanes, np.int64)
+        """The random action that a lane holds."""
+        self.left_E = np.zeros(num_lanes, np.int64)
+        """Steps for which it still does."""
+
+    def __call__(self, q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Actions, int64 [E]: the held one, else a random one with probability ε, else the best."""
+        num_lanes, num_actions = q_EA.shape
+        begins_E = (rng.random(num_lanes) < epsilon_E) & (self.left_E == 0)
+        random_E = rng.integers(num_actions, size=num_lanes)
+        steps_E = np.minimum(rng.zipf(self._persistence, num_lanes), MAX_HELD_STEPS) if self._persistence else 1
+        self.held_E = np.where(begins_E, random_E, self.held_E)
+        self.left_E = np.where(begins_E, steps_E, self.left_E)
+        holds_E = self.left_E > 0
+        self.left_E -= holds_E
+        return np.where(holds_E, self.held_E, q_EA.argmax(axis=1))
+
+
 def epsilon_greedy(q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random action with probability ε, else the best one; int64 [E]. Draws the same amount of randomness always."""
-    num_lanes, num_actions = q_EA.shape
-    explore_E = rng.random(num_lanes) < epsilon_E
-    random_E = rng.integers(num_actions, size=num_lanes)
-    return np.where(explore_E, random_E, q_EA.argmax(axis=1))
+    """A random action with probability ε, else the best one; int64 [E]."""
+    return EpsilonGreedy(len(q_EA))(q_EA, epsilon_E, rng)

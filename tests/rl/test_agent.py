@@ -70,7 +70,7 @@ def weights_differ(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> 
 # --- determinism ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("config", "steps"), [(CATCH, 500), (ATARI, 400)], ids=["catch", "breakout"])
+@pytest.mark.parametrize(("config", "steps"), [(CATCH, 500), (ATARI, 250)], ids=["catch", "breakout"])
 def test_a_seed_gives_one_run(config: DQNConfig, steps: int):
     states: list[dict[str, np.ndarray]] = []
     for seed in (5, 5, 6):
@@ -78,7 +78,7 @@ def test_a_seed_gives_one_run(config: DQNConfig, steps: int):
         np.random.seed(len(states))
         agent = played(replace(config, run=replace(config.run, seed=seed)), steps)
         states.append(full_state(agent))
-        assert agent.learner.updates > 25
+        assert agent.learner.updates >= 10
         agent.close()
     assert_same(states[0], states[1])
     assert weights_differ(states[0], states[2])
@@ -186,14 +186,14 @@ def test_a_card_makes_the_same_network_again():
 
 def test_resuming_catch_equals_no_interruption(tmp_path: Path):
     """Catch saves its boards, so everything goes on bit for bit: weights, optimizer, replay, tree, episodes."""
-    agent = played(CATCH, 400)
+    agent = played(CATCH, 360)  # 9 chunks of 40: the second collector's turn is next
     agent.save(tmp_path)
     advance(agent, 800)
     never_saved = played(CATCH, 800)
     assert_same(full_state(agent), full_state(never_saved))  # saving changes nothing
     resumed = LocalAgent(CATCH)
     resumed.load(tmp_path)
-    assert resumed.steps == 400 and 0 < resumed.learner.updates < agent.learner.updates
+    assert resumed.steps == 360 and 0 < resumed.learner.updates < agent.learner.updates
     advance(resumed, 800)
     assert_same(full_state(resumed), full_state(never_saved))
     assert full_state(resumed)["target.advantage.2.bias"].any()

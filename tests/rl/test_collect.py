@@ -229,13 +229,13 @@ def test_a_lost_life_ends_the_return_only_where_that_was_chosen():
         env_config = EnvConfig(game="breakout", life_loss=life_loss)
         env = RecordedAtari(env_config, LANES)
         collector = make(env, env_config, explore=ExploreConfig(exploration="shared", epsilon=1.0))
-        chunks = [collector.collect()[0] for _ in range(4)]
+        chunks = [collector.collect()[0] for _ in range(2)]
         env.close()
         discount_ET = np.concatenate([chunk.discount_ET for chunk in chunks], axis=1)[:, 3:]
         rows = [(lane, t, life[t]) for lane, life in enumerate(env.lives) for t in range(discount_ET.shape[1])]
         lost = [(lane, t) for lane, t, row in rows if row.life_lost and not row.terminated]
         died = [(lane, t) for lane, t, row in rows if row.terminated]
-        assert len(lost) >= 8 and len(died) >= 1
+        assert len(lost) >= 4
         assert all(discount_ET[lane, t] == 0 for lane, t in died)
         assert all((discount_ET[lane, t] == 0) == (life_loss == "terminal") for lane, t in lost)
         # The game goes on after a lost life: no reset, and the stack reaches back across it.
@@ -247,7 +247,7 @@ def test_scores_are_the_games_own_and_learning_sees_clipped_rewards():
     env_config = EnvConfig(game="ms_pacman", max_episode_frames=600)
     env = RecordedAtari(env_config, LANES)
     collector = make(env, env_config, replace(CONFIG, n_step=1), ExploreConfig(exploration="shared", epsilon=1.0))
-    played = [collector.collect() for _ in range(10)]
+    played = [collector.collect() for _ in range(7)]
     env.close()
     episodes = [episode for _, ended in played for episode in ended]
     slow = []
@@ -259,7 +259,7 @@ def test_scores_are_the_games_own_and_learning_sees_clipped_rewards():
                 slow.append((t, score, steps))
                 score, steps = 0.0, 0
     assert sorted((e.score, e.steps) for e in episodes) == sorted((score, steps) for _, score, steps in slow)
-    assert len(episodes) >= 6 and max(e.score for e in episodes) >= 100
+    assert len(episodes) >= 4 and max(e.score for e in episodes) >= 100
     return_ET = np.concatenate([chunk.return_ET for chunk, _ in played], axis=1)
     assert set(np.unique(return_ET).tolist()) <= {-1.0, 0.0, 1.0} and (return_ET == 1).any()
 
@@ -324,7 +324,7 @@ def test_waiting_lanes_do_nothing_and_teach_nothing():
     env_config = replace(PONG, stack_start="wait")
     env = RecordedAtari(env_config, LANES)
     collector = make(env, env_config, explore=ExploreConfig(exploration="shared", epsilon=1.0))
-    chunks = [collector.collect()[0] for _ in range(4)]
+    chunks = [collector.collect()[0] for _ in range(3)]
     env.close()
     valid_ET = np.concatenate([chunk.valid_ET for chunk in chunks], axis=1)[:, 3:]
     rows = [(lane, t, life[t]) for lane, life in enumerate(env.lives) for t in range(valid_ET.shape[1])]

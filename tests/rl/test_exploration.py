@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genray.rl.exploration import ExploreConfig, annealed, epsilon_greedy, final_epsilons, ladder
+from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, epsilon_greedy, final_epsilons, ladder
 
 
 def test_ladder_by_hand():
@@ -54,3 +54,28 @@ def test_draws_the_same_randomness_whatever_epsilon_is():
         epsilon_greedy(np.zeros((5, 3)), np.full(5, epsilon), rng)
         after.append(rng.random())
     assert after[0] == after[1]
+
+
+def test_persistence_holds_random_actions_for_zeta_steps():
+    """With ε = 1 and no greedy steps between, the lengths of what is begun follow P(z) ∝ z^−2."""
+    rng = np.random.default_rng(0)
+    choose = EpsilonGreedy(500, persistence=2.0)
+    begun = []
+    q_EA = np.zeros((500, 1000))
+    q_EA[:, 0] = 1.0  # the greedy action; 999 others, so that two draws in a row hardly ever agree
+    for _ in range(60):
+        fresh_E = choose.left_E == 0
+        action_E = choose(q_EA, np.ones(500), rng)
+        assert (action_E == choose.held_E).all()
+        begun += (choose.left_E[fresh_E] + 1).tolist()
+    lengths = np.array(begun)
+    expected = 1 / np.arange(1, 6) ** 2.0 / (np.pi**2 / 6)
+    observed = np.array([(lengths == z).mean() for z in range(1, 6)])
+    np.testing.assert_allclose(observed, expected, atol=4 * 0.5 / np.sqrt(len(lengths)))
+    assert lengths.max() <= 100
+
+
+def test_without_persistence_a_random_action_lasts_one_step():
+    choose = EpsilonGreedy(4)
+    choose(np.zeros((4, 3)), np.ones(4), np.random.default_rng(0))
+    assert not choose.left_E.any()

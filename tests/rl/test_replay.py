@@ -250,14 +250,14 @@ def test_draws_follow_the_powers_of_the_priorities(alpha: float):
     p = spread(shard, 5)
     if alpha == 0:
         assert set(p.values()) == {1.0}  # uniform
-    counts = frequencies(shard, 6000)
+    counts = frequencies(shard, 4000)
     total = sum(p.values())
     observed = np.array([counts.get(key, 0) for key in p])
-    expected = np.array([6000 * value / total for value in p.values()])
-    assert observed.sum() == 6000
+    expected = np.array([4000 * value / total for value in p.values()])
+    assert observed.sum() == 4000
     assert stats.chisquare(observed, expected).pvalue > 1e-3
     if alpha:
-        assert stats.chisquare(observed, np.full(len(p), 6000 / len(p))).pvalue < 1e-6
+        assert stats.chisquare(observed, np.full(len(p), 4000 / len(p))).pvalue < 1e-6
 
 
 def test_without_prioritization_draws_are_uniform_whatever_the_errors():

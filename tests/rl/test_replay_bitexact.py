@@ -18,7 +18,7 @@ from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig, ReplayShard, plan_shards
 from tests.oracles import RecordedAtari, slow_n_step, slow_past_actions, slow_stack
 
-LANES, RING_ROWS, CHUNK_ROWS, N_STEP, GAMMA = 2, 125, 25, 3, 0.99  # a lane costs 0.2 s to start, a step 1 ms
+LANES, RING_ROWS, CHUNK_ROWS, N_STEP, GAMMA = 2, 100, 25, 3, 0.99  # a lane costs 0.2 s to start, a step 1 ms
 REPLAY = ReplayConfig(capacity=LANES * RING_ROWS, min_size=1)
 EXPLORE = ExploreConfig(epsilon=0.4, epsilon_power=1.0)
 
@@ -98,7 +98,7 @@ class Play:
         return met
 
 
-# 4 plays x 20 chunks x 256 draws = 20,480 transitions, through 20·25/125 = 4 rounds of the ring. Episodes are cut
+# 4 plays x 16 chunks x 320 draws = 20,480 transitions, through 16·25/100 = 4 rounds of the ring. Episodes are cut
 # early, so that many begin and end; with noop_max they begin out of step with each other.
 CASES = {
     "breakout": (EnvConfig(game="breakout", life_loss="terminal"), ["terminated", "life_lost", "young"]),
@@ -117,7 +117,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_samples_are_what_the_environment_returned(name: str):
     env_config, must_meet = CASES[name]
-    met = Play(env_config, seed=len(name)).run(chunks=20, draws=256)
+    met = Play(env_config, seed=len(name)).run(chunks=16, draws=320)
     assert all(met[kind] >= 5 for kind in must_meet), met
 
 

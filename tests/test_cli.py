@@ -1,0 +1,132 @@
+"""The command line: what it makes, and the one line that it says about a request that cannot be carried out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from genray import cli
+
+TINY = (
+    "--preset catch --channels 4 4 4 --hidden 16 --capacity 2000 --min-size 100 --evaluate-episodes 6 --chunk-rows 4"
+).split()
+
+
+def genray(*words: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "genray", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+BAD = {
+    "trian dqn": "no such command; did you mean train dqn",
+    "train dqn --game breakot": "--game breakot: no such Atari game; did you mean breakout",
+    "train dqn --game joust": "--game joust: a two-player game",
+    "train dqn --game warlords": "--game warlords: a two-player game",
+    "train dqn --alpah 0.5": "no such option: --alpah, 0.5; did you mean --alpha?",
+    "train dqn --alpha much": "--alpha: could not convert string to float: 'much'",
+    "train dqn --life-loss perhaps": "Expected one of ('ignore', 'terminal')",
+    "train dqn --preset pong": "--preset pong: no such preset; did you mean pong_quick",
+    "train dqn --capacity 10 --min-size 5": "--capacity 10: less than a batch; use at least --batch-size 32",
+    "train dqn --capacity 100 --min-size 50": "--capacity 100: leaves 6 rows for each of 16 lanes",
+    "train dqn --epsilon 1": "--epsilon 1.0: a ladder needs a base inside (0, 1), e.g. 0.4",
+    "train dqn --learning-rate -1e-4": "--learning-rate -0.0001: must be > 0, e.g. 1e-4",
+    "train dqn --capacity 90000000000": "use at most --capacity",
+    "train dqn --learners 2": "--learners 2: one learner a run for now; use --learners 1",
+    "train dqn --shards 9": "--shards 9: more than --collectors 2",
+    "train dqn --env nowhere:Game": "--env nowhere:Game: No module named 'nowhere'; write module:factory",
+    "train dqn --resume nowhere": "nowhere: not a run directory (no config.yaml)",
+    "evaluate": "name a run directory first",
+    "evaluate nowhere": "nowhere: not a model (no config.json)",
+    "play nowhere --out clip.gif": "nowhere: not a model (no config.json)",
+    "play nowhere --out clip.avi": ".gif",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert BAD[words] in err
+    assert not out and not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="this machine has a GPU")
+def test_cuda_without_a_gpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main("train dqn --device cuda".split()) == 2
+    assert "--device cuda: no usable GPU here; use --device cpu" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_command():
+    done = genray("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_local_run_leaves_everything_and_resumes(tmp_path):
+    run = tmp_path / "run"
+    done = genray("train", "dqn", *TINY, "--local", "--steps", "1000", "--checkpoint-every", "400", "--out", str(run))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == str(run)
+    assert (run / "config.yaml").exists() and (run / "model" / "model.safetensors").exists()
+    assert list((run / "tensorboard").glob("events*"))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {"step", "seconds", "agent_steps_per_s", "samples_per_insert", "epsilon"} <= lines[0].keys()
+    assert "evaluation_mean" in lines[-1]
+
+    again = genray("train", "dqn", "--resume", str(run), "--local", "--steps", "1400")
+    assert again.returncode == 0, again.stderr
+    assert "the lanes begin new episodes" in again.stdout or "episodes go on" in again.stdout
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] >= 1_400
+
+    scores = genray("evaluate", str(run), "--episodes", "5", "--epsilon", "0")
+    assert scores.returncode == 0 and len(json.loads((run / "evaluations.jsonl").read_text())["scores"]) == 5
+    clip = genray("play", str(run), "--out", str(tmp_path / "clip.gif"))
+    assert clip.returncode == 0 and (tmp_path / "clip.gif").stat().st_size > 500
+
+    taken = genray("train", "dqn", *TINY, "--local", "--out", str(run))
+    assert taken.returncode == 2 and f"continue with --resume {run}" in taken.stderr
+    newest = sorted((run / "checkpoints").iterdir())[-1] / "learner.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    damaged = genray("train", "dqn", "--resume", str(run), "--local")
+    assert damaged.returncode == 2 and "learner.pt is damaged" in damaged.stderr
+
+
+def interrupt_and_resume(tmp_path: Path, *form: str) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "genray", "train", "dqn", *TINY, *form, "--steps", "1000000", "--out", str(run)]
+    # A process group of its own, interrupted as a whole: what a terminal does on Ctrl-C.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    metrics, stop = run / "metrics.jsonl", time.monotonic() + 90
+    while not (metrics.exists() and '"updates": 1' in metrics.read_text()):
+        assert time.monotonic() < stop and process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    assert f"continue with: genray train dqn --resume {run}" in out
+    step = int(sorted((run / "checkpoints").iterdir())[-1].name)
+    resumed = genray("train", "dqn", "--resume", str(run), *form, "--steps", str(step + 200))
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] >= step + 200
+
+
+def test_ctrl_c_saves_and_resumes_local(tmp_path):
+    interrupt_and_resume(tmp_path, "--local")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_ctrl_c_saves_and_resumes_on_ray(tmp_path):
+    interrupt_and_resume(tmp_path)
