@@ -58,6 +58,7 @@ class RunDir:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._lock.close()
             raise ConfigError(f"{self.path}: in use by another process; wait for it or choose another --out") from error
         self.pictures.mkdir(exist_ok=True)
         for leftover in self.checkpoints.glob(".*.tmp"):  # a process that died while writing
@@ -105,7 +106,7 @@ class RunDir:
 
     def _prune(self, keep: int) -> None:
         folders = self.list_checkpoints()
-        scored = [(score, folder) for folder in folders if (score := _read_manifest(folder)["score"]) is not None]
+        scored = [(score, folder) for folder in folders if (score := _score(folder)) is not None]
         best = max(scored)[1] if scored else None
         for folder in folders[:-keep]:
             if folder != best:
@@ -113,7 +114,8 @@ class RunDir:
 
     def list_checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(path.parent for path in self.checkpoints.glob("[0-9]*/manifest.json"))
+        folders = [path.parent for path in self.checkpoints.glob("[0-9]*/manifest.json")]
+        return sorted(folders, key=lambda folder: int(folder.name))  # by number: names may outgrow their padding
 
     def latest_checkpoint(self) -> Path:
         """The newest checkpoint, verified; raises CheckpointError when there is none or it is damaged."""
@@ -148,6 +150,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise CheckpointError(f"{folder}: not a genray checkpoint of format {CHECKPOINT_FORMAT}")
+
+
+def _score(folder: Path) -> float | None:
+    """The evaluation that a checkpoint was written with; None without one, or when its manifest is damaged."""
+    try:
+        return _read_manifest(folder)["score"]
+    except CheckpointError:
+        return None
 
 
 def _checksum(file: Path) -> int:

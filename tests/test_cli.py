@@ -12,9 +12,24 @@ import pytest
 
 from genray import cli
 
-TINY = (
-    "--preset catch --channels 4 4 4 --hidden 16 --capacity 2000 --min-size 100 --evaluate-episodes 6 --chunk-rows 4"
-).split()
+TINY = [
+    "--preset",
+    "catch",
+    "--channels",
+    "4",
+    "4",
+    "4",
+    "--hidden",
+    "16",
+    "--capacity",
+    "2000",
+    "--min-size",
+    "100",
+    "--evaluate-episodes",
+    "6",
+    "--chunk-rows",
+    "4",
+]
 
 
 def genray(*words: str, **options) -> subprocess.CompletedProcess:
@@ -60,7 +75,7 @@ def test_bad_input_is_one_line_and_writes_nothing(words, tmp_path, monkeypatch, 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="this machine has a GPU")
 def test_cuda_without_a_gpu(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main("train dqn --device cuda".split()) == 2
+    assert cli.main(["train", "dqn", "--device", "cuda"]) == 2
     assert "--device cuda: no usable GPU here; use --device cpu" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -113,10 +113,12 @@ class Feed:
                  for _ in range(self.batches_per_round)]  # fmt: skip
         counts_MU = np.array([counts for counts, _ in split]).T
         self.limiter.sampled += self._round_samples
+        # Every shard is told its limit with every round, also one that has nothing to give: it may have just restarted.
+        now = time.monotonic()
         replies = {
             index: peer.actor.sample.remote(self._request(peer, tuple(counts_MU[index].tolist())))
             for index, peer in enumerate(self._peers)
-            if counts_MU[index].any()
+            if counts_MU[index].any() or now >= peer.down_until
         }
         self._rounds.append(_Round(counts_MU, split[0][1], replies))
 
@@ -146,7 +148,7 @@ class Feed:
             self._note(index, reply.counts)
             if reply.samples:
                 replies[index] = reply
-        if len(replies) < len(round_.replies):
+        if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
             self.limiter.sampled -= int(round_.counts_MU.sum())
             return []
         rest = {index: iter(reply.samples) for index, reply in replies.items()}

@@ -140,11 +140,10 @@ class Collector:
         self._incarnation = secrets.randbits(62) | 1  # never 0, which a shard takes for "no collector yet"
         first = index * env.num_lanes
         self._final_epsilon_E = final_epsilons(explore, config.total_lanes)[first : first + env.num_lanes]
-        frame_EHW = env.reset(int(self._rng.integers(2**31 - env.num_lanes)))
-        self.lanes = Lanes(frame_EHW, env_config, network.config.past_actions)
+        self._env_config = env_config
+        self._begin_episodes()
         self._choose = EpsilonGreedy(env.num_lanes, explore.persistence)
         self._row = 0
-        self._life_loss_ends = env_config.life_loss == "terminal"
         self._over_E = np.zeros(env.num_lanes, bool)  # the frame on show is an episode's last
         self._score_E = np.zeros(env.num_lanes)
         self._length_E = np.zeros(env.num_lanes, np.int64)
@@ -153,6 +152,10 @@ class Collector:
         self.weight_version = 0
         self.run_step = 0
         """Agent steps of the whole run so far, as far as this collector knows: the clock of ε's annealing."""
+
+    def _begin_episodes(self) -> None:
+        frame_EHW = self.env.reset(int(self._rng.integers(2**31 - self.env.num_lanes)))
+        self.lanes = Lanes(frame_EHW, self._env_config, self.network.config.past_actions)
 
     @property
     def epsilon_E(self) -> np.ndarray:
@@ -206,7 +209,7 @@ class Collector:
         action_E = np.where(waits_E, 0, self._choose(q_EA, epsilon_E, self._rng))
         step = self.env.step(action_E)
         ends_E = step.terminated_E | step.truncated_E
-        dies_E = step.terminated_E | (step.life_lost_E & self._life_loss_ends)
+        dies_E = step.terminated_E | (step.life_lost_E & (self._env_config.life_loss == "terminal"))
 
         row = {name: array[:, column] for name, array in self._rows.items()}
         row["reward"][:] = self._clip(step.reward_E)
@@ -255,6 +258,7 @@ class Collector:
         self._rng.bit_generator.state = values["rng"]
         self.run_step = values["run_step"]
         if "env" not in values or not isinstance(self.env, SavesState):
+            self._begin_episodes()  # other ones than those the run began with
             return False
         self.env.restore(values["env"])
         for name in self._STATE:

@@ -32,7 +32,7 @@ def road_runner_quick() -> DQNConfig:
             capacity=50_000,
             shards=2,
             min_size=1_000,
-            samples_per_insert=8.0,
+            samples_per_insert=6.0,
             alpha=0.5,
             beta_anneal_updates=11_000,
         ),

@@ -124,7 +124,7 @@ def test_free_running_learner_does_not_wait(ray_here):
     engine = Coordinator(tiny(samples_per_insert=0.0), learner_threads=1)
     try:
         stop = time.monotonic() + 60
-        while (progress := engine.advance(1_000, seconds=1.0)).updates < 100:
+        while (progress := engine.advance(10**6, seconds=1.0)).updates < 100:
             assert time.monotonic() < stop, progress
     finally:
         engine.close()
