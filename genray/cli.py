@@ -153,11 +153,12 @@ def evaluate(argv: list[str], prog: str) -> int:
 
 
 def play(argv: list[str], prog: str) -> int:
-    from genray.media import write_clip
+    from genray.media import check_clip_path, write_clip
     from genray.rl.evaluate import play as run_play
 
     path, argv = _run_argument(argv, prog)
     options = parse(PlayConfig, argv, prog)
+    check_clip_path(options.out)
     network, env = _load_policy(path)
     frames, score = run_play(network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps)
     write_clip(options.out, frames, fps=15)

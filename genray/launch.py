@@ -30,7 +30,7 @@ class LaunchConfig:
     address: str | None = None
     """A Ray cluster to run on: `auto` or HOST:PORT; default: a private Ray on this machine."""
     learner_threads: int = 0
-    """PyTorch threads of the learner on a CPU; 0: the cores that collectors leave over."""
+    """PyTorch threads of the learner on a CPU; 0: the cores, less half a core a collector."""
 
 
 def slug(config: DQNConfig) -> str:

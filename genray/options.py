@@ -34,10 +34,13 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
 
 def _one_line(box: str, prog: str) -> str:
     """What tyro's box says, without the box: the message, and the options that it suggests."""
-    lines = [re.sub(r"^\s*│|│\s*$", "", line).rstrip() for line in box.splitlines()]
-    lines = [line for line in lines if line.strip() and not re.match(r"^\s*[╭╰─]", line)]
+    raw = box.splitlines()
+    if not box.lstrip().startswith("╭"):  # where the output's encoding has no frames, the title is the first line
+        raw = raw[1:]
+    lines = [re.sub(r"^\s*│|│\s*$", "", line).rstrip() for line in raw]
+    lines = [line for line in lines if line.strip(" ─-") and not re.match(r"^\s*[╭╰]", line)]
     message = lines[0].strip().rstrip(":") if lines else "unreadable options"
-    options = dict.fromkeys(match.group(1) for line in lines[1:] if (match := re.match(r"\s+(--[\w-]+)", line)))
+    options = dict.fromkeys(match.group(1) for line in lines[1:] if (match := re.match(r"\s+(--[a-z][\w-]+)", line)))
     message = message.replace("Unrecognized options", "no such option").replace("Error parsing ", "")
     if message.startswith("no such option") and options:
         message += f"; did you mean {', '.join(list(options)[:3])}?"

@@ -12,24 +12,8 @@ import pytest
 
 from genray import cli
 
-TINY = [
-    "--preset",
-    "catch",
-    "--channels",
-    "4",
-    "4",
-    "4",
-    "--hidden",
-    "16",
-    "--capacity",
-    "2000",
-    "--min-size",
-    "100",
-    "--evaluate-episodes",
-    "6",
-    "--chunk-rows",
-    "4",
-]
+TINY = ["--preset", "catch", "--channels", "4", "4", "4", "--hidden", "16", "--capacity", "2000", "--min-size", "100"]
+TINY += ["--evaluate-episodes", "6", "--chunk-rows", "4"]
 
 
 def genray(*words: str, **options) -> subprocess.CompletedProcess:

@@ -54,7 +54,7 @@ BAD = [
     ("learner", {"optimizer_epsilon": 0.0}, "--optimizer-epsilon 0.0", "1.5e-4"),
     ("learner", {"max_grad_norm": -1.0}, "--max-grad-norm -1.0", "≥ 0"),
     ("learner", {"target_period_updates": 0}, "--target-period-updates 0", "≥ 1"),
-    ("learner", {"learners": 0}, "--learners 0", "≥ 1"),
+    ("learner", {"learners": 0}, "--learners 0", "use --learners 1"),
     ("explore", {"epsilon": 1.5}, "--epsilon 1.5", "[0, 1]"),
     ("explore", {"epsilon": 0.0}, "--epsilon 0.0", "--exploration shared"),
     ("explore", {"epsilon": 1.0}, "--epsilon 1.0", "--exploration shared"),

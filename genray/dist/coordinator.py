@@ -74,8 +74,6 @@ class Coordinator:
         """`cpus_each`: CPUs that each collector and the learner reserve; None: an even share of the cluster's nodes."""
         config.validate()
         self.config = config
-        if config.learner.learners > 1:
-            raise ConfigError(f"--learners {config.learner.learners}: one learner a run for now; use --learners 1")
         num_actions, frame_shape = probe_env(config.env)
         self._card = network_card(config, num_actions, frame_shape)
         layouts = config.plan_shards(frame_shape)
@@ -99,7 +97,7 @@ class Coordinator:
             ).remote(config.replay, layout, (config.run.seed, 1, index))
             for index, layout in enumerate(layouts)
         ]  # fmt: skip
-        threads = learner_threads or max(1, int(ray.cluster_resources().get("CPU", 1)) - config.collect.collectors)
+        threads = learner_threads or max(1, int(max(node_cpus(), default=1)) - config.collect.collectors // 2)
         self.learner = (
             ray.remote(LearnerActor)
             .options(num_cpus=cpus, num_gpus=gpus, resources=_role("learner"))

@@ -53,7 +53,7 @@ class LearnerConfig:
             self.target_period_updates >= 1,
             f"--target-period-updates {self.target_period_updates}: must be ≥ 1",
         )
-        require(self.learners >= 1, f"--learners {self.learners}: must be ≥ 1")
+        require(self.learners == 1, f"--learners {self.learners}: one learner a run for now; use --learners 1")
 
 
 class Update(NamedTuple):

@@ -117,7 +117,15 @@ class Trainer:
             epsilon=settings.evaluate_epsilon,
             seed=settings.seed + 10_000,
         )
-        self._log.write(self._progress.steps, {"evaluation_mean": result.mean, "evaluation_median": result.median})
+        self._log.write(
+            self._progress.steps,
+            {
+                "evaluation_mean": result.mean,
+                "evaluation_median": result.median,
+                "evaluation_ci95": result.ci95,
+                "evaluation_episodes": len(result.scores),
+            },
+        )
         self._live.say(f"step {self._progress.steps:,}: {result.summary()}")
         self._save_model(network, result)
         return result

@@ -30,7 +30,8 @@ class System:
 SYSTEMS = {
     "genray_full": System("genray through Ray, full", ("tests.bench.rivals.genray_ray", "--algorithm", "full")),
     "bare_full": System("bare loop, full", ("tests.bench.rivals.bare_loop", "--algorithm", "full")),
-    "rllib": System("RLlib DQN, full", ("tests.bench.rivals.rllib_dqn",)),
+    "rllib": System("RLlib DQN as it comes, full", ("tests.bench.rivals.rllib_dqn",)),
+    "rllib_tuned": System("RLlib DQN tuned by us, full", ("tests.bench.rivals.rllib_dqn", "--tuned")),
     "genray_sb3": System(
         "genray through Ray, SB3's algorithm", ("tests.bench.rivals.genray_ray", "--algorithm", "sb3")
     ),
@@ -39,6 +40,7 @@ SYSTEMS = {
 }
 RATIOS = {
     "ratio_to_rllib": ("genray_full", "rllib"),
+    "ratio_to_rllib_tuned": ("genray_full", "rllib_tuned"),
     "ratio_to_bare_loop": ("genray_full", "bare_full"),
     "ratio_to_sb3": ("genray_sb3", "sb3"),
     "ratio_to_bare_loop_sb3": ("genray_sb3", "bare_sb3"),
@@ -77,8 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="measured window of each run, after its warm-up")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one repeat of 20 s")
     parser.add_argument("--only", nargs="+", choices=tuple(SYSTEMS), default=list(SYSTEMS), metavar="SYSTEM")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seconds, arguments.repeats = 20.0, 1
     machine = describe_machine()
     runs = measure(arguments.only, arguments.seconds, arguments.repeats)
 

@@ -1,11 +1,13 @@
 """RLlib's DQN (new API stack): double, dueling, prioritized. `python -m tests.bench.rivals.rllib_dqn`
 
-Set up in its favour where there was a choice: environment, replay and learner in one process (on two cores every
-hop costs more than it gains, and `training_step` waits for its runners anyway), ALE's vector environment through
-gymnasium's vector entry point, and several steps of all lanes in one `sample` call followed by as many updates
-(`--fragment`), which spreads RLlib's fixed costs. Its network is Nature's with two streams of 512, as genray's;
-frames stay uint8 in its replay and become floats in the module, which is what its image wrapper does to every frame
-in the environment.
+In both forms: environment, replay and learner in one process (on two cores every hop costs more than it gains, and
+`training_step` waits for its runners anyway), ALE's vector environment through gymnasium's vector entry point, Nature's network
+with two streams of 512, as genray's.
+
+As it comes (the default here): RLlib's own module, whose convolutions take floats, so that frames are scaled to floats in the
+environment, which is what RLlib's Atari wrapper does; one step of all lanes a `sample` call, DQN's default.
+`--tuned`: what a patient user could make of it: a module subclass that keeps uint8 frames in the replay, and four steps of all
+lanes a call, followed by as many updates, which spreads RLlib's fixed costs.
 """
 
 import shutil
@@ -40,19 +42,25 @@ VECTOR_ENV = "genray_bench/Atari-v0"
 class ChannelsLast(VectorWrapper):
     """Stacks as [E, H, W, S], the order of RLlib's convolutions, and no infos for RLlib to take apart."""
 
-    def __init__(self, env: gymnasium.vector.VectorEnv):
+    def __init__(self, env: gymnasium.vector.VectorEnv, *, floats: bool):
         super().__init__(env)
-        self.single_observation_space = Box(0, 255, (84, 84, 4), np.uint8)
+        self._floats = floats
+        high, dtype = (1.0, np.float32) if floats else (255, np.uint8)
+        self.single_observation_space = Box(0, high, (84, 84, 4), dtype)  # type: ignore[arg-type]
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
     def reset(self, **arguments: Any) -> Any:
         obs, _ = self.env.reset(**arguments)
-        return np.ascontiguousarray(obs.transpose(0, 2, 3, 1)), {}
+        return self._convert(obs), {}
 
     def step(self, actions: Any) -> Any:
         # ALE restarts episodes one step late, as RLlib's runner expects.
         obs, reward, terminated, truncated, _ = self.env.step(np.asarray(actions, np.int64))
-        return np.ascontiguousarray(obs.transpose(0, 2, 3, 1)), reward, terminated, truncated, {}
+        return self._convert(obs), reward, terminated, truncated, {}
+
+    def _convert(self, obs: np.ndarray) -> np.ndarray:
+        obs = np.ascontiguousarray(obs.transpose(0, 2, 3, 1))
+        return obs.astype(np.float32) / 255.0 if self._floats else obs
 
 
 class ByteFramesModule(DefaultDQNTorchRLModule):
@@ -63,11 +71,11 @@ class ByteFramesModule(DefaultDQNTorchRLModule):
         return super()._qf_forward_helper(batch, encoder, head)
 
 
-def make_config(game: str, seed: int, fragment: int) -> DQNConfig:
+def make_config(game: str, seed: int, tuned: bool) -> DQNConfig:
     """One update on 32 transitions for every 8 agent steps."""
 
     def make_vector_env(num_envs: int, **_: Any) -> gymnasium.vector.VectorEnv:
-        return ChannelsLast(workload.make_atari(game, num_envs))
+        return ChannelsLast(workload.make_atari(game, num_envs), floats=not tuned)
 
     gymnasium.register(VECTOR_ENV, vector_entry_point=make_vector_env)  # type: ignore[arg-type]
     first, second, third = workload.NATURE_CHANNELS
@@ -78,12 +86,12 @@ def make_config(game: str, seed: int, fragment: int) -> DQNConfig:
             num_env_runners=0,
             num_envs_per_env_runner=workload.NUM_ENVS,
             gym_env_vectorize_mode="vector_entry_point",
-            rollout_fragment_length=fragment,
+            rollout_fragment_length=4 if tuned else 1,
         )
         .learners(num_learners=0)
         .rl_module(
             rl_module_spec=RLModuleSpec(
-                module_class=ByteFramesModule,
+                module_class=ByteFramesModule if tuned else DefaultDQNTorchRLModule,
                 model_config=DefaultModelConfig(
                     conv_filters=[[first, 8, 4, "valid"], [second, 4, 2, "valid"], [third, 3, 1, "valid"]],
                     conv_activation="relu",
@@ -133,19 +141,16 @@ def measure(config: DQNConfig, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     arguments = workload.parse_arguments(
-        __doc__,
-        lambda parser: parser.add_argument(
-            "--fragment", type=int, default=4, help="steps of all lanes a sample() call"
-        ),
+        __doc__, lambda parser: parser.add_argument("--tuned", action="store_true", help="see above")
     )
-    config = make_config(arguments.game, arguments.seed, arguments.fragment)
+    config = make_config(arguments.game, arguments.seed, arguments.tuned)
     with tempfile.TemporaryDirectory(prefix="rllib", ignore_cleanup_errors=True) as folder:
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         try:
             result = measure(config, arguments.seconds)
         finally:
             ray.shutdown()
-    last_json_line({"system": "RLlib DQN", "threads": arguments.threads, "fragment": arguments.fragment} | result)
+    last_json_line({"system": "RLlib DQN", "threads": arguments.threads, "tuned": arguments.tuned} | result)
 
 
 if __name__ == "__main__":
