@@ -34,33 +34,37 @@ def train_and_score(seconds: float, seed: int, episodes: int) -> dict[str, Any]:
     return {"score": result.mean, "steps": progress.steps, "updates": progress.updates}
 
 
+def row(system: str, seed: int, threads: int | str, run: dict[str, Any]) -> tuple[Any, ...]:
+    """A line of the table, shown as soon as it is known."""
+    line = (system, seed, threads, *(f"{run[name]:,.0f}" for name in ("steps", "updates", "score")))
+    print(*line, flush=True)
+    return line
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0, help="training time of each run")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rival-seeds", type=int, help="runs of Stable-Baselines3; as many as --seeds unless given")
+    parser.add_argument("--rival-threads", type=int, nargs="+", default=[1, 2], help="tried with the first seed")
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--quick", action="store_true", help="60 s, one seed: shows that it runs, not what it learns")
     arguments = parser.parse_args()
     seconds, seeds = (60.0, 1) if arguments.quick else (arguments.seconds, arguments.seeds)
+    rival_seeds = seeds if arguments.rival_seeds is None else arguments.rival_seeds
     machine = describe_machine()
     rows: list[tuple[Any, ...]] = []
     ours: list[dict[str, Any]] = []
-    rival: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    rival: dict[int, list[dict[str, Any]]] = {threads: [] for threads in arguments.rival_threads}
     for seed in range(seeds):
         ours.append(train_and_score(seconds, seed, arguments.episodes))
-        rows.append(
-            ("genray through Ray", seed, "–", *(f"{ours[-1][name]:,.0f}" for name in ("steps", "updates", "score")))
-        )
-        print(*rows[-1], flush=True)
+        rows.append(row("genray through Ray", seed, "–", ours[-1]))
         # Which number of threads suits SB3 better is settled with the first seed.
-        for threads in (1, 2) if seed == 0 else (max(rival, key=lambda threads: rival[threads][0]["score"]),):
+        best = max(rival, key=lambda threads: rival[threads][0]["score"] if rival[threads] else 0.0)
+        for threads in (rival if seed == 0 else [best]) if seed < rival_seeds else []:
             argv = ["tests.bench.rivals.sb3", "learn", "--seconds", str(seconds), "--seed", str(seed)]
-            found = run_measured(argv, threads=threads, timeout_s=seconds + 600)
-            rival[threads].append(found)
-            rows.append(
-                ("Stable-Baselines3", seed, threads, *(f"{found[name]:,.0f}" for name in ("steps", "updates", "score")))
-            )
-            print(*rows[-1], flush=True)
+            rival[threads].append(run_measured(argv, threads=threads, timeout_s=seconds + 600))
+            rows.append(row("Stable-Baselines3", seed, threads, rival[threads][-1]))
     held, constant = best_constant_action(presets.road_runner_quick().env, episodes=10)
     print_table(
         f"Road Runner, {seconds:.0f} s of training, mean of {arguments.episodes} games; best constant action: {held} "
@@ -69,13 +73,13 @@ def main() -> None:
         rows,
     )
     score = statistics.fmean(run["score"] for run in ours)
-    best_rival = max(statistics.fmean(run["score"] for run in runs) for runs in rival.values() if runs)
+    rivals = [statistics.fmean(run["score"] for run in runs) for runs in rival.values() if runs]
     last_json_line(
         {
             "score": score,
             "score_constant": constant,
             "score_over_constant": score / constant,
-            "score_sb3": best_rival,
+            "score_sb3": max(rivals, default=None),
             "scores": [run["score"] for run in ours],
             "steps": [run["steps"] for run in ours],
         }

@@ -5,7 +5,7 @@ import pytest
 from genray.dist.coordinator import ray_session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_here():
     with ray_session():
         yield
