@@ -28,6 +28,8 @@ class LearnerConfig:
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """rmsprop: centred, as in DQN and Ape-X."""
     learning_rate: float = 1e-4
+    learning_rate_anneal_updates: int = 0
+    """Updates over which the rate falls linearly to a tenth, which steadies a short run's last policy; 0: constant."""
     optimizer_epsilon: float = 1.5e-4
     """The optimizer's ε (Rainbow's and Ape-X's 1.5e-4 rather than PyTorch's 1e-8)."""
     max_grad_norm: float = 40.0
@@ -80,6 +82,11 @@ class Learner:
         self.optimizer = self._make_optimizer()
         self.updates = 0
 
+    def learning_rate(self) -> float:
+        """The rate of the next update."""
+        start, over = self.config.learning_rate, self.config.learning_rate_anneal_updates
+        return start * (1.0 - 0.9 * min(1.0, self.updates / over)) if over else start
+
     def _make_optimizer(self) -> torch.optim.Optimizer:
         parameters, config = self.online.parameters(), self.config
         if config.optimizer == "adam":
@@ -95,6 +102,8 @@ class Learner:
         loss.backward()
         limit = self.config.max_grad_norm or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), limit)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
         self.optimizer.step()
         self.updates += 1
         if self.updates % self.config.target_period_updates == 0:

@@ -261,3 +261,15 @@ def test_weights_are_a_copy():
     one.update(batch_of(8), 8, 0.4)
     assert all(torch.equal(before[name], tensor) for name, tensor in weights.items())
     assert any(not torch.equal(before[name], tensor) for name, tensor in one.weights().items())
+
+
+def test_learning_rate_falls_to_a_tenth_and_stays():
+    learner = Learner(
+        LearnerConfig(learning_rate=1e-3, learning_rate_anneal_updates=10),
+        QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=8), 3),
+        QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=8), 3),
+    )
+    rates = []
+    for learner.updates in (0, 5, 10, 1000):
+        rates.append(learner.learning_rate())
+    assert rates == pytest.approx([1e-3, 5.5e-4, 1e-4, 1e-4])
