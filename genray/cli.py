@@ -88,8 +88,9 @@ def train_dqn(argv: list[str], prog: str) -> int:
     options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
     launch, config = options.launch, options.config
     config.validate()
-    resolve_device(config.run.device) if launch.address is None else None
-    check_memory(config)
+    if launch.address is None:  # a cluster's GPUs and memory are not this machine's
+        resolve_device(config.run.device)
+        check_memory(config)
     if resume is None:
         out = launch.out or Path("runs") / f"{slug(config)}-{time.strftime('%Y%m%d-%H%M%S')}"
         check_disk(config, out)

@@ -65,7 +65,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def save_yaml(config: Any, path: Path) -> None:
-    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    """Write `config`, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    temporary.replace(path)
 
 
 def load_yaml(cls: type[T], path: Path) -> T:

@@ -69,14 +69,14 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
             with open_engine(config, launch) as engine:
                 if checkpoint:
                     engine.load(checkpoint)
-                    print(f"resuming from {checkpoint}; the lanes begin new episodes")
+                    print(f"resuming from {checkpoint}; Atari lanes begin new episodes")
                 configs.save_yaml(config, run.path / "config.yaml")
                 with Live(config.env.title, config.run.steps) as live:
-                    return Trainer(config, engine, run, live).run(int(checkpoint.name) if checkpoint else 0)
-        except UsageError:
-            if not resumed:
-                run.discard()
-            raise
-        except KeyboardInterrupt:
-            print(f"stopped; continue with: genray train dqn --resume {run.path}{' --local' * launch.local}")
+                    return Trainer(config, engine, run, live).run(int(checkpoint.name) if checkpoint else None)
+        except BaseException as error:
+            if not resumed and not run.list_checkpoints():
+                if isinstance(error, UsageError | KeyboardInterrupt):
+                    run.discard()  # it never began
+            elif isinstance(error, KeyboardInterrupt):
+                print(f"stopped; continue with: genray train dqn --resume {run.path}{' --local' * launch.local}")
             raise

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from genray.errors import CheckpointError
 
@@ -32,8 +32,9 @@ def save_model(folder: Path, kind: str, config: dict[str, Any], tensors: Mapping
     temporary.mkdir(parents=True)
     try:
         (temporary / "config.json").write_text(json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                  temporary / "model.safetensors")  # fmt: skip
+        # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
+        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        (temporary / "model.safetensors").write_bytes(data)
         (temporary / "README.md").write_text(card)
         replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         if folder.exists():

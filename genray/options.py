@@ -1,7 +1,6 @@
 """The command line: tyro parses typed options; bad input ends in one line of our own instead of a box."""
 
 import contextlib
-import dataclasses
 import io
 import os
 import re
@@ -70,18 +69,6 @@ def option_value(argv: Sequence[str], name: str) -> str | None:
         if word.startswith(f"{name}="):
             return word.partition("=")[2]
     return None
-
-
-def changed(before: Any, after: Any, prefix: str = "") -> list[str]:
-    """The names of the fields in which two configurations differ, with dots between nested ones."""
-    names = []
-    for field in dataclasses.fields(before):
-        old, new = getattr(before, field.name), getattr(after, field.name)
-        if dataclasses.is_dataclass(old):
-            names += changed(old, new, f"{prefix}{field.name}.")
-        elif old != new:
-            names.append(prefix + field.name)
-    return names
 
 
 def fail(error: Exception, status: int) -> int:

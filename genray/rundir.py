@@ -96,8 +96,11 @@ class RunDir:
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
             _sync(temporary / "manifest.json")
             final = self.checkpoints / f"{step:08d}"
-            shutil.rmtree(final, ignore_errors=True)
+            replaced = self.checkpoints / f".{step:08d}.{os.getpid()}.old.tmp"
+            if final.exists():
+                final.rename(replaced)
             temporary.rename(final)
+            shutil.rmtree(replaced, ignore_errors=True)
             _sync(self.checkpoints)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -114,7 +117,7 @@ class RunDir:
 
     def list_checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        folders = [path.parent for path in self.checkpoints.glob("[0-9]*/manifest.json")]
+        folders = [path.parent for path in self.checkpoints.glob("*/manifest.json") if path.parent.name.isdigit()]
         return sorted(folders, key=lambda folder: int(folder.name))  # by number: names may outgrow their padding
 
     def latest_checkpoint(self) -> Path:
@@ -194,9 +197,12 @@ class MetricsLog:
     def __init__(self, run: RunDir):
         from tensorboardX import SummaryWriter
 
-        self._file = (run.path / "metrics.jsonl").open("a", buffering=1)
+        path = run.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        before = json.loads(lines[-1])["seconds"] if lines else 0.0  # a resumed run's clock goes on
+        self._file = path.open("a", buffering=1)
         self._board = SummaryWriter(str(run.path / "tensorboard"))
-        self._start = time.monotonic()
+        self._start = time.monotonic() - before
 
     def write(self, step: int, values: dict[str, float | int | None]) -> None:
         """One line; `None` values (not yet measured) are left out."""

@@ -1,6 +1,7 @@
 """A collector as a Ray actor: play a chunk, ship it, pull newer weights when the answer names some."""
 
-import numpy as np
+import secrets
+
 import ray
 import torch
 from ray.exceptions import RayError
@@ -22,19 +23,11 @@ class CollectorActor:
     def __init__(self, config: DQNConfig, card: dict, index: int, shard_name: str):
         torch.set_num_threads(1)
         keep_freed_memory()
-        life = (
-            np.random.SeedSequence().entropy
-            if ray.get_runtime_context().was_current_actor_reconstructed
-            else 0
-        )
         env = make_env(config.env, config.collect.envs_per_collector, num_threads=1)
         network = initial_network(card, config.run.seed)
-        # A restarted collector must not replay its first life's episodes: its seed is another one.
-        seed = (
-            int(np.random.SeedSequence([config.run.seed, life or 0]).generate_state(1)[0])
-            if life
-            else config.run.seed
-        )
+        seed = config.run.seed
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            seed = secrets.randbits(31)  # a restarted collector must not replay its first life's episodes
         self._collector = Collector(
             env, network, config.env, config.collect, config.explore, index=index, seed=seed
         )

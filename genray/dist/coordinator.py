@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError, RayTaskError
 
 from genray.dist.collector import CollectorActor
 from genray.dist.learner_actor import LearnerActor
 from genray.dist.messages import CollectReport, LearnReport
 from genray.dist.replay_shard import ReplayShardActor
-from genray.errors import ConfigError, ResourceError, RunFault
-from genray.rl.agent import Progress, network_card, probe_env, resolve_device
+from genray.errors import GenrayError, ResourceError, RunFault
+from genray.rl.agent import Progress, check_shards, network_card, probe_env, resolve_device
 from genray.rl.config import DQNConfig
 from genray.rl.networks import QNetwork, build_network
 
@@ -41,9 +41,10 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     if address:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     else:
+        # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which minds containers.
         # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
         ray.init(
-            num_cpus=os.cpu_count(), object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
+            address="local", object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
             logging_level="ERROR",
         )  # fmt: skip
     try:
@@ -110,6 +111,7 @@ class Coordinator:
         self._learner_calls: list[ray.ObjectRef] = []
         self._learn: LearnReport | None = None
         self._unreported = Progress()
+        self._stale_reports = PORTIONS_AHEAD
         self.steps = 0
         self.restarts = 0
         self._lost_in_flight = 0
@@ -152,7 +154,7 @@ class Coordinator:
         """All steps are made and the learner has used up what samples per insert allows."""
         collecting = self.steps < until_step or any(worker.calls for worker in self._collectors)
         free_running = not self.config.replay.samples_per_insert
-        return not collecting and (free_running or (self._learn is not None and self._learn.idle))
+        return not collecting and (free_running or (self._learn is not None and self._learn.idle and not self._stale_reports))
 
     def _start_collectors(self) -> None:
         actor_class = ray.remote(CollectorActor)
@@ -182,16 +184,19 @@ class Coordinator:
         worker.calls.remove(call)
         try:
             report: CollectReport = ray.get(call)
-        except RayActorError as error:
+        except RayError as error:
+            if isinstance(error, RayTaskError):  # the environment raised: begin anew in a new process
+                ray.kill(worker.actor, no_restart=False)
             worker.calls.clear()  # all that was queued died with it
             worker.failures += 1
-            if error.actor_init_failed or worker.failures >= MAX_FAILURES:
+            if getattr(error, "actor_init_failed", False) or worker.failures >= MAX_FAILURES:
                 raise RunFault(f"{worker.name} cannot be kept alive: {_cause(error)}") from error
             worker.retry_at = time.monotonic() + RETRY_S
             self.restarts += 1
-            progress.events.append(f"{worker.name} died; it restarts with new episodes")
+            progress.events.append(f"{worker.name} died ({_cause(error)}); it restarts with new episodes")
             return
         worker.failures = 0
+        self._stale_reports = PORTIONS_AHEAD  # the learner's queued portions may have looked before this chunk was there
         self.steps += report.steps
         self._lost_in_flight += report.lost_transitions
         worker.epsilon = report.epsilon
@@ -199,10 +204,8 @@ class Coordinator:
 
     def _take_learned(self, call: ray.ObjectRef, progress: Progress) -> LearnReport:
         self._learner_calls.remove(call)
-        try:
-            report: LearnReport = ray.get(call)
-        except RayActorError as error:
-            raise RunFault(f"the learner died: {_cause(error)}") from error
+        report: LearnReport = _get(call)
+        self._stale_reports = max(0, self._stale_reports - 1)
         self._learn = report
         progress.events += report.events
         self.restarts += len(report.events)
@@ -226,7 +229,7 @@ class Coordinator:
 
     def network(self) -> QNetwork:
         network = build_network(self._card)
-        network.load_state_dict(ray.get(self.learner.weights.remote()))
+        network.load_state_dict(_get(self.learner.weights.remote()))
         return network.eval()
 
     def save(self, folder: Path) -> None:
@@ -238,7 +241,10 @@ class Coordinator:
             "collectors": [],
             "shards": [],
         }
-        state |= ray.get(self.learner.save.remote(str(folder)))
+        folder = folder.resolve()  # actors have working directories of their own
+        state |= _get(self.learner.save.remote(str(folder)))
+        if not self._collectors:  # none was needed yet: they would still begin where the last checkpoint left them
+            state["collectors"] = self._collector_states
         for worker in self._collectors:
             try:
                 state["collectors"].append(ray.get(worker.actor.state.remote()))
@@ -254,20 +260,19 @@ class Coordinator:
         """Save one shard; one that has just died is saved as it comes back: empty."""
         for _ in range(MAX_FAILURES):
             try:
-                return ray.get(shard.save.remote(str(folder)))
-            except RayActorError:
+                return _get(shard.save.remote(str(folder)))
+            except RunFault:
                 time.sleep(RETRY_S)
         raise RunFault("a replay shard cannot be kept alive, so no checkpoint could be written")
 
     def load(self, folder: Path) -> None:
         state = json.loads((folder / "state.json").read_text())
-        ray.get(
-            [
-                self.shards[index].load.remote(str(folder / f"replay-{index}"), shard_state)
-                for index, shard_state in enumerate(state["shards"])
-            ]
-        )
-        ray.get(self.learner.load.remote(str(folder), state, bool(state["shards"])))
+        folder = folder.resolve()
+        if state["shards"]:
+            check_shards(folder, state, len(self.shards))
+        for index, shard_state in enumerate(state["shards"]):
+            _get(self.shards[index].load.remote(str(folder / f"replay-{index}"), shard_state))
+        _get(self.learner.load.remote(str(folder), state, bool(state["shards"])))
         self.steps = state["steps"]
         # Emulators cannot be saved: what continues is each collector's random state and clock, in new episodes.
         self._collector_states = [
@@ -308,6 +313,21 @@ def even_share(config: DQNConfig, places: Sequence[float]) -> float:
     return max(fitting, default=0.0)
 
 
-def _cause(error: RayActorError) -> str:
-    """The last line of what Ray tells about a dead actor: the exception itself, when there was one."""
-    return str(error).strip().splitlines()[-1].strip()
+def _get(reference: ray.ObjectRef) -> Any:
+    """`ray.get` for what the run cannot do without.
+
+    An error that genray or the disk raised inside the actor comes out as itself; anything else as a RunFault.
+    """
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, GenrayError | OSError):
+            raise error.cause from None
+        raise RunFault(f"an actor failed: {_cause(error)}") from error
+    except RayError as error:
+        raise RunFault(f"an actor died: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """The last line of what Ray tells about a failure: the exception itself, when there was one."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

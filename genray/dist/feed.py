@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError
 
 from genray.dist.messages import Published, Reply, Request, ShardCounts
 from genray.rl.agent import split_by_mass
@@ -27,17 +27,19 @@ class _Peer:
 
     actor: ray.actor.ActorHandle
     counts: ShardCounts | None = None
+    """The last that it told."""
+    down: bool = False
     down_until: float = 0.0
     keys: list[np.ndarray] = field(default_factory=list)
     deltas: list[np.ndarray] = field(default_factory=list)
 
     @property
     def total(self) -> float:
-        return self.counts.total if self.counts else 0.0
+        return self.counts.total if self.counts and not self.down else 0.0
 
     @property
     def size(self) -> int:
-        return self.counts.size if self.counts else 0
+        return self.counts.size if self.counts and not self.down else 0
 
 
 @dataclass
@@ -106,7 +108,8 @@ class Feed:
         return None
 
     def _may_draw(self) -> bool:
-        return self.limiter.sample_room() >= self._round_samples and self.size >= self._batch_size
+        # Any size will do, since draws are with replacement: asking for more than the limiter does could wait for ever.
+        return self.limiter.sample_room() >= self._round_samples and self.size > 0
 
     def _launch(self) -> None:
         split = [split_by_mass(self._batch_size, [peer.total for peer in self._peers], self._rng)
@@ -142,7 +145,9 @@ class Feed:
         for index, reference in round_.replies.items():
             try:
                 reply: Reply = ray.get(reference)
-            except RayActorError:
+            except RayTaskError:
+                raise  # a fault of the shard's code, which a restart would only repeat
+            except RayError:
                 self._mark_down(index)
                 continue
             self._note(index, reply.counts)
@@ -184,7 +189,9 @@ class Feed:
         for reference, index in waiting.items():
             try:
                 self._note(index, ray.get(reference))
-            except RayActorError:
+            except RayTaskError:
+                raise
+            except RayError:
                 self._mark_down(index)
 
     def refresh(self) -> None:
@@ -200,7 +207,7 @@ class Feed:
 
     def _note(self, index: int, counts: ShardCounts) -> None:
         peer = self._peers[index]
-        before = peer.counts
+        before, peer.down = peer.counts, False
         if before and before.incarnation != counts.incarnation:
             self._lose(index, before.size)
             before = None
@@ -209,19 +216,16 @@ class Feed:
             peer.counts = counts
 
     def _mark_down(self, index: int) -> None:
+        """Ask no more of a shard for a while. Whether its transitions are lost shows when it answers again."""
         peer = self._peers[index]
-        peer.down_until = time.monotonic() + 0.5
-        if peer.counts:
-            self._lose(index, peer.counts.size)
+        peer.down, peer.down_until = True, time.monotonic() + 0.5
 
     def _lose(self, index: int, size: int) -> None:
         peer = self._peers[index]
         peer.counts, peer.keys, peer.deltas = None, [], []
         self.lost_transitions += size
         self.limiter.lose(size, remaining=self.size)
-        self.events.append(
-            f"replay shard {index} died: {size:,} transitions lost; it restarts empty and refills"
-        )
+        self.events.append(f"replay shard {index} died: {size:,} transitions lost; it restarts empty and refills")
 
 
 def batches_per_round(batch_size: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from genray.dist.feed import Feed, batches_per_round
 from genray.dist.messages import LearnReport, Published
 from genray.machine import keep_freed_memory
-from genray.rl.agent import initial_network, load_learner, resolve_device
+from genray.rl.agent import initial_network, load_learner, resolve_device, save_learner
 from genray.rl.config import DQNConfig
 from genray.rl.learner import Learner, Update
 from genray.rl.networks import build_network
@@ -40,11 +40,11 @@ class LearnerActor:
         self._publish()
         self._feed.refresh()
 
-    def learn(self, seconds: float, max_updates: int | None = None) -> LearnReport:
+    def learn(self, seconds: float) -> LearnReport:
         """Learn for about `seconds`, as fast as samples per insert allows."""
         stop = time.monotonic() + seconds
         done: list[Update] = []
-        while time.monotonic() < stop and (max_updates is None or len(done) < max_updates):
+        while time.monotonic() < stop:
             for batch in self._feed.next_round() or ():
                 beta = self._config.replay.beta_at(self._learner.updates)
                 update = self._learner.update(batch.sample, max(self._feed.size, 1), beta)
@@ -82,12 +82,12 @@ class LearnerActor:
 
     def save(self, folder: str) -> dict[str, Any]:
         """Write `learner.pt`; returns the rest as JSON-able values."""
-        torch.save(self._learner.state_dict(), Path(folder) / "learner.pt")
+        save_learner(self._learner, Path(folder))
         limiter = self._feed.limiter
         sampled = limiter.sampled - self._feed.in_flight_samples()  # what is in flight will be drawn again
         return {
             "rng": self._rng.bit_generator.state,
-            "limiter": {"inserted": limiter.inserted, "sampled": sampled},
+            "limiter": limiter.state() | {"sampled": sampled},
         }
 
     def load(self, folder: str, state: dict[str, Any], with_replay: bool) -> None:
@@ -95,8 +95,7 @@ class LearnerActor:
         load_learner(self._learner, Path(folder))
         self._rng.bit_generator.state = state["rng"]
         if with_replay:
-            self._feed.limiter.inserted = state["limiter"]["inserted"]
-            self._feed.limiter.sampled = state["limiter"]["sampled"]
+            self._feed.limiter.restore(state["limiter"])
         self._feed.updates = self._learner.updates
         self._publish()
         self._feed.adopt()

@@ -6,6 +6,7 @@ The same collectors, shards and learner as the distributed form, called one afte
 curve and a resumed run continues bit for bit.
 """
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -200,13 +201,12 @@ class LocalAgent:
         return network.eval()
 
     def save(self, folder: Path) -> None:
-        torch.save(self.learner.state_dict(), folder / "learner.pt")
+        save_learner(self.learner, folder)
         state: dict[str, Any] = {
-            "form": "local",
             "steps": self.steps,
             "turn": self._turn,
             "rng": self._rng.bit_generator.state,
-            "limiter": {"inserted": self.limiter.inserted, "sampled": self.limiter.sampled},
+            "limiter": self.limiter.state(),
             "collectors": [],
             "shards": [],
         }
@@ -221,33 +221,49 @@ class LocalAgent:
     def load(self, folder: Path) -> None:
         state = json.loads((folder / "state.json").read_text())
         load_learner(self.learner, folder)
-        self.steps, self._turn = state["steps"], state["turn"]
+        self.steps, self._turn = state["steps"], state.get("turn", 0)
         self._rng.bit_generator.state = state["rng"]
-        for index, shard_state in enumerate(state["shards"]):
-            self.shards[index].load(folder / f"replay-{index}", shard_state)
         if state["shards"]:
-            self.limiter.inserted, self.limiter.sampled = (
-                state["limiter"]["inserted"],
-                state["limiter"]["sampled"],
-            )
-        for index, values in enumerate(state["collectors"]):
-            with np.load(folder / f"collector-{index}.npz") as arrays:
-                self.collectors[index].restore(values, dict(arrays))
+            check_shards(folder, state, len(self.shards))
+            for index, shard_state in enumerate(state["shards"]):
+                self.shards[index].load(folder / f"replay-{index}", shard_state)
+            self.limiter.restore(state["limiter"])
+        for index, (collector, values) in enumerate(zip(self.collectors, state["collectors"])):
+            path = folder / f"collector-{index}.npz"
+            arrays: dict[str, np.ndarray] = {}
+            if path.exists():  # the Ray form writes none: its collectors begin new episodes anyway
+                with np.load(path) as stored:
+                    arrays = dict(stored)
+            collector.restore(values, arrays)
 
     def close(self) -> None:
         for collector in self.collectors:
             collector.env.close()
 
 
+def save_learner(learner: Learner, folder: Path) -> None:
+    """Write `learner.pt`. Serialised in memory first, so that a full disk is an OSError and nothing stranger."""
+    buffer = io.BytesIO()
+    torch.save(learner.state_dict(), buffer)
+    (folder / "learner.pt").write_bytes(buffer.getbuffer())
+
+
 def load_learner(learner: Learner, folder: Path) -> None:
     """Restore a learner from `learner.pt`; tensors and plain values only, nothing in the file is executed.
 
-    Raises CheckpointError when the weights do not fit the network.
+    Raises CheckpointError when the weights or the optimizer do not fit.
     """
     try:
         learner.load_state_dict(torch.load(folder / "learner.pt", map_location="cpu", weights_only=True))
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{folder}: does not fit this network ({str(error).splitlines()[0]})") from error
+
+
+def check_shards(folder: Path, state: dict[str, Any], shards: int) -> None:
+    """Raise CheckpointError unless the checkpoint's replay has as many shards as the run."""
+    if len(state["shards"]) != shards:
+        saved = len(state["shards"])
+        raise CheckpointError(f"{folder}: a replay of {saved} shards; resume with --shards {saved}, not {shards}")
 
 
 def split_by_mass(count: int, masses: list[float], rng: np.random.Generator) -> tuple[list[int], list[float]]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from genray.errors import require
+from genray.errors import RunFault, require
 from genray.rl import targets
 from genray.rl.chunk import Sample
 from genray.rl.networks import QNetwork
@@ -41,7 +41,7 @@ class LearnerConfig:
     importance_weighting: bool = True
     """Off: prioritized draws are left uncorrected. Only to see what the weights are for."""
     learners: int = 1
-    """Learner processes, one GPU each where there are GPUs."""
+    """Learner processes; one for now."""
 
     def validate(self) -> None:
         require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be ≥ 1, e.g. 32")
@@ -98,6 +98,8 @@ class Learner:
     def update(self, batch: Sample, size: int, beta: float) -> Update:
         """One gradient step on `batch`, drawn from a replay of `size` transitions, weighted with exponent β."""
         delta_B, loss, q_mean = self._loss(batch, size, beta)
+        if not torch.isfinite(loss):
+            raise RunFault(f"the loss is {loss.item()} at update {self.updates + 1}: try a lower --learning-rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = self.config.max_grad_norm or float("inf")
@@ -142,6 +144,7 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """Everything: w, w⁻, optimizer, count of updates."""
         return {
+            "optimizer_name": self.config.optimizer,
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -149,7 +152,11 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["optimizer_name"] != self.config.optimizer:
+            raise ValueError(f"it holds {state['optimizer_name']}, not --optimizer {self.config.optimizer}")
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # options given beside --resume count, not those of then
+            group["eps"] = self.config.optimizer_epsilon
         self.updates = state["updates"]

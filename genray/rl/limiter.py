@@ -63,6 +63,15 @@ class SamplesPerInsert:
         """`lost` transitions vanished with a shard, `remaining` are left: learning waits until `min_size` are there again."""
         self.inserted -= min(lost, max(0, self.min_size - remaining))
 
+    def state(self) -> dict[str, float]:
+        return {"ratio": self.ratio, "inserted": self.inserted, "sampled": self.sampled}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Continue from `state`; with another ratio than then, as if it had held from the start."""
+        self.inserted, self.sampled = int(state["inserted"]), int(state["sampled"])
+        if self.ratio and state["ratio"] and self.ratio != state["ratio"]:
+            self.sampled = int(self.sampled * self.ratio / state["ratio"])
+
     @property
     def actual(self) -> float:
         """Samples per insert so far; `min_size` inserts are on the house."""

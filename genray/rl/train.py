@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -35,40 +36,47 @@ class Trainer:
         self._returns: deque[float] = deque(maxlen=100)
         self._progress = Progress()
         self._saved_at = -1
+        self._stop = StopRequests()
 
-    def run(self, start_step: int = 0) -> Evaluation:
-        """Train to the configured number of steps; returns the last evaluation.
+    def run(self, start_step: int | None = None) -> Evaluation:
+        """Train to the configured number of steps, from `start_step` when resumed; returns the last evaluation.
 
-        Ctrl-C (or SIGTERM) saves and raises KeyboardInterrupt; a fault raises RunFault with the command that resumes.
+        Ctrl-C or SIGTERM saves and raises KeyboardInterrupt (a second one does not save); a fault raises RunFault with
+        the command that resumes.
         """
+        self._saved_at = -1 if start_step is None else start_step
+        self._progress.steps = start_step or 0
+        with StopRequests() as self._stop:
+            try:
+                return self._train(self._progress.steps)
+            except KeyboardInterrupt:
+                if self._stop.count < 2:
+                    self._live.say("stopping: writing a checkpoint …")
+                    self._save_or_fault(None)
+                raise
+            except (RunFault, OSError) as error:
+                raise self._fault(error) from error
+            finally:
+                self._log.close()
+
+    def _train(self, start_step: int) -> Evaluation:
         settings = self._config.run
-        self._progress.steps = start_step
         result: Evaluation | None = None
-        try:
-            with terminated_like_ctrl_c():
-                for step in milestones(start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every):
-                    self._train_until(step)
-                    last = step >= settings.steps
-                    due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
-                    result = self._evaluate(last) if due else None
-                    if last or result or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
-                        self._save(result.mean if result else None)
-            assert result is not None
-            return result
-        except KeyboardInterrupt:
-            with ignoring_ctrl_c():
-                self._live.say("stopping: writing a checkpoint …")
-                self._save(None)
-            raise
-        except (RunFault, OSError) as error:
-            raise self._fault(error) from error
-        finally:
-            self._log.close()
+        for step in milestones(start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every):
+            self._train_until(step)
+            last = step >= settings.steps
+            due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
+            result = self._evaluate(last) if due else None
+            if last or result or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
+                self._save(result.mean if result else None)
+        assert result is not None
+        return result
 
     def _train_until(self, step: int) -> None:
         while self._progress.steps < step or self._learner_behind():
             before, start = self._progress, time.monotonic()
             progress = self._engine.advance(step, seconds=1.0)
+            self._stop.check()
             seconds = time.monotonic() - start
             for event in progress.events:
                 self._live.say(event)
@@ -92,7 +100,8 @@ class Trainer:
             "frames": now.steps * self._config.env.frame_skip,
             "agent_steps_per_s": (now.steps - before.steps) / seconds,
             "updates": now.updates,
-            "updates_per_s": (now.updates - before.updates) / seconds,
+            # None at first: a resumed run's earlier updates were not made in this second.
+            "updates_per_s": (now.updates - before.updates) / seconds if before.updates else None,
             "samples_per_insert": now.samples_per_insert,
             "weight_lag_updates": now.weight_lag,
             "epsilon": now.epsilon,
@@ -116,6 +125,7 @@ class Trainer:
             episodes=episodes,
             epsilon=settings.evaluate_epsilon,
             seed=settings.seed + 10_000,
+            progress=lambda done, total: self._stop.check(),
         )
         self._log.write(
             self._progress.steps,
@@ -135,6 +145,12 @@ class Trainer:
             return
         self._run.write_checkpoint(self._progress.steps, self._engine.save, keep=self._config.run.keep, score=score)
         self._saved_at = self._progress.steps
+
+    def _save_or_fault(self, score: float | None) -> None:
+        try:
+            self._save(score)
+        except (RunFault, OSError) as error:
+            raise self._fault(error) from error
 
     def _save_model(self, network: QNetwork, result: Evaluation) -> None:
         save_policy(self._run.model, self._config, network, self._progress.steps, result)
@@ -179,32 +195,36 @@ Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are
 """
 
 
-@contextlib.contextmanager
-def terminated_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM (a scheduler's way to stop a job) does what Ctrl-C does, for the duration."""
+class StopRequests:
+    """Ctrl-C and SIGTERM (a scheduler's way to stop a job), noticed where the run's state is whole.
 
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    The first one is only noted, and `check` raises KeyboardInterrupt for it; the second raises at once.
+    """
 
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread: whoever drives us there has signals of their own
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
 
+    def __enter__(self) -> Self:
+        with contextlib.suppress(
+            ValueError
+        ):  # not in the main thread: whoever drives us there has signals of their own
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
 
-@contextlib.contextmanager
-def ignoring_ctrl_c() -> Iterator[None]:
-    """A second Ctrl-C does not tear a checkpoint apart."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.count += 1
+        if self.count > 1:
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        if self.count:
+            raise KeyboardInterrupt
 
 
 def check_disk(config: DQNConfig, out: Path) -> None:
