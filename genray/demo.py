@@ -74,7 +74,7 @@ def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:
     if result.mean >= 2 * constant:
         lines.append(
             "It has learned to run, to collect seed and to dodge some of what comes; it has not learned the later\n"
-            "levels: that takes hours on a GPU machine (see README, "For real")."
+            "levels: that takes hours on a GPU machine (README.md: For real)."
         )
     else:
         lines.append(
