@@ -2,7 +2,8 @@
 #
 #   make demo          train, evaluate and film an agent in about four minutes    DEMO_ARGS="--seed 2"
 #   make test          the default tier: minutes, no Ray, no root                 PYTEST_ARGS="tests/rl -x"
-#   make test-all      every tier but gpu (under 20 minutes on 2 cores)
+#   make test-all      every tier but gpu and game (under 20 minutes on 2 cores)
+#   make test-game     Road Runner to its score, through Ray (about 6 minutes)
 #   make check         format, lint, types
 #   make bench         every tests/bench/bench_*.py, or BENCH=bench_learning      BENCH_ARGS=--quick
 #   make system-deps   Debian packages that some tests of test-all need (as root; demo and test need none)
@@ -20,7 +21,7 @@ SYSTEM_DEPS := chromium ffmpeg iproute2 openssh-server rsync wrk
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all check format bench system-deps constraints clean
+.PHONY: help demo test test-all test-game check format bench system-deps constraints clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -65,7 +66,10 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not gpu and not game" $(PYTEST_ARGS)
+
+test-game: $(VENV)/.installed
+	$(BIN)/python -m pytest -m game $(PYTEST_ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -46,7 +46,7 @@ def draw(path: Path, title: str, points: list[dict[str, Any]], random: float, hu
     if human is not None:
         axes.axhline(human, color="#bf5f1f", linestyle="--", label=f"human tester, published ({human:,.0f})")
     axes.set(title=title, xlabel="minutes on 2 cores", ylabel="score", ylim=(0, None), xlim=(0, None))
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="center left", bbox_to_anchor=(0.0, 0.75), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

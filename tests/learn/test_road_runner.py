@@ -10,7 +10,7 @@ from genray.rl import presets
 from genray.rl.evaluate import best_constant_action
 from genray.rundir import RunDir
 
-pytestmark = [pytest.mark.learn, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.game, pytest.mark.timeout(1200)]
 
 
 def test_road_runner_is_learned_through_ray(tmp_path):
