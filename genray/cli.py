@@ -206,7 +206,7 @@ def demo(argv: list[str], prog: str) -> int:
 
 
 COMMANDS: dict[str, tuple[Callable[[list[str], str], int], str]] = {
-    "demo": (demo, "train, evaluate and film an agent on Road Runner in about four minutes"),
+    "demo": (demo, "train, evaluate and film an agent on Road Runner, in minutes"),
     "train dqn": (train_dqn, "double/dueling DQN with distributed prioritized replay (Ape-X)"),
     "evaluate": (evaluate, "RUN: whole games with the trained policy, scores under a stated protocol"),
     "play": (play, "RUN --out clip.gif|mp4: film the policy"),
