@@ -73,8 +73,8 @@ def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:
     ]
     if result.mean >= 2 * constant:
         lines.append(
-            "It has learned to run, to collect seed and to dodge some of what comes; it has not learned the later\n"
-            "levels: that takes hours on a GPU machine (README.md: For real)."
+            "That is at least twice what holding one direction scores, and far from the human tester: a few minutes of\n"
+            "one small machine. For more, see README.md: For real."
         )
     else:
         lines.append(
