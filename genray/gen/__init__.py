@@ -1,0 +1,1 @@
+"""Generative and representation learning: autoencoders, VAEs, GANs, and what measures them. No Ray in here."""
