@@ -11,7 +11,7 @@ from genray.live import Live
 from genray.rl.agent import Engine, LocalAgent
 from genray.rl.config import DQNConfig
 from genray.rl.evaluate import Evaluation
-from genray.rl.train import Trainer
+from genray.rl.train import COLUMNS, Trainer
 from genray.rundir import RunDir
 
 
@@ -71,7 +71,7 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                     engine.load(checkpoint)
                     print(f"resuming from {checkpoint}; Atari lanes begin new episodes")
                 configs.save_yaml(config, run.path / "config.yaml")
-                with Live(config.env.title, config.run.steps) as live:
+                with Live(config.env.title, config.run.steps, COLUMNS, "agent steps") as live:
                     return Trainer(config, engine, run, live).run(int(checkpoint.name) if checkpoint else None)
         except BaseException as error:
             if not resumed and not run.list_checkpoints():

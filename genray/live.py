@@ -1,6 +1,7 @@
 """Live progress of a run: a panel that redraws itself in a terminal, a line now and then where there is none."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,27 +19,25 @@ from rich.table import Table
 
 LINE_EVERY_S = 10.0
 
-# (value, title, format)
-COLUMNS = (
-    ("frames", "frames", "{:,.0f}"),
-    ("agent_steps_per_s", "agent steps/s", "{:,.0f}"),
-    ("updates", "updates", "{:,.0f}"),
-    ("updates_per_s", "updates/s", "{:.1f}"),
-    ("samples_per_insert", "samples/insert", "{:.2f}"),
-    ("weight_lag_updates", "weight lag", "{:.0f}"),
-    ("epsilon", "ε", "{:.3f}"),
-    ("episode_return", "return (100 ep.)", "{:,.1f}"),
-    ("loss", "loss", "{:.4f}"),
-)
+Column = tuple[str, str, str]
+"""(value, title, format)"""
 
 
 class Live:
     """Shows a run's values; `say` puts a line above them that stays."""
 
-    def __init__(self, title: str, total_steps: int, console: Console | None = None):
+    def __init__(
+        self,
+        title: str,
+        total_steps: int,
+        columns: Sequence[Column],
+        unit: str = "steps",
+        console: Console | None = None,
+    ):
         self._console = console or Console(highlight=False)
+        self._columns = tuple(columns)
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn("agent steps"),
+            TextColumn("[bold]{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn(unit),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=self._console, expand=True,
         )  # fmt: skip
@@ -61,18 +60,21 @@ class Live:
 
     def update(self, values: dict[str, Any], step: int) -> None:
         """Show the newest values; those that are None keep what was shown before."""
-        self._shown |= {name: form.format(values[name]) for name, _, form in COLUMNS if values.get(name) is not None}
+        self._shown |= {
+            name: form.format(values[name]) for name, _, form in self._columns if values.get(name) is not None
+        }
         self._bar.update(self._task, completed=step)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             self.say(
-                f"step {step:,} · " + " · ".join(f"{title} {self._shown.get(name, '–')}" for name, title, _ in COLUMNS)
+                f"step {step:,} · "
+                + " · ".join(f"{title} {self._shown.get(name, '–')}" for name, title, _ in self._columns)
             )
 
     def _render(self) -> Group:
         table = Table(expand=True, box=None, padding=(0, 1))
-        for _, title, _ in COLUMNS:
+        for _, title, _ in self._columns:
             table.add_column(title, justify="right", style="cyan", header_style="dim", no_wrap=True)
-        table.add_row(*(self._shown.get(name, "–") for name, _, _ in COLUMNS))
+        table.add_row(*(self._shown.get(name, "–") for name, _, _ in self._columns))
         return Group(self._bar, table)

@@ -97,6 +97,14 @@ def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: 
     return _write_whole(path, buffer.getvalue())
 
 
+def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
+    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`."""
+    _check(path, [image], scale)
+    buffer = io.BytesIO()
+    Image.fromarray(_enlarge(image, scale)).save(buffer, format="PNG")
+    return _write_whole(path, buffer.getvalue())
+
+
 def contact_sheet(frames: Sequence[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:
     """All frames in rows of `columns`, `gap` black pixels between; uint8 RGB [rows·(H + gap) − gap, …, 3]."""
     _check(Path("contact sheet"), frames, 1)

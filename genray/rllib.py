@@ -76,7 +76,7 @@ class TrainingOptions(TypedDict, total=False):
     # genray.rl.learner.LearnerConfig
     lr: float
     learning_rate: float
-    learning_rate_anneal_updates: int
+    average_updates: int
     train_batch_size: int
     train_batch_size_per_learner: int
     batch_size: int

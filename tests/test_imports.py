@@ -35,7 +35,7 @@ def room_of(module: str) -> str:
     first, *rest = module.split(".")
     if first != "genray":
         return first
-    if rest and rest[0] in ("cli", "demo", "launch"):
+    if rest and rest[0] in ("cli", "commands", "demo", "launch"):
         return "cli"  # the roof: what it says, what it shows, what it starts
     if rest and rest[0] in ("rl", "gen", "dist", "rllib"):
         return rest[0]

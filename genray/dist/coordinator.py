@@ -229,7 +229,7 @@ class Coordinator:
 
     def network(self) -> QNetwork:
         network = build_network(self._card)
-        network.load_state_dict(_get(self.learner.weights.remote()))
+        network.load_state_dict(_get(self.learner.policy.remote()))
         return network.eval()
 
     def save(self, folder: Path) -> None:

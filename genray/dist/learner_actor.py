@@ -22,16 +22,12 @@ WEIGHTS_KEPT = 4  # versions that stay in the object store for collectors which 
 class LearnerActor:
     """`rl.learner.Learner` on a feed. The coordinator asks for one portion of work after the other."""
 
-    def __init__(
-        self, config: DQNConfig, card: dict[str, Any], shards: list[ray.actor.ActorHandle], threads: int
-    ):
+    def __init__(self, config: DQNConfig, card: dict[str, Any], shards: list[ray.actor.ActorHandle], threads: int):
         torch.set_num_threads(threads)
         keep_freed_memory()
         self._config = config
         network = initial_network(card, config.run.seed)
-        self._learner = Learner(
-            config.learner, network, build_network(card), resolve_device(config.run.device)
-        )
+        self._learner = Learner(config.learner, network, build_network(card), resolve_device(config.run.device))
         self._rng = np.random.default_rng(np.random.SeedSequence([config.run.seed, 2]))
         batch_size = config.learner.batch_size
         limiter = config.limiter(batch_size * batches_per_round(batch_size))
@@ -77,8 +73,8 @@ class LearnerActor:
         self._feed.published = published
         self._versions = [*self._versions, published][-WEIGHTS_KEPT:]
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        return self._learner.weights()
+    def policy(self) -> dict[str, torch.Tensor]:
+        return self._learner.policy()
 
     def save(self, folder: str) -> dict[str, Any]:
         """Write `learner.pt`; returns the rest as JSON-able values."""

@@ -90,6 +90,8 @@ class Task:
 
     stages: Sequence[str] = ("train",)
     """Names of the stages, trained one after the other: greedy pretraining has one for each layer."""
+    shown: Sequence[str] = ("loss",)
+    """Which of a step's values a person wants to watch."""
 
     def __init__(self, world: World = ALONE, device: torch.device | str = "cpu", amp: str = "off"):
         self.world, self.device, self.amp = world, torch.device(device), amp
@@ -108,6 +110,10 @@ class Task:
     def judge(self, split: Split) -> dict[str, float]:
         """Figures on held-out rows, with `loss` among them (lower is better); called in evaluation mode, no gradients."""
         raise NotImplementedError
+
+    def measure(self, data: Data) -> dict[str, float]:
+        """The last word, on the test split: `judge`, and what takes longer. Called once, as `judge` is."""
+        return self.judge(data.test)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """Name → a picture, uint8 RGB [H, W, 3], from fixed noise or fixed rows; called as `judge` is."""
@@ -148,7 +154,7 @@ class Fit:
 
     def __init__(self, task: Task, data: Data, config: FitConfig):
         config.validate()
-        self.task, self.config, self._data = task, config, data
+        self.task, self.config, self.whole_data = task, config, data
         self._device = task.device
         self.step = 0
         """Steps made over all stages."""
@@ -171,7 +177,9 @@ class Fit:
         # How many updates a stage makes decides its schedule; the stage's data may be smaller than the whole.
         name = self.task.stages[self._stage]
         with fixed_randomness([self.config.seed, 1, self._stage]):
-            self.data = self.task.begin_stage(self._stage, self._data, self.total_steps() // self.config.accumulate)
+            self.data = self.task.begin_stage(
+                self._stage, self.whole_data, self.total_steps() // self.config.accumulate
+            )
         self.task.networks.to(self._device)
         self.train = self.data.train.to(self._device)
         require(
@@ -183,7 +191,7 @@ class Fit:
         self._count = 0
 
     def steps_an_epoch(self, rows: int | None = None) -> int:
-        return max(1, (len(self._data.train) if rows is None else rows) // self.config.batch_size)
+        return max(1, (len(self.whole_data.train) if rows is None else rows) // self.config.batch_size)
 
     def total_steps(self) -> int:
         """Steps of one stage over the whole training split."""
@@ -228,6 +236,8 @@ class Fit:
             result.values = self._report()
         if due and len(self.data.validation):
             result.held_out = self.judge(self.data.validation)
+            # Workers must take the same decision, though their batch norms' statistics differ a little.
+            result.held_out["loss"] = self.task.world.mean(result.held_out["loss"])
             ends = self._stop_early(result.held_out["loss"]) or ends
         if ends:
             result.last_of_stage = True
@@ -236,7 +246,9 @@ class Fit:
 
     def _report(self) -> dict[str, float]:
         # The only place where the loop waits for the device; the sums would show a single bad step.
-        values = {name: (value / self._count).item() for name, value in self._sums.items()}
+        means = {name: value / self._count for name, value in self._sums.items()}
+        self.task.world.average(means.values())
+        values = {name: mean.item() for name, mean in means.items()}
         self._check(values)
         self._sums, self._count = {}, 0
         return values
@@ -275,9 +287,14 @@ class Fit:
         with looking(self.task, self.config.seed):
             return self.task.judge(split.to(self._device))
 
+    def measure(self) -> dict[str, float]:
+        """`Task.measure` of the whole data."""
+        with looking(self.task, self.config.seed):
+            return self.task.measure(self.whole_data.to(self._device))
+
     def pictures(self) -> dict[str, np.ndarray]:
         with looking(self.task, self.config.seed):
-            return self.task.pictures(self._data)
+            return self.task.pictures(self.whole_data.to(self._device))
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 

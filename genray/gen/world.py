@@ -37,5 +37,11 @@ class World:
             distributed.all_reduce(tensor)
             tensor /= self.size
 
+    def mean(self, value: float) -> float:
+        """The mean of `value` over the workers."""
+        tensor = torch.tensor(value, dtype=torch.float64)
+        self.average([tensor])
+        return tensor.item()
+
 
 ALONE = World()

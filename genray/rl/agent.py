@@ -56,7 +56,7 @@ class Engine(Protocol):
         """Work until `until_step` agent steps or for about `seconds`, whichever comes first."""
 
     def network(self) -> QNetwork:
-        """A copy of the current network, on the CPU."""
+        """A copy of the policy to evaluate and to keep, on the CPU."""
 
     def save(self, folder: Path) -> None:
         """Write everything needed to continue."""
@@ -197,7 +197,7 @@ class LocalAgent:
 
     def network(self) -> QNetwork:
         network = build_network(self._card)
-        network.load_state_dict(self.learner.weights())
+        network.load_state_dict(self.learner.policy())
         return network.eval()
 
     def save(self, folder: Path) -> None:

@@ -3,6 +3,7 @@
 Shapes: B batch, A actions.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -28,8 +29,9 @@ class LearnerConfig:
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """rmsprop: centred, as in DQN and Ape-X."""
     learning_rate: float = 1e-4
-    learning_rate_anneal_updates: int = 0
-    """Updates over which the rate falls linearly to a tenth, which steadies a short run's last policy; 0: constant."""
+    average_updates: int = 0
+    """The policy that is evaluated and kept is the mean of w over about this many updates (an exponential average), which
+    steadies a short run's last policy; 0: w itself. Collectors and targets use w either way."""
     optimizer_epsilon: float = 1.5e-4
     """The optimizer's ε (Rainbow's and Ape-X's 1.5e-4 rather than PyTorch's 1e-8)."""
     max_grad_norm: float = 40.0
@@ -55,6 +57,7 @@ class LearnerConfig:
             self.target_period_updates >= 1,
             f"--target-period-updates {self.target_period_updates}: must be ≥ 1",
         )
+        require(self.average_updates >= 0, f"--average-updates {self.average_updates}: must be ≥ 0 (0: off), e.g. 1000")
         require(self.learners == 1, f"--learners {self.learners}: one learner a run for now; use --learners 1")
 
 
@@ -71,7 +74,8 @@ class Learner:
     """Holds w, w⁻ and the optimizer.
 
     [Mnih 2015; van Hasselt 2016; Wang 2016; Schaul 2016; Horgan 2018]. Departures: the loss is the weighted *mean* over
-    the batch; gradients of the dueling trunk are not rescaled by 1/√2 (Wang did; Ape-X did not).
+    the batch; gradients of the dueling trunk are not rescaled by 1/√2 (Wang did; Ape-X did not); `average_updates`
+    [Polyak 1992, https://doi.org/10.1137/0330046].
     """
 
     def __init__(self, config: LearnerConfig, online: QNetwork, target: QNetwork, device: str = "cpu"):
@@ -79,13 +83,9 @@ class Learner:
         self.online = online.to(self.device)
         self.target = target.to(self.device).requires_grad_(False)
         self.target.load_state_dict(self.online.state_dict())
+        self.average = copy.deepcopy(self.online).requires_grad_(False) if config.average_updates else None
         self.optimizer = self._make_optimizer()
         self.updates = 0
-
-    def learning_rate(self) -> float:
-        """The rate of the next update."""
-        start, over = self.config.learning_rate, self.config.learning_rate_anneal_updates
-        return start * (1.0 - 0.9 * min(1.0, self.updates / over)) if over else start
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         parameters, config = self.online.parameters(), self.config
@@ -104,10 +104,13 @@ class Learner:
         loss.backward()
         limit = self.config.max_grad_norm or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), limit)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
         self.optimizer.step()
         self.updates += 1
+        if self.average is not None:
+            # The plain mean at first, so that the random beginning leaves no trace.
+            share = 1.0 / min(self.updates, self.config.average_updates)
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.average.parameters()), list(self.online.parameters()), share)
         if self.updates % self.config.target_period_updates == 0:
             self.target.load_state_dict(self.online.state_dict())
         return Update(delta_B.abs().cpu().numpy(), loss.item(), q_mean.item(), grad_norm.item())
@@ -139,7 +142,11 @@ class Learner:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of w on the CPU, for collectors."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.online.state_dict().items()}
+        return _cpu_copy(self.online)
+
+    def policy(self) -> dict[str, torch.Tensor]:
+        """A copy of the weights to evaluate and to keep, on the CPU: the average of w, or w."""
+        return _cpu_copy(self.average or self.online)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything: w, w⁻, optimizer, count of updates."""
@@ -147,6 +154,7 @@ class Learner:
             "optimizer_name": self.config.optimizer,
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "updates": self.updates,
         }
@@ -156,7 +164,14 @@ class Learner:
             raise ValueError(f"it holds {state['optimizer_name']}, not --optimizer {self.config.optimizer}")
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
+        if self.average is not None:  # asked for beside --resume: it begins at w
+            self.average.load_state_dict(state.get("average") or state["online"])
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:  # options given beside --resume count, not those of then
             group["eps"] = self.config.optimizer_epsilon
+            group["lr"] = self.config.learning_rate
         self.updates = state["updates"]
+
+
+def _cpu_copy(network: QNetwork) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}

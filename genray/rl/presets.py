@@ -41,6 +41,7 @@ def road_runner_quick() -> DQNConfig:
             optimizer_epsilon=1e-8,
             target_period_updates=500,
             max_grad_norm=10.0,
+            average_updates=1_000,
         ),
         # Rewards are rare at first: 11 in 12,000 random steps, 21 when random actions are held for a while.
         explore=ExploreConfig(epsilon=0.4, anneal_steps=8_000, persistence=2.0),

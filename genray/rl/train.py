@@ -3,14 +3,11 @@
 The engine is `LocalAgent` or the Ray `Coordinator`; this file cannot tell which.
 """
 
-import contextlib
 import math
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 
@@ -23,8 +20,22 @@ from genray.rl.config import DQNConfig
 from genray.rl.evaluate import Evaluation, evaluate
 from genray.rl.networks import QNetwork
 from genray.rundir import MetricsLog, RunDir, require_disk
+from genray.stop import StopRequests
 
 BYTES_A_TRANSITION = 7_100
+
+# What is shown while training: (value, title, format).
+COLUMNS = (
+    ("frames", "frames", "{:,.0f}"),
+    ("agent_steps_per_s", "agent steps/s", "{:,.0f}"),
+    ("updates", "updates", "{:,.0f}"),
+    ("updates_per_s", "updates/s", "{:.1f}"),
+    ("samples_per_insert", "samples/insert", "{:.2f}"),
+    ("weight_lag_updates", "weight lag", "{:.0f}"),
+    ("epsilon", "ε", "{:.3f}"),
+    ("episode_return", "return (100 ep.)", "{:,.1f}"),
+    ("loss", "loss", "{:.4f}"),
+)
 
 
 class Trainer:
@@ -193,38 +204,6 @@ Trained by genray for {step:,} agent steps.
 Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are in `model.safetensors`, what they mean in
 `config.json`. Input: a uint8 stack of frames [B, stack, 84, 84], oldest first; output: Q-values [B, actions].
 """
-
-
-class StopRequests:
-    """Ctrl-C and SIGTERM (a scheduler's way to stop a job), noticed where the run's state is whole.
-
-    The first one is only noted, and `check` raises KeyboardInterrupt for it; the second raises at once.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        with contextlib.suppress(
-            ValueError
-        ):  # not in the main thread: whoever drives us there has signals of their own
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.count += 1
-        if self.count > 1:
-            raise KeyboardInterrupt
-
-    def check(self) -> None:
-        if self.count:
-            raise KeyboardInterrupt
 
 
 def check_disk(config: DQNConfig, out: Path) -> None:

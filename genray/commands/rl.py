@@ -1,0 +1,142 @@
+"""The commands of the agent: train dqn, evaluate, play."""
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from genray.errors import ConfigError
+from genray.options import option_value, parse
+
+
+def train_dqn(argv: list[str], prog: str) -> int:
+    from genray import config as configs
+    from genray.launch import LaunchConfig, slug, train_in
+    from genray.rl import presets
+    from genray.rl.agent import resolve_device
+    from genray.rl.config import DQNConfig
+    from genray.rl.train import check_disk, check_memory
+    from genray.rundir import RunDir
+
+    @dataclass(frozen=True, kw_only=True)
+    class TrainDQN:
+        """Train double/dueling DQN with distributed prioritized replay (Ape-X)."""
+
+        launch: LaunchConfig = field(default_factory=LaunchConfig)
+        config: DQNConfig = field(default_factory=DQNConfig)
+
+    resume = option_value(argv, "--resume")
+    if resume is not None:
+        run = RunDir.open(Path(resume))
+        default = configs.load_yaml(DQNConfig, run.path / "config.yaml")
+    else:
+        default = presets.preset(option_value(argv, "--preset") or "dqn", option_value(argv, "--game"))
+    options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
+    launch, config = options.launch, options.config
+    config.validate()
+    if launch.address is None:  # a cluster's GPUs and memory are not this machine's
+        resolve_device(config.run.device)
+        check_memory(config)
+    if resume is None:
+        out = launch.out or Path("runs") / f"{slug(config)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        check_disk(config, out)
+        run = RunDir.create(out)
+    train_in(run, config, launch, resumed=resume is not None)
+    print(run.path)
+    return 0
+
+
+# -- evaluate, play ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Play whole games with a trained policy and report scores under a stated protocol."""
+
+    episodes: int = 30
+    epsilon: float = 0.001
+    """Exploration while evaluating; 0: greedy."""
+    sticky_actions: float | None = None
+    """As trained unless given; 0.25 is Machado's protocol."""
+    seed: int = 10_000
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayConfig:
+    """Film a policy playing, in the game's own colours."""
+
+    out: Path
+    """clip.gif or clip.mp4"""
+    epsilon: float = 0.001
+    seed: int = 0
+    max_steps: int = 450
+    """Agent steps to film at most (15 a second)."""
+
+
+def evaluate(argv: list[str], prog: str) -> int:
+    import json
+
+    from genray.rl.agent import resolve_device
+    from genray.rl.evaluate import evaluate as run_evaluation
+
+    path, argv = _run_argument(argv, prog)
+    options = parse(EvaluateConfig, argv, prog)
+    network, env = _load_policy(path)
+    if options.sticky_actions is not None:
+        env = replace(env, sticky_actions=options.sticky_actions)
+    env.validate()
+    result = run_evaluation(
+        network, env, episodes=options.episodes, epsilon=options.epsilon, seed=options.seed,
+        device=resolve_device(options.device),
+    )  # fmt: skip
+    print(result.summary())
+    print("per episode: " + " ".join(f"{score:g}" for score in result.scores))
+    log = path / "evaluations.jsonl"
+    with log.open("a") as stream:
+        stream.write(json.dumps(result.to_dict()) + "\n")
+    print(log)
+    return 0
+
+
+def play(argv: list[str], prog: str) -> int:
+    from genray.media import check_clip_path, write_clip
+    from genray.rl.evaluate import play as run_play
+
+    path, argv = _run_argument(argv, prog)
+    options = parse(PlayConfig, argv, prog)
+    check_clip_path(options.out)
+    network, env = _load_policy(path)
+    frames, score = run_play(network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps)
+    write_clip(options.out, frames, fps=15)
+    print(f"score {score:g} in {len(frames)} steps")
+    print(options.out)
+    return 0
+
+
+def _run_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
+    """The run (or model) directory in front of the options."""
+    if argv and not argv[0].startswith("-"):
+        return Path(argv[0]), argv[1:]
+    if "-h" in argv or "--help" in argv:
+        print(f"{prog} RUN [options]   RUN: a run directory, or a model directory\n")
+        return Path(), argv
+    raise ConfigError(f"{prog}: name a run directory first, e.g. {prog} runs/demo")
+
+
+def _load_policy(path: Path):
+    """(network, environment configuration) of a run's model, or of a model folder."""
+    from genray import modelstore
+    from genray.config import from_dict
+    from genray.rl.env import EnvConfig
+    from genray.rl.networks import build_network
+
+    folder = path / "model" if (path / "model").is_dir() else path
+    network, config = modelstore.load_model(folder, {"dqn": build_network})
+    return network, from_dict(EnvConfig, config["env"], "env.")
+
+
+def doctor(argv: list[str], prog: str) -> int:
+    from genray.doctor import main as run_doctor
+
+    return run_doctor()

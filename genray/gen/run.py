@@ -1,0 +1,129 @@
+"""A training run from start to end: drive a `Fit`, report, draw, checkpoint, and leave a model.
+
+One file for every family; it cannot tell an autoencoder from a GAN.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from genray import modelstore
+from genray.errors import ConfigError, RunFault
+from genray.gen.fit import Fit, Step
+from genray.live import Column, Live
+from genray.media import write_png
+from genray.rundir import MetricsLog, RunDir
+from genray.stop import StopRequests
+
+EPOCH: Column = ("epoch", "epoch", "{:.1f}")
+SPEED: Column = ("steps_per_s", "steps/s", "{:,.0f}")
+
+
+def columns(fit: Fit) -> Sequence[Column]:
+    """What is shown while `fit` trains."""
+    held_out: Column = ("validation_loss", "validation", "{:.4f}")
+    return (EPOCH, *((name, name.replace("_", " "), "{:.4f}") for name in fit.task.shown), held_out, SPEED)
+
+
+class FitRun:
+    """One run of one `Fit` in one run directory. `resume_command` is what a person types to go on."""
+
+    def __init__(self, fit: Fit, run: RunDir, live: Live, resume_command: str):
+        self._fit, self._run, self._live, self._resume_command = fit, run, live, resume_command
+        self._log = MetricsLog(run)
+        self._saved_at = -1
+        planned = fit.planned_steps()
+        self._checkpoint_every = fit.config.checkpoint_every or max(1, planned // 10)
+        self._clock, self._clock_step = time.monotonic(), fit.step
+
+    def run(self) -> dict[str, float]:
+        """Train to the end; returns the figures on the test split.
+
+        Ctrl-C or SIGTERM saves and raises KeyboardInterrupt; a fault raises RunFault with the command that resumes.
+        """
+        fit = self._fit
+        self._saved_at = fit.step if self._run.list_checkpoints() else -1
+        try:
+            with StopRequests() as stop:
+                try:
+                    if fit.step == 0:
+                        self._draw()  # before anything is learnt: what every later picture is compared with
+                    for step in fit:
+                        self._after(step)
+                        stop.check()
+                except KeyboardInterrupt:
+                    if stop.count < 2:
+                        self._live.say("stopping: writing a checkpoint …")
+                        self._save(None)
+                    raise
+            return self._finish()
+        except (RunFault, OSError) as error:
+            raise self._fault(error) from error
+        finally:
+            self._log.close()
+
+    def _after(self, step: Step) -> None:
+        if step.values:
+            seconds = time.monotonic() - self._clock
+            speed = (step.step - self._clock_step) / seconds
+            self._clock, self._clock_step = time.monotonic(), step.step
+            values: dict[str, float | int | None] = {"epoch": step.epoch, **step.values, "steps_per_s": speed}
+            values |= {f"validation_{name}": value for name, value in step.held_out.items()}
+            # A stage's curve stands under its own name, where there are several.
+            prefix = f"{step.stage}/" if len(self._fit.task.stages) > 1 else ""
+            self._log.write(step.step, {prefix + name: value for name, value in values.items()})
+            self._live.update(values, step.step)
+        if step.held_out:
+            self._draw()
+        if step.last_of_stage and len(self._fit.task.stages) > 1:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in step.held_out.items())
+            self._live.say(f"step {step.step:,}: {step.stage} is trained ({figures})")
+        if step.step % self._checkpoint_every == 0 or step.last_of_stage:
+            self._save(-step.held_out["loss"] if step.held_out else None)
+
+    def _draw(self) -> None:
+        for name, picture in self._fit.pictures().items():
+            write_png(self._run.pictures / f"{name}-{self._fit.step:06d}.png", picture)
+            write_png(self._run.pictures / f"{name}.png", picture)  # the newest, where people look first
+        self._clock, self._clock_step = time.monotonic(), self._fit.step
+
+    def _save(self, score: float | None) -> None:
+        if self._fit.step != self._saved_at:
+            self._run.write_checkpoint(self._fit.step, self._fit.save, keep=self._fit.config.keep, score=score)
+            self._saved_at = self._fit.step
+
+    def _finish(self) -> dict[str, float]:
+        fit = self._fit
+        self._live.say("measuring on the test split …")
+        figures = fit.measure()
+        self._log.write(fit.step, {f"test_{name}": value for name, value in figures.items()})
+        self._draw()
+        save_export(self._run.model, fit, figures)
+        self._live.say("test: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        return figures
+
+    def _fault(self, error: BaseException) -> RunFault:
+        folders = self._run.list_checkpoints()
+        if folders:
+            advice = f"last good checkpoint: {folders[-1]}; continue with: {self._resume_command}"
+        else:
+            advice = "no checkpoint had been written yet; start again with another --out"
+        return RunFault(f"{str(error).splitlines()[0]}; {advice}")
+
+
+def save_export(folder: Path, fit: Fit, figures: dict[str, float]) -> Path:
+    """Leave the task's model in the store, with what it was trained on and how well it does on the test split."""
+    export = fit.task.export()
+    data = fit.whole_data
+    about = {
+        "data": {"name": data.name, "licence": data.licence, "classes": list(data.classes), **data.about},
+        "step": fit.step,
+        "test": figures,
+    }
+    table = "\n".join(f"| {name} | {value:.5g} |" for name, value in figures.items())
+    card = f"{export.card.rstrip()}\n\nData: {data.name}. Licence of the data: {data.licence or 'not stated'}.\n"
+    card += f"\n| on the test split | |\n|---|---|\n{table}\n"
+    clash = about.keys() & export.config.keys()
+    if clash:
+        raise ConfigError(f"a model's config holds {', '.join(clash)}, which the run writes itself")
+    return modelstore.save_model(folder, export.kind, {**export.config, **about}, export.tensors, card)
