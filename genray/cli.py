@@ -15,11 +15,32 @@ from genray.options import fail
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("genray.demo:main", "train, evaluate and film an agent on Road Runner, in minutes"),
     "train dqn": ("genray.commands.rl:train_dqn", "double/dueling DQN with distributed prioritized replay (Ape-X)"),
+    "train ae": ("genray.commands.train:train_ae", "autoencoders: undercomplete, denoising, convolutional, stacked"),
+    "train vae": ("genray.commands.train:train_vae", "variational autoencoders"),
+    "train gan": ("genray.commands.train:train_gan", "GANs, dense and convolutional"),
+    "train classifier": ("genray.commands.train:train_classifier", "an image classifier: features, styles, metrics"),
     "evaluate": (
         "genray.commands.rl:evaluate",
         "RUN: whole games with the trained policy, scores under a stated protocol",
     ),
     "play": ("genray.commands.rl:play", "RUN --out clip.gif|mp4: film the policy"),
+    "sample": ("genray.commands.models:sample", "MODEL --out grid.png: images from a vae or a gan"),
+    "reconstruct": (
+        "genray.commands.models:reconstruct",
+        "MODEL --out grid.png: held-out images and what becomes of them",
+    ),
+    "interpolate": ("genray.commands.models:interpolate", "MODEL --out walk.gif|mp4: a walk through the latents"),
+    "encode": ("genray.commands.models:encode", "MODEL --out codes.parquet: the codes of a split"),
+    "map": ("genray.commands.codes:map_codes", "MODEL --out map.png: codes in the plane, coloured by class"),
+    "retrieve": ("genray.commands.codes:retrieve", "MODEL [QUERY …] --out sheet.png: nearest neighbours by code"),
+    "cluster": ("genray.commands.codes:cluster", "MODEL: k-means on codes against labels"),
+    "anomalies": ("genray.commands.codes:anomalies", "MODEL: an unseen class by its reconstruction error"),
+    "export": ("genray.commands.things:export", "MODEL --out model.onnx: for other programs"),
+    "figures": ("genray.commands.things:figures", "[NAME …] --out DIR: pictures of optimisation"),
+    "data atari": (
+        "genray.commands.things:data_atari",
+        "--games … --frames …: play games and keep the frames as images",
+    ),
     "doctor": ("genray.commands.rl:doctor", "what is wrong with this installation, and how to mend it"),
 }
 

@@ -1,16 +1,32 @@
 """Data sets by name: what is in them, in which range, how they are split, and under which licence.
 
+| name | rows | test split | licence |
+|---|---|---|---|
+| digits | 1,797 grey 8x8, 10 classes | 500 | CC BY 4.0 (UCI); ships with scikit-learn |
+| atari, atari:FILE | frames that `genray data atari` played, by game | a fifth, other episodes | the games' owners' |
+| mnist, fashion-mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | CC BY-SA 3.0; MIT |
+| svhn, cifar10 | 99,289 and 60,000 RGB 32x32, 10 classes | the publishers' 26,032 and 10,000 | non-commercial; none stated |
+| folder:PATH | any images; subfolders are the classes | a fifth | its owner's |
+| docs | docstrings of the standard library, by module | a fifth | PSF 2.0 |
+| folder-text:PATH | any text files; subfolders are the classes | a fifth | its owner's |
+
+Images are scaled to the caller's range (0..1 unless it says otherwise); text is TF-IDF, in 0..1 by nature.
+No split depends on a run's seed, so that no two runs disagree about what was held out.
+
 Shapes: N rows, C channels, H height, W width.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genray.errors import require
+from genray.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from genray.gen.sources import Source
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,10 @@ class Split:
     low: float = 0.0
     high: float = 1.0
     """The range that `take` gives."""
+    names: tuple[str, ...] = ()
+    """What a person calls each row (a text's title, an image's file); empty where rows have no names."""
+    augment: tuple[str, ...] = ()
+    """What training does to its batches (gen/augment.py); `take` never does."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -44,7 +64,12 @@ class Split:
         return self.take(torch.arange(len(self), device=self.values.device))[0]
 
     def first(self, count: int) -> "Split":
-        return replace(self, values=self.values[:count], label=None if self.label is None else self.label[:count])
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> "Split":
+        """The rows start..stop−1, as views."""
+        label = None if self.label is None else self.label[start:stop]
+        return replace(self, values=self.values[start:stop], label=label, names=self.names[start:stop])
 
 
 @dataclass(frozen=True)
@@ -61,6 +86,10 @@ class Data:
     about: dict[str, Any] = field(default_factory=dict)
     """How it came about, JSON-able: kept with every model that was trained on it."""
 
+    def to(self, device: torch.device) -> "Data":
+        parts = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        return replace(self, **parts)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one row: (C, H, W) for images, (words,) for text."""
@@ -72,28 +101,130 @@ class DataConfig:
     """Which data, and how it is cut."""
 
     data: str = "digits"
-    """digits, atari, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs, folder-text:PATH"""
+    """digits, atari, atari:FILE, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs, folder-text:PATH"""
+    size: int = 0
+    """Side of the square images in pixels: others are scaled and cut to it. 0: as they are (atari: 32)."""
+    grey: bool = False
+    """One channel of luma instead of colours."""
+    words: int = 2000
+    """Words of a text's vocabulary: the most frequent ones of the training rows."""
     validation: float = 0.1
     """Share of the training rows that is set aside for choices on the way (early stopping, sweeps)."""
+    without: str = ""
+    """A class that is left out of every split: what `genray anomalies` then tries to tell from the others."""
+    augment: tuple[Literal["flip", "shift", "crop"], ...] = ()
+    """Done to training batches only. flip: mirrored left to right, half of them; shift: by up to a tenth of the side;
+    crop: a square of 80 to 100% of the side, scaled back."""
+    data_folder: str = ""
+    """Where data sets are kept. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
     def validate(self) -> None:
+        from genray.gen.sources import check_name
+
+        check_name(self.data)
         require(0 <= self.validation < 1, f"--validation {self.validation}: must lie in [0, 1), e.g. 0.1")
+        require(self.size == 0 or 4 <= self.size <= 1024, f"--size {self.size}: must lie in 4..1024, or 0 for as it is")
+        require(self.words >= 2, f"--words {self.words}: must be ≥ 2, e.g. 2000")
+        text = self.data.partition(":")[0] in ("docs", "folder-text")
+        require(not (text and self.augment), f"--augment {self._augment}: not for text ({self.data}); leave it out")
+        require(not (text and self.size), f"--size {self.size}: not for text ({self.data}); use --words")
+        require(
+            not ("flip" in self.augment and self.data in ("digits", "mnist", "svhn")),
+            f"--augment {self._augment}: a mirrored digit is no digit; for {self.data} use --augment shift",
+        )
+
+    @property
+    def _augment(self) -> str:
+        return " ".join(self.augment)
 
 
 def load_data(config: DataConfig, *, low: float = 0.0, high: float = 1.0) -> Data:
     """The data set that `config` names, its values scaled to low..high.
 
-    The split does not depend on the run's seed, so that no two runs disagree about what was held out.
+    Raises ConfigError in one line when it is missing or unfit, saying where it comes from.
     """
-    from sklearn.datasets import load_digits
+    from genray.gen import sources, text
 
-    digits = load_digits()
-    order = np.random.default_rng(0).permutation(1797)
-    images = torch.from_numpy(digits.images[order]).float().div(16.0).mul(high - low).add(low)[:, None]
-    labels = torch.from_numpy(digits.target[order]).long()
-    cut = 1297 - round(1297 * config.validation)
+    config.validate()
+    kind, _, path = config.data.partition(":")
+    if kind in ("docs", "folder-text"):
+        require((low, high) == (0, 1), f"--data {config.data}: text lies in 0..1, this model needs {low:g}..{high:g}")
+        data = text.load_text(path, config.words, config.validation)
+    else:
+        data = _cut_images(sources.load_images(config), config, low, high)
+    check_data(data)
+    return select_class(data, config.without, keep=False) if config.without else data
 
-    def part(start: int, stop: int) -> Split:
-        return Split(images[start:stop], labels[start:stop], low, high)
 
-    return Data("digits", part(0, cut), part(cut, 1297), part(1297, 1797), tuple("0123456789"), "CC BY 4.0 (UCI)")
+def select_class(data: Data, name: str, *, keep: bool) -> Data:
+    """`data` with the rows of class `name` alone, or without them. Raises ConfigError when there is no such class."""
+    require(
+        name in data.classes, f"--without {name}: no such class; {data.name} has {', '.join(data.classes) or 'none'}"
+    )
+    number = data.classes.index(name)
+
+    def select(split: Split) -> Split:
+        assert split.label is not None
+        rows = torch.nonzero((split.label == number) == keep).flatten()
+        names = tuple(split.names[row] for row in rows.tolist()) if split.names else ()
+        return replace(split, values=split.values[rows], label=split.label[rows], names=names)
+
+    return replace(data, train=select(data.train), validation=select(data.validation), test=select(data.test))
+
+
+def _cut_images(source: "Source", config: DataConfig, low: float, high: float) -> Data:
+    def split(values: np.ndarray, label: np.ndarray | None, names: tuple[str, ...]) -> Split:
+        values_N = torch.from_numpy(np.ascontiguousarray(values))
+        if values_N.dtype != torch.uint8:
+            values_N = values_N.float().mul(high - low).add(low)
+        return Split(values_N, None if label is None else torch.from_numpy(label.astype(np.int64)), low, high, names)
+
+    train = split(source.train, source.train_label, source.train_names)
+    test = split(source.test, source.test_label, source.test_names)
+    require(len(train) > 0 and len(test) > 0, f"--data {config.data}: {len(train)} + {len(test)} images are too few")
+    cut = len(train) - round(len(train) * config.validation)
+    about = {"data": config.data, **source.about, "augment": list(config.augment)}
+    return Data(
+        source.name, replace(train.part(0, cut), augment=tuple(config.augment)), train.part(cut, len(train)), test,
+        source.classes, source.licence, about,
+    )  # fmt: skip
+
+
+def check_data(data: Data) -> None:
+    """Raises ConfigError for what no model can learn from: no rows, a value that is no number, parts unlike in shape."""
+    for part, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
+        require(
+            len(split) > 0 or part == "validation", f"--data {data.name}: the {part} split is empty; give more rows"
+        )
+        require(
+            tuple(split.values.shape[1:]) == data.shape,
+            f"--data {data.name}: {part} rows of shape {tuple(split.values.shape[1:])} beside {data.shape}; give --size",
+        )
+        if split.values.is_floating_point():
+            bad_N = ~torch.isfinite(split.values.flatten(1)).all(1)
+            if bad_N.any():
+                row, count = int(bad_N.nonzero()[0]), int(bad_N.sum())
+                raise ConfigError(
+                    f"--data {data.name}: {count} {part} rows have NaN or infinite values (the first: row {row}); "
+                    "mend or remove them"
+                )
+
+
+def need_labels(data: Data, what: str) -> None:
+    """Raises ConfigError unless the training rows are of two classes at least; `what` needs the labels."""
+    require(data.train.label is not None, f"--data {data.name}: {what} needs labels; sort the files into subfolders")
+    label = data.train.label
+    count = 0 if label is None else int(label.unique().numel())
+    require(count >= 2, f"--data {data.name}: all training rows are of one class; {what} needs at least two")
+
+
+def need_images(data: Data, what: str, multiple: int = 1) -> None:
+    """Raises ConfigError unless rows are square images whose side `multiple` divides; `what` needs them."""
+    shape = data.shape
+    require(len(shape) == 3, f"--data {data.name}: {what} needs images; choose e.g. --data digits")
+    side = max(multiple, round(shape[1] / multiple) * multiple)
+    require(
+        shape[1] == shape[2] and shape[1] % multiple == 0,
+        f"--data {data.name}: images of {shape[2]}x{shape[1]}; {what} needs squares whose side {multiple} divides: "
+        f"--size {side}",
+    )

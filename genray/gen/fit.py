@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import CheckpointError, ConfigError, RunFault, require
+from genray.gen.augment import augment
 from genray.gen.data import Data, Split
 from genray.gen.optimizers import Updater
 from genray.gen.world import ALONE, World
@@ -90,6 +91,8 @@ class Task:
 
     stages: Sequence[str] = ("train",)
     """Names of the stages, trained one after the other: greedy pretraining has one for each layer."""
+    config: Any
+    """The family's configuration, with `data`, `fit` and `optimizer` among its parts."""
     shown: Sequence[str] = ("loss",)
     """Which of a step's values a person wants to watch."""
 
@@ -220,7 +223,8 @@ class Fit:
             generator = np.random.default_rng([self.config.seed, 0, self._stage, epoch])
             self._order = torch.from_numpy(generator.permutation(len(self.train))).to(self._device)
         rows = self._order[position * batch_size : (position + 1) * batch_size][self.task.world.rows(batch_size)]
-        return Batch(*self.train.take(rows), rows)
+        x, label = self.train.take(rows)
+        return Batch(augment(x, self.train.augment, self.task.world), label, rows)
 
     def _add_up(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():

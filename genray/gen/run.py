@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genray import modelstore
+from genray.config import to_dict
 from genray.errors import ConfigError, RunFault
 from genray.gen.fit import Fit, Step
 from genray.live import Column, Live
@@ -34,6 +35,7 @@ class FitRun:
         self._saved_at = -1
         planned = fit.planned_steps()
         self._checkpoint_every = fit.config.checkpoint_every or max(1, planned // 10)
+        self._draw_every, self._drawn_at = max(1, planned // 20), fit.step
         self._clock, self._clock_step = time.monotonic(), fit.step
 
     def run(self) -> dict[str, float]:
@@ -73,7 +75,7 @@ class FitRun:
             prefix = f"{step.stage}/" if len(self._fit.task.stages) > 1 else ""
             self._log.write(step.step, {prefix + name: value for name, value in values.items()})
             self._live.update(values, step.step)
-        if step.held_out:
+        if step.held_out and (step.step - self._drawn_at >= self._draw_every or step.last_of_stage):
             self._draw()
         if step.last_of_stage and len(self._fit.task.stages) > 1:
             figures = ", ".join(f"{name} {value:.4f}" for name, value in step.held_out.items())
@@ -85,7 +87,8 @@ class FitRun:
         for name, picture in self._fit.pictures().items():
             write_png(self._run.pictures / f"{name}-{self._fit.step:06d}.png", picture)
             write_png(self._run.pictures / f"{name}.png", picture)  # the newest, where people look first
-        self._clock, self._clock_step = time.monotonic(), self._fit.step
+        self._drawn_at = self._clock_step = self._fit.step
+        self._clock = time.monotonic()
 
     def _save(self, score: float | None) -> None:
         if self._fit.step != self._saved_at:
@@ -116,7 +119,15 @@ def save_export(folder: Path, fit: Fit, figures: dict[str, float]) -> Path:
     export = fit.task.export()
     data = fit.whole_data
     about = {
-        "data": {"name": data.name, "licence": data.licence, "classes": list(data.classes), **data.about},
+        "data": {
+            "name": data.name,
+            "licence": data.licence,
+            "classes": list(data.classes),
+            "low": data.train.low,
+            "high": data.train.high,
+            "options": to_dict(fit.task.config.data),
+            "recipe": data.about,
+        },
         "step": fit.step,
         "test": figures,
     }

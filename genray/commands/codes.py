@@ -1,0 +1,213 @@
+"""What one does with codes: map, retrieve, cluster, anomalies. Each command takes a MODEL (a run or model directory)."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction
+from genray.config import from_dict
+from genray.errors import ConfigError, require
+from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, select_class
+from genray.gen.generative import image_grid
+from genray.media import write_png
+from genray.options import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConfig:
+    """Held-out codes as points in the plane, coloured by class."""
+
+    out: Path
+    """map.png"""
+    data: str = ""
+    """Other data than the model was trained on."""
+
+
+def map_codes(argv: list[str], prog: str) -> int:
+    from genray.gen.explore import map_picture
+
+    folder, argv = model_argument(argv, prog)
+    options = parse(MapConfig, argv, prog)
+    model, config = encoder(folder)
+    data = own_data(config, options.data)
+    codes = codes_of(model, data.test)
+    label = None if data.test.label is None else data.test.label.numpy()
+    print(write_png(options.out, map_picture(codes, label, data.classes, f"{len(codes)} held-out rows of {data.name}")))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveConfig:
+    """The nearest neighbours of a query by their codes: a contact sheet for images, titles and scores for text."""
+
+    out: Path | None = None
+    """sheet.png, for images. Each row: a query, then its neighbours."""
+    neighbours: int = 10
+    data: str = ""
+    """Other data than the model was trained on."""
+    binary: bool = False
+    """Cut the codes into bits and search by Hamming distance (semantic hashing)."""
+
+
+def retrieve(argv: list[str], prog: str) -> int:
+    from genray.gen.retrieval import CodeIndex, baselines, binarize, bit_thresholds, database, judge_retrieval
+
+    folder, argv = model_argument(argv, prog)
+    queries = []
+    while argv and not argv[0].startswith("-"):
+        queries.append(argv.pop(0))
+    options = parse(RetrieveConfig, argv, prog)
+    model, config = encoder(folder)
+    refuse_positions(folder, config)
+    data = own_data(config, options.data)
+    base = database(data)
+    is_image = len(data.shape) == 3
+    require(not is_image or options.out is not None, "--out: name a picture for the neighbours, e.g. --out sheet.png")
+    query = _queries(queries, data, config)
+    codes, test_codes, query_codes = (codes_of(model, split) for split in (base, data.test, query))
+    metric: Any = "euclidean" if is_image else "cosine"
+    if options.binary:
+        threshold = 0.5 if config.get("binary") else bit_thresholds(codes)
+        codes, test_codes, query_codes = (binarize(each, threshold) for each in (codes, test_codes, query_codes))
+        metric = "hamming"
+    rows, distances = CodeIndex(codes, metric).search(query_codes, min(options.neighbours, len(base)))
+    if is_image:
+        assert options.out is not None
+        images = base.all()
+        sheet = torch.cat(
+            [torch.cat([one[None], images[torch.from_numpy(near)]]) for one, near in zip(query.all(), rows)]
+        )
+        write_png(options.out, image_grid(sheet, base.low, base.high, 1 + rows.shape[1]))
+    else:
+        for name, near, away in zip(query.names, rows, distances):
+            print(f"\n{name}")
+            for row, distance in zip(near, away):
+                print(f"  {distance:8.3f}  {base.names[row]}")
+    if base.label is not None and data.test.label is not None:
+        label, test_label = base.label.numpy(), data.test.label.numpy()
+        table = baselines(
+            base.all().numpy(), label, data.test.all().numpy(), test_label, numbers=codes.shape[1], text=not is_image
+        )
+        table = {"these codes": judge_retrieval(codes, label, test_codes, test_label, metric), **table}
+        unit = "bits" if options.binary else "numbers"
+        print(f"\nheld-out rows as queries, {len(base):,} rows in the index, {codes.shape[1]} {unit} a code")
+        for name, figures in table.items():
+            print(f"  {name:<14}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+    if options.out is not None and is_image:
+        print(options.out)
+    return 0
+
+
+def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
+    """Codes beside which recorded pool positions travel do not hold the image: the positions do."""
+    if config.get("upsampling") == "unpool":
+        raise ConfigError(
+            f"{folder}: its pool positions leak the image past the code; train with --upsampling nearest for retrieval"
+        )
+
+
+def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
+    """Held-out rows by number, images by path, or texts by title; the first eight held-out rows without any."""
+    if not words:
+        return data.test.first(8)
+    if all(word.isdigit() for word in words):
+        rows = [int(word) for word in words]
+        require(max(rows) < len(data.test), f"row {max(rows)}: there are {len(data.test)} held-out rows, from 0")
+        return _rows(data.test, rows)
+    if len(data.shape) == 3:
+        from genray.gen.sources import read_image
+
+        channels, side, _ = data.shape
+        low, high = data.train.low, data.train.high
+        images = np.stack([read_image(Path(word), side, channels == 1) for word in words])
+        return Split(torch.from_numpy(images), None, low, high, tuple(words))
+    rows = [row for word in words for row, name in enumerate(data.test.names) if word.lower() in name.lower()][:8]
+    require(
+        bool(rows), f"{' '.join(words)}: no held-out title contains it; try a row number, 0 to {len(data.test) - 1}"
+    )
+    return _rows(data.test, rows)
+
+
+def _rows(split: Split, rows: list[int]) -> Split:
+    label = None if split.label is None else split.label[rows]
+    names = tuple(split.names[row] for row in rows) if split.names else ()
+    return Split(split.values[rows], label, split.low, split.high, names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """k-means on held-out codes, judged against the labels, beside raw values."""
+
+    clusters: int = 0
+    """0: as many as there are classes."""
+    data: str = ""
+    """Other data than the model was trained on."""
+    seed: int = 0
+
+
+def cluster(argv: list[str], prog: str) -> int:
+    from genray.gen import explore
+
+    folder, argv = model_argument(argv, prog)
+    options = parse(ClusterConfig, argv, prog)
+    model, config = encoder(folder)
+    data = own_data(config, options.data)
+    need_labels(data, "judging clusters")
+    assert data.test.label is not None
+    label = data.test.label.numpy()
+    clusters = options.clusters or len(np.unique(label))
+    for name, values in (("codes", codes_of(model, data.test)), ("raw values", data.test.all().flatten(1).numpy())):
+        found = explore.judge_clusters(explore.cluster(values, clusters, options.seed), label)
+        print(f"{name:<12}" + "  ".join(f"{key} {value:.3f}" for key, value in found.items()))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnomaliesConfig:
+    """Anomalies by reconstruction error: a class that training never saw against the classes it did."""
+
+    out: Path | None = None
+    """sheet.png: the held-out rows that the model rebuilds worst."""
+    data: str = ""
+    """Other data than the model was trained on: all of its rows are taken for anomalous."""
+
+
+def anomalies(argv: list[str], prog: str) -> int:
+    from genray.gen import explore
+
+    folder, argv = model_argument(argv, prog)
+    options = parse(AnomaliesConfig, argv, prog)
+    model, config = encoder(folder)
+    if not hasattr(model, "decode"):
+        raise ConfigError(f"{folder}: a model of kind {config['kind']!r} does not reconstruct")
+    test = own_data(config, "").test
+    odd = own_data(config, options.data).test if options.data else _unseen(folder, config)
+    errors = []
+    for split in (test, odd):
+        x = split.all()
+        with torch.no_grad():
+            errors.append(explore.reconstruction_errors(x.numpy(), reconstruction(model, x).numpy()))
+    print(
+        f"mean squared error: {errors[0].mean():.5f} of {len(test)} usual rows, {errors[1].mean():.5f} of {len(odd)} others"
+    )
+    print(f"AUROC {explore.auroc(errors[0], errors[1]):.3f}")
+    if options.out is not None:
+        rows = torch.from_numpy(np.argsort(-np.concatenate(errors), kind="stable")[:40].copy())
+        everything = torch.cat([test.all(), odd.all()])
+        print(write_png(options.out, image_grid(everything[rows], test.low, test.high, 10)))
+    return 0
+
+
+def _unseen(folder: Path, config: dict[str, Any]) -> Split:
+    """Held-out rows of the class that training left out."""
+    about = config["data"]
+    stored = from_dict(DataConfig, about["options"], "data.")
+    if not stored.without:
+        raise ConfigError(
+            f"{folder}: was trained on every class; train one with --without CLASS, or name other rows with --data"
+        )
+    whole = load_data(replace(stored, without="", augment=()), low=about["low"], high=about["high"])
+    return select_class(whole, stored.without, keep=True).test

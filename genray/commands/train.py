@@ -1,0 +1,119 @@
+"""`genray train ae|vae|gan|classifier`: one function, since a family is a value."""
+
+import shlex
+import time
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Any
+
+from genray import config as configs
+from genray.errors import UsageError, require
+from genray.gen.families import FAMILIES, Family, open_fit
+from genray.gen.run import FitRun, columns
+from genray.live import Live
+from genray.options import option_value, parse
+from genray.rundir import RunDir
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLaunch:
+    """Where a run goes and on what."""
+
+    preset: str = ""
+    """A named configuration; options change it. Empty: the family's first."""
+    out: Path | None = None
+    """The run directory; new or empty. Default: runs/NAME-TIME."""
+    resume: Path | None = None
+    """Continue this run from its newest checkpoint; options given beside it change its configuration."""
+    workers: int = 1
+    """Data-parallel workers that share each batch, started by Ray Train; 1: in this process, without Ray."""
+    address: str | None = None
+    """With --workers: a Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this machine."""
+
+
+def train_ae(argv: list[str], prog: str) -> int:
+    return _train("ae", argv, prog)
+
+
+def train_vae(argv: list[str], prog: str) -> int:
+    return _train("vae", argv, prog)
+
+
+def train_gan(argv: list[str], prog: str) -> int:
+    return _train("gan", argv, prog)
+
+
+def train_classifier(argv: list[str], prog: str) -> int:
+    return _train("classifier", argv, prog)
+
+
+def _train(name: str, argv: list[str], prog: str) -> int:
+    launch, config = _options(name, FAMILIES[name], argv, prog)
+    run = RunDir.open(launch.resume) if launch.resume else None
+    train_in(run or _new_run(name, config, launch.out), name, config, launch, resumed=run is not None)
+    return 0
+
+
+def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[TrainLaunch, Any]:
+    resume = option_value(argv, "--resume")
+    default: Any
+    if resume is not None:
+        default = configs.load_yaml(family.config, RunDir.open(Path(resume)).path / "config.yaml")
+    else:
+        default = family.preset(option_value(argv, "--preset"), option_value(argv, "--data"))
+    both: Any = make_dataclass(
+        "Train",
+        [
+            ("launch", TrainLaunch, field(default_factory=TrainLaunch)),
+            ("config", family.config),
+        ],
+        frozen=True,
+        kw_only=True,
+    )
+    both.__doc__ = f"Train {family.about}. Presets: {', '.join(family.presets)}."
+    options = parse(both, argv, prog, default=both(config=default))
+    options.config.validate()
+    require(options.launch.workers >= 1, f"--workers {options.launch.workers}: must be ≥ 1")
+    return options.launch, options.config
+
+
+def _new_run(name: str, config: Any, out: Path | None) -> RunDir:
+    data = config.data.data.partition(":")[0]
+    return RunDir.create(out or Path("runs") / f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def train_in(run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resumed: bool = False) -> dict[str, float]:
+    """Train the family `name` in `run`; returns the figures on the test split (none with workers: see metrics.jsonl).
+
+    A request that cannot be carried out (UsageError) leaves no new run directory behind.
+    """
+    again = f"genray train {name} --resume {shlex.quote(str(run.path))}"
+    again += f" --workers {launch.workers}" if launch.workers > 1 else ""
+    figures: dict[str, float] = {}
+    try:
+        checkpoint = run.latest_checkpoint() if resumed else None
+        if launch.workers > 1:
+            from genray.dist.coordinator import ray_session
+            from genray.dist.parallel_fit import train_with_workers
+
+            with ray_session(launch.address):
+                configs.save_yaml(config, run.path / "config.yaml")
+                train_with_workers(name, config, run, launch.workers, resume_command=again, checkpoint=checkpoint)
+        else:
+            with run:
+                fit = open_fit(name, config)
+                if checkpoint:
+                    fit.load(checkpoint)
+                    print(f"resuming from {checkpoint}")
+                configs.save_yaml(config, run.path / "config.yaml")
+                with Live(f"{name} {config.data.data}", fit.planned_steps(), columns(fit)) as live:
+                    figures = FitRun(fit, run, live, again).run()
+    except BaseException as error:
+        if not resumed and not run.list_checkpoints():
+            if isinstance(error, UsageError | KeyboardInterrupt):
+                run.discard()  # it never began
+        elif isinstance(error, KeyboardInterrupt):
+            print(f"stopped; continue with: {again}")
+        raise
+    print(run.path)
+    return figures

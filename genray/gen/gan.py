@@ -1,0 +1,390 @@
+"""Generative adversarial networks: dense (C2) and deep convolutional (C3), under one training step.
+
+[Goodfellow 2014, https://arxiv.org/abs/1406.2661; DCGAN: Radford 2016, https://arxiv.org/abs/1511.06434]
+Shapes: B batch, Z latent, C channels, H height, W width.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from genray.errors import require
+from genray.gen import gan_losses
+from genray.gen.data import Data, DataConfig, Split, need_images
+from genray.gen.diffaugment import Change, diff_augment
+from genray.gen.fit import Batch, Export, FitConfig, Task
+from genray.gen.gan_losses import Loss
+from genray.gen.generative import GenerativeModel, Prior, image_grid
+from genray.gen.images.classifier import load_extractor, train_extractor
+from genray.gen.layers import SameConv2d, SameConvTranspose2d
+from genray.gen.metrics import PCAFrechet, generator_report
+from genray.gen.optimizers import OptimizerConfig, Updater
+from genray.gen.world import ALONE, World
+
+
+@dataclass(frozen=True, kw_only=True)
+class GANModelConfig:
+    """The two players' networks."""
+
+    network: Literal["dense", "conv"] = "dense"
+    latent: int = 100
+    """Numbers of z."""
+    prior: Prior = "uniform"
+    """z ~ U(−1, 1) or N(0, 1)."""
+    generator_widths: tuple[int, ...] = (128,)
+    """dense: units of the hidden layers; conv: channels, from the smallest image on; each layer doubles its sides."""
+    discriminator_widths: tuple[int, ...] = (128,)
+    """dense: units of the hidden layers; conv: channels; each layer halves its sides."""
+    kernel: int = 5
+    """Side of the convolutions' kernels (conv)."""
+    slope: float = 0.01
+    """Of the leaky ReLU below 0."""
+    generator_norm: Literal["none", "batch"] = "none"
+    """Batch norm in every layer of the generator but the output."""
+    discriminator_norm: Literal["none", "batch", "spectral"] = "none"
+    """Batch norm in every layer but the first and the output, or spectral norm in all.
+    [Miyato 2018, https://arxiv.org/abs/1802.05957]"""
+
+    def validate(self) -> None:
+        require(self.latent >= 1, f"--latent {self.latent}: must be ≥ 1, e.g. 100")
+        for name, widths in (("generator", self.generator_widths), ("discriminator", self.discriminator_widths)):
+            require(
+                len(widths) >= 1 and min(widths) >= 1,
+                f"--{name}-widths {' '.join(map(str, widths)) or '(none)'}: every layer needs ≥ 1, e.g. 128",
+            )
+        require(self.kernel >= 2, f"--kernel {self.kernel}: must be ≥ 2, e.g. 5")
+        require(0 <= self.slope < 1, f"--slope {self.slope}: must lie in [0, 1), e.g. 0.2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GANConfig:
+    """A generative adversarial network on images."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Of the generator; the discriminator's is the same but for its learning rate."""
+    model: GANModelConfig = field(default_factory=GANModelConfig)
+    loss: Loss = "non-saturating"
+    label_smoothing: float = 0.0
+    """One-sided: real images are labelled 1 minus this."""
+    discriminator_learning_rate: float = 0.0
+    """0: the generator's. [two time-scales: Heusel 2017, https://arxiv.org/abs/1706.08500]"""
+    discriminator_steps: int = 1
+    """Steps of the discriminator, each on a new batch, for one of the generator."""
+    gradient_penalty: float = 10.0
+    """Weight of WGAN-GP's penalty."""
+    r1: float = 0.0
+    """γ of the R1 penalty γ/2 ‖∇D(x)‖² on real images; 0: none."""
+    r1_every: int = 1
+    """Updates of the discriminator between R1 penalties, each weighted by as much.
+    [lazy regularisation: Karras 2020, https://arxiv.org/abs/1912.04958]"""
+    ema: float = 0.0
+    """Decay of the generator's moving average, which then is what is judged and kept, e.g. 0.999; 0: none."""
+    diffaugment: tuple[Change, ...] = ()
+    """Changes that every image undergoes on its way into the discriminator: color, translation, cutout."""
+    extractor: str = ""
+    """A classifier's model folder: the Fréchet classifier distance is then the validation loss. Empty: a Fréchet
+    distance in PCA space on the way, and at the end a small classifier trained on the spot, where there are labels."""
+
+    def validate(self) -> None:
+        for part in (self.data, self.fit, self.optimizer, self.model):
+            part.validate()
+        bounded = self.loss not in ("hinge", "wgan-gp")
+        require(0 <= self.label_smoothing < 0.5, f"--label-smoothing {self.label_smoothing}: must lie in [0, 0.5)")
+        require(
+            bounded or not self.label_smoothing,
+            f"--label-smoothing {self.label_smoothing}: {self.loss} has no labels to smooth; use 0",
+        )
+        require(
+            self.loss != "wgan-gp" or self.model.discriminator_norm != "batch",
+            "--discriminator-norm batch: wgan-gp's penalty is one image's own; use none or spectral",
+        )
+        rate = self.discriminator_learning_rate
+        require(rate >= 0, f"--discriminator-learning-rate {rate}: must be ≥ 0 (0: --learning-rate)")
+        require(self.discriminator_steps >= 1, f"--discriminator-steps {self.discriminator_steps}: must be ≥ 1")
+        require(self.gradient_penalty >= 0, f"--gradient-penalty {self.gradient_penalty}: must be ≥ 0, e.g. 10")
+        require(self.r1 >= 0, f"--r1 {self.r1}: must be ≥ 0, e.g. 1")
+        require(self.r1_every >= 1, f"--r1-every {self.r1_every}: must be ≥ 1, e.g. 16")
+        require(0 <= self.ema < 1, f"--ema {self.ema}: must lie in [0, 1), e.g. 0.999")
+
+
+# -- the players -------------------------------------------------------------------------------------------------------
+
+
+class Generator(GenerativeModel):
+    """z to images in −1..1 by tanh."""
+
+    def __init__(self, config: GANModelConfig, shape: Sequence[int]):
+        super().__init__(latent=config.latent, prior=config.prior, shape=shape, low=-1.0, high=1.0)
+        build = _dense_generator if config.network == "dense" else _convolutional_generator
+        self.layers = nn.Sequential(*build(config, self.shape), nn.Tanh())
+        self.apply(_initialise if config.network == "conv" else _keep)
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        return self.layers(z_BZ)
+
+    def generate(self, z_BZ: Tensor) -> Tensor:
+        return self.layers(z_BZ).float()
+
+
+class Discriminator(nn.Module):
+    """Images to one logit each, [B]."""
+
+    def __init__(self, config: GANModelConfig, shape: Sequence[int]):
+        super().__init__()
+        build = _dense_discriminator if config.network == "dense" else _convolutional_discriminator
+        self.layers = nn.Sequential(*build(config, tuple(shape)))
+        self.apply(_initialise if config.network == "conv" else _keep)
+        if config.discriminator_norm == "spectral":
+            for module in list(self.layers.modules()):
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    nn.utils.parametrizations.spectral_norm(module)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.layers(x_BCHW).squeeze(1)
+
+
+def _dense_generator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip((config.latent, *config.generator_widths), config.generator_widths):
+        layers.append(nn.Linear(inputs, outputs))
+        if config.generator_norm == "batch":
+            layers.append(nn.BatchNorm1d(outputs))
+        layers.append(nn.LeakyReLU(config.slope))
+    return [*layers, nn.Linear(config.generator_widths[-1], math.prod(shape)), nn.Unflatten(1, shape)]
+
+
+def _dense_discriminator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Flatten()]
+    widths = config.discriminator_widths
+    for depth, (inputs, outputs) in enumerate(zip((math.prod(shape), *widths), widths)):
+        layers.append(nn.Linear(inputs, outputs))
+        if config.discriminator_norm == "batch" and depth:
+            layers.append(nn.BatchNorm1d(outputs))
+        layers.append(nn.LeakyReLU(config.slope))
+    return [*layers, nn.Linear(widths[-1], 1)]
+
+
+def _convolutional_generator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
+    channels, height, width = shape
+    widths = config.generator_widths
+    inner = (widths[0], height >> len(widths), width >> len(widths))
+    layers: list[nn.Module] = [nn.Linear(config.latent, math.prod(inner)), nn.Unflatten(1, inner)]
+    for inputs, outputs in zip(widths, (*widths[1:], channels)):
+        if config.generator_norm == "batch":
+            layers.append(nn.BatchNorm2d(inputs))
+        layers += [nn.LeakyReLU(config.slope), SameConvTranspose2d(inputs, outputs, config.kernel, stride=2)]
+    return layers
+
+
+def _convolutional_discriminator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
+    channels, height, width = shape
+    widths = config.discriminator_widths
+    layers: list[nn.Module] = []
+    for depth, (inputs, outputs) in enumerate(zip((channels, *widths), widths)):
+        layers.append(SameConv2d(inputs, outputs, config.kernel, stride=2))
+        if config.discriminator_norm == "batch" and depth:
+            layers.append(nn.BatchNorm2d(outputs))
+        layers.append(nn.LeakyReLU(config.slope))
+    pixels = (height >> len(widths)) * (width >> len(widths))
+    return [*layers, nn.Flatten(), nn.Linear(widths[-1] * pixels, 1)]
+
+
+def _initialise(module: nn.Module) -> None:
+    """N(0, 0.02²), as DCGAN does; batch norms' scales N(1, 0.02²), too."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def _keep(module: nn.Module) -> None:
+    """PyTorch's own initialisation: 0.02 is too little for layers without batch norm."""
+
+
+def build_generator(config: dict[str, Any]) -> Generator:
+    """The generator that a model's config describes; the model store's builder for kind "gan"."""
+    values = {name: config[name] for name in GANModelConfig.__dataclass_fields__ if name in config}
+    values["generator_widths"] = tuple(values["generator_widths"])
+    return Generator(GANModelConfig(**values), config["shape"])
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+class GANTask(Task):
+    """Each step: the discriminator once, then the generator once (or every `discriminator_steps`-th time)."""
+
+    shown = ("discriminator_loss", "generator_loss", "real_accuracy", "fake_accuracy")
+    value_range = (-1.0, 1.0)
+
+    def __init__(self, config: GANConfig, world: World = ALONE, device: torch.device | str = "cpu"):
+        config.validate()
+        super().__init__(world, device, config.fit.amp)
+        self.config = config
+        self._extractor = load_extractor(config.extractor, self.device) if config.extractor else None
+
+    @property
+    def generator(self) -> Generator:
+        """What samples come from: the moving average where there is one."""
+        return cast(Generator, self.networks["average" if self.config.ema else "generator"])
+
+    def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        config, model = self.config, self.config.model
+        layers = max(len(model.generator_widths), len(model.discriminator_widths))
+        if model.network == "conv":
+            need_images(data, f"a GAN with {layers} convolutions of stride 2", 2**layers)
+        else:
+            need_images(data, "a GAN")
+        shape = data.shape
+        require(
+            (data.train.low, data.train.high) == self.value_range,
+            f"--data {data.name}: its values lie in {data.train.low:g}..{data.train.high:g}; tanh needs −1..1",
+        )
+        self._players = Generator(model, shape).to(self.device), Discriminator(model, shape).to(self.device)
+        self.networks["generator"], self.networks["discriminator"] = self._players
+        if config.ema:
+            self.networks["average"] = copy.deepcopy(self._players[0]).requires_grad_(False)
+            self._averaged = _floating(self.networks["average"]), _floating(self._players[0])
+        rate = config.discriminator_learning_rate or config.optimizer.learning_rate
+        common: dict[str, Any] = {"accumulate": config.fit.accumulate, "amp": config.fit.amp, "world": self.world}
+        self.updaters["generator"] = Updater(
+            self._players[0].parameters(),
+            config.optimizer,
+            total_updates=total_updates // config.discriminator_steps,
+            **common,
+        )
+        self.updaters["discriminator"] = Updater(
+            self._players[1].parameters(),
+            replace(config.optimizer, learning_rate=rate),
+            total_updates=total_updates,
+            **common,
+        )
+        self._frechet = PCAFrechet(data.train.first(5000).to(self.device))
+        return data
+
+    def draw(self, count: int) -> Tensor:
+        """z from the prior, [count, Z]."""
+        if self.config.model.prior == "normal":
+            return self.world.normal(count, self.config.model.latent, device=self.device)
+        return self.world.uniform(count, self.config.model.latent, device=self.device).mul_(2.0).sub_(1.0)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of the discriminator and, when it is due, one of the generator on the same z.
+
+        A generator's loss that is not due counts as 0, and one that is as `discriminator_steps` times itself, so that
+        means over steps come out right.
+        """
+        config = self.config
+        generator, discriminator = self._players
+        player, judge = self.updaters["generator"], self.updaters["discriminator"]
+        due = judge.updates % config.discriminator_steps == config.discriminator_steps - 1
+        penalised = config.r1 > 0 and judge.updates % config.r1_every == 0
+        with self.autocast():
+            with torch.set_grad_enabled(due):  # the same images serve both players: one pass of the generator a step
+                fake = generator(self.draw(len(batch.x)))
+            # Separate batches: each has batch statistics of its own.
+            real_B = discriminator(self._seen(batch.x)).float()
+            fake_B = discriminator(self._seen(fake.detach())).float()
+        loss = gan_losses.discriminator_loss(config.loss, real_B, fake_B, config.label_smoothing)
+        total = loss
+        if penalised:
+            r1 = gan_losses.squared_gradient(self._judgement, batch.x).mean()
+            total = total + 0.5 * config.r1 * config.r1_every * r1
+        if config.loss == "wgan-gp":
+            mix_B = self.world.uniform(len(batch.x), device=self.device)
+            penalty = gan_losses.gradient_penalty(self._judgement, batch.x, fake.float(), mix_B)
+            total = total + config.gradient_penalty * penalty
+        judge.step(total)
+        values = {"discriminator_loss": loss.detach(), "generator_loss": torch.zeros_like(loss)}
+        with torch.no_grad():
+            values["real_accuracy"], values["fake_accuracy"] = gan_losses.accuracies(config.loss, real_B, fake_B)
+        if due:
+            with self.autocast():
+                fooled_B = discriminator(self._seen(fake)).float()
+            loss = gan_losses.generator_loss(config.loss, fooled_B)
+            before = player.updates
+            player.step(loss)
+            values["generator_loss"] = loss.detach() * config.discriminator_steps
+            if config.ema and player.updates > before:
+                self._average(player.updates)
+        return values
+
+    def _seen(self, x_BCHW: Tensor) -> Tensor:
+        """What the discriminator sees of some images."""
+        return diff_augment(x_BCHW, self.config.diffaugment, self.world) if self.config.diffaugment else x_BCHW
+
+    def _judgement(self, x_BCHW: Tensor) -> Tensor:
+        return self._players[1](self._seen(x_BCHW)).float()
+
+    @torch.no_grad()
+    def _average(self, updates: int) -> None:
+        # The decay grows to its value over the first updates: the average forgets the random weights that it began with.
+        # Batch norms' statistics are averaged like weights, since they belong to these; counters are not.
+        decay = min(self.config.ema, (1 + updates) / (10 + updates))
+        average, present = self._averaged
+        get_ema_multi_avg_fn(decay)(average, present, updates)
+
+    def judge(self, split: Split) -> dict[str, float]:
+        """A Fréchet distance of new samples to the split (`loss`), and both accuracies on held-out and new images."""
+        fake = self._generated(max(1000, min(len(split), 5000)))
+        if self._extractor is not None:
+            loss = self._extractor.distance(split.all(), fake, -1.0, 1.0).value
+            figures = {"loss": loss, "fcd": loss}
+        else:
+            loss = self._frechet(split.all(), fake)
+            figures = {"loss": loss, "pca_frechet": loss}
+        discriminator = self._players[1]
+        logits = [torch.cat([discriminator(x) for x in images.split(256)]) for images in (split.all(), fake)]
+        real, false = gan_losses.accuracies(self.config.loss, *logits)
+        return {**figures, "real_accuracy": real.item(), "fake_accuracy": false.item()}
+
+    def measure(self, data: Data) -> dict[str, float]:
+        """`judge` on the test split; with a classifier at hand also FCD, KID, precision, recall and modes."""
+        figures = self.judge(data.test)
+        extractor = self._extractor
+        if extractor is None and data.classes:
+            extractor = train_extractor(data, self.device)
+        if extractor is not None:
+            figures |= generator_report(
+                extractor, data.test.all(), self._generated(max(1000, len(data.test))), -1.0, 1.0
+            )
+        return figures
+
+    def _generated(self, count: int) -> Tensor:
+        return torch.cat([self.generator.generate(self.draw(min(250, count - at))) for at in range(0, count, 250)])
+
+    def pictures(self, data: Data) -> dict[str, np.ndarray]:
+        """64 samples of always the same z."""
+        return {"samples": image_grid(self.generator.generate(self.draw(64)), -1.0, 1.0)}
+
+    def export(self) -> Export:
+        """The generator alone."""
+        model = self.config.model
+        names = ["network", "latent", "prior", "kernel", "slope", "generator_norm"]
+        config = {name: getattr(model, name) for name in names}
+        config |= {"generator_widths": list(model.generator_widths), "shape": list(self.generator.shape)}
+        config |= {"low": -1.0, "high": 1.0, "loss": self.config.loss, "ema": self.config.ema}
+        prior = "U(−1, 1)" if model.prior == "uniform" else "N(0, 1)"
+        card = (
+            f"# Generator of a GAN\n\n{model.network}, z ~ {prior} of {model.latent} numbers, images in −1..1. "
+            f"Trained with the {self.config.loss} loss"
+            + (f"; weights are a moving average of decay {self.config.ema:g}" if self.config.ema else "")
+            + ". The discriminator is not kept.\n"
+        )
+        return Export("gan", config, dict(self.generator.state_dict()), card)
+
+
+def _floating(network: nn.Module) -> list[Tensor]:
+    """Weights and statistics of a network, which an average can be taken of."""
+    return [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]

@@ -1,0 +1,200 @@
+"""A convolutional classifier: useful by itself, and the feature extractor of the metrics (and of dreams).
+
+Shapes: B batch, K classes, F features, C channels, H height, W width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genray.errors import require
+from genray.gen.data import Data, DataConfig, Split, need_images, need_labels
+from genray.gen.fit import Batch, Export, Fit, FitConfig, Task
+from genray.gen.layers import activation_layer, fan_out
+from genray.gen.metrics import Extractor
+from genray.gen.optimizers import OptimizerConfig, Updater
+from genray.gen.world import ALONE, World
+from genray.modelstore import load_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierModelConfig:
+    """Convolutions with max pooling, a layer of features, a softmax."""
+
+    channels: tuple[int, ...] = (32, 64)
+    """Of the convolutions, each followed by max pooling to half the side."""
+    kernel: int = 3
+    """Side of the convolutions' kernels; odd, so that their padding is even."""
+    features: int = 64
+    """Units of the layer before the softmax: few, so that a few hundred images estimate their covariance."""
+    activation: str = "relu"
+    batch_norm: bool = False
+    """After each convolution."""
+    dropout: float = 0.2
+    """Of the features, in training."""
+
+    def validate(self) -> None:
+        require(
+            len(self.channels) >= 1 and min(self.channels) >= 1,
+            f"--channels {' '.join(map(str, self.channels)) or '(none)'}: every layer needs ≥ 1 channel, e.g. 32 64",
+        )
+        require(self.kernel % 2 == 1 and self.kernel >= 1, f"--kernel {self.kernel}: must be odd, e.g. 3")
+        require(self.features >= 1, f"--features {self.features}: must be ≥ 1, e.g. 64")
+        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: must lie in [0, 1), e.g. 0.2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """A classifier on labelled images."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    model: ClassifierModelConfig = field(default_factory=ClassifierModelConfig)
+    label_smoothing: float = 0.0
+    """Share of the label that is spread over all classes. [Szegedy 2016, https://arxiv.org/abs/1512.00567]"""
+
+    def validate(self) -> None:
+        for part in (self.data, self.fit, self.optimizer, self.model):
+            part.validate()
+        require(0 <= self.label_smoothing < 1, f"--label-smoothing {self.label_smoothing}: must lie in [0, 1)")
+
+
+class Classifier(nn.Module):
+    """Images in `low`..`high` to logits."""
+
+    def __init__(self, config: ClassifierModelConfig, shape: Sequence[int], num_classes: int, low: float, high: float):
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.shape = cast(tuple[int, int, int], tuple(shape))
+        self.low, self.high = low, high
+        channels, height, width = self.shape
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip((channels, *config.channels), config.channels):
+            wide = fan_out(config.activation, outputs)
+            layers.append(nn.Conv2d(inputs, wide, config.kernel, padding=config.kernel // 2))
+            if config.batch_norm:
+                layers.append(nn.BatchNorm2d(wide))
+            # ceil_mode: an odd side keeps its last column.
+            layers += [activation_layer(config.activation), nn.MaxPool2d(2, ceil_mode=True)]
+            height, width = -(-height // 2), -(-width // 2)
+        flat = config.channels[-1] * height * width
+        layers += [nn.Flatten(), nn.Linear(flat, fan_out(config.activation, config.features))]
+        self.layers = nn.Sequential(*layers, activation_layer(config.activation))
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.features, num_classes)
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """The last layer before the logits, [B, F]."""
+        # Centred, so that a range of −1..1 or 0..1 makes no difference to the first layer.
+        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        return self.layers((x_BCHW - middle) / half)
+
+    def encode(self, x_BCHW: Tensor) -> Tensor:
+        """The features, as codes."""
+        return self.features(x_BCHW).float()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.head(self.dropout(self.features(x_BCHW)))
+
+
+def build_classifier(config: dict[str, Any]) -> Classifier:
+    """The classifier that a model's config describes; the model store's builder for kind "classifier"."""
+    values = {name: config[name] for name in ClassifierModelConfig.__dataclass_fields__}
+    model = ClassifierModelConfig(**{**values, "channels": tuple(config["channels"])})
+    return Classifier(model, config["shape"], config["num_classes"], config["low"], config["high"])
+
+
+class ClassifierTask(Task):
+    """Minimises the cross-entropy."""
+
+    shown = ("loss", "accuracy")
+    value_range = (0.0, 1.0)
+
+    def __init__(self, config: ClassifierConfig, world: World = ALONE, device: torch.device | str = "cpu"):
+        config.validate()
+        super().__init__(world, device, config.fit.amp)
+        self.config = config
+
+    @property
+    def classifier(self) -> Classifier:
+        return cast(Classifier, self.networks["classifier"])
+
+    def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        config = self.config
+        need_images(data, "a classifier")
+        need_labels(data, "a classifier")
+        assert data.train.label is not None
+        num_classes = max(len(data.classes), int(data.train.label.max()) + 1)
+        low, high = data.train.low, data.train.high
+        self.networks["classifier"] = Classifier(config.model, data.shape, num_classes, low, high).to(self.device)
+        self.updaters["classifier"] = Updater(
+            self.classifier.parameters(),
+            config.optimizer,
+            total_updates=total_updates,
+            accumulate=config.fit.accumulate,
+            amp=config.fit.amp,
+            world=self.world,
+        )
+        self._classes = data.classes or tuple(map(str, range(num_classes)))
+        return data
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.label is not None
+        with self.autocast():
+            logits_BK = self.classifier(batch.x).float()
+        loss = F.cross_entropy(logits_BK, batch.label, label_smoothing=self.config.label_smoothing)
+        self.updaters["classifier"].step(loss)
+        return {"loss": loss.detach(), "accuracy": (logits_BK.detach().argmax(1) == batch.label).float().mean()}
+
+    def judge(self, split: Split) -> dict[str, float]:
+        """The cross-entropy in nats (without smoothing) and the accuracy."""
+        loss = right = 0.0
+        for rows in torch.arange(len(split), device=self.device).split(1000):
+            x_BCHW, label_B = split.take(rows)
+            assert label_B is not None
+            logits_BK = self.classifier(x_BCHW)
+            loss += F.cross_entropy(logits_BK, label_B, reduction="sum").item()
+            right += (logits_BK.argmax(1) == label_B).sum().item()
+        return {"loss": loss / len(split), "accuracy": right / len(split)}
+
+    def export(self) -> Export:
+        model = self.classifier
+        config = {name: getattr(model.config, name) for name in ClassifierModelConfig.__dataclass_fields__}
+        config |= {"channels": list(model.config.channels), "shape": list(model.shape), "low": model.low}
+        config |= {"high": model.high, "num_classes": model.num_classes}
+        card = (
+            f"# Image classifier\n\nConvolutions of {' and '.join(map(str, model.config.channels))} channels, "
+            f"{model.config.features} features, {model.num_classes} classes: {', '.join(self._classes)}.\n"
+        )
+        return Export("classifier", config, dict(model.state_dict()), card)
+
+
+# -- as a judge --------------------------------------------------------------------------------------------------------
+
+
+def load_extractor(folder: str, device: torch.device | str = "cpu") -> Extractor:
+    """A classifier of the model store as a judge of images. Raises CheckpointError for anything else."""
+    model, _ = load_model(Path(folder), {"classifier": build_classifier})
+    return Extractor(model.to(device))
+
+
+def train_extractor(data: Data, device: torch.device | str = "cpu", steps: int = 400) -> Extractor:
+    """A small classifier trained on the spot on `data`'s training rows: 400 batches of 100, a second or two for digits.
+
+    A function of the data alone, so its hash is the same for every run on the same data and machine.
+    """
+    rows = min(100, len(data.train))
+    config = ClassifierConfig(fit=FitConfig(steps=steps, batch_size=rows, validate_every=steps))
+    # Its own random state, and gradients: it may be asked for in the middle of somebody else's evaluation.
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        task = ClassifierTask(config, device=device)
+        for _ in Fit(task, data, config.fit):
+            pass
+    return Extractor(task.classifier)

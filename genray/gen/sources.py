@@ -1,0 +1,247 @@
+"""Where images come from: scikit-learn, our own collectors' cache, a folder of pictures, and (published.py) torchvision.
+
+Shapes: N rows, C channels, H height, W width.
+"""
+
+import difflib
+import json
+import os
+import sys
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from genray.errors import ConfigError, require
+from genray.gen.data import DataConfig
+
+NAMES = ("digits", "atari", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
+WITH_PATH = ("folder", "folder-text", "atari")
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+MOST_PIXELS = 64_000_000
+"""Of one picture: a file of 400 KB can claim more and fill the memory."""
+TEST_SHARE = 0.2
+"""Of data that comes without a split."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images as they were found: uint8, or float32 in 0..1; [N, C, H, W]. Labels int64 [N]."""
+
+    name: str
+    train: np.ndarray
+    test: np.ndarray
+    train_label: np.ndarray | None = None
+    test_label: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    licence: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    train_names: tuple[str, ...] = ()
+    test_names: tuple[str, ...] = ()
+
+
+def check_name(data: str) -> None:
+    """Raises ConfigError, with the nearest names, unless `data` names a data set."""
+    kind, colon, path = data.partition(":")
+    if kind in WITH_PATH and colon and path:
+        return
+    if not colon and kind in NAMES:
+        return
+    if kind in WITH_PATH:
+        raise ConfigError(f"--data {data}: write {kind}:PATH, e.g. {kind}:pictures")
+    near = difflib.get_close_matches(kind, (*NAMES, *WITH_PATH), n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose {', '.join(NAMES)} or folder:PATH"
+    raise ConfigError(f"--data {data}: no such data set; {hint}")
+
+
+def data_folder(given: str = "") -> Path:
+    """Where data sets are kept: `given`, else $GENRAY_DATA, else ~/.cache/genray."""
+    return Path(given or os.environ.get("GENRAY_DATA") or "~/.cache/genray").expanduser()
+
+
+def load_images(config: DataConfig) -> Source:
+    """The images that `config` names, at its size and in its colours; whoever calls has validated `config`."""
+    kind, _, path = config.data.partition(":")
+    if kind == "folder":
+        return load_folder(Path(path).expanduser(), config.size, config.grey)
+    if kind == "atari":
+        size = config.size or 32
+        file = Path(path).expanduser() if path else atari_file(data_folder(config.data_folder), size, config.grey)
+        source = load_atari(file)
+    elif kind == "digits":
+        source = load_digits()
+    else:
+        from genray.gen.published import load_published
+
+        source = load_published(kind, data_folder(config.data_folder))
+    # A named file keeps its own size unless another is asked for.
+    return fitted(source, config.size, config.grey)
+
+
+def fitted(source: Source, size: int, grey: bool) -> Source:
+    """`source` with images scaled to `size` (0: as they are) and to luma when `grey` and they have colours."""
+
+    def fit(images: np.ndarray) -> np.ndarray:
+        if grey and images.shape[1] == 3:
+            images = to_grey(images)
+        if size and images.shape[2:] != (size, size):
+            images = resize(images, size)
+        return images
+
+    return replace(source, train=fit(source.train), test=fit(source.test))
+
+
+def to_grey(images_N3HW: np.ndarray) -> np.ndarray:
+    """Luma by ITU-R 601, of the same dtype; [N, 1, H, W]."""
+    out = np.empty((len(images_N3HW), 1, *images_N3HW.shape[2:]), images_N3HW.dtype)
+    for start in range(0, len(out), 1000):
+        luma = np.tensordot(images_N3HW[start : start + 1000], [0.299, 0.587, 0.114], axes=(1, 0))
+        out[start : start + 1000, 0] = luma if out.dtype != np.uint8 else np.rint(luma)
+    return out
+
+
+def resize(images_NCHW: np.ndarray, size: int) -> np.ndarray:
+    """Bilinear with antialiasing (what shrinks is averaged, not skipped), of the same dtype; [N, C, size, size]."""
+    out = np.empty((len(images_NCHW), images_NCHW.shape[1], size, size), images_NCHW.dtype)
+    for start in range(0, len(out), 500):
+        part = torch.from_numpy(images_NCHW[start : start + 500]).float()
+        part = functional.interpolate(part, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        out[start : start + 500] = part.numpy() if out.dtype != np.uint8 else part.round().clamp(0, 255).numpy()
+    return out
+
+
+def split_rows(count: int, test_share: float = TEST_SHARE) -> tuple[np.ndarray, np.ndarray]:
+    """(training rows, test rows), the same ones for the same count. RandomState: its stream is frozen for ever."""
+    order = np.random.RandomState(0).permutation(count)
+    cut = count - round(count * test_share)
+    return order[:cut], order[cut:]
+
+
+def load_digits() -> Source:
+    """scikit-learn's 1,797 8x8 digits, 0..16 scaled to 0..1; 1,297 for training, 500 for testing."""
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    order = np.random.RandomState(0).permutation(1797)
+    images, label = (digits.images[order, None] / 16.0).astype(np.float32), digits.target[order].astype(np.int64)
+    return Source(
+        "digits", images[:1297], images[1297:], label[:1297], label[1297:], tuple("0123456789"), "CC BY 4.0 (UCI)"
+    )  # fmt: skip
+
+
+# -- frames of our own collectors ---------------------------------------------------------------------------------------
+
+
+def atari_file(folder: Path, size: int, grey: bool) -> Path:
+    """Where `genray data atari` puts frames of that size and colour."""
+    return folder / f"atari-{size}-{'grey' if grey else 'rgb'}.safetensors"
+
+
+def load_atari(file: Path) -> Source:
+    """Frames that dist/frames.py wrote: deduplicated, labelled by game; the test rows come from episodes of their own."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            recipe = json.loads((opened.metadata() or {})["recipe"])
+            frames, label, held_out = (opened.get_tensor(name) for name in ("frames", "label", "held_out"))
+    except FileNotFoundError as error:
+        grey = " --grey" if file.stem.endswith("grey") else ""
+        size = "".join(part for part in file.stem.split("-") if part.isdigit()) or "32"
+        raise ConfigError(
+            f"--data atari: {file} is missing; play it: genray data atari --games breakout,seaquest,pong "
+            f"--frames 20000 --size {size}{grey}"
+        ) from error
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ConfigError(f"--data atari: {file} is damaged or not ours; play it again: genray data atari") from error
+    classes = tuple(recipe["games"])
+    licence = "the games' owners'; frames played on this machine"
+    order = np.random.RandomState(0).permutation(len(frames))  # games mixed, so that a cut is of all of them
+    train, test = order[~held_out[order]], order[held_out[order]]
+    return Source("atari", frames[train], frames[test], label[train], label[test], classes, licence, recipe)
+
+
+# -- a folder of pictures -----------------------------------------------------------------------------------------------
+
+
+def load_folder(folder: Path, size: int, grey: bool) -> Source:
+    """Any images below `folder`, uint8; the first level of subfolders is the label when no image lies outside of one.
+
+    With `size`, images are scaled so that the shorter side fits and cut to the middle; without, all must be of one size.
+    Alpha is dropped; pictures are turned as their cameras say. Unreadable files are named on stderr, counted and passed
+    over. Raises ConfigError for an empty folder, unequal sizes, or values that are no numbers.
+    """
+    require(folder.is_dir(), f"--data folder:{folder}: no such folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    require(len(paths) > 0, f"--data folder:{folder}: holds no images ({', '.join(SUFFIXES)})")
+    images: list[np.ndarray] = []
+    names: list[str] = []
+    broken: list[str] = []
+    for path in paths:
+        name = str(path.relative_to(folder))
+        try:
+            image = read_image(path, size, grey)
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+            broken.append(f"{name} ({str(error).splitlines()[0]})")
+            continue
+        if images and image.shape != images[0].shape:
+            (_, height, width), (_, first_height, first_width) = image.shape, images[0].shape
+            raise ConfigError(
+                f"--data folder:{folder}: {name} is {width}x{height}, {names[0]} is {first_width}x{first_height}; "
+                "give one size to all, e.g. --size 64"
+            )
+        images.append(image)
+        names.append(name)
+    if broken:
+        more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
+        print(f"--data folder:{folder}: {len(broken)} files skipped: {', '.join(broken[:5])}{more}", file=sys.stderr)
+    require(len(images) >= 5, f"--data folder:{folder}: {len(images)} readable images are too few; give at least 5")
+    label, classes = labels_of(names)
+    stacked, row_names = np.stack(images), np.array(names, object)
+    train, test = split_rows(len(stacked))
+    about = {"skipped": len(broken), "skipped_files": broken[:100], "split": "a fifth at random is for the test"}
+    return Source(
+        folder.name or "folder", stacked[train], stacked[test],
+        None if label is None else label[train], None if label is None else label[test],
+        classes, "its owner's", about, tuple(row_names[train]), tuple(row_names[test]),
+    )  # fmt: skip
+
+
+def labels_of(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """(int64 [N], class names) from the first folder of each relative path; (None, ()) where one has none."""
+    firsts = [name.replace(os.sep, "/").partition("/") for name in names]
+    if not all(slash for _, slash, _ in firsts):
+        return None, ()
+    classes, label = np.unique([first for first, _, _ in firsts], return_inverse=True)
+    return label.astype(np.int64), tuple(str(each) for each in classes)
+
+
+def read_image(path: Path, size: int, grey: bool) -> np.ndarray:
+    """One picture, uint8 [C, H, W].
+
+    Raises OSError or ValueError for a damaged file or one that claims too many pixels (asked of its header, before any
+    memory is spent), ConfigError for pixels that are no numbers.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as opened,
+        ):
+            image: Image.Image = opened
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels are too many")
+            if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+                raise ConfigError(f"--data folder: {path} has NaN or infinite pixels; mend or remove it")
+            image = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
+    except Image.DecompressionBombError as error:
+        raise ValueError("too many pixels") from error
+    if size:
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image, np.uint8)
+    return pixels[None] if grey else np.moveaxis(pixels, 2, 0)

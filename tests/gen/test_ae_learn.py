@@ -1,0 +1,137 @@
+"""What autoencoders have to learn, each against what needs no learning (pytest -m learn; about 3 minutes of one core)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from genray.gen import ae_presets
+from genray.gen.ae_task import AEConfig, AETask
+from genray.gen.data import Data, Split, load_data
+from genray.gen.fit import Fit, looking
+from genray.gen.retrieval import baselines, database, judge_retrieval
+
+pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
+
+
+def trained(config: AEConfig, data: Data) -> Fit:
+    config.validate()
+    fit = Fit(AETask(config), data, config.fit)
+    for _ in fit:
+        pass
+    return fit
+
+
+def measured(fit: Fit) -> dict[str, float]:
+    with looking(fit.task, 0):
+        return fit.task.measure(fit.whole_data)
+
+
+@torch.no_grad()
+def codes(fit: Fit, split: Split) -> np.ndarray:
+    return fit.task.model.eval().encode(split.all()).numpy()
+
+
+def values(split: Split) -> np.ndarray:
+    return split.all().flatten(1).numpy()
+
+
+def test_a_linear_autoencoder_is_principal_component_analysis():
+    config = ae_presets.pca()
+    data = load_data(config.data)
+    model = trained(config, data).task.model
+    train, test = (values(split).astype(np.float64) for split in (data.train, data.test))
+    oracle = PCA(config.model.code, svd_solver="full").fit(train)
+    expected = np.square(oracle.inverse_transform(oracle.transform(test)) - test).mean()
+    with torch.no_grad():
+        found = np.square(model(data.test.all()).flatten(1).double().numpy() - test).mean()
+    # Any basis of the subspace will do, so that the decoder's columns are compared by principal angles.
+    columns = np.linalg.qr(model.blocks[0].weight.detach().double().numpy().T)[0]
+    sine = np.linalg.norm(columns - oracle.components_.T @ (oracle.components_ @ columns), ord=2)
+    angle = np.degrees(np.arcsin(min(1.0, sine)))
+    print(f"\nlinear AE: test MSE {found:.8f}, PCA {expected:.8f}, largest principal angle {angle:.4f}°")
+    assert abs(found / expected - 1) < 1e-5
+    assert angle < 0.1
+
+
+def test_denoising_beats_doing_nothing_and_a_median_filter():
+    config = ae_presets.denoising_digits()
+    figures = measured(trained(config, load_data(config.data)))
+    print("\n" + ", ".join(f"{name} {figures[name]:.4f}" for name in figures if name.endswith("mse")))
+    assert figures["denoised_mse"] < 0.5 * figures["median_filter_mse"] < 0.5 * figures["identity_mse"]
+
+
+def test_greedy_pretraining_beats_random_weights_with_100_labels():
+    config = ae_presets.stacked_digits()
+    data = load_data(config.data)
+    gains, accuracies = [], []
+    for seed in range(5):
+        fit = replace(config.fit, seed=seed)
+        pretrained = replace(config, fit=fit)
+        random = replace(config, fit=fit, model=replace(config.model, greedy=False, whole=False))
+        pair = []
+        for each in (pretrained, random):
+            run = trained(each, data)
+            with looking(run.task, 0):
+                pair.append(run.task.judge(data.test)["accuracy"])
+        accuracies.append(pair)
+        gains.append(pair[0] - pair[1])
+    mean, half = np.mean(gains), 2.776 * np.std(gains, ddof=1) / np.sqrt(5)  # Student's t, 4 degrees of freedom, 95%
+    first, second = np.mean(accuracies, axis=0)
+    print(f"\n100 labels: greedy {first:.3f}, random {second:.3f}; gain {mean:+.3f} ± {half:.3f} (95%, 5 seeds)")
+    assert mean - half > 0
+
+
+def test_ten_numbers_find_digits_better_than_pixels_and_principal_components():
+    config = ae_presets.retrieval_digits()
+    data = load_data(config.data)
+    fit = trained(config, data)
+    assert config.model.code <= 10 and config.model.finetune_labels == 0
+    # Every test row asks for the other test rows: FACTS' definition, by which raw pixels have .669.
+    label = data.test.label.numpy()
+    # The query itself comes first in its own ranking, and is no answer: one relevant row, at rank 1, is taken out.
+    found = without_self(codes(fit, data.test), label)
+    raw = without_self(values(data.test), label)
+    both = np.concatenate([values(data.train), values(data.validation)])
+    oracle = without_self(PCA(10, svd_solver="full").fit(both).transform(values(data.test)), label)
+    print(f"\ndigits, mAP: codes {found:.4f}, raw {raw:.4f}, PCA-10 {oracle:.4f}")
+    assert raw == pytest.approx(0.669, abs=0.001)
+    assert found > max(raw, oracle) + 0.03
+    # And the way retrieval is used: test rows ask for training rows.
+    base = database(data)
+    used = judge_retrieval(codes(fit, base), base.label.numpy(), codes(fit, data.test), label)
+    rivals = baselines(values(base), base.label.numpy(), values(data.test), label, numbers=10)
+    print(f"from the training rows: codes {used}, {rivals}")
+    assert used["map"] > max(rivals["raw"]["map"], rivals["pca-10"]["map"])
+
+
+def without_self(codes_NK: np.ndarray, label_N: np.ndarray) -> float:
+    """mAP of every row among the others, written out."""
+    distance_NN = torch.cdist(*[torch.from_numpy(codes_NK.astype(np.float64))] * 2).numpy()
+    np.fill_diagonal(distance_NN, np.inf)
+    order_NM = np.argsort(distance_NN, axis=1, kind="stable")[:, :-1]
+    relevant_NM = label_N[order_NM] == label_N[:, None]
+    precision_NM = relevant_NM.cumsum(1) / np.arange(1, len(label_N))
+    return float(((precision_NM * relevant_NM).sum(1) / relevant_NM.sum(1)).mean())
+
+
+@pytest.mark.parametrize(
+    ("preset", "metric", "target"), [("text_docs", "cosine", 0.608), ("hashing_docs", "hamming", 0.428)]
+)
+def test_codes_find_docstrings_of_the_same_module(preset, metric, target):
+    config = ae_presets.PRESETS[preset]()
+    data = load_data(config.data)
+    fit = trained(config, data)
+    base, label = database(data), data.test.label.numpy()
+    kept, asked = codes(fit, base), codes(fit, data.test)
+    if metric == "hamming":
+        assert config.model.code == 32 and set(np.unique(kept)) == {-1.0, 1.0}
+        kept, asked = kept > 0, asked > 0
+    found = judge_retrieval(kept, base.label.numpy(), asked, label, metric)
+    rivals = baselines(values(base), base.label.numpy(), values(data.test), label, numbers=config.model.code, text=True)
+    print(f"\n{preset}: {found}, {rivals}")
+    names = [f"lsa-{config.model.code}-bits"] if metric == "hamming" else ["tf-idf", f"lsa-{config.model.code}"]
+    assert config.model.code <= 128
+    assert found["precision_at_10"] > max(target, *(rivals[name]["precision_at_10"] for name in names))

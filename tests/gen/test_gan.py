@@ -1,0 +1,409 @@
+"""The players' losses against their formulas, the step against ten plain lines, and training that continues bit for bit."""
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genray.errors import CheckpointError, ConfigError, RunFault
+from genray.gen import gan_losses, presets
+from genray.gen.data import Data, Split
+from genray.gen.diffaugment import diff_augment
+from genray.gen.fit import Batch, Fit, FitConfig
+from genray.gen.gan import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
+from genray.gen.optimizers import OptimizerConfig
+from genray.gen.world import ALONE, World
+from genray.modelstore import load_model, save_model
+
+REAL, FAKE = torch.tensor([2.0, -0.5, 0.3]), torch.tensor([-1.5, 0.4, 1.2])
+
+
+def spots(rows: int = 120, side: int = 8, channels: int = 1) -> Data:
+    """Bright spots at random places, in −1..1, without labels."""
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.rand(rows, 2, 1, generator=generator) * side
+    at = torch.arange(side)
+    y, x = (torch.exp(-((at - centre[:, i]) ** 2) / 4) for i in range(2))
+    images = (2 * y[:, :, None] * x[:, None, :] - 1)[:, None].expand(-1, channels, -1, -1).contiguous()
+    return Data("spots", *(Split(images[a:b], None, -1.0, 1.0) for a, b in ((0, 80), (80, 100), (100, 120))))
+
+
+CONV = {
+    "network": "conv",
+    "generator_widths": (8, 6),
+    "discriminator_widths": (5, 7),
+    "kernel": 3,
+    "slope": 0.2,
+    "generator_norm": "batch",
+}
+
+
+def small(**changes) -> GANConfig:
+    fit = {"steps": 12, "batch_size": 20, "validate_every": 4, "log_every": 4, **changes.pop("fit", {})}
+    model = {"latent": 4, "generator_widths": (16,), "discriminator_widths": (16,), **changes.pop("model", {})}
+    return GANConfig(fit=FitConfig(**fit), model=GANModelConfig(**model), **changes)
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_are_their_formulas(smoothing: float):
+    d_real, d_fake = sigmoid(REAL), sigmoid(FAKE)
+    entropy = -(1 - smoothing) * d_real.log() - smoothing * (1 - d_real).log()
+    expected = {
+        "minimax": (entropy.mean() - (1 - d_fake).log().mean(), (1 - d_fake).log().mean()),
+        "non-saturating": (entropy.mean() - (1 - d_fake).log().mean(), -d_fake.log().mean()),
+        "lsgan": (
+            ((REAL - 1 + smoothing) ** 2).mean() / 2 + (FAKE**2).mean() / 2,
+            ((FAKE - 1) ** 2).mean() / 2,
+        ),
+    }
+    if not smoothing:
+        expected["hinge"] = (
+            (1 - REAL).clamp(min=0).mean() + (1 + FAKE).clamp(min=0).mean(),
+            -FAKE.mean(),
+        )
+        expected["wgan-gp"] = (FAKE.mean() - REAL.mean(), -FAKE.mean())
+    for loss, (discriminator, generator) in expected.items():
+        found = gan_losses.discriminator_loss(loss, REAL, FAKE, smoothing)  # type: ignore[arg-type]
+        torch.testing.assert_close(found, discriminator, msg=loss)
+        torch.testing.assert_close(gan_losses.generator_loss(loss, FAKE), generator, msg=loss)  # type: ignore[arg-type]
+
+
+def test_smoothing_is_pytorchs_cross_entropy_with_a_label_of_nine_tenths():
+    theirs = F.binary_cross_entropy_with_logits(REAL, torch.full((3,), 0.9))
+    theirs += F.binary_cross_entropy_with_logits(FAKE, torch.zeros(3))
+    torch.testing.assert_close(gan_losses.discriminator_loss("non-saturating", REAL, FAKE, 0.1), theirs)
+
+
+def test_a_discriminator_at_a_loss_has_the_loss_2_ln_2():
+    nothing = torch.zeros(5)
+    assert gan_losses.discriminator_loss("minimax", nothing, nothing).item() == pytest.approx(2 * math.log(2))
+
+
+def test_accuracies():
+    for loss, expected in {"minimax": (2 / 3, 1 / 3), "hinge": (2 / 3, 1 / 3), "lsgan": (1 / 3, 2 / 3)}.items():
+        assert [a.item() for a in gan_losses.accuracies(loss, REAL, FAKE)] == pytest.approx(expected), loss  # type: ignore[arg-type]
+    shifted = gan_losses.accuracies("wgan-gp", REAL + 7, FAKE + 7)
+    assert [a.item() for a in shifted] == pytest.approx([1 / 3, 1 / 3])  # the middle: 0.6 / 2 … wherever the zero is
+
+
+def test_penalties_of_a_linear_discriminator_by_hand():
+    """D(x) = w·x has the slope w everywhere."""
+    w = torch.tensor([0.6, -1.2, 0.4, 0.0], requires_grad=True)
+    x, y = torch.randn(2, 5, 1, 2, 2).unbind()
+
+    def discriminator(images: Tensor) -> Tensor:
+        return images.flatten(1) @ w
+
+    norm = (0.36 + 1.44 + 0.16) ** 0.5
+    torch.testing.assert_close(gan_losses.squared_gradient(discriminator, x), torch.full((5,), norm**2))
+    penalty = gan_losses.gradient_penalty(discriminator, x, y, torch.rand(5))
+    assert penalty.item() == pytest.approx((norm - 1) ** 2, rel=1e-5)
+    penalty.backward()
+    assert w.grad is not None
+    torch.testing.assert_close(w.grad, (2 * (norm - 1) / norm * w).detach())
+
+
+def test_the_gradient_penalty_looks_between_each_real_and_its_fake():
+    seen = []
+
+    def discriminator(images: Tensor) -> Tensor:
+        seen.append(images)
+        return images.flatten(1).sum(1)
+
+    real, fake = torch.zeros(2, 1, 1, 1), torch.ones(2, 1, 1, 1)
+    gan_losses.gradient_penalty(discriminator, real, fake, torch.tensor([0.25, 1.0]))
+    assert seen[0].flatten().tolist() == [0.75, 0.0]
+
+
+# -- the players -------------------------------------------------------------------------------------------------------
+
+
+def test_the_dense_preset_is_the_source():
+    config = presets.gan_mnist()
+    config.validate()
+    generator, discriminator = Generator(config.model, (1, 28, 28)), Discriminator(config.model, (1, 28, 28))
+    assert [tuple(p.shape) for p in generator.parameters()] == [(128, 100), (128,), (784, 128), (784,)]
+    assert [tuple(p.shape) for p in discriminator.parameters()] == [(128, 784), (128,), (1, 128), (1,)]
+    assert (config.model.prior, config.model.slope, config.label_smoothing) == ("uniform", 0.01, 0.1)
+    assert (config.optimizer.learning_rate, config.fit.batch_size, config.fit.epochs) == (0.002, 100, 100)
+    assert config.fit.validate_every == 0  # pictures every epoch
+
+
+def test_the_dcgan_preset_is_the_source():
+    config = presets.dcgan_svhn()
+    config.validate()
+    generator, discriminator = Generator(config.model, (3, 32, 32)), Discriminator(config.model, (3, 32, 32))
+
+    def kernels(network):
+        return [tuple(p.shape) for p in network.parameters() if p.dim() > 1]
+
+    assert kernels(generator) == [(8192, 100), (512, 256, 5, 5), (256, 128, 5, 5), (128, 3, 5, 5)]
+    assert kernels(discriminator) == [(64, 3, 5, 5), (128, 64, 5, 5), (256, 128, 5, 5), (1, 4096)]
+
+    def norms(network):
+        return [m.num_features for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+    assert norms(generator) == [512, 256, 128] and norms(discriminator) == [128, 256]
+    assert {m.negative_slope for m in generator.modules() if isinstance(m, torch.nn.LeakyReLU)} == {0.2}
+    images = generator(torch.rand(2, 100))
+    assert images.shape == (2, 3, 32, 32) and discriminator(images).shape == (2,)
+    assert (config.optimizer.learning_rate, config.optimizer.beta1) == (2e-4, 0.5)
+    assert (config.fit.batch_size, config.fit.epochs) == (128, 25)
+
+
+def test_latents_have_their_prior():
+    uniform, normal = (GANTask(small(model={"prior": prior})).draw(5000) for prior in ("uniform", "normal"))
+    assert uniform.shape == normal.shape == (5000, 4)
+    assert -1 <= uniform.min() < -0.99 and 0.99 < uniform.max() < 1
+    assert uniform.var().item() == pytest.approx(1 / 3, rel=0.03) and normal.var().item() == pytest.approx(1, rel=0.03)
+    assert abs(uniform.mean().item()) < 0.02 and abs(normal.mean().item()) < 0.03
+
+
+# -- the step ----------------------------------------------------------------------------------------------------------
+
+
+def plain_step(generator, discriminator, g_adam, d_adam, real: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """One step as a tutorial has it: two passes of the generator, every gradient computed and zeroed."""
+    with torch.no_grad():
+        statistics = copy.deepcopy(dict(generator.named_buffers()))
+        fake = generator(z)
+        for name, buffer in generator.named_buffers():
+            buffer.copy_(statistics[name])
+    real_logit, fake_logit = discriminator(real), discriminator(fake)
+    d_loss = F.binary_cross_entropy_with_logits(real_logit, torch.full_like(real_logit, 0.9))
+    d_loss = d_loss + F.binary_cross_entropy_with_logits(fake_logit, torch.zeros_like(fake_logit))
+    d_adam.zero_grad()
+    d_loss.backward()
+    d_adam.step()
+    fooled = discriminator(generator(z))
+    g_loss = F.binary_cross_entropy_with_logits(fooled, torch.ones_like(fooled))
+    g_adam.zero_grad()
+    g_loss.backward()
+    g_adam.step()
+    return d_loss.detach(), g_loss.detach()
+
+
+@pytest.mark.parametrize("model", [{}, {**CONV, "discriminator_norm": "batch"}], ids=["dense", "conv"])
+def test_steps_are_those_of_a_plain_loop(model: dict):
+    optimizer = OptimizerConfig(learning_rate=2e-3, beta1=0.5)
+    config = small(model=model, label_smoothing=0.1, optimizer=optimizer, discriminator_learning_rate=1e-3)
+    data = spots()
+    task = GANTask(config)
+    Fit(task, data, config.fit)
+    generator, discriminator = (copy.deepcopy(task.networks[name]) for name in ("generator", "discriminator"))
+    g_adam = torch.optim.Adam(generator.parameters(), 2e-3, (0.5, 0.999))
+    d_adam = torch.optim.Adam(discriminator.parameters(), 1e-3, (0.5, 0.999))
+    for number in range(4):
+        rows = torch.arange(number * 20, number * 20 + 20)
+        real = data.train.values[rows]
+        torch.manual_seed(number)
+        values = task.step(Batch(real, None, rows))
+        torch.manual_seed(number)
+        d_loss, g_loss = plain_step(generator, discriminator, g_adam, d_adam, real, torch.rand(20, 4) * 2 - 1)
+        torch.testing.assert_close(values["discriminator_loss"], d_loss, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(values["generator_loss"], g_loss, rtol=1e-4, atol=1e-5)
+    # What Adam makes of a gradient of ±1e-9 is noise, so not the weights but what they do is compared.
+    z = torch.rand(50, 4) * 2 - 1
+    torch.testing.assert_close(task.networks["generator"](z), generator(z), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(task.networks["discriminator"](real), discriminator(real), rtol=1e-3, atol=1e-3)
+
+
+def test_several_discriminator_steps_for_one_of_the_generator():
+    config = small(discriminator_steps=3, fit={"log_every": 1})
+    task = GANTask(config)
+    fit = Fit(task, spots(), config.fit)
+    moved, losses, before = [], [], torch.cat([p.flatten().clone() for p in task.generator.parameters()])
+    for step in fit:
+        now = torch.cat([p.flatten().clone() for p in task.generator.parameters()])
+        moved.append(not torch.equal(now, before))
+        losses.append(step.values["generator_loss"])
+        before = now
+    assert moved == [False, False, True] * 4 and [loss != 0 for loss in losses] == moved
+    assert (task.updaters["generator"].updates, task.updaters["discriminator"].updates) == (4, 12)
+
+
+def test_accumulated_steps_keep_the_players_rhythm():
+    config = small(discriminator_steps=2, fit={"accumulate": 2})
+    task = GANTask(config)
+    for _ in Fit(task, spots(), config.fit):
+        pass
+    assert (task.updaters["generator"].updates, task.updaters["discriminator"].updates) == (3, 6)
+
+
+def test_the_average_follows_the_generator_as_the_formula_says():
+    config = small(ema=0.9, model={**CONV})
+    task = GANTask(config)
+    fit = Fit(task, spots(), config.fit)
+    expected = {name: tensor.clone() for name, tensor in task.networks["generator"].state_dict().items()}
+    for number, _ in enumerate(fit, 1):
+        decay = min(0.9, (1 + number) / (10 + number))
+        for name, tensor in task.networks["generator"].state_dict().items():
+            if tensor.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * tensor
+    for name, tensor in task.networks["average"].state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, expected[name], msg=name)
+    assert any("running_mean" in name for name in expected)
+    assert task.generator is task.networks["average"]
+
+
+VARIANTS = {
+    "dense": {"ema": 0.9},
+    "conv": {"ema": 0.9, "model": {**CONV, "discriminator_norm": "batch", "prior": "normal"}},
+    "wgan-gp": {"loss": "wgan-gp", "discriminator_steps": 3, "ema": 0.9, "model": CONV},
+    "r1": {"r1": 2.0, "r1_every": 2, "diffaugment": ("color", "translation", "cutout"), "model": CONV},
+    "hinge": {"loss": "hinge", "model": {**CONV, "discriminator_norm": "spectral"}, "fit": {"accumulate": 2}},
+    "lsgan": {"loss": "lsgan", "label_smoothing": 0.1, "discriminator_learning_rate": 2e-3},
+    "minimax": {"loss": "minimax", "fit": {"patience": 2}},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("stop", [1, 5])
+def test_an_interrupted_run_continues_bit_for_bit(name: str, stop: int, tmp_path: Path):
+    config = small(**copy.deepcopy(VARIANTS[name]))
+    whole = Fit(GANTask(config), spots(), config.fit)
+    steps = list(whole)
+    first = Fit(GANTask(config), spots(), config.fit)
+    for step in first:
+        if step.step == stop:
+            break
+    first.save(tmp_path)
+    torch.manual_seed(999)
+    second = Fit(GANTask(config), spots(), config.fit)
+    second.load(tmp_path)
+    resumed = list(second)
+    assert resumed[-1].values == steps[-1].values and resumed[-1].held_out == steps[-1].held_out
+    expected = whole.task.networks.state_dict()
+    assert all(torch.equal(expected[key], tensor) for key, tensor in second.task.networks.state_dict().items())
+    start = Fit(GANTask(config), spots(), config.fit).task.networks.state_dict()
+    assert sum(not torch.equal(expected[key], start[key]) for key in expected) >= 4  # it did train
+
+
+def test_spectral_norm_bounds_every_layer():
+    config = small(model={**CONV, "discriminator_norm": "spectral"}, fit={"steps": 60})
+    task = GANTask(config)
+    for _ in Fit(task, spots(), config.fit):
+        pass
+    weights = [m.weight for m in task.networks["discriminator"].layers if hasattr(m, "weight")]  # type: ignore[union-attr]
+    assert len(weights) == 3
+    for weight in weights:
+        assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1.0, abs=0.05)
+
+
+# -- DiffAugment -------------------------------------------------------------------------------------------------------
+
+
+class Drawn(World):
+    """A world whose random numbers are written down."""
+
+    def __init__(self, *rows: list[float]):
+        super().__init__()
+        self._rows = rows
+
+    def uniform(self, count: int, *shape: int, device: torch.device) -> Tensor:
+        return torch.tensor(self._rows)
+
+
+def test_translation_shifts_and_fills_with_zeros():
+    x = torch.arange(1.0, 65).reshape(1, 1, 8, 8).repeat(3, 1, 1, 1)
+    # 8 · 0.125: by −1, 0 or 1 pixel, each a third.
+    moved = diff_augment(x, ("translation",), Drawn([0.0, 0.5], [0.5, 0.9], [0.4, 0.4]))
+    up, right = torch.zeros(8, 8), torch.zeros(8, 8)
+    up[:-1] = x[0, 0, 1:]
+    right[:, 1:] = x[0, 0, :, :-1]
+    assert torch.equal(moved[0, 0], up) and torch.equal(moved[1, 0], right) and torch.equal(moved[2, 0], x[2, 0])
+
+
+def test_cutout_takes_half_of_each_side():
+    x = torch.ones(2, 3, 8, 8)
+    cut = diff_augment(x, ("cutout",), Drawn([0.5, 0.5], [0.0, 0.99]))
+    inside = torch.ones(8, 8)
+    inside[2:6, 2:6] = 0  # centre 4: from 2 on
+    corner = torch.ones(8, 8)
+    corner[:2, 6:] = 0  # centres 0 and 8: half of it outside
+    assert torch.equal(cut[0], inside.expand(3, 8, 8)) and torch.equal(cut[1], corner.expand(3, 8, 8))
+
+
+def test_color_by_hand():
+    x = torch.rand(2, 3, 4, 4)
+    neutral = diff_augment(x, ("color",), Drawn([0.5, 0.5, 0.5], [0.8, 0.0, 0.5]))
+    torch.testing.assert_close(neutral[0], x[0])
+    grey = (x[1].mean(0) + 0.3).expand(3, 4, 4)  # brighter by 0.3, without colour
+    torch.testing.assert_close(neutral[1], grey)
+
+
+def test_gradients_reach_the_images_through_all_changes():
+    x = torch.rand(8, 3, 8, 8, requires_grad=True)
+    diff_augment(x, ("color", "translation", "cutout"), ALONE).sum().backward()
+    assert x.grad is not None and (x.grad != 0).flatten(1).any(1).all()
+
+
+# -- what is left ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("model", [{}, CONV], ids=["dense", "conv"])
+def test_the_kept_model_is_the_generator_alone(model: dict, ema: float, tmp_path: Path):
+    config = small(model=model, ema=ema)
+    task = GANTask(config)
+    for _ in Fit(task, spots(), config.fit):
+        pass
+    export = task.export()
+    save_model(tmp_path / "model", export.kind, export.config, export.tensors, export.card)
+    kept, _ = load_model(tmp_path / "model", {"gan": build_generator})
+    assert isinstance(kept, Generator) and (kept.latent, kept.prior) == (4, "uniform")
+    assert not any("discriminator" in name for name in export.config)
+    images = kept.sample(9, seed=1)
+    assert images.shape == (9, 1, 8, 8) and images.abs().max() <= 1
+    assert torch.equal(images, task.generator.sample(9, seed=1))
+    # In evaluation mode: what else is in the batch makes no difference, and the model is left as it was.
+    kept.train()
+    z = torch.randn(9, 4)
+    assert torch.equal(images, kept.sample(9, seed=1)) and kept.training
+    kept.eval()
+    torch.testing.assert_close(kept.generate(z)[:2], kept.generate(z[:2]))
+
+
+def test_looking_reports_both_accuracies_and_a_distance():
+    config = small()
+    fit = Fit(GANTask(config), spots(), config.fit)
+    figures = fit.judge(spots().validation)
+    assert figures.keys() == {"loss", "pca_frechet", "real_accuracy", "fake_accuracy"}
+    assert figures == fit.judge(spots().validation)
+    for step in fit:
+        if step.values:
+            assert 0 <= step.values["real_accuracy"] <= 1 and 0 <= step.values["fake_accuracy"] <= 1
+    assert fit.judge(spots().validation)["loss"] != figures["loss"]
+
+
+def test_bad_input_is_one_line(tmp_path: Path):
+    config = small(fit={"batch_size": 200})
+    with pytest.raises(ConfigError, match="--batch-size 200: .* 80 rows"):
+        Fit(GANTask(config), spots(), config.fit)
+    with pytest.raises(ConfigError, match="10x10"):
+        Fit(GANTask(small(model=CONV)), spots(side=10), config.fit)
+    with pytest.raises(ConfigError, match="--label-smoothing 0.1: hinge"):
+        GANTask(small(loss="hinge", label_smoothing=0.1))
+    with pytest.raises(ConfigError, match="--discriminator-norm batch: wgan-gp"):
+        GANTask(small(loss="wgan-gp", model={**CONV, "discriminator_norm": "batch"}))
+    with pytest.raises(CheckpointError, match="not a model"):
+        GANTask(small(extractor=str(tmp_path)))
+
+
+@pytest.mark.parametrize("loss", ["hinge", "wgan-gp", "lsgan"])
+def test_a_rate_that_diverges_stops_the_run(loss: str):
+    config = small(loss=loss, optimizer=OptimizerConfig(learning_rate=1e20))
+    with pytest.raises(RunFault, match="--learning-rate"):
+        list(Fit(GANTask(config), spots(), config.fit))

@@ -1,0 +1,102 @@
+"""What the generators learn from 1,167 real digits, judged by a classifier on 500 that none of them has seen."""
+
+import functools
+
+import pytest
+import torch
+from torch import Tensor
+
+from genray.gen import presets
+from genray.gen.data import Data, DataConfig, load_data
+from genray.gen.fit import Fit
+from genray.gen.gan import GANTask
+from genray.gen.images.classifier import ClassifierTask, train_extractor
+from genray.gen.metrics import Extractor, pca_gaussian_samples
+from genray.gen.vae import VAETask
+
+pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
+
+SAMPLES = 1000
+
+
+@functools.cache
+def digits(low: float = 0.0) -> Data:
+    return load_data(DataConfig(data="digits"), low=low, high=1.0)
+
+
+@functools.cache
+def judge() -> Extractor:
+    return train_extractor(digits())
+
+
+def fcd(samples: Tensor, low: float) -> float:
+    """Of 1,000 samples to the 500 test digits; 1,000 for each model, as the distance is biased by the count."""
+    assert len(samples) == SAMPLES
+    images = (samples - low) / (1.0 - low)
+    return judge().distance(digits().test.all(), images).value
+
+
+@functools.cache
+def trained_vae() -> tuple[VAETask, dict[str, float], dict[str, float]]:
+    """(the task, its figures on the test split before and after the training of the preset)."""
+    config = presets.vae_digits()
+    task = VAETask(config)
+    fit = Fit(task, digits(), config.fit)
+    before = fit.judge(digits().test)
+    for _ in fit:
+        pass
+    return task, before, fit.judge(digits().test)
+
+
+def test_the_judge_can_tell_digits_apart():
+    guess = judge().probabilities(digits().test.all()).argmax(1)
+    assert (guess == digits().test.label).float().mean() >= 0.97
+    assert judge().modes(digits().test.all()) == 10
+
+
+def test_the_classifier_preset_is_right_about_held_out_digits():
+    config = presets.classifier_digits()
+    fit = Fit(ClassifierTask(config), digits(), config.fit)
+    for _ in fit:
+        pass
+    assert fit.judge(digits().test)["accuracy"] >= 0.97
+
+
+def test_vae_bound_falls_on_held_out_digits():
+    task, before, after = trained_vae()
+    # 64 grey pixels at ½: 64 ln 2 = 44.4 nats; their own entropy, which no model passes, is 13.5.
+    assert before["loss"] > 40 and after["loss"] < 25
+    assert after["kl"] > 2 and after["mse"] < 0.03  # it does use its code
+    with torch.no_grad():
+        bound = -task.vae.eval().importance_bound(digits().test.all(), 20).mean().item()
+    assert bound < after["loss"]
+
+
+def test_vae_samples_beat_a_gaussian_in_pca_space():
+    task, _, _ = trained_vae()
+    samples = task.vae.sample(SAMPLES)
+    of_gaussian = min(
+        fcd(pca_gaussian_samples(digits().train.all(), SAMPLES, 0.0, 1.0, components), 0.0) for components in (10, 32)
+    )
+    of_vae = fcd(samples, 0.0)
+    print(f"FCD ({judge().name}, {SAMPLES} samples to 500): VAE {of_vae:.1f}, Gaussian in PCA space {of_gaussian:.1f}")
+    assert of_vae < 0.8 * of_gaussian
+    assert judge().modes(samples) >= 9
+
+
+def test_gan_samples_beat_the_vaes_and_have_all_digits():
+    config = presets.gan_digits()
+    task = GANTask(config)
+    fit = Fit(task, digits(-1.0), config.fit)
+    before = fcd(task.generator.sample(SAMPLES), -1.0)
+    for _ in fit:
+        pass
+    samples = task.generator.sample(SAMPLES)
+    after, of_vae = fcd(samples, -1.0), fcd(trained_vae()[0].vae.sample(SAMPLES), 0.0)
+    modes = judge().modes(samples, -1.0, 1.0)
+    print(
+        f"FCD ({judge().name}, {SAMPLES} samples to 500): GAN {before:.1f} → {after:.1f}, VAE {of_vae:.1f}; {modes} modes"
+    )
+    assert after < before / 5
+    assert after < of_vae
+    assert modes >= 9

@@ -1,0 +1,285 @@
+"""The ELBO against integrals done on paper, the bounds in their order, and training that continues bit for bit."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genray.errors import ConfigError, RunFault
+from genray.gen.data import Data, Split
+from genray.gen.fit import Fit, FitConfig, fixed_randomness
+from genray.gen.optimizers import OptimizerConfig
+from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask, binarised, build_vae, gaussian_kl
+from genray.modelstore import load_model, save_model
+
+
+def blobs(rows: int = 120, side: int = 8, seed: int = 0) -> Data:
+    """Soft spots at random places: images in 0..1 that a few numbers describe."""
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.rand(rows, 2, 1, generator=generator) * side
+    at = torch.arange(side)
+    y, x = (torch.exp(-((at - centre[:, i]) ** 2) / 4) for i in range(2))
+    images = (y[:, :, None] * x[:, None, :])[:, None]
+    parts = [Split(images[a:b], None) for a, b in ((0, 80), (80, 100), (100, 120))]
+    return Data("blobs", *parts)
+
+
+def small(**changes) -> VAEConfig:
+    fit = {"steps": 12, "batch_size": 20, "validate_every": 4, "log_every": 4, **changes.pop("fit", {})}
+    model = VAEModelConfig(latent=3, widths=(16,), **changes.pop("model", {}))
+    return VAEConfig(fit=FitConfig(**fit), model=model, **changes)
+
+
+class LinearGaussian(VAE):
+    """One pixel, one latent: z ~ N(0, 1), x given z ~ N(w z, s²), q(z given x) = N(a x, e^(2c))."""
+
+    def __init__(self, w: float, s: float, a: float, c: float):
+        super().__init__(VAEModelConfig(latent=1, widths=(1,), likelihood="gaussian", decoder_std=s), (1, 1, 1))
+        self.w, self.a, self.c = (nn.Parameter(torch.tensor(value)) for value in (w, a, c))
+
+    def posterior(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        mean = self.a * x_BCHW.flatten(1)
+        return mean, (2 * self.c).expand_as(mean)
+
+    @property
+    def decoder(self):
+        return lambda z_BZ: (self.w * z_BZ)[:, :, None, None]
+
+    @decoder.setter
+    def decoder(self, network) -> None:
+        pass
+
+    def __setattr__(self, name, value):
+        if name != "decoder":
+            super().__setattr__(name, value)
+
+
+W, S, A, C, X = 0.8, 0.5, 0.6, -0.4, 1.3
+
+
+def elbo_by_hand() -> tuple[float, dict[str, float]]:
+    """The ELBO's value and slopes, every expectation integrated on paper.
+
+    E ln p(x given z) = −½ ln 2πs² − ((x − w a x)² + w² e^(2c)) / 2s²;  KL = ½ (a²x² + e^(2c) − 1 − 2c).
+    """
+    v = math.exp(2 * C)
+    rest = X - W * A * X
+    value = -0.5 * math.log(2 * math.pi * S**2) - (rest**2 + W**2 * v) / (2 * S**2)
+    value -= 0.5 * (A**2 * X**2 + v - 1 - 2 * C)
+    slopes = {
+        "w": (rest * A * X - W * v) / S**2,
+        "a": rest * W * X / S**2 - A * X**2,
+        "c": -(W**2) * v / S**2 - v + 1,
+    }
+    return value, slopes
+
+
+def balanced_noise(rows: int = 2000) -> Tensor:
+    """±pairs scaled to a second moment of 1: a quadratic integrand's expectation comes out exactly."""
+    half = torch.randn(rows // 2, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.cat([half, -half])
+    return noise / noise.square().mean().sqrt()
+
+
+def test_elbo_and_its_gradient_are_those_worked_out_by_hand():
+    model = LinearGaussian(W, S, A, C).double()
+    noise_BZ = balanced_noise()
+    x_BCHW = torch.full((len(noise_BZ), 1, 1, 1), X, dtype=torch.float64)
+    # log_likelihood rounds the decoder's output to float32
+    likelihood_B, kl_BZ = model.elbo_terms(x_BCHW, noise_BZ)
+    elbo = (likelihood_B - kl_BZ.sum(1)).mean()
+    elbo.backward()
+    value, slopes = elbo_by_hand()
+    assert elbo.item() == pytest.approx(value, rel=1e-5)
+    for name, slope in slopes.items():
+        assert getattr(model, name).grad.item() == pytest.approx(slope, rel=1e-4), name
+
+
+def test_importance_bound_lies_between_the_elbo_and_the_likelihood_and_nears_it():
+    """x ~ N(0, w² + s²) exactly."""
+    model = LinearGaussian(W, S, A, C)
+    x_BCHW = torch.full((4000, 1, 1, 1), X)
+    variance = W**2 + S**2
+    exact = -0.5 * (math.log(2 * math.pi * variance) + X**2 / variance)
+    with fixed_randomness([0]), torch.no_grad():
+        bounds = [model.importance_bound(x_BCHW, samples).mean().item() for samples in (1, 5, 50)]
+    elbo, _ = elbo_by_hand()
+    assert bounds[0] == pytest.approx(elbo, abs=0.05)  # one sample: the ELBO itself
+    assert elbo < bounds[1] < bounds[2] < exact + 1e-3
+    assert bounds[2] == pytest.approx(exact, abs=0.02)
+
+
+def test_importance_bound_with_the_true_posterior_is_the_likelihood_at_any_sample_count():
+    precision = 1 + W**2 / S**2
+    model = LinearGaussian(W, S, W / S**2 / precision, -0.5 * math.log(precision))
+    variance = W**2 + S**2
+    exact = -0.5 * (math.log(2 * math.pi * variance) + X**2 / variance)
+    found = model.importance_bound(torch.full((3, 1, 1, 1), X), 1)
+    torch.testing.assert_close(found, torch.full((3,), exact), rtol=1e-5, atol=1e-5)
+
+
+def test_kl_is_pytorchs():
+    mean, log_variance = torch.randn(2, 5, 3).unbind()
+    theirs = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, (0.5 * log_variance).exp()), torch.distributions.Normal(0.0, 1.0)
+    )
+    torch.testing.assert_close(gaussian_kl(mean, log_variance), theirs)
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_likelihood_is_that_of_the_decoded_mean(network: str, likelihood: str):
+    model = VAE(VAEModelConfig(network=network, latent=3, widths=(4, 5), likelihood=likelihood), (2, 8, 8))
+    model.log_std.data.fill_(-0.7)
+    x_BCHW, z_BZ = torch.rand(6, 2, 8, 8), torch.randn(6, 3)
+    mean = model.decode(z_BZ)
+    if likelihood == "bernoulli":
+        x_BCHW = x_BCHW.round()
+        each = torch.distributions.Bernoulli(probs=mean).log_prob(x_BCHW)
+    else:
+        each = torch.distributions.Normal(mean, math.exp(-0.7)).log_prob(x_BCHW)
+    torch.testing.assert_close(model.log_likelihood(x_BCHW, z_BZ), each.flatten(1).sum(1), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["maxout", "elu"])
+def test_networks_of_every_activation_mirror_themselves(activation: str):
+    for network in ("dense", "conv"):
+        model = VAE(VAEModelConfig(network=network, latent=3, widths=(4, 6), activation=activation), (3, 8, 12))
+        x_BCHW = torch.rand(2, 3, 8, 12)
+        assert model.encode(x_BCHW).shape == (2, 3)
+        assert model(x_BCHW).shape == x_BCHW.shape
+
+
+def test_binarisation():
+    x = torch.tensor([0.0, 0.3, 0.6, 1.0])
+    assert binarised(x, "none") is x
+    assert binarised(x, "threshold").tolist() == [0, 0, 1, 1]
+    for chance in (0.0, 0.5, 0.99):  # 0 and 1 are never changed
+        drawn = binarised(x, "dynamic", torch.full((4,), chance))
+        assert (drawn[0], drawn[3]) == (0, 1)
+    many = binarised(torch.full((20000,), 0.3), "fixed", torch.rand(20000, generator=torch.Generator().manual_seed(0)))
+    assert many.mean().item() == pytest.approx(0.3, abs=0.015)
+
+
+def test_fixed_binarisation_is_one_drawing_whatever_the_seed_and_dynamic_is_not():
+    data = blobs()
+    fixed = [Fit(VAETask(c), data, c.fit).data.train.values for c in _seeds("fixed")]
+    assert torch.equal(*fixed) and set(fixed[0].unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(fixed[0], data.train.values)
+    (dynamic,) = {id(Fit(VAETask(c), data, c.fit).data.train.values) for c in _seeds("dynamic")}
+    assert dynamic == id(data.train.values)
+
+
+def _seeds(how: str) -> list[VAEConfig]:
+    return [small(model={"binarise": how}, fit={"seed": seed}) for seed in (0, 1)]
+
+
+def test_uint8_data_is_binarised_as_uint8():
+    data = blobs()
+    parts = {
+        name: dataclasses.replace(getattr(data, name), values=(getattr(data, name).values * 255).to(torch.uint8))
+        for name in ("train", "validation", "test")
+    }
+    config = small(model={"binarise": "threshold"})
+    values = Fit(VAETask(config), dataclasses.replace(data, **parts), config.fit).data.train.values
+    assert values.dtype == torch.uint8 and set(values.unique().tolist()) == {0, 255}
+
+
+def test_free_bits_cost_at_least_their_sum_and_leave_the_reported_kl_alone():
+    config = small(free_bits=2.0, fit={"log_every": 1})
+    for step in Fit(VAETask(config), blobs(), config.fit):
+        values = step.values
+        assert values["loss"] == pytest.approx(
+            values["reconstruction"] + 3 * 2.0, rel=1e-5
+        )  # 3 latents, none above 2 nats
+        assert values["kl"] < 2.0
+
+
+def test_beta_weighs_the_kl():
+    config = small(beta=4.0, fit={"log_every": 1})
+    for step in Fit(VAETask(config), blobs(), config.fit):
+        values = step.values
+        assert values["loss"] == pytest.approx(values["reconstruction"] + 4 * values["kl"], rel=1e-5)
+    figures = Fit(VAETask(config), blobs(), config.fit).judge(blobs().test)
+    assert figures["loss"] == pytest.approx(figures["reconstruction"] + figures["kl"])  # held out: −ELBO, β or not
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_an_interrupted_run_continues_bit_for_bit(stop: int, network: str, tmp_path: Path):
+    config = small(model={"network": network, "binarise": "dynamic"}, fit={"accumulate": 2})
+    whole = Fit(VAETask(config), blobs(), config.fit)
+    steps = list(whole)
+    first = Fit(VAETask(config), blobs(), config.fit)
+    for step in first:
+        if step.step == stop:
+            break
+    first.save(tmp_path)
+    torch.manual_seed(999)
+    second = Fit(VAETask(config), blobs(), config.fit)
+    second.load(tmp_path)
+    resumed = list(second)
+    assert [step.step for step in resumed] == list(range(stop + 1, 13))
+    assert resumed[-1].values == steps[-1].values and resumed[-1].held_out == steps[-1].held_out
+    expected = whole.task.networks.state_dict()
+    assert all(torch.equal(expected[name], tensor) for name, tensor in second.task.networks.state_dict().items())
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_a_kept_model_comes_back_the_same(network: str, tmp_path: Path):
+    config = small(model={"network": network, "likelihood": "gaussian"})
+    fit = Fit(VAETask(config), blobs(), config.fit)
+    for _ in fit:
+        pass
+    export = fit.task.export()
+    save_model(tmp_path / "model", export.kind, export.config, export.tensors, export.card)
+    model, kept = load_model(tmp_path / "model", {"vae": build_vae})
+    assert isinstance(model, VAE) and (model.latent, model.prior, kept["prior"]) == (3, "normal", "normal")
+    images = model.sample(7, seed=3)
+    assert images.shape == (7, 1, 8, 8)
+    task = fit.task
+    assert isinstance(task, VAETask)
+    assert torch.equal(images, task.vae.sample(7, seed=3))
+    assert torch.equal(images, model.sample(7, seed=3)) and not torch.equal(images, model.sample(7, seed=4))
+    assert torch.equal(model.encode(images), task.vae.eval().encode(images))
+
+
+def test_pictures_and_the_last_word():
+    config = small(importance_samples=5)
+    fit = Fit(VAETask(config), blobs(), config.fit)
+    for _ in fit:
+        pass
+    with torch.no_grad(), fixed_randomness([1]):
+        pictures = fit.task.pictures(blobs())
+        figures = fit.task.measure(blobs())
+    assert {name: picture.dtype.name for name, picture in pictures.items()} == {
+        "samples": "uint8",
+        "reconstructions": "uint8",
+    }
+    assert figures["negative_iwae_5"] < figures["loss"]
+
+
+def test_bad_input_is_one_line():
+    config = small(fit={"batch_size": 81})
+    with pytest.raises(ConfigError, match=r"--batch-size 81: .* 80 rows"):
+        Fit(VAETask(config), blobs(), config.fit)
+    config = small(model={"network": "conv"})
+    with pytest.raises(ConfigError, match="9x9"):
+        Fit(VAETask(config), blobs(side=9), config.fit)
+    with pytest.raises(ConfigError, match="--binarise fixed"):
+        VAETask(small(model={"likelihood": "gaussian", "binarise": "fixed"}))
+    with pytest.raises(ConfigError, match="--beta -1"):
+        VAETask(small(beta=-1.0))
+    data = blobs()
+    split = dataclasses.replace(data.train, low=-1.0)
+    with pytest.raises(ConfigError, match=r"-1\.\.1; a VAE needs 0\.\.1"):
+        Fit(VAETask(small()), dataclasses.replace(data, train=split), small().fit)
+
+
+def test_a_rate_that_diverges_stops_the_run():
+    config = small(optimizer=OptimizerConfig(learning_rate=1e30))
+    with pytest.raises(RunFault, match="--learning-rate"):
+        list(Fit(VAETask(config), blobs(), config.fit))
