@@ -6,6 +6,7 @@ to judge, when to stop, and everything that must be kept to continue as if nothi
 
 import io
 import math
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -308,6 +309,10 @@ class Fit:
         Raises RunFault rather than keep a network that has diverged.
         """
         self._check({name: (value / max(1, self._count)).item() for name, value in self._sums.items()})
+        # The last update may have ruined the weights after a loss that was still finite.
+        for name, tensor in self.task.networks.state_dict().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise RunFault(f"{name} is no longer finite at step {self.step}: try a lower --learning-rate")
         state = {
             "step": self.step,
             "stage": self._stage,
@@ -340,7 +345,9 @@ class Fit:
             if not self._done:
                 for name, updater in self.task.updaters.items():
                     updater.load_state_dict(state["updaters"][name])
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError) as error:
+        except (
+            OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, AttributeError, pickle.UnpicklingError,
+        ) as error:  # fmt: skip
             raise CheckpointError(f"{folder}: does not fit this model ({str(error).splitlines()[0]})") from error
         self.step, self._stage_step = state["step"], state["stage_step"]
         self._best, self._best_loss, self._worse = state["best"], state["best_loss"], state["worse"]

@@ -69,12 +69,11 @@ def gan_mnist() -> GANConfig:
 
 
 def gan_digits() -> GANConfig:
-    """A small convolutional GAN on scikit-learn's digits: no download, 50 s of one core."""
+    """A small convolutional GAN on scikit-learn's digits: no download, 40 s of one core."""
     return GANConfig(
         data=DataConfig(data="digits"),
-        fit=FitConfig(steps=2000, batch_size=64, validate_every=200),
-        # Falling to 0: the players would circle each other at the end as they do at the beginning.
-        optimizer=OptimizerConfig(optimizer="adam", learning_rate=5e-4, beta1=0.5, schedule="linear"),
+        fit=FitConfig(steps=1500, batch_size=64, validate_every=150),
+        optimizer=OptimizerConfig(optimizer="adam", learning_rate=5e-4, beta1=0.5),
         model=GANModelConfig(
             network="conv",
             latent=32,
@@ -87,8 +86,6 @@ def gan_digits() -> GANConfig:
             discriminator_norm="spectral",
         ),
         loss="hinge",
-        # Spectral norm holds the discriminator back: at equal rates it hardly tells the two apart.
-        discriminator_learning_rate=2e-3,
         ema=0.99,
     )
 

@@ -26,7 +26,8 @@ def road_runner_quick() -> DQNConfig:
     Replay: 50,000 x 7,077 bytes = 354 MB. A narrow network, because a core makes 3 times as many updates with it.
     """
     return DQNConfig(
-        env=EnvConfig(game="road_runner", max_episode_frames=18_000),  # 5 minutes a game, as in Mnih 2015
+        # 5 minutes a game and a lost life as an end, as in Mnih 2015.
+        env=EnvConfig(game="road_runner", max_episode_frames=18_000, life_loss="terminal"),
         network=NetworkConfig(channels=(16, 32, 32), hidden=256),
         replay=ReplayConfig(
             capacity=50_000,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genray.errors import ConfigError, RunFault
+from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.gen.data import Data, Split
 from genray.gen.fit import Batch, Fit, FitConfig, Step, Task
 from genray.gen.optimizers import OptimizerConfig, Updater
@@ -277,6 +277,29 @@ def test_a_learning_rate_that_diverges_really_stops():
 def test_a_validation_loss_that_is_not_a_number_stops():
     with pytest.raises(RunFault, match="validation loss is nan at step 2"):
         run(Fit(Scripted([1, math.nan]), lines(), FitConfig(steps=4, batch_size=8, validate_every=1)))
+
+
+def test_weights_that_are_no_longer_numbers_are_not_kept(tmp_path: Path):
+    """The last update may ruin the weights after a loss that was still finite."""
+    fit = Fit(Classify(), lines(), FitConfig(steps=4, batch_size=8))
+    next(iter(fit))
+    with torch.no_grad():
+        fit.task.networks["head"].weight[0, 0] = math.inf  # type: ignore[union-attr, index, operator]
+    with pytest.raises(RunFault, match="try a lower --learning-rate"):
+        fit.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_foreign_checkpoint_is_refused_in_one_line(tmp_path: Path):
+    fit = Fit(Classify(), lines(), CONFIG)
+    (tmp_path / "fit.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError) as damaged:
+        fit.load(tmp_path)
+    assert "\n" not in str(damaged.value) and str(tmp_path) in str(damaged.value)
+    plain = Fit(Classify(noisy=False), lines(), CONFIG)
+    plain.save(tmp_path)
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        fit.load(tmp_path)
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------

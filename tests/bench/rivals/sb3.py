@@ -32,9 +32,11 @@ ENDLESS = 10**9  # steps; callbacks end the runs
 
 class AtariVecEnv(VecEnv):
     """ALE's vector environment as SB3 wants it: the step that ends an episode returns the next one's first observation,
-    and the last observation in `infos[lane]["terminal_observation"]`."""
+    and the last observation in `infos[lane]["terminal_observation"]`. `life_loss`: a lost life is reported as an end too,
+    and the game goes on."""
 
-    def __init__(self, game: str, num_envs: int, seed: int):
+    def __init__(self, game: str, num_envs: int, seed: int, life_loss: bool = False):
+        self._life_loss, self._lives = life_loss, np.zeros(num_envs, np.int64)
         self._env = workload.make_atari(game, num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
         self._seed = seed
         self._actions = np.zeros(num_envs, np.int64)
@@ -50,11 +52,16 @@ class AtariVecEnv(VecEnv):
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         obs, reward, terminated, truncated, info = self._env.recv()
         done = terminated | truncated
+        life_lost = (info["lives"] < self._lives) & ~done if self._life_loss else np.zeros_like(done)
+        self._lives = info["lives"].copy()
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for lane in np.flatnonzero(done):
             infos[lane]["terminal_observation"] = info["final_obs"][lane]
             infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
-        return obs, reward.astype(np.float32), done, infos
+        for lane in np.flatnonzero(life_lost):
+            infos[lane]["terminal_observation"] = obs[lane]
+            infos[lane]["TimeLimit.truncated"] = False
+        return obs, reward.astype(np.float32), done | life_lost, infos
 
     def close(self) -> None:
         self._env.close()
@@ -149,7 +156,7 @@ def train_and_score(
     anneal_steps = 15_000
     model = DQN(
         "CnnPolicy",
-        AtariVecEnv(game, workload.NUM_ENVS, seed),
+        AtariVecEnv(game, workload.NUM_ENVS, seed, life_loss=True),
         learning_rate=2.5e-4,
         buffer_size=capacity,
         learning_starts=1_000,
