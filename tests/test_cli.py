@@ -70,6 +70,7 @@ def test_help_names_every_command():
     assert all(name in done.stdout for name in cli.COMMANDS)
 
 
+@pytest.mark.timeout(300)  # six starts of the command
 def test_local_run_leaves_everything_and_resumes(tmp_path):
     run = tmp_path / "run"
     done = genray("train", "dqn", *TINY, "--local", "--steps", "1000", "--checkpoint-every", "400", "--out", str(run))

@@ -1,0 +1,171 @@
+"""The commands of the generative family, from training to what one does with a model, and what they refuse."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genray import cli
+
+VAE = ["train", "vae", "--preset", "vae_digits", "--epochs", "2", "--widths", "16"]
+
+
+@pytest.fixture(scope="module")
+def vae_run(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "vae"
+    assert cli.main([*VAE, "--out", str(run)]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def ae_run(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "ae"
+    words = ["train", "ae", "--preset", "ae_digits", "--epochs", "2", "--without", "3", "--out", str(run)]
+    assert cli.main(words) == 0
+    return run
+
+
+def picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_a_run_leaves_what_the_house_promises(vae_run):
+    assert (vae_run / "config.yaml").exists() and list((vae_run / "tensorboard").glob("events*"))
+    lines = [json.loads(line) for line in (vae_run / "metrics.jsonl").read_text().splitlines()]
+    assert {"step", "seconds", "loss", "kl", "validation_loss"} <= lines[-2].keys() and "test_loss" in lines[-1]
+    assert picture(vae_run / "pictures" / "samples.png").std() > 0
+    config = json.loads((vae_run / "model" / "config.json").read_text())
+    assert config["kind"] == "vae" and config["data"]["name"] == "digits" and config["test"]["loss"] > 0
+    assert "CC BY" in (vae_run / "model" / "README.md").read_text()
+
+
+def test_what_one_does_with_a_generator(vae_run, tmp_path, capsys):
+    for seed, name in (("1", "a.png"), ("1", "b.png"), ("2", "c.png")):
+        assert cli.main(["sample", str(vae_run), "--num", "9", "--seed", seed, "--out", str(tmp_path / name)]) == 0
+    a, b, c = (picture(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+    walk = tmp_path / "walk.gif"
+    assert cli.main(["interpolate", str(vae_run / "model"), "--stops", "2", "--frames", "3", "--out", str(walk)]) == 0
+    with Image.open(walk) as clip:
+        assert getattr(clip, "n_frames", 1) > 2
+    assert cli.main(["reconstruct", str(vae_run), "--out", str(tmp_path / "r.png")]) == 0
+    assert "mean squared error" in capsys.readouterr().out
+
+
+def test_codes_as_a_table(vae_run, tmp_path):
+    import pyarrow.parquet as pq
+
+    assert cli.main(["encode", str(vae_run), "--out", str(tmp_path / "codes.parquet")]) == 0
+    table = pq.read_table(tmp_path / "codes.parquet").to_pydict()
+    assert len(table["row"]) == 500 and set(table["label"]) == set("0123456789")
+    assert len(table["code"][0]) == 10 and np.std(table["code"]) > 0
+
+
+def test_map_retrieve_cluster_and_anomalies(ae_run, tmp_path, capsys):
+    assert cli.main(["map", str(ae_run), "--out", str(tmp_path / "map.png")]) == 0
+    assert len(np.unique(picture(tmp_path / "map.png").reshape(-1, 3), axis=0)) > 9  # classes in colours
+    assert cli.main(["retrieve", str(ae_run), "0", "1", "--out", str(tmp_path / "near.png")]) == 0
+    out = capsys.readouterr().out
+    assert "these codes" in out and "raw" in out and "pca-" in out
+    assert cli.main(["retrieve", str(ae_run), "--binary", "--out", str(tmp_path / "bits.png")]) == 0
+    assert "bits a code" in capsys.readouterr().out
+    assert cli.main(["cluster", str(ae_run)]) == 0
+    assert "nmi" in capsys.readouterr().out
+    assert cli.main(["anomalies", str(ae_run), "--out", str(tmp_path / "odd.png")]) == 0
+    out = capsys.readouterr().out
+    assert 0.3 < float(out.split("AUROC ")[1].split()[0]) <= 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_onnx_says_what_pytorch_says(vae_run, tmp_path):
+    import onnxruntime
+    import torch
+
+    from genray.commands.models import load
+
+    path = tmp_path / "model.onnx"
+    assert cli.main(["export", str(vae_run), "--out", str(path)]) == 0
+    model, _ = load(vae_run / "model")
+    z = torch.randn(5, model.latent)
+    session = onnxruntime.InferenceSession(str(path))
+    (images,) = session.run(None, {session.get_inputs()[0].name: z.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(images, model.generate(z).numpy(), atol=1e-5)
+
+
+def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "genray", *VAE, "--epochs", "4000", "--out", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stop = time.monotonic() + 90
+    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 3:
+        assert time.monotonic() < stop and process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"continue with: genray train vae --resume {run}" in out
+    step = int(sorted((run / "checkpoints").iterdir())[-1].name)
+    assert cli.main(["train", "vae", "--resume", str(run), "--steps", str(step + 20), "--epochs", "1"]) == 0
+    whole = tmp_path / "whole"
+    assert cli.main([*VAE, "--steps", str(step + 20), "--out", str(whole)]) == 0
+    tensors = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run, whole)]
+    assert tensors[0] == tensors[1]
+
+
+BAD = {
+    "train vae --optimizer adm": "did you mean",
+    "train vae --preset vae_digit": "--preset vae_digit: no such preset; did you mean vae_digits",
+    "train vae --data digit": "--data digit",
+    "train vae --data folder:nowhere": "nowhere",
+    "train vae --batch-size 5000": "--batch-size 5000",
+    "train vae --data docs": "needs images",
+    "train gan --label-smoothing 0.9": "--label-smoothing 0.9",
+    "train ae --without eleven": "--without eleven: no such class",
+    "train vae --device cuda": "--device cuda",
+    "train vae --workers 0": "--workers 0",
+    "train vae --learning-rate -1": "--learning-rate",
+    "train vae --resume nowhere": "nowhere: not a run directory",
+    "sample nowhere --out grid.png": "nowhere: not a model",
+    "sample": "name a model first",
+    "encode nowhere --out codes.csv": ".parquet",
+    "figures vally": "valley",
+    "data atari --games breakot": "breakout",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENRAY_DATA", str(tmp_path / "cache"))
+    assert cli.main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert BAD[words] in err
+    assert not out and not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_a_diverging_run_ends_with_its_last_good_checkpoint(tmp_path, capsys):
+    words = ["train", "ae", "--preset", "ae_digits", "--optimizer", "sgd", "--learning-rate", "1e12", "--epochs", "20"]
+    assert cli.main([*words, "--out", str(tmp_path / "run")]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "try a lower --learning-rate" in err
+
+
+def test_models_of_others_are_refused(vae_run, tmp_path, capsys):
+    import pickle
+    import shutil
+
+    copy = shutil.copytree(vae_run / "model", tmp_path / "model")
+    (copy / "model.safetensors").write_bytes(pickle.dumps({"weights": 1}))
+    assert cli.main(["sample", str(copy), "--out", str(tmp_path / "x.png")]) == 2
+    assert "damaged model" in capsys.readouterr().err
+    assert cli.main(["interpolate", str(copy.parent / "nothing"), "--out", str(tmp_path / "x.gif")]) == 2
+    assert not (tmp_path / "x.png").exists()
