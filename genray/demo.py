@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import cast
 
 from genray import modelstore
+from genray.commands.train import TrainLaunch
+from genray.commands.train import train_in as train_generator
+from genray.dist.frames import FramesConfig, collect_frames
+from genray.gen import presets as gen_presets
 from genray.launch import LaunchConfig, train_in
 from genray.media import write_gif
 from genray.options import parse
@@ -26,6 +30,8 @@ class DemoConfig:
     """Where everything goes. Default: runs/demo-TIME."""
     steps: int = 36_000
     """Agent steps; 36,000 make about 8,700 updates, four minutes of 2 quiet cores."""
+    generator_steps: int = 600
+    """Steps of the GAN on the frames that the agent plays; 0: none."""
     seed: int = 0
 
 
@@ -48,8 +54,30 @@ def main(argv: list[str], prog: str) -> int:
     print("filming …")
     clip = _film(run, config)
     print(verdict(result, config, time.monotonic() - start))
-    print(f"\nthe policy playing: {clip}\ncurves: tensorboard --logdir {run.path}/tensorboard\n{run.path}")
+    made = [f"the policy playing: {clip}", f"curves: tensorboard --logdir {run.path}/tensorboard"]
+    if options.generator_steps:
+        made.append(f"frames that a generator makes up: {_generator(run, options)}")
+    print("\n" + "\n".join(made))
+    print(run.path)
     return 0
+
+
+def _generator(run: RunDir, options: DemoConfig) -> Path:
+    """A quarter-width DCGAN on frames of the agent's own play; returns its newest grid of samples."""
+    print("\nplaying 2,000 frames for a generator to learn from …")
+    frames, _ = collect_frames(
+        FramesConfig(model=run.path, frames=2_000, size=32, seed=options.seed, out=run.path / "frames.safetensors")
+    )
+    base = gen_presets.dcgan_atari()
+    steps = options.generator_steps
+    config = replace(
+        base,
+        data=replace(base.data, data=f"atari:{frames}"),
+        fit=replace(base.fit, epochs=1, steps=steps, validate_every=max(1, steps // 5), seed=options.seed),
+    )
+    folder = RunDir.create(run.path / "generator")
+    train_generator(folder, "gan", config, TrainLaunch())
+    return folder.pictures / "samples.png"
 
 
 def _film(run: RunDir, config: DQNConfig) -> Path:

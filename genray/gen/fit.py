@@ -279,10 +279,10 @@ class Fit:
         if self._best is not None:
             self.task.networks.load_state_dict(self._best)
         self._best, self._best_loss, self._worse = None, math.inf, 0
-        self._stage, self._stage_step = self._stage + 1, 0
-        if self._stage == len(self.task.stages):
-            self._done = True
+        if self._stage + 1 == len(self.task.stages):
+            self._done = True  # and the position stays: a resumed run that is given more steps goes on from here
         else:
+            self._stage, self._stage_step = self._stage + 1, 0
             self._begin_stage()
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -318,6 +318,7 @@ class Fit:
             "stage": self._stage,
             "stage_step": self._stage_step,
             "done": self._done,
+            "planned": self.total_steps(),
             "networks": self.task.networks.state_dict(),
             "updaters": {name: updater.state_dict() for name, updater in self.task.updaters.items()},
             "best": self._best,
@@ -336,7 +337,9 @@ class Fit:
         """Continue from `save`. Raises CheckpointError when the weights do not fit this task."""
         try:
             state = torch.load(folder / "fit.pt", map_location=self._device, weights_only=True)
-            self._stage, self._done = state["stage"], state["done"]
+            self._stage = state["stage"]
+            # A run that ended, early or not, goes on only when it is given more steps than it was planned for.
+            self._done = state["done"] and self.total_steps() <= state["planned"]
             if not self._done:
                 # Data of a stage may come from the networks of the stages before (codes), so these come first.
                 self.task.networks.load_state_dict(state["networks"])

@@ -353,7 +353,7 @@ class GANTask(Task):
         """`judge` on the test split; with a classifier at hand also FCD, KID, precision, recall and modes."""
         figures = self.judge(data.test)
         extractor = self._extractor
-        if extractor is None and data.classes:
+        if extractor is None and len(data.classes) >= 2:
             extractor = train_extractor(data, self.device)
         if extractor is not None:
             figures |= generator_report(

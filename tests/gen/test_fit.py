@@ -112,6 +112,27 @@ def test_resume_at_every_step_is_bit_exact(tmp_path: Path, accumulate: int):
         assert the_same(weights(again), final), number
 
 
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path: Path):
+    class OneStage(Classify):
+        stages = ("whole",)
+
+    def task() -> Task:
+        return OneStage(OptimizerConfig(learning_rate=0.02))
+
+    short, long = FitConfig(steps=6, batch_size=8, log_every=1), FitConfig(steps=15, batch_size=8, log_every=1)
+    whole = Fit(task(), lines(), long)
+    expected = run(whole)
+    first = Fit(task(), lines(), short)
+    assert len(run(first)) == 6
+    first.save(tmp_path)
+    same, more = Fit(task(), lines(), short), Fit(task(), lines(), long)
+    same.load(tmp_path)
+    assert not run(same) and the_same(weights(same), weights(first))
+    more.load(tmp_path)
+    assert [step.step for step in run(more)] == list(range(7, 16))
+    assert the_same(weights(more), weights(whole)) and expected[-1].step == 15
+
+
 def test_saving_does_not_change_training(tmp_path: Path):
     plain = Fit(Classify(), lines(), CONFIG)
     expected = run(plain)
