@@ -1,6 +1,8 @@
 """The learner as a Ray actor: take batches from the feed, update, publish weights."""
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,12 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.feed import Feed, batches_per_round
+from genray.dist.feed import Batch, Feed, batches_per_round
 from genray.dist.messages import LearnReport, Published
 from genray.machine import keep_freed_memory
 from genray.rl.agent import initial_network, load_learner, resolve_device, save_learner
 from genray.rl.config import DQNConfig
-from genray.rl.learner import Learner, Update
+from genray.rl.learner import Ahead, Learner, Update
 from genray.rl.networks import build_network
 
 WEIGHTS_KEPT = 4  # versions that stay in the object store for collectors which are still pulling them
@@ -33,6 +35,7 @@ class LearnerActor:
         limiter = config.limiter(batch_size * batches_per_round(batch_size))
         self._feed = Feed(shards, limiter, batch_size, self._rng)
         self._versions: list[Published] = []
+        self._second = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
         self._publish()
         self._feed.refresh()
 
@@ -41,9 +44,9 @@ class LearnerActor:
         stop = time.monotonic() + seconds
         done: list[Update] = []
         while time.monotonic() < stop:
-            for batch in self._feed.next_round() or ():
+            for batch, ahead in self._with_look_ahead(self._feed.next_round() or []):
                 beta = self._config.replay.beta_at(self._learner.updates)
-                update = self._learner.update(batch.sample, max(self._feed.size, 1), beta)
+                update = self._learner.update(batch.sample, max(self._feed.size, 1), beta, ahead)
                 self._feed.send_back(batch, update.delta_B)
                 self._feed.updates = self._learner.updates
                 done.append(update)
@@ -66,6 +69,17 @@ class LearnerActor:
             lost_transitions=self._feed.lost_transitions,
             events=events,
         )
+
+    def _with_look_ahead(self, batches: list[Batch]) -> Iterator[tuple[Batch, Ahead | None]]:
+        """Each batch with Q(s', ·; w⁻), which a second thread works out while the batch before is learned from."""
+        if not self._learner.can_look_ahead:
+            yield from ((batch, None) for batch in batches)
+            return
+        ahead: Future[Ahead] | None = None
+        for batch, following in zip(batches, [*batches[1:], None]):
+            present = ahead
+            ahead = self._second.submit(self._learner.look_ahead, following.sample) if following else None
+            yield batch, present.result() if present else None
 
     def _publish(self) -> None:
         """Put the weights once into the object store; requests to shards carry the reference to the collectors."""

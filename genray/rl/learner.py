@@ -70,6 +70,14 @@ class Update(NamedTuple):
     grad_norm: float
 
 
+class Ahead(NamedTuple):
+    """Q(s', ·; w⁻) of a batch, worked out before its turn."""
+
+    q_next_BA: torch.Tensor
+    copy_number: int
+    """Which copy of w to w⁻ it was made with: an older one is worked out again."""
+
+
 class Learner:
     """Holds w, w⁻ and the optimizer.
 
@@ -86,6 +94,7 @@ class Learner:
         self.average = copy.deepcopy(self.online).requires_grad_(False) if config.average_updates else None
         self.optimizer = self._make_optimizer()
         self.updates = 0
+        self._copy_number = 0
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         parameters, config = self.online.parameters(), self.config
@@ -95,9 +104,27 @@ class Learner:
             parameters, lr=config.learning_rate, alpha=0.95, eps=config.optimizer_epsilon, centered=True
         )
 
-    def update(self, batch: Sample, size: int, beta: float) -> Update:
+    def look_ahead(self, batch: Sample) -> Ahead:
+        """What `update` of `batch` needs from w⁻, which stands still: another thread may work it out meanwhile.
+
+        The update is the same, bit for bit, with or without.
+        """
+        copy_number = self._copy_number
+        with torch.no_grad():
+            return Ahead(
+                self._judge()(self._tensor(batch.next_obs_BSHW), self._tensor(batch.next_past_BK)), copy_number
+            )
+
+    @property
+    def can_look_ahead(self) -> bool:
+        """w⁻ is a network of its own, on a CPU: a GPU works through its queue in order anyway."""
+        return self.config.target_network and self.device.type == "cpu"
+
+    def update(self, batch: Sample, size: int, beta: float, ahead: Ahead | None = None) -> Update:
         """One gradient step on `batch`, drawn from a replay of `size` transitions, weighted with exponent β."""
-        delta_B, loss, q_mean = self._loss(batch, size, beta)
+        if ahead is None or ahead.copy_number != self._copy_number:
+            ahead = self.look_ahead(batch)
+        delta_B, loss, q_mean = self._loss(batch, size, beta, ahead.q_next_BA)
         if not torch.isfinite(loss):
             raise RunFault(f"the loss is {loss.item()} at update {self.updates + 1}: try a lower --learning-rate")
         self.optimizer.zero_grad(set_to_none=True)
@@ -112,22 +139,26 @@ class Learner:
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.online.parameters()), share)
         if self.updates % self.config.target_period_updates == 0:
+            self._copy_number += 1  # before the copy: whoever looks ahead in the middle of it starts over
             self.target.load_state_dict(self.online.state_dict())
+            self._copy_number += 1
         return Update(delta_B.abs().cpu().numpy(), loss.item(), q_mean.item(), grad_norm.item())
 
-    def _loss(self, batch: Sample, size: int, beta: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _judge(self) -> QNetwork:
+        return self.target if self.config.target_network else self.online
+
+    def _loss(
+        self, batch: Sample, size: int, beta: float, q_next_judge_BA: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
-
-        def tensor(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(array).to(self.device)
-
+        tensor = self._tensor
         return_B, discount_B, action_B = map(tensor, (batch.return_B, batch.discount_B, batch.action_B))
-        next_obs, next_past = tensor(batch.next_obs_BSHW), tensor(batch.next_past_BK)
         with torch.no_grad():
-            judge = self.target if self.config.target_network else self.online
-            q_next_judge_BA = judge(next_obs, next_past)
             if self.config.double:
-                q_next_online_BA = self.online(next_obs, next_past)
+                q_next_online_BA = self.online(tensor(batch.next_obs_BSHW), tensor(batch.next_past_BK))
                 target_B = targets.double_q_target(return_B, discount_B, q_next_online_BA, q_next_judge_BA)
             else:
                 target_B = targets.q_learning_target(return_B, discount_B, q_next_judge_BA)
@@ -171,6 +202,7 @@ class Learner:
             group["eps"] = self.config.optimizer_epsilon
             group["lr"] = self.config.learning_rate
         self.updates = state["updates"]
+        self._copy_number += 2
 
 
 def _cpu_copy(network: QNetwork) -> dict[str, torch.Tensor]:

@@ -294,3 +294,27 @@ def test_without_an_average_the_policy_is_w():
 
 def flat(weights: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.flatten() for tensor in weights.values()])
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_looking_ahead_changes_no_bit(double):
+    """Also across copies of w to w⁻, of which a batch that was looked at too early knows nothing."""
+    config = replace(PLAIN, double=double, learning_rate=1e-2, target_period_updates=3)
+    plain, quick = learner(config, dueling=True), learner(config, dueling=True)
+    ahead = None
+    for seed in range(10):
+        batch, following = batch_of(8, seed=seed), batch_of(8, seed=seed + 1)
+        expected = plain.update(batch, 8, 0.4)
+        present, ahead = ahead, quick.look_ahead(following)
+        found = quick.update(batch, 8, 0.4, present)
+        assert np.array_equal(expected.delta_B, found.delta_B), seed
+    assert torch.equal(flat(plain.weights()), flat(quick.weights()))
+
+
+def test_what_was_looked_at_is_used():
+    """Otherwise the test above would pass without it."""
+    one, other = (learner(replace(PLAIN, double=False)) for _ in range(2))
+    batch = batch_of(8)
+    ahead = one.look_ahead(batch)
+    wrong = ahead._replace(q_next_BA=ahead.q_next_BA + 1)
+    assert not np.allclose(one.update(batch, 8, 0.4, wrong).delta_B, other.update(batch, 8, 0.4).delta_B)
