@@ -70,7 +70,8 @@ def retrieve(argv: list[str], prog: str) -> int:
     codes, test_codes, query_codes = (codes_of(model, split) for split in (base, data.test, query))
     metric: Any = "euclidean" if is_image else "cosine"
     if options.binary:
-        threshold = 0.5 if config.get("binary") else bit_thresholds(codes)
+        # Codes that were trained as bits are −1 or 1; others are cut at their medians.
+        threshold = 0.0 if config.get("model", {}).get("binary") else bit_thresholds(codes)
         codes, test_codes, query_codes = (binarize(each, threshold) for each in (codes, test_codes, query_codes))
         metric = "hamming"
     rows, distances = CodeIndex(codes, metric).search(query_codes, min(options.neighbours, len(base)))
@@ -103,7 +104,7 @@ def retrieve(argv: list[str], prog: str) -> int:
 
 def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
     """Codes beside which recorded pool positions travel do not hold the image: the positions do."""
-    if config.get("upsampling") == "unpool":
+    if config.get("model", {}).get("upsampling") == "unpool":
         raise ConfigError(
             f"{folder}: its pool positions leak the image past the code; train with --upsampling nearest for retrieval"
         )

@@ -66,7 +66,7 @@ def stacked_classifier() -> AEConfig:
 
 
 def stacked_digits() -> AEConfig:
-    """64 → 128 → 64 → 32 layer by layer under masking noise, then a classifier on 100 labels."""
+    """64 → 128 → 64 → 32 layer by layer from warped digits, then a classifier on 100 labels."""
     return AEConfig(
         fit=FitConfig(epochs=30),
         optimizer=OptimizerConfig(learning_rate=2e-3),

@@ -27,6 +27,9 @@ from genray.gen.world import ALONE, World
 
 CHUNK = 512
 """Rows judged at a time."""
+CLASSIFYING = ("head", "classifier")
+"""Stages with labels: the head on the codes as they are, then head and encoder together, so that a head which knows
+nothing yet does not spoil what the encoder knows.  [Kumar 2022, https://arxiv.org/abs/2202.10054]"""
 SHOWN = 12
 """Columns of the reconstruction picture."""
 
@@ -50,13 +53,13 @@ class AEConfig:
 
 
 def stage_names(config: AEModelConfig) -> tuple[str, ...]:
-    """layer-1 … layer-n and whole, or train; then classifier."""
+    """layer-1 … layer-n and whole, or train; then head and classifier."""
     stages: tuple[str, ...] = ("train",)
     if config.kind in STACKED:
         layers = tuple(f"layer-{number + 1}" for number in range(len(config.widths) + 1))
         stages = (layers if config.greedy else ()) + (("whole",) if config.whole else ())
     if config.finetune_labels:
-        stages += ("classifier",)
+        stages += CLASSIFYING
     require(
         len(stages) > 0,
         "--no-greedy --no-whole: nothing is left to train; leave one out, or give --finetune-labels 100",
@@ -96,10 +99,15 @@ class AETask(Task):
         self.progress.fill_(stage)
         name, model = self.stages[stage], self.model
         parameters = model.blocks.parameters()
-        if name == "classifier":
+        optimizer = self.config.optimizer
+        if name in CLASSIFYING:
             assert model.classifier is not None
-            model.start_classifier()
-            parameters = model.classifier.parameters()
+            if name == "head":
+                model.start_classifier()
+                parameters = model.classifier["head"].parameters()
+            else:
+                parameters = model.classifier.parameters()
+                optimizer = replace(optimizer, learning_rate=optimizer.learning_rate * config.finetune_rate)
             data = replace(data, train=labelled_few(data.train, config.finetune_labels, self.config.fit.seed))
         elif name.startswith("layer-"):
             parameters = model.blocks[int(name.removeprefix("layer-")) - 1].parameters()
@@ -107,7 +115,7 @@ class AETask(Task):
         self.updaters = {
             name: maker(
                 parameters,
-                self.config.optimizer,
+                optimizer,
                 total_updates=total_updates,
                 accumulate=self.config.fit.accumulate,
                 amp=self.amp,
@@ -159,7 +167,7 @@ class AETask(Task):
         return {key: value.detach() for key, value in values.items()}
 
     def _loss(self, name: str, x: Tensor, label: Tensor | None) -> dict[str, Tensor]:
-        if name == "classifier":
+        if name in CLASSIFYING:
             assert label is not None
             with self.autocast():
                 logits_BK = self.model.classify(x)
@@ -199,16 +207,16 @@ class AETask(Task):
     def judge(self, split: Split) -> dict[str, float]:
         """`loss` of the present stage; `mse` and `psnr` (dB) of clean rows through the layers so far; `accuracy`."""
         name, sums = self.stages[int(self.progress)], _Means()
-        top = self.model.depth if name == "classifier" else self._span(name)[1]
+        top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
         for x, label in chunks(split):
-            if name == "classifier":
+            if name in CLASSIFYING:
                 assert label is not None
                 logits_BK = self.model.classify(x)
                 sums.add("loss", functional.cross_entropy(logits_BK, label), len(x))
                 sums.add("accuracy", (logits_BK.argmax(1) == label).float().mean(), len(x))
             else:
                 sums.add("loss", self._reconstruction(name, x)["loss"], len(x))
-            if name != "classifier" or self._reconstructs:
+            if name not in CLASSIFYING or self._reconstructs:
                 sums.add("mse", (self.model.down(*self.model.up(x, top)) - x).square().mean(), len(x))
         values = sums.values()
         if values.get("mse"):
@@ -218,7 +226,7 @@ class AETask(Task):
     @property
     def _reconstructs(self) -> bool:
         """Whether any stage taught the decoder; a classifier from random weights has none to speak of."""
-        return self.stages != ("classifier",)
+        return self.stages != CLASSIFYING
 
     def measure(self, data: Data) -> dict[str, float]:
         """`judge` of the test split beside what needs no training: PCA, the input itself, a median filter.
@@ -288,7 +296,7 @@ class AETask(Task):
         held_out = data.validation if len(data.validation) else data.test
         x = held_out.first(SHOWN).all()
         seen = self.corrupted(x)
-        top = self.model.depth if name == "classifier" else self._span(name)[1]
+        top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
         made = self.model.down(*self.model.up(seen, top)).float()
         rows = [x, made] if self.config.model.corruption_kind == "none" else [x, seen, made]
         return {"reconstruction": image_grid(torch.cat(rows), self.model.low, self.model.high, columns=len(x))}

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class AEModelConfig:
     """Stacked kinds: then train all layers together to rebuild the data."""
     finetune_labels: int = 0
     """Labelled rows for a classifier on a copy of the encoder, fine-tuned with it at the end; 0: none."""
+    finetune_rate: float = 0.1
+    """The learning rate of the last stage, where the encoder learns from labels, over that of the others."""
     lbfgs: bool = False
     """Each step is one iteration of L-BFGS on all training rows, whatever the batch and the optimizer."""
 
@@ -85,6 +87,7 @@ class AEModelConfig:
             f"--upsampling unpool: {self.kind} has no poolings; use --kind conv or stacked-conv",
         )
         require(not (self.tied and self.activation == "maxout"), "--tied: maxout has no transposed twin; use e.g. relu")
+        require(self.finetune_rate > 0, f"--finetune-rate {self.finetune_rate}: must be > 0, e.g. 0.1")
         for name in ("sparsity", "contractive", "finetune_labels"):
             value = getattr(self, name)
             require(value >= 0, f"--{name.replace('_', '-')} {value}: must be ≥ 0 (0: none)")
@@ -270,7 +273,7 @@ class Autoencoder(nn.Module):
         """Logits [B, K] of the fine-tuned classifier. Raises ConfigError where none was trained."""
         if self.classifier is None:
             raise ConfigError("this autoencoder has no classifier: train with --finetune-labels 100")
-        for block in self.classifier["blocks"]:  # type: ignore[union-attr]
+        for block in cast(nn.ModuleList, self.classifier["blocks"]):
             x, _ = block.encode(x)
         return self.classifier["head"](self.as_code(x))
 

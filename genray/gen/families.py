@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from genray.errors import ConfigError
+from genray.errors import ConfigError, require
 from genray.gen import ae_presets, presets
 from genray.gen.ae_task import AEConfig, AETask
 from genray.gen.autoencoders import build_autoencoder
@@ -90,6 +90,9 @@ def open_fit(family: str, config: Any, world: World = ALONE) -> Fit:
     """
     config.validate()
     device = resolve_device(config.fit.device)
+    require(
+        config.fit.amp != "float16" or device.type == "cuda", "--amp float16: needs a GPU; use --amp bfloat16 or off"
+    )
     low, high = getattr(FAMILIES[family].task, "value_range", (0.0, 1.0))
     data = load_data(config.data, low=low, high=high)
     return Fit(FAMILIES[family].task(config, world, device), data, config.fit)

@@ -69,10 +69,10 @@ def gan_mnist() -> GANConfig:
 
 
 def gan_digits() -> GANConfig:
-    """A small convolutional GAN on scikit-learn's digits: no download, 40 s of one core."""
+    """A small convolutional GAN on scikit-learn's digits: no download, a minute of one core."""
     return GANConfig(
         data=DataConfig(data="digits"),
-        fit=FitConfig(steps=1500, batch_size=64, validate_every=150),
+        fit=FitConfig(steps=3000, batch_size=64, validate_every=300),
         optimizer=OptimizerConfig(optimizer="adam", learning_rate=5e-4, beta1=0.5),
         model=GANModelConfig(
             network="conv",

@@ -213,8 +213,8 @@ def test_stages_have_names_in_their_order():
     assert stage_names(config_of("undercomplete").model) == ("train",)
     assert stage_names(config_of("stacked").model) == ("layer-1", "layer-2", "layer-3", "whole")
     model = config_of("stacked-conv", whole=False, finetune_labels=100).model
-    assert stage_names(model) == ("layer-1", "layer-2", "layer-3", "classifier")
-    assert stage_names(replace(model, greedy=False)) == ("classifier",)
+    assert stage_names(model) == ("layer-1", "layer-2", "layer-3", "head", "classifier")
+    assert stage_names(replace(model, greedy=False)) == ("head", "classifier")
     with pytest.raises(ConfigError, match="nothing is left to train"):
         stage_names(replace(model, greedy=False, finetune_labels=0))
 
@@ -241,7 +241,7 @@ def test_a_greedy_stage_changes_its_own_layer_only_and_every_stage_lowers_its_lo
             before = now
             if step.stage == "whole":  # the next stage begins from the encoder as it is now
                 assert torch.equal(now["classifier.blocks.0.weight"], now["blocks.0.weight"])
-    assert list(seen) == ["layer-1", "layer-2", "layer-3", "whole", "classifier"]
+    assert list(seen) == ["layer-1", "layer-2", "layer-3", "whole", "head", "classifier"]
     assert all(losses[-1] < losses[0] for losses in seen.values())
 
 
