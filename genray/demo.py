@@ -100,9 +100,11 @@ def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:
         f"  {human:8,.0f}   a human tester (published)",
     ]
     if result.mean >= 2 * constant:
+        beside = "above" if result.mean > human else "below"
         lines.append(
-            "That is at least twice what holding one direction scores, and far from the human tester: a few minutes of\n"
-            "one small machine. For more, see README.md: For real."
+            f"That is {result.mean / constant:.1f} times what holding one direction scores, and {beside} the human tester.\n"
+            "Seeds differ by a factor of two and more: the next one may do much worse, or better.\n"
+            "For more, see README.md: For real."
         )
     else:
         lines.append(

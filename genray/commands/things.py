@@ -37,6 +37,7 @@ def data_atari(argv: list[str], prog: str) -> int:
     from genray.dist.frames import FramesConfig, collect_frames
 
     options = parse(FramesConfig, argv, prog)
+    options.validate()  # before the bar appears
     with Progress() as bar:
         task = bar.add_task("playing", total=options.frames)
         path, recipe = collect_frames(options, lambda done, wanted: bar.update(task, completed=done, total=wanted))

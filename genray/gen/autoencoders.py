@@ -205,7 +205,7 @@ class Autoencoder(nn.Module):
         if num_classes:
             encoder = copy.deepcopy(self.blocks)
             for block in encoder:
-                block.back = block.back_bias = None  # a classifier never goes down
+                cast(Any, block).back = cast(Any, block).back_bias = None  # a classifier never goes down
             self.classifier = nn.ModuleDict({"blocks": encoder, "head": nn.Linear(config.code, num_classes)})
         self._outputs = nn.ModuleList(
             [activation_or_none(self.output)] + [activation_or_none(config.activation) for _ in config.widths]
@@ -273,9 +273,9 @@ class Autoencoder(nn.Module):
         """Logits [B, K] of the fine-tuned classifier. Raises ConfigError where none was trained."""
         if self.classifier is None:
             raise ConfigError("this autoencoder has no classifier: train with --finetune-labels 100")
-        for block in cast(nn.ModuleList, self.classifier["blocks"]):
+        for block in cast(Any, self.classifier["blocks"]):
             x, _ = block.encode(x)
-        return self.classifier["head"](self.as_code(x))
+        return cast(nn.Linear, self.classifier["head"])(self.as_code(x))
 
     def start_classifier(self) -> None:
         """Put the encoder's weights into the classifier's."""

@@ -9,7 +9,13 @@ from safetensors.torch import load_file
 
 from genray import cli
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(400),
+    # Ray Train's own import warns about Ray Data's own settings.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    pytest.mark.filterwarnings("ignore::UserWarning:ray.data.context"),
+]
 VAE = ["train", "vae", "--preset", "vae_digits", "--widths", "32", "--batch-size", "64", "--log-every", "5"]
 
 
