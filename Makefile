@@ -1,6 +1,6 @@
 # Every target makes .venv and installs what it needs first: from nothing but Python 3.11+, make and a package registry.
 #
-#   make demo          train, evaluate and film an agent in about five minutes    DEMO_ARGS="--seed 2"
+#   make demo          train and film an agent, and a generator, in 5.5 minutes    DEMO_ARGS="--seed 2"
 #   make test          the default tier: minutes, no Ray, no root                 PYTEST_ARGS="tests/rl -x"
 #   make test-all      every tier but gpu and game (under 20 minutes on 2 cores)
 #   make test-game     Road Runner to its score, through Ray (about 6 minutes)
