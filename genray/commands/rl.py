@@ -79,10 +79,11 @@ def evaluate(argv: list[str], prog: str) -> int:
 
     from genray.rl.agent import resolve_device
     from genray.rl.evaluate import evaluate as run_evaluation
+    from genray.rl.train import load_policy
 
     path, argv = _run_argument(argv, prog)
     options = parse(EvaluateConfig, argv, prog)
-    network, env = _load_policy(path)
+    network, env = load_policy(path)
     if options.sticky_actions is not None:
         env = replace(env, sticky_actions=options.sticky_actions)
     env.validate()
@@ -102,11 +103,12 @@ def evaluate(argv: list[str], prog: str) -> int:
 def play(argv: list[str], prog: str) -> int:
     from genray.media import check_clip_path, write_clip
     from genray.rl.evaluate import play as run_play
+    from genray.rl.train import load_policy
 
     path, argv = _run_argument(argv, prog)
     options = parse(PlayConfig, argv, prog)
     check_clip_path(options.out)
-    network, env = _load_policy(path)
+    network, env = load_policy(path)
     frames, score = run_play(network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps)
     write_clip(options.out, frames, fps=15)
     print(f"score {score:g} in {len(frames)} steps")
@@ -122,18 +124,6 @@ def _run_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
         print(f"{prog} RUN [options]   RUN: a run directory, or a model directory\n")
         return Path(), argv
     raise ConfigError(f"{prog}: name a run directory first, e.g. {prog} runs/demo")
-
-
-def _load_policy(path: Path):
-    """(network, environment configuration) of a run's model, or of a model folder."""
-    from genray import modelstore
-    from genray.config import from_dict
-    from genray.rl.env import EnvConfig
-    from genray.rl.networks import build_network
-
-    folder = path / "model" if (path / "model").is_dir() else path
-    network, config = modelstore.load_model(folder, {"dqn": build_network})
-    return network, from_dict(EnvConfig, config["env"], "env.")
 
 
 def doctor(argv: list[str], prog: str) -> int:

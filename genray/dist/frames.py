@@ -26,6 +26,7 @@ from genray.rl.collect import Lanes
 from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, make_env
 from genray.rl.evaluate import Policy, greedy_policy
 from genray.rl.games import resolve_game
+from genray.rl.train import load_policy
 
 MOST_LANES = 8
 """Of one job."""
@@ -107,7 +108,7 @@ def collect_frames(config: FramesConfig, progress: Progress | None = None) -> tu
     config.validate()
     out = config.out or atari_file(data_folder(), config.size, config.grey)
     _make_room(out)
-    envs = [_load_policy(config.model)[1]] if config.model else [EnvConfig(game=_game(name)) for name in config.names]
+    envs = [load_policy(config.model)[1]] if config.model else [EnvConfig(game=_game(name)) for name in config.names]
     envs = list({env.title: env for env in envs}.values())  # a game named twice is one class
     require(
         config.grey or not any(env.env for env in envs),
@@ -187,7 +188,7 @@ def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndar
     """What E lanes show after every step, uint8 [E, C, H, W], for ever."""
     colour = not job.grey
     if job.model:
-        network, env_config = _load_policy(job.model)
+        network, env_config = load_policy(job.model)
         past_actions, policy = network.config.past_actions, greedy_policy(network, job.epsilon, rng)
         env: FrameVectorEnv = make_env(env_config, job.lanes, num_threads=1)
         # A policy sees grey frames; a second emulator takes the same actions from the same seed and shows the colours.
@@ -318,17 +319,6 @@ def _game(name: str) -> str:
         return resolve_game(name)
     except ConfigError as error:
         raise ConfigError(str(error).replace("--game ", "--games ", 1)) from None
-
-
-def _load_policy(path: Path) -> tuple[Any, EnvConfig]:
-    """(network, environment) of a run's model, or of a model folder."""
-    from genray import modelstore
-    from genray.config import from_dict
-    from genray.rl.networks import build_network
-
-    folder = path / "model" if (path / "model").is_dir() else path
-    network, config = modelstore.load_model(folder, {"dqn": build_network})
-    return network, from_dict(EnvConfig, config["env"], "env.")
 
 
 def _shares(frames: int, games: int, index: int) -> list[tuple[bool, int]]:

@@ -8,17 +8,19 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from genray import machine, modelstore
-from genray.config import to_dict
+from genray.config import from_dict, to_dict
 from genray.errors import ResourceError, RunFault
 from genray.live import Live
 from genray.rl.agent import Engine, Progress, network_card
 from genray.rl.config import DQNConfig
+from genray.rl.env import EnvConfig
 from genray.rl.evaluate import Evaluation, evaluate
-from genray.rl.networks import QNetwork
+from genray.rl.networks import QNetwork, build_network
 from genray.rundir import MetricsLog, RunDir, require_disk
 from genray.stop import StopRequests
 
@@ -189,6 +191,13 @@ def save_policy(folder: Path, config: DQNConfig, network: QNetwork, step: int, r
     about = {"step": step, "env": to_dict(config.env), "evaluation": result.to_dict()}
     text = MODEL_CARD.format(game=config.env.title, step=step, summary=result.summary())
     return modelstore.save_model(folder, "dqn", {**card, **about}, network.state_dict(), text)
+
+
+def load_policy(path: Path) -> tuple[QNetwork, EnvConfig]:
+    """(network, environment) of a run's model, or of a model folder; raises CheckpointError where there is none."""
+    folder = path / "model" if (path / "model").is_dir() else path
+    network, config = modelstore.load_model(folder, {"dqn": build_network})
+    return cast(QNetwork, network), from_dict(EnvConfig, config["env"], "env.")
 
 
 MODEL_CARD = """---
