@@ -6,6 +6,8 @@
 import re
 from pathlib import Path
 
+from genray.errors import ResourceError
+
 
 def cuda_trial() -> str | None:
     """The GPU's name when a kernel really runs on it; None when PyTorch sees no GPU."""
@@ -20,6 +22,19 @@ def cuda_trial() -> str | None:
     if float(torch.ones(8, device="cuda").sum()) != 8.0:
         raise RuntimeError("a sum on the GPU came out wrong")
     return torch.cuda.get_device_name(0)
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" as the device at hand: "cuda" or "cpu".
+
+    Raises ResourceError for "cuda" without a usable GPU.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ResourceError("--device cuda: no usable GPU here; use --device cpu (and see `genray doctor`)")
+    return ("cuda" if available else "cpu") if device == "auto" else device
 
 
 def torch_cuda() -> str | None:

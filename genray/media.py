@@ -38,9 +38,14 @@ def write_clip(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale:
 
 
 def write_gif(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
-    """Write a looping GIF with one palette: exact where the clip has at most 255 colours, as an Atari game's has.
+    """Write a looping GIF: see `encode_gif`."""
+    return write_whole(path, encode_gif(frames, fps, scale, path))
 
-    A frame equal to the one before only lengthens it.
+
+def encode_gif(frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2, path: Path = Path("clip.gif")) -> bytes:
+    """A looping GIF with one palette: exact where the clip has at most 255 colours, as an Atari game's has.
+
+    A frame equal to the one before only lengthens it. `path` is what errors call it.
     """
     _check(path, frames, scale)
     # Browsers slow anything above 50 frames/s down to 10.
@@ -68,7 +73,7 @@ def write_gif(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: 
         optimize=False,  # would renumber each frame's palette and lose the common one
         disposal=1,  # each frame paints over the last, so Pillow stores only the rectangle that changed
     )
-    return _write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
@@ -94,7 +99,7 @@ def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: 
             even = np.pad(_enlarge(frame, scale), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode())
-    return _write_whole(path, buffer.getvalue())
+    return write_whole(path, buffer.getvalue())
 
 
 def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
@@ -102,7 +107,7 @@ def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
     _check(path, [image], scale)
     buffer = io.BytesIO()
     Image.fromarray(_enlarge(image, scale)).save(buffer, format="PNG")
-    return _write_whole(path, buffer.getvalue())
+    return write_whole(path, buffer.getvalue())
 
 
 def contact_sheet(frames: Sequence[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:
@@ -161,7 +166,8 @@ def _enlarge(image: np.ndarray, scale: int) -> np.ndarray:
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _write_whole(path: Path, content: bytes) -> Path:
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file, and the folders above it, whole or not at all. Raises ResourceError when it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -69,6 +70,19 @@ def option_value(argv: Sequence[str], name: str) -> str | None:
         if word.startswith(f"{name}="):
             return word.partition("=")[2]
     return None
+
+
+def folder_argument(argv: list[str], prog: str, name: str, example: str) -> tuple[Path, list[str]]:
+    """(the run or model directory in front of the options, the other words); `name` is how --help calls it.
+
+    Raises ConfigError, with `example`, when there is none.
+    """
+    if argv and not argv[0].startswith("-"):
+        return Path(argv[0]), argv[1:]
+    if "-h" in argv or "--help" in argv:
+        print(f"{prog} {name} [options]   {name}: a run directory, or a model directory\n")
+        return Path(), argv
+    raise ConfigError(f"{prog}: name a {name.lower()} first, e.g. {prog} {example}")
 
 
 def fail(error: Exception, status: int) -> int:

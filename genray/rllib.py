@@ -73,6 +73,7 @@ class TrainingOptions(TypedDict, total=False):
     hidden: int
     dueling: bool
     past_actions: int
+    layer_norm: bool
     # genray.rl.learner.LearnerConfig
     lr: float
     learning_rate: float

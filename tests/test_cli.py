@@ -39,7 +39,7 @@ BAD = {
     "train dqn --shards 9": "--shards 9: more than --collectors 2",
     "train dqn --env nowhere:Game": "--env nowhere:Game: No module named 'nowhere'; write module:factory",
     "train dqn --resume nowhere": "nowhere: not a run directory (no config.yaml)",
-    "evaluate": "name a run directory first",
+    "evaluate": "name a run first",
     "evaluate nowhere": "nowhere: not a model (no config.json)",
     "play nowhere --out clip.gif": "nowhere: not a model (no config.json)",
     "play nowhere --out clip.avi": ".gif",

@@ -142,9 +142,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_bad_input_is_one_line_and_writes_nothing(words, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_writes_nothing(words, tmp_path, tmp_path_factory, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GENRAY_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("GENRAY_DATA", str(tmp_path_factory.mktemp("cache")))  # which a data set may write to
     assert cli.main(words.split()) == 2
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and err.count("\n") == 1

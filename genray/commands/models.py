@@ -16,22 +16,17 @@ from genray.config import from_dict
 from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, load_data
 from genray.gen.families import BUILDERS
-from genray.gen.generative import GenerativeModel, image_grid, to_uint8
+from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
 from genray.media import check_clip_path, write_clip, write_png
-from genray.options import parse
+from genray.options import folder_argument, parse
 
 CHUNK = 512
 
 
 def model_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
     """(the model's folder, the other words)."""
-    if argv and not argv[0].startswith("-"):
-        path = Path(argv[0])
-        return (path / "model" if (path / "model").is_dir() else path), argv[1:]
-    if "-h" in argv or "--help" in argv:
-        print(f"{prog} MODEL [options]   MODEL: a run directory, or a model directory\n")
-        return Path(), argv
-    raise ConfigError(f"{prog}: name a model first, e.g. {prog} runs/vae-digits")
+    path, argv = folder_argument(argv, prog, "MODEL", "runs/vae-digits")
+    return (path / "model" if (path / "model").is_dir() else path), argv
 
 
 def load(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -151,32 +146,10 @@ def interpolate(argv: list[str], prog: str) -> int:
     check_clip_path(options.out)
     require(options.stops >= 2 and options.frames >= 1, "--stops must be ≥ 2 and --frames ≥ 1, e.g. 5 and 16")
     model = generator(folder)
-    stops = latents(model, options.stops, options.seed)
-    walk = torch.cat([between(a, b, options.frames, model.prior) for a, b in zip(stops, stops.roll(-1, 0))])
-    with torch.no_grad():
-        images = torch.cat([model.generate(z) for z in walk.split(CHUNK)])
+    images = latent_walk(model, options.stops, options.frames, options.seed)
     scale = max(1, 128 // images.shape[-1])
     print(write_clip(options.out, list(to_uint8(images, model.low, model.high)), fps=15, scale=scale))
     return 0
-
-
-def latents(model: GenerativeModel, num: int, seed: int) -> Tensor:
-    """`num` draws from the model's prior, [num, Z]."""
-    random = torch.Generator().manual_seed(seed)
-    if model.prior == "uniform":
-        return torch.rand(num, model.latent, generator=random) * 2 - 1
-    return torch.randn(num, model.latent, generator=random)
-
-
-def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
-    """From a (included) to b (not): along the line under a uniform prior, along the sphere under a normal one, where the
-    line would pass through latents of a length that the prior hardly ever gives.  [White 2016, arXiv:1609.04468]"""
-    t = torch.arange(frames)[:, None] / frames
-    if prior == "uniform":
-        return (1 - t) * a_Z + t * b_Z
-    cosine = torch.dot(a_Z / a_Z.norm(), b_Z / b_Z.norm()).clamp(-1 + 1e-6, 1 - 1e-6)
-    angle = torch.arccos(cosine)
-    return (torch.sin((1 - t) * angle) * a_Z + torch.sin(t * angle) * b_Z) / torch.sin(angle)
 
 
 # -- codes ---------------------------------------------------------------------------------------------------------------

@@ -5,15 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from genray.errors import ConfigError
-from genray.options import option_value, parse
+from genray.options import folder_argument, option_value, parse
 
 
 def train_dqn(argv: list[str], prog: str) -> int:
     from genray import config as configs
     from genray.launch import LaunchConfig, slug, train_in
+    from genray.machine import resolve_device
     from genray.rl import presets
-    from genray.rl.agent import resolve_device
     from genray.rl.config import DQNConfig
     from genray.rl.train import check_disk, check_memory
     from genray.rundir import RunDir
@@ -77,11 +76,11 @@ class PlayConfig:
 def evaluate(argv: list[str], prog: str) -> int:
     import json
 
-    from genray.rl.agent import resolve_device
+    from genray.machine import resolve_device
     from genray.rl.evaluate import evaluate as run_evaluation
     from genray.rl.train import load_policy
 
-    path, argv = _run_argument(argv, prog)
+    path, argv = folder_argument(argv, prog, "RUN", "runs/demo")
     options = parse(EvaluateConfig, argv, prog)
     network, env = load_policy(path)
     if options.sticky_actions is not None:
@@ -105,7 +104,7 @@ def play(argv: list[str], prog: str) -> int:
     from genray.rl.evaluate import play as run_play
     from genray.rl.train import load_policy
 
-    path, argv = _run_argument(argv, prog)
+    path, argv = folder_argument(argv, prog, "RUN", "runs/demo")
     options = parse(PlayConfig, argv, prog)
     check_clip_path(options.out)
     network, env = load_policy(path)
@@ -114,16 +113,6 @@ def play(argv: list[str], prog: str) -> int:
     print(f"score {score:g} in {len(frames)} steps")
     print(options.out)
     return 0
-
-
-def _run_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
-    """The run (or model) directory in front of the options."""
-    if argv and not argv[0].startswith("-"):
-        return Path(argv[0]), argv[1:]
-    if "-h" in argv or "--help" in argv:
-        print(f"{prog} RUN [options]   RUN: a run directory, or a model directory\n")
-        return Path(), argv
-    raise ConfigError(f"{prog}: name a run directory first, e.g. {prog} runs/demo")
 
 
 def doctor(argv: list[str], prog: str) -> int:

@@ -22,7 +22,8 @@ from genray.dist.learner_actor import LearnerActor
 from genray.dist.messages import CollectReport, LearnReport
 from genray.dist.replay_shard import ReplayShardActor
 from genray.errors import GenrayError, ResourceError, RunFault
-from genray.rl.agent import Progress, check_shards, network_card, probe_env, resolve_device
+from genray.machine import resolve_device
+from genray.rl.agent import Progress, check_shards, network_card, probe_env
 from genray.rl.config import DQNConfig
 from genray.rl.networks import QNetwork, build_network
 

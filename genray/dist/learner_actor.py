@@ -12,8 +12,8 @@ import torch
 
 from genray.dist.feed import Batch, Feed, batches_per_round
 from genray.dist.messages import LearnReport, Published
-from genray.machine import keep_freed_memory
-from genray.rl.agent import initial_network, load_learner, resolve_device, save_learner
+from genray.machine import keep_freed_memory, resolve_device
+from genray.rl.agent import initial_network, load_learner, save_learner
 from genray.rl.config import DQNConfig
 from genray.rl.learner import Ahead, Learner, Update
 from genray.rl.networks import build_network

@@ -50,6 +50,28 @@ def to_prior(draw, prior: Prior, num: int, latent: int, generator: torch.Generat
     return z if prior == "normal" else z.mul_(2.0).sub_(1.0)
 
 
+@torch.no_grad()
+def latent_walk(model: GenerativeModel, stops: int, frames: int, seed: int = 0, chunk: int = 256) -> Tensor:
+    """Images on the way through `stops` random latents and back, `frames` from one to the next, [stops · frames, C, H, W]."""
+    random = torch.Generator().manual_seed(seed)
+    draw = torch.randn if model.prior == "normal" else torch.rand
+    stops_SZ = to_prior(draw, model.prior, stops, model.latent, random)
+    walk = torch.cat([between(a, b, frames, model.prior) for a, b in zip(stops_SZ, stops_SZ.roll(-1, 0))])
+    device = next(model.parameters()).device
+    return torch.cat([model.generate(z.to(device)) for z in walk.split(chunk)])
+
+
+def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
+    """From a (included) to b (not): along the line under a uniform prior, along the sphere under a normal one, where the
+    line would pass through latents of a length that the prior hardly ever gives.  [White 2016, arXiv:1609.04468]"""
+    t = torch.arange(frames)[:, None] / frames
+    if prior == "uniform":
+        return (1 - t) * a_Z + t * b_Z
+    cosine = torch.dot(a_Z / a_Z.norm(), b_Z / b_Z.norm()).clamp(-1 + 1e-6, 1 - 1e-6)
+    angle = torch.arccos(cosine)
+    return (torch.sin((1 - t) * angle) * a_Z + torch.sin(t * angle) * b_Z) / torch.sin(angle)
+
+
 def to_uint8(images_BCHW: Tensor, low: float, high: float) -> np.ndarray:
     """RGB as a file keeps it, uint8 [B, H, W, 3]; grey images get three equal channels.
 

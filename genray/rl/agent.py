@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.machine import keep_freed_memory
+from genray.errors import CheckpointError, ConfigError
+from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.chunk import Sample
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
@@ -77,6 +77,7 @@ def network_card(config: DQNConfig, num_actions: int, frame_shape: tuple[int, in
         "hidden": config.network.hidden,
         "dueling": config.network.dueling,
         "past_actions": config.network.past_actions,
+        "layer_norm": config.network.layer_norm,
     }
 
 
@@ -85,17 +86,6 @@ def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_network(card)
-
-
-def resolve_device(device: str) -> str:
-    """ "auto" as the device at hand.
-
-    Raises ResourceError for "cuda" without a usable GPU.
-    """
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise ResourceError("--device cuda: no usable GPU here; use --device cpu (and see `genray doctor`)")
-    return ("cuda" if available else "cpu") if device == "auto" else device
 
 
 def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:

@@ -5,7 +5,7 @@ Shapes: E lanes, A actions, H height, W width.
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,13 +195,24 @@ def action_names(config: EnvConfig) -> list[str]:
         game.close()
 
 
-def greedy_policy(network: QNetwork, epsilon: float, rng: np.random.Generator, device: str = "cpu") -> Policy:
-    """ε-greedy in `network`, which is moved to `device`; only the lanes that still play cost a forward pass."""
+def greedy_policy(
+    network: QNetwork,
+    epsilon: float,
+    rng: np.random.Generator,
+    device: str = "cpu",
+    watch: Callable[[np.ndarray], None] | None = None,
+) -> Policy:
+    """ε-greedy in `network`, which is moved to `device`; only the lanes that still play cost a forward pass.
+
+    `watch` is shown q_EA float32 before each choice.
+    """
     network.to(device).eval()
 
     def act(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
         q_EA = np.zeros((len(playing_E), network.num_actions), np.float32)
         q_EA[playing_E] = lanes.q_values(network, torch.device(device), playing_E)
+        if watch:
+            watch(q_EA)
         # Over all lanes, so that how much randomness a lane sees does not hang on when the others ended.
         return np.where(lanes.waits_E, 0, epsilon_greedy(q_EA, np.full(len(playing_E), epsilon), rng))
 
@@ -281,6 +292,71 @@ def _step_limit(config: EnvConfig) -> float:
     return max(1, config.max_episode_frames // config.frame_skip) if config.env else math.inf
 
 
+@dataclass(frozen=True)
+class PlayedStep:
+    """What one looks at while a policy plays."""
+
+    frame: np.ndarray
+    """uint8 RGB: [210, 160, 3] in the game's own colours, which come from a second emulator that takes the same actions
+    from the same seed; grey for an own environment."""
+    action: int | None
+    """What led to this frame; None for the first."""
+    q_A: np.ndarray | None
+    """float32: the policy's values of the actions in the state before; None for the first frame."""
+    score: float
+    """Of the episode so far."""
+
+
+def play_steps(
+    network: QNetwork,
+    config: EnvConfig,
+    *,
+    epsilon: float = 0.001,
+    seed: int = 0,
+    max_steps: int = 1800,
+    device: str = "cpu",
+) -> Iterator[PlayedStep]:
+    """One episode as it is played: a frame before the first step and one after each, cut after `max_steps` agent steps.
+
+    Raises RunFault when the two emulators part.
+    """
+    require(max_steps >= 1, f"--max-steps {max_steps}: must be ≥ 1, e.g. 1800")
+    require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
+    env_rng, act_rng = (np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (0, 1))
+    values: list[np.ndarray] = []
+    policy = greedy_policy(network, epsilon, act_rng, device, values.append)
+    env_seed = int(env_rng.integers(2**31 - 1))
+    env = make_env(config, 1, num_threads=1)
+    screen = None if config.env else AtariLanes(config, 1, num_threads=1, color=True)
+    try:
+        frame_EHW = env.reset(env_seed)
+        lanes = Lanes(frame_EHW, config, network.config.past_actions)
+        yield PlayedStep(screen.reset(env_seed)[0].copy() if screen else _rgb(frame_EHW[0]), None, None, 0.0)
+        score, on = 0.0, np.ones(1, bool)
+        for number in range(1, max_steps + 1):
+            action_E = policy(lanes, on)
+            step = env.step(action_E)
+            score += float(step.reward_E[0])
+            over = bool(step.terminated_E[0] | step.truncated_E[0])
+            frame = step.frame_EHW[0]
+            if screen:
+                seen = screen.step(action_E)
+                if seen.reward_E[0] != step.reward_E[0] or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over:
+                    raise RunFault(
+                        f"{config.title}: the emulator that draws the picture left the one that plays "
+                        f"at step {number} (seed {seed}); play again with another --seed"
+                    )
+                frame = seen.frame_EHW[0]
+            yield PlayedStep(frame.copy() if screen else _rgb(frame), int(action_E[0]), values.pop()[0], score)
+            if over:
+                break
+            lanes.push(step.frame_EHW, action_E, begins_E=~on)
+    finally:
+        env.close()
+        if screen:
+            screen.close()
+
+
 def play(
     network: QNetwork,
     config: EnvConfig,
@@ -290,48 +366,9 @@ def play(
     max_steps: int = 1800,
     device: str = "cpu",
 ) -> tuple[list[np.ndarray], float]:
-    """One episode to look at: (its frames, its score), cut after `max_steps` agent steps (1,800 are two minutes).
-
-    Frames are uint8 RGB, one before the first step and one after each: [210, 160, 3] in the game's own colours, which
-    come from a second emulator that takes the same actions from the same seed; grey for an own environment.
-
-    Raises RunFault when the two emulators part.
-    """
-    require(max_steps >= 1, f"--max-steps {max_steps}: must be ≥ 1, e.g. 1800")
-    require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
-    env_rng, act_rng = (np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (0, 1))
-    policy = greedy_policy(network, epsilon, act_rng, device)
-    env_seed = int(env_rng.integers(2**31 - 1))
-    env = make_env(config, 1, num_threads=1)
-    screen = None if config.env else AtariLanes(config, 1, num_threads=1, color=True)
-    try:
-        frame_EHW = env.reset(env_seed)
-        lanes = Lanes(frame_EHW, config, network.config.past_actions)
-        frames = [screen.reset(env_seed)[0] if screen else _rgb(frame_EHW[0])]
-        score, on = 0.0, np.ones(1, bool)
-        for number in range(1, max_steps + 1):
-            action_E = policy(lanes, on)
-            step = env.step(action_E)
-            score += float(step.reward_E[0])
-            over = bool(step.terminated_E[0] | step.truncated_E[0])
-            if screen:
-                seen = screen.step(action_E)
-                if seen.reward_E[0] != step.reward_E[0] or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over:
-                    raise RunFault(
-                        f"{config.title}: the emulator that draws the picture left the one that plays "
-                        f"at step {number} (seed {seed}); play again with another --seed"
-                    )
-                frames.append(seen.frame_EHW[0].copy())
-            else:
-                frames.append(_rgb(step.frame_EHW[0]))
-            if over:
-                break
-            lanes.push(step.frame_EHW, action_E, begins_E=~on)
-        return frames, score
-    finally:
-        env.close()
-        if screen:
-            screen.close()
+    """One episode to look at: (its frames as `play_steps` gives them, its score); 1,800 steps are two minutes."""
+    steps = list(play_steps(network, config, epsilon=epsilon, seed=seed, max_steps=max_steps, device=device))
+    return [step.frame for step in steps], steps[-1].score
 
 
 def _rgb(frame_HW: np.ndarray) -> np.ndarray:

@@ -28,6 +28,9 @@ class NetworkConfig:
     """Two streams, V(s) and A(s, a), and Q = V + A − mean A."""
     past_actions: int = 0
     """The last k actions, one-hot, beside the convolutions' features: they tell motion that frames alone hide."""
+    layer_norm: bool = False
+    """Normalise the convolutions' features and the hidden layers, which steadies short runs from seed to seed.
+    [Ba 2016, https://arxiv.org/abs/1607.06450; in Q-learning: Gallici 2024, https://arxiv.org/abs/2407.04811]"""
 
     def validate(self) -> None:
         require(
@@ -60,10 +63,16 @@ class QNetwork(nn.Module):
             nn.Conv2d(second, third, 3, stride=1), nn.ReLU(),
             nn.Flatten(),
         )  # fmt: skip
-        features = self._num_features(stack, frame_shape) + config.past_actions * num_actions
+        features = self._num_features(stack, frame_shape)
+        if config.layer_norm:
+            self.convolutions.append(nn.LayerNorm(features))
+        features += config.past_actions * num_actions
 
         def stream(outputs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Linear(features, config.hidden), nn.ReLU(), nn.Linear(config.hidden, outputs))
+            norm = [nn.LayerNorm(config.hidden)] if config.layer_norm else []
+            return nn.Sequential(
+                nn.Linear(features, config.hidden), *norm, nn.ReLU(), nn.Linear(config.hidden, outputs)
+            )
 
         self.advantage = stream(num_actions)
         self.value = stream(1) if config.dueling else None
@@ -116,6 +125,7 @@ def build_network(card: dict[str, Any]) -> QNetwork:
         hidden=card["hidden"],
         dueling=card["dueling"],
         past_actions=card["past_actions"],
+        layer_norm=card.get("layer_norm", False),  # models of before had none
     )
     height, width = card["frame_shape"]
     return QNetwork(shape, card["num_actions"], card["stack"], (height, width))

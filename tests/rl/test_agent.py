@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.rl.agent import LocalAgent, build_network, initial_network, network_card, resolve_device, split_by_mass
+from genray.machine import resolve_device
+from genray.rl.agent import LocalAgent, build_network, initial_network, network_card, split_by_mass
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.env import EnvConfig

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
-from genray.rl.networks import OUTPUT_SCALE, NetworkConfig, QNetwork
+from genray.rl.networks import OUTPUT_SCALE, NetworkConfig, QNetwork, build_network
 
 SMALL = NetworkConfig(channels=(4, 4, 4), hidden=16)
 
@@ -103,6 +103,26 @@ def test_past_actions_must_be_given_to_a_network_that_was_made_with_them():
     network = QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=6, past_actions=2), 3)
     with pytest.raises(AssertionError, match="past_actions"):
         network(frames(1))
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_layer_norm_makes_the_scale_of_weights_no_matter(layer_norm: bool):
+    """Three times the last convolution's weights, or a hidden layer's, change nothing with the norm, and much without."""
+    config = NetworkConfig(channels=(8, 8, 8), hidden=32, layer_norm=layer_norm)
+    network, x = QNetwork(config, 3), frames(4)
+    with torch.no_grad():
+        before = network(x)
+        for module in (network.convolutions[4], network.advantage[0], network.value[0]):  # type: ignore[index]
+            module.weight.mul_(3.0)  # type: ignore[union-attr, operator]
+        assert torch.allclose(network(x), before, rtol=1e-2, atol=1e-4) == layer_norm
+
+
+def test_a_card_of_before_builds_a_network_without_layer_norm():
+    card = {"channels": [4, 4, 4], "hidden": 16, "dueling": True, "past_actions": 0, "frame_shape": [84, 84]}
+    card |= {"num_actions": 3, "stack": 4}
+    assert not any(isinstance(module, torch.nn.LayerNorm) for module in build_network(card).modules())
+    normed = build_network({**card, "layer_norm": True})
+    assert sum(isinstance(module, torch.nn.LayerNorm) for module in normed.modules()) == 3
 
 
 def test_frames_too_small_for_the_convolutions_are_refused():
