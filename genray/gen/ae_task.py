@@ -15,7 +15,6 @@ from torch.nn import functional
 from genray.config import to_dict
 from genray.errors import require
 from genray.gen.ae_losses import LBFGSUpdater, contraction, reconstruction_loss, sparsity
-from genray.gen.augment import augment
 from genray.gen.autoencoders import STACKED, AEModelConfig, Autoencoder
 from genray.gen.corruption import corrupt, median_filter
 from genray.gen.data import Data, DataConfig, Split, need_labels
@@ -161,8 +160,7 @@ class AETask(Task):
         if isinstance(updater, LBFGSUpdater):
             x, label = self._train.to(self.device).take(torch.arange(len(self._train), device=self.device))
             return updater.minimise(lambda: self._loss(name, x.double(), label))
-        x = augment(batch.x, self._train.augment, self.world)
-        values = self._loss(name, x, batch.label)
+        values = self._loss(name, batch.x, batch.label)
         updater.step(values["loss"])
         return {key: value.detach() for key, value in values.items()}
 

@@ -15,10 +15,12 @@ SHIFT = 0.1
 """Of the side, either way."""
 SMALLEST_CROP = 0.8
 """Of the side."""
+NEGATIVE_SHARE = 0.3
+"""Of the channels."""
 
 
 def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tensor:
-    """The batch under the transformations named in `names` (flip, shift, crop), drawn for each image by itself.
+    """The batch under the transformations named in `names` (flip, shift, crop, colour), drawn for each image by itself.
 
     Randomness comes from PyTorch's global generator, for the global batch, as every other random number of a step.
     Where a picture moves away, its edge pixels are repeated. Values stay in the range of the input. Not in place.
@@ -48,4 +50,10 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
         theta_B23[:, :, 2] = middle_B2
         grid_BHW2 = functional.affine_grid(theta_B23, [count, 1, height, width], align_corners=False)
         x_BCHW = functional.grid_sample(x_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
+    if "colour" in names:
+        drawn_B2C = world.uniform(count, 2, x_BCHW.shape[1], device=device)
+        x_BCHW = x_BCHW.gather(1, drawn_B2C[:, 0].argsort(1)[:, :, None, None].expand_as(x_BCHW))
+        # A negative within the channel's own range: light becomes dark, and nothing leaves the data's range.
+        turned = x_BCHW.amin((2, 3), keepdim=True) + x_BCHW.amax((2, 3), keepdim=True) - x_BCHW
+        x_BCHW = torch.where(drawn_B2C[:, 1, :, None, None] < NEGATIVE_SHARE, turned, x_BCHW)
     return x_BCHW

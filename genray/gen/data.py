@@ -3,6 +3,7 @@
 | name | rows | test split | licence |
 |---|---|---|---|
 | digits | 1,797 grey 8x8, 10 classes | 500 | CC BY 4.0 (UCI); ships with scikit-learn |
+| photos | crops of scikit-learn's two photographs | 48, other regions | CC BY 2.0; credits in the model's card |
 | atari, atari:FILE | frames that `genray data atari` played, by game | a fifth, other episodes | the games' owners' |
 | mnist, fashion-mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | CC BY-SA 3.0; MIT |
 | svhn, cifar10 | 99,289 and 60,000 RGB 32x32, 10 classes | the publishers' 26,032 and 10,000 | non-commercial; none stated |
@@ -101,7 +102,7 @@ class DataConfig:
     """Which data, and how it is cut."""
 
     data: str = "digits"
-    """digits, atari, atari:FILE, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs, folder-text:PATH"""
+    """digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs, folder-text:PATH"""
     size: int = 0
     """Side of the square images in pixels: others are scaled and cut to it. 0: as they are (atari: 32)."""
     grey: bool = False
@@ -112,9 +113,9 @@ class DataConfig:
     """Share of the training rows that is set aside for choices on the way (early stopping, sweeps)."""
     without: str = ""
     """A class that is left out of every split: what `genray anomalies` then tries to tell from the others."""
-    augment: tuple[Literal["flip", "shift", "crop"], ...] = ()
+    augment: tuple[Literal["flip", "shift", "crop", "colour"], ...] = ()
     """Done to training batches only. flip: mirrored left to right, half of them; shift: by up to a tenth of the side;
-    crop: a square of 80 to 100% of the side, scaled back."""
+    crop: a square of 80 to 100% of the side, scaled back; colour: red, green and blue in any order, some as negatives."""
     data_folder: str = ""
     """Where data sets are kept. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
@@ -149,7 +150,7 @@ def load_data(config: DataConfig, *, low: float = 0.0, high: float = 1.0) -> Dat
     kind, _, path = config.data.partition(":")
     if kind in ("docs", "folder-text"):
         require((low, high) == (0, 1), f"--data {config.data}: text lies in 0..1, this model needs {low:g}..{high:g}")
-        data = text.load_text(path, config.words, config.validation)
+        data = text.load_text(path, config.words, config.validation, sources.data_folder(config.data_folder))
     else:
         data = _cut_images(sources.load_images(config), config, low, high)
     check_data(data)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from genray.errors import ConfigError, require
@@ -12,11 +13,15 @@ from genray.gen import ae_presets, presets
 from genray.gen.ae_task import AEConfig, AETask
 from genray.gen.autoencoders import build_autoencoder
 from genray.gen.data import load_data
-from genray.gen.fit import Fit, Task, resolve_device
+from genray.gen.fit import Fit, Task
 from genray.gen.gan import GANConfig, GANTask, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier
+from genray.gen.images.style_net import build_style_any, build_style_fast
+from genray.gen.images.style_presets import style_any, style_any_full, style_fast, style_fast_full
+from genray.gen.images.style_task import StyleTrainConfig, style_task
 from genray.gen.vae import VAEConfig, VAETask, build_vae
 from genray.gen.world import ALONE, World
+from genray.machine import keep_freed_memory, resolve_device
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,16 @@ FAMILIES: dict[str, Family] = {
         "GANs, dense and convolutional (DCGAN)",
     ),
     "classifier": Family(
-        ClassifierConfig, ClassifierTask, _named(presets.classifier_digits), "a convolutional image classifier"
+        ClassifierConfig,
+        ClassifierTask,
+        _named(presets.classifier_digits, presets.classifier_atari, presets.classifier_cifar10),
+        "a convolutional image classifier",
+    ),
+    "style": Family(
+        StyleTrainConfig,
+        style_task,
+        _named(style_fast, style_any, style_fast_full, style_any_full),
+        "style models: one style (Johnson) or any (AdaIN) in one pass",
     ),
 }  # fmt: skip
 
@@ -79,6 +93,8 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "vae": build_vae,
     "gan": build_generator,
     "classifier": build_classifier,
+    "style_fast": build_style_fast,
+    "style_any": build_style_any,
 }
 """What the model store needs to load these families' models."""
 
@@ -89,7 +105,9 @@ def open_fit(family: str, config: Any, world: World = ALONE) -> Fit:
     Raises ConfigError for options or data that make no sense.
     """
     config.validate()
-    device = resolve_device(config.fit.device)
+    device = torch.device(resolve_device(config.fit.device))
+    if device.type == "cpu":
+        keep_freed_memory()
     require(
         config.fit.amp != "float16" or device.type == "cuda", "--amp float16: needs a GPU; use --amp bfloat16 or off"
     )

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genray.errors import CheckpointError, ConfigError, RunFault, require
+from genray.errors import CheckpointError, RunFault, require
 from genray.gen.augment import augment
 from genray.gen.data import Data, Split
 from genray.gen.optimizers import Updater
@@ -158,8 +158,9 @@ class Fit:
 
     def __init__(self, task: Task, data: Data, config: FitConfig):
         config.validate()
-        self.task, self.config, self.whole_data = task, config, data
-        self._device = task.device
+        self.task, self.config, self._device = task, config, task.device
+        self.whole_data = data.to(task.device)
+        """Copied there once, for training and for every look."""
         self.step = 0
         """Steps made over all stages."""
         self._stage, self._stage_step, self._done = 0, 0, False
@@ -181,11 +182,10 @@ class Fit:
         # How many updates a stage makes decides its schedule; the stage's data may be smaller than the whole.
         name = self.task.stages[self._stage]
         with fixed_randomness([self.config.seed, 1, self._stage]):
-            self.data = self.task.begin_stage(
-                self._stage, self.whole_data, self.total_steps() // self.config.accumulate
-            )
+            data = self.task.begin_stage(self._stage, self.whole_data, self.total_steps() // self.config.accumulate)
+        self.data = data.to(self._device)  # a stage's own rows; the whole data's stay where they are
+        self.train = self.data.train
         self.task.networks.to(self._device)
-        self.train = self.data.train.to(self._device)
         require(
             len(self.train) >= self.config.batch_size,
             f"--batch-size {self.config.batch_size}: {name} has {len(self.train)} rows; use at most that many",
@@ -210,7 +210,9 @@ class Fit:
     def __iter__(self) -> Iterator[Step]:
         """Train to the end, one `Step` at a time. Raises RunFault when a loss is no longer finite."""
         while not self._done:
-            self.task.networks.train()
+            # Asked first: to tell every module anew costs a small network a fiftieth of its step.
+            if not all(network.training for network in self.task.networks.values()):
+                self.task.networks.train()
             values = self.task.step(self._next_batch())
             self.step += 1
             self._stage_step += 1
@@ -295,11 +297,11 @@ class Fit:
     def measure(self) -> dict[str, float]:
         """`Task.measure` of the whole data."""
         with looking(self.task, self.config.seed):
-            return self.task.measure(self.whole_data.to(self._device))
+            return self.task.measure(self.whole_data)
 
     def pictures(self) -> dict[str, np.ndarray]:
         with looking(self.task, self.config.seed):
-            return self.task.pictures(self.whole_data.to(self._device))
+            return self.task.pictures(self.whole_data)
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
@@ -376,10 +378,3 @@ def looking(task: Task, seed: int) -> Iterator[None]:
     with torch.no_grad(), fixed_randomness([seed, 2]):
         yield
     task.networks.train()
-
-
-def resolve_device(device: str) -> torch.device:
-    """ "auto" as the device at hand. Raises ConfigError for "cuda" without a usable GPU."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: no usable GPU here; use --device cpu (and see `genray doctor`)")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

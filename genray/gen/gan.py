@@ -42,6 +42,9 @@ class GANModelConfig:
     """dense: units of the hidden layers; conv: channels, from the smallest image on; each layer doubles its sides."""
     discriminator_widths: tuple[int, ...] = (128,)
     """dense: units of the hidden layers; conv: channels; each layer halves its sides."""
+    pack: int = 1
+    """Images that the discriminator judges at once, stacked as channels: it sees when they are too much alike, which
+    keeps a generator from making a few kinds only. [PacGAN: Lin 2018, https://arxiv.org/abs/1712.04086]"""
     kernel: int = 5
     """Side of the convolutions' kernels (conv)."""
     slope: float = 0.01
@@ -59,6 +62,7 @@ class GANModelConfig:
                 len(widths) >= 1 and min(widths) >= 1,
                 f"--{name}-widths {' '.join(map(str, widths)) or '(none)'}: every layer needs ≥ 1, e.g. 128",
             )
+        require(self.pack >= 1, f"--pack {self.pack}: must be ≥ 1, e.g. 4")
         require(self.kernel >= 2, f"--kernel {self.kernel}: must be ≥ 2, e.g. 5")
         require(0 <= self.slope < 1, f"--slope {self.slope}: must lie in [0, 1), e.g. 0.2")
 
@@ -107,6 +111,10 @@ class GANConfig:
             self.loss != "wgan-gp" or self.model.discriminator_norm != "batch",
             "--discriminator-norm batch: wgan-gp's penalty is one image's own; use none or spectral",
         )
+        require(
+            self.loss != "wgan-gp" or self.model.pack == 1,
+            f"--pack {self.model.pack}: wgan-gp's penalty is one image's own; use 1",
+        )
         rate = self.discriminator_learning_rate
         require(rate >= 0, f"--discriminator-learning-rate {rate}: must be ≥ 0 (0: --learning-rate)")
         require(self.discriminator_steps >= 1, f"--discriminator-steps {self.discriminator_steps}: must be ≥ 1")
@@ -136,12 +144,13 @@ class Generator(GenerativeModel):
 
 
 class Discriminator(nn.Module):
-    """Images to one logit each, [B]."""
+    """Images to one logit each, or one for every `pack` of them: [⌈B / pack⌉]."""
 
     def __init__(self, config: GANModelConfig, shape: Sequence[int]):
         super().__init__()
+        self.pack = config.pack
         build = _dense_discriminator if config.network == "dense" else _convolutional_discriminator
-        self.layers = nn.Sequential(*build(config, tuple(shape)))
+        self.layers = nn.Sequential(*build(config, (shape[0] * config.pack, *shape[1:])))
         self.apply(_initialise if config.network == "conv" else _keep)
         if config.discriminator_norm == "spectral":
             for module in list(self.layers.modules()):
@@ -149,7 +158,15 @@ class Discriminator(nn.Module):
                     nn.utils.parametrizations.spectral_norm(module)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.layers(x_BCHW).squeeze(1)
+        return self.layers(self._packed(x_BCHW)).squeeze(1)
+
+    def _packed(self, x_BCHW: Tensor) -> Tensor:
+        if self.pack == 1:
+            return x_BCHW
+        if len(x_BCHW) % self.pack:  # the first images once more, so that all are judged
+            packs = -(-len(x_BCHW) // self.pack)
+            x_BCHW = x_BCHW[torch.arange(packs * self.pack, device=x_BCHW.device) % len(x_BCHW)]
+        return x_BCHW.reshape(-1, self.pack * x_BCHW.shape[1], *x_BCHW.shape[2:])
 
 
 def _dense_generator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
@@ -251,6 +268,12 @@ class GANTask(Task):
             (data.train.low, data.train.high) == self.value_range,
             f"--data {data.name}: its values lie in {data.train.low:g}..{data.train.high:g}; tanh needs −1..1",
         )
+        share = config.fit.batch_size // self.world.size
+        require(
+            share % model.pack == 0,
+            f"--pack {model.pack}: does not divide the {share} rows of a {'worker' if self.world.size > 1 else 'batch'}; "
+            f"use --batch-size {max(1, round(share / model.pack)) * model.pack * self.world.size}",
+        )
         self._players = Generator(model, shape).to(self.device), Discriminator(model, shape).to(self.device)
         self.networks["generator"], self.networks["discriminator"] = self._players
         if config.ema:
@@ -270,7 +293,7 @@ class GANTask(Task):
             total_updates=total_updates,
             **common,
         )
-        self._frechet = PCAFrechet(data.train.first(5000).to(self.device))
+        self._frechet = PCAFrechet(data.train.first(5000))
         return data
 
     def draw(self, count: int) -> Tensor:
@@ -299,8 +322,7 @@ class GANTask(Task):
         loss = gan_losses.discriminator_loss(config.loss, real_B, fake_B, config.label_smoothing)
         total = loss
         if penalised:
-            r1 = gan_losses.squared_gradient(self._judgement, batch.x).mean()
-            total = total + 0.5 * config.r1 * config.r1_every * r1
+            total = total + 0.5 * config.r1 * config.r1_every * self._r1(batch.x)
         if config.loss == "wgan-gp":
             mix_B = self.world.uniform(len(batch.x), device=self.device)
             penalty = gan_losses.gradient_penalty(self._judgement, batch.x, fake.float(), mix_B)
@@ -323,6 +345,10 @@ class GANTask(Task):
     def _seen(self, x_BCHW: Tensor) -> Tensor:
         """What the discriminator sees of some images."""
         return diff_augment(x_BCHW, self.config.diffaugment, self.world) if self.config.diffaugment else x_BCHW
+
+    def _r1(self, x_BCHW: Tensor) -> Tensor:
+        # Of each logit by all the images that it judges: their sum over images, its mean over logits.
+        return gan_losses.squared_gradient(self._judgement, x_BCHW).mean() * self.config.model.pack
 
     def _judgement(self, x_BCHW: Tensor) -> Tensor:
         return self._players[1](self._seen(x_BCHW)).float()

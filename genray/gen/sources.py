@@ -19,7 +19,7 @@ from torch.nn import functional
 from genray.errors import ConfigError, require
 from genray.gen.data import DataConfig
 
-NAMES = ("digits", "atari", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
+NAMES = ("digits", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
 WITH_PATH = ("folder", "folder-text", "atari")
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MOST_PIXELS = 64_000_000
@@ -74,6 +74,10 @@ def load_images(config: DataConfig) -> Source:
         source = load_atari(file)
     elif kind == "digits":
         source = load_digits()
+    elif kind == "photos":
+        from genray.gen.images.photos import load_photos
+
+        source = load_photos(config.size)
     else:
         from genray.gen.published import load_published
 

@@ -4,10 +4,14 @@ Shapes: N rows, V words of the vocabulary.
 """
 
 import ast
+import contextlib
+import hashlib
+import json
+import os
 import sys
 import sysconfig
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +43,19 @@ class Texts:
     about: dict[str, Any]
 
 
-def load_text(path: str, words: int, validation: float) -> Data:
+def load_text(path: str, words: int, validation: float, cache: Path | None = None) -> Data:
     """Texts as TF-IDF rows, float32 [N, V] ≥ 0 of length 1 (a text without a known word: 0): `docs`, or those below `path`.
+
+    `cache`: a folder where docstrings are kept once they have been read.
 
     tf is 1 + ln(count), idf is 1 + ln((1 + N) / (1 + df)). Vocabulary and idf are fitted on the training rows alone,
     validation excluded, and kept in `about` (words with their idf), so that `vectorize` knows any later query.
     English stop words do not count.
     """
-    source = read_folder(Path(path).expanduser()) if path else read_docstrings()
+    if path:
+        source = read_folder(Path(path).expanduser())
+    else:
+        source = cached_docstrings(cache) if cache else read_docstrings()
     train_rows, test_rows = split_rows(len(source.texts), TEST_SHARE)
     cut = len(train_rows) - round(len(train_rows) * validation)
     idf = fit_vocabulary([source.texts[row] for row in train_rows[:cut]], words)
@@ -84,6 +93,36 @@ def vectorize(texts: list[str], idf: dict[str, float]) -> np.ndarray:
     tfidf_NV = tf_NV * np.array(list(idf.values()))
     length_N1 = np.linalg.norm(tfidf_NV, axis=1, keepdims=True)
     return (tfidf_NV / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)
+
+
+def cached_docstrings(folder: Path) -> Texts:
+    """`read_docstrings`, from a JSON file in `folder` when there is one: to parse the whole library takes seconds.
+
+    Its name is a hash of what the texts depend on: this Python (version, build, place, modules) and this file, the recipe.
+    One that is damaged is made anew; a folder that cannot be written to is done without.
+    """
+    library = sysconfig.get_paths()["stdlib"]
+    python = "\0".join((sys.version, library, *sorted(sys.stdlib_module_names)))
+    key = hashlib.sha256(python.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+    file = folder / f"docs-{key}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        label, classes = np.array(kept.pop("label"), np.int64), tuple(kept.pop("classes"))
+        found = Texts(label=label, classes=classes, **kept)
+        if len(found.texts) == len(found.titles) == len(label) and label.max() < len(classes):
+            return found
+    found = read_docstrings()
+    assert found.label is not None
+    record = {each.name: getattr(found, each.name) for each in fields(found)} | {"label": found.label.tolist()}
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(json.dumps(record), encoding="utf-8")
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return found
 
 
 def read_docstrings() -> Texts:

@@ -147,10 +147,11 @@ class VAE(GenerativeModel):
         """
         output = self.decoder(z_BZ).float()
         if self.config.likelihood == "bernoulli":
-            each = -F.binary_cross_entropy_with_logits(output, x_BCHW, reduction="none")
-        else:
-            each = gaussian_log_density(x_BCHW, output, 2.0 * self.log_std)
-        return each.flatten(1).sum(1)
+            return -F.binary_cross_entropy_with_logits(output, x_BCHW, reduction="none").flatten(1).sum(1)
+        # One variance for all pixels, so that their squares are added up first: a third of the passes over the pixels.
+        square_B = F.mse_loss(output, x_BCHW, reduction="none").flatten(1).sum(1)
+        log_variance = 2.0 * self.log_std
+        return -0.5 * (x_BCHW[0].numel() * (LOG_2PI + log_variance) + square_B * (-log_variance).exp())
 
     def elbo_terms(self, x_BCHW: Tensor, noise_BZ: Tensor) -> tuple[Tensor, Tensor]:
         """(ln p(x given z) [B], KL of each latent [B, Z]) at z = μ + σ·noise: the ELBO is their difference."""

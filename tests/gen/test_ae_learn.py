@@ -8,25 +8,13 @@ import torch
 from sklearn.decomposition import PCA
 
 from genray.gen import ae_presets
-from genray.gen.ae_task import AEConfig, AETask
+from genray.gen.ae_task import AEConfig
 from genray.gen.data import Data, Split, load_data
 from genray.gen.fit import Fit, looking
 from genray.gen.retrieval import baselines, database, judge_retrieval
+from tests.gen.helpers import measured, trained
 
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
-
-
-def trained(config: AEConfig, data: Data) -> Fit:
-    config.validate()
-    fit = Fit(AETask(config), data, config.fit)
-    for _ in fit:
-        pass
-    return fit
-
-
-def measured(fit: Fit) -> dict[str, float]:
-    with looking(fit.task, 0):
-        return fit.task.measure(fit.whole_data)
 
 
 @torch.no_grad()

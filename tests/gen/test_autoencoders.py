@@ -18,6 +18,7 @@ from genray.gen.data import Data, DataConfig, Split, load_data
 from genray.gen.finetune import labelled_rows
 from genray.gen.fit import Fit, FitConfig, looking
 from genray.gen.optimizers import OptimizerConfig
+from tests.gen.helpers import measured, trained
 
 KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")
 
@@ -36,24 +37,13 @@ def config_of(kind="undercomplete", epochs=1, batch_size=100, seed=0, learning_r
     )
 
 
-def trained(config: AEConfig, data: Data) -> Fit:
-    fit = Fit(AETask(config), data, config.fit)
-    for _ in fit:
-        pass
-    return fit
-
-
-def measured(fit: Fit) -> dict[str, float]:
-    with looking(fit.task, 0):
-        return fit.task.measure(fit.whole_data)
-
-
 # -- the networks ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "leaky", "elu", "maxout"])
 def test_output_has_the_shape_and_range_of_the_input(kind, activation, digits):
+    torch.manual_seed(0)  # random weights of some seeds never pass below 0
     x = digits.test.first(7).all()
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
         model = Autoencoder(config_of(kind, activation=activation).model, (1, 8, 8), low, high)
@@ -204,6 +194,19 @@ def test_a_penalty_shrinks_what_it_punishes(penalty, digits):
 
     without = {**penalty, "sparsity": 0.0, "contractive": 0.0}
     assert size(config_of(epochs=4, **penalty)) < 0.8 * size(config_of(epochs=4, **without))
+
+
+def test_rows_are_augmented_by_the_loop_alone(digits, monkeypatch):
+    config = config_of()
+    data = replace(digits, train=replace(digits.train, augment=("shift",)))
+    task = AETask(config)
+    fit = Fit(task, data, config.fit)
+    seen, loss = [], task._loss
+    monkeypatch.setattr(task, "_loss", lambda name, x, label: seen.append(x) or loss(name, x, label))
+    batch = fit._next_batch()
+    assert not torch.equal(batch.x, data.train.values[batch.rows])
+    task.step(batch)
+    assert torch.equal(seen[0], batch.x)
 
 
 # -- stages and resume -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The classifier learns what is there to learn, comes back from disk the same, and judges without disturbing anybody."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from genray.errors import ConfigError, RunFault
 from genray.gen.data import Data, Split
+from genray.gen.families import FAMILIES
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.classifier import (
     Classifier,
@@ -14,6 +16,7 @@ from genray.gen.images.classifier import (
     ClassifierModelConfig,
     ClassifierTask,
     build_classifier,
+    classification_loss,
     load_extractor,
     train_extractor,
 )
@@ -130,3 +133,104 @@ def test_a_rate_that_diverges_stops_the_run():
     config = small(optimizer=OptimizerConfig(learning_rate=1e30))
     with pytest.raises(RunFault, match="--learning-rate"):
         list(Fit(ClassifierTask(config), quadrants(), config.fit))
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def test_both_losses_against_hand_numbers():
+    """Logits 0 and ln 3: the softmax is ¼ and ¾."""
+    logits, label = torch.tensor([[1.0, 3.0]]).log(), torch.tensor([0])
+    assert classification_loss("cross_entropy", logits, label).item() == pytest.approx(1.3862944)  # ln 4
+    assert classification_loss("squared_error", logits, label).item() == pytest.approx(2 * 0.75**2)
+    # Smoothed by 0.2 over two classes: 0.9 and 0.1.
+    smooth = classification_loss("squared_error", logits, label, 0.2).item()
+    assert smooth == pytest.approx((0.25 - 0.9) ** 2 + (0.75 - 0.1) ** 2)
+
+
+def test_squared_errors_gradient_is_the_jacobians_and_vanishes_where_cross_entropys_is_one():
+    random = torch.Generator().manual_seed(0)
+    logits_BK = torch.randn(5, 4, generator=random, dtype=torch.float64).requires_grad_()
+    label_B = torch.tensor([0, 1, 2, 3, 0])
+    (gradient_BK,) = torch.autograd.grad(classification_loss("squared_error", logits_BK, label_B).sum(), logits_BK)
+    p_BK = logits_BK.detach().softmax(1)
+    error_BK = p_BK - torch.nn.functional.one_hot(label_B, 4)
+    by_hand = 2 * torch.stack([(torch.diag(p) - torch.outer(p, p)) @ error for p, error in zip(p_BK, error_BK)])
+    assert torch.allclose(gradient_BK, by_hand)
+    surely_wrong = torch.tensor([[-20.0, 20.0]], requires_grad=True)
+    sizes = [
+        torch.autograd.grad(classification_loss(loss, surely_wrong, torch.tensor([0])).sum(), surely_wrong)[0]
+        .abs()
+        .max()
+        for loss in ("cross_entropy", "squared_error")
+    ]
+    assert sizes[0] > 0.999 and sizes[1] < 1e-6
+
+
+def test_squared_error_learns_and_reports_both():
+    config = small(loss="squared_error", fit={"steps": 120})
+    fit = Fit(ClassifierTask(config), quadrants(), config.fit)
+    before = fit.judge(quadrants().test)
+    for _ in fit:
+        pass
+    after = fit.judge(quadrants().test)
+    assert after["accuracy"] > 0.9 and after["loss"] < 0.4 * before["loss"] <= 2
+    assert after["cross_entropy"] < before["cross_entropy"]
+
+
+# -- layers by name ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "maxout"])
+def test_layers_by_name_are_what_the_network_computes(activation: str):
+    model_config = ClassifierModelConfig(
+        channels=(4, 6), convolutions=2, features=8, batch_norm=True, activation=activation
+    )
+    model = Classifier(model_config, (3, 12, 12), 5, 0.0, 1.0).eval()
+    assert model.layer_names == ("conv0", "conv1", "conv2", "conv3")
+    x = torch.rand(2, 3, 12, 12, requires_grad=True)
+    found = model.layer_outputs(x, ["conv3", "conv0"])
+    assert {name: tuple(y.shape[1:]) for name, y in found.items()} == {"conv3": (6, 6, 6), "conv0": (4, 12, 12)}
+    # From the deepest layer on, by hand: pool, flatten, features, logits.
+    pooled = torch.nn.functional.max_pool2d(found["conv3"], 2)
+    features = model.layers[-2:]
+    assert torch.allclose(model.head(features(pooled.flatten(1))), model(x), atol=1e-6)
+    (gradient,) = torch.autograd.grad(found["conv3"].sum(), x)
+    assert gradient.abs().sum() > 0
+    # Any size: the convolutions do not care.
+    assert model.layer_outputs(torch.rand(1, 3, 40, 31), ["conv2"])["conv2"].shape == (1, 6, 20, 16)
+    with pytest.raises(ConfigError, match="layer conv9: no such layer; did you mean conv"):
+        model.layer_outputs(x, ["conv9"])
+
+
+def test_models_of_before_load_as_they_were(tmp_path: Path):
+    """A config without the newer fields describes one convolution a block."""
+    model = Classifier(ClassifierModelConfig(channels=(4, 6), features=8), (1, 8, 8), 3, 0.0, 1.0).eval()
+    config = {
+        "channels": [4, 6], "kernel": 3, "features": 8, "activation": "relu", "batch_norm": False, "dropout": 0.2,
+        "shape": [1, 8, 8], "num_classes": 3, "low": 0.0, "high": 1.0,
+    }  # fmt: skip
+    folder = save_model(tmp_path / "model", "classifier", config, dict(model.state_dict()), "card")
+    assert "convolutions" not in json.loads((folder / "config.json").read_text())
+    loaded, _ = load_model(folder, {"classifier": build_classifier})
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(loaded(x), model(x))
+    assert set(model.state_dict()) == {f"layers.{n}.{part}" for n in (0, 3, 7) for part in ("weight", "bias")} | {
+        "head.weight", "head.bias",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["classifier_digits", "classifier_atari", "classifier_cifar10"])
+def test_presets_make_sense_and_their_networks_are_deep(preset: str):
+    config = FAMILIES["classifier"].preset(preset)
+    config.validate()
+    side = {"classifier_digits": 8, "classifier_atari": 64, "classifier_cifar10": 32}[preset]
+    model = Classifier(config.model, (1 if side == 8 else 3, side, side), 10, 0.0, 1.0)
+    logits = model(torch.rand(2, *model.shape))
+    assert logits.shape == (2, 10)
+    assert len(model.layer_names) == {"classifier_digits": 2, "classifier_atari": 8, "classifier_cifar10": 6}[preset]
+
+
+def test_a_block_has_convolutions():
+    with pytest.raises(ConfigError, match="--convolutions 0"):
+        ClassifierTask(small(model={"convolutions": 0}))

@@ -27,10 +27,10 @@ def digits() -> Data:
 
 
 @pytest.fixture
-def docs(monkeypatch) -> Data:
+def docs(monkeypatch, tmp_path) -> Data:
     """Four modules of the library: the whole takes seconds to parse."""
     monkeypatch.setattr(sys, "stdlib_module_names", {"inspect", "logging", "string", "tarfile", "threading"})
-    return load_data(DataConfig(data="docs", words=500))
+    return load_data(DataConfig(data="docs", words=500, data_folder=str(tmp_path)))
 
 
 def picture(path: Path, width: int, height: int, colour=(255, 0, 0)) -> Path:
@@ -283,6 +283,31 @@ def test_the_vocabulary_knows_training_rows_only():
     assert values[1].tolist() == [0, 0] and values[2].tolist() == [1, 0]
 
 
+def test_docstrings_are_read_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdlib_module_names", {"inspect", "logging"})
+    cache = tmp_path / "data"
+    first = text.cached_docstrings(cache)
+    (file,) = cache.iterdir()
+    assert vars(first).keys() == vars(text.read_docstrings()).keys()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(text, "read_docstrings", lambda: pytest.fail("was read again"))
+        again = text.cached_docstrings(cache)
+    assert first.label is not None and again.label is not None and np.array_equal(first.label, again.label)
+    assert again.label.dtype == first.label.dtype
+    assert all(getattr(first, name) == getattr(again, name) for name in vars(first) if name != "label")
+
+    for damage in ("", "[1, 2", '{"texts": []}', file.read_text().replace('"label": [0', '"label": [7', 1)):
+        file.write_text(damage)
+        assert text.cached_docstrings(cache).texts == first.texts
+        assert text.cached_docstrings(cache).label.max() == 1 and len(list(cache.iterdir())) == 1
+
+    monkeypatch.setattr(sys, "stdlib_module_names", {"inspect", "tarfile"})  # another library, another file
+    assert text.cached_docstrings(cache).classes == ("inspect", "tarfile")
+    (tmp_path / "file").write_text("no folder")
+    assert text.cached_docstrings(tmp_path / "file").classes == ("inspect", "tarfile")
+
+
 def test_vectorize_is_scikit_learns_tf_idf(docs):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -412,7 +437,7 @@ def test_crops_stay_inside_and_magnify():
 def test_augmentation_is_a_function_of_the_global_generator_and_of_the_global_batch():
     from genray.gen.world import World
 
-    x, names = torch.rand(8, 1, 8, 8), ("flip", "shift", "crop")
+    x, names = torch.rand(8, 3, 8, 8), ("flip", "shift", "crop", "colour")
     torch.manual_seed(3)
     whole = augment(x, names)
     torch.manual_seed(3)
@@ -420,3 +445,18 @@ def test_augmentation_is_a_function_of_the_global_generator_and_of_the_global_ba
     for rank, rows in ((0, slice(0, 4)), (1, slice(4, 8))):
         torch.manual_seed(3)
         torch.testing.assert_close(augment(x[rows], names, World(rank, 2)), whole[rows])
+
+
+def test_other_colours_are_the_same_picture():
+    """Each channel of a recoloured image is one of the image's own, each once, as it is or as its negative."""
+    torch.manual_seed(0)
+    x = torch.rand(200, 3, 6, 5) * 0.5 - torch.rand(200, 3, 1, 1)
+    turned = x.amin((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True) - x
+    y = augment(x, ("colour",))
+    plain = (y[:, :, None] == x[:, None]).flatten(3).all(3)  # [B, channel of y, channel of x]
+    negative = torch.isclose(y[:, :, None], turned[:, None]).flatten(3).all(3)
+    assert torch.equal((plain | negative).sum(2), torch.ones(200, 3, dtype=torch.int64))
+    assert torch.equal((plain | negative).sum(1), torch.ones(200, 3, dtype=torch.int64))
+    assert 0.2 < negative.any(2).float().mean() < 0.4
+    assert 0.2 < (plain | negative)[:, 0, 0].float().mean() < 0.5  # a third stays where it was
+    assert torch.equal(augment(x[:, :1], ()), x[:, :1])

@@ -14,6 +14,8 @@ from genray.gen.figures import (
     VALLEY_START,
     depth_curve,
     gradients_by_depth,
+    loss_curve,
+    loss_gradients,
     main_figures,
     valley_path,
 )
@@ -65,6 +67,29 @@ def test_gradients_vanish_under_sigmoids_alone():
 def test_gradients_by_depth_repeat():
     assert np.array_equal(gradients_by_depth("tanh", depth=4, seed=3), gradients_by_depth("tanh", depth=4, seed=3))
     assert not np.array_equal(gradients_by_depth("tanh", depth=4), gradients_by_depth("tanh", depth=4, seed=1))
+
+
+def test_squared_errors_gradient_vanishes_at_both_ends():
+    """Cross-entropy's is 1 − p; squared error's has its top in between and is 0 where the softmax is sure, right or wrong."""
+    p, cross_entropy = loss_gradients("cross_entropy")
+    _, squared = loss_gradients("squared_error")
+    np.testing.assert_allclose(cross_entropy, 1 - p, atol=1e-9)
+    # By hand for 10 classes: 2 p (1 − p) ((1 − p) + (1 − p) / 9).
+    np.testing.assert_allclose(squared, 2 * p * (1 - p) ** 2 * (10 / 9), atol=1e-9)
+    assert squared[0] < 1e-3 and squared[-1] < 1e-6 and cross_entropy[0] > 0.99
+
+
+@pytest.mark.learn
+@pytest.mark.timeout(600)
+def test_squared_error_stays_behind_where_the_start_is_surely_wrong():
+    """Training error, mean of three seeds, after 10 epochs: cross-entropy hardly minds the start, squared error does."""
+    error = {
+        (loss, start): np.mean([loss_curve(loss, start, epochs=10, seed=seed)[-1] for seed in range(3)])
+        for loss in ("cross_entropy", "squared_error")
+        for start in ("as usual", "surely wrong")
+    }
+    assert error["cross_entropy", "surely wrong"] < 0.05 and error["squared_error", "as usual"] < 0.08
+    assert error["squared_error", "surely wrong"] > 2 * error["cross_entropy", "surely wrong"]
 
 
 @pytest.mark.learn

@@ -1,6 +1,7 @@
 """The training loop with a small network: resume at every step, early stopping, guards, and looking without touching."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,7 @@ def the_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+PARTS = ("train", "validation", "test")
 CONFIG = FitConfig(steps=7, batch_size=8, validate_every=3, log_every=2, patience=2)
 
 
@@ -154,6 +156,39 @@ def test_looking_does_not_change_training():
         often.judge(often.data.validation)
         assert often.task.networks.training
     assert the_same(weights(rare), weights(often))
+
+
+def test_data_goes_to_the_device_once():
+    class Looking(Classify):
+        stages = ("whole",)
+
+        def judge(self, split: Split) -> dict[str, float]:
+            seen.append(split.values)
+            return super().judge(split)
+
+        def pictures(self, data: Data) -> dict[str, np.ndarray]:
+            seen.append(data.validation.values)
+            return super().pictures(data)
+
+        def measure(self, data: Data) -> dict[str, float]:
+            seen.append(data.validation.values)
+            return {}
+
+    class Elsewhere(Data):
+        def to(self, device: torch.device) -> Data:
+            moves.append(device)
+            parts = {name: replace(getattr(self, name), values=getattr(self, name).values.clone()) for name in PARTS}
+            return replace(lines(), **parts)
+
+    seen: list[Tensor] = []
+    moves: list[torch.device] = []
+    fit = Fit(Looking(), Elsewhere(**vars(lines())), FitConfig(steps=4, batch_size=8, validate_every=2))
+    for _ in fit:
+        fit.pictures()
+    fit.measure()
+    assert len(moves) == 1 and len(seen) == 7
+    assert len({values.data_ptr() for values in seen}) == 1
+    assert fit.train.values.data_ptr() == fit.whole_data.train.values.data_ptr()
 
 
 def test_the_seed_makes_the_curve():

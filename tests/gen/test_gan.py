@@ -1,7 +1,9 @@
 """The players' losses against their formulas, the step against ten plain lines, and training that continues bit for bit."""
 
 import copy
+import functools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,26 +13,18 @@ from torch import Tensor
 
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.gen import gan_losses, presets
-from genray.gen.data import Data, Split
 from genray.gen.diffaugment import diff_augment
 from genray.gen.fit import Batch, Fit, FitConfig
 from genray.gen.gan import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
 from genray.gen.optimizers import OptimizerConfig
 from genray.gen.world import ALONE, World
 from genray.modelstore import load_model, save_model
+from tests.gen import helpers
+from tests.gen.helpers import check_resume
 
 REAL, FAKE = torch.tensor([2.0, -0.5, 0.3]), torch.tensor([-1.5, 0.4, 1.2])
 
-
-def spots(rows: int = 120, side: int = 8, channels: int = 1) -> Data:
-    """Bright spots at random places, in −1..1, without labels."""
-    generator = torch.Generator().manual_seed(0)
-    centre = torch.rand(rows, 2, 1, generator=generator) * side
-    at = torch.arange(side)
-    y, x = (torch.exp(-((at - centre[:, i]) ** 2) / 4) for i in range(2))
-    images = (2 * y[:, :, None] * x[:, None, :] - 1)[:, None].expand(-1, channels, -1, -1).contiguous()
-    return Data("spots", *(Split(images[a:b], None, -1.0, 1.0) for a, b in ((0, 80), (80, 100), (100, 120))))
-
+spots = functools.partial(helpers.spots, low=-1.0)
 
 CONV = {
     "network": "conv",
@@ -170,6 +164,33 @@ def test_latents_have_their_prior():
     assert abs(uniform.mean().item()) < 0.02 and abs(normal.mean().item()) < 0.03
 
 
+@pytest.mark.parametrize("model", [{}, CONV], ids=["dense", "conv"])
+def test_a_packed_discriminator_judges_images_together(model: dict):
+    config = small(model={**model, "pack": 4}).model
+    judge = Discriminator(config, (3, 8, 8)).eval()
+    plain = Discriminator(replace(config, pack=1), (12, 8, 8)).eval()
+    plain.load_state_dict(judge.state_dict())
+    x = torch.randn(8, 3, 8, 8)
+    logits = judge(x)
+    assert torch.equal(logits, plain(torch.stack([torch.cat(list(x[:4])), torch.cat(list(x[4:]))])))
+    changed = x.clone()
+    changed[5] += 1
+    assert (judge(changed) != logits).tolist() == [False, True]
+    torch.testing.assert_close(judge(x[:6]), judge(torch.cat([x[:6], x[:2]])))  # all are judged
+    assert judge(x[:1]).shape == (1,)
+
+
+def test_r1_of_a_packed_discriminator_is_the_slope_of_each_logit():
+    config = small(r1=1.0, model={**CONV, "pack": 2})
+    task, data = GANTask(config), spots()
+    Fit(task, data, config.fit)
+    x = data.train.values[:6]
+    judge = task.networks["discriminator"]
+    slope = torch.autograd.functional.jacobian(judge, x)  # [3 logits, 6 images, C, H, W]
+    expected = slope.flatten(1).square().sum(1).mean()
+    torch.testing.assert_close(task._r1(x), expected, rtol=1e-4, atol=0)  # they are tiny at the start
+
+
 # -- the step ----------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +287,7 @@ VARIANTS = {
     "hinge": {"loss": "hinge", "model": {**CONV, "discriminator_norm": "spectral"}, "fit": {"accumulate": 2}},
     "lsgan": {"loss": "lsgan", "label_smoothing": 0.1, "discriminator_learning_rate": 2e-3},
     "minimax": {"loss": "minimax", "fit": {"patience": 2}},
+    "packed": {"loss": "hinge", "model": {**CONV, "pack": 4, "discriminator_norm": "spectral"}, "ema": 0.9},
 }
 
 
@@ -273,22 +295,7 @@ VARIANTS = {
 @pytest.mark.parametrize("stop", [1, 5])
 def test_an_interrupted_run_continues_bit_for_bit(name: str, stop: int, tmp_path: Path):
     config = small(**copy.deepcopy(VARIANTS[name]))
-    whole = Fit(GANTask(config), spots(), config.fit)
-    steps = list(whole)
-    first = Fit(GANTask(config), spots(), config.fit)
-    for step in first:
-        if step.step == stop:
-            break
-    first.save(tmp_path)
-    torch.manual_seed(999)
-    second = Fit(GANTask(config), spots(), config.fit)
-    second.load(tmp_path)
-    resumed = list(second)
-    assert resumed[-1].values == steps[-1].values and resumed[-1].held_out == steps[-1].held_out
-    expected = whole.task.networks.state_dict()
-    assert all(torch.equal(expected[key], tensor) for key, tensor in second.task.networks.state_dict().items())
-    start = Fit(GANTask(config), spots(), config.fit).task.networks.state_dict()
-    assert sum(not torch.equal(expected[key], start[key]) for key in expected) >= 4  # it did train
+    check_resume(lambda: Fit(GANTask(config), spots(), config.fit), stop, tmp_path)
 
 
 def test_spectral_norm_bounds_every_layer():
@@ -398,6 +405,11 @@ def test_bad_input_is_one_line(tmp_path: Path):
         GANTask(small(loss="hinge", label_smoothing=0.1))
     with pytest.raises(ConfigError, match="--discriminator-norm batch: wgan-gp"):
         GANTask(small(loss="wgan-gp", model={**CONV, "discriminator_norm": "batch"}))
+    with pytest.raises(ConfigError, match="--pack 4: wgan-gp"):
+        GANTask(small(loss="wgan-gp", model={**CONV, "pack": 4}))
+    config = small(model={"pack": 3})
+    with pytest.raises(ConfigError, match="--pack 3: .* 20 rows of a batch; use --batch-size 21"):
+        Fit(GANTask(config), spots(), config.fit)
     with pytest.raises(CheckpointError, match="not a model"):
         GANTask(small(extractor=str(tmp_path)))
 

@@ -9,22 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, RunFault
-from genray.gen.data import Data, Split
 from genray.gen.fit import Fit, FitConfig, fixed_randomness
 from genray.gen.optimizers import OptimizerConfig
 from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask, binarised, build_vae, gaussian_kl
 from genray.modelstore import load_model, save_model
-
-
-def blobs(rows: int = 120, side: int = 8, seed: int = 0) -> Data:
-    """Soft spots at random places: images in 0..1 that a few numbers describe."""
-    generator = torch.Generator().manual_seed(seed)
-    centre = torch.rand(rows, 2, 1, generator=generator) * side
-    at = torch.arange(side)
-    y, x = (torch.exp(-((at - centre[:, i]) ** 2) / 4) for i in range(2))
-    images = (y[:, :, None] * x[:, None, :])[:, None]
-    parts = [Split(images[a:b], None) for a, b in ((0, 80), (80, 100), (100, 120))]
-    return Data("blobs", *parts)
+from tests.gen.helpers import check_resume, spots
 
 
 def small(**changes) -> VAEConfig:
@@ -165,7 +154,7 @@ def test_binarisation():
 
 
 def test_fixed_binarisation_is_one_drawing_whatever_the_seed_and_dynamic_is_not():
-    data = blobs()
+    data = spots()
     fixed = [Fit(VAETask(c), data, c.fit).data.train.values for c in _seeds("fixed")]
     assert torch.equal(*fixed) and set(fixed[0].unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(fixed[0], data.train.values)
@@ -178,7 +167,7 @@ def _seeds(how: str) -> list[VAEConfig]:
 
 
 def test_uint8_data_is_binarised_as_uint8():
-    data = blobs()
+    data = spots()
     parts = {
         name: dataclasses.replace(getattr(data, name), values=(getattr(data, name).values * 255).to(torch.uint8))
         for name in ("train", "validation", "test")
@@ -190,7 +179,7 @@ def test_uint8_data_is_binarised_as_uint8():
 
 def test_free_bits_cost_at_least_their_sum_and_leave_the_reported_kl_alone():
     config = small(free_bits=2.0, fit={"log_every": 1})
-    for step in Fit(VAETask(config), blobs(), config.fit):
+    for step in Fit(VAETask(config), spots(), config.fit):
         values = step.values
         assert values["loss"] == pytest.approx(
             values["reconstruction"] + 3 * 2.0, rel=1e-5
@@ -200,10 +189,10 @@ def test_free_bits_cost_at_least_their_sum_and_leave_the_reported_kl_alone():
 
 def test_beta_weighs_the_kl():
     config = small(beta=4.0, fit={"log_every": 1})
-    for step in Fit(VAETask(config), blobs(), config.fit):
+    for step in Fit(VAETask(config), spots(), config.fit):
         values = step.values
         assert values["loss"] == pytest.approx(values["reconstruction"] + 4 * values["kl"], rel=1e-5)
-    figures = Fit(VAETask(config), blobs(), config.fit).judge(blobs().test)
+    figures = Fit(VAETask(config), spots(), config.fit).judge(spots().test)
     assert figures["loss"] == pytest.approx(figures["reconstruction"] + figures["kl"])  # held out: −ELBO, β or not
 
 
@@ -211,27 +200,13 @@ def test_beta_weighs_the_kl():
 @pytest.mark.parametrize("network", ["dense", "conv"])
 def test_an_interrupted_run_continues_bit_for_bit(stop: int, network: str, tmp_path: Path):
     config = small(model={"network": network, "binarise": "dynamic"}, fit={"accumulate": 2})
-    whole = Fit(VAETask(config), blobs(), config.fit)
-    steps = list(whole)
-    first = Fit(VAETask(config), blobs(), config.fit)
-    for step in first:
-        if step.step == stop:
-            break
-    first.save(tmp_path)
-    torch.manual_seed(999)
-    second = Fit(VAETask(config), blobs(), config.fit)
-    second.load(tmp_path)
-    resumed = list(second)
-    assert [step.step for step in resumed] == list(range(stop + 1, 13))
-    assert resumed[-1].values == steps[-1].values and resumed[-1].held_out == steps[-1].held_out
-    expected = whole.task.networks.state_dict()
-    assert all(torch.equal(expected[name], tensor) for name, tensor in second.task.networks.state_dict().items())
+    check_resume(lambda: Fit(VAETask(config), spots(), config.fit), stop, tmp_path)
 
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
 def test_a_kept_model_comes_back_the_same(network: str, tmp_path: Path):
     config = small(model={"network": network, "likelihood": "gaussian"})
-    fit = Fit(VAETask(config), blobs(), config.fit)
+    fit = Fit(VAETask(config), spots(), config.fit)
     for _ in fit:
         pass
     export = fit.task.export()
@@ -249,12 +224,12 @@ def test_a_kept_model_comes_back_the_same(network: str, tmp_path: Path):
 
 def test_pictures_and_the_last_word():
     config = small(importance_samples=5)
-    fit = Fit(VAETask(config), blobs(), config.fit)
+    fit = Fit(VAETask(config), spots(), config.fit)
     for _ in fit:
         pass
     with torch.no_grad(), fixed_randomness([1]):
-        pictures = fit.task.pictures(blobs())
-        figures = fit.task.measure(blobs())
+        pictures = fit.task.pictures(spots())
+        figures = fit.task.measure(spots())
     assert {name: picture.dtype.name for name, picture in pictures.items()} == {
         "samples": "uint8",
         "reconstructions": "uint8",
@@ -265,15 +240,15 @@ def test_pictures_and_the_last_word():
 def test_bad_input_is_one_line():
     config = small(fit={"batch_size": 81})
     with pytest.raises(ConfigError, match=r"--batch-size 81: .* 80 rows"):
-        Fit(VAETask(config), blobs(), config.fit)
+        Fit(VAETask(config), spots(), config.fit)
     config = small(model={"network": "conv"})
     with pytest.raises(ConfigError, match="9x9"):
-        Fit(VAETask(config), blobs(side=9), config.fit)
+        Fit(VAETask(config), spots(side=9), config.fit)
     with pytest.raises(ConfigError, match="--binarise fixed"):
         VAETask(small(model={"likelihood": "gaussian", "binarise": "fixed"}))
     with pytest.raises(ConfigError, match="--beta -1"):
         VAETask(small(beta=-1.0))
-    data = blobs()
+    data = spots()
     split = dataclasses.replace(data.train, low=-1.0)
     with pytest.raises(ConfigError, match=r"-1\.\.1; a VAE needs 0\.\.1"):
         Fit(VAETask(small()), dataclasses.replace(data, train=split), small().fit)
@@ -282,4 +257,4 @@ def test_bad_input_is_one_line():
 def test_a_rate_that_diverges_stops_the_run():
     config = small(optimizer=OptimizerConfig(learning_rate=1e30))
     with pytest.raises(RunFault, match="--learning-rate"):
-        list(Fit(VAETask(config), blobs(), config.fit))
+        list(Fit(VAETask(config), spots(), config.fit))
