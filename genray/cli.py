@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train vae": ("genray.commands.train:train_vae", "variational autoencoders"),
     "train gan": ("genray.commands.train:train_gan", "GANs, dense and convolutional"),
     "train classifier": ("genray.commands.train:train_classifier", "an image classifier: features, styles, metrics"),
+    "train style": ("genray.commands.train:train_style", "style models: one style, or any, in one pass"),
     "evaluate": (
         "genray.commands.rl:evaluate",
         "RUN: whole games with the trained policy, scores under a stated protocol",
@@ -36,11 +37,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cluster": ("genray.commands.codes:cluster", "MODEL: k-means on codes against labels"),
     "anomalies": ("genray.commands.codes:anomalies", "MODEL: an unseen class by its reconstruction error"),
     "export": ("genray.commands.things:export", "MODEL --out model.onnx: for other programs"),
+    "stylize": ("genray.commands.style:stylize", "CONTENT STYLE … --out out.png: a picture in the manner of others"),
+    "dream": ("genray.commands.dream:dream", "IMAGE --model RUN --out dream.png|gif|mp4: what a network sees in it"),
     "figures": ("genray.commands.things:figures", "[NAME …] --out DIR: pictures of optimisation"),
     "data atari": (
         "genray.commands.things:data_atari",
         "--games … --frames …: play games and keep the frames as images",
     ),
+    "serve": ("genray.commands.serve:serve", "MODELS_DIR: a page and an API over its models, on Ray Serve"),
     "doctor": ("genray.commands.rl:doctor", "what is wrong with this installation, and how to mend it"),
 }
 

@@ -1,4 +1,4 @@
-"""`genray train ae|vae|gan|classifier`: one function, since a family is a value."""
+"""`genray train ae|vae|gan|classifier|style`: one function, since a family is a value."""
 
 import shlex
 import time
@@ -45,6 +45,10 @@ def train_gan(argv: list[str], prog: str) -> int:
 
 def train_classifier(argv: list[str], prog: str) -> int:
     return _train("classifier", argv, prog)
+
+
+def train_style(argv: list[str], prog: str) -> int:
+    return _train("style", argv, prog)
 
 
 def _train(name: str, argv: list[str], prog: str) -> int:

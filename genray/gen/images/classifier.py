@@ -1,18 +1,19 @@
-"""A convolutional classifier: useful by itself, and the feature extractor of the metrics (and of dreams).
+"""A convolutional classifier: useful by itself, and the feature extractor of the metrics, of styles and of dreams.
 
 Shapes: B batch, K classes, F features, C channels, H height, W width.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genray.errors import require
+from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, need_images, need_labels
 from genray.gen.fit import Batch, Export, Fit, FitConfig, Task
 from genray.gen.layers import activation_layer, fan_out
@@ -21,13 +22,17 @@ from genray.gen.optimizers import OptimizerConfig, Updater
 from genray.gen.world import ALONE, World
 from genray.modelstore import load_model
 
+Loss = Literal["cross_entropy", "squared_error"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierModelConfig:
     """Convolutions with max pooling, a layer of features, a softmax."""
 
     channels: tuple[int, ...] = (32, 64)
-    """Of the convolutions, each followed by max pooling to half the side."""
+    """Of the blocks' convolutions; each block ends with max pooling to half the side."""
+    convolutions: int = 1
+    """In each block, with an activation each."""
     kernel: int = 3
     """Side of the convolutions' kernels; odd, so that their padding is even."""
     features: int = 64
@@ -43,6 +48,7 @@ class ClassifierModelConfig:
             len(self.channels) >= 1 and min(self.channels) >= 1,
             f"--channels {' '.join(map(str, self.channels)) or '(none)'}: every layer needs ≥ 1 channel, e.g. 32 64",
         )
+        require(1 <= self.convolutions <= 8, f"--convolutions {self.convolutions}: must lie in 1..8, e.g. 2")
         require(self.kernel % 2 == 1 and self.kernel >= 1, f"--kernel {self.kernel}: must be odd, e.g. 3")
         require(self.features >= 1, f"--features {self.features}: must be ≥ 1, e.g. 64")
         require(0 <= self.dropout < 1, f"--dropout {self.dropout}: must lie in [0, 1), e.g. 0.2")
@@ -56,6 +62,8 @@ class ClassifierConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: ClassifierModelConfig = field(default_factory=ClassifierModelConfig)
+    loss: Loss = "cross_entropy"
+    """squared_error: of the softmax's probabilities, whose gradient vanishes where the network is surely wrong."""
     label_smoothing: float = 0.0
     """Share of the label that is spread over all classes. [Szegedy 2016, https://arxiv.org/abs/1512.00567]"""
 
@@ -65,8 +73,22 @@ class ClassifierConfig:
         require(0 <= self.label_smoothing < 1, f"--label-smoothing {self.label_smoothing}: must lie in [0, 1)")
 
 
+def classification_loss(loss: str, logits_BK: Tensor, label_B: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Per image, [B]: −Σ_k y_k log p_k in nats, or Σ_k (p_k − y_k)², p the softmax and y the label as one-hot, smoothed.
+
+    The gradient by the logits is p − y for the first. For the second it is 2 J (p − y) with the softmax's Jacobian
+    J = diag(p) − p pᵀ, which is 0 wherever p is a corner: a network that is surely wrong does not learn.
+    [Golik 2013, https://www.isca-archive.org/interspeech_2013/golik13_interspeech.html]
+    """
+    if loss == "cross_entropy":
+        return F.cross_entropy(logits_BK, label_B, label_smoothing=smoothing, reduction="none")
+    classes = logits_BK.shape[1]
+    target_BK = F.one_hot(label_B, classes) * (1 - smoothing) + smoothing / classes
+    return (logits_BK.softmax(1) - target_BK).square().sum(1)
+
+
 class Classifier(nn.Module):
-    """Images in `low`..`high` to logits."""
+    """Images in `low`..`high` to logits. Its layers have names: conv0, conv1, …, features, logits."""
 
     def __init__(self, config: ClassifierModelConfig, shape: Sequence[int], num_classes: int, low: float, high: float):
         super().__init__()
@@ -75,13 +97,19 @@ class Classifier(nn.Module):
         self.low, self.high = low, high
         channels, height, width = self.shape
         layers: list[nn.Module] = []
-        for inputs, outputs in zip((channels, *config.channels), config.channels):
-            wide = fan_out(config.activation, outputs)
-            layers.append(nn.Conv2d(inputs, wide, config.kernel, padding=config.kernel // 2))
-            if config.batch_norm:
-                layers.append(nn.BatchNorm2d(wide))
+        self._ends: dict[str, int] = {}  # a convolution's name -> the place of its activation in `layers`
+        inputs = channels
+        for outputs in config.channels:
+            for _ in range(config.convolutions):
+                wide = fan_out(config.activation, outputs)
+                layers.append(nn.Conv2d(inputs, wide, config.kernel, padding=config.kernel // 2))
+                if config.batch_norm:
+                    layers.append(nn.BatchNorm2d(wide))
+                self._ends[f"conv{len(self._ends)}"] = len(layers)
+                layers.append(activation_layer(config.activation))
+                inputs = outputs
             # ceil_mode: an odd side keeps its last column.
-            layers += [activation_layer(config.activation), nn.MaxPool2d(2, ceil_mode=True)]
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
             height, width = -(-height // 2), -(-width // 2)
         flat = config.channels[-1] * height * width
         layers += [nn.Flatten(), nn.Linear(flat, fan_out(config.activation, config.features))]
@@ -91,9 +119,36 @@ class Classifier(nn.Module):
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last layer before the logits, [B, F]."""
-        # Centred, so that a range of −1..1 or 0..1 makes no difference to the first layer.
+        return self.layers(self._centred(x_BCHW))
+
+    def _centred(self, x_BCHW: Tensor) -> Tensor:
+        # So that a range of −1..1 or 0..1 makes no difference to the first layer.
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        return self.layers((x_BCHW - middle) / half)
+        return (x_BCHW - middle) / half
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The convolutions, shallow to deep: what `layer_outputs` gives at any image size."""
+        return tuple(self._ends)
+
+    def layer_outputs(self, x_BCHW: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Each named convolution's output after its activation, before any pooling, [B, C', H', W'].
+
+        x: in low..high with the channels of `shape`, of any size that survives the poolings. Gradients flow to it, and
+        nothing deeper than asked for is computed. Raises ConfigError, with the nearest names, for an unknown layer.
+        """
+        for name in names:
+            if name not in self._ends:
+                near = difflib.get_close_matches(name, self._ends, n=3, cutoff=0.5) or self.layer_names
+                raise ConfigError(f"layer {name}: no such layer; did you mean {', '.join(near)}?")
+        wanted = {self._ends[name]: name for name in names}
+        found: dict[str, Tensor] = {}
+        x = self._centred(x_BCHW)
+        for number, layer in enumerate(self.layers[: max(wanted, default=-1) + 1]):
+            x = layer(x)
+            if number in wanted:
+                found[wanted[number]] = x
+        return {name: found[name] for name in names}
 
     def encode(self, x_BCHW: Tensor) -> Tensor:
         """The features, as codes."""
@@ -105,13 +160,14 @@ class Classifier(nn.Module):
 
 def build_classifier(config: dict[str, Any]) -> Classifier:
     """The classifier that a model's config describes; the model store's builder for kind "classifier"."""
-    values = {name: config[name] for name in ClassifierModelConfig.__dataclass_fields__}
+    # Models of before `convolutions` had one in each block, the default.
+    values = {name: config[name] for name in ClassifierModelConfig.__dataclass_fields__ if name in config}
     model = ClassifierModelConfig(**{**values, "channels": tuple(config["channels"])})
     return Classifier(model, config["shape"], config["num_classes"], config["low"], config["high"])
 
 
 class ClassifierTask(Task):
-    """Minimises the cross-entropy."""
+    """Minimises the cross-entropy, or the squared error of the softmax."""
 
     shown = ("loss", "accuracy")
     value_range = (0.0, 1.0)
@@ -148,28 +204,31 @@ class ClassifierTask(Task):
         assert batch.label is not None
         with self.autocast():
             logits_BK = self.classifier(batch.x).float()
-        loss = F.cross_entropy(logits_BK, batch.label, label_smoothing=self.config.label_smoothing)
+        loss = classification_loss(self.config.loss, logits_BK, batch.label, self.config.label_smoothing).mean()
         self.updaters["classifier"].step(loss)
         return {"loss": loss.detach(), "accuracy": (logits_BK.detach().argmax(1) == batch.label).float().mean()}
 
     def judge(self, split: Split) -> dict[str, float]:
-        """The cross-entropy in nats (without smoothing) and the accuracy."""
-        loss = right = 0.0
+        """The loss (without smoothing), the cross-entropy in nats where that is another, and the accuracy."""
+        loss = cross_entropy = right = 0.0
         for rows in torch.arange(len(split), device=self.device).split(1000):
             x_BCHW, label_B = split.take(rows)
             assert label_B is not None
             logits_BK = self.classifier(x_BCHW)
-            loss += F.cross_entropy(logits_BK, label_B, reduction="sum").item()
+            loss += classification_loss(self.config.loss, logits_BK, label_B).sum().item()
+            cross_entropy += F.cross_entropy(logits_BK, label_B, reduction="sum").item()
             right += (logits_BK.argmax(1) == label_B).sum().item()
-        return {"loss": loss / len(split), "accuracy": right / len(split)}
+        figures = {"loss": loss / len(split), "accuracy": right / len(split)}
+        return figures | ({} if self.config.loss == "cross_entropy" else {"cross_entropy": cross_entropy / len(split)})
 
     def export(self) -> Export:
         model = self.classifier
         config = {name: getattr(model.config, name) for name in ClassifierModelConfig.__dataclass_fields__}
         config |= {"channels": list(model.config.channels), "shape": list(model.shape), "low": model.low}
         config |= {"high": model.high, "num_classes": model.num_classes}
+        widths = " and ".join(map(str, model.config.channels))
         card = (
-            f"# Image classifier\n\nConvolutions of {' and '.join(map(str, model.config.channels))} channels, "
+            f"# Image classifier\n\n{len(model.layer_names)} convolutions of {widths} channels, "
             f"{model.config.features} features, {model.num_classes} classes: {', '.join(self._classes)}.\n"
         )
         return Export("classifier", config, dict(model.state_dict()), card)

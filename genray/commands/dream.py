@@ -1,0 +1,177 @@
+"""`genray dream IMAGE --out out.png`: what a trained network sees in a picture, more and more of it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from genray import __version__
+from genray.config import to_dict
+from genray.errors import ConfigError, ResourceError, require
+from genray.gen.images import dream as dreams
+from genray.gen.images import vgg
+from genray.gen.images.dream import DreamConfig, Objective, Progress, activation, zoom
+from genray.gen.images.features import Features, open_features
+from genray.gen.images.pictures import (
+    Picture,
+    check_picture_path,
+    read_picture,
+    scaled,
+    to_rgb,
+    to_tensor,
+    write_picture,
+)
+from genray.machine import resolve_device
+from genray.media import SUFFIXES, write_clip
+from genray.options import parse
+
+MOST_SIDE = 4096
+OWN_SIDE = 512
+"""Pixels of the longer side, beyond which a picture is scaled down unless `--size` says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamLaunch:
+    """With what, from which pictures, and where the result goes."""
+
+    out: Path
+    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a fall into it."""
+    model: Path | None = None
+    """The run or model directory of a classifier of your own (genray train classifier)."""
+    features: str = "auto"
+    """Instead of --model: vgg19 (ImageNet's), model:PATH. auto: vgg19 if its weights are on this machine."""
+    guide: Path | None = None
+    """A picture whose features the dream grows towards, instead of its own."""
+    size: int = 0
+    """Longer side of the result, pixels. 0: as the picture is, but at most 512."""
+    frames: int = 60
+    """Of a clip."""
+    zoom: float = 1.04
+    """From one frame of a clip to the next; 1: no zoom."""
+    turn: float = 0.0
+    """Degrees from one frame of a clip to the next."""
+    frame_steps: int = 3
+    """Of gradient ascent on each frame of a clip."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def validate(self) -> None:
+        require(
+            self.size == 0 or 48 <= self.size <= MOST_SIDE,
+            f"--size {self.size}: must lie in 48..{MOST_SIDE}, or 0 for the picture's own",
+        )
+        require(2 <= self.frames <= 3600, f"--frames {self.frames}: must lie in 2..3600, e.g. 60")
+        require(1 <= self.zoom <= 2, f"--zoom {self.zoom}: must lie in 1..2, e.g. 1.04")
+        require(-90 <= self.turn <= 90, f"--turn {self.turn}: must lie in -90..90 degrees, e.g. 0.5")
+        require(1 <= self.frame_steps <= 1000, f"--frame-steps {self.frame_steps}: must lie in 1..1000, e.g. 3")
+        require(
+            self.model is None or self.features == "auto",
+            f"--features {self.features}: cannot stand beside --model; leave one of them out",
+        )
+
+    @property
+    def is_clip(self) -> bool:
+        return self.out.suffix.lower() in SUFFIXES
+
+
+def dream(argv: list[str], prog: str) -> int:
+    image, argv = _image_argument(argv, prog)
+    both: Any = make_dataclass(
+        "Dream",
+        [("launch", DreamLaunch), ("config", DreamConfig, field(default_factory=DreamConfig))],
+        frozen=True,
+        kw_only=True,
+    )
+    both.__doc__ = "Strengthen in a picture what a trained network sees in it (Deep Dream)."
+    options = parse(both, argv, prog)
+    launch: DreamLaunch = options.launch
+    config: DreamConfig = options.config
+    launch.validate()
+    config.validate()
+    picture = _sized(read_picture(image), launch.size)
+    if not launch.is_clip:
+        _check_out(launch.out, picture)
+    guide = None if launch.guide is None else _sized(read_picture(launch.guide), 0)
+    device = resolve_device(launch.device)
+    features = _open(launch).to(device)
+    objective = Objective(
+        features, config.layer, config.channels, None if guide is None else to_tensor(guide.rgb).to(device)
+    )
+    content = to_tensor(picture.rgb).to(device)
+    before, start = activation(content, objective), time.monotonic()
+    with _bar("dreaming") as progress:
+        result = dreams.dream(content, objective, config, progress)
+    after = activation(result, objective)
+    print(
+        f"{features.name} {objective.layer}: activation {before:.4g} → {after:.4g} "
+        f"({after / before if before > 0 else float('inf'):.1f} times), {time.monotonic() - start:.0f} s"
+    )
+    if launch.is_clip:
+        with _bar("falling") as progress:
+            fall = zoom(
+                result, objective, config, launch.frames, launch.zoom, launch.turn, launch.frame_steps, progress
+            )
+            frames = [to_rgb(frame) for frame in fall]
+        print(write_clip(launch.out, frames, fps=15, scale=1))
+        return 0
+    about = {
+        "command": "genray dream",
+        "version": __version__,
+        "image": picture.name,
+        "guide": guide.name if guide else None,
+        "features": features.about,
+        "options": {**to_dict(config), "layer": objective.layer, "size": max(picture.rgb.shape[:2])},
+        "activation": {"before": before, "after": after},
+    }
+    print(write_picture(launch.out, to_rgb(result), picture.alpha, about))
+    return 0
+
+
+def _image_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
+    if argv and not argv[0].startswith("-"):
+        return Path(argv[0]), argv[1:]
+    if "-h" in argv or "--help" in argv:
+        print(f"{prog} IMAGE --out dream.png [options]   IMAGE: a JPEG, PNG or WebP\n")
+        return Path(), argv
+    raise ConfigError(f"{prog}: name a picture first, e.g. {prog} photo.jpg --model runs/classifier --out dream.png")
+
+
+def _check_out(out: Path, picture: Picture) -> None:
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ConfigError(
+            f"--out {out}: must end in .png, .jpg or .webp (a picture), or in {' or '.join(SUFFIXES)} (a clip)"
+        )
+    check_picture_path(out, alpha=picture.alpha is not None)
+
+
+def _sized(picture: Picture, size: int) -> Picture:
+    longest = size or min(OWN_SIDE, max(picture.rgb.shape[:2]))
+    rgb = scaled(picture.rgb, longest, enlarge=size > 0)
+    alpha = None if picture.alpha is None else scaled(picture.alpha, longest, enlarge=size > 0)
+    return Picture(rgb, alpha, picture.name)
+
+
+def _open(launch: DreamLaunch) -> Features:
+    if launch.model is not None:
+        return open_features(f"model:{launch.model}")
+    if launch.features == "auto" and not vgg.cached_file().exists():
+        raise ResourceError(
+            "--features auto: a dream needs a trained network, and VGG-19's weights are not on this machine; name your "
+            "own with --model RUN (genray train classifier --preset classifier_atari), or download: --features vgg19"
+        )
+    require(
+        launch.features != "untrained",
+        "--features untrained: a dream shows what a network has learnt, and this one has learnt nothing; "
+        "use --model RUN (genray train classifier) or --features vgg19",
+    )
+    return open_features(launch.features, say=print)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Progress]:
+    from rich.progress import Progress as Bar
+
+    with Bar(transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

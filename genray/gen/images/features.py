@@ -1,0 +1,383 @@
+"""Feature extractors behind one face: what style, content and dreams compare pictures by.
+
+    vgg19        ImageNet's VGG-19, torchvision's weights: semantics, where its file is at hand
+    untrained    orthogonal weights, each channel normalised on a few pictures: colour and texture, no download
+    model:PATH   an own classifier or convolutional autoencoder of the model store
+    auto         vgg19 if its file is cached, else untrained
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genray.errors import ConfigError, require
+from genray.gen.autoencoders import Autoencoder, ConvBlock, build_autoencoder
+from genray.gen.images import vgg
+from genray.gen.images.classifier import Classifier, build_classifier
+from genray.modelstore import load_model
+
+UNTRAINED = "untrained features: colour and texture, not semantics"
+LUMA = (0.299, 0.587, 0.114)
+"""Grey of red, green and blue, by ITU-R BT.601."""
+
+
+class Features(nn.Module):
+    """A frozen extractor: pictures in 0..1 to the activations of named layers.
+
+    `layers` are its names from shallow to deep; `style_layers` and `content_layers` the ones that its losses use by
+    default; `about` a JSON-able label that goes into the metadata of whatever is made with it. Weights are frozen,
+    gradients flow to the picture.
+    """
+
+    name: str
+    trained: bool
+    about: dict[str, Any]
+    layers: tuple[str, ...]
+    style_layers: tuple[str, ...]
+    content_layers: tuple[str, ...]
+    min_side = 1
+    """The shortest side that the deepest of the default layers can look at, pixels."""
+
+    def forward(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Activations behind each layer's nonlinearity by name, from float32 [B, 3, H, W] in 0..1.
+
+        Raises ConfigError for a layer that there is not, or a picture too small for one.
+        """
+        self.check_layers(layers)
+        return self.activations(x_BCHW, layers)
+
+    def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def check_layers(self, layers: Sequence[str], option: str = "layer") -> None:
+        """Raises ConfigError with the names that there are."""
+        for layer in layers:
+            require(
+                layer in self.layers,
+                f"{option} {layer}: {self.name} has no such layer; there are {', '.join(self.layers)}",
+            )
+
+    def freeze(self) -> None:
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Features":
+        """Stays in evaluation mode, also inside a module that is trained: the statistics are fixed."""
+        return super().train(False)
+
+
+class ConvStack(Features):
+    """A VGG-like plain stack: blocks of 3x3 convolutions and ReLUs, 2x2 average pooling between the blocks.
+
+    Average pooling, not maximum, as Gatys found it to make smoother pictures. [Gatys 2016,
+    https://doi.org/10.1109/CVPR.2016.265] A departure from VGG's own zeros at the edges: "reflect" padding, which
+    leaves no frame around the result.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layers: Sequence[str],
+        counts: Sequence[int],
+        widths: Sequence[int],
+        *,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.25, 0.25, 0.25),
+    ):
+        """`counts` convolutions of `widths` channels a block; pictures are normalised by `mean` and `std` first."""
+        super().__init__()
+        self.name, self.layers = name, tuple(layers)
+        self.counts, self.widths = tuple(counts), tuple(widths)
+        assert len(self.layers) == sum(counts)
+        self.mean: Tensor
+        self.std: Tensor
+        inputs, self.convs = 3, nn.ModuleList()
+        self._pools: list[bool] = []  # whether a pooling stands before the convolution
+        for block, (count, width) in enumerate(zip(counts, widths)):
+            for number in range(count):
+                # Its own first weights would cost time and draws from the common random state, and be overwritten.
+                conv = nn.utils.skip_init(nn.Conv2d, inputs, width, 3, padding=1, padding_mode="reflect")
+                self.convs.append(conv)
+                self._pools.append(block > 0 and number == 0)
+                inputs = width
+        self.register_buffer("mean", torch.tensor(tuple(mean))[:, None, None])
+        self.register_buffer("std", torch.tensor(tuple(std))[:, None, None])
+        self.freeze()
+
+    @property
+    def min_side(self) -> int:  # type: ignore[override]
+        used = max(self.layers.index(layer) for layer in (*self.style_layers, *self.content_layers))
+        return 2 << sum(self._pools[: used + 1])  # reflection needs two pixels
+
+    def width_of(self, layer: str) -> int:
+        """Channels of a layer."""
+        return self.convs[self.layers.index(layer)].out_channels  # type: ignore[return-value]
+
+    def before(self, index: int, h_BCHW: Tensor) -> Tensor:
+        """What convolution `index` sees of the activations before it."""
+        if not self._pools[index]:
+            return h_BCHW
+        if min(h_BCHW.shape[-2:]) < 4:
+            raise ConfigError(
+                f"a picture of too few pixels: layer {self.layers[index]} of {self.name} needs a short side of at "
+                f"least {2 << sum(self._pools[: index + 1])}; choose a larger --size, or shallower layers"
+            )
+        return F.avg_pool2d(h_BCHW, 2)
+
+    def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        h_BCHW = (x_BCHW - self.mean) / self.std
+        for index, (layer, conv) in enumerate(zip(self.layers, self.convs)):
+            if len(found) == len(set(layers)):
+                break
+            h_BCHW = F.relu(conv(self.before(index, h_BCHW)))
+            if layer in layers:
+                found[layer] = h_BCHW
+        return found
+
+    # -- in a style model ------------------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        """What `build_stack` needs to make this stack again, without the weights; JSON-able."""
+        return {
+            "name": self.name,
+            "trained": self.trained,
+            "about": self.about,
+            "layers": list(self.layers),
+            "style_layers": list(self.style_layers),
+            "content_layers": list(self.content_layers),
+            "counts": list(self.counts),
+            "widths": list(self.widths),
+        }
+
+
+def build_stack(config: Mapping[str, Any]) -> ConvStack:
+    """The stack that `ConvStack.config` describes; its weights and normalisation come from a state dict."""
+    stack = ConvStack(config["name"], config["layers"], config["counts"], config["widths"])
+    stack.trained, stack.about = bool(config["trained"]), dict(config["about"])
+    stack.style_layers, stack.content_layers = tuple(config["style_layers"]), tuple(config["content_layers"])
+    return stack
+
+
+# -- untrained ---------------------------------------------------------------------------------------------------------
+
+UNTRAINED_COUNTS, UNTRAINED_WIDTHS = (2, 2, 3, 2), (32, 64, 128, 256)
+
+
+@torch.no_grad()
+def untrained(seed: int = 0, calibrate: Sequence[Tensor] = (), palette: Sequence[Tensor] = ()) -> ConvStack:
+    """A half-width VGG of orthogonal weights whose channels have mean 0 and variance 1 before each ReLU on `calibrate`.
+
+    `calibrate`: pictures [B, 3, H, W] in 0..1 of any sizes, each counting alike; without any, seeded clouds with a
+    photograph's spectrum. Random weights suffice for textures once every channel is heard alike; as they are drawn
+    (He's normal), a few channels drown the rest and the result is noise. The normalisation is folded into the weights
+    and biases afterwards, so the network is a plain function of its input.
+
+    `palette`: pictures by whose colours differences are weighed: one along a direction in which they hardly vary weighs
+    more (by variance^-¼, half-way to whitening), so that an optimised picture does not stray from them into speckle.
+    [Saxe 2014, https://arxiv.org/abs/1312.6120; He 2016, https://arxiv.org/abs/1606.04801]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    names = [f"conv{index}" for index in range(sum(UNTRAINED_COUNTS))]
+    pictures = [picture.detach().float().cpu() for picture in calibrate] or [clouds(generator=generator)]
+    weigh = _weighing(palette) if palette else torch.eye(3)
+    # Of the calibration pictures together, so that a dark or a pale pair is as well spread as any.
+    pixels = torch.cat([_even(picture) for picture in pictures], dim=1)
+    mean, std = pixels.mean(1), (weigh @ pixels).std().clamp(min=0.05).expand(3)
+    stack = ConvStack("untrained", names, UNTRAINED_COUNTS, UNTRAINED_WIDTHS, mean=mean.tolist(), std=std.tolist())
+    stack.style_layers, stack.content_layers = ("conv0", "conv2", "conv4", "conv7"), ("conv2", "conv4")
+    stack.trained, stack.about = False, {"features": "untrained", "note": UNTRAINED, "seed": seed}
+    hidden = [torch.einsum("ij,bjhw->bihw", weigh, (picture - stack.mean) / stack.std) for picture in pictures]
+    for index, conv in enumerate(stack.convs):
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        nn.init.orthogonal_(conv.weight, generator=generator)
+        conv.bias.zero_()
+        hidden = [conv(stack.before(index, h_BCHW)) for h_BCHW in hidden]
+        sample = torch.cat([_even(h_BCHW) for h_BCHW in hidden], dim=1)
+        # A channel that these pictures leave flat stays as quiet as the others' hundredth part.
+        spread_C = sample.std(1)
+        spread_C = spread_C.clamp(min=float(spread_C.median()) / 100 + 1e-6)
+        shift_C = sample.mean(1)
+        conv.weight.div_(spread_C[:, None, None, None])
+        conv.bias.copy_(-shift_C / spread_C)
+        hidden = [F.relu((h - shift_C[:, None, None]) / spread_C[:, None, None]) for h in hidden]
+    first = stack.convs[0]
+    assert isinstance(first, nn.Conv2d)
+    first.weight.copy_(torch.einsum("ojhw,ji->oihw", first.weight, weigh))
+    return stack
+
+
+def _weighing(palette: Sequence[Tensor]) -> Tensor:
+    """The colours' covariance to the power −¼, relative to its largest direction: [3, 3]."""
+    pixels = torch.cat([_even(picture.detach().float().cpu()) for picture in palette], dim=1)
+    # A floor of 4% of the range: a picture of two colours would make of every third one a catastrophe.
+    value_3, vector_33 = torch.linalg.eigh(torch.cov(pixels) + 0.04**2 * torch.eye(3))
+    return vector_33 @ torch.diag((value_3 / value_3.max()) ** -0.25) @ vector_33.T
+
+
+def _even(h_BCHW: Tensor, most: int = 1 << 12) -> Tensor:
+    """The same number of pixels of every picture, evenly spaced: [C, most]. So each counts alike."""
+    flat = h_BCHW.movedim(1, 0).flatten(1)
+    return flat[:, torch.linspace(0, flat.shape[1] - 1, most).round().long()]
+
+
+def clouds(side: int = 128, num: int = 4, *, generator: torch.Generator) -> Tensor:
+    """Coloured noise of amplitude 1/frequency, the spectrum of photographs: [num, 3, side, side] in 0..1."""
+    frequency = torch.fft.fftfreq(side)[:, None].square() + torch.fft.rfftfreq(side)[None].square()
+    amplitude = frequency.clamp(min=1 / side**2).rsqrt()
+    noise = torch.fft.rfft2(torch.randn(num, 3, side, side, generator=generator))
+    picture = torch.fft.irfft2(noise * amplitude, s=(side, side))
+    picture = picture + picture.mean(1, keepdim=True)  # photographs vary more in lightness than in colour
+    return (0.5 + 0.25 * picture / picture.std(dim=(1, 2, 3), keepdim=True)).clamp(0, 1)
+
+
+# -- trained -----------------------------------------------------------------------------------------------------------
+
+
+def vgg19(say: Callable[[str], None] = lambda text: None) -> ConvStack:
+    """ImageNet's VGG-19 up to conv5_1, with the style and content layers of Gatys.
+
+    [Simonyan 2015, https://arxiv.org/abs/1409.1556] Looks for torchvision's file first, then downloads it; `say` is
+    told which. Raises ResourceError, within seconds, where neither is possible; CheckpointError for a damaged file.
+    """
+    path, weights = vgg.open_weights(say)
+    names = [f"conv{block}_{number}" for block, count in enumerate(vgg.COUNTS, 1) for number in range(1, count + 1)]
+    stack = ConvStack("vgg19", names, vgg.COUNTS, vgg.WIDTHS, mean=vgg.MEAN, std=vgg.STD)
+    for conv, (weight, bias) in zip(stack.convs, weights):
+        conv.load_state_dict({"weight": weight, "bias": bias})
+    stack.trained = True
+    stack.style_layers = tuple(f"conv{block}_1" for block in range(1, 6))
+    stack.content_layers = ("conv4_2",)
+    stack.about = {"features": "vgg19", "note": "VGG-19 trained on ImageNet, torchvision's weights", "file": path.name}
+    return stack
+
+
+class ModelFeatures(Features):
+    """The convolutions of an own classifier or autoencoder, "conv0" and on; any size of picture.
+
+    Pictures are scaled to the range that the model was trained on, and made grey for a model of grey pictures.
+    """
+
+    def __init__(self, model: Classifier | Autoencoder, name: str, about: Mapping[str, Any]):
+        super().__init__()
+        self.model, self.name, self.trained = model, name, True
+        self.low, self.high, self.grey = float(model.low), float(model.high), model.shape[0] == 1
+        self._blocks = list(_stages(model))
+        self.layers = tuple(f"conv{index}" for index in range(len(self._blocks)))
+        self.style_layers, self.content_layers = self.layers, self.layers[-1:]
+        # One pooling a block; a classifier's block has one or several convolutions.
+        poolings = len(model.config.channels) if isinstance(model, Classifier) else len(self.layers)
+        self.about, self.min_side = dict(about), 1 << poolings
+        self.freeze()
+
+    def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        require(
+            min(x_BCHW.shape[-2:]) >= self.min_side,
+            f"a picture of {min(x_BCHW.shape[-2:])} pixels: {self.name} needs a short side of ≥ {self.min_side}",
+        )
+        found: dict[str, Tensor] = {}
+        h_BCHW = self.low + x_BCHW * (self.high - self.low)
+        if self.grey:
+            h_BCHW = (h_BCHW * h_BCHW.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        if isinstance(self.model, Classifier):  # it centres its input
+            h_BCHW = (h_BCHW - (self.high + self.low) / 2) / ((self.high - self.low) / 2)
+        for layer, stage in zip(self.layers, self._blocks):
+            if len(found) == len(set(layers)):
+                break
+            activation, pooled = stage(h_BCHW)
+            if layer in layers:
+                found[layer] = activation
+            h_BCHW = pooled
+        return found
+
+
+Stage = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Activations to (the next ones before pooling, after it)."""
+
+
+def _stages(model: Classifier | Autoencoder) -> list[Stage]:
+    """The convolutional stages, in order."""
+    stages: list[Stage] = []
+    if isinstance(model, Autoencoder):
+        for block in model.blocks:
+            if isinstance(block, ConvBlock):
+                stages.append(partial(_encoded, block))
+        return stages
+    # A stage for each convolution, as the classifier itself counts them; a block may have several before it pools.
+    groups: list[list[nn.Module]] = []
+    for layer in model.layers:
+        if isinstance(layer, nn.Flatten):
+            break
+        if isinstance(layer, nn.Conv2d):
+            groups.append([])
+        groups[-1].append(layer)
+    for group in groups:
+        pool = group.pop() if isinstance(group[-1], nn.MaxPool2d) else nn.Identity()
+        stages.append(partial(_pooled, nn.Sequential(*group), pool))
+    return stages
+
+
+def _pooled(body: nn.Module, pool: nn.Module, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    activation = body(h_BCHW)
+    return activation, pool(activation)
+
+
+def _encoded(block: ConvBlock, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    activation = block.above(F.conv2d(h_BCHW, block.weight, block.bias, padding=block.weight.shape[-1] // 2))
+    return activation, F.max_pool2d(activation, 2)
+
+
+def model_features(path: Path) -> ModelFeatures:
+    """An own model as an extractor. Raises CheckpointError for what is none, ConfigError for one without convolutions."""
+    folder = path / "model" if (path / "model").is_dir() else path
+    model, config = load_model(folder, {"classifier": build_classifier, "autoencoder": build_autoencoder})
+    assert isinstance(model, Classifier | Autoencoder)
+    data = config.get("data", {}).get("name", "")
+    about = {
+        "features": "model",
+        "kind": config["kind"],
+        "note": f"an own {config['kind']} trained on {data or 'data'}",
+    }
+    channels = model.shape[0] if len(model.shape) == 3 else 0
+    require(
+        channels in (1, 3) and len(_stages(model)) > 0,
+        f"--features model:{path}: no convolutions over grey or RGB pictures; use a classifier or a convolutional ae",
+    )
+    return ModelFeatures(model, f"model:{path}", about)
+
+
+# -- by name -----------------------------------------------------------------------------------------------------------
+
+
+def open_features(
+    name: str = "auto",
+    *,
+    seed: int = 0,
+    calibrate: Sequence[Tensor] = (),
+    palette: Sequence[Tensor] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> Features:
+    """The extractor called "auto", "vgg19", "untrained" or "model:PATH".
+
+    `seed`, `calibrate` and `palette` (pictures [B, 3, H, W] in 0..1) belong to "untrained"; `say` is told about a download.
+    Raises ConfigError for another name; see the makers for the rest.
+    """
+    kind, _, path = name.partition(":")
+    if name == "auto":
+        name = "vgg19" if vgg.cached_file().exists() else "untrained"
+    if name == "vgg19":
+        return vgg19(say)
+    if name == "untrained":
+        return untrained(seed, calibrate, palette)
+    require(
+        kind == "model" and bool(path),
+        f"--features {name}: no such features; use auto, untrained, vgg19 or model:PATH (of a trained classifier)",
+    )
+    return model_features(Path(path))

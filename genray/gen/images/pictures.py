@@ -1,0 +1,276 @@
+"""A person's pictures: read with care from JPEG, PNG and WebP, written whole, with a note inside of what was done.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+import io
+import json
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from torch import Tensor
+
+from genray.errors import ConfigError, ResourceError, require
+from genray.media import write_whole
+
+MAX_PIXELS = 50_000_000
+"""Of a picture that is read: 150 MB as RGB. Asked of the header, before anything is decoded."""
+LEAST_SIDE = 8
+MAX_ASPECT = 20
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_OTHERS = {
+    b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
+    b"\0\0\0": "a HEIC, AVIF or MP4", b"<svg": "an SVG", b"<?xm": "an SVG or other XML",
+}  # fmt: skip
+_ABOUT = "genray"
+_DESCRIPTION = 0x010E  # EXIF's ImageDescription: where JPEG and WebP carry the note
+_DAMAGED = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, TypeError, AttributeError)
+"""What Pillow's readers raise for damaged files, by experience."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A still picture, upright, in sRGB."""
+
+    rgb: np.ndarray
+    """uint8 [H, W, 3]"""
+    alpha: np.ndarray | None
+    """uint8 [H, W]; None where the file has none."""
+    name: str
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read_picture(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
+    """A JPEG, PNG or WebP as its maker meant it to be seen: turned as EXIF says, an embedded colour profile applied.
+
+    CMYK, palettes, grey and 16 bits a channel become 8-bit RGB; of a camera's multi-picture JPEG the first is taken.
+    Raises ConfigError, one line that begins with `name` (default: the path), for a missing, foreign, damaged, truncated or
+    animated file, for more than `max_pixels` (asked of the header), a side below 8 pixels, or sides beyond 20:1.
+    """
+    name = name or (str(source) if isinstance(source, Path) else "the picture")
+    file = _open_file(source, name, max_pixels)
+    too_many = f"more pixels than the limit of {max_pixels:,}; give a smaller picture"
+    with file, warnings.catch_warnings(action="ignore"):
+        try:
+            opened = Image.open(file, formats=("JPEG", "PNG", "WEBP"))
+        except Image.DecompressionBombError as error:
+            raise ConfigError(f"{name}: {too_many}") from error
+        except _DAMAGED as error:
+            raise ConfigError(f"{name}: {_foreign(file)}; give a JPEG, PNG or WebP") from error
+        with opened:
+            _check_header(opened, name, max_pixels, too_many)
+            try:
+                opened.load()
+                rgb, alpha = _decoded(_upright(opened))
+            except _DAMAGED as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ConfigError(f"{name}: truncated or damaged ({reason})") from error
+    return Picture(rgb, alpha, Path(name).name)
+
+
+def _open_file(source: Path | bytes, name: str, max_pixels: int) -> BinaryIO:
+    if isinstance(source, Path):
+        require(source.exists(), f"{name}: no such file")
+        require(source.is_file(), f"{name}: not a file; name a JPEG, PNG or WebP")
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    require(size > 0, f"{name}: an empty file; give a JPEG, PNG or WebP")
+    # 16-bit RGBA is 8 bytes a pixel, uncompressed. WebP's reader takes the whole file into memory when it opens it.
+    most = 8 * max_pixels + (16 << 20)
+    require(size <= most, f"{name}: a file of {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} MB are read")
+    try:
+        return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read ({error.strerror})") from error
+
+
+def _foreign(file: BinaryIO) -> str:
+    """What the file seems to be, from its first bytes; none of its content is trusted further."""
+    file.seek(0)
+    start = file.read(16)
+    for magic, what in _OTHERS.items():
+        if start.startswith(magic):
+            return f"{what} file"
+    known = start.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+    return "truncated or damaged" if known else "not an image"
+
+
+def _check_header(image: Image.Image, name: str, max_pixels: int, too_many: str) -> None:
+    width, height = image.size
+    require(width * height <= max_pixels, f"{name}: {width}x{height} are {too_many}")
+    require(min(width, height) >= LEAST_SIDE, f"{name}: {width}x{height} pixels; each side needs at least {LEAST_SIDE}")
+    require(
+        max(width, height) <= MAX_ASPECT * min(width, height),
+        f"{name}: {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other: cut a part out",
+    )
+    # A multi-picture JPEG (MPO) holds a preview or a stereo pair beside the picture: that is no animation.
+    if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
+        frames = getattr(image, "n_frames", 2)
+        raise ConfigError(f"{name}: animated ({frames} frames); give a still picture, or save one of its frames")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = ImageOps.exif_transpose(image)
+    except _DAMAGED:  # nonsense in the EXIF block is no reason to refuse the pixels
+        return image
+    if "icc_profile" in image.info:
+        turned.info["icc_profile"] = image.info["icc_profile"]
+    return turned
+
+
+def _decoded(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """(uint8 [H, W, 3] in sRGB, uint8 [H, W] or None)."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to 8 bits cuts off at 255
+        grey = np.asarray(image).astype(np.int64)
+        # A transparent grey level is an exact 16-bit value.
+        level = image.info.get("transparency")
+        alpha = np.where(grey == level, 0, 255).astype(np.uint8) if isinstance(level, int) else None
+        eight = np.rint(grey.clip(0, 65535) / 257).astype(np.uint8)
+        return np.repeat(eight[..., None], 3, axis=2), alpha
+    transparency = None
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        rgba.info["icc_profile"] = image.info.get("icc_profile")
+        transparency, image = np.asarray(rgba.getchannel("A")).copy(), _without_alpha(image, rgba)
+    return np.asarray(_in_srgb(image)).copy(), transparency
+
+
+def _without_alpha(image: Image.Image, rgba: Image.Image) -> Image.Image:
+    opaque = rgba.convert("RGB")
+    # A grey profile does not fit three channels.
+    opaque.info["icc_profile"] = None if image.mode in ("L", "LA", "1") else rgba.info["icc_profile"]
+    return opaque
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """RGB by the embedded profile (phones write Display P3, print shops CMYK); plainly, without a usable one."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        try:
+            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "sRGB" not in ImageCms.getProfileDescription(embedded):  # no rounding where nothing is to be done
+                changed = ImageCms.profileToProfile(image, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                assert changed is not None
+                return changed
+        except (ImageCms.PyCMSError, *_DAMAGED):
+            pass
+    return image.convert("RGB")
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def check_picture_path(path: Path, *, alpha: bool = False) -> None:
+    """Raises ConfigError unless `write_picture` can write there: to be asked before minutes of work are spent."""
+    suffix = path.suffix.lower()
+    require(
+        suffix in FORMATS, f"{path}: a picture's name must end in {', '.join(FORMATS)}, e.g. {path.stem or 'out'}.png"
+    )
+    require(
+        not (alpha and FORMATS[suffix] == "JPEG"),
+        f"{path}: a JPEG has no transparency, and this picture has; use {path.stem}.png or .webp",
+    )
+    require(not path.is_dir(), f"{path}: a folder; name a file in it, e.g. {path / 'out.png'}")
+
+
+def write_picture(
+    path: Path, rgb: np.ndarray, alpha: np.ndarray | None = None, about: Mapping[str, Any] | None = None
+) -> Path:
+    """Write uint8 RGB [H, W, 3], with alpha uint8 [H, W] if there is one, as PNG, JPEG or WebP by the path's suffix.
+
+    `about` goes along as JSON: in a PNG's text chunk "genray", in the EXIF description of the others. Whole or not at all.
+    Raises ConfigError for another suffix or a JPEG with alpha, ResourceError when the file cannot be written.
+    """
+    check_picture_path(path, alpha=alpha is not None)
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"a picture is uint8 [H, W, 3], not {rgb.dtype} {rgb.shape}")
+    if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != rgb.shape[:2]):
+        raise ValueError(f"alpha is uint8 {rgb.shape[:2]}, not {alpha.dtype} {alpha.shape}")
+    image = Image.fromarray(rgb if alpha is None else np.dstack([rgb, alpha]))
+    options: dict[str, Any] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "exact": True}}.get(
+        FORMATS[path.suffix.lower()], {}
+    )
+    if about:
+        text = json.dumps(dict(about))
+        if FORMATS[path.suffix.lower()] == "PNG":
+            options["pnginfo"] = PngImagePlugin.PngInfo()
+            options["pnginfo"].add_text(_ABOUT, text)
+        else:
+            exif = Image.Exif()
+            exif[_DESCRIPTION] = text
+            options["exif"] = exif
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, format=FORMATS[path.suffix.lower()], **options)
+    except (OSError, ValueError) as error:  # a WebP's side ends at 16,383 pixels
+        raise ResourceError(f"{path}: cannot be written ({str(error).splitlines()[0]}); use .png") from error
+    return write_whole(path, buffer.getvalue())
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The note that `write_picture` left in a file. Raises ConfigError for no picture, or one without a note."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+            note = image.info.get(_ABOUT) if image.format == "PNG" else image.getexif().get(_DESCRIPTION)
+            about = json.loads(note) if isinstance(note, str) else None
+    except (Image.DecompressionBombError, *_DAMAGED) as error:
+        raise ConfigError(f"{path}: not a picture, or one with a damaged note") from error
+    if not isinstance(about, dict):
+        raise ConfigError(f"{path}: carries no note of genray's")
+    return about
+
+
+# -- arrays ------------------------------------------------------------------------------------------------------------
+
+
+def to_tensor(rgb: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] → float32 [1, 3, H, W] in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
+
+
+def to_rgb(image_1CHW: Tensor) -> np.ndarray:
+    """float [1, 3, H, W] in 0..1 → uint8 [H, W, 3], rounded; values outside are cut off. Raises ValueError for NaN."""
+    if image_1CHW.ndim != 4 or image_1CHW.shape[:2] != (1, 3):
+        raise ValueError(f"a picture is [1, 3, H, W], not {tuple(image_1CHW.shape)}")
+    image = image_1CHW.detach()[0].float()
+    if not torch.isfinite(image).all():
+        raise ValueError("a picture with NaN or infinite values")
+    return image.mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def scaled(rgb: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarray:
+    """uint8 [H, W, 3] or [H, W] with its longest side at `longest` pixels (Lanczos); never larger unless `enlarge`."""
+    height, width = rgb.shape[:2]
+    factor = longest / max(height, width)
+    if factor == 1 or (factor > 1 and not enlarge):
+        return rgb
+    return resized(rgb, max(1, round(height * factor)), max(1, round(width * factor)))
+
+
+def resized(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [H, W, 3] or [H, W] at `height` x `width` (Lanczos)."""
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS)).copy()
+
+
+def with_colours_of(result_rgb: np.ndarray, content_rgb: np.ndarray) -> np.ndarray:
+    """The luminance of the result with the content's colours, uint8 [H, W, 3] of the result's size.
+
+    The luma Y and the chroma Cb, Cr of ITU-R 601, as in JPEG; what leaves 0..255 is cut off.
+    [Gatys 2016, Preserving color in neural artistic style transfer, https://arxiv.org/abs/1606.05897, luminance-only]
+    """
+    if content_rgb.shape != result_rgb.shape:
+        content_rgb = resized(content_rgb, *result_rgb.shape[:2])
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    content = content_rgb.astype(np.float32)
+    # R − Y, G − Y and B − Y are the chroma: adding one number to all three changes Y alone.
+    change_HW = result_rgb.astype(np.float32) @ weights - content @ weights
+    return np.rint(content + change_HW[..., None]).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,141 @@
+"""Feed-forward style models beside optimisation, on held-out pictures. `python -m tests.bench.bench_style`
+
+The two presets are trained as `genray train style` does, with untrained features (no download). Optimisation minimises the
+very loss that the network was trained by (Gram matrices as they are, contents in their own colours) with the same features,
+crops and otherwise its own defaults. Times are CPU seconds of one thread.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genray.gen.data import load_data
+from genray.gen.fit import Fit
+from genray.gen.images.style import StyleConfig, stylize
+from genray.gen.images.style_any import AnyStyleTask
+from genray.gen.images.style_presets import style_any, style_fast
+from genray.gen.images.style_task import FastStyleTask, style_task
+from tests.bench.common import describe_machine, last_json_line, print_table
+
+PICTURES = 6
+"""Held-out pictures that are optimised: seconds each."""
+
+
+def trained(config: Any, steps: int) -> Fit:
+    fit = replace(config.fit, steps=steps or config.fit.steps, validate_every=10**6, device="cpu")
+    config = replace(config, fit=fit, features="untrained")
+    loop = Fit(style_task(config), load_data(config.data), config.fit)
+    for _ in loop:
+        pass
+    loop.task.networks.eval()
+    return loop
+
+
+def cpu_s(*functions: Callable[[], Any], repeats: int = 9) -> list[float]:
+    """The median of several runs of each, after one to warm up; in turns, so that a busy machine slows all alike."""
+    spent: list[list[float]] = [[] for _ in functions]
+    for turn in range(repeats + 1):
+        for function, times in zip(functions, spent):
+            start = time.process_time()
+            function()
+            if turn:
+                times.append(time.process_time() - start)
+    return [median(times) for times in spent]
+
+
+def fast(steps: int, opt_steps: int) -> dict[str, float]:
+    start = time.process_time()
+    fit = trained(style_fast(), steps)
+    seconds = time.process_time() - start
+    task = fit.task
+    assert isinstance(task, FastStyleTask)
+    contents = list(fit.whole_data.test.first(PICTURES).all().split(1))
+    side = contents[0].shape[-1]
+    config = StyleConfig(
+        size=side, steps=opt_steps, content_weight=task.config.content_weight, tv=task.config.tv, features="untrained",
+        centred=False, recolour=False,
+    )  # fmt: skip
+    start = time.process_time()
+    optimised = [stylize(content, [task.style], config, task.features) for content in contents]
+    slow = (time.process_time() - start) / len(contents)
+
+    def losses(results: list[Tensor]) -> dict[str, float]:
+        with torch.no_grad():
+            each = [task.losses(x, y) for x, y in zip(contents, results)]
+        return {name: sum(float(found[name]) for found in each) / len(each) for name in each[0]}
+
+    large = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        quick, bare, whole = cpu_s(
+            lambda: task.model.stylize(contents[0]), lambda: task.model(large), lambda: task.model.stylize(large)
+        )
+    found = {
+        "unstyled": losses(contents),
+        "one pass": losses([task.model.stylize(x) for x in contents]),
+        "optimised": losses(optimised),
+    }
+    spent = {"one pass": f"{quick:.4f}", "optimised": f"{slow:.2f}"}
+    print_table(
+        f"One style, {len(contents)} held-out crops of {side} pixels; loss = style + {config.content_weight:g} content + "
+        f"{config.tv:g} tv",
+        ["", "loss", "style", "content", "tv", "CPU s a picture"],
+        [
+            (name, *(f"{parts[part]:.4f}" for part in ("loss", "style", "content", "tv")), spent.get(name, ""))
+            for name, parts in found.items()
+        ],
+    )
+    one, best, none = (found[name] for name in ("one pass", "optimised", "unstyled"))
+    return {
+        "fast_of_optimised_loss": one["loss"] / best["loss"],
+        "fast_of_optimised_style": one["style"] / best["style"],
+        "fast_of_optimised_content": one["content"] / best["content"],
+        "fast_of_unstyled_loss": one["loss"] / none["loss"],
+        "fast_time_of_optimised": quick / slow,
+        "fast_over_bare_cpu": whole / bare,
+        "fast_256_cpu_s": whole,
+        "fast_training_cpu_s": seconds,
+    }
+
+
+def anything(steps: int) -> dict[str, float]:
+    start = time.process_time()
+    fit = trained(style_any(), steps)
+    seconds = time.process_time() - start
+    task = fit.task
+    assert isinstance(task, AnyStyleTask)
+    figures = fit.measure()
+    content, style = torch.rand(1, 3, 256, 256), torch.rand(1, 3, task.model.style_side, task.model.style_side)
+    (whole,) = cpu_s(lambda: task.model.stylize(content, [style]))
+    print_table(
+        "Any style: held-out crops in held-out patterns",
+        ["style loss of unstyled", "identity (1: a flat grey)", "CPU s at 256"],
+        [(f"{figures['style_of_unstyled']:.3f}", f"{figures['identity']:.3f}", f"{whole:.3f}")],
+    )
+    return {
+        "any_style_loss_of_unstyled": figures["style_of_unstyled"],
+        "any_identity": figures["identity"],
+        "any_256_cpu_s": whole,
+        "any_training_cpu_s": seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=0, help="of the training; 0: the presets'")
+    parser.add_argument("--quick", action="store_true", help="8 steps: shows that it runs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(describe_machine())
+    steps = 8 if arguments.quick else arguments.steps
+    result = fast(steps, 4 if arguments.quick else StyleConfig().steps) | anything(steps)
+    last_json_line({"bench": "style", **result})
+
+
+if __name__ == "__main__":
+    main()

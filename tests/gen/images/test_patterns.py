@@ -1,0 +1,84 @@
+"""Patterns: functions of their seed, alike at every size, and unlike each other. Photographs: credited, held out by region."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from genray.errors import ConfigError
+from genray.gen.data import DataConfig, load_data
+from genray.gen.images import photos
+from genray.gen.images.patterns import PATTERNS, pattern, pattern_name
+from genray.gen.images.photos import credits, load_photos, photographs
+from genray.gen.images.styles import open_style, open_styles
+
+
+def test_a_pattern_is_a_function_of_its_seed():
+    first = pattern(4, 32)
+    assert first.dtype == np.uint8 and first.shape == (32, 32, 3)
+    assert np.array_equal(first, pattern(4, 32))
+    assert not np.array_equal(first, pattern(4 + len(PATTERNS), 32))
+
+
+@pytest.mark.parametrize("seed", range(len(PATTERNS)))
+def test_a_pattern_is_the_same_picture_at_every_size(seed: int):
+    large = torch.from_numpy(pattern(seed, 96)).permute(2, 0, 1)[None].float()
+    small = torch.from_numpy(pattern(seed, 48)).permute(2, 0, 1)[None].float()
+    # At a sixth of the side, where the fine grain is gone.
+    a, b = (functional.adaptive_avg_pool2d(x, 8) for x in (large, small))
+    assert (a - b).abs().mean() < 6, pattern_name(seed)
+    assert small.std() > 12, "a style needs contrast"
+
+
+def test_every_kind_comes_once_a_turn_in_orders_that_differ():
+    count = len(PATTERNS)
+    turns = [[pattern_name(turn * count + i) for i in range(count)] for turn in range(3)]
+    assert all(sorted(turn) == sorted(PATTERNS) for turn in turns)
+    assert turns[0] != turns[1]
+
+
+def test_bad_patterns_are_refused_in_one_line():
+    with pytest.raises(ConfigError, match="16..1024"):
+        pattern(0, 8)
+    with pytest.raises(ConfigError, match="pattern:SEED"):
+        open_style("pattern:x", 32)
+    with pytest.raises(ConfigError, match="patterns, or folder:PATH"):
+        open_styles("monet", 8, 32)
+
+
+def test_styles_for_training_and_judging_are_different_patterns():
+    styles = open_styles("patterns", 4, 16)
+    parts = (styles.train, styles.validation, styles.test)
+    assert [len(part) for part in parts] == [4, 12, 24]
+    flat = torch.cat(parts).flatten(1)
+    assert len(torch.unique(flat, dim=0)) == len(flat)
+
+
+def test_photos_credit_their_photographers():
+    assert "china.jpg by danielbuechele" in credits() and "flower.jpg by vultilion" in credits()
+    assert "CC BY 2.0" in credits()
+    data = load_data(DataConfig(data="photos", size=16))
+    assert "vultilion" in data.licence and "vultilion" in data.about["credits"]
+
+
+def test_crops_for_the_test_come_from_regions_of_their_own(monkeypatch):
+    """Photographs whose pixels say which column they are of."""
+    ramp = np.broadcast_to(np.linspace(0, 255, 640)[None, :, None], (427, 640, 3)).astype(np.uint8)
+    monkeypatch.setattr(photos, "photographs", lambda: {"china": ramp, "flower": ramp})
+    monkeypatch.setattr(photos, "LEAST_CONTRAST", 0.0)
+    source = load_photos(24)
+    for label, border in ((0, 208), (1, 320)):
+        edge = border / 639 * 255
+        train = source.train[source.train_label == label].astype(float)
+        test = source.test[source.test_label == label].astype(float)
+        below, above = (test, train) if label == 0 else (train, test)
+        assert below.max() <= edge + 2 and above.min() >= edge - 2
+
+
+def test_photos_are_the_same_every_time_and_have_contrast():
+    first, second = load_photos(16), load_photos(16)
+    assert np.array_equal(first.train, second.train)
+    assert first.train.shape == (800, 3, 16, 16) and first.test.shape == (48, 3, 16, 16)
+    assert set(photographs()) == {"china", "flower"}
+    with pytest.raises(ConfigError, match="192"):
+        load_photos(256)

@@ -1,0 +1,229 @@
+"""The networks: sizes, mixing, strength, what the store keeps. Clips: blending, flicker by hand numbers, damaged files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from genray.errors import ConfigError
+from genray.gen.images.features import untrained
+from genray.gen.images.style_clip import flicker, read_clip, style_clip
+from genray.gen.images.style_losses import mean_std
+from genray.gen.images.style_net import (
+    AdaINNet,
+    StyleNetConfig,
+    TransformerNet,
+    build_style_any,
+    build_style_fast,
+    padded,
+    poolings_before,
+    stack_up_to,
+)
+from genray.media import write_clip
+from genray.modelstore import load_model, save_model
+
+SMALL = StyleNetConfig(widths=(4, 6, 8), residual=1, kernel=3)
+
+
+def picture(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def adain_net() -> AdaINNet:
+    torch.manual_seed(0)
+    return AdaINNet(SMALL, stack_up_to(untrained(0), "conv4"), 32).eval()
+
+
+@pytest.fixture(scope="module")
+def fast_net() -> TransformerNet:
+    torch.manual_seed(0)
+    net = TransformerNet(SMALL).eval()
+    net.begin_with(picture(16, 16))
+    return net
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 31), (33, 50), (64, 17)])
+def test_any_size_in_the_same_size_out(fast_net: TransformerNet, adain_net: AdaINNet, size: tuple[int, int]):
+    content = picture(*size)
+    for result in (fast_net.stylize(content), adain_net.stylize(content, [picture(40, 21, 1)])):
+        assert result.shape == content.shape
+        assert float(result.min()) >= 0 and float(result.max()) <= 1 and bool(torch.isfinite(result).all())
+
+
+def test_padding_does_not_move_the_picture(fast_net: TransformerNet):
+    content = picture(22, 27)
+    reflected = torch.nn.functional.pad(content, (0, 1, 0, 2), mode="reflect")
+    torch.testing.assert_close(padded(content, 4), reflected)
+    torch.testing.assert_close(fast_net.stylize(content), fast_net(reflected)[..., :22, :27])
+
+
+def test_an_untrained_transformer_is_a_transfer_of_colours():
+    torch.manual_seed(0)
+    net, content = TransformerNet(StyleNetConfig()), picture(64, 64)
+    smooth = torch.nn.functional.interpolate(picture(6, 6, 2), 64, mode="bicubic").clamp(0, 1)
+    style = 0.3 * smooth + torch.tensor([0.6, 0.1, 0.3])[None, :, None, None]
+    with torch.no_grad():
+        before = (net(content).mean((2, 3)) - style.mean((2, 3))).abs().max()
+        net.begin_with(style)
+        after = (net(content).mean((2, 3)) - style.mean((2, 3))).abs().max()
+    assert after < 0.06 < before
+
+
+def test_alpha_and_the_refusals_of_a_fast_model(fast_net: TransformerNet):
+    content = picture(16, 20)
+    whole, half = fast_net.stylize(content), fast_net.stylize(content, alpha=0.5)
+    torch.testing.assert_close(half, (whole + content) / 2)
+    torch.testing.assert_close(fast_net.stylize(content, alpha=0.0), content)
+    with pytest.raises(ConfigError, match="leave the style pictures out"):
+        fast_net.stylize(content, [content])
+    with pytest.raises(ConfigError, match="0..1"):
+        fast_net.stylize(content, alpha=1.5)
+    with pytest.raises(ConfigError, match="2049x8 pixels"):
+        fast_net.stylize(torch.zeros(1, 3, 8, 2049))
+    with pytest.raises(ConfigError, match="one RGB picture"):
+        fast_net.stylize(torch.zeros(1, 1, 16, 16))
+
+
+def test_alpha_0_decodes_the_content_and_1_has_the_styles_statistics(adain_net: AdaINNet):
+    content, style = picture(32, 32), picture(32, 32, 1) ** 3
+    code, wanted = adain_net.encode_picture(content), adain_net.encode_picture(style)
+    torch.testing.assert_close(adain_net.stylize(content, [style], alpha=0.0), adain_net.decoder(code))
+    restyled = adain_net.restyled(code, [wanted], [1.0], 1.0)
+    live = (mean_std(code)[1] > 1e-3).flatten()  # a dead channel has the mean alone
+    for found, target in zip(mean_std(restyled), mean_std(wanted)):
+        torch.testing.assert_close(found[:, live], target[:, live], atol=1e-4, rtol=0)
+
+
+def test_styles_are_mixed_by_their_weights(adain_net: AdaINNet):
+    content, a, b = picture(32, 32), picture(32, 32, 1), 0.3 * picture(32, 32, 2)
+    only_a = adain_net.stylize(content, [a])
+    torch.testing.assert_close(adain_net.stylize(content, [a, b], weights=[3, 0]), only_a)
+    code, codes = adain_net.encode_picture(content), [adain_net.encode_picture(x) for x in (a, b)]
+    both = 0.25 * adain_net.restyled(code, codes[:1], [1.0], 1.0) + 0.75 * adain_net.restyled(
+        code, codes[1:], [1.0], 1.0
+    )
+    torch.testing.assert_close(adain_net.stylize(content, [a, b], weights=[1, 3]), adain_net.decoder(both))
+    with pytest.raises(ConfigError, match="name one or more style"):
+        adain_net.stylize(content)
+    with pytest.raises(ConfigError, match="one for each"):
+        adain_net.stylize(content, [a, b], weights=[1])
+
+
+def test_a_large_style_is_brought_to_the_size_of_training(adain_net: AdaINNet):
+    assert adain_net.at_training_size(picture(200, 100)).shape == (1, 3, 64, 32)
+    assert adain_net.at_training_size(picture(31, 90)).shape == (1, 3, 31, 90)
+
+
+def test_a_cut_encoder_is_the_whole_ones_beginning():
+    whole, content = untrained(3), picture(32, 32)
+    assert [poolings_before(whole, layer) for layer in whole.layers] == [0, 0, 1, 1, 2, 2, 2, 3, 3]
+    for layer in ("conv2", "conv5", "conv7"):
+        short = stack_up_to(whole, layer)
+        assert short.layers[-1] == layer
+        torch.testing.assert_close(short(content, [layer]), whole(content, [layer]))
+    with pytest.raises(ConfigError, match="no such layer"):
+        stack_up_to(whole, "conv99")
+
+
+def test_models_come_back_from_the_store(tmp_path: Path, fast_net: TransformerNet, adain_net: AdaINNet):
+    content = picture(24, 20)
+    config = {**SMALL.__dict__, "widths": [4, 6, 8], "about": {"method": "style"}}
+    extra = {"encoder": adain_net.encoder.config(), "style_side": 32}
+    save_model(tmp_path / "fast", "style_fast", config, fast_net.state_dict(), "card")
+    save_model(tmp_path / "any", "style_any", config | extra, adain_net.state_dict(), "card")
+    builders = {"style_fast": build_style_fast, "style_any": build_style_any}
+    fast: Any = load_model(tmp_path / "fast", builders)[0]
+    anything: Any = load_model(tmp_path / "any", builders)[0]
+    assert fast.max_side == anything.max_side == 2048
+    torch.testing.assert_close(fast.stylize(content), fast_net.stylize(content))
+    torch.testing.assert_close(anything.stylize(content, [content]), adain_net.stylize(content, [content]))
+
+
+def test_widths_must_fit_the_encoder():
+    with pytest.raises(ConfigError, match="2 poolings deep; give 3 widths"):
+        AdaINNet(StyleNetConfig(widths=(4, 8)), stack_up_to(untrained(0), "conv4"), 32)
+    with pytest.raises(ConfigError, match="too shallow"):
+        AdaINNet(StyleNetConfig(encoder_layer="conv1"), untrained(0), 32)
+    for bad in (StyleNetConfig(widths=(4,)), StyleNetConfig(kernel=4), StyleNetConfig(residual=-1)):
+        with pytest.raises(ConfigError, match="--"):
+            bad.validate()
+
+
+# -- clips -------------------------------------------------------------------------------------------------------------
+
+
+def flat(*levels: int) -> list[np.ndarray]:
+    return [np.full((8, 8, 3), level, np.uint8) for level in levels]
+
+
+def test_flicker_by_hand():
+    """The left half stands still, the right moves by 40; the styled left flickers by 10, the styled right by 30."""
+    content, styled = flat(100, 100), flat(50, 60)
+    content[1][:, 4:] += 40
+    styled[1][:, 4:] += 20
+    found = flicker(styled, content)
+    assert (found.still, found.still_share, found.content, found.styled) == (10.0, 0.5, 20.0, 20.0)
+    assert "flicker 10.00 levels" in str(found)
+    assert flicker(styled[:1], content[:1]).still == 0
+
+
+def test_blending_calms_what_stands_still_and_leaves_what_moves():
+    noise = iter((0, 100))
+
+    def shaky(frame: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        return np.full_like(frame, next(noise))
+
+    content = flat(10, 11)
+    content[1][:, 4:] = 200
+    calm, figures = style_clip(content, shaky, blend=0.75)
+    assert calm[1][0, 0].tolist() == [28] * 3, "100 + 0.75·(1 − 1/24)·(0 − 100)"
+    assert calm[1][0, 5].tolist() == [100] * 3
+    assert figures.still == 28
+
+
+def test_the_frame_before_is_handed_on_and_a_repeated_frame_is_not_styled_again():
+    seen: list[int | None] = []
+
+    def count(frame: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        seen.append(None if before is None else int(before[0, 0, 0]))
+        return frame + 1
+
+    frames, figures = style_clip(flat(5, 5, 9), count)
+    assert seen == [None, 6]
+    assert [int(frame[0, 0, 0]) for frame in frames] == [6, 6, 10]
+    assert figures.still == 0
+    with pytest.raises(ConfigError, match="--blend 1"):
+        style_clip(flat(1), count, blend=1.0)
+    with pytest.raises(ConfigError, match="no frames"):
+        style_clip([], count)
+
+
+def test_clips_are_read_as_they_were_written(tmp_path: Path):
+    frames = [np.full((16, 24, 3), level, np.uint8) for level in (20, 90, 90, 200)]
+    for suffix, off in ((".gif", 0), (".mp4", 6)):
+        path = write_clip(tmp_path / f"clip{suffix}", frames, fps=10, scale=1)
+        again, fps = read_clip(path)
+        assert len(again) == 4 and fps == pytest.approx(10)
+        for one, other in zip(frames, again):
+            assert np.abs(one.astype(int) - other).max() <= off
+    with pytest.raises(ConfigError, match="more than 3 frames"):
+        read_clip(tmp_path / "clip.gif", max_frames=3)
+    with pytest.raises(ConfigError, match="more than 3 frames"):
+        read_clip(tmp_path / "clip.mp4", max_frames=3)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_bad_clips_are_refused_in_one_line(tmp_path: Path, suffix: str):
+    path = tmp_path / f"bad{suffix}"
+    with pytest.raises(ConfigError, match="no such file"):
+        read_clip(path)
+    path.write_bytes(b"not a clip at all" * 20)
+    with pytest.raises(ConfigError, match="damaged one") as caught:
+        read_clip(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="not a clip"):
+        read_clip(tmp_path / "x.avi")
