@@ -1,0 +1,43 @@
+"""`genray serve MODELS_DIR`: the service on this machine."""
+
+import signal
+import threading
+from dataclasses import field, make_dataclass, replace
+from typing import Any
+
+from genray.options import folder_argument, parse
+
+
+def serve(argv: list[str], prog: str) -> int:
+    from serve.launch import ServeLaunch, keys_in_environment, running
+    from serve.service import Settings
+
+    folder, argv = folder_argument(argv, prog, "MODELS_DIR", "runs")
+    both: Any = make_dataclass(
+        "Serve",
+        [
+            ("launch", ServeLaunch, field(default_factory=ServeLaunch)),
+            ("settings", Settings, field(default_factory=lambda: Settings(models_dir=str(folder)))),
+        ],
+        frozen=True,
+        kw_only=True,
+    )
+    both.__doc__ = "Serve the models of a directory: a page, OpenAI's image routes, the Open Inference Protocol."
+    options = parse(both, argv, prog)
+    settings = replace(options.settings, keys=keys_in_environment())
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    print("starting …", flush=True)
+    with running(settings, options.launch) as service:
+        print(f"page       {service.url}/")
+        print(f"OpenAI     {service.url}/v1")
+        print(f"inference  {service.url}/v2")
+        print(f"schema     {service.url}/openapi.json")
+        print(f"metrics    {service.metrics_url}")
+        keys = "needed: Authorization: Bearer KEY" if settings.keys else "none: open to this machine"
+        print(f"key        {keys}")
+        print("Ctrl-C stops it", flush=True)
+        stop.wait()
+        print("stopping …")
+    return 0

@@ -1,0 +1,74 @@
+"""The service on Ray Serve: one deployment, every replica of which answers HTTP by itself and holds all small models.
+
+One hop: behind HAProxy a request goes straight to a replica's own server; a deployment behind a deployment would double
+the price of a small model's request. Start it with `genray serve MODELS_DIR`, or on a cluster with
+`serve deploy serve/config.yaml`.
+"""
+
+from dataclasses import fields
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from genray.config import from_dict
+from serve.launch import keys_in_environment
+from serve.service import Service, Settings
+from serve.telemetry import Telemetry
+
+MAX_ONGOING = 1024
+"""Requests in a replica. Ray's default of 5 keeps batches at 5 and latency at seconds; our own limit answers 429 first."""
+
+
+@serve.ingress()
+class Gateway:
+    """A replica."""
+
+    def __init__(self, settings: dict[str, Any]):
+        parsed = from_dict(Settings, settings)
+        self._service = Service(parsed, Telemetry(parsed.request_log))
+        self._service.telemetry.publish(self._service)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from serve.web import build_web
+
+        return build_web(self._service)
+
+    def check_health(self) -> None:
+        """Serve replaces a replica whose event loop does not come to this in time."""
+
+
+def build(arguments: dict[str, Any]) -> Application:
+    """The application that `serve deploy serve/config.yaml` or `serve run serve.app:build models_dir=runs` starts.
+
+    `arguments`: the fields of `Settings`, and `replicas` (or `min_replicas`, `max_replicas`). Keys come from the
+    environment variable GENRAY_API_KEY, separated by commas, never from a file.
+    """
+    arguments = dict(arguments)
+    replicas = int(arguments.pop("replicas", 0))
+    least, most = int(arguments.pop("min_replicas", 1)), int(arguments.pop("max_replicas", 4))
+    known = {each.name for each in fields(Settings)}
+    unknown = set(arguments) - known
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))}: no such argument; there are {', '.join(sorted(known))}")
+    arguments.setdefault("keys", keys_in_environment())
+    scaling: dict[str, Any] = {"num_replicas": replicas}
+    if not replicas:
+        # A replica is a core; half of what it can hold at a time is a fair load.
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": least, "max_replicas": most, "target_ongoing_requests": 32, "downscale_delay_s": 120,
+            }
+        }  # fmt: skip
+    deployment = serve.deployment(
+        Gateway,
+        name="genray",
+        max_ongoing_requests=MAX_ONGOING,
+        ray_actor_options={"num_cpus": 1},
+        health_check_period_s=5,
+        health_check_timeout_s=20,
+        graceful_shutdown_wait_loop_s=1,
+        graceful_shutdown_timeout_s=30,
+        **scaling,
+    )
+    return deployment.bind(arguments)

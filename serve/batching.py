@@ -1,0 +1,126 @@
+"""Requests that wait together ride together: rows of several callers in one call of a function, in one worker thread.
+
+No timer holds a request back: while a batch is worked on, the next one gathers. At low load a request goes alone and at
+once; at high load batches fill up to `max_rows`.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serve.errors import Busy
+from serve.models import Arrays, Function
+
+
+@dataclass
+class _Job:
+    arrays: Arrays
+    rows: int
+    after: Callable[[Arrays], Any] | None
+    done: "asyncio.Future[Any]"
+    since: float
+
+
+class Batcher:
+    """Runs functions in one thread, one batch at a time; PyTorch itself is left one thread a replica."""
+
+    def __init__(
+        self, max_rows: int = 32, max_waiting_rows: int = 512, seen: Callable[[int, float], None] | None = None
+    ):
+        """`seen(rows, seconds_waited)` is told of every batch."""
+        self.max_rows, self.max_waiting_rows = max_rows, max_waiting_rows
+        self._seen = seen
+        self._waiting: dict[int, tuple[Function, deque[_Job]]] = {}
+        self._waiting_rows = 0
+        self._working = False
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="genray-predict")
+
+    @property
+    def waiting_rows(self) -> int:
+        return self._waiting_rows
+
+    async def run(self, function: Function, arrays: Arrays, after: Callable[[Arrays], Any] | None = None) -> Any:
+        """The function's outputs for these rows, or what `after` (called in the worker thread) makes of them.
+
+        Raises Busy when too much waits already.
+        """
+        rows = len(next(iter(arrays.values())))
+        if self._waiting_rows + rows > self.max_waiting_rows and self._waiting_rows:
+            raise Busy(f"{self._waiting_rows} rows are waiting already", retry_after_s=1)
+        loop = asyncio.get_running_loop()
+        job = _Job(arrays, rows, after, loop.create_future(), time.monotonic())
+        # By identity: a model that is replaced keeps its own queue until the last caller is served.
+        self._waiting.setdefault(id(function), (function, deque()))[1].append(job)
+        self._waiting_rows += rows
+        if not self._working:
+            self._working = True
+            self._worker = loop.create_task(self._work())
+        return await job.done
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                # The function whose oldest caller has waited longest: no model starves another.
+                key = min(self._waiting, key=lambda each: self._waiting[each][1][0].since)
+                function, queue = self._waiting[key]
+                jobs = self._take(queue)
+                if not queue:
+                    del self._waiting[key]
+                jobs = [job for job in jobs if not job.done.done()]  # callers that have hung up
+                if not jobs:
+                    continue
+                if self._seen:
+                    self._seen(sum(job.rows for job in jobs), time.monotonic() - jobs[0].since)
+                results = await loop.run_in_executor(self._thread, _run, function, jobs)
+                for job, result in zip(jobs, results):
+                    if job.done.done():
+                        continue
+                    if isinstance(result, Exception):
+                        job.done.set_exception(result)
+                    else:
+                        job.done.set_result(result)
+        finally:
+            self._working = False
+
+    def _take(self, queue: deque[_Job]) -> list[_Job]:
+        """Callers from the front, up to `max_rows`; one that brings more than that goes alone."""
+        jobs = [queue.popleft()]
+        rows = jobs[0].rows
+        while queue and rows + queue[0].rows <= self.max_rows:
+            jobs.append(queue.popleft())
+            rows += jobs[-1].rows
+        self._waiting_rows -= rows
+        return jobs
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(function: Function, jobs: list[_Job]) -> list[Any]:
+    """One call for all; each job's result, or the exception that it met."""
+    try:
+        if len(jobs) == 1:
+            parts = [function.run(jobs[0].arrays)]
+        else:
+            joined = {name: np.concatenate([job.arrays[name] for job in jobs]) for name in jobs[0].arrays}
+            whole = function.run(joined)
+            cuts = np.cumsum([job.rows for job in jobs])[:-1]
+            split = {name: np.split(values, cuts) for name, values in whole.items()}
+            parts = [{name: values[index] for name, values in split.items()} for index in range(len(jobs))]
+    except Exception as error:
+        return [error] * len(jobs)
+    results: list[Any] = []
+    for job, part in zip(jobs, parts):
+        try:
+            results.append(job.after(part) if job.after else part)
+        except Exception as error:
+            results.append(error)
+    return results

@@ -1,0 +1,108 @@
+"""A picture in, a picture out: styled by a style model, or dreamt upon by a classifier. Slow work, no web."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from genray.gen.images.pictures import Picture, scaled, to_rgb, to_tensor, with_colours_of
+from serve.errors import BadRequest
+from serve.limits import Limits
+from serve.models import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditOptions:
+    """What a client may choose."""
+
+    model: str = ""
+    longest: int = 512
+    """Pixels of the result's longer side; pictures are never enlarged."""
+    alpha: float = 1.0
+    """0: the picture itself; 1: all of the style."""
+    keep_colours: bool = False
+    layer: str = ""
+    steps: int = 8
+    """Of a dream, at each octave."""
+    seed: int = 0
+
+    @staticmethod
+    def read(fields: Mapping[str, str], limits: Limits) -> "EditOptions":
+        """From a form's fields. Raises BadRequest naming the field, its value and what it may be."""
+        size = fields.get("size") or "auto"
+        longest = min(512, limits.max_side)
+        if size != "auto":
+            sides = [_whole(side, "size", 16, limits.max_side) for side in size.lower().split("x")]
+            if len(sides) > 2:
+                raise BadRequest(f"size {size[:40]!r}: must be `auto` or SIDExSIDE, e.g. 512x512", param="size")
+            longest = max(sides)
+        if fields.get("n") not in (None, "", "1"):
+            raise BadRequest("n: an edit gives one picture; leave n out", param="n")
+        return EditOptions(
+            model=fields.get("model", "")[:200],
+            longest=longest,
+            alpha=_number(fields.get("alpha") or "1", "alpha", 0.0, 1.0),
+            keep_colours=_switch(fields.get("keep_colours") or "false", "keep_colours"),
+            layer=fields.get("layer", "")[:40],
+            steps=_whole(fields.get("steps") or "8", "steps", 1, limits.max_steps),
+            seed=_whole(fields.get("seed") or "0", "seed", 0, 2**31 - 1),
+        )
+
+
+def edit(
+    predictor: Predictor, content: Picture, styles: Sequence[Picture], options: EditOptions, limits: Limits
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """(the result, uint8 [H, W, 3]; what was done, JSON-able). Raises BadRequest, ConfigError."""
+    rgb = scaled(content.rgb, min(options.longest, max(content.rgb.shape[:2])))
+    if predictor.kind == "classifier":
+        return _dream(predictor, rgb, options)
+    if not predictor.kind.startswith("style_"):
+        raise BadRequest(
+            f"model {predictor.name!r} ({predictor.kind}) does not edit pictures; name a style model or a classifier",
+            param="model",
+        )
+    if predictor.kind == "style_any" and not styles:
+        raise BadRequest(f"model {predictor.name!r} takes any style: send it as a second `image`", param="image")
+    if predictor.kind == "style_fast" and styles:
+        raise BadRequest(f"model {predictor.name!r} holds its one style: send one picture", param="image")
+    longest = min(512, limits.max_side)
+    tensors = [to_tensor(scaled(style.rgb, min(longest, max(style.rgb.shape[:2])))) for style in styles]
+    model: Any = predictor.model
+    result = to_rgb(model.stylize(to_tensor(rgb), tensors, alpha=options.alpha))
+    if options.keep_colours:
+        result = with_colours_of(result, rgb)
+    return result, {"method": predictor.kind, "alpha": options.alpha, "keep_colours": options.keep_colours}
+
+
+def _dream(predictor: Predictor, rgb: np.ndarray, options: EditOptions) -> tuple[np.ndarray, dict[str, Any]]:
+    from genray.gen.images.dream import DreamConfig, Objective, dream
+    from genray.gen.images.features import ModelFeatures
+
+    config = DreamConfig(layer=options.layer, steps=options.steps, octaves=4, seed=options.seed)
+    about = {"features": "model", "kind": predictor.kind}
+    objective = Objective(ModelFeatures(cast(Any, predictor.model), predictor.name, about), config.layer)
+    result = to_rgb(dream(to_tensor(rgb), objective, config))
+    return result, {"method": "dream", "layer": objective.layer, "steps": options.steps, "seed": options.seed}
+
+
+def _whole(text: str, name: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+        raise BadRequest(f"{name} {text[:40]!r}: must be a whole number in {low}..{high}", param=name)
+    return int(text)
+
+
+def _number(text: str, name: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise BadRequest(f"{name} {text[:40]!r}: must lie in {low:g}..{high:g}", param=name)
+    return value
+
+
+def _switch(text: str, name: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise BadRequest(f"{name} {text[:40]!r}: must be true or false", param=name)
+    return text.lower() in ("true", "1")

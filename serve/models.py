@@ -1,0 +1,224 @@
+"""Pure predictors: what a stored model can do, as named functions from arrays to arrays. No web, no Ray.
+
+A `Function` takes and gives NumPy arrays with a leading axis of rows, so that rows of several callers can ride in one call.
+Shapes: N rows, Z latents, K numbers of a code, C channels, H height, W width, S stack, A actions.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genray import modelstore
+from genray.errors import CheckpointError
+from genray.gen.families import BUILDERS
+from genray.gen.generative import GenerativeModel
+from genray.rl.networks import QNetwork, build_network
+
+Arrays = dict[str, np.ndarray]
+
+DTYPES = {"FP32": np.float32, "INT64": np.int64, "UINT8": np.uint8}
+
+
+class TensorSpec(NamedTuple):
+    """Name, type and shape of one input or output, in the words of the Open Inference Protocol."""
+
+    name: str
+    datatype: str
+    """FP32, INT64 or UINT8."""
+    shape: tuple[int, ...]
+    """Of one row: the axis of rows is not part of it."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """One thing that a model does."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    run: Callable[[Arrays], Arrays]
+    """[N, …] arrays in, [N, …] arrays out; every row by itself."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that has been loaded, and what it can do."""
+
+    name: str
+    kind: str
+    version: str
+    """The first 12 hexadecimal digits of the SHA-256 of config.json and model.safetensors."""
+    config: dict[str, Any]
+    card: str
+    model: torch.nn.Module
+    functions: dict[str, Function] = field(default_factory=dict)
+
+    @property
+    def makes_images(self) -> bool:
+        return "generate" in self.functions
+
+    def latents(self, seeds: Sequence[int]) -> np.ndarray:
+        """One latent for each seed, float32 [N, Z]: a function of the seed alone, whatever it is asked for beside."""
+        model = self.model
+        assert isinstance(model, GenerativeModel)
+        draw = torch.rand if model.prior == "uniform" else torch.randn
+        rows = [draw(model.latent, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        z_NZ = torch.stack(rows)
+        return (z_NZ.mul_(2.0).sub_(1.0) if model.prior == "uniform" else z_NZ).numpy()
+
+
+def version_of(folder: Path) -> str:
+    """What `Predictor.version` says, from the files alone. Raises CheckpointError where they are not."""
+    digest = hashlib.sha256()
+    try:
+        for name in ("config.json", "model.safetensors"):
+            digest.update((folder / name).read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: {error.strerror} ({Path(error.filename).name})") from error
+    return digest.hexdigest()[:12]
+
+
+def load_predictor(folder: Path, name: str) -> Predictor:
+    """The model in `folder` with everything it can do. Raises CheckpointError for a damaged or unknown one."""
+    version = version_of(folder)
+    model, config = modelstore.load_model(folder, {**BUILDERS, "dqn": build_network})
+    card = (folder / "README.md").read_text(errors="replace") if (folder / "README.md").exists() else ""
+    if version_of(folder) != version:
+        raise CheckpointError(f"{folder}: it changed while it was read")
+    model.requires_grad_(False)
+    predictor = Predictor(name, config["kind"], version, config, card, model)
+    predictor.functions.update(_functions(model, config))
+    return predictor
+
+
+def _functions(model: Any, config: dict[str, Any]) -> dict[str, Function]:
+    if isinstance(model, QNetwork):
+        return {"act": _act(model)}
+    functions: dict[str, Function] = {}
+    if isinstance(model, GenerativeModel):
+        functions["generate"] = _generate(model)
+    if config.get("kind") == "classifier":
+        functions["classify"] = _classify(model)
+    leaks = (
+        config.get("model", {}).get("upsampling") == "unpool"
+    )  # codes beside which pool positions travel hold no image
+    if hasattr(model, "encode") and not leaks:
+        functions["encode"] = _encode(model)
+        if hasattr(model, "decode"):
+            functions["decode"] = _decode(model, _code_width(model))
+            functions["reconstruct"] = _reconstruct(model)
+    return functions
+
+
+def image_spec(model: Any, name: str = "image") -> TensorSpec:
+    """Images as people keep them: uint8 [H, W, C], or a text model's row of word weights."""
+    if len(model.shape) == 3:
+        channels, height, width = model.shape
+        return TensorSpec(name, "UINT8", (height, width, channels))
+    return TensorSpec("row", "FP32", tuple(model.shape))
+
+
+def to_model(model: Any, values: np.ndarray) -> Tensor:
+    """uint8 [N, H, W, C] scaled into the model's range, float32 [N, C, H, W]; a text model's rows as they are."""
+    x = torch.from_numpy(np.require(values, requirements=["C", "W"]))  # PyTorch has no read-only tensors
+    if len(model.shape) != 3:
+        return x.float()
+    return x.permute(0, 3, 1, 2).float().mul_((model.high - model.low) / 255.0).add_(model.low).contiguous()
+
+
+def from_model(model: Any, x: Tensor) -> np.ndarray:
+    """The way back: rounded, values outside the range cut off."""
+    if len(model.shape) != 3:
+        return x.numpy()
+    x = x.reshape(len(x), *model.shape)
+    scaled = x.sub(model.low).mul_(255.0 / (model.high - model.low)).round_().clamp_(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _generate(model: GenerativeModel) -> Function:
+    def run(arrays: Arrays) -> Arrays:
+        with torch.inference_mode():
+            return {"image": from_model(model, model.generate(torch.from_numpy(arrays["latent"])))}
+
+    return Function((TensorSpec("latent", "FP32", (model.latent,)),), (image_spec(model),), run)
+
+
+def _code_width(model: Any) -> int:
+    with torch.inference_mode():
+        return int(model.encode(torch.zeros(1, *model.shape)).flatten(1).shape[1])
+
+
+def _encode(model: Any) -> Function:
+    source = image_spec(model)
+
+    def run(arrays: Arrays) -> Arrays:
+        with torch.inference_mode():
+            return {"code": model.encode(to_model(model, arrays[source.name])).flatten(1).float().numpy()}
+
+    return Function((source,), (TensorSpec("code", "FP32", (_code_width(model),)),), run)
+
+
+def _decode(model: Any, width: int) -> Function:
+    target = image_spec(model)
+
+    def run(arrays: Arrays) -> Arrays:
+        with torch.inference_mode():
+            return {target.name: from_model(model, model.decode(torch.from_numpy(arrays["code"])))}
+
+    return Function((TensorSpec("code", "FP32", (width,)),), (target,), run)
+
+
+def _reconstruct(model: Any) -> Function:
+    source = image_spec(model)
+
+    def run(arrays: Arrays) -> Arrays:
+        with torch.inference_mode():
+            return {source.name: from_model(model, model.decode(model.encode(to_model(model, arrays[source.name]))))}
+
+    return Function((source,), (source,), run)
+
+
+def _classify(model: Any) -> Function:
+    source = image_spec(model)
+
+    def run(arrays: Arrays) -> Arrays:
+        with torch.inference_mode():
+            return {"probability": model(to_model(model, arrays[source.name])).float().softmax(1).numpy()}
+
+    return Function((source,), (TensorSpec("probability", "FP32", (model.num_classes,)),), run)
+
+
+def _act(model: QNetwork) -> Function:
+    stack = model.convolutions[0].in_channels
+    past = model.config.past_actions
+    inputs = [TensorSpec("obs", "UINT8", (int(stack), *model.frame_shape))]  # type: ignore[arg-type]
+    if past:
+        inputs.append(TensorSpec("past_actions", "INT64", (past,)))
+
+    def run(arrays: Arrays) -> Arrays:
+        with torch.inference_mode():
+            before = torch.from_numpy(arrays["past_actions"]) if past else None
+            q_NA = model(torch.from_numpy(arrays["obs"]), before)
+            return {"q": q_NA.numpy(), "action": q_NA.argmax(1).numpy()}
+
+    outputs = (TensorSpec("q", "FP32", (model.num_actions,)), TensorSpec("action", "INT64", ()))
+    return Function(tuple(inputs), outputs, run)
+
+
+def describe(predictor: Predictor) -> dict[str, Any]:
+    """What a client may know of a model, JSON-able: never a path."""
+    known = ("shape", "latent", "prior", "num_classes", "num_actions", "stack", "step")
+    about = {key: predictor.config[key] for key in known if key in predictor.config}
+    data = predictor.config.get("data") or {}
+    if isinstance(data, dict):
+        about |= {key: data[key] for key in ("name", "licence", "classes", "credit") if key in data}
+    env = predictor.config.get("env") or {}
+    if isinstance(env, dict) and env.get("game"):
+        about["game"] = env["game"]
+    return json.loads(json.dumps(about, default=str))

@@ -1,0 +1,112 @@
+"""What all routes share: documented refusals, pictures in and out, checked numbers."""
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict
+
+from genray.errors import ConfigError
+from genray.gen.images.pictures import Picture, read_picture
+from serve.errors import BadRequest, NotAPicture, TooLarge
+from serve.limits import Limits
+from serve.models import Predictor, image_spec
+from serve.png import encode_png
+
+MAX_SEED = 2**63 - 1
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    """One line that says what to do."""
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorAnswer(BaseModel):
+    """Every refusal of the /v1 and /api routes."""
+
+    error: ErrorDetail
+
+
+class InferenceError(BaseModel):
+    """Every refusal of the /v2 routes."""
+
+    error: str
+
+
+ABOUT = {
+    400: "A value that makes no sense.",
+    401: "No key, or a wrong one.",
+    404: "No such model, version or function.",
+    408: "A body that came too slowly, or an answer that took too long.",
+    413: "More bytes, pixels, images or rows than one request may ask for.",
+    415: "Not a PNG, JPEG or WebP.",
+    422: "A body that does not fit its schema.",
+    429: "Too busy: see Retry-After.",
+    503: "Not ready.",
+}
+
+
+def refusals(*statuses: int, model: type[BaseModel] = ErrorAnswer) -> dict[int | str, dict[str, Any]]:
+    """The documentation of these refusals, and of those that any route may give."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({*statuses, 401, 408, 413, 429}):
+        found[status] = {"model": model, "description": ABOUT[status]}
+    return found
+
+
+class Body(BaseModel):
+    """A JSON body. Unknown fields are let pass: clients of the convention send more than we know."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+def json_answer(value: Any, status: int = 200) -> Response:
+    """JSON without NaN, as the standard has it."""
+    return Response(json.dumps(value, allow_nan=False), status, media_type="application/json")
+
+
+def note_model(request: Request, predictor: Predictor) -> None:
+    """Name the model in the request's log line."""
+    request.state.model = f"{predictor.name}@{predictor.version}"
+
+
+def picture_of(content: bytes, limits: Limits, name: str) -> Picture:
+    """An uploaded picture. Raises TooLarge for a bomb, NotAPicture for what cannot be read."""
+    try:
+        return read_picture(content, name=name, max_pixels=limits.max_pixels)
+    except ConfigError as error:
+        message = str(error)
+        kind = TooLarge if "pixels than the limit" in message else NotAPicture
+        raise kind(message, param=name) from error
+
+
+def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
+    """A picture cut and scaled to what a model takes, uint8 [1, H, W, C]. Raises BadRequest for a model of text."""
+    from PIL import Image, ImageOps
+
+    model: Any = predictor.model
+    spec = image_spec(model)
+    if spec.datatype != "UINT8":
+        raise BadRequest(f"model {predictor.name!r} takes text, not pictures", param="model")
+    height, width, channels = spec.shape
+    image = Image.fromarray(picture.rgb)
+    image = ImageOps.fit(image.convert("L") if channels == 1 else image, (width, height), Image.Resampling.BOX)
+    return np.asarray(image, np.uint8).reshape(1, height, width, channels)
+
+
+def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
+    """Each pixel a square of `scale`."""
+    return image if scale == 1 else image.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def png_base64(image: np.ndarray, scale: int = 1) -> str:
+    """uint8 [H, W, C] as a PNG in base64."""
+    return base64.b64encode(encode_png(enlarged(image, scale))).decode("ascii")

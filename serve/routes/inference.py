@@ -1,0 +1,258 @@
+"""The Open Inference Protocol, version 2, over HTTP: JSON tensors and the binary ones that Triton's client sends.
+
+[https://github.com/kserve/open-inference-protocol] A model NAME is reached as NAME (its main function) and, for each
+function, as NAME.FUNCTION: digits-vae.encode, road-runner.act, … . The one version of a model is its hash.
+Shapes: the first axis of every tensor is rows.
+"""
+
+import json
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from genray import __version__
+from serve.errors import BadRequest, NotFound, NotReady
+from serve.models import DTYPES, Arrays, Function, Predictor, TensorSpec
+from serve.routes.common import InferenceError, json_answer, note_model, refusals
+from serve.service import Service, finite
+
+MAIN = ("generate", "classify", "act", "reconstruct", "encode")
+"""What NAME alone does: the first of these that the model can do."""
+BINARY_HEADER = "inference-header-content-length"
+
+Name = Annotated[str, Path(max_length=128, description="NAME or NAME.FUNCTION.")]
+Version = Annotated[str, Path(max_length=64, description="The model's version.")]
+
+
+class Asked(NamedTuple):
+    """A model and one of its functions, by a client's name for them."""
+
+    predictor: Predictor
+    name: str
+    function: str
+    spec: Function
+
+
+class InferTensor(BaseModel):
+    """One input."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferRequest(BaseModel):
+    """An inference request; with binary tensors, the JSON at the body's beginning."""
+
+    inputs: list[InferTensor]
+    outputs: list[dict[str, Any]] | None = None
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+def inference_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+    maybe = refusals(400, 404, 422, 503, model=InferenceError)
+
+    @router.get("", responses=maybe, summary="The server")
+    async def server() -> Response:
+        return json_answer({"name": "genray", "version": __version__, "extensions": ["binary_tensor_data"]})
+
+    @router.get("/health/live", responses=maybe, summary="Whether it lives")
+    async def live() -> Response:
+        return json_answer({"live": True})
+
+    @router.get("/health/ready", responses=maybe, summary="Whether all models are loaded")
+    async def ready() -> Response:
+        if not service.readiness()[0]:
+            raise NotReady("not all models are loaded: see /readyz")
+        return json_answer({"ready": True})
+
+    @router.get("/models/{name}", responses=maybe, summary="Inputs and outputs of a model")
+    async def metadata(name: Name) -> Response:
+        return json_answer(_metadata(_asked(service, name)))
+
+    @router.get("/models/{name}/versions/{version}", responses=maybe, summary="The same, by version")
+    async def metadata_of_version(name: Name, version: Version) -> Response:
+        return json_answer(_metadata(_asked(service, name, version)))
+
+    @router.get("/models/{name}/ready", responses=maybe, summary="Whether a model is loaded")
+    async def model_ready(name: Name) -> Response:
+        return json_answer({"name": _asked(service, name).name, "ready": True})
+
+    @router.get("/models/{name}/versions/{version}/ready", responses=maybe, summary="The same, by version")
+    async def model_ready_of_version(name: Name, version: Version) -> Response:
+        return json_answer({"name": _asked(service, name, version).name, "ready": True})
+
+    body = {"content": {"application/json": {"schema": InferRequest.model_json_schema()}}, "required": True}
+    body["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}  # type: ignore[index]
+
+    @router.post("/models/{name}/infer", responses=maybe, summary="Infer", openapi_extra={"requestBody": body})
+    async def infer(request: Request, name: Name) -> Response:
+        return await _infer(service, request, _asked(service, name))
+
+    @router.post(
+        "/models/{name}/versions/{version}/infer",
+        responses=maybe,
+        summary="Infer with a certain version",
+        openapi_extra={"requestBody": body},
+    )
+    async def infer_version(request: Request, name: Name, version: Version) -> Response:
+        return await _infer(service, request, _asked(service, name, version))
+
+    return router
+
+
+def _asked(service: Service, name: str, version: str = "") -> Asked:
+    model, function = name, ""
+    if name not in service.shelf.models and "." in name:
+        model, _, function = name.rpartition(".")
+    predictor = service.model(model)
+    if version and version != predictor.version:
+        raise NotFound(f"model {model!r} is at version {predictor.version}, not {version!r}")
+    if not function:
+        function = next((each for each in MAIN if each in predictor.functions), "")
+        if not function:
+            raise BadRequest(f"model {model!r} ({predictor.kind}) does nothing by tensors; use /v1/images/edits")
+    if function not in predictor.functions:
+        raise NotFound(f"model {model!r} has no function {function!r}; it has {', '.join(sorted(predictor.functions))}")
+    return Asked(predictor, name, function, predictor.functions[function])
+
+
+def _metadata(asked: Asked) -> dict[str, Any]:
+    def row(spec: TensorSpec) -> dict[str, Any]:
+        return {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.shape]}
+
+    return {
+        "name": asked.name,
+        "versions": [asked.predictor.version],
+        "platform": "genray_pytorch",
+        "inputs": [row(spec) for spec in asked.spec.inputs],
+        "outputs": [row(spec) for spec in asked.spec.outputs],
+    }
+
+
+async def _infer(service: Service, request: Request, asked: Asked) -> Response:
+    note_model(request, asked.predictor)
+    wanted, arrays = read_request(await request.body(), request.headers.get(BINARY_HEADER), asked.spec)
+    found = await service.predict(asked.predictor, asked.function, arrays)
+    return write_answer(asked, wanted, found)
+
+
+# -- the wire ----------------------------------------------------------------------------------------------------------
+
+
+def read_request(body: bytes, header_length: str | None, spec: Function) -> tuple[dict[str, Any], Arrays]:
+    """(the request without its tensors, the tensors) of a body. Raises BadRequest, naming what does not fit."""
+    text, rest = body, b""
+    if header_length is not None:
+        if not (header_length.isascii() and header_length.isdigit() and int(header_length[:12]) <= len(body)):
+            raise BadRequest(f"Inference-Header-Content-Length {header_length[:20]!r}: the body has {len(body)} bytes")
+        text, rest = body[: int(header_length)], body[int(header_length) :]
+    try:
+        wanted = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON") from None
+    inputs = wanted.get("inputs") if isinstance(wanted, dict) else None
+    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
+        raise BadRequest("inputs: must be a list of tensors")
+    given = {each["name"]: each for each in inputs if isinstance(each.get("name"), str)}
+    names = [each.name for each in spec.inputs]
+    if sorted(given) != sorted(names) or len(inputs) != len(names):
+        raise BadRequest(f"inputs: must be {', '.join(names)}, each once", param="inputs")
+    arrays: Arrays = {}
+    for tensor in inputs:  # binary parts follow each other in the order of the inputs
+        expected = spec.inputs[names.index(tensor["name"])]
+        arrays[expected.name], rest = _read_tensor(tensor, expected, rest)
+    if rest:
+        raise BadRequest(f"{len(rest)} bytes follow the last tensor")
+    if len({len(values) for values in arrays.values()}) > 1:
+        raise BadRequest("all inputs must have as many rows as each other")
+    outputs = wanted.get("outputs") or []
+    if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
+        raise BadRequest("outputs: must be a list of requested tensors")
+    if not isinstance(wanted.get("parameters") or {}, dict):
+        raise BadRequest("parameters: must be an object")
+    unknown = [each.get("name") for each in outputs if each.get("name") not in [out.name for out in spec.outputs]]
+    if unknown:
+        raise BadRequest(
+            f"outputs: there are {', '.join(out.name for out in spec.outputs)}, not {str(unknown[0])[:80]!r}"
+        )
+    return {key: value for key, value in wanted.items() if key != "inputs"}, arrays
+
+
+def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple[np.ndarray, bytes]:
+    name, shape = spec.name, tensor.get("shape")
+    if tensor.get("datatype") != spec.datatype:
+        raise BadRequest(f"input {name}: datatype {str(tensor.get('datatype'))[:20]}; must be {spec.datatype}")
+    whole = isinstance(shape, list) and all(type(side) is int and 0 < side <= 2**24 for side in shape)
+    if not whole or list(shape[1:]) != list(spec.shape):  # type: ignore[index]
+        raise BadRequest(f"input {name}: shape {str(shape)[:60]}; must be {[-1, *spec.shape]}, with ≥ 1 rows")
+    assert isinstance(shape, list)
+    count, dtype = int(np.prod(shape, dtype=np.float64)), np.dtype(DTYPES[spec.datatype])
+    parameters = tensor.get("parameters") or {}
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if size is not None:
+        if type(size) is not int or size != count * dtype.itemsize or size > len(rest):
+            raise BadRequest(
+                f"input {name}: binary_data_size must be {count * dtype.itemsize}, and as many bytes must follow"
+            )
+        values = np.frombuffer(rest[:size], dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+        return finite(values, name), rest[size:]
+    return finite(_from_json(tensor.get("data"), spec, shape, count), name), rest
+
+
+def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.ndarray:
+    """Numbers, flat or nested like the shape. Raises BadRequest unless each is of the datatype and in its range."""
+    name, wrong = spec.name, f"input {spec.name}: data must be {count} numbers of {spec.datatype}"
+    if not isinstance(data, list):
+        raise BadRequest(wrong)
+    try:
+        # Not straight into the type: 3.7 would become 3, 300 would overflow, "3" would be read.
+        values = np.asarray(data)
+        if values.dtype.kind not in "iuf" or values.size != count:
+            raise BadRequest(wrong)
+        if spec.datatype == "FP32":
+            with np.errstate(over="ignore"):
+                return values.astype(np.float32).reshape(shape)
+        info = np.iinfo(np.dtype(DTYPES[spec.datatype]).name)
+        if values.dtype.kind == "f" or values.min() < info.min or values.max() > info.max:
+            raise BadRequest(f"input {name}: data must be whole numbers in {info.min}..{info.max}")
+        return values.astype(DTYPES[spec.datatype]).reshape(shape)
+    except (ValueError, OverflowError, TypeError):
+        raise BadRequest(wrong) from None
+
+
+def write_answer(asked: Asked, wanted: dict[str, Any], found: Arrays) -> Response:
+    """The outputs that were asked for, as JSON or as binary parts behind it."""
+    requested = wanted.get("outputs") or [{"name": spec.name} for spec in asked.spec.outputs]
+    all_binary = bool((wanted.get("parameters") or {}).get("binary_data_output", False))
+    types = {spec.name: spec.datatype for spec in asked.spec.outputs}
+    outputs, parts = [], []
+    for each in requested:
+        values = np.ascontiguousarray(found[each["name"]])
+        tensor: dict[str, Any] = {"name": each["name"], "datatype": types[each["name"]], "shape": list(values.shape)}
+        parameters = each.get("parameters")
+        if (parameters.get("binary_data", all_binary) if isinstance(parameters, dict) else all_binary) is True:
+            part = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+            tensor["parameters"] = {"binary_data_size": len(part)}
+            parts.append(part)
+        else:
+            tensor["data"] = values.ravel().tolist()
+        outputs.append(tensor)
+    answer = {"model_name": asked.name, "model_version": asked.predictor.version, "outputs": outputs}
+    if isinstance(wanted.get("id"), str):
+        answer["id"] = wanted["id"]
+    if not parts:
+        return json_answer(answer)
+    head = json.dumps(answer).encode()
+    return Response(
+        b"".join([head, *parts]),
+        headers={"Inference-Header-Content-Length": str(len(head))},
+        media_type="application/octet-stream",
+    )

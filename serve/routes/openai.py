@@ -1,0 +1,219 @@
+"""The shape of OpenAI's images and models API, so that its clients work: generate, edit (style, dream), list, delete.
+
+[https://platform.openai.com/docs/api-reference/images] Departures, all visible in the documentation: prompts are ignored
+(these generators are unconditional); `seed` and `latent` are ours; pictures come as `b64_json` or as a data URL.
+"""
+
+import time
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+from pydantic import Field
+
+from genray.gen.images.pictures import Picture
+from serve.edits import EditOptions, edit
+from serve.errors import BadRequest, TooLarge
+from serve.models import Arrays, Predictor, describe, image_spec
+from serve.routes.common import (
+    MAX_SEED,
+    Body,
+    json_answer,
+    note_model,
+    picture_of,
+    png_base64,
+    refusals,
+)  # fmt: skip
+from serve.service import Service, finite
+
+Name = Annotated[str, Path(max_length=64, description="A model's name, as /v1/models lists it.")]
+
+
+class Generations(Body):
+    """What to generate."""
+
+    model: str | None = Field(None, max_length=200, description="A generator's name; none: the first one.")
+    prompt: str | None = Field(None, max_length=32_000, description="Ignored: the generators are unconditional.")
+    n: int | None = Field(1, ge=1, le=1_000_000)
+    size: str | None = Field(
+        None, max_length=20, description="`auto`, or WIDTHxHEIGHT: a whole multiple of the model's own size."
+    )
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Image i is that of seed + i; none: a new seed.")
+    latent: list[list[float]] | None = Field(
+        None, max_length=1024, description="Latents instead of a seed, a row an image."
+    )
+    response_format: Literal["b64_json", "url"] | None = "b64_json"
+
+
+def openai_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["OpenAI shape"])
+
+    @router.get("/models", responses=refusals(), summary="All models")
+    async def list_models() -> Response:
+        return json_answer({"object": "list", "data": [card(service, each) for each in service.models()]})
+
+    @router.get("/models/{name}", responses=refusals(404, 422), summary="One model")
+    async def get_model(name: Name) -> Response:
+        return json_answer(card(service, service.model(name)))
+
+    @router.delete(
+        "/models/{name}", responses=refusals(400, 404, 422), summary="Take a model away; it can be rolled back"
+    )
+    async def delete_model(name: Name) -> Response:
+        await service.delete(name)
+        return json_answer({"id": name, "object": "model", "deleted": True})
+
+    @router.post("/images/generations", responses=refusals(400, 404, 422), summary="Images from a generator")
+    async def generate(request: Request, body: Generations) -> Response:
+        predictor = service.model(body.model) if body.model else service.default_generator()
+        note_model(request, predictor)
+        service.function(predictor, "generate")
+        seeds, latents = _latents(service, predictor, body)
+        scale = scale_of(body.size, predictor, service.limits.max_side)
+        as_url = body.response_format == "url"
+
+        def pictures(arrays: Arrays) -> list[str]:
+            return [png_base64(image, scale) for image in arrays["image"]]
+
+        found = await service.predict(predictor, "generate", {"latent": latents}, pictures)
+        answer: dict[str, Any] = {"created": int(time.time()), "model": predictor.name, "seed": seeds}
+        return json_answer({**answer, "data": [_datum(each, as_url) for each in found]})
+
+    @router.post(
+        "/images/edits",
+        responses=refusals(400, 404, 415, 422),
+        summary="A picture styled or dreamt upon",
+        openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": EDITS}}}},
+    )
+    async def edits(request: Request) -> Response:
+        options, images, as_url = await _edit_form(request, service)
+        predictor = service.model(options.model) if options.model else _default_editor(service)
+        note_model(request, predictor)
+        result, about = await service.slowly(lambda: edit(predictor, images[0], images[1:], options, service.limits))
+        answer: dict[str, Any] = {"created": int(time.time()), "model": predictor.name, "about": about}
+        return json_answer({**answer, "data": [_datum(png_base64(result), as_url)]})
+
+    return router
+
+
+def card(service: Service, predictor: Predictor) -> dict[str, Any]:
+    """A model as /v1/models shows it: OpenAI's four fields, and what ours can do."""
+    return {
+        "id": predictor.name,
+        "object": "model",
+        "created": int(service.started),
+        "owned_by": "genray",
+        "kind": predictor.kind,
+        "version": predictor.version,
+        "versions": service.shelf.versions(predictor.name),
+        "functions": sorted(predictor.functions),
+        "about": describe(predictor),
+    }
+
+
+def scale_of(size: str | None, predictor: Predictor, max_side: int) -> int:
+    """How much each pixel is enlarged for `size`. Raises BadRequest, naming the sizes there are, or TooLarge."""
+    height, width, _ = image_spec(predictor.model).shape
+    if size in (None, "", "auto"):
+        return 1
+    assert size is not None
+    try:
+        wide, high = (int(part) for part in size.lower().split("x"))
+    except ValueError:
+        raise BadRequest(
+            f"size {size!r}: must be `auto` or WIDTHxHEIGHT, e.g. {4 * width}x{4 * height}", param="size"
+        ) from None
+    if max(wide, high) > max_side:
+        raise TooLarge(f"size {size}: the longer side may be at most {max_side}", param="size")
+    scale = wide // width if width else 0
+    if scale < 1 or (scale * width, scale * height) != (wide, high):
+        some = ", ".join(f"{k * width}x{k * height}" for k in (1, 2, 4, 8) if k * max(width, height) <= max_side)
+        raise BadRequest(
+            f"size {size}: model {predictor.name!r} makes multiples of {width}x{height}: {some}", param="size"
+        )
+    return scale
+
+
+def _latents(service: Service, predictor: Predictor, body: Generations) -> tuple[list[int], np.ndarray]:
+    """(the seeds, none with latents of the client's own; latents float32 [n, Z])."""
+    limit = service.limits.max_images
+    number = len(body.latent) if body.latent is not None else (body.n or 1)
+    if number > limit:
+        raise TooLarge(f"n {number}: one request may ask for at most {limit} images", param="n")
+    if body.latent is None:
+        seed = body.seed if body.seed is not None else int(np.random.default_rng().integers(2**31))
+        seeds = [(seed + index) % (MAX_SEED + 1) for index in range(number)]
+        return seeds, predictor.latents(seeds)
+    width = predictor.functions["generate"].inputs[0].shape[0]
+    if not body.latent or any(len(row) != width for row in body.latent):
+        raise BadRequest(f"latent: must be rows of {width} numbers, one an image", param="latent")
+    with np.errstate(over="ignore"):
+        return [], finite(np.asarray(body.latent, np.float32), "latent")
+
+
+def _datum(picture: str, as_url: bool) -> dict[str, str]:
+    return {"url": f"data:image/png;base64,{picture}"} if as_url else {"b64_json": picture}
+
+
+def _default_editor(service: Service) -> Predictor:
+    for predictor in service.models():
+        if predictor.kind.startswith("style_"):
+            return predictor
+    raise BadRequest(
+        "no style model here; name a classifier to dream with, or train one: genray train style", param="model"
+    )
+
+
+EDITS: dict[str, Any] = {
+    "type": "object",
+    "required": ["image"],
+    "properties": {
+        "image": {
+            "description": "The picture; more of them (or `image[]`) are styles for a model of any style.",
+            "anyOf": [
+                {"type": "string", "format": "binary"},
+                {"type": "array", "items": {"type": "string", "format": "binary"}},
+            ],
+        },
+        "model": {
+            "type": "string",
+            "description": "A style model's or a classifier's name; none: the first style model.",
+        },
+        "prompt": {"type": "string", "description": "Ignored."},
+        "size": {"type": "string", "description": "`auto`, or the longest side in pixels as SIDExSIDE."},
+        "n": {"type": "integer", "minimum": 1, "maximum": 1},
+        "alpha": {"type": "number", "minimum": 0, "maximum": 1, "description": "How much style; 1 is all."},
+        "keep_colours": {"type": "boolean"},
+        "layer": {"type": "string", "description": "Which layer a dream is of."},
+        "steps": {"type": "integer", "minimum": 1, "description": "Steps of a dream."},
+        "seed": {"type": "integer", "minimum": 0},
+        "response_format": {"type": "string", "enum": ["b64_json", "url"]},
+    },
+}
+
+
+async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[Picture], bool]:
+    """(the options, the pictures, whether they come back as a URL) of a multipart form."""
+    from starlette.datastructures import UploadFile
+    from starlette.exceptions import HTTPException
+    from starlette.formparsers import MultiPartException
+
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise BadRequest("send a multipart/form-data body with the field `image`", param="image")
+    contents: list[bytes] = []
+    fields: dict[str, str] = {}
+    try:
+        # Closed at the end: large parts lie in temporary files.
+        async with request.form(max_files=8, max_fields=32, max_part_size=2**16) as form:
+            for key, value in form.multi_items():
+                if not isinstance(value, UploadFile):
+                    fields[key] = value
+                elif key in ("image", "image[]", "style"):
+                    contents.append(await value.read())
+    except (HTTPException, MultiPartException, ValueError, AssertionError, KeyError, RuntimeError) as error:
+        raise BadRequest("the multipart body cannot be read", param="image") from error
+    if not contents:
+        raise BadRequest("image: send a picture as a file in this field", param="image")
+    images = [picture_of(content, service.limits, f"image {index + 1}") for index, content in enumerate(contents)]
+    return EditOptions.read(fields, service.limits), images, fields.get("response_format") == "url"

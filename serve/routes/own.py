@@ -1,0 +1,214 @@
+"""Our own routes, for what no convention has: neighbours of a picture, walks, games to watch, health, rollback."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, Field
+
+from genray.config import from_dict
+from genray.errors import ConfigError
+from genray.rl.env import EnvConfig
+from genray.rl.evaluate import PlayedStep, action_names, play_steps
+from genray.rl.networks import QNetwork
+from serve.errors import BadRequest, Busy, TooLarge
+from serve.models import Predictor
+from serve.routes.common import Body, for_model, json_answer, note_model, picture_of, png_base64, refusals
+from serve.service import Service
+from serve.walk import walk
+
+Name = Annotated[str, Path(max_length=64, description="A model's name.")]
+
+
+class Health(BaseModel):
+    """It lives."""
+
+    status: str
+
+
+class Readiness(BaseModel):
+    """Which models are loaded, and why others are not."""
+
+    ready: bool
+    models: list[str]
+    failed: dict[str, str]
+
+
+class RollBack(Body):
+    """Which version to go back to."""
+
+    version: str = Field("", max_length=64, description="None: the newest but the present one.")
+
+
+def health_routes(service: Service) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", summary="Whether it lives (no key needed)", response_model=Health)
+    async def healthz() -> Response:
+        return json_answer({"status": "alive"})
+
+    @router.get(
+        "/readyz",
+        summary="Whether every model is loaded (no key needed)",
+        response_model=Readiness,
+        responses={503: {"model": Readiness, "description": "Some model is not: `failed` says why."}},
+    )
+    async def readyz() -> Response:
+        ready, about = service.readiness()
+        return json_answer(about, 200 if ready else 503)
+
+    return router
+
+
+def own_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["genray"])
+    watched = _Streams(service.limits.max_streams)
+
+    @router.post(
+        "/models/{name}/rollback", responses=refusals(400, 404, 422), summary="Put an earlier version in place"
+    )
+    async def roll_back(name: Name, body: RollBack) -> Response:
+        return json_answer({"id": name, "version": await service.roll_back(name, body.version)})
+
+    @router.post(
+        "/retrieve/{name}",
+        responses=refusals(400, 404, 415, 422),
+        summary="What is nearest to a picture, by the model's codes",
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES},
+            }
+        },
+    )
+    async def retrieve(request: Request, name: Name, count: Annotated[int, Query(ge=1, le=1000)] = 10) -> Response:
+        predictor = service.model(name)
+        note_model(request, predictor)
+        if count > service.limits.max_images:
+            raise TooLarge(f"count {count}: at most {service.limits.max_images}", param="count")
+        service.function(predictor, "encode")
+        query = for_model(picture_of(await request.body(), service.limits, "the picture"), predictor)
+        arrays = await service.predict(predictor, "encode", {"image": query})
+        found = (await service.slowly(lambda: service.search.neighbours(predictor, arrays["code"], count)))[0]
+        neighbours = [
+            {
+                "row": row,
+                "distance": distance,
+                "label": found.labels[index] if found.labels else None,
+                "name": found.names[index] if found.names else None,
+                "b64_json": png_base64(found.images[index]) if found.images is not None else None,
+            }
+            for index, (row, distance) in enumerate(zip(found.rows, found.distances))
+        ]
+        return json_answer({"query": {"b64_json": png_base64(query[0])}, "neighbours": neighbours})
+
+    @router.get(
+        "/walk/{name}",
+        responses={**refusals(400, 404, 422), 200: {"content": {"image/gif": {}}, "description": "A looping GIF."}},
+        response_class=Response,
+        summary="A walk through a generator's latents, as a GIF",
+    )
+    async def latent_walk(
+        request: Request,
+        name: Name,
+        seed: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+        stops: Annotated[int, Query(ge=2, le=8)] = 4,
+        frames: Annotated[int, Query(ge=1, le=32)] = 12,
+    ) -> Response:
+        predictor = service.model(name)
+        note_model(request, predictor)
+        service.function(predictor, "generate")
+        gif = await service.slowly(lambda: walk(predictor, seed, stops, frames))
+        return Response(gif, media_type="image/gif")
+
+    @router.get(
+        "/play/{name}",
+        responses={
+            **refusals(400, 404, 422),
+            200: {"content": {"application/x-ndjson": {}}, "description": "A JSON object a line, a line a step."},
+        },
+        response_class=StreamingResponse,
+        summary="A policy playing, as it plays: frames, values of the actions, score",
+    )
+    async def play(
+        request: Request,
+        name: Name,
+        seed: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+        steps: Annotated[int, Query(ge=1, le=1_000_000)] = 450,
+        epsilon: Annotated[float, Query(ge=0, le=1)] = 0.001,
+        fps: Annotated[float, Query(ge=1, le=120, description="Steps a second; 15 is the game's own speed.")] = 15,
+    ) -> StreamingResponse:
+        predictor = service.model(name)
+        note_model(request, predictor)
+        service.function(predictor, "act")
+        if steps > service.limits.max_play_steps:
+            raise TooLarge(f"steps {steps}: at most {service.limits.max_play_steps}", param="steps")
+        lines = watched.start(lambda: _played(predictor, seed, steps, epsilon), fps)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+    return router
+
+
+PICTURES = ("image/png", "image/jpeg", "image/webp")
+
+
+class _Streams:
+    """Games that are being watched, each stepped in a thread of the default pool, no faster than its watcher reads."""
+
+    def __init__(self, most: int):
+        self._most, self._running = most, 0
+
+    def start(self, make: Callable[[], Iterator[bytes]], fps: float) -> AsyncIterator[bytes]:
+        """The lines of a game, `fps` a second at most. Raises Busy."""
+        if self._running >= self._most:
+            raise Busy(f"{self._running} games are being watched already", retry_after_s=10)
+        self._running += 1
+        return self._lines(make, fps)
+
+    async def _lines(self, make: Callable[[], Iterator[bytes]], fps: float) -> AsyncIterator[bytes]:
+        loop, steps, turn = asyncio.get_running_loop(), make(), threading.Lock()
+
+        def advance() -> bytes | None:
+            with turn:
+                return next(steps, None)
+
+        def close() -> None:
+            with turn:  # a watcher may leave in the middle of a step
+                cast(Any, steps).close()
+
+        try:
+            due = loop.time()
+            while (line := await loop.run_in_executor(None, advance)) is not None:
+                yield line
+                due = max(due + 1 / fps, loop.time() - 1)  # a second behind is made up for, more is not
+                await asyncio.sleep(max(0.0, due - loop.time()))
+        finally:
+            self._running -= 1
+            loop.run_in_executor(None, close)
+
+
+def _played(predictor: Predictor, seed: int, steps: int, epsilon: float) -> Iterator[bytes]:
+    """One JSON line a step. Raises BadRequest (at the first step) where the game is not at hand."""
+    env = from_dict(EnvConfig, predictor.config["env"], "env.")
+    if env.env:
+        raise BadRequest(f"model {predictor.name!r} plays an environment of its own, which the service does not import")
+    network = cast(QNetwork, predictor.model)
+    names = action_names(env)
+    try:
+        for number, step in enumerate(play_steps(network, env, epsilon=epsilon, seed=seed, max_steps=steps)):
+            yield _line(number, step, names)
+    except ConfigError as error:
+        yield json.dumps({"error": str(error)}).encode() + b"\n"
+
+
+def _line(number: int, step: PlayedStep, names: list[str]) -> bytes:
+    values: dict[str, Any] = {"step": number, "score": step.score, "png": png_base64(step.frame)}
+    if step.action is not None and step.q_A is not None:
+        values |= {"action": names[step.action], "q": [round(float(q), 4) for q in step.q_A]}
+    if number == 0:
+        values["actions"] = names
+    return json.dumps(values).encode() + b"\n"

@@ -1,0 +1,71 @@
+"""The page at `/`, made by hand and free of anything from elsewhere, and the login that it needs where keys are set."""
+
+from functools import cache
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from serve.errors import NotFound
+from serve.guard import COOKIE, Guard, Unauthorized
+from serve.routes.common import refusals
+from serve.service import Service
+
+PAGE = Path(__file__).parents[1] / "page"
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+
+
+def page_routes(service: Service, guard: Guard) -> APIRouter:
+    router = APIRouter(tags=["page"])
+
+    @router.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return page_file("index.html")
+
+    @router.get("/page/{name}", include_in_schema=False)
+    async def file(name: str) -> Response:
+        return page_file(name)
+
+    form = {"type": "object", "properties": {"key": {"type": "string"}}, "required": ["key"]}
+    body = {"content": {"application/x-www-form-urlencoded": {"schema": form}}, "required": True}
+
+    @router.post(
+        "/login",
+        status_code=303,
+        response_class=Response,
+        responses={**refusals(), 303: {"description": "The page, with the key as a cookie."}},
+        summary="Hand in a key, as the login form does",
+        openapi_extra={"requestBody": body},
+    )
+    async def login(request: Request) -> Response:
+        fields = parse_qs((await request.body())[:4096].decode("latin-1"))
+        key = fields.get("key", [""])[0].strip()
+        if not guard.opens(key):
+            raise Unauthorized
+        answer = Response(status_code=303, headers={"Location": "/"})
+        # Strict: no other site's page can make the browser send it.
+        secure = request.headers.get("x-forwarded-proto") == "https"
+        answer.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=secure, max_age=30 * 86_400)
+        return answer
+
+    return router
+
+
+def page_file(name: str) -> Response:
+    """A file of the page, by name. Raises NotFound."""
+    files = _files()
+    if name not in files:
+        raise NotFound(f"no such file {name[:80]!r}")
+    return Response(files[name], media_type=TYPES[Path(name).suffix], headers=HEADERS)
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    # Read once, by the names that are there: a client's name never becomes a path.
+    return {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in TYPES}

@@ -1,0 +1,102 @@
+"""Nearest neighbours by a model's codes, over the data that it was trained on (training and validation rows).
+
+The index is made when it is first asked for, in the slow lane, and kept for the few models asked for last.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from genray.config import from_dict
+from genray.errors import ConfigError
+from genray.gen.data import Data, DataConfig, Split, load_data
+from genray.gen.retrieval import CodeIndex, Metric, database
+from serve.models import Predictor, from_model
+
+KEPT = 4
+"""Indexes in memory; one of 60,000 images of 28x28 is 50 MB with its images."""
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Found:
+    """The neighbours of one query, nearest first."""
+
+    rows: list[int]
+    distances: list[float]
+    labels: list[str]
+    names: list[str]
+    images: np.ndarray | None
+    """uint8 [M, H, W, C]; None for text."""
+
+
+@dataclass(frozen=True)
+class _Index:
+    codes: CodeIndex
+    base: Split
+    data: Data
+
+
+class Search:
+    """Indexes by model version. Used from one thread (the slow lane)."""
+
+    def __init__(self) -> None:
+        self._indexes: OrderedDict[str, _Index] = OrderedDict()
+
+    def neighbours(self, predictor: Predictor, codes_QK: np.ndarray, count: int) -> list[Found]:
+        """Of codes float32 [Q, K]. Raises ConfigError where the model's data are not at hand."""
+        index = self._index(predictor)
+        count = min(count, len(index.codes))
+        rows_QM, distances_QM = index.codes.search(codes_QK, count)
+        found = []
+        for rows_M, distances_M in zip(rows_QM, distances_QM):
+            rows = [int(row) for row in rows_M]
+            label = index.base.label
+            labels = [] if label is None else [_class(index.data, int(label[row])) for row in rows]
+            names = [index.base.names[row] for row in rows] if index.base.names else []
+            images = None
+            if len(index.data.shape) == 3:
+                images = from_model(predictor.model, index.base.take(torch.tensor(rows))[0])
+            found.append(Found(rows, [float(value) for value in distances_M], labels, names, images))
+        return found
+
+    def _index(self, predictor: Predictor) -> _Index:
+        key = f"{predictor.name} {predictor.version}"
+        if key in self._indexes:
+            self._indexes.move_to_end(key)
+            return self._indexes[key]
+        data = training_data(predictor)
+        base = database(data)
+        with torch.inference_mode():
+            model = predictor.model
+            codes = [model.encode(x).flatten(1).float() for x in base.all().split(CHUNK)]  # type: ignore[operator]
+        metric: Metric = "euclidean" if len(data.shape) == 3 else "cosine"
+        self._indexes[key] = _Index(CodeIndex(torch.cat(codes).numpy(), metric), base, data)
+        while len(self._indexes) > KEPT:
+            self._indexes.popitem(last=False)
+        return self._indexes[key]
+
+
+def training_data(predictor: Predictor) -> Data:
+    """The data that a model was trained on, as it was cut then. Raises ConfigError where they are not at hand."""
+    about = predictor.config.get("data")
+    if not isinstance(about, dict) or "options" not in about:
+        raise ConfigError(
+            f"model {predictor.name!r} does not say which data it was trained on; nothing can be searched"
+        )
+    options = replace(from_dict(DataConfig, about["options"], "data."), augment=())
+    try:
+        data = load_data(options, low=about["low"], high=about["high"])
+    except (ConfigError, OSError) as error:
+        raise ConfigError(
+            f"the data of model {predictor.name!r} ({options.data.partition(':')[0]}) are not at hand here"
+        ) from error
+    if list(data.shape) != list(predictor.config["shape"]):
+        raise ConfigError(f"the data of model {predictor.name!r} have changed their shape; nothing can be searched")
+    return data
+
+
+def _class(data: Data, label: int) -> str:
+    return data.classes[label] if data.classes else str(label)

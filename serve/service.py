@@ -1,0 +1,174 @@
+"""One replica without the web: the shelf of models, the batcher, the slow lane, and what both refuse.
+
+Two lanes, one thread each. Predictions are batched in the fast one; styles, dreams and clips, which take seconds, stand in
+the slow one and never in a prediction's way (PyTorch lets go of the interpreter while it computes).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from genray.errors import CheckpointError, ConfigError, require
+from serve.batching import Batcher
+from serve.errors import BadRequest, Busy, NotFound, TooLarge
+from serve.limits import Limits
+from serve.models import Arrays, Function, Predictor
+from serve.search import Search
+from serve.shelf import Shelf, UnknownModel
+from serve.telemetry import Telemetry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a replica needs to know."""
+
+    models_dir: str
+    keys: tuple[str, ...] = ()
+    """Bearer keys, any of which opens; none: open to all who reach the port."""
+    limits: Limits = field(default_factory=Limits)
+    max_batch: int = 32
+    """Rows of one call of a model: a DCGAN's image costs 5.7 CPU-ms alone and 1.6 among 32."""
+    watch_s: float = 2.0
+    """Seconds between looks at the directory."""
+    allow_changes: bool = True
+    """Clients may delete models and roll them back."""
+    request_log: str = ""
+    """A file for one JSON line a request; empty: none."""
+
+    def validate(self) -> None:
+        self.limits.validate()
+        require(self.max_batch >= 1, f"--max-batch {self.max_batch}: must be ≥ 1, e.g. 32")
+        require(self.watch_s > 0, f"--watch-s {self.watch_s}: must be > 0, e.g. 2")
+        for key in self.keys:
+            require(len(key) >= 16, "GENRAY_API_KEY: each key must have 16 characters or more (openssl rand -hex 24)")
+            require(key.isascii() and key.isprintable() and " " not in key, "GENRAY_API_KEY: keys are printable ASCII")
+
+
+class Service:
+    """Everything behind the routes. Its coroutines run in one event loop."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry | None = None):
+        settings.validate()
+        torch.set_num_threads(1)  # a replica is one core: more threads of one model would only wait for each other
+        self.settings, self.limits = settings, settings.limits
+        self.telemetry = telemetry or Telemetry()
+        self.shelf = Shelf(Path(settings.models_dir))
+        self.shelf.refresh()
+        self.shelf.watch(settings.watch_s)
+        self.batcher = Batcher(settings.max_batch, seen=self.telemetry.batch)
+        self.search = Search()
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="genray-slow")
+        self._slow_waiting = 0
+        self.started = time.time()
+
+    # -- models ----------------------------------------------------------------------------------------------------
+
+    def model(self, name: str) -> Predictor:
+        """Raises NotFound."""
+        try:
+            return self.shelf.get(name)
+        except UnknownModel as error:
+            raise NotFound(str(error), param="model") from error
+
+    def models(self) -> list[Predictor]:
+        return [self.shelf.models[name] for name in sorted(self.shelf.models)]
+
+    def default_generator(self) -> Predictor:
+        """The first model that makes images. Raises NotFound."""
+        for predictor in self.models():
+            if predictor.makes_images:
+                return predictor
+        raise NotFound("no model here makes images: train a vae or a gan into the models directory", param="model")
+
+    def function(self, predictor: Predictor, name: str) -> Function:
+        """Raises BadRequest for what this kind of model does not do."""
+        try:
+            return predictor.functions[name]
+        except KeyError:
+            can = ", ".join(sorted(predictor.functions)) or "nothing by arrays"
+            raise BadRequest(
+                f"model {predictor.name!r} ({predictor.kind}) cannot {name}; it can: {can}", param="model"
+            ) from None
+
+    async def delete(self, name: str) -> None:
+        self._check_changes()
+        self.model(name)
+        await self._change(lambda: self.shelf.delete(name))
+
+    async def roll_back(self, name: str, version: str) -> str:
+        self._check_changes()
+        return await self._change(lambda: self.shelf.roll_back(name, version))
+
+    def _check_changes(self) -> None:
+        if not self.settings.allow_changes:
+            raise BadRequest("models cannot be changed here: the service was started with --no-allow-changes")
+
+    async def _change(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, work)
+        except UnknownModel as error:
+            raise NotFound(str(error), param="model") from error
+        except (OSError, CheckpointError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "a damaged version"
+            raise BadRequest(f"the models directory cannot be changed: {reason}") from error
+
+    # -- work ------------------------------------------------------------------------------------------------------
+
+    async def predict(
+        self, predictor: Predictor, function: str, arrays: Arrays, after: Callable[[Arrays], T] | None = None
+    ) -> Any:
+        """Run a function of a model on some rows, among other callers' rows.
+
+        Raises TooLarge, Busy, or BadRequest for values that the model refuses.
+        """
+        rows = len(next(iter(arrays.values())))
+        if rows > self.limits.max_rows:
+            raise TooLarge(f"{rows} rows in one request; the limit is {self.limits.max_rows}")
+        try:
+            return await self.batcher.run(self.function(predictor, function), arrays, after)
+        except ConfigError as error:
+            raise BadRequest(str(error)) from error
+
+    async def slowly(self, work: Callable[[], T]) -> T:
+        """Run something that takes seconds. Raises Busy when too much of the kind waits, BadRequest for a ConfigError."""
+        if self._slow_waiting >= self.limits.max_slow:
+            raise Busy(f"{self._slow_waiting} slow requests are waiting already", retry_after_s=5)
+        self._slow_waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._slow, work)
+        except ConfigError as error:
+            raise BadRequest(str(error)) from error
+        finally:
+            self._slow_waiting -= 1
+
+    @property
+    def waiting(self) -> int:
+        """Rows and slow requests that wait or are worked on."""
+        return self.batcher.waiting_rows + self._slow_waiting
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """(whether every model of the directory is loaded, why not)."""
+        failed = dict(self.shelf.failed)
+        ready = bool(self.shelf.models) and not failed
+        return ready, {"ready": ready, "models": sorted(self.shelf.models), "failed": failed}
+
+    def close(self) -> None:
+        self.shelf.close()
+        self.batcher.close()
+        self._slow.shutdown(wait=False, cancel_futures=True)
+
+
+def finite(values: np.ndarray, name: str) -> np.ndarray:
+    """`values`, or BadRequest where some are NaN or infinite: one bad row must not become another caller's."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise BadRequest(f"{name}: has NaN or infinite values", param=name)
+    return values

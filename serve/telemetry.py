@@ -1,0 +1,123 @@
+"""What the service tells about itself: Prometheus metrics by way of Ray, and a log with one JSON line a request.
+
+Metrics are added up in plain numbers and handed to Ray once a second: a request pays nanoseconds for them, not the 10 µs
+of a tagged counter.
+"""
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict
+from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MOST_SAMPLES = 20_000
+"""Observations kept between two flushes; more than that in a second are counted, not timed."""
+
+
+class Telemetry:
+    """Counts of one replica. `publish` hands them on; without it they only stay here."""
+
+    def __init__(self, request_log: str = ""):
+        self.requests: dict[tuple[str, str], int] = defaultdict(int)
+        """(route, status) → requests answered."""
+        self.latency_s: list[tuple[str, float]] = []
+        self.batch_rows: list[int] = []
+        self.wait_s: list[float] = []
+        self.in_flight = 0
+        self._lock = threading.Lock()
+        self._log: logging.Logger | None = None
+        self._listener: QueueListener | None = None
+        if request_log:
+            self._log, self._listener = _request_log(request_log)
+
+    def batch(self, rows: int, waited_s: float) -> None:
+        """A batch of `rows` is about to be run; its oldest caller has waited `waited_s`."""
+        if len(self.batch_rows) < MOST_SAMPLES:
+            self.batch_rows.append(rows)
+            self.wait_s.append(waited_s)
+
+    def request(self, *, route: str, status: int, seconds: float, **about: Any) -> None:
+        """A request has been answered; `about` goes into its log line alone."""
+        with self._lock:
+            self.requests[route, str(status)] += 1
+            if len(self.latency_s) < MOST_SAMPLES:
+                self.latency_s.append((route, seconds))
+        if self._log:
+            line = {"time": round(time.time(), 3), "route": route, "status": status, "ms": round(1e3 * seconds, 2)}
+            self._log.info(json.dumps({**line, **about}, ensure_ascii=True))
+
+    def publish(self, service: Any, period_s: float = 1.0) -> None:
+        """Hand everything to Ray's metrics once a period, in a thread of its own. To be called inside a Serve replica."""
+        metrics = _RayMetrics()
+
+        def run() -> None:
+            while True:
+                time.sleep(period_s)
+                metrics.flush(self, service)
+
+        threading.Thread(target=run, name="genray-metrics", daemon=True).start()
+
+    def take(self) -> tuple[dict[tuple[str, str], int], list[tuple[str, float]], list[int], list[float]]:
+        """Everything since the last call."""
+        with self._lock:
+            taken = dict(self.requests), self.latency_s, self.batch_rows, self.wait_s
+            self.requests, self.latency_s = defaultdict(int), []
+            self.batch_rows, self.wait_s = [], []
+        return taken
+
+    def close(self) -> None:
+        if self._listener:
+            self._listener.stop()
+
+
+class _RayMetrics:
+    def __init__(self) -> None:
+        from ray.serve.metrics import Counter, Gauge, Histogram
+
+        self.requests = Counter("genray_requests", "Requests answered.", ("route", "status"))
+        self.latency = Histogram(
+            "genray_request_seconds", "From a request's head to its answer's end.", list(LATENCY_BOUNDS_S), ("route",)
+        )
+        self.batch = Histogram("genray_batch_rows", "Rows of a call of a model.", [b + 0.5 for b in BATCH_BOUNDS])
+        self.wait = Histogram("genray_batch_wait_seconds", "Wait of a batch's oldest caller.", list(LATENCY_BOUNDS_S))
+        self.queue = Gauge("genray_waiting", "Rows and slow requests that wait.")
+        self.in_flight = Gauge("genray_in_flight", "Requests being answered.")
+        self.models = Gauge("genray_models", "Models by state.", ("state",))
+        self.loads = Gauge("genray_model_loads", "Models loaded since the replica began.")
+
+    def flush(self, telemetry: Telemetry, service: Any) -> None:
+        requests, latency, rows, waits = telemetry.take()
+        for (route, status), count in requests.items():
+            self.requests.inc(count, {"route": route, "status": status})
+        for route, seconds in latency:
+            self.latency.observe(seconds, {"route": route})
+        for count in rows:
+            self.batch.observe(count)
+        for seconds in waits:
+            self.wait.observe(seconds)
+        self.queue.set(service.waiting)
+        self.in_flight.set(telemetry.in_flight)
+        self.models.set(len(service.shelf.models), {"state": "loaded"})
+        self.models.set(len(service.shelf.failed), {"state": "failed"})
+        self.loads.set(service.shelf.loads)
+
+
+def _request_log(path: str) -> tuple[logging.Logger, QueueListener]:
+    """A logger whose lines a thread writes: the event loop never waits for a disk. 5 files of 20 MB are kept."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(path, maxBytes=20_000_000, backupCount=4)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    listener = QueueListener(lines, handler)
+    listener.start()
+    logger = logging.getLogger(f"genray.requests.{path}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [QueueHandler(lines)]
+    return logger, listener

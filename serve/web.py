@@ -1,0 +1,89 @@
+"""The ASGI application around a `Service`: all routes, the shapes of refusals, and the guard in front."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from genray import __version__
+from serve.errors import ApiError, NotFound
+from serve.guard import Guard, error_body
+from serve.routes.common import json_answer
+from serve.routes.inference import inference_routes
+from serve.routes.openai import openai_routes
+from serve.routes.own import health_routes, own_routes
+from serve.routes.page import page_routes
+from serve.service import Service
+
+ABOUT = """Trained generators, encoders, style models and policies.
+
+* `/v1`: the shape of OpenAI's images API. * `/v2`: the Open Inference Protocol. * `/api`: what neither has.
+* Key: `Authorization: Bearer KEY`, where the service was started with keys. * Page: `/`."""
+
+
+class Unacceptable(ApiError):
+    """A body or parameter that does not fit its schema."""
+
+    status, code = 422, "unprocessable"
+
+
+class WrongMethod(ApiError):
+    """A path that exists, asked in another way."""
+
+    status, code = 405, "method_not_allowed"
+
+
+def build_web(service: Service) -> Guard:
+    """Everything that answers HTTP, as one ASGI callable."""
+    app = FastAPI(title="genray", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
+    guard = Guard(app, service.limits, service.telemetry, service.settings.keys)
+    for router in (
+        openai_routes(service), inference_routes(service), own_routes(service), health_routes(service),
+        page_routes(service, guard),
+    ):  # fmt: skip
+        app.include_router(router)
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        return _refusal(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path"))
+        message = f"{where or 'body'}: {first.get('msg', 'does not fit')}"
+        return _refusal(request, Unacceptable(message[:300], param=where[:100] or None))
+
+    @app.exception_handler(HTTPException)
+    async def unrouted(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            refusal: ApiError = WrongMethod(f"{request.method} is not for this path")
+            refusal.headers = dict(error.headers or {})
+        elif error.status_code == 404:
+            refusal = NotFound("no such path; /openapi.json lists them")
+        else:
+            refusal = Unacceptable(str(error.detail)[:300])
+        return _refusal(request, refusal)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        # Starlette logs the traceback; the client is told nothing of it but the id to ask about.
+        fault = ApiError(f"a fault of the service; its log has request {request.scope['state'].get('request_id')}")
+        fault.status, fault.code = 500, "internal_error"
+        return _refusal(request, fault)
+
+    return guard
+
+
+def _refusal(request: Request, error: ApiError) -> Response:
+    answer = json_answer(error_body(error, request.url.path), error.status)
+    for name, value in error.headers.items():
+        answer.headers[name] = value
+    return answer
+
+
+def openapi(service: Service) -> dict[str, Any]:
+    """The OpenAPI document."""
+    return build_web(service)._app.openapi()

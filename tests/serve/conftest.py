@@ -1,0 +1,134 @@
+"""Real models, trained for a moment, and the real application on a real port."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import uvicorn
+
+from genray import cli, modelstore
+from genray.rl import presets
+from genray.rl.agent import initial_network, network_card, probe_env
+from genray.rl.evaluate import Evaluation
+from genray.rl.train import save_policy
+from serve.limits import Limits
+from serve.service import Service, Settings
+from serve.web import build_web
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models directory; tests that change it use a copy (`models_dir`)."""
+    folder = tmp_path_factory.mktemp("models")
+    # A thread a core would make these small models slower, and wait for whatever else runs.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for family, name in (
+            ("gan", "digits-gan"),
+            ("vae", "digits-vae"),
+            ("ae", "digits-ae"),
+            ("classifier", "digits"),
+        ):
+            run = folder / f"run-{family}"
+            assert cli.main(["train", family, "--steps", "25", "--out", str(run)]) == 0
+            shutil.move(run / "model", folder / name)
+            shutil.rmtree(run)
+    finally:
+        torch.set_num_threads(threads)
+    _policy(folder / "road-runner")
+    _style(folder / "waves")
+    return folder
+
+
+def _policy(folder: Path) -> None:
+    """An untrained policy of Road Runner: it plays, badly."""
+    config = presets.road_runner_quick()
+    num_actions, frame_shape = probe_env(config.env)
+    network = initial_network(network_card(config, num_actions, frame_shape), seed=0)
+    nothing = Evaluation("road_runner", [0.0], [1], 0.001, 0.0, 30, 18_000)
+    save_policy(folder, config, network, 0, nothing)
+
+
+def _style(folder: Path) -> None:
+    """An untrained style network: it changes pictures, not for the better."""
+    from genray.gen.images.style_net import StyleNetConfig, TransformerNet
+
+    torch.manual_seed(0)
+    network = TransformerNet(StyleNetConfig(widths=(4, 8), residual=1, kernel=3))
+    config = {"widths": [4, 8], "residual": 1, "kernel": 3, "encoder_layer": "conv4", "about": {}}
+    modelstore.save_model(folder, "style_fast", config, network.state_dict(), "# a style\n")
+
+
+@pytest.fixture
+def models_dir(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the models, to be changed."""
+    return Path(shutil.copytree(trained, tmp_path / "models"))
+
+
+@dataclass
+class Web:
+    """The application on a port."""
+
+    url: str
+    service: Service
+    server: uvicorn.Server
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+def start_web(folder: Path, **options: object) -> Web:
+    limits = options.pop("limits", None) or Limits()
+    settings = Settings(models_dir=str(folder), watch_s=0.1, limits=limits, **options)  # type: ignore[arg-type]
+    service = Service(settings)
+    config = uvicorn.Config(build_web(service), port=0, log_level="error", lifespan="on")
+    server = uvicorn.Server(config)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
+    while not server.started:
+        time.sleep(0.01)
+    return Web(f"http://127.0.0.1:{listener.getsockname()[1]}", service, server)
+
+
+def stop_web(web: Web) -> None:
+    web.server.should_exit = True
+    web.service.close()
+
+
+@pytest.fixture(scope="session")
+def web(trained: Path) -> Iterator[Web]:
+    """One application for all tests that only ask."""
+    running = start_web(trained)
+    yield running
+    stop_web(running)
+
+
+@pytest.fixture
+def start(models_dir: Path) -> Iterator[Callable[..., Web]]:
+    """Start an application of one's own: `start(keys=(…,), limits=Limits(…))`."""
+    running: list[Web] = []
+
+    def run(folder: Path | None = None, **options: object) -> Web:
+        running.append(start_web(folder or models_dir, **options))
+        return running[-1]
+
+    yield run
+    for each in running:
+        stop_web(each)
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A colour picture, uint8 [64, 96, 3]."""
+    y, x = np.mgrid[0:64, 0:96]
+    return np.stack([x * 2, y * 3, 255 - x - y], axis=2).astype(np.uint8)

@@ -1,0 +1,130 @@
+"""The Open Inference Protocol: Triton's own client, JSON and binary tensors, and what is refused."""
+
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+from tests.serve.conftest import Web
+
+
+@pytest.fixture
+def client(web: Web) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(web.url.removeprefix("http://")) as made:
+        yield made
+
+
+def tensor(name: str, values: np.ndarray, binary: bool = True) -> triton.InferInput:
+    types = {"float32": "FP32", "uint8": "UINT8", "int64": "INT64"}
+    made = triton.InferInput(name, list(values.shape), types[str(values.dtype)])
+    made.set_data_from_numpy(values, binary_data=binary)
+    return made
+
+
+def images(rows: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (rows, 8, 8, 1)).astype(np.uint8)
+
+
+def test_the_server_and_its_models_introduce_themselves(client: triton.InferenceServerClient):
+    assert client.is_server_live() and client.is_server_ready()
+    assert client.get_server_metadata()["name"] == "genray"
+    about = client.get_model_metadata("digits-vae.encode")
+    assert about["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 8, 8, 1]}]
+    assert about["outputs"] == [{"name": "code", "datatype": "FP32", "shape": [-1, 10]}]
+    assert client.is_model_ready("digits-vae") and client.is_model_ready("digits-vae", about["versions"][0])
+    assert not client.is_model_ready("digits-vae", "1")
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_encode_decode_and_reconstruct_agree(client: triton.InferenceServerClient, web: Web, binary: bool):
+    wanted = [triton.InferRequestedOutput("code", binary_data=binary)]
+    x = images()
+    code = client.infer("digits-ae.encode", [tensor("image", x, binary)], outputs=wanted).as_numpy("code")
+    predictor = web.service.shelf.get("digits-ae")
+    expected = predictor.functions["encode"].run({"image": x})["code"]
+    assert code.dtype == np.float32 and np.allclose(code, expected, atol=1e-5)
+    decoded = client.infer("digits-ae.decode", [tensor("code", code, binary)]).as_numpy("image")
+    again = client.infer("digits-ae.reconstruct", [tensor("image", x, binary)]).as_numpy("image")
+    assert decoded.dtype == np.uint8 and np.abs(decoded.astype(int) - again).max() <= 1
+
+
+def test_a_policy_acts(client: triton.InferenceServerClient):
+    obs = np.random.default_rng(0).integers(0, 256, (2, 4, 84, 84)).astype(np.uint8)
+    found = client.infer("road-runner", [tensor("obs", obs)], request_id="mine")
+    assert found.get_response()["id"] == "mine"
+    q = found.as_numpy("q")
+    assert q.shape == (2, 18) and (found.as_numpy("action") == q.argmax(1)).all()
+
+
+def test_probabilities_sum_to_one(client: triton.InferenceServerClient):
+    found = client.infer("digits", [tensor("image", images(5))]).as_numpy("probability")
+    assert found.shape == (5, 10) and np.allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_only_the_outputs_that_were_asked_for_come_back(client: triton.InferenceServerClient):
+    obs = np.zeros((1, 4, 84, 84), np.uint8)
+    found = client.infer("road-runner", [tensor("obs", obs)], outputs=[triton.InferRequestedOutput("action")])
+    assert [each["name"] for each in found.get_response()["outputs"]] == ["action"]
+    assert found.as_numpy("q") is None
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        ("nope", [tensor("image", images())], "no model 'nope'"),
+        ("digits-vae.dance", [tensor("image", images())], "no function 'dance'; it has decode"),
+        ("digits", [tensor("picture", images())], "must be image"),
+        ("digits", [tensor("image", images()), tensor("image", images())], "each once"),
+        ("digits", [tensor("image", images().astype(np.float32))], "must be UINT8"),
+        ("digits", [tensor("image", images().reshape(3, 64))], r"must be \[-1, 8, 8, 1\]"),
+        ("digits", [tensor("image", np.zeros((300, 8, 8, 1), np.uint8))], "the limit is 256"),
+        ("digits-gan", [tensor("latent", np.full((1, 32), np.nan, np.float32))], "NaN or infinite"),
+        ("waves", [tensor("image", images())], "does nothing by tensors"),
+    ],
+)
+def test_what_does_not_fit_is_refused(client: triton.InferenceServerClient, model: str, inputs: list, message: str):
+    with pytest.raises(InferenceServerException, match=message):
+        client.infer(model, inputs)
+
+
+VALID = {"name": "latent", "shape": [1, 32], "datatype": "FP32", "data": [0.0] * 32}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"[", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        ({"inputs": "x"}, "list of tensors"),
+        ({"inputs": [{**VALID, "data": [0.0] * 31}]}, "32 numbers"),
+        ({"inputs": [{**VALID, "data": ["0"] * 32}]}, "32 numbers"),
+        ({"inputs": [{**VALID, "data": [[0.0] * 16, [0.0] * 15]}]}, "32 numbers"),
+        ({"inputs": [{**VALID, "shape": [-1, 32]}]}, "≥ 1 rows"),
+        ({"inputs": [{**VALID, "shape": [2**62, 32]}]}, "≥ 1 rows"),
+        ({"inputs": [{**VALID, "shape": [True, 32]}]}, "≥ 1 rows"),
+        ({"inputs": [{**VALID, "parameters": {"binary_data_size": 128}}]}, "must follow"),
+        ({"inputs": [VALID], "outputs": [{"name": "sound"}]}, "there are image"),
+        ({"inputs": [VALID], "outputs": [3]}, "requested tensors"),
+        ({"inputs": [VALID], "parameters": 3}, "must be an object"),
+    ],
+)
+def test_malformed_bodies_are_refused_in_the_protocols_shape(web: Web, body: object, message: str):
+    content = {"content": body} if isinstance(body, bytes) else {"json": body}
+    answer = httpx.post(f"{web.url}/v2/models/digits-gan/infer", **content)  # type: ignore[arg-type]
+    assert answer.status_code == 400 and message in answer.json()["error"]
+
+
+def test_bytes_are_not_wrapped_round(web: Web):
+    """300 is no byte; 3.7 is no whole number."""
+    for value in (300, -1, 3.7):
+        values = {"name": "image", "shape": [1, 8, 8, 1], "datatype": "UINT8", "data": [value] * 64}
+        answer = httpx.post(f"{web.url}/v2/models/digits/infer", json={"inputs": [values]})
+        assert answer.status_code == 400 and "whole numbers in 0..255" in answer.json()["error"]
+
+
+def test_a_foreign_version_is_not_answered_for(web: Web):
+    answer = httpx.post(f"{web.url}/v2/models/digits-gan/versions/7/infer", json={"inputs": [VALID]})
+    assert answer.status_code == 404 and "is at version" in answer.json()["error"]

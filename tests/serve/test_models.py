@@ -1,0 +1,90 @@
+"""Predictors as functions of arrays, and the pictures that are made of them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from serve.models import Predictor, describe, from_model, load_predictor, to_model
+from serve.png import encode_png
+
+
+@pytest.fixture(scope="module")
+def models(trained: Path) -> dict[str, Predictor]:
+    return {path.name: load_predictor(path, path.name) for path in trained.glob("[!.]*")}
+
+
+def some(spec, rows: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if spec.datatype == "FP32":
+        return rng.standard_normal((rows, *spec.shape)).astype(np.float32)
+    return rng.integers(0, 256 if spec.datatype == "UINT8" else 3, (rows, *spec.shape)).astype(
+        np.uint8 if spec.datatype == "UINT8" else np.int64
+    )
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-ae", "digits-gan", "digits-vae", "road-runner"])
+def test_every_function_keeps_to_its_specification(models: dict[str, Predictor], name: str):
+    for function in models[name].functions.values():
+        found = function.run({spec.name: some(spec, 3) for spec in function.inputs})
+        assert set(found) == {spec.name for spec in function.outputs}
+        for spec in function.outputs:
+            values = found[spec.name]
+            assert values.shape == (3, *spec.shape)
+            assert values.dtype == {"FP32": np.float32, "UINT8": np.uint8, "INT64": np.int64}[spec.datatype]
+
+
+@pytest.mark.parametrize("name", ["digits-gan", "digits-vae"])
+def test_a_seeds_image_is_the_same_whatever_batch_it_rode_in(models: dict[str, Predictor], name: str):
+    """To one level of 255, as the README says: matrix products of other sizes add up in another order."""
+    model = models[name]
+    generate = model.functions["generate"]
+    seeds = list(range(40, 73))
+    together = generate.run({"latent": model.latents(seeds)})["image"].astype(int)
+    for index, seed in enumerate(seeds):
+        alone = generate.run({"latent": model.latents([seed])})["image"][0].astype(int)
+        assert np.abs(alone - together[index]).max() <= 1
+
+
+def test_latents_are_of_the_prior_and_of_the_seed_alone(models: dict[str, Predictor]):
+    vae = models["digits-vae"]
+    many = vae.latents(range(2000))
+    assert abs(many.mean()) < 0.03 and abs(many.std() - 1) < 0.03
+    assert (vae.latents([5, 1999])[1] == many[1999]).all()
+
+
+def test_scaling_into_a_models_range_and_back_is_the_identity(models: dict[str, Predictor]):
+    for name in ("digits-gan", "digits-vae"):  # −1..1 and 0..1
+        model = models[name].model
+        grey = np.arange(256, dtype=np.uint8).repeat(1).reshape(4, 8, 8, 1)
+        x = to_model(model, grey)
+        assert (float(x.min()), float(x.max())) == pytest.approx((model.low, model.high))
+        assert (from_model(model, x) == grey).all()
+
+
+def test_act_says_what_the_network_says(models: dict[str, Predictor]):
+    network = models["road-runner"].model
+    obs = some(models["road-runner"].functions["act"].inputs[0], 2)
+    found = models["road-runner"].functions["act"].run({"obs": obs})
+    with torch.no_grad():
+        expected = network(torch.from_numpy(obs)).numpy()
+    assert np.allclose(found["q"], expected) and (found["action"] == expected.argmax(1)).all()
+
+
+def test_descriptions_hold_no_path(models: dict[str, Predictor], trained: Path):
+    for model in models.values():
+        assert str(trained) not in str(describe(model))
+    assert describe(models["road-runner"])["game"] == "road_runner"
+    assert describe(models["digits-gan"])["latent"] == 32
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3), (64, 64, 3), (1, 1, 1)])
+def test_a_png_by_hand_is_read_back_by_pillow(shape: tuple[int, int, int]):
+    image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    with Image.open(io.BytesIO(encode_png(image, {"genray": "naïve → ok"}))) as read:
+        assert read.mode == ("L" if shape[2] == 1 else "RGB")
+        assert read.info["genray"] == "naïve → ok"
+        assert (np.asarray(read).reshape(shape) == image).all()

@@ -1,0 +1,186 @@
+"""OpenAI's own client against the service: models, generations, edits, and refusals as its exceptions."""
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from serve.limits import Limits
+from tests.serve.conftest import Web
+
+
+@pytest.fixture
+def client(web: Web) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def image_of(datum) -> np.ndarray:
+    with Image.open(io.BytesIO(base64.b64decode(datum.b64_json))) as image:
+        return np.asarray(image)
+
+
+def png(picture: np.ndarray, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_models_are_listed_and_shown(client: openai.OpenAI):
+    names = [model.id for model in client.models.list()]
+    assert names == ["digits", "digits-ae", "digits-gan", "digits-vae", "road-runner", "waves"]
+    assert client.models.retrieve("digits-vae").owned_by == "genray"
+
+
+def test_images_are_generated_by_seed(client: openai.OpenAI):
+    def generate(**options):
+        return client.images.generate(model="digits-gan", prompt="a digit", **options)
+
+    four = generate(n=4, extra_body={"seed": 5})
+    images = [image_of(datum) for datum in four.data]
+    assert [image.shape for image in images] == [(8, 8)] * 4
+    assert len({image.tobytes() for image in images}) == 4
+    second = image_of(generate(extra_body={"seed": 6}).data[0])
+    assert np.abs(second.astype(int) - images[1]).max() <= 1  # image i is that of seed + i
+    large = image_of(generate(size="64x64", extra_body={"seed": 5}).data[0])  # type: ignore[arg-type]
+    assert (large == images[0].repeat(8, 0).repeat(8, 1)).all()
+    url = generate(response_format="url", extra_body={"seed": 5}).data[0].url
+    assert url.startswith("data:image/png;base64,")
+
+
+def test_without_a_seed_every_call_differs_and_says_its_seed(client: openai.OpenAI):
+    one, other = (client.images.generate(model="digits-vae", prompt="") for _ in range(2))
+    assert one.seed != other.seed  # type: ignore[attr-defined]
+    again = client.images.generate(model="digits-vae", prompt="", extra_body={"seed": one.seed[0]})  # type: ignore[attr-defined]
+    assert (image_of(again.data[0]) == image_of(one.data[0])).all()
+
+
+def test_without_a_model_the_first_generator_answers(client: openai.OpenAI):
+    assert client.images.generate(prompt="").model == "digits-gan"  # type: ignore[attr-defined]
+
+
+def test_latents_instead_of_a_seed(client: openai.OpenAI, web: Web):
+    model = web.service.shelf.get("digits-vae")
+    latent = model.latents([3])
+    by_seed = client.images.generate(model="digits-vae", prompt="", extra_body={"seed": 3})
+    by_latent = client.images.generate(model="digits-vae", prompt="", extra_body={"latent": latent.tolist()})
+    assert np.abs(image_of(by_seed.data[0]).astype(int) - image_of(by_latent.data[0])).max() <= 1
+
+
+def test_a_picture_is_styled(client: openai.OpenAI, photo: np.ndarray):
+    for kind in ("PNG", "JPEG", "WEBP"):
+        made = client.images.edit(model="waves", image=("photo", png(photo, kind)), prompt="waves")
+        result = image_of(made.data[0])
+        assert result.shape == photo.shape and (result != photo).any()
+    halfway = client.images.edit(model="waves", image=png(photo), prompt="", extra_body={"alpha": 0})
+    assert np.abs(image_of(halfway.data[0]).astype(int) - photo).max() <= 1
+
+
+def test_a_picture_is_scaled_down_to_the_size_asked_for(client: openai.OpenAI, photo: np.ndarray):
+    made = client.images.edit(model="waves", image=png(photo), prompt="", size="48x48")  # type: ignore[arg-type]
+    assert image_of(made.data[0]).shape == (32, 48, 3)
+
+
+def test_a_classifier_dreams(client: openai.OpenAI, photo: np.ndarray):
+    made = client.images.edit(model="digits", image=png(photo), prompt="", extra_body={"steps": 1, "seed": 1})
+    assert image_of(made.data[0]).shape == photo.shape
+    assert made.about["layer"].startswith("conv")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"model": "nope"}, openai.NotFoundError, "there are: digits"),
+        ({"model": "road-runner"}, openai.BadRequestError, "cannot generate; it can: act"),
+        ({"n": 33}, openai.APIStatusError, "at most 32 images"),
+        ({"n": 0}, openai.UnprocessableEntityError, "n: "),
+        ({"size": "30x30"}, openai.BadRequestError, "8x8, 16x16, 32x32, 64x64"),
+        ({"size": "8000x8000"}, openai.APIStatusError, "at most 1024"),
+        ({"size": "big"}, openai.BadRequestError, "WIDTHxHEIGHT"),
+        ({"extra_body": {"seed": -1}}, openai.UnprocessableEntityError, "seed: "),
+        ({"extra_body": {"latent": [[1.0]]}}, openai.BadRequestError, "rows of 32 numbers"),
+        ({"extra_body": {"latent": [[1e300] * 32]}}, openai.BadRequestError, "NaN or infinite"),
+    ],
+)
+def test_refusals_are_the_clients_own_exceptions(client: openai.OpenAI, options: dict, kind: type, message: str):
+    with pytest.raises(kind, match=message):
+        client.images.generate(**{"prompt": "", "model": "digits-gan", **options})
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes whose header promises 60,000 x 60,000 pixels."""
+    import struct
+    import zlib
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 10_000)), (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message"),
+    [
+        (b"not a picture", 415, "not an image"),
+        (b"", 415, "empty"),
+        (bomb(), 413, "more pixels than the limit"),
+        (png(np.zeros((64, 64, 3), np.uint8))[:60], 415, "truncated or damaged"),
+        (png(np.zeros((4, 4, 3), np.uint8)), 415, "at least 8"),
+        (b"GIF89a" + b"\0" * 100, 415, "GIF"),
+    ],
+)
+def test_what_is_no_picture_is_refused(client: openai.OpenAI, content: bytes, status: int, message: str):
+    with pytest.raises(openai.APIStatusError, match=message) as refused:
+        client.images.edit(model="waves", image=("x.png", content), prompt="")
+    assert refused.value.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "digits-gan"}, "does not edit pictures"),
+        ({"extra_body": {"alpha": 2}}, "alpha '2': must lie in 0..1"),
+        ({"extra_body": {"alpha": "nan"}}, "alpha 'nan'"),
+        ({"n": 2}, "one picture"),
+        ({"model": "digits", "extra_body": {"layer": "conv9"}}, "no such layer"),
+        ({"model": "digits", "extra_body": {"steps": 1000}}, "1..100"),
+    ],
+)
+def test_bad_edits_are_refused(client: openai.OpenAI, photo: np.ndarray, options: dict, message: str):
+    with pytest.raises(openai.BadRequestError, match=message):
+        client.images.edit(**{"model": "waves", "image": png(photo), "prompt": "", **options})
+
+
+def test_models_are_deleted_and_rolled_back(start: Callable[..., Web]):
+    import httpx
+
+    web = start()
+    with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as client:
+        version = client.models.retrieve("digits-gan").version  # type: ignore[attr-defined]
+        assert client.models.delete("digits-gan").deleted
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("digits-gan")
+        answer = httpx.post(f"{web.url}/api/models/digits-gan/rollback", json={})
+        assert answer.json() == {"id": "digits-gan", "version": version}
+        assert client.images.generate(model="digits-gan", prompt="").data
+
+
+def test_models_stay_where_changes_are_not_allowed(start: Callable[..., Web]):
+    web = start(allow_changes=False)
+    with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError, match="--no-allow-changes"):
+            client.models.delete("digits-gan")
+
+
+def test_a_busy_service_says_when_to_come_back(start: Callable[..., Web], photo: np.ndarray):
+    web = start(limits=Limits(max_slow=1))
+    web.service._slow_waiting = 1
+    with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.RateLimitError, match="try again in 5 s") as refused:
+            client.images.edit(model="waves", image=png(photo), prompt="")
+    assert refused.value.response.headers["retry-after"] == "5"

@@ -1,0 +1,171 @@
+"""The page in a real browser (Debian's Chromium), used as a person would."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serve.conftest import Web
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: make system-deps"),
+    pytest.mark.timeout(180),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # No sandbox: tests may run as root, where Chromium has none.
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, web: Web) -> Iterator[Any]:
+    """The page on a desk's screen; any error of its script, and any request to elsewhere, fails the test."""
+    opened = browser.new_page(viewport={"width": 1100, "height": 900})
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: wrong.append(message.text) if message.type == "error" and "415" not in message.text else None,
+    )
+    opened.on(
+        "request",
+        lambda request: None if request.url.startswith((web.url, "data:", "blob:")) else wrong.append(request.url),
+    )
+    opened.goto(web.url)
+    opened.wait_for_selector("#models .cards li")
+    yield opened
+    opened.close()
+    assert wrong == []
+
+
+def until(page: Any, condition: str, seconds: float = 30) -> None:
+    """Wait for a JavaScript expression to be true. (Playwright's own way evaluates in the page, which its policy forbids.)"""
+    stop = time.monotonic() + seconds
+    while not _holds(page, condition):
+        assert time.monotonic() < stop, f"still not: {condition}"
+        time.sleep(0.05)
+
+
+def _holds(page: Any, condition: str) -> bool:
+    from playwright.sync_api import Error
+
+    try:
+        return bool(page.evaluate(f"() => Boolean({condition})"))
+    except Error as error:
+        if "navigation" in str(error):  # the page changes just now
+            return False
+        raise
+
+
+def shot(page: Any, name: str) -> None:
+    """A picture of the whole page, where GENRAY_SHOTS says; they are looked at before a release."""
+    folder = os.environ.get("GENRAY_SHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
+def test_the_gallery_shows_every_model(page: Any, web: Web):
+    names = page.locator("#models h3").all_inner_texts()
+    assert names == sorted(web.service.shelf.models)
+    until(page, "document.querySelector('#state').textContent.startsWith('ready: 6')")
+    until(page, "document.querySelectorAll('#models img').length === 2")
+
+
+def test_a_generator_by_seed_and_by_sliders(page: Any):
+    until(page, "document.querySelectorAll('#make .grid img').length === 12")
+    page.fill("#make [name=seed]", "41")
+    page.click("#make button:text-is('Generate')")
+    until(page, "document.querySelector('#make figcaption').textContent.includes('seed 41')")
+    before = page.get_attribute("#make img.big", "src")
+    slider = page.locator("#make .sliders input").first
+    slider.focus()
+    page.keyboard.press("End")
+    until(page, "document.querySelector('#make figcaption').textContent.includes('by hand')")
+    assert page.get_attribute("#make img.big", "src") != before
+    page.click("#make [name=walk]")
+    until(page, "document.querySelector('#make figcaption').textContent.includes('a walk')")
+    shot(page, "generate")
+
+
+def test_a_photo_is_styled(page: Any, tmp_path: Path, photo: np.ndarray):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    page.select_option("#style select", "waves")
+    assert page.locator("#style .wants-style").is_hidden()
+    page.set_input_files("#style [name=photo]", str(tmp_path / "photo.png"))
+    page.click("#style button")
+    until(page, "document.querySelector('#style .after').naturalWidth === 96")
+    shot(page, "style")
+
+
+def test_a_refusal_is_shown_where_it_happened(page: Any, tmp_path: Path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page.select_option("#style select", "waves")
+    page.set_input_files("#style [name=photo]", str(tmp_path / "broken.png"))
+    with page.expect_response("**/v1/images/edits") as answer:
+        page.click("#style button")
+    assert answer.value.status == 415
+    until(page, "document.querySelector('#style .error').textContent.includes('not an image')")
+
+
+def test_a_picture_finds_its_like(page: Any, tmp_path: Path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8)).astype(np.uint8)).save(tmp_path / "digit.png")
+    page.set_input_files("#find [name=photo]", str(tmp_path / "digit.png"))
+    page.click("#find button")
+    until(page, "document.querySelectorAll('#find .grid img').length === 13", 60)
+    shot(page, "find")
+
+
+def test_a_game_is_watched_and_stopped(page: Any):
+    page.click("#watch button:text-is('Play')")
+    until(page, "/step (1[0-9]|[2-9][0-9])/.test(document.querySelector('#watch figcaption').textContent)", 60)
+    assert page.locator("#watch .values .best").count() == 1
+    colours = page.evaluate(
+        "() => { const c = document.querySelector('#watch canvas'); "
+        "return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size }"
+    )
+    assert colours > 8  # a game, not a blank
+    shot(page, "watch")
+    page.click("#watch [name=stop]")
+    until(page, "document.querySelector('#watch [name=stop]').disabled")
+
+
+def test_it_fits_a_phone_and_works_by_keyboard(browser: Any, web: Web):
+    phone = browser.new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    phone.goto(web.url)
+    until(phone, "document.querySelectorAll('#make .grid img').length === 12")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 360
+    shot(phone, "phone")
+    phone.focus("#make [name=seed]")
+    phone.keyboard.press("Control+a")
+    phone.keyboard.type("7")
+    phone.keyboard.press("Enter")
+    until(phone, "/seed 0?7$/.test(document.querySelector('#make figcaption').textContent)")
+    phone.close()
+
+
+def test_with_keys_a_person_logs_in_once(browser: Any, start: Callable[..., Web]):
+    web = start(keys=("a-key-of-this-test-0001",))
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(web.url)
+    page.fill("input[name=key]", "a-key-of-this-test-0001")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelectorAll('#models .cards li h3').length === 6")
+    page.reload()
+    page.wait_for_selector("#models .cards li h3")
+    context.close()
