@@ -1,0 +1,170 @@
+"""`genray serve` as a person starts it: Ray Serve, HAProxy; replicas killed and models replaced under load."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.serve.test_shelf import retrain
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+@dataclass
+class Served:
+    """A running `genray serve`."""
+
+    url: str
+    metrics: str
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def replicas(self) -> list[psutil.Process]:
+        return [each for each in self.family() if "ServeReplica:genray" in _command(each)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just died
+        return ""
+
+
+@pytest.fixture(scope="module")
+def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("served") / "models"))
+    command = [str(Path(sys.executable).with_name("genray")), "serve", str(folder), "--port", "0", "--replicas", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    said: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("Ctrl-C"):
+            break
+    text = "".join(said)
+    page, metrics = re.search(r"page +(http\S+)/\n", text), re.search(r"metrics +(http\S+)", text)
+    assert page and metrics, text
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    running = Served(page.group(1), metrics.group(1), folder, process)
+    family = running.family()
+    yield running
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    _, left = psutil.wait_procs([*family], timeout=20)
+    assert not left, f"still running: {[each.cmdline() for each in left]}"
+
+
+def test_every_kind_of_route_answers(served: Served):
+    with httpx.Client(base_url=served.url, timeout=60) as client:
+        assert client.get("/readyz").json()["failed"] == {}
+        assert b"<h1>genray</h1>" in client.get("/").content
+        assert len(client.get("/v1/models").json()["data"]) == 6
+        assert client.post("/v1/images/generations", json={"model": "digits-gan", "n": 3}).status_code == 200
+        assert client.get("/v2/models/digits-vae.encode").status_code == 200
+        assert client.get("/api/walk/digits-vae").headers["content-type"] == "image/gif"
+        with client.stream("GET", "/api/play/road-runner?steps=3&fps=60") as answer:
+            assert len(list(answer.iter_lines())) == 4
+        assert client.get("/v1/models/nope").status_code == 404
+
+
+def test_haproxy_stands_in_front_and_listens_on_loopback_alone(served: Served):
+    proxies = [each for each in served.family() if each.name() == "haproxy"]
+    assert proxies
+    listening = {link.laddr.ip for each in proxies for link in each.net_connections() if link.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
+    for replica in served.replicas():  # the port by which HAProxy reaches a replica
+        web = [
+            link for link in replica.net_connections() if link.status == "LISTEN" and 30_000 <= link.laddr.port < 30_100
+        ]
+        assert web and all(link.laddr.ip == "127.0.0.1" for link in web)
+
+
+def test_metrics_are_there_for_prometheus(served: Served):
+    httpx.get(f"{served.url}/v1/models")
+    for _ in range(60):
+        text = httpx.get(served.metrics).text
+        if re.search(r'genray_requests\w*\{[^}]*route="/v1/models"', text) and "genray_models" in text:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"no counts of ours: {sorted(set(re.findall(r'^ray_genray_[a-z_]+', text, re.MULTILINE)))}")
+
+
+class Load:
+    """Clients that ask for images without a pause, as the README tells them to: with retries."""
+
+    def __init__(self, url: str, clients: int = 4):
+        self.made, self.failed = 0, []  # type: ignore[var-annotated]
+        self._url, self._stop = url, threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
+
+    def _run(self, number: int) -> None:
+        with openai.OpenAI(base_url=f"{self._url}/v1", api_key="none", max_retries=10, timeout=20) as client:
+            while not self._stop.is_set():
+                try:
+                    client.images.generate(model="digits-gan", prompt="", extra_body={"seed": number})
+                    self.made += 1
+                except openai.OpenAIError as error:
+                    self.failed.append(repr(error))
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+
+def test_a_model_is_replaced_under_load_and_no_request_is_lost(served: Served):
+    with Load(served.url) as load:
+        for number in range(3):
+            version = retrain(served.folder / "digits-gan", 0.01 * (number + 1))
+            _until(lambda wanted=version: _versions(served, 12) == {wanted})
+    assert load.failed == [] and load.made > 20
+
+
+def _versions(served: Served, looks: int) -> set[str]:
+    """What the replicas, asked in turn, have loaded."""
+    return {httpx.get(f"{served.url}/v1/models/digits-gan").json()["version"] for _ in range(looks)}
+
+
+def test_replicas_are_killed_under_load_and_clients_that_retry_see_nothing(served: Served):
+    with Load(served.url) as load:
+        for _ in range(3):
+            _until(lambda: len(served.replicas()) == 2)
+            time.sleep(1)
+            before = load.made
+            victim = served.replicas()[0]
+            victim.send_signal(signal.SIGKILL)
+            _until(
+                lambda dead=victim.pid: (
+                    dead not in [each.pid for each in served.replicas()] and len(served.replicas()) == 2
+                )
+            )
+            _until(lambda made=before: load.made > made + 20)
+    assert load.failed == [] and load.made > 60
+
+
+def _until(holds, seconds: float = 90) -> None:
+    stop = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < stop, "still not so"
+        time.sleep(0.2)
