@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve import Application
 
 from genray.config import from_dict
+from genray.errors import ConfigError, require
 from serve.launch import keys_in_environment
 from serve.service import Service, Settings
 from serve.telemetry import Telemetry
@@ -42,16 +43,21 @@ def build(arguments: dict[str, Any]) -> Application:
     """The application that `serve deploy serve/config.yaml` or `serve run serve.app:build models_dir=runs` starts.
 
     `arguments`: the fields of `Settings`, and `replicas` (or `min_replicas`, `max_replicas`). Keys come from the
-    environment variable GENRAY_API_KEY, separated by commas, never from a file.
+    environment variable GENRAY_API_KEY, separated by commas, never from a file; without one `open` must be true.
+    Raises ConfigError.
     """
     arguments = dict(arguments)
+    is_open = bool(arguments.pop("open", False))
     replicas = int(arguments.pop("replicas", 0))
     least, most = int(arguments.pop("min_replicas", 1)), int(arguments.pop("max_replicas", 4))
     known = {each.name for each in fields(Settings)}
     unknown = set(arguments) - known
     if unknown:
-        raise ValueError(f"{', '.join(sorted(unknown))}: no such argument; there are {', '.join(sorted(known))}")
+        raise ConfigError(f"{', '.join(sorted(unknown))}: no such argument; there are {', '.join(sorted(known))}")
     arguments.setdefault("keys", keys_in_environment())
+    require(
+        bool(arguments["keys"]) or is_open, "GENRAY_API_KEY: set a key, or say `open: true` for a service without any"
+    )
     scaling: dict[str, Any] = {"num_replicas": replicas}
     if not replicas:
         # A replica is a core; half of what it can hold at a time is a fair load.

@@ -142,7 +142,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 logging_config={"enable_access_log": False, "log_level": "WARNING"},
             )
             application = build({**to_dict(replace(settings, models_dir=str(Path(settings.models_dir).resolve()))),
-                                 "replicas": launch.replicas})  # fmt: skip
+                                 "replicas": launch.replicas, "open": True})  # fmt: skip
             ray_serve.run(application, name="genray", route_prefix="/", blocking=False)
             host = "127.0.0.1" if launch.host in ("0.0.0.0", "::") else launch.host
             url = f"http://{host}:{port}"

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from genray import __version__
@@ -23,6 +24,10 @@ ABOUT = """Trained generators, encoders, style models and policies.
 * Key: `Authorization: Bearer KEY`, where the service was started with keys. * Page: `/`."""
 
 
+# Ray sets OpenTelemetry's global meter, and FastAPI would measure every request into it a second time.
+UNTRACED: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+
+
 class Unacceptable(ApiError):
     """A body or parameter that does not fit its schema."""
 
@@ -37,7 +42,14 @@ class WrongMethod(ApiError):
 
 def build_web(service: Service) -> Guard:
     """Everything that answers HTTP, as one ASGI callable."""
-    app = FastAPI(title="genray", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="genray",
+        version=__version__,
+        description=ABOUT,
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        telemetry=UNTRACED,
+    )
     guard = Guard(app, service.limits, service.telemetry, service.settings.keys)
     for router in (
         openai_routes(service), inference_routes(service), own_routes(service), health_routes(service),

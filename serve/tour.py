@@ -1,0 +1,108 @@
+"""A walk past every route of a running service, as the demo takes it, and a picture of the page."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve.png import encode_png
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One route, once."""
+
+    method: str
+    path: str
+    status: int
+    bytes: int
+
+
+def tour(url: str, key: str = "") -> list[Visit]:
+    """Call every kind of route once for each model that it fits; what fails is in the list like the rest."""
+    visits: list[Visit] = []
+
+    def ask(method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
+        headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {key}"} if key else {})
+        request = urllib.request.Request(url + path, body, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                status, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        visits.append(Visit(method, path.partition("?")[0], status, len(content)))
+        return content
+
+    for path in (
+        "/healthz",
+        "/readyz",
+        "/",
+        "/page/app.js",
+        "/openapi.json",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+    ):
+        ask("GET", path)
+    for model in json.loads(ask("GET", "/v1/models"))["data"]:
+        name, functions = model["id"], model["functions"]
+        ask("GET", f"/v1/models/{name}")
+        if "generate" in functions:
+            ask("POST", "/v1/images/generations", json.dumps({"model": name, "n": 4, "seed": 1}).encode())
+            ask("GET", f"/api/walk/{name}?stops=2&frames=4")
+        if "act" in functions:
+            ask("GET", f"/api/play/{name}?steps=10&fps=60")
+        if "encode" in functions and len(model["about"].get("shape", ())) == 3:
+            ask("POST", f"/api/retrieve/{name}", _photo(), "image/png")
+        if model["kind"] in ("style_fast", "classifier"):
+            ask("POST", "/v1/images/edits", *_form(name))
+        for function in functions:
+            about = json.loads(ask("GET", f"/v2/models/{name}.{function}"))
+            inputs = [_zeros(tensor) for tensor in about["inputs"]]
+            ask("POST", f"/v2/models/{name}.{function}/infer", json.dumps({"inputs": inputs}).encode())
+    return visits
+
+
+def _zeros(tensor: dict[str, Any]) -> dict[str, Any]:
+    shape = [1, *tensor["shape"][1:]]
+    return {**tensor, "shape": shape, "data": [0] * int(np.prod(shape))}
+
+
+def _photo() -> bytes:
+    y, x = np.mgrid[0:64, 0:64]
+    return encode_png(np.stack([4 * x, 4 * y, 255 - 2 * x - y], axis=2).astype(np.uint8))
+
+
+def _form(model: str) -> tuple[bytes, str]:
+    """(a multipart body, its type): the model's name and a picture."""
+    frontier = "genray-tour"
+    parts = [
+        f'--{frontier}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'.encode(),
+        f'--{frontier}\r\nContent-Disposition: form-data; name="steps"\r\n\r\n2\r\n'.encode(),
+        f'--{frontier}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'.encode(),
+        _photo() + f"\r\n--{frontier}--\r\n".encode(),
+    ]
+    return b"".join(parts), f"multipart/form-data; boundary={frontier}"
+
+
+def screenshot(url: str, path: Path, size: tuple[int, int] = (1100, 1700)) -> bool:
+    """A picture of the page in a headless Chromium; False where there is none on this machine."""
+    browser = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+    if browser is None:
+        return False
+    with tempfile.TemporaryDirectory() as profile:
+        command = [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}",
+            f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=8000", f"--screenshot={path}", url,
+        ]  # fmt: skip
+        subprocess.run(command, capture_output=True, timeout=60, check=False)
+    return path.exists()

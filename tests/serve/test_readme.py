@@ -1,0 +1,68 @@
+"""The README's clients, as they are printed there, against a service with a key."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serve.conftest import Web
+
+README = Path(__file__).parents[2] / "README.md"
+KEY = "a-key-of-this-test-0001"
+
+
+@pytest.fixture
+def snippets() -> Callable[[str, Web], list[str]]:
+    """The section's blocks of one language, with the test's address and key in them."""
+    section = README.read_text().partition("\n## Serve\n")[2].partition("\n## ")[0]
+
+    def blocks(language: str, web: Web) -> list[str]:
+        found = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+        return [each.replace("127.0.0.1:8000", f"127.0.0.1:{web.port}").replace("KEY", KEY) for each in found]
+
+    return blocks
+
+
+@pytest.fixture
+def room(tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a photo.jpg."""
+    Image.fromarray(photo).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# The examples leave files and connections to the end of the program, as examples do.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_python_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
+    web = start(keys=(KEY,))
+    triton, openai = sorted(snippets("python", web), key=lambda code: "OpenAI" in code)
+    found: dict = {}
+    exec(compile(openai, "README.md", "exec"), found)
+    assert len(found["made"].data) == 4 and found["styled"].data[0].b64_json
+    exec(compile(triton, "README.md", "exec"), found)
+    assert found["code"].shape == (1, 10)
+
+
+def test_the_curl_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
+    from tests.serve.test_shelf import retrain
+
+    web = start(keys=(KEY,))
+    retrain(Path(web.service.settings.models_dir) / "digits-gan")  # a version to go back from
+    web.service.shelf.refresh()
+    (block,) = snippets("sh", web)
+    commands = block.replace("\\\n", "").strip().splitlines()
+    answers = [
+        subprocess.run(f"{command} --fail-with-body", shell=True, cwd=room, capture_output=True, text=True, timeout=60)
+        for command in commands
+    ]
+    assert [answer.returncode for answer in answers] == [0] * 5, [
+        answer.stdout[:300] + answer.stderr for answer in answers
+    ]
+    assert (
+        '"b64_json"' in answers[0].stdout and '"neighbours"' in answers[1].stdout and '"version"' in answers[4].stdout
+    )
+    assert (room / "walk.gif").read_bytes().startswith(b"GIF89a") and answers[3].stdout.count("\n") == 31
