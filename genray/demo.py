@@ -1,15 +1,25 @@
 """`genray demo`: the main job from end to end on a small machine, and an honest word about the result."""
 
+import contextlib
+import shutil
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from genray import modelstore
+from genray.commands.stylers import ByOptimisation, StyleLaunch, spoken
 from genray.commands.train import TrainLaunch
 from genray.commands.train import train_in as train_generator
 from genray.dist.frames import FramesConfig, collect_frames
+from genray.errors import RunFault, require
 from genray.gen import presets as gen_presets
+from genray.gen.images.patterns import pattern
+from genray.gen.images.pictures import Picture, write_picture
+from genray.gen.images.style import StyleConfig
 from genray.launch import LaunchConfig, train_in
 from genray.media import write_gif
 from genray.options import parse
@@ -21,10 +31,13 @@ from genray.rl.scores import reference
 from genray.rl.train import check_disk, check_memory
 from genray.rundir import RunDir
 
+STYLE = 9
+"""Seed of the pattern in whose style a frame is shown."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Train Ape-X on Road Runner with 2 collectors and 2 replay shards, evaluate it, and film it."""
+    """Train Ape-X on Road Runner with 2 collectors and 2 replay shards, evaluate it, film it, and style a frame."""
 
     out: Path | None = None
     """Where everything goes. Default: runs/demo-TIME."""
@@ -32,11 +45,21 @@ class DemoConfig:
     """Agent steps; 36,000 make about 8,700 updates, four minutes of 2 quiet cores."""
     generator_steps: int = 600
     """Steps of the GAN on the frames that the agent plays; 0: none."""
+    style_size: int = 160
+    """Longest side of a frame of the play in a style of our own, pixels; 0: none."""
+    serve: bool = True
+    """Put the models behind the service and call every route once."""
+    keep: bool = False
+    """Leave the service up until Ctrl-C."""
     seed: int = 0
 
 
 def main(argv: list[str], prog: str) -> int:
     options = parse(DemoConfig, argv, prog)
+    require(
+        options.style_size == 0 or 32 <= options.style_size <= 512,
+        f"--style-size {options.style_size}: must lie in 32..512 pixels, or 0 for none",
+    )
     start = time.monotonic()
     base = presets.road_runner_quick()
     config = replace(base, run=replace(base.run, steps=options.steps, seed=options.seed, evaluate_every=0))
@@ -52,14 +75,44 @@ def main(argv: list[str], prog: str) -> int:
     )
     result = train_in(run, config, LaunchConfig(), resumed=False)
     print("filming …")
-    clip = _film(run, config)
+    clip, frame = _film(run, config)
     print(verdict(result, config, time.monotonic() - start))
     made = [f"the policy playing: {clip}", f"curves: tensorboard --logdir {run.path}/tensorboard"]
+    if options.style_size:
+        made.append(f"a frame of it in another style: {_styled(run, frame, options)}")
     if options.generator_steps:
         made.append(f"frames that a generator makes up: {_generator(run, options)}")
+    if options.serve:
+        made += _served(run, options.keep)
     print("\n" + "\n".join(made))
     print(run.path)
     return 0
+
+
+def _served(run: RunDir, keep: bool) -> list[str]:
+    """The run's models behind the service: every route called once, a picture of its page; until Ctrl-C with `keep`."""
+    from serve.launch import ServeLaunch, running
+    from serve.service import Settings
+    from serve.tour import screenshot, tour
+
+    models = run.path / "models"
+    for name, folder in (("agent", run.model), ("generator", run.path / "generator" / "model")):
+        if folder.exists():
+            shutil.copytree(folder, models / name)
+    print("\nstarting the service …")
+    with running(Settings(models_dir=str(models)), ServeLaunch(port=0)) as service:
+        visits = tour(service.url)
+        refused = [f"{visit.method} {visit.path}: {visit.status}" for visit in visits if visit.status != 200]
+        if refused:
+            raise RunFault(f"the service refused {len(refused)} of {len(visits)} routes, first {refused[0]}")
+        page = run.pictures / "page.png"
+        shown = page if screenshot(service.url, page) else "left out: no Chromium here (make system-deps)"
+        print(f"{service.url} answered {len(visits)} requests on all its routes")
+        if keep:
+            print(f"it stays up: open {service.url}/ in a browser; Ctrl-C ends it", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
+    return [f"the service's page: {shown}", f"start it again: genray serve {models}"]
 
 
 def _generator(run: RunDir, options: DemoConfig) -> Path:
@@ -80,12 +133,22 @@ def _generator(run: RunDir, options: DemoConfig) -> Path:
     return folder.pictures / "samples.png"
 
 
-def _film(run: RunDir, config: DQNConfig) -> Path:
-    """The best of three games as a GIF in the game's own colours; at most 30 seconds of play."""
+def _styled(run: RunDir, frame: np.ndarray, options: DemoConfig) -> Path:
+    """The frame in a pattern's style, by optimisation against untrained features: nothing is downloaded."""
+    out = run.pictures / "styled.png"
+    config = StyleConfig(size=options.style_size, steps=60, features="untrained", seed=options.seed)
+    style = Picture(pattern(STYLE, 256), None, f"pattern {STYLE}")
+    styler = ByOptimisation(frame, [style], StyleLaunch(out=out), config, config.size)
+    print(f"\nstyling a frame ({styler}): about {spoken(styler.seconds())} …")
+    return write_picture(out, styler.style(styler.sized(frame)), None, styler.about())
+
+
+def _film(run: RunDir, config: DQNConfig) -> tuple[Path, np.ndarray]:
+    """(the best of three games as a GIF in the game's own colours, its middle frame); at most 30 seconds of play."""
     network = cast(QNetwork, modelstore.load_model(run.model, {"dqn": build_network})[0])
     games = [play(network, config.env, epsilon=0.001, seed=seed, max_steps=450) for seed in range(3)]
     frames, _ = max(games, key=lambda game: game[1])
-    return write_gif(run.pictures / "play.gif", frames, fps=15)
+    return write_gif(run.pictures / "play.gif", frames, fps=15), frames[len(frames) // 2]
 
 
 def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:

@@ -3,17 +3,23 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from genray import cli
+from genray.commands import stylers
 from genray.gen.images.features import untrained
-from genray.gen.images.pictures import read_about
+from genray.gen.images.pictures import read_about, to_rgb
+from genray.gen.images.style import stylize as optimise
+from genray.gen.images.style_clip import read_clip
 from genray.gen.images.style_net import AdaINNet, StyleNetConfig, TransformerNet, build_style_any, build_style_fast
+from genray.media import write_clip
 from genray.modelstore import save_model
 
 QUICK = ["--steps", "4", "--scales", "1", "--features", "untrained"]
@@ -126,6 +132,89 @@ def test_a_model_of_any_style(models: Path):
     a, b = pixels(models / "a.png"), pixels(models / "b.png")
     assert a.shape == (30, 40, 3) and not np.array_equal(a, b)
     assert read_about(models / "a.png")["method"] == "style_any"
+
+
+# -- clips -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clip(models: Path) -> Path:
+    """A square that moves over the content, then a cut to its negative; two frames are equal."""
+    content = pixels(models / "content.png")
+    frames = [content.copy() for _ in range(4)]
+    for number, at in enumerate((4, 10, 10, 16)):
+        frames[number][10:20, at : at + 10] = 255
+    write_clip(models / "clip.gif", [*frames, 255 - content], fps=10, scale=1)
+    write_clip(models / "clip.mp4", frames, fps=60, scale=1)
+    return models
+
+
+def clip_run(folder: Path, words: str) -> int:
+    parts = (str(folder / word) if "." in word and not word[0].isdigit() else word for word in words.split())
+    return cli.main(["stylize", *parts])
+
+
+def moved(frames: list[np.ndarray]) -> float:
+    """Mean change from frame to frame."""
+    return float(np.mean([np.abs(a.astype(int) - b).mean() for a, b in pairwise(frames)]))
+
+
+def test_a_clip_by_optimisation_starts_each_frame_from_the_one_before(clip: Path, capsys, monkeypatch):
+    starts: list[Tensor | None] = []
+
+    def watched(*words, start: Tensor | None = None) -> Tensor:
+        starts.append(start)
+        return optimise(*words, start=start)
+
+    monkeypatch.setattr(stylers, "optimise", watched)
+    words = "clip.gif style.jpg --frame-steps 2 --size 48 " + " ".join(QUICK)
+    assert clip_run(clip, f"{words} --out out.mp4") == 0
+    out = capsys.readouterr().out
+    assert "48x36 pixels, untrained features (colour and texture, not semantics): 5 frames, about" in out
+    assert "flicker " in out and "of the content" in out and out.strip().endswith("out.mp4")
+    frames, fps = read_clip(clip / "out.mp4")
+    assert len(frames) == 5 and fps == pytest.approx(10) and frames[0].shape == (36, 48, 3)
+    # The first and the one behind the cut begin anew; the repeated one is not styled again.
+    assert [start is None for start in starts] == [True, False, False, True]
+    first = starts[1]
+    assert first is not None
+    off = np.abs(to_rgb(first).astype(int) - frames[0]).mean()  # an MP4 is not exact
+    assert off < 15 and off < 0.3 * np.abs(to_rgb(first).astype(int) - frames[-1]).mean()
+
+
+def test_a_clip_by_a_model_and_its_blend(clip: Path, capsys):
+    figures = []
+    for blend in ("0", "0.8"):
+        words = ["stylize", str(clip / "clip.gif"), "--model", str(clip / "fast"), "--blend", blend]
+        assert cli.main([*words, "--frames", "4", "--out", str(clip / "out.gif")]) == 0
+        frames, fps = read_clip(clip / "out.gif")
+        assert len(frames) == 4 and fps == pytest.approx(10) and frames[0].shape == (48, 64, 3)
+        figures.append(moved(frames))
+    assert figures[1] < figures[0]
+    assert "style_fast model fast: 4 frames" in capsys.readouterr().out
+
+
+BAD_CLIPS = {
+    "clip.gif style.jpg --out o.png": "clip.gif is a clip, so its name must end in .gif or .mp4",
+    "clip.mp4 style.jpg --out o.gif": "60 frames/s, a GIF plays at most 50",
+    "content.gif style.jpg --out o.gif": "no such file",
+    "clip.gif --out o.gif": "name a style picture",
+    "clip.gif style.jpg --out o.gif --blend 1": "--blend 1",
+    "clip.gif style.jpg --out o.gif --frame-steps 0": "--frame-steps 0",
+    "clip.gif style.jpg --out o.gif --preview 2": "--preview 2: for pictures",
+    "clip.gif style.jpg --out o.gif --features untrained --max-minutes 0.001": "4 frames by optimisation would take about",
+    "content.png style.jpg --out o.png --blend 0.5": "--blend: for clips; content.png is none",
+    "clip.gif clip.gif --out o.gif": "",
+}
+
+
+@pytest.mark.parametrize("words", BAD_CLIPS)
+def test_a_bad_clip_is_one_line_and_leaves_nothing(words: str, clip: Path, capsys):
+    before = set(clip.iterdir())
+    assert clip_run(clip, words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and BAD_CLIPS[words] in error
+    assert set(clip.iterdir()) == before
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

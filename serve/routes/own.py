@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from genray.config import from_dict
 from genray.errors import ConfigError
@@ -17,7 +17,7 @@ from genray.rl.evaluate import PlayedStep, action_names, play_steps
 from genray.rl.networks import QNetwork
 from serve.errors import BadRequest, Busy, TooLarge
 from serve.models import Predictor
-from serve.routes.common import Body, for_model, json_answer, note_model, picture_of, png_base64, refusals
+from serve.routes.common import for_model, json_answer, note_model, picture_of, png_base64, refusals
 from serve.service import Service
 from serve.walk import walk
 
@@ -36,12 +36,6 @@ class Readiness(BaseModel):
     ready: bool
     models: list[str]
     failed: dict[str, str]
-
-
-class RollBack(Body):
-    """Which version to go back to."""
-
-    version: str = Field("", max_length=64, description="None: the newest but the present one.")
 
 
 def health_routes(service: Service) -> APIRouter:
@@ -71,8 +65,11 @@ def own_routes(service: Service) -> APIRouter:
     @router.post(
         "/models/{name}/rollback", responses=refusals(400, 404, 422), summary="Put an earlier version in place"
     )
-    async def roll_back(name: Name, body: RollBack) -> Response:
-        return json_answer({"id": name, "version": await service.roll_back(name, body.version)})
+    async def roll_back(
+        name: Name,
+        version: Annotated[str, Query(max_length=64, description="None: the newest but the present one.")] = "",
+    ) -> Response:
+        return json_answer({"id": name, "version": await service.roll_back(name, version)})
 
     @router.post(
         "/retrieve/{name}",

@@ -19,8 +19,13 @@ MAX_PIXELS = 500_000_000
 STILL = 3
 """A pixel whose channels change by less than this, of 255, stands still."""
 
+CUT = 40
+"""A mean change of the content by more levels than this, with hardly a pixel that stands still, is a cut: the frame before
+is nothing to start from."""
+
 StyleFrame = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-"""(a frame, the frame before it as it was styled, None for the first) to the styled frame; uint8 [H, W, 3] all."""
+"""(a frame, the frame before it as it was styled, None for the first and behind a cut) to the styled frame; all uint8
+[H, W, 3]."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def style_clip(
         if number and np.array_equal(frame, frames[number - 1]):
             results.append(results[-1])
         else:
-            before = results[-1] if results else None
+            before = results[-1] if results and not _is_cut(frame, frames[number - 1]) else None
             result = style_frame(frame, before)
             if before is not None and blend and result.shape == before.shape:
                 result = blended(result, before, _change(frame, frames[number - 1]), blend)
@@ -102,6 +107,11 @@ def flicker(styled: Sequence[np.ndarray], content: Sequence[np.ndarray]) -> Flic
         pixels += change.size
     count = max(1, pixels)
     return Flicker(changes / count, of_content / count, still_change / max(1, still), still / count)
+
+
+def _is_cut(frame: np.ndarray, before: np.ndarray) -> bool:
+    change_HW = _change(frame, before)
+    return float(change_HW.mean()) > CUT and float((change_HW < STILL).mean()) < 0.1
 
 
 def _change(frame: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from genray.gen.data import DataConfig
 from genray.gen.fit import FitConfig
-from genray.gen.images.style_net import StyleNetConfig
 from genray.gen.images.style_base import StyleTrainConfig
+from genray.gen.images.style_net import StyleNetConfig
 from genray.gen.optimizers import OptimizerConfig
 
 

@@ -198,11 +198,15 @@ def test_a_name_server_that_never_answers_does_not_hold_it(empty_cache: Path, mo
 def test_a_server_that_falls_silent_does_not_hold_it(tmp_path: Path, monkeypatch):
     """A real connection that is accepted and never answered."""
     monkeypatch.setattr(vgg, "PATIENCE_S", 0.3)
+    # The name is no part of this, and a proxy of the machine none either; the look-up's thread may be late under load.
+    monkeypatch.setattr(vgg, "_look_up", lambda host: None)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
         start = time.monotonic()
         with pytest.raises(ResourceError, match="timed out"):
             vgg.download(f"http://127.0.0.1:{server.getsockname()[1]}/x-00.pth", tmp_path / "x-00.pth")
-    assert time.monotonic() - start < 5 and not list(tmp_path.iterdir())
+    assert time.monotonic() - start < 30, "Python's own patience with a silent server has no end"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_download_is_whole_and_the_right_one_or_not_at_all(tmp_path: Path):

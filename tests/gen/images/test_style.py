@@ -312,3 +312,17 @@ def test_bad_pictures_are_one_line(features):
         stylize(cloud(1), [stripes() * math.nan], small(), features)
     with pytest.raises(ValueError, match="float"):
         stylize(cloud(1)[0], [stripes()], small(), features)
+
+
+def test_a_start_is_where_it_begins_and_one_scale_is_enough(features: ConvStack):
+    content, style = cloud(1), stripes()
+    told: list[StyleStep] = []
+    styled = stylize(content, [style], small(steps=30), features)
+    again = stylize(content, [style], small(steps=3, scales=2), features, told.append, start=styled)
+    assert [step.total for step in told] == [3] and told[0].width == content.shape[-1]
+    anew = stylize(content, [style], small(steps=3), features)
+    assert (again - styled).abs().mean() < 0.5 * (anew - styled).abs().mean()
+    grey = stylize(content, [style], small(steps=2, keep_colours=True), features, start=styled)
+    assert torch.allclose(grey - luminance(grey), content - luminance(content), atol=0.35)
+    with pytest.raises(ValueError, match="a start of shape"):
+        stylize(content, [style], small(), features, start=styled[..., 1:])
