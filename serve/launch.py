@@ -20,6 +20,7 @@ from typing import Any
 from genray.config import to_dict
 from genray.errors import ConfigError, ResourceError, RunFault, require
 from serve.service import Settings
+from serve.shelf import check_folder
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -119,6 +120,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     """The service for the duration; yields when it answers. Raises ConfigError, ResourceError or RunFault."""
     settings.validate()
     launch.validate(settings.keys)
+    check_folder(Path(settings.models_dir))
     port = launch.port or free_port()
     _check_port(launch.host, port)
     with tempfile.TemporaryDirectory(prefix="genray-") as folder:

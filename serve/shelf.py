@@ -31,6 +31,12 @@ RETRY_S = 30.0
 Signature = tuple[tuple[int, int, int], ...]
 
 
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError unless it is a directory."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such directory; give one that holds model folders (or runs), e.g. runs")
+
+
 class UnknownModel(GenrayError):
     """No model has this name."""
 
@@ -47,8 +53,7 @@ class Shelf:
     """The models of `folder`, by name. Reading is a dictionary's lookup; `refresh` may run in another thread."""
 
     def __init__(self, folder: Path, load: Callable[[Path, str], Predictor] = load_predictor):
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such directory; give one that holds model folders (or runs), e.g. runs")
+        check_folder(folder)
         self.folder, self._load = folder, load
         self.models: dict[str, Predictor] = {}
         """Replaced as a whole, never changed: who holds a predictor may go on using it."""
@@ -88,8 +93,8 @@ class Shelf:
             while not self._stop.wait(period_s):
                 try:
                     self.refresh()
-                except OSError as error:  # a network drive that is away for a moment
-                    log.warning("models directory: %s", error)
+                except Exception:  # a network drive that is away for a moment, …: the next look may go well
+                    log.exception("the models directory could not be looked at")
 
         threading.Thread(target=run, name="genray-shelf", daemon=True).start()
 
@@ -108,11 +113,11 @@ class Shelf:
         return places
 
     def _look_at(self, name: str, place: Path) -> None:
+        self._missing.discard(name)
         signature, now = _signature(place), time.monotonic()
         seen = self._seen.get(name)
         fresh = seen is not None and seen.signature == signature
         if fresh and (name not in self.failed or now - (seen.at if seen else 0) < RETRY_S):
-            self._missing.discard(name)
             return
         self._seen[name] = _Seen(signature, now)
         try:
@@ -128,7 +133,6 @@ class Shelf:
             return
         self.models = {**self.models, name: predictor}
         self._forget_failure(name)
-        self._missing.discard(name)
         self.loads += 1
         log.info("model %s: version %s (%s)", name, predictor.version, predictor.kind)
         self._keep(name, place, predictor.version)
