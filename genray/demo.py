@@ -121,7 +121,7 @@ def _generator(run: RunDir, options: DemoConfig) -> Path:
     frames, _ = collect_frames(
         FramesConfig(model=run.path, frames=2_000, size=32, seed=options.seed, out=run.path / "frames.safetensors")
     )
-    base = gen_presets.dcgan_atari()
+    base = gen_presets.dcgan_game()
     steps = options.generator_steps
     config = replace(
         base,

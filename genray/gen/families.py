@@ -72,7 +72,7 @@ FAMILIES: dict[str, Family] = {
     "gan": Family(
         GANConfig,
         GANTask,
-        _named(presets.gan_digits, presets.gan_mnist, presets.dcgan_svhn, presets.dcgan_atari),
+        _named(presets.gan_digits, presets.gan_mnist, presets.dcgan_svhn, presets.dcgan_atari, presets.dcgan_game),
         "GANs, dense and convolutional (DCGAN)",
     ),
     "classifier": Family(

@@ -3,6 +3,8 @@
 The autoencoders' presets stand beside their configuration, in autoencoders.py.
 """
 
+from dataclasses import replace
+
 from genray.gen.data import DataConfig
 from genray.gen.fit import FitConfig
 from genray.gen.gan import GANConfig, GANModelConfig
@@ -144,6 +146,21 @@ def dcgan_atari() -> GANConfig:
 
 
 # -- classifier --------------------------------------------------------------------------------------------------------
+
+
+def dcgan_game() -> GANConfig:
+    """DCGAN at a quarter of its width on frames of one game, with the source's losses and norms (dcgan_svhn).
+
+    `dcgan_atari`, which was made for several games, paints one game's background and leaves out who moves in front of it.
+    """
+    several, source = dcgan_atari(), dcgan_svhn()
+    return replace(
+        several,
+        fit=FitConfig(epochs=20, batch_size=128),
+        optimizer=OptimizerConfig(optimizer="adam", learning_rate=2e-4, beta1=0.5),
+        model=replace(several.model, pack=1, discriminator_norm="batch"),
+        loss=source.loss,
+    )
 
 
 def classifier_digits() -> ClassifierConfig:
