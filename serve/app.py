@@ -15,7 +15,6 @@ from genray.config import from_dict
 from genray.errors import ConfigError, require
 from serve.launch import keys_in_environment
 from serve.service import Service, Settings
-from serve.telemetry import Telemetry
 
 MAX_ONGOING = 1024
 """Requests in a replica. Ray's default of 5 keeps batches at 5 and latency at seconds; our own limit answers 429 first."""
@@ -26,8 +25,7 @@ class Gateway:
     """A replica."""
 
     def __init__(self, settings: dict[str, Any]):
-        parsed = from_dict(Settings, settings)
-        self._service = Service(parsed, Telemetry(parsed.request_log))
+        self._service = Service(from_dict(Settings, settings))
         self._service.telemetry.publish(self._service)
 
     def __serve_build_asgi_app__(self) -> Any:

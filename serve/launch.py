@@ -143,8 +143,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 http_options={"host": launch.host, "port": port, "request_timeout_s": None},
                 logging_config={"enable_access_log": False, "log_level": "WARNING"},
             )
-            application = build({**to_dict(replace(settings, models_dir=str(Path(settings.models_dir).resolve()))),
-                                 "replicas": launch.replicas, "open": True})  # fmt: skip
+            application = build({**_for_replicas(settings), "replicas": launch.replicas, "open": True})
             ray_serve.run(application, name="genray", route_prefix="/", blocking=False)
             host = "127.0.0.1" if launch.host in ("0.0.0.0", "::") else launch.host
             url = f"http://{host}:{port}"
@@ -156,6 +155,12 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
             else:
                 ray_serve.delete("genray")
             ray.shutdown()
+
+
+def _for_replicas(settings: Settings) -> dict[str, Any]:
+    """Paths made absolute: a replica has a working directory of its own."""
+    log = str(Path(settings.request_log).resolve()) if settings.request_log else ""
+    return to_dict(replace(settings, models_dir=str(Path(settings.models_dir).resolve()), request_log=log))
 
 
 def _check_port(host: str, port: int) -> None:

@@ -42,7 +42,7 @@ class Settings:
     allow_changes: bool = True
     """Clients may delete models and roll them back."""
     request_log: str = ""
-    """A file for one JSON line a request; empty: none."""
+    """A file for one JSON line a request, its name followed by each replica's process id; empty: none."""
 
     def validate(self) -> None:
         self.limits.validate()
@@ -56,11 +56,11 @@ class Settings:
 class Service:
     """Everything behind the routes. Its coroutines run in one event loop."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry | None = None):
+    def __init__(self, settings: Settings):
         settings.validate()
         torch.set_num_threads(1)  # a replica is one core: more threads of one model would only wait for each other
         self.settings, self.limits = settings, settings.limits
-        self.telemetry = telemetry or Telemetry()
+        self.telemetry = Telemetry(settings.request_log)
         self.shelf = Shelf(Path(settings.models_dir))
         self.shelf.refresh()
         self.shelf.watch(settings.watch_s)

@@ -6,6 +6,7 @@ of a tagged counter.
 
 import json
 import logging
+import os
 import queue
 import threading
 import time
@@ -110,8 +111,10 @@ class _RayMetrics:
 
 def _request_log(path: str) -> tuple[logging.Logger, QueueListener]:
     """A logger whose lines a thread writes: the event loop never waits for a disk. 5 files of 20 MB are kept."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    handler = RotatingFileHandler(path, maxBytes=20_000_000, backupCount=4)
+    file = Path(path)
+    file = file.with_name(f"{file.stem}-{os.getpid()}{file.suffix}")  # replicas would turn over each other's file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(file, maxBytes=20_000_000, backupCount=4)
     handler.setFormatter(logging.Formatter("%(message)s"))
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     listener = QueueListener(lines, handler)

@@ -1,7 +1,5 @@
 """The ASGI application around a `Service`: all routes, the shapes of refusals, and the guard in front."""
 
-from typing import Any
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -94,8 +92,3 @@ def _refusal(request: Request, error: ApiError) -> Response:
     for name, value in error.headers.items():
         answer.headers[name] = value
     return answer
-
-
-def openapi(service: Service) -> dict[str, Any]:
-    """The OpenAPI document."""
-    return build_web(service)._app.openapi()

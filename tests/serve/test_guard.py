@@ -182,16 +182,12 @@ def test_no_other_site_may_ask(web: Web):
 
 
 def test_every_request_leaves_a_line(start: Callable[..., Web], tmp_path: Path):
-    from serve.telemetry import Telemetry
-
-    log = tmp_path / "log" / "requests.jsonl"
-    web = start()
-    web.service.telemetry.__init__(str(log))  # type: ignore[misc]
-    assert isinstance(web.service.telemetry, Telemetry)
+    web = start(request_log=str(tmp_path / "log" / "requests.jsonl"))
     ask(web, "/v1/models/digits-gan?secret=1", X_Request_Id="line-1")
     ask(web, "/v1/images/generations", "POST", b'{"model": "digits-gan"}', Content_Type="application/json")
     ask(web, "/v1/models/no")
     web.service.telemetry.close()
+    (log,) = (tmp_path / "log").glob("requests-*.jsonl")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["status"] for line in lines] == [200, 200, 404]
     assert lines[0]["id"] == "line-1" and lines[0]["route"] == "/v1/models/{name}" and "secret" not in str(lines)
