@@ -60,12 +60,15 @@ def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     text = "".join(said)
     page, metrics = re.search(r"page +(http\S+)/\n", text), re.search(r"metrics +(http\S+)", text)
     assert page and metrics, text
-    threading.Thread(target=process.stdout.read, daemon=True).start()
+    rest = threading.Thread(target=process.stdout.read, daemon=True)  # or the service would wait for a full pipe
+    rest.start()
     running = Served(page.group(1), metrics.group(1), folder, process)
     family = running.family()
     yield running
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
+    rest.join(10)
+    process.stdout.close()
     _, left = psutil.wait_procs([*family], timeout=20)
     assert not left, f"still running: {[each.cmdline() for each in left]}"
 
