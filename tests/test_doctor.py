@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from genray import doctor
-from genray.doctor import GIB, Check
+from genray.doctor.check import GIB, Check
+from genray.doctor.libraries import requirement
 
 
 def test_this_installation_can_run():
@@ -79,7 +80,7 @@ def test_ray(version: str, status: str):
 
 
 def test_gymnasium_follows_rllibs_own_pin():
-    pinned = doctor.requirement("ray", "gymnasium")
+    pinned = requirement("ray", "gymnasium")
     assert pinned and pinned.startswith("==")
     assert doctor.check_gymnasium(version=pinned.removeprefix("==")).status == "ok"
     check = doctor.check_gymnasium(version="0.26.3")
@@ -87,8 +88,8 @@ def test_gymnasium_follows_rllibs_own_pin():
 
 
 def test_requirement_of_a_distribution_that_is_not_there():
-    assert doctor.requirement("no-such-distribution", "numpy") is None
-    assert doctor.requirement("ray", "no-such-library") is None
+    assert requirement("no-such-distribution", "numpy") is None
+    assert requirement("ray", "no-such-library") is None
 
 
 # --- GPU ----------------------------------------------------------------------------------------------------
@@ -307,7 +308,7 @@ def test_report_on_a_terminal_without_unicode():
 
 def test_doctor_speaks_where_no_library_is_installed():
     """Isolated from site-packages: every library check fails, each with its line, and the status is 1."""
-    root = Path(doctor.__file__).parents[1]
+    root = Path(doctor.__file__).parents[2]
     script = f"import sys; sys.path.append({str(root)!r}); from genray import doctor; sys.exit(doctor.main())"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-X", "utf8", "-c", script],

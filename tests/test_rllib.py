@@ -11,10 +11,11 @@ import torch
 from ray import tune
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
-from genray.dist.coordinator import even_share
+from genray.dist.session import even_share
 from genray.errors import CheckpointError, ConfigError
 from genray.rl.config import DQNConfig
-from genray.rllib import ALIASES, FIELDS, ApexDQN, ApexDQNConfig, TrainingOptions
+from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
+from genray.rllib.options import ALIASES, FIELDS
 
 SMALL = {
     "channels": (8, 16, 16),

@@ -6,5 +6,5 @@ Nothing here knows an equation; what it knows is who talks to whom, what is in f
 import os
 
 # Ray reads these when it is imported, so they stand here, before anything in this room imports it.
-os.environ.setdefault("RAY_worker_niceness", "0")  # 15, Ray's default, starves a run beside anything else on its machine
+os.environ.setdefault("RAY_worker_niceness", "0")  # 15, Ray's default, starves a run beside anything else
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced new default; silences its warning

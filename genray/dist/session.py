@@ -1,0 +1,72 @@
+"""A Ray to run on, and where its actors find their places."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import ray
+
+from genray.errors import ResourceError
+from genray.rl.config import DQNConfig
+
+
+@contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """Ray for the duration: the cluster at `address`, the one already joined, or a private one on this machine.
+
+    Raises ResourceError when nothing answers at `address`.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default; silences its warning
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ResourceError(
+                f"--address {address}: no Ray cluster answers there ({reason}); leave --address out for a private one, or "
+                "start one: ray up cluster.yaml"
+            ) from error
+    else:
+        # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which minds containers.
+        # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
+        ray.init(
+            address="local", object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
+            logging_level="ERROR",
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def has_resource(resource: str) -> bool:
+    return ray.cluster_resources().get(resource, 0) > 0
+
+
+def role(name: str) -> dict[str, float]:
+    """One unit of a role's custom resource where the cluster marks its nodes by role (see cluster.yaml)."""
+    resource = f"genray_{name}"
+    return {resource: 1} if has_resource(resource) else {}
+
+
+def node_cpus() -> list[float]:
+    """The CPUs of each node that is up."""
+    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+
+
+def even_share(config: DQNConfig, places: Sequence[float]) -> float:
+    """CPUs that each collector and the learner reserve: one, or the largest equal share where there are fewer.
+
+    `places` are the CPUs of nodes, or of a placement group's bundles; an actor fits into one place, never across two.
+    Shards reserve none: they wait for memory, not for a core.
+    """
+    workers = config.collect.collectors + config.learner.learners
+    parts = {
+        min(1.0, math.floor(100 * cpus / count + 1e-6) / 100) for cpus in places for count in range(1, workers + 1)
+    }
+    fitting = (part for part in parts if part and sum(int(cpus / part + 1e-6) for cpus in places) >= workers)
+    return max(fitting, default=0.0)

@@ -1,0 +1,136 @@
+"""Checks of the machine: its GPU, memory, disk, ports and limits."""
+
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from genray import machine
+from genray.doctor.check import GIB, REINSTALL, Check, Status, ok, warn
+
+# The oldest Linux driver that runs any CUDA release of a major version (NVIDIA: minor-version compatibility).
+OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
+
+PORTS = {
+    6379: "a Ray head node (or Redis) runs on this machine: `ray status` tells; local runs take another port",
+    8265: "Ray's dashboard: another Ray runs on this machine; the next one takes 8266",
+    8000: "Ray Serve's HTTP port: `genray serve` needs another one",
+}
+
+
+def check_gpu(
+    root: Path = Path("/"),
+    torch_cuda: Callable[[], str | None] = machine.torch_cuda,
+    cuda_trial: Callable[[], str | None] = machine.cuda_trial,
+) -> Check:
+    """A GPU that is there can be used. None at all is fine: nothing stops, so this check never fails."""
+    name = "GPU"
+    driver, cuda = machine.driver_version(root), torch_cuda()
+    try:
+        gpu = cuda_trial()
+        reason = "PyTorch cannot see it"
+    except Exception as error:
+        gpu, reason = None, str(error).partition("\n")[0]
+    if gpu:
+        return ok(name, f"{gpu}, driver {driver or 'unknown'}, CUDA {cuda}")
+
+    if not driver and not machine.has_nvidia_gpu(root):
+        return ok(name, "CPU only: training works, slower")
+    if not driver:
+        return warn(
+            name,
+            "an NVIDIA GPU is here, but no driver is loaded: training uses the CPU",
+            "install the NVIDIA driver (in a container: start it with the NVIDIA runtime, --gpus all)",
+        )
+    if not cuda:
+        return warn(
+            name,
+            f"driver {driver}, but this torch is built without CUDA: training uses the CPU",
+            REINSTALL.format("torch torchvision"),
+        )
+    oldest = OLDEST_DRIVER.get(int(cuda.partition(".")[0]))
+    if oldest and tuple(map(int, driver.split(".")[:2])) < oldest:
+        return warn(
+            name,
+            f"driver {driver} is too old for torch's CUDA {cuda}: training uses the CPU",
+            f"update the driver to {oldest[0]}.{oldest[1]} or newer, or take a torch for an older CUDA",
+        )
+    return warn(
+        name,
+        f"driver {driver}, CUDA {cuda}: {reason}",
+        "see CUDA_VISIBLE_DEVICES, and that nvidia-smi lists the GPU; after a driver update, reboot",
+    )
+
+
+def check_shared_memory(path: Path = Path("/dev/shm"), least_bytes: int = 2 * GIB) -> Check:
+    """Ray's object store fits into shared memory; otherwise it moves to /tmp, and through a disk."""
+    name = "Shared memory"
+    if not path.is_dir():
+        return ok(name, f"no {path} on this system: Ray uses its own files")
+    free = shutil.disk_usage(path).free
+    if free < least_bytes:
+        return warn(
+            name,
+            f"{free / GIB:.1f} GiB free in {path}: Ray's object store falls back to a disk",
+            "in a container: docker run --shm-size=4g; else, as root: mount -o remount,size=4g /dev/shm",
+        )
+    return ok(name, f"{free / GIB:.1f} GiB free in {path}")
+
+
+def check_disk(path: Path = Path(), warn_bytes: int = 10 * GIB, fail_bytes: int = 1 * GIB) -> Check:
+    """Runs fit where they are written: checkpoints hold the replay (7.1 GB a million transitions)."""
+    free = shutil.disk_usage(path).free
+    status: Status = "fail" if free < fail_bytes else "warn" if free < warn_bytes else "ok"
+    return Check(
+        name="Disk",
+        status=status,
+        detail=f"{free / GIB:.1f} GiB free in {path.resolve()}",
+        mend="" if status == "ok" else "free some space, or write runs elsewhere: --out DIR",
+    )
+
+
+def check_memory(root: Path = Path("/"), warn_bytes: int = 4 * GIB, fail_bytes: int = 1 * GIB) -> Check:
+    """A run fits: about 0.4 GiB a process that imports PyTorch, Ray's own, and the replay."""
+    name = "Memory"
+    available = machine.available_memory(root)
+    if available is None:
+        return ok(name, "unknown on this system")
+    status: Status = "fail" if available < fail_bytes else "warn" if available < warn_bytes else "ok"
+    return Check(
+        name=name,
+        status=status,
+        detail=f"{available / GIB:.1f} GiB available",
+        mend="" if status == "ok" else "close other programs, or use --local (one process) with a smaller capacity",
+    )
+
+
+def check_port(port: int, mend: str, host: str = "") -> Check:
+    """Nobody listens, on any of this machine's addresses, on a port that Ray would like to have."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port that was closed a moment ago counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return warn(f"Port {port}", error.strerror or str(error), mend)
+    return ok(f"Port {port}", "free")
+
+
+def check_open_files(hard_limit: int | None = None, least: int = 4096) -> Check:
+    """Enough open files: Ray raises the soft limit to the hard one by itself, so the hard one counts."""
+    name = "Open files"
+    if hard_limit is None:
+        try:
+            import resource
+        except ImportError:  # not a Unix
+            return ok(name, "no limit on this system")
+        hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        if hard_limit == resource.RLIM_INFINITY:
+            return ok(name, "no limit")
+    if hard_limit < least:
+        return warn(
+            name,
+            f"at most {hard_limit}: Ray opens many files and sockets",
+            "nofile in /etc/security/limits.conf; in a container: docker run --ulimit nofile=65536",
+        )
+    return ok(name, f"at most {hard_limit}")

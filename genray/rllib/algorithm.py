@@ -1,0 +1,258 @@
+"""`ApexDQN`: RLlib's `Algorithm` around one `Coordinator`."""
+
+import atexit
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.utils import force_list
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.tune import PlacementGroupFactory
+
+from genray.dist.coordinator import Coordinator
+from genray.dist.session import even_share, node_cpus, ray_session
+from genray.errors import CheckpointError, ConfigError
+from genray.rl.agent import Progress
+from genray.rl.collect import Episode
+from genray.rl.evaluate import evaluate
+from genray.rl.networks import QNetwork
+from genray.rllib.config import ApexDQNConfig
+from genray.rllib.results import episode_results, iteration_results
+
+logger = logging.getLogger(__name__)
+
+WORK_S = 0.25  # one training step; the iteration's limits are looked at in between
+
+# A private Ray that `build_algo` had to start, as RLlib would have; it lives as long as the process.
+_SESSION = contextlib.ExitStack()
+atexit.register(_SESSION.close)
+
+
+class ApexDQN(Algorithm):
+    """RLlib's `Algorithm` around one `Coordinator`."""
+
+    config: ApexDQNConfig
+
+    @classmethod
+    def get_default_config(cls) -> ApexDQNConfig:
+        return ApexDQNConfig()
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
+        """A bundle for this process, each collector and the learner; of even shares where the machine is small.
+
+        Tune starts a trial when all its bundles are free, so parallel trials never share a core.
+        """
+        settings = cls.get_default_config().update_from_dict(config)
+        settings.validate()
+        dqn = settings.to_dqn()
+        cluster = ray.cluster_resources() if ray.is_initialized() else {}
+        places = sorted(node_cpus() if cluster else [float(os.cpu_count() or 1)])
+        places[-1] -= settings.num_cpus_for_main_process
+        share = even_share(dqn, places)
+
+        def bundle(role: str, cpus: Any, gpus: float = 0) -> dict[str, float]:
+            # Where nodes are marked by role (cluster.yaml), the actors ask for one unit of their role.
+            marks = {f"genray_{role}": 1.0} if f"genray_{role}" in cluster else {}
+            return {"CPU": share if cpus == "auto" else cpus, "GPU": gpus, **marks}
+
+        gpus = settings.num_gpus_per_learner
+        if gpus == "auto":
+            gpus = 1 if cluster.get("GPU") else 0
+        bundles = [{"CPU": settings.num_cpus_for_main_process, **settings.custom_resources_for_main_process}]
+        bundles += [bundle("collector", settings.num_cpus_per_env_runner)] * dqn.collect.collectors
+        bundles += [bundle("learner", settings.num_cpus_per_learner, gpus)] * dqn.learner.learners
+        if "genray_replay" in cluster:
+            bundles += [bundle("replay", 0)] * dqn.replay.shards
+        if not any(sum(wanted.values()) for wanted in bundles):
+            bundles[0] = {"CPU": 0.01}  # Tune refuses to reserve nothing at all
+        return PlacementGroupFactory(bundles, strategy=settings.placement_strategy)
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        """In place of RLlib's: no environment runners, no learner group, no replay; a coordinator."""
+        if not ray.is_initialized():
+            _SESSION.enter_context(ray_session(os.environ.get("RAY_ADDRESS")))
+        if self.config.log_level:
+            logging.getLogger("ray.rllib").setLevel(self.config.log_level)
+        self._set_up_metrics()
+        self.callbacks = [cls() for cls in force_list(self.config.callbacks_class)]
+        self._progress = Progress()
+        self._episodes: deque[Episode] = deque(maxlen=self.config.metrics_num_episodes_for_smoothing)
+        self._num_episodes = 0
+        self._engine = self._new_engine()
+        self._worked = False
+        self._tell("on_algorithm_init", metrics_logger=self.metrics)
+
+    def _new_engine(self) -> Coordinator:
+        settings, dqn = self.config, self.config.to_dqn()
+        cpus_each = None if settings.num_cpus_per_env_runner == "auto" else float(settings.num_cpus_per_env_runner)
+        threads = 0 if settings.num_cpus_per_learner == "auto" else int(settings.num_cpus_per_learner)
+        trial = ray.util.get_current_placement_group()
+        if trial:
+            # Ray places the actors into the trial's bundles by itself (Tune sets placement_group_capture_child_tasks),
+            # but only what fits into them: they must not ask for shares of the whole cluster.
+            bundles = [dict(bundle) for bundle in trial.bundle_specs]
+            mine = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
+            bundles[0]["CPU"] = bundles[0].get("CPU", 0.0) - mine  # this process sits in the first
+            cpus_each = even_share(dqn, [bundle.get("CPU", 0.0) for bundle in bundles])
+            threads = max(1, threads)
+            gpu = any(bundle.get("GPU") for bundle in bundles)
+            dqn = dataclasses.replace(dqn, run=dataclasses.replace(dqn.run, device="cuda" if gpu else "cpu"))
+        engine = Coordinator(dqn, learner_threads=threads or None, cpus_each=cpus_each)
+        engine.network()  # the learner has its place (the bundle with the GPU) before collectors look for theirs
+        return engine
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, Any]:
+        """One iteration: training steps until the configured minimum of time and steps is reached, then evaluation."""
+        before, start = self._progress, time.monotonic()
+        num_before, self._reports = self._num_episodes, list[Progress]()
+        settings, batch_size = self.config, self.config.train_batch_size
+        while True:
+            self.training_step()
+            done = (
+                time.monotonic() - start >= (settings.min_time_s_per_iteration or 0),
+                self._progress.steps - before.steps >= (settings.min_sample_timesteps_per_iteration or 0),
+                (self._progress.updates - before.updates) * batch_size
+                >= (settings.min_train_timesteps_per_iteration or 0),
+            )
+            if all(done):
+                break
+        ours = iteration_results(
+            before, self._progress, self._reports, self._episodes, (num_before, self._num_episodes), batch_size
+        )
+        results = self.metrics.compile() | ours  # what callbacks logged, and ours
+        interval = settings.evaluation_interval
+        if interval and (self.iteration + 1) % interval == 0:
+            results["evaluation"] = self.evaluate()
+        return results
+
+    def training_step(self) -> None:
+        """Let the engine work for a moment, and take in what it tells. It never drains: calls stay queued."""
+        self._worked = True
+        progress = self._engine.advance(sys.maxsize, WORK_S)
+        for event in progress.events:
+            logger.warning(event)
+        self._episodes.extend(progress.episodes)
+        self._num_episodes += len(progress.episodes)
+        self._reports.append(progress)
+        if not progress.updates:  # the learner has not reported since this process started
+            progress.updates, progress.replay_size = self._progress.updates, self._progress.replay_size
+        self._progress = progress
+
+    def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
+        """Play `evaluation_duration` whole episodes with the current network, here; the engine's queue runs dry."""
+        self._tell("on_evaluate_start", metrics_logger=self.metrics)
+        dqn = self.config.to_dqn()
+        played = evaluate(
+            self.network(),
+            dqn.env,
+            episodes=dqn.run.evaluate_episodes,
+            epsilon=dqn.run.evaluate_epsilon,
+            seed=dqn.run.seed + 10_000,
+        )
+        episodes = [Episode(score, steps, played.epsilon) for score, steps in zip(played.scores, played.steps)]
+        counts = {"num_episodes": len(episodes), "num_env_steps_sampled": sum(played.steps)}
+        results: dict[str, Any] = {"env_runners": episode_results(episodes) | counts}
+        if played.human_normalised is not None:
+            results["human_normalised"] = played.human_normalised
+        self._tell("on_evaluate_end", metrics_logger=self.metrics, evaluation_metrics=results)
+        return results
+
+    def network(self) -> QNetwork:
+        """A copy of the current network, on the CPU: what RLlib's `get_module` is elsewhere."""
+        return self._engine.network()
+
+    def get_module(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConfigError("get_module: there is no RLModule here; algo.network() gives the PyTorch network")
+
+    def get_policy(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConfigError("get_policy: there is no RLlib policy here; algo.network() gives the PyTorch network")
+
+    def _tell(self, event: str, **kwargs: Any) -> None:
+        functions = getattr(self.config, f"callbacks_{event}")
+        make_callback(event, self.callbacks, functions, kwargs={"algorithm": self, **kwargs})
+
+    # -- checkpoints: RLlib's files, and the engine's folder beside them -----------------------------------------------
+
+    def save_to_path(
+        self, path: Any = None, *, state: Any = None, filesystem: Any = None, use_msgpack: bool = False
+    ) -> str:
+        """Write everything needed to continue: networks, optimizer, *the replay's contents*, random states, counters.
+
+        `path` is a local folder (Tune uploads what it saves by itself). The engine's part is replaced as a whole.
+        """
+        folder = _local(path or tempfile.mkdtemp(prefix="apex-dqn-"), filesystem)
+        fresh = folder / f"engine.{os.getpid()}.tmp"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        try:
+            self._engine.save(fresh)
+            Checkpointable.save_to_path(self, str(folder), state=state, use_msgpack=use_msgpack)
+            shutil.rmtree(folder / "engine", ignore_errors=True)
+            fresh.rename(folder / "engine")
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        return str(folder)
+
+    def restore_from_path(self, path: Any, *, component: Any = None, filesystem: Any = None, **kwargs: Any) -> None:
+        """Continue from what `save_to_path` wrote; the lanes begin new episodes.
+
+        Raises CheckpointError when the folder is not such a checkpoint or does not fit this configuration.
+        """
+        folder = _local(path, filesystem)
+        if component is not None:
+            raise ConfigError(f"component={component!r}: a checkpoint is restored whole")
+        if not (folder / "engine" / "state.json").exists():
+            raise CheckpointError(f"{folder}: not a checkpoint of ApexDQN (no engine/state.json)")
+        Checkpointable.restore_from_path(self, str(folder), **kwargs)
+        if self._worked:  # a coordinator loads before its collectors start
+            self._engine.close()
+            self._engine, self._worked = self._new_engine(), False
+        self._engine.load(folder / "engine")
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        return []
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """What is not the engine's: this face's own counters."""
+        return {
+            "training_iteration": self.training_iteration,
+            "metrics_logger": self.metrics.get_state(),
+            "progress": dataclasses.asdict(
+                dataclasses.replace(self._progress, steps=self._engine.steps, episodes=[], events=[])
+            ),
+            "episodes": [dataclasses.astuple(episode) for episode in self._episodes],
+            "num_episodes": self._num_episodes,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._iteration = state["training_iteration"]
+        self.metrics.set_state(state["metrics_logger"])
+        self._progress = Progress(**state["progress"])
+        self._episodes.clear()
+        self._episodes.extend(Episode(*values) for values in state["episodes"])
+        self._num_episodes = state["num_episodes"]
+
+    def cleanup(self) -> None:
+        if hasattr(self, "_engine") and ray.is_initialized():
+            self._engine.close()
+
+
+def _local(path: Any, filesystem: Any) -> Path:
+    if getattr(filesystem, "type_name", "local") != "local" or "://" in str(path):
+        raise ConfigError(f"{path}: checkpoints go to a local folder; let Tune upload them (storage_path), or copy it")
+    return Path(path).absolute()

@@ -1,0 +1,149 @@
+"""The options' names: what `training` takes, where each value goes, and which of RLlib's settings mean something here."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Literal, TypedDict
+
+from genray.errors import ConfigError
+from genray.rl.collect import CollectConfig
+from genray.rl.config import RunConfig
+from genray.rl.exploration import ExploreConfig
+from genray.rl.learner import LearnerConfig
+from genray.rl.networks import NetworkConfig
+from genray.rl.replay import ReplayConfig
+
+
+class TrainingOptions(TypedDict, total=False):
+    """What `training(...)` takes: the fields of genray's dataclasses, documented there, under their own names and
+    under those of RLlib's DQNConfig that mean the same. A value may also be one of Tune's search spaces."""
+
+    # genray.rl.collect.CollectConfig, genray.rl.exploration.ExploreConfig
+    gamma: float
+    n_step: int
+    chunk_rows: int
+    reward_clip: Literal["clip", "sign", "none"]
+    exploration: Literal["ladder", "shared"]
+    epsilon: float
+    epsilon_power: float
+    persistence: float
+    anneal_steps: int
+    # genray.rl.networks.NetworkConfig
+    channels: tuple[int, int, int]
+    hidden: int
+    dueling: bool
+    past_actions: int
+    layer_norm: bool
+    # genray.rl.learner.LearnerConfig
+    lr: float
+    learning_rate: float
+    average_updates: int
+    train_batch_size: int
+    train_batch_size_per_learner: int
+    batch_size: int
+    double: bool
+    double_q: bool
+    loss: Literal["huber", "squared"]
+    optimizer: Literal["adam", "rmsprop"]
+    optimizer_epsilon: float
+    adam_epsilon: float
+    grad_clip: float | None
+    max_grad_norm: float
+    target_period_updates: int
+    target_network: bool
+    importance_weighting: bool
+    # genray.rl.replay.ReplayConfig
+    capacity: int
+    shards: int
+    prioritized: bool
+    alpha: float
+    beta: float
+    beta_end: float
+    beta_anneal_updates: int
+    priority_epsilon: float
+    min_size: int
+    num_steps_sampled_before_learning_starts: int
+    samples_per_insert: float
+    training_intensity: float
+    # genray.rl.config.RunConfig
+    evaluate_epsilon: float
+    publish_every: int
+    checkpoint_replay: bool
+    store_buffer_in_checkpoints: bool
+
+
+# Other name -> the config's attribute: RLlib's own where AlgorithmConfig has one, else genray's.
+ALIASES = {
+    "collectors": "num_env_runners",
+    "envs_per_collector": "num_envs_per_env_runner",
+    "chunk_rows": "rollout_fragment_length",
+    "learning_rate": "lr",
+    "batch_size": "train_batch_size",
+    "train_batch_size_per_learner": "train_batch_size",
+    "max_grad_norm": "grad_clip",
+    "learners": "num_learners",
+    "evaluate_episodes": "evaluation_duration",
+    "double_q": "double",
+    "adam_epsilon": "optimizer_epsilon",
+    "num_steps_sampled_before_learning_starts": "min_size",
+    "training_intensity": "samples_per_insert",
+    "store_buffer_in_checkpoints": "checkpoint_replay",
+}
+PARTS: dict[str, type] = {
+    "network": NetworkConfig,
+    "replay": ReplayConfig,
+    "learner": LearnerConfig,
+    "explore": ExploreConfig,
+    "collect": CollectConfig,
+    "run": RunConfig,
+}
+# How long, how often and where to save is RLlib's and Tune's business; the device follows num_gpus_per_learner.
+NOT_HERE = {"steps", "evaluate_every", "checkpoint_every", "keep", "device"}
+# The config's attribute -> where its value goes in DQNConfig.
+FIELDS = {
+    ALIASES.get(field.name, field.name): (part, field.name)
+    for part, cls in PARTS.items()
+    for field in dataclasses.fields(cls)
+    if field.name not in NOT_HERE
+}
+
+# Settings of AlgorithmConfig (as `to_dict` names them) that mean here what they mean in RLlib.
+HONOURED = {
+    "env", "env_config", "num_cpus_per_env_runner", "num_cpus_per_learner", "num_gpus_per_learner",
+    "num_cpus_for_main_process", "custom_resources_for_main_process", "placement_strategy",
+    "evaluation_interval", "evaluation_config", "log_level", "log_sys_usage",
+    "min_time_s_per_iteration", "min_train_timesteps_per_iteration", "min_sample_timesteps_per_iteration",
+    "metrics_num_episodes_for_smoothing", "stats_cls_lookup", "callbacks",
+}  # fmt: skip
+EVENTS = ("algorithm_init", "train_result", "evaluate_start", "evaluate_end", "checkpoint_loaded")
+HONOURED |= {f"callbacks_on_{event}" for event in EVENTS}
+
+_NETWORK = "shape the network with training(channels=…, hidden=…, dueling=…)"
+_NOT_PART = "not a part of this Ape-X; leave it out"
+# What to do instead, where there is something to say.
+INSTEAD = {
+    "framework": "genray is PyTorch only",
+    "model": _NETWORK,
+    "_model_config": _NETWORK,
+    "_rl_module_spec": _NETWORK,
+    "hiddens": "use training(hidden=…)",
+    "clip_rewards": "use training(reward_clip='clip', 'sign' or 'none')",
+    "explore": "use training(epsilon=…), or evaluation(evaluation_config={'explore': False})",
+    "evaluation_num_env_runners": "evaluation plays in the algorithm's own process",
+    "evaluation_parallel_to_training": "evaluation waits for the iteration to end",
+    "evaluation_duration_unit": "evaluation counts episodes",
+    "num_gpus": "use learners(num_gpus_per_learner=1)",
+    "num_gpus_per_env_runner": "collectors act on CPUs",
+    "target_network_update_freq": "use training(target_period_updates=…), which counts updates, not steps",
+    "replay_buffer_config": "use training(capacity=…, prioritized=…, alpha=…, beta=…)",
+    "td_error_loss_fn": "use training(loss='huber' or 'squared')",
+    "device": "use learners(num_gpus_per_learner=0 or 1)",
+    "steps": "use Tune's stop={'num_env_steps_sampled_lifetime': …}",
+    **dict.fromkeys(("tau", "num_atoms", "v_min", "v_max", "noisy", "sigma0", "lr_schedule", "burn_in_len"), _NOT_PART),
+}
+
+
+def no_such_option(what: str, name: str, names: Iterable[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, dict.fromkeys(names), n=3, cutoff=0.5)
+    advice = INSTEAD.get(name) or (f"did you mean {', '.join(near)}?" if near else "see genray.rllib.TrainingOptions")
+    return ConfigError(f"{what}: no such option; {advice}")

@@ -1,0 +1,74 @@
+"""What an iteration reports: RLlib's keys, as its DQN has them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from genray.rl.agent import Progress
+from genray.rl.collect import Episode
+
+
+def iteration_results(
+    before: Progress,
+    now: Progress,
+    reports: Sequence[Progress],
+    episodes: Iterable[Episode],
+    num_episodes: tuple[int, int],
+    batch_size: int,
+) -> dict[str, Any]:
+    """What happened between `before` and `now`, with a few keys of our own at the top.
+
+    `reports` came in between; `episodes` are the newest, which means are over; `num_episodes` ever ended before and now.
+    """
+    num_before, num_after = num_episodes
+    learned = [[p.loss, p.q_mean, p.grad_norm] for p in reports if p.loss is not None]
+    loss, q_mean, grad_norm = np.mean(np.array(learned, float), axis=0).tolist() if learned else (math.nan,) * 3
+    trained = now.updates * batch_size
+    return {
+        "env_runners": episode_results(episodes)
+        | {
+            "num_episodes": num_after - num_before,
+            "num_episodes_lifetime": num_after,
+            "num_env_steps_sampled": now.steps - before.steps,
+            "num_env_steps_sampled_lifetime": now.steps,
+            "epsilon": now.epsilon,
+        },
+        "learners": {
+            "default_policy": {
+                "total_loss": loss,
+                "qf_mean": q_mean,
+                "gradients_default_optimizer_global_norm": grad_norm,
+                "diff_num_grad_updates_vs_sampler_policy": now.weight_lag,
+                "num_grad_updates_lifetime": now.updates,
+            },
+            "__all_modules__": {
+                "num_env_steps_trained": (now.updates - before.updates) * batch_size,
+                "num_env_steps_trained_lifetime": trained,
+            },
+        },
+        "replay_buffer": {"num_env_steps_stored": now.replay_size},
+        "fault_tolerance": {
+            "num_remote_worker_restarts": now.restarts,
+            "num_transitions_lost": now.lost_transitions,
+        },
+        "num_env_steps_sampled_lifetime": now.steps,
+        "num_env_steps_trained_lifetime": trained,
+        "num_episodes_lifetime": num_after,
+        "samples_per_insert": now.samples_per_insert,
+        "weight_lag": now.weight_lag,
+        "updates": now.updates,
+    }
+
+
+def episode_results(episodes: Iterable[Episode]) -> dict[str, float]:
+    """NaN where no episode has ended yet, as schedulers expect the keys from the first result on."""
+    scores = [episode.score for episode in episodes] or [math.nan]
+    steps = [float(episode.steps) for episode in episodes] or [math.nan]
+    return {
+        "episode_return_mean": float(np.mean(scores)),
+        "episode_return_min": float(np.min(scores)),
+        "episode_return_max": float(np.max(scores)),
+        "episode_len_mean": float(np.mean(steps)),
+    }
