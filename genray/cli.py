@@ -44,6 +44,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.things:data_atari",
         "--games … --frames …: play games and keep the frames as images",
     ),
+    "sweep": ("genray.commands.sweep:sweep", "STUDY --model …: which optimizer, which regulariser: trials on Ray Tune"),
+    "sweep report": ("genray.commands.sweep:report", "SWEEP: a page with its tables and pictures"),
+    "sweep promote": ("genray.commands.sweep:promote", "SWEEP --name NAME: its best trial as a model of the store"),
     "serve": ("genray.commands.serve:serve", "MODELS_DIR: a page and an API over its models, on Ray Serve"),
     "doctor": ("genray.commands.rl:doctor", "what is wrong with this installation, and how to mend it"),
 }
@@ -62,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `genray … | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a disk that is full or cannot be written, where nobody nearer had better words
+        return fail(error, 1)
 
 
 def _find(words: list[str]) -> tuple[str, Callable[[list[str], str], int], list[str]]:

@@ -47,6 +47,8 @@ class DemoConfig:
     """Steps of the GAN on the frames that the agent plays; 0: none."""
     style_size: int = 160
     """Longest side of a frame of the play in a style of our own, pixels; 0: none."""
+    sweep_trials: int = 4
+    """Learning rates that are tried for each of three optimizers of a small VAE, half a minute of 2 cores; 0: no sweep."""
     serve: bool = True
     """Put the models behind the service and call every route once."""
     keep: bool = False
@@ -59,6 +61,9 @@ def main(argv: list[str], prog: str) -> int:
     require(
         options.style_size == 0 or 32 <= options.style_size <= 512,
         f"--style-size {options.style_size}: must lie in 32..512 pixels, or 0 for none",
+    )
+    require(
+        0 <= options.sweep_trials <= 100, f"--sweep-trials {options.sweep_trials}: must lie in 0..100 (0: no sweep)"
     )
     start = time.monotonic()
     base = presets.road_runner_quick()
@@ -82,6 +87,8 @@ def main(argv: list[str], prog: str) -> int:
         made.append(f"a frame of it in another style: {_styled(run, frame, options)}")
     if options.generator_steps:
         made.append(f"frames that a generator makes up: {_generator(run, options)}")
+    if options.sweep_trials:
+        made.append(f"which optimizer, by a small sweep: {_swept(run, options)}")
     if options.serve:
         made += _served(run, options.keep)
     print("\n" + "\n".join(made))
@@ -131,6 +138,19 @@ def _generator(run: RunDir, options: DemoConfig) -> Path:
     folder = RunDir.create(run.path / "generator")
     train_generator(folder, "gan", config, TrainLaunch())
     return folder.pictures / "samples.png"
+
+
+def _swept(run: RunDir, options: DemoConfig) -> Path:
+    """Three optimizers of a digits VAE, as they come and tuned, with three seeds each; returns the report's page."""
+    from tuning.report import write_report
+    from tuning.sweep import SweepConfig, run_sweep
+
+    print("\ncomparing three optimizers of a small VAE, as they come and tuned …")
+    config = SweepConfig(
+        study="optimizers", model="vae", arms=("sgd", "momentum", "adam"), trials=options.sweep_trials, seeds=3,
+        steps=220, looks=5, set=("model.widths=64", "model.latent=8"), seed=options.seed,
+    )  # fmt: skip
+    return write_report(run_sweep(config, run.path / "sweep"))
 
 
 def _styled(run: RunDir, frame: np.ndarray, options: DemoConfig) -> Path:

@@ -4,7 +4,8 @@
     ├── UsageError      the request was wrong: change it and try again          (exit status 2)
     │   ├── ConfigError     an option's value
     │   ├── CheckpointError a damaged or foreign checkpoint or model on disk
-    │   └── ResourceError   the machine lacks what was asked for
+    │   ├── ResourceError   the machine lacks what was asked for
+    │   └── SealedError     the test split, asked for while choices are still made
     └── RunFault        a sound request failed on the way: resume it            (exit status 1)
 
 Every message is one line that names the option, the value, and a valid choice or the next command.
@@ -33,6 +34,10 @@ class CheckpointError(UsageError):
 
 class ResourceError(UsageError):
     """The machine or cluster lacks what the request needs (a GPU, disk space, CPUs)."""
+
+
+class SealedError(UsageError):
+    """Something asked for the test split of sealed data: choices are made on the validation split alone."""
 
 
 class RunFault(GenrayError):

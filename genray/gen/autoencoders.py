@@ -64,6 +64,8 @@ class AEModelConfig:
     """Stacked kinds: then train all layers together to rebuild the data."""
     finetune_labels: int = 0
     """Labelled rows for a classifier on a copy of the encoder, fine-tuned with it at the end; 0: none."""
+    dropout: float = 0.0
+    """Of the activations of the classifier's encoder, in training."""
     finetune_rate: float = 0.1
     """The learning rate of the last stage, where the encoder learns from labels, over that of the others."""
     lbfgs: bool = False
@@ -87,6 +89,11 @@ class AEModelConfig:
             f"--upsampling unpool: {self.kind} has no poolings; use --kind conv or stacked-conv",
         )
         require(not (self.tied and self.activation == "maxout"), "--tied: maxout has no transposed twin; use e.g. relu")
+        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: must lie in [0, 1), e.g. 0.5")
+        require(
+            not self.dropout or self.finetune_labels > 0,
+            f"--dropout {self.dropout}: is the classifier's; give --finetune-labels 100, or leave it out",
+        )
         require(self.finetune_rate > 0, f"--finetune-rate {self.finetune_rate}: must be > 0, e.g. 0.1")
         for name in ("sparsity", "contractive", "finetune_labels"):
             value = getattr(self, name)
@@ -275,6 +282,7 @@ class Autoencoder(nn.Module):
             raise ConfigError("this autoencoder has no classifier: train with --finetune-labels 100")
         for block in cast(Any, self.classifier["blocks"]):
             x, _ = block.encode(x)
+            x = functional.dropout(x, self.config.dropout, self.training)
         return cast(nn.Linear, self.classifier["head"])(self.as_code(x))
 
     def start_classifier(self) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genray.errors import ConfigError, require
+from genray.errors import ConfigError, SealedError, require
 
 if TYPE_CHECKING:
     from genray.gen.sources import Source
@@ -95,6 +95,43 @@ class Data:
     def shape(self) -> tuple[int, ...]:
         """Of one row: (C, H, W) for images, (words,) for text."""
         return tuple(self.train.values.shape[1:])
+
+    def sealed(self) -> "Data":
+        """The same data without its test rows: whatever asks for them raises SealedError.
+
+        The other rows are copied, since they may be views of memory that holds the test rows, too.
+        """
+        parts = {name: getattr(self, name) for name in ("train", "validation")}
+        copies = {name: replace(split, values=split.values.clone()) for name, split in parts.items()}
+        return replace(self, **copies, test=SealedSplit())
+
+    @property
+    def is_sealed(self) -> bool:
+        return isinstance(self.test, SealedSplit)
+
+
+class SealedSplit(Split):
+    """What stands for the test split in sealed data. Its rows are not here; `to` a device is all that it allows."""
+
+    def __init__(self) -> None:
+        pass
+
+    def to(self, device: torch.device) -> "Split":
+        return self
+
+    def __len__(self) -> int:
+        return self._refuse("len")
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("to", "_refuse") or name.startswith("__"):
+            return object.__getattribute__(self, name)
+        return self._refuse(name)
+
+    def _refuse(self, name: str) -> Any:
+        raise SealedError(
+            f"test split: sealed while choices are made (something asked for its {name}); "
+            "use the validation split, and the test split once, at the end"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

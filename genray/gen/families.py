@@ -100,9 +100,10 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 """What the model store needs to load these families' models."""
 
 
-def open_fit(family: str, config: Any, world: World = ALONE) -> Fit:
+def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = False) -> Fit:
     """The data, the task and the loop that `config` describes, ready to be iterated over or loaded into.
 
+    `sealed`: the test rows are dropped before anything is made of them, and SealedError is raised where they are asked for.
     Raises ConfigError for options or data that make no sense.
     """
     config.validate()
@@ -114,4 +115,5 @@ def open_fit(family: str, config: Any, world: World = ALONE) -> Fit:
     )
     low, high = getattr(FAMILIES[family].task, "value_range", (0.0, 1.0))
     data = load_data(config.data, low=low, high=high)
+    data = data.sealed() if sealed else data
     return Fit(FAMILIES[family].task(config, world, device), data, config.fit)

@@ -273,8 +273,14 @@ class Updater:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError when the state is of other parameters or another optimizer."""
+        """Raises ValueError when the state is of other parameters or another optimizer.
+
+        The state goes on; η, β and the like are this configuration's, so that a run can be continued with others.
+        """
+        options = [{**group} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, options):
+            group.update({name: value for name, value in own.items() if name != "params"})
         self.updates, self._batches = state["updates"], state["batches"]
         for parameter, gradient in zip(self.parameters, state["gradients"]):
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)

@@ -6,6 +6,7 @@ One file for every family; it cannot tell an autoencoder from a GAN.
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from genray import modelstore
 from genray.config import to_dict
@@ -114,8 +115,13 @@ class FitRun:
         return RunFault(f"{str(error).splitlines()[0]}; {advice}")
 
 
-def save_export(folder: Path, fit: Fit, figures: dict[str, float]) -> Path:
-    """Leave the task's model in the store, with what it was trained on and how well it does on the test split."""
+def save_export(
+    folder: Path, fit: Fit, figures: dict[str, float], origin: dict[str, Any] | None = None, words: str = ""
+) -> Path:
+    """Leave the task's model in the store, with what it was trained on and how well it does on the test split.
+
+    `origin`, JSON-able, and `words` for the card: how the model came to be chosen, where it was one of many.
+    """
     export = fit.task.export()
     data = fit.whole_data
     about = {
@@ -130,9 +136,11 @@ def save_export(folder: Path, fit: Fit, figures: dict[str, float]) -> Path:
         },
         "step": fit.step,
         "test": figures,
+        **({"origin": origin} if origin else {}),
     }
     table = "\n".join(f"| {name} | {value:.5g} |" for name, value in figures.items())
     card = f"{export.card.rstrip()}\n\nData: {data.name}. Licence of the data: {data.licence or 'not stated'}.\n"
+    card += f"\n{words}\n" if words else ""
     card += f"\n| on the test split | |\n|---|---|\n{table}\n"
     clash = about.keys() & export.config.keys()
     if clash:

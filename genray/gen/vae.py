@@ -250,7 +250,7 @@ class VAETask(Task):
                 data,
                 train=_binarised_once(data.train, how),
                 validation=_binarised_once(data.validation, how),
-                test=_binarised_once(data.test, how),
+                test=data.test if data.is_sealed else _binarised_once(data.test, how),
             )
         return data
 

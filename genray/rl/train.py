@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from genray import machine, modelstore
 from genray.config import from_dict, to_dict
 from genray.errors import ResourceError, RunFault
 from genray.live import Live
-from genray.rl.agent import Engine, Progress, network_card
+from genray.rl.agent import Engine, Progress, network_card, probe_env
 from genray.rl.config import DQNConfig
 from genray.rl.env import EnvConfig
 from genray.rl.evaluate import Evaluation, evaluate
@@ -24,7 +24,7 @@ from genray.rl.networks import QNetwork, build_network
 from genray.rundir import MetricsLog, RunDir, require_disk
 from genray.stop import StopRequests
 
-BYTES_A_TRANSITION = 7_100
+BYTES_BESIDE_FRAME = 44  # of a transition: action, return, priority … are 21 (see replay.py), and some to spare
 
 # What is shown while training: (value, title, format).
 COLUMNS = (
@@ -156,8 +156,11 @@ class Trainer:
     def _save(self, score: float | None) -> None:
         if self._progress.steps == self._saved_at and score is None:
             return
-        self._run.write_checkpoint(self._progress.steps, self._engine.save, keep=self._config.run.keep, score=score)
-        self._saved_at = self._progress.steps
+        start = time.monotonic()
+        step = self._engine.settle()  # counts what was on its way: the step of all that the folder will hold
+        self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep, score=score)
+        self._saved_at = self._progress.steps = step
+        self._live.say(f"step {step:,}: checkpoint; the run stood still for {time.monotonic() - start:.1f} s")
 
     def _save_or_fault(self, score: float | None) -> None:
         try:
@@ -185,11 +188,27 @@ def milestones(start: int, end: int, *periods: int) -> Iterator[int]:
     yield from sorted(step for step in due if step > start or step == end)
 
 
-def save_policy(folder: Path, config: DQNConfig, network: QNetwork, step: int, result: Evaluation) -> Path:
-    """Leave the policy as a model of kind "dqn", with the protocol it was trained and judged under."""
+def save_policy(
+    folder: Path,
+    config: DQNConfig,
+    network: QNetwork,
+    step: int,
+    result: Evaluation,
+    origin: dict[str, Any] | None = None,
+    words: str = "",
+) -> Path:
+    """Leave the policy as a model of kind "dqn", with the protocol it was trained and judged under.
+
+    `origin`, JSON-able, and `words` for the card: how it came to be chosen, where it was one of many.
+    """
     card = network_card(config, network.num_actions, network.frame_shape)
     about = {"step": step, "env": to_dict(config.env), "evaluation": result.to_dict()}
-    text = MODEL_CARD.format(game=config.env.title, step=step, summary=result.summary())
+    about |= {"origin": origin} if origin else {}
+    text = MODEL_CARD.format(
+        game=config.env.title, step=step, summary=result.summary(), actions=network.num_actions,
+        input=", ".join(map(str, (config.env.stack, *network.frame_shape))),
+    )  # fmt: skip
+    text += f"\n{words}\n" if words else ""
     return modelstore.save_model(folder, "dqn", {**card, **about}, network.state_dict(), text)
 
 
@@ -211,14 +230,20 @@ Trained by genray for {step:,} agent steps.
 {summary}
 
 Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are in `model.safetensors`, what they mean in
-`config.json`. Input: a uint8 stack of frames [B, stack, 84, 84], oldest first; output: Q-values [B, actions].
+`config.json`. Input: a uint8 stack of frames [B, {input}], oldest first; output: Q-values [B, {actions}].
 """
+
+
+def transition_bytes(config: DQNConfig) -> int:
+    """What a transition takes, in memory and in a checkpoint: the environment's own frame, once, and a little beside it."""
+    height, width = probe_env(config.env)[1]
+    return height * width + BYTES_BESIDE_FRAME
 
 
 def check_disk(config: DQNConfig, out: Path) -> None:
     """Refuse a run whose checkpoints will not fit: (keep + best + the one being written) replays."""
     if config.run.checkpoint_replay:
-        replay = min(config.replay.capacity, config.run.steps) * BYTES_A_TRANSITION
+        replay = min(config.replay.capacity, config.run.steps) * transition_bytes(config)
         require_disk(
             out,
             replay * (config.run.keep + 2),
@@ -229,9 +254,9 @@ def check_disk(config: DQNConfig, out: Path) -> None:
 def check_memory(config: DQNConfig) -> None:
     """Refuse a replay larger than what this machine can give it."""
     available = machine.available_memory(Path("/"))
-    needed = config.replay.capacity * BYTES_A_TRANSITION
+    needed = config.replay.capacity * transition_bytes(config)
     if available and needed > available:
-        fits = int(0.8 * available / BYTES_A_TRANSITION)
+        fits = int(0.8 * available / transition_bytes(config))
         raise ResourceError(
             f"--capacity {config.replay.capacity}: needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are available "
             f"here; use at most --capacity {fits}"

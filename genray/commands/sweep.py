@@ -1,0 +1,116 @@
+"""The commands of sweeps: sweep STUDY, sweep report, sweep promote."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from genray.errors import ConfigError, require
+from genray.options import folder_argument, option_value, parse
+from tuning.plan import SweepConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepLaunch:
+    """Where a sweep goes and on what."""
+
+    out: Path | None = None
+    """The sweep's folder; new or empty. Default: runs/sweep-STUDY-MODEL-TIME."""
+    resume: Path | None = None
+    """Run what is left of this sweep; its own configuration counts, no other options."""
+    address: str | None = None
+    """A Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this machine."""
+    report: bool = True
+    """Write the report at the end, which measures the comparison's trials on the test split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions:
+    """Make the best trial of a sweep a model of the store."""
+
+    name: str
+    """Of the model."""
+    models: Path = Path("models")
+    """The store: the folder that `genray serve` takes."""
+    trial: str = ""
+    """Another trial than the best by validation, e.g. 0007-adam-search."""
+
+
+def sweep(argv: list[str], prog: str) -> int:
+    """STUDY …: trials on Ray Tune, then the report."""
+    from tuning.presets import STUDIES
+    from tuning.sweep import resume_sweep, run_sweep
+
+    @dataclass(frozen=True, kw_only=True)
+    class SweepOptions:
+        """Compare optimizers, regularisers or architectures under one protocol: genray sweep STUDY [options].
+
+        Studies: optimizers, regularisers, gan_stability, architecture, agent.
+        """
+
+        launch: SweepLaunch = field(default_factory=SweepLaunch)
+        config: SweepConfig = field(default_factory=SweepConfig)
+
+    if argv and not argv[0].startswith("-"):
+        argv = ["--study", *argv]
+    resume = option_value(argv, "--resume")
+    if resume is None and "--help" not in argv and "-h" not in argv:
+        named = option_value(argv, "--study")
+        require(named is not None, f"{prog}: name a study first: {', '.join(STUDIES)}; or --resume SWEEP")
+    options = parse(SweepOptions, argv, prog)
+    launch, config = options.launch, options.config
+    if launch.resume is not None:
+        if config != SweepConfig():
+            raise ConfigError(f"--resume {launch.resume}: goes on as it began; leave out the options beside it")
+        folder = launch.resume
+        _going(folder, lambda: resume_sweep(folder, address=launch.address))
+    else:
+        study = config.study.replace("_", "-")
+        folder = launch.out or Path("runs") / f"sweep-{study}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+        _going(folder, lambda: run_sweep(config, folder, address=launch.address))
+    if launch.report:
+        print(_report(folder))
+    print(folder)
+    return 0
+
+
+def _going(folder: Path, work: Callable[[], Path]) -> None:
+    try:
+        work()
+    except KeyboardInterrupt:
+        if (folder / "sweep.yaml").exists():
+            print(f"stopped; what has ended is in {folder}/trials.csv; continue with: genray sweep --resume {folder}")
+        raise
+
+
+def report(argv: list[str], prog: str) -> int:
+    """SWEEP: one page with every table and picture, from the trials' files, whether the sweep has ended or not."""
+    folder, rest = folder_argument(argv, prog, "SWEEP", "runs/sweep-optimizers-vae")
+    parse(_NoOptions, rest, prog)
+    print(_report(folder))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NoOptions:
+    """Write SWEEP/report/index.html and its tables."""
+
+
+def _report(folder: Path) -> Path:
+    from tuning.report import write_report
+    from tuning.trials import read_trials, write_table
+
+    write_table(folder, read_trials(folder))
+    return write_report(folder)
+
+
+def promote(argv: list[str], prog: str) -> int:
+    """SWEEP --name NAME: the best trial becomes a model of the store."""
+    from tuning.sweep import promote as promote_trial
+
+    folder, rest = folder_argument(argv, prog, "SWEEP", "runs/sweep-optimizers-vae --name best-vae")
+    options = parse(PromoteOptions, rest, prog)
+    model = promote_trial(folder, options.name, options.models, options.trial)
+    print(f"try it: genray sample {model} --out grid.png; genray serve {options.models}")
+    print(model)
+    return 0

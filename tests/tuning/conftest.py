@@ -1,0 +1,12 @@
+"""Every trial that a test began is closed after it."""
+
+import pytest
+
+from tests.tuning import helpers
+
+
+@pytest.fixture(autouse=True)
+def trials_are_closed():
+    yield
+    while helpers.OPEN:
+        helpers.OPEN.pop().close()

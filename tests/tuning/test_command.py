@@ -1,0 +1,130 @@
+"""`genray sweep`: what it refuses, in one line each, before any trial starts and with nothing left behind."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from genray import cli
+from genray.errors import ConfigError, ResourceError
+from tests.tuning.helpers import new_trial, tiny_vae, to_the_end
+from tuning.driver import check_resources
+from tuning.plan import SweepConfig
+from tuning.settings import setting
+from tuning.sweep import prepare
+
+SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name a study first: optimizers, regularisers"),
+        (("optimisers",), "genray sweep optimisers: no such study; did you mean optimizers, regularisers?"),
+        (("optimizers", "--model", "vqvae"), "--model"),
+        (("optimizers", "--preset", "vae_digit"), "did you mean vae_digits"),
+        (("optimizers", "--data", "digit"), "did you mean digits"),
+        (("optimizers", "--arms", "adan"), "--arms adan: no such arm of optimizers; did you mean adam"),
+        (
+            ("optimizers", "--set", "model.laten=3"),
+            "model.laten: no such setting of VAEConfig; did you mean model.latent",
+        ),
+        (("optimizers", "--set", "model.latent"), "write PATH=VALUE"),
+        (("optimizers", "--set", "model.latent=many"), "model.latent: 'many' is not a int"),
+        (("optimizers", "--trials", "0"), "--trials 0: must be ≥ 1"),
+        (("optimizers", "--search", "grid", "--arms", "adam", "--trials", "3"), "--trials 3: the grid has 12 points"),
+        (("optimizers", "--scheduler", "asha"), "--scheduler asha: a comparison needs all steps of every trial"),
+        (("optimizers", "--scheduler", "pbt", "--seeds", "0"), "--scheduler pbt: optimizers compares 11 arms"),
+        (("gan-stability", "--model", "vae"), "this study is not for it; use --model gan"),
+        (("agent", "--model", "dqn", "--data", "digits"), "--data digits: an agent has no data set"),
+        (
+            ("optimizers", "--metric", "validation_accuracy", *SMALL),
+            "--metric validation_accuracy: no trial of arm sgd",
+        ),
+        (("optimizers", "--set", "data.validation=0", "fit.steps=4"), "no validation rows to choose by"),
+        (("optimizers", "--set", "fit.device=cuda", "fit.steps=4"), "trials get no GPU"),
+        (("optimizers", "--set", "fit.batch_size=5000"), "--batch-size 5000"),
+        (("--resume", "nowhere"), "nowhere: not a"),
+        (("--resume", "nowhere", "--trials", "3"), "leave out the options beside it"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_ends_in_one_line(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    out = () if "--resume" in words else ("--out", "sweep")
+    assert cli.main(["sweep", *words, *out]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["sweep", "optimizers", "--out", str(tmp_path / "file" / "sweep")]) == 2
+    assert "choose a folder that can be written" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thing").write_text("")
+    assert cli.main(["sweep", "optimizers", "--out", str(tmp_path / "full")]) == 2
+    assert "not empty; choose a new folder" in capsys.readouterr().err
+    assert (tmp_path / "full" / "thing").exists()
+
+
+def test_more_than_the_machine_has_is_refused():
+    sweep = prepare(SweepConfig(arms=("adam",), steps=4, looks=2), Path("unused"))
+
+    def asked(cpus, gpus, **more):
+        return check_resources(replace(sweep, config=replace(sweep.config, **more)), cpus, gpus)
+
+    assert asked(4, 0) == 4 and asked(4, 0, parallel=3) == 3 and asked(4, 0, cpus_each=1.5) == 2
+    assert asked(8, 2, gpus_each=0.5) == 4 and asked(8, 2, gpus_each=2) == 1 and asked(8, 1, gpus_each=0.3) == 3
+    for more, said in (
+        ({"gpus_each": 1}, "--gpus-each 1: there are 0 GPUs; leave it out"),
+        ({"cpus_each": 8}, "--cpus-each 8: there are 4 CPUs; use at most --cpus-each 4"),
+        ({"parallel": 5}, "--parallel 5: 4 CPUs and 0 GPUs are enough for 4 at once"),
+    ):
+        with pytest.raises(ResourceError, match=said):
+            asked(4, 0, **more)
+    with pytest.raises(ResourceError, match="--gpus-each 3: there are 2 GPUs; use at most --gpus-each 2"):
+        asked(8, 2, gpus_each=3)
+
+
+def test_a_plan_treats_all_arms_alike():
+    sweep = prepare(SweepConfig(arms=("sgd", "ftrl"), trials=5, seeds=3, steps=4, looks=2), Path("unused"))
+    names = [slot.name for slot in sweep.slots]
+    assert names[0] == "0000-sgd-default" and names[6] == "0006-sgd-search" and names[-1] == "0021-ftrl-tuned"
+    assert len(names) == len(set(names)) == 2 * (3 + 5 + 3)
+    assert [len(points) for points in sweep.points.values()] == [5, 5]
+    assert setting(sweep.base, "fit.steps") == 4 and setting(sweep.base, "fit.validate_every") == 2
+    assert sweep.points == prepare(sweep.config, Path("unused")).points
+    assert sweep.points != prepare(replace(sweep.config, seed=1), Path("unused")).points
+
+
+def test_steps_follow_the_preset_where_none_are_given():
+    sweep = prepare(SweepConfig(arms=("adam",), looks=4), Path("unused"))
+    assert setting(sweep.base, "fit.steps") == 200 * 11 and setting(sweep.base, "fit.validate_every") == 550
+
+
+def test_promoting_nothing_or_onto_something_is_refused(tmp_path, capsys):
+    assert cli.main(["sweep", "promote", str(tmp_path), "--name", "best"]) == 2
+    assert "not a run directory" in capsys.readouterr().err
+    sweep = prepare(SweepConfig(arms=("adam",), steps=4, looks=2, set=("model.widths=8",)), tmp_path / "sweep")
+    os.mkdir(sweep.path)
+    sweep.save()
+    models = str(tmp_path / "models")
+    for words, said in (
+        (("--name", "a/b"), "--name 'a/b': use letters"),
+        (("--name", "best"), "no trial has ended soundly"),
+        (("--name", "best", "--trial", "0007-adam-search"), "--trial 0007-adam-search: not of this sweep"),
+    ):
+        assert cli.main(["sweep", "promote", str(sweep.path), *words, "--models", models]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "models" / "best").exists()
+    to_the_end(new_trial(sweep.path, tiny_vae()))
+    (tmp_path / "models" / "best").mkdir(parents=True)
+    assert cli.main(["sweep", "promote", str(sweep.path), "--name", "best", "--models", models]) == 2
+    assert "is there already; choose another name" in capsys.readouterr().err
+
+
+def test_the_space_of_a_study_is_checked_point_by_point():
+    with pytest.raises(ConfigError, match="accuracy_of_nothing"):
+        prepare(SweepConfig(arms=("adam",), steps=4, looks=2, metric="accuracy_of_nothing"), Path("unused"))

@@ -1,0 +1,104 @@
+"""The studies by name fit the trainers that they are for, and refuse the others in one line."""
+
+import pytest
+import torch
+
+from genray.errors import ConfigError
+from genray.gen.autoencoders import AEModelConfig, Autoencoder
+from tuning.plan import SweepConfig
+from tuning.presets import STUDIES, Arm, Study, named_study
+from tuning.settings import changed
+from tuning.spaces import LogUniform, Space, Switch
+from tuning.sweep import base_config
+
+FITTING = {
+    "optimizers": ("ae", "vae", "gan", "classifier"),
+    "regularisers": ("ae", "vae", "gan", "classifier"),
+    "gan_stability": ("gan",),
+    "architecture": ("ae", "vae", "gan", "classifier", "dqn"),
+    "agent": ("dqn",),
+}
+
+
+@pytest.mark.parametrize(("name", "family"), [(name, family) for name in FITTING for family in FITTING[name]])
+def test_a_study_fits_its_trainers(name, family):
+    base = base_config(SweepConfig(model=family))
+    study = named_study(name, family, base)
+    base = changed(base, study.base)
+    study.check(base)
+    assert Study.from_dict(study.to_dict()).to_dict() == study.to_dict()
+    for arm in study.arms:
+        for point in arm.space.random(20, (0,)):
+            changed(base, {**arm.fixed, **arm.space.resolve(point)}).validate()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_refuses_what_it_is_not_for(name):
+    for family in {"ae", "vae", "gan", "classifier", "dqn"} - set(FITTING[name]):
+        with pytest.raises(ConfigError, match=f"{name} --model {family}: this study is not for it; use --model"):
+            named_study(name, family, base_config(SweepConfig(model=family)))
+
+
+def test_there_are_eleven_optimizers_with_defaults_inside_their_ranges():
+    study = named_study("optimizers", "vae", base_config(SweepConfig()))
+    assert [arm.name for arm in study.arms] == [
+        "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adadelta", "adagrad-da", "ftrl",
+        "proximal-gradient-descent", "proximal-adagrad",
+    ]  # fmt: skip
+    for arm in study.arms:
+        rate = arm.space.coordinates["optimizer.learning_rate"]
+        assert (
+            rate.low < arm.default["optimizer.learning_rate"] < rate.high
+            and arm.fixed["optimizer.optimizer"] == arm.name
+        )
+    assert [arm.name for arm in study.arms if any(isinstance(each, Switch) for each in arm.space.dimensions)] == [
+        "adagrad-da", "ftrl", "proximal-gradient-descent", "proximal-adagrad",
+    ]  # fmt: skip
+
+
+def test_regularisers_are_those_that_a_family_has():
+    def arms(family, **more):
+        config = SweepConfig(model=family, **more)
+        return [arm.name for arm in named_study("regularisers", family, base_config(config)).arms]
+
+    every = ["none", "l1", "l2", "dropout", "batch-norm", "early-stopping", "augmentation"]
+    assert arms("classifier") == every
+    assert arms("vae") == [name for name in every if name not in ("dropout", "batch-norm")]
+    assert "dropout" in arms("ae", preset="stacked_digits") and "dropout" not in arms("ae")
+    assert "augmentation" not in arms("ae", preset="text_docs")
+
+
+def test_an_autoencoders_dropout_is_its_classifiers_in_training_only():
+    config = AEModelConfig(kind="stacked", code=4, widths=(16,), finetune_labels=100, dropout=0.5)
+    torch.manual_seed(0)
+    model, x = Autoencoder(config, (1, 8, 8), 0.0, 1.0, num_classes=3), torch.rand(64, 1, 8, 8)
+    model.train()
+    assert not torch.equal(model.classify(x), model.classify(x)) and torch.equal(model.up(x)[0], model.up(x)[0])
+    model.eval()
+    assert torch.equal(model.classify(x), model.classify(x))
+    with pytest.raises(ConfigError, match="--dropout 0.5: is the classifier's; give --finetune-labels 100"):
+        AEModelConfig(dropout=0.5).validate()
+
+
+def test_a_contradictory_study_is_refused():
+    base = base_config(SweepConfig())
+    rate = Space(LogUniform("optimizer.learning_rate", 1e-4, 1e-1))
+    for study, said in (
+        (Study("mine", ()), "has no arms"),
+        (Study("mine", (Arm("a", rate), Arm("a", rate))), "two arms have one name"),
+        (
+            Study("mine", (Arm("a", rate, {"optimizer.learning_rate": 0.1}),)),
+            "arm a: optimizer.learning_rate is both fixed",
+        ),
+        (
+            Study("mine", (Arm("a", rate, {"optimizer.optimizer": "adan"}),)),
+            "arm a: --optimizer adan: no such optimizer",
+        ),
+        (Study("mine", (Arm("a", rate, {}, {"model.laten": 3}),)), "arm a: model.laten: no such setting"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            study.check(base)
+    with pytest.raises(ConfigError, match="did you mean sgd"):
+        named_study("optimizers", "vae", base).only(["sgdd"])
+    with pytest.raises(ConfigError, match="did you mean optimizers"):
+        named_study("optimisers", "vae", base)

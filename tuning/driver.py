@@ -1,0 +1,252 @@
+"""The sweep on Ray Tune: which trial is next, who stops early, what is told meanwhile.
+
+The trials' own files are the record, written by the processes that train, and the only one that a resumed sweep believes:
+Tune saves its state every ten seconds at most, so by its books a trial that ended just before a crash would run again.
+"""
+
+import logging
+import math
+import os
+import random
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining
+from ray.tune.search import Searcher
+
+from genray.errors import ResourceError
+from genray.live import Live
+from tuning.plan import Slot, Sweep
+from tuning.trainable import SweepTrial
+from tuning.trials import TrialRow, best_trial, write_trial
+
+COLUMNS = (
+    ("running", "running", "{}"),
+    ("diverged", "diverged", "{}"),
+    ("failed", "failed", "{}"),
+    ("arm", "best arm", "{}"),
+    ("best", "best", "{:.5g}"),
+)
+
+
+def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
+    """How many trials run at once on so many CPUs and GPUs. Raises ResourceError when what was asked for is not there."""
+    config = sweep.config
+    most = int(cpus / config.cpus_each + 1e-6)
+    if config.cpus_each > cpus:
+        raise ResourceError(
+            f"--cpus-each {config.cpus_each:g}: there are {cpus:g} CPUs; use at most --cpus-each {cpus:g}"
+        )
+    if config.gpus_each > gpus:
+        advice = "leave it out" if not gpus else f"use at most --gpus-each {gpus:g}"
+        raise ResourceError(f"--gpus-each {config.gpus_each:g}: there are {gpus:g} GPUs; {advice}")
+    if config.gpus_each:
+        # A share of one GPU never spans two.
+        a_gpu = int(1 / config.gpus_each + 1e-6) if config.gpus_each <= 1 else 1 / config.gpus_each
+        most = min(most, int(gpus * a_gpu + 1e-6))
+    if config.parallel > most:
+        raise ResourceError(
+            f"--parallel {config.parallel}: {cpus:g} CPUs and {gpus:g} GPUs are enough for {most} at once, with "
+            f"--cpus-each {config.cpus_each:g} and --gpus-each {config.gpus_each:g}"
+        )
+    return config.parallel or most
+
+
+class PlanSearch(Searcher):
+    """Hands out the plan's trials that have not ended; the tuned ones of an arm when its search has."""
+
+    def __init__(self, sweep: Sweep):
+        super().__init__(metric=sweep.metric, mode=sweep.mode)
+        self._sweep = sweep
+        self._waiting: list[tuple[Slot, TrialRow | None]] = sweep.waiting()
+        self._optuna: dict[str, Any] = {}
+        self._asked: dict[str, str] = {}  # Tune's trial id -> arm, where Optuna waits to be told
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    def suggest(self, trial_id: str) -> Any:
+        for place, (slot, row) in enumerate(self._waiting):
+            if row is None and slot.phase == "tuned" and not self._sweep.searched(slot.arm):
+                continue
+            del self._waiting[place]
+            if row is None:
+                settings = self._settings(slot, trial_id)
+                if settings is None:  # nothing of this arm's search was sound
+                    return self.suggest(trial_id)
+                row = self._sweep.begin(slot, settings)
+            return {"trial": row.trial}
+        return None if self._waiting else Searcher.FINISHED
+
+    def _settings(self, slot: Slot, trial_id: str) -> dict[str, Any] | None:
+        """The nuisance settings of a trial that begins now."""
+        sweep, arm = self._sweep, self._sweep.arm(slot.arm)
+        if slot.phase == "default":
+            return dict(arm.default)
+        if slot.phase == "tuned":
+            return sweep.tuned(slot.arm)
+        if sweep.points:
+            return sweep.points[slot.arm][slot.index]
+        self._asked[trial_id] = slot.arm
+        return arm.space.resolve(self._optuna_of(slot.arm).suggest(trial_id))
+
+    def _optuna_of(self, arm: str) -> Any:
+        """Optuna's search of an arm, told of every trial that had ended before."""
+        if arm not in self._optuna:
+            import optuna
+            from ray.tune.search.optuna import OptunaSearch
+
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            sweep, space = self._sweep, self._sweep.arm(arm).space
+            ended = [row for row in sweep.search_rows(arm) if row is not None and row.status != "running"]
+            number = [each.name for each in sweep.study.arms].index(arm)
+            sampler = optuna.samplers.TPESampler(seed=(sweep.config.seed * 1009 + number) * 1009 + len(ended))
+            self._optuna[arm] = search = OptunaSearch(
+                OptunaSearch.convert_search_space(space.to_tune()), metric="best", mode=sweep.mode, sampler=sampler
+            )
+            for row in ended:
+                known = row.best is not None and row.status in ("done", "stopped")
+                search.add_evaluated_point(space.point(row.params), row.best if known else 0.0, error=not known)
+        return self._optuna[arm]
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        arm = self._asked.pop(trial_id, None)
+        if arm is not None:
+            self._optuna[arm].on_trial_complete(trial_id, result, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the trials' files are the record."""
+        Path(checkpoint_path).write_text("see the sweep's trials\n")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class Halving(AsyncHyperBandScheduler):
+    """ASHA over looks. [Li 2020, https://arxiv.org/abs/1810.05934]"""
+
+    def __init__(self, sweep: Sweep, looks: int):
+        super().__init__(time_attr="look", max_t=max(2, looks), grace_period=1, reduction_factor=sweep.config.reduction)
+        sign = -1.0 if sweep.mode == "min" else 1.0
+        # Of a sweep that is resumed: trials are measured by those that ended before, too.
+        for row in (row for row in sweep.rows() if row.status != "running"):
+            for look, value in enumerate((value for _, _, value in row.curve if math.isfinite(value)), 1):
+                self._brackets[0].on_result(SimpleNamespace(trial_id=f"before {row.trial}"), look, sign * value)
+
+
+class Progress(tune.Callback):
+    """Settles what only Tune knows, a trial stopped early or a process that died, and shows how the sweep goes."""
+
+    def __init__(self, sweep: Sweep, live: Live):
+        self._sweep, self._live = sweep, live
+        self._shown_at = 0.0
+        self._names: dict[str, str] = {}  # Tune's trial id -> ours; PBT copies configurations with the names in them
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._names.setdefault(trial.trial_id, trial.config["trial"])
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        if trial.last_result.get("done"):  # else the sweep itself was interrupted
+            self._settle(trial, "stopped", "")
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._settle(trial, "failed", "its process died (out of memory, or killed)")
+
+    def _settle(self, trial: Any, status: Any, error: str) -> None:
+        name = self._names.get(trial.trial_id, trial.config["trial"])
+        slot = next(slot for slot in self._sweep.slots if slot.name == name)
+        row = self._sweep.row(slot)
+        if row is not None and row.status == "running":
+            write_trial(self._sweep.path, replace(row, status=status, error=error))
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        if time.monotonic() - self._shown_at >= 2.0:
+            self._shown_at = time.monotonic()
+            self.show()
+
+    def show(self) -> None:
+        rows = self._sweep.rows()
+        counts = Counter(row.status for row in rows)
+        best = best_trial(rows)
+        values: dict[str, Any] = {name: counts[name] for name in ("running", "diverged", "failed")}
+        values |= {"best": best and best.best, "arm": best and best.arm}
+        self._live.update(values, len(rows) - counts["running"])
+
+
+def population(sweep: Sweep) -> tuple[dict[str, Any], PopulationBasedTraining]:
+    """(Tune's config, the scheduler) of population based training over the search's trials.
+
+    Synchronous, so that a trial and what it copies stand at the same step, and a sweep can be repeated.
+    [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
+    """
+    arm = sweep.study.arms[0]
+    waiting = sweep.waiting()
+    rows = {slot.name: row or sweep.begin(slot, sweep.points[arm.name][slot.index]) for slot, row in waiting}
+    points = {name: arm.space.point(row.params) for name, row in rows.items()}
+
+    def coordinate_of(name: str) -> Any:
+        return tune.sample_from(lambda spec: points[spec["config"]["trial"]][name])
+
+    config = {name: coordinate_of(name) for name in arm.space.coordinates}
+    random.seed(sweep.config.seed)  # Tune's PBT draws from Python's own generator
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=sweep.config.perturb_every,
+        hyperparam_mutations=arm.space.to_tune(),
+        custom_explore_fn=arm.space.clip,
+        synch=True,
+        log_config=False,
+    )
+    return {"trial": tune.grid_search(list(rows)), **config}, scheduler
+
+
+def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
+    """Run what has not ended, on the Ray that is up. Raises KeyboardInterrupt when it was asked to stop.
+
+    `looks`: of a trial that goes its full length.
+    """
+    config = sweep.config
+    resources = ray.cluster_resources()
+    parallel = check_resources(sweep, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+    # Tune's own logs would be a second copy of each trial's run directory.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    members: dict[str, Any] = {"sweep": sweep.path.resolve(), "base": sweep.base, "home": os.getcwd()}
+    options: dict[str, Any] = {}
+    if config.scheduler == "pbt":
+        options["config"], scheduler = population(sweep)
+        members |= {"reborn_after": looks, "space": sweep.study.arms[0].space}
+        # Only the newest are copied; a few more, because Tune may delete one while another trial still reads it.
+        options["checkpoint_config"] = tune.CheckpointConfig(num_to_keep=4)
+    else:
+        search = PlanSearch(sweep)
+        scheduler = Halving(sweep, looks) if config.scheduler == "asha" else FIFOScheduler()
+        options |= {"search_alg": search, "num_samples": max(1, search.num_waiting)}
+    # What it would say is said by the trials' rows.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    sessions = len(list((sweep.path / "tune").glob("session-*")))
+    progress = Progress(sweep, live)
+    tune.run(
+        type("Trial", (SweepTrial,), members),
+        name=f"session-{sessions + 1}",
+        storage_path=str((sweep.path / "tune").resolve()),
+        metric=sweep.metric,
+        mode=sweep.mode,
+        scheduler=scheduler,
+        resources_per_trial={"cpu": config.cpus_each, "gpu": config.gpus_each},
+        # A free place lets Tune prepare the next trial while others train.
+        max_concurrent_trials=parallel if config.parallel else None,
+        trial_dirname_creator=lambda trial: trial.config["trial"],
+        reuse_actors=True,
+        raise_on_failed_trial=False,
+        callbacks=[progress],
+        verbose=0,
+        **options,
+    )
+    progress.show()

@@ -1,0 +1,273 @@
+"""Sweeps from start to end: check everything, run the trials on Ray, resume, open the seal, promote the best.
+
+sweep = run_sweep(SweepConfig(study="optimizers", model="vae", steps=500, trials=16, seeds=5), Path("runs/optimizers"))
+for row in read_trials(sweep): print(row.arm, row.phase, row.best)
+"""
+
+import fcntl
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from genray import __version__
+from genray.config import load_yaml
+from genray.dist.session import ray_session
+from genray.errors import CheckpointError, ConfigError, UsageError, require
+from genray.live import Live
+from genray.rundir import RunDir, verify_checkpoint
+from tuning.driver import COLUMNS, run_trials
+from tuning.plan import Sweep, SweepConfig, plan_points
+from tuning.presets import Study, named_study
+from tuning.settings import changed, parse_settings, setting
+from tuning.trainable import default_metric
+from tuning.training import (
+    FitTraining,
+    Training,
+    config_class,
+    on_cpu,
+    open_training,
+    planned_looks,
+    preset,
+    rehearse,
+    with_budget,
+)
+from tuning.trials import TRIAL_FILE, TRIALS_FOLDER, Mode, TrialRow, best_trial, read_trial, read_trials, write_table
+
+__all__ = ["SweepConfig", "base_config", "measure_test", "promote", "resume_sweep", "run_sweep"]
+
+MORE_IS_BETTER = ("accuracy", "return", "psnr", "precision", "recall", "modes")
+"""Endings of metrics' names."""
+
+
+def run_sweep(config: SweepConfig, out: Path, *, study: Study | None = None, address: str | None = None) -> Path:
+    """Run a sweep in the new folder `out`; returns it. `study`: your own, instead of the one that `config` names.
+
+    `address`: a Ray cluster to run on (`out` must then be on a disk that its nodes share); default: a private Ray.
+
+    Raises ConfigError or ResourceError, before any trial starts and with nothing left behind, for what cannot be done;
+    KeyboardInterrupt when it was stopped, to be resumed.
+    """
+    config.validate()
+    run = RunDir.create(out)
+    try:
+        sweep = prepare(config, run.path, study)
+        sweep.save()
+        return _run(sweep, address)
+    except (UsageError, KeyboardInterrupt):
+        if not any((run.path / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
+            run.discard()  # no trial ever began
+        raise
+
+
+def resume_sweep(path: Path, *, address: str | None = None) -> Path:
+    """Run what is left of a sweep that was stopped or killed. Raises CheckpointError when `path` is none."""
+    _wait_for_orphans(path)
+    return _run(Sweep.open(path), address)
+
+
+def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Sweep:
+    """The sweep that `config` describes, checked: spaces, points, metric, and that a trial of each arm can be trained.
+
+    Raises ConfigError for what makes no sense.
+    """
+    base = base_config(config)
+    study = study or named_study(config.study, config.model, base)
+    study = study.only(config.arms) if config.arms else study
+    base = changed(base, study.base)
+    _validate(base, "--set" if config.set else "")
+    if config.gpus_each == 0:
+        part = "run.device" if config.model == "dqn" else "fit.device"
+        require(
+            setting(base, part) != "cuda", "--set fit.device=cuda: trials get no GPU; give --gpus-each 1, or a share"
+        )
+        require(
+            config.model == "dqn" or setting(base, "fit.amp") != "float16",
+            "--set fit.amp=float16: trials get no GPU; give --gpus-each 1, or leave it out",
+        )
+        base = on_cpu(config.model, base)
+    require(
+        config.scheduler != "pbt" or len(study.arms) == 1,
+        f"--scheduler pbt: {study.name} compares {len(study.arms)} arms; name one, e.g. --arms {study.arms[0].name}",
+    )
+    study.check(base)
+    base = _with_steps(config, base)
+    points = plan_points(config, study)
+    for arm in study.arms:
+        for settings in points.get(arm.name, []):
+            _validate(changed(base, {**arm.fixed, **settings}), f"arm {arm.name}, {_spoken(settings)}")
+    metric, mode = _metric(config)
+    for arm in study.arms:
+        told = rehearse(config.model, on_cpu(config.model, changed(base, {**arm.fixed, **arm.default})))
+        known = ", ".join(sorted(told))
+        require(metric in told, f"--metric {metric}: no trial of arm {arm.name} reports it; they report {known}")
+    return Sweep(path, config, study, base, metric, mode, points)
+
+
+def base_config(config: SweepConfig) -> Any:
+    """The configuration that every trial starts from, before the study's own settings."""
+    base = preset(config.model, config.preset, config.data)
+    return changed(base, parse_settings(config.set))
+
+
+def _with_steps(config: SweepConfig, base: Any) -> Any:
+    """`base` with its budget in steps: how many an epoch has is the data's to say."""
+    steps = config.steps
+    if not steps and config.model != "dqn":
+        training = open_training(config.model, on_cpu(config.model, base))
+        assert isinstance(training, FitTraining)
+        steps = training.fit.total_steps()
+    return with_budget(config.model, base, steps, config.looks)
+
+
+def _metric(config: SweepConfig) -> tuple[str, Mode]:
+    metric, mode = default_metric(config.model)
+    if config.metric:
+        metric, mode = config.metric, "max" if config.metric.endswith(MORE_IS_BETTER) else "min"
+    return metric, mode if config.mode == "auto" else config.mode
+
+
+def _validate(config: Any, where: str) -> None:
+    try:
+        config.validate()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+
+
+def _spoken(settings: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{path} = {value:.3g}" if isinstance(value, float) else f"{path} = {value}" for path, value in settings.items()
+    )
+
+
+# -- running ---------------------------------------------------------------------------------------------------------------
+
+
+def _run(sweep: Sweep, address: str | None) -> Path:
+    with _alone(sweep.path):
+        total = len(sweep.slots)
+        if sweep.waiting():
+            with (
+                ray_session(address),
+                Live(f"{sweep.study.name} {sweep.config.model}", total, COLUMNS, "trials") as live,
+            ):
+                live.say(_announcement(sweep))
+                run_trials(sweep, planned_looks(sweep.config.model, sweep.base), live)
+        write_table(sweep.path, read_trials(sweep.path))
+        if sweep.waiting():
+            raise KeyboardInterrupt
+    return sweep.path
+
+
+def _announcement(sweep: Sweep) -> str:
+    config, arms = sweep.config, len(sweep.study.arms)
+    done = len(sweep.slots) - len(sweep.waiting())
+    each = f"{config.trials} search trials" + (
+        f", {config.seeds} seeds as it comes and {config.seeds} tuned" * bool(config.seeds)
+    )
+    return (
+        f"{sweep.study.name}: {arms} {'arms' if arms > 1 else 'arm'}, each {each}: {len(sweep.slots)} trials of "
+        f"{sweep.metric} ({'less' if sweep.mode == 'min' else 'more'} is better)"
+        + (f", {done} of them done" if done else "")
+    )
+
+
+def _wait_for_orphans(path: Path, patience_s: float = 60.0) -> None:
+    """Wait until no process of a killed sweep still trains: Ray ends them some seconds after their driver."""
+    deadline = time.monotonic() + patience_s
+    for lock in sorted((path / TRIALS_FOLDER).glob("*/.lock")):
+        while _held(lock):
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"--resume {path}: {lock.parent.name} is still in training; is the sweep running elsewhere?"
+                )
+            time.sleep(0.2)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One driver at a time: a lock that dies with the process. Raises ConfigError where another holds it."""
+    with (path / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{path}: this sweep is running in another process; wait for it") from error
+        yield
+
+
+def _held(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+# -- the last word ---------------------------------------------------------------------------------------------------------
+
+
+def measure_test(sweep: Path, row: TrialRow) -> dict[str, float]:
+    """Open the seal: the figures of the trial's best checkpoint on the test split.
+
+    Raises CheckpointError when there is none: a trial that never had a finite figure.
+    """
+    with _best(sweep, row) as training:
+        return training.measure_test()
+
+
+@contextmanager
+def _best(sweep: Path, row: TrialRow) -> Iterator[Training]:
+    """The trial's training at its best step, unsealed."""
+    folder = sweep / row.path
+    checkpoint = folder / "checkpoints" / f"{row.best_step or 0:08d}"
+    if row.best_step is None or not (checkpoint / "manifest.json").exists():
+        raise CheckpointError(
+            f"{folder}: has no checkpoint of its best step; it was {row.status} ({row.error or 'no error'})"
+        )
+    verify_checkpoint(checkpoint)
+    config: Any = load_yaml(config_class(row.family), folder / "config.yaml")
+    training = open_training(row.family, on_cpu(row.family, config), sealed=False)
+    try:
+        training.load(checkpoint)
+        yield training
+    finally:
+        training.close()
+
+
+def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
+    """The best trial by validation (or `trial`) as a model of the store `models`, with how it was found in its config.json.
+
+    Raises ConfigError for a name that is taken or no name, CheckpointError when no trial is sound.
+    """
+    require(bool(re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name)), f"--name {name!r}: use letters, digits, . _ and -")
+    folder = models / name
+    require(not folder.exists(), f"--name {name}: {folder} is there already; choose another name")
+    opened, rows = Sweep.open(sweep), read_trials(sweep)
+    known = {row.trial: row for row in rows}
+    require(not trial or trial in known, f"--trial {trial}: not of this sweep; see {sweep / 'trials.csv'}")
+    row = known[trial] if trial else best_trial(rows)
+    if row is None:
+        raise CheckpointError(f"{sweep}: no trial has ended soundly; there is nothing to promote")
+    origin = {
+        "sweep": sweep.resolve().name, "study": row.study, "arm": row.arm, "phase": row.phase, "trial": row.trial,
+        "seed": row.seed, "params": row.params, "metric": row.metric, "mode": row.mode, "validation": row.best,
+        "step": row.best_step, "of_trials": len([each for each in rows if each.status != "running"]),
+        "search": opened.config.search, "scheduler": opened.config.scheduler, "genray": __version__,
+    }  # fmt: skip
+    chosen = "named by a person" if trial else "the best by it"
+    words = (
+        f"Trial {row.trial} of the sweep {origin['sweep']} ({row.study}): {row.metric} {row.best:.5g}, {chosen} of "
+        f"{origin['of_trials']} trials. A best of many looks better on the data that it was chosen by than on new data: "
+        f"believe the figures on test data.\n\nSettings: {_spoken(row.params) or 'as the preset has them'}; seed {row.seed}."
+    )
+    models.mkdir(parents=True, exist_ok=True)
+    with _best(sweep, row) as training:
+        return training.export(folder, origin, words)
+
+
+def row_of(sweep: Path, trial: str) -> TrialRow:
+    """One trial's row."""
+    return read_trial(sweep / TRIALS_FOLDER / trial / TRIAL_FILE)

@@ -1,0 +1,132 @@
+"""The face that Ray Tune sees: a class to run trials with, in a sweep of ours or in anybody's `tune.run`.
+
+    tune.run(trainable("vae", vae_digits()), config=space.to_tune(), metric="validation_loss", mode="min", num_samples=20)
+
+Each step of Tune is one look at validation data. A trial that diverges or raises ends with a result that says so
+(`status`, and the worst possible metric): Tune goes on.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from ray import tune
+
+from genray.errors import require
+from genray.machine import keep_freed_memory
+from tuning.spaces import Space
+from tuning.training import config_class
+from tuning.trial_run import TrialRun
+from tuning.trials import TRIAL_FILE, Mode, TrialRow, read_trial
+
+METRICS: dict[str, tuple[str, Mode]] = {"dqn": ("evaluation_return", "max")}
+"""What a family is judged by unless another metric is named."""
+
+
+def default_metric(family: str) -> tuple[str, Mode]:
+    """(name, mode) of a family's metric."""
+    return METRICS.get(family, ("validation_loss", "min"))
+
+
+class _Trial(tune.Trainable):
+    """One trial after the other in one process: Tune reuses it, so that PyTorch is imported once."""
+
+    home = "."
+    """Where relative paths of configurations begin; Tune would move into a folder of its own."""
+    reborn_after = 0
+    """In population based training: looks that a trial makes, diverged or not, since another's state may revive it."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        keep_freed_memory()
+        self._run: TrialRun | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
+        if Path(self.home).is_dir():
+            os.chdir(self.home)
+        self._run = self.make_run(new_config)
+        return True
+
+    def make_run(self, config: dict[str, Any]) -> TrialRun:
+        raise NotImplementedError
+
+    def step(self) -> dict[str, Any]:
+        assert self._run is not None
+        result = self._run.advance()
+        if self.reborn_after and result["status"] in ("diverged", "done"):
+            result["done"] = self.iteration + 1 >= self.reborn_after
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        assert self._run is not None
+        self._run.save(Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        assert self._run is not None
+        self._run.load(Path(checkpoint))
+
+    def cleanup(self) -> None:
+        if self._run is not None:
+            self._run.close()
+
+
+class SweepTrial(_Trial):
+    """A trial of a sweep: its row waits in SWEEP/trials/NAME/trial.json, and Tune's folder for it has the same name."""
+
+    sweep = Path()
+    base: Any = None
+    space = Space()
+    """In population based training: what Tune's configuration holds beside the name, newer than the row's settings."""
+
+    def make_run(self, config: dict[str, Any]) -> TrialRun:
+        # Not config["trial"]: a trial that takes over another's configuration takes the name in it, too.
+        row = read_trial(self.sweep / "trials" / Path(self.logdir).name / TRIAL_FILE)
+        if len(self.space):
+            row.params.update(self.space.resolve(config))
+        return TrialRun(self.sweep, row, self.base)
+
+
+class FreeTrial(_Trial):
+    """A trial of somebody's own `tune.run`: the run directory is the trial's folder in Tune's."""
+
+    family, metric = "", ""
+    mode: Mode = "min"
+    base: Any = None
+
+    def make_run(self, config: dict[str, Any]) -> TrialRun:
+        # A switch that is off leaves its setting as the base has it.
+        off = {name[:-1] for name, value in config.items() if name.endswith("?") and not value}
+        settings: dict[str, Any] = {
+            path: list(value) if isinstance(value, tuple) else value
+            for path, value in config.items()
+            if not path.endswith("?") and path not in off
+        }
+        data = "" if self.family == "dqn" else self.base.data.data
+        row = TrialRow(
+            trial=self.trial_id, study="", family=self.family, data=data, arm="all", phase="search",
+            seed=settings.pop("seed", 0), params=settings, metric=self.metric, mode=self.mode, path="run",
+        )  # fmt: skip
+        folder = Path(self.logdir) / row.path
+        folder.mkdir(parents=True, exist_ok=True)
+        return TrialRun(Path(self.logdir), row, self.base)
+
+
+def trainable(
+    family: str, base: Any, *, metric: str = "", mode: Literal["min", "max"] | None = None
+) -> type[tune.Trainable]:
+    """A class for `tune.run` or `tune.Tuner`: trains `base` (e.g. `vae_digits()`) with the settings that Tune chooses.
+
+    Keys of Tune's `config` are dotted paths of the family's configuration, and `seed`. Results hold `metric` (by default
+    the family's own) and every other figure of a look, `steps`, `cpu_seconds` and `status`. Test data are sealed.
+
+    Raises ConfigError for an unknown family or a base that makes no sense.
+    """
+    require(isinstance(base, config_class(family)), f"trainable({family!r}, …): its base is a {type(base).__name__}")
+    base.validate()
+    name, way = default_metric(family)
+    members = {
+        "family": family, "base": base, "home": os.getcwd(),
+        "metric": metric or name, "mode": mode or (way if metric in ("", name) else "min"),
+    }  # fmt: skip
+    return type(f"{family.capitalize()}Trial", (FreeTrial,), members)

@@ -1,0 +1,280 @@
+"""What one trial trains, whichever family it is of: looks at the validation data, one after the other. No Ray.
+
+Two forms of one interface: `FitTraining` drives genray.gen.fit.Fit, `AgentTraining` the agent in one process. Neither can
+read test data: the fit's is sealed, and the agent's validation episodes are other ones than its test's.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from genray.errors import ConfigError, require
+from genray.gen.families import FAMILIES, open_fit
+from genray.gen.run import save_export
+from genray.rl import presets as agent_presets
+from genray.rl.agent import LocalAgent
+from genray.rl.config import DQNConfig
+from genray.rl.evaluate import Evaluation, evaluate
+from genray.rl.train import milestones, save_policy
+from tuning.settings import changed
+
+ModelFamily = Literal["ae", "vae", "gan", "classifier", "dqn"]
+VALIDATION_EPISODES, TEST_EPISODES = 10_000, 20_000
+"""Added to an agent's seed: first seeds of the episodes that choices are made by, and of those for the last word."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a training tells at some step."""
+
+    step: int
+    values: Mapping[str, float]
+    """Means of what training reports since the last look, and the figures on validation data under `validation_…`."""
+    counts: bool
+    """Whether the trial is judged by it: there are validation figures, and they are of the last stage."""
+
+
+class Training(Protocol):
+    """A model in training."""
+
+    @property
+    def planned_looks(self) -> int:
+        """Looks that count, unless it stops early."""
+
+    def looks(self) -> Iterator[Look]:
+        """Train to the end. Raises RunFault when a loss is no longer finite."""
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number."""
+
+    def state_bytes_per_parameter(self) -> float | None:
+        """Bytes of optimizer state by learned parameter; None before the first step."""
+
+    def save(self, folder: Path) -> None:
+        """Everything needed to go on bit for bit."""
+
+    def load(self, folder: Path) -> None:
+        """Go on from `save`, with this configuration's settings."""
+
+    def state(self) -> Iterable[torch.Tensor]:
+        """Every tensor that the next step depends on, in a fixed order: weights, optimizers, random state."""
+
+    def measure_test(self) -> dict[str, float]:
+        """The last word, on test data. Raises SealedError where these are sealed."""
+
+    def export(self, folder: Path, origin: dict[str, Any], words: str) -> Path:
+        """Leave the model in the store, with its figures on test data and how it was chosen."""
+
+    def close(self) -> None: ...
+
+
+def open_training(family: str, config: Any, *, sealed: bool = True) -> Training:
+    """The training that `config` describes. Raises ConfigError for options or data that make no sense."""
+    return AgentTraining(config) if family == "dqn" else FitTraining(family, config, sealed)
+
+
+class FitTraining:
+    """A `Fit` of the generative families."""
+
+    def __init__(self, family: str, config: Any, sealed: bool):
+        self.config = config
+        self.fit = open_fit(family, config, sealed=sealed)
+
+    @property
+    def planned_looks(self) -> int:
+        every = self.config.fit.validate_every or self.fit.steps_an_epoch()
+        return math.ceil(self.fit.total_steps() / every)
+
+    def looks(self) -> Iterator[Look]:
+        last = self.fit.task.stages[-1]
+        for step in self.fit:
+            if step.values or step.held_out:
+                held_out = {f"validation_{name}": value for name, value in step.held_out.items()}
+                yield Look(step.step, {**step.values, **held_out}, bool(held_out) and step.stage == last)
+
+    def is_finite(self) -> bool:
+        return _finite(self.fit.task.networks)
+
+    def state_bytes_per_parameter(self) -> float | None:
+        updaters = list(self.fit.task.updaters.values())
+        learned = sum(parameter.numel() for updater in updaters for parameter in updater.parameters)
+        return _state_bytes([updater.optimizer for updater in updaters], learned)
+
+    def save(self, folder: Path) -> None:
+        self.fit.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.fit.load(folder)
+
+    def state(self) -> Iterable[torch.Tensor]:
+        updaters = [updater.state_dict()["optimizer"]["state"] for updater in self.fit.task.updaters.values()]
+        yield from _tensors(self.fit.task.networks.state_dict())
+        yield from _tensors(updaters)
+        yield torch.get_rng_state()
+
+    def measure_test(self) -> dict[str, float]:
+        return self.fit.measure()
+
+    def export(self, folder: Path, origin: dict[str, Any], words: str) -> Path:
+        return save_export(folder, self.fit, self.measure_test(), origin, words)
+
+    def close(self) -> None:
+        pass
+
+
+class AgentTraining:
+    """The DQN agent in one process; a look is an evaluation on episodes that begin from seeds of their own."""
+
+    def __init__(self, config: DQNConfig):
+        self.config = config
+        self.agent = LocalAgent(config)
+
+    @property
+    def _every(self) -> int:
+        return self.config.run.evaluate_every or self.config.run.steps
+
+    @property
+    def planned_looks(self) -> int:
+        return math.ceil(self.config.run.steps / self._every)
+
+    def looks(self) -> Iterator[Look]:
+        for until in milestones(self.agent.steps, self.config.run.steps, self._every):
+            values: dict[str, float] = {}
+            while self.agent.steps < until:
+                progress = self.agent.advance(until, seconds=1.0)
+                known = {"loss": progress.loss, "q_mean": progress.q_mean, "epsilon": progress.epsilon}
+                values |= {name: value for name, value in known.items() if value is not None}
+            result = self._evaluate(VALIDATION_EPISODES)
+            yield Look(self.agent.steps, {**values, "evaluation_return": result.mean}, counts=True)
+
+    def _evaluate(self, first_seed: int) -> Evaluation:
+        settings = self.config.run
+        return evaluate(
+            self.agent.network(),
+            self.config.env,
+            episodes=settings.evaluate_episodes,
+            epsilon=settings.evaluate_epsilon,
+            seed=settings.seed + first_seed,
+        )
+
+    def is_finite(self) -> bool:
+        return _finite(self.agent.learner.online)
+
+    def state_bytes_per_parameter(self) -> float | None:
+        learned = sum(parameter.numel() for parameter in self.agent.learner.online.parameters())
+        return _state_bytes([self.agent.learner.optimizer], learned)
+
+    def save(self, folder: Path) -> None:
+        self.agent.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.agent.load(folder)
+
+    def state(self) -> Iterable[torch.Tensor]:
+        yield from _tensors(self.agent.learner.state_dict())
+
+    def measure_test(self) -> dict[str, float]:
+        result = self._evaluate(TEST_EPISODES)
+        return {"return": result.mean}
+
+    def export(self, folder: Path, origin: dict[str, Any], words: str) -> Path:
+        network, result = self.agent.network(), self._evaluate(TEST_EPISODES)
+        return save_policy(folder, self.config, network, self.agent.steps, result, origin, words)
+
+    def close(self) -> None:
+        self.agent.close()
+
+
+# -- configurations --------------------------------------------------------------------------------------------------------
+
+
+def config_class(family: str) -> type:
+    return DQNConfig if family == "dqn" else FAMILIES[family].config
+
+
+def preset(family: str, name: str, data: str) -> Any:
+    """The configuration that a family's preset names (its first, or Catch, without a name), on other data if some is named.
+
+    Raises ConfigError with the nearest names for an unknown one.
+    """
+    if family != "dqn":
+        return FAMILIES[family].preset(name or None, data or None)
+    require(not data, f"--data {data}: an agent has no data set; choose its game with --preset")
+    return agent_presets.preset(name or "catch")
+
+
+def with_seed(family: str, config: Any, seed: int) -> Any:
+    return changed(config, {"run.seed" if family == "dqn" else "fit.seed": seed})
+
+
+def with_budget(family: str, config: Any, steps: int, looks: int) -> Any:
+    """`config` for `steps` steps (0: as it says), with its looks at validation data spread evenly over them."""
+    part = config.run if family == "dqn" else config.fit
+    every = "evaluate_every" if family == "dqn" else "validate_every"
+    steps = steps or part.steps
+    if not steps:  # by epochs, whose number of steps the data decides: each trial in as many looks as its own says
+        return config
+    part = replace(part, **{"steps": steps, every: max(1, math.ceil(steps / looks))})
+    return replace(config, **{"run" if family == "dqn" else "fit": part})
+
+
+def planned_looks(family: str, config: Any) -> int:
+    """Looks that count in a trial of `with_budget`'s configuration that goes its full length."""
+    if family == "dqn":
+        return math.ceil(config.run.steps / (config.run.evaluate_every or config.run.steps))
+    return math.ceil(config.fit.steps / config.fit.validate_every)
+
+
+def on_cpu(family: str, config: Any) -> Any:
+    """`config` where there is no GPU: for rehearsals and for trials that get none."""
+    if family == "dqn":
+        return changed(config, {"run.device": "cpu"})
+    amp = "off" if config.fit.amp == "float16" else config.fit.amp
+    return changed(config, {"fit.device": "cpu", "fit.amp": amp})
+
+
+def rehearse(family: str, config: Any) -> set[str]:
+    """What a trial of `config` reports when it is judged; trains each stage for one step, or an agent for none.
+
+    Raises ConfigError where it could not be trained at all.
+    """
+    if family == "dqn":
+        open_training(family, config).close()
+        return {"evaluation_return", "loss", "q_mean", "epsilon"}
+    fit = replace(config.fit, steps=1, epochs=1, validate_every=1, log_every=1, patience=0)
+    training = open_training(family, on_cpu(family, replace(config, fit=fit)))
+    names: set[str] = set()
+    for look in training.looks():
+        names = set(look.values) if look.counts else names
+    if not names:
+        raise ConfigError("--set data.validation: this data has no validation rows to choose by; give e.g. 0.1")
+    return names
+
+
+# -- tensors ---------------------------------------------------------------------------------------------------------------
+
+
+def _finite(networks: torch.nn.Module) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in networks.state_dict().values())
+
+
+def _state_bytes(optimizers: list[torch.optim.Optimizer], learned: int) -> float | None:
+    tensors = list(_tensors([optimizer.state_dict()["state"] for optimizer in optimizers]))
+    if not learned:
+        return None
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / learned
+
+
+def _tensors(state: Any) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from _tensors(value)
+    elif isinstance(state, list | tuple):
+        for value in state:
+            yield from _tensors(value)

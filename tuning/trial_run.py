@@ -1,0 +1,263 @@
+"""One trial: a run directory, a training, and the row that says how it goes. No Ray.
+
+Whatever happens in a trial ends in its row: a loss that is no number makes it `diverged`, an exception `failed`. The best
+checkpoint by validation stays, and a recent one for going on after the process was killed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genray.config import save_yaml
+from genray.errors import RunFault
+from genray.rundir import MetricsLog, RunDir
+from tuning.settings import changed
+from tuning.training import Look, Training, open_training, with_seed
+from tuning.trials import TrialRow, read_trial, write_trial
+
+WORST = 1e30
+"""What search algorithms are told of a trial that has nothing to show (with the sign that is worst): they take no NaN."""
+SAVE_EVERY_S = 15.0
+"""CPU seconds of training between checkpoints that are only for going on."""
+ROW_FILE, CLONE_FILE = "row.json", "clone.json"
+
+
+class TrialRun:
+    """One trial in its run directory SWEEP/`row.path`; `base` is the configuration that its settings change.
+
+    A folder that holds a checkpoint is continued from it.
+    """
+
+    def __init__(self, sweep: Path, row: TrialRow, base: Any):
+        self.sweep, self.row = sweep, row
+        self._base = base
+        self._run = RunDir(sweep / row.path)
+        self._training: Training | None = None
+        self._log: MetricsLog | None = None
+        self._looks: Iterator[Look] = iter(())
+        self._saved_at_s = 0.0
+        self._seconds = row.seconds
+        self._locked = False
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    def advance(self) -> dict[str, Any]:
+        """Train up to the next look that counts; returns what Ray Tune is told: the metric, other figures, `done`."""
+        values: Mapping[str, float] = {}
+        if self.row.status == "running":
+            try:
+                values = self._next_look()
+            except Exception as error:
+                self._end(_fate(error, self._training), _line(error))
+        known = self.row.curve[-1][2] if self.row.curve and self.row.status in ("running", "done") else None
+        metric = _worst(self.row.mode) if known is None or not math.isfinite(known) else known
+        figures = {name: value for name, value in values.items() if math.isfinite(value)}
+        return {
+            **figures,
+            self.row.metric: metric,
+            "best": self.row.best if self.row.best is not None and metric != _worst(self.row.mode) else metric,
+            "look": len(self.row.curve),
+            "steps": self.row.steps,
+            "cpu_seconds": self.row.seconds,
+            "status": self.row.status,
+            "done": self.row.status != "running",
+        }
+
+    def _next_look(self) -> Mapping[str, float]:
+        training = self.open()
+        if len(self.row.curve) >= training.planned_looks:  # it was killed between its last checkpoint and its last word
+            self._end("done")
+            return {}
+        start = time.process_time()
+        for look in self._looks:
+            self._seconds += time.process_time() - start
+            assert self._log is not None
+            self._log.write(look.step, {**look.values, "cpu_seconds": self._seconds})
+            if look.counts:
+                self._take(look, training)
+                return look.values
+            self._keep(training, look.step, None)
+            start = time.process_time()
+        self._seconds += time.process_time() - start
+        self._end("done")
+        return {}
+
+    def _take(self, look: Look, training: Training) -> None:
+        row, value = self.row, look.values.get(self.row.metric, math.nan)
+        if row.state_bytes_per_parameter is None:
+            row = replace(row, state_bytes_per_parameter=training.state_bytes_per_parameter())
+        better = row.better(value, row.best)
+        if math.isfinite(value):
+            row = replace(row, last=value)
+        if better:
+            row = replace(row, best=value, best_step=look.step)
+        self.row = replace(
+            row,
+            steps=look.step,
+            seconds=round(self._seconds, 4),
+            curve=[*row.curve, (look.step, round(self._seconds, 4), value)],
+        )
+        # Before the row's file says so: a trial that is killed here must not claim a best that is not on the disk.
+        self._keep(training, look.step, value if better else None)
+        if len(self.row.curve) >= training.planned_looks:
+            self._end("done")
+        else:
+            write_trial(self.sweep, self.row)
+
+    def _keep(self, training: Training, step: int, best: float | None) -> None:
+        if best is None and self._seconds - self._saved_at_s < SAVE_EVERY_S:
+            return
+        self._checkpoint(training, step, best)
+        self._saved_at_s = self._seconds
+
+    def _checkpoint(self, training: Training, step: int, best: float | None) -> None:
+        """The training and the row as they are at `step`, in one folder: neither is ever ahead of the other."""
+
+        def fill(folder: Path) -> None:
+            training.save(folder)
+            (folder / ROW_FILE).write_text(json.dumps(dataclasses.asdict(replace(self.row, seconds=self._seconds))))
+
+        score = None if best is None else best if self.row.mode == "max" else -best
+        self._run.write_checkpoint(step, fill, keep=1, score=score)
+
+    def _end(self, status: Any, error: str = "") -> None:
+        self.row = replace(self.row, status=status, error=error, seconds=round(self._seconds, 4))
+        write_trial(self.sweep, self.row)
+
+    # -- opening and closing -------------------------------------------------------------------------------------------
+
+    def open(self) -> Training:
+        """The training, opened with the first look: from the newest checkpoint where there is one."""
+        if self._training is None:
+            folder = self._run.latest_checkpoint() if self._run.list_checkpoints() else None
+            training = self._start()
+            if folder is not None:
+                training.load(folder)
+                row = read_trial(folder / ROW_FILE)
+                self.row, self._seconds, self._saved_at_s = row, row.seconds, row.seconds
+            else:
+                self.row = replace(self.row, curve=[], best=None, best_step=None, last=None, steps=0, seconds=0.0)
+                self._seconds = 0.0
+            _forget(self._run.path / "metrics.jsonl", int(folder.name) if folder is not None else -1)
+            self._begin(training)
+        assert self._training is not None
+        return self._training
+
+    def _start(self) -> Training:
+        config = with_seed(self.row.family, changed(self._base, self.row.params), self.row.seed)
+        config.validate()
+        self._run.path.mkdir(parents=True, exist_ok=True)
+        self._run.__enter__()
+        self._locked = True
+        torch.set_num_threads(1)
+        save_yaml(config, self._run.path / "config.yaml")
+        return open_training(self.row.family, config)
+
+    def _begin(self, training: Training) -> None:
+        self._log = MetricsLog(self._run)
+        self._training, self._looks = training, iter(training.looks())
+
+    def close(self) -> None:
+        """Let go of the folder; a trial that is still running can be continued from where it stands."""
+        training, self._training = self._training, None
+        if training is not None:
+            if self.row.status == "running" and self.row.curve and training.is_finite():
+                self._checkpoint(
+                    training, self.row.steps, self.row.best if self.row.best_step == self.row.steps else None
+                )
+            training.close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        if self._locked:
+            self._run.__exit__(None, None, None)
+            self._locked = False
+
+    # -- handing over, for population based training --------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """The whole state into `folder`, with a digest of it; a diverged trial leaves a note that there is none."""
+        alive = self.row.status == "running" and self._training is not None
+        about: dict[str, Any] = {"trial": self.row.trial, "step": self.row.steps, "alive": alive}
+        about["value"] = self.row.curve[-1][2] if self.row.curve else math.nan
+        if self._training is not None and alive:
+            self._training.save(folder)
+            about["digest"] = digest(self._training.state())
+        (folder / CLONE_FILE).write_text(json.dumps(about))
+
+    def load(self, folder: Path) -> None:
+        """Go on from `save`, of this trial or of another: bit for bit, but for the settings, which are this trial's.
+
+        Raises RunFault when what was loaded is not what was saved.
+        """
+        about = json.loads((folder / CLONE_FILE).read_text())
+        if not about["alive"]:
+            return
+        self.close()
+        training = self._start()
+        training.load(folder)
+        if digest(training.state()) != about["digest"]:
+            raise RunFault(f"{folder}: what was restored differs from what {about['trial']} saved")
+        self._begin(training)
+        # The row remembers what the trial was before; what is reported from now on is the clone's.
+        self.row = replace(self.row, steps=about["step"], status="running", error="")
+        if about["trial"] != self.row.trial:
+            self._become_clone(training, about)
+        write_trial(self.sweep, self.row)
+
+    def _become_clone(self, training: Training, about: Mapping[str, Any]) -> None:
+        rates = {path: value for path, value in self.row.params.items() if isinstance(value, int | float)}
+        assert self._log is not None
+        number = about["trial"].partition("-")[0]
+        self._log.write(about["step"], {**({"cloned_from": int(number)} if number.isdigit() else {}), **rates})
+        value = about["value"]
+        better = self.row.better(value, self.row.best)
+        if better:
+            self.row = replace(self.row, best=value, best_step=about["step"])
+        # Kept at once, since the trial's own newest checkpoint is of another life.
+        self._checkpoint(training, about["step"], value if better else None)
+
+
+def digest(tensors: Iterable[torch.Tensor]) -> str:
+    """SHA-256 of the bytes of some tensors, in order."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _fate(error: Exception, training: Training | None) -> str:
+    """What an exception makes of a trial: weights that are no numbers raise all kinds of them."""
+    diverged = isinstance(error, RunFault) or (training is not None and not training.is_finite())
+    return "diverged" if diverged else "failed"
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+
+
+def _worst(mode: str) -> float:
+    return WORST if mode == "min" else -WORST
+
+
+def _forget(log: Path, step: int) -> None:
+    """Drop the lines of metrics.jsonl after `step`: they will be written again."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text().splitlines(True):
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError):  # the last line of a process that was killed
+            continue
+    log.write_text("".join(kept))
