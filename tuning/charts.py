@@ -171,15 +171,15 @@ class Window:
     log: bool = False
 
     @classmethod
-    def of(cls, values: Sequence[float], mode: str) -> "Window":
-        """From the best value to two and a half times as far as three quarters of them reach: a few bad ones would
-        squeeze all others into a line. Logarithmic where the good three quarters span a factor of 20."""
+    def of(cls, values: Sequence[float], mode: str, share: float = 0.75) -> "Window":
+        """From the best value to two and a half times as far as `share` of them reach: a few bad ones would squeeze all
+        others into a line. Logarithmic where the good `share` spans a factor of 20."""
         finite = np.sort([value for value in values if math.isfinite(value)])
         if len(finite) == 0:
             return cls(low=0.0, high=1.0, mode=mode)
         if mode == "max":
             finite = -finite[::-1]
-        quarter = finite[min(len(finite) - 1, math.ceil(0.75 * len(finite)))]
+        quarter = finite[min(len(finite) - 1, math.ceil(share * len(finite)))]
         best, worst = finite[0], min(finite[-1], finite[0] + 2.5 * (quarter - finite[0]) + 1e-12)
         log = bool(mode == "min" and best > 0 and quarter / best >= 20)
         if log:

@@ -136,7 +136,7 @@ def _read_cache(path: Path) -> dict[str, Any]:
 
 def _samples(sweep: Path, comparison: Comparison, sample: Sample | None) -> list[tuple[str, bytes]]:
     """(caption, PNG) of each arm's best run, best arm first; only of families that make samples."""
-    shown = []
+    shown: list[tuple[str, bytes]] = []
     for arm in comparison.ranked:
         rows = [row for row in comparison.of(arm, comparison.judged) if math.isfinite(cost(row))]
         if rows and len(shown) < MAX_SAMPLES:

@@ -8,7 +8,7 @@ from typing import Any
 from tuning.report_importance import varied
 from tuning.report_stats import Estimate, cost
 from tuning.report_tables import Comparison, Line, words
-from tuning.report_words import PHASE_WORDS, between, number
+from tuning.report_words import PHASE_WORDS, between, difference, number, plural
 from tuning.trials import TrialRow
 
 IMPORTANCES = (
@@ -33,16 +33,27 @@ def _cell(text: str, kind: str = "") -> str:
 
 
 def _estimate(comparison: Comparison, found: Estimate) -> str:
-    """Median, and the interval smaller beside it."""
-    median, _, interval = between(comparison, found).partition(" (")
+    """Median, and the interval beside it."""
+    return _smaller(between(comparison, found))
+
+
+def _smaller(text: str) -> str:
+    """ "1 (0 to 2)" with the brackets' content in small print instead."""
+    median, _, interval = text.partition(" (")
     return f"{median} <small>{interval.rstrip(')')}</small>" if interval else median
 
 
 def _time(found: Estimate) -> str:
     if not found.count:
         return "–"
-    span = f" <small>{number(found.low)} to {number(found.high)}</small>" if found.count > 1 else ""
-    return f"{number(found.median)}{span if math.isfinite(found.median) else ''}"
+    spread = found.count > 1 and found.low < found.high and math.isfinite(found.median)
+    span = f" <small>{_three(found.low)} to {_three(found.high)}</small>" if spread else ""
+    return f"{_three(found.median)}{span}"
+
+
+def _three(value: float) -> str:
+    """Three digits, but whole steps as they are."""
+    return number(value if value >= 100 else float(f"{value:.3g}"))
 
 
 def arms_table(comparison: Comparison) -> str:
@@ -50,8 +61,8 @@ def arms_table(comparison: Comparison) -> str:
     head = [
         ("arm", "name"), ("", "name"), (f"{escape(words(comparison.metric))}<br>median, 95%", ""),
         (f"test {escape(words(comparison.test_metric))}<br>median, 95%", ""), (f"steps to<br>target{target}", ""),
-        ("CPU s to<br>target", ""), ("missed<br>target", ""), ("diverged", ""), ("state bytes<br>a parameter", ""),
-        ("trials<br>spent", ""),
+        ("CPU s to<br>target", ""), ("missed<br>target", ""), ("diverged<br>+ in search", ""),
+        ("state bytes<br>a parameter", ""),        ("trials<br>spent", ""),
     ]  # fmt: skip
     rows, last = [], ""
     for line in comparison.lines:
@@ -67,7 +78,7 @@ def arms_table(comparison: Comparison) -> str:
 def _arm_cells(comparison: Comparison, line: Line) -> str:
     diverged = f"{line.diverged} of {line.runs}"
     if line.phase == "tuned" and line.trials:
-        diverged += f" <small>search {line.search_diverged} of {line.trials}</small>"
+        diverged += f" <small>+ {line.search_diverged} of {line.trials}</small>"
     if line.failed:
         diverged += f"; {line.failed} failed"
     if line.running:
@@ -95,9 +106,9 @@ def effects_table(comparison: Comparison) -> str:
         test = on_test.get(arm)
         rows.append(
             f'<tr><th scope="row">{escape(arm)}</th>'
-            + _cell(_estimate(comparison, found.difference))
+            + _cell(_smaller(difference(comparison, found.difference)))
             + _cell(f"{found.better} of {found.pairs}{'' if found.paired else ' (all pairs)'}")
-            + _cell("–" if test is None else _estimate(comparison, test.difference))
+            + _cell("–" if test is None else _smaller(difference(comparison, test.difference)))
             + _cell("–" if test is None else f"{test.better} of {test.pairs}")
             + "</tr>"
         )
@@ -145,7 +156,9 @@ def trials_table(comparison: Comparison) -> str:
         ("trial", "name"), ("seed", ""), ("status", "name"), ("best", ""), ("at step", ""), ("steps", ""), ("CPU s", ""),
         ("settings", "name"),
     ]  # fmt: skip
-    return f"<details><summary>All {len(rows)} trials</summary>\n{_table(head, rows, 'All trials')}</details>"
+    return (
+        f"<details><summary>All of {plural(len(rows), 'trial')}</summary>\n{_table(head, rows, 'All trials')}</details>"
+    )
 
 
 def _trial(row: TrialRow) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tuning.charts import Chart
 from tuning.report_markup import arms_table, chosen_table, effects_table, importances_table, trials_table
 from tuning.report_tables import Comparison
-from tuning.report_words import limits, number, plural, summary, title
+from tuning.report_words import limits, plural, summary, title
 
 STYLE = Path(__file__).with_suffix(".css")
 TUNED = '<span class="key tuned">● tuned</span>'
@@ -18,7 +18,8 @@ BAD = '<span class="key bad">×</span>'
 
 HOW = {
     "arms": f"{UNTUNED}: each arm as it comes; {TUNED}: the best setting of its search. Dots: medians over seeds; bars: 95% "
-    "intervals; small marks: seeds. Dotted: the target. An arrow on the edge: beyond it; a cross: no finite value.",
+    "intervals; small marks: seeds. Dotted: the target. An arrow on the edge: beyond it, at the value beside; a cross: no "
+    "finite value.",
     "learning-rates": "A ring for each search trial, the full one was chosen. "
     f"{BAD} on the edge: diverged or failed; a triangle on the edge: beyond it. Dashed: the untuned median. A wide flat "
     "valley forgives a rate that was guessed; a single low point in a steep one does not.",
@@ -75,7 +76,7 @@ def page(
     under = ", ".join(
         (
             plural(len(comparison.rows), "trial"),
-            f"{number(sum(row.seconds for row in comparison.rows) / 60)} CPU minutes",
+            f"{sum(row.seconds for row in comparison.rows) / 60:.1f} CPU minutes of training",
         )
     )
     heading = escape(title(comparison))

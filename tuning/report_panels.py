@@ -48,9 +48,9 @@ def _draw_rates(
         axis.axhline(window.clip(value), color=UNTUNED, linewidth=1.1, linestyle=(0, (4, 2)))
     chosen = comparison.chosen(arm)
     for row in finished(comparison.of(arm, "search")):
-        rate = row.params.get(path)
-        if not _positive(rate):
+        if not _positive(row.params.get(path)):
             continue
+        rate = float(row.params[path])
         if not math.isfinite(cost(row)):
             axis.plot(rate, window.bad_edge, "x", color=BAD, markersize=4.5, markeredgewidth=1.1, clip_on=False)
             continue

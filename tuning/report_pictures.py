@@ -22,13 +22,11 @@ MARKERS = {"default": "D", "tuned": "o", "search": "o"}
 
 def arms_chart(comparison: Comparison, test: bool = False) -> Chart | None:
     """Medians and intervals, an arm a row; the seeds as small marks."""
-    lines = [line for line in comparison.lines if line.runs]
-    estimates = [line.test if test else line.best for line in lines]
-    shown = [each for each in estimates if each.count]
-    if not shown:
+    if comparison.judged == "search":  # no seeds: the median of a search says more of its space than of the arm
         return None
-    medians = [comparison.metric_of(each.median) for each in shown]
-    window = Window.of(medians, comparison.mode)
+    window = _arms_window(comparison, test)
+    if window is None:
+        return None
     what = words(comparison.test_metric) if test else words(comparison.metric)
     split = "test" if test else "validation"
     better = "lower" if comparison.mode == "min" else "higher"
@@ -41,6 +39,29 @@ def arms_chart(comparison: Comparison, test: bool = False) -> Chart | None:
         panels=[Panel(title="", draw=partial(_draw_arms, comparison, window, test))],
         size=(WIDE[0], height),
     )
+
+
+def _arms_window(comparison: Comparison, test: bool) -> Window | None:
+    """Wide enough for the judged phase, and for those of the other that do not lie far beyond: what is close together
+    should be told apart, and how far away the rest is stands beside its arrow. None where there is nothing to show."""
+    found = {
+        phase: [line.test if test else line.best for line in comparison.lines if line.phase == phase]
+        for phase in comparison.phases
+    }
+    if not any(each.count for estimates in found.values() for each in estimates):
+        return None
+    ends = [value for each in found[comparison.judged] for value in (each.low, each.median, each.high)]
+    judged = Window.of([comparison.metric_of(value) for value in ends], comparison.mode)
+    good_edge = judged.low if comparison.mode == "min" else judged.high
+    near = [
+        value
+        for estimates in found.values()
+        for each in estimates
+        if abs((value := comparison.metric_of(each.median)) - good_edge) <= 2 * (judged.high - judged.low)
+    ]
+    inside = [comparison.metric_of(value) for value in ends if judged.holds(comparison.metric_of(value))]
+    values = [*near, *inside]
+    return Window.of(values, comparison.mode, share=1.0) if values else judged
 
 
 def _draw_arms(comparison: Comparison, window: Window, test: bool, axis: Axes) -> None:
@@ -74,7 +95,7 @@ def _draw_estimate(
     low, high = (window.clip(value) for value in comparison.interval(found))
     seeds = [comparison.metric_of(value) for value in costs]
     middle = comparison.metric_of(found.median)
-    if found.count > 1:
+    if found.count > 1 and (low < high or window.holds(low)):
         axis.plot([low, high], [y, y], color=colour, linewidth=1.6, solid_capstyle="round")
     inside = [value for value in seeds if window.holds(value)]
     axis.plot(inside, [y] * len(inside), "|", color=colour, markersize=4.5, markeredgewidth=0.8)

@@ -6,7 +6,7 @@ seeds says what one may expect of the arm, its accidents included.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,7 @@ def ratios_to_quickest(times: Mapping[str, Mapping[Any, float]]) -> dict[str, li
     return ratios
 
 
-def profile(ratios: Sequence[float], at: Sequence[float]) -> list[float]:
+def profile(ratios: Sequence[float], at: Iterable[float]) -> list[float]:
     """The share of problems solved within `at[i]` times the quickest arm's time."""
     return [sum(ratio <= limit for ratio in ratios) / len(ratios) if ratios else 0.0 for limit in at]
 

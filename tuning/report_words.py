@@ -43,6 +43,19 @@ def between(comparison: Comparison, found: Estimate) -> str:
     return f"{text} ({number(low)} to {number(high)})"
 
 
+def difference(comparison: Comparison, found: Estimate) -> str:
+    """A difference of costs as "2.1 (−1 to 3)" of the metric, three digits."""
+
+    def three(value: float) -> str:
+        return number(float(f"{value:.3g}"))
+
+    text = three(comparison.metric_of(found.median))
+    if found.count < 2:
+        return text
+    low, high = comparison.interval(found)
+    return f"{text} ({three(low)} to {three(high)})"
+
+
 def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
 
@@ -95,7 +108,8 @@ def _protocol(comparison: Comparison, settings: Mapping[str, Any]) -> str:
         how = {"search": settings.get("search")}.get("search") or ""
         each = "" if len(comparison.arms) == 1 else " of each arm's own space"
         searched = counts("search")
-        text = f"Search: {spread(searched)} {words(str(how)) + ' ' if how else ''}trials{each}, one seed."
+        trials = "trial" if searched == [1] else "trials"
+        text = f"Search: {spread(searched)} {words(str(how)) + ' ' if how else ''}{trials}{each}, one seed."
         if len(searched) > 1:
             text += " The arms did not get equally many: the comparison is not even."
         sentences.append(text)
@@ -158,8 +172,8 @@ def _sure(comparison: Comparison) -> str:
     found = effects[second]
     pairs = "of the seeds that both had" if found.paired else "of all pairs of their runs"
     text = (
-        f"Next comes {second}, which is behind in {found.pairs - found.better} of {found.pairs} {pairs} "
-        f"(median difference {between(comparison, found.difference)}). "
+        f"Next comes {second}, which is behind in {found.pairs - found.better} of {found.pairs} {pairs}, "
+        f"with a median difference of {difference(comparison, found.difference)}. "
     )
     alike = [arm for arm, each in effects.items() if not each.sure]
     if alike:
@@ -221,7 +235,7 @@ def _tuning(comparison: Comparison) -> str:
     if len(gains) > 1:
         line = comparison.find(untuned, "default")
         assert line is not None
-        text = f"Untuned, {untuned} is best ({between(comparison, line.best)}). "
+        text = f"Untuned, {untuned} is best: {between(comparison, line.best)}. "
     before, after = comparison.find(most, "default"), comparison.find(most, "tuned")
     assert before is not None and after is not None
     if gains[most] > 0:
@@ -285,7 +299,7 @@ def limits(comparison: Comparison) -> list[str]:
             "Many arms at once: with ten comparisons one looks sure by luck sooner than a single one would. No correction "
             "was made."
         )
-    if comparison.of(phase="search"):
+    if comparison.of(phase="search") and comparison.of(phase="tuned"):
         points.append(
             "The noise of the choice itself: each setting was chosen by one seed. The tuned runs show what came of that "
             "choice, not what another search would have chosen."

@@ -16,7 +16,7 @@ from tuning.charts import Chart
 from tuning.report_panels import profile_chart, rates_chart, search_chart
 from tuning.report_pictures import arms_chart, effects_chart
 from tuning.report_tables import Comparison, Line, words, write_tables
-from tuning.report_words import PHASE_WORDS, between, limits, number, plural, summary
+from tuning.report_words import PHASE_WORDS, between, difference, limits, number, plural, summary
 from tuning.trials import TrialRow
 
 COLOURS = 64
@@ -95,10 +95,10 @@ def _pooled(folder: Path, parts: Sequence[Part]) -> list[str]:
             for arm, ratios in found.items():
                 pooled.setdefault(arm, []).extend(ratios)
     lines: list[str] = []
-    for study, ratios in groups.items():
-        count = max(map(len, ratios.values()))
-        chart = profile_chart(ratios, problems="problems")
-        if chart is None or any(len(each) != count for each in ratios.values()):
+    for study, pooled in groups.items():
+        count = max(map(len, pooled.values()))
+        chart = profile_chart(pooled, problems="problems")
+        if chart is None or any(len(each) != count for each in pooled.values()):
             continue
         name = f"{study}-profile.png"
         _write_picture(chart, folder / name)
@@ -149,10 +149,11 @@ def _effects_table(comparison: Comparison) -> list[str]:
     on_test, lines = comparison.effects(test=True), []
     for arm, found in comparison.effects().items():
         test = on_test.get(arm)
-        cells = [arm, between(comparison, found.difference), f"{found.better} of {found.pairs}"]
-        cells += (
-            ["–", "–"] if test is None else [between(comparison, test.difference), f"{test.better} of {test.pairs}"]
-        )
+        cells = [arm, difference(comparison, found.difference), f"{found.better} of {found.pairs}"]
+        if test is not None:
+            cells += [difference(comparison, test.difference), f"{test.better} of {test.pairs}"]
+        else:
+            cells += ["–", "–"]
         lines.append(f"| {' | '.join(map(_markdown, cells))} |")
     if not lines:
         return []

@@ -236,7 +236,7 @@ def test_the_summary_says_how_sure_it_is():
     parts = dict(summary(Comparison(rows)))
     assert parts["What won"].startswith("a, tuned: median 1.2 (1 to 1.4) over 5 seeds")
     assert (
-        "Next comes b, which is behind in 4 of 5 of the seeds that both had (median difference 0.05"
+        "Next comes b, which is behind in 4 of 5 of the seeds that both had, with a median difference of 0.05 ("
         in parts["How sure"]
     )
     assert "Cannot be told apart from the winner with these seeds: b." in parts["How sure"]

@@ -79,8 +79,10 @@ SCREENS = {
 }
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("name", ["study", "search", "effects", "broken"])
+@pytest.mark.parametrize(
+    ("name", "screen"),
+    [("study", screen) for screen in SCREENS] + [(name, "phone") for name in ("search", "effects", "broken")],
+)
 def test_a_page_is_shown(browser: Any, reports: dict[str, Path], name: str, screen: str):
     context = browser.new_context(java_script_enabled=True, offline=True, **SCREENS[screen])
     page = context.new_page()
