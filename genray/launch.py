@@ -48,7 +48,8 @@ def open_engine(config: DQNConfig, launch: LaunchConfig) -> Iterator[Engine]:
         finally:
             agent.close()
         return
-    from genray.dist.coordinator import Coordinator, ray_session
+    from genray.dist.coordinator import Coordinator
+    from genray.dist.session import ray_session
 
     with ray_session(launch.address):
         coordinator = Coordinator(config, launch.learner_threads or None)
@@ -61,7 +62,8 @@ def open_engine(config: DQNConfig, launch: LaunchConfig) -> Iterator[Engine]:
 def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: bool) -> Evaluation:
     """Train in `run`, from its newest checkpoint when `resumed`; returns the last evaluation.
 
-    A request that cannot be carried out (UsageError) leaves no new run directory behind.
+    A request that cannot be carried out (UsageError), or a disk that does not even take its beginning, leaves no new run
+    directory behind.
     """
     with run:
         try:
@@ -75,7 +77,7 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                     return Trainer(config, engine, run, live).run(int(checkpoint.name) if checkpoint else None)
         except BaseException as error:
             if not resumed and not run.list_checkpoints():
-                if isinstance(error, UsageError | KeyboardInterrupt):
+                if isinstance(error, UsageError | KeyboardInterrupt | OSError):
                     run.discard()  # it never began
             elif isinstance(error, KeyboardInterrupt):
                 print(f"stopped; continue with: genray train dqn --resume {run.path}{' --local' * launch.local}")

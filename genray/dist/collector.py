@@ -1,5 +1,6 @@
 """A collector as a Ray actor: play a chunk, ship it, pull newer weights when the answer names some."""
 
+import contextlib
 import secrets
 
 import ray
@@ -9,7 +10,7 @@ from ray.exceptions import RayError
 from genray.dist.messages import CollectReport, Published
 from genray.machine import keep_freed_memory
 from genray.rl.agent import initial_network
-from genray.rl.collect import Collector
+from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
 from genray.rl.env import make_env
 
@@ -28,16 +29,12 @@ class CollectorActor:
         seed = config.run.seed
         if ray.get_runtime_context().was_current_actor_reconstructed:
             seed = secrets.randbits(31)  # a restarted collector must not replay its first life's episodes
-        self._collector = Collector(
-            env, network, config.env, config.collect, config.explore, index=index, seed=seed
-        )
+        self._collector = Collector(env, network, config.env, config.collect, config.explore, index=index, seed=seed)
         self._shard = ray.get_actor(shard_name)
         self._in_flight: tuple[ray.ObjectRef, int] | None = None
         self._lost = 0
-        try:
+        with contextlib.suppress(RayError):  # the shard is down as well; its next answer will name the weights
             self._pull(ray.get(self._shard.published.remote()))
-        except RayError:
-            pass  # the shard is down as well; its next answer will name the weights
 
     def collect(self, run_step: int) -> CollectReport:
         """Play one chunk and ship it; `run_step` is the run's count of agent steps, for ε's annealing."""
@@ -46,11 +43,20 @@ class CollectorActor:
         chunk, episodes = collector.collect()
         self._settle()
         self._in_flight = (self._shard.add.remote(chunk), chunk.num_transitions)
+        return self._report(chunk.num_rows * collector.env.num_lanes, chunk.num_transitions, episodes)
+
+    def rest(self) -> CollectReport:
+        """Wait until the chunk in flight is accepted, and report of no new steps."""
+        self._settle()
+        return self._report(0, 0, [])
+
+    def _report(self, steps: int, transitions: int, episodes: list[Episode]) -> CollectReport:
         lost, self._lost = self._lost, 0
         return CollectReport(
-            steps=chunk.num_rows * collector.env.num_lanes,
+            steps=steps,
+            transitions=transitions,
             episodes=episodes,
-            epsilon=float(collector.epsilon_E.mean()),
+            epsilon=float(self._collector.epsilon_E.mean()),
             lost_transitions=lost,
         )
 
@@ -69,10 +75,8 @@ class CollectorActor:
     def _pull(self, published: Published | None) -> None:
         if published is None or published.version == self._collector.weight_version:
             return
-        try:
+        with contextlib.suppress(RayError):  # the learner that owned them is gone; its successor's version will come
             self._collector.set_weights(ray.get(published.reference[0]), published.version)
-        except RayError:
-            pass  # the learner that owned them is gone; the next version comes from its successor
 
     def state(self) -> dict:
         return self._collector.state()[0]

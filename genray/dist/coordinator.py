@@ -3,13 +3,11 @@
 collectors ──chunks──▶ shards ──batches──▶ learner ──weights by version──▶ (object store) ──▶ collectors
 """
 
+import contextlib
 import json
-import math
-import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +15,30 @@ import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from genray.dist.calls import MAX_FAILURES, RETRY_S, cause, get
+from genray.dist.checkpoint import save_actors
 from genray.dist.collector import CollectorActor
 from genray.dist.learner_actor import LearnerActor
-from genray.dist.messages import CollectReport, LearnReport
+from genray.dist.messages import CollectReport, LearnReport, ShardCounts
 from genray.dist.replay_shard import ReplayShardActor
-from genray.errors import GenrayError, ResourceError, RunFault
+from genray.dist.session import even_share, has_resource, node_cpus, ray_session, role
+from genray.dist.tally import Tally
+from genray.errors import ResourceError, RunFault
 from genray.machine import resolve_device
 from genray.rl.agent import Progress, check_shards, network_card, probe_env
 from genray.rl.config import DQNConfig
 from genray.rl.networks import QNetwork, build_network
 
+__all__ = ["Coordinator", "ray_session"]
+
 PORTIONS_AHEAD = 2  # calls queued at each worker, so that none waits for the coordinator
-MAX_FAILURES = 30  # in a row, without one portion of work between them: it will not come back
-RETRY_S = 1.0  # pause before an actor that died is given work again
-
-
-@contextmanager
-def ray_session(address: str | None = None) -> Iterator[None]:
-    """Ray for the duration: the cluster at `address`, the one already joined, or a private one on this machine."""
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default; silences its warning
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    else:
-        # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which minds containers.
-        # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
-        ray.init(
-            address="local", object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
-            logging_level="ERROR",
-        )  # fmt: skip
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 class _Worker:
     """One actor, the calls queued at it, and when it may be asked again after a failure."""
 
-    def __init__(self, name: str, actor: ray.actor.ActorHandle):
-        self.name, self.actor = name, actor
+    def __init__(self, index: int, actor: ray.actor.ActorHandle):
+        self.index, self.name, self.actor = index, f"collector {index}", actor
         self.calls: list[ray.ObjectRef] = []
         self.retry_at = 0.0
         self.failures = 0
@@ -80,9 +60,9 @@ class Coordinator:
         self._card = network_card(config, num_actions, frame_shape)
         layouts = config.plan_shards(frame_shape)
         cpus = even_share(config, node_cpus()) if cpus_each is None else cpus_each
-        device = resolve_device(config.run.device) if not _has("GPU") else config.run.device
-        gpus = 1 if device != "cpu" and _has("GPU") else 0
-        if device == "cuda" and not _has("GPU"):
+        device = resolve_device(config.run.device) if not has_resource("GPU") else config.run.device
+        gpus = 1 if device != "cpu" and has_resource("GPU") else 0
+        if device == "cuda" and not has_resource("GPU"):
             raise ResourceError("--device cuda: Ray sees no GPU in this cluster; use --device cpu")
 
         # Collectors find their shard by name: Ray cannot promise to restart an actor that was made with a handle.
@@ -95,27 +75,31 @@ class Coordinator:
                 num_cpus=0,
                 max_restarts=-1,
                 max_concurrency=1000,
-                resources=_role("replay"),
+                resources=role("replay"),
             ).remote(config.replay, layout, (config.run.seed, 1, index))
             for index, layout in enumerate(layouts)
         ]  # fmt: skip
         threads = learner_threads or max(1, int(max(node_cpus(), default=1)) - config.collect.collectors // 2)
         self.learner = (
             ray.remote(LearnerActor)
-            .options(num_cpus=cpus, num_gpus=gpus, resources=_role("learner"))
+            .options(num_cpus=cpus, num_gpus=gpus, resources=role("learner"))
             .remote(config, self._card, self.shards, threads)
         )
         # The collectors are made when work begins: after `load`, so that they start with the loaded weights.
-        self._collector_options = {"num_cpus": cpus, "max_restarts": -1, "resources": _role("collector")}
+        self._collector_options = {"num_cpus": cpus, "max_restarts": -1, "resources": role("collector")}
         self._collectors: list[_Worker] = []
         self._collector_states: list[dict[str, Any]] = []
         self._learner_calls: list[ray.ObjectRef] = []
         self._learn: LearnReport | None = None
         self._unreported = Progress()
         self._stale_reports = PORTIONS_AHEAD
-        self.steps = 0
+        self._tally = Tally(config.collect.collectors, len(layouts), config.collect.envs_per_collector)
         self.restarts = 0
-        self._lost_in_flight = 0
+
+    @property
+    def steps(self) -> int:
+        """Agent steps made so far, as far as the collectors told."""
+        return self._tally.steps
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
@@ -142,29 +126,23 @@ class Coordinator:
                 self._take_collected(owners[call], call, progress)
         return [self._take_learned(call, progress) for call in ready if call not in owners]
 
-    def _rest(self) -> None:
-        """Let the collectors finish what they were asked for and ask for no more.
-
-        The learner goes on meanwhile: a collector that waits for room in its shard would wait forever without it.
-        """
-        while any(worker.calls for worker in self._collectors):
-            self._give_work(until_step=0)
-            self._take_results(self._unreported)
-
     def _settled(self, until_step: int) -> bool:
         """All steps are made and the learner has used up what samples per insert allows."""
         collecting = self.steps < until_step or any(worker.calls for worker in self._collectors)
         free_running = not self.config.replay.samples_per_insert
-        return not collecting and (free_running or (self._learn is not None and self._learn.idle and not self._stale_reports))
+        return not collecting and (
+            free_running or (self._learn is not None and self._learn.idle and not self._stale_reports)
+        )
 
     def _start_collectors(self) -> None:
+        self._ask_shards(self._tally.begin)
         actor_class = ray.remote(CollectorActor)
         for index in range(self.config.collect.collectors):
             shard = self._shard_names[index % len(self.shards)]
             actor = actor_class.options(**self._collector_options).remote(self.config, self._card, index, shard)
             if index < len(self._collector_states):
                 actor.restore.remote(self._collector_states[index])
-            self._collectors.append(_Worker(f"collector {index}", actor))
+            self._collectors.append(_Worker(index, actor))
 
     def _give_work(self, until_step: int) -> None:
         chunk = self.config.collect.chunk_rows * self.config.collect.envs_per_collector
@@ -191,21 +169,21 @@ class Coordinator:
             worker.calls.clear()  # all that was queued died with it
             worker.failures += 1
             if getattr(error, "actor_init_failed", False) or worker.failures >= MAX_FAILURES:
-                raise RunFault(f"{worker.name} cannot be kept alive: {_cause(error)}") from error
+                raise RunFault(f"{worker.name} cannot be kept alive: {cause(error)}") from error
             worker.retry_at = time.monotonic() + RETRY_S
             self.restarts += 1
-            progress.events.append(f"{worker.name} died ({_cause(error)}); it restarts with new episodes")
+            progress.events.append(f"{worker.name} died ({cause(error)}); it restarts with new episodes")
             return
         worker.failures = 0
-        self._stale_reports = PORTIONS_AHEAD  # the learner's queued portions may have looked before this chunk was there
-        self.steps += report.steps
-        self._lost_in_flight += report.lost_transitions
+        self._tally.add(worker.index, report)
+        # The learner's queued portions may have looked before this chunk was there.
+        self._stale_reports = PORTIONS_AHEAD
         worker.epsilon = report.epsilon
         progress.episodes += report.episodes
 
     def _take_learned(self, call: ray.ObjectRef, progress: Progress) -> LearnReport:
         self._learner_calls.remove(call)
-        report: LearnReport = _get(call)
+        report: LearnReport = get(call)
         self._stale_reports = max(0, self._stale_reports - 1)
         self._learn = report
         progress.events += report.events
@@ -215,7 +193,7 @@ class Coordinator:
     def _report(self, progress: Progress, means: list[LearnReport]) -> None:
         progress.steps, progress.restarts = self.steps, self.restarts
         progress.epsilon = float(np.mean([worker.epsilon for worker in self._collectors]))
-        progress.lost_transitions = self._lost_in_flight
+        progress.lost_transitions = self._tally.lost
         if self._learn:
             last = self._learn
             progress.updates, progress.replay_size = last.updates, last.size
@@ -230,41 +208,50 @@ class Coordinator:
 
     def network(self) -> QNetwork:
         network = build_network(self._card)
-        network.load_state_dict(_get(self.learner.policy.remote()))
+        network.load_state_dict(get(self.learner.policy.remote()))
         return network.eval()
 
+    def settle(self) -> int:
+        """Let what is on its way arrive, and ask for no more: from here to the next `advance` nothing moves.
+
+        Takes as long as the portions already queued: at most two chunks of each collector, which the shards accept at once,
+        beyond samples per insert, and half a second of the learner. Returns the steps made.
+        """
+        for shard in self.shards:
+            shard.admit.remote(True)
+        try:
+            for worker in self._collectors:
+                if time.monotonic() >= worker.retry_at:  # one that has just died has nothing on its way
+                    worker.calls.append(worker.actor.rest.remote())
+            # The learner goes on meanwhile: a shard that has just restarted, and admits nothing, opens by its word.
+            while any(worker.calls for worker in self._collectors):
+                self._give_work(until_step=0)
+                self._take_results(self._unreported)
+            while self._learner_calls:
+                self._take_results(self._unreported)
+        finally:
+            for shard in self.shards:
+                shard.admit.remote(False)
+        if self._collectors:
+            self._ask_shards(self._tally.balance)
+        return self.steps
+
+    def _ask_shards(self, tell: Callable[[int, ShardCounts, dict[int, int]], None]) -> None:
+        for index, shard in enumerate(self.shards):
+            with contextlib.suppress(RayError):  # it has just died, and the learner counts what it held
+                tell(index, *ray.get([shard.counts.remote(), shard.heads.remote()]))
+
     def save(self, folder: Path) -> None:
-        self._rest()
-        state: dict[str, Any] = {
-            "form": "ray",
-            "steps": self.steps,
-            "turn": 0,
-            "collectors": [],
-            "shards": [],
-        }
+        self.settle()
         folder = folder.resolve()  # actors have working directories of their own
-        state |= _get(self.learner.save.remote(str(folder)))
+        shards = self.shards if self.config.run.checkpoint_replay else []
+        state: dict[str, Any] = {"form": "ray", "turn": 0, **self._tally.state()}
+        state |= save_actors(folder, self.learner, shards, [worker.actor for worker in self._collectors])
+        state["lost_transitions"] += self._tally.lost
+        state["restarts"] += self.restarts
         if not self._collectors:  # none was needed yet: they would still begin where the last checkpoint left them
             state["collectors"] = self._collector_states
-        for worker in self._collectors:
-            try:
-                state["collectors"].append(ray.get(worker.actor.state.remote()))
-            except RayError:
-                break  # it is restarting: those after it would be restored under the wrong index
-        if self.config.run.checkpoint_replay:
-            state["shards"] = [
-                self._save_shard(shard, folder / f"replay-{index}") for index, shard in enumerate(self.shards)
-            ]
         (folder / "state.json").write_text(json.dumps(state))
-
-    def _save_shard(self, shard: ray.actor.ActorHandle, folder: Path) -> dict[str, Any]:
-        """Save one shard; one that has just died is saved as it comes back: empty."""
-        for _ in range(MAX_FAILURES):
-            try:
-                return _get(shard.save.remote(str(folder)))
-            except RunFault:
-                time.sleep(RETRY_S)
-        raise RunFault("a replay shard cannot be kept alive, so no checkpoint could be written")
 
     def load(self, folder: Path) -> None:
         state = json.loads((folder / "state.json").read_text())
@@ -272,9 +259,10 @@ class Coordinator:
         if state["shards"]:
             check_shards(folder, state, len(self.shards))
         for index, shard_state in enumerate(state["shards"]):
-            _get(self.shards[index].load.remote(str(folder / f"replay-{index}"), shard_state))
-        _get(self.learner.load.remote(str(folder), state, bool(state["shards"])))
-        self.steps = state["steps"]
+            get(self.shards[index].load.remote(str(folder / f"replay-{index}"), shard_state))
+        get(self.learner.load.remote(str(folder), state, bool(state["shards"])))
+        self._tally.restore(state, [shard_state["counts"]["inserted"] for shard_state in state["shards"]])
+        self.restarts = state.get("restarts", 0)
         # Emulators cannot be saved: what continues is each collector's random state and clock, in new episodes.
         self._collector_states = [
             {"rng": values["rng"], "run_step": values["run_step"]} for values in state["collectors"]
@@ -283,52 +271,3 @@ class Coordinator:
     def close(self) -> None:
         for actor in [worker.actor for worker in self._collectors] + [self.learner, *self.shards]:
             ray.kill(actor)
-
-
-def _has(resource: str) -> bool:
-    return ray.cluster_resources().get(resource, 0) > 0
-
-
-def _role(role: str) -> dict[str, float]:
-    """One unit of a role's custom resource where the cluster marks its nodes by role (see cluster.yaml)."""
-    name = f"genray_{role}"
-    return {name: 1} if _has(name) else {}
-
-
-def node_cpus() -> list[float]:
-    """The CPUs of each node that is up."""
-    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-
-
-def even_share(config: DQNConfig, places: Sequence[float]) -> float:
-    """CPUs that each collector and the learner reserve: one, or the largest equal share where there are fewer.
-
-    `places` are the CPUs of nodes, or of a placement group's bundles; an actor fits into one place, never across two.
-    Shards reserve none: they wait for memory, not for a core.
-    """
-    workers = config.collect.collectors + config.learner.learners
-    parts = {
-        min(1.0, math.floor(100 * cpus / count + 1e-6) / 100) for cpus in places for count in range(1, workers + 1)
-    }
-    fitting = (part for part in parts if part and sum(int(cpus / part + 1e-6) for cpus in places) >= workers)
-    return max(fitting, default=0.0)
-
-
-def _get(reference: ray.ObjectRef) -> Any:
-    """`ray.get` for what the run cannot do without.
-
-    An error that genray or the disk raised inside the actor comes out as itself; anything else as a RunFault.
-    """
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, GenrayError | OSError):
-            raise error.cause from None
-        raise RunFault(f"an actor failed: {_cause(error)}") from error
-    except RayError as error:
-        raise RunFault(f"an actor died: {_cause(error)}") from error
-
-
-def _cause(error: Exception) -> str:
-    """The last line of what Ray tells about a failure: the exception itself, when there was one."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

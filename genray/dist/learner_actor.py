@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from ray.exceptions import RayError, RayTaskError
 
+from genray.dist.calls import MAX_FAILURES, RETRY_S
 from genray.dist.feed import Batch, Feed, batches_per_round
 from genray.dist.messages import LearnReport, Published
+from genray.errors import RunFault
 from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.agent import initial_network, load_learner, save_learner
 from genray.rl.config import DQNConfig
@@ -90,14 +93,27 @@ class LearnerActor:
     def policy(self) -> dict[str, torch.Tensor]:
         return self._learner.policy()
 
+    def settle(self) -> None:
+        """Hand the shards the newest priorities and learn where they stand; one that died is waited for."""
+        for _ in range(MAX_FAILURES):
+            try:
+                return self._feed.refresh()
+            except RayTaskError:
+                raise
+            except RayError:
+                time.sleep(RETRY_S)
+        raise RunFault("a replay shard cannot be kept alive, so no checkpoint could be written")
+
     def save(self, folder: str) -> dict[str, Any]:
-        """Write `learner.pt`; returns the rest as JSON-able values."""
+        """Write `learner.pt`; returns the rest as JSON-able values. `settle` has come before."""
         save_learner(self._learner, Path(folder))
         limiter = self._feed.limiter
         sampled = limiter.sampled - self._feed.in_flight_samples()  # what is in flight will be drawn again
         return {
             "rng": self._rng.bit_generator.state,
             "limiter": limiter.state() | {"sampled": sampled},
+            "lost_transitions": self._feed.lost_transitions,
+            "restarts": len(self._feed.events),  # those that no report has told yet
         }
 
     def load(self, folder: str, state: dict[str, Any], with_replay: bool) -> None:

@@ -60,6 +60,8 @@ class CollectReport:
     """One portion of a collector's work."""
 
     steps: int
+    transitions: int
+    """Made, whether or not they have arrived."""
     episodes: list[Episode]
     epsilon: float
     lost_transitions: int

@@ -4,6 +4,7 @@ Every method is a coroutine on one thread, so the shard itself needs no locks; o
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import secrets
 from collections import deque
@@ -24,6 +25,7 @@ class ReplayShardActor:
         self._shard = ReplayShard(config, layout, seed=np.random.SeedSequence(seed))
         self._incarnation = secrets.randbits(62)
         self._insert_limit = 0.0
+        self._admits_all = False
         self._published: Published | None = None
         self._updates = 0
         self._lags: deque[int] = deque(maxlen=64)
@@ -32,11 +34,20 @@ class ReplayShardActor:
     async def add(self, chunk: Chunk) -> Published | None:
         """Accept a chunk, as soon as there is room for it; answers with the newest weights."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._shard.inserted < self._insert_limit)
+            await self._changed.wait_for(lambda: self._admits_all or self._shard.inserted < self._insert_limit)
             self._shard.add(chunk)
             self._lags.append(self._updates - chunk.weight_version)
             self._changed.notify_all()
         return self._published
+
+    async def admit(self, everything: bool) -> None:
+        """Accept chunks beyond the limit, or no longer: before a checkpoint, what is on its way has to arrive.
+
+        Only the chunks already made come in, and the learner catches up with them later.
+        """
+        async with self._changed:
+            self._admits_all = everything
+            self._changed.notify_all()
 
     async def published(self) -> Published | None:
         return self._published
@@ -52,12 +63,10 @@ class ReplayShardActor:
         """Answer when this shard has accepted `inserted` transitions in all, or after `timeout_s`."""
         await self._take_in(request)
         async with self._changed:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
                     self._changed.wait_for(lambda: self._shard.inserted >= inserted), timeout=timeout_s
                 )
-            except TimeoutError:
-                pass
         return self._counts()
 
     async def _take_in(self, request: Request) -> None:
@@ -80,6 +89,9 @@ class ReplayShardActor:
             weight_lag=float(np.mean(self._lags)) if self._lags else 0.0,
             nbytes=self._shard.nbytes,
         )
+
+    async def counts(self) -> ShardCounts:
+        return self._counts()
 
     async def stats(self) -> dict[str, Any]:
         """Counts for people and tests."""

@@ -22,7 +22,7 @@ from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.chunk import Sample
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
-from genray.rl.env import EnvConfig, FrameVectorEnv, make_env
+from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
 from genray.rl.learner import Learner
 from genray.rl.networks import QNetwork, build_network
 from genray.rl.replay import ReplayShard
@@ -58,8 +58,11 @@ class Engine(Protocol):
     def network(self) -> QNetwork:
         """A copy of the policy to evaluate and to keep, on the CPU."""
 
+    def settle(self) -> int:
+        """Let what is on its way arrive, so that nothing moves until the next `advance`; returns the steps made."""
+
     def save(self, folder: Path) -> None:
-        """Write everything needed to continue."""
+        """Write everything needed to continue, as it is at one instant."""
 
     def load(self, folder: Path) -> None:
         """Continue from what `save` wrote."""
@@ -89,9 +92,14 @@ def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
 
 
 def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:
-    """(number of actions, frame shape) of the environment; makes and closes one lane."""
+    """(number of actions, frame shape) of the environment; makes and closes one lane.
+
+    Raises ConfigError when an own environment does not keep the protocol.
+    """
     env: FrameVectorEnv = make_env(config, 1, num_threads=1)
     try:
+        if config.env:
+            check_env(env, config.env)
         return env.num_actions, env.frame_shape
     finally:
         env.close()
@@ -189,6 +197,9 @@ class LocalAgent:
         network = build_network(self._card)
         network.load_state_dict(self.learner.policy())
         return network.eval()
+
+    def settle(self) -> int:
+        return self.steps  # nothing is ever on its way
 
     def save(self, folder: Path) -> None:
         save_learner(self.learner, folder)

@@ -12,6 +12,7 @@ The protocol is small, so that any environment fits behind it (`--env module:fac
 
 import importlib
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -181,8 +182,49 @@ def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVe
     """The environment that `config` names, with `num_lanes` lanes; `num_threads` 0 lets ALE choose."""
     if not config.env:
         return AtariLanes(config, num_lanes, num_threads)
-    env = load_factory(config.env)(num_lanes=num_lanes)
+    factory = load_factory(config.env)
+    try:
+        env = factory(num_lanes=num_lanes)
+    except Exception as error:
+        raise _breaks(config.env, f"making it with num_lanes={num_lanes} failed: {_words(error)}") from error
     for name in ("num_lanes", "num_actions", "frame_shape", "reset", "step", "close"):
         if not hasattr(env, name):
             raise ConfigError(f"--env {config.env}: the environment lacks `{name}` (see genray.rl.env.FrameVectorEnv)")
     return cast(FrameVectorEnv, env)
+
+
+def check_env(env: FrameVectorEnv, name: str) -> None:
+    """Play one step of an own environment, as far as it shows whether the protocol is kept.
+
+    Raises ConfigError naming what is wrong. Without it a float frame or a mask of 0 and 1 would be learned from, wrongly.
+    """
+    shape = env.frame_shape
+    if not (isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(side, Integral) for side in shape)):
+        raise _breaks(name, f"frame_shape is {shape!r}, not (height, width)")
+    if not isinstance(env.num_actions, Integral) or not 1 <= env.num_actions <= 256:
+        raise _breaks(name, f"num_actions is {env.num_actions!r}, not a number in 1..256")
+    try:
+        first = env.reset(0)
+        step = Step(*env.step(np.zeros(env.num_lanes, np.int64)))
+    except Exception as error:
+        raise _breaks(name, f"its first step failed: {_words(error)}") from error
+    frames, lanes = (env.num_lanes, *shape), (env.num_lanes,)
+    found: dict[str, tuple[Any, str, tuple[int, ...]]] = {"reset": (first, "uint8", frames)}
+    for field, array in zip(Step._fields, step):
+        kind, wanted = (
+            ("uint8", frames) if field == "frame_EHW" else ("float32" if field == "reward_E" else "bool", lanes)
+        )
+        found[f"step's {field}"] = (array, kind, wanted)
+    for what, (array, kind, wanted) in found.items():
+        is_like = isinstance(array, np.ndarray) and array.shape == wanted
+        if not is_like or (array.dtype != kind and not (kind == "float32" and array.dtype.kind in "fiu")):
+            got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise _breaks(name, f"{what} is {got}, not {kind} {list(wanted)}")
+
+
+def _breaks(name: str, what: str) -> ConfigError:
+    return ConfigError(f"--env {name}: {what}; genray/rl/env.py says what it must do, genray/rl/catch.py is an example")
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from genray.dist.coordinator import ray_session
+from genray.dist.session import ray_session
 
 
 @pytest.fixture(scope="module")

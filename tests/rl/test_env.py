@@ -1,11 +1,13 @@
 """Environments: ALE's lanes as they are promised, Catch as the example, and what `--env` refuses."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from genray.errors import ConfigError
 from genray.rl.catch import BOARD, Catch
-from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, SavesState, load_factory, make_env
+from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, SavesState, Step, check_env, load_factory, make_env
 
 
 def test_atari_lanes_restart_one_step_late_and_show_every_frame_once():
@@ -161,3 +163,52 @@ def test_names_that_lead_nowhere(name: str, reason: str):
 def test_an_environment_without_all_of_the_protocol_is_refused():
     with pytest.raises(ConfigError, match="lacks `frame_shape`.*FrameVectorEnv"):
         make_env(EnvConfig(env=f"{__name__}:NoShape"), 1)
+
+
+def test_an_environment_that_cannot_be_made_is_refused():
+    with pytest.raises(ConfigError, match=r"--env math:sin: making it with num_lanes=1 failed: TypeError: .*catch\.py"):
+        make_env(EnvConfig(env="math:sin"), 1)
+
+
+class Changed(Catch):
+    """Catch with one part of what it gives replaced."""
+
+    def __init__(self, **changes: Any):
+        super().__init__(num_lanes=1)
+        self.frame_shape = changes.get("frame_shape", self.frame_shape)
+        self.num_actions = changes.get("num_actions", self.num_actions)
+        self._changes = changes
+
+    def reset(self, seed: int) -> np.ndarray:
+        frames = super().reset(seed)
+        return self._changes["reset"](frames) if "reset" in self._changes else frames
+
+    def step(self, action_E: np.ndarray) -> Step:
+        step = super().step(action_E)
+        return step._replace(
+            **{name: self._changes[name](getattr(step, name)) for name in self._changes.keys() & step._fields}
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"frame_shape": (84, 84, 1)}, r"frame_shape is \(84, 84, 1\), not \(height, width\)"),
+        ({"num_actions": 0}, "num_actions is 0, not a number in 1..256"),
+        ({"frame_shape": (42, 42)}, r"reset is uint8 \[1, 84, 84\], not uint8 \[1, 42, 42\]"),
+        ({"reset": lambda frames: frames / 255}, r"reset is float64 \[1, 84, 84\], not uint8"),
+        ({"reset": lambda frames: frames.tolist()}, "reset is list, not uint8"),
+        ({"frame_EHW": lambda frames: frames[0]}, r"step's frame_EHW is uint8 \[84, 84\], not uint8 \[1, 84, 84\]"),
+        ({"reward_E": lambda rewards: float(rewards[0])}, "step's reward_E is float, not float32"),
+        ({"terminated_E": lambda ends: ends.astype(int)}, r"step's terminated_E is int64 \[1\], not bool \[1\]"),
+        ({"truncated_E": lambda ends: 1 / 0}, "its first step failed: ZeroDivisionError"),
+    ],
+)
+def test_an_environment_that_breaks_the_protocol_is_refused(changes: dict[str, Any], complaint: str):
+    with pytest.raises(ConfigError, match=f"--env mine: {complaint}.*catch.py is an example"):
+        check_env(Changed(**changes), "mine")
+
+
+def test_sound_environments_pass_the_check():
+    check_env(Catch(num_lanes=3), "catch")
+    check_env(Changed(reward_E=lambda rewards: rewards.astype(int)), "whole rewards")
