@@ -9,6 +9,7 @@ RUN/
   model/             what `evaluate`, `play` and the service load
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -23,6 +24,7 @@ from typing import Any, Self
 from genray.errors import CheckpointError, ConfigError, ResourceError
 
 CHECKPOINT_FORMAT = 1
+FLUSH_S = 5.0  # TensorBoard's events reach the disk this often
 
 
 class RunDir:
@@ -191,27 +193,56 @@ def require_disk(path: Path, needed_bytes: int, what: str) -> None:
         )
 
 
+def _mend_log(path: Path) -> float:
+    """Cut off what a dying process left of a last line; returns the seconds of the last whole one, 0 without any."""
+    written = path.read_bytes() if path.exists() else b""
+    whole = written[: written.rfind(b"\n") + 1]
+    if len(whole) < len(written):
+        os.truncate(path, len(whole))
+    for line in reversed(whole.splitlines()):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return float(json.loads(line)["seconds"])
+    return 0.0
+
+
 class MetricsLog:
-    """metrics.jsonl and TensorBoard events, side by side; appends when a run is resumed."""
+    """metrics.jsonl and TensorBoard events, side by side; appends when a run is resumed.
+
+    Both are written where they are called, not by a thread: a full disk is an OSError here, not a run that hangs.
+    """
 
     def __init__(self, run: RunDir):
-        from tensorboardX import SummaryWriter
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import RecordWriter
 
         path = run.path / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        before = json.loads(lines[-1])["seconds"] if lines else 0.0  # a resumed run's clock goes on
+        before = _mend_log(path)  # a resumed run's clock goes on
         self._file = path.open("a", buffering=1)
-        self._board = SummaryWriter(str(run.path / "tensorboard"))
+        folder = run.path / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        # TensorBoard reads what holds "tfevents" in its name, in the order of names; no file has this one yet.
+        self._events = RecordWriter(str(folder / f"events.out.tfevents.{time.time_ns()}"))
+        self._events.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
         self._start = time.monotonic() - before
+        self._flushed = time.monotonic()
 
     def write(self, step: int, values: dict[str, float | int | None]) -> None:
-        """One line; `None` values (not yet measured) are left out."""
+        """One line; `None` values (not yet measured) are left out. Raises OSError when the disk is full."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
         present = {name: value for name, value in values.items() if value is not None}
-        seconds = round(time.monotonic() - self._start, 3)
-        self._file.write(json.dumps({"step": step, "seconds": seconds, **present}) + "\n")
-        for name, value in present.items():
-            self._board.add_scalar(name, value, step)
+        now = time.monotonic()
+        self._file.write(json.dumps({"step": step, "seconds": round(now - self._start, 3), **present}) + "\n")
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in present.items()]
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=scalars))
+        self._events.write(event.SerializeToString())
+        if now - self._flushed >= FLUSH_S:
+            self._events.flush()
+            self._flushed = now
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        """Close both; what a full disk does not take any more is given up, since `write` has told of it."""
+        for stream in (self._file, self._events):
+            with contextlib.suppress(OSError):
+                stream.close()

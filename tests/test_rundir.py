@@ -7,7 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,19 @@ def test_a_write_that_fails_midway_leaves_nothing(run: RunDir, error: BaseExcept
         assert run.latest_checkpoint() == first
 
 
+@contextmanager
+def longest_file(length: int) -> Iterator[None]:
+    """The kernel lets this process make no file longer than `length` bytes for the duration."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 def test_a_disk_that_really_refuses_bytes_leaves_nothing(run: RunDir):
     """The kernel itself ends the write: this process may make no file longer than 100,000 bytes for a moment."""
 
@@ -168,15 +182,8 @@ def test_a_disk_that_really_refuses_bytes_leaves_nothing(run: RunDir):
         (folder / "frames.npy").write_bytes(bytes(400_000))
 
     first = run.write_checkpoint(1, fill, keep=1)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            run.write_checkpoint(2, too_long, keep=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
+    with longest_file(100_000), pytest.raises(OSError, match="File too large"):
+        run.write_checkpoint(2, too_long, keep=1)
     assert leftovers(run) == ["00000001"] and run.latest_checkpoint() == first
 
 
@@ -256,6 +263,29 @@ def test_too_little_disk_is_said_beforehand(tmp_path: Path):
         require_disk(tmp_path / "not" / "yet", 10**18, "a checkpoint")
 
 
+@pytest.mark.parametrize("rest", [b'{"step": 3, "sec', b"{}\n", b"\xff\xfe\n[]\n\x00"])
+def test_a_log_that_broke_off_is_gone_on_with(run: RunDir, rest: bytes):
+    """A killed process leaves half a line, a full disk may leave worse: neither stops a resumed run."""
+    path = run.path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 2, "seconds": 77.5}\n' + rest)
+    log = MetricsLog(run)
+    log.write(4, {"loss": 1.0})
+    log.close()
+    last = json.loads(path.read_bytes().splitlines()[-1])
+    assert last["step"] == 4 and 77.5 <= last["seconds"] < 80
+
+
+@pytest.mark.timeout(30)
+def test_metrics_on_a_full_disk_are_an_error_and_not_a_hang(run: RunDir):
+    """TensorBoard's usual writer hands events to a thread, which dies of a full disk; the next ones wait for it for ever."""
+    log = MetricsLog(run)
+    with longest_file(4_000):
+        with pytest.raises(OSError, match="File too large"):
+            for step in range(1_000):
+                log.write(step, dict.fromkeys("abcdefghijklmnop", 1.0))
+        log.close()
+
+
 def test_metrics_go_to_both_files_and_go_on_after_a_resume(run: RunDir):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -263,7 +293,6 @@ def test_metrics_go_to_both_files_and_go_on_after_a_resume(run: RunDir):
         log = MetricsLog(run)
         log.write(step, {"loss": 0.5 * step, "score": None})
         log.close()
-        time.sleep(1.05)  # tensorboardX names its files by the second
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.5), (2, 1.0)]
     assert all("score" not in line and line["seconds"] >= 0 for line in lines)
