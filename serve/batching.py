@@ -112,9 +112,10 @@ def _run(function: Function, jobs: list[_Job]) -> list[Any]:
         else:
             joined = {name: np.concatenate([job.arrays[name] for job in jobs]) for name in jobs[0].arrays}
             whole = function.run(joined)
-            cuts = np.cumsum([job.rows for job in jobs])[:-1]
-            split = {name: np.split(values, cuts) for name, values in whole.items()}
-            parts = [{name: values[index] for name, values in split.items()} for index in range(len(jobs))]
+            parts, start = [], 0
+            for job in jobs:
+                parts.append({name: values[start : start + job.rows] for name, values in whole.items()})
+                start += job.rows
     except Exception as error:
         return [error] * len(jobs)
     results: list[Any] = []

@@ -53,3 +53,12 @@ class NotReady(ApiError):
     """The service, or a model, is not ready."""
 
     status, code = 503, "not_ready"
+
+
+class Fault(ApiError):
+    """A fault of ours: the client is told nothing of it but the id to ask about; our log has the rest."""
+
+    status, code = 500, "internal_error"
+
+    def __init__(self, request_id: str):
+        super().__init__(f"a fault of the service; its log has request {request_id}")

@@ -6,6 +6,7 @@ Plain ASGI, because it runs for every request: a framework's middleware costs as
 import asyncio
 import hmac
 import json
+import logging
 import re
 import secrets
 import time
@@ -14,9 +15,12 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
-from serve.errors import ApiError, Busy, TooLarge
+from serve.errors import ApiError, Busy, Fault, TooLarge
+from serve.express import Asked, Express, Reply, Short
 from serve.limits import Limits
 from serve.telemetry import Telemetry
+
+log = logging.getLogger("genray.serve")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -29,7 +33,7 @@ MAX_HEAD_BYTES = 16_384  # what HAProxy takes, too
 LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
 STREAMS = ("/api/play/",)
 """Answers that take as long as somebody watches."""
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has it, too
 
 
 class Unauthorized(ApiError):
@@ -61,9 +65,21 @@ class Gone(Exception):
 class Guard:
     """Wraps an ASGI application."""
 
-    def __init__(self, app: Any, limits: Limits, telemetry: Telemetry, keys: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        app: Any,
+        limits: Limits,
+        telemetry: Telemetry,
+        keys: tuple[str, ...] = (),
+        *,
+        express: Express | None = None,
+        sends_id: bool = True,
+    ):
+        """`express`: what is answered without `app`. `sends_id`: False where a server in front names each answer."""
         self._app, self._limits, self._telemetry = app, limits, telemetry
         self._keys = [key.encode() for key in keys]
+        self._express = express or Express({})
+        self._sends_id = sends_id
         self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -77,47 +93,51 @@ class Guard:
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
-        headers = dict(scope["headers"])
+        method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
-        answer, held = _Answer(send, request_id), 0
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        answer, held, route = _Answer(send, request_id if self._sends_id else b""), 0, ""
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id.decode()
         self._telemetry.in_flight += 1
         try:
-            self._admit(scope["path"], headers)
-            body = await self._read(receive)
+            self._admit(path, headers)
+            has_body = b"content-length" in headers or b"transfer-encoding" in headers
+            body = await self._read(receive) if has_body else b""
             held = len(body)
             self._held_bytes += held
-            if any(scope["path"].startswith(prefix) for prefix in STREAMS):
+            if path.startswith(STREAMS):
                 await self._app(scope, _Replay(body, receive), answer)
             else:
+                short, route = self._express.find(method, path)
                 async with asyncio.timeout(self._limits.request_timeout_s):
-                    await self._app(scope, _Replay(body, receive), answer)
+                    reply = await _shortly(short, Asked(headers, body, state)) if short else None
+                    if reply:
+                        await answer.reply(reply)
+                    else:
+                        await self._app(scope, _Replay(body, receive), answer)
         except Unauthorized as error:
-            wants_page = scope["path"] == "/" and b"text/html" in headers.get(b"accept", b"")
-            await (answer.login() if wants_page else answer.refuse(error, scope["path"]))
+            wants_page = path == "/" and b"text/html" in headers.get(b"accept", b"")
+            await (answer.login() if wants_page else answer.refuse(error, path))
         except ApiError as error:
-            await answer.refuse(error, scope["path"])
+            await answer.refuse(error, path)
         except Gone:
             pass
         except TimeoutError:
-            await answer.refuse(TooSlow(f"not done within {self._limits.request_timeout_s} s"), scope["path"])
+            await answer.refuse(TooSlow(f"not done within {self._limits.request_timeout_s} s"), path)
         finally:
             self._telemetry.in_flight -= 1
             self._held_bytes -= held
-            route = getattr(scope.get("route"), "path", None) or (
-                "/healthz" if scope["path"] == "/healthz" else "other"
-            )
             self._telemetry.request(
-                route=route,
+                route=route or getattr(scope.get("route"), "path", "other"),
                 status=answer.status,
                 seconds=time.perf_counter() - start,
-                method=scope["method"],
-                path=scope["path"][:200],
+                method=method,
+                path=path[:200],
                 bytes=answer.bytes,
-                id=request_id.decode(),
+                id=state["request_id"],
                 client=(scope.get("client") or ("",))[0],
-                model=scope["state"].get("model", ""),
+                model=state.get("model", ""),
             )
 
     def _admit(self, path: str, headers: dict[bytes, bytes]) -> None:
@@ -167,6 +187,17 @@ class Guard:
         return any([hmac.compare_digest(given, each) for each in self._keys])
 
 
+async def _shortly(short: Short, asked: Asked) -> Reply | None:
+    """Raises ApiError; a fault is logged and becomes one."""
+    try:
+        return await short(asked)
+    except ApiError:
+        raise
+    except Exception as error:
+        log.exception("request %s failed", asked.state["request_id"])
+        raise Fault(asked.state["request_id"]) from error
+
+
 def _cookie(header: bytes) -> bytes:
     try:
         morsel = SimpleCookie(header.decode("latin-1")).get(COOKIE)
@@ -194,7 +225,9 @@ class _Answer:
 
     def __init__(self, send: Send, request_id: bytes):
         self._send = send
-        self._headers = [(b"x-request-id", request_id), (b"x-content-type-options", b"nosniff")]
+        self._headers = [(b"x-content-type-options", b"nosniff")]
+        if request_id:
+            self._headers.append((b"x-request-id", request_id))
         self.status, self.bytes = 499, 0  # the client went away, unless something is sent
 
     async def __call__(self, message: Message) -> None:
@@ -204,6 +237,12 @@ class _Answer:
         else:
             self.bytes += len(message.get("body", b""))
         await self._send(message)
+
+    async def reply(self, reply: Reply) -> None:
+        """An answer that is whole."""
+        headers = [(b"content-type", reply.media_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
+        await self({"type": "http.response.start", "status": 200, "headers": headers})
+        await self({"type": "http.response.body", "body": reply.body})
 
     async def login(self) -> None:
         """The page that asks a browser for a key."""

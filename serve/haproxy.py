@@ -1,8 +1,16 @@
 #!/usr/bin/env python3
-"""Stands in for HAProxy's binary: binds its metrics and statistics pages to this machine alone, then becomes HAProxy.
+"""Stands in for HAProxy's binary: mends the configuration that Ray wrote, then becomes HAProxy.
 
-Ray writes HAProxy's configuration with `bind :9101` and `bind *:8404`, open to the network, and has no setting for it; it
-does let one name the binary. The configuration is rewritten in place before HAProxy reads it, at every (re)start.
+Ray lets one name the binary, but not change most of the configuration, so it is rewritten in place before HAProxy reads it,
+at every (re)start. What is changed, and why:
+
+* `bind :9101` and `bind *:8404` (metrics, statistics) are open to the network: they go to loopback.
+* A line of log for every request, sent to a syslog that nobody runs, and another to Ray's proxy actor, which reads it in
+  Python for counts that we keep ourselves (`genray_requests`): half of what a request costs outside its replica.
+* Requests whose work is bounded (a prediction) need no second task that waits for the client to hang up: Serve leaves it
+  out at a header's word. For styles, dreams and plays, which take seconds, hanging up must go on ending them, so a
+  client may not say that word itself.
+* Request ids that are no ids go, so that nothing of a client's comes back in a header; request heads must come in time.
 """
 
 import os
@@ -11,11 +19,31 @@ import sys
 from pathlib import Path
 
 OPEN = re.compile(r"^([ \t]*bind[ \t]+)\*?:(\d+)[ \t]*$", re.MULTILINE)
+REQUEST_LOG = re.compile(r"^[ \t]*log [^\n]* format rfc5424 [^\n]*\n|^[ \t]*log-format-sd [^\n]*\n", re.MULTILINE)
+FRONTEND = re.compile(r"^(frontend http_frontend\n[ \t]*bind [^\n]*\n)", re.MULTILINE)
+
+HEAD_TIMEOUT_S = 10
+RULES = "".join(
+    f"    {rule}\n"
+    for rule in (
+        "acl bounded path /healthz /readyz /v1/images/generations",
+        "acl bounded path_beg /v2/",
+        "http-request del-header x-request-disconnect-disabled",
+        "http-request set-header x-request-disconnect-disabled ?1 if bounded",
+        "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,64}$ }",
+    )
+)
 
 
-def closed(configuration: str) -> str:
-    """The configuration with every address-less `bind` on loopback."""
-    return OPEN.sub(r"\g<1>127.0.0.1:\2", configuration)
+def mended(configuration: str) -> str:
+    """The configuration with every address-less `bind` on loopback, no log of good requests, and our rules."""
+    configuration = OPEN.sub(r"\g<1>127.0.0.1:\2", configuration)
+    configuration = REQUEST_LOG.sub("", configuration)
+    configuration = configuration.replace(
+        "    option httplog\n",
+        f"    option httplog\n    option dontlog-normal\n    timeout http-request {HEAD_TIMEOUT_S}s\n",
+    )
+    return FRONTEND.sub(lambda found: found.group(1) + RULES, configuration)
 
 
 def main(arguments: list[str]) -> None:
@@ -25,7 +53,7 @@ def main(arguments: list[str]) -> None:
     if "-f" in arguments[:-1]:
         path = Path(arguments[arguments.index("-f") + 1])
         temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(closed(path.read_text()))
+        temporary.write_text(mended(path.read_text()))
         temporary.replace(path)
     os.execv(get_haproxy_binary(), ["haproxy", *arguments])
 

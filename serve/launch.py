@@ -5,14 +5,16 @@ throughput-optimised Serve runs our code in the replica's own event loop. Both a
 is imported, here and in every process that Ray starts, so they are set before that.
 """
 
+import contextlib
 import importlib.util
+import io
+import logging
 import os
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,19 @@ class ServeLaunch:
     """A Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this machine."""
     haproxy: bool = True
     """HAProxy as the ingress where it is installed; off: Ray's own proxy in Python."""
+    dashboard_port: int = 0
+    """Ray's dashboard and jobs API, on loopback and guarded by Ray's token (~/.ray/auth_token); 0: none."""
 
     def validate(self, keys: tuple[str, ...]) -> None:
         require(0 <= self.port <= 65_535, f"--port {self.port}: must lie in 0..65535 (0: a free one)")
+        require(
+            0 <= self.dashboard_port <= 65_535,
+            f"--dashboard-port {self.dashboard_port}: must lie in 0..65535 (0: no dashboard)",
+        )
+        require(
+            not (self.dashboard_port and self.address),
+            f"--dashboard-port {self.dashboard_port}: the cluster at --address {self.address} has its own; leave one out",
+        )
         require(self.replicas >= 1, f"--replicas {self.replicas}: must be ≥ 1")
         if self.host not in LOOPBACK and not keys and not self.open:
             raise ConfigError(
@@ -87,6 +99,10 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
         # 5 s by default: a proxy that starts on a busy machine would be killed and started again, for ever.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+        # A replica that ends stays reachable for this long, so that balancers learn of it. Ray's 30 s are for those of clouds;
+        # HAProxy here is told at once, and tries another replica where one refuses. (Ray waits 30 s for Serve's end, too, and
+        # then leaves the rest of it undone.)
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     }
     if haproxy:
         values |= {
@@ -96,6 +112,7 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 2) // 2))),
@@ -115,46 +132,62 @@ def _wrapper(folder: Path) -> Path:
     return path
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     """The service for the duration; yields when it answers. Raises ConfigError, ResourceError or RunFault."""
     settings.validate()
     launch.validate(settings.keys)
     check_folder(Path(settings.models_dir))
     port = launch.port or free_port()
-    _check_port(launch.host, port)
+    _check_port("port", launch.host, port)
+    if launch.dashboard_port:
+        _check_port("dashboard-port", "127.0.0.1", launch.dashboard_port)
     with tempfile.TemporaryDirectory(prefix="genray-") as folder:
         haproxy = prepare_environment(Path(folder), launch.haproxy)
         import ray
         from ray import serve as ray_serve
 
-        from serve.app import build
-
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # what it is doing is said here
         metrics_port = free_port()
         if launch.address:
             ray.init(address=launch.address, log_to_driver=False, logging_level="ERROR")
         else:
             ray.init(
-                address="local", num_cpus=launch.replicas + 1, object_store_memory=200 * 2**20, include_dashboard=False,
-                log_to_driver=False, logging_level="ERROR", _metrics_export_port=metrics_port,
+                address="local", num_cpus=launch.replicas + 1, object_store_memory=200 * 2**20, log_to_driver=False,
+                include_dashboard=launch.dashboard_port > 0, dashboard_port=launch.dashboard_port or None,
+                logging_level="ERROR", _metrics_export_port=metrics_port,
             )  # fmt: skip
         try:
             ray_serve.start(
                 http_options={"host": launch.host, "port": port, "request_timeout_s": None},
                 logging_config={"enable_access_log": False, "log_level": "WARNING"},
             )
-            application = build({**_for_replicas(settings), "replicas": launch.replicas, "open": True})
-            ray_serve.run(application, name="genray", route_prefix="/", blocking=False)
+            deploy(settings, launch)
             host = "127.0.0.1" if launch.host in ("0.0.0.0", "::") else launch.host
             url = f"http://{host}:{port}"
             _wait(url)
             yield Running(url, haproxy, f"http://127.0.0.1:{metrics_port}/metrics")
         finally:
-            if not launch.address:
-                ray_serve.shutdown()
-            else:
-                ray_serve.delete("genray")
-            ray.shutdown()
+            # Serve's end is its controller's, of which Ray's listener would tell as of a failed task.
+            with contextlib.redirect_stdout(io.StringIO()):
+                if not launch.address:
+                    ray_serve.shutdown()
+                else:
+                    ray_serve.delete("genray")
+                ray.shutdown()
+
+
+def deploy(settings: Settings, launch: ServeLaunch) -> None:
+    """Start the application on the Ray that is running; a second time: replace its replicas one by one, losing no request.
+
+    Returns when all replicas are the new ones.
+    """
+    from ray import serve as ray_serve
+
+    from serve.app import build
+
+    application = build({**_for_replicas(settings), "replicas": launch.replicas, "open": True})
+    ray_serve.run(application, name="genray", route_prefix="/", blocking=False)
 
 
 def _for_replicas(settings: Settings) -> dict[str, Any]:
@@ -163,14 +196,15 @@ def _for_replicas(settings: Settings) -> dict[str, Any]:
     return to_dict(replace(settings, models_dir=str(Path(settings.models_dir).resolve()), request_log=log))
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(option: str, host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1" if host == "localhost" else host, port))
         except OSError as error:
             raise ResourceError(
-                f"--port {port}: cannot listen on {host}:{port} ({error.strerror}); try --port 0"
+                f"--{option} {port}: cannot listen on {host}:{port} ({error.strerror}); try another one"
+                + (", or 0 for a free one" if option == "port" else "")
             ) from error
 
 

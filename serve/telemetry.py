@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import queue
+import random
 import threading
 import time
 from collections import defaultdict
@@ -17,8 +18,24 @@ from typing import Any
 
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-MOST_SAMPLES = 20_000
-"""Observations kept between two flushes; more than that in a second are counted, not timed."""
+MOST_SAMPLES = 100
+"""Observations kept of a second, of each kind: more are counted, and each has the same chance to be one of those kept. A
+histogram of Ray's costs 10 µs an observation, and a hundred a second draw the same curve as a thousand."""
+
+
+class Sample:
+    """At most MOST_SAMPLES of what was added, each with the same chance. [reservoir sampling: Vitter 1985]"""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+        self._added = 0
+
+    def add(self, value: Any) -> None:
+        self._added += 1
+        if len(self.kept) < MOST_SAMPLES:
+            self.kept.append(value)
+        elif (at := int(random.random() * self._added)) < MOST_SAMPLES:
+            self.kept[at] = value
 
 
 class Telemetry:
@@ -27,9 +44,10 @@ class Telemetry:
     def __init__(self, request_log: str = ""):
         self.requests: dict[tuple[str, str], int] = defaultdict(int)
         """(route, status) → requests answered."""
-        self.latency_s: list[tuple[str, float]] = []
-        self.batch_rows: list[int] = []
-        self.wait_s: list[float] = []
+        self.latency_s: dict[str, Sample] = defaultdict(Sample)
+        """By route."""
+        self.batches = Sample()
+        """(rows, seconds that the oldest caller waited)."""
         self.in_flight = 0
         self._lock = threading.Lock()
         self._log: logging.Logger | None = None
@@ -39,16 +57,14 @@ class Telemetry:
 
     def batch(self, rows: int, waited_s: float) -> None:
         """A batch of `rows` is about to be run; its oldest caller has waited `waited_s`."""
-        if len(self.batch_rows) < MOST_SAMPLES:
-            self.batch_rows.append(rows)
-            self.wait_s.append(waited_s)
+        with self._lock:
+            self.batches.add((rows, waited_s))
 
     def request(self, *, route: str, status: int, seconds: float, **about: Any) -> None:
         """A request has been answered; `about` goes into its log line alone."""
         with self._lock:
             self.requests[route, str(status)] += 1
-            if len(self.latency_s) < MOST_SAMPLES:
-                self.latency_s.append((route, seconds))
+            self.latency_s[route].add(seconds)
         if self._log:
             line = {"time": round(time.time(), 3), "route": route, "status": status, "ms": round(1e3 * seconds, 2)}
             self._log.info(json.dumps({**line, **about}, ensure_ascii=True))
@@ -64,12 +80,11 @@ class Telemetry:
 
         threading.Thread(target=run, name="genray-metrics", daemon=True).start()
 
-    def take(self) -> tuple[dict[tuple[str, str], int], list[tuple[str, float]], list[int], list[float]]:
-        """Everything since the last call."""
+    def take(self) -> tuple[dict[tuple[str, str], int], dict[str, "Sample"], "Sample"]:
+        """(requests, latencies, batches) since the last call."""
         with self._lock:
-            taken = dict(self.requests), self.latency_s, self.batch_rows, self.wait_s
-            self.requests, self.latency_s = defaultdict(int), []
-            self.batch_rows, self.wait_s = [], []
+            taken = dict(self.requests), dict(self.latency_s), self.batches
+            self.requests, self.latency_s, self.batches = defaultdict(int), defaultdict(Sample), Sample()
         return taken
 
     def close(self) -> None:
@@ -83,8 +98,9 @@ class _RayMetrics:
 
         self.requests = Counter("genray_requests", "Requests answered.", ("route", "status"))
         self.latency = Histogram(
-            "genray_request_seconds", "From a request's head to its answer's end.", list(LATENCY_BOUNDS_S), ("route",)
-        )
+            "genray_request_seconds", "From a request's head to its answer's end (a sample).", list(LATENCY_BOUNDS_S),
+            ("route",),
+        )  # fmt: skip
         self.batch = Histogram("genray_batch_rows", "Rows of a call of a model.", [b + 0.5 for b in BATCH_BOUNDS])
         self.wait = Histogram("genray_batch_wait_seconds", "Wait of a batch's oldest caller.", list(LATENCY_BOUNDS_S))
         self.queue = Gauge("genray_waiting", "Rows and slow requests that wait.")
@@ -93,15 +109,15 @@ class _RayMetrics:
         self.loads = Gauge("genray_model_loads", "Models loaded since the replica began.")
 
     def flush(self, telemetry: Telemetry, service: Any) -> None:
-        requests, latency, rows, waits = telemetry.take()
+        requests, latency, batches = telemetry.take()
         for (route, status), count in requests.items():
             self.requests.inc(count, {"route": route, "status": status})
-        for route, seconds in latency:
-            self.latency.observe(seconds, {"route": route})
-        for count in rows:
-            self.batch.observe(count)
-        for seconds in waits:
-            self.wait.observe(seconds)
+        for route, sample in latency.items():
+            for seconds in sample.kept:
+                self.latency.observe(seconds, {"route": route})
+        for rows, waited_s in batches.kept:
+            self.batch.observe(rows)
+            self.wait.observe(waited_s)
         self.queue.set(service.waiting)
         self.in_flight.set(telemetry.in_flight)
         self.models.set(len(service.shelf.models), {"state": "loaded"})

@@ -7,12 +7,13 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from genray import __version__
-from serve.errors import ApiError, NotFound
+from serve.errors import ApiError, Fault, NotFound
+from serve.express import Express
 from serve.guard import Guard, error_body
 from serve.routes.common import json_answer
-from serve.routes.inference import inference_routes
-from serve.routes.openai import openai_routes
-from serve.routes.own import health_routes, own_routes
+from serve.routes.inference import inference_routes, quick_health, quick_infer
+from serve.routes.openai import openai_routes, quick_generations
+from serve.routes.own import health_routes, own_routes, quick_healthz
 from serve.routes.page import page_routes
 from serve.service import Service
 
@@ -38,8 +39,8 @@ class WrongMethod(ApiError):
     status, code = 405, "method_not_allowed"
 
 
-def build_web(service: Service) -> Guard:
-    """Everything that answers HTTP, as one ASGI callable."""
+def build_web(service: Service, *, sends_id: bool = True) -> Guard:
+    """Everything that answers HTTP, as one ASGI callable. `sends_id`: see Guard."""
     app = FastAPI(
         title="genray",
         version=__version__,
@@ -48,7 +49,15 @@ def build_web(service: Service) -> Guard:
         redoc_url=None,
         telemetry=UNTRACED,
     )
-    guard = Guard(app, service.limits, service.telemetry, service.settings.keys)
+    live, ready = quick_health(service)
+    short = {
+        ("GET", "/healthz"): quick_healthz,
+        ("GET", "/v2/health/live"): live,
+        ("GET", "/v2/health/ready"): ready,
+        ("POST", "/v1/images/generations"): quick_generations(service),
+    }
+    express = Express(short, quick_infer(service))
+    guard = Guard(app, service.limits, service.telemetry, service.settings.keys, express=express, sends_id=sends_id)
     for router in (
         openai_routes(service), inference_routes(service), own_routes(service), health_routes(service),
         page_routes(service, guard),
@@ -79,10 +88,7 @@ def build_web(service: Service) -> Guard:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        # Starlette logs the traceback; the client is told nothing of it but the id to ask about.
-        fault = ApiError(f"a fault of the service; its log has request {request.scope['state'].get('request_id')}")
-        fault.status, fault.code = 500, "internal_error"
-        return _refusal(request, fault)
+        return _refusal(request, Fault(request.scope["state"].get("request_id", "")))  # Starlette logs the traceback
 
     return guard
 

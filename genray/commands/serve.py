@@ -35,6 +35,8 @@ def serve(argv: list[str], prog: str) -> int:
         print(f"inference  {service.url}/v2")
         print(f"schema     {service.url}/openapi.json")
         print(f"metrics    {service.metrics_url}")
+        if options.launch.dashboard_port:
+            print(f"dashboard  http://127.0.0.1:{options.launch.dashboard_port}/ (its key: ray get-auth-token)")
         keys = "needed: Authorization: Bearer KEY" if settings.keys else "none: open to this machine"
         print(f"key        {keys}")
         print("Ctrl-C stops it", flush=True)

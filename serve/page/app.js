@@ -67,12 +67,19 @@ function describe(model) {
   return parts.join(" · ");
 }
 
+let shown = "";
+
 async function refresh() {
-  models = (await askJson("/v1/models")).data;
+  const found = (await askJson("/v1/models")).data, signature = found.map((model) => `${model.id} ${model.version}`).join();
+  await showState(found.length);
+  if (signature === shown && found.length) return;
+  shown = signature;
+  models = found;
   const list = $("#models .cards");
   list.replaceChildren(...models.map((model) => {
-    const card = element("li");
-    card.append(element("h3", model.id), element("p", describe(model)), element("p", `version ${model.version}`));
+    const card = element("li"), text = element("div");
+    text.append(element("h3", model.id), element("p", describe(model)), element("p", `version ${model.version}`));
+    card.append(text);
     if (model.functions.includes("generate")) thumbnail(card, model.id);
     return card;
   }));
@@ -82,8 +89,12 @@ async function refresh() {
   showStyleInputs();
   offer($("#find"), findable());
   offer($("#watch"), can("act"));
+}
+
+async function showState(number) {
   const state = await (await fetch("/readyz")).json();
-  $("#state").textContent = state.ready ? `ready: ${models.length} models` : `not ready: ${Object.entries(state.failed).map((each) => each.join(": ")).join("; ") || "no models"}`;
+  const text = state.ready ? `ready: ${number} models` : `not ready: ${Object.entries(state.failed).map((each) => each.join(": ")).join("; ") || "no models"}`;
+  if ($("#state").textContent !== text) $("#state").textContent = text; // or it would be read aloud again and again
 }
 
 async function thumbnail(card, model) {
@@ -118,7 +129,8 @@ function show(source, caption) {
   $("figcaption", make).textContent = caption;
 }
 
-let sliding = 0;
+// A slider that is dragged asks dozens of times a second: one request at a time, and then for where it stands by then.
+let sliding = false, again = false;
 
 function sliders(model) {
   const box = $(".sliders div", make);
@@ -132,14 +144,19 @@ function sliders(model) {
   }));
 }
 
-function slide() {
-  const turn = ++sliding;
-  return during(make, async () => {
-    const model = models.find((each) => each.id === $("select", make).value), latent = new Array(model.about.latent).fill(0);
-    document.querySelectorAll("#make .sliders input").forEach((input, index) => { latent[index] = Number(input.value); });
-    const made = await post("/v1/images/generations", { model: model.id, latent: [latent], size: sizeOf(model) });
-    if (turn === sliding) show(png(made.data[0].b64_json), `${model.id}, latents by hand`);
-  });
+async function slide() {
+  if (sliding) { again = true; return; }
+  sliding = true;
+  do {
+    again = false;
+    await during(make, async () => {
+      const model = models.find((each) => each.id === $("select", make).value), latent = new Array(model.about.latent).fill(0);
+      document.querySelectorAll("#make .sliders input").forEach((input, index) => { latent[index] = Number(input.value); });
+      const made = await post("/v1/images/generations", { model: model.id, latent: [latent], size: sizeOf(model) });
+      show(png(made.data[0].b64_json), `${model.id}, latents by hand`);
+    });
+  } while (again);
+  sliding = false;
 }
 
 $("form", make).addEventListener("submit", (event) => { event.preventDefault(); generate(); });
@@ -258,4 +275,7 @@ $("[name=stop]", watch).addEventListener("click", () => watching?.abort());
 
 // -- start -------------------------------------------------------------------------------------------------------
 
-refresh().catch((problem) => { $("#state").textContent = problem.message; });
+// What appears in the directory appears here, too.
+const look = () => refresh().catch((problem) => { $("#state").textContent = problem.message; });
+look();
+setInterval(() => { if (!document.hidden) look(); }, 10_000);

@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import numpy as np
-from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
@@ -68,14 +67,18 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
-def json_answer(value: Any, status: int = 200) -> Response:
+def json_bytes(value: Any) -> bytes:
     """JSON without NaN, as the standard has it."""
-    return Response(json.dumps(value, allow_nan=False), status, media_type="application/json")
+    return json.dumps(value, allow_nan=False).encode()
 
 
-def note_model(request: Request, predictor: Predictor) -> None:
-    """Name the model in the request's log line."""
-    request.state.model = f"{predictor.name}@{predictor.version}"
+def json_answer(value: Any, status: int = 200) -> Response:
+    return Response(json_bytes(value), status, media_type="application/json")
+
+
+def note_model(state: dict[str, Any], predictor: Predictor) -> None:
+    """Name the model in the request's log line; `state` is the scope's."""
+    state["model"] = f"{predictor.name}@{predictor.version}"
 
 
 def picture_of(content: bytes, limits: Limits, name: str) -> Picture:
@@ -107,6 +110,11 @@ def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
     return image if scale == 1 else image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def png_base64(image: np.ndarray, scale: int = 1) -> str:
+def png_base64(image: np.ndarray, scale: int = 1) -> bytes:
     """uint8 [H, W, C] as a PNG in base64."""
-    return base64.b64encode(encode_png(enlarged(image, scale))).decode("ascii")
+    return base64.b64encode(encode_png(enlarged(image, scale)))
+
+
+def png_text(image: np.ndarray, scale: int = 1) -> str:
+    """The same as a string."""
+    return png_base64(image, scale).decode("ascii")

@@ -14,9 +14,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from genray import __version__
+from serve import express
 from serve.errors import BadRequest, NotFound, NotReady
 from serve.models import DTYPES, Arrays, Function, Predictor, TensorSpec
-from serve.routes.common import InferenceError, json_answer, note_model, refusals
+from serve.routes.common import InferenceError, json_answer, json_bytes, note_model, refusals
 from serve.service import Service, finite
 
 MAIN = ("generate", "classify", "act", "reconstruct", "encode")
@@ -138,10 +139,49 @@ def _metadata(asked: Asked) -> dict[str, Any]:
 
 
 async def _infer(service: Service, request: Request, asked: Asked) -> Response:
-    note_model(request, asked.predictor)
-    wanted, arrays = read_request(await request.body(), request.headers.get(BINARY_HEADER), asked.spec)
+    body, headers = await inferred(
+        service, asked, await request.body(), request.headers.get(BINARY_HEADER), request.scope["state"]
+    )
+    media_type = "application/octet-stream" if headers else "application/json"
+    return Response(body, headers=headers, media_type=media_type)
+
+
+async def inferred(
+    service: Service, asked: Asked, body: bytes, header_length: str | None, state: dict[str, Any]
+) -> tuple[bytes, dict[str, str]]:
+    """(the answer's body, its headers: none for JSON alone). Raises ApiError."""
+    note_model(state, asked.predictor)
+    wanted, arrays = read_request(body, header_length, asked.spec)
     found = await service.predict(asked.predictor, asked.function, arrays)
     return write_answer(asked, wanted, found)
+
+
+def quick_infer(service: Service) -> express.ShortNamed:
+    """The short way of POST /v2/models/NAME/infer."""
+
+    async def quick(name: str, asked: express.Asked) -> express.Reply:
+        length = asked.headers.get(BINARY_HEADER.encode())
+        text = None if length is None else length.decode("latin-1")
+        body, headers = await inferred(service, _asked(service, name), asked.body, text, asked.state)
+        if not headers:
+            return express.Reply(body)
+        pairs = tuple((key.lower().encode(), value.encode()) for key, value in headers.items())
+        return express.Reply(body, b"application/octet-stream", pairs)
+
+    return quick
+
+
+def quick_health(service: Service) -> tuple[express.Short, express.Short]:
+    """The short ways of /v2/health/live and /v2/health/ready."""
+    alive, ready = express.Reply(json_bytes({"live": True})), express.Reply(json_bytes({"ready": True}))
+
+    async def lives(asked: express.Asked) -> express.Reply:
+        return alive
+
+    async def is_ready(asked: express.Asked) -> express.Reply | None:
+        return ready if service.readiness()[0] else None
+
+    return lives, is_ready
 
 
 # -- the wire ----------------------------------------------------------------------------------------------------------
@@ -228,8 +268,8 @@ def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.
         raise BadRequest(wrong) from None
 
 
-def write_answer(asked: Asked, wanted: dict[str, Any], found: Arrays) -> Response:
-    """The outputs that were asked for, as JSON or as binary parts behind it."""
+def write_answer(asked: Asked, wanted: dict[str, Any], found: Arrays) -> tuple[bytes, dict[str, str]]:
+    """(the outputs that were asked for, as JSON or as binary parts behind it; the headers that say so)."""
     requested = wanted.get("outputs") or [{"name": spec.name} for spec in asked.spec.outputs]
     all_binary = bool((wanted.get("parameters") or {}).get("binary_data_output", False))
     types = {spec.name: spec.datatype for spec in asked.spec.outputs}
@@ -248,11 +288,7 @@ def write_answer(asked: Asked, wanted: dict[str, Any], found: Arrays) -> Respons
     answer = {"model_name": asked.name, "model_version": asked.predictor.version, "outputs": outputs}
     if isinstance(wanted.get("id"), str):
         answer["id"] = wanted["id"]
+    head = json_bytes(answer)
     if not parts:
-        return json_answer(answer)
-    head = json.dumps(answer).encode()
-    return Response(
-        b"".join([head, *parts]),
-        headers={"Inference-Header-Content-Length": str(len(head))},
-        media_type="application/octet-stream",
-    )
+        return head, {}
+    return b"".join([head, *parts]), {"Inference-Header-Content-Length": str(len(head))}

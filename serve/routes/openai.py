@@ -10,16 +10,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from genray.gen.images.pictures import Picture
 from serve.edits import EditOptions, edit
 from serve.errors import BadRequest, TooLarge
+from serve.express import Asked, Reply, Short
 from serve.models import Arrays, Predictor, describe, image_spec
 from serve.routes.common import (
     MAX_SEED,
     Body,
     json_answer,
+    json_bytes,
     note_model,
     picture_of,
     png_base64,
@@ -66,19 +67,7 @@ def openai_routes(service: Service) -> APIRouter:
 
     @router.post("/images/generations", responses=refusals(400, 404, 422), summary="Images from a generator")
     async def generate(request: Request, body: Generations) -> Response:
-        predictor = service.model(body.model) if body.model else service.default_generator()
-        note_model(request, predictor)
-        service.function(predictor, "generate")
-        seeds, latents = _latents(service, predictor, body)
-        scale = scale_of(body.size, predictor, service.limits.max_side)
-        as_url = body.response_format == "url"
-
-        def pictures(arrays: Arrays) -> list[str]:
-            return [png_base64(image, scale) for image in arrays["image"]]
-
-        found = await service.predict(predictor, "generate", {"latent": latents}, pictures)
-        answer: dict[str, Any] = {"created": int(time.time()), "model": predictor.name, "seed": seeds}
-        return json_answer({**answer, "data": [_datum(each, as_url) for each in found]})
+        return Response(await generated(service, body, request.scope["state"]), media_type="application/json")
 
     @router.post(
         "/images/edits",
@@ -87,14 +76,59 @@ def openai_routes(service: Service) -> APIRouter:
         openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": EDITS}}}},
     )
     async def edits(request: Request) -> Response:
-        options, images, as_url = await _edit_form(request, service)
+        options, contents, as_url = await _edit_form(request, service)
         predictor = service.model(options.model) if options.model else _default_editor(service)
-        note_model(request, predictor)
-        result, about = await service.slowly(lambda: edit(predictor, images[0], images[1:], options, service.limits))
-        answer: dict[str, Any] = {"created": int(time.time()), "model": predictor.name, "about": about}
-        return json_answer({**answer, "data": [_datum(png_base64(result), as_url)]})
+        note_model(request.scope["state"], predictor)
+
+        def written() -> bytes:  # pictures, 75 MB each when decoded, are only in memory while their turn lasts
+            content, *styles = (
+                picture_of(each, service.limits, f"image {index + 1}") for index, each in enumerate(contents)
+            )
+            result, about = edit(predictor, content, styles, options, service.limits)
+            answer = {"created": int(time.time()), "model": predictor.name, "about": about}
+            return with_pictures(answer, [png_base64(result)], as_url)
+
+        return Response(await service.slowly(written), media_type="application/json")
 
     return router
+
+
+async def generated(service: Service, body: Generations, state: dict[str, Any]) -> bytes:
+    """The answer to a request for images, JSON. Raises ApiError."""
+    predictor = service.model(body.model) if body.model else service.default_generator()
+    note_model(state, predictor)
+    service.function(predictor, "generate")
+    seeds, latents = _latents(service, predictor, body)
+    scale = scale_of(body.size, predictor, service.limits.max_side)
+    as_url = body.response_format == "url"
+    answer = {"created": int(time.time()), "model": predictor.name, "seed": seeds}
+
+    def written(arrays: Arrays) -> bytes:  # in the batcher's thread: the event loop has others to serve
+        return with_pictures(answer, [png_base64(image, scale) for image in arrays["image"]], as_url)
+
+    return await service.predict(predictor, "generate", {"latent": latents}, written)
+
+
+def quick_generations(service: Service) -> Short:
+    """The short way of POST /v1/images/generations."""
+
+    async def quick(asked: Asked) -> Reply | None:
+        if asked.headers.get(b"content-type") != b"application/json":
+            return None
+        try:
+            body = Generations.model_validate_json(asked.body)
+        except ValidationError:
+            return None  # the framework says what is wrong with it
+        return Reply(await generated(service, body, asked.state))
+
+    return quick
+
+
+def with_pictures(answer: dict[str, Any], pictures: list[bytes], as_url: bool) -> bytes:
+    """`answer` with OpenAI's `data` at its end, JSON. Base64 has nothing to escape, so it is not looked through for it."""
+    before, after = (b'{"url": "data:image/png;base64,', b'"}') if as_url else (b'{"b64_json": "', b'"}')
+    data = b", ".join(before + picture + after for picture in pictures)
+    return json_bytes(answer)[:-1] + b', "data": [' + data + b"]}"
 
 
 def card(service: Service, predictor: Predictor) -> dict[str, Any]:
@@ -152,10 +186,6 @@ def _latents(service: Service, predictor: Predictor, body: Generations) -> tuple
         return [], finite(np.asarray(body.latent, np.float32), "latent")
 
 
-def _datum(picture: str, as_url: bool) -> dict[str, str]:
-    return {"url": f"data:image/png;base64,{picture}"} if as_url else {"b64_json": picture}
-
-
 def _default_editor(service: Service) -> Predictor:
     for predictor in service.models():
         if predictor.kind.startswith("style_"):
@@ -193,8 +223,8 @@ EDITS: dict[str, Any] = {
 }
 
 
-async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[Picture], bool]:
-    """(the options, the pictures, whether they come back as a URL) of a multipart form."""
+async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], bool]:
+    """(the options, the files of the pictures, whether the result comes back as a URL) of a multipart form."""
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
     from starlette.formparsers import MultiPartException
@@ -215,5 +245,4 @@ async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, l
         raise BadRequest("the multipart body cannot be read", param="image") from error
     if not contents:
         raise BadRequest("image: send a picture as a file in this field", param="image")
-    images = [picture_of(content, service.limits, f"image {index + 1}") for index, content in enumerate(contents)]
-    return EditOptions.read(fields, service.limits), images, fields.get("response_format") == "url"
+    return EditOptions.read(fields, service.limits), contents, fields.get("response_format") == "url"

