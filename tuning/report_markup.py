@@ -61,7 +61,7 @@ def arms_table(comparison: Comparison) -> str:
     head = [
         ("arm", "name"), ("", "name"), (f"{escape(words(comparison.metric))}<br>median, 95%", ""),
         (f"test {escape(words(comparison.test_metric))}<br>median, 95%", ""), (f"steps to<br>target{target}", ""),
-        ("CPU s to<br>target", ""), ("missed<br>target", ""), ("diverged<br>+ in search", ""),
+        ("CPU s to<br>target", ""), ("diverged<br>+ in search", ""),
         ("state bytes<br>a parameter", ""),        ("trials<br>spent", ""),
     ]  # fmt: skip
     rows, last = [], ""
@@ -89,9 +89,8 @@ def _arm_cells(comparison: Comparison, line: Line) -> str:
             _cell(PHASE_WORDS[line.phase], "name"),
             _cell(_estimate(comparison, line.best)),
             _cell(_estimate(comparison, line.test)),
-            _cell(_time(line.steps)),
+            _cell(_time(line.steps) + (f" <small>{line.missed} of {line.runs} missed</small>" if line.missed else "")),
             _cell(_time(line.seconds)),
-            _cell(f"{line.missed} of {line.runs}"),
             _cell(diverged, "bad" if line.diverged or line.failed else ""),
             _cell(state),
             _cell(str(line.trials)),

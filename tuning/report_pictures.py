@@ -104,9 +104,16 @@ def _draw_estimate(
         axis.plot(
             middle, y, MARKERS[phase], markersize=4.6, markerfacecolor=face, markeredgecolor=colour, clip_on=False
         )
-    else:  # beyond the window: an arrow on its edge, a cross where more than half of the seeds gave nothing
-        mark = (">" if comparison.mode == "min" else "<") if math.isfinite(middle) else "X"
-        axis.plot(window.bad_edge, y, mark, markersize=5, color=colour if math.isfinite(middle) else BAD, clip_on=False)
+    elif math.isfinite(middle):  # beyond the window: an arrow on its edge, with the value
+        lower = comparison.mode == "min"
+        axis.plot(window.bad_edge, y, ">" if lower else "<", markersize=4.5, color=colour, clip_on=False)
+        place, side = (-5 if lower else 5, 0), "right" if lower else "left"
+        axis.annotate(
+            f"{middle:.3g}", (window.bad_edge, y), place, textcoords="offset points", ha=side, va="center", color=colour,
+            fontsize=7.5,
+        )  # fmt: skip
+    else:  # more than half of the seeds gave nothing
+        axis.plot(window.bad_edge, y, "X", markersize=5, color=BAD, clip_on=False)
 
 
 def _legend(axis: Axes, phases: Sequence[str]) -> None:
