@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from genray.errors import require
 from genray.options import folder_argument, option_value, parse
 
 
@@ -26,6 +27,11 @@ def train_dqn(argv: list[str], prog: str) -> int:
 
     resume = option_value(argv, "--resume")
     if resume is not None:
+        for name in ("--out", "--preset"):
+            value = option_value(argv, name)
+            require(
+                value is None, f"{name} {value}: a resumed run keeps its own; leave {name} out, or leave --resume out"
+            )
         run = RunDir.open(Path(resume))
         default = configs.load_yaml(DQNConfig, run.path / "config.yaml")
     else:
@@ -33,6 +39,10 @@ def train_dqn(argv: list[str], prog: str) -> int:
     options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
     launch, config = options.launch, options.config
     config.validate()
+    require(launch.learner_threads >= 0, f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)")
+    require(
+        not (launch.local and launch.address), f"--address {launch.address}: --local runs without Ray; leave one out"
+    )
     if launch.address is None:  # a cluster's GPUs and memory are not this machine's
         resolve_device(config.run.device)
         check_memory(config)
@@ -82,6 +92,7 @@ def evaluate(argv: list[str], prog: str) -> int:
 
     path, argv = folder_argument(argv, prog, "RUN", "runs/demo")
     options = parse(EvaluateConfig, argv, prog)
+    require(options.seed >= 0, f"--seed {options.seed}: must be ≥ 0, e.g. 10000")
     network, env = load_policy(path)
     if options.sticky_actions is not None:
         env = replace(env, sticky_actions=options.sticky_actions)
@@ -106,6 +117,7 @@ def play(argv: list[str], prog: str) -> int:
 
     path, argv = folder_argument(argv, prog, "RUN", "runs/demo")
     options = parse(PlayConfig, argv, prog)
+    require(options.seed >= 0, f"--seed {options.seed}: must be ≥ 0, e.g. 0")
     check_clip_path(options.out)
     network, env = load_policy(path)
     frames, score = run_play(network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps)
