@@ -287,9 +287,7 @@ def _wrong(comparison: Comparison) -> str:
 def limits(comparison: Comparison) -> list[str]:
     """What the figures do not show."""
     several = len(comparison.arms) > 1
-    points = [
-        f"Anything about other data, other networks or longer training than {comparison.data or 'these'} and these steps."
-    ]
+    points = [f"Anything about other data than {comparison.data or 'these'}, other networks, or longer training."]
     if several:
         points.append(
             "That the winner is better in general: rankings follow from the search spaces and the budget; a wider, a "

@@ -94,7 +94,7 @@ def test_a_quick_study_runs_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFi
     words = ["--quick", "--only", "gan", "--out", str(tmp_path / "study"), "--parallel", "2"]
     assert study.main(words) == 0
     text = (tmp_path / "study" / "results" / "README.md").read_text()
-    assert "A quick run" in text and "| adam | tuned |" in text and "fcd" not in text
+    assert "A quick run" in text and "| adam | tuned |" in text and "150 steps of 64 rows" in text
     page = (tmp_path / "study" / "gan" / "report" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 3  # samples of each arm's best
     assert "on the test split" in text
