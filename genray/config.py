@@ -77,7 +77,7 @@ def load_yaml(cls: type[T], path: Path) -> T:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.parent}: not a run directory (no {path.name})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not readable YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: holds no configuration")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genray import config as configs
-from genray.errors import UsageError
+from genray.errors import ResourceError, UsageError
 from genray.live import Live
 from genray.rl.agent import Engine, LocalAgent
 from genray.rl.config import DQNConfig
@@ -79,6 +79,9 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
             if not resumed and not run.list_checkpoints():
                 if isinstance(error, UsageError | KeyboardInterrupt | OSError):
                     run.discard()  # it never began
+                if isinstance(error, OSError):
+                    reason = error.strerror or str(error)
+                    raise ResourceError(f"{run.path}: {reason}; free some space, or choose another --out") from error
             elif isinstance(error, KeyboardInterrupt):
                 print(f"stopped; continue with: genray train dqn --resume {run.path}{' --local' * launch.local}")
             raise

@@ -161,6 +161,9 @@ def test_files_that_are_no_configuration(tmp_path: Path):
         path.write_text(text)
         with pytest.raises(CheckpointError, match=message):
             load_yaml(DQNConfig, path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CheckpointError, match="not readable YAML"):
+        load_yaml(DQNConfig, path)
     path.write_text("learner: !!python/object/apply:os.system ['touch /tmp/never']\n")
     with pytest.raises(CheckpointError, match="not readable YAML"):
         load_yaml(DQNConfig, path)

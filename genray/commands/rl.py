@@ -39,6 +39,11 @@ def train_dqn(argv: list[str], prog: str) -> int:
     options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
     launch, config = options.launch, options.config
     config.validate()
+    if resume is not None and (folders := run.list_checkpoints()) and option_value(argv, "--steps"):
+        made = int(folders[-1].name)
+        require(
+            config.run.steps > made, f"--steps {config.run.steps}: this run has made {made:,} already; ask for more"
+        )
     require(launch.learner_threads >= 0, f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)")
     require(
         not (launch.local and launch.address), f"--address {launch.address}: --local runs without Ray; leave one out"
