@@ -154,7 +154,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             return manifest
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise CheckpointError(f"{folder}: not a genray checkpoint of format {CHECKPOINT_FORMAT}")
+    raise CheckpointError(
+        f"{folder}: not a genray checkpoint of format {CHECKPOINT_FORMAT} (its manifest.json is damaged or foreign); remove "
+        "this folder to resume from an older checkpoint"
+    )
 
 
 def _score(folder: Path) -> float | None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ import ray
 
 from genray.errors import ResourceError
 from genray.rl.config import DQNConfig
+
+ANSWER_S = 5.0
 
 
 @contextmanager
@@ -22,14 +25,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default; silences its warning
     if address:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ResourceError(
-                f"--address {address}: no Ray cluster answers there ({reason}); leave --address out for a private one, or "
-                "start one: ray up cluster.yaml"
-            ) from error
+        _join(address)
     else:
         # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which minds containers.
         # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
@@ -41,6 +37,20 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit() and "://" not in address:
+            socket.create_connection((host, int(port)), timeout=ANSWER_S).close()  # Ray itself would try for minutes
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ResourceError(
+            f"--address {address}: no Ray cluster answers there ({reason}); leave --address out for a private one, or "
+            "start one: ray up cluster.yaml"
+        ) from error
 
 
 def has_resource(resource: str) -> bool:
