@@ -20,6 +20,7 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining
 from ray.tune.search import Searcher
 
+from genray.dist.session import node_cpus
 from genray.errors import ResourceError
 from genray.live import Live
 from tuning.plan import Slot, Sweep
@@ -214,10 +215,16 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     """
     config = sweep.config
     resources = ray.cluster_resources()
-    parallel = check_resources(sweep, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+    cpus = resources.get("CPU", 0.0)
+    parallel = check_resources(sweep, cpus, resources.get("GPU", 0.0))
+    share = config.cpus_each
+    if config.parallel:  # on several nodes a trial must still fit into one
+        share = max(share, min(math.floor(1e4 * cpus / parallel) / 1e4, max(node_cpus())))
     # Tune's own logs would be a second copy of each trial's run directory.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new form is not silent when it is asked to be
     members: dict[str, Any] = {"sweep": sweep.path.resolve(), "base": sweep.base, "home": os.getcwd()}
+    members["family"] = config.model
     options: dict[str, Any] = {}
     if config.scheduler == "pbt":
         options["config"], scheduler = population(sweep)
@@ -239,9 +246,9 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
         metric=sweep.metric,
         mode=sweep.mode,
         scheduler=scheduler,
-        resources_per_trial={"cpu": config.cpus_each, "gpu": config.gpus_each},
-        # A free place lets Tune prepare the next trial while others train.
-        max_concurrent_trials=parallel if config.parallel else None,
+        resources_per_trial={"cpu": share, "gpu": config.gpus_each},
+        # Not `max_concurrent_trials`: with it Tune prepares no trial while others train, and population based training
+        # sees only as many members as run at once. A trial's share of the CPUs does the same.
         trial_dirname_creator=lambda trial: trial.config["trial"],
         reuse_actors=True,
         raise_on_failed_trial=False,

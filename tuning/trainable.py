@@ -8,16 +8,16 @@ Each step of Tune is one look at validation data. A trial that diverges or raise
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ray import tune
 
 from genray.errors import require
 from genray.machine import keep_freed_memory
 from tuning.spaces import Space
-from tuning.training import config_class
+from tuning.training import config_class, rehearse
 from tuning.trial_run import TrialRun
-from tuning.trials import TRIAL_FILE, Mode, TrialRow, read_trial
+from tuning.trials import TRIAL_FILE, Mode, TrialRow, read_trial, write_trial
 
 METRICS: dict[str, tuple[str, Mode]] = {"dqn": ("evaluation_return", "max")}
 """What a family is judged by unless another metric is named."""
@@ -75,9 +75,14 @@ class SweepTrial(_Trial):
     """A trial of a sweep: its row waits in SWEEP/trials/NAME/trial.json, and Tune's folder for it has the same name."""
 
     sweep = Path()
-    base: Any = None
+    family, base = "", cast(Any, None)
     space = Space()
     """In population based training: what Tune's configuration holds beside the name, newer than the row's settings."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        # What PyTorch imports at a first step costs a second or two, which no trial should be charged with.
+        rehearse(self.family, self.base)
+        super().setup(config)
 
     def make_run(self, config: dict[str, Any]) -> TrialRun:
         # Not config["trial"]: a trial that takes over another's configuration takes the name in it, too.
@@ -103,13 +108,18 @@ class FreeTrial(_Trial):
             if not path.endswith("?") and path not in off
         }
         data = "" if self.family == "dqn" else self.base.data.data
+        folder = Path(self.logdir) / "run"
+        if (folder / TRIAL_FILE).exists():  # it was paused
+            row = read_trial(folder / TRIAL_FILE)
+            row.params.update({path: value for path, value in settings.items() if path != "seed"})
+            return TrialRun(folder.parent, row, self.base)
         row = TrialRow(
             trial=self.trial_id, study="", family=self.family, data=data, arm="all", phase="search",
             seed=settings.pop("seed", 0), params=settings, metric=self.metric, mode=self.mode, path="run",
         )  # fmt: skip
-        folder = Path(self.logdir) / row.path
         folder.mkdir(parents=True, exist_ok=True)
-        return TrialRun(Path(self.logdir), row, self.base)
+        write_trial(folder.parent, row)
+        return TrialRun(folder.parent, row, self.base)
 
 
 def trainable(

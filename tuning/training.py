@@ -111,8 +111,10 @@ class FitTraining:
         self.fit.load(folder)
 
     def state(self) -> Iterable[torch.Tensor]:
-        updaters = [updater.state_dict()["optimizer"]["state"] for updater in self.fit.task.updaters.values()]
         yield from _tensors(self.fit.task.networks.state_dict())
+        if self.fit.done:  # no step depends on the rest
+            return
+        updaters = [updater.state_dict()["optimizer"]["state"] for updater in self.fit.task.updaters.values()]
         yield from _tensors(updaters)
         yield torch.get_rng_state()
 

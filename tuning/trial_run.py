@@ -28,6 +28,8 @@ WORST = 1e30
 SAVE_EVERY_S = 15.0
 """CPU seconds of training between checkpoints that are only for going on."""
 ROW_FILE, CLONE_FILE = "row.json", "clone.json"
+CLONES_FILE = "clones.jsonl"
+"""A line for each time that a trial went on from a copy of another: at which step, of which, and with which settings."""
 
 
 class TrialRun:
@@ -204,7 +206,8 @@ class TrialRun:
         self.close()
         training = self._start()
         training.load(folder)
-        if digest(training.state()) != about["digest"]:
+        about["digest"], saved = digest(training.state()), about["digest"]
+        if about["digest"] != saved:
             raise RunFault(f"{folder}: what was restored differs from what {about['trial']} saved")
         self._begin(training)
         # The row remembers what the trial was before; what is reported from now on is the clone's.
@@ -216,8 +219,10 @@ class TrialRun:
     def _become_clone(self, training: Training, about: Mapping[str, Any]) -> None:
         rates = {path: value for path, value in self.row.params.items() if isinstance(value, int | float)}
         assert self._log is not None
-        number = about["trial"].partition("-")[0]
-        self._log.write(about["step"], {**({"cloned_from": int(number)} if number.isdigit() else {}), **rates})
+        self._log.write(about["step"], {"cloned": 1, **rates})
+        line = {"step": about["step"], "of": about["trial"], "digest": about["digest"], "settings": self.row.params}
+        with (self._run.path / CLONES_FILE).open("a") as file:
+            file.write(json.dumps(line) + "\n")
         value = about["value"]
         better = self.row.better(value, self.row.best)
         if better:

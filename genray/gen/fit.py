@@ -205,6 +205,11 @@ class Fit:
         """Steps of all stages, unless one stops early."""
         return self.total_steps() * len(self.task.stages)
 
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self._done
+
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Step]:

@@ -100,37 +100,24 @@ def test_the_best_is_promoted_loaded_and_sampled(planted, tmp_path, capsys):
 
 def test_a_killed_driver_resumes_with_no_trial_lost_or_run_twice(tmp_path):
     sweep = tmp_path / "sweep"
-    words = [
-        "optimizers",
-        "--arms",
-        "adam",
-        "--trials",
-        "6",
-        "--seeds",
-        "1",
-        "--steps",
-        "900",
-        "--looks",
-        "6",
-        "--no-report",
-    ]
-    command = [sys.executable, "-m", "genray", "sweep", *words, "--out", str(sweep), "--set", *TINY[:3]]
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    words = ["optimizers", "--arms", "adam", "--trials", "4", "--seeds", "1", "--steps", "500", "--looks", "5"]
+    command = [sys.executable, "-m", "genray", "sweep", *words, "--no-report", "--out", str(sweep), "--set", *TINY[:3]]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 120
-        while sum('"status": "done"' in path.read_text() for path in sweep.glob("trials/*/trial.json")) < 2:
-            assert time.monotonic() < deadline and driver.poll() is None, driver.communicate()[0].decode()[-2000:]
+        while sum('"status": "done"' in path.read_text() for path in sweep.glob("trials/*/trial.json")) < 1:
+            assert time.monotonic() < deadline and driver.poll() is None, "the sweep ended, or hangs"
             time.sleep(0.05)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
     assert cli.main(["sweep", "--resume", str(sweep), "--no-report"]) == 0
     rows = read_trials(sweep)
-    assert [row.status for row in rows] == ["done"] * 8 and len({row.trial for row in rows}) == 8
+    assert [row.status for row in rows] == ["done"] * 6 and len({row.trial for row in rows}) == 6
     for row in rows:
         steps = [json.loads(line)["step"] for line in (sweep / row.path / "metrics.jsonl").read_text().splitlines()]
-        assert steps == sorted(set(steps)) and steps[-1] == 900, f"{row.trial} was trained twice"
-        assert [step for step, _, _ in row.curve] == [150, 300, 450, 600, 750, 900]
+        assert steps == sorted(set(steps)) and steps[-1] == 500, f"{row.trial} was trained twice"
+        assert [step for step, _, _ in row.curve] == [100, 200, 300, 400, 500]
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("trials/*/*")}
     assert cli.main(["sweep", "--resume", str(sweep), "--no-report"]) == 0  # nothing is left to do
     assert before == {path: path.stat().st_mtime_ns for path in sweep.glob("trials/*/*")}
@@ -146,41 +133,33 @@ def test_a_population_copies_its_best_bit_for_bit(tmp_path):
     sweep = run_sweep(config, tmp_path / "sweep", study=Study("stability", (Arm("all", space),)))
     rows = read_trials(sweep)
     assert [row.status for row in rows] == ["done"] * 4 and all(row.steps == 40 for row in rows)
-    clones = 0
-    for row in rows:
-        lines = [json.loads(line) for line in (sweep / row.path / "metrics.jsonl").read_text().splitlines()]
-        events = [line for line in lines if "cloned_from" in line]
-        clones += len(events)
-        assert all(line["cloned_from"] != int(row.trial[:4]) and 1e-5 <= line[RATE] <= 1e-1 for line in events)
-        if events:  # the settings are the last copy's, changed; others go on with their own
-            assert row.params[RATE] == events[-1][RATE]
-    assert clones >= 2
-    # What Tune handed over, against what the clone kept at once after it had loaded it.
-    handed = {path.parent: json.loads(path.read_text()) for path in (sweep / "tune").rglob("clone.json")}
+    # What Tune handed over, against what each clone held as soon as it had loaded it.
+    handed = {(about["trial"], about["step"]): about["digest"] for about in _json_of(sweep / "tune", "clone.json")}
     compared = 0
     for row in rows:
-        for checkpoint in (sweep / row.path / "checkpoints").glob("*/fit.pt"):
-            kept = torch.load(checkpoint, weights_only=True)
-            for folder, about in handed.items():
-                state = torch.load(folder / "fit.pt", weights_only=True) if (folder / "fit.pt").exists() else None
-                if state is None or about["trial"] == row.trial or about["step"] != kept["step"]:
-                    continue
-                if torch.equal(state["random"], kept["random"]) and _same(state["networks"], kept["networks"]):
-                    assert _same(state["updaters"]["generator"], kept["updaters"]["generator"])
-                    assert _same(state["updaters"]["discriminator"], kept["updaters"]["discriminator"])
-                    compared += 1
+        clones = [
+            json.loads(line)
+            for path in (sweep / row.path).glob("clones.jsonl")
+            for line in path.read_text().splitlines()
+        ]
+        for clone in clones:
+            at_that_step = {
+                each.trial: value for each in rows for step, _, value in each.curve if step == clone["step"]
+            }
+            assert clone["of"] == min(at_that_step, key=at_that_step.__getitem__)
+            assert (
+                row.trial == max(at_that_step, key=at_that_step.__getitem__) and 1e-5 <= clone["settings"][RATE] <= 1e-1
+            )
+            if (clone["of"], clone["step"]) in handed:  # Tune keeps the newest
+                assert clone["digest"] == handed[clone["of"], clone["step"]]
+                compared += 1
+        if clones:  # the settings are the last copy's, changed
+            assert row.params == clones[-1]["settings"]
     assert compared >= 1
 
 
-def _same(one, other) -> bool:
-    """Equal bit for bit, but for the settings of optimizers."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return all(_same(value, other[name]) for name, value in one.items() if name != "param_groups")
-    if isinstance(one, list | tuple):
-        return all(_same(*pair) for pair in zip(one, other, strict=True))
-    return one == other
+def _json_of(folder: Path, name: str) -> list[dict]:
+    return [json.loads(path.read_text()) for path in folder.rglob(name)]
 
 
 @pytest.mark.parametrize("search", ["random", "optuna"])

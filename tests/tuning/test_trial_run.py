@@ -189,7 +189,9 @@ def test_a_clone_says_whose_it_is_and_keeps_what_it_took_over(tmp_path, pair):
     clone.load(handed)
     folder = tmp_path / clone.row.path
     line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    assert line["cloned_from"] == 0 and line["step"] == 8 and line["label_smoothing"] == 0.2
+    told = json.loads((folder / "clones.jsonl").read_text())
+    assert told["of"] == "0000-all-search" and told["step"] == 8 and told["settings"] == clone.row.params
+    assert line["cloned"] == 1 and line["step"] == 8 and line["label_smoothing"] == 0.2
     kept = torch.load(folder / "checkpoints" / "00000008" / "fit.pt", weights_only=True)
     assert digest(kept["networks"].values()) == digest(source.open().fit.task.networks.state_dict().values())
     assert len(clone.row.curve) == 2 and clone.row.best <= min(value for _, _, value in clone.row.curve)
