@@ -155,9 +155,7 @@ def trials_table(comparison: Comparison) -> str:
         ("trial", "name"), ("seed", ""), ("status", "name"), ("best", ""), ("at step", ""), ("steps", ""), ("CPU s", ""),
         ("settings", "name"),
     ]  # fmt: skip
-    return (
-        f"<details><summary>All of {plural(len(rows), 'trial')}</summary>\n{_table(head, rows, 'All trials')}</details>"
-    )
+    return f"<details><summary>{plural(len(rows), 'trial')}</summary>\n{_table(head, rows, 'All trials')}</details>"
 
 
 def _trial(row: TrialRow) -> str:

@@ -115,6 +115,8 @@ def curves_chart(comparison: Comparison) -> Chart | None:
         return None
     ends = [value for row in rows for _, _, value in row.curve[len(row.curve) // 4 :]]
     window, last = Window.of(ends, comparison.mode), max(row.curve[-1][0] for row in rows)
+    first = min(row.curve[0][0] for row in rows)
+    first = 0 if first < last / 2 else first  # of several stages, the last alone is judged
 
     def draw(arm: str, axis: Axes) -> None:
         if comparison.target is not None:
@@ -140,7 +142,7 @@ def curves_chart(comparison: Comparison) -> Chart | None:
                         clip_on=False,
                     )
         window.apply(axis, "y")
-        axis.set_xlim(0, last)
+        axis.set_xlim(first, last)
         axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
 
     arms = [arm for arm in comparison.ranked if any(row.arm == arm for row in rows)][:MAX_PANELS]

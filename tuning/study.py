@@ -136,26 +136,30 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> Path:
     """The whole study, or what is left of it; returns the page of its results."""
     require(arguments.parallel >= 0, f"--parallel {arguments.parallel}: must be ≥ 0 (0: as many as there are CPUs)")
-    tasks = [task for task in TASKS if not arguments.only or task.name in arguments.only]
-    tasks = [quick(task) if arguments.quick else task for task in tasks]
+    every = [quick(task) if arguments.quick else task for task in TASKS]
+    tasks = [task for task in every if not arguments.only or task.name in arguments.only]
     out: Path = arguments.out
     results = arguments.results or (out / "results" if arguments.quick else RESULTS)
     say_cost(tasks, out)
     if arguments.cost:
         return results
     begun = time.process_time()
-    parts = []
     for task in tasks:
-        sweep = run_task(task, out, arguments.parallel)
-        comparison = Comparison(read_trials(sweep), _known_tests(sweep))
-        samples = _samples(sweep, comparison) if task.config.model == "gan" else []
-        settings = {"search": task.config.search, "scheduler": task.config.scheduler}
-        about = task.about.format(steps=task.config.steps)
-        parts.append(Part(task.name, task.heading, about, comparison, settings, samples))
+        run_task(task, out, arguments.parallel)
+    # Also those that were run before: --only must not take the others off the page.
+    parts = [_part(task, out / task.name) for task in every if (out / task.name / "report" / "index.html").exists()]
     print(f"this process itself took {time.process_time() - begun:.0f} CPU seconds", flush=True)
     page = publish(results, parts, "Which optimizer, which regulariser: a small study", _about(parts, arguments.quick))
     print(page)
     return page
+
+
+def _part(task: Task, sweep: Path) -> Part:
+    comparison = Comparison(read_trials(sweep), _known_tests(sweep))
+    samples = _samples(sweep, comparison) if task.config.model == "gan" else []
+    settings = {"search": task.config.search, "scheduler": task.config.scheduler}
+    about = task.about.format(steps=task.config.steps)
+    return Part(task.name, task.heading, about, comparison, settings, samples)
 
 
 def say_cost(tasks: Sequence[Task], out: Path) -> None:
