@@ -76,7 +76,9 @@ def test_a_checkpoint_is_one_instant(engine, tmp_path: Path):
         assert saved.state["lost_transitions"] == saved.state["restarts"] == 0
         saved.learner_agrees()
         assert len(saved.state["collectors"]) == 2
-        # No priority that the learner knows is missing from the trees.
+        # No collector has a chunk on its way, and no priority that the learner knows is missing from the trees.
+        on_their_way = [worker.actor.__ray_call__.remote(lambda self: self._in_flight) for worker in engine._collectors]
+        assert ray.get(on_their_way) == [None, None]
         waiting = engine.learner.__ray_call__.remote(lambda self: sum(len(peer.keys) for peer in self._feed._peers))
         assert ray.get(waiting) == 0
 
