@@ -7,9 +7,7 @@ at every (re)start. What is changed, and why:
 * `bind :9101` and `bind *:8404` (metrics, statistics) are open to the network: they go to loopback.
 * A line of log for every request, sent to a syslog that nobody runs, and another to Ray's proxy actor, which reads it in
   Python for counts that we keep ourselves (`genray_requests`): half of what a request costs outside its replica.
-* Requests whose work is bounded (a prediction) need no second task that waits for the client to hang up: Serve leaves it
-  out at a header's word. For styles, dreams and plays, which take seconds, hanging up must go on ending them, so a
-  client may not say that word itself.
+* A header by which a client could keep Serve from noticing that it has hung up goes: what nobody waits for is not worked on.
 * Request ids that are no ids go, so that nothing of a client's comes back in a header; request heads must come in time.
 """
 
@@ -26,10 +24,7 @@ HEAD_TIMEOUT_S = 10
 RULES = "".join(
     f"    {rule}\n"
     for rule in (
-        "acl bounded path /healthz /readyz /v1/images/generations",
-        "acl bounded path_beg /v2/",
         "http-request del-header x-request-disconnect-disabled",
-        "http-request set-header x-request-disconnect-disabled ?1 if bounded",
         "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,64}$ }",
     )
 )

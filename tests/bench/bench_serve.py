@@ -16,6 +16,7 @@ import argparse
 import secrets
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -138,6 +139,7 @@ def main() -> None:
             for _ in range(turns):
                 tops.append(ours.load(IMAGES, connections=CLIENTS, seconds=seconds, model=MODEL))
                 floods.append(overload(ours, peak, 2 * seconds))
+                time.sleep(2)  # the crowd's connections are being closed
             growth, made = memory_growth(ours, requests, 2 * seconds)
     bare_ms = median(each["batch_ms"] for each in found["bare"])
     alone_ms = median(each["alone_ms"] for each in found["bare"])

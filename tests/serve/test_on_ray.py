@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -118,6 +119,30 @@ def test_haproxy_keeps_each_answers_id_and_its_own_word(served: Served):
     for bad in ('"><script>', "a b", "x" * 65):
         (made,) = httpx.get(f"{served.url}/healthz", headers={"X-Request-Id": bad}).headers.get_list("x-request-id")
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", made) and made != bad
+
+
+def test_who_hangs_up_makes_room(served: Served):
+    """A crowd that leaves takes its requests with it, even if it says that it need not be watched."""
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head += b"X-Request-Disconnect-Disabled: ?1\r\nContent-Length: %d\r\n\r\n"
+    body = b'{"model": "digits-gan", "n": 32, "size": "1024x1024"}'  # half a second of work each
+    port = int(served.url.rpartition(":")[2])
+    crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
+    for each in crowd:
+        each.sendall(head % len(body) + body)
+    time.sleep(0.5)
+    for each in crowd:
+        each.close()
+    begin = time.monotonic()
+    for _ in range(4):  # both replicas
+        answer = httpx.post(f"{served.url}/v1/images/generations", json={"model": "digits-gan"}, timeout=60)
+        assert answer.status_code == 200
+    one = time.monotonic()
+    httpx.post(
+        f"{served.url}/v1/images/generations", json={"model": "digits-gan", "n": 32, "size": "1024x1024"}, timeout=60
+    )
+    large_s = time.monotonic() - one
+    assert one - begin < 6 * large_s, "the crowd was worked off"
 
 
 def test_the_same_seed_gives_the_same_bytes_from_every_replica_and_in_company_nearly(served: Served):
