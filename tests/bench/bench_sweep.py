@@ -86,6 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     trials, seconds = (6, 3.0) if options.quick else (options.trials, options.seconds)
 
+    from genray.dist.session import ray_session
     from tuning.settings import changed
     from tuning.sweep import prepare, run_sweep
     from tuning.training import with_seed
@@ -98,8 +99,10 @@ def main() -> None:
     bare, bare_wall = run_bare(configs)
     with tempfile.TemporaryDirectory() as folder:
         cpu, start = tree_cpu_s(), time.monotonic()
-        sweep = run_sweep(config, Path(folder) / "sweep")
-        wall, cpu = time.monotonic() - start, tree_cpu_s() - cpu
+        with ray_session():
+            sweep = run_sweep(config, Path(folder) / "sweep")
+            cpu = tree_cpu_s() - cpu  # while Ray's processes are there to be asked
+        wall = time.monotonic() - start
         rows = read_trials(sweep)
     # A comparison of costs is one only where the same was done.
     same = sum(row.best == best for row, (_, _, best) in zip(rows, bare, strict=True))
