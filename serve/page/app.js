@@ -264,6 +264,7 @@ $("form", watch).addEventListener("submit", (event) => {
       await image.decode();
       canvas.width = image.width; canvas.height = image.height;
       context.drawImage(image, 0, 0);
+      canvas.classList.add("on");
       ({ score } = step); steps = step.step;
       $("figcaption", watch).textContent = `score ${score}, step ${steps}${step.action ? `, ${step.action}` : ""}`;
       drawValues($(".values", watch), names, step);
