@@ -123,7 +123,9 @@ def interrupt_and_resume(tmp_path: Path, *form: str) -> None:
     out, err = process.communicate(timeout=90)
     assert process.returncode == 130, err
     assert f"continue with: genray train dqn --resume {run}" in out
-    step = int(sorted((run / "checkpoints").iterdir())[-1].name)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    step = int(newest.name)
+    assert json.loads((newest / "state.json").read_text())["steps"] == step  # what was on its way included
     resumed = genray("train", "dqn", "--resume", str(run), *form, "--steps", str(step + 200))
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] >= step + 200
