@@ -144,7 +144,6 @@ def _style(size: tuple[float, float]):
 def _for_a_page(svg: str, prefix: str, about: str) -> str:
     """A matplotlib SVG file as an element of a page: identifiers of its own, colours and size by the page's style."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r' id="', f' id="{prefix}-', svg)
