@@ -7,7 +7,8 @@ at every (re)start. What is changed, and why:
 * `bind :9101` and `bind *:8404` (metrics, statistics) are open to the network: they go to loopback.
 * A line of log for every request, sent to a syslog that nobody runs, and another to Ray's proxy actor, which reads it in
   Python for counts that we keep ourselves (`genray_requests`): half of what a request costs outside its replica.
-* A header by which a client could keep Serve from noticing that it has hung up goes: what nobody waits for is not worked on.
+* Two headers go that Serve would obey: one keeps it from noticing that a client has hung up (what nobody waits for is not
+  worked on), the other sets a timeout, of which Serve tells in words of its own.
 * Request ids that are no ids go, so that nothing of a client's comes back in a header; request heads must come in time.
 """
 
@@ -25,6 +26,7 @@ RULES = "".join(
     f"    {rule}\n"
     for rule in (
         "http-request del-header x-request-disconnect-disabled",
+        "http-request del-header x-request-timeout-seconds",
         "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,64}$ }",
     )
 )

@@ -121,6 +121,14 @@ def test_haproxy_keeps_each_answers_id_and_its_own_word(served: Served):
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", made) and made != bad
 
 
+def test_a_client_sets_no_timeout_of_serves(served: Served):
+    body = {"model": "digits-gan", "n": 32, "size": "512x512"}
+    answer = httpx.post(
+        f"{served.url}/v1/images/generations", json=body, headers={"X-Request-Timeout-Seconds": "0.0001"}, timeout=60
+    )
+    assert answer.status_code == 200
+
+
 def test_who_hangs_up_makes_room(served: Served):
     """A crowd that leaves takes its requests with it, even if it says that it need not be watched."""
     head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
