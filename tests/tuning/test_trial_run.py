@@ -111,7 +111,7 @@ def test_a_killed_trial_goes_on_as_if_nothing_had_happened(tmp_path):
     trial._locked = trial._training = None
     # Killed after its last checkpoint, whose look it had not reported; lines of its log are ahead of the checkpoint.
     log = tmp_path / "cut" / whole.path / "metrics.jsonl"
-    log.write_text(log.read_text() + '{"step": 11, "seconds": 1, "loss": 1}\n{"step": 1')
+    log.write_text(log.read_text() + '{"step": 12, "seconds": 1, "loss": 1}\n{"step": 1')
     row = read_trial(tmp_path / "cut" / whole.path / "trial.json")
     assert row.status == "running" and len(row.curve) == 2
     torch.manual_seed(999)
