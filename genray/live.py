@@ -35,7 +35,7 @@ class Live:
         console: Console | None = None,
     ):
         self._console = console or Console(highlight=False)
-        self._columns = tuple(columns)
+        self._columns, self._one = tuple(columns), unit.removesuffix("s")
         self._bar = Progress(
             TextColumn("[bold]{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn(unit),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -68,7 +68,7 @@ class Live:
         if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             self.say(
-                f"step {step:,} · "
+                f"{self._one} {step:,} · "
                 + " · ".join(f"{title} {self._shown.get(name, '–')}" for name, title, _ in self._columns)
             )
 

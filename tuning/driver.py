@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining
 from ray.tune.search import Searcher
 
@@ -170,13 +171,14 @@ class Progress(tune.Callback):
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         if time.monotonic() - self._shown_at >= 2.0:
             self._shown_at = time.monotonic()
-            self.show()
+            self.show(sum(trial.status == Trial.RUNNING for trial in trials))
 
-    def show(self) -> None:
+    def show(self, running: int = 0) -> None:
+        """`running`: trials at work; a few more have rows and wait for a process."""
         rows = self._sweep.rows()
         counts = Counter(row.status for row in rows)
         best = best_trial(rows)
-        values: dict[str, Any] = {name: counts[name] for name in ("running", "diverged", "failed")}
+        values: dict[str, Any] = {"running": running, "diverged": counts["diverged"], "failed": counts["failed"]}
         values |= {"best": best and best.best, "arm": best and best.arm}
         self._live.update(values, len(rows) - counts["running"])
 
@@ -226,6 +228,9 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     members: dict[str, Any] = {"sweep": sweep.path.resolve(), "base": sweep.base, "home": os.getcwd()}
     members["family"] = config.model
     options: dict[str, Any] = {}
+    # With a search algorithm Tune keeps a single trial ready, and of two processes that get free it ends one: the next
+    # trial would wait seconds for another to import PyTorch.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "auto" if config.scheduler == "pbt" else str(parallel + 1)
     if config.scheduler == "pbt":
         options["config"], scheduler = population(sweep)
         members |= {"reborn_after": looks, "space": sweep.study.arms[0].space}
