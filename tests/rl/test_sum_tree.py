@@ -1,9 +1,11 @@
 """The sum tree against cumulative sums, and its draws against P(i)."""
 
+import numba
 import numpy as np
 import pytest
 from scipy import stats
 
+from genray.rl import kernels
 from genray.rl.sum_tree import SumTree
 from tests.oracles import NaiveSumTree
 
@@ -129,3 +131,21 @@ def test_restores_bit_for_bit():
     assert again.total == tree.total
     draws = [t.sample(100, np.random.default_rng(5)).tolist() for t in (tree, again)]
     assert draws[0] == draws[1]
+
+
+def test_works_where_compiled_code_cannot_be_kept(monkeypatch):
+    """No folder to write to: Numba raises at decoration; the loop is compiled in each process instead."""
+    real = numba.njit
+
+    def njit(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+
+    @kernels.compiled
+    def add(a, b):
+        return a + b
+
+    assert add(2, 3) == 5
