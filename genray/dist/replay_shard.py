@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from genray.dist.messages import Published, Reply, Request, ShardCounts
+from genray.dist.shared_frames import SharedFrames
 from genray.rl.chunk import Chunk
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 
@@ -21,7 +22,8 @@ class ReplayShardActor:
     """One shard. It may accept `insert_limit` transitions, which the learner raises with every request."""
 
     def __init__(self, config: ReplayConfig, layout: ShardLayout, seed: tuple[int, ...]):
-        self._shard = ReplayShard(config, layout, seed=np.random.SeedSequence(seed))
+        self._shared = SharedFrames(layout) if config.replay_store == "raw" else None
+        self._shard = ReplayShard(config, layout, seed=np.random.SeedSequence(seed), frames=self._shared)
         self._incarnation = secrets.randbits(62)
         self._insert_limit = 0.0
         self._published: Published | None = None
@@ -45,7 +47,8 @@ class ReplayShardActor:
         """Take in priorities, limit and weights; answer with the batches' parts."""
         await self._take_in(request)
         counts = [count for count in request.counts if count]
-        samples = tuple(self._shard.sample(count) for count in counts) if self._shard.total > 0 else ()
+        draw = self._shard.sample_places if request.places and self._shared else self._shard.sample
+        samples = tuple(draw(count) for count in counts) if self._shard.total > 0 else ()
         return Reply(counts=self._counts(), samples=samples)
 
     async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
@@ -79,11 +82,12 @@ class ReplayShardActor:
             total=self._shard.total,
             weight_lag=float(np.mean(self._lags)) if self._lags else 0.0,
             nbytes=self._shard.nbytes,
+            address=self._shared.address if self._shared else None,
         )
 
     async def stats(self) -> dict[str, Any]:
         """Counts for people and tests."""
-        return dataclasses.asdict(self._counts())
+        return dataclasses.asdict(dataclasses.replace(self._counts(), address=None))
 
     async def heads(self) -> dict[int, int]:
         """Rows written so far for each collector."""

@@ -40,7 +40,7 @@ def measure(names: list[str], argv: list[str], repeats: int, results: Results, b
             if name in broken:
                 continue
             try:
-                found = run_measured(["tests.bench.rivals.replays", name, *argv], threads=1, timeout_s=900)
+                found = run_measured(["tests.bench.rivals.replays", name, *argv], threads=1, timeout_s=1500)
             except BenchError as error:
                 broken[name] = str(error).strip().splitlines()[-1]
                 print(f"{name} left out: {error}", flush=True)
@@ -96,14 +96,14 @@ def main() -> None:
                 str(4 * arguments.seconds),
             ],
             threads=1,
-            timeout_s=900,
+            timeout_s=1500,
         )
         for size in BATCH_SIZES
     }
     play = run_measured(
         ["tests.bench.rivals.bare_update", "collector", "--seconds", str(4 * arguments.seconds)],
         threads=1,
-        timeout_s=900,
+        timeout_s=1500,
     )
 
     rates = {name: medians(found) for name, found in replays.items()}
