@@ -158,16 +158,19 @@ class Feed:
                 self._mark_down(index)
                 continue
             self._note(index, reply.counts)
-            lost = self._peers[index].frames is None and any(isinstance(one, PlacedSample) for one in reply.samples)
-            if reply.samples and not lost:
+            lost = self._peers[index].frames is None and isinstance(reply.drawn, PlacedSample)
+            if reply.drawn is not None and not lost:
                 replies[index] = reply
         if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
             self.limiter.sampled -= int(round_.counts_MU.sum())
             return []
-        rest = {index: iter(reply.samples) for index, reply in replies.items()}
+        ends_MU = round_.counts_MU.cumsum(axis=1)
         batches = []
-        for counts_M in round_.counts_MU.T:
-            drawn = {index: next(rest[index]) for index in replies if counts_M[index]}
+        for counts_M, ends_M in zip(round_.counts_MU.T, ends_MU.T):
+            drawn: dict[int, Sample | PlacedSample] = {}
+            for index, reply in replies.items():
+                if counts_M[index] and reply.drawn is not None:
+                    drawn[index] = reply.drawn.rows(slice(ends_M[index] - counts_M[index], ends_M[index]))
             incarnations = {index: replies[index].counts.incarnation for index in drawn}
             stacked = {index: draw for index, draw in drawn.items() if isinstance(draw, Sample)}
             if len(stacked) == len(drawn):

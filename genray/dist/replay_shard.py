@@ -14,7 +14,7 @@ import numpy as np
 
 from genray.dist.messages import Published, Reply, Request, ShardCounts
 from genray.dist.shared_frames import SharedFrames
-from genray.rl.chunk import Chunk
+from genray.rl.chunk import Chunk, PlacedSample, Sample
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 
 
@@ -46,10 +46,12 @@ class ReplayShardActor:
     async def sample(self, request: Request) -> Reply:
         """Take in priorities, limit and weights; answer with the batches' parts."""
         await self._take_in(request)
-        counts = [count for count in request.counts if count]
-        draw = self._shard.sample_places if request.places and self._shared else self._shard.sample
-        samples = tuple(draw(count) for count in counts) if self._shard.total > 0 else ()
-        return Reply(counts=self._counts(), samples=samples)
+        count = sum(request.counts)
+        drawn: Sample | PlacedSample | None = None
+        if count and self._shard.total > 0:
+            draw = self._shard.sample_places if request.places and self._shared else self._shard.sample
+            drawn = draw(count, shuffled=len(request.counts) > 1)
+        return Reply(counts=self._counts(), drawn=drawn)
 
     async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
         """Answer when this shard has accepted `inserted` transitions in all, or after `timeout_s`."""

@@ -141,11 +141,12 @@ class ReplayShard:
         lane_L1 = np.arange(lanes.start, lanes.stop)[:, None]
         return (lane_L1 * self.layout.rows + np.arange(ring.start, ring.stop)).ravel()
 
-    def sample(self, count: int, out: Sample | None = None) -> Sample:
+    def sample(self, count: int, out: Sample | None = None, *, shuffled: bool = False) -> Sample:
         """`count` transitions with P(i) = p_i^α / Σ p_k^α over this shard.
 
         The arrays are the caller's to keep, or those of `out` (`Sample.empty`), written over: for a caller who is done
-        with a batch before the next, that saves touching fresh memory.
+        with a batch before the next, that saves touching fresh memory. `shuffled`: in random order, so that any part is a
+        fair batch; otherwise in the tree's order.
         Raises ValueError when the shard is empty.
         """
         layout = self.layout
@@ -153,7 +154,10 @@ class ReplayShard:
             out = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
         stacks = (count, layout.stack, self._pixels)
         self._frames.stacks(
-            self._draw(count, out), self._repeat, out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
+            self._draw(count, out, shuffled),
+            self._repeat,
+            out.obs_BSHW.reshape(stacks),
+            out.next_obs_BSHW.reshape(stacks),
         )
         return out
 
@@ -168,15 +172,17 @@ class ReplayShard:
         self._frames.blocks(places, layout.stack - 1, self._repeat, out.block_BTHW.reshape(count, frames, self._pixels))
         return out
 
-    def sample_places(self, count: int) -> PlacedSample:
+    def sample_places(self, count: int, *, shuffled: bool = False) -> PlacedSample:
         """As `sample`, without the frames."""
         places = Places(np.empty(0, np.int64), *np.empty((3, 0), np.uint8))
         out = PlacedSample(**empty_draw(count, self.layout.past_actions), **places._asdict())
-        return replace(out, **self._draw(count, out)._asdict())
+        return replace(out, **self._draw(count, out, shuffled)._asdict())
 
-    def _draw(self, count: int, out: Draw) -> Places:
+    def _draw(self, count: int, out: Draw, shuffled: bool = False) -> Places:
         """Draw transitions and write all but their frames into `out`."""
         leaf_B = self._tree.sample(count, self._rng)
+        if shuffled:
+            self._rng.shuffle(leaf_B)
         age_B, horizon_B, next_age_B = np.empty((3, count), np.uint8)
         kernels.describe(
             self._tree.flat_F8, self._tree.total, self._head_L,

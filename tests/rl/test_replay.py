@@ -125,6 +125,18 @@ def test_memory_given_beforehand_is_filled_like_fresh_memory():
                 np.testing.assert_array_equal(getattr(got, name), array, err_msg=name)
 
 
+def test_any_part_of_a_shuffled_draw_is_a_fair_batch():
+    """The same transitions as in the tree's order; the first quarter comes from all over the ring, not from its first lane."""
+    (ordered, _), (shuffled, _) = filled(chunks=3), filled(chunks=3)
+    one, other = ordered.sample(64), shuffled.sample(64, shuffled=True)
+    assert sorted(one.key_B.tolist()) == sorted(other.key_B.tolist()) != other.key_B.tolist()
+    part = [shuffled.sample_places(64, shuffled=True).leaf_B[:16] for _ in range(200)]
+    in_first_lane = float(np.mean(np.array(part) < shuffled.layout.rows))
+    share = float(shuffled._tree.get(np.arange(shuffled.layout.rows)).sum() / shuffled.total)
+    assert abs(in_first_lane - share) < 0.05
+    assert (ordered.sample_places(64).leaf_B[:16] < ordered.layout.rows).all()
+
+
 def test_priorities_may_come_in_memory_that_cannot_be_written():
     """As Ray hands arrays over."""
     shard, _ = filled()
