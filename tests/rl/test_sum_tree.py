@@ -57,6 +57,15 @@ def test_never_finds_a_leaf_of_priority_0(size: int):
     assert (priority[tree.sample(500, rng)] > 0).all()
 
 
+def test_a_descent_that_rounds_past_an_interval_ends_on_the_leaf_before():
+    """Two ties, both rounded to even, lead to leaf 3, whose priority is 0; found by arithmetic, no random draw meets it."""
+    ulp = 2.0**-52
+    tree = SumTree(8)
+    tree.set(np.array([0, 2]), np.array([1.5 * ulp, 1.5]))
+    assert tree.total == 1.5 + 2 * ulp
+    assert tree.find(np.array([1.5 + ulp])).tolist() == [2]
+
+
 def test_duplicates_in_one_call_count_once():
     tree = SumTree(20)
     tree.set(np.array([3, 3, 11, 3]), np.array([5.0, 7.0, 1.0, 2.0]))
