@@ -2,8 +2,8 @@
 
 Every system does the work of `rivals/replays/work.py` in a fresh process with one thread, in turns, `--repeats` times; figures
 are medians of rates a CPU second. genray's process measures the limit (the fastest gather of the same bytes, and nothing else)
-in turns with genray itself; a part of the limit is the median of such pairs. The feed is measured by the wall clock: its figures
-mean something on a machine with nothing else to do. A peer that is not installed is named, and left out. `--quick` with two
+in turns with genray itself; a part of the limit is the median of such pairs. The feed is measured by the wall clock: it
+means something on a machine with nothing else to do. A peer that is not installed is named, and left out. `--quick` with two
 peers took 8 minutes beside other work.
 """
 
