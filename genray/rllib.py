@@ -94,7 +94,6 @@ class TrainingOptions(TypedDict, total=False):
     importance_weighting: bool
     # genray.rl.replay.ReplayConfig
     capacity: int
-    replay_store: Literal["raw", "lz4"]
     shards: int
     prioritized: bool
     alpha: float
