@@ -298,7 +298,8 @@ def full_state(agent) -> dict[str, np.ndarray]:
     for index, slots in agent.learner.optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{index}.{name}": np.asarray(value).copy() for name, value in slots.items()}
     for index, shard in enumerate(agent.shards):
-        for name in ("frame_LCP", "action_LC", "age_LC", "return_LC", "discount_LC", "horizon_LC", "valid_LC"):
+        state[f"shard{index}.frame_LCP"] = shard._frames.frame_LCP.copy()
+        for name in ("action_LC", "age_LC", "return_LC", "discount_LC", "horizon_LC", "valid_LC"):
             state[f"shard{index}.{name}"] = getattr(shard, f"_{name}").copy()
         state[f"shard{index}.tree"] = shard._tree.state()
         state[f"shard{index}.counts"] = np.array([shard.size, shard.inserted, shard.dropped_updates])

@@ -13,8 +13,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from genray.dist.messages import Published, Reply, Request, ShardCounts
+from genray.dist.shared_frames import AttachedFrames
 from genray.rl.agent import split_by_mass
-from genray.rl.chunk import Sample
+from genray.rl.chunk import PlacedSample, Sample
 from genray.rl.limiter import SamplesPerInsert
 
 ROUNDS_IN_FLIGHT = 2
@@ -28,6 +29,10 @@ class _Peer:
     actor: ray.actor.ActorHandle
     counts: ShardCounts | None = None
     """The last that it told."""
+    frames: AttachedFrames | None = None
+    """The shard's memory, where it is on this node."""
+    frames_of: int | None = None
+    """The incarnation for which that has been tried."""
     down: bool = False
     down_until: float = 0.0
     keys: list[np.ndarray] = field(default_factory=list)
@@ -67,10 +72,11 @@ class Feed:
         limiter: SamplesPerInsert,
         batch_size: int,
         rng: np.random.Generator,
+        round_batches: int | None = None,
     ):
         self._peers = [_Peer(shard) for shard in shards]
         self.limiter, self._batch_size, self._rng = limiter, batch_size, rng
-        self.batches_per_round = batches_per_round(batch_size)
+        self.batches_per_round = round_batches or batches_per_round(batch_size)
         self._rounds: deque[_Round] = deque()
         self.lost_transitions = 0
         self.events: list[str] = []
@@ -132,6 +138,7 @@ class Feed:
         room = self.limiter.insert_room() / len(self._peers)
         return Request(
             counts=counts,
+            places=peer.frames is not None,
             key_B=np.concatenate(keys) if keys else np.empty(0, np.int64),
             delta_B=np.concatenate(deltas) if deltas else np.empty(0, np.float32),
             insert_limit=(peer.counts.inserted if peer.counts else 0) + room,
@@ -151,19 +158,55 @@ class Feed:
                 self._mark_down(index)
                 continue
             self._note(index, reply.counts)
-            if reply.samples:
+            lost = self._peers[index].frames is None and isinstance(reply.drawn, PlacedSample)
+            if reply.drawn is not None and not lost:
                 replies[index] = reply
         if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
             self.limiter.sampled -= int(round_.counts_MU.sum())
             return []
-        rest = {index: iter(reply.samples) for index, reply in replies.items()}
+        ends_MU = round_.counts_MU.cumsum(axis=1)
         batches = []
-        for counts_M in round_.counts_MU.T:
-            chosen = [index for index in replies if counts_M[index]]
-            sample = Sample.join([next(rest[index]).scaled(round_.shares[index]) for index in chosen])
-            parts = [(index, replies[index].counts.incarnation, int(counts_M[index])) for index in chosen]
+        for counts_M, ends_M in zip(round_.counts_MU.T, ends_MU.T):
+            drawn: dict[int, Sample | PlacedSample] = {}
+            for index, reply in replies.items():
+                if counts_M[index] and reply.drawn is not None:
+                    drawn[index] = reply.drawn.rows(slice(ends_M[index] - counts_M[index], ends_M[index]))
+            incarnations = {index: replies[index].counts.incarnation for index in drawn}
+            stacked = {index: draw for index, draw in drawn.items() if isinstance(draw, Sample)}
+            if len(stacked) == len(drawn):
+                sample = Sample.join([draw.scaled(round_.shares[index]) for index, draw in stacked.items()])
+                parts = [(index, incarnations[index], draw.size) for index, draw in drawn.items()]
+            else:
+                sample, parts = self._gather(drawn, round_.shares, incarnations)
             batches.append(Batch(sample, parts))
         return batches
+
+    def _gather(
+        self, drawn: dict[int, Sample | PlacedSample], shares: list[float], incarnations: dict[int, int]
+    ) -> tuple[Sample, list[tuple[int, int, int]]]:
+        """Put a batch together whose frames, at least in part, lie in the shards' memory.
+
+        A transition that was overwritten meanwhile is left out: the batch is then that much smaller.
+        """
+        layout = next(peer.frames.layout for peer in self._peers if peer.frames)
+        count = sum(draw.size for draw in drawn.values())
+        batch = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
+        whole_B = np.ones(count, bool)
+        parts, start = [], 0
+        for index, draw in drawn.items():
+            here = slice(start, start + draw.size)
+            part = batch.rows(here)
+            if isinstance(draw, PlacedSample):
+                frames = self._peers[index].frames
+                assert frames is not None, "_land leaves out what cannot be read"
+                whole_B[here] = frames.gather(draw, part)
+            else:
+                for name, array in vars(draw).items():
+                    getattr(part, name)[:] = array
+            part.probability_B[:] *= shares[index]
+            parts.append((index, incarnations[index], int(np.count_nonzero(whole_B[here]))))
+            start += draw.size
+        return (batch if whole_B.all() else batch.rows(whole_B)), parts
 
     def send_back(self, batch: Batch, delta_B: np.ndarray) -> None:
         """Keep a batch's new |δ| for the next request to the shards that it came from."""
@@ -214,11 +257,15 @@ class Feed:
         if before is None or counts.inserted >= before.inserted:  # replies may overtake each other
             self.limiter.inserted += counts.inserted - (before.inserted if before else 0)
             peer.counts = counts
+        if peer.frames_of != counts.incarnation:
+            peer.frames = AttachedFrames.attach(counts.address) if counts.address else None
+            peer.frames_of = counts.incarnation
 
     def _mark_down(self, index: int) -> None:
         """Ask no more of a shard for a while. Whether its transitions are lost shows when it answers again."""
         peer = self._peers[index]
         peer.down, peer.down_until = True, time.monotonic() + 0.5
+        peer.frames, peer.frames_of = None, None  # a dead shard's memory is freed when nobody maps it any more
 
     def _lose(self, index: int, size: int) -> None:
         peer = self._peers[index]

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from genray.rl.chunk import Sample
+from genray.dist.shared_frames import Address
+from genray.rl.chunk import PlacedSample, Sample
 from genray.rl.collect import Episode
 
 
@@ -28,6 +29,8 @@ class Request:
     key_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     delta_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     """Priorities ride along: the newest |δ| of transitions drawn from this shard earlier."""
+    places: bool = False
+    """The learner reads the shard's frames itself: it wants to know where they are."""
     insert_limit: float = 0.0
     """Transitions that the shard may have accepted since it started; collectors wait beyond it."""
     updates: int = 0
@@ -46,13 +49,16 @@ class ShardCounts:
     weight_lag: float
     """Mean updates by which the weights behind the last chunks were older than the learner's."""
     nbytes: int
+    address: Address | None = None
+    """Where a process of the same node finds the shard's frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     counts: ShardCounts
-    samples: tuple[Sample, ...]
-    """One for each batch that wanted some; empty when the shard holds nothing yet."""
+    drawn: Sample | PlacedSample | None
+    """The transitions of all the round's batches, one batch after the other; None when the shard holds nothing yet.
+    Together, because pickling costs by the array: sixteen batches of 32 apart cost several times as much."""
 
 
 @dataclass(frozen=True, kw_only=True)

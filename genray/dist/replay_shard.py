@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from genray.dist.messages import Published, Reply, Request, ShardCounts
-from genray.rl.chunk import Chunk
+from genray.dist.shared_frames import SharedFrames
+from genray.rl.chunk import Chunk, PlacedSample, Sample
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 
 
@@ -22,7 +23,8 @@ class ReplayShardActor:
     """One shard. It may accept `insert_limit` transitions, which the learner raises with every request."""
 
     def __init__(self, config: ReplayConfig, layout: ShardLayout, seed: tuple[int, ...]):
-        self._shard = ReplayShard(config, layout, seed=np.random.SeedSequence(seed))
+        self._shared = SharedFrames(layout) if config.replay_store == "raw" else None
+        self._shard = ReplayShard(config, layout, seed=np.random.SeedSequence(seed), frames=self._shared)
         self._incarnation = secrets.randbits(62)
         self._insert_limit = 0.0
         self._admits_all = False
@@ -55,9 +57,12 @@ class ReplayShardActor:
     async def sample(self, request: Request) -> Reply:
         """Take in priorities, limit and weights; answer with the batches' parts."""
         await self._take_in(request)
-        counts = [count for count in request.counts if count]
-        samples = tuple(self._shard.sample(count) for count in counts) if self._shard.total > 0 else ()
-        return Reply(counts=self._counts(), samples=samples)
+        count = sum(request.counts)
+        drawn: Sample | PlacedSample | None = None
+        if count and self._shard.total > 0:
+            draw = self._shard.sample_places if request.places and self._shared else self._shard.sample
+            drawn = draw(count, shuffled=len(request.counts) > 1)
+        return Reply(counts=self._counts(), drawn=drawn)
 
     async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
         """Answer when this shard has accepted `inserted` transitions in all, or after `timeout_s`."""
@@ -88,6 +93,7 @@ class ReplayShardActor:
             total=self._shard.total,
             weight_lag=float(np.mean(self._lags)) if self._lags else 0.0,
             nbytes=self._shard.nbytes,
+            address=self._shared.address if self._shared else None,
         )
 
     async def counts(self) -> ShardCounts:
@@ -95,7 +101,7 @@ class ReplayShardActor:
 
     async def stats(self) -> dict[str, Any]:
         """Counts for people and tests."""
-        return dataclasses.asdict(self._counts())
+        return dataclasses.asdict(dataclasses.replace(self._counts(), address=None))
 
     async def heads(self) -> dict[int, int]:
         """Rows written so far for each collector."""

@@ -1,9 +1,10 @@
 """What travels from a collector to a replay shard, and from shards to the learner: plain arrays, each with its shape.
 
-Shapes: E lanes, T rows, B batch, S stack, H height, W width, K past actions.
+Shapes: E lanes, T rows (or frames of a block), B batch, S stack, H height, W width, K past actions.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -52,11 +53,9 @@ class Chunk:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """Transitions drawn from one shard, or from all of them joined."""
+class Draw:
+    """Transitions drawn from one shard, or from all of them joined: everything but their frames."""
 
-    obs_BSHW: np.ndarray  # uint8, oldest frame first
-    next_obs_BSHW: np.ndarray  # uint8, k rows later
     past_BK: np.ndarray  # int16, newest first, −1: none yet
     next_past_BK: np.ndarray  # int16
     action_B: np.ndarray  # uint8
@@ -69,16 +68,93 @@ class Sample:
     def size(self) -> int:
         return len(self.action_B)
 
-    def rows(self, index) -> "Sample":
+    def rows(self, index) -> Self:
         """A part of it: views for a slice."""
-        return Sample(**{name: array[index] for name, array in vars(self).items()})
+        return type(self)(**{name: array[index] for name, array in vars(self).items()})
 
-    def scaled(self, share: float) -> "Sample":
+    def scaled(self, share: float) -> Self:
         """The same draws when this shard was chosen with probability `share`: P(i) = share · P(i | shard)."""
-        return Sample(**{**vars(self), "probability_B": self.probability_B * share})
+        return type(self)(**{**vars(self), "probability_B": self.probability_B * share})
 
-    @staticmethod
-    def join(parts: list["Sample"]) -> "Sample":
+    @classmethod
+    def join(cls, parts: list[Self]) -> Self:
         if len(parts) == 1:
             return parts[0]
-        return Sample(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Draw):
+    """Transitions with both observations put together: what the learner learns from."""
+
+    obs_BSHW: np.ndarray  # uint8, oldest frame first
+    next_obs_BSHW: np.ndarray  # uint8, k rows later
+
+    @classmethod
+    def empty(cls, count: int, stack: int, frame_shape: tuple[int, int], past_actions: int) -> Self:
+        """Room for `count` transitions, to be filled again and again: fresh memory costs more than what goes into it."""
+        return cls(
+            obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
+            next_obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
+            **empty_draw(count, past_actions),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSample(Draw):
+    """Transitions as blocks of consecutive frames, T = S + n: 7 frames where both observations have 8, 5 where n is 1.
+
+    The observation is frames 0 … S − 1 of a block, the next one frames k … k + S − 1. Frames before the episode's first
+    follow the start rule; those after row k may belong to the next episode, and mean nothing.
+    """
+
+    block_BTHW: np.ndarray  # uint8, oldest frame first
+    horizon_B: np.ndarray  # uint8: k, 1 … n
+
+    @classmethod
+    def empty(cls, count: int, frames: int, frame_shape: tuple[int, int], past_actions: int) -> Self:
+        """Room for `count` blocks of `frames` frames, to be filled again and again."""
+        return cls(
+            block_BTHW=np.empty((count, frames, *frame_shape), np.uint8),
+            horizon_B=np.empty(count, np.uint8),
+            **empty_draw(count, past_actions),
+        )
+
+    def stacks(self, stack: int) -> Sample:
+        """The same transitions as a Sample, whose observations are views; so are the next ones, as a rule.
+
+        A next observation with discount 0 means nothing: after a termination it is a view of the wrong frames. If a
+        truncation shortened a horizon, all next observations are copied.
+        """
+        n = self.block_BTHW.shape[1] - stack
+        short_B = (self.horizon_B < n) & (self.discount_B != 0)
+        if short_B.any():
+            frame_BS = self.horizon_B[:, None].astype(np.int64) + np.arange(stack)
+            next_obs_BSHW = self.block_BTHW[np.arange(self.size)[:, None], frame_BS]
+        else:
+            next_obs_BSHW = self.block_BTHW[:, n:]
+        draw = {name: array for name, array in vars(self).items() if name not in ("block_BTHW", "horizon_B")}
+        return Sample(obs_BSHW=self.block_BTHW[:, :stack], next_obs_BSHW=next_obs_BSHW, **draw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedSample(Draw):
+    """Transitions with the places of their frames, for a learner that reads the shard's memory itself."""
+
+    leaf_B: np.ndarray  # int64: lane · rows + slot
+    age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
+    horizon_B: np.ndarray  # uint8: rows to the next observation
+    next_age_B: np.ndarray  # uint8
+
+
+def empty_draw(count: int, past_actions: int) -> dict[str, np.ndarray]:
+    """Room for the fields of a Draw."""
+    return {
+        "past_BK": np.empty((count, past_actions), np.int16),
+        "next_past_BK": np.empty((count, past_actions), np.int16),
+        "action_B": np.empty(count, np.uint8),
+        "return_B": np.empty(count, np.float32),
+        "discount_B": np.empty(count, np.float32),
+        "key_B": np.empty(count, np.int64),
+        "probability_B": np.empty(count, np.float64),
+    }

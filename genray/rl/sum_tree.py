@@ -2,12 +2,14 @@
 
 Eight children a node, float64: a node's children are 64 bytes, one cache line. Parents are *recomputed* from their
 children, never adjusted by differences: differences count a duplicate index twice and drift (with float32 by 1.5% in
-small subtrees). Whole batches move through the levels in lockstep, so a batch costs a handful of NumPy calls a level.
+small subtrees). Whole batches move through the levels in lockstep, in loops that Numba compiles (kernels.py).
 """
 
 import numpy as np
 
-BRANCH = 8
+from genray.rl import kernels
+
+BRANCH = kernels.BRANCH
 
 
 class SumTree:
@@ -17,43 +19,50 @@ class SumTree:
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: a tree needs at least one leaf")
         self.capacity = capacity
-        sizes = [-(-capacity // BRANCH) * BRANCH]  # every level padded to whole families of eight
-        while sizes[-1] > BRANCH:
-            sizes.append(-(-(sizes[-1] // BRANCH) // BRANCH) * BRANCH)
-        # levels[0] are the leaves, levels[-1] the (at most eight) nodes whose sum is the total.
-        self._levels = [np.zeros(size) for size in sizes]
+        families = [-(-capacity // BRANCH)]  # of each level: the leaves' first, the root's alone at the end
+        while families[-1] > 1 or len(families) == 1:
+            families.append(-(-families[-1] // BRANCH))
+        if families[-2] > 1:
+            families.append(1)
+        self._start = np.concatenate([[0], np.cumsum(families)]).astype(np.int64)
+        self._flat_F8 = _aligned_zeros(int(self._start[-1]))
+        self._root = int(self._start[-2])
 
     @property
     def total(self) -> float:
         """Σp. Exactly the sum that `sample` divides."""
-        return float(self._levels[-1].sum())
+        return float(self._flat_F8[self._root, 0])
+
+    @property
+    def flat_F8(self) -> np.ndarray:
+        """All levels in one array, the leaves first: for the loops of kernels.py."""
+        return self._flat_F8
+
+    @property
+    def _leaf_N(self) -> np.ndarray:
+        return self._flat_F8.reshape(-1)[: self.capacity]
 
     @property
     def nbytes(self) -> int:
-        return sum(level.nbytes for level in self._levels)
+        return self._flat_F8.nbytes
 
     def get(self, index_B: np.ndarray) -> np.ndarray:
         """The priorities at `index_B`; float64 [B]."""
-        return self._levels[0][index_B]
+        return self._leaf_N[index_B]
 
     def set(self, index_B: np.ndarray, priority_B: np.ndarray | float) -> None:
         """Set priorities; of an index given twice the last one counts.
 
         Raises ValueError for a negative or non-finite priority, or an index outside [0, capacity); nothing is changed.
         """
-        index_B = np.asarray(index_B, np.int64)
-        priority_B = np.broadcast_to(np.asarray(priority_B, np.float64), index_B.shape)
-        if index_B.size == 0:
-            return
-        if not (np.isfinite(priority_B).all() and (priority_B >= 0).all()):
+        # Copies: the loop needs one to climb with, and for a read-only array (Ray's are) Numba would compile it again.
+        node_B = np.array(index_B, np.int64)
+        leaf_B = np.empty(node_B.shape, np.float64)
+        leaf_B[:] = priority_B
+        if not kernels.tree_set(self._flat_F8, self._start, self.capacity, node_B, leaf_B):
+            if node_B.min() < 0 or node_B.max() >= self.capacity:
+                raise ValueError(f"an index lies outside [0, {self.capacity})")
             raise ValueError("priorities must be finite and ≥ 0")
-        if index_B.min() < 0 or index_B.max() >= self.capacity:
-            raise ValueError(f"an index lies outside [0, {self.capacity})")
-        self._levels[0][index_B] = priority_B
-        node_B = index_B
-        for child, parent in zip(self._levels, self._levels[1:], strict=False):
-            node_B = node_B // BRANCH
-            parent[node_B] = child.reshape(-1, BRANCH)[node_B].sum(axis=1)
 
     def find(self, mass_B: np.ndarray) -> np.ndarray:
         """The index i whose interval [Σ_{j<i} p_j, Σ_{j≤i} p_j) holds each mass; int64 [B].
@@ -61,18 +70,8 @@ class SumTree:
         `mass_B` lies in [0, total). Rounding can never land on an index of priority 0: a descent that would is moved to
         the family's last child with weight.
         """
-        mass_B = np.array(mass_B, np.float64)
-        row = np.arange(len(mass_B))
-        node_B = np.zeros(len(mass_B), np.int64)
-        for level in reversed(self._levels):
-            family_BF = level.reshape(-1, BRANCH)[node_B]
-            right_edge_BF = family_BF.cumsum(axis=1)
-            child_B = (right_edge_BF <= mass_B[:, None]).sum(axis=1)
-            last_B = BRANCH - 1 - (family_BF[:, ::-1] > 0).argmax(axis=1)
-            child_B = np.minimum(child_B, last_B)
-            mass_B -= right_edge_BF[row, child_B] - family_BF[row, child_B]
-            np.maximum(mass_B, 0.0, out=mass_B)
-            node_B = node_B * BRANCH + child_B
+        node_B = np.empty(len(mass_B), np.int64)
+        kernels.tree_find(self._flat_F8, self._start, np.array(mass_B, np.float64), node_B)
         return node_B
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -81,17 +80,24 @@ class SumTree:
         Stratifying keeps P(i) per draw and lowers the variance of the batch.  [Schaul 2016, appendix B.2.1]
         Raises ValueError when every priority is 0.
         """
-        total = self.total
-        if total <= 0:
+        if self.total <= 0:
             raise ValueError("every priority is 0: nothing to sample")
-        mass_B = (np.arange(count) + rng.random(count)) * (total / count)
-        return self.find(np.minimum(mass_B, np.nextafter(total, 0)))
+        leaf_B = np.empty(count, np.int64)
+        kernels.tree_sample(self._flat_F8, self._start, rng.random(count), leaf_B)
+        return leaf_B
 
     def state(self) -> np.ndarray:
         """The leaves; enough to restore the tree bit for bit, since parents are pure functions of them."""
-        return self._levels[0][: self.capacity].copy()
+        return self._leaf_N.copy()
 
     def restore(self, leaves: np.ndarray) -> None:
         if leaves.shape != (self.capacity,):
             raise ValueError(f"{leaves.shape[0]} leaves do not fit a tree of {self.capacity}")
         self.set(np.arange(self.capacity), leaves)
+
+
+def _aligned_zeros(families: int) -> np.ndarray:
+    """float64 zeros [families, 8] that begin at a cache line, so that no family lies in two."""
+    spare = np.zeros((families + 1) * BRANCH)
+    skip = -(spare.ctypes.data // spare.itemsize) % BRANCH
+    return spare[skip:][: families * BRANCH].reshape(families, BRANCH)

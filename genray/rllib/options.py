@@ -52,8 +52,9 @@ class TrainingOptions(TypedDict, total=False):
     target_period_updates: int
     target_network: bool
     importance_weighting: bool
-    # genray.rl.replay.ReplayConfig
+    # genray.rl.replay_config.ReplayConfig
     capacity: int
+    replay_store: Literal["raw", "lz4"]
     shards: int
     prioritized: bool
     alpha: float

@@ -3,15 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from genray.errors import CheckpointError
+from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.rl import targets
 from genray.rl.agent import split_by_mass
-from genray.rl.chunk import Sample
+from genray.rl.chunk import BlockSample, Sample
 from genray.rl.config import DQNConfig
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 from tests.oracles import InventedStream, NaiveReplay, expected_sample
@@ -55,7 +56,7 @@ def compare(shard: ReplayShard, naive: NaiveReplay) -> int:
     assert shard._valid_LC.sum() == len(live)
     if not live:
         return 0
-    batch = shard.sample(64)
+    batch, blocks = shard.sample(64), shard.sample_blocks(64)
     for i, key in enumerate(batch.key_B.tolist()):
         assert key in live, "a transition that is not there any more, or never was"
         for name, value in expected_sample(shard.layout, live[key]).items():
@@ -63,7 +64,17 @@ def compare(shard: ReplayShard, naive: NaiveReplay) -> int:
         leaf = shard.config.priority_epsilon + live[key][0].deltas[live[key][1]][live[key][2]]
         expected = leaf**shard.config.alpha / shard.total
         assert batch.probability_B[i] == pytest.approx(expected, rel=1e-6)
-    return 64
+    stack = shard.layout.stack
+    stacks = blocks.stacks(stack)
+    for i, key in enumerate(blocks.key_B.tolist()):
+        wanted, k = expected_sample(shard.layout, live[key]), int(blocks.horizon_B[i])
+        block_THW = blocks.block_BTHW[i]
+        np.testing.assert_array_equal(block_THW[:stack], wanted["obs_BSHW"])
+        np.testing.assert_array_equal(block_THW[k : k + stack], wanted["next_obs_BSHW"])
+        for name, value in wanted.items():
+            if name != "next_obs_BSHW" or wanted["discount_B"]:  # after a termination it means nothing
+                np.testing.assert_array_equal(getattr(stacks, name)[i], value, err_msg=name)
+    return 128
 
 
 GEOMETRIES = [
@@ -77,11 +88,12 @@ GEOMETRIES = [
 ]
 
 
+@pytest.mark.parametrize("store", ["raw", "lz4"])
 @pytest.mark.parametrize("shape", GEOMETRIES, ids=range(len(GEOMETRIES)))
-def test_holds_what_a_list_of_everything_holds_through_many_wraps(shape: ShardLayout):
+def test_holds_what_a_list_of_everything_holds_through_many_wraps(shape: ShardLayout, store: Literal["raw", "lz4"]):
     """Episodes that terminate, are cut and lose lives at random; chunks of any length; five times round the ring."""
     rng = np.random.default_rng(shape.rows)
-    shard, naive = ReplayShard(CONFIG, shape), NaiveReplay(shape, shape.n_step)
+    shard, naive = ReplayShard(replace(CONFIG, replay_store=store), shape), NaiveReplay(shape, shape.n_step)
     wait = shape.stack - 1 if shape.stack_start == "wait" else 0
     life_loss = "terminal" if shape.rows % 2 else "ignore"
     streams = {s: stream(shape, s + 1, s, wait=wait, life_loss=life_loss) for s in shape.sources}
@@ -95,6 +107,44 @@ def test_holds_what_a_list_of_everything_holds_through_many_wraps(shape: ShardLa
         checked += compare(shard, naive)
     assert checked > 500
     assert shard.inserted == added > 100
+
+
+def test_memory_given_beforehand_is_filled_like_fresh_memory():
+    """The same draws, with and without `out`, through several batches: nothing of the one before shines through."""
+    for kind, frames in (("sample", 4), ("sample_blocks", 7)):
+        (fresh, _), (reused, _) = filled(chunks=3), filled(chunks=3)
+        make = Sample.empty if kind == "sample" else BlockSample.empty
+        out = make(50, frames, InventedStream.frame_shape, 0)
+        for array in vars(out).values():
+            array.fill(99)
+        for _ in range(5):
+            wanted = getattr(fresh, kind)(50)
+            got = getattr(reused, kind)(50, out)
+            assert got is out
+            for name, array in vars(wanted).items():
+                np.testing.assert_array_equal(getattr(got, name), array, err_msg=name)
+
+
+def test_any_part_of_a_shuffled_draw_is_a_fair_batch():
+    """The same transitions as in the tree's order; the first quarter comes from all over the ring, not from its first lane."""
+    (ordered, _), (shuffled, _) = filled(chunks=3), filled(chunks=3)
+    one, other = ordered.sample(64), shuffled.sample(64, shuffled=True)
+    assert sorted(one.key_B.tolist()) == sorted(other.key_B.tolist()) != other.key_B.tolist()
+    part = [shuffled.sample_places(64, shuffled=True).leaf_B[:16] for _ in range(200)]
+    in_first_lane = float(np.mean(np.array(part) < shuffled.layout.rows))
+    share = float(shuffled._tree.get(np.arange(shuffled.layout.rows)).sum() / shuffled.total)
+    assert abs(in_first_lane - share) < 0.05
+    assert (ordered.sample_places(64).leaf_B[:16] < ordered.layout.rows).all()
+
+
+def test_priorities_may_come_in_memory_that_cannot_be_written():
+    """As Ray hands arrays over."""
+    shard, _ = filled()
+    key_B, delta_B = shard.sample(10).key_B, np.full(10, 2.0, np.float32)
+    for array in (key_B, delta_B):
+        array.flags.writeable = False
+    shard.update(key_B, delta_B)
+    assert (shard._tree.get(leaf_of(shard, key_B)) == (2.0 + CONFIG.priority_epsilon) ** CONFIG.alpha).all()
 
 
 def test_no_observation_crosses_a_gap_and_nothing_is_counted_twice():
@@ -348,9 +398,12 @@ def save_and_load(shard: ReplayShard, folder: Path, into: ReplayShard | None = N
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 7], ids=["empty", "partly filled", "wrapped"])
-def test_resumes_bit_for_bit(tmp_path: Path, chunks: int):
-    shard, source = filled(chunks=chunks)
-    again = save_and_load(shard, tmp_path)
+@pytest.mark.parametrize(("before", "after"), [("raw", "raw"), ("raw", "lz4"), ("lz4", "raw"), ("lz4", "lz4")])
+def test_resumes_bit_for_bit(tmp_path: Path, chunks: int, before: Literal["raw", "lz4"], after: Literal["raw", "lz4"]):
+    """Also in the other store."""
+    shard, source = filled(chunks=chunks, config=replace(CONFIG, replay_store=before))
+    into = ReplayShard(replace(CONFIG, replay_store=after), shard.layout, seed=999)
+    again = save_and_load(shard, tmp_path, into=into)
     for _ in range(3):
         chunk = source.chunk(11)
         assert shard.add(chunk) == again.add(chunk)
@@ -375,6 +428,31 @@ def test_a_collector_that_begins_anew_after_resuming_begins_a_new_stream(tmp_pat
     naive.add(fresh, chunk)
     assert compare(again, naive) > 20
     assert old.incarnation != fresh.incarnation
+
+
+def test_compressed_frames_take_no_more_memory_than_the_ring_holds():
+    """Each chunk's bytes go when its rows are overwritten: the same after three and after thirty rounds."""
+    shard, source = filled(config=replace(CONFIG, replay_store="lz4"), chunks=6)
+    before = shard.nbytes
+    for _ in range(60):
+        shard.add(source.chunk(20))
+    assert shard.nbytes <= before + 2 * 20 * 8  # every frame here takes about 8 bytes, and compresses not at all
+    rows = sum(rows for rows, _ in shard._frames._buffers[0])
+    assert shard.layout.rows <= rows < shard.layout.rows + 20
+
+
+def test_damaged_frames_are_not_learned_from():
+    shard, _ = filled(config=replace(CONFIG, replay_store="lz4"))
+    for _, buffer in shard._frames._buffers[0]:
+        buffer[:] = 255
+    for draw in (shard.sample, shard.sample_blocks):
+        with pytest.raises(RunFault, match="damaged"):
+            draw(10)
+
+
+def test_a_store_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="--replay-store zip: must be raw"):
+        ReplayConfig(replay_store="zip").validate()  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_of_another_geometry_is_refused(tmp_path: Path):

@@ -6,6 +6,7 @@ same seed and actions. Whatever the replay puts together from single frames must
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ EXPLORE = ExploreConfig(epsilon=0.4, epsilon_power=1.0)
 class Play:
     """A collector in a recorded environment, feeding one shard."""
 
-    def __init__(self, env_config: EnvConfig, past_actions: int = 0, seed: int = 0):
+    def __init__(
+        self, env_config: EnvConfig, past_actions: int = 0, seed: int = 0, store: Literal["raw", "lz4"] = "raw"
+    ):
         torch.manual_seed(seed)
         self.env_config, self.past_actions = env_config, past_actions
         self.env = RecordedAtari(env_config, LANES)
@@ -47,7 +50,7 @@ class Play:
             n_step=N_STEP,
             chunk_rows=CHUNK_ROWS,
         )
-        self.shard = ReplayShard(REPLAY, layout, seed=seed)
+        self.shard = ReplayShard(replace(REPLAY, replay_store=store), layout, seed=seed)
 
     def drawable(self) -> int:
         """How many transitions must be there: rows whose stack and return lie in the ring, resets left out."""
@@ -60,7 +63,13 @@ class Play:
     def check(self, draws: int) -> dict[str, int]:
         """Compare `draws` sampled transitions; returns how many met each kind of ending."""
         met = {"terminated": 0, "truncated": 0, "life_lost": 0, "young": 0}
-        batch = self.shard.sample(draws)
+        batch, blocks = self.shard.sample(draws), self.shard.sample_blocks(draws)
+        for i, key in enumerate(blocks.key_B.tolist()):
+            row, lane = divmod(key, LANES)
+            k, rule = int(blocks.horizon_B[i]), self.env_config.stack_start
+            for at, first in ((row, 0), (row + k, k)):
+                stack = self.env.stacks[lane][at] if rule == "blank" else slow_stack(self.env.lives[lane], at, 4, rule)
+                assert np.array_equal(blocks.block_BTHW[i, first : first + 4], stack)
         for i, key in enumerate(batch.key_B.tolist()):
             row, lane = divmod(key, LANES)
             life, stacks = self.env.lives[lane], self.env.stacks[lane]
@@ -98,8 +107,8 @@ class Play:
         return met
 
 
-# 4 plays x 16 chunks x 320 draws = 20,480 transitions, through 16·25/100 = 4 rounds of the ring. Episodes are cut
-# early, so that many begin and end; with noop_max they begin out of step with each other.
+# 4 plays x 16 chunks x 320 draws = 20,480 transitions, and as many in blocks, through 16·25/100 = 4 rounds of the ring.
+# Episodes are cut early, so that many begin and end; with noop_max they begin out of step with each other.
 CASES = {
     "breakout": (EnvConfig(game="breakout", life_loss="terminal"), ["terminated", "life_lost", "young"]),
     "breakout, lives ignored, cut": (
@@ -114,10 +123,11 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("store", ["raw", "lz4"])
 @pytest.mark.parametrize("name", CASES)
-def test_samples_are_what_the_environment_returned(name: str):
+def test_samples_are_what_the_environment_returned(name: str, store: Literal["raw", "lz4"]):
     env_config, must_meet = CASES[name]
-    met = Play(env_config, seed=len(name)).run(chunks=16, draws=320)
+    met = Play(env_config, seed=len(name), store=store).run(chunks=16, draws=320)
     assert all(met[kind] >= 5 for kind in must_meet), met
 
 
@@ -152,7 +162,7 @@ def test_the_policy_sees_what_the_replay_gives_back():
 def test_the_comparison_notices_one_wrong_pixel():
     play = Play(replace(CASES["pong, cut"][0]))
     play.shard.add(play.collector.collect()[0])
-    play.shard._frame_LCP[:, 10, 3000] ^= 1
+    play.shard._frames.frame_LCP[:, 10, 3000] ^= 1
     with pytest.raises(AssertionError):
         play.check(1000)
     play.env.close()

@@ -1,9 +1,11 @@
 """The sum tree against cumulative sums, and its draws against P(i)."""
 
+import numba
 import numpy as np
 import pytest
 from scipy import stats
 
+from genray.rl import kernels
 from genray.rl.sum_tree import SumTree
 from tests.oracles import NaiveSumTree
 
@@ -53,6 +55,15 @@ def test_never_finds_a_leaf_of_priority_0(size: int):
     assert (found >= 0).all() and (found < size).all()
     assert (priority[found] > 0).all()
     assert (priority[tree.sample(500, rng)] > 0).all()
+
+
+def test_a_descent_that_rounds_past_an_interval_ends_on_the_leaf_before():
+    """Two ties, both rounded to even, lead to leaf 3, whose priority is 0; found by arithmetic, no random draw meets it."""
+    ulp = 2.0**-52
+    tree = SumTree(8)
+    tree.set(np.array([0, 2]), np.array([1.5 * ulp, 1.5]))
+    assert tree.total == 1.5 + 2 * ulp
+    assert tree.find(np.array([1.5 + ulp])).tolist() == [2]
 
 
 def test_duplicates_in_one_call_count_once():
@@ -129,3 +140,21 @@ def test_restores_bit_for_bit():
     assert again.total == tree.total
     draws = [t.sample(100, np.random.default_rng(5)).tolist() for t in (tree, again)]
     assert draws[0] == draws[1]
+
+
+def test_works_where_compiled_code_cannot_be_kept(monkeypatch):
+    """No folder to write to: Numba raises at decoration; the loop is compiled in each process instead."""
+    real = numba.njit
+
+    def njit(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+
+    @kernels.compiled
+    def add(a, b):
+        return a + b
+
+    assert add(2, 3) == 5

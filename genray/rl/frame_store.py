@@ -1,0 +1,147 @@
+"""Where a shard keeps its frames: as they are, or compressed. Both give the same frames, bit for bit.
+
+Shapes: L lanes, C rows a lane, E lanes of a source, T rows of a piece, B batch, S stack, P pixels.
+"""
+
+from collections import deque
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from genray.errors import RunFault
+from genray.rl import kernels
+
+
+def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
+    """(ring slice, slice of what comes) of `count` rows from `head` on: none, one, or two where the ring wraps."""
+    start = head % rows
+    first = min(count, rows - start)
+    both = [(slice(start, start + first), slice(0, first)), (slice(0, count - first), slice(first, count))]
+    return [(ring, part) for ring, part in both if part.stop > part.start]
+
+
+class Places(NamedTuple):
+    """Where drawn transitions lie. A leaf is lane · C + slot."""
+
+    leaf_B: np.ndarray  # int64
+    age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
+    horizon_B: np.ndarray  # uint8: rows to the next observation
+    next_age_B: np.ndarray  # uint8
+
+
+class FrameStore(Protocol):
+    """L rings of C frames."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
+        """Rows `head` … head + T − 1 of some lanes, over those of a whole ring before."""
+
+    def stacks(self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray) -> None:
+        """Both observations, oldest frame first; `repeat`: φ repeats an episode's first frame before it, else blank."""
+
+    def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
+        """`history` frames before each place's own, that one, and as many after it as there is room for."""
+
+    def save(self, path: Path, used: int) -> None:
+        """Write the first `used` rows of each lane as an .npy file, uint8 [L, used, P]."""
+
+
+class RawFrames:
+    """Frames as they are: a stack is one stretch of memory."""
+
+    def __init__(self, lanes: int, rows: int, pixels: int):
+        self.frame_LCP = np.zeros((lanes, rows, pixels), np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        return self.frame_LCP.nbytes
+
+    def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
+        for ring, part in pieces(head, frame_ETP.shape[1], self.frame_LCP.shape[1]):
+            self.frame_LCP[lanes, ring] = frame_ETP[:, part]
+
+    def stacks(self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray) -> None:
+        kernels.gather_stacks(self.frame_LCP, *places, repeat, obs_BSP, next_obs_BSP)
+
+    def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
+        kernels.gather_blocks(self.frame_LCP, places.leaf_B, places.age_B, history, repeat, block_BTP)
+
+    def save(self, path: Path, used: int) -> None:
+        np.save(path, self.frame_LCP[:, :used])
+
+
+class Lz4Frames:
+    """Frames compressed one by one. A chunk's are one buffer, which goes when the last of its rows is overwritten."""
+
+    def __init__(self, lanes: int, rows: int, pixels: int):
+        from genray.rl import lz4_kernels  # imported, and compiled, only where it is asked for
+
+        self._lz4 = lz4_kernels
+        self._rows, self._pixels = rows, pixels
+        self._address_LC = np.zeros((lanes, rows), np.int64)
+        self._length_LC = np.zeros((lanes, rows), np.int32)
+        self._buffers: dict[int, deque[tuple[int, np.ndarray]]] = {}  # first lane -> (rows, bytes), oldest first
+        self._held: dict[int, int] = {}  # first lane -> rows in its buffers
+        self._bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._address_LC.nbytes + self._length_LC.nbytes + self._bytes
+
+    def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
+        num_lanes, num_rows = frame_ETP.shape[:2]
+        address_ET, length_ET = self._pack(lanes.start, frame_ETP.reshape(-1, self._pixels), num_rows)
+        for ring, part in pieces(head, num_rows, self._rows):
+            self._address_LC[lanes, ring] = address_ET.reshape(num_lanes, num_rows)[:, part]
+            self._length_LC[lanes, ring] = length_ET.reshape(num_lanes, num_rows)[:, part]
+        self._drop(lanes.start)
+
+    def _pack(self, first_lane: int, frame_NP: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Compress frames into a new buffer of that source; (addresses, lengths)."""
+        target = self._lz4.empty_target(len(frame_NP), self._pixels)
+        length_N = np.empty(len(frame_NP), np.int32)
+        total = self._lz4.compress(np.array(frame_NP, np.uint8, order="C"), target, length_N)
+        assert total >= 0, "compress_bound is LZ4's own bound"
+        buffer = target[:total].copy()
+        self._buffers.setdefault(first_lane, deque()).append((num_rows, buffer))
+        self._held[first_lane] = self._held.get(first_lane, 0) + num_rows
+        self._bytes += buffer.nbytes
+        return buffer.ctypes.data + np.concatenate([[0], np.cumsum(length_N[:-1])]), length_N
+
+    def _drop(self, first_lane: int) -> None:
+        """Let go of buffers that no slot refers to any more: the ring's rows lie in those after."""
+        buffers = self._buffers[first_lane]
+        while self._held[first_lane] - buffers[0][0] >= self._rows:
+            rows, buffer = buffers.popleft()
+            self._held[first_lane] -= rows
+            self._bytes -= buffer.nbytes
+
+    def stacks(self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray) -> None:
+        self._check(self._lz4.gather_stacks(self._address_LC, self._length_LC, *places, repeat, obs_BSP, next_obs_BSP))
+
+    def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
+        leaf_B, age_B = places.leaf_B, places.age_B
+        self._check(
+            self._lz4.gather_blocks(self._address_LC, self._length_LC, leaf_B, age_B, history, repeat, block_BTP)
+        )
+
+    def _check(self, fine: bool) -> None:
+        if not fine:
+            raise RunFault("the replay's compressed frames are damaged: a fault of this machine's memory, or of genray")
+
+    def save(self, path: Path, used: int) -> None:
+        lanes = len(self._address_LC)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (lanes, used, self._pixels)}
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            frame_CP = np.empty((used, self._pixels), np.uint8)
+            for lane in range(lanes):  # one lane at a time: all of them would not fit where they are kept compressed
+                self._check(self._lz4.unpack_rows(self._address_LC[lane], self._length_LC[lane], frame_CP))
+                file.write(frame_CP.data)
+
+
+def make_store(kind: Literal["raw", "lz4"], lanes: int, rows: int, pixels: int) -> FrameStore:
+    return (Lz4Frames if kind == "lz4" else RawFrames)(lanes, rows, pixels)

@@ -1,0 +1,216 @@
+"""The data plane beside its peers and its limits. `python -m tests.bench.bench_dataplane`
+
+Every system does the work of `rivals/replays/work.py` in a fresh process with one thread, in turns, `--repeats` times; figures
+are medians of rates a CPU second. genray's process measures the limit (the fastest gather of the same bytes, and nothing else)
+in turns with genray itself; a part of the limit is the median of such pairs. The feed is measured by the wall clock: it
+means something on a machine with nothing else to do. A peer that is not installed is named, and left out. `--quick` with two
+peers took 8 minutes beside other work.
+"""
+
+import argparse
+import importlib.util
+from statistics import median
+from typing import Any
+
+from tests.bench.common import BenchError, describe_machine, last_json_line, print_table, run_measured
+
+PEERS = {  # our name: the package that must be here
+    "cpprb": "cpprb",
+    "torchrl": "torchrl",
+    "tianshou": "tianshou",
+    "sb3": "stable_baselines3",
+    "rllib": "ray",
+    "reverb": "reverb",
+}
+WITH_TREES = ("cpprb", "torchrl", "tianshou")
+TITLES = {
+    "genray": "**genray**",
+    "sb3": "Stable-Baselines3 (uniform)",
+    "rllib": "RLlib, prioritized episodes",
+    "reverb": "Reverb",
+}
+TREE_LEAVES = 1_000_000
+BATCH_SIZES = (32, 128, 512)
+Results = dict[str, list[dict[str, Any]]]
+
+
+def measure(names: list[str], argv: list[str], repeats: int, results: Results, broken: dict[str, str]) -> None:
+    """Each system's process in turns; one that fails is left out from then on, and says why."""
+    for _ in range(repeats):
+        for name in names:
+            if name in broken:
+                continue
+            try:
+                found = run_measured(["tests.bench.rivals.replays", name, *argv], threads=1, timeout_s=1500)
+            except BenchError as error:
+                broken[name] = str(error).strip().splitlines()[-1]
+                print(f"{name} left out: {error}", flush=True)
+                continue
+            results.setdefault(name, []).append(found)
+            print(name, found, flush=True)
+
+
+def medians(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {k: median(one[k] for one in found) if isinstance(v, int | float) else v for k, v in found[0].items()}
+
+
+def best_peer(peers: dict[str, dict[str, Any]], figure: str) -> tuple[str, float]:
+    """(name, its figure) of the fastest; Raises BenchError without peers."""
+    if not peers:
+        raise BenchError("no peer is here: install the bench extra (make bench does)")
+    return max(((name, values[figure]) for name, values in peers.items()), key=lambda pair: pair[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5, help="CPU seconds of each measured stretch")
+    parser.add_argument("--quick", action="store_true", help="one repeat, short stretches")
+    parser.add_argument("--only", nargs="+", choices=("genray", *PEERS), default=["genray", *PEERS], metavar="SYSTEM")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.repeats, arguments.seconds = 1, 0.2
+    machine = describe_machine()
+    missing = [name for name, package in PEERS.items() if importlib.util.find_spec(package) is None]
+    names = ["genray"] + [name for name in PEERS if name in arguments.only and name not in missing]
+    stretch = ["--seconds", str(arguments.seconds)]
+
+    replays: Results = {}
+    trees: Results = {}
+    broken: dict[str, str] = {}
+    measure(names, stretch, arguments.repeats, replays, broken)
+    measure(
+        [name for name in names if name == "genray" or name in WITH_TREES],
+        [*stretch, "--tree", str(TREE_LEAVES)],
+        arguments.repeats,
+        trees,
+        broken,
+    )
+    bare = {
+        size: run_measured(
+            [
+                "tests.bench.rivals.bare_update",
+                "learner",
+                "--batch-size",
+                str(size),
+                "--seconds",
+                str(4 * arguments.seconds),
+            ],
+            threads=1,
+            timeout_s=1500,
+        )
+        for size in BATCH_SIZES
+    }
+    play = run_measured(
+        ["tests.bench.rivals.bare_update", "collector", "--seconds", str(4 * arguments.seconds)],
+        threads=1,
+        timeout_s=1500,
+    )
+
+    feed_512, feed_32 = (
+        run_measured(
+            [
+                "tests.bench.rivals.feed",
+                "--batch-size",
+                size,
+                "--round-batches",
+                many,
+                "--seconds",
+                str(4 * arguments.seconds),
+            ],
+            threads=1,
+            timeout_s=1500,
+        )
+        for size, many in (("512", "1"), ("32", "16"))
+    )
+
+    rates = {name: medians(found) for name, found in replays.items()}
+    pairs = {name: medians(found) for name, found in trees.items()}
+    ours, our_tree = rates.pop("genray"), pairs.pop("genray")
+    rows = []
+    for name, values in [("genray", ours), *rates.items()]:
+        tree = (our_tree if name == "genray" else pairs.get(name, {})).get("pairs")
+        rows.append(
+            (
+                TITLES.get(name, name),
+                f"{values['sample_512']:,.0f}",
+                f"{values['sample_32']:,.0f}",
+                f"{values['adds']:,.0f}",
+                f"{values['bytes']:,.0f}" if values["bytes"] else "–",
+                f"{tree:,.0f}" if tree else "–",
+            )
+        )
+    for title, which in (
+        ("the fastest gather, in turns with genray", "limit"),
+        ("memcpy in one piece, in turns", "memcpy"),
+    ):
+        rows.append(
+            (title, *(f"{ours[f'{name}_{which}']:,.0f}" for name in ("sample_512", "sample_32", "adds")), "", "")
+        )
+    print_table(
+        f"Sample + update, adds, a CPU second of one core; {arguments.repeats} repeats; {machine}",
+        (
+            "replay",
+            "batches of 512",
+            "of 32",
+            "frames added",
+            "bytes a transition",
+            f"tree of {TREE_LEAVES:,}, pairs of 512",
+        ),
+        rows,
+    )
+    parts = [
+        ("sample + update, 512", "≥ 0.80", ours["sample_512_of_limit"]),
+        ("sample + update, 32", "≥ 0.80", ours["sample_32_of_limit"]),
+        ("blocks of 4 + 3 frames + update, 512", "≥ 0.80", ours["block_512_of_limit"]),
+        ("adds", "≥ 0.50", ours["adds_of_limit"]),
+        ("learner of a bare loop, the worst of 32, 128, 512", "≥ 0.95", min(one["of_bare"] for one in bare.values())),
+        ("collector of a bare loop", "≥ 0.92", play["of_bare"]),
+    ]
+    parts += [
+        ("LZ4 store: sampling rate, of the raw store's", "≥ 0.50", ours["compressed_rate_of_raw"]),
+        ("tree, of the best peer's", "≥ 1.25", our_tree["pairs"] / best_peer(pairs, "pairs")[1]),
+        ("feed over Ray, 512, of the same in one process", "≥ 0.50", feed_512["shared_1"] / feed_512["in_process"]),
+    ]
+    print_table("Parts of what is possible", ("what", "goal", "measured"), [(a, b, f"{c:.2f}") for a, b, c in parts])
+    for name in missing:
+        print(f"not installed, so not compared: {name}")
+    for name, why in broken.items():
+        print(f"failed, so not compared: {name}: {why}")
+
+    peer_512, peer_32, peer_adds = (best_peer(rates, figure) for figure in ("sample_512", "sample_32", "adds"))
+    peer_tree = best_peer(pairs, "pairs")
+    last_json_line(
+        {f"{name}_of_limit": ours[f"{name}_of_limit"] for name in ("sample_512", "sample_32", "block_512", "adds")}
+        | {
+            "bytes_raw": ours["bytes"],
+            "bytes_compressed": ours.get("bytes_compressed"),
+            "compressed_rate_of_raw": ours.get("compressed_rate_of_raw"),
+            "tree_of_best_peer": our_tree["pairs"] / peer_tree[1],
+            "feed_512_per_s": feed_512["shared_1"],
+            "feed_512_of_in_process": feed_512["shared_1"] / feed_512["in_process"],
+            "feed_512_by_object_store_per_s": feed_512["store_1"],
+            "feed_32_per_s": feed_32["shared_16"],  # 16 batches a call
+            "wire_bytes_512": None,  # not built yet
+            "learner_of_bare": min(one["of_bare"] for one in bare.values()),
+            "collector_of_bare": play["of_bare"],
+            "sample_512_per_s": ours["sample_512"],
+            "sample_32_per_s": ours["sample_32"],
+            "block_512_per_s": ours["block_512"],
+            "adds_per_s": ours["adds"],
+            "tree_pairs_per_s": our_tree["pairs"],
+            "best_peer_512": peer_512[1],
+            "best_peer_512_is": peer_512[0],
+            "best_peer_32": peer_32[1],
+            "best_peer_32_is": peer_32[0],
+            "best_peer_adds": peer_adds[1],
+            "best_peer_adds_is": peer_adds[0],
+            "best_peer_tree": peer_tree[1],
+            "best_peer_tree_is": peer_tree[0],
+        }
+        | {f"learner_{size}_of_bare": one["of_bare"] for size, one in bare.items()}
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Replay memories beside genray's: each does the work of work.py behind the same few methods."""

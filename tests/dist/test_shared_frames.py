@@ -1,0 +1,121 @@
+"""A shard's memory read by another: the same transitions as ever, and what was overwritten meanwhile is noticed."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genray.dist.shared_frames import AttachedFrames, SharedFrames
+from genray.rl.chunk import PlacedSample, Sample
+from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
+from tests.oracles import InventedStream, NaiveReplay, expected_sample
+
+LAYOUT = ShardLayout(
+    sources=(0, 3),
+    lanes_per_source=2,
+    rows=40,
+    frame_shape=InventedStream.frame_shape,
+    stack=4,
+    stack_start="blank",
+    past_actions=2,
+    n_step=3,
+)
+
+
+class Pair:
+    """A shard whose memory is shared, a reader of it, and a list of everything that came."""
+
+    def __init__(self, layout: ShardLayout = LAYOUT, seed: int = 0):
+        self.layout = layout
+        self.shared = SharedFrames(layout)
+        self.shard = ReplayShard(ReplayConfig(), layout, seed=seed, frames=self.shared)
+        self.naive = NaiveReplay(layout, layout.n_step)
+        self.streams = {s: InventedStream(seed + s, source=s, num_lanes=2, n_step=3) for s in layout.sources}
+        attached = AttachedFrames.attach(self.shared.address)
+        assert attached is not None
+        self.reader = attached
+
+    def add(self, source: int, rows: int) -> None:
+        chunk = self.streams[source].chunk(rows)
+        self.shard.add(chunk)
+        self.naive.add(self.streams[source], chunk)
+
+    def gather(self, placed: PlacedSample) -> tuple[Sample, np.ndarray]:
+        out = Sample.empty(placed.size, self.layout.stack, self.layout.frame_shape, self.layout.past_actions)
+        return out, self.reader.gather(placed, out)
+
+    def expected(self) -> dict[int, dict[str, Any]]:
+        return {key: expected_sample(self.layout, origin) for key, origin in self.naive.live().items()}
+
+
+def assert_is(sample: Sample, i: int, wanted: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(getattr(sample, name)[i], value, err_msg=name)
+
+
+@pytest.mark.parametrize("stack_start", ["blank", "repeat"])
+def test_the_reader_gathers_what_the_list_of_everything_holds(stack_start):
+    """More than 20,000 transitions over both rules, through many rounds of the ring."""
+    pair = Pair(replace(LAYOUT, stack_start=stack_start))
+    rng, checked = np.random.default_rng(1), 0
+    while checked < 10_240:
+        pair.add(int(rng.choice(LAYOUT.sources)), int(rng.integers(5, 30)))
+        if not pair.shard.size:
+            continue
+        expected = pair.expected()
+        sample, whole_B = pair.gather(pair.shard.sample_places(512))
+        assert whole_B.all()
+        for i, key in enumerate(sample.key_B.tolist()):
+            assert_is(sample, i, expected[key])
+        checked += 512
+
+
+def test_what_was_overwritten_after_the_draw_is_noticed():
+    pair, rng = Pair(seed=5), np.random.default_rng(2)
+    for source in (*LAYOUT.sources, *LAYOUT.sources):
+        pair.add(source, 25)
+    gone = 0
+    for _ in range(30):
+        placed = pair.shard.sample_places(100)
+        pair.add(int(rng.choice(LAYOUT.sources)), int(rng.integers(1, 20)))
+        expected = pair.expected()
+        sample, whole_B = pair.gather(placed)
+        assert whole_B.tolist() == [key in expected for key in sample.key_B.tolist()]
+        for i in np.flatnonzero(whole_B):
+            assert_is(sample, i, expected[int(sample.key_B[i])])
+        gone += int((~whole_B).sum())
+    assert gone > 300
+
+
+def test_another_process_reads_it_and_it_goes_with_its_owner():
+    pair = Pair()
+    for source in LAYOUT.sources:
+        pair.add(source, 30)
+    address = pair.shared.address
+    code = (
+        "import sys; import numpy as np; from genray.dist.shared_frames import AttachedFrames, Address\n"
+        "from genray.rl.replay import ShardLayout\n"
+        "attached = AttachedFrames.attach(eval(sys.argv[1]))\n"
+        "print(attached and int(attached._frame_LCP.astype(int).sum()))\n"
+    )
+
+    def ask(text: str) -> str:
+        root = Path(__file__).parents[2]
+        done = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert ask(repr(address)) == str(int(pair.shard._frames.frame_LCP.astype(int).sum()))
+    assert ask(repr(replace(address, token=bytes(64)))) == "None"  # another process behind the same number
+
+
+def test_what_cannot_be_read_from_here_is_not_attached(tmp_path: Path):
+    address = SharedFrames(LAYOUT).address
+    empty = tmp_path / "empty"
+    empty.touch()
+    for path in ("/proc/0/fd/3", str(empty), str(tmp_path / "none"), str(tmp_path)):
+        assert AttachedFrames.attach(replace(address, path=path)) is None
