@@ -27,6 +27,7 @@ def number(value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    value = value + 0.0  # −0 is 0
     if value and not 1e-4 <= abs(value) < 1e6:
         return f"{value:.3e}".replace("-", "−")
     return (f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}").replace("-", "−")

@@ -11,7 +11,6 @@ from genray.gen.vae import VAEConfig, VAEModelConfig
 from tuning.trial_run import TrialRun
 from tuning.trials import TrialRow, write_trial
 
-
 OPEN: list[TrialRun] = []
 """Trials that a test began; conftest.py closes them after it."""
 
