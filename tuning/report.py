@@ -7,7 +7,6 @@ report/test.json, so that a second report does not measure again.
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image
 
 from genray.config import load_yaml
 from genray.errors import ConfigError, GenrayError
+from genray.media import write_whole
 from genray.rundir import RunDir
 from tuning.charts import Chart
 from tuning.report_page import page
@@ -66,7 +66,7 @@ def write_report(
         samples=_samples(sweep, comparison, sample),
         files=[path.name for path in tables],
     )
-    return _write(folder / "index.html", text)
+    return write_whole(folder / "index.html", text.encode())
 
 
 def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
@@ -110,7 +110,7 @@ def _tests(
                 say(f"{row.trial}: no test figures ({str(error).splitlines()[0]})")
             continue
         known[row.trial] = {"of": _identity(row), "figures": values}
-        _write(cache, json.dumps(known, indent=1) + "\n")
+        write_whole(cache, json.dumps(known, indent=1).encode() + b"\n")
     for row in asked:
         entry = known.get(row.trial, {})
         if entry.get("of") == _identity(row):
@@ -177,13 +177,3 @@ def _settings(sweep: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError):
         return {}
     return settings if isinstance(settings, dict) else {}
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

@@ -9,13 +9,13 @@ import dataclasses
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from genray.errors import CheckpointError
+from genray.media import write_whole
 
 Phase = Literal["default", "search", "tuned"]
 Status = Literal["done", "stopped", "diverged", "failed", "running"]
@@ -73,7 +73,7 @@ class TrialRow:
 def write_trial(sweep: Path, row: TrialRow) -> None:
     """Write the row into its run directory, whole or not at all. The folder must exist."""
     path = sweep / row.path / TRIAL_FILE
-    _replace(path, json.dumps(dataclasses.asdict(row), indent=1).encode() + b"\n")
+    write_whole(path, json.dumps(dataclasses.asdict(row), indent=1).encode() + b"\n")
 
 
 def read_trial(path: Path) -> TrialRow:
@@ -128,12 +128,12 @@ def write_table(sweep: Path, rows: Sequence[TrialRow]) -> None:
     columns = {name: _column([record.get(name) for record in records]) for name in names}
     sink = io.BytesIO()
     parquet.write_table(arrow.table(columns), sink)
-    _replace(sweep / "trials.parquet", sink.getvalue())
+    write_whole(sweep / "trials.parquet", sink.getvalue())
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    _replace(sweep / "trials.csv", text.getvalue().encode())
+    write_whole(sweep / "trials.csv", text.getvalue().encode())
 
 
 def flatten(row: TrialRow) -> dict[str, Any]:
@@ -154,12 +154,3 @@ def _column(values: list[Any]) -> list[Any]:
         return values
     convert: Any = float if kinds == {int, float} else str
     return [None if value is None else convert(value) for value in values]
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
