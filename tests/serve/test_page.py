@@ -1,7 +1,6 @@
 """The page in a real browser (Debian's Chromium), used as a person would."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,24 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import browser, marks
 from tests.serve.conftest import Web
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: make system-deps"),
-    pytest.mark.timeout(180),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # No sandbox: tests may run as root, where Chromium has none.
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
+__all__ = ["browser"]  # pytest finds the fixture by its name here
+pytestmark = marks
 
 
 @pytest.fixture

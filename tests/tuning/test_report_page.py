@@ -2,8 +2,6 @@
 
 import io
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import browser, marks
 from tests.tuning.report_rows import row, study_rows, write_sweep
 from tuning.report import write_report
 from tuning.trials import TrialRow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: make system-deps"),
-    pytest.mark.timeout(180),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # No sandbox: tests may run as root, where Chromium has none.
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
+__all__ = ["browser"]  # pytest finds the fixture by its name here
+pytestmark = marks
 
 
 @pytest.fixture(scope="module")
