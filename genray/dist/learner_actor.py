@@ -1,8 +1,6 @@
 """The learner as a Ray actor: take batches from the feed, update, publish weights."""
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from genray.dist.calls import MAX_FAILURES, RETRY_S
-from genray.dist.feed import Batch, Feed, batches_per_round
+from genray.dist.feed import Feed, batches_per_round
 from genray.dist.messages import LearnReport, Published
 from genray.errors import RunFault
 from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.agent import initial_network, load_learner, save_learner
 from genray.rl.config import DQNConfig
-from genray.rl.learner import Ahead, Learner, Update
+from genray.rl.learner import Learner, Update
 from genray.rl.networks import build_network
 
 WEIGHTS_KEPT = 4  # versions that stay in the object store for collectors which are still pulling them
@@ -32,13 +30,13 @@ class LearnerActor:
         keep_freed_memory()
         self._config = config
         network = initial_network(card, config.run.seed)
-        self._learner = Learner(config.learner, network, build_network(card), resolve_device(config.run.device))
+        device = resolve_device(config.run.device)
+        self._learner = Learner(config.learner, network, build_network(card), device, threads=threads)
         self._rng = np.random.default_rng(np.random.SeedSequence([config.run.seed, 2]))
         batch_size = config.learner.batch_size
         limiter = config.limiter(batch_size * batches_per_round(batch_size))
         self._feed = Feed(shards, limiter, batch_size, self._rng)
         self._versions: list[Published] = []
-        self._second = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
         self._publish()
         self._feed.refresh()
 
@@ -47,8 +45,10 @@ class LearnerActor:
         stop = time.monotonic() + seconds
         done: list[Update] = []
         while time.monotonic() < stop:
-            for batch, ahead in self._with_look_ahead(self._feed.next_round() or []):
+            batches = self._feed.next_round() or []
+            for batch, following in zip(batches, [*batches[1:], None]):
                 beta = self._config.replay.beta_at(self._learner.updates)
+                ahead = following.sample if following else None
                 update = self._learner.update(batch.sample, max(self._feed.size, 1), beta, ahead)
                 self._feed.send_back(batch, update.delta_B)
                 self._feed.updates = self._learner.updates
@@ -72,17 +72,6 @@ class LearnerActor:
             lost_transitions=self._feed.lost_transitions,
             events=events,
         )
-
-    def _with_look_ahead(self, batches: list[Batch]) -> Iterator[tuple[Batch, Ahead | None]]:
-        """Each batch with Q(s', ·; w⁻), which a second thread works out while the batch before is learned from."""
-        if not self._learner.can_look_ahead:
-            yield from ((batch, None) for batch in batches)
-            return
-        ahead: Future[Ahead] | None = None
-        for batch, following in zip(batches, [*batches[1:], None]):
-            present = ahead
-            ahead = self._second.submit(self._learner.look_ahead, following.sample) if following else None
-            yield batch, present.result() if present else None
 
     def _publish(self) -> None:
         """Put the weights once into the object store; requests to shards carry the reference to the collectors."""

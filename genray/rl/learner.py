@@ -4,7 +4,10 @@ Shapes: B batch, A actions.
 """
 
 import copy
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -70,12 +73,13 @@ class Update(NamedTuple):
     grad_norm: float
 
 
-class Ahead(NamedTuple):
-    """Q(s', ·; w⁻) of a batch, worked out before its turn."""
+class _Ahead(NamedTuple):
+    """Q(s', ·; w⁻) of a batch, being worked out before its turn."""
 
-    q_next_BA: torch.Tensor
+    batch: Sample
+    q_next_BA: Callable[[], torch.Tensor]
     copy_number: int
-    """Which copy of w to w⁻ it was made with: an older one is worked out again."""
+    """Which copy of w to w⁻ it is made with: an older one is worked out again."""
 
 
 class Learner:
@@ -86,7 +90,15 @@ class Learner:
     [Polyak 1992, https://doi.org/10.1137/0330046].
     """
 
-    def __init__(self, config: LearnerConfig, online: QNetwork, target: QNetwork, device: str = "cpu"):
+    def __init__(
+        self, config: LearnerConfig, online: QNetwork, target: QNetwork, device: str = "cpu", *, threads: int = 0
+    ):
+        """`threads`: PyTorch's threads for a second stream of work beside the caller's; 0: none.
+
+        The second stream makes the passes that need no gradient: w's over s' beside w's over s, and w⁻'s for the batch to
+        come beside the backward pass. Every update is the same, bit for bit, with it or without. Only on a CPU: a GPU
+        works through its queue in order anyway.
+        """
         self.config, self.device = config, torch.device(device)
         self.online = online.to(self.device)
         self.target = target.to(self.device).requires_grad_(False)
@@ -94,6 +106,10 @@ class Learner:
         self.average = copy.deepcopy(self.online).requires_grad_(False) if config.average_updates else None
         self.optimizer = self._make_optimizer()
         self.updates = 0
+        self._second: ThreadPoolExecutor | None = None
+        if threads and self.device.type == "cpu":
+            self._second = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
+        self._ahead: _Ahead | None = None
         self._copy_number = 0
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -104,27 +120,12 @@ class Learner:
             parameters, lr=config.learning_rate, alpha=0.95, eps=config.optimizer_epsilon, centered=True
         )
 
-    def look_ahead(self, batch: Sample) -> Ahead:
-        """What `update` of `batch` needs from w⁻, which stands still: another thread may work it out meanwhile.
+    def update(self, batch: Sample, size: int, beta: float, following: Sample | None = None) -> Update:
+        """One gradient step on `batch`, drawn from a replay of `size` transitions, weighted with exponent β.
 
-        The update is the same, bit for bit, with or without.
+        `following`: the batch of the next update, where it is known, for the second stream to look at meanwhile.
         """
-        copy_number = self._copy_number
-        with torch.no_grad():
-            return Ahead(
-                self._judge()(self._tensor(batch.next_obs_BSHW), self._tensor(batch.next_past_BK)), copy_number
-            )
-
-    @property
-    def can_look_ahead(self) -> bool:
-        """w⁻ is a network of its own, on a CPU: a GPU works through its queue in order anyway."""
-        return self.config.target_network and self.device.type == "cpu"
-
-    def update(self, batch: Sample, size: int, beta: float, ahead: Ahead | None = None) -> Update:
-        """One gradient step on `batch`, drawn from a replay of `size` transitions, weighted with exponent β."""
-        if ahead is None or ahead.copy_number != self._copy_number:
-            ahead = self.look_ahead(batch)
-        delta_B, loss, q_mean = self._loss(batch, size, beta, ahead.q_next_BA)
+        delta_B, loss, q_mean = self._loss(batch, size, beta, following)
         if not torch.isfinite(loss):
             raise RunFault(f"the loss is {loss.item()} at update {self.updates + 1}: try a lower --learning-rate")
         self.optimizer.zero_grad(set_to_none=True)
@@ -139,30 +140,50 @@ class Learner:
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.online.parameters()), share)
         if self.updates % self.config.target_period_updates == 0:
-            self._copy_number += 1  # before the copy: whoever looks ahead in the middle of it starts over
-            self.target.load_state_dict(self.online.state_dict())
             self._copy_number += 1
+            self.target.load_state_dict(self.online.state_dict())
         return Update(delta_B.abs().cpu().numpy(), loss.item(), q_mean.item(), grad_norm.item())
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _judge(self) -> QNetwork:
-        return self.target if self.config.target_network else self.online
+    def _beside(self, network: QNetwork, batch: Sample) -> Callable[[], torch.Tensor]:
+        """Q(s', ·) by `network`, without gradient: by the second stream from now on, or when the result is asked for."""
+        if self._second is None:
+            return partial(self._q_next, network, batch)
+        future: Future[torch.Tensor] = self._second.submit(self._q_next, network, batch)
+        return future.result
+
+    def _q_next(self, network: QNetwork, batch: Sample) -> torch.Tensor:
+        with torch.no_grad():  # a thread's own setting
+            return network(self._tensor(batch.next_obs_BSHW), self._tensor(batch.next_past_BK))
+
+    def _judged(self, batch: Sample) -> Callable[[], torch.Tensor]:
+        """Q(s', ·) by w⁻, or by w where there is no target network."""
+        ahead, self._ahead = self._ahead, None
+        if ahead and ahead.batch is batch and ahead.copy_number == self._copy_number:
+            return ahead.q_next_BA
+        return self._beside(self.target if self.config.target_network else self.online, batch)
+
+    def _look_ahead(self, following: Sample | None) -> None:
+        # w⁻ stands still until its next copy; what was looked at before that is made anew.
+        if following is not None and self._second and self.config.target_network:
+            self._ahead = _Ahead(following, self._beside(self.target, following), self._copy_number)
 
     def _loss(
-        self, batch: Sample, size: int, beta: float, q_next_judge_BA: torch.Tensor
+        self, batch: Sample, size: int, beta: float, following: Sample | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
         tensor = self._tensor
         return_B, discount_B, action_B = map(tensor, (batch.return_B, batch.discount_B, batch.action_B))
-        with torch.no_grad():
-            if self.config.double:
-                q_next_online_BA = self.online(tensor(batch.next_obs_BSHW), tensor(batch.next_past_BK))
-                target_B = targets.double_q_target(return_B, discount_B, q_next_online_BA, q_next_judge_BA)
-            else:
-                target_B = targets.q_learning_target(return_B, discount_B, q_next_judge_BA)
+        judged = self._judged(batch)
+        chosen = self._beside(self.online, batch) if self.config.double else None
+        self._look_ahead(following)
         q_BA = self.online(tensor(batch.obs_BSHW), tensor(batch.past_BK))
+        if chosen:
+            target_B = targets.double_q_target(return_B, discount_B, chosen(), judged())
+        else:
+            target_B = targets.q_learning_target(return_B, discount_B, judged())
         delta_B = targets.td_error(q_BA, action_B, target_B)
         loss_B = targets.huber(delta_B) if self.config.loss == "huber" else targets.squared(delta_B)
         if self.config.importance_weighting:
@@ -202,7 +223,7 @@ class Learner:
             group["eps"] = self.config.optimizer_epsilon
             group["lr"] = self.config.learning_rate
         self.updates = state["updates"]
-        self._copy_number += 2
+        self._copy_number += 1
 
 
 def _cpu_copy(network: QNetwork) -> dict[str, torch.Tensor]:

@@ -1,7 +1,9 @@
 """One update against numbers worked out by hand, and what the target network and the importance weights are for."""
 
 import io
+import threading
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,8 +23,8 @@ def network(seed: int, dueling: bool = False) -> QNetwork:
     return QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=16, dueling=dueling), A, 1, (SIDE, SIDE))
 
 
-def learner(config: LearnerConfig = PLAIN, seed: int = 0, dueling: bool = False) -> Learner:
-    return Learner(config, network(seed, dueling), network(seed + 1, dueling))
+def learner(config: LearnerConfig = PLAIN, seed: int = 0, dueling: bool = False, threads: int = 0) -> Learner:
+    return Learner(config, network(seed, dueling), network(seed + 1, dueling), threads=threads)
 
 
 def batch_of(size: int, seed: int = 0, spread: float = 1.0, probability_B: np.ndarray | None = None) -> Sample:
@@ -297,24 +299,37 @@ def flat(weights: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("double", [True, False])
-def test_looking_ahead_changes_no_bit(double):
-    """Also across copies of w to w⁻, of which a batch that was looked at too early knows nothing."""
-    config = replace(PLAIN, double=double, learning_rate=1e-2, target_period_updates=3)
-    plain, quick = learner(config, dueling=True), learner(config, dueling=True)
-    ahead = None
-    for seed in range(10):
-        batch, following = batch_of(8, seed=seed), batch_of(8, seed=seed + 1)
-        expected = plain.update(batch, 8, 0.4)
-        present, ahead = ahead, quick.look_ahead(following)
-        found = quick.update(batch, 8, 0.4, present)
-        assert np.array_equal(expected.delta_B, found.delta_B), seed
+@pytest.mark.parametrize("target_network", [True, False])
+def test_a_second_stream_changes_no_bit(double, target_network):
+    """Also across copies of w to w⁻, of which a batch that was looked at too early knows nothing, and across a load."""
+    config = replace(PLAIN, double=double, learning_rate=1e-2, target_period_updates=3, target_network=target_network)
+    plain, quick = learner(config, dueling=True), learner(config, dueling=True, threads=1)
+    batches = [batch_of(8, seed=seed) for seed in range(11)]
+    for batch, following in pairwise(batches):
+        expected, found = plain.update(batch, 8, 0.4), quick.update(batch, 8, 0.4, following)
+        assert np.array_equal(expected.delta_B, found.delta_B)
     assert torch.equal(flat(plain.weights()), flat(quick.weights()))
 
+    other = learner(config, dueling=True, seed=1).state_dict()
+    for one in (plain, quick):
+        one.load_state_dict(other)
+    assert np.array_equal(plain.update(batches[-1], 8, 0.4).delta_B, quick.update(batches[-1], 8, 0.4).delta_B)
 
-def test_what_was_looked_at_is_used():
+
+def test_the_second_stream_makes_the_passes_without_a_gradient(monkeypatch):
     """Otherwise the test above would pass without it."""
-    one, other = (learner(replace(PLAIN, double=False)) for _ in range(2))
-    batch = batch_of(8)
-    ahead = one.look_ahead(batch)
-    wrong = ahead._replace(q_next_BA=ahead.q_next_BA + 1)
-    assert not np.allclose(one.update(batch, 8, 0.4, wrong).delta_B, other.update(batch, 8, 0.4).delta_B)
+    threads: list[tuple[bool, int]] = []
+    forward = QNetwork.forward
+
+    def noted(self, *inputs):
+        threads.append((torch.is_grad_enabled(), threading.get_ident()))
+        return forward(self, *inputs)
+
+    monkeypatch.setattr(QNetwork, "forward", noted)
+    one, following = learner(replace(PLAIN, double=True), threads=1), batch_of(8, seed=1)
+    one.update(batch_of(8), 8, 0.4, following)
+    one.update(following, 8, 0.4)
+    here = threading.get_ident()
+    assert [thread == here for grad, thread in threads if grad] == [True, True]
+    # w and w⁻ over both batches' next states, each once: what was looked at ahead was used.
+    assert [thread == here for grad, thread in threads if not grad] == [False] * 4
