@@ -4,7 +4,8 @@
 #                      service up    DEMO_ARGS="--seed 2"
 #   make test          the default tier: minutes, no Ray, no root                 PYTEST_ARGS="tests/rl -x"
 #   make test-all      every tier but gpu (about half an hour on 2 cores)
-#   make check         format, lint, types
+#   make test-cluster  loses machines: 4 roles x power-off and cut cable x settings x seeds (root; hours; CLUSTER_ARGS=--help)
+#   make check         format, lint, types, and the files that start a cluster
 #   make bench         every tests/bench/bench_*.py, or BENCH=bench_learning      BENCH_ARGS=--quick
 #   make system-deps   Debian packages that some tests of test-all need (as root; demo and test need none)
 #   make constraints   newest versions that pyproject.toml allows, written down in constraints.txt
@@ -21,7 +22,7 @@ SYSTEM_DEPS := chromium ffmpeg iproute2 openssh-server rsync wrk
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all check format bench system-deps constraints clean
+.PHONY: help demo test test-all test-cluster check format bench system-deps constraints clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -68,10 +69,14 @@ test: $(VENV)/.installed
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
 
+test-cluster: $(VENV)/.installed
+	$(BIN)/python -m tests.cluster.matrix $(CLUSTER_ARGS)
+
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy genray tuning serve
+	$(BIN)/python -m tests.cluster.lint
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

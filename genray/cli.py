@@ -48,6 +48,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep report": ("genray.commands.sweep:report", "SWEEP: a page with its tables and pictures"),
     "sweep promote": ("genray.commands.sweep:promote", "SWEEP --name NAME: its best trial as a model of the store"),
     "serve": ("genray.commands.serve:serve", "MODELS_DIR: a page and an API over its models, on Ray Serve"),
+    "submit": ("genray.commands.cluster:submit", "-- COMMAND …: run a command of genray as a job on a Ray cluster"),
+    "status": ("genray.commands.cluster:status", "[RUN …]: a cluster's roles, and its runs' rates, lag and losses"),
     "doctor": ("genray.commands.rl:doctor", "what is wrong with this installation, and how to mend it"),
 }
 

@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import cast
 
 from genray import config as configs
 from genray.errors import ResourceError, UsageError
 from genray.live import Live
+from genray.remote_run import checkpoint_step
 from genray.rl.agent import Engine, LocalAgent
 from genray.rl.config import DQNConfig
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import COLUMNS, Trainer
 from genray.rundir import RunDir
+from genray.storage import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +23,17 @@ class LaunchConfig:
 
     preset: str = "dqn"
     """A named configuration: dqn, road_runner_quick, pong_quick, apex_breakout, dqn_nature, catch. Options change it."""
-    out: Path | None = None
-    """The run directory; new or empty. Default: runs/NAME-TIME."""
-    resume: Path | None = None
+    out: str | None = None
+    """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: one that every machine sees, or a URL
+    (s3://BUCKET/NAME, gs://…, file:///…)."""
+    resume: str | None = None
     """Continue this run from its newest checkpoint; options given beside it change its configuration."""
     local: bool = False
     """The same algorithm in one process, without Ray."""
     address: str | None = None
     """A Ray cluster to run on: `auto` or HOST:PORT; default: a private Ray on this machine."""
+    wait_s: float = 120.0
+    """With --address: seconds to wait until the cluster offers a place for every actor, before the run is refused."""
     learner_threads: int = 0
     """PyTorch threads of the learner on a CPU; 0: the cores, less half a core a collector."""
 
@@ -39,8 +44,11 @@ def slug(config: DQNConfig) -> str:
 
 
 @contextmanager
-def open_engine(config: DQNConfig, launch: LaunchConfig) -> Iterator[Engine]:
-    """The engine that `launch` asks for, with Ray around it where it needs Ray; closed at the end."""
+def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = None) -> Iterator[Engine]:
+    """The engine that `launch` asks for, with Ray around it where it needs Ray; closed at the end.
+
+    On a cluster its machines are looked at first; all of them must see `place`, the run directory. Raises ResourceError.
+    """
     if launch.local:
         agent = LocalAgent(config)
         try:
@@ -52,9 +60,14 @@ def open_engine(config: DQNConfig, launch: LaunchConfig) -> Iterator[Engine]:
     from genray.dist.session import ray_session
 
     with ray_session(launch.address):
+        if launch.address and place is not None:
+            from genray.dist.preflight import await_roles, check_machines
+
+            await_roles(config, launch.address, launch.wait_s)
+            check_machines(place, launch.address)
         coordinator = Coordinator(config, launch.learner_threads or None)
         try:
-            yield coordinator
+            yield cast(Engine, coordinator)
         finally:
             coordinator.close()
 
@@ -68,20 +81,21 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
     with run:
         try:
             checkpoint = run.latest_checkpoint() if resumed else None
-            with open_engine(config, launch) as engine:
+            with open_engine(config, launch, run.place) as engine:
                 if checkpoint:
                     engine.load(checkpoint)
                     print(f"resuming from {checkpoint}; Atari lanes begin new episodes")
                 configs.save_yaml(config, run.path / "config.yaml")
+                start = checkpoint_step(checkpoint) if checkpoint else None
                 with Live(config.env.title, config.run.steps, COLUMNS, "agent steps") as live:
-                    return Trainer(config, engine, run, live).run(int(checkpoint.name) if checkpoint else None)
+                    return Trainer(config, engine, run, live).run(start)
         except BaseException as error:
             if not resumed and not run.list_checkpoints():
                 if isinstance(error, UsageError | KeyboardInterrupt | OSError):
                     run.discard()  # it never began
                 if isinstance(error, OSError):
                     reason = error.strerror or str(error)
-                    raise ResourceError(f"{run.path}: {reason}; free some space, or choose another --out") from error
+                    raise ResourceError(f"{run.place}: {reason}; free some space, or choose another --out") from error
             elif isinstance(error, KeyboardInterrupt):
-                print(f"stopped; continue with: genray train dqn --resume {run.path}{' --local' * launch.local}")
+                print(f"stopped; continue with: genray train dqn --resume {run.place}{' --local' * launch.local}")
             raise

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
+from genray.storage import Place, child, read_file
 
 CHECKPOINT_FORMAT = 1
 FLUSH_S = 5.0  # TensorBoard's events reach the disk this often
@@ -36,6 +37,14 @@ class RunDir:
         self.pictures = path / "pictures"
         self.model = path / "model"
         self._lock: Any = None
+
+    @property
+    def place(self) -> Place:
+        """Where the run is, as its user names it: `path`, or a URL (see remote_run.py)."""
+        return self.path
+
+    def refresh(self) -> None:
+        """A moment to copy what has grown to where it is kept; called every few seconds. Raises OSError."""
 
     @classmethod
     def create(cls, path: Path) -> "RunDir":
@@ -208,6 +217,19 @@ def _mend_log(path: Path) -> float:
     return 0.0
 
 
+def last_metrics(place: Place) -> tuple[dict[str, Any], float]:
+    """(the newest value of each metric of a run, seconds since 1970 when they were written).
+
+    Raises OSError when there are none to be seen.
+    """
+    content, written = read_file(child(place, "metrics.jsonl"))
+    values: dict[str, Any] = {}
+    for line in content.splitlines()[-100:]:
+        with contextlib.suppress(ValueError):  # the last one may be half written
+            values |= json.loads(line)
+    return values, written
+
+
 class MetricsLog:
     """metrics.jsonl and TensorBoard events, side by side; appends when a run is resumed.
 
@@ -218,6 +240,7 @@ class MetricsLog:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.record_writer import RecordWriter
 
+        self._run = run
         path = run.path / "metrics.jsonl"
         before = _mend_log(path)  # a resumed run's clock goes on
         self._file = path.open("a", buffering=1)
@@ -243,6 +266,7 @@ class MetricsLog:
         if now - self._flushed >= FLUSH_S:
             self._events.flush()
             self._flushed = now
+            self._run.refresh()
 
     def close(self) -> None:
         """Close both; what a full disk does not take any more is given up, since `write` has told of it."""

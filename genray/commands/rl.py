@@ -13,10 +13,11 @@ def train_dqn(argv: list[str], prog: str) -> int:
     from genray import config as configs
     from genray.launch import LaunchConfig, slug, train_in
     from genray.machine import resolve_device
+    from genray.remote_run import checkpoint_step, create_run, open_run
     from genray.rl import presets
     from genray.rl.config import DQNConfig
     from genray.rl.train import check_disk, check_memory
-    from genray.rundir import RunDir
+    from genray.storage import as_place, is_url
 
     @dataclass(frozen=True, kw_only=True)
     class TrainDQN:
@@ -32,7 +33,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
             require(
                 value is None, f"{name} {value}: a resumed run keeps its own; leave {name} out, or leave --resume out"
             )
-        run = RunDir.open(Path(resume))
+        run = open_run(as_place(resume))
         default = configs.load_yaml(DQNConfig, run.path / "config.yaml")
     else:
         default = presets.preset(option_value(argv, "--preset") or "dqn", option_value(argv, "--game"))
@@ -40,23 +41,30 @@ def train_dqn(argv: list[str], prog: str) -> int:
     launch, config = options.launch, options.config
     config.validate()
     if resume is not None and (folders := run.list_checkpoints()) and option_value(argv, "--steps"):
-        made = int(folders[-1].name)
+        made = checkpoint_step(folders[-1])
         require(
             config.run.steps > made, f"--steps {config.run.steps}: this run has made {made:,} already; ask for more"
         )
+    require(0 <= launch.wait_s < 1e6, f"--wait-s {launch.wait_s}: must be ≥ 0 seconds, e.g. 120")
     require(launch.learner_threads >= 0, f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)")
     require(
         not (launch.local and launch.address), f"--address {launch.address}: --local runs without Ray; leave one out"
+    )
+    place = resume or launch.out
+    require(
+        launch.local or place is None or not is_url(place),
+        f"--out {place}: the actors cannot write to a URL yet; use a folder that every machine sees, or --local",
     )
     if launch.address is None:  # a cluster's GPUs and memory are not this machine's
         resolve_device(config.run.device)
         check_memory(config)
     if resume is None:
-        out = launch.out or Path("runs") / f"{slug(config)}-{time.strftime('%Y%m%d-%H%M%S')}"
-        check_disk(config, out)
-        run = RunDir.create(out)
+        out = as_place(launch.out or f"runs/{slug(config)}-{time.strftime('%Y%m%d-%H%M%S')}")
+        if isinstance(out, Path):
+            check_disk(config, out)
+        run = create_run(out)
     train_in(run, config, launch, resumed=resume is not None)
-    print(run.path)
+    print(run.place)
     return 0
 
 

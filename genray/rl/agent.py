@@ -26,6 +26,7 @@ from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
 from genray.rl.learner import Learner
 from genray.rl.networks import QNetwork, build_network
 from genray.rl.replay import ReplayShard
+from genray.storage import Place, reading, writing
 
 
 @dataclass
@@ -61,10 +62,10 @@ class Engine(Protocol):
     def settle(self) -> int:
         """Let what is on its way arrive, so that nothing moves until the next `advance`; returns the steps made."""
 
-    def save(self, folder: Path) -> None:
-        """Write everything needed to continue, as it is at one instant."""
+    def save(self, place: Place) -> None:
+        """Write everything needed to continue, as it is at one instant. On a cluster each actor writes its own part."""
 
-    def load(self, folder: Path) -> None:
+    def load(self, place: Place) -> None:
         """Continue from what `save` wrote."""
 
     def close(self) -> None: ...
@@ -201,7 +202,11 @@ class LocalAgent:
     def settle(self) -> int:
         return self.steps  # nothing is ever on its way
 
-    def save(self, folder: Path) -> None:
+    def save(self, place: Place) -> None:
+        with writing(place) as folder:
+            self._save(folder)
+
+    def _save(self, folder: Path) -> None:
         save_learner(self.learner, folder)
         state: dict[str, Any] = {
             "steps": self.steps,
@@ -219,7 +224,11 @@ class LocalAgent:
             state["shards"] = [shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)]
         (folder / "state.json").write_text(json.dumps(state))
 
-    def load(self, folder: Path) -> None:
+    def load(self, place: Place) -> None:
+        with reading(place) as folder:
+            self._load(folder)
+
+    def _load(self, folder: Path) -> None:
         state = json.loads((folder / "state.json").read_text())
         load_learner(self.learner, folder)
         self.steps, self._turn = state["steps"], state.get("turn", 0)

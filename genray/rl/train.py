@@ -174,7 +174,7 @@ class Trainer:
     def _fault(self, error: BaseException) -> RunFault:
         folders = self._run.list_checkpoints()
         if folders:
-            advice = f"last checkpoint: {folders[-1]}; continue with: genray train dqn --resume {self._run.path}"
+            advice = f"last checkpoint: {folders[-1]}; continue with: genray train dqn --resume {self._run.place}"
         else:
             advice = "no checkpoint had been written yet; start again with another --out"
         return RunFault(f"{str(error).splitlines()[0]}; {advice}")
