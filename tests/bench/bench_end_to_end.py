@@ -29,6 +29,10 @@ class System:
 
 SYSTEMS = {
     "genray_full": System("genray through Ray, full", ("tests.bench.rivals.genray_ray", "--algorithm", "full")),
+    "genray_bfloat16": System(
+        "genray through Ray, full, bfloat16 products",
+        ("tests.bench.rivals.genray_ray", "--algorithm", "full", "--precision", "bfloat16"),
+    ),
     "bare_full": System("bare loop, full", ("tests.bench.rivals.bare_loop", "--algorithm", "full")),
     "rllib": System("RLlib DQN as it comes, full", ("tests.bench.rivals.rllib_dqn",)),
     "rllib_tuned": System("RLlib DQN tuned by us, full", ("tests.bench.rivals.rllib_dqn", "--tuned")),
@@ -40,6 +44,7 @@ SYSTEMS = {
 }
 RATIOS = {
     "ratio_to_rllib": ("genray_full", "rllib"),
+    "ratio_to_rllib_bfloat16": ("genray_bfloat16", "rllib"),
     "ratio_to_rllib_tuned": ("genray_full", "rllib_tuned"),
     "ratio_to_bare_loop": ("genray_full", "bare_full"),
     "ratio_to_sb3": ("genray_sb3", "sb3"),

@@ -35,6 +35,7 @@ def configuration(arguments) -> DQNConfig:
             double=full,
             learning_rate=workload.LEARNING_RATE,
             target_period_updates=workload.TARGET_PERIOD_UPDATES,
+            precision=arguments.precision,
         ),
         explore=ExploreConfig(exploration="shared", epsilon=workload.EPSILON),
         collect=CollectConfig(collectors=1, envs_per_collector=workload.NUM_ENVS, gamma=workload.GAMMA, n_step=1),
@@ -43,9 +44,12 @@ def configuration(arguments) -> DQNConfig:
 
 
 def main() -> None:
-    arguments = workload.parse_arguments(
-        __doc__, lambda parser: parser.add_argument("--algorithm", choices=("full", "sb3"), default="full")
-    )
+
+    def ours(parser) -> None:
+        parser.add_argument("--algorithm", choices=("full", "sb3"), default="full")
+        parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+
+    arguments = workload.parse_arguments(__doc__, ours)
     config = configuration(arguments)
     with ray_session():
         engine = Coordinator(config, learner_threads=arguments.threads)
