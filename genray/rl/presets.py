@@ -40,6 +40,7 @@ def road_runner_quick() -> DQNConfig:
         ),
         # Twice the usual rate, which layer norm bears.
         learner=LearnerConfig(
+            precision="auto",
             learning_rate=5e-4,
             optimizer_epsilon=1e-8,
             target_period_updates=500,
