@@ -12,8 +12,10 @@ from genray.errors import ResourceError
 from genray.rl import DQNConfig, presets
 from genray.rl.agent import LocalAgent
 from genray.rl.catch import CELL, Catch
+from genray.rl.env import EnvConfig, make_env
 from genray.rl.evaluate import Evaluation
-from genray.rl.train import check_disk, check_memory, load_policy, save_policy, transition_bytes
+from genray.rl.replay import ReplayShard
+from genray.rl.train import check_disk, check_memory, load_policy, memory_bytes, save_policy, transition_bytes
 
 
 class TallCatch(Catch):
@@ -49,6 +51,26 @@ def test_memory_is_that_of_the_environments_own_frames(monkeypatch: pytest.Monke
     with pytest.raises(ResourceError, match=r"--capacity 100000: needs 4.2 GB, 1.0 GB are.*at most --capacity 18876$"):
         check_memory(with_capacity(TALL, 100_000))
     check_memory(with_capacity(TALL, 18_876))
+
+
+def test_a_compressed_store_is_counted_as_one(monkeypatch: pytest.MonkeyPatch):
+    """What it really takes on real play, counted with room to spare, and far from the raw store's."""
+    config = replace(CATCH, env=EnvConfig(game="road_runner"), replay=replace(CATCH.replay, replay_store="lz4"))
+    config = with_capacity(config, 1_000)
+    [layout] = replace(config, collect=replace(config.collect, collectors=1, envs_per_collector=2)).plan_shards(
+        (84, 84)
+    )
+    shard, env = ReplayShard(config.replay, layout), make_env(config.env, 2, num_threads=1)
+    frames, rng = [env.reset(0)], np.random.default_rng(0)
+    for _ in range(499):
+        frames.append(env.step(rng.integers(env.num_actions, size=2)).frame_EHW.copy())
+    env.close()
+    shard._frames.write(slice(0, 2), 0, np.stack(frames, axis=1).reshape(2, 500, -1))
+    assert shard.nbytes / 1_000 < memory_bytes(config) < transition_bytes(config) / 5
+    monkeypatch.setattr(machine, "available_memory", lambda root: 10**9)
+    check_memory(with_capacity(config, 700_000))
+    with pytest.raises(ResourceError, match=r"--capacity 900000: needs 1.1 GB, 1.0 GB are.*at most --capacity \d+$"):
+        check_memory(with_capacity(config, 900_000))
 
 
 def test_disk_is_that_of_the_environments_own_frames(tmp_path: Path):
