@@ -161,9 +161,12 @@ class RecordedAtari:
 
 
 class InventedStream:
-    """Lives of a few lanes made of random numbers, cut into chunks. A frame's pixels spell (stream, lane, row)."""
+    """Lives of a few lanes made of random numbers, cut into chunks.
 
-    frame_shape = (2, 3)
+    A frame's pixels spell (stream, lane, row), twelve times over, so that LZ4 makes it smaller.
+    """
+
+    frame_shape = (6, 12)
 
     def __init__(
         self, seed: int, *, source: int, num_lanes: int, n_step: int, wait: int = 0, life_loss: str = "ignore"
@@ -182,7 +185,7 @@ class InventedStream:
         before = life[-1] if life else None
         fresh = before is None or before.over
         row = Row(
-            np.array([[self.tag, lane + 1, len(life) // 256], [len(life) % 256, 255, 7]], np.uint8),
+            np.tile(np.array([[self.tag, lane + 1, len(life) // 256, len(life) % 256, 255, 7]], np.uint8), (6, 2)),
             action=int(rng.integers(18)),
             age=0 if fresh else before.age + 1,  # type: ignore[union-attr]
             over=bool(before) and (before.terminated or before.truncated),  # type: ignore[union-attr]

@@ -72,6 +72,11 @@ class Draw:
         """A part of it: views for a slice."""
         return type(self)(**{name: array[index] for name, array in vars(self).items()})
 
+    def copy_draw(self, out: "Draw") -> None:
+        """Write everything but what belongs to the frames into `out`."""
+        for name in Draw.__dataclass_fields__:
+            getattr(out, name)[:] = getattr(self, name)
+
     def scaled(self, share: float) -> Self:
         """The same draws when this shard was chosen with probability `share`: P(i) = share · P(i | shard)."""
         return type(self)(**{**vars(self), "probability_B": self.probability_B * share})
@@ -145,6 +150,26 @@ class PlacedSample(Draw):
     age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
     horizon_B: np.ndarray  # uint8: rows to the next observation
     next_age_B: np.ndarray  # uint8
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicedSample(Draw):
+    """Transitions with their frames as they travel: each of those that the two observations need once, LZ4 or as it is."""
+
+    data_N: np.ndarray  # uint8: frames one after the other, a transition's oldest first
+    start_B: np.ndarray  # int64: where a transition's bytes begin
+    length_BT: np.ndarray  # int32: bytes of each frame, H·W: as it is; 0: no more frames
+    age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
+    horizon_B: np.ndarray  # uint8: rows to the next observation
+    next_age_B: np.ndarray  # uint8
+
+    def rows(self, index) -> Self:
+        parts = {name: array if name == "data_N" else array[index] for name, array in vars(self).items()}
+        return type(self)(**parts)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in vars(self).values())
 
 
 def empty_draw(count: int, past_actions: int) -> dict[str, np.ndarray]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from genray.errors import RunFault
 from genray.rl import kernels
+from genray.rl.chunk import Sample, SlicedSample
+from genray.rl.replay_config import ShardLayout
 
 
 def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
@@ -19,6 +21,14 @@ def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
     first = min(count, rows - start)
     both = [(slice(start, start + first), slice(0, first)), (slice(0, count - first), slice(first, count))]
     return [(ring, part) for ring, part in both if part.stop > part.start]
+
+
+class Slices(NamedTuple):
+    """Frames as they travel, see chunk.SlicedSample."""
+
+    data_N: np.ndarray
+    start_B: np.ndarray
+    length_BT: np.ndarray
 
 
 class Places(NamedTuple):
@@ -45,6 +55,12 @@ class FrameStore(Protocol):
     def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
         """`history` frames before each place's own, that one, and as many after it as there is room for."""
 
+    def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
+        """The frames of both observations, each once, at most `history` + 1 + `horizon` a place.
+
+        `packed`: compressed; a store that holds them so gives them so in any case.
+        """
+
     def save(self, path: Path, used: int) -> None:
         """Write the first `used` rows of each lane as an .npy file, uint8 [L, used, P]."""
 
@@ -68,6 +84,19 @@ class RawFrames:
 
     def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
         kernels.gather_blocks(self.frame_LCP, places.leaf_B, places.age_B, history, repeat, block_BTP)
+
+    def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
+        from genray.rl import lz4_kernels
+
+        leaf_B, age_B = places.leaf_B, places.age_B
+        start_B, length_BT = _slice_table(len(leaf_B), history + 1 + horizon)
+        frames, pixels = length_BT.size, self.frame_LCP.shape[2]
+        data_N = np.empty(lz4_kernels.compress_bound(frames, pixels) if packed else frames * pixels, np.uint8)
+        total = lz4_kernels.slice_rows(
+            self.frame_LCP, leaf_B, age_B, places.horizon_B, history, packed, start_B, length_BT, data_N
+        )
+        assert total >= 0, "compress_bound is LZ4's own bound"
+        return Slices(data_N[:total], start_B, length_BT)
 
     def save(self, path: Path, used: int) -> None:
         np.save(path, self.frame_LCP[:, :used])
@@ -128,6 +157,14 @@ class Lz4Frames:
             self._lz4.gather_blocks(self._address_LC, self._length_LC, leaf_B, age_B, history, repeat, block_BTP)
         )
 
+    def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
+        leaf_B, age_B, length_LC = places.leaf_B, places.age_B, self._length_LC
+        start_B, length_BT = _slice_table(len(leaf_B), history + 1 + horizon)
+        total = self._lz4.slice_lengths(length_LC, leaf_B, age_B, places.horizon_B, history, start_B, length_BT)
+        data_N = np.empty(total, np.uint8)
+        self._lz4.copy_slices(self._address_LC, leaf_B, age_B, history, start_B, length_BT, data_N)
+        return Slices(data_N, start_B, length_BT)
+
     def _check(self, fine: bool) -> None:
         if not fine:
             raise RunFault("the replay's compressed frames are damaged: a fault of this machine's memory, or of genray")
@@ -141,6 +178,29 @@ class Lz4Frames:
             for lane in range(lanes):  # one lane at a time: all of them would not fit where they are kept compressed
                 self._check(self._lz4.unpack_rows(self._address_LC[lane], self._length_LC[lane], frame_CP))
                 file.write(frame_CP.data)
+
+
+def _slice_table(count: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.empty(count, np.int64), np.empty((count, frames), np.int32)
+
+
+def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
+    """Write what came as slices into `out`.
+
+    Raises RunFault when the bytes are damaged.
+    """
+    from genray.rl import lz4_kernels
+
+    stacks = (sliced.size, layout.stack, layout.frame_shape[0] * layout.frame_shape[1])
+    obs_BSP, next_obs_BSP = out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
+    # Copies, and an address: for read-only arrays (Ray's are) Numba would compile the loop again.
+    small = [np.array(getattr(sliced, name)) for name in ("start_B", "length_BT", "age_B", "horizon_B", "next_age_B")]
+    fine = lz4_kernels.unpack_slices(
+        sliced.data_N.ctypes.data, len(sliced.data_N), *small, layout.stack_start == "repeat", obs_BSP, next_obs_BSP
+    )  # fmt: skip
+    if not fine:
+        raise RunFault("frames came damaged from a replay shard: a fault of the network or of a machine's memory")
+    sliced.copy_draw(out)
 
 
 def make_store(kind: Literal["raw", "lz4"], lanes: int, rows: int, pixels: int) -> FrameStore:

@@ -18,6 +18,10 @@ from numba.core import cgutils
 intrinsic: Any = extending.intrinsic  # Numba gives the compiler itself as the first argument, which types cannot say
 # void* memcpy(void* target, const void* source, size_t bytes), found in the process by its name
 _memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
+# A row beside its frame, in one piece: drawn from a random place it is one cache line, not one of each column.
+ROW = np.dtype(
+    [("n_return", "f4"), ("discount", "f4"), ("action", "u1"), ("age", "u1"), ("horizon", "u1"), ("valid", "?")]
+)
 BRANCH = 8  # children a node: 64 bytes of float64, one cache line
 _SHIFT = 3  # log2(BRANCH)
 STREAM_BYTES = 16  # what a frame of 84x84 is a multiple of
@@ -141,6 +145,20 @@ def _fence(typing_context):
     return types.void(), codegen
 
 
+@intrinsic
+def prefetch(typing_context, address):
+    """Have the cache line at `address` come while other work goes on. Any address will do: it is a hint."""
+
+    def codegen(context, builder, signature, arguments):
+        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(hint, [builder.inttoptr(arguments[0], byte), read, keep, data])
+
+    return types.void(types.uintp), codegen
+
+
 @compiled
 def copy_bytes(source, source_at, target, target_at, count):
     """C's memcpy: Numba's own loop over bytes takes fifteen times as long. Both arrays are uint8, in one piece."""
@@ -180,10 +198,10 @@ def _observe(frame_CP, slot, age, history, later, repeat, target_TP, stream):
 
 
 @compiled
-def _past_actions(action_C, slot, age, past_K):
+def _past_actions(row_C, slot, age, past_K):
     """The actions of the K rows before, newest first, −1 before the episode's first."""
     for k in range(len(past_K)):
-        past_K[k] = action_C[(slot - 1 - k) % len(action_C)] if k < age else -1
+        past_K[k] = row_C[(slot - 1 - k) % len(row_C)].action if k < age else -1
 
 
 @compiled
@@ -208,38 +226,51 @@ def gather_blocks(frame_LCP, leaf_B, age_B, history, repeat, block_BTP):
 
 
 @compiled
-def describe(
-    flat_F8, total, head_L, action_LC, age_LC, return_LC, discount_LC, horizon_LC, leaf_B,
+def draw(
+    flat_F8, start, row_LC, head_L, uniform_B, swap_B, leaf_B,
     past_BK, next_past_BK, action_B, return_B, discount_B, key_B, probability_B, age_B, horizon_B, next_age_B,
 ):  # fmt: skip
-    """Everything about the transitions at `leaf_B` but their frames, into the arrays of the second line."""
-    lanes, rows = action_LC.shape
+    """Draw leaves as `tree_sample` does, and write everything about their transitions but the frames.
+
+    In one call, because at 32 transitions the calls cost as much as the work. `swap_B` in [0, 1) shuffles the leaves;
+    empty: they stay in the tree's order. Destroys `uniform_B`.
+    """
+    lanes, rows = row_LC.shape
+    total = flat_F8[start[-2], 0]
+    tree_sample(flat_F8, start, uniform_B, leaf_B)
+    for b in range(len(swap_B) - 1, 0, -1):  # Fisher and Yates
+        other = int(swap_B[b] * (b + 1))
+        leaf_B[b], leaf_B[other] = leaf_B[other], leaf_B[b]
+    for b in range(len(leaf_B)):
+        prefetch(row_LC.ctypes.data + leaf_B[b] * row_LC.itemsize)
     for b in range(len(leaf_B)):
         leaf = leaf_B[b]
         lane, slot = leaf // rows, leaf % rows
-        horizon = horizon_LC[lane, slot]
-        then = (slot + horizon) % rows
-        age_B[b], horizon_B[b], next_age_B[b] = age_LC[lane, slot], horizon, age_LC[lane, then]
-        action_B[b], return_B[b], discount_B[b] = action_LC[lane, slot], return_LC[lane, slot], discount_LC[lane, slot]
+        row = row_LC[lane, slot]
+        then = (slot + row.horizon) % rows
+        next_age = row_LC[lane, then].age
+        age_B[b], horizon_B[b], next_age_B[b] = row.age, row.horizon, next_age
+        action_B[b], return_B[b], discount_B[b] = row.action, row.n_return, row.discount
         newest = head_L[lane] - 1
         key_B[b] = (newest - (newest - slot) % rows) * lanes + lane
         probability_B[b] = flat_F8[leaf >> _SHIFT, leaf & (BRANCH - 1)] / total
         if past_BK.shape[1]:
-            _past_actions(action_LC[lane], slot, age_B[b], past_BK[b])
-            _past_actions(action_LC[lane], then, next_age_B[b], next_past_BK[b])
+            _past_actions(row_LC[lane], slot, row.age, past_BK[b])
+            _past_actions(row_LC[lane], then, next_age, next_past_BK[b])
 
 
 @compiled
-def locate(key_B, head_L, valid_LC, leaf_B):
-    """The leaf of each key, −1 where its row is gone; returns how many are gone."""
-    lanes, rows = valid_LC.shape
-    gone = 0
+def update(flat_F8, start, row_LC, head_L, key_B, delta_B, epsilon, alpha):
+    """Give the transitions of `key_B` the priority (|δ| + ε)^α; returns how many are gone, −1 (nothing done) for bad δ."""
+    lanes, rows = row_LC.shape
+    leaf_B, priority_B, kept = np.empty(len(key_B), np.int64), np.empty(len(key_B), np.float64), 0
     for b in range(len(key_B)):
         row, lane = key_B[b] // lanes, key_B[b] % lanes
         # A row beyond the head is from before this shard restarted, and began again at row 0.
-        if head_L[lane] - rows <= row < head_L[lane] and valid_LC[lane, row % rows]:
-            leaf_B[b] = lane * rows + row % rows
-        else:
-            leaf_B[b] = -1
-            gone += 1
-    return gone
+        if head_L[lane] - rows <= row < head_L[lane] and row_LC[lane, row % rows].valid:
+            leaf_B[kept] = lane * rows + row % rows
+            priority_B[kept] = (abs(delta_B[b]) + epsilon) ** alpha
+            kept += 1
+    if not tree_set(flat_F8, start, lanes * rows, leaf_B[:kept], priority_B[:kept]):
+        return -1
+    return len(key_B) - kept

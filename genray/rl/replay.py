@@ -15,7 +15,7 @@ import numpy as np
 
 from genray.errors import CheckpointError
 from genray.rl import kernels, targets
-from genray.rl.chunk import BlockSample, Chunk, Draw, PlacedSample, Sample, empty_draw
+from genray.rl.chunk import BlockSample, Chunk, Draw, PlacedSample, Sample, SlicedSample, empty_draw
 from genray.rl.frame_store import FrameStore, Places, make_store, pieces
 from genray.rl.replay_config import ReplayConfig as ReplayConfig
 from genray.rl.replay_config import ShardLayout as ShardLayout
@@ -23,6 +23,7 @@ from genray.rl.replay_config import plan_shards as plan_shards
 from genray.rl.sum_tree import SumTree
 
 ROWS_A_LOAD = 64
+_IN_ORDER = np.empty(0)
 
 
 class ReplayShard:
@@ -44,12 +45,10 @@ class ReplayShard:
         self.config, self.layout = config, layout
         lanes, rows = layout.lanes, layout.rows
         self._frames = frames or make_store(config.replay_store, lanes, rows, self._pixels)
-        self._action_LC = np.zeros((lanes, rows), np.uint8)
-        self._age_LC = np.zeros((lanes, rows), np.uint8)
-        self._return_LC = np.zeros((lanes, rows), np.float32)
-        self._discount_LC = np.zeros((lanes, rows), np.float32)
-        self._horizon_LC = np.zeros((lanes, rows), np.uint8)
-        self._valid_LC = np.zeros((lanes, rows), bool)
+        self._row_LC = np.zeros((lanes, rows), kernels.ROW)
+        self._return_LC, self._discount_LC = self._row_LC["n_return"], self._row_LC["discount"]
+        self._action_LC, self._age_LC = self._row_LC["action"], self._row_LC["age"]
+        self._horizon_LC, self._valid_LC = self._row_LC["horizon"], self._row_LC["valid"]
         self._tree = SumTree(lanes * rows)
         self._rng = np.random.default_rng(seed)
         self._repeat = layout.stack_start == "repeat"
@@ -68,8 +67,7 @@ class ReplayShard:
 
     @property
     def nbytes(self) -> int:
-        arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
-        return sum(array.nbytes for array in arrays) + self._tree.nbytes + self._frames.nbytes
+        return self._row_LC.nbytes + self._head_L.nbytes + self._tree.nbytes + self._frames.nbytes
 
     def heads(self) -> dict[int, int]:
         """Rows ever written in each lane of a source, by source."""
@@ -178,28 +176,43 @@ class ReplayShard:
         out = PlacedSample(**empty_draw(count, self.layout.past_actions), **places._asdict())
         return replace(out, **self._draw(count, out, shuffled)._asdict())
 
+    def sample_slices(self, count: int, *, packed: bool = True, shuffled: bool = False) -> SlicedSample:
+        """As `sample`, the frames as they travel: with n = 3 seven of them, not eight, and compressed if `packed`."""
+        draw = Draw(**empty_draw(count, self.layout.past_actions))
+        places = self._draw(count, draw, shuffled)
+        slices = self._frames.slices(places, self.layout.stack - 1, self.layout.n_step, packed)
+        ages = {"age_B": places.age_B, "horizon_B": places.horizon_B, "next_age_B": places.next_age_B}
+        return SlicedSample(**vars(draw), **slices._asdict(), **ages)
+
     def _draw(self, count: int, out: Draw, shuffled: bool = False) -> Places:
         """Draw transitions and write all but their frames into `out`."""
-        leaf_B = self._tree.sample(count, self._rng)
-        if shuffled:
-            self._rng.shuffle(leaf_B)
+        if self._tree.total <= 0:
+            raise ValueError("every priority is 0: nothing to sample")
+        leaf_B = np.empty(count, np.int64)
         age_B, horizon_B, next_age_B = np.empty((3, count), np.uint8)
-        kernels.describe(
-            self._tree.flat_F8, self._tree.total, self._head_L,
-            self._action_LC, self._age_LC, self._return_LC, self._discount_LC, self._horizon_LC, leaf_B,
+        kernels.draw(
+            self._tree.flat_F8, self._tree.start, self._row_LC, self._head_L,
+            self._rng.random(count), self._rng.random(count) if shuffled else _IN_ORDER, leaf_B,
             out.past_BK, out.next_past_BK, out.action_B, out.return_B, out.discount_B, out.key_B, out.probability_B,
             age_B, horizon_B, next_age_B,
         )  # fmt: skip
         return Places(leaf_B, age_B, horizon_B, next_age_B)
 
     def update(self, key_B: np.ndarray, delta_B: np.ndarray) -> None:
-        """Set priorities from the learner's latest |δ|; keys whose rows are gone are counted and ignored."""
-        leaf_B = np.empty(len(key_B), np.int64)
-        gone = kernels.locate(np.array(key_B, np.int64), self._head_L, self._valid_LC, leaf_B)
-        if gone:
-            self.dropped_updates += gone
-            leaf_B, delta_B = leaf_B[leaf_B >= 0], delta_B[leaf_B >= 0]
-        self._tree.set(leaf_B, self._priority(delta_B))
+        """Set priorities from the learner's latest |δ|; keys whose rows are gone are counted and ignored.
+
+        Raises ValueError for a δ that is not finite; nothing is changed.
+        """
+        # Copies: for a read-only array (Ray's are) Numba would compile the loop again.
+        key_B, delta_B = np.array(key_B, np.int64), np.array(delta_B, np.float64)
+        alpha = self.config.alpha if self.config.prioritized else 0.0  # x⁰ = 1
+        gone = kernels.update(
+            self._tree.flat_F8, self._tree.start, self._row_LC, self._head_L, key_B, delta_B,
+            self.config.priority_epsilon, alpha,
+        )  # fmt: skip
+        if gone < 0:
+            raise ValueError("priorities must be finite and ≥ 0")
+        self.dropped_updates += gone
 
     def _priority(self, delta_B: np.ndarray) -> np.ndarray | float:
         if not self.config.prioritized:

@@ -15,7 +15,7 @@ class ReplayConfig:
     shards: int = 1
     """Replay processes among which the collectors' lanes are shared out."""
     replay_store: Literal["raw", "lz4"] = "raw"
-    """raw: frames as they are. lz4: compressed, a tenth of the memory or less, at a lower sampling rate."""
+    """raw: frames as they are. lz4: compressed, about a tenth of the memory, at six to seven tenths of the sampling rate."""
     prioritized: bool = True
     """Draw in proportion to priorities; otherwise uniformly."""
     alpha: float = 0.6

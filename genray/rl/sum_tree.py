@@ -39,6 +39,11 @@ class SumTree:
         return self._flat_F8
 
     @property
+    def start(self) -> np.ndarray:
+        """Where each level begins in `flat_F8`; int64."""
+        return self._start
+
+    @property
     def _leaf_N(self) -> np.ndarray:
         return self._flat_F8.reshape(-1)[: self.capacity]
 

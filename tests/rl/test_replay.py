@@ -190,8 +190,8 @@ def test_every_stack_after_a_gap_is_of_one_life():
     batch = shard.sample(3000)
     for obs_BSHW in (batch.obs_BSHW, batch.next_obs_BSHW):
         tag_BS = obs_BSHW[:, :, 0, 0].astype(int)
-        row_BS = obs_BSHW[:, :, 0, 2].astype(int) * 256 + obs_BSHW[:, :, 1, 0]
-        drawn_BS = obs_BSHW[:, :, 1, 1] == 255  # blank frames are 0
+        row_BS = obs_BSHW[:, :, 0, 2].astype(int) * 256 + obs_BSHW[:, :, 0, 3]
+        drawn_BS = obs_BSHW[:, :, 0, 4] == 255  # blank frames are 0
         assert set(tag_BS[:, -1].tolist()) == {first.tag, second.tag}
         for older, newer in zip(range(3), range(1, 4)):
             both_B = drawn_BS[:, older]
@@ -386,7 +386,7 @@ def test_the_reported_bytes_are_the_arrays_bytes():
     """nbytes against what the process really maps for a shard whose memory was touched."""
     shard, _ = filled(rows=100)
     slots = shard.layout.lanes * shard.layout.rows
-    per_slot = 2 * 3 + 1 + 1 + 4 + 4 + 1 + 1 + 8  # frame, action, age, return, discount, horizon, valid, leaf
+    per_slot = int(np.prod(shard.layout.frame_shape)) + 1 + 1 + 4 + 4 + 1 + 1 + 8
     assert per_slot * slots <= shard.nbytes <= per_slot * slots + 8 * slots / 7 + 8 * 24
 
 
@@ -436,7 +436,7 @@ def test_compressed_frames_take_no_more_memory_than_the_ring_holds():
     before = shard.nbytes
     for _ in range(60):
         shard.add(source.chunk(20))
-    assert shard.nbytes <= before + 2 * 20 * 8  # every frame here takes about 8 bytes, and compresses not at all
+    assert shard.nbytes <= before + 2 * 20 * 24  # a frame of 72 bytes gets a third of it
     rows = sum(rows for rows, _ in shard._frames._buffers[0])
     assert shard.layout.rows <= rows < shard.layout.rows + 20
 

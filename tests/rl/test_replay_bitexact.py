@@ -5,6 +5,7 @@ same seed and actions. Whatever the replay puts together from single frames must
 """
 
 import math
+import pickle
 from dataclasses import replace
 from typing import Literal
 
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from genray.rl.chunk import Sample
 from genray.rl.collect import CollectConfig, Collector
 from genray.rl.env import EnvConfig
 from genray.rl.exploration import ExploreConfig
+from genray.rl.frame_store import unpack
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig, ReplayShard, plan_shards
 from tests.oracles import RecordedAtari, slow_n_step, slow_past_actions, slow_stack
@@ -70,6 +73,8 @@ class Play:
             for at, first in ((row, 0), (row + k, k)):
                 stack = self.env.stacks[lane][at] if rule == "blank" else slow_stack(self.env.lives[lane], at, 4, rule)
                 assert np.array_equal(blocks.block_BTHW[i, first : first + 4], stack)
+        for packed in (True, False):
+            self.check_slices(draws // 2, packed)
         for i, key in enumerate(batch.key_B.tolist()):
             row, lane = divmod(key, LANES)
             life, stacks = self.env.lives[lane], self.env.stacks[lane]
@@ -92,6 +97,18 @@ class Play:
             met["life_lost"] += any(r.life_lost for r in window)
             met["young"] += life[row].age < 3
         return met
+
+    def check_slices(self, draws: int, packed: bool) -> None:
+        """Frames that travelled are those that the environment's own stacks hold."""
+        layout, rule = self.shard.layout, self.env_config.stack_start
+        came = Sample.empty(draws, layout.stack, layout.frame_shape, layout.past_actions)
+        sliced = pickle.loads(pickle.dumps(self.shard.sample_slices(draws, packed=packed)))
+        unpack(sliced, layout, came)
+        for i, key in enumerate(came.key_B.tolist()):
+            row, lane = divmod(key, LANES)
+            for at, obs in ((row, came.obs_BSHW[i]), (row + int(sliced.horizon_B[i]), came.next_obs_BSHW[i])):
+                stack = self.env.stacks[lane][at] if rule == "blank" else slow_stack(self.env.lives[lane], at, 4, rule)
+                assert np.array_equal(obs, stack)
 
     def run(self, chunks: int, draws: int) -> dict[str, int]:
         met: dict[str, int] = {}
