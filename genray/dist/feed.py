@@ -2,6 +2,9 @@
 
 A *round* is a few batches asked for at once: one call to each shard instead of one a batch (a call costs 0.5 to 0.8 ms).
 Two rounds are in flight, so that the next one travels while the last is learned from.
+
+Where the learner stands decides how frames come, and nobody has to choose: on the shard's node it reads the shard's memory;
+elsewhere, or where the shard keeps them compressed, each frame comes once, compressed (`wire.py`).
 """
 
 import time
@@ -14,8 +17,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from genray.dist.messages import Published, Reply, Request, ShardCounts
 from genray.dist.shared_frames import AttachedFrames
+from genray.dist.wire import Wire
 from genray.rl.agent import split_by_mass
-from genray.rl.chunk import PlacedSample, Sample
+from genray.rl.chunk import PlacedSample, Sample, SlicedSample
+from genray.rl.frame_store import unpack
 from genray.rl.limiter import SamplesPerInsert
 
 ROUNDS_IN_FLIGHT = 2
@@ -46,6 +51,11 @@ class _Peer:
     def size(self) -> int:
         return self.counts.size if self.counts and not self.down else 0
 
+    @property
+    def may_pack(self) -> bool:
+        """Its frames have to travel, and lie there as they are."""
+        return self.frames is None and self.counts is not None and self.counts.address is not None
+
 
 @dataclass
 class Batch:
@@ -61,6 +71,8 @@ class _Round:
     counts_MU: np.ndarray  # transitions of each shard for each of the round's batches
     shares: list[float]
     replies: dict[int, ray.ObjectRef]
+    packed: bool | None
+    """Whether frames that lie as they are on another node come compressed; None: there are none such."""
 
 
 class Feed:
@@ -82,6 +94,7 @@ class Feed:
         self.events: list[str] = []
         self.updates = 0
         self.published: Published | None = None
+        self._wire = Wire()
 
     @property
     def size(self) -> int:
@@ -122,16 +135,17 @@ class Feed:
                  for _ in range(self.batches_per_round)]  # fmt: skip
         counts_MU = np.array([counts for counts, _ in split]).T
         self.limiter.sampled += self._round_samples
+        packed = self._wire.choose() if any(peer.may_pack for peer in self._peers) else None
         # Every shard is told its limit with every round, also one that has nothing to give: it may have just restarted.
         now = time.monotonic()
         replies = {
-            index: peer.actor.sample.remote(self._request(peer, tuple(counts_MU[index].tolist())))
+            index: peer.actor.sample.remote(self._request(peer, tuple(counts_MU[index].tolist()), packed))
             for index, peer in enumerate(self._peers)
             if counts_MU[index].any() or now >= peer.down_until
         }
-        self._rounds.append(_Round(counts_MU, split[0][1], replies))
+        self._rounds.append(_Round(counts_MU, split[0][1], replies, packed))
 
-    def _request(self, peer: _Peer, counts: tuple[int, ...] = ()) -> Request:
+    def _request(self, peer: _Peer, counts: tuple[int, ...] = (), packed: bool | None = None) -> Request:
         """Whatever the shard has to know, with the priorities that have gathered for it."""
         keys, deltas, peer.keys, peer.deltas = peer.keys, peer.deltas, [], []
         # Room for inserts is shared equally: limits are absolute counts, so a repeated or reordered one does no harm.
@@ -139,6 +153,7 @@ class Feed:
         return Request(
             counts=counts,
             places=peer.frames is not None,
+            packed=packed is not False,
             key_B=np.concatenate(keys) if keys else np.empty(0, np.int64),
             delta_B=np.concatenate(deltas) if deltas else np.empty(0, np.float32),
             insert_limit=(peer.counts.inserted if peer.counts else 0) + room,
@@ -149,6 +164,7 @@ class Feed:
     def _land(self, round_: _Round) -> list[Batch]:
         """Wait for a round and join its parts; a round that a dead shard was part of is given up whole."""
         replies: dict[int, Reply] = {}
+        asked = time.monotonic()
         for index, reference in round_.replies.items():
             try:
                 reply: Reply = ray.get(reference)
@@ -161,34 +177,30 @@ class Feed:
             lost = self._peers[index].frames is None and isinstance(reply.drawn, PlacedSample)
             if reply.drawn is not None and not lost:
                 replies[index] = reply
+        if round_.packed is not None:
+            self._wire.note(round_.packed, time.monotonic() - asked)
         if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
             self.limiter.sampled -= int(round_.counts_MU.sum())
             return []
         ends_MU = round_.counts_MU.cumsum(axis=1)
         batches = []
         for counts_M, ends_M in zip(round_.counts_MU.T, ends_MU.T):
-            drawn: dict[int, Sample | PlacedSample] = {}
+            drawn: dict[int, PlacedSample | SlicedSample] = {}
             for index, reply in replies.items():
                 if counts_M[index] and reply.drawn is not None:
                     drawn[index] = reply.drawn.rows(slice(ends_M[index] - counts_M[index], ends_M[index]))
             incarnations = {index: replies[index].counts.incarnation for index in drawn}
-            stacked = {index: draw for index, draw in drawn.items() if isinstance(draw, Sample)}
-            if len(stacked) == len(drawn):
-                sample = Sample.join([draw.scaled(round_.shares[index]) for index, draw in stacked.items()])
-                parts = [(index, incarnations[index], draw.size) for index, draw in drawn.items()]
-            else:
-                sample, parts = self._gather(drawn, round_.shares, incarnations)
-            batches.append(Batch(sample, parts))
+            batches.append(Batch(*self._gather(drawn, round_.shares, incarnations)))
         return batches
 
     def _gather(
-        self, drawn: dict[int, Sample | PlacedSample], shares: list[float], incarnations: dict[int, int]
+        self, drawn: dict[int, PlacedSample | SlicedSample], shares: list[float], incarnations: dict[int, int]
     ) -> tuple[Sample, list[tuple[int, int, int]]]:
-        """Put a batch together whose frames, at least in part, lie in the shards' memory.
+        """Put a batch together: from the shards' memory, or from the slices that came.
 
         A transition that was overwritten meanwhile is left out: the batch is then that much smaller.
         """
-        layout = next(peer.frames.layout for peer in self._peers if peer.frames)
+        layout = next(peer.counts.layout for peer in self._peers if peer.counts)
         count = sum(draw.size for draw in drawn.values())
         batch = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
         whole_B = np.ones(count, bool)
@@ -201,8 +213,7 @@ class Feed:
                 assert frames is not None, "_land leaves out what cannot be read"
                 whole_B[here] = frames.gather(draw, part)
             else:
-                for name, array in vars(draw).items():
-                    getattr(part, name)[:] = array
+                unpack(draw, layout, part)
             part.probability_B[:] *= shares[index]
             parts.append((index, incarnations[index], int(np.count_nonzero(whole_B[here]))))
             start += draw.size

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from genray.dist.shared_frames import Address
-from genray.rl.chunk import PlacedSample, Sample
+from genray.rl.chunk import PlacedSample, SlicedSample
 from genray.rl.collect import Episode
+from genray.rl.replay_config import ShardLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Request:
     """Priorities ride along: the newest |δ| of transitions drawn from this shard earlier."""
     places: bool = False
     """The learner reads the shard's frames itself: it wants to know where they are."""
+    packed: bool = True
+    """Frames that have to travel come compressed, also where the shard keeps them as they are."""
     insert_limit: float = 0.0
     """Transitions that the shard may have accepted since it started; collectors wait beyond it."""
     updates: int = 0
@@ -49,14 +52,15 @@ class ShardCounts:
     weight_lag: float
     """Mean updates by which the weights behind the last chunks were older than the learner's."""
     nbytes: int
+    layout: ShardLayout
     address: Address | None = None
-    """Where a process of the same node finds the shard's frames."""
+    """Where a process of the same node finds the shard's frames; None: it keeps them compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     counts: ShardCounts
-    drawn: Sample | PlacedSample | None
+    drawn: PlacedSample | SlicedSample | None
     """The transitions of all the round's batches, one batch after the other; None when the shard holds nothing yet.
     Together, because pickling costs by the array: sixteen batches of 32 apart cost several times as much."""
 

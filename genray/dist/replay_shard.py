@@ -5,7 +5,6 @@ Every method is a coroutine on one thread, so the shard itself needs no locks; o
 
 import asyncio
 import contextlib
-import dataclasses
 import secrets
 from collections import deque
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from genray.dist.messages import Published, Reply, Request, ShardCounts
 from genray.dist.shared_frames import SharedFrames
-from genray.rl.chunk import Chunk, PlacedSample, Sample
+from genray.rl.chunk import Chunk, PlacedSample, SlicedSample
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 
 
@@ -58,10 +57,13 @@ class ReplayShardActor:
         """Take in priorities, limit and weights; answer with the batches' parts."""
         await self._take_in(request)
         count = sum(request.counts)
-        drawn: Sample | PlacedSample | None = None
+        drawn: PlacedSample | SlicedSample | None = None
         if count and self._shard.total > 0:
-            draw = self._shard.sample_places if request.places and self._shared else self._shard.sample
-            drawn = draw(count, shuffled=len(request.counts) > 1)
+            shuffled = len(request.counts) > 1
+            if request.places and self._shared:
+                drawn = self._shard.sample_places(count, shuffled=shuffled)
+            else:
+                drawn = self._shard.sample_slices(count, packed=request.packed, shuffled=shuffled)
         return Reply(counts=self._counts(), drawn=drawn)
 
     async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
@@ -93,6 +95,7 @@ class ReplayShardActor:
             total=self._shard.total,
             weight_lag=float(np.mean(self._lags)) if self._lags else 0.0,
             nbytes=self._shard.nbytes,
+            layout=self._shard.layout,
             address=self._shared.address if self._shared else None,
         )
 
@@ -101,7 +104,7 @@ class ReplayShardActor:
 
     async def stats(self) -> dict[str, Any]:
         """Counts for people and tests."""
-        return dataclasses.asdict(dataclasses.replace(self._counts(), address=None))
+        return {name: value for name, value in vars(self._counts()).items() if name not in ("layout", "address")}
 
     async def heads(self) -> dict[int, int]:
         """Rows written so far for each collector."""

@@ -7,6 +7,7 @@ same user opens it through /proc; on another node, or in a container of its own,
 Shapes: L lanes, C rows a lane, T rows that come, B batch, S stack, P pixels.
 """
 
+import contextlib
 import mmap
 import os
 import secrets
@@ -39,6 +40,15 @@ def _views(memory: mmap.mmap, layout: ShardLayout) -> tuple[np.ndarray, np.ndarr
     return claimed_L, frame_N.reshape(layout.lanes, layout.rows, pixels)
 
 
+def _ask_for_huge_pages(memory: mmap.mmap) -> None:
+    """A batch reads from hundreds of random places: with pages of 4 KiB each costs a dozen misses of the TLB.
+
+    The kernel may decline (its setting `shmem_enabled`); it is asked for nothing more than speed.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+
+
 def _header_bytes(layout: ShardLayout) -> int:
     return -(-(TOKEN_BYTES + 8 * layout.lanes) // mmap.PAGESIZE) * mmap.PAGESIZE
 
@@ -52,6 +62,7 @@ class SharedFrames(RawFrames):
         self._file = os.memfd_create("genray-replay")
         os.ftruncate(self._file, size)
         self._memory = mmap.mmap(self._file, size)
+        _ask_for_huge_pages(self._memory)
         token = secrets.token_bytes(TOKEN_BYTES)
         self._memory[:TOKEN_BYTES] = token
         self._claimed_L, self.frame_LCP = _views(self._memory, layout)
@@ -78,6 +89,7 @@ class AttachedFrames:
             return None
         try:
             memory = mmap.mmap(file, 0, prot=mmap.PROT_READ)
+            _ask_for_huge_pages(memory)
         except (OSError, ValueError):  # some other process's file, behind the same number
             return None
         finally:
@@ -97,8 +109,6 @@ class AttachedFrames:
         stacks = (count, layout.stack, self._frame_LCP.shape[2])
         obs_BSP, next_obs_BSP = out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
         kernels.gather_stacks(self._frame_LCP, *places, layout.stack_start == "repeat", obs_BSP, next_obs_BSP)
-        for name, array in vars(placed).items():
-            if hasattr(out, name):
-                getattr(out, name)[:] = array
+        placed.copy_draw(out)
         row_B, lane_B = np.divmod(placed.key_B, layout.lanes)
         return row_B - layout.lookback >= self._claimed_L[lane_B] - layout.rows

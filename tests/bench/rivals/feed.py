@@ -24,15 +24,20 @@ from tests.bench.common import last_json_line, tree_cpu_s
 from tests.bench.rivals.replays import genray_shard, work
 
 
-def filled_actor(replay: genray_shard.Replay, chunks: list[Chunk]) -> ray.actor.ActorHandle:
+def filled_actor(replay: genray_shard.Replay) -> ray.actor.ActorHandle:
     """A shard of the same contents as `replay`."""
     actor = ray.remote(ReplayShardActor).options(num_cpus=0, max_concurrency=1000)
     shard = actor.remote(replay.shard.config, replay.layout, (0,))
+    fill(shard, replay)
+    return shard
+
+
+def fill(shard: ray.actor.ActorHandle, replay: genray_shard.Replay) -> None:
+    chunks = list(replay._chunks.values())
     ray.get(shard.wait_for.remote(Request(insert_limit=float("inf")), 0, 0.0))
     for index in range(work.CAPACITY // work.CHUNK + 2):
         chunk = chunks[index % len(chunks)]
         ray.get(shard.add.remote(Chunk(**{**vars(chunk), "first_row": index * chunk.num_rows})))
-    return shard
 
 
 def feed_of(shard: ray.actor.ActorHandle, batch_size: int, round_batches: int, shared: bool) -> Feed:
@@ -61,7 +66,7 @@ def main() -> None:
     for index in range(work.CAPACITY // work.CHUNK + 2):
         replay.add(steps[index % work.CHUNKS])
     with ray_session():
-        shard = filled_actor(replay, list(replay._chunks.values()))
+        shard = filled_actor(replay)
         feeds = {
             f"{'shared' if shared else 'store'}_{many}": feed_of(shard, batch_size, many, shared)
             for many in arguments.round_batches or (batches_per_round(batch_size),)

@@ -25,7 +25,7 @@ CHUNK_ROWS = work.CHUNK // LANES
 
 
 class Replay:
-    def __init__(self, store: Literal["raw", "lz4"] = "raw") -> None:
+    def __init__(self, store: Literal["raw", "lz4"] = "raw", n: int = N_STEP) -> None:
         keep_freed_memory()
         self.layout = ShardLayout(
             sources=(0,),
@@ -35,7 +35,7 @@ class Replay:
             stack=work.STACK,
             stack_start="blank",
             past_actions=0,
-            n_step=N_STEP,
+            n_step=n,
         )
         config = ReplayConfig(
             capacity=work.CAPACITY, alpha=work.ALPHA, priority_epsilon=work.EPSILON, replay_store=store
@@ -47,7 +47,7 @@ class Replay:
         self._buffers: dict[tuple[str, int], Sample | BlockSample] = {}
 
     def add(self, steps: work.Steps) -> None:
-        chunk = self._chunks.setdefault(id(steps), _chunk(steps, self._rng))
+        chunk = self._chunks.setdefault(id(steps), _chunk(steps, self._rng, self.layout.n_step))
         self.shard.add(Chunk(**{**vars(chunk), "first_row": self._row}))
         self._row += CHUNK_ROWS
 
@@ -81,7 +81,7 @@ class Tree:
         self._tree.set(index_B, self._rng.random(batch_size))
 
 
-def _chunk(steps: work.Steps, rng: np.random.Generator) -> Chunk:
+def _chunk(steps: work.Steps, rng: np.random.Generator, n: int) -> Chunk:
     """500 steps as those of 4 lanes, each an unbroken stretch of the game."""
 
     def lanes(array: np.ndarray) -> np.ndarray:
@@ -91,10 +91,10 @@ def _chunk(steps: work.Steps, rng: np.random.Generator) -> Chunk:
     last_end_ET = np.maximum.accumulate(np.where(ends_ET, np.arange(CHUNK_ROWS), -1), axis=1)
     before_ET = np.concatenate([np.full((LANES, 1), -1), last_end_ET[:, :-1]], axis=1)
     age_ET = np.minimum(np.where(before_ET < 0, 100, np.arange(CHUNK_ROWS) - before_ET - 1), 255)
-    tail = np.zeros((LANES, N_STEP), bool)
+    tail = np.zeros((LANES, n), bool)
     reward_ET = np.concatenate([lanes(steps.reward_T), tail], axis=1)
     ends_ET = np.concatenate([ends_ET, tail], axis=1)
-    returns = n_step(reward_ET, np.where(ends_ET, 0.0, 0.99), ends_ET, N_STEP, CHUNK_ROWS)
+    returns = n_step(reward_ET, np.where(ends_ET, 0.0, 0.99), ends_ET, n, CHUNK_ROWS)
     return Chunk(
         source=0,
         incarnation=1,

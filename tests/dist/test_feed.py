@@ -1,0 +1,100 @@
+"""The feed over real actors, whichever way the frames come: the batches hold what the shards were given."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from genray.dist import feed as feed_module
+from genray.dist.feed import Batch, Feed
+from genray.dist.messages import Request
+from genray.dist.replay_shard import ReplayShardActor
+from genray.dist.shared_frames import AttachedFrames
+from genray.rl.limiter import SamplesPerInsert
+from genray.rl.replay import ReplayConfig, ShardLayout
+from tests.oracles import InventedStream, NaiveReplay, expected_sample
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+SHARDS, BATCH, ROUND = 2, 32, 4
+
+
+class Given:
+    """Two shards with three rounds of a ring in each, and a list of everything that they were given."""
+
+    def __init__(self, store: Any):
+        self.actors, self.expected = [], []
+        for index in range(SHARDS):
+            layout = ShardLayout(
+                sources=(index,), lanes_per_source=2, rows=40, frame_shape=InventedStream.frame_shape, stack=4,
+                stack_start="blank", past_actions=2, n_step=3,
+            )  # fmt: skip
+            remote = ray.remote(ReplayShardActor).options(num_cpus=0, max_concurrency=100)
+            actor = remote.remote(ReplayConfig(replay_store=store), layout, (index,))
+            stream = InventedStream(index, source=index, num_lanes=2, n_step=3)
+            naive = NaiveReplay(layout, 3)
+            ray.get(actor.wait_for.remote(Request(insert_limit=float("inf")), 0, 0.0))
+            for _ in range(6):
+                chunk = stream.chunk(20)
+                ray.get(actor.add.remote(chunk))
+                naive.add(stream, chunk)
+            self.actors.append(actor)
+            self.expected.append({key: expected_sample(layout, origin) for key, origin in naive.live().items()})
+
+    def check(self, batch: Batch) -> int:
+        start = 0
+        for shard, _, rows in batch.parts:
+            for i in range(start, start + rows):
+                wanted = self.expected[shard][int(batch.sample.key_B[i])]
+                for name, value in wanted.items():
+                    np.testing.assert_array_equal(getattr(batch.sample, name)[i], value, err_msg=name)
+            start += rows
+        assert start == batch.sample.size
+        return start
+
+
+class Always:
+    """In place of `Wire`: one way."""
+
+    def __init__(self, packed: bool):
+        self.packed, self.noted = packed, 0
+
+    def choose(self) -> bool:
+        return self.packed
+
+    def note(self, packed: bool, waited_s: float) -> None:
+        assert packed == self.packed and waited_s >= 0
+        self.noted += 1
+
+
+@pytest.fixture(scope="module")
+def given(ray_here) -> dict[str, Given]:
+    return {store: Given(store) for store in ("raw", "lz4")}
+
+
+@pytest.mark.parametrize(("way", "delta"), [("shared", 1.0), ("packed", 2.0), ("plain", 3.0), ("lz4", 1.0)])
+def test_batches_hold_what_the_shards_were_given(given, monkeypatch: pytest.MonkeyPatch, way: str, delta: float):
+    if way in ("packed", "plain"):  # as on another node: the memory cannot be had
+        monkeypatch.setattr(AttachedFrames, "attach", lambda address: None)
+    wire = Always(way != "plain")
+    monkeypatch.setattr(feed_module, "Wire", lambda: wire)
+    one = given["lz4" if way == "lz4" else "raw"]
+    limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)
+    feed = Feed(one.actors, limiter, BATCH, np.random.default_rng(0), ROUND)
+    feed.refresh()
+    assert all((peer.frames is not None) == (way == "shared") for peer in feed._peers)
+    checked, shards = 0, set()
+    while checked < 6_000:
+        batches = feed.next_round()
+        assert batches is not None and len(batches) == ROUND
+        for batch in batches:
+            checked += one.check(batch)
+            shards |= {shard for shard, _, _ in batch.parts}
+            feed.send_back(batch, np.full(batch.sample.size, delta, np.float32))
+    assert shards == {0, 1}
+    assert (wire.noted > 0) == (way in ("packed", "plain"))
+    feed.refresh()  # the last priorities
+    # Every transition has been drawn by now: the mass says that priorities found their way back.
+    for peer in feed._peers:
+        assert peer.counts and peer.counts.total == pytest.approx(peer.counts.size * (delta + 1e-3) ** 0.6, rel=1e-3)
