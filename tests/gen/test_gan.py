@@ -1,8 +1,7 @@
-"""The players' losses against their formulas, the step against ten plain lines, and training that continues bit for bit."""
+"""GANs: the players, the step against ten plain lines, and training that continues bit for bit."""
 
 import copy
 import functools
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genray.errors import CheckpointError, ConfigError, RunFault
-from genray.gen import gan_losses, presets
-from genray.gen.diffaugment import diff_augment
+from genray.gen import presets
 from genray.gen.fit import Batch, Fit, FitConfig
 from genray.gen.gan import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
 from genray.gen.optimizers import OptimizerConfig
-from genray.gen.world import ALONE, World
 from genray.modelstore import load_model, save_model
 from tests.gen import helpers
 from tests.gen.helpers import check_resume
-
-REAL, FAKE = torch.tensor([2.0, -0.5, 0.3]), torch.tensor([-1.5, 0.4, 1.2])
 
 spots = functools.partial(helpers.spots, low=-1.0)
 
@@ -40,84 +35,6 @@ def small(**changes) -> GANConfig:
     fit = {"steps": 12, "batch_size": 20, "validate_every": 4, "log_every": 4, **changes.pop("fit", {})}
     model = {"latent": 4, "generator_widths": (16,), "discriminator_widths": (16,), **changes.pop("model", {})}
     return GANConfig(fit=FitConfig(**fit), model=GANModelConfig(**model), **changes)
-
-
-# -- losses ------------------------------------------------------------------------------------------------------------
-
-
-def sigmoid(x: Tensor) -> Tensor:
-    return 1 / (1 + torch.exp(-x))
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_losses_are_their_formulas(smoothing: float):
-    d_real, d_fake = sigmoid(REAL), sigmoid(FAKE)
-    entropy = -(1 - smoothing) * d_real.log() - smoothing * (1 - d_real).log()
-    expected = {
-        "minimax": (entropy.mean() - (1 - d_fake).log().mean(), (1 - d_fake).log().mean()),
-        "non-saturating": (entropy.mean() - (1 - d_fake).log().mean(), -d_fake.log().mean()),
-        "lsgan": (
-            ((REAL - 1 + smoothing) ** 2).mean() / 2 + (FAKE**2).mean() / 2,
-            ((FAKE - 1) ** 2).mean() / 2,
-        ),
-    }
-    if not smoothing:
-        expected["hinge"] = (
-            (1 - REAL).clamp(min=0).mean() + (1 + FAKE).clamp(min=0).mean(),
-            -FAKE.mean(),
-        )
-        expected["wgan-gp"] = (FAKE.mean() - REAL.mean(), -FAKE.mean())
-    for loss, (discriminator, generator) in expected.items():
-        found = gan_losses.discriminator_loss(loss, REAL, FAKE, smoothing)  # type: ignore[arg-type]
-        torch.testing.assert_close(found, discriminator, msg=loss)
-        torch.testing.assert_close(gan_losses.generator_loss(loss, FAKE), generator, msg=loss)  # type: ignore[arg-type]
-
-
-def test_smoothing_is_pytorchs_cross_entropy_with_a_label_of_nine_tenths():
-    theirs = F.binary_cross_entropy_with_logits(REAL, torch.full((3,), 0.9))
-    theirs += F.binary_cross_entropy_with_logits(FAKE, torch.zeros(3))
-    torch.testing.assert_close(gan_losses.discriminator_loss("non-saturating", REAL, FAKE, 0.1), theirs)
-
-
-def test_a_discriminator_at_a_loss_has_the_loss_2_ln_2():
-    nothing = torch.zeros(5)
-    assert gan_losses.discriminator_loss("minimax", nothing, nothing).item() == pytest.approx(2 * math.log(2))
-
-
-def test_accuracies():
-    for loss, expected in {"minimax": (2 / 3, 1 / 3), "hinge": (2 / 3, 1 / 3), "lsgan": (1 / 3, 2 / 3)}.items():
-        assert [a.item() for a in gan_losses.accuracies(loss, REAL, FAKE)] == pytest.approx(expected), loss  # type: ignore[arg-type]
-    shifted = gan_losses.accuracies("wgan-gp", REAL + 7, FAKE + 7)
-    assert [a.item() for a in shifted] == pytest.approx([1 / 3, 1 / 3])  # the middle: 0.6 / 2 … wherever the zero is
-
-
-def test_penalties_of_a_linear_discriminator_by_hand():
-    """D(x) = w·x has the slope w everywhere."""
-    w = torch.tensor([0.6, -1.2, 0.4, 0.0], requires_grad=True)
-    x, y = torch.randn(2, 5, 1, 2, 2).unbind()
-
-    def discriminator(images: Tensor) -> Tensor:
-        return images.flatten(1) @ w
-
-    norm = (0.36 + 1.44 + 0.16) ** 0.5
-    torch.testing.assert_close(gan_losses.squared_gradient(discriminator, x), torch.full((5,), norm**2))
-    penalty = gan_losses.gradient_penalty(discriminator, x, y, torch.rand(5))
-    assert penalty.item() == pytest.approx((norm - 1) ** 2, rel=1e-5)
-    penalty.backward()
-    assert w.grad is not None
-    torch.testing.assert_close(w.grad, (2 * (norm - 1) / norm * w).detach())
-
-
-def test_the_gradient_penalty_looks_between_each_real_and_its_fake():
-    seen = []
-
-    def discriminator(images: Tensor) -> Tensor:
-        seen.append(images)
-        return images.flatten(1).sum(1)
-
-    real, fake = torch.zeros(2, 1, 1, 1), torch.ones(2, 1, 1, 1)
-    gan_losses.gradient_penalty(discriminator, real, fake, torch.tensor([0.25, 1.0]))
-    assert seen[0].flatten().tolist() == [0.75, 0.0]
 
 
 # -- the players -------------------------------------------------------------------------------------------------------
@@ -307,54 +224,6 @@ def test_spectral_norm_bounds_every_layer():
     assert len(weights) == 3
     for weight in weights:
         assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1.0, abs=0.05)
-
-
-# -- DiffAugment -------------------------------------------------------------------------------------------------------
-
-
-class Drawn(World):
-    """A world whose random numbers are written down."""
-
-    def __init__(self, *rows: list[float]):
-        super().__init__()
-        self._rows = rows
-
-    def uniform(self, count: int, *shape: int, device: torch.device) -> Tensor:
-        return torch.tensor(self._rows)
-
-
-def test_translation_shifts_and_fills_with_zeros():
-    x = torch.arange(1.0, 65).reshape(1, 1, 8, 8).repeat(3, 1, 1, 1)
-    # 8 · 0.125: by −1, 0 or 1 pixel, each a third.
-    moved = diff_augment(x, ("translation",), Drawn([0.0, 0.5], [0.5, 0.9], [0.4, 0.4]))
-    up, right = torch.zeros(8, 8), torch.zeros(8, 8)
-    up[:-1] = x[0, 0, 1:]
-    right[:, 1:] = x[0, 0, :, :-1]
-    assert torch.equal(moved[0, 0], up) and torch.equal(moved[1, 0], right) and torch.equal(moved[2, 0], x[2, 0])
-
-
-def test_cutout_takes_half_of_each_side():
-    x = torch.ones(2, 3, 8, 8)
-    cut = diff_augment(x, ("cutout",), Drawn([0.5, 0.5], [0.0, 0.99]))
-    inside = torch.ones(8, 8)
-    inside[2:6, 2:6] = 0  # centre 4: from 2 on
-    corner = torch.ones(8, 8)
-    corner[:2, 6:] = 0  # centres 0 and 8: half of it outside
-    assert torch.equal(cut[0], inside.expand(3, 8, 8)) and torch.equal(cut[1], corner.expand(3, 8, 8))
-
-
-def test_color_by_hand():
-    x = torch.rand(2, 3, 4, 4)
-    neutral = diff_augment(x, ("color",), Drawn([0.5, 0.5, 0.5], [0.8, 0.0, 0.5]))
-    torch.testing.assert_close(neutral[0], x[0])
-    grey = (x[1].mean(0) + 0.3).expand(3, 4, 4)  # brighter by 0.3, without colour
-    torch.testing.assert_close(neutral[1], grey)
-
-
-def test_gradients_reach_the_images_through_all_changes():
-    x = torch.rand(8, 3, 8, 8, requires_grad=True)
-    diff_augment(x, ("color", "translation", "cutout"), ALONE).sum().backward()
-    assert x.grad is not None and (x.grad != 0).flatten(1).any(1).all()
 
 
 # -- what is left ------------------------------------------------------------------------------------------------------
