@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -113,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print(f"stopped; go on with: python -m tuning.study --out {arguments.out}", file=sys.stderr)
+        again = shlex.join(["python", "-m", "tuning.study", *(sys.argv[1:] if argv is None else argv)])
+        print(f"stopped; go on with: {again}", file=sys.stderr)
         return 130
     return 0
 

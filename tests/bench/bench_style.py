@@ -3,24 +3,30 @@
 The two presets are trained as `genray train style` does, with untrained features (no download). Optimisation minimises the
 very loss that the network was trained by (Gram matrices as they are, contents in their own colours) with the same features,
 crops and otherwise its own defaults. Times are CPU seconds of one thread.
+
+`--run RUN` judges a run of `genray train style` for one style instead, such as one of `--preset style_best`.
 """
 
 import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from genray.config import load_yaml
 from genray.gen.data import load_data
 from genray.gen.fit import Fit
 from genray.gen.images.style import StyleConfig, stylize
 from genray.gen.images.style_any import AnyStyleTask
+from genray.gen.images.style_base import StyleTrainConfig
 from genray.gen.images.style_presets import style_any, style_fast
 from genray.gen.images.style_task import FastStyleTask, style_task
+from genray.rundir import RunDir
 from tests.bench.common import describe_machine, last_json_line, print_table
 
 PICTURES = 6
@@ -49,9 +55,18 @@ def cpu_s(*functions: Callable[[], Any], repeats: int = 9) -> list[float]:
     return [median(times) for times in spent]
 
 
-def fast(steps: int, opt_steps: int) -> dict[str, float]:
+def opened(run: Path) -> Fit:
+    """A finished run's training, at its newest checkpoint."""
+    config: Any = load_yaml(StyleTrainConfig, run / "config.yaml")
+    loop = Fit(style_task(config), load_data(config.data), config.fit)
+    loop.load(RunDir.open(run).latest_checkpoint())
+    loop.task.networks.eval()
+    return loop
+
+
+def fast(steps: int, opt_steps: int, run: Path | None = None) -> dict[str, float]:
     start = time.process_time()
-    fit = trained(style_fast(), steps)
+    fit = trained(style_fast(), steps) if run is None else opened(run)
     seconds = time.process_time() - start
     task = fit.task
     assert isinstance(task, FastStyleTask)
@@ -99,7 +114,7 @@ def fast(steps: int, opt_steps: int) -> dict[str, float]:
         "fast_time_of_optimised": quick / slow,
         "fast_over_bare_cpu": whole / bare,
         "fast_256_cpu_s": whole,
-        "fast_training_cpu_s": seconds,
+        **({"fast_training_cpu_s": seconds} if run is None else {"fast_training_steps": fit.step}),
     }
 
 
@@ -128,12 +143,14 @@ def anything(steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=0, help="of the training; 0: the presets'")
+    parser.add_argument("--run", type=Path, help="a run for one style to judge; nothing is trained")
     parser.add_argument("--quick", action="store_true", help="8 steps: shows that it runs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(describe_machine())
     steps = 8 if arguments.quick else arguments.steps
-    result = fast(steps, 4 if arguments.quick else StyleConfig().steps) | anything(steps)
+    result = fast(steps, 4 if arguments.quick else StyleConfig().steps, arguments.run)
+    result |= {} if arguments.run else anything(steps)
     last_json_line({"bench": "style", **result})
 
 
