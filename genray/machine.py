@@ -37,6 +37,16 @@ def resolve_device(device: str) -> str:
     return ("cuda" if available else "cpu") if device == "auto" else device
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether `device` ("cpu" or "cuda") multiplies bfloat16 in hardware. A CPU that does not is slower with it."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # since PyTorch 2.11
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
 def torch_cuda() -> str | None:
     """The CUDA release that PyTorch was built for; None for a CPU build."""
     import torch

@@ -7,7 +7,6 @@ Tune saves its state every ten seconds at most, so by its books a trial that end
 import logging
 import math
 import os
-import random
 import time
 from collections import Counter
 from dataclasses import replace
@@ -18,13 +17,14 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from genray.dist.session import node_cpus
 from genray.errors import ResourceError
 from genray.live import Live
 from tuning.plan import Slot, Sweep
+from tuning.population import align, population
 from tuning.trainable import SweepTrial
 from tuning.trials import TrialRow, best_trial, write_trial
 
@@ -69,6 +69,7 @@ class PlanSearch(Searcher):
         self._waiting: list[tuple[Slot, TrialRow | None]] = sweep.waiting()
         self._optuna: dict[str, Any] = {}
         self._asked: dict[str, str] = {}  # Tune's trial id -> arm, where Optuna waits to be told
+        self._resumed: dict[str, Slot] = {}  # Tune's trial id -> a trial that an Optuna of before asked for
 
     @property
     def num_waiting(self) -> int:
@@ -84,6 +85,8 @@ class PlanSearch(Searcher):
                 if settings is None:  # nothing of this arm's search was sound
                     return self.suggest(trial_id)
                 row = self._sweep.begin(slot, settings)
+            elif slot.phase == "search" and not self._sweep.points:
+                self._resumed[trial_id] = slot
             return {"trial": row.trial}
         return None if self._waiting else Searcher.FINISHED
 
@@ -114,14 +117,23 @@ class PlanSearch(Searcher):
                 OptunaSearch.convert_search_space(space.to_tune()), metric="best", mode=sweep.mode, sampler=sampler
             )
             for row in ended:
-                known = row.best is not None and row.status in ("done", "stopped")
-                search.add_evaluated_point(space.point(row.params), row.best if known else 0.0, error=not known)
+                self._tell(search, arm, row)
         return self._optuna[arm]
+
+    def _tell(self, search: Any, arm: str, row: TrialRow) -> None:
+        """Tell Optuna of a trial that it did not ask for."""
+        known, point = row.best is not None and row.status in ("done", "stopped"), self._sweep.arm(arm).space.point
+        search.add_evaluated_point(point(row.params), row.best if known else 0.0, error=not known)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         arm = self._asked.pop(trial_id, None)
         if arm is not None:
             self._optuna[arm].on_trial_complete(trial_id, result, error)
+        slot = self._resumed.pop(trial_id, None)
+        row = self._sweep.row(slot) if slot is not None else None
+        # An Optuna that was not asked yet reads the row itself when it is.
+        if row is not None and row.status != "running" and row.arm in self._optuna:
+            self._tell(self._optuna[row.arm], row.arm, row)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the trials' files are the record."""
@@ -136,11 +148,24 @@ class Halving(AsyncHyperBandScheduler):
 
     def __init__(self, sweep: Sweep, looks: int):
         super().__init__(time_attr="look", max_t=max(2, looks), grace_period=1, reduction_factor=sweep.config.reduction)
-        sign = -1.0 if sweep.mode == "min" else 1.0
-        # Of a sweep that is resumed: trials are measured by those that ended before, too.
-        for row in (row for row in sweep.rows() if row.status != "running"):
-            for look, value in enumerate((value for _, _, value in row.curve if math.isfinite(value)), 1):
-                self._brackets[0].on_result(SimpleNamespace(trial_id=f"before {row.trial}"), look, sign * value)
+        # Of a sweep that is resumed: trials are measured by those that ended before, too, and by their own first looks.
+        self._begun: dict[str, TrialRow] = {}
+        for row in sweep.rows():
+            if row.status == "running":
+                self._begun[row.trial] = row
+            else:
+                self._replay(row, f"before {row.trial}")
+
+    def _replay(self, row: TrialRow, trial_id: str) -> None:
+        sign = -1.0 if row.mode == "min" else 1.0
+        for look, value in enumerate((value for _, _, value in row.curve if math.isfinite(value)), 1):
+            self._brackets[0].on_result(SimpleNamespace(trial_id=trial_id), look, sign * value)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, trial)
+        row = self._begun.pop(trial.config["trial"], None)
+        if row is not None:
+            self._replay(row, trial.trial_id)
 
 
 class Progress(tune.Callback):
@@ -183,33 +208,6 @@ class Progress(tune.Callback):
         self._live.update(values, len(rows) - counts["running"])
 
 
-def population(sweep: Sweep) -> tuple[dict[str, Any], PopulationBasedTraining]:
-    """(Tune's config, the scheduler) of population based training over the search's trials.
-
-    Synchronous, so that a trial and what it copies stand at the same step, and a sweep can be repeated.
-    [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
-    """
-    arm = sweep.study.arms[0]
-    waiting = sweep.waiting()
-    rows = {slot.name: row or sweep.begin(slot, sweep.points[arm.name][slot.index]) for slot, row in waiting}
-    points = {name: arm.space.point(row.params) for name, row in rows.items()}
-
-    def coordinate_of(name: str) -> Any:
-        return tune.sample_from(lambda spec: points[spec["config"]["trial"]][name])
-
-    config = {name: coordinate_of(name) for name in arm.space.coordinates}
-    random.seed(sweep.config.seed)  # Tune's PBT draws from Python's own generator
-    scheduler = PopulationBasedTraining(
-        time_attr="training_iteration",
-        perturbation_interval=sweep.config.perturb_every,
-        hyperparam_mutations=arm.space.to_tune(),
-        custom_explore_fn=arm.space.clip,
-        synch=True,
-        log_config=False,
-    )
-    return {"trial": tune.grid_search(list(rows)), **config}, scheduler
-
-
 def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     """Run what has not ended, on the Ray that is up. Raises KeyboardInterrupt when it was asked to stop.
 
@@ -232,8 +230,9 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     # trial would wait seconds for another to import PyTorch.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "auto" if config.scheduler == "pbt" else str(parallel + 1)
     if config.scheduler == "pbt":
-        options["config"], scheduler = population(sweep)
-        members |= {"reborn_after": looks, "space": sweep.study.arms[0].space}
+        stands = align(sweep)
+        options["config"], scheduler = population(sweep, stands)
+        members |= {"reborn_after": looks - stands, "barrier": config.perturb_every, "space": sweep.study.arms[0].space}
         # Only the newest are copied; a few more, because Tune may delete one while another trial still reads it.
         options["checkpoint_config"] = tune.CheckpointConfig(num_to_keep=4)
     else:

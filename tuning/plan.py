@@ -82,6 +82,15 @@ class SweepConfig:
             f"--scheduler {self.scheduler}: a comparison needs all steps of every trial; use --scheduler none, or --seeds 0",
         )
         require(
+            self.scheduler != "asha" or self.looks >= 2,
+            f"--looks {self.looks}: asha stops trials at a look before the last; give 2 or more, e.g. 9",
+        )
+        require(
+            self.scheduler != "pbt" or self.perturb_every < self.looks,
+            f"--perturb-every {self.perturb_every}: a trial has {self.looks} looks, so that no copy would be made; use at most "
+            f"{max(1, self.looks - 1)}, or more --looks",
+        )
+        require(
             self.scheduler != "pbt" or self.trials >= 4,
             f"--trials {self.trials}: population based training needs 4 or more",
         )
@@ -172,7 +181,8 @@ class Sweep:
         if slot.name not in self._ended:
             path = self.row_path(slot)
             row = read_trial(path) if path.exists() else None
-            if row is None or row.status == "running":
+            # A diverged member of a population may be revived.
+            if row is None or row.status == "running" or (row.status, self.config.scheduler) == ("diverged", "pbt"):
                 return row
             self._ended[slot.name] = row
         return self._ended[slot.name]

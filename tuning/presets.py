@@ -137,7 +137,8 @@ def regularisers(family: str, base: Any) -> Study:
     off: dict[str, Any] = {"optimizer.l1": 0.0, "optimizer.l2": 0.0, "fit.patience": 0, "data.augment": ()}
     for path, value in (("model.dropout", 0.0), ("model.batch_norm", False), ("model.generator_norm", "none")):
         # An autoencoder's dropout is its classifier's, where there is one.
-        if _has(base, path) and not (family == "ae" and not setting(base, "model.finetune_labels")):
+        mute = (family, path) == ("ae", "model.dropout") and not setting(base, "model.finetune_labels")
+        if _has(base, path) and not mute:
             off[path] = value
     rate = setting(base, RATE)
     eta = LogUniform(RATE, rate / 10, rate * 10)
@@ -146,13 +147,15 @@ def regularisers(family: str, base: Any) -> Study:
     arms.append(_strength("l2", LogUniform("optimizer.l2", 1e-6, 1e-1), eta, 1e-4))
     if "model.dropout" in off:
         arms.append(_strength("dropout", Uniform("model.dropout", 0.05, 0.6), eta, 0.5))
-    if "model.batch_norm" in off:
+    if "model.batch_norm" in off and _takes(base, off | {"model.batch_norm": True}):
         arms.append(Arm("batch-norm", Space(eta), {"model.batch_norm": True}))
     elif "model.generator_norm" in off:
         arms.append(Arm("batch-norm", Space(eta), {"model.generator_norm": "batch"}))
     arms.append(_strength("early-stopping", Integers("fit.patience", 1, 8), eta, 3))
     if setting(base, "data.data").partition(":")[0] not in ("docs", "folder-text"):
-        arms.append(Arm("augmentation", Space(eta), {"data.augment": ("shift",)}))
+        # Its strength is how much moves: a shift of a tenth of the side, a crop to four fifths of it, both.
+        kinds = Choice("data.augment", (("shift",), ("crop",), ("shift", "crop")))
+        arms.append(_strength("augmentation", kinds, eta, ("shift",)))
     arms = [Arm(arm.name, arm.space, arm.fixed, {RATE: rate, **arm.default}) for arm in arms]
     return Study("regularisers", tuple(arms), off, f"regularisers of the {family}, one at a time")
 
@@ -220,6 +223,14 @@ def _around(number: int) -> tuple[int, ...]:
 def _has(config: Any, path: str) -> bool:
     try:
         check_path(type(config), path)
+    except ConfigError:
+        return False
+    return True
+
+
+def _takes(config: Any, settings: Mapping[str, Any]) -> bool:
+    try:
+        changed(config, settings).validate()
     except ConfigError:
         return False
     return True

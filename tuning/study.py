@@ -20,7 +20,7 @@ from genray.config import load_yaml
 from genray.errors import GenrayError, require
 from genray.gen.families import open_fit
 from genray.gen.run import save_export
-from tuning.plan import SweepConfig
+from tuning.plan import Sweep, SweepConfig
 from tuning.presets import named_study
 from tuning.report import best_samples, write_report
 from tuning.report_stats import cost
@@ -34,6 +34,8 @@ from tuning.trials import read_trials
 RESULTS = Path(__file__).with_name("results")
 JUDGE = "judge"
 """The classifier whose features judge the GAN's samples: a run directory beside the sweeps."""
+COMMIT = "commit.txt"
+"""In a sweep's folder: what it was run by."""
 # A quarter of the training rows (324 of 1,297) for validation instead of a tenth: 130 rows would be a coarse judge.
 VALIDATION = "data.validation=0.25"
 
@@ -49,12 +51,13 @@ class Task:
     seconds: float
     """CPU seconds of one trial, looks included, as measured on one core of an AMD EPYC (virtual)."""
 
-    def arms(self) -> int:
+    def arm_names(self) -> list[str]:
+        """Those of the whole study."""
         base = preset(self.config.model, self.config.preset, self.config.data)
-        return len(named_study(self.config.study, self.config.model, base).arms)
+        return [arm.name for arm in named_study(self.config.study, self.config.model, base).arms]
 
     def trials(self) -> int:
-        return (len(self.config.arms) or self.arms()) * (self.config.trials + 2 * self.config.seeds)
+        return len(self.config.arms or self.arm_names()) * (self.config.trials + 2 * self.config.seeds)
 
 
 TASKS = (
@@ -161,7 +164,8 @@ def _part(task: Task, sweep: Path) -> Part:
     samples = _samples(sweep, comparison) if task.config.model == "gan" else []
     settings = {"search": task.config.search, "scheduler": task.config.scheduler}
     about = task.about.format(steps=task.config.steps)
-    return Part(task.name, task.heading, about, comparison, settings, samples)
+    made_by = (sweep / COMMIT).read_text().strip() if (sweep / COMMIT).exists() else "unknown"
+    return Part(task.name, task.heading, about, comparison, settings, samples, made_by)
 
 
 def say_cost(tasks: Sequence[Task], out: Path) -> None:
@@ -196,9 +200,16 @@ def run_task(task: Task, out: Path, parallel: int = 0) -> Path:
             _but_for_paths(known) == _but_for_paths(config),
             f"--out {out}: {folder.name} is a sweep with other settings; choose a new folder",
         )
+        arms = [arm.name for arm in Sweep.open(folder).study.arms]
+        require(
+            set(arms) == set(config.arms or task.arm_names()),
+            f"--out {out}: {folder.name} compares {', '.join(arms)}, of an earlier version; choose a new folder",
+        )
         resume_sweep(folder)
     else:
         run_sweep(config, folder)
+    if not (folder / COMMIT).exists():  # a page may be written again by a later version
+        (folder / COMMIT).write_text(commit() + "\n")
     print(write_report(folder, say=lambda text: print(text, flush=True)), flush=True)
     return folder
 
@@ -247,9 +258,11 @@ def _samples(sweep: Path, comparison: Comparison, arms: int = 3) -> list[tuple[s
 
 def _about(parts: Sequence[Part], is_quick: bool) -> list[str]:
     command = f"python -m tuning.study{' --quick' if is_quick else ''}"
+    commits = list(dict.fromkeys(part.commit for part in parts))
+    by = commits[0] if len(commits) == 1 else ", ".join(f"{part.commit} ({part.name})" for part in parts)
     costs = "; ".join(f"{part.name}: {cost_line(part.comparison)}" for part in parts)
     texts = [
-        f"Made by `{command}`, commit {commit()}, on {machine()}. Cost: {costs}. Trials ran one thread each, "
+        f"Made by `{command}`, commit {by}, on {machine()}. Cost: {costs}. Trials ran one thread each, "
         "beside each other.",
         "Each sweep writes a report of its own with every chart and every trial (`runs/study/NAME/report/index.html`). "
         "Intervals are 95% bootstrap intervals of medians over seeds.",

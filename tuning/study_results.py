@@ -34,6 +34,8 @@ class Part:
     comparison: Comparison
     settings: Mapping[str, object]
     samples: Sequence[tuple[str, bytes]] = ()
+    commit: str = "unknown"
+    """What it was run by."""
 
 
 def publish(folder: Path, parts: Sequence[Part], heading: str, about: Sequence[str]) -> Path:

@@ -78,6 +78,8 @@ class SweepTrial(_Trial):
     family, base = "", cast(Any, None)
     space = Space()
     """In population based training: what Tune's configuration holds beside the name, newer than the row's settings."""
+    barrier = 0
+    """In population based training: looks between copies."""
 
     def setup(self, config: dict[str, Any]) -> None:
         # What PyTorch imports at a first step costs a second or two, which no trial should be charged with.
@@ -89,7 +91,7 @@ class SweepTrial(_Trial):
         row = read_trial(self.sweep / "trials" / Path(self.logdir).name / TRIAL_FILE)
         if len(self.space):
             row.params.update(self.space.resolve(config))
-        return TrialRun(self.sweep, row, self.base)
+        return TrialRun(self.sweep, row, self.base, self.barrier)
 
 
 class FreeTrial(_Trial):

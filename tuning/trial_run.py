@@ -35,12 +35,13 @@ CLONES_FILE = "clones.jsonl"
 class TrialRun:
     """One trial in its run directory SWEEP/`row.path`; `base` is the configuration that its settings change.
 
-    A folder that holds a checkpoint is continued from it.
+    A folder that holds a checkpoint is continued from it. `barrier`: a member of a population, which is kept every so many
+    looks, and long enough that all members can go back to the same one.
     """
 
-    def __init__(self, sweep: Path, row: TrialRow, base: Any):
+    def __init__(self, sweep: Path, row: TrialRow, base: Any, barrier: int = 0):
         self.sweep, self.row = sweep, row
-        self._base = base
+        self._base, self._barrier = base, barrier
         self._run = RunDir(sweep / row.path)
         self._training: Training | None = None
         self._log: MetricsLog | None = None
@@ -108,14 +109,15 @@ class TrialRun:
             curve=[*row.curve, (look.step, round(self._seconds, 4), value)],
         )
         # Before the row's file says so: a trial that is killed here must not claim a best that is not on the disk.
-        self._keep(training, look.step, value if better else None)
+        meets = self._barrier > 0 and len(self.row.curve) % self._barrier == 0
+        self._keep(training, look.step, value if better else None, must=meets)
         if len(self.row.curve) >= training.planned_looks:
             self._end("done")
         else:
             write_trial(self.sweep, self.row)
 
-    def _keep(self, training: Training, step: int, best: float | None) -> None:
-        if best is None and self._seconds - self._saved_at_s < SAVE_EVERY_S:
+    def _keep(self, training: Training, step: int, best: float | None, must: bool = False) -> None:
+        if not must and best is None and self._seconds - self._saved_at_s < SAVE_EVERY_S:
             return
         self._checkpoint(training, step, best)
         self._saved_at_s = self._seconds
@@ -128,7 +130,9 @@ class TrialRun:
             (folder / ROW_FILE).write_text(json.dumps(dataclasses.asdict(replace(self.row, seconds=self._seconds))))
 
         score = None if best is None else best if self.row.mode == "max" else -best
-        self._run.write_checkpoint(step, fill, keep=1, score=score)
+        # Others may still be on their way to this barrier, and a killed sweep goes on from the one before.
+        keep = self._barrier + 2 if self._barrier else 1
+        self._run.write_checkpoint(step, fill, keep=keep, score=score)
 
     def _end(self, status: Any, error: str = "") -> None:
         self.row = replace(self.row, status=status, error=error, seconds=round(self._seconds, 4))

@@ -78,6 +78,10 @@ class AETask(Task):
         super().__init__(world, device, config.fit.amp)
         config.validate()
         require(not config.model.lbfgs or world.size == 1, "--lbfgs: takes all rows at once; use one worker")
+        require(
+            not config.model.batch_norm or config.fit.batch_size >= 2 * world.size,
+            f"--batch-size {config.fit.batch_size}: batch norm needs 2 rows or more for each worker; use e.g. 100",
+        )
         self.config = config
         self.stages = stage_names(config.model)
         self._stage = 0
@@ -98,18 +102,23 @@ class AETask(Task):
         self.progress.fill_(stage)
         name, model = self.stages[stage], self.model
         parameters = model.blocks.parameters()
+        held: list[nn.Module] = []
         optimizer = self.config.optimizer
         if name in CLASSIFYING:
             assert model.classifier is not None
             if name == "head":
                 model.start_classifier()
                 parameters = model.classifier["head"].parameters()
+                held = [model.classifier["blocks"]]
             else:
                 parameters = model.classifier.parameters()
                 optimizer = replace(optimizer, learning_rate=optimizer.learning_rate * config.finetune_rate)
             data = replace(data, train=labelled_few(data.train, config.finetune_labels, self.config.fit.seed))
         elif name.startswith("layer-"):
-            parameters = model.blocks[int(name.removeprefix("layer-")) - 1].parameters()
+            block = model.blocks[int(name.removeprefix("layer-")) - 1]
+            parameters = block.parameters()
+            held = [each for each in model.blocks if each is not block]
+        model.hold(held)
         maker: type[Updater] = LBFGSUpdater if config.lbfgs else Updater
         self.updaters = {
             name: maker(

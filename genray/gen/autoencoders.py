@@ -6,10 +6,9 @@ Shapes: B batch, C channels, H height, W width, Z numbers of the code, K classes
 """
 
 import copy
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +16,11 @@ from torch.nn import functional
 
 from genray.config import from_dict
 from genray.errors import ConfigError, require
-from genray.gen.layers import Activation, activation_layer, fan_out, init_for, max_pool, position_bits, unpool
+from genray.gen.ae_blocks import NO_POSITIONS, Block, ConvBlock, DenseBlock, activation_or_none
+from genray.gen.layers import Activation, position_bits
 
 CONVOLUTIONAL = ("conv", "stacked-conv")
 STACKED = ("stacked", "stacked-conv")
-KERNEL = 3
 Corruption = Literal["auto", "none", "gaussian", "masking", "salt-pepper", "warp"]
 
 
@@ -66,6 +65,9 @@ class AEModelConfig:
     """Labelled rows for a classifier on a copy of the encoder, fine-tuned with it at the end; 0: none."""
     dropout: float = 0.0
     """Of the activations of the classifier's encoder, in training."""
+    batch_norm: bool = False
+    """Normalise the sums of each layer between data and code over the batch, on the way up and down and in the classifier;
+    never the code or the output."""
     finetune_rate: float = 0.1
     """The learning rate of the last stage, where the encoder learns from labels, over that of the others."""
     lbfgs: bool = False
@@ -94,6 +96,8 @@ class AEModelConfig:
             not self.dropout or self.finetune_labels > 0,
             f"--dropout {self.dropout}: is the classifier's; give --finetune-labels 100, or leave it out",
         )
+        if self.batch_norm:
+            self._validate_batch_norm()
         require(self.finetune_rate > 0, f"--finetune-rate {self.finetune_rate}: must be > 0, e.g. 0.1")
         for name in ("sparsity", "contractive", "finetune_labels"):
             value = getattr(self, name)
@@ -109,89 +113,19 @@ class AEModelConfig:
             not (self.binary and self.contractive), "--contractive: binary codes have no Jacobian; use 0 or no --binary"
         )
 
+    def _validate_batch_norm(self) -> None:
+        require(len(self.widths) > 0, "--batch-norm: no layer lies between data and code; give --widths, e.g. 256 128")
+        require(not self.lbfgs, "--batch-norm: --lbfgs looks at a step several times, which would move the averages")
+        require(
+            not self.contractive, "--contractive: under --batch-norm a code depends on the other rows; leave one out"
+        )
+
     @property
     def corruption_kind(self) -> str:
         """`corruption` with auto resolved."""
         if self.corruption == "auto":
             return "gaussian" if self.kind == "denoising" else "none"
         return self.corruption
-
-
-class Block(nn.Module):
-    """One layer up and its mirror down. `encode` gives the positions of a pooling, too, where `decode` needs them."""
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        raise NotImplementedError
-
-    def decode(self, h: Tensor, position: Tensor | None) -> Tensor:
-        """What the layer below held, before that layer's activation."""
-        raise NotImplementedError
-
-
-class DenseBlock(Block):
-    """float32 [B, *shape] → [B, units] and back; `above` and `below` are the activations' names."""
-
-    def __init__(self, shape: Sequence[int], units: int, above: str, below: str, tied: bool):
-        super().__init__()
-        self.shape, inputs = tuple(shape), math.prod(shape)
-        self.weight = nn.Parameter(torch.empty(fan_out(above, units), inputs))
-        self.bias = nn.Parameter(torch.zeros(fan_out(above, units)))
-        self.back_bias = nn.Parameter(torch.zeros(fan_out(below, inputs)))
-        init_for(above, self.weight)
-        self.back = None if tied else nn.Parameter(torch.empty(fan_out(below, inputs), units))
-        if self.back is not None:
-            init_for(below, self.back)
-        self.above = activation_or_none(above)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, None]:
-        return self.above(functional.linear(x.flatten(1), self.weight, self.bias)), None
-
-    def decode(self, h: Tensor, position: Tensor | None) -> Tensor:
-        weight = self.weight.t() if self.back is None else self.back
-        return functional.linear(h, weight, self.back_bias).unflatten(1, (-1, *self.shape[1:]))
-
-
-class ConvBlock(Block):
-    """[B, C, H, W] → 3x3 convolution, activation, 2x2 max-pooling → [B, C', H/2, W/2], and back up."""
-
-    def __init__(self, shape: Sequence[int], channels: int, above: str, below: str, tied: bool, upsampling: str):
-        super().__init__()
-        self.size, self.upsampling = tuple(shape[1:]), upsampling
-        self.weight = nn.Parameter(torch.empty(fan_out(above, channels), shape[0], KERNEL, KERNEL))
-        self.bias = nn.Parameter(torch.zeros(fan_out(above, channels)))
-        self.back_bias = nn.Parameter(torch.zeros(fan_out(below, shape[0])))
-        init_for(above, self.weight)
-        self.back = None
-        if not tied:
-            self.back = nn.Parameter(torch.empty(channels, fan_out(below, shape[0]), KERNEL, KERNEL))
-            # The fan of a transposed convolution is that of the convolution which it undoes, turned round.
-            init_for(below, self.back.data.transpose(0, 1))
-        self.above = activation_or_none(above)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return max_pool(self.above(functional.conv2d(x, self.weight, self.bias, padding=KERNEL // 2)), 2)
-
-    def decode(self, h: Tensor, position: Tensor | None) -> Tensor:
-        weight = self.weight if self.back is None else self.back
-        if self.upsampling == "transposed":
-            return functional.conv_transpose2d(h, weight, self.back_bias, stride=2, padding=1, output_padding=1)
-        if self.upsampling == "unpool":
-            if position is None:
-                raise ConfigError(NO_POSITIONS)
-            up = unpool(h, position, *self.size)
-        else:
-            up = functional.interpolate(h, scale_factor=2.0, mode="nearest")
-        return functional.conv_transpose2d(up, weight, self.back_bias, padding=1)
-
-
-NO_POSITIONS = (
-    "--upsampling unpool: its decoder needs the pool positions of an image, which a code does not have; nothing can be "
-    "generated, retrieved or mapped with its codes: train with --upsampling nearest or transposed"
-)
-
-
-def activation_or_none(name: str) -> nn.Module:
-    return nn.Identity() if name == "linear" else activation_layer(name)
 
 
 class Autoencoder(nn.Module):
@@ -212,11 +146,23 @@ class Autoencoder(nn.Module):
         if num_classes:
             encoder = copy.deepcopy(self.blocks)
             for block in encoder:
-                cast(Any, block).back = cast(Any, block).back_bias = None  # a classifier never goes down
+                cast(Block, block).forget_decoder()  # a classifier never goes down
             self.classifier = nn.ModuleDict({"blocks": encoder, "head": nn.Linear(config.code, num_classes)})
         self._outputs = nn.ModuleList(
             [activation_or_none(self.output)] + [activation_or_none(config.activation) for _ in config.widths]
         )
+        self._held: tuple[nn.Module, ...] = ()
+
+    def hold(self, blocks: Iterable[nn.Module]) -> None:
+        """Keep these blocks as in evaluation while the rest trains: batch norm's averages stand still there, and count."""
+        self._held = tuple(blocks)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for block in self._held:
+            block.eval()
+        return self
 
     @property
     def depth(self) -> int:
@@ -311,6 +257,7 @@ def _blocks(config: AEModelConfig, shape: tuple[int, ...], output: str) -> list[
     blocks: list[Block] = []
     below = output
     for width in config.widths:
+        norms = (config.batch_norm, config.batch_norm and len(blocks) > 0)
         if config.kind in CONVOLUTIONAL:
             halvings = len(config.widths)
             require(
@@ -318,13 +265,14 @@ def _blocks(config: AEModelConfig, shape: tuple[int, ...], output: str) -> list[
                 f"--widths {' '.join(map(str, config.widths))}: {halvings} poolings do not halve rows of shape "
                 f"{tuple(shape)} evenly; use fewer layers, --size, or --kind undercomplete for text",
             )
-            blocks.append(ConvBlock(shape, width, config.activation, below, config.tied, config.upsampling))
+            blocks.append(ConvBlock(shape, width, config.activation, below, config.tied, config.upsampling, norms))
             shape = (width, shape[1] // 2, shape[2] // 2)
         else:
-            blocks.append(DenseBlock(shape, width, config.activation, below, config.tied))
+            blocks.append(DenseBlock(shape, width, config.activation, below, config.tied, norms))
             shape = (width,)
         below = config.activation
-    blocks.append(DenseBlock(shape, config.code, config.code_activation, below, config.tied))
+    norms = (False, config.batch_norm)
+    blocks.append(DenseBlock(shape, config.code, config.code_activation, below, config.tied, norms))
     return blocks
 
 

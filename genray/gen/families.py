@@ -18,7 +18,7 @@ from genray.gen.gan import GANConfig, GANTask, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier
 from genray.gen.images.style_base import StyleTrainConfig
 from genray.gen.images.style_net import build_style_any, build_style_fast
-from genray.gen.images.style_presets import style_any, style_any_full, style_fast, style_fast_full
+from genray.gen.images.style_presets import style_any, style_any_full, style_best, style_fast, style_fast_full
 from genray.gen.images.style_task import style_task
 from genray.gen.vae import VAEConfig, VAETask, build_vae
 from genray.gen.world import ALONE, World
@@ -84,7 +84,7 @@ FAMILIES: dict[str, Family] = {
     "style": Family(
         StyleTrainConfig,
         style_task,
-        _named(style_fast, style_any, style_fast_full, style_any_full),
+        _named(style_fast, style_best, style_any, style_fast_full, style_any_full),
         "style models: one style (Johnson) or any (AdaIN) in one pass",
     ),
 }  # fmt: skip

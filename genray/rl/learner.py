@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from genray.errors import RunFault, require
+from genray.machine import has_bfloat16
 from genray.rl import targets
 from genray.rl.chunk import Sample
 from genray.rl.networks import QNetwork
@@ -37,6 +38,9 @@ class LearnerConfig:
     steadies a short run's last policy; 0: w itself. Collectors and targets use w either way."""
     optimizer_epsilon: float = 1.5e-4
     """The optimizer's ε (Rainbow's and Ape-X's 1.5e-4 rather than PyTorch's 1e-8)."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the products in all layers but the last; weights, outputs, loss and optimizer are float32 either way. auto:
+    bfloat16 where the device multiplies it (a GPU since Ampere; a CPU with AVX512-BF16), float32 elsewhere."""
     max_grad_norm: float = 40.0
     """Gradients longer than this are shortened (Ape-X); 0: never."""
     target_period_updates: int = 2_500
@@ -111,6 +115,9 @@ class Learner:
             self._second = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
         self._ahead: _Ahead | None = None
         self._copy_number = 0
+        self._in_bfloat16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and has_bfloat16(self.device.type)
+        )
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         parameters, config = self.online.parameters(), self.config
@@ -156,7 +163,11 @@ class Learner:
 
     def _q_next(self, network: QNetwork, batch: Sample) -> torch.Tensor:
         with torch.no_grad():  # a thread's own setting
-            return network(self._tensor(batch.next_obs_BSHW), self._tensor(batch.next_past_BK))
+            return self._q(network, batch.next_obs_BSHW, batch.next_past_BK)
+
+    def _q(self, network: QNetwork, obs_BSHW: np.ndarray, past_BK: np.ndarray) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
+            return network(self._tensor(obs_BSHW), self._tensor(past_BK)).float()
 
     def _judged(self, batch: Sample) -> Callable[[], torch.Tensor]:
         """Q(s', ·) by w⁻, or by w where there is no target network."""
@@ -179,7 +190,7 @@ class Learner:
         judged = self._judged(batch)
         chosen = self._beside(self.online, batch) if self.config.double else None
         self._look_ahead(following)
-        q_BA = self.online(tensor(batch.obs_BSHW), tensor(batch.past_BK))
+        q_BA = self._q(self.online, batch.obs_BSHW, batch.past_BK)
         if chosen:
             target_B = targets.double_q_target(return_B, discount_B, chosen(), judged())
         else:

@@ -102,10 +102,20 @@ class QNetwork(nn.Module):
             assert past_BK is not None, "this network was made with past_actions"
             one_hot_BKA = nn.functional.one_hot(past_BK.long() + 1, self.num_actions + 1)[..., 1:]
             features = torch.cat([features, one_hot_BKA.flatten(1).to(features)], dim=1)
-        advantage_BA = self.advantage(features)
+        advantage_BA = _through(self.advantage, features)
         if self.value is None:
             return advantage_BA
-        return self.value(features) + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+        return _through(self.value, features) + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+
+
+def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
+    """The stream's output, float32 also where the layers before it work in bfloat16, in which the small gaps between
+    actions would be lost (a Q-value of 3 is a multiple of 1/64 there)."""
+    *layers, output = stream
+    for layer in layers:
+        features_BF = layer(features_BF)
+    with torch.autocast(features_BF.device.type, enabled=False):
+        return output(features_BF.float())
 
 
 def to_floats(frames_BSHW: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench.common import THREAD_VARIABLES, describe_machine, last_json_line, print_table, tree_cpu_s
+from tests.bench.common import THREAD_VARIABLES, describe_machine, last_json_line, print_table, watched_tree_cpu
 
 AT_ONCE = 2
 GOAL = 1.15
@@ -98,10 +98,10 @@ def main() -> None:
     configs = [with_seed("vae", changed(plan.base, {**fixed, **point}), 0) for point in plan.points["adam"]]
     bare, bare_wall = run_bare(configs)
     with tempfile.TemporaryDirectory() as folder:
-        cpu, start = tree_cpu_s(), time.monotonic()
-        with ray_session():
+        start = time.monotonic()
+        with watched_tree_cpu() as spent, ray_session():
             sweep = run_sweep(config, Path(folder) / "sweep")
-            cpu = tree_cpu_s() - cpu  # while Ray's processes are there to be asked
+            cpu = spent()
         wall = time.monotonic() - start
         rows = read_trials(sweep)
     # A comparison of costs is one only where the same was done.

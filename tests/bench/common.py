@@ -9,7 +9,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -63,9 +65,42 @@ def tree_cpu_s() -> float:
 
     Ray's processes count too when they descend from this one; so does everything that they have waited for.
     """
+    return sum(own + awaited for own, awaited in _tree().values())
+
+
+@contextmanager
+def watched_tree_cpu(period_s: float = 0.25) -> Iterator[Callable[[], float]]:
+    """A function that tells the CPU seconds of this process and its descendants since the beginning of the block.
+
+    Looks all the time, because what a process that nobody waits for has spent is gone with it (Ray ends its workers so).
+    """
+    before = {pid: own for pid, (own, _) in _tree().items()}
+    spent: dict[int, float] = {}
+    over, alone = threading.Event(), threading.Lock()
+
+    def look() -> float:
+        with alone:
+            spent.update({pid: own for pid, (own, _) in _tree().items()})
+            return sum(own - before.get(pid, 0.0) for pid, own in spent.items())
+
+    def watch() -> None:
+        while not over.wait(period_s):
+            look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield look
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _tree() -> dict[int, tuple[float, float]]:
+    """CPU seconds of this process and each living descendant: its own, and of the children it has waited for."""
     tick = os.sysconf("SC_CLK_TCK")
     parent: dict[int, int] = {}
-    spent: dict[int, float] = {}
+    spent: dict[int, tuple[float, float]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = stat.read_text()
@@ -74,16 +109,17 @@ def tree_cpu_s() -> float:
         fields = text.rpartition(")")[2].split()  # the name before it may hold spaces
         pid = int(stat.parent.name)
         parent[pid] = int(fields[1])
-        spent[pid] = sum(map(int, fields[11:15])) / tick  # utime, stime, cutime, cstime
-    total = 0.0
+        user, system, awaited_user, awaited_system = (int(field) / tick for field in fields[11:15])
+        spent[pid] = (user + system, awaited_user + awaited_system)
     me = os.getpid()
+    tree = {}
     for pid, seconds in spent.items():
         ancestor = pid
         while ancestor not in (me, 0, 1):
             ancestor = parent.get(ancestor, 0)
         if ancestor == me:
-            total += seconds
-    return total
+            tree[pid] = seconds
+    return tree
 
 
 @dataclass(frozen=True)

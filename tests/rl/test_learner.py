@@ -333,3 +333,17 @@ def test_the_second_stream_makes_the_passes_without_a_gradient(monkeypatch):
     assert [thread == here for grad, thread in threads if grad] == [True, True]
     # w and w⁻ over both batches' next states, each once: what was looked at ahead was used.
     assert [thread == here for grad, thread in threads if not grad] == [False] * 4
+
+
+def test_bfloat16_rounds_the_products_and_keeps_float32_outputs():
+    batch = batch_of(16)
+    plain, rounded = (learner(replace(PLAIN, double=True, precision=name)) for name in ("float32", "bfloat16"))
+    expected, found = plain.update(batch, 16, 0.4), rounded.update(batch, 16, 0.4)
+    # bfloat16 keeps 8 bits of a product: 1 in 256.
+    np.testing.assert_allclose(found.delta_B, expected.delta_B, atol=0.02 * expected.delta_B.max())
+    assert not np.array_equal(found.delta_B, expected.delta_B)
+    assert {tensor.dtype for tensor in rounded.weights().values()} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        q_BA = rounded.online(torch.from_numpy(batch.obs_BSHW))
+    assert q_BA.dtype == torch.float32
+    assert not torch.equal(q_BA, q_BA.bfloat16().float())

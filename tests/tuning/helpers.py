@@ -1,5 +1,7 @@
 """What the tests of sweeps share: trainings of a fraction of a second, and trials of them."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,3 +57,32 @@ def to_the_end(trial: TrialRun) -> TrialRow:
             trial.close()
             return trial.row
     raise AssertionError("a trial of three looks took a hundred")
+
+
+def clones_of(sweep: Path) -> list[dict[str, Any]]:
+    """What the members of a population say of the times that they became copies, in the order of the steps."""
+    found = [
+        json.loads(line) | {"trial": path.parent.name}
+        for path in sorted(sweep.glob("trials/*/clones.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    return sorted(found, key=lambda clone: clone["step"])
+
+
+def check_clones(sweep: Path, rows: Sequence[TrialRow]) -> int:
+    """Asserts that the worst copied the best of its step, bit for bit; returns how many copies could be compared."""
+    # What Tune handed over, against what each clone held as soon as it had loaded it.
+    told = [json.loads(path.read_text()) for path in (sweep / "tune").rglob("clone.json")]
+    handed = {(about["trial"], about["step"]): about["digest"] for about in told if about["alive"]}
+    compared = 0
+    for clone in clones_of(sweep):
+        values = {row.trial: value for row in rows for step, _, value in row.curve if step == clone["step"]}
+        assert clone["of"] == min(values, key=values.__getitem__)
+        assert clone["trial"] == max(values, key=values.__getitem__)
+        if (clone["of"], clone["step"]) in handed:  # Tune keeps the newest
+            assert clone["digest"] == handed[clone["of"], clone["step"]]
+            compared += 1
+    for row in rows:  # settings are the last copy's, changed
+        mine = [clone for clone in clones_of(sweep) if clone["trial"] == row.trial]
+        assert not mine or row.params == mine[-1]["settings"]
+    return compared

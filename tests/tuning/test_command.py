@@ -36,6 +36,14 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
         (("optimizers", "--search", "grid", "--arms", "adam", "--trials", "3"), "--trials 3: the grid has 12 points"),
         (("optimizers", "--scheduler", "asha"), "--scheduler asha: a comparison needs all steps of every trial"),
         (("optimizers", "--scheduler", "pbt", "--seeds", "0"), "--scheduler pbt: optimizers compares 11 arms"),
+        (
+            ("optimizers", "--scheduler", "asha", "--seeds", "0", "--looks", "1"),
+            "--looks 1: asha stops trials at a look",
+        ),
+        (
+            ("gan-stability", "--scheduler", "pbt", "--seeds", "0", "--looks", "2"),
+            "--perturb-every 2: a trial has 2 looks",
+        ),
         (("gan-stability", "--model", "vae"), "this study is not for it; use --model gan"),
         (("agent", "--model", "dqn", "--data", "digits"), "--data digits: an agent has no data set"),
         (

@@ -65,7 +65,9 @@ def test_regularisers_are_those_that_a_family_has():
     assert arms("classifier") == every
     assert arms("vae") == [name for name in every if name not in ("dropout", "batch-norm")]
     assert "dropout" in arms("ae", preset="stacked_digits") and "dropout" not in arms("ae")
-    assert "augmentation" not in arms("ae", preset="text_docs")
+    assert "batch-norm" in arms("ae", preset="stacked_digits") and "batch-norm" in arms("ae", preset="conv_digits")
+    assert "batch-norm" not in arms("ae", preset="pca"), "it has no layer to normalise"
+    assert {"augmentation", "batch-norm"}.isdisjoint(arms("ae", preset="text_docs"))
 
 
 def test_an_autoencoders_dropout_is_its_classifiers_in_training_only():

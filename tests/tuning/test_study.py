@@ -13,6 +13,8 @@ from PIL import Image
 from genray.config import save_yaml
 from tests.tuning.report_rows import row, study_rows
 from tuning import study
+from tuning.plan import Sweep
+from tuning.presets import named_study
 from tuning.report_tables import Comparison
 from tuning.study_results import Part, publish
 from tuning.sweep import base_config
@@ -31,7 +33,10 @@ def test_it_is_the_study_that_was_promised():
         assert task.config.seeds >= 5 and task.config.trials >= 16 and task.config.scheduler == "none"
         assert task.config.search != "optuna"  # points that depend on results come out otherwise on another machine
         base_config(task.config).validate()
-    assert [task.arms() for task in study.TASKS[:2]] == [11, 11] and study.TASKS[0].trials() == 11 * 26
+    assert [len(task.arm_names()) for task in study.TASKS[:2]] == [11, 11] and study.TASKS[0].trials() == 11 * 26
+    assert study.TASKS[2].arm_names() == [
+        "none", "l1", "l2", "dropout", "batch-norm", "early-stopping", "augmentation",
+    ]  # fmt: skip
     assert base_config(study.TASKS[2].config).model.finetune_labels == 100
     assert sum(task.trials() * task.seconds for task in study.TASKS) <= 3600
 
@@ -53,6 +58,17 @@ def test_a_folder_with_another_sweep_is_left_alone(tmp_path: Path, capsys: pytes
     assert [path.name for path in folder.iterdir()] == ["sweep.yaml"]
     assert (folder / "sweep.yaml").read_bytes() == before
     assert study.main(["--parallel", "-1"]) == 2
+
+
+def test_a_sweep_of_an_earlier_version_s_arms_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    task = study.TASKS[0]
+    whole = named_study("optimizers", "vae", base_config(task.config))
+    folder = tmp_path / "vae"
+    folder.mkdir()
+    Sweep(folder, task.config, whole.only(["sgd", "adam"]), base_config(task.config), "validation_loss", "min").save()
+    assert study.main(["--only", "vae", "--out", str(tmp_path)]) == 2
+    assert "vae compares sgd, adam, of an earlier version; choose a new folder" in capsys.readouterr().err
+    assert list((folder / "trials").iterdir()) == []
 
 
 def test_what_is_published(tmp_path: Path):

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, require
-from genray.gen.autoencoders import Autoencoder, ConvBlock, build_autoencoder
+from genray.gen.ae_blocks import ConvBlock
+from genray.gen.autoencoders import Autoencoder, build_autoencoder
 from genray.gen.images import vgg
 from genray.gen.images.classifier import Classifier, build_classifier
 from genray.modelstore import load_model
@@ -330,7 +331,7 @@ def _pooled(body: nn.Module, pool: nn.Module, h_BCHW: Tensor) -> tuple[Tensor, T
 
 
 def _encoded(block: ConvBlock, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    activation = block.above(F.conv2d(h_BCHW, block.weight, block.bias, padding=block.weight.shape[-1] // 2))
+    activation = block.activations(h_BCHW)
     return activation, F.max_pool2d(activation, 2)
 
 

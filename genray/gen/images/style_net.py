@@ -7,7 +7,7 @@ Both take pictures of any size up to `max_side`; pictures are float32 in 0..1.
 Shapes: B batch, C channels, H height, W width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -39,6 +39,8 @@ class StyleNetConfig:
     """Residual blocks at the smallest size; Huang's decoder has none."""
     kernel: int = 9
     """Side of the first and last kernels of style_fast; odd."""
+    modulated: bool = False
+    """style_fast: let the content's mean colours and contrast, which instance norms take away, change what follows them."""
     encoder_layer: str = "conv4"
     """style_any: the layer of the features that is restyled; a deeper one has larger strokes and coarser contents."""
 
@@ -95,6 +97,45 @@ class Residual(nn.Module):
         return x_BCHW + self.layers(x_BCHW)
 
 
+class Modulation(nn.Module):
+    """From the mean and deviation of each colour of a picture, [B, 3, H, W] in 0..1, a factor and a shift for each of
+    `channels`: two [B, C, 1, 1] apiece, 1 and 0 before training.
+
+    How strong a style suits a picture depends on its contrast. [conditional instance norm, there for styles:
+    Dumoulin 2017, https://arxiv.org/abs/1610.07629; FiLM: Perez 2018, https://arxiv.org/abs/1709.07871]
+    """
+
+    HIDDEN = 32
+
+    def __init__(self, channels: Sequence[int]):
+        super().__init__()
+        self.channels = [each for each in channels for _ in range(2)]
+        last = nn.Linear(self.HIDDEN, sum(self.channels))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(6, self.HIDDEN), nn.ReLU(), last)
+
+    def forward(self, x_BCHW: Tensor) -> list[tuple[Tensor, Tensor]]:
+        mean_B3, std_B3 = x_BCHW.mean((2, 3)), x_BCHW.std((2, 3)).clamp(min=1e-3)
+        # Photographs' means lie about 1/2, their deviations about e^-1.5.
+        found = self.layers(torch.cat([4 * (mean_B3 - 0.5), std_B3.log() + 1.5], 1))[..., None, None]
+        parts = found.split(self.channels, dim=1)
+        return [(1 + factor, shift) for factor, shift in zip(parts[::2], parts[1::2])]
+
+
+def through(layers: Iterable[nn.Module], x_BCHW: Tensor, changes: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """`layers` one after the other, with the next factor and shift after each instance norm, as long as there are any."""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            x_BCHW = x_BCHW + through(layer.layers, x_BCHW, changes)
+            continue
+        x_BCHW = layer(x_BCHW)
+        change = next(changes, None) if isinstance(layer, nn.InstanceNorm2d) else None
+        if change is not None:
+            x_BCHW = torch.addcmul(change[1], x_BCHW, change[0])
+    return x_BCHW
+
+
 class TransformerNet(nn.Module):
     """Johnson's image transformation network: float32 [B, 3, H, W] in 0..1 to the same, in the one style it has learnt.
 
@@ -123,10 +164,15 @@ class TransformerNet(nn.Module):
         layers.append(conv(widths[0], 3, kernel))
         self.layers = nn.Sequential(*layers)
         self.skip = nn.Sequential(nn.InstanceNorm2d(3, eps=1e-3), nn.Conv2d(3, 3, 1))
+        self.modulation: Modulation | None = None
+        if config.modulated:
+            norms = [each for each in self.modules() if isinstance(each, nn.InstanceNorm2d)]
+            self.modulation = Modulation([norm.num_features for norm in norms])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Sides must be multiples of `multiple`."""
-        return torch.sigmoid(self.layers(2 * x_BCHW - 1) + self.skip(x_BCHW))
+        changes = iter(() if self.modulation is None else self.modulation(x_BCHW))
+        return torch.sigmoid(through(self.layers, 2 * x_BCHW - 1, changes) + through(self.skip, x_BCHW, changes))
 
     @torch.no_grad()
     def begin_with(self, style_1CHW: Tensor) -> None:
@@ -299,7 +345,8 @@ def check_alpha(alpha: float) -> None:
 
 def net_config(config: dict[str, Any]) -> StyleNetConfig:
     """From a model's config.json."""
-    values = {name: config[name] for name in StyleNetConfig.__dataclass_fields__}
+    # A model of before an option was there has none of it.
+    values = {name: config[name] for name in StyleNetConfig.__dataclass_fields__ if name in config}
     return StyleNetConfig(**{**values, "widths": tuple(config["widths"])})
 
 

@@ -1,5 +1,7 @@
 """Named configurations of style models: two for a core or two, two of the papers' widths for a GPU."""
 
+from dataclasses import replace
+
 from genray.gen.data import DataConfig
 from genray.gen.fit import FitConfig
 from genray.gen.images.style_base import StyleTrainConfig
@@ -14,8 +16,18 @@ def style_fast() -> StyleTrainConfig:
         fit=FitConfig(steps=700, batch_size=2, validate_every=175),
         # A short memory of squared gradients: the first ones are far larger than those that follow.
         optimizer=OptimizerConfig(learning_rate=3e-3, beta2=0.99, schedule="cosine", warmup_updates=30),
-        model=StyleNetConfig(widths=(16, 32, 64), residual=3, kernel=5),
+        model=StyleNetConfig(widths=(16, 32, 64), residual=3, kernel=5, modulated=True),
         content_weight=0.3,
+    )
+
+
+def style_best() -> StyleTrainConfig:
+    """`style_fast` for four times as long, from mirrored crops too: ten minutes of one core."""
+    short = style_fast()
+    return replace(
+        short,
+        data=replace(short.data, augment=("flip",)),
+        fit=replace(short.fit, steps=3000, validate_every=500, checkpoint_every=250),
     )
 
 

@@ -1,5 +1,6 @@
 """The networks: sizes, mixing, strength, what the store keeps. Clips: blending, flicker by hand numbers, damaged files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,30 @@ def test_an_untrained_transformer_is_a_transfer_of_colours():
         net.begin_with(style)
         after = (net(content).mean((2, 3)) - style.mean((2, 3))).abs().max()
     assert after < 0.06 < before
+
+
+def test_a_modulated_net_begins_as_the_plain_one_and_hears_of_contrast(tmp_path: Path):
+    nets = []
+    for modulated in (False, True):
+        torch.manual_seed(0)
+        nets.append(TransformerNet(replace(SMALL, modulated=modulated)))
+    plain, net = nets
+    content = picture(64, 64)
+    weak = 0.5 + 0.3 * (content - 0.5)
+    assert net.modulation is not None
+    with torch.no_grad():
+        torch.testing.assert_close(net(content), plain(content))
+        deaf = (plain(content) - plain(weak)).abs().mean()
+        torch.manual_seed(1)
+        net.modulation.layers[-1].weight.normal_(std=0.3)
+        assert (net(content) - net(weak)).abs().mean() > 5 * deaf
+        both = torch.cat([content, weak])
+        torch.testing.assert_close(net(both)[1:], net(weak), atol=1e-5, rtol=0)  # each picture its own
+    config = {**net.config.__dict__, "widths": [4, 6, 8], "about": {}}
+    save_model(tmp_path / "model", "style_fast", config, net.state_dict(), "card")
+    torch.testing.assert_close(load_model(tmp_path / "model", {"style_fast": build_style_fast})[0](weak), net(weak))
+    before = {name: value for name, value in config.items() if name != "modulated"}
+    assert build_style_fast(before).modulation is None, "a model of before the option was there"
 
 
 def test_alpha_and_the_refusals_of_a_fast_model(fast_net: TransformerNet):

@@ -1,0 +1,125 @@
+"""Sweeps on Ray whose driver is killed: whatever the search and the scheduler, nothing is lost, and nothing run twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from genray import cli
+from genray.dist.session import ray_session
+from tests.tuning.helpers import check_clones, clones_of
+from tuning.trials import TrialRow, read_trials
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+
+SMALL = ("model.widths=16", "model.latent=2", "fit.batch_size=64")
+SMALL_GAN = (
+    "model.network=dense", "model.generator_widths=16", "model.discriminator_widths=16", "model.latent=8",
+    "model.generator_norm=none", "fit.batch_size=32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here():
+    with ray_session():
+        yield
+
+
+def killed(sweep: Path, *words: str, when: Callable[[], bool]) -> dict[str, TrialRow]:
+    """The rows of a sweep whose driver got SIGKILL as soon as `when` was true."""
+    command = [sys.executable, "-m", "genray", "sweep", *words, "--no-report", "--out", str(sweep)]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while not when():
+            assert time.monotonic() < deadline and driver.poll() is None, "the sweep ended, or hangs"
+            time.sleep(0.02)
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    return {row.trial: row for row in read_trials(sweep)}
+
+
+def rows_of(sweep: Path) -> list[TrialRow]:
+    return read_trials(sweep) if (sweep / "sweep.yaml").exists() else []
+
+
+def resumed(sweep: Path, before: dict[str, TrialRow]) -> list[TrialRow]:
+    """The rows after `--resume`, checked: those that had ended are as they were, file by file; others were not begun anew."""
+    ended = [row for row in before.values() if row.status in ("done", "stopped")]
+    files = {path: path.stat().st_mtime_ns for row in ended for path in (sweep / row.path).rglob("*") if path.is_file()}
+    assert len(ended) < len(before) or len(before) == 0, "it was killed too late to show anything"
+    assert cli.main(["sweep", "--resume", str(sweep), "--no-report"]) == 0
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in files.items())
+    rows = read_trials(sweep)
+    assert len({row.trial for row in rows}) == len(rows)
+    for row in rows:
+        lines = [json.loads(line) for line in (sweep / row.path / "metrics.jsonl").read_text().splitlines()]
+        steps = [line["step"] for line in lines if "cloned" not in line]
+        assert steps == sorted(set(steps)), f"{row.trial} was trained twice"
+        looks = [step for step, _, _ in row.curve]
+        assert looks == sorted(set(looks))
+    after = {path: path.stat().st_mtime_ns for path in sweep.glob("trials/*/*")}
+    assert cli.main(["sweep", "--resume", str(sweep), "--no-report"]) == 0  # nothing is left to do
+    assert after == {path: path.stat().st_mtime_ns for path in sweep.glob("trials/*/*")}
+    return rows
+
+
+def test_a_comparison_goes_on(tmp_path):
+    sweep = tmp_path / "sweep"
+    words = ("--arms", "adam", "--trials", "4", "--seeds", "1", "--steps", "500", "--looks", "5", "--set", *SMALL)
+    before = killed(sweep, "optimizers", *words, when=lambda: any(row.status == "done" for row in rows_of(sweep)))
+    rows = resumed(sweep, before)
+    assert [row.status for row in rows] == ["done"] * 6
+    assert all([step for step, _, _ in row.curve] == [100, 200, 300, 400, 500] for row in rows)
+
+
+def test_a_search_by_optuna_under_asha_goes_on(tmp_path):
+    sweep = tmp_path / "sweep"
+    words = ("--search", "optuna", "--scheduler", "asha", "--arms", "sgd", "--trials", "8", "--seeds", "0")
+    words += ("--steps", "900", "--looks", "9", "--set", *SMALL)
+
+    def two_have_ended_and_one_is_under_way() -> bool:
+        rows = rows_of(sweep)
+        ended = sum(row.status != "running" for row in rows)
+        return ended >= 2 and any(row.status == "running" and len(row.curve) >= 2 for row in rows)
+
+    before = killed(sweep, "optimizers", *words, when=two_have_ended_and_one_is_under_way)
+    rows = resumed(sweep, before)
+    assert len(rows) == 8 and {row.status for row in rows} <= {"done", "stopped", "diverged"}
+    assert all(row.params == before[row.trial].params for row in rows if row.trial in before), (
+        "what was asked for stays"
+    )
+    assert len({row.params["optimizer.learning_rate"] for row in rows}) == 8, "nothing is proposed twice"
+    for row in rows:
+        assert row.status != "done" or len(row.curve) == 9
+        assert row.status != "stopped" or 1 <= len(row.curve) < 9
+
+
+def test_a_population_goes_on_from_the_barrier_where_all_stood(tmp_path):
+    sweep = tmp_path / "sweep"
+    words = ("--model", "gan", "--scheduler", "pbt", "--trials", "4", "--seeds", "0", "--steps", "160", "--looks", "8")
+    words += ("--perturb-every", "2", "--set", *SMALL_GAN)
+
+    def one_is_past_the_first_copies() -> bool:
+        return bool(clones_of(sweep)) and any(len(row.curve) >= 3 for row in rows_of(sweep))
+
+    before = killed(sweep, "gan-stability", *words, when=one_is_past_the_first_copies)
+    copied = clones_of(sweep)
+    rows = resumed(sweep, before)
+    assert [row.status for row in rows] == ["done"] * 4
+    for row in rows:  # every look is there once, so nobody skipped a part or went on from another place than the rest
+        assert [step for step, _, _ in row.curve] == [20 * look for look in range(1, 9)]
+    now = clones_of(sweep)
+    assert now[: len(copied)] == copied and len(now) > len(copied), "copies of before stay, and others follow"
+    assert check_clones(sweep, rows) >= 1
+    # Looks before the barrier are those of the first session, bit for bit.
+    for row in rows:
+        known = {step: value for step, _, value in before[row.trial].curve}
+        assert all(value == known[step] for step, _, value in row.curve if step <= 40)

@@ -1,0 +1,94 @@
+"""Population based training: the members that go on, the look at which they stand together, and Tune's scheduler.
+
+Members meet at barriers, every `perturb_every` looks, where those that are behind become copies of better ones. A sweep
+whose driver was killed goes on from the last barrier at which all of them were kept: what a member did after it is done
+again, bit for bit, since a copy may only be made of members that stand at the same step.
+"""
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import PopulationBasedTraining
+
+from genray.errors import CheckpointError
+from genray.rundir import RunDir, verify_checkpoint
+from tuning.plan import Slot, Sweep
+from tuning.trial_run import ROW_FILE
+from tuning.trials import TrialRow, read_trial, write_trial
+
+
+def members(sweep: Sweep) -> list[tuple[Slot, TrialRow | None]]:
+    """Who goes on. Diverged members are among them while others train: a copy of a better one may revive them."""
+    waiting = sweep.waiting()
+    diverged = [
+        (slot, row) for slot in sweep.slots if (row := sweep.row(slot)) is not None and row.status == "diverged"
+    ]
+    return sorted([*waiting, *diverged], key=lambda member: member[0].number) if waiting else []
+
+
+def align(sweep: Sweep) -> int:
+    """Bring the members back to the last barrier at which all of them were kept; returns its look, 0 for the start."""
+    every, waiting = sweep.config.perturb_every, members(sweep)
+    kept = {slot: _barriers(sweep.path / row.path, every) if row is not None else {} for slot, row in waiting}
+    alive = [slot for slot, row in waiting if row is None or row.status == "running"]
+    look = min((max(kept[slot], default=0) for slot in alive), default=0)
+    for slot, row in waiting:
+        if row is None:
+            continue
+        if not look:  # nothing was copied yet, so that its settings are still those of the plan
+            shutil.rmtree(sweep.path / row.path / "checkpoints", ignore_errors=True)
+            sweep.begin(slot, sweep.points[slot.arm][slot.index])
+        elif look in kept[slot]:
+            _go_back(sweep, row, kept[slot][look])
+        # else it had diverged before, and waits for the next barrier
+    return look
+
+
+def _barriers(run: Path, every: int) -> dict[int, Path]:
+    """Look → a member's checkpoint there."""
+    found: dict[int, Path] = {}
+    for folder in RunDir(run).list_checkpoints():
+        try:
+            verify_checkpoint(folder)
+        except CheckpointError:
+            continue
+        looks = len(read_trial(folder / ROW_FILE).curve)
+        if looks and looks % every == 0:
+            found[looks] = folder
+    return found
+
+
+def _go_back(sweep: Sweep, row: TrialRow, checkpoint: Path) -> None:
+    for folder in RunDir(sweep.path / row.path).list_checkpoints():
+        if int(folder.name) > int(checkpoint.name):
+            shutil.rmtree(folder)
+    write_trial(sweep.path, read_trial(checkpoint / ROW_FILE))
+
+
+def population(sweep: Sweep, stands: int) -> tuple[dict[str, Any], PopulationBasedTraining]:
+    """(Tune's config, the scheduler) of population based training over the search's trials, which stand at one look.
+
+    Synchronous, so that a trial and what it copies stand at the same step, and a sweep can be repeated.
+    [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
+    """
+    arm = sweep.study.arms[0]
+    rows = {slot.name: row or sweep.begin(slot, sweep.points[arm.name][slot.index]) for slot, row in members(sweep)}
+    points = {name: arm.space.point(row.params) for name, row in rows.items()}
+
+    def coordinate_of(name: str) -> Any:
+        return tune.sample_from(lambda spec: points[spec["config"]["trial"]][name])
+
+    config = {name: coordinate_of(name) for name in arm.space.coordinates}
+    random.seed(sweep.config.seed + 1009 * stands)  # Tune's PBT draws from Python's own generator
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=sweep.config.perturb_every,
+        hyperparam_mutations=arm.space.to_tune(),
+        custom_explore_fn=arm.space.clip,
+        synch=True,
+        log_config=False,
+    )
+    return {"trial": tune.grid_search(list(rows)), **config}, scheduler
