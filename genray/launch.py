@@ -35,7 +35,12 @@ class LaunchConfig:
     wait_s: float = 120.0
     """With --address: seconds to wait until the cluster offers a place for every actor, before the run is refused."""
     learner_threads: int = 0
-    """PyTorch threads of the learner on a CPU; 0: the cores, less half a core a collector."""
+    """PyTorch threads of each learner on a CPU; 0: the cores, less half a core a collector, shared among them."""
+
+    def resume_command(self, run: Place) -> str:
+        """What continues a run, in the place where it was."""
+        place = f" --address {self.address}" if self.address else " --local" * self.local
+        return f"genray train dqn --resume {run}{place}"
 
 
 def slug(config: DQNConfig) -> str:
@@ -85,10 +90,13 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                 if checkpoint:
                     engine.load(checkpoint)
                     print(f"resuming from {checkpoint}; Atari lanes begin new episodes")
+                if launch.address:  # told now: when the head goes, Ray ends this process without a word
+                    print(f"should the head be lost, continue with: {launch.resume_command(run.place)}")
                 configs.save_yaml(config, run.path / "config.yaml")
                 start = checkpoint_step(checkpoint) if checkpoint else None
                 with Live(config.env.title, config.run.steps, COLUMNS, "agent steps") as live:
-                    return Trainer(config, engine, run, live).run(start)
+                    trainer = Trainer(config, engine, run, live, launch.resume_command(run.place))
+                    return trainer.run(start)
         except BaseException as error:
             if not resumed and not run.list_checkpoints():
                 if isinstance(error, UsageError | KeyboardInterrupt | OSError):
@@ -97,5 +105,5 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                     reason = error.strerror or str(error)
                     raise ResourceError(f"{run.place}: {reason}; free some space, or choose another --out") from error
             elif isinstance(error, KeyboardInterrupt):
-                print(f"stopped; continue with: genray train dqn --resume {run.place}{' --local' * launch.local}")
+                print(f"stopped; continue with: {launch.resume_command(run.place)}")
             raise

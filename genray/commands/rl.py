@@ -55,6 +55,14 @@ def train_dqn(argv: list[str], prog: str) -> int:
         launch.local or place is None or not is_url(place),
         f"--out {place}: the actors cannot write to a URL yet; use a folder that every machine sees, or --local",
     )
+    learners = config.learner.learners
+    require(not (launch.local and learners > 1), f"--learners {learners}: --local has one; leave either out")
+    if learners > 1 and launch.address is None:
+        import torch
+
+        from genray.dist.session import gpus_each
+
+        gpus_each(config, torch.cuda.device_count())
     if launch.address is None:  # a cluster's GPUs and memory are not this machine's
         resolve_device(config.run.device)
         check_memory(config)

@@ -9,24 +9,26 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from genray.dist.calls import MAX_FAILURES, RETRY_S, get
+from genray.dist.learner_group import get_from_learner
 from genray.errors import RunFault
 
 
 def save_actors(
     folder: Path,
-    learner: ray.actor.ActorHandle,
+    learners: Sequence[ray.actor.ActorHandle],
     shards: Sequence[ray.actor.ActorHandle],
     collectors: Sequence[ray.actor.ActorHandle],
 ) -> dict[str, Any]:
     """Have every actor write its part into `folder`, all at the same time; returns the rest as JSON-able values.
 
-    The collectors rest and their chunks have arrived; the learner has no work queued. A collector or shard that dies
+    The collectors rest and their chunks have arrived; the learners have no work queued. A collector or shard that dies
     meanwhile is saved as it comes back (a shard: empty), and everybody saves again: parts of two instants never mix.
-    Raises RunFault when the learner is dead or another does not come back, OSError when the disk is full.
+    Raises LearnerLost when a learner is dead, RunFault when another does not come back, OSError when the disk is full.
     """
     for _ in range(MAX_FAILURES):
-        get(learner.settle.remote())
-        calls = [learner.save.remote(str(folder))]
+        for settled in [learner.settle.remote() for learner in learners]:
+            get_from_learner(settled)
+        calls = [learner.save.remote(str(folder)) for learner in learners]
         calls += [shard.save.remote(str(folder / f"replay-{index}")) for index, shard in enumerate(shards)]
         calls += [collector.state.remote() for collector in collectors]
         ray.wait(calls, num_returns=len(calls))  # all: nobody may still write when the caller clears the folder away
@@ -37,6 +39,8 @@ def save_actors(
         except RayError:
             time.sleep(RETRY_S)
             continue
-        saved, *parts = [get(call) for call in calls]
-        return saved | {"shards": parts[: len(shards)], "collectors": parts[len(shards) :]}
+        saved, *others = [get(call) for call in calls[: len(learners)]]
+        parts = [get(call) for call in calls[len(learners) :]]
+        rngs = {"learner_rngs": [other["rng"] for other in others]} if others else {}
+        return saved | rngs | {"shards": parts[: len(shards)], "collectors": parts[len(shards) :]}
     raise RunFault("a collector or a replay shard cannot be kept alive, so no checkpoint could be written")

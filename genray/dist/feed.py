@@ -9,7 +9,7 @@ elsewhere, or where the shard keeps them compressed, each frame comes once, comp
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import ray
@@ -85,7 +85,14 @@ class Feed:
         batch_size: int,
         rng: np.random.Generator,
         round_batches: int | None = None,
+        *,
+        epoch: int = 0,
+        learners: int = 1,
+        leads: bool = True,
     ):
+        """`learners` draw as much as this one, at the same time, under one limiter; the one that leads tells the shards
+        the limit and the weights. `epoch`: this life of the learners."""
+        self._epoch, self._learners, self._leads = epoch, learners, leads
         self._peers = [_Peer(shard) for shard in shards]
         self.limiter, self._batch_size, self._rng = limiter, batch_size, rng
         self.batches_per_round = round_batches or batches_per_round(batch_size)
@@ -107,7 +114,8 @@ class Feed:
 
     @property
     def _round_samples(self) -> int:
-        return self._batch_size * self.batches_per_round
+        """Of all learners together."""
+        return self._batch_size * self.batches_per_round * self._learners
 
     @property
     def idle(self) -> bool:
@@ -115,7 +123,7 @@ class Feed:
         return not self._rounds and not self._may_draw()
 
     def in_flight_samples(self) -> int:
-        return sum(int(round_.counts_MU.sum()) for round_ in self._rounds)
+        return self._learners * sum(int(round_.counts_MU.sum()) for round_ in self._rounds)
 
     def next_round(self) -> list[Batch] | None:
         """The next round's batches; None when samples per insert allows none yet (after waiting up to POLL_S)."""
@@ -156,9 +164,10 @@ class Feed:
             packed=packed is not False,
             key_B=np.concatenate(keys) if keys else np.empty(0, np.int64),
             delta_B=np.concatenate(deltas) if deltas else np.empty(0, np.float32),
-            insert_limit=(peer.counts.inserted if peer.counts else 0) + room,
+            insert_limit=(peer.counts.inserted if peer.counts else 0) + room if self._leads else None,
             updates=self.updates,
             published=self.published,
+            epoch=self._epoch,
         )
 
     def _land(self, round_: _Round) -> list[Batch]:
@@ -180,7 +189,7 @@ class Feed:
         if round_.packed is not None:
             self._wire.note(round_.packed, time.monotonic() - asked)
         if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
-            self.limiter.sampled -= int(round_.counts_MU.sum())
+            self.limiter.sampled -= self._learners * int(round_.counts_MU.sum())
             return []
         ends_MU = round_.counts_MU.cumsum(axis=1)
         batches = []
@@ -258,6 +267,15 @@ class Feed:
         inserted = self.limiter.inserted
         self.refresh()
         self.limiter.inserted = inserted
+
+    def state(self) -> list[ShardCounts | None]:
+        """What each shard last told: where a learner that continues from here takes up counting."""
+        return [replace(peer.counts, address=None) if peer.counts else None for peer in self._peers]
+
+    def restore(self, state: list[ShardCounts | None]) -> None:
+        """Continue from `state`: what the shards took in since then, or lost, is noticed at the next `refresh`."""
+        for peer, counts in zip(self._peers, state, strict=True):
+            peer.counts = counts
 
     def _note(self, index: int, counts: ShardCounts) -> None:
         peer = self._peers[index]

@@ -1,6 +1,8 @@
 """The learner as a Ray actor: take batches from the feed, update, publish weights."""
 
+import io
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -10,58 +12,117 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from genray.dist.calls import MAX_FAILURES, RETRY_S
-from genray.dist.feed import Feed, batches_per_round
-from genray.dist.messages import LearnReport, Published
+from genray.dist.data_parallel import Group, Share, meeting_place
+from genray.dist.feed import Batch, Feed, batches_per_round
+from genray.dist.messages import LearnReport, Published, Snapshot
 from genray.errors import RunFault
 from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.agent import initial_network, load_learner, save_learner
+from genray.rl.chunk import Sample
 from genray.rl.config import DQNConfig
-from genray.rl.learner import Learner, Update
+from genray.rl.learner import Learner
+from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import build_network
 
 WEIGHTS_KEPT = 4  # versions that stay in the object store for collectors which are still pulling them
 
 
 class LearnerActor:
-    """`rl.learner.Learner` on a feed. The coordinator asks for one portion of work after the other."""
+    """`rl.learner.Learner` on a feed. The coordinator asks for one portion of work after the other.
 
-    def __init__(self, config: DQNConfig, card: dict[str, Any], shards: list[ray.actor.ActorHandle], threads: int):
+    Of K learners, the one of rank 0 leads: it keeps samples per insert, tells the shards the limit and the weights, and
+    speaks for all in snapshots and checkpoints. The others draw as much as it does, at the same time.
+    """
+
+    def __init__(
+        self,
+        config: DQNConfig,
+        card: dict[str, Any],
+        shards: list[ray.actor.ActorHandle],
+        threads: int,
+        epoch: int = 0,
+        rank: int = 0,
+    ):
         torch.set_num_threads(threads)
         keep_freed_memory()
-        self._config = config
+        self._config, self._epoch, self._rank = config, epoch, rank
         network = initial_network(card, config.run.seed)
         device = resolve_device(config.run.device)
         self._learner = Learner(config.learner, network, build_network(card), device, threads=threads)
-        self._rng = np.random.default_rng(np.random.SeedSequence([config.run.seed, 2]))
-        batch_size = config.learner.batch_size
-        limiter = config.limiter(batch_size * batches_per_round(batch_size))
-        self._feed = Feed(shards, limiter, batch_size, self._rng)
+        # Rank and epoch stand behind zeros that NumPy ignores: one learner's first life draws as it always did.
+        self._rng = np.random.default_rng(np.random.SeedSequence([config.run.seed, 2, rank, epoch]))
+        batch_size, learners = config.learner.batch_size, config.learner.learners
+        limiter = config.limiter(learners * batch_size * batches_per_round(batch_size))
+        self._feed = Feed(
+            shards,
+            limiter if rank == 0 else Follower(limiter),
+            batch_size,
+            self._rng,
+            epoch=epoch,
+            learners=learners,
+            leads=rank == 0,
+        )
+        self._group: Group | None = None
+        self._ready: deque[Batch] = deque()
         self._versions: list[Published] = []
+
+    # -- the beginning -------------------------------------------------------------------------------------------------
+
+    def meeting_place(self) -> str:
+        """Where the other learners find this one."""
+        return meeting_place(ray.util.get_node_ip_address())
+
+    def begin(self, snapshot: Snapshot | None, place: str | None) -> None:
+        """Take up learning, where `snapshot` left off if there is one, together with those who meet at `place`."""
+        if place:
+            learners, device = self._config.learner.learners, str(self._learner.device)
+            self._group = Group(self._rank, learners, place, device, self._learner.online)
+        if snapshot:
+            state = torch.load(io.BytesIO(snapshot.learner), map_location="cpu", weights_only=True)
+            self._learner.load_state_dict(state)
+            self._feed.limiter.restore(snapshot.limiter)
+            self._feed.restore(snapshot.shards)
+            self._feed.lost_transitions = snapshot.lost_transitions
+            self._feed.updates = self._learner.updates
+            if self._rank == 0:
+                self._rng.bit_generator.state = snapshot.rng
         self._publish()
-        self._feed.refresh()
+        try:
+            self._feed.refresh()
+        except RayTaskError:
+            raise
+        except RayError:
+            pass  # a shard that is down is asked again with every round
+
+    def snapshot(self) -> Snapshot:
+        """Everything that a successor needs; between two portions of work."""
+        buffer = io.BytesIO()
+        torch.save(self._learner.state_dict(), buffer)
+        return Snapshot(
+            updates=self._learner.updates,
+            learner=buffer.getvalue(),
+            rng=dict(self._rng.bit_generator.state),
+            limiter=self._limiter_state(),
+            shards=self._feed.state(),
+            lost_transitions=self._feed.lost_transitions,
+        )
+
+    # -- work ----------------------------------------------------------------------------------------------------------
 
     def learn(self, seconds: float) -> LearnReport:
         """Learn for about `seconds`, as fast as samples per insert allows."""
         stop = time.monotonic() + seconds
-        done: list[Update] = []
-        while time.monotonic() < stop:
-            batches = self._feed.next_round() or []
-            for batch, following in zip(batches, [*batches[1:], None]):
-                beta = self._config.replay.beta_at(self._learner.updates)
-                ahead = following.sample if following else None
-                update = self._learner.update(batch.sample, max(self._feed.size, 1), beta, ahead)
-                self._feed.send_back(batch, update.delta_B)
-                self._feed.updates = self._learner.updates
-                done.append(update)
-                if self._learner.updates % self._config.run.publish_every == 0:
-                    self._publish()
-        means = np.mean([update[1:] for update in done], axis=0) if done else np.full(3, np.nan)
+        done: list[tuple[float, float, float]] = []
+        while (batches := self._next_batches(stop)) is not None:
+            for batch, following, share in zip(batches, [*batches[1:], None], self._shares(batches)):
+                done.append(self._update(batch, following.sample if following else None, share))
+        means = np.mean(done, axis=0) if done else np.full(3, np.nan)
         events, self._feed.events = self._feed.events, []
         limiter = self._feed.limiter
         return LearnReport(
             updates=self._learner.updates,
             done=len(done),
-            idle=self._feed.idle,
+            idle=self._feed.idle and not self._ready,
             loss=float(means[0]),
             q_mean=float(means[1]),
             grad_norm=float(means[2]),
@@ -71,16 +132,51 @@ class LearnerActor:
             weight_lag=self._feed.weight_lag,
             lost_transitions=self._feed.lost_transitions,
             events=events,
+            rank=self._rank,
         )
+
+    def _next_batches(self, stop: float) -> list[Batch] | None:
+        """The batches to learn from next, perhaps none yet; None: this portion is over."""
+        if self._group is None:
+            return self._feed.next_round() or [] if time.monotonic() < stop else None
+        if not self._ready:
+            self._ready.extend(self._feed.next_round() or [])
+        limiter = self._feed.limiter
+        count, sampled, more = self._group.agree(len(self._ready), limiter.sampled, time.monotonic() < stop)
+        if isinstance(limiter, Follower):
+            limiter.granted = sampled
+        return [self._ready.popleft() for _ in range(count)] if more else None
+
+    def _shares(self, batches: list[Batch]) -> list[Share | None]:
+        if self._group is None or not batches:
+            return [None] * len(batches)
+        samples = [batch.sample for batch in batches]
+        return list(self._group.shares(samples, self._config.learner.importance_weighting))
+
+    def _update(self, batch: Batch, following: Sample | None, share: Share | None) -> tuple[float, float, float]:
+        """One update; returns (loss, mean Q, gradient norm)."""
+        beta = self._config.replay.beta_at(self._learner.updates)
+        part = self._group.begin_update(share, beta) if self._group and share else 1.0
+        update = self._learner.update(batch.sample, max(self._feed.size, 1), beta, following)
+        self._feed.send_back(batch, update.delta_B)
+        self._feed.updates = self._learner.updates
+        if self._learner.updates % self._config.run.publish_every == 0:
+            self._publish()
+        return part * update.loss, update.q_mean, update.grad_norm
 
     def _publish(self) -> None:
         """Put the weights once into the object store; requests to shards carry the reference to the collectors."""
-        published = Published(version=self._learner.updates, reference=[ray.put(self._learner.weights())])
+        if self._rank:
+            return
+        reference = [ray.put(self._learner.weights())]
+        published = Published(version=self._learner.updates, reference=reference, epoch=self._epoch)
         self._feed.published = published
         self._versions = [*self._versions, published][-WEIGHTS_KEPT:]
 
     def policy(self) -> dict[str, torch.Tensor]:
         return self._learner.policy()
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Hand the shards the newest priorities and learn where they stand; one that died is waited for."""
@@ -91,26 +187,47 @@ class LearnerActor:
                 raise
             except RayError:
                 time.sleep(RETRY_S)
-        raise RunFault("a replay shard cannot be kept alive, so no checkpoint could be written")
+        raise RunFault("a replay shard cannot be kept alive")
 
     def save(self, folder: str) -> dict[str, Any]:
         """Write `learner.pt`; returns the rest as JSON-able values. `settle` has come before."""
-        save_learner(self._learner, Path(folder))
-        limiter = self._feed.limiter
-        sampled = limiter.sampled - self._feed.in_flight_samples()  # what is in flight will be drawn again
+        if self._rank == 0:
+            save_learner(self._learner, Path(folder))
         return {
             "rng": self._rng.bit_generator.state,
-            "limiter": limiter.state() | {"sampled": sampled},
+            "limiter": self._limiter_state(),
             "lost_transitions": self._feed.lost_transitions,
             "restarts": len(self._feed.events),  # those that no report has told yet
         }
 
+    def _limiter_state(self) -> dict[str, float]:
+        """What is in flight, or not yet learned from, will be drawn again."""
+        limiter, learner = self._feed.limiter, self._config.learner
+        waiting = len(self._ready) * learner.batch_size * learner.learners
+        return limiter.state() | {"sampled": limiter.sampled - self._feed.in_flight_samples() - waiting}
+
     def load(self, folder: str, state: dict[str, Any], with_replay: bool) -> None:
         """Continue from `save`; the shards have loaded before, the collectors start after."""
         load_learner(self._learner, Path(folder))
-        self._rng.bit_generator.state = state["rng"]
+        rngs = [state["rng"], *state.get("learner_rngs", [])]
+        if self._rank < len(rngs):
+            self._rng.bit_generator.state = rngs[self._rank]
         if with_replay:
             self._feed.limiter.restore(state["limiter"])
         self._feed.updates = self._learner.updates
         self._publish()
         self._feed.adopt()
+
+
+class Follower(SamplesPerInsert):
+    """The limiter of a learner that does not lead: it may draw what the first one has drawn, no more."""
+
+    def __init__(self, limiter: SamplesPerInsert):
+        super().__init__(**vars(limiter))
+        self.granted = 0.0
+
+    def sample_room(self) -> float:
+        return self.granted - self.sampled
+
+    def inserts_needed(self, samples: int) -> int:
+        return 0  # it waits for the first learner, not for inserts

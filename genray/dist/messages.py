@@ -19,6 +19,18 @@ class Published:
     version: int
     """The learner's count of updates when it made them."""
     reference: list[Any]
+    epoch: int = 0
+    """The learner's life: a later one's weights count, even where it starts again from a lower version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """A shard's answer to a chunk. With `accepted`, its transitions count as acknowledged: the shard holds them, once."""
+
+    accepted: bool
+    """False: the chunk came from a stale life of the collector, and is not stored."""
+    published: Published | None
+    """The newest weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +46,12 @@ class Request:
     """The learner reads the shard's frames itself: it wants to know where they are."""
     packed: bool = True
     """Frames that have to travel come compressed, also where the shard keeps them as they are."""
-    insert_limit: float = 0.0
-    """Transitions that the shard may have accepted since it started; collectors wait beyond it."""
+    insert_limit: float | None = 0.0
+    """Transitions that the shard may have accepted since it started; collectors wait beyond it. None: as it was."""
     updates: int = 0
     published: Published | None = None
+    epoch: int = 0
+    """The learner's life: a shard answers a stale one with nothing, and takes nothing from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +89,11 @@ class CollectReport:
     episodes: list[Episode]
     epsilon: float
     lost_transitions: int
-    """Made, but not accepted because their shard was down."""
+    """Made, but not accepted: their shard did not come back, or took this collector for a stale one."""
+    node: str = ""
+    """Ray's id of the machine."""
+    leaving: bool = False
+    """SIGTERM was heard: nothing is on its way any more, and no further chunk will be played."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +116,19 @@ class LearnReport:
     lost_transitions: int
     """Total transitions that vanished with dead shards."""
     events: list[str]
+    rank: int = 0
+    """Which of the learners reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """All that a learner needs to continue where another was: what the coordinator keeps for it."""
+
+    updates: int
+    learner: bytes
+    """w, w⁻, optimizer and average, as `torch.save` writes them."""
+    rng: dict[str, Any]
+    limiter: dict[str, float]
+    shards: list[ShardCounts | None]
+    """Where each shard stood."""
+    lost_transitions: int

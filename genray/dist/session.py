@@ -3,7 +3,7 @@
 import math
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
@@ -61,6 +61,36 @@ def role(name: str) -> dict[str, float]:
     """One unit of a role's custom resource where the cluster marks its nodes by role (see cluster.yaml)."""
     resource = f"genray_{name}"
     return {resource: 1} if has_resource(resource) else {}
+
+
+def gpus_each(config: DQNConfig, have: int) -> int:
+    """GPUs that each learner reserves of the `have` in the cluster: 1 where --device asks for one, or `auto` finds them.
+
+    Raises ResourceError when there are fewer than learners.
+    """
+    learners = config.learner.learners
+    if config.run.device == "cpu" or (config.run.device == "auto" and not have):
+        return 0
+    if not have:
+        raise ResourceError("--device cuda: Ray sees no GPU in this cluster; use --device cpu")
+    if learners > have:
+        raise ResourceError(
+            f"--learners {learners}: each needs a GPU, and this cluster has {have}; use --learners {have}, or --device cpu"
+        )
+    return 1
+
+
+def draining_nodes() -> Collection[str]:
+    """Ray's ids of nodes that it has been told will go: a spot notice, `ray drain-node`, an autoscaler's scale-down.
+
+    Ray 2.60 tells its own libraries only; should a later one drop the call, hosts go without a farewell.
+    """
+    try:
+        from ray._private import state
+
+        return state.state.get_draining_nodes()
+    except (ImportError, AttributeError):
+        return ()
 
 
 def node_cpus() -> list[float]:

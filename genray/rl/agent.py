@@ -44,7 +44,13 @@ class Progress:
     q_mean: float | None = None
     grad_norm: float | None = None
     lost_transitions: int = 0
+    lost_updates: int = 0
+    """Made, and gone with a learner that died."""
+    refused_writes: int = 0
+    """Of actors that were taken for dead, replaced, and came back."""
     restarts: int = 0
+    recovering: bool = False
+    """The learner is on its way back: that it stands still does not mean that it is done."""
     episodes: list[Episode] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     """Things to tell the user: a collector that died, lanes that begin new episodes."""
@@ -113,6 +119,8 @@ class LocalAgent:
         config.validate()
         if not config.replay.samples_per_insert:
             raise ConfigError("--samples-per-insert 0: a free-running learner needs Ray; with --local choose e.g. 8")
+        if config.learner.learners > 1:
+            raise ConfigError(f"--learners {config.learner.learners}: one process has one; leave --local out, or use 1")
         self.config = config
         keep_freed_memory()
         seed = config.run.seed

@@ -158,6 +158,11 @@ class Collector:
         self.lanes = Lanes(frame_EHW, self._env_config, self.network.config.past_actions)
 
     @property
+    def incarnation(self) -> int:
+        """Random number of this life: a shard tells by it which rows belong together, and whom it listens to."""
+        return self._incarnation
+
+    @property
     def epsilon_E(self) -> np.ndarray:
         """The lanes' ε now; float64 [E]."""
         return annealed(self._final_epsilon_E, self.run_step, self._explore.anneal_steps)

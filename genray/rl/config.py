@@ -36,6 +36,9 @@ class RunConfig:
     """Newest checkpoints kept, beside the best."""
     publish_every: int = 25
     """Updates between versions of the weights that collectors pull."""
+    learner_snapshot_s: float = 10.0
+    """Seconds of learning that the death of a learner's machine may cost at most, half a second more or less: so often the
+    head takes a copy of weights, target network and optimizer (53 MB for DQN's network, dueling)."""
 
     def validate(self) -> None:
         require(self.steps >= 1, f"--steps {self.steps}: must be ≥ 1")
@@ -48,6 +51,10 @@ class RunConfig:
         require(self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: must be ≥ 0")
         require(self.keep >= 1, f"--keep {self.keep}: must be ≥ 1")
         require(self.publish_every >= 1, f"--publish-every {self.publish_every}: must be ≥ 1")
+        require(
+            0 < self.learner_snapshot_s < float("inf"),
+            f"--learner-snapshot-s {self.learner_snapshot_s}: must be > 0 seconds, e.g. 10",
+        )
         require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
 
 

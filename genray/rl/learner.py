@@ -50,7 +50,8 @@ class LearnerConfig:
     importance_weighting: bool = True
     """Off: prioritized draws are left uncorrected. Only to see what the weights are for."""
     learners: int = 1
-    """Learner processes; one for now."""
+    """Learner processes, each with a batch of its own and a GPU of its own where there are any; gradients are averaged, so
+    that an update is that of one learner with a batch as many times as large."""
 
     def validate(self) -> None:
         require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be ≥ 1, e.g. 32")
@@ -65,7 +66,7 @@ class LearnerConfig:
             f"--target-period-updates {self.target_period_updates}: must be ≥ 1",
         )
         require(self.average_updates >= 0, f"--average-updates {self.average_updates}: must be ≥ 0 (0: off), e.g. 1000")
-        require(self.learners == 1, f"--learners {self.learners}: one learner a run for now; use --learners 1")
+        require(self.learners >= 1, f"--learners {self.learners}: must be ≥ 1; use --learners 1")
 
 
 class Update(NamedTuple):

@@ -43,7 +43,9 @@ COLUMNS = (
 class Trainer:
     """One run of one engine in one run directory."""
 
-    def __init__(self, config: DQNConfig, engine: Engine, run: RunDir, live: Live):
+    def __init__(self, config: DQNConfig, engine: Engine, run: RunDir, live: Live, resume_command: str = ""):
+        """`resume_command`: what a fault's last line tells the user to run."""
+        self._resume_command = resume_command or f"genray train dqn --resume {run.place}"
         self._config, self._engine, self._run, self._live = config, engine, run, live
         self._log = MetricsLog(run)
         self._returns: deque[float] = deque(maxlen=100)
@@ -98,7 +100,7 @@ class Trainer:
             if progress.updates != before.updates or progress.steps != before.steps:
                 self._log.write(progress.steps, values)
             self._live.update(values, progress.steps)
-            stalled = progress.steps >= step and progress.updates == before.updates
+            stalled = progress.steps >= step and progress.updates == before.updates and not progress.recovering
             self._progress = progress
             if stalled:
                 return
@@ -114,7 +116,7 @@ class Trainer:
             "agent_steps_per_s": (now.steps - before.steps) / seconds,
             "updates": now.updates,
             # None at first: a resumed run's earlier updates were not made in this second.
-            "updates_per_s": (now.updates - before.updates) / seconds if before.updates else None,
+            "updates_per_s": max(0, now.updates - before.updates) / seconds if before.updates else None,
             "samples_per_insert": now.samples_per_insert,
             "weight_lag_updates": now.weight_lag,
             "epsilon": now.epsilon,
@@ -124,6 +126,8 @@ class Trainer:
             "grad_norm": now.grad_norm,
             "replay_size": now.replay_size,
             "lost_transitions": now.lost_transitions,
+            "lost_updates": now.lost_updates,
+            "refused_writes": now.refused_writes,
             "restarts": now.restarts,
         }
 
@@ -174,7 +178,7 @@ class Trainer:
     def _fault(self, error: BaseException) -> RunFault:
         folders = self._run.list_checkpoints()
         if folders:
-            advice = f"last checkpoint: {folders[-1]}; continue with: genray train dqn --resume {self._run.place}"
+            advice = f"last checkpoint: {folders[-1]}; continue with: {self._resume_command}"
         else:
             advice = "no checkpoint had been written yet; start again with another --out"
         return RunFault(f"{str(error).splitlines()[0]}; {advice}")

@@ -17,7 +17,7 @@ def tiny(**replay) -> DQNConfig:
     )
 
 
-def run(engine, until_step: int, timeout_s: float = 90) -> Progress:
+def run(engine, until_step: int, timeout_s: float = 240) -> Progress:
     """Advance to a step, learner caught up; collects all events."""
     events, stop = [], time.monotonic() + timeout_s
     while True:

@@ -61,7 +61,7 @@ def engine(ray_here):
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_checkpoint_is_one_instant(engine, tmp_path: Path):
     """Twice, in full flight; the second time the rings have gone round: they hold 4,000 of 6,000 transitions."""
     for number, steps in enumerate((1_500, 6_000)):
@@ -77,14 +77,14 @@ def test_a_checkpoint_is_one_instant(engine, tmp_path: Path):
         saved.learner_agrees()
         assert len(saved.state["collectors"]) == 2
         # No collector has a chunk on its way, and no priority that the learner knows is missing from the trees.
-        on_their_way = [worker.actor.__ray_call__.remote(lambda self: self._in_flight) for worker in engine._collectors]
+        on_their_way = [worker.actor.__ray_call__.remote(lambda self: self._shipped) for worker in engine._collectors]
         assert ray.get(on_their_way) == [None, None]
         waiting = engine.learner.__ray_call__.remote(lambda self: sum(len(peer.keys) for peer in self._feed._peers))
         assert ray.get(waiting) == 0
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_what_a_dead_collector_had_on_its_way_is_counted(engine, tmp_path: Path):
     fly(engine, 1_500)
     ray.kill(engine._collectors[0].actor, no_restart=False)
@@ -101,7 +101,7 @@ def test_what_a_dead_collector_had_on_its_way_is_counted(engine, tmp_path: Path)
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_shard_that_dies_before_a_checkpoint_is_saved_empty(engine, tmp_path: Path):
     fly(engine, 1_500)
     ray.kill(engine.shards[1], no_restart=False)

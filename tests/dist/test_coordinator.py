@@ -13,7 +13,7 @@ from genray.errors import ConfigError
 from genray.rl.agent import LocalAgent
 from tests.dist.helpers import run, tiny
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
