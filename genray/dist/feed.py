@@ -191,32 +191,39 @@ class Feed:
         if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
             self.limiter.sampled -= self._learners * int(round_.counts_MU.sum())
             return []
+        drawn = {index: reply.drawn for index, reply in replies.items() if reply.drawn is not None}
         ends_MU = round_.counts_MU.cumsum(axis=1)
+        starts_MU = ends_MU - round_.counts_MU
         batches = []
-        for counts_M, ends_M in zip(round_.counts_MU.T, ends_MU.T):
-            drawn: dict[int, PlacedSample | SlicedSample] = {}
-            for index, reply in replies.items():
-                if counts_M[index] and reply.drawn is not None:
-                    drawn[index] = reply.drawn.rows(slice(ends_M[index] - counts_M[index], ends_M[index]))
-            incarnations = {index: replies[index].counts.incarnation for index in drawn}
-            batches.append(Batch(*self._gather(drawn, round_.shares, incarnations)))
+        if (
+            len(drawn) == 1
+        ):  # one gather for the whole round: at 32 transitions a batch, calls cost as much as their work
+            [index] = drawn
+            sample, whole_B = self._gather(drawn, round_.shares)
+            for start, end in zip(starts_MU[index], ends_MU[index]):
+                sizes = {index: int(end - start)}
+                batches.append(self._batch(sample.rows(slice(start, end)), whole_B[start:end], sizes, replies))
+            return batches
+        for starts_M, ends_M in zip(starts_MU.T, ends_MU.T):
+            parts = {index: draw.rows(slice(starts_M[index], ends_M[index])) for index, draw in drawn.items()}
+            parts = {index: part for index, part in parts.items() if part.size}
+            sample, whole_B = self._gather(parts, round_.shares)
+            batches.append(self._batch(sample, whole_B, {index: part.size for index, part in parts.items()}, replies))
         return batches
 
-    def _gather(
-        self, drawn: dict[int, PlacedSample | SlicedSample], shares: list[float], incarnations: dict[int, int]
-    ) -> tuple[Sample, list[tuple[int, int, int]]]:
-        """Put a batch together: from the shards' memory, or from the slices that came.
+    def _gather(self, drawn: dict[int, PlacedSample | SlicedSample], shares: list[float]) -> tuple[Sample, np.ndarray]:
+        """Put what was drawn together, from the shards' memory or from the slices that came; bool [B]: what is whole.
 
-        A transition that was overwritten meanwhile is left out: the batch is then that much smaller.
+        Not whole is what was overwritten meanwhile.
         """
         layout = next(peer.counts.layout for peer in self._peers if peer.counts)
         count = sum(draw.size for draw in drawn.values())
-        batch = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
+        sample = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
         whole_B = np.ones(count, bool)
-        parts, start = [], 0
+        start = 0
         for index, draw in drawn.items():
             here = slice(start, start + draw.size)
-            part = batch.rows(here)
+            part = sample.rows(here)
             if isinstance(draw, PlacedSample):
                 frames = self._peers[index].frames
                 assert frames is not None, "_land leaves out what cannot be read"
@@ -224,9 +231,17 @@ class Feed:
             else:
                 unpack(draw, layout, part)
             part.probability_B[:] *= shares[index]
-            parts.append((index, incarnations[index], int(np.count_nonzero(whole_B[here]))))
             start += draw.size
-        return (batch if whole_B.all() else batch.rows(whole_B)), parts
+        return sample, whole_B
+
+    def _batch(self, sample: Sample, whole_B: np.ndarray, sizes: dict[int, int], replies: dict[int, Reply]) -> Batch:
+        """A batch of what is whole; it may be a little smaller than it was asked for."""
+        parts, start = [], 0
+        for index, size in sizes.items():
+            whole = int(np.count_nonzero(whole_B[start : start + size]))
+            parts.append((index, replies[index].counts.incarnation, whole))
+            start += size
+        return Batch(sample if whole_B.all() else sample.rows(whole_B), parts)
 
     def send_back(self, batch: Batch, delta_B: np.ndarray) -> None:
         """Keep a batch's new |δ| for the next request to the shards that it came from."""
