@@ -3,8 +3,8 @@
 Every system does the work of `rivals/replays/work.py` in a fresh process with one thread, in turns, `--repeats` times; figures
 are medians of rates a CPU second. genray's process measures the limit (the fastest gather of the same bytes, and nothing else)
 in turns with genray itself; a part of the limit is the median of such pairs. The feed is measured by the wall clock: it
-means something on a machine with nothing else to do. A peer that is not installed is named, and left out. `--quick` with two
-peers took 8 minutes beside other work.
+means something on a machine with nothing else to do, and so is torchrl's Ray replay beside it. The bytes between two hosts need
+root (`hosts_feed.py`); without it they are null, with the reason. A peer that is not installed is named, and left out.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import importlib.util
 from statistics import median
 from typing import Any
 
+from tests.bench import hosts_feed
 from tests.bench.common import BenchError, describe_machine, last_json_line, print_table, run_measured
 
 PEERS = {  # our name: the package that must be here
@@ -107,22 +108,25 @@ def main() -> None:
         timeout_s=1500,
     )
 
-    feed_512, feed_32 = (
-        run_measured(
-            [
-                "tests.bench.rivals.feed",
-                "--batch-size",
-                size,
-                "--round-batches",
-                many,
-                "--seconds",
-                str(4 * arguments.seconds),
-            ],
-            threads=1,
-            timeout_s=1500,
-        )
-        for size, many in (("512", "1"), ("32", "16"))
-    )
+    feed_seconds = ["--seconds", str(4 * arguments.seconds)]
+
+    def feed(system: str, size: int, *more: str) -> dict[str, Any]:
+        argv = [f"tests.bench.rivals.{system}", "--batch-size", str(size), *more, *feed_seconds]
+        return run_measured(argv, threads=1, timeout_s=1500)
+
+    feed_512, feed_32 = feed("feed", 512, "--round-batches", "1"), feed("feed", 32, "--round-batches", "16")
+    ray_512 = ray_32 = None
+    if "torchrl" in names:
+        try:
+            ray_512, ray_32 = (feed("feed_torchrl", size)["per_s"] for size in (512, 32))
+        except BenchError as error:
+            broken["torchrl's RayReplayBuffer"] = str(error).strip().splitlines()[-1]
+    wire: dict[int, dict[str, dict[str, float]]] = {}
+    wire_why = None
+    try:
+        wire = hosts_feed.measure(4 * arguments.seconds)
+    except BenchError as error:
+        wire_why = str(error).strip().splitlines()[0]
 
     rates = {name: medians(found) for name, found in replays.items()}
     pairs = {name: medians(found) for name, found in trees.items()}
@@ -173,6 +177,24 @@ def main() -> None:
         ("feed over Ray, 512, of the same in one process", "≥ 0.50", feed_512["shared_1"] / feed_512["in_process"]),
     ]
     print_table("Parts of what is possible", ("what", "goal", "measured"), [(a, b, f"{c:.2f}") for a, b, c in parts])
+    print_table(
+        "The learner's feed over Ray, batches a second by the wall clock; two processes on one node",
+        ("batches of", "in one process", "genray: shared memory", "genray: sent as slices", "torchrl's RayReplayBuffer"),
+        [
+            ("512", f"{feed_512['in_process']:,.0f}", f"{feed_512['shared_1']:,.0f}", f"{feed_512['store_1']:,.0f}",
+             f"{ray_512:,.1f}" if ray_512 else "–"),
+            ("32, 16 a call (torchrl: 1)", f"{feed_32['in_process']:,.0f}", f"{feed_32['shared_16']:,.0f}",
+             f"{feed_32['store_16']:,.0f}", f"{ray_32:,.1f}" if ray_32 else "–"),
+        ],
+    )  # fmt: skip
+    if wire:
+        print_table(
+            "A batch of 512 between two hosts, MB on the wire",
+            ("frames", "n = 1 (goal ≤ 2.5)", "n = 3 (goal ≤ 3.5)"),
+            [(way, *(f"{wire[n][way]['bytes'] / 1e6:.2f}" for n in (1, 3))) for way in wire[3]],
+        )
+    else:
+        print(f"no bytes between hosts: {wire_why}")
     for name in missing:
         print(f"not installed, so not compared: {name}")
     for name, why in broken.items():
@@ -189,9 +211,16 @@ def main() -> None:
             "tree_of_best_peer": our_tree["pairs"] / peer_tree[1],
             "feed_512_per_s": feed_512["shared_1"],
             "feed_512_of_in_process": feed_512["shared_1"] / feed_512["in_process"],
-            "feed_512_by_object_store_per_s": feed_512["store_1"],
+            "feed_512_sent_per_s": feed_512["store_1"],
             "feed_32_per_s": feed_32["shared_16"],  # 16 batches a call
-            "wire_bytes_512": None,  # not built yet
+            "feed_512_torchrl_per_s": ray_512,
+            "feed_32_torchrl_per_s": ray_32,
+            "wire_bytes_512": wire[3]["lz4"]["bytes"] if wire else None,
+            "wire_bytes_512_n1": wire[1]["lz4"]["bytes"] if wire else None,
+            "wire_bytes_512_packed_on_the_way": wire[3]["packed"]["bytes"] if wire else None,
+            "wire_bytes_512_plain": wire[3]["plain"]["bytes"] if wire else None,
+            "wire_bytes_512_is_null_because": wire_why,
+            "not_compared": {**{name: "not installed" for name in missing}, **broken},
             "learner_of_bare": min(one["of_bare"] for one in bare.values()),
             "collector_of_bare": play["of_bare"],
             "sample_512_per_s": ours["sample_512"],

@@ -93,19 +93,18 @@ def measure(seconds: float) -> dict[int, dict[str, dict[str, float]]]:
     if reason := missing():
         raise BenchError(reason)
     found = {}
-    with Hosts(2, shm="1g") as (first, second):
-        start = ["ray", "start", "--object-store-memory", "300000000", "--num-cpus", "1", "--disable-usage-stats"]
-        first.run(*start, "--head", "--port", str(PORT), "--include-dashboard", "false",
-                  "--node-ip-address", first.address, "--resources", json.dumps({"shard": 1}))  # fmt: skip
-        second.run(*start, "--address", f"{first.address}:{PORT}", "--node-ip-address", second.address)
-        for n_step in (1, 3):
-            words = [sys.executable, "-m", "tests.bench.hosts_feed", "--learner", f"{first.address}:{PORT}"]
-            words += ["--n-step", str(n_step), "--seconds", str(seconds)]
-            try:
-                done = second.run(*words, timeout=300)
-            except (RuntimeError, subprocess.TimeoutExpired) as error:
-                raise BenchError(f"the learner on the second host failed: {error}") from error
-            found[n_step] = json.loads(done.stdout.splitlines()[-1])
+    start = ["ray", "start", "--object-store-memory", "300000000", "--num-cpus", "1", "--disable-usage-stats"]
+    try:
+        with Hosts(2, shm="1g") as (first, second):
+            first.run(*start, "--head", "--port", str(PORT), "--include-dashboard", "false",
+                      "--node-ip-address", first.address, "--resources", json.dumps({"shard": 1}))  # fmt: skip
+            second.run(*start, "--address", f"{first.address}:{PORT}", "--node-ip-address", second.address)
+            for n_step in (1, 3):
+                words = [sys.executable, "-m", "tests.bench.hosts_feed", "--learner", f"{first.address}:{PORT}"]
+                done = second.run(*words, "--n-step", str(n_step), "--seconds", str(seconds), timeout=300)
+                found[n_step] = json.loads(done.stdout.splitlines()[-1])
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        raise BenchError(f"no feed between two hosts: {error}") from error
     return found
 
 

@@ -1,8 +1,8 @@
 """The learner's feed over Ray on one node, beside the same draws in one process. `python -m tests.bench.rivals.feed`
 
 One replay shard is an actor, this process the learner: it takes batches with both observations put together, and sends
-priorities back, as fast as it can. Four ways in turns, by the wall clock, because two processes work at once: the shard in
-this process; one shard's frames by shared memory; by the object store; several batches a call of each.
+priorities back, as fast as it can. In turns, by the wall clock, because two processes work at once: the shard in this process;
+one shard's frames by shared memory; sent as slices, as if from another node; several batches a call of each.
 """
 
 import argparse
