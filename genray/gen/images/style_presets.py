@@ -22,12 +22,12 @@ def style_fast() -> StyleTrainConfig:
 
 
 def style_best() -> StyleTrainConfig:
-    """`style_fast` for four times as long, from mirrored crops too: ten minutes of one core."""
+    """`style_fast` for three times as long, from mirrored crops too: six minutes of one quiet core."""
     short = style_fast()
     return replace(
         short,
         data=replace(short.data, augment=("flip",)),
-        fit=replace(short.fit, steps=3000, validate_every=500, checkpoint_every=250),
+        fit=replace(short.fit, steps=2200, validate_every=550, checkpoint_every=275),
     )
 
 
