@@ -255,8 +255,9 @@ def check(costs: Costs, games: int, batch_size: int, seconds: float) -> tuple[li
         said = predict(plan, costs)
         ratio = plan.samples_per_insert / batch_size
         said_cpu = costs.step_s + costs.ship_s + costs.take_s
-        said_cpu += ratio * (costs.draw_s + costs.gather_s + costs.update_s) + costs.idle_s / said.steps_per_s
+        said_cpu += ratio * (costs.draw_s + costs.gather_s + costs.update_s)
         steps, updates, cpu = run(plan, seconds)
+        cpu -= costs.idle_s / steps
         error, cpu_error = said.steps_per_s / steps - 1, said_cpu / cpu - 1
         rows.append(
             (
