@@ -1,7 +1,9 @@
 """A node that Ray has been told will go: its collector leaves before that, and comes back when there is a place for it."""
 
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -26,7 +28,14 @@ def cluster():
 
 
 def drain(cluster: Cluster, node: str) -> None:
-    command = ["ray", "drain-node", "--address", cluster.address, "--node-id", node]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "drain-node",
+        "--address",
+        cluster.address,
+        "--node-id",
+        node,
+    ]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
     subprocess.run([*command, "--deadline-remaining-seconds", "120"], check=True, capture_output=True)
 
