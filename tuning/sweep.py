@@ -165,7 +165,7 @@ def _announcement(sweep: Sweep) -> str:
     config, arms = sweep.config, len(sweep.study.arms)
     done = len(sweep.slots) - len(sweep.waiting())
     each = f"{config.trials} search trials" + (
-        f", {config.seeds} seeds as it comes and {config.seeds} tuned" * bool(config.seeds)
+        f", {config.seeds} seed{'s' * (config.seeds > 1)} as it comes and {config.seeds} tuned" * bool(config.seeds)
     )
     return (
         f"{sweep.study.name}: {arms} {'arms' if arms > 1 else 'arm'}, each {each}: {len(sweep.slots)} trials of "

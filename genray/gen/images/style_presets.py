@@ -16,7 +16,7 @@ def style_fast() -> StyleTrainConfig:
         fit=FitConfig(steps=700, batch_size=2, validate_every=175),
         # A short memory of squared gradients: the first ones are far larger than those that follow.
         optimizer=OptimizerConfig(learning_rate=3e-3, beta2=0.99, schedule="cosine", warmup_updates=30),
-        model=StyleNetConfig(widths=(16, 32, 64), residual=3, kernel=5, modulated=True),
+        model=StyleNetConfig(widths=(16, 32, 64), residual=3, kernel=5),
         content_weight=0.3,
     )
 
@@ -27,6 +27,7 @@ def style_best() -> StyleTrainConfig:
     return replace(
         short,
         data=replace(short.data, augment=("flip",)),
+        model=replace(short.model, modulated=True),
         fit=replace(short.fit, steps=2200, validate_every=550, checkpoint_every=275),
     )
 
