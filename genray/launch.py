@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 from genray import config as configs
 from genray.errors import ResourceError, UsageError
@@ -72,7 +71,7 @@ def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = N
             check_machines(place, launch.address)
         coordinator = Coordinator(config, launch.learner_threads or None)
         try:
-            yield cast(Engine, coordinator)
+            yield coordinator
         finally:
             coordinator.close()
 

@@ -32,6 +32,11 @@ def as_place(text: str) -> Place:
     return text.rstrip("/") if is_url(text) else Path(text)
 
 
+def absolute(place: Place) -> Place:
+    """For a process with another working directory."""
+    return place.resolve() if isinstance(place, Path) else place
+
+
 def child(place: Place, *names: str) -> Place:
     """The place `names` below `place`; a URL's options (?region=…) stay at its end."""
     if isinstance(place, Path):

@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from genray import storage
@@ -16,7 +15,6 @@ from genray.rundir import last_metrics
 
 DASHBOARD = "http://127.0.0.1:8265"
 OUT_KEY = "genray_out"
-TOKEN_FILE = Path("~/.ray/auth_token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +73,9 @@ def job_words(words: list[str], prog: str) -> list[str]:
 
 def _jobs(address: str) -> tuple[Any, str]:
     """A client of the cluster's job service; raises ResourceError when there is none or it refuses us."""
-    # `ray.init` turns tokens on by itself, the job client only where it is told; without one there is nothing to tell.
-    if os.environ.get("RAY_AUTH_TOKEN") or TOKEN_FILE.expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from genray.dist.session import use_token
+
+    use_token()
     from ray.job_submission import JobSubmissionClient
 
     place = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DASHBOARD

@@ -17,7 +17,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
     from genray.rl import presets
     from genray.rl.config import DQNConfig
     from genray.rl.train import check_disk, check_memory
-    from genray.storage import as_place, is_url
+    from genray.storage import as_place
 
     @dataclass(frozen=True, kw_only=True)
     class TrainDQN:
@@ -49,11 +49,6 @@ def train_dqn(argv: list[str], prog: str) -> int:
     require(launch.learner_threads >= 0, f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)")
     require(
         not (launch.local and launch.address), f"--address {launch.address}: --local runs without Ray; leave one out"
-    )
-    place = resume or launch.out
-    require(
-        launch.local or place is None or not is_url(place),
-        f"--out {place}: the actors cannot write to a URL yet; use a folder that every machine sees, or --local",
     )
     learners = config.learner.learners
     require(not (launch.local and learners > 1), f"--learners {learners}: --local has one; leave either out")

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -11,10 +10,11 @@ from ray.exceptions import RayError, RayTaskError
 from genray.dist.calls import MAX_FAILURES, RETRY_S, get
 from genray.dist.learner_group import get_from_learner
 from genray.errors import RunFault
+from genray.storage import Place, child
 
 
 def save_actors(
-    folder: Path,
+    folder: Place,
     learners: Sequence[ray.actor.ActorHandle],
     shards: Sequence[ray.actor.ActorHandle],
     collectors: Sequence[ray.actor.ActorHandle],
@@ -29,7 +29,7 @@ def save_actors(
         for settled in [learner.settle.remote() for learner in learners]:
             get_from_learner(settled)
         calls = [learner.save.remote(str(folder)) for learner in learners]
-        calls += [shard.save.remote(str(folder / f"replay-{index}")) for index, shard in enumerate(shards)]
+        calls += [shard.save.remote(str(child(folder, f"replay-{index}"))) for index, shard in enumerate(shards)]
         calls += [collector.state.remote() for collector in collectors]
         ray.wait(calls, num_returns=len(calls))  # all: nobody may still write when the caller clears the folder away
         try:

@@ -8,7 +8,6 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from genray.errors import RunFault
 from genray.rl.agent import Progress, check_shards, network_card, probe_env
 from genray.rl.config import DQNConfig
 from genray.rl.networks import QNetwork, build_network
+from genray.storage import Place, absolute, child, reading, writing
 
 __all__ = ["Coordinator", "ray_session"]
 
@@ -246,15 +246,15 @@ class Coordinator:
             with contextlib.suppress(RayError):  # it has just died, and the learner counts what it held
                 tell(index, *ray.get([shard.counts.remote(), shard.heads.remote()]))
 
-    def save(self, folder: Path) -> None:
-        folder = folder.resolve()  # actors have working directories of their own
+    def save(self, place: Place) -> None:
+        place = absolute(place)  # actors have working directories of their own
         shards = self.shards if self.config.run.checkpoint_replay else []
         state: dict[str, Any] = {"form": "ray", "turn": 0}
         for _ in range(MAX_FAILURES):
             self.settle()
             here = [worker for worker in self._collectors if not worker.away]
             try:
-                state |= save_actors(folder, self._learners.members, shards, [worker.actor for worker in here])
+                state |= save_actors(place, self._learners.members, shards, [worker.actor for worker in here])
                 break
             except LearnerLost as error:
                 self._learners.restart(error)
@@ -268,20 +268,22 @@ class Coordinator:
         state["collectors"] = [states.get(worker.index, self._new_state()) for worker in self._collectors]
         if not self._collectors:  # none was needed yet: they would still begin where the last checkpoint left them
             state["collectors"] = self._collector_states
-        (folder / "state.json").write_text(json.dumps(state))
+        with writing(place) as folder:
+            (folder / "state.json").write_text(json.dumps(state))
 
     def _new_state(self) -> dict[str, Any]:
         """For a collector that is away while the others are saved: its successor begins anew in any case."""
         return {"rng": np.random.default_rng().bit_generator.state, "run_step": self.steps}
 
-    def load(self, folder: Path) -> None:
-        state = json.loads((folder / "state.json").read_text())
-        folder = folder.resolve()
+    def load(self, place: Place) -> None:
+        place = absolute(place)
+        with reading(place, deep=False) as folder:
+            state = json.loads((folder / "state.json").read_text())
         if state["shards"]:
-            check_shards(folder, state, len(self.shards))
+            check_shards(place, state, len(self.shards))
         for index, shard_state in enumerate(state["shards"]):
-            get(self.shards[index].load.remote(str(folder / f"replay-{index}"), shard_state))
-        self._learners.load(str(folder), state, bool(state["shards"]))
+            get(self.shards[index].load.remote(str(child(place, f"replay-{index}")), shard_state))
+        self._learners.load(str(place), state, bool(state["shards"]))
         self._tally.restore(state, [shard_state["counts"]["inserted"] for shard_state in state["shards"]])
         self.restarts = state.get("restarts", 0)
         self._learners.lost_updates = state.get("lost_updates", 0)

@@ -3,7 +3,6 @@
 import io
 import time
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from genray.rl.config import DQNConfig
 from genray.rl.learner import Learner
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import build_network
+from genray.storage import as_place, reading, writing
 
 WEIGHTS_KEPT = 4  # versions that stay in the object store for collectors which are still pulling them
 
@@ -192,7 +192,8 @@ class LearnerActor:
     def save(self, folder: str) -> dict[str, Any]:
         """Write `learner.pt`; returns the rest as JSON-able values. `settle` has come before."""
         if self._rank == 0:
-            save_learner(self._learner, Path(folder))
+            with writing(as_place(folder)) as local:
+                save_learner(self._learner, local)
         return {
             "rng": self._rng.bit_generator.state,
             "limiter": self._limiter_state(),
@@ -208,7 +209,8 @@ class LearnerActor:
 
     def load(self, folder: str, state: dict[str, Any], with_replay: bool) -> None:
         """Continue from `save`; the shards have loaded before, the collectors start after."""
-        load_learner(self._learner, Path(folder))
+        with reading(as_place(folder), deep=False) as local:
+            load_learner(self._learner, local)
         rngs = [state["rng"], *state.get("learner_rngs", [])]
         if self._rank < len(rngs):
             self._rng.bit_generator.state = rngs[self._rank]

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from genray.dist.messages import Published, Receipt, Reply, Request, ShardCounts
 from genray.dist.shared_frames import SharedFrames
 from genray.rl.chunk import Chunk, PlacedSample, SlicedSample
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
+from genray.storage import as_place, reading, writing
 
 
 class ReplayShardActor:
@@ -154,7 +154,9 @@ class ReplayShardActor:
         return self._shard.heads()
 
     async def save(self, folder: str) -> dict[str, Any]:
-        return self._shard.save(Path(folder))
+        with writing(as_place(folder)) as local:
+            return self._shard.save(local)
 
     async def load(self, folder: str, state: dict[str, Any]) -> None:
-        self._shard.load(Path(folder), state)
+        with reading(as_place(folder)) as local:
+            self._shard.load(local, state)

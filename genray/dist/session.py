@@ -1,12 +1,15 @@
 """A Ray to run on, and where its actors find their places."""
 
+import contextlib
 import math
 import os
 import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
+from ray.exceptions import AuthenticationError, RpcError
 
 from genray.errors import ResourceError
 from genray.rl.config import DQNConfig
@@ -41,16 +44,49 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 def _join(address: str) -> None:
     host, _, port = address.rpartition(":")
+    use_token()
     try:
         if port.isdigit() and "://" not in address:
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()  # Ray itself would try for minutes
+        _check_token(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (OSError, ValueError, RuntimeError, OverflowError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except AuthenticationError as error:
         raise ResourceError(
-            f"--address {address}: no Ray cluster answers there ({reason}); leave --address out for a private one, or "
+            f"--address {address}: the cluster refuses this machine's token; copy the head's ~/.ray/auth_token here, or set "
+            "RAY_AUTH_TOKEN"
+        ) from error
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        if lines[0].startswith("Version mismatch"):
+            words = " ".join(" ".join(lines).split())
+            raise ResourceError(f"--address {address}: {words}; install the same on every machine") from error
+        if lines[0].startswith("Failed to connect to Ray cluster"):  # one answers, but a driver needs a Ray beside it
+            raise ResourceError(
+                f"--address {address}: {lines[0]}; run it on a machine of the cluster, or with genray submit"
+            ) from error
+        raise ResourceError(
+            f"--address {address}: no Ray cluster answers there ({lines[0]}); leave --address out for a private one, or "
             "start one: ray up cluster.yaml"
         ) from error
+
+
+def use_token() -> None:
+    """Have Ray show this machine's token where there is one; only some of Ray's parts do so by themselves."""
+    if os.environ.get("RAY_AUTH_TOKEN") or Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _check_token(address: str) -> None:
+    """Raise AuthenticationError when the cluster refuses the token: `ray.init` would try again for 20 s, and not say why."""
+    try:
+        from ray._private.services import canonicalize_bootstrap_address
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    except ImportError:  # private names: a later Ray may have others, and then `ray.init` speaks for itself
+        return
+    found = canonicalize_bootstrap_address(address)
+    if found:
+        with contextlib.suppress(RpcError):
+            GcsClient(address=found).internal_kv_exists(b"genray", timeout=ANSWER_S)
 
 
 def has_resource(resource: str) -> bool:

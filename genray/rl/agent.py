@@ -277,7 +277,7 @@ def load_learner(learner: Learner, folder: Path) -> None:
         raise CheckpointError(f"{folder}: does not fit this network ({str(error).splitlines()[0]})") from error
 
 
-def check_shards(folder: Path, state: dict[str, Any], shards: int) -> None:
+def check_shards(folder: Place, state: dict[str, Any], shards: int) -> None:
     """Raise CheckpointError unless the checkpoint's replay has as many shards as the run."""
     if len(state["shards"]) != shards:
         saved = len(state["shards"])

@@ -191,8 +191,8 @@ def _pods_problems(spec: Config) -> Iterator[str]:
                 yield f"{name}: a GPU goes with the image for GPUs, and only with it"
             if container["resources"]["requests"] != container["resources"]["limits"]:
                 yield f"{name}: requests and limits differ: Ray plans with the limits"
-            if lost := {mount["name"] for mount in container["volumeMounts"]} - claimed:
-                yield f"{name}: mounts {sorted(lost)}, which no volume provides"
+            if loose := {mount["name"] for mount in container["volumeMounts"]} - claimed:
+                yield f"{name}: mounts {sorted(loose)}, which no volume provides"
 
 
 def _custom(group: Config) -> list[str]:

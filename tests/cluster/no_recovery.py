@@ -1,0 +1,17 @@
+"""`genray` whose learner is not replaced when it dies: the negative control, which the fault tests must notice."""
+
+import sys
+
+from genray.cli import main
+from genray.errors import RunFault
+
+
+def give_up(self: object, error: Exception) -> None:
+    raise RunFault(f"the learner died ({error}), and recovery is switched off")
+
+
+if __name__ == "__main__":
+    from genray.dist.learner_group import LearnerGroup
+
+    LearnerGroup.restart = give_up  # type: ignore[method-assign]
+    sys.exit(main())

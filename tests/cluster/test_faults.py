@@ -1,0 +1,38 @@
+"""A small part of `make test-cluster`, for every commit: what may never happen does not, and the run goes on.
+
+How fast it goes on is for the full matrix on a quiet machine (tests/cluster/matrix.py); here only that it does.
+"""
+
+import pytest
+
+from tests.cluster.faults import HOSTS, Case, experiment
+from tests.cluster.hosts import Hosts
+from tests.cluster.matrix import NEGATIVE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def hosts(make_hosts) -> Hosts:
+    return make_hosts(HOSTS)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [Case(role="learner", fault="cut"), Case(role="collector", fault="power-off")],
+    ids=lambda case: f"{case.role}-{case.fault}",
+)
+def test_a_lost_machine_costs_no_acknowledged_transition(hosts, case, tmp_path):
+    outcome = experiment(hosts, case, tmp_path)
+    wrong = [miss for miss in outcome.misses() if not miss.startswith(("detected", "acting", "learning"))]
+    assert not wrong, (wrong, outcome)
+    assert None not in (outcome.detected_s, outcome.acting_s, outcome.learning_s), outcome
+    assert outcome.accounts and outcome.accounts.acknowledged > 1_000
+    if case.role == "learner":
+        assert outcome.restored is not None and 0 < outcome.restored <= outcome.published + 200, outcome
+        assert outcome.refused_writes > 0, "the cut learner came back, and was not noticed"
+
+
+def test_without_recovery_the_goals_are_missed(hosts, tmp_path):
+    outcome = experiment(hosts, NEGATIVE, tmp_path)
+    assert outcome.learning_s is None and any("recovery is switched off" in event for event in outcome.events), outcome
