@@ -4,8 +4,10 @@ Exit status: 0 done, 1 a fault on the way (the message says how to resume), 2 a 
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from genray.errors import ConfigError, GenrayError
 from genray.options import fail
@@ -59,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         name, command, rest = _find(words)
+        if name in ("submit", "status") or any(word.partition("=")[0] == "--address" for word in rest):
+            _show_token()
         return command(rest, f"genray {name}")
     except GenrayError as error:
         return fail(error, error.exit_status)
@@ -69,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # a disk that is full or cannot be written, where nobody nearer had better words
         return fail(error, 1)
+
+
+def _show_token() -> None:
+    """Have Ray show this machine's token to a cluster: it settles that when it is imported, and by itself not always so."""
+    if os.environ.get("RAY_AUTH_TOKEN") or Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _find(words: list[str]) -> tuple[str, Callable[[list[str], str], int], list[str]]:

@@ -73,9 +73,6 @@ def job_words(words: list[str], prog: str) -> list[str]:
 
 def _jobs(address: str) -> tuple[Any, str]:
     """A client of the cluster's job service; raises ResourceError when there is none or it refuses us."""
-    from genray.dist.session import use_token
-
-    use_token()
     from ray.job_submission import JobSubmissionClient
 
     place = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DASHBOARD

@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import ray
 from ray.exceptions import AuthenticationError, RpcError
@@ -15,6 +14,7 @@ from genray.errors import ResourceError
 from genray.rl.config import DQNConfig
 
 ANSWER_S = 5.0
+SHOWS_TOKEN = os.environ.get("RAY_AUTH_MODE") == "token"  # as Ray read it, once, when it was imported
 
 
 @contextmanager
@@ -44,7 +44,6 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 def _join(address: str) -> None:
     host, _, port = address.rpartition(":")
-    use_token()
     try:
         if port.isdigit() and "://" not in address:
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()  # Ray itself would try for minutes
@@ -62,7 +61,8 @@ def _join(address: str) -> None:
             raise ResourceError(f"--address {address}: {words}; install the same on every machine") from error
         if lines[0].startswith("Failed to connect to Ray cluster"):  # one answers, but a driver needs a Ray beside it
             raise ResourceError(
-                f"--address {address}: {lines[0]}; run it on a machine of the cluster, or with genray submit"
+                f"--address {address}: {lines[0]}; run it on a machine of the cluster, or with genray submit "
+                "(and with the cluster's token, ~/.ray/auth_token)"
             ) from error
         raise ResourceError(
             f"--address {address}: no Ray cluster answers there ({lines[0]}); leave --address out for a private one, or "
@@ -70,14 +70,10 @@ def _join(address: str) -> None:
         ) from error
 
 
-def use_token() -> None:
-    """Have Ray show this machine's token where there is one; only some of Ray's parts do so by themselves."""
-    if os.environ.get("RAY_AUTH_TOKEN") or Path("~/.ray/auth_token").expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
 def _check_token(address: str) -> None:
     """Raise AuthenticationError when the cluster refuses the token: `ray.init` would try again for 20 s, and not say why."""
+    if not SHOWS_TOKEN:
+        return
     try:
         from ray._private.services import canonicalize_bootstrap_address
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
