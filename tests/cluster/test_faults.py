@@ -7,9 +7,8 @@ import pytest
 
 from tests.cluster.faults import HOSTS, Case, experiment
 from tests.cluster.hosts import Hosts
-from tests.cluster.matrix import NEGATIVE
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def hosts(make_hosts) -> Hosts:
 
 @pytest.mark.parametrize(
     "case",
-    [Case(role="learner", fault="cut"), Case(role="collector", fault="power-off")],
+    [Case(role="learner", fault="cut")],
     ids=lambda case: f"{case.role}-{case.fault}",
 )
 def test_a_lost_machine_costs_no_acknowledged_transition(hosts, case, tmp_path):
@@ -31,8 +30,3 @@ def test_a_lost_machine_costs_no_acknowledged_transition(hosts, case, tmp_path):
     if case.role == "learner":
         assert outcome.restored is not None and 0 < outcome.restored <= outcome.published + 200, outcome
         assert outcome.refused_writes > 0, "the cut learner came back, and was not noticed"
-
-
-def test_without_recovery_the_goals_are_missed(hosts, tmp_path):
-    outcome = experiment(hosts, NEGATIVE, tmp_path)
-    assert outcome.learning_s is None and any("recovery is switched off" in event for event in outcome.events), outcome
