@@ -95,8 +95,9 @@ def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
     learner_bytes = (
         batch_bytes + costs.weights_bytes * plan.collectors / COLLECTORS_A_NODE / publish_every * plan.learners
     )
-    if apart:
-        can_update = min(can_update, plan.learners * LINK_BYTES_S / learner_bytes)
+    teacher = "the learner"
+    if apart and plan.learners * LINK_BYTES_S / learner_bytes < can_update:
+        teacher, can_update = "the learner's network", plan.learners * LINK_BYTES_S / learner_bytes
     ratio = plan.samples_per_insert / plan.batch_size  # updates a step
     updates_free = 0.0 if ratio else can_update
 
@@ -110,7 +111,7 @@ def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
         "the coordinator's calls": 32 * plan.games / COORDINATOR_CALL_S,
     }
     if ratio:
-        limits["the learner"] = can_update / ratio
+        limits[teacher] = can_update / ratio
     if apart:
         limits["the shards' network"] = fits(plan.shards * LINK_BYTES_S, updates_free, costs.step_bytes, batch_bytes)
     else:
@@ -269,6 +270,15 @@ def check(costs: Costs, games: int, batch_size: int, seconds: float) -> tuple[li
     return rows, found
 
 
+def _for_json(title: str, costs: Costs) -> dict[str, Any]:
+    """In microseconds: the JSON line has four decimals."""
+    return {
+        f"{title}_{name.removesuffix('_s')}_us" if name.endswith("_s") else f"{title}_{name}":
+            1e6 * value if name.endswith("_s") else value
+        for name, value in asdict(costs).items()
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--games", type=int, default=8, help="of each collector")
@@ -280,7 +290,7 @@ def main() -> None:
     keep_freed_memory()
     machine = describe_machine()
     small = measure(arguments.games, 32, arguments.seconds)
-    result: dict[str, Any] = {f"cost_{name}": value for name, value in asdict(small).items()}
+    result: dict[str, Any] = _for_json("cost", small)
     print_table(
         f"Costs, batch 32 on one node, 512 between nodes; {machine}",
         ("cost", "value"),
@@ -301,7 +311,7 @@ def main() -> None:
     large = measure(arguments.games, 512, arguments.seconds)
     if arguments.update_ms:
         large = replace(large, update_s=arguments.update_ms / 1e3, second_s=0.0)
-    result |= {f"cost_512_{name}": value for name, value in asdict(large).items()}
+    result |= _for_json("cost_512", large)
     rows = []
     for collectors, shards, learners in ((16, 1, 1), (360, 4, 1), (4_000, 32, 8)):
         for samples in (0.0, 8.0):
