@@ -132,7 +132,10 @@ def report(steps: int, transitions: int, lost: int = 0) -> CollectReport:
 
 
 def counts(inserted: int, life: int = 7) -> ShardCounts:
-    return ShardCounts(incarnation=life, inserted=inserted, size=inserted, total=1.0, weight_lag=0.0, nbytes=0)
+    layout, _ = tiny().plan_shards((84, 84))
+    return ShardCounts(
+        incarnation=life, inserted=inserted, size=inserted, total=1.0, weight_lag=0.0, nbytes=0, layout=layout
+    )
 
 
 def books() -> Tally:
