@@ -38,6 +38,7 @@ class TrainingOptions(TypedDict, total=False):
     lr: float
     learning_rate: float
     average_updates: int
+    precision: Literal["float32", "bfloat16", "auto"]
     train_batch_size: int
     train_batch_size_per_learner: int
     batch_size: int
@@ -69,6 +70,7 @@ class TrainingOptions(TypedDict, total=False):
     # genray.rl.config.RunConfig
     evaluate_epsilon: float
     publish_every: int
+    learner_snapshot_s: float
     checkpoint_replay: bool
     store_buffer_in_checkpoints: bool
 
