@@ -308,3 +308,16 @@ def full_state(agent) -> dict[str, np.ndarray]:
         state[f"shard{index}.counts"] = np.array([shard.size, shard.inserted, shard.dropped_updates])
     state["counts"] = np.array([agent.steps, agent.learner.updates, agent.limiter.inserted, agent.limiter.sampled])
     return state
+
+
+# A shard of two collectors, small enough that its rings go round.
+LAYOUT = ShardLayout(
+    sources=(0, 3),
+    lanes_per_source=2,
+    rows=40,
+    frame_shape=InventedStream.frame_shape,
+    stack=4,
+    stack_start="blank",
+    past_actions=2,
+    n_step=3,
+)

@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 
 from genray.gen.ae_task import AEConfig, AETask
+from genray.gen.autoencoders import AEModelConfig
 from genray.gen.data import Data, Split
-from genray.gen.fit import Fit, looking
+from genray.gen.fit import Fit, FitConfig, looking
+from genray.gen.optimizers import OptimizerConfig
 
 
 def spots(rows: int = 120, side: int = 8, channels: int = 1, low: float = 0.0) -> Data:
@@ -19,6 +21,16 @@ def spots(rows: int = 120, side: int = 8, channels: int = 1, low: float = 0.0) -
     images = ((1.0 - low) * y[:, :, None] * x[:, None, :] + low)[:, None].expand(-1, channels, -1, -1).contiguous()
     cuts = (0, rows - 40), (rows - 40, rows - 20), (rows - 20, rows)
     return Data("spots", *(Split(images[a:b], None, low, 1.0) for a, b in cuts))
+
+
+def small_ae(kind="undercomplete", epochs=1, batch_size=100, seed=0, learning_rate=3e-3, **model) -> AEConfig:
+    """An autoencoder of a few thousand weights with a code of five numbers; `model`: fields of AEModelConfig."""
+    widths = (4, 6) if "conv" in kind else (20, 12)
+    return AEConfig(
+        fit=FitConfig(epochs=epochs, batch_size=batch_size, seed=seed),
+        optimizer=OptimizerConfig(learning_rate=learning_rate),
+        model=AEModelConfig(**{"kind": kind, "code": 5, "widths": widths, **model}),
+    )
 
 
 def trained(config: AEConfig, data: Data) -> Fit:

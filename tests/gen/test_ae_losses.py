@@ -9,26 +9,15 @@ import torch
 
 from genray.gen.ae_losses import contraction, reconstruction_loss, sparsity
 from genray.gen.ae_task import AEConfig, AETask
-from genray.gen.autoencoders import AEModelConfig
 from genray.gen.corruption import corrupt, median_filter
 from genray.gen.data import Data, DataConfig, load_data
-from genray.gen.fit import Fit, FitConfig
-from genray.gen.optimizers import OptimizerConfig
-from tests.gen.helpers import trained
+from genray.gen.fit import Fit
+from tests.gen.helpers import small_ae, trained
 
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return load_data(DataConfig())
-
-
-def config_of(kind="undercomplete", epochs=1, batch_size=100, seed=0, learning_rate=3e-3, **model) -> AEConfig:
-    widths = (4, 6) if "conv" in kind else (20, 12)
-    return AEConfig(
-        fit=FitConfig(epochs=epochs, batch_size=batch_size, seed=seed),
-        optimizer=OptimizerConfig(learning_rate=learning_rate),
-        model=AEModelConfig(**{"kind": kind, "code": 5, "widths": widths, **model}),
-    )
 
 
 def test_corruptions_do_what_they_say():
@@ -104,11 +93,11 @@ def test_a_penalty_shrinks_what_it_punishes(penalty, digits):
         return contraction(h, x).item()
 
     without = {**penalty, "sparsity": 0.0, "contractive": 0.0}
-    assert size(config_of(epochs=4, **penalty)) < 0.8 * size(config_of(epochs=4, **without))
+    assert size(small_ae(epochs=4, **penalty)) < 0.8 * size(small_ae(epochs=4, **without))
 
 
 def test_rows_are_augmented_by_the_loop_alone(digits, monkeypatch):
-    config = config_of()
+    config = small_ae()
     data = replace(digits, train=replace(digits.train, augment=("shift",)))
     task = AETask(config)
     fit = Fit(task, data, config.fit)

@@ -14,8 +14,7 @@ from genray.gen.autoencoders import AEModelConfig, Autoencoder, build_autoencode
 from genray.gen.data import Data, DataConfig, Split, load_data
 from genray.gen.finetune import labelled_rows
 from genray.gen.fit import Fit, FitConfig, looking
-from genray.gen.optimizers import OptimizerConfig
-from tests.gen.helpers import measured, trained
+from tests.gen.helpers import measured, small_ae, trained
 
 KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")
 
@@ -23,15 +22,6 @@ KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return load_data(DataConfig())
-
-
-def config_of(kind="undercomplete", epochs=1, batch_size=100, seed=0, learning_rate=3e-3, **model) -> AEConfig:
-    widths = (4, 6) if "conv" in kind else (20, 12)
-    return AEConfig(
-        fit=FitConfig(epochs=epochs, batch_size=batch_size, seed=seed),
-        optimizer=OptimizerConfig(learning_rate=learning_rate),
-        model=AEModelConfig(**{"kind": kind, "code": 5, "widths": widths, **model}),
-    )
 
 
 # -- the networks ------------------------------------------------------------------------------------------------------
@@ -43,7 +33,7 @@ def test_output_has_the_shape_and_range_of_the_input(kind, activation, digits):
     torch.manual_seed(0)  # random weights of some seeds never pass below 0
     x = digits.test.first(7).all()
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
-        model = Autoencoder(config_of(kind, activation=activation).model, (1, 8, 8), low, high)
+        model = Autoencoder(small_ae(kind, activation=activation).model, (1, 8, 8), low, high)
         y = model(x * (high - low) + low)
         assert y.shape == x.shape and low <= y.min() and y.max() <= high
         assert (y.min() < 0) == (low < 0), "the output activation follows the data's range"
@@ -54,7 +44,7 @@ def test_output_has_the_shape_and_range_of_the_input(kind, activation, digits):
 @pytest.mark.parametrize("upsampling", ["transposed", "nearest", "unpool"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_every_upsampling_doubles_what_pooling_halved_and_all_weights_learn(upsampling, tied, digits):
-    model = Autoencoder(config_of("conv", upsampling=upsampling, tied=tied).model, (1, 8, 8))
+    model = Autoencoder(small_ae("conv", upsampling=upsampling, tied=tied).model, (1, 8, 8))
     x = digits.test.first(50).all()
     (model(x) - x).square().mean().backward()
     assert model(x).shape == x.shape
@@ -63,7 +53,7 @@ def test_every_upsampling_doubles_what_pooling_halved_and_all_weights_learn(upsa
 
 @pytest.mark.parametrize("kind", ["undercomplete", "conv"])
 def test_tied_weights_are_one_tensor_and_the_linear_decoder_is_the_adjoint_of_the_encoder(kind):
-    plain, tied = (Autoencoder(config_of(kind, tied=t).model, (1, 8, 8)) for t in (False, True))
+    plain, tied = (Autoencoder(small_ae(kind, tied=t).model, (1, 8, 8)) for t in (False, True))
     assert len(list(tied.parameters())) == len(list(plain.parameters())) - plain.depth
     block = tied.blocks[0]
     x, h = torch.randn(2, 1, 8, 8), torch.randn(2, *((4, 8, 8) if kind == "conv" else (20,)))
@@ -77,7 +67,7 @@ def test_tied_weights_are_one_tensor_and_the_linear_decoder_is_the_adjoint_of_th
 
 
 def test_binary_codes_are_signs_and_pass_gradients(digits):
-    model = Autoencoder(config_of(binary=True).model, (1, 8, 8))
+    model = Autoencoder(small_ae(binary=True).model, (1, 8, 8))
     x = digits.test.all()
     codes = model.encode(x)
     assert set(codes.unique().tolist()) == {-1.0, 1.0}
@@ -88,7 +78,7 @@ def test_binary_codes_are_signs_and_pass_gradients(digits):
 
 def test_recorded_positions_leak_the_image_and_are_refused_where_a_code_alone_must_do(digits):
     plain, fit = (
-        trained(config_of("conv", epochs=10, learning_rate=2e-2, code=2, widths=(8,), upsampling=upsampling), digits)
+        trained(small_ae("conv", epochs=10, learning_rate=2e-2, code=2, widths=(8,), upsampling=upsampling), digits)
         for upsampling in ("nearest", "unpool")
     )
     figures = measured(fit)
@@ -103,7 +93,7 @@ def test_recorded_positions_leak_the_image_and_are_refused_where_a_code_alone_mu
 
 
 def test_the_count_of_position_bits_is_the_entropy_of_the_positions(digits):
-    fit = trained(config_of("conv", widths=(1,), upsampling="unpool"), digits)
+    fit = trained(small_ae("conv", widths=(1,), upsampling="unpool"), digits)
     found = fit.task._position_entropy(digits.test)
     x = digits.test.all()
     positions = fit.task.model.up(x)[1][0].flatten(1).numpy()
@@ -118,9 +108,9 @@ def test_the_count_of_position_bits_is_the_entropy_of_the_positions(digits):
 
 
 def test_stages_have_names_in_their_order():
-    assert stage_names(config_of("undercomplete").model) == ("train",)
-    assert stage_names(config_of("stacked").model) == ("layer-1", "layer-2", "layer-3", "whole")
-    model = config_of("stacked-conv", whole=False, finetune_labels=100).model
+    assert stage_names(small_ae("undercomplete").model) == ("train",)
+    assert stage_names(small_ae("stacked").model) == ("layer-1", "layer-2", "layer-3", "whole")
+    model = small_ae("stacked-conv", whole=False, finetune_labels=100).model
     assert stage_names(model) == ("layer-1", "layer-2", "layer-3", "head", "classifier")
     assert stage_names(replace(model, greedy=False)) == ("head", "classifier")
     with pytest.raises(ConfigError, match="nothing is left to train"):
@@ -129,7 +119,7 @@ def test_stages_have_names_in_their_order():
 
 @pytest.mark.parametrize("kind", ["stacked", "stacked-conv"])
 def test_a_greedy_stage_changes_its_own_layer_only_and_every_stage_lowers_its_loss(kind, digits):
-    config = config_of(kind, epochs=3, corruption="masking", finetune_labels=100)
+    config = small_ae(kind, epochs=3, corruption="masking", finetune_labels=100)
     task = AETask(config)
     fit = Fit(task, digits, config.fit)
     before = {name: t.clone() for name, t in task.model.state_dict().items()}
@@ -156,9 +146,9 @@ def test_a_greedy_stage_changes_its_own_layer_only_and_every_stage_lowers_its_lo
 @pytest.mark.parametrize(
     "config",
     [
-        config_of("stacked", corruption="warp", finetune_labels=100),
-        config_of("conv", contractive=0.01, corruption="salt-pepper", upsampling="unpool"),
-        config_of(lbfgs=True, widths=(), output="linear"),
+        small_ae("stacked", corruption="warp", finetune_labels=100),
+        small_ae("conv", contractive=0.01, corruption="salt-pepper", upsampling="unpool"),
+        small_ae(lbfgs=True, widths=(), output="linear"),
     ],
     ids=["stacked", "conv", "lbfgs"],
 )
@@ -201,7 +191,7 @@ def test_labelled_rows_are_of_all_classes_alike_and_of_no_run_but_their_own(digi
 
 
 def test_the_classifier_is_measured_beside_pixels_and_principal_components(digits):
-    fit = trained(config_of("stacked", finetune_labels=100, epochs=3), digits)
+    fit = trained(small_ae("stacked", finetune_labels=100, epochs=3), digits)
     figures = measured(fit)
     assert {"accuracy", "accuracy_codes", "accuracy_pixels", "accuracy_pca", "mse", "pca_mse"} <= figures.keys()
     # scikit-learn's softmax regression knows these digits from 100 labels, whatever our network does.
@@ -214,7 +204,7 @@ def test_the_classifier_is_measured_beside_pixels_and_principal_components(digit
 
 
 def test_pictures_show_original_corrupted_and_rebuilt(digits):
-    fit = Fit(AETask(config_of("denoising")), digits, FitConfig())
+    fit = Fit(AETask(small_ae("denoising")), digits, FitConfig())
     with looking(fit.task, 0):
         picture = fit.task.pictures(digits)["reconstruction"]
     with looking(fit.task, 0):
@@ -230,7 +220,7 @@ def test_pictures_show_original_corrupted_and_rebuilt(digits):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_comes_back_from_the_store(kind, digits, tmp_path):
     labels = 100 if kind.startswith("stacked") else 0
-    fit = Fit(AETask(config_of(kind, finetune_labels=labels)), digits, FitConfig())
+    fit = Fit(AETask(small_ae(kind, finetune_labels=labels)), digits, FitConfig())
     export = fit.task.export()
     modelstore.save_model(tmp_path / "model", export.kind, export.config, export.tensors, export.card)
     model, _ = modelstore.load_model(tmp_path / "model", {"autoencoder": build_autoencoder})
@@ -296,15 +286,15 @@ def test_data_that_does_not_fit_ends_in_one_line(digits):
     def with_train(split: Split) -> Data:
         return replace(digits, train=split)
 
-    assert "4 poolings do not halve rows of shape (1, 8, 8)" in refused(config_of("conv", widths=(2, 2, 2, 2)))
+    assert "4 poolings do not halve rows of shape (1, 8, 8)" in refused(small_ae("conv", widths=(2, 2, 2, 2)))
     text = replace(digits, name="words", train=Split(torch.rand(200, 30)))
-    assert "--kind undercomplete for text" in refused(config_of("conv"), text)
-    assert "--corruption warp: words has no images" in refused(config_of(corruption="warp"), text)
+    assert "--kind undercomplete for text" in refused(small_ae("conv"), text)
+    assert "--corruption warp: words has no images" in refused(small_ae(corruption="warp"), text)
     unlabelled = with_train(replace(digits.train, label=None))
-    assert "needs labels" in refused(config_of("stacked", finetune_labels=100), unlabelled)
+    assert "needs labels" in refused(small_ae("stacked", finetune_labels=100), unlabelled)
     zeros = with_train(replace(digits.train, label=torch.zeros(len(digits.train), dtype=torch.int64)))
-    assert "one class" in refused(config_of("stacked", finetune_labels=100), zeros)
-    assert "use --batch-size 50" in refused(config_of("stacked", finetune_labels=50))
+    assert "one class" in refused(small_ae("stacked", finetune_labels=100), zeros)
+    assert "use --batch-size 50" in refused(small_ae("stacked", finetune_labels=50))
     signed = with_train(replace(digits.train, low=-1.0))
-    assert "--output sigmoid: cannot reach data in -1..1" in refused(config_of(output="sigmoid"), signed)
-    assert "--reconstruction bce" in refused(config_of(output="linear", reconstruction="bce"))
+    assert "--output sigmoid: cannot reach data in -1..1" in refused(small_ae(output="sigmoid"), signed)
+    assert "--reconstruction bce" in refused(small_ae(output="linear", reconstruction="bce"))

@@ -11,18 +11,7 @@ from genray.errors import RunFault
 from genray.rl.chunk import Sample, SlicedSample
 from genray.rl.frame_store import unpack
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
-from tests.oracles import InventedStream, NaiveReplay, expected_sample
-
-LAYOUT = ShardLayout(
-    sources=(0, 3),
-    lanes_per_source=2,
-    rows=40,
-    frame_shape=InventedStream.frame_shape,
-    stack=4,
-    stack_start="blank",
-    past_actions=2,
-    n_step=3,
-)
+from tests.oracles import LAYOUT, InventedStream, NaiveReplay, expected_sample
 
 
 def unpacked(sliced: SlicedSample, layout: ShardLayout) -> Sample:
