@@ -1,4 +1,4 @@
-"""The coordinator: starts the actors, keeps them busy, restarts what dies, checkpoints. No data passes through it.
+"""The coordinator: starts the actors, keeps them busy, restarts what dies, checkpoints. No frame passes through it.
 
 collectors ──chunks──▶ shards ──batches──▶ learner ──weights by version──▶ (object store) ──▶ collectors
 """
