@@ -195,9 +195,8 @@ class Feed:
         ends_MU = round_.counts_MU.cumsum(axis=1)
         starts_MU = ends_MU - round_.counts_MU
         batches = []
-        if (
-            len(drawn) == 1
-        ):  # one gather for the whole round: at 32 transitions a batch, calls cost as much as their work
+        # One gather for the whole round: at 32 transitions a batch, calls cost as much as their work.
+        if len(drawn) == 1:
             [index] = drawn
             sample, whole_B = self._gather(drawn, round_.shares)
             for start, end in zip(starts_MU[index], ends_MU[index]):

@@ -15,23 +15,13 @@ from genray.rl.agent import split_by_mass
 from genray.rl.chunk import BlockSample, Sample
 from genray.rl.config import DQNConfig
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
-from tests.oracles import InventedStream, NaiveReplay, expected_sample
+from tests.oracles import LAYOUT, InventedStream, NaiveReplay, expected_sample
 
 CONFIG = ReplayConfig()
 
 
 def layout(**changes) -> ShardLayout:
-    default = ShardLayout(
-        sources=(0,),
-        lanes_per_source=2,
-        rows=40,
-        frame_shape=InventedStream.frame_shape,
-        stack=4,
-        stack_start="blank",
-        past_actions=0,
-        n_step=3,
-    )
-    return replace(default, **changes)
+    return replace(LAYOUT, **{"sources": (0,), "past_actions": 0, **changes})
 
 
 def stream(shape: ShardLayout, seed: int, source: int = 0, **kwargs) -> InventedStream:
