@@ -21,7 +21,8 @@ class LaunchConfig:
     """Where a run goes and on what."""
 
     preset: str = "dqn"
-    """A named configuration: dqn, road_runner_quick, pong_quick, apex_breakout, dqn_nature, catch. Options change it."""
+    """A named configuration: dqn, road_runner_quick, road_runner, pong_quick, apex_breakout, dqn_nature, catch. Options
+    change it."""
     out: str | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: one that every machine sees, or a URL
     (s3://BUCKET/NAME, gs://…, file:///…)."""

@@ -54,6 +54,21 @@ def road_runner_quick() -> DQNConfig:
     )
 
 
+def road_runner() -> DQNConfig:
+    """Road Runner in five minutes of two cores: the demo's without layer norm, with 5 steps and half its learning rate.
+
+    Better where there is time for some 15,000 updates, but not as steady from seed to seed at 10,000.
+    """
+    quick = road_runner_quick()
+    return replace(
+        quick,
+        network=replace(quick.network, layer_norm=False),
+        learner=replace(quick.learner, learning_rate=2.5e-4),
+        collect=replace(quick.collect, n_step=5),
+        run=replace(quick.run, steps=72_000, evaluate_every=24_000, checkpoint_every=24_000),
+    )
+
+
 def pong_quick() -> DQNConfig:
     """Pong on one GPU machine with 8 or more cores: 4 million agent steps, a wide network and large batches."""
     return DQNConfig(
@@ -116,7 +131,8 @@ def catch() -> DQNConfig:
 
 
 PRESETS: dict[str, Callable[[], DQNConfig]] = {
-    preset.__name__: preset for preset in (dqn, road_runner_quick, pong_quick, apex_breakout, dqn_nature, catch)
+    preset.__name__: preset
+    for preset in (dqn, road_runner_quick, road_runner, pong_quick, apex_breakout, dqn_nature, catch)
 }
 
 

@@ -1,6 +1,6 @@
 """Five minutes of Road Runner on this machine, beside Stable-Baselines3. `python -m tests.bench.bench_learning`
 
-genray through Ray with the demo's preset; SB3 with n_steps=5, the same network widths and the same protocol, at its better
+genray through Ray with a preset; SB3 with n_steps=5, the same network widths and the same protocol, at its better
 of 1 and 2 threads. Both train for the same wall time and then play 30 whole games from no-op starts (ε 0.001, no sticky
 actions). Holding one direction scores about 975 in this game, so the best constant action is measured in the same run.
 """
@@ -19,9 +19,9 @@ from tests.bench.common import describe_machine, last_json_line, print_table, ru
 ENDLESS = 10**9
 
 
-def train_and_score(seconds: float, seed: int, episodes: int) -> dict[str, Any]:
+def train_and_score(preset: str, seconds: float, seed: int, episodes: int) -> dict[str, Any]:
     """Train genray for `seconds` of wall time, from the first agent step on; then evaluate."""
-    config = presets.road_runner_quick()
+    config = presets.PRESETS[preset]()
     config = replace(config, run=replace(config.run, seed=seed, device="cpu"))
     with ray_session():
         engine = Coordinator(config)
@@ -43,6 +43,7 @@ def row(system: str, seed: int, threads: int | str, run: dict[str, Any]) -> tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", choices=("road_runner", "road_runner_quick"), default="road_runner")
     parser.add_argument("--seconds", type=float, default=300.0, help="training time of each run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rival-seeds", type=int, help="runs of Stable-Baselines3; as many as --seeds unless given")
@@ -57,15 +58,15 @@ def main() -> None:
     ours: list[dict[str, Any]] = []
     rival: dict[int, list[dict[str, Any]]] = {threads: [] for threads in arguments.rival_threads}
     for seed in range(seeds):
-        ours.append(train_and_score(seconds, seed, arguments.episodes))
-        rows.append(row("genray through Ray", seed, "–", ours[-1]))
+        ours.append(train_and_score(arguments.preset, seconds, seed, arguments.episodes))
+        rows.append(row(f"genray through Ray, {arguments.preset}", seed, "–", ours[-1]))
         # Which number of threads suits SB3 better is settled with the first seed.
         best = max(rival, key=lambda threads: rival[threads][0]["score"] if rival[threads] else 0.0)
         for threads in (rival if seed == 0 else [best]) if seed < rival_seeds else []:
             argv = ["tests.bench.rivals.sb3", "learn", "--seconds", str(seconds), "--seed", str(seed)]
             rival[threads].append(run_measured(argv, threads=threads, timeout_s=seconds + 600))
             rows.append(row("Stable-Baselines3", seed, threads, rival[threads][-1]))
-    held, constant = best_constant_action(presets.road_runner_quick().env, episodes=10)
+    held, constant = best_constant_action(presets.PRESETS[arguments.preset]().env, episodes=10)
     print_table(
         f"Road Runner, {seconds:.0f} s of training, mean of {arguments.episodes} games; best constant action: {held} "
         f"{constant:,.0f}; {machine}",
