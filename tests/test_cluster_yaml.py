@@ -4,9 +4,11 @@ What Ray itself refuses and what it lets through are kept apart, so that the day
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster import lint
 
@@ -152,3 +154,31 @@ def test_damage_to_the_dockerfile_is_found():
         "COPY ['tunnig']" in one
         for one in lint.dockerfile_problems(text.replace("COPY --chown=ray:users tuning", "COPY tunnig"))
     )
+
+
+def test_kuberays_own_crds_are_read_strictly(tmp_path: Path):
+    """With three small CRDs of the real ones' form; the real ones are not ours to ship."""
+    spec = {
+        "type": "object",
+        "properties": {
+            "replicas": {"type": "integer", "format": "int32"},
+            "port": {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {}},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+    }
+    top = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}, "spec": spec}
+    version = {"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "properties": top}}}
+    for kind in lint.SCHEMAS:
+        (tmp_path / f"ray.io_{kind.lower()}s.yaml").write_text(yaml.safe_dump({"spec": {"versions": [version]}}))
+    schemas = lint.crd_schemas(tmp_path)
+
+    def complaints(**fields: object) -> str:
+        object_ = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "a"}, "spec": fields}
+        return "\n".join(lint.schema_problems([object_], schemas))
+
+    assert not complaints(replicas=1, port="http", free={"any": 1}, labels={"a": "b"})
+    assert not complaints(port=80)
+    assert "'replica' was unexpected" in complaints(replica=1)
+    assert "$.spec.replicas: '1' is not" in complaints(replicas="1")
+    assert "$.spec.labels.a: 1 is not" in complaints(labels={"a": 1})

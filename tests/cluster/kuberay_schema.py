@@ -2,10 +2,13 @@
 
 Written from the documented API, not taken from the operator's CRDs: those are in no package that is installed here. It is
 narrower than they are: a field that this file does not know is a mistake until it is added here. Of a pod it knows the part
-that is used.
+that is used. Who has a checkout of KubeRay holds kuberay.yaml against the CRDs themselves: `crd_schemas`.
 """
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 Schema = dict[str, Any]
 
@@ -100,3 +103,34 @@ SCHEMAS = {
     "RayJob": document("RayJob", JOB),
     "RayService": document("RayService", SERVICE),
 }
+
+
+def crd_schemas(folder: Path) -> dict[str, Schema]:
+    """The operator's own schemas of ray.io/v1, by kind, from its `config/crd/bases`.
+
+    Stricter than JSON schema takes them: an API server drops fields that a CRD does not name, here they are mistakes.
+    Raises OSError when the folder does not hold them.
+    """
+    found = {}
+    for kind in SCHEMAS:
+        text = (folder / f"ray.io_{kind.lower()}s.yaml").read_text(encoding="utf-8")
+        versions = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"]["versions"]
+        schema = next(one["schema"]["openAPIV3Schema"] for one in versions if one["name"] == "v1")
+        # What every Kubernetes object may have, which a CRD leaves open.
+        schema["properties"]["metadata"] = document(kind, {})["properties"]["metadata"]
+        found[kind] = _closed(schema)
+    return found
+
+
+def _closed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("x-kubernetes-int-or-string"):
+        return {"type": ["integer", "string"]} | {key: schema[key] for key in ("pattern",) if key in schema}
+    closed = {key: _closed(value) for key, value in schema.items() if key not in ("default", "format")}
+    open_ = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    if isinstance(schema.get("properties"), dict) and "type" in schema and not open_:
+        closed["additionalProperties"] = False
+    return closed

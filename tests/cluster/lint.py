@@ -1,11 +1,13 @@
 """The files that start a cluster are what Ray and KubeRay accept, and what those let through is looked at here.
 
     python -m tests.cluster.lint        # part of `make check`; prints a line a problem, exit status 1
+    python -m tests.cluster.lint --crds KUBERAY/ray-operator/config/crd/bases    # with a checkout of KubeRay, its CRDs too
 
 Ray's `validate_config` knows the fields but accepts min > max, a mistyped instance type, missing files. KubeRay's own schemas
 are not in any package that we install: kuberay_schema.py is ours, of the fields that kuberay.yaml uses.
 """
 
+import argparse
 import copy
 import json
 import re
@@ -17,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.kuberay_schema import SCHEMAS
+from tests.cluster.kuberay_schema import SCHEMAS, crd_schemas
 
 ROOT = Path(__file__).parents[2]
 HEALTH = {
@@ -144,19 +146,23 @@ def local_problems(config: Config) -> Iterator[str]:
 # -- Kubernetes --------------------------------------------------------------------------------------------------------
 
 
-def kuberay_problems(documents: list[Config]) -> Iterator[str]:
+def schema_problems(documents: list[Config], schemas: dict[str, Config]) -> Iterator[str]:
     import jsonschema
 
+    for document in documents:
+        validator = jsonschema.Draft202012Validator(schemas[document["kind"]])
+        errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.path)))
+        yield from (f"{document['kind']}: {error.json_path}: {error.message[:200]}" for error in errors)
+
+
+def kuberay_problems(documents: list[Config]) -> Iterator[str]:
     kinds = [document.get("kind") for document in documents]
     if sorted(map(str, kinds)) != sorted(SCHEMAS):
         yield f"kinds {kinds}: there should be one of each of {sorted(SCHEMAS)}"
         return
-    for document in documents:
-        validator = jsonschema.Draft202012Validator(SCHEMAS[document["kind"]])
-        errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.path)))
-        yield from (f"{document['kind']}: {error.json_path}: {error.message[:200]}" for error in errors)
-        if errors:
-            return
+    if wrong := list(schema_problems(documents, SCHEMAS)):
+        yield from wrong
+        return
     cluster, job, service = (next(one for one in documents if one["kind"] == kind) for kind in SCHEMAS)
     for name, spec in (("RayCluster", cluster["spec"]), ("RayService", service["spec"]["rayClusterConfig"])):
         yield from (f"{name}: {problem}" for problem in _pods_problems(spec))
@@ -262,7 +268,20 @@ def ray_up_problems(name: str, ours: Callable[[Config], Iterator[str]]) -> list[
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.lint")
+    parser.add_argument(
+        "--crds", type=Path, help="a folder with KubeRay's ray.io_*.yaml: kuberay.yaml against them, too"
+    )
+    options = parser.parse_args()
     found = [f"{name}: {problem}" for name, check in CHECKS.items() for problem in check()]
+    if options.crds:
+        try:
+            schemas = crd_schemas(options.crds)
+        except OSError as error:
+            print(f"error: --crds {options.crds}: {error}", file=sys.stderr)
+            return 2
+        wrong = schema_problems(load_all("kuberay.yaml"), schemas)
+        found += [f"kuberay.yaml, by {options.crds}: {problem}" for problem in wrong]
     print("\n".join(found) or f"{', '.join(CHECKS)}: nothing wrong")
     return 1 if found else 0
 
