@@ -3,7 +3,7 @@
 #   make demo          train and film an agent, style a frame, train a generator, sweep, serve: 6 minutes; KEEP=1 leaves the
 #                      service up    DEMO_ARGS="--seed 2"
 #   make test          the default tier: minutes, no Ray, no root                 PYTEST_ARGS="tests/rl -x"
-#   make test-all      every tier but gpu (about half an hour on 2 cores)
+#   make test-all      every tier but gpu (three quarters of an hour on 2 cores)
 #   make test-cluster  loses machines: 4 roles x power-off and cut cable x settings x seeds (root; hours; CLUSTER_ARGS=--help)
 #   make check         format, lint, types, and the files that start a cluster
 #   make bench         every tests/bench/bench_*.py, or BENCH=bench_learning      BENCH_ARGS=--quick

@@ -56,6 +56,8 @@ class CollectorActor:
         self._ledger = Ledger(ledger, f"collector-{index}")
         self._shard = ray.get_actor(shard_name)
         self._shipped: _Shipped | None = None
+        self._shard_is_away = False
+        """It outlasted a chunk: nothing is played, and lost, until it answers again."""
         self._lost = 0
         self._weight_epoch = 0
         with contextlib.suppress(RayError):  # the shard is down as well; its next answer will name the weights
@@ -69,7 +71,7 @@ class CollectorActor:
 
         `epoch` is this life's, by the coordinator's count: shards refuse a chunk of an older one.
         """
-        if self._leaving:
+        if self._leaving or not self._shard_answers():
             return self.rest()
         collector = self._collector
         collector.run_step = run_step
@@ -128,6 +130,18 @@ class CollectorActor:
             return
         self._ledger.chunk("lost", shipped.chunk, shipped.epoch)
         self._lost += shipped.chunk.num_transitions
+        self._shard_is_away = True
+
+    def _shard_answers(self) -> bool:
+        if self._shard_is_away:
+            try:
+                ray.get(self._shard.counts.remote())
+                self._shard_is_away = False
+            except RayTaskError:
+                raise
+            except RayError:
+                time.sleep(RETRY_S)
+        return not self._shard_is_away
 
     def _answer(self, reference: ray.ObjectRef) -> Receipt:
         while True:

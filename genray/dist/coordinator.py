@@ -28,7 +28,7 @@ from genray.dist.session import draining_nodes, even_share, gpus_each, node_cpus
 from genray.dist.tally import Tally
 from genray.dist.worker import PORTIONS_AHEAD, Worker
 from genray.errors import RunFault
-from genray.rl.agent import Progress, check_shards, network_card, probe_env
+from genray.rl.agent import Progress, network_card, probe_env, shards_of
 from genray.rl.config import DQNConfig
 from genray.rl.networks import QNetwork, build_network
 from genray.storage import Place, absolute, child, reading, writing
@@ -279,9 +279,8 @@ class Coordinator:
         place = absolute(place)
         with reading(place, deep=False) as folder:
             state = json.loads((folder / "state.json").read_text())
-        if state["shards"]:
-            check_shards(place, state, len(self.shards))
-        for index, shard_state in enumerate(state["shards"]):
+        held = shards_of(state, len(self.shards), place) if state["shards"] else ()
+        for index, shard_state in held:
             get(self.shards[index].load.remote(str(child(place, f"replay-{index}")), shard_state))
         self._learners.load(str(place), state, bool(state["shards"]))
         self._tally.restore(state, [shard_state["counts"]["inserted"] for shard_state in state["shards"]])

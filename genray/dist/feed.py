@@ -9,6 +9,7 @@ elsewhere, or where the shard keeps them compressed, each frame comes once, comp
 
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -38,6 +39,8 @@ class _Peer:
     """The shard's memory, where it is on this node."""
     frames_of: int | None = None
     """The incarnation for which that has been tried."""
+    written_off: ShardCounts | None = None
+    """What it held when it was given up for dead without having come back."""
     down: bool = False
     down_until: float = 0.0
     keys: list[np.ndarray] = field(default_factory=list)
@@ -271,10 +274,16 @@ class Feed:
             except RayError:
                 self._mark_down(index)
 
-    def refresh(self) -> None:
-        """Learn where all shards stand, and tell them limit and weights, without waiting for inserts."""
+    def refresh(self, absent: Collection[int] = ()) -> None:
+        """Learn where all shards stand, and tell them limit and weights, without waiting for inserts.
+
+        Those that are `absent`, by the coordinator's word, are given up: what they held counts as lost.
+        """
         for index, peer in enumerate(self._peers):
-            self._note(index, ray.get(peer.actor.wait_for.remote(self._request(peer), 0, 0.0)))
+            if index in absent:
+                self._write_off(index)
+            else:
+                self._note(index, ray.get(peer.actor.wait_for.remote(self._request(peer), 0, 0.0)))
 
     def adopt(self) -> None:
         """Take the shards' counts as they are after loading a checkpoint: nothing of it is new to the limiter."""
@@ -294,6 +303,11 @@ class Feed:
     def _note(self, index: int, counts: ShardCounts) -> None:
         peer = self._peers[index]
         before, peer.down = peer.counts, False
+        if (gone := peer.written_off) is not None:
+            peer.written_off = None
+            if gone.incarnation == counts.incarnation:  # it was only out of reach
+                self.lost_transitions -= gone.size
+                before = gone
         if before and before.incarnation != counts.incarnation:
             self._lose(index, before.size)
             before = None
@@ -310,12 +324,18 @@ class Feed:
         peer.down, peer.down_until = True, time.monotonic() + 0.5
         peer.frames, peer.frames_of = None, None  # a dead shard's memory is freed when nobody maps it any more
 
-    def _lose(self, index: int, size: int) -> None:
+    def _write_off(self, index: int) -> None:
+        self._mark_down(index)
+        if (counts := self._peers[index].counts) is not None:
+            self._lose(index, counts.size, "does not come back")
+            self._peers[index].written_off = counts
+
+    def _lose(self, index: int, size: int, what: str = "died") -> None:
         peer = self._peers[index]
         peer.counts, peer.keys, peer.deltas = None, [], []
         self.lost_transitions += size
         self.limiter.lose(size, remaining=self.size)
-        self.events.append(f"replay shard {index} died: {size:,} transitions lost; it restarts empty and refills")
+        self.events.append(f"replay shard {index} {what}: {size:,} transitions lost; it restarts empty and refills")
 
 
 def batches_per_round(batch_size: int) -> int:

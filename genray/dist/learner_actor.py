@@ -3,6 +3,7 @@
 import io
 import time
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -178,11 +179,11 @@ class LearnerActor:
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Hand the shards the newest priorities and learn where they stand; one that died is waited for."""
+    def settle(self, absent: Collection[int] = ()) -> None:
+        """Hand the shards the newest priorities and learn where they stand; those that are `absent` are given up."""
         for _ in range(MAX_FAILURES):
             try:
-                return self._feed.refresh()
+                return self._feed.refresh(absent)
             except RayTaskError:
                 raise
             except RayError:

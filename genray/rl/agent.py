@@ -242,8 +242,7 @@ class LocalAgent:
         self.steps, self._turn = state["steps"], state.get("turn", 0)
         self._rng.bit_generator.state = state["rng"]
         if state["shards"]:
-            check_shards(folder, state, len(self.shards))
-            for index, shard_state in enumerate(state["shards"]):
+            for index, shard_state in shards_of(state, len(self.shards), folder):
                 self.shards[index].load(folder / f"replay-{index}", shard_state)
             self.limiter.restore(state["limiter"])
         for index, (collector, values) in enumerate(zip(self.collectors, state["collectors"])):
@@ -277,11 +276,15 @@ def load_learner(learner: Learner, folder: Path) -> None:
         raise CheckpointError(f"{folder}: does not fit this network ({str(error).splitlines()[0]})") from error
 
 
-def check_shards(folder: Place, state: dict[str, Any], shards: int) -> None:
-    """Raise CheckpointError unless the checkpoint's replay has as many shards as the run."""
+def shards_of(state: dict[str, Any], shards: int, folder: Place) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The shards that a checkpoint holds, each with its index; one that was down then is not among them: it is empty.
+
+    Raises CheckpointError unless the checkpoint's replay has as many shards as the run.
+    """
     if len(state["shards"]) != shards:
         saved = len(state["shards"])
         raise CheckpointError(f"{folder}: a replay of {saved} shards; resume with --shards {saved}, not {shards}")
+    return ((index, saved) for index, saved in enumerate(state["shards"]) if not saved.get("absent"))
 
 
 def split_by_mass(count: int, masses: list[float], rng: np.random.Generator) -> tuple[list[int], list[float]]:

@@ -10,6 +10,7 @@ import pytest
 import ray
 import torch
 
+from genray.dist import checkpoint
 from genray.dist.coordinator import Coordinator
 from genray.dist.messages import CollectReport, ShardCounts
 from genray.dist.tally import Tally
@@ -120,6 +121,33 @@ def test_a_shard_that_dies_before_a_checkpoint_is_saved_empty(engine, tmp_path: 
         assert again.steps == saved.state["steps"] and again.restarts == saved.state["restarts"] >= 1
         progress = run(again, again.steps + 800)
         assert progress.lost_transitions == lost and progress.updates > saved.updates
+    finally:
+        again.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_shard_that_does_not_come_back_costs_its_transitions_and_not_the_run(engine, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "ABSENT_S", 3.0)
+    fly(engine, 1_500)
+    held = ray.get(engine.shards[1].counts.remote()).size
+    ray.kill(engine.shards[1], no_restart=True)  # as on a cluster that has no other place for it
+    engine.save(tmp_path)
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["shards"][1]["absent"] and not (tmp_path / "replay-1").exists()
+    assert 0.5 * held < state["lost_transitions"] <= held + 4 * CHUNK
+    stop = time.monotonic() + 100
+    while (progress := engine.advance(10**9, seconds=0.5)).updates < state["limiter"]["sampled"] / 32 + 20:
+        assert time.monotonic() < stop  # it goes on with the collector whose shard is left
+    assert progress.lost_transitions >= state["lost_transitions"]
+    engine.close()
+    again = Coordinator(tiny(), learner_threads=1)
+    try:
+        again.load(tmp_path)
+        assert again.steps == state["steps"]
+        assert ray.get(again.shards[0].counts.remote()).size == state["shards"][0]["counts"]["size"] > 500
+        assert ray.get(again.shards[1].counts.remote()).size == 0
+        assert run(again, again.steps + 800).lost_transitions == state["lost_transitions"]
     finally:
         again.close()
 
