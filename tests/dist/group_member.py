@@ -12,8 +12,9 @@ from genray.dist.data_parallel import Group
 from genray.rl.chunk import Sample
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
+from tests.rl.batches import ACTIONS, SIDE, random_batch
 
-ACTIONS, SIDE, BATCH, UPDATES = 3, 36, 24, 6
+BATCH, UPDATES = 24, 6
 CONFIG = LearnerConfig(batch_size=BATCH, max_grad_norm=0.01, target_period_updates=3, average_updates=4)
 
 
@@ -24,19 +25,8 @@ def network(seed: int) -> QNetwork:
 
 def batch_of(number: int, size: int = BATCH) -> Sample:
     """The same for everybody; probabilities over four orders of magnitude, so that the smallest is in one half alone."""
-    rng = np.random.default_rng(number)
-    frames = rng.integers(0, 256, (2, size, 1, SIDE, SIDE)).astype(np.uint8)
-    return Sample(
-        obs_BSHW=frames[0],
-        next_obs_BSHW=frames[1],
-        past_BK=np.zeros((size, 0), np.int16),
-        next_past_BK=np.zeros((size, 0), np.int16),
-        action_B=rng.integers(0, ACTIONS, size).astype(np.uint8),
-        return_B=rng.normal(size=size).astype(np.float32),
-        discount_B=np.where(np.arange(size) % 4 == 0, 0.0, 0.9).astype(np.float32),
-        key_B=np.arange(size),
-        probability_B=10 ** rng.uniform(-6, -2, size),
-    )
+    probability_B = 10 ** np.random.default_rng(number).uniform(-6, -2, size)
+    return random_batch(size, number, probability_B=probability_B)
 
 
 def parts(rows: int, learners: int) -> list[slice]:

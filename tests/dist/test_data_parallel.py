@@ -28,7 +28,10 @@ def flat(state: Any) -> list[torch.Tensor]:
 def test_two_learners_are_one_with_the_whole_batch(tmp_path: Path, weighted: bool):
     place = meeting_place("127.0.0.1")
     members = [
-        subprocess.Popen([sys.executable, group_member.__file__, str(rank), "2", place, tmp_path, str(int(weighted))])
+        subprocess.Popen(
+            [sys.executable, "-m", group_member.__name__, str(rank), "2", place, tmp_path, str(int(weighted))],
+            cwd=Path(__file__).parents[2],
+        )
         for rank in range(2)
     ]
     whole = learn(replace(CONFIG, importance_weighting=weighted))

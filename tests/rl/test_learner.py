@@ -9,39 +9,23 @@ import numpy as np
 import pytest
 import torch
 
+from genray.errors import RunFault
 from genray.rl.chunk import Chunk, Sample
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
+from tests.rl.batches import ACTIONS, SIDE, random_batch
 
-A, SIDE = 3, 36
 PLAIN = LearnerConfig(double=False, loss="squared", max_grad_norm=0)
 
 
 def network(seed: int, dueling: bool = False) -> QNetwork:
     torch.manual_seed(seed)
-    return QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=16, dueling=dueling), A, 1, (SIDE, SIDE))
+    return QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=16, dueling=dueling), ACTIONS, 1, (SIDE, SIDE))
 
 
 def learner(config: LearnerConfig = PLAIN, seed: int = 0, dueling: bool = False, threads: int = 0) -> Learner:
     return Learner(config, network(seed, dueling), network(seed + 1, dueling), threads=threads)
-
-
-def batch_of(size: int, seed: int = 0, spread: float = 1.0, probability_B: np.ndarray | None = None) -> Sample:
-    """Random frames and returns; one in four discounts is 0."""
-    rng = np.random.default_rng(seed)
-    frames = rng.integers(0, 256, (2, size, 1, SIDE, SIDE)).astype(np.uint8)
-    return Sample(
-        obs_BSHW=frames[0],
-        next_obs_BSHW=frames[1],
-        past_BK=np.zeros((size, 0), np.int16),
-        next_past_BK=np.zeros((size, 0), np.int16),
-        action_B=rng.integers(0, A, size).astype(np.uint8),
-        return_B=(spread * rng.normal(size=size)).astype(np.float32),
-        discount_B=np.where(np.arange(size) % 4 == 0, 0.0, 0.9).astype(np.float32),
-        key_B=np.arange(size),
-        probability_B=np.full(size, 1 / size) if probability_B is None else probability_B,
-    )
 
 
 def q(net: QNetwork, frames: np.ndarray) -> np.ndarray:
@@ -71,7 +55,7 @@ def separated(config: LearnerConfig, dueling: bool = False, seed: int = 0) -> Le
 @pytest.mark.parametrize("dueling", [True, False])
 def test_errors_are_those_of_the_slow_loop(double: bool, dueling: bool):
     """|δ| with w and w⁻ apart, where double and single Q-learning differ."""
-    one, batch = separated(replace(PLAIN, double=double), dueling), batch_of(64)
+    one, batch = separated(replace(PLAIN, double=double), dueling), random_batch(64)
     slow = slow_delta(one.online, one.target, batch, double)
     other = slow_delta(one.online, one.target, batch, not double)
     assert np.abs(slow - other).max() > 0.01  # the two forms can be told apart here
@@ -87,14 +71,14 @@ def test_the_gradient_is_weight_times_clipped_error(loss, weighted: bool):
     rng = np.random.default_rng(5)
     probability_B = rng.dirichlet(np.ones(100))[:40]
     config = replace(PLAIN, loss=loss, importance_weighting=weighted)
-    one, batch = separated(config), batch_of(40, spread=3.0, probability_B=probability_B)
+    one, batch = separated(config), random_batch(40, spread=3.0, probability_B=probability_B)
     delta_B = slow_delta(one.online, one.target, batch, double=False)
     assert (np.abs(delta_B) > 1).sum() > 5 and (np.abs(delta_B) < 1).sum() > 5
     size, beta = 100, 0.7
     weight_B = (1 / size / probability_B) ** beta
     weight_B = weight_B / weight_B.max() if weighted else np.ones(40)
     pull_B = weight_B * (np.clip(delta_B, -1, 1) if loss == "huber" else delta_B)
-    by_hand = [-pull_B[batch.action_B == a].sum() / 40 for a in range(A)]
+    by_hand = [-pull_B[batch.action_B == a].sum() / 40 for a in range(ACTIONS)]
     size_B = np.abs(delta_B)
     error_B = np.where(size_B < 1, delta_B**2 / 2, size_B - 0.5) if loss == "huber" else delta_B**2 / 2
     update = one.update(batch, size, beta)
@@ -105,7 +89,7 @@ def test_the_gradient_is_weight_times_clipped_error(loss, weighted: bool):
 
 def test_the_whole_gradient_is_autograds():
     """Every parameter, dueling and double, against a loss written out in PyTorch's own words."""
-    batch = batch_of(16, spread=3.0, probability_B=np.linspace(0.01, 0.2, 16))
+    batch = random_batch(16, spread=3.0, probability_B=np.linspace(0.01, 0.2, 16))
     one = separated(LearnerConfig(max_grad_norm=0), dueling=True)
     twin = network(0, dueling=True)
     twin.load_state_dict(one.online.state_dict())
@@ -122,7 +106,7 @@ def test_the_whole_gradient_is_autograds():
 
 def test_discount_0_means_no_bootstrap():
     """Whatever the next frames are, and however wild w⁻: the target is the return."""
-    one, batch = separated(PLAIN), batch_of(8)
+    one, batch = separated(PLAIN), random_batch(8)
     batch = replace(batch, discount_B=np.zeros(8, np.float32))
     with torch.no_grad():
         one.target.advantage[-1].bias.fill_(1e6)
@@ -131,7 +115,7 @@ def test_discount_0_means_no_bootstrap():
 
 
 def test_long_gradients_are_shortened():
-    batch = batch_of(16, spread=100.0)
+    batch = random_batch(16, spread=100.0)
     free, bound = separated(PLAIN), separated(replace(PLAIN, max_grad_norm=0.5))
     norms = [one.update(batch, 16, 0.0).grad_norm for one in (free, bound)]
     assert norms[0] == pytest.approx(norms[1]) and norms[0] > 1  # what is reported is the length before
@@ -147,7 +131,7 @@ def test_long_gradients_are_shortened():
 def test_steps_as_the_named_optimizer(name, made):
     one = learner(replace(PLAIN, optimizer=name, learning_rate=3e-3, optimizer_epsilon=0.01))
     before = [p.detach().clone() for p in one.online.parameters()]
-    one.update(batch_of(16), 16, 0.0)
+    one.update(random_batch(16), 16, 0.0)
     twins = [torch.nn.Parameter(p.clone()) for p in before]
     extra = {"alpha": 0.95, "centered": True} if name == "rmsprop" else {}
     optimizer = made(twins, lr=3e-3, eps=0.01, **extra)
@@ -160,6 +144,13 @@ def test_steps_as_the_named_optimizer(name, made):
     assert not all(torch.equal(old, p) for old, p in zip(before, one.online.parameters()))
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_and_says_where():
+    one, batch = learner(), random_batch(8)
+    one.update(batch, 8, 0.4)
+    with pytest.raises(RunFault, match="the loss is nan at update 2: try a lower --learning-rate"):
+        one.update(replace(batch, return_B=np.full(8, np.nan, np.float32)), 8, 0.4)
+
+
 # --- the target network ----------------------------------------------------------------------------------------------
 
 
@@ -168,7 +159,7 @@ def equal(a: QNetwork, b: QNetwork) -> bool:
 
 
 def test_w_is_copied_to_w_minus_every_c_updates():
-    one, batch = learner(replace(PLAIN, target_period_updates=5)), batch_of(8)
+    one, batch = learner(replace(PLAIN, target_period_updates=5)), random_batch(8)
     assert equal(one.target, one.online)  # from the start
     first = network(0)
     for update in range(1, 16):
@@ -180,7 +171,7 @@ def test_w_is_copied_to_w_minus_every_c_updates():
 
 def assert_targets_stand_still(config: LearnerConfig) -> None:
     """Between two copies the targets come from the w⁻ of the last copy, however far w has moved."""
-    one, batch = learner(config), batch_of(16)
+    one, batch = learner(config), random_batch(16)
     frozen = network(0)
     for _ in range(9):
         slow = slow_delta(one.online, frozen, batch, one.config.double)
@@ -246,12 +237,12 @@ def test_resumes_bit_for_bit_with_its_optimizer(optimizer):
     config = replace(PLAIN, optimizer=optimizer, target_period_updates=4)
     one, again = learner(config), learner(config, seed=50)
     for seed in range(6):
-        one.update(batch_of(8, seed), 8, 0.4)
+        one.update(random_batch(8, seed), 8, 0.4)
     file = io.BytesIO()
     torch.save(one.state_dict(), file)  # as a checkpoint does it
     again.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     for seed in range(6, 12):
-        mine, theirs = one.update(batch_of(8, seed), 8, 0.4), again.update(batch_of(8, seed), 8, 0.4)
+        mine, theirs = one.update(random_batch(8, seed), 8, 0.4), again.update(random_batch(8, seed), 8, 0.4)
         np.testing.assert_array_equal(mine.delta_B, theirs.delta_B)
         assert mine[1:] == theirs[1:]
     assert equal(one.online, again.online) and equal(one.target, again.target) and one.updates == again.updates == 12
@@ -261,7 +252,7 @@ def test_weights_are_a_copy():
     one = learner()
     weights = one.weights()
     before = {name: tensor.clone() for name, tensor in weights.items()}
-    one.update(batch_of(8), 8, 0.4)
+    one.update(random_batch(8), 8, 0.4)
     assert all(torch.equal(before[name], tensor) for name, tensor in weights.items())
     assert any(not torch.equal(before[name], tensor) for name, tensor in one.weights().items())
 
@@ -270,7 +261,7 @@ def test_the_policy_is_the_mean_of_w_then_an_exponential_average():
     one = learner(replace(PLAIN, learning_rate=1e-2, average_updates=4))
     seen, slow = [], None
     for update in range(1, 9):
-        one.update(batch_of(8, seed=update), 8, 0.4)
+        one.update(random_batch(8, seed=update), 8, 0.4)
         seen.append(flat(one.weights()))
         slow = torch.stack(seen).mean(0) if update <= 4 else slow + (seen[-1] - slow) / 4
         assert torch.allclose(flat(one.policy()), slow, atol=1e-6)
@@ -281,7 +272,7 @@ def test_the_average_is_kept_and_begins_at_w_where_it_was_not():
     config = replace(PLAIN, learning_rate=1e-2, average_updates=4)
     one, other, fresh = learner(config), learner(config, seed=5), learner(config, seed=5)
     for seed in range(3):
-        one.update(batch_of(8, seed=seed), 8, 0.4)
+        one.update(random_batch(8, seed=seed), 8, 0.4)
     other.load_state_dict(one.state_dict())
     assert torch.equal(flat(other.policy()), flat(one.policy()))
     fresh.load_state_dict(one.state_dict() | {"average": None})
@@ -290,7 +281,7 @@ def test_the_average_is_kept_and_begins_at_w_where_it_was_not():
 
 def test_without_an_average_the_policy_is_w():
     one = learner()
-    one.update(batch_of(8), 8, 0.4)
+    one.update(random_batch(8), 8, 0.4)
     assert torch.equal(flat(one.policy()), flat(one.weights()))
 
 
@@ -304,7 +295,7 @@ def test_a_second_stream_changes_no_bit(double, target_network):
     """Also across copies of w to w⁻, of which a batch that was looked at too early knows nothing, and across a load."""
     config = replace(PLAIN, double=double, learning_rate=1e-2, target_period_updates=3, target_network=target_network)
     plain, quick = learner(config, dueling=True), learner(config, dueling=True, threads=1)
-    batches = [batch_of(8, seed=seed) for seed in range(11)]
+    batches = [random_batch(8, seed=seed) for seed in range(11)]
     for batch, following in pairwise(batches):
         expected, found = plain.update(batch, 8, 0.4), quick.update(batch, 8, 0.4, following)
         assert np.array_equal(expected.delta_B, found.delta_B)
@@ -326,8 +317,8 @@ def test_the_second_stream_makes_the_passes_without_a_gradient(monkeypatch):
         return forward(self, *inputs)
 
     monkeypatch.setattr(QNetwork, "forward", noted)
-    one, following = learner(replace(PLAIN, double=True), threads=1), batch_of(8, seed=1)
-    one.update(batch_of(8), 8, 0.4, following)
+    one, following = learner(replace(PLAIN, double=True), threads=1), random_batch(8, seed=1)
+    one.update(random_batch(8), 8, 0.4, following)
     one.update(following, 8, 0.4)
     here = threading.get_ident()
     assert [thread == here for grad, thread in threads if grad] == [True, True]
@@ -336,7 +327,7 @@ def test_the_second_stream_makes_the_passes_without_a_gradient(monkeypatch):
 
 
 def test_bfloat16_rounds_the_products_and_keeps_float32_outputs():
-    batch = batch_of(16)
+    batch = random_batch(16)
     plain, rounded = (learner(replace(PLAIN, double=True, precision=name)) for name in ("float32", "bfloat16"))
     expected, found = plain.update(batch, 16, 0.4), rounded.update(batch, 16, 0.4)
     # bfloat16 keeps 8 bits of a product: 1 in 256.
