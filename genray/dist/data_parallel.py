@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from genray.rl.chunk import Sample
+from genray.rl.chunk import Draw
 from genray.rl.networks import QNetwork
 
 # A learner that is dead is noticed by the coordinator, which then ends the others; this is for what it cannot see.
@@ -54,7 +54,7 @@ class Group:
             dist.all_reduce(values, dist.ReduceOp.MIN)
         return int(values[0]), float(values[1]), bool(values[2])
 
-    def shares(self, batches: Sequence[Sample], weighted: bool) -> list["Share"]:
+    def shares(self, batches: Sequence[Draw], weighted: bool) -> list["Share"]:
         """What each of the next batches weighs beside those of the other learners. `weighted`: importance weights count."""
         mine = torch.tensor([[float(each.probability_B.min()), each.size] for each in batches], dtype=torch.float64)
         all_KN2 = [torch.empty_like(mine) for _ in range(self.learners)]

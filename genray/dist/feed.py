@@ -3,8 +3,9 @@
 A *round* is a few batches asked for at once: one call to each shard instead of one a batch (a call costs 0.5 to 0.8 ms).
 Two rounds are in flight, so that the next one travels while the last is learned from.
 
-Where the learner stands decides how frames come, and nobody has to choose: on the shard's node it reads the shard's memory;
-elsewhere, or where the shard keeps them compressed, each frame comes once, compressed (`wire.py`).
+Where the learner stands decides how frames come, and nobody has to choose: on the shard's node it reads the shard's memory,
+or keeps a copy of it on its device; elsewhere, or where the shard keeps them compressed, each frame comes once, compressed
+(`wire.py`).
 """
 
 import time
@@ -14,15 +15,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import ray
+import torch
 from ray.exceptions import RayError, RayTaskError
 
 from genray.dist.messages import Published, Reply, Request, ShardCounts
 from genray.dist.shared_frames import AttachedFrames
 from genray.dist.wire import Wire
 from genray.rl.agent import split_by_mass
-from genray.rl.chunk import PlacedSample, Sample, SlicedSample
+from genray.rl.chunk import PlacedSample, SlicedSample
+from genray.rl.device_frames import DeviceFrames, room
 from genray.rl.frame_store import unpack
 from genray.rl.limiter import SamplesPerInsert
+from genray.rl.transfer import AnySample, DeviceSample, empty_sample
 
 ROUNDS_IN_FLIGHT = 2
 POLL_S = 0.05
@@ -39,6 +43,8 @@ class _Peer:
     """The shard's memory, where it is on this node."""
     frames_of: int | None = None
     """The incarnation for which that has been tried."""
+    copy: DeviceFrames | None = None
+    """What of it is on the learner's device."""
     written_off: ShardCounts | None = None
     """What it held when it was given up for dead without having come back."""
     down: bool = False
@@ -64,7 +70,7 @@ class _Peer:
 class Batch:
     """One batch and where its parts came from, so that priorities find their way back."""
 
-    sample: Sample
+    sample: AnySample
     parts: list[tuple[int, int, int]]
     """(shard, its incarnation, rows)"""
 
@@ -92,10 +98,14 @@ class Feed:
         epoch: int = 0,
         learners: int = 1,
         leads: bool = True,
+        device: str | torch.device = "cpu",
+        frames_on: str = "host",
     ):
         """`learners` draw as much as this one, at the same time, under one limiter; the one that leads tells the shards
-        the limit and the weights. `epoch`: this life of the learners."""
+        the limit and the weights. `epoch`: this life of the learners. `device`, `frames_on`: where the learner works, and
+        where its batches are put together (see LearnerConfig)."""
         self._epoch, self._learners, self._leads = epoch, learners, leads
+        self._device, self._frames_on = torch.device(device), frames_on
         self._peers = [_Peer(shard) for shard in shards]
         self.limiter, self._batch_size, self._rng = limiter, batch_size, rng
         self.batches_per_round = round_batches or batches_per_round(batch_size)
@@ -213,30 +223,45 @@ class Feed:
             batches.append(self._batch(sample, whole_B, {index: part.size for index, part in parts.items()}, replies))
         return batches
 
-    def _gather(self, drawn: dict[int, PlacedSample | SlicedSample], shares: list[float]) -> tuple[Sample, np.ndarray]:
+    def _gather(
+        self, drawn: dict[int, PlacedSample | SlicedSample], shares: list[float]
+    ) -> tuple[AnySample, np.ndarray]:
         """Put what was drawn together, from the shards' memory or from the slices that came; bool [B]: what is whole.
 
         Not whole is what was overwritten meanwhile.
         """
         layout = next(peer.counts.layout for peer in self._peers if peer.counts)
         count = sum(draw.size for draw in drawn.values())
-        sample = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
+        sample = room(count, layout, self._device, self._frames_on)
         whole_B = np.ones(count, bool)
         start = 0
         for index, draw in drawn.items():
             here = slice(start, start + draw.size)
             part = sample.rows(here)
             if isinstance(draw, PlacedSample):
-                frames = self._peers[index].frames
-                assert frames is not None, "_land leaves out what cannot be read"
-                whole_B[here] = frames.gather(draw, part)
+                whole_B[here] = self._read(self._peers[index], draw, part)
+            elif isinstance(part, DeviceSample):
+                host = empty_sample(draw.size, layout, self._device)
+                unpack(draw, layout, host)
+                part.fill(host)
             else:
                 unpack(draw, layout, part)
             part.probability_B[:] *= shares[index]
             start += draw.size
         return sample, whole_B
 
-    def _batch(self, sample: Sample, whole_B: np.ndarray, sizes: dict[int, int], replies: dict[int, Reply]) -> Batch:
+    def _read(self, peer: _Peer, placed: PlacedSample, out: AnySample) -> np.ndarray:
+        """Fill `out` from the shard's memory, or what is on the device of it; bool [B]: what is whole."""
+        frames = peer.frames
+        assert frames is not None, "_land leaves out what cannot be read"
+        if not isinstance(out, DeviceSample):
+            return frames.gather(placed, out)
+        if peer.copy is None:
+            peer.copy = DeviceFrames(frames.layout, frames.frame_LCP, self._device)
+        peer.copy.gather(placed, out)
+        return frames.still_there(placed)
+
+    def _batch(self, sample: AnySample, whole_B: np.ndarray, sizes: dict[int, int], replies: dict[int, Reply]) -> Batch:
         """A batch of what is whole; it may be a little smaller than it was asked for."""
         parts, start = [], 0
         for index, size in sizes.items():
@@ -288,6 +313,8 @@ class Feed:
     def adopt(self) -> None:
         """Take the shards' counts as they are after loading a checkpoint: nothing of it is new to the limiter."""
         inserted = self.limiter.inserted
+        for peer in self._peers:
+            peer.copy = None  # of frames that have been replaced
         self.refresh()
         self.limiter.inserted = inserted
 
@@ -316,13 +343,14 @@ class Feed:
             peer.counts = counts
         if peer.frames_of != counts.incarnation:
             peer.frames = AttachedFrames.attach(counts.address) if counts.address else None
-            peer.frames_of = counts.incarnation
+            peer.frames_of, peer.copy = counts.incarnation, None
 
     def _mark_down(self, index: int) -> None:
         """Ask no more of a shard for a while. Whether its transitions are lost shows when it answers again."""
         peer = self._peers[index]
         peer.down, peer.down_until = True, time.monotonic() + 0.5
         peer.frames, peer.frames_of = None, None  # a dead shard's memory is freed when nobody maps it any more
+        peer.copy = None
 
     def _write_off(self, index: int) -> None:
         self._mark_down(index)

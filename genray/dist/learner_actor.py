@@ -18,11 +18,11 @@ from genray.dist.messages import LearnReport, Published, Snapshot
 from genray.errors import RunFault
 from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.agent import initial_network, load_learner, save_learner
-from genray.rl.chunk import Sample
 from genray.rl.config import DQNConfig
 from genray.rl.learner import Learner
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import build_network
+from genray.rl.transfer import AnySample
 from genray.storage import as_place, reading, writing
 
 WEIGHTS_KEPT = 4  # versions that stay in the object store for collectors which are still pulling them
@@ -62,7 +62,11 @@ class LearnerActor:
             epoch=epoch,
             learners=learners,
             leads=rank == 0,
+            device=device,
+            frames_on=config.learner.frames_on,
         )
+        # A GPU is at work by itself, and the next round is fetched meanwhile; a CPU would only put its own work off.
+        self._fetches_ahead = device != "cpu"
         self._group: Group | None = None
         self._ready: deque[Batch] = deque()
         self._versions: list[Published] = []
@@ -138,10 +142,12 @@ class LearnerActor:
 
     def _next_batches(self, stop: float) -> list[Batch] | None:
         """The batches to learn from next, perhaps none yet; None: this portion is over."""
-        if self._group is None:
-            return self._feed.next_round() or [] if time.monotonic() < stop else None
+        if self._group is None and time.monotonic() >= stop:
+            return None
         if not self._ready:
             self._ready.extend(self._feed.next_round() or [])
+        if self._group is None:
+            return [self._ready.popleft() for _ in range(len(self._ready))]
         limiter = self._feed.limiter
         count, sampled, more = self._group.agree(len(self._ready), limiter.sampled, time.monotonic() < stop)
         if isinstance(limiter, Follower):
@@ -154,16 +160,26 @@ class LearnerActor:
         samples = [batch.sample for batch in batches]
         return list(self._group.shares(samples, self._config.learner.importance_weighting))
 
-    def _update(self, batch: Batch, following: Sample | None, share: Share | None) -> tuple[float, float, float]:
+    def _update(self, batch: Batch, following: AnySample | None, share: Share | None) -> tuple[float, float, float]:
         """One update; returns (loss, mean Q, gradient norm)."""
         beta = self._config.replay.beta_at(self._learner.updates)
         part = self._group.begin_update(share, beta) if self._group and share else 1.0
-        update = self._learner.update(batch.sample, max(self._feed.size, 1), beta, following)
+        self._learner.begin(batch.sample, max(self._feed.size, 1), beta, following)
+        if following is None and self._fetches_ahead:
+            self._fetch()
+        update = self._learner.finish()
         self._feed.send_back(batch, update.delta_B)
         self._feed.updates = self._learner.updates
         if self._learner.updates % self._config.run.publish_every == 0:
             self._publish()
         return part * update.loss, update.q_mean, update.grad_norm
+
+    def _fetch(self) -> None:
+        """The next round, if it is on its way: nobody waits for inserts here."""
+        if not self._ready and self._feed.in_flight_samples():
+            self._ready.extend(self._feed.next_round() or [])
+        if self._ready:
+            self._learner.expect(self._ready[0].sample)
 
     def _publish(self) -> None:
         """Put the weights once into the object store; requests to shards carry the reference to the collectors."""
@@ -218,6 +234,7 @@ class LearnerActor:
         if with_replay:
             self._feed.limiter.restore(state["limiter"])
         self._feed.updates = self._learner.updates
+        self._ready.clear()  # of the replay that was there before
         self._publish()
         self._feed.adopt()
 

@@ -78,7 +78,7 @@ class AttachedFrames:
 
     def __init__(self, memory: mmap.mmap, layout: ShardLayout):
         self.layout = layout
-        self._claimed_L, self._frame_LCP = _views(memory, layout)
+        self._claimed_L, self.frame_LCP = _views(memory, layout)
 
     @classmethod
     def attach(cls, address: Address) -> "AttachedFrames | None":
@@ -106,9 +106,13 @@ class AttachedFrames:
         """
         layout, count = self.layout, placed.size
         places = Places(placed.leaf_B, placed.age_B, placed.horizon_B, placed.next_age_B)
-        stacks = (count, layout.stack, self._frame_LCP.shape[2])
+        stacks = (count, layout.stack, self.frame_LCP.shape[2])
         obs_BSP, next_obs_BSP = out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
-        kernels.gather_stacks(self._frame_LCP, *places, layout.stack_start == "repeat", obs_BSP, next_obs_BSP)
+        kernels.gather_stacks(self.frame_LCP, *places, layout.stack_start == "repeat", obs_BSP, next_obs_BSP)
         placed.copy_draw(out)
-        row_B, lane_B = np.divmod(placed.key_B, layout.lanes)
-        return row_B - layout.lookback >= self._claimed_L[lane_B] - layout.rows
+        return self.still_there(placed)
+
+    def still_there(self, placed: PlacedSample) -> np.ndarray:
+        """bool [B]: what nobody has begun to write over; of what was copied before, what is whole."""
+        row_B, lane_B = np.divmod(placed.key_B, self.layout.lanes)
+        return row_B - self.layout.lookback >= self._claimed_L[lane_B] - self.layout.rows

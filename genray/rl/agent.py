@@ -19,13 +19,14 @@ import torch
 
 from genray.errors import CheckpointError, ConfigError
 from genray.machine import keep_freed_memory, resolve_device
-from genray.rl.chunk import Sample
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
+from genray.rl.device_frames import DeviceFrames, room
 from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
 from genray.rl.learner import Learner
 from genray.rl.networks import QNetwork, build_network
 from genray.rl.replay import ReplayShard
+from genray.rl.transfer import AnySample, DeviceSample
 from genray.storage import Place, reading, writing
 
 
@@ -136,6 +137,8 @@ class LocalAgent:
             ReplayShard(config.replay, layout, seed=np.random.SeedSequence([seed, 1, index]))
             for index, layout in enumerate(config.plan_shards(frame_shape))
         ]
+        self._copies: list[DeviceFrames] = []
+        self._copy_frames()
         self.collectors = [
             Collector(
                 make_env(config.env, config.collect.envs_per_collector),
@@ -189,18 +192,32 @@ class LocalAgent:
     def update(self, batch_size: int) -> Any:
         """Draw a batch over all shards by mass, learn, and send the new priorities back."""
         counts, shares = split_by_mass(batch_size, [shard.total for shard in self.shards], self._rng)
-        chosen = [
-            (shard, count, share) for shard, count, share in zip(self.shards, counts, shares, strict=True) if count
-        ]
-        batch = Sample.join([shard.sample(count).scaled(share) for shard, count, share in chosen])
+        batch = room(batch_size, self.shards[0].layout, self.learner.device, self.config.learner.frames_on)
+        ends = np.cumsum(counts).tolist()
+        parts = [(index, slice(end - count, end)) for index, (count, end) in enumerate(zip(counts, ends)) if count]
+        for index, part in parts:
+            rows = batch.rows(part)
+            self._draw(index, counts[index], rows)
+            rows.probability_B[:] *= shares[index]
         self.limiter.sampled += batch_size
         beta = self.config.replay.beta_at(self.learner.updates)
         update = self.learner.update(batch, sum(shard.size for shard in self.shards), beta)
-        start = 0
-        for shard, count, _ in chosen:
-            shard.update(batch.key_B[start : start + count], update.delta_B[start : start + count])
-            start += count
+        for index, part in parts:
+            self.shards[index].update(batch.key_B[part], update.delta_B[part])
         return update
+
+    def _draw(self, index: int, count: int, out: AnySample) -> None:
+        shard = self.shards[index]
+        if isinstance(out, DeviceSample):
+            self._copies[index].gather(shard.sample_places(count), out)
+        else:
+            shard.sample(count, out)
+
+    def _copy_frames(self) -> None:
+        """Begin copies of the shards' frames where the learner works, if it is to have them there."""
+        if self.config.learner.frames_on == "device":
+            self._copies = []  # the old ones first, since both might not fit
+            self._copies = [DeviceFrames(shard.layout, shard.frame_LCP, self.learner.device) for shard in self.shards]
 
     def network(self) -> QNetwork:
         network = build_network(self._card)
@@ -244,6 +261,7 @@ class LocalAgent:
         if state["shards"]:
             for index, shard_state in shards_of(state, len(self.shards), folder):
                 self.shards[index].load(folder / f"replay-{index}", shard_state)
+            self._copy_frames()
             self.limiter.restore(state["limiter"])
         for index, (collector, values) in enumerate(zip(self.collectors, state["collectors"])):
             path = folder / f"collector-{index}.npz"

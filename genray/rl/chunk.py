@@ -77,16 +77,6 @@ class Draw:
         for name in Draw.__dataclass_fields__:
             getattr(out, name)[:] = getattr(self, name)
 
-    def scaled(self, share: float) -> Self:
-        """The same draws when this shard was chosen with probability `share`: P(i) = share · P(i | shard)."""
-        return type(self)(**{**vars(self), "probability_B": self.probability_B * share})
-
-    @classmethod
-    def join(cls, parts: list[Self]) -> Self:
-        if len(parts) == 1:
-            return parts[0]
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Draw):

@@ -78,6 +78,10 @@ class DQNConfig:
             self.replay.capacity >= self.learner.batch_size,
             f"--capacity {self.replay.capacity}: less than a batch; use at least --batch-size {self.learner.batch_size}",
         )
+        require(
+            self.learner.frames_on == "host" or self.replay.replay_store == "raw",
+            f"--frames-on {self.learner.frames_on}: needs the shards' frames as they are; use --replay-store raw",
+        )
         self.plan_shards((84, 84))
 
     def plan_shards(self, frame_shape: tuple[int, int]) -> list[ShardLayout]:

@@ -4,6 +4,7 @@ Shapes: B batch, A actions.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import torch
 from genray.errors import RunFault, require
 from genray.machine import has_bfloat16
 from genray.rl import targets
-from genray.rl.chunk import Sample
 from genray.rl.networks import QNetwork
+from genray.rl.transfer import AnySample, DeviceBatch, Transfers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,9 @@ class LearnerConfig:
     """Off: w itself gives the targets. Only to see what the target network is for."""
     importance_weighting: bool = True
     """Off: prioritized draws are left uncorrected. Only to see what the weights are for."""
+    frames_on: Literal["host", "device"] = "host"
+    """Where batches are put together. device: from a copy of the replay's frames in the learner's device's memory (7 GB a
+    million), where each frame goes once; raw shards on the learner's node only, others send batches as ever."""
     learners: int = 1
     """Learner processes, each with a batch of its own and a GPU of its own where there are any; gradients are averaged, so
     that an update is that of one learner with a batch as many times as large."""
@@ -66,6 +70,10 @@ class LearnerConfig:
             f"--target-period-updates {self.target_period_updates}: must be ≥ 1",
         )
         require(self.average_updates >= 0, f"--average-updates {self.average_updates}: must be ≥ 0 (0: off), e.g. 1000")
+        require(
+            self.frames_on in ("host", "device"),
+            f"--frames-on {self.frames_on}: must be host (the replay's memory) or device (the GPU's)",
+        )
         require(self.learners >= 1, f"--learners {self.learners}: must be ≥ 1; use --learners 1")
 
 
@@ -81,7 +89,7 @@ class Update(NamedTuple):
 class _Ahead(NamedTuple):
     """Q(s', ·; w⁻) of a batch, being worked out before its turn."""
 
-    batch: Sample
+    batch: AnySample
     q_next_BA: Callable[[], torch.Tensor]
     copy_number: int
     """Which copy of w to w⁻ it is made with: an older one is worked out again."""
@@ -114,6 +122,8 @@ class Learner:
         self._second: ThreadPoolExecutor | None = None
         if threads and self.device.type == "cpu":
             self._second = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
+        self._transfers = Transfers(self.device)
+        self._results: list[torch.Tensor] = []
         self._ahead: _Ahead | None = None
         self._copy_number = 0
         self._in_bfloat16 = config.precision == "bfloat16" or (
@@ -128,14 +138,18 @@ class Learner:
             parameters, lr=config.learning_rate, alpha=0.95, eps=config.optimizer_epsilon, centered=True
         )
 
-    def update(self, batch: Sample, size: int, beta: float, following: Sample | None = None) -> Update:
+    def update(self, batch: AnySample, size: int, beta: float, following: AnySample | None = None) -> Update:
         """One gradient step on `batch`, drawn from a replay of `size` transitions, weighted with exponent β.
 
-        `following`: the batch of the next update, where it is known, for the second stream to look at meanwhile.
+        `following`: the batch of the next update, where it is known, to be looked at, or sent, meanwhile.
+        Raises RunFault when the loss is not finite.
         """
+        self.begin(batch, size, beta, following)
+        return self.finish()
+
+    def begin(self, batch: AnySample, size: int, beta: float, following: AnySample | None = None) -> None:
+        """The first half of `update`: ask for it. A GPU works on it while the caller does something else."""
         delta_B, loss, q_mean = self._loss(batch, size, beta, following)
-        if not torch.isfinite(loss):
-            raise RunFault(f"the loss is {loss.item()} at update {self.updates + 1}: try a lower --learning-rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = self.config.max_grad_norm or float("inf")
@@ -150,56 +164,67 @@ class Learner:
         if self.updates % self.config.target_period_updates == 0:
             self._copy_number += 1
             self.target.load_state_dict(self.online.state_dict())
-        return Update(delta_B.abs().cpu().numpy(), loss.item(), q_mean.item(), grad_norm.item())
+        self._results = [delta_B.abs(), torch.stack([loss.detach(), q_mean, grad_norm])]
+        if following is not None:
+            self.expect(following)
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
+    def expect(self, following: AnySample) -> None:
+        """`following` is the next batch: a GPU gets it while it works on the one before. At any time before its update."""
+        self._transfers.start(following)
 
-    def _beside(self, network: QNetwork, batch: Sample) -> Callable[[], torch.Tensor]:
+    def finish(self) -> Update:
+        """The second half of `update`: wait for what it tells."""
+        delta_B, numbers = torch.cat(self._results).cpu().split([len(self._results[0]), 3])
+        loss, q_mean, grad_norm = numbers.tolist()
+        if not math.isfinite(loss):
+            raise RunFault(f"the loss is {loss} at update {self.updates}: try a lower --learning-rate")
+        return Update(delta_B.numpy(), loss, q_mean, grad_norm)
+
+    def _beside(self, network: QNetwork, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
         """Q(s', ·) by `network`, without gradient: by the second stream from now on, or when the result is asked for."""
         if self._second is None:
-            return partial(self._q_next, network, batch)
-        future: Future[torch.Tensor] = self._second.submit(self._q_next, network, batch)
+            return partial(self._q_next, network, tensors)
+        future: Future[torch.Tensor] = self._second.submit(self._q_next, network, tensors)
         return future.result
 
-    def _q_next(self, network: QNetwork, batch: Sample) -> torch.Tensor:
+    def _q_next(self, network: QNetwork, tensors: DeviceBatch) -> torch.Tensor:
         with torch.no_grad():  # a thread's own setting
-            return self._q(network, batch.next_obs_BSHW, batch.next_past_BK)
+            return self._q(network, tensors.next_obs_BSHW, tensors.next_past_BK)
 
-    def _q(self, network: QNetwork, obs_BSHW: np.ndarray, past_BK: np.ndarray) -> torch.Tensor:
+    def _q(self, network: QNetwork, obs_BSHW: torch.Tensor, past_BK: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
-            return network(self._tensor(obs_BSHW), self._tensor(past_BK)).float()
+            return network(obs_BSHW, past_BK).float()
 
-    def _judged(self, batch: Sample) -> Callable[[], torch.Tensor]:
+    def _judged(self, batch: AnySample, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
         """Q(s', ·) by w⁻, or by w where there is no target network."""
         ahead, self._ahead = self._ahead, None
         if ahead and ahead.batch is batch and ahead.copy_number == self._copy_number:
             return ahead.q_next_BA
-        return self._beside(self.target if self.config.target_network else self.online, batch)
+        return self._beside(self.target if self.config.target_network else self.online, tensors)
 
-    def _look_ahead(self, following: Sample | None) -> None:
+    def _look_ahead(self, following: AnySample | None) -> None:
         # w⁻ stands still until its next copy; what was looked at before that is made anew.
         if following is not None and self._second and self.config.target_network:
-            self._ahead = _Ahead(following, self._beside(self.target, following), self._copy_number)
+            q_next_BA = self._beside(self.target, self._transfers.take(following))
+            self._ahead = _Ahead(following, q_next_BA, self._copy_number)
 
     def _loss(
-        self, batch: Sample, size: int, beta: float, following: Sample | None
+        self, batch: AnySample, size: int, beta: float, following: AnySample | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
-        tensor = self._tensor
-        return_B, discount_B, action_B = map(tensor, (batch.return_B, batch.discount_B, batch.action_B))
-        judged = self._judged(batch)
-        chosen = self._beside(self.online, batch) if self.config.double else None
+        tensors = self._transfers.take(batch)
+        judged = self._judged(batch, tensors)
+        chosen = self._beside(self.online, tensors) if self.config.double else None
         self._look_ahead(following)
-        q_BA = self._q(self.online, batch.obs_BSHW, batch.past_BK)
+        q_BA = self._q(self.online, tensors.obs_BSHW, tensors.past_BK)
         if chosen:
-            target_B = targets.double_q_target(return_B, discount_B, chosen(), judged())
+            target_B = targets.double_q_target(tensors.return_B, tensors.discount_B, chosen(), judged())
         else:
-            target_B = targets.q_learning_target(return_B, discount_B, judged())
-        delta_B = targets.td_error(q_BA, action_B, target_B)
+            target_B = targets.q_learning_target(tensors.return_B, tensors.discount_B, judged())
+        delta_B = targets.td_error(q_BA, tensors.action_B, target_B)
         loss_B = targets.huber(delta_B) if self.config.loss == "huber" else targets.squared(delta_B)
         if self.config.importance_weighting:
-            weight_B = targets.importance_weights(tensor(batch.probability_B), size, beta)
+            weight_B = targets.importance_weights(tensors.probability_B, size, beta)
             loss_B = loss_B * weight_B.to(loss_B.dtype)
         delta_B = delta_B.detach()
         return delta_B, loss_B.mean(), (target_B - delta_B).mean()

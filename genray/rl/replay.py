@@ -16,7 +16,7 @@ import numpy as np
 from genray.errors import CheckpointError
 from genray.rl import kernels, targets
 from genray.rl.chunk import BlockSample, Chunk, Draw, PlacedSample, Sample, SlicedSample, empty_draw
-from genray.rl.frame_store import FrameStore, Places, make_store, pieces
+from genray.rl.frame_store import FrameStore, Places, RawFrames, make_store, pieces
 from genray.rl.replay_config import ReplayConfig as ReplayConfig
 from genray.rl.replay_config import ShardLayout as ShardLayout
 from genray.rl.replay_config import plan_shards as plan_shards
@@ -68,6 +68,12 @@ class ReplayShard:
     @property
     def nbytes(self) -> int:
         return self._row_LC.nbytes + self._head_L.nbytes + self._tree.nbytes + self._frames.nbytes
+
+    @property
+    def frame_LCP(self) -> np.ndarray:
+        """The rings of frames, where they are kept as they are; to be read."""
+        assert isinstance(self._frames, RawFrames), "compressed frames have no such array"
+        return self._frames.frame_LCP
 
     def heads(self) -> dict[int, int]:
         """Rows ever written in each lane of a source, by source."""

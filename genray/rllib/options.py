@@ -39,6 +39,7 @@ class TrainingOptions(TypedDict, total=False):
     learning_rate: float
     average_updates: int
     precision: Literal["float32", "bfloat16", "auto"]
+    frames_on: Literal["host", "device"]
     train_batch_size: int
     train_batch_size_per_learner: int
     batch_size: int

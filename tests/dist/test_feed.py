@@ -78,20 +78,22 @@ def given(ray_here) -> dict[str, Given]:
     [
         ("shared", 2, 1.0), ("packed", 2, 2.0), ("plain", 2, 3.0), ("lz4", 2, 1.0),
         ("shared", 1, 4.0), ("plain", 1, 5.0), ("lz4", 1, 6.0),
+        ("copied", 2, 7.0), ("copied", 1, 8.0), ("sent to the device", 2, 9.0),
     ],
 )  # fmt: skip
 def test_batches_hold_what_the_shards_were_given(
     given, monkeypatch: pytest.MonkeyPatch, way: str, shards: int, delta: float
 ):
-    if way in ("packed", "plain"):  # as on another node: the memory cannot be had
+    if way in ("packed", "plain", "sent to the device"):  # as on another node: the memory cannot be had
         monkeypatch.setattr(AttachedFrames, "attach", lambda address: None)
     wire = Always(way != "plain")
     monkeypatch.setattr(feed_module, "Wire", lambda: wire)
     one = given["lz4" if way == "lz4" else "raw"]
     limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)
-    feed = Feed(one.actors[:shards], limiter, BATCH, np.random.default_rng(0), ROUND)
+    frames_on = "device" if way in ("copied", "sent to the device") else "host"
+    feed = Feed(one.actors[:shards], limiter, BATCH, np.random.default_rng(0), ROUND, frames_on=frames_on)
     feed.refresh()
-    assert all((peer.frames is not None) == (way == "shared") for peer in feed._peers)
+    assert all((peer.frames is not None) == (way in ("shared", "copied")) for peer in feed._peers)
     checked, met = 0, set()
     while checked < 6_000:
         batches = feed.next_round()
@@ -101,7 +103,8 @@ def test_batches_hold_what_the_shards_were_given(
             met |= {shard for shard, _, _ in batch.parts}
             feed.send_back(batch, np.full(batch.sample.size, delta, np.float32))
     assert met == set(range(shards))
-    assert (wire.noted > 0) == (way in ("packed", "plain"))
+    assert (wire.noted > 0) == (way in ("packed", "plain", "sent to the device"))
+    assert all((peer.copy is not None) == (way == "copied") for peer in feed._peers)
     feed.refresh()  # the last priorities
     # Every transition has been drawn by now: the mass says that priorities found their way back.
     for peer in feed._peers:

@@ -89,7 +89,7 @@ def test_another_process_reads_it_and_it_goes_with_its_owner():
         "import sys; import numpy as np; from genray.dist.shared_frames import AttachedFrames, Address\n"
         "from genray.rl.replay import ShardLayout\n"
         "attached = AttachedFrames.attach(eval(sys.argv[1]))\n"
-        "print(attached and int(attached._frame_LCP.astype(int).sum()))\n"
+        "print(attached and int(attached.frame_LCP.astype(int).sum()))\n"
     )
 
     def ask(text: str) -> str:

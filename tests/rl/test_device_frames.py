@@ -1,0 +1,134 @@
+"""Frames on the learner's device: the same transitions as the shard's own, whatever was copied when."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from genray.errors import ConfigError
+from genray.rl.agent import LocalAgent
+from genray.rl.device_frames import DeviceFrames
+from genray.rl.replay import ReplayShard, ShardLayout
+from genray.rl.transfer import DeviceSample
+from tests.oracles import LAYOUT, InventedStream, NaiveReplay, expected_sample, full_state
+from tests.rl.shards import CONFIG, GEOMETRIES, stream
+from tests.rl.test_agent import CATCH, advance, assert_same, played
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+class Pair:
+    """A shard, a copy of its frames, and a list of everything that came."""
+
+    def __init__(self, layout: ShardLayout, device: str = "cpu", seed: int = 0):
+        self.layout, self.device = layout, torch.device(device)
+        self.shard, self.naive = ReplayShard(CONFIG, layout, seed=seed), NaiveReplay(layout, layout.n_step)
+        self.copy = DeviceFrames(layout, self.shard.frame_LCP, self.device)
+        wait = layout.stack - 1 if layout.stack_start == "wait" else 0
+        self.streams = {source: stream(layout, seed + source + 1, source, wait=wait) for source in layout.sources}
+
+    def add(self, source: int, rows: int) -> None:
+        chunk = self.streams[source].chunk(rows)
+        self.shard.add(chunk)
+        self.naive.add(self.streams[source], chunk)
+
+    def draw(self, count: int) -> DeviceSample:
+        out = DeviceSample.empty(count, self.layout, self.device)
+        self.copy.gather(self.shard.sample_places(count), out)
+        return out
+
+    def check(self, count: int) -> int:
+        """Draw, and compare everything with the list; returns how many."""
+        if not self.shard.size:
+            return 0
+        batch, live = self.draw(count), self.naive.live()
+        frames = {name: getattr(batch, name).cpu().numpy() for name in ("obs_BSHW", "next_obs_BSHW")}
+        for i, key in enumerate(batch.key_B.tolist()):
+            for name, value in expected_sample(self.layout, live[key]).items():
+                np.testing.assert_array_equal(frames.get(name, getattr(batch, name))[i], value, err_msg=name)
+        return count
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", GEOMETRIES, ids=range(len(GEOMETRIES)))
+def test_batches_hold_what_the_list_of_everything_holds(shape: ShardLayout, device: str):
+    """3,072 transitions of each of seven geometries, 21,504 in all: wraps, lanes, ends, and rows that nobody drew in time."""
+    pair, rng, checked = Pair(shape, device), np.random.default_rng(shape.rows), 0
+    most_rows = shape.rows - shape.n_step - shape.lookback - 1
+    while checked < 3_072:
+        for _ in range(int(rng.choice([1, 1, 1, 9]))):  # now and then the ring goes round between two draws
+            pair.add(int(rng.choice(shape.sources)), int(rng.integers(1, most_rows + 1)))
+        checked += pair.check(128)
+    assert min(one.first_row for one in pair.streams.values()) > 3 * shape.rows
+
+
+def test_a_frame_goes_to_the_device_once(monkeypatch: pytest.MonkeyPatch):
+    pair, sent = Pair(LAYOUT), []
+    really_send = DeviceFrames._send
+
+    def counted(self, array):
+        sent.append(array.size if array.dtype == np.uint8 else 0)
+        return really_send(self, array)
+
+    monkeypatch.setattr(DeviceFrames, "_send", counted)
+    for _ in range(50):
+        for source in LAYOUT.sources:
+            pair.add(source, 12)
+        for _ in range(4):
+            pair.check(64)
+    pixels = int(np.prod(LAYOUT.frame_shape))
+    came = sum(LAYOUT.lanes_per_source * pair.streams[source].first_row for source in LAYOUT.sources) * pixels
+    assert 0.98 * came < sum(sent) <= came  # the newest rows have not been drawn
+
+
+def test_the_comparison_notices_one_wrong_pixel():
+    pair = Pair(LAYOUT)
+    for source in LAYOUT.sources:
+        pair.add(source, 30)
+    pair.check(200)
+    pair.copy._frame_NP[12, 3] ^= 1
+    with pytest.raises(AssertionError):
+        pair.check(500)
+
+
+def test_frames_of_any_size_do():
+    """Their bytes need not be a multiple of anything."""
+    layout = replace(LAYOUT, frame_shape=(5, 7), sources=(0,))
+    rng = np.random.default_rng(0)
+    shard = ReplayShard(CONFIG, layout)
+    chunk = InventedStream(1, source=0, num_lanes=2, n_step=3).chunk(30)
+    shard.add(replace(chunk, frame_ETHW=rng.integers(256, size=(2, 30, 5, 7), dtype=np.uint8)))
+    out = DeviceSample.empty(100, layout, torch.device("cpu"))
+    state = shard._rng.bit_generator.state
+    wanted = shard.sample(100)
+    shard._rng.bit_generator.state = state
+    DeviceFrames(layout, shard.frame_LCP, torch.device("cpu")).gather(shard.sample_places(100), out)
+    np.testing.assert_array_equal(out.obs_BSHW.numpy(), wanted.obs_BSHW)
+    np.testing.assert_array_equal(out.next_obs_BSHW.numpy(), wanted.next_obs_BSHW)
+
+
+# --- in the algorithm -------------------------------------------------------------------------------------------------
+
+ON_DEVICE = replace(CATCH, learner=replace(CATCH.learner, frames_on="device"))
+
+
+def test_where_the_frames_are_changes_no_bit(tmp_path):
+    """A run of one process, with frames here and there; also after a load, which replaces the frames under the copy."""
+    host, device = played(CATCH, 600), played(ON_DEVICE, 600)
+    assert_same(full_state(host), full_state(device))
+    host.save(tmp_path)
+    again = played(replace(ON_DEVICE, run=replace(CATCH.run, seed=9)), 320)
+    again.load(tmp_path)
+    for one in (host, again):
+        advance(one, 900)
+    assert_same(full_state(host), full_state(again))
+    for one in (host, device, again):
+        one.close()
+
+
+def test_compressed_frames_cannot_be_copied():
+    with pytest.raises(
+        ConfigError, match="--frames-on device: needs the shards' frames as they are; use --replay-store raw"
+    ):
+        LocalAgent(replace(ON_DEVICE, replay=replace(CATCH.replay, replay_store="lz4")))
