@@ -6,7 +6,7 @@
 #   make test-all      every tier but gpu (three quarters of an hour on 2 cores)
 #   make test-cluster  loses machines: 4 roles x power-off and cut cable x settings x seeds (root; hours; CLUSTER_ARGS=--help)
 #   make check         format, lint, types, and the files that start a cluster
-#   make bench         every tests/bench/bench_*.py, or BENCH=bench_learning      BENCH_ARGS=--quick
+#   make bench         every tests/bench/bench_*.py but bench_gpu, or BENCH=bench_learning      BENCH_ARGS=--quick
 #   make system-deps   Debian packages that some tests of test-all need (as root; demo and test need none)
 #   make constraints   newest versions that pyproject.toml allows, written down in constraints.txt
 #   make clean         remove .venv, caches and builds; runs/ stays
@@ -16,7 +16,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-BENCH ?= $(sort $(notdir $(basename $(wildcard tests/bench/bench_*.py))))
+BENCH ?= $(filter-out bench_gpu, $(sort $(notdir $(basename $(wildcard tests/bench/bench_*.py)))))
 
 SYSTEM_DEPS := chromium ffmpeg iproute2 openssh-server rsync wrk
 

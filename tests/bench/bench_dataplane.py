@@ -9,6 +9,7 @@ root (`hosts_feed.py`); without it they are null, with the reason. A peer that i
 
 import argparse
 import importlib.util
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -68,7 +69,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="CPU seconds of each measured stretch")
     parser.add_argument("--quick", action="store_true", help="one repeat, short stretches")
     parser.add_argument("--only", nargs="+", choices=("genray", *PEERS), default=["genray", *PEERS], metavar="SYSTEM")
+    parser.add_argument(
+        "--frames", metavar="RUN", default=None, help="measure the compressed store on frames of this run's policy, too"
+    )
     arguments = parser.parse_args()
+    if arguments.frames and not Path(arguments.frames, "model").is_dir():
+        parser.error(f"--frames {arguments.frames}: holds no model/; name a run of `genray train dqn`")
     if arguments.quick:
         arguments.repeats, arguments.seconds = 1, 0.2
     machine = describe_machine()
@@ -107,6 +113,11 @@ def main() -> None:
         threads=1,
         timeout_s=1500,
     )
+
+    trained: dict[str, Any] = {}
+    if arguments.frames:
+        argv = ["tests.bench.rivals.replays", "genray", *stretch, "--run", str(Path(arguments.frames).resolve())]
+        trained = run_measured(argv, threads=1, timeout_s=1500)
 
     feed_seconds = ["--seconds", str(4 * arguments.seconds)]
 
@@ -176,7 +187,15 @@ def main() -> None:
         ("tree, of the best peer's", "≥ 1.25", our_tree["pairs"] / best_peer(pairs, "pairs")[1]),
         ("feed over Ray, 512, of the same in one process", "≥ 0.50", feed_512["shared_1"] / feed_512["in_process"]),
     ]
+    if trained:
+        parts.append(("LZ4 store on a policy's frames: the same", "≥ 0.50", trained["compressed_rate_of_raw"]))
     print_table("Parts of what is possible", ("what", "goal", "measured"), [(a, b, f"{c:.2f}") for a, b, c in parts])
+    packed = [("random play", ours)] + ([(f"the policy of {arguments.frames}", trained)] if trained else [])
+    print_table(
+        "LZ4 store, bytes a transition",
+        ("frames of", "goal", "measured"),
+        [(who, "≤ 1,024", f"{found['bytes_compressed']:,.0f}") for who, found in packed],
+    )
     print_table(
         "The learner's feed over Ray, batches a second by the wall clock; two processes on one node",
         ("batches of", "in one process", "genray: shared memory", "genray: sent as slices", "torchrl's RayReplayBuffer"),
@@ -208,6 +227,8 @@ def main() -> None:
             "bytes_raw": ours["bytes"],
             "bytes_compressed": ours.get("bytes_compressed"),
             "compressed_rate_of_raw": ours.get("compressed_rate_of_raw"),
+            "bytes_compressed_trained": trained.get("bytes_compressed"),
+            "compressed_rate_of_raw_trained": trained.get("compressed_rate_of_raw"),
             "tree_of_best_peer": our_tree["pairs"] / peer_tree[1],
             "feed_512_per_s": feed_512["shared_1"],
             "feed_512_of_in_process": feed_512["shared_1"] / feed_512["in_process"],

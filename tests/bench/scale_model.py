@@ -7,6 +7,7 @@ collectors, with what gives out first. `--update-ms` puts another learner's time
 The model adds up. A process has one core; what a second of it holds is what it can do. Steps and updates are tied by
 samples per insert, s = updates · batch / steps, or run free of each other. Left out: waiting (two rounds and two chunks are
 in flight, which hide it while no process is full), the caches and the memory bus that processes of a machine share, faults.
+Whether collectors should leave the network to one GPU is a model of its own: `tests.bench.acting`.
 """
 
 import argparse

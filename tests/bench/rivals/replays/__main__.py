@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.5, help="CPU seconds of each measured stretch")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--run", type=Path, default=None, help="genray: on frames that this run's policy plays")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     module = importlib.import_module(f"tests.bench.rivals.replays.{MODULES[arguments.name]}")
@@ -35,7 +37,7 @@ def main() -> None:
         rates = work.in_turns({"pairs": (lambda: tree.pair(512), 1)}, arguments.seconds, arguments.turns)
         last_json_line({"pairs": median(rates["pairs"])})
     elif arguments.name == "genray":
-        last_json_line(module.measure(arguments.seconds, arguments.turns))
+        last_json_line(module.measure(arguments.seconds, arguments.turns, arguments.run))
     else:
         last_json_line(work.measure_replay(module.Replay(), arguments.seconds, arguments.turns))
 

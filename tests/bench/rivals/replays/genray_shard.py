@@ -6,6 +6,7 @@ picks frames from random places can be held to, though streaming stores may over
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -135,9 +136,12 @@ def _gathers(
     return {"np.take": by_numpy, "index_select": by_torch, "memcpy": in_one_piece}
 
 
-def measure(seconds: float, turns: int) -> dict[str, object]:
-    """Rates of genray and of the limits, in turns, and each as a part of its limit: the median over the turns."""
-    replay, packed, chunks = Replay(), Replay("lz4"), work.played_steps()
+def measure(seconds: float, turns: int, run: Path | None = None) -> dict[str, object]:
+    """Rates of genray and of the limits, in turns, and each as a part of its limit: the median over the turns.
+
+    `run`: whose policy plays the frames.
+    """
+    replay, packed, chunks = Replay(), Replay("lz4"), work.played_steps(run=run)
     for index in range(work.CAPACITY // work.CHUNK + 2):
         replay.add(chunks[index % work.CHUNKS])
         packed.add(chunks[index % work.CHUNKS])

@@ -9,6 +9,7 @@ beforehand, where they store those; genray and the limits work with n = 3, which
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Protocol
 
@@ -21,6 +22,7 @@ CHUNK = 500
 CHUNKS = 8  # different ones, given again and again
 EPISODE = 211  # steps
 ALPHA, BETA, EPSILON = 0.6, 0.4, 1e-3
+POLICY_EPSILON = 0.05  # of a run's policy: collectors explore, too
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ class Tree(Protocol):
         """Sample, and set new priorities."""
 
 
-def played_frames(count: int, seed: int = 0) -> np.ndarray:
-    """`count` consecutive frames of Road Runner at random; uint8 [count, 84, 84]."""
+def played_frames(count: int, seed: int = 0, run: Path | None = None) -> np.ndarray:
+    """`count` consecutive frames of Road Runner at random, or of a run's game by its policy; uint8 [count, 84, 84]."""
+    if run:
+        return _frames_of_policy(count, seed, run)
     from ale_py.vector_env import AtariVectorEnv
 
     env = AtariVectorEnv("road_runner", 1, num_threads=1, stack_num=1)
@@ -67,11 +71,31 @@ def played_frames(count: int, seed: int = 0) -> np.ndarray:
     return frame_THW
 
 
-def played_steps(count: int = CHUNKS, seed: int = 0) -> list[Steps]:
+def _frames_of_policy(count: int, seed: int, run: Path) -> np.ndarray:
+    from genray.rl.collect import Lanes
+    from genray.rl.env import make_env
+    from genray.rl.evaluate import greedy_policy
+    from genray.rl.train import load_policy
+
+    network, config = load_policy(run)
+    policy = greedy_policy(network, POLICY_EPSILON, np.random.default_rng(seed))
+    env, one = make_env(config, 1, num_threads=1), np.ones(1, bool)
+    lanes, over_E, frames = Lanes(env.reset(seed), config, network.config.past_actions), ~one, []
+    while len(frames) < count:
+        action_E = policy(lanes, one)
+        step = env.step(action_E)
+        lanes.push(step.frame_EHW, action_E, begins_E=over_E)
+        over_E = step.terminated_E | step.truncated_E
+        frames.append(step.frame_EHW[0])
+    env.close()
+    return np.stack(frames)
+
+
+def played_steps(count: int = CHUNKS, seed: int = 0, run: Path | None = None) -> list[Steps]:
     """`count` chunks that follow one another."""
     rng = np.random.default_rng(seed)
     rows = count * CHUNK
-    frame_THW = played_frames(rows + STACK, seed)
+    frame_THW = played_frames(rows + STACK, seed, run)
     stack_TSHW = np.lib.stride_tricks.sliding_window_view(frame_THW, STACK, axis=0).transpose(0, 3, 1, 2)
     done_T = np.arange(rows) % EPISODE == EPISODE - 1
     chunks = []
