@@ -8,17 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from genray.dist.shared_frames import AttachedFrames, SharedFrames
 from genray.rl.chunk import PlacedSample, Sample
+from genray.rl.device_frames import DeviceFrames
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
+from genray.rl.transfer import AnySample, DeviceSample
 from tests.oracles import LAYOUT, InventedStream, NaiveReplay, expected_sample
+
+CPU = torch.device("cpu")
 
 
 class Pair:
-    """A shard whose memory is shared, a reader of it, and a list of everything that came."""
+    """A shard whose memory is shared, a reader of it, and a list of everything that came.
 
-    def __init__(self, layout: ShardLayout = LAYOUT, seed: int = 0):
+    `copied`: the reader keeps a copy of the frames on its device, here the CPU.
+    """
+
+    def __init__(self, layout: ShardLayout = LAYOUT, seed: int = 0, copied: bool = False):
         self.layout = layout
         self.shared = SharedFrames(layout)
         self.shard = ReplayShard(ReplayConfig(), layout, seed=seed, frames=self.shared)
@@ -27,13 +35,18 @@ class Pair:
         attached = AttachedFrames.attach(self.shared.address)
         assert attached is not None
         self.reader = attached
+        self.copy = DeviceFrames(layout, attached.frame_LCP, CPU) if copied else None
 
     def add(self, source: int, rows: int) -> None:
         chunk = self.streams[source].chunk(rows)
         self.shard.add(chunk)
         self.naive.add(self.streams[source], chunk)
 
-    def gather(self, placed: PlacedSample) -> tuple[Sample, np.ndarray]:
+    def gather(self, placed: PlacedSample) -> tuple[AnySample, np.ndarray]:
+        if self.copy:
+            there = DeviceSample.empty(placed.size, self.layout, CPU)
+            self.copy.gather(placed, there)
+            return there, self.reader.still_there(placed)
         out = Sample.empty(placed.size, self.layout.stack, self.layout.frame_shape, self.layout.past_actions)
         return out, self.reader.gather(placed, out)
 
@@ -41,15 +54,16 @@ class Pair:
         return {key: expected_sample(self.layout, origin) for key, origin in self.naive.live().items()}
 
 
-def assert_is(sample: Sample, i: int, wanted: dict[str, Any]) -> None:
+def assert_is(sample: AnySample, i: int, wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         np.testing.assert_array_equal(getattr(sample, name)[i], value, err_msg=name)
 
 
+@pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("stack_start", ["blank", "repeat"])
-def test_the_reader_gathers_what_the_list_of_everything_holds(stack_start):
+def test_the_reader_gathers_what_the_list_of_everything_holds(stack_start, copied: bool):
     """More than 20,000 transitions over both rules, through many rounds of the ring."""
-    pair = Pair(replace(LAYOUT, stack_start=stack_start))
+    pair = Pair(replace(LAYOUT, stack_start=stack_start), copied=copied)
     rng, checked = np.random.default_rng(1), 0
     while checked < 10_240:
         pair.add(int(rng.choice(LAYOUT.sources)), int(rng.integers(5, 30)))
@@ -63,8 +77,10 @@ def test_the_reader_gathers_what_the_list_of_everything_holds(stack_start):
         checked += 512
 
 
-def test_what_was_overwritten_after_the_draw_is_noticed():
-    pair, rng = Pair(seed=5), np.random.default_rng(2)
+@pytest.mark.parametrize("copied", [False, True])
+def test_what_was_overwritten_after_the_draw_is_noticed(copied: bool):
+    """Also what a copy got too late, when other rows were in their places already."""
+    pair, rng = Pair(seed=5, copied=copied), np.random.default_rng(2)
     for source in (*LAYOUT.sources, *LAYOUT.sources):
         pair.add(source, 25)
     gone = 0
