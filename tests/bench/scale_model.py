@@ -168,7 +168,9 @@ def measure(games: int, batch_size: int, seconds: float) -> Costs:
     batch = batch_of(batch_size)
     learner = Learner(config.learner, network, QNetwork(config.network, 18))
     update_s = cpu_s_a_call(lambda: learner.update(batch, 50_000, 0.4), seconds)
-    second_s = 2 * cpu_s_a_call(lambda: learner._q_next(learner.target, batch), seconds)  # w's and w⁻'s over s'
+    following = torch.from_numpy(batch.next_obs_BSHW), torch.from_numpy(batch.next_past_BK)
+    with torch.no_grad():
+        second_s = 2 * cpu_s_a_call(lambda: learner.target(*following), seconds)  # w's and w⁻'s over s'
 
     packed, raw = genray_shard.Replay("lz4"), genray_shard.Replay()
     steps = work.played_steps()
