@@ -22,7 +22,7 @@ def style_fast() -> StyleTrainConfig:
 
 
 def style_best() -> StyleTrainConfig:
-    """`style_fast` for nine times as long, from mirrored crops too: a quarter of an hour of one quiet core."""
+    """`style_fast` for nine times as long, from mirrored crops too: about twenty minutes of one core."""
     short = style_fast()
     return replace(
         short,
