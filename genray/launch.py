@@ -9,9 +9,9 @@ from genray.errors import ResourceError, UsageError
 from genray.live import Live
 from genray.remote_run import checkpoint_step
 from genray.rl.agent import Engine, LocalAgent
-from genray.rl.config import DQNConfig
+from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.evaluate import Evaluation
-from genray.rl.train import COLUMNS, Trainer
+from genray.rl.train import COLUMNS, Trainer, milestones
 from genray.rundir import RunDir
 from genray.storage import Place
 
@@ -77,6 +77,18 @@ def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = N
             coordinator.close()
 
 
+def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command: str) -> str:
+    """One line: the command that continues the run, and from which step on there is something to continue from."""
+    if start_step is not None:
+        return f"should the head be lost, continue with: {resume_command}"
+    first = next(milestones(0, settings.steps, settings.evaluate_every, settings.checkpoint_every))
+    if first < settings.steps:
+        return (
+            f"should the head be lost, continue with: {resume_command} (its first checkpoint comes at step {first:,})"
+        )
+    return "should the head be lost, the run is lost: it writes no checkpoint before its end (--checkpoint-every N makes some)"
+
+
 def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: bool) -> Evaluation:
     """Train in `run`, from its newest checkpoint when `resumed`; returns the last evaluation.
 
@@ -90,10 +102,10 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                 if checkpoint:
                     engine.load(checkpoint)
                     print(f"resuming from {checkpoint}; Atari lanes begin new episodes")
-                if launch.address:  # told now: when the head goes, Ray ends this process without a word
-                    print(f"should the head be lost, continue with: {launch.resume_command(run.place)}")
-                configs.save_yaml(config, run.path / "config.yaml")
                 start = checkpoint_step(checkpoint) if checkpoint else None
+                if launch.address:  # told now: when the head goes, Ray ends this process without a word
+                    print(if_head_is_lost(config.run, start, launch.resume_command(run.place)))
+                configs.save_yaml(config, run.path / "config.yaml")
                 with Live(config.env.title, config.run.steps, COLUMNS, "agent steps") as live:
                     trainer = Trainer(config, engine, run, live, launch.resume_command(run.place))
                     return trainer.run(start)

@@ -10,6 +10,8 @@ import pytest
 from genray.commands.cluster import cluster_lines, job_words, run_lines
 from genray.dist.preflight import Answer, fingerprint, missing_roles, problems
 from genray.errors import ConfigError
+from genray.launch import if_head_is_lost
+from genray.rl.config import RunConfig
 
 NEEDED = {"genray_learner": 1, "genray_replay": 2, "genray_collector": 4}
 MINE = Answer(genray="0.1.0 (code 12345678)", ray="2.60.0", python="3.11.7", time_s=100.0, sees_storage=True)
@@ -128,3 +130,18 @@ def test_status_of_a_run_takes_each_value_from_the_newest_line_that_has_it(tmp_p
     assert "transitions lost 31" in shown and "restarts 0" in shown
     assert "no metrics.jsonl yet" in run_lines(str(tmp_path / "none"))[0]
     assert "step 300" in run_lines(f"file://{tmp_path}")[0]
+
+
+@pytest.mark.parametrize(
+    ("periods", "start", "said"),
+    [
+        ((0, 0), None, "the run is lost: it writes no checkpoint before its end (--checkpoint-every N"),
+        ((0, 900), None, "the run is lost"),  # longer than the run
+        ((0, 40), None, "continue with: THIS (its first checkpoint comes at step 40)"),
+        ((30, 40), None, "comes at step 30)"),  # an evaluation writes one, too
+        ((0, 0), 50, "continue with: THIS"),
+    ],
+)
+def test_what_a_lost_head_will_cost_is_said_as_it_is(periods, start, said):
+    settings = RunConfig(steps=100, evaluate_every=periods[0], checkpoint_every=periods[1])
+    assert said in if_head_is_lost(settings, start, "THIS")
