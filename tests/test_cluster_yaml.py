@@ -78,6 +78,21 @@ def test_ray_refuses_a_damaged_local_file(mutate: Mutation):
             set_at("available_node_types", "replay", "node_config", "InstanceMarketOptions", to={"MarketType": "spot"}),
             "spot machines are for collectors alone",
         ),
+        (
+            set_at("available_node_types", "replay", "node_config", to={"InstanceType": "r7i.xlarge"}),
+            "replay: no ImageId",
+        ),
+        (set_at("available_node_types", "replay", "node_config", to={"InstanceType": "r7i.xlarge"}), "no IamInstanceP"),
+        (
+            set_at(
+                "available_node_types",
+                "replay",
+                "node_config",
+                "BlockDeviceMappings",
+                to=[{"Ebs": {"VolumeSize": 100}}],
+            ),
+            "replay: a disk of [100] GB",
+        ),
         (set_at("max_workers", to=12), "max_workers is below"),
         (set_at("file_mounts", to={"~/genray": "."}), "not absolute"),
         (set_at("file_mounts", to={"/home/ray/genray": "no_such_folder"}), "does not exist"),

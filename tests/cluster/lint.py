@@ -31,7 +31,9 @@ HEALTH = {
 HEALTH_WORDS = {f"{name}={value}" for name, value in HEALTH.items()}
 # Instance type -> vCPU and GPUs, as AWS lists them: add a row when cluster.yaml names another one.
 MACHINES = {"m7i.xlarge": (4, 0), "g6.2xlarge": (8, 1), "r7i.xlarge": (4, 0), "c7i.4xlarge": (16, 0)}
-NODE_FIELDS = {"InstanceType", "InstanceMarketOptions", "BlockDeviceMappings", "IamInstanceProfile"}
+NODE_FIELDS = {"InstanceType", "ImageId", "InstanceMarketOptions", "BlockDeviceMappings", "IamInstanceProfile"}
+MUST = {"ImageId": "Ray's own choice is an image of 2023", "IamInstanceProfile": "it cannot reach the bucket"}
+LEAST_DISK_GB = 150  # Amazon's images for deep learning do not fit on less: EC2 refuses a disk smaller than the image's
 ROLES = {"learner": "genray_learner", "replay": "genray_replay", "collector": "genray_collector"}
 
 Config = dict[str, Any]
@@ -98,6 +100,12 @@ def aws_problems(config: Config) -> Iterator[str]:
             yield f"{name}: min_workers {least} > max_workers {most}"
         if unknown := set(node["node_config"]) - NODE_FIELDS:
             yield f"{name}: unknown fields {sorted(unknown)}"
+        for field, without in MUST.items():
+            if field not in node["node_config"]:
+                yield f"{name}: no {field}: without one, {without}"
+        disks = [disk["Ebs"]["VolumeSize"] for disk in node["node_config"].get("BlockDeviceMappings", [])]
+        if not disks or min(disks) < LEAST_DISK_GB:
+            yield f"{name}: a disk of {disks} GB: the image wants {LEAST_DISK_GB}"
         custom = set(node["resources"]) - {"CPU", "GPU"}
         if custom != ({ROLES[name]} if name in ROLES else set()):
             yield f"{name}: custom resources {sorted(custom)}"
