@@ -9,7 +9,6 @@ before goes on serving.
 
 import logging
 import os
-import re
 import shutil
 import threading
 import time
@@ -19,12 +18,10 @@ from pathlib import Path
 
 from genray.errors import CheckpointError, ConfigError, GenrayError
 from serve.models import Predictor, load_predictor, version_of
+from serve.versions import NAME, Versions, is_version
 
 log = logging.getLogger("genray.serve")
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-VERSIONS = ".versions"
-KEPT_VERSIONS = 3
 RETRY_S = 30.0
 """A folder that failed is tried again when it changes, and after this time."""
 
@@ -54,7 +51,7 @@ class Shelf:
 
     def __init__(self, folder: Path, load: Callable[[Path, str], Predictor] = load_predictor):
         check_folder(folder)
-        self.folder, self._load = folder, load
+        self.folder, self._load, self._versions = folder, load, Versions(folder)
         self.models: dict[str, Predictor] = {}
         """Replaced as a whole, never changed: who holds a predictor may go on using it."""
         self.failed: dict[str, str] = {}
@@ -103,14 +100,9 @@ class Shelf:
 
     def _places(self) -> dict[str, Path]:
         """Name → model folder of everything that looks like a model."""
-        places = {}
-        for child in sorted(self.folder.iterdir()):
-            if child.name.startswith(".") or not child.is_dir():
-                continue
-            place = child / "model" if (child / "model").is_dir() else child
-            if (place / "config.json").exists() or (place / "model.safetensors").exists():
-                places[child.name] = place
-        return places
+        children = [child for child in sorted(self.folder.iterdir()) if not child.name.startswith(".")]
+        places = {child.name: model_in(child) for child in children if child.is_dir()}
+        return {name: place for name, place in places.items() if place is not None}
 
     def _look_at(self, name: str, place: Path) -> None:
         self._missing.discard(name)
@@ -135,7 +127,10 @@ class Shelf:
         self._forget_failure(name)
         self.loads += 1
         log.info("model %s: version %s (%s)", name, predictor.version, predictor.kind)
-        self._keep(name, place, predictor.version)
+        try:
+            self._versions.keep(name, place, predictor.version)
+        except (OSError, CheckpointError) as error:
+            log.warning("model %s: no copy kept for a roll-back (%s)", name, error)
 
     def _forget_failure(self, name: str) -> None:
         self.failed = {key: value for key, value in self.failed.items() if key != name}
@@ -154,77 +149,78 @@ class Shelf:
 
     def versions(self, name: str) -> list[str]:
         """Versions on disk, newest first."""
-        folder = self.folder / VERSIONS / name
-        if not NAME.fullmatch(name) or not folder.is_dir():
-            return []
-        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        return [path.name for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
+        return self._versions.of(name)
 
     def delete(self, name: str) -> None:
-        """Take a model out of the directory; its last versions stay for `roll_back`. Raises UnknownModel."""
-        predictor = self.get(name)
+        """Take a model out of the directory; its last versions stay for `roll_back`.
+
+        What goes is what is on the disk, be it newer than what is loaded. Raises UnknownModel; OSError or CheckpointError
+        where it could not be kept, and then it stays.
+        """
+        self.get(name)
         with self._lock:
-            place = self._places().get(name)
+            place = model_in(self.folder / name)
             if place is not None:
-                self._keep(name, place, predictor.version)
-                trash = self.folder / VERSIONS / f".{name}.{os.getpid()}.gone"
-                trash.parent.mkdir(exist_ok=True)
-                place.rename(trash)
-                shutil.rmtree(trash, ignore_errors=True)
+                self._versions.file_away(name, self._versions.move_aside(name, place), place)
             self._missing.add(name)
             self._miss(name)
 
     def roll_back(self, name: str, version: str = "") -> str:
-        """Put an earlier version in place (the newest but the present one); returns it.
+        """Put an earlier version in place (the newest that can be loaded but the present one); returns it.
 
-        Raises UnknownModel where there is none.
+        The present one is what is on the disk, loaded or not: so a damaged replacement is mended. Raises UnknownModel where
+        there is no other version, CheckpointError where none can be loaded, OSError where the directory cannot be written.
         """
-        present = self.models[name].version if name in self.models else ""
-        choices = [each for each in self.versions(name) if each != present]
-        if version:
-            choices = [each for each in choices if each == version]
-        if not choices:
-            raise UnknownModel(
-                f"model {name[:80]!r} has no other version{f' {version[:20]}' if version else ''} to go back to"
-            )
-        source = self.folder / VERSIONS / name / choices[0]
-        if version_of(source) != choices[0]:
-            raise CheckpointError(f"version {choices[0]} of {name} is damaged")
         with self._lock:
-            place = self._places().get(name, self.folder / name)
-            temporary = self.folder / VERSIONS / f".{name}.{os.getpid()}.tmp"
-            old = temporary.with_suffix(".old")
-            for path in (temporary, old):
-                shutil.rmtree(path, ignore_errors=True)
-            shutil.copytree(source, temporary)
-            if place.exists():
-                place.rename(old)
-            temporary.rename(place)
-            shutil.rmtree(old, ignore_errors=True)
+            kept = self.versions(name)  # none for a name that is none: it never becomes a path
+            home = self.folder / name
+            place = model_in(home) if kept else None
+            choices = [each for each in kept if place is None or not is_version(place, each)]
+            if version:
+                choices = [each for each in choices if each == version]
+            if not choices:
+                raise UnknownModel(
+                    f"model {name[:80]!r} has no other version{f' {version[:20]}' if version else ''} to go back to"
+                )
+            chosen = next((each for each in choices if self._loads(name, each)), None)
+            if chosen is None:
+                raise CheckpointError(f"version {choices[0]} of {name} is damaged")
+            if place is None:  # of a run directory only model/ was ever ours
+                place = home / "model" if home.is_dir() else home
+            self._put(name, chosen, place)
         self.refresh()
-        return choices[0]
+        return chosen
 
-    def _keep(self, name: str, place: Path, version: str) -> None:
-        """A copy of a version, for `roll_back`; where the directory cannot be written to there are none."""
+    def _loads(self, name: str, version: str) -> bool:
+        source = self._versions.path(name, version)
         try:
-            target = self.folder / VERSIONS / name / version
-            if target.exists():
-                os.utime(target)
-            else:
-                temporary = target.with_name(f".{version}.{os.getpid()}.tmp")
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir(parents=True)
-                for file in ("config.json", "model.safetensors", "README.md"):
-                    if (place / file).exists():
-                        shutil.copy2(place / file, temporary / file)
-                if version_of(temporary) != version:
-                    raise OSError("it changed while it was copied")
-                temporary.rename(target)
-                os.utime(target)
-            for stale in self.versions(name)[KEPT_VERSIONS:]:
-                shutil.rmtree(self.folder / VERSIONS / name / stale, ignore_errors=True)
-        except (OSError, CheckpointError) as error:
-            log.warning("model %s: no copy kept for a roll-back (%s)", name, error)
+            return is_version(source, version) and bool(self._load(source, name))
+        except Exception:
+            return False
+
+    def _put(self, name: str, version: str, place: Path) -> None:
+        """Put a kept version into `place`, and what is there among the versions."""
+        source = self._versions.path(name, version)
+        fresh = self._versions.copied(name, source, version)
+        aside = None
+        try:
+            os.utime(source)  # it must not be the one too many when what is there now is kept
+            if place.exists():
+                aside = self._versions.move_aside(name, place)
+            fresh.rename(place)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if aside is not None:
+                aside.rename(place)
+            raise
+        if aside is not None:
+            self._versions.file_away(name, aside, place)
+
+
+def model_in(entry: Path) -> Path | None:
+    """The model folder of an entry of the directory: model/ inside, or itself. Raises OSError where it may not be read."""
+    place = entry / "model" if (entry / "model").is_dir() else entry
+    return place if (place / "config.json").exists() or (place / "model.safetensors").exists() else None
 
 
 def _signature(place: Path) -> Signature:

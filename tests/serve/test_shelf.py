@@ -10,7 +10,8 @@ import torch
 from genray.errors import ConfigError
 from genray.modelstore import save_model
 from serve.models import version_of
-from serve.shelf import KEPT_VERSIONS, Shelf, UnknownModel
+from serve.shelf import Shelf, UnknownModel
+from serve.versions import KEPT_VERSIONS
 
 
 def retrain(folder: Path, amount: float = 1.0) -> str:
