@@ -76,8 +76,9 @@ def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: model.safetensors is missing") from error
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: damaged model ({str(error).splitlines()[0]})") from error
+    except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{folder}: damaged model ({reason})") from error
     return model.eval(), config
 
 

@@ -75,11 +75,14 @@ class Shelf:
     def refresh(self) -> None:
         """Look at the directory once: load what is new or changed, forget what is gone."""
         with self._lock:
-            found = self._places()
+            found, closed = self._places()
             for name, place in found.items():
                 self._look_at(name, place)
+            for name, reason in closed.items():
+                self._fail(name, reason)
+                self._seen.pop(name, None)  # once it opens, it is looked at at once
             for name in [*self.models, *self.failed]:
-                if name not in found:
+                if name not in found and name not in closed:
                     self._miss(name)
             self._missing &= set(self.models) | set(self.failed)
 
@@ -98,11 +101,19 @@ class Shelf:
     def close(self) -> None:
         self._stop.set()
 
-    def _places(self) -> dict[str, Path]:
-        """Name → model folder of everything that looks like a model."""
-        children = [child for child in sorted(self.folder.iterdir()) if not child.name.startswith(".")]
-        places = {child.name: model_in(child) for child in children if child.is_dir()}
-        return {name: place for name, place in places.items() if place is not None}
+    def _places(self) -> tuple[dict[str, Path], dict[str, str]]:
+        """(name → model folder of everything that looks like a model; name → why it may not be looked into)."""
+        places, closed = {}, {}
+        for child in sorted(self.folder.iterdir()):
+            if child.name.startswith("."):
+                continue
+            try:
+                if child.is_dir() and (place := model_in(child)):
+                    places[child.name] = place
+            except OSError as error:
+                if NAME.fullmatch(child.name):  # a drive's lost+found is no model's
+                    closed[child.name] = f"cannot be looked into ({error.strerror})"
+        return places, closed
 
     def _look_at(self, name: str, place: Path) -> None:
         self._missing.discard(name)
@@ -119,9 +130,10 @@ class Shelf:
                 self._forget_failure(name)  # touched, not changed
                 return
             predictor = self._load(place, name)
-        except (GenrayError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            self.failed = {**self.failed, name: str(error).splitlines()[0].replace(str(self.folder), "")}
-            log.error("model %s cannot be loaded: %s", name, self.failed[name])
+        except Exception as error:  # whatever odd files make of our code: it is theirs alone
+            reason = (str(error).splitlines() or [""])[0].replace(str(self.folder), "")
+            known = isinstance(error, GenrayError | OSError) and reason
+            self._fail(name, reason if known else f"damaged model ({type(error).__name__}: {reason})")
             return
         self.models = {**self.models, name: predictor}
         self._forget_failure(name)
@@ -131,6 +143,11 @@ class Shelf:
             self._versions.keep(name, place, predictor.version)
         except (OSError, CheckpointError) as error:
             log.warning("model %s: no copy kept for a roll-back (%s)", name, error)
+
+    def _fail(self, name: str, reason: str) -> None:
+        if self.failed.get(name) != reason:
+            log.error("model %s cannot be loaded: %s", name, reason)
+        self.failed = {**self.failed, name: reason}
 
     def _forget_failure(self, name: str) -> None:
         self.failed = {key: value for key, value in self.failed.items() if key != name}

@@ -98,6 +98,53 @@ def test_a_damaged_model_takes_nothing_else_down(models_dir: Path, damage: str):
     assert {"digits", "digits-ae", "digits-gan", "road-runner", "waves"} <= set(shelf.models)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("digits-vae", {"model": None}),
+        ("digits-vae", {"shape": []}),
+        ("digits-vae", {"kind": ["vae"]}),
+        ("digits-gan", {"latent": None}),
+        ("road-runner", {"env": 3, "frame_shape": None}),
+    ],
+)
+def test_a_strange_configuration_takes_nothing_else_down_and_is_tried_again(
+    models_dir: Path, name: str, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+):
+    place = models_dir / name / "config.json"
+    content = place.read_text()
+    place.write_text(json.dumps(json.loads(content) | change))
+    shelf = Shelf(models_dir)
+    shelf.refresh()
+    assert set(shelf.failed) == {name} and shelf.failed[name]
+    assert len(shelf.models) == 5
+    monkeypatch.setattr("serve.shelf.RETRY_S", 0)
+    shelf.refresh()
+    assert set(shelf.failed) == {name}  # neither lost nor taken for loaded
+    place.write_text(content)
+    shelf.refresh()
+    assert shelf.failed == {} and name in shelf.models
+
+
+def test_a_folder_that_may_not_be_looked_into_takes_nothing_else_down(models_dir: Path):
+    """A link whose target's name is too long, so that the test works as root, too, for whom no folder is closed."""
+    shelf = Shelf(models_dir)
+    shelf.refresh()
+    shutil.move(models_dir / "digits", models_dir.parent / "away")
+    for name in ("digits", "lost+found"):
+        (models_dir / name).symlink_to("x" * 300)
+    shelf.refresh()
+    shelf.refresh()
+    assert shelf.failed == {"digits": "cannot be looked into (File name too long)"}
+    assert shelf.get("digits").kind == "classifier"  # the one that was loaded goes on
+    with pytest.raises(OSError, match="too long"):
+        shelf.delete("digits")
+    (models_dir / "digits").unlink()
+    shutil.move(models_dir.parent / "away", models_dir / "digits")
+    shelf.refresh()
+    assert shelf.failed == {}
+
+
 def test_a_version_that_fails_leaves_the_one_before_serving_and_a_mended_one_is_taken(models_dir: Path):
     shelf = Shelf(models_dir)
     shelf.refresh()
