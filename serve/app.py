@@ -24,14 +24,15 @@ MAX_ONGOING = 1024
 class Gateway:
     """A replica."""
 
-    def __init__(self, settings: dict[str, Any]):
+    def __init__(self, settings: dict[str, Any], local: bool = False):
+        self._local = local
         self._service = Service(from_dict(Settings, settings))
         self._service.telemetry.publish(self._service)
 
     def __serve_build_asgi_app__(self) -> Any:
         from serve.web import build_web
 
-        return build_web(self._service, sends_id=False)  # Serve names every answer itself
+        return build_web(self._service, sends_id=False, local=self._local)  # Serve names every answer itself
 
     def check_health(self) -> None:
         """Serve replaces a replica whose event loop does not come to this in time."""
@@ -42,10 +43,11 @@ def build(arguments: dict[str, Any]) -> Application:
 
     `arguments`: the fields of `Settings`, and `replicas` (or `min_replicas`, `max_replicas`). Keys come from the
     environment variable GENRAY_API_KEY, separated by commas, never from a file; without one `open` must be true.
+    `local` is `genray serve`'s, when it listens on loopback: without keys, only loopback's names are answered to.
     Raises ConfigError.
     """
     arguments = dict(arguments)
-    is_open = bool(arguments.pop("open", False))
+    is_open, local = bool(arguments.pop("open", False)), bool(arguments.pop("local", False))
     replicas = int(arguments.pop("replicas", 0))
     least, most = int(arguments.pop("min_replicas", 1)), int(arguments.pop("max_replicas", 4))
     known = {each.name for each in fields(Settings)}
@@ -77,4 +79,4 @@ def build(arguments: dict[str, Any]) -> Application:
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
         **scaling,
     )
-    return deployment.bind(arguments)
+    return deployment.bind(arguments, local)

@@ -18,6 +18,7 @@ from typing import Any
 from serve.errors import ApiError, Busy, Fault, TooLarge
 from serve.express import Asked, Express, Reply, Short
 from serve.limits import Limits
+from serve.origin import check_origin
 from serve.telemetry import Telemetry
 
 log = logging.getLogger("genray.serve")
@@ -74,12 +75,17 @@ class Guard:
         *,
         express: Express | None = None,
         sends_id: bool = True,
+        local: bool = False,
     ):
-        """`express`: what is answered without `app`. `sends_id`: False where a server in front names each answer."""
+        """`express`: what is answered without `app`. `sends_id`: False where a server in front names each answer.
+
+        `local`: it listens on loopback, and nobody said that others may come: without keys only loopback's names are
+        heeded, so that no site can point a name of its own here (DNS rebinding).
+        """
         self._app, self._limits, self._telemetry = app, limits, telemetry
         self._keys = [key.encode() for key in keys]
         self._express = express or Express({})
-        self._sends_id = sends_id
+        self._sends_id, self._local = sends_id, local and not keys
         self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -101,7 +107,7 @@ class Guard:
         state["request_id"] = request_id.decode()
         self._telemetry.in_flight += 1
         try:
-            self._admit(path, headers)
+            self._admit(method, path, headers)
             has_body = b"content-length" in headers or b"transfer-encoding" in headers
             body = await self._read(receive) if has_body else b""
             held = len(body)
@@ -140,13 +146,15 @@ class Guard:
                 model=state.get("model", ""),
             )
 
-    def _admit(self, path: str, headers: dict[bytes, bytes]) -> None:
+    def _admit(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         if len(path) + sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEAD_BYTES:
             raise HeadTooLarge(f"path and headers beyond {MAX_HEAD_BYTES} bytes")
         if path in OPEN:
             return
         if self._keys and not self._known(headers):
             raise Unauthorized
+        if not (self._keys and _bearer(headers)):  # no browser sends a key by itself; all else, it does
+            check_origin(method, path, headers, self._local)
         if self._telemetry.in_flight > self._limits.max_in_flight:
             raise Busy(f"{self._limits.max_in_flight} requests are being answered")
         length = headers.get(b"content-length", b"0")
@@ -176,8 +184,7 @@ class Guard:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _known(self, headers: dict[bytes, bytes]) -> bool:
-        kind, _, key = headers.get(b"authorization", b"").partition(b" ")
-        given = key.strip() if kind.lower() == b"bearer" else _cookie(headers.get(b"cookie", b""))
+        given = _bearer(headers) or _cookie(headers.get(b"cookie", b""))
         # All keys are compared, each in constant time: how long it takes tells nothing.
         return bool(given) & any([hmac.compare_digest(given, each) for each in self._keys])
 
@@ -196,6 +203,11 @@ async def _shortly(short: Short, asked: Asked) -> Reply | None:
     except Exception as error:
         log.exception("request %s failed", asked.state["request_id"])
         raise Fault(asked.state["request_id"]) from error
+
+
+def _bearer(headers: dict[bytes, bytes]) -> bytes:
+    kind, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return key.strip() if kind.lower() == b"bearer" else b""
 
 
 def _cookie(header: bytes) -> bytes:

@@ -36,7 +36,7 @@ class ServeLaunch:
     port: int = 8000
     """0: a free one."""
     open: bool = False
-    """Listen beyond loopback without keys: whoever reaches the port may use the service and delete models."""
+    """Answer without keys beyond loopback, too: whoever reaches the port may use the service and delete models."""
     replicas: int = 1
     """Processes of one core each; every one holds all models."""
     address: str | None = None
@@ -186,7 +186,8 @@ def deploy(settings: Settings, launch: ServeLaunch) -> None:
 
     from serve.app import build
 
-    application = build({**_for_replicas(settings), "replicas": launch.replicas, "open": True})
+    local = launch.host in LOOPBACK and not launch.open
+    application = build({**_for_replicas(settings), "replicas": launch.replicas, "open": True, "local": local})
     ray_serve.run(application, name="genray", route_prefix="/", blocking=False)
 
 

@@ -39,8 +39,8 @@ class WrongMethod(ApiError):
     status, code = 405, "method_not_allowed"
 
 
-def build_web(service: Service, *, sends_id: bool = True) -> Guard:
-    """Everything that answers HTTP, as one ASGI callable. `sends_id`: see Guard."""
+def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -> Guard:
+    """Everything that answers HTTP, as one ASGI callable. `sends_id`, `local`: see Guard."""
     app = FastAPI(
         title="genray",
         version=__version__,
@@ -57,7 +57,9 @@ def build_web(service: Service, *, sends_id: bool = True) -> Guard:
         ("POST", "/v1/images/generations"): quick_generations(service),
     }
     express = Express(short, quick_infer(service))
-    guard = Guard(app, service.limits, service.telemetry, service.settings.keys, express=express, sends_id=sends_id)
+    guard = Guard(
+        app, service.limits, service.telemetry, service.settings.keys, express=express, sends_id=sends_id, local=local
+    )
     for router in (
         openai_routes(service), inference_routes(service), own_routes(service), health_routes(service),
         page_routes(service, guard),

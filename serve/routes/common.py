@@ -43,6 +43,7 @@ class InferenceError(BaseModel):
 ABOUT = {
     400: "A value that makes no sense.",
     401: "No key, or a wrong one.",
+    403: "Asked by another site's page, or by a name that is not the service's.",
     404: "No such model, version or function.",
     408: "A body that came too slowly, or an answer that took too long.",
     413: "More bytes, pixels, images or rows than one request may ask for.",
@@ -56,7 +57,7 @@ ABOUT = {
 def refusals(*statuses: int, model: type[BaseModel] = ErrorAnswer) -> dict[int | str, dict[str, Any]]:
     """The documentation of these refusals, and of those that any route may give."""
     found: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({*statuses, 401, 408, 413, 429}):
+    for status in sorted({*statuses, 401, 403, 408, 413, 429}):
         found[status] = {"model": model, "description": ABOUT[status]}
     return found
 

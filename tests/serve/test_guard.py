@@ -175,10 +175,68 @@ def test_errors_have_their_conventions_shape(web: Web):
     assert status == 405 and headers["allow"] == "GET"
 
 
-def test_no_other_site_may_ask(web: Web):
-    status, headers, _ = ask(web, "/v1/models", Origin="https://example.org")
-    assert status == 200 and not [name for name in headers if name.lower().startswith("access-control")]
-    assert "frame-ancestors 'none'" in ask(web, "/")[1]["content-security-policy"]
+EVIL = "https://evil.example"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": EVIL, "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},  # an image of the page
+        {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},  # another service of this machine
+        {"Origin": EVIL},  # a browser that says no more
+        {"Origin": "null"},  # a frame without rights
+        {"Origin": EVIL, "Host": "127.0.0.1", "X-Forwarded-Host": "example.org"},
+        {"Sec-Fetch-Site": "cross-site", "Cookie": f"{COOKIE}={KEY}"},
+    ],
+)
+def test_no_other_sites_page_may_ask(start: Callable[..., Web], headers: dict[str, str]):
+    web = start(keys=(KEY,) if "Cookie" in headers else ())
+    for path, method in (
+        ("/api/models/digits-gan/rollback", "POST"),
+        ("/v1/models/waves", "DELETE"),
+        ("/v1/images/generations", "POST"),
+        ("/v2/models/digits/infer", "POST"),
+        ("/api/walk/digits-vae", "GET"),
+    ):
+        status, answered, body = ask(web, path, method, b"x", **headers)
+        assert status == 403 and b"another site's page" in body
+        assert not [name for name in answered if name.lower().startswith("access-control")]
+    assert "waves" in web.service.shelf.models
+    assert "frame-ancestors 'none'" in ask(web, "/", Authorization=f"Bearer {KEY}")[1]["content-security-policy"]
+
+
+def test_our_own_page_programs_and_links_may_ask(start: Callable[..., Web]):
+    web = start()
+    own = f"http://127.0.0.1:{web.port}"
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert ask(web, "/", **link)[0] == 200
+    assert ask(web, "/v1/models", **link)[0] == 403
+    for headers in (
+        {},
+        {"Origin": own},
+        {"Origin": own, "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},  # typed in
+        {"Origin": "https://gpu.example", "Sec-Fetch-Site": "same-origin"},  # a proxy that puts its own Host
+        {"Origin": "https://gpu.example", "X-Forwarded-Host": "gpu.example"},
+    ):
+        assert ask(web, "/v1/models", **headers)[0] == 200, headers
+    closed = start(keys=(KEY,))  # who sends a key is no stranger, wherever it comes from
+    assert ask(closed, "/v1/models", Origin=EVIL, Authorization=f"Bearer {KEY}")[0] == 200
+
+
+def test_without_a_key_only_loopbacks_names_are_answered_to(start: Callable[..., Web]):
+    """DNS rebinding: a site's own name that points here."""
+    web = start(local=True)
+    for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "10.0.0.1", "[fe80::1]:8000"):
+        status, _, body = ask(web, "/v1/models/waves", "DELETE", Host=host, Origin=f"http://{host}")
+        assert status == 403 and b"GENRAY_API_KEY" in body
+    for host in ("localhost:9000", "127.0.0.1", "LOCALHOST", "127.8.8.8:1", "[::1]:8000", "gpu.localhost:80"):
+        assert ask(web, "/v1/models", Host=host)[0] == 200, host
+    assert ask(web, "/healthz", Host="10.0.0.1")[0] == 200  # a load balancer asks so
+    keyed = start(local=True, keys=(KEY,))
+    assert ask(keyed, "/v1/models", Host="gpu.example", Authorization=f"Bearer {KEY}")[0] == 200
+    assert ask(start(), "/v1/models", Host="gpu.example")[0] == 200  # --open
 
 
 def test_every_request_leaves_a_line(start: Callable[..., Web], tmp_path: Path):
