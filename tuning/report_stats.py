@@ -183,6 +183,8 @@ class Effect:
     paired: bool
     better: int
     """Pairs in which the first is better; of all pairs (i, j) where they are not paired."""
+    worse: int
+    """Pairs in which it is worse; the rest are equal."""
     pairs: int
 
     @property
@@ -205,6 +207,7 @@ def effect(first: Mapping[int, float], second: Mapping[int, float], seed: int = 
             difference=estimate(differences, seed),
             paired=True,
             better=sum(each < 0 for each in differences),
+            worse=sum(each > 0 for each in differences),
             pairs=len(common),
         )
     random = np.random.default_rng(seed)
@@ -218,6 +221,7 @@ def effect(first: Mapping[int, float], second: Mapping[int, float], seed: int = 
         difference=Estimate(median=middle, low=low, high=high, count=min(len(a), len(b))),
         paired=False,
         better=sum(_difference(x, y) < 0 for x in a for y in b),
+        worse=sum(_difference(x, y) > 0 for x in a for y in b),
         pairs=len(a) * len(b),
     )
 

@@ -172,8 +172,10 @@ def _sure(comparison: Comparison) -> str:
     second = next(iter(effects))
     found = effects[second]
     pairs = "of the seeds that both had" if found.paired else "of all pairs of their runs"
+    equal = found.pairs - found.better - found.worse
     text = (
-        f"Next comes {second}, which is behind in {found.pairs - found.better} of {found.pairs} {pairs}, "
+        f"Next comes {second}, which is behind in {found.worse} of {found.pairs} {pairs}"
+        f"{f' and equal in {equal}' if equal else ''}, "
         f"with a median difference of {difference(comparison, found.difference)}. "
     )
     alike = [arm for arm, each in effects.items() if not each.sure]

@@ -248,6 +248,15 @@ def test_the_summary_says_how_sure_it_is():
     )
 
 
+def test_equal_runs_are_not_counted_as_behind():
+    rows = [row(arm, "tuned", seed, 0.9, number, mode="max") for number, arm in enumerate("ab") for seed in range(3)]
+    rows += [row("a", "tuned", 3, 0.95, 9, mode="max"), row("b", "tuned", 3, 0.94, 10, mode="max")]
+    assert (
+        "b, which is behind in 1 of 4 of the seeds that both had and equal in 3, "
+        in dict(summary(Comparison(rows)))["How sure"]
+    )
+
+
 def test_samples_of_the_best_runs(tmp_path: Path):
     rows = [row("a", "tuned", seed, 2.0 - seed, seed, family="gan") for seed in range(2)]
     sweep = write_sweep(tmp_path / "sweep", rows)

@@ -116,13 +116,15 @@ def test_effects_are_paired_by_seed():
     found = effect({1: 10.0, 2: 20.0, 3: 30.0}, {3: 31.0, 2: 21.0, 1: 12.0, 4: 0.0})
     assert found is not None and found.paired
     assert (found.difference.median, found.difference.low, found.difference.high) == (-1.0, -2.0, -1.0)
-    assert (found.better, found.pairs, found.sure) == (3, 3, True)
+    assert (found.better, found.worse, found.pairs, found.sure) == (3, 0, 3, True)
+    even = effect({1: 2.0, 2: 1.0, 3: 3.0}, {1: 2.0, 2: 2.0, 3: 2.0})
+    assert even is not None and (even.better, even.worse, even.pairs) == (1, 1, 3)
 
 
 def test_effects_without_common_seeds():
     found = effect({1: 10.0, 2: 11.0, 3: 12.0}, {4: 1.0, 5: 2.0, 6: 30.0})
     assert found is not None and not found.paired
-    assert found.difference.median == 9.0 and (found.better, found.pairs) == (3, 9)
+    assert found.difference.median == 9.0 and (found.better, found.worse, found.pairs) == (3, 6, 9)
     assert found.difference.low < 0 < found.difference.high and not found.sure
     assert effect({}, {1: 1.0}) is None
 
