@@ -86,10 +86,24 @@ class Comparison:
     def phases(self) -> list[str]:
         return [phase for phase in PHASES if self.of(phase=phase)]
 
-    @property
+    @cached_property
     def judged(self) -> str:
-        """The phase that arms are ranked by: tuned where there is one, else default, else the search's best trial."""
-        return next((phase for phase in ("tuned", "default") if self.of(phase=phase)), "search")
+        """The phase that arms are ranked by: tuned once no arm waits for its first tuned run to end, else default where
+        any has ended, else the search's best trial."""
+        if finished(self.of(phase="tuned")) and not self.untuned:
+            return "tuned"
+        return next((phase for phase in ("default", "tuned") if finished(self.of(phase=phase))), "search")
+
+    @property
+    def untuned(self) -> list[str]:
+        """Arms of which no tuned run has ended, but may yet: the search of none of these is known to be hopeless."""
+        waiting = [arm for arm in self.arms if not finished(self.of(arm, "tuned"))]
+        return [arm for arm in waiting if not self._hopeless(arm)]
+
+    def _hopeless(self, arm: str) -> bool:
+        """Whether the arm's search has ended without a sound trial, so that there is nothing to tune it by."""
+        rows = self.of(arm, "search")
+        return bool(rows) and len(finished(rows)) == len(rows) and best_trial(rows) is None
 
     def metric_of(self, value: float) -> float:
         return from_cost(value, self.mode)

@@ -136,7 +136,8 @@ def _won(comparison: Comparison) -> str:
     if comparison.judged == "search":
         best = comparison.chosen(winner)
         if best is None:
-            return "Nothing: no trial ended with a finite figure."
+            ended = bool(finished(comparison.rows))
+            return "Nothing: no trial ended with a finite figure." if ended else "Nothing yet: no trial has ended."
         count = len(finished(comparison.of(phase="search")))
         return (
             f"{winner}, by the best of {plural(count, 'search trial')}: {number(best.best)}. One lucky trial is enough for "
@@ -156,7 +157,13 @@ def _won(comparison: Comparison) -> str:
         first = min((arm for arm in tests if tests[arm].count), key=lambda arm: tests[arm].median)
         if first != winner:
             text += f", where {first} is ahead with {between(comparison, tests[first])}"
-    return text + f". In brackets: {LEVEL:.0%} bootstrap intervals of the median."
+    text += f". In brackets: {LEVEL:.0%} bootstrap intervals of the median."
+    if comparison.judged != "tuned" and comparison.of(phase="tuned"):
+        text += (
+            " Unfinished: tuned runs do not count before every arm has one that ended; "
+            f"not yet: {listed(comparison.untuned)}."
+        )
+    return text
 
 
 def _sure(comparison: Comparison) -> str:
@@ -242,8 +249,9 @@ def _tuning(comparison: Comparison) -> str:
     before, after = comparison.find(most, "default"), comparison.find(most, "tuned")
     assert before is not None and after is not None
     if gains[most] > 0:
-        gained = f"{'Most gained ' + most if len(gains) > 1 else 'It went'}: "
-        text += f"{gained}from {between(comparison, before.best)} to {between(comparison, after.best)}. "
+        others = len(comparison.arms) > 1
+        gained = f"Most gained {most}:" if len(gains) > 1 else f"{most} went" if others else "It went"
+        text += f"{gained} from {between(comparison, before.best)} to {between(comparison, after.best)}. "
     if lost:
         text += f"Worse than untuned, since one seed chose the setting: {listed(lost)}."
     return text.strip()

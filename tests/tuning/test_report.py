@@ -248,6 +248,27 @@ def test_the_summary_says_how_sure_it_is():
     )
 
 
+def test_tuned_runs_count_once_every_arm_has_one():
+    untuned = [row("sgd", "default", seed, 0.82, seed, mode="max") for seed in range(3)]
+    untuned += [row("adam", "default", seed, 0.9, 10 + seed, mode="max") for seed in range(3)]
+    begun = row("sgd", "tuned", 7, None, 20, mode="max", status="running")
+    first = row("sgd", "tuned", 7, 0.83, 20, mode="max")
+    for tuned in (begun, first):  # adam's would be better, if it had any
+        won = dict(summary(Comparison([*untuned, tuned])))["What won"]
+        assert won.startswith("adam, untuned: median 0.9 (0.9 to 0.9) over 3 seeds") and "Unfinished" in won
+    assert dict(summary(Comparison([*untuned, first])))["What tuning did"].endswith(
+        "sgd went from 0.82 (0.82 to 0.82) to 0.83."
+    )
+    second = row("adam", "tuned", 7, 0.91, 21, mode="max")
+    assert dict(summary(Comparison([*untuned, first, second])))["What won"].startswith("adam, tuned: median 0.91")
+    # An arm whose search found nothing has no tuned runs, and nobody waits for them; while the search goes on, one does.
+    lost = row("adam", "search", 0, None, 30, mode="max", status="diverged")
+    going = row("adam", "search", 0, None, 31, mode="max", status="running")
+    assert dict(summary(Comparison([*untuned, first, lost])))["What won"].startswith("sgd, tuned: median 0.83")
+    assert Comparison([*untuned, first, lost, going]).judged == "default"
+    assert "no trial has ended" in dict(summary(Comparison([begun, going])))["What won"]
+
+
 def test_equal_runs_are_not_counted_as_behind():
     rows = [row(arm, "tuned", seed, 0.9, number, mode="max") for number, arm in enumerate("ab") for seed in range(3)]
     rows += [row("a", "tuned", 3, 0.95, 9, mode="max"), row("b", "tuned", 3, 0.94, 10, mode="max")]
