@@ -8,7 +8,7 @@ from typing import Any
 from tuning.report_importance import varied
 from tuning.report_stats import Estimate, cost
 from tuning.report_tables import Comparison, Line, words
-from tuning.report_words import PHASE_WORDS, between, difference, number, plural
+from tuning.report_words import PHASE_WORDS, between, covered, difference, number, plural
 from tuning.trials import TrialRow
 
 IMPORTANCES = (
@@ -56,11 +56,17 @@ def _three(value: float) -> str:
     return number(value if value >= 100 else float(f"{value:.3g}"))
 
 
+def _median(found: Sequence[Estimate]) -> str:
+    """What a column of medians holds."""
+    return ", ".join(("median", *filter(None, (covered(found),))))
+
+
 def arms_table(comparison: Comparison) -> str:
     target = "" if comparison.target is None else f" {number(comparison.metric_of(comparison.target))}"
+    best, test = (_median([getattr(line, name) for line in comparison.lines]) for name in ("best", "test"))
     head = [
-        ("arm", "name"), ("", "name"), (f"{escape(words(comparison.metric))}<br>median, 95%", ""),
-        (f"test {escape(words(comparison.test_metric))}<br>median, 95%", ""), (f"steps to<br>target{target}", ""),
+        ("arm", "name"), ("", "name"), (f"{escape(words(comparison.metric))}<br>{best}", ""),
+        (f"test {escape(words(comparison.test_metric))}<br>{test}", ""), (f"steps to<br>target{target}", ""),
         ("CPU s to<br>target", ""), ("diverged<br>+ in search", ""),
         ("state bytes<br>a parameter", ""),        ("trials<br>spent", ""),
     ]  # fmt: skip
@@ -111,9 +117,12 @@ def effects_table(comparison: Comparison) -> str:
             + _cell("–" if test is None else f"{test.better} of {test.pairs}")
             + "</tr>"
         )
+    change, change_of_test = (
+        _median([each.difference for each in effects.values()]) for effects in (comparison.effects(), on_test)
+    )
     head = [
-        ("arm", "name"), (f"change of {escape(words(comparison.metric))}<br>median, 95%", ""), ("better in", ""),
-        (f"change of test {escape(words(comparison.test_metric))}<br>median, 95%", ""), ("better in", ""),
+        ("arm", "name"), (f"change of {escape(words(comparison.metric))}<br>{change}", ""), ("better in", ""),
+        (f"change of test {escape(words(comparison.test_metric))}<br>{change_of_test}", ""), ("better in", ""),
     ]  # fmt: skip
     return _table(head, rows, "Effects")
 

@@ -17,9 +17,9 @@ UNTUNED = '<span class="key untuned">◇ untuned</span>'
 BAD = '<span class="key bad">×</span>'
 
 HOW = {
-    "arms": f"{UNTUNED}: each arm as it comes; {TUNED}: the best setting of its search. Dots: medians over seeds; bars: 95% "
-    "intervals; small marks: seeds. Dotted: the target. An arrow on the edge: beyond it, at the value beside; a cross: no "
-    "finite value.",
+    "arms": f"{UNTUNED}: each arm as it comes; {TUNED}: the best setting of its search. Dots: medians over seeds; bars: their "
+    "intervals, which hold the true median as often as the table's head says; small marks: seeds. Dotted: the target. An "
+    "arrow on the edge: beyond it, at the value beside; a cross: no finite value.",
     "learning-rates": "A ring for each search trial, the full one was chosen. "
     f"{BAD} on the edge: diverged or failed; a triangle on the edge: beyond it. Dashed: the untuned median. A wide flat "
     "valley forgives a rate that was guessed; a single low point in a steep one does not.",
@@ -31,8 +31,8 @@ HOW = {
     "profile": "In which share of the seeds an arm reached the target within so many times the steps of the arm that was "
     "quickest with that seed. At 1: how often it was the quickest itself; at the right end: how often it got there at all. "
     "Grey: the other arms.",
-    "effects": "Runs with the arm less runs without it, paired by seed where both have the same seeds. A full dot: the "
-    "interval leaves out 0.",
+    "effects": "Runs with the arm less runs without it, paired by seed where both have the same seeds. A full dot: an "
+    "interval of 95% or more leaves out 0, for which it takes six seeds.",
     "parameters": "A line for each search trial, from its settings to the rank of its result (best on top). "
     '<span class="key tuned">Blue</span>: the best quarter; <span class="key bad">dashed</span>: diverged or failed.',
 }

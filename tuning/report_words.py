@@ -1,10 +1,10 @@
 """The report in plain words: what was compared, how, what won, how sure that is, and what it does not show."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tuning.report_stats import LEVEL, Estimate, cost, effect, estimate, finished
+from tuning.report_stats import LEVEL, Estimate, cost, effect, estimate, finished, order_interval
 from tuning.report_tables import Comparison, words
 
 FAMILIES = {
@@ -55,6 +55,12 @@ def difference(comparison: Comparison, found: Estimate) -> str:
         return text
     low, high = comparison.interval(found)
     return f"{text} ({three(low)} to {three(high)})"
+
+
+def covered(found: Iterable[Estimate]) -> str:
+    """How often intervals hold the true value, for a table's head: "94%", "88% or more"; empty where there are none."""
+    shares = sorted({each.coverage for each in found if each.count > 1})
+    return f"{shares[0]:.0%}{' or more' if len(shares) > 1 else ''}" if shares else ""
 
 
 def listed(names: Sequence[str]) -> str:
@@ -157,13 +163,21 @@ def _won(comparison: Comparison) -> str:
         first = min((arm for arm in tests if tests[arm].count), key=lambda arm: tests[arm].median)
         if first != winner:
             text += f", where {first} is ahead with {between(comparison, tests[first])}"
-    text += f". In brackets: {LEVEL:.0%} bootstrap intervals of the median."
+    text += "." + _brackets(line.runs)
     if comparison.judged != "tuned" and comparison.of(phase="tuned"):
         text += (
             " Unfinished: tuned runs do not count before every arm has one that ended; "
             f"not yet: {listed(comparison.untuned)}."
         )
     return text
+
+
+def _brackets(seeds: int) -> str:
+    if seeds < 2:
+        return ""
+    left_out, coverage = order_interval(seeds)
+    what = "an interval" if left_out else f"the range of {seeds} seeds"
+    return f" In brackets: {what}, which holds the true median in {coverage:.0%} of cases."
 
 
 def _sure(comparison: Comparison) -> str:
@@ -185,18 +199,23 @@ def _sure(comparison: Comparison) -> str:
         f"{f' and equal in {equal}' if equal else ''}, "
         f"with a median difference of {difference(comparison, found.difference)}. "
     )
-    alike = [arm for arm, each in effects.items() if not each.sure]
+    alike = [arm for arm, each in effects.items() if not each.apart]
     if alike:
         text += f"Cannot be told apart from the winner with these seeds: {listed(alike)}. "
     if len(alike) < len(effects):
         text += (
             f"Behind it with an interval that leaves out 0: {listed([arm for arm in effects if arm not in alike])}. "
         )
-    return text + (
-        f"With {len(own)} seeds such an interval is no more than the range of the seeds' differences."
-        if len(own) <= 5
-        else ""
-    )
+    fewest = min(effects.values(), key=lambda each: each.difference.count).difference
+    if fewest.count < 2:
+        text += "With one seed there is no interval."
+    elif fewest.coverage < LEVEL:
+        text += (
+            f"With {fewest.count} seeds such an interval is the range of the seeds' differences, and holds the true one in "
+            f"{fewest.coverage:.0%} of cases: of pairs of equal arms, 1 in {1 / (1 - fewest.coverage):.0f} is told apart by "
+            f"luck. For {LEVEL:.0%} it takes six seeds."
+        )
+    return text.strip()
 
 
 def _single(comparison: Comparison) -> str:

@@ -265,7 +265,8 @@ def _about(parts: Sequence[Part], is_quick: bool) -> list[str]:
         f"Made by `{command}`, commit {by}, on {machine()}. Cost: {costs}. Trials ran one thread each, "
         "beside each other.",
         "Each sweep writes a report of its own with every chart and every trial (`runs/study/NAME/report/index.html`). "
-        "Intervals are 95% bootstrap intervals of medians over seeds.",
+        "Brackets and bars are intervals of medians over seeds, and a table's head says in how many cases such an interval "
+        "holds the true median: with five seeds, whose range it is, in 94%.",
     ]
     if is_quick:
         texts.insert(0, "**A quick run: it shows that the study works, and nothing about optimizers.**")

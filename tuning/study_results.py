@@ -15,8 +15,9 @@ from PIL import Image
 from tuning.charts import Chart
 from tuning.report_panels import profile_chart, rates_chart, search_chart
 from tuning.report_pictures import arms_chart, effects_chart
+from tuning.report_stats import Estimate
 from tuning.report_tables import Comparison, Line, words, write_tables
-from tuning.report_words import PHASE_WORDS, between, difference, limits, number, plural, summary
+from tuning.report_words import PHASE_WORDS, between, covered, difference, limits, number, plural, summary
 from tuning.trials import TrialRow
 
 COLOURS = 64
@@ -125,11 +126,18 @@ def _write_picture(chart: Chart, path: Path) -> None:
 def _arms_table(comparison: Comparison) -> list[str]:
     metric, test = words(comparison.metric), words(comparison.test_metric)
     target = "" if comparison.target is None else f" {number(comparison.metric_of(comparison.target))}"
+    best, on_test = (_median([getattr(line, name) for line in comparison.lines]) for name in ("best", "test"))
     head = (
-        f"| arm | | {metric}: median (95%) | test{' ' + test if test else ''}: median (95%) | steps to target{target} | "
+        f"| arm | | {metric}: {best} | test{' ' + test if test else ''}: {on_test} | steps to target{target} | "
         "CPU s to target | missed | diverged | state bytes a parameter | trials spent |"
     )
     return [head, "|---|---|" + "---:|" * 8, *(_arm_line(comparison, line) for line in comparison.lines)]
+
+
+def _median(found: Sequence[Estimate]) -> str:
+    """What a column of medians holds."""
+    share = covered(found)
+    return f"median ({share})" if share else "median"
 
 
 def _arm_line(comparison: Comparison, line: Line) -> str:
@@ -160,7 +168,8 @@ def _effects_table(comparison: Comparison) -> list[str]:
     if not lines:
         return []
     metric, test_metric = words(comparison.metric), words(comparison.test_metric)
-    head = f"| against {comparison.baseline}, by seed | change of {metric}: median (95%) | better in | "
+    change = _median([found.difference for found in comparison.effects().values()])
+    head = f"| against {comparison.baseline}, by seed | change of {metric}: {change} | better in | "
     return [f"{head}change of test {test_metric} | better in |", "|---|---:|---:|---:|---:|", *lines, ""]
 
 

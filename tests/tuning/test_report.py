@@ -241,6 +241,8 @@ def test_the_summary_says_how_sure_it_is():
     )
     assert "Cannot be told apart from the winner with these seeds: b." in parts["How sure"]
     assert "leaves out 0: c." in parts["How sure"]
+    assert "94% of cases: of pairs of equal arms, 1 in 16 is told apart by luck" in parts["How sure"]
+    assert "the range of 5 seeds, which holds the true median in 94% of cases" in parts["What won"]
     rows.append(row("a", "search", 0, 1.0, 30))
     assert (
         "did not get equally many"

@@ -33,21 +33,28 @@ def test_costs_are_lower_when_better_and_infinite_for_accidents():
 
 
 def test_the_interval_of_five_is_their_range():
-    """P(a resample's median is the least of five) = P(Binomial(5, 1/5) ≥ 3) = 0.0579 > 0.025."""
     found = estimate([5.0, 1.0, 4.0, 2.0, 3.0])
     assert (found.median, found.low, found.high, found.count) == (3.0, 1.0, 5.0, 5)
 
 
-def test_the_interval_of_many_is_the_binomials():
-    """The bootstrap distribution of a median is known: order statistics with binomial weights."""
+def test_the_interval_of_many_is_the_sign_tests():
     from scipy.stats import binom
 
-    n = 21
-    chance = [binom.sf(n // 2, n, k / n) for k in range(n + 1)]  # P(the resample's median is among the k least)
-    low = next(k for k in range(n + 1) if chance[k] >= 0.025)
-    high = next(k for k in range(n + 1) if chance[k] >= 0.975)
-    found = estimate(list(range(1, n + 1)))
-    assert (found.median, found.low, found.high) == (11, low, high)
+    found = estimate(list(range(21, 0, -1)))
+    assert (found.median, found.low, found.high) == (11, 6, 16)  # five left out at each end; with six it were 92%
+    assert found.coverage == pytest.approx(1 - 2 * binom.cdf(5, 21, 0.5)) == pytest.approx(0.9734, abs=1e-4)
+    assert 1 - 2 * binom.cdf(6, 21, 0.5) < 0.95
+
+
+@pytest.mark.parametrize(
+    ("count", "coverage"), [(2, 0.5), (3, 0.75), (4, 0.875), (5, 0.9375), (6, 0.96875), (7, 0.984375), (9, 0.9609375)]
+)
+def test_an_interval_holds_the_true_median_as_often_as_it_says(count: int, coverage: float):
+    draws = np.random.default_rng(count).exponential(size=(4000, count))
+    found = [estimate(list(draw)) for draw in draws]
+    assert {each.coverage for each in found} == {coverage}
+    held = np.mean([each.low <= math.log(2) <= each.high for each in found])
+    assert abs(held - coverage) < 4 * math.sqrt(coverage * (1 - coverage) / 4000)
 
 
 def test_an_interval_may_end_in_infinity_but_is_never_nan():
@@ -116,7 +123,10 @@ def test_effects_are_paired_by_seed():
     found = effect({1: 10.0, 2: 20.0, 3: 30.0}, {3: 31.0, 2: 21.0, 1: 12.0, 4: 0.0})
     assert found is not None and found.paired
     assert (found.difference.median, found.difference.low, found.difference.high) == (-1.0, -2.0, -1.0)
-    assert (found.better, found.worse, found.pairs, found.sure) == (3, 0, 3, True)
+    assert (found.better, found.worse, found.pairs, found.sure) == (3, 0, 3, False)
+    assert found.apart  # but of equal arms one pair in four is, with three seeds
+    six = effect({seed: 1.0 for seed in range(6)}, {seed: 2.0 + seed for seed in range(6)})
+    assert six is not None and six.sure
     even = effect({1: 2.0, 2: 1.0, 3: 3.0}, {1: 2.0, 2: 2.0, 3: 2.0})
     assert even is not None and (even.better, even.worse, even.pairs) == (1, 1, 3)
 
@@ -125,7 +135,7 @@ def test_effects_without_common_seeds():
     found = effect({1: 10.0, 2: 11.0, 3: 12.0}, {4: 1.0, 5: 2.0, 6: 30.0})
     assert found is not None and not found.paired
     assert found.difference.median == 9.0 and (found.better, found.worse, found.pairs) == (3, 6, 9)
-    assert found.difference.low < 0 < found.difference.high and not found.sure
+    assert (found.difference.low, found.difference.high, found.difference.coverage) == (-20.0, 11.0, 0.5)
     assert effect({}, {1: 1.0}) is None
 
 
