@@ -131,7 +131,7 @@ def test_a_client_sets_no_timeout_of_serves(served: Served):
 
 def test_who_hangs_up_makes_room(served: Served):
     """A crowd that leaves takes its requests with it, even if it says that it need not be watched."""
-    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += b"X-Request-Disconnect-Disabled: ?1\r\nContent-Length: %d\r\n\r\n"
     body = b'{"model": "digits-gan", "n": 32, "size": "1024x1024"}'  # half a second of work each
     port = int(served.url.rpartition(":")[2])
