@@ -1,6 +1,6 @@
 """A picture in, a picture out: styled by a style model, or dreamt upon by a classifier. Slow work, no web."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -51,12 +51,21 @@ class EditOptions:
 
 
 def edit(
-    predictor: Predictor, content: Picture, styles: Sequence[Picture], options: EditOptions, limits: Limits
+    predictor: Predictor,
+    content: Picture,
+    styles: Sequence[Picture],
+    options: EditOptions,
+    limits: Limits,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """(the result, uint8 [H, W, 3]; what was done, JSON-able). Raises BadRequest, ConfigError."""
+    """(the result, uint8 [H, W, 3]; what was done, JSON-able). Raises BadRequest, ConfigError, and what `check` does.
+
+    `check` is called between the steps of what has steps.
+    """
+    check()
     rgb = scaled(content.rgb, min(options.longest, max(content.rgb.shape[:2])))
     if predictor.kind == "classifier":
-        return _dream(predictor, rgb, options)
+        return _dream(predictor, rgb, options, check)
     if not predictor.kind.startswith("style_"):
         raise BadRequest(
             f"model {predictor.name!r} ({predictor.kind}) does not edit pictures; name a style model or a classifier",
@@ -75,14 +84,16 @@ def edit(
     return result, {"method": predictor.kind, "alpha": options.alpha, "keep_colours": options.keep_colours}
 
 
-def _dream(predictor: Predictor, rgb: np.ndarray, options: EditOptions) -> tuple[np.ndarray, dict[str, Any]]:
+def _dream(
+    predictor: Predictor, rgb: np.ndarray, options: EditOptions, check: Callable[[], None]
+) -> tuple[np.ndarray, dict[str, Any]]:
     from genray.gen.images.dream import DreamConfig, Objective, dream
     from genray.gen.images.features import ModelFeatures
 
     config = DreamConfig(layer=options.layer, steps=options.steps, octaves=4, seed=options.seed)
     about = {"features": "model", "kind": predictor.kind}
     objective = Objective(ModelFeatures(cast(Any, predictor.model), predictor.name, about), config.layer)
-    result = to_rgb(dream(to_tensor(rgb), objective, config))
+    result = to_rgb(dream(to_tensor(rgb), objective, config, lambda done, of: check()))
     return result, {"method": "dream", "layer": objective.layer, "steps": options.steps, "seed": options.seed}
 
 

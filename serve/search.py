@@ -4,6 +4,7 @@ The index is made when it is first asked for, in the slow lane, and kept for the
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,9 +46,12 @@ class Search:
     def __init__(self) -> None:
         self._indexes: OrderedDict[str, _Index] = OrderedDict()
 
-    def neighbours(self, predictor: Predictor, codes_QK: np.ndarray, count: int) -> list[Found]:
-        """Of codes float32 [Q, K]. Raises ConfigError where the model's data are not at hand."""
-        index = self._index(predictor)
+    def neighbours(
+        self, predictor: Predictor, codes_QK: np.ndarray, count: int, check: Callable[[], None] = lambda: None
+    ) -> list[Found]:
+        """Of codes float32 [Q, K]. Raises ConfigError where the model's data are not at hand, and what `check` does: it is
+        called between the steps of making an index."""
+        index = self._index(predictor, check)
         count = min(count, len(index.codes))
         rows_QM, distances_QM = index.codes.search(codes_QK, count)
         found = []
@@ -62,7 +66,7 @@ class Search:
             found.append(Found(rows, [float(value) for value in distances_M], labels, names, images))
         return found
 
-    def _index(self, predictor: Predictor) -> _Index:
+    def _index(self, predictor: Predictor, check: Callable[[], None]) -> _Index:
         key = f"{predictor.name} {predictor.version}"
         if key in self._indexes:
             self._indexes.move_to_end(key)
@@ -71,7 +75,10 @@ class Search:
         base = database(data)
         with torch.inference_mode():
             model = predictor.model
-            codes = [model.encode(x).flatten(1).float() for x in base.all().split(CHUNK)]  # type: ignore[operator]
+            codes = []
+            for x in base.all().split(CHUNK):
+                check()
+                codes.append(model.encode(x).flatten(1).float())  # type: ignore[operator]
         metric: Metric = "euclidean" if len(data.shape) == 3 else "cosine"
         self._indexes[key] = _Index(CodeIndex(torch.cat(codes).numpy(), metric), base, data)
         while len(self._indexes) > KEPT:

@@ -5,9 +5,10 @@ the slow one and never in a prediction's way (PyTorch lets go of the interpreter
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,12 @@ from serve.shelf import Shelf, UnknownModel
 from serve.telemetry import Telemetry
 
 T = TypeVar("T")
+Check = Callable[[], None]
+"""Raises when nobody waits for the result any more."""
+
+
+class _Abandoned(Exception):
+    """Slow work whose caller has gone: it ends, and nobody is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +74,7 @@ class Service:
         self.batcher = Batcher(settings.max_batch, seen=self.telemetry.batch)
         self.search = Search()
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="genray-slow")
-        self._slow_waiting = 0
+        self._slow_work: set[Future[Any]] = set()
         self.started = time.time()
 
     # -- models ----------------------------------------------------------------------------------------------------
@@ -138,22 +145,34 @@ class Service:
         except ConfigError as error:
             raise BadRequest(str(error)) from error
 
-    async def slowly(self, work: Callable[[], T]) -> T:
-        """Run something that takes seconds. Raises Busy when too much of the kind waits, BadRequest for a ConfigError."""
-        if self._slow_waiting >= self.limits.max_slow:
-            raise Busy(f"{self._slow_waiting} slow requests are waiting already", retry_after_s=5)
-        self._slow_waiting += 1
+    async def slowly(self, work: Callable[[Check], T]) -> T:
+        """Run something that takes seconds. Raises Busy when too much of the kind waits, BadRequest for a ConfigError.
+
+        `work` calls what it is given between its steps, which raises once the caller has gone or its time is up: what nobody
+        waits for must not hold the lane. Until it has ended it counts as waiting.
+        """
+        if len(self._slow_work) >= self.limits.max_slow:
+            raise Busy(f"{len(self._slow_work)} slow requests are waiting already", retry_after_s=5)
+        gone = threading.Event()
+
+        def check() -> None:
+            if gone.is_set():
+                raise _Abandoned
+
+        future = self._slow.submit(lambda: work(check))
+        self._slow_work.add(future)
+        future.add_done_callback(self._slow_work.discard)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._slow, work)
+            return await asyncio.wrap_future(future)  # to be cancelled cancels what has not begun
         except ConfigError as error:
             raise BadRequest(str(error)) from error
         finally:
-            self._slow_waiting -= 1
+            gone.set()
 
     @property
     def waiting(self) -> int:
         """Rows and slow requests that wait or are worked on."""
-        return self.batcher.waiting_rows + self._slow_waiting
+        return self.batcher.waiting_rows + len(self._slow_work)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """(whether every model of the directory is loaded, why not)."""

@@ -26,7 +26,7 @@ from serve.routes.common import (
     png_base64,
     refusals,
 )  # fmt: skip
-from serve.service import Service, finite
+from serve.service import Check, Service, finite
 
 Name = Annotated[str, Path(max_length=64, description="A model's name, as /v1/models lists it.")]
 
@@ -80,11 +80,13 @@ def openai_routes(service: Service) -> APIRouter:
         predictor = service.model(options.model) if options.model else _default_editor(service)
         note_model(request.scope["state"], predictor)
 
-        def written() -> bytes:  # pictures, 75 MB each when decoded, are only in memory while their turn lasts
+        def written(
+            check: Check,
+        ) -> bytes:  # pictures, 75 MB each when decoded, are only in memory while their turn lasts
             content, *styles = (
                 picture_of(each, service.limits, f"image {index + 1}") for index, each in enumerate(contents)
             )
-            result, about = edit(predictor, content, styles, options, service.limits)
+            result, about = edit(predictor, content, styles, options, service.limits, check)
             answer = {"created": int(time.time()), "model": predictor.name, "about": about}
             return with_pictures(answer, [png_base64(result)], as_url)
 

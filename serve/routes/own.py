@@ -102,9 +102,13 @@ def own_routes(service: Service) -> APIRouter:
         service.function(predictor, "encode")
         content = await request.body()
         # A picture of 25 million pixels takes a second to decode: not in the event loop.
-        query = await service.slowly(lambda: for_model(picture_of(content, service.limits, "the picture"), predictor))
+        query = await service.slowly(
+            lambda check: for_model(picture_of(content, service.limits, "the picture"), predictor)
+        )
         arrays = await service.predict(predictor, "encode", {"image": query})
-        found = (await service.slowly(lambda: service.search.neighbours(predictor, arrays["code"], count)))[0]
+        found = (
+            await service.slowly(lambda check: service.search.neighbours(predictor, arrays["code"], count, check))
+        )[0]
         neighbours = [
             {
                 "row": row,
@@ -133,7 +137,7 @@ def own_routes(service: Service) -> APIRouter:
         predictor = service.model(name)
         note_model(request.scope["state"], predictor)
         service.function(predictor, "generate")
-        gif = await service.slowly(lambda: walk(predictor, seed, stops, frames))
+        gif = await service.slowly(lambda check: walk(predictor, seed, stops, frames))
         return Response(gif, media_type="image/gif")
 
     @router.get(

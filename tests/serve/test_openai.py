@@ -3,7 +3,9 @@
 import base64
 import io
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import httpx
 import numpy as np
@@ -198,8 +200,24 @@ def test_pictures_are_decoded_where_they_hold_nobody_up(web: Web, photo: np.ndar
 
 def test_a_busy_service_says_when_to_come_back(start: Callable[..., Web], photo: np.ndarray):
     web = start(limits=Limits(max_slow=1))
-    web.service._slow_waiting = 1
+    web.service._slow_work.add(Future())
     with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as client:
         with pytest.raises(openai.RateLimitError, match="try again in 5 s") as refused:
             client.images.edit(model="waves", image=png(photo), prompt="")
     assert refused.value.response.headers["retry-after"] == "5"
+
+
+def test_a_dream_that_is_given_up_leaves_the_slow_lane(start: Callable[..., Web], photo: np.ndarray):
+    """Its client is told 408; it ends at its next step, and counts as waiting until then."""
+    web = start(limits=Limits(request_timeout_s=1, max_slow=1))
+    with httpx.Client(base_url=web.url, timeout=60) as client:
+        picture = png(np.tile(photo, (8, 8, 1)))
+        form = {"model": "digits", "steps": "100", "size": "512x512"}
+        assert client.post("/v1/images/edits", data=form, files={"image": ("x", picture)}).status_code == 408
+        stop = time.monotonic() + 20
+        while web.service.waiting and time.monotonic() < stop:
+            time.sleep(0.02)
+        assert web.service.waiting == 0
+    begin = time.monotonic()
+    web.service._slow.submit(lambda: None).result(timeout=30)
+    assert time.monotonic() - begin < 1  # nothing is left that works
