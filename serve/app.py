@@ -47,9 +47,11 @@ def build(arguments: dict[str, Any]) -> Application:
     Raises ConfigError.
     """
     arguments = dict(arguments)
-    is_open, local = bool(arguments.pop("open", False)), bool(arguments.pop("local", False))
-    replicas = int(arguments.pop("replicas", 0))
-    least, most = int(arguments.pop("min_replicas", 1)), int(arguments.pop("max_replicas", 4))
+    is_open, local = _switch(arguments, "open"), _switch(arguments, "local")
+    replicas, least, most = (
+        _whole(arguments, name, default, at_least)
+        for name, default, at_least in (("replicas", 0, 0), ("min_replicas", 1, 0), ("max_replicas", 4, 1))
+    )
     known = {each.name for each in fields(Settings)}
     unknown = set(arguments) - known
     if unknown:
@@ -80,3 +82,19 @@ def build(arguments: dict[str, Any]) -> Application:
         **scaling,
     )
     return deployment.bind(arguments, local)
+
+
+def _switch(arguments: dict[str, Any], name: str) -> bool:
+    """Takes a yes or no out of the arguments: YAML's, or a command line's text, of which "false" would be true."""
+    value = arguments.pop(name, False)
+    text = str(value).lower()
+    require(text in ("true", "1", "false", "0"), f"{name}: {value!r} must be true or false")
+    return text in ("true", "1")
+
+
+def _whole(arguments: dict[str, Any], name: str, default: int, least: int) -> int:
+    value = arguments.pop(name, default)
+    text = str(value)
+    whole = text.isascii() and text.isdigit() and not isinstance(value, bool) and int(text) >= least
+    require(whole, f"{name}: {value!r} must be a whole number ≥ {least}, e.g. {max(default, 1)}")
+    return int(text)

@@ -37,6 +37,26 @@ def test_without_a_key_a_cluster_is_not_served_by_accident(monkeypatch: pytest.M
     build({"models_dir": "x", "open": True})
 
 
+@pytest.mark.parametrize("no", ["false", "False", "0", 0, False, "no", "", None, [], 2])
+def test_open_is_open_only_when_it_says_so(monkeypatch: pytest.MonkeyPatch, no: object):
+    """`serve run serve.app:build open=false` hands in text."""
+    monkeypatch.delenv("GENRAY_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="GENRAY_API_KEY|open: .* must be true or false"):
+        build({"models_dir": "x", "open": no})
+
+
+@pytest.mark.parametrize("yes", ["true", "True", "1", 1, True])
+def test_open_says_so_in_text_too(monkeypatch: pytest.MonkeyPatch, yes: object):
+    monkeypatch.delenv("GENRAY_API_KEY", raising=False)
+    build({"models_dir": "x", "open": yes, "replicas": "2"})
+
+
+@pytest.mark.parametrize("value", ["two", -1, "1.5", True])
+def test_replicas_are_whole_numbers(value: object):
+    with pytest.raises(ConfigError, match="replicas: .* must be a whole number"):
+        build({"models_dir": "x", "open": True, "replicas": value})
+
+
 def test_unknown_arguments_are_named(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match="modelsdir: no such argument; there are .*models_dir"):
         build({"modelsdir": "x", "open": True})
