@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from genray import modelstore
-from genray.errors import CheckpointError
+from genray.errors import CheckpointError, require
 from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel
 from genray.rl.networks import QNetwork, build_network
@@ -44,6 +44,8 @@ class Function:
     outputs: tuple[TensorSpec, ...]
     run: Callable[[Arrays], Arrays]
     """[N, …] arrays in, [N, …] arrays out; every row by itself."""
+    check: Callable[[Arrays], None] = lambda arrays: None
+    """Raises ConfigError for values of the right type that make no sense; before rows of several callers are joined."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,14 @@ def _act(model: QNetwork) -> Function:
     if past:
         inputs.append(TensorSpec("past_actions", "INT64", (past,)))
 
+    def check(arrays: Arrays) -> None:
+        if past:
+            least, most = int(arrays["past_actions"].min()), int(arrays["past_actions"].max())
+            require(
+                least >= -1 and most < model.num_actions,
+                f"past_actions: {least if least < -1 else most}; must lie in 0..{model.num_actions - 1}, or be −1 for none",
+            )
+
     def run(arrays: Arrays) -> Arrays:
         with torch.inference_mode():
             before = torch.from_numpy(arrays["past_actions"]) if past else None
@@ -208,7 +218,7 @@ def _act(model: QNetwork) -> Function:
             return {"q": q_NA.numpy(), "action": q_NA.argmax(1).numpy()}
 
     outputs = (TensorSpec("q", "FP32", (model.num_actions,)), TensorSpec("action", "INT64", ()))
-    return Function(tuple(inputs), outputs, run)
+    return Function(tuple(inputs), outputs, run, check)
 
 
 def describe(predictor: Predictor) -> dict[str, Any]:

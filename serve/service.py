@@ -141,7 +141,9 @@ class Service:
         if rows > self.limits.max_rows:
             raise TooLarge(f"{rows} rows in one request; the limit is {self.limits.max_rows}")
         try:
-            return await self.batcher.run(self.function(predictor, function), arrays, after)
+            called = self.function(predictor, function)
+            called.check(arrays)  # by itself: a fault in a batch is everybody's
+            return await self.batcher.run(called, arrays, after)
         except ConfigError as error:
             raise BadRequest(str(error)) from error
 

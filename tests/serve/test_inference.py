@@ -1,6 +1,9 @@
 """The Open Inference Protocol: Triton's own client, JSON and binary tensors, and what is refused."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -8,6 +11,10 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from genray.rl import presets
+from genray.rl.agent import initial_network, network_card
+from genray.rl.evaluate import Evaluation
+from genray.rl.train import save_policy
 from tests.serve.conftest import Web
 
 
@@ -128,3 +135,27 @@ def test_bytes_are_not_wrapped_round(web: Web):
 def test_a_foreign_version_is_not_answered_for(web: Web):
     answer = httpx.post(f"{web.url}/v2/models/digits-gan/versions/7/infer", json={"inputs": [VALID]})
     assert answer.status_code == 404 and "is at version" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("wrong", [-2, 18, 2**40, -(2**63)])
+def test_an_action_that_there_is_not_is_refused_and_is_no_other_callers_fault(
+    start: Callable[..., Web], models_dir: Path, wrong: int
+):
+    config = presets.road_runner_quick()
+    config = replace(config, network=replace(config.network, past_actions=2))
+    card = network_card(config, 18, (84, 84))
+    nothing = Evaluation("road_runner", [0.0], [1], 0.001, 0.0, 30, 18_000)
+    save_policy(models_dir / "past", config, initial_network(card, seed=0), 0, nothing)
+    web = start()
+
+    def ask(past: list[int]) -> httpx.Response:
+        obs = {"name": "obs", "datatype": "UINT8", "shape": [1, 4, 84, 84], "data": [0] * (4 * 84 * 84)}
+        actions = {"name": "past_actions", "datatype": "INT64", "shape": [1, 2], "data": past}
+        return httpx.post(f"{web.url}/v2/models/past/infer", json={"inputs": [obs, actions]}, timeout=60)
+
+    assert ask([17, -1]).status_code == 200
+    refused = ask([0, wrong])
+    assert refused.status_code == 400 and f"past_actions: {wrong}; must lie in 0..17" in refused.json()["error"]
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda number: ask([0, wrong if number % 2 else 0]).status_code, range(8)))
+    assert statuses == [200, 400] * 4
