@@ -162,7 +162,8 @@ def own_routes(service: Service) -> APIRouter:
         service.function(predictor, "act")
         if steps > service.limits.max_play_steps:
             raise TooLarge(f"steps {steps}: at most {service.limits.max_play_steps}", param="steps")
-        lines = watched.start(lambda: _played(predictor, seed, steps, epsilon), fps)
+        env = _game_of(predictor)  # refused while there is still a status to say so with
+        lines = watched.start(lambda: _played(predictor, env, seed, steps, epsilon), fps)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     return router
@@ -206,14 +207,22 @@ class _Streams:
             loop.run_in_executor(None, close)
 
 
-def _played(predictor: Predictor, seed: int, steps: int, epsilon: float) -> Iterator[bytes]:
-    """One JSON line a step. Raises BadRequest (at the first step) where the game is not at hand."""
-    env = from_dict(EnvConfig, predictor.config["env"], "env.")
+def _game_of(predictor: Predictor) -> EnvConfig:
+    """Raises BadRequest for a policy of no Atari game."""
+    try:
+        env = from_dict(EnvConfig, predictor.config["env"], "env.")
+    except (ConfigError, KeyError, TypeError) as error:
+        raise BadRequest(f"model {predictor.name!r} does not say what it plays") from error
     if env.env:
         raise BadRequest(f"model {predictor.name!r} plays an environment of its own, which the service does not import")
+    return env
+
+
+def _played(predictor: Predictor, env: EnvConfig, seed: int, steps: int, epsilon: float) -> Iterator[bytes]:
+    """One JSON line a step; the last is an error where the game is not at hand."""
     network = cast(QNetwork, predictor.model)
-    names = action_names(env)
     try:
+        names = action_names(env)
         for number, step in enumerate(play_steps(network, env, epsilon=epsilon, seed=seed, max_steps=steps)):
             yield _line(number, step, names)
     except ConfigError as error:

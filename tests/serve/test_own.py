@@ -5,6 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -103,3 +104,14 @@ def test_only_policies_play(web: Web):
     answer = httpx.get(f"{web.url}/api/play/digits-gan")
     assert answer.status_code == 400 and "cannot act; it can: generate" in answer.json()["error"]["message"]
     assert httpx.get(f"{web.url}/api/play/road-runner?steps=3000").status_code == 413
+
+
+@pytest.mark.parametrize("env", [{"env": "genray.rl.catch:Catch"}, {"joystick": 1}, None])
+def test_a_policy_of_no_atari_game_says_so_before_anything_is_sent(
+    start: Callable[..., Web], models_dir: Path, env: dict[str, object] | None
+):
+    place = models_dir / "road-runner" / "config.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"env": env}))
+    web = start()
+    answer = httpx.get(f"{web.url}/api/play/road-runner?steps=3")
+    assert answer.status_code == 400 and "'road-runner'" in answer.json()["error"]["message"]
