@@ -57,12 +57,18 @@ def estimate(values: Sequence[float]) -> Estimate:
     ordered = sorted(values)
     if not ordered:
         return Estimate()
-    middle = float(np.median(ordered))
+    middle = _median(ordered)
     if len(ordered) == 1:
         return Estimate(median=middle, count=1)
     left_out, coverage = order_interval(len(ordered))
     low, high = float(ordered[left_out]), float(ordered[-1 - left_out])
     return Estimate(median=middle, low=low, high=high, coverage=coverage, count=len(ordered))
+
+
+def _median(ordered: Sequence[float]) -> float:
+    """The median of ordered values; 0 between −∞ and ∞: as many runs broke off on the one side as on the other."""
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return 0.0 if low == -INFINITY and high == INFINITY else (low + high) / 2
 
 
 def order_interval(count: int) -> tuple[int, float]:

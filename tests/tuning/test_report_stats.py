@@ -145,6 +145,14 @@ def test_effects_of_accidents():
     assert (found.difference.median, found.difference.low, found.difference.high) == (0.0, -1.0, INF)
 
 
+def test_an_accident_on_either_side_makes_no_difference():
+    found = effect({1: INF, 2: 3.0}, {1: 2.0, 2: INF})
+    assert found is not None
+    assert (found.difference.median, found.difference.low, found.difference.high) == (0.0, -INF, INF)
+    assert (found.better, found.worse, found.apart) == (1, 1, False)
+    assert estimate([-INF, -INF, 1.0, INF]).median == -INF and estimate([1.0, 2.0, INF, INF]).median == INF
+
+
 def test_importances_find_what_mattered():
     random = np.random.default_rng(0)
     rows = []
