@@ -1,6 +1,7 @@
 """The report of a sweep: SWEEP/report/index.html, its tables as CSV and parquet, its charts as PNG.
 
-Here alone the test split is opened: for untuned and tuned runs, after every choice has been made. Its figures are kept in
+Here alone the test split is opened: for untuned and tuned runs, once no trial is left to run, so that every choice has been
+made. Its figures are kept in
 report/test.json, so that a second report does not measure again.
 """
 
@@ -19,12 +20,13 @@ from genray.errors import ConfigError, GenrayError
 from genray.media import write_whole
 from genray.rundir import RunDir
 from tuning.charts import Chart
+from tuning.plan import Sweep
 from tuning.report_page import page
 from tuning.report_panels import curves_chart, profile_chart, rates_chart, search_chart
 from tuning.report_pictures import arms_chart, effects_chart, parameters_charts
 from tuning.report_stats import cost
 from tuning.report_tables import Comparison, write_tables
-from tuning.report_words import PHASE_WORDS, number
+from tuning.report_words import PHASE_WORDS, number, plural
 from tuning.trials import TrialRow, read_trials, write_table
 
 Measure = Callable[[Path, TrialRow], dict[str, float]]
@@ -53,7 +55,8 @@ def write_report(
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror}; a report is written into the sweep's own folder") from error
     write_table(sweep, rows)
-    comparison = Comparison(rows, _tests(sweep, rows, measure, say))
+    waiting = _waiting(sweep)
+    comparison = Comparison(rows, {} if waiting else _tests(sweep, rows, measure, say), waiting)
     charts = make_charts(comparison)
     for group in charts.values():
         for chart in group:
@@ -83,6 +86,14 @@ def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
     return {name: [chart for chart in charts if chart is not None] for name, charts in found.items()}
 
 
+def _waiting(sweep: Path) -> int:
+    """How many of the plan's trials have yet to end. None of a sweep that cannot be opened: it cannot go on, either."""
+    try:
+        return len(Sweep.open(sweep).waiting())
+    except GenrayError:
+        return 0
+
+
 # -- the test split ----------------------------------------------------------------------------------------------------
 
 
@@ -97,7 +108,7 @@ def _tests(
     figures = {}
     missing = [row for row in asked if known.get(row.trial, {}).get("of") != _identity(row)]
     if missing and say is not None:
-        say(f"measuring {len(missing)} trials on the test split …")
+        say(f"measuring {plural(len(missing), 'trial')} on the test split …")
     if missing and measure is None:
         from tuning.sweep import measure_test as measure  # Ray comes with it
     for row in missing:

@@ -68,10 +68,11 @@ class Line:
 
 
 class Comparison:
-    """What one sweep's rows say. `tests`: figures on the test split, for as many trials as there are any."""
+    """What one sweep's rows say. `tests`: figures on the test split, for as many trials as there are any; `waiting`: how
+    many of the plan's trials have not ended, those included that have no row yet."""
 
-    def __init__(self, rows: Sequence[TrialRow], tests: Tests | None = None):
-        self.rows, self.tests = list(rows), dict(tests or {})
+    def __init__(self, rows: Sequence[TrialRow], tests: Tests | None = None, waiting: int = 0):
+        self.rows, self.tests, self.waiting = list(rows), dict(tests or {}), waiting
         self.arms = list(dict.fromkeys(row.arm for row in self.rows))
         first = self.rows[0] if self.rows else None
         self.metric = first.metric if first else "validation_loss"

@@ -81,7 +81,8 @@ def summary(comparison: Comparison, settings: Mapping[str, Any] | None = None) -
     """(heading, sentences) to be read from the top; `settings`: the sweep's own, as its sweep.yaml has them."""
     if not comparison.rows:
         return [("Nothing yet", "No trial of this sweep has begun.")]
-    parts = [("What was compared", _compared(comparison)), ("By which protocol", _protocol(comparison, settings or {}))]
+    parts = [("Unfinished", _unfinished(comparison)), ("What was compared", _compared(comparison))]
+    parts.append(("By which protocol", _protocol(comparison, settings or {})))
     if len(comparison.arms) > 1:
         parts += [("What won", _won(comparison)), ("How sure", _sure(comparison))]
     else:
@@ -92,6 +93,16 @@ def summary(comparison: Comparison, settings: Mapping[str, Any] | None = None) -
         parts.append(("Speed", _speed(comparison)))
     parts.append(("What went wrong", _wrong(comparison)))
     return [(heading, text) for heading, text in parts if text]
+
+
+def _unfinished(comparison: Comparison) -> str:
+    if not comparison.waiting:
+        return ""
+    has = "has" if comparison.waiting == 1 else "have"
+    return (
+        f"{plural(comparison.waiting, 'trial')} of this sweep {has} not ended. What follows may change; the test split stays "
+        "closed until then."
+    )
 
 
 def _compared(comparison: Comparison) -> str:
@@ -117,7 +128,7 @@ def _protocol(comparison: Comparison, settings: Mapping[str, Any]) -> str:
         searched = counts("search")
         trials = "trial" if searched == [1] else "trials"
         text = f"Search: {spread(searched)} {words(str(how)) + ' ' if how else ''}{trials}{each}, one seed."
-        if len(searched) > 1:
+        if len(searched) > 1 and not comparison.waiting:
             text += " The arms did not get equally many: the comparison is not even."
         sentences.append(text)
     if comparison.of(phase="tuned"):

@@ -101,7 +101,7 @@ def _report(folder: Path) -> Path:
     from tuning.trials import read_trials, write_table
 
     write_table(folder, read_trials(folder))
-    return write_report(folder)
+    return write_report(folder, say=lambda text: print(text, flush=True))
 
 
 def promote(argv: list[str], prog: str) -> int:
