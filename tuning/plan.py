@@ -33,13 +33,15 @@ class SweepConfig:
     data: str = ""
     """The data set, where it is not the preset's."""
     set: tuple[str, ...] = ()
-    """PATH=VALUE … for every trial, e.g. model.latent=8 optimizer.schedule=cosine."""
+    """PATH=VALUE … for every trial, e.g. model.latent=8 optimizer.schedule=cosine. What a search varies, it varies all the
+    same; what the study itself sets is refused."""
     arms: tuple[str, ...] = ()
     """Only these of the study's arms, e.g. sgd adam."""
     steps: int = 0
     """Steps of a trial; 0: as the preset has it."""
     looks: int = 10
-    """Looks at the validation data in a trial, evenly spread: what curves are made of, and the best is chosen from."""
+    """Looks at the validation data in a trial, evenly spread: what curves are made of, and the best is chosen from. Fewer
+    where the steps cannot be divided into so many: of 11 steps 6, not 10."""
     trials: int = 16
     """Search trials of each arm, the same number for all; a grid takes at most as many."""
     seeds: int = 5

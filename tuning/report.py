@@ -1,8 +1,7 @@
 """The report of a sweep: SWEEP/report/index.html, its tables as CSV and parquet, its charts as PNG.
 
 Here alone the test split is opened: for untuned and tuned runs, once no trial is left to run, so that every choice has been
-made. Its figures are kept in
-report/test.json, so that a second report does not measure again.
+made. Its figures are kept in report/test.json, so that a second report does not measure again.
 """
 
 import io

@@ -76,6 +76,7 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
     base = base_config(config)
     study = study or named_study(config.study, config.model, base)
     study = study.only(config.arms) if config.arms else study
+    _check_set(config, study, base)
     base = changed(base, study.base)
     _validate(base, "--set" if config.set else "")
     if config.gpus_each == 0:
@@ -110,6 +111,26 @@ def base_config(config: SweepConfig) -> Any:
     """The configuration that every trial starts from, before the study's own settings."""
     base = preset(config.model, config.preset, config.data)
     return changed(base, parse_settings(config.set))
+
+
+def _check_set(config: SweepConfig, study: Study, base: Any) -> None:
+    """Raises ConfigError for what --set cannot set for every trial, because the plan or the study sets it itself.
+
+    What an arm's search varies may be set: it is then how the arm comes, or what its space is drawn around.
+    """
+    part, looks = ("run", "evaluate_every") if config.model == "dqn" else ("fit", "validate_every")
+    instead = {f"{part}.seed": "--seed", f"{part}.{looks}": "--looks"}
+    if config.steps:
+        instead |= {f"{part}.steps": "--steps alone", f"{part}.epochs": "--steps alone"}
+    for path, text in parse_settings(config.set).items():
+        word = f"--set {path}={text}"
+        require(path not in instead, f"{word}: the sweep sets it for each trial; use {instead.get(path)}")
+        for whose, settings in (
+            (f"study {study.name}", study.base),
+            *((f"arm {arm.name} of {study.name}", {**arm.default, **arm.fixed}) for arm in study.arms),
+        ):
+            if path in settings and setting(changed(base, {path: settings[path]}), path) != setting(base, path):
+                raise ConfigError(f"{word}: {whose} sets it to {settings[path]} in its trials; leave it out")
 
 
 def _with_steps(config: SweepConfig, base: Any) -> Any:
@@ -164,12 +185,14 @@ def _run(sweep: Sweep, address: str | None) -> Path:
 def _announcement(sweep: Sweep) -> str:
     config, arms = sweep.config, len(sweep.study.arms)
     done = len(sweep.slots) - len(sweep.waiting())
+    looks = planned_looks(config.model, sweep.base)
     each = f"{config.trials} search trials" + (
         f", {config.seeds} seed{'s' * (config.seeds > 1)} as it comes and {config.seeds} tuned" * bool(config.seeds)
     )
     return (
         f"{sweep.study.name}: {arms} {'arms' if arms > 1 else 'arm'}, each {each}: {len(sweep.slots)} trials of "
         f"{sweep.metric} ({'less' if sweep.mode == 'min' else 'more'} is better)"
+        + (f", {looks} looks each instead of {config.looks}" if looks != config.looks else "")
         + (f", {done} of them done" if done else "")
     )
 

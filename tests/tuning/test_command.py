@@ -12,7 +12,7 @@ from tests.tuning.helpers import new_trial, tiny_vae, to_the_end
 from tuning.driver import check_resources
 from tuning.plan import SweepConfig
 from tuning.settings import setting
-from tuning.sweep import prepare
+from tuning.sweep import _announcement, prepare
 
 SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
 
@@ -53,6 +53,15 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
         (("optimizers", "--set", "data.validation=0", "fit.steps=4"), "no validation rows to choose by"),
         (("optimizers", "--set", "fit.device=cuda", "fit.steps=4"), "trials get no GPU"),
         (("optimizers", "--set", "fit.batch_size=5000"), "--batch-size 5000"),
+        (
+            ("optimizers", "--set", "optimizer.learning_rate=0.123"),
+            "--set optimizer.learning_rate=0.123: arm sgd of optimizers sets it to 0.001 in its trials; leave it out",
+        ),
+        (("optimizers", "--set", "optimizer.optimizer=adam"), "arm sgd of optimizers sets it to sgd"),
+        (("regularisers", "--set", "optimizer.l2=0.1"), "study regularisers sets it to 0.0"),
+        (("optimizers", "--set", "fit.seed=7"), "--set fit.seed=7: the sweep sets it for each trial; use --seed"),
+        (("agent", "--model", "dqn", "--set", "run.evaluate_every=9"), "use --looks"),
+        (("optimizers", "--steps", "4", "--set", "fit.epochs=2"), "use --steps alone"),
         (("--resume", "nowhere"), "nowhere: not a"),
         (("--resume", "nowhere", "--trials", "3"), "leave out the options beside it"),
     ],
@@ -105,6 +114,16 @@ def test_a_plan_treats_all_arms_alike():
     assert setting(sweep.base, "fit.steps") == 4 and setting(sweep.base, "fit.validate_every") == 2
     assert sweep.points == prepare(sweep.config, Path("unused")).points
     assert sweep.points != prepare(replace(sweep.config, seed=1), Path("unused")).points
+
+
+def test_what_a_study_is_drawn_around_may_be_set():
+    words = ("optimizer.learning_rate=3e-4", "model.widths=8")
+    sweep = prepare(SweepConfig(study="regularisers", arms=("none",), steps=4, looks=2, set=words), Path("unused"))
+    assert sweep.arm("none").default["optimizer.learning_rate"] == 3e-4
+    words = ("optimizer.beta1=0.5", "model.widths=8")  # adam as it comes; its search varies it
+    sweep = prepare(SweepConfig(arms=("adam",), steps=11, looks=10, set=words), Path("unused"))
+    assert setting(sweep.base, "optimizer.beta1") == 0.5
+    assert "6 looks each instead of 10" in _announcement(sweep)
 
 
 def test_steps_follow_the_preset_where_none_are_given():
