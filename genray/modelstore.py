@@ -10,6 +10,7 @@ The store does not know how to build a kind: whoever loads passes the builders i
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from safetensors.torch import load_file, save
 from genray.errors import CheckpointError
 
 FORMAT = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A model's name, that is its folder's: what the service takes, in full."""
 Builder = Callable[[dict[str, Any]], torch.nn.Module]
 
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genray.errors import CheckpointError, ConfigError, GenrayError
+from genray.modelstore import NAME
 from serve.models import Predictor, load_predictor, version_of
-from serve.versions import NAME, Versions, is_version
+from serve.versions import Versions, is_version
 
 log = logging.getLogger("genray.serve")
 

@@ -6,17 +6,16 @@ its model goes among the versions, and whatever lay beside it goes back to where
 
 import logging
 import os
-import re
 import shutil
 import time
 from pathlib import Path
 
 from genray.errors import CheckpointError
+from genray.modelstore import NAME
 from serve.models import version_of
 
 log = logging.getLogger("genray.serve")
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEPT_VERSIONS = 3
 VERSIONS = ".versions"
 FILES = ("config.json", "model.safetensors", "README.md")

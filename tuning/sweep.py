@@ -5,7 +5,6 @@ for row in read_trials(sweep): print(row.arm, row.phase, row.best)
 """
 
 import fcntl
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from genray.config import load_yaml
 from genray.dist.session import ray_session
 from genray.errors import CheckpointError, ConfigError, UsageError, require
 from genray.live import Live
+from genray.modelstore import NAME
 from genray.rundir import RunDir, verify_checkpoint
 from tuning.driver import COLUMNS, run_trials
 from tuning.plan import Sweep, SweepConfig, plan_points
@@ -265,7 +265,10 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
 
     Raises ConfigError for a name that is taken or no name, CheckpointError when no trial is sound.
     """
-    require(bool(re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name)), f"--name {name!r}: use letters, digits, . _ and -")
+    require(
+        bool(NAME.fullmatch(name)),
+        f"--name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit, e.g. best-vae",
+    )
     folder = models / name
     require(not folder.exists(), f"--name {name}: {folder} is there already; choose another name")
     opened, rows = Sweep.open(sweep), read_trials(sweep)

@@ -139,7 +139,9 @@ def test_promoting_nothing_or_onto_something_is_refused(tmp_path, capsys):
     sweep.save()
     models = str(tmp_path / "models")
     for words, said in (
-        (("--name", "a/b"), "--name 'a/b': use letters"),
+        (("--name", "a/b"), "--name 'a/b': use 1 to 64 of A-Z a-z 0-9"),
+        (("--name", "bestä"), "--name 'bestä': use"),  # the service takes neither
+        (("--name", "a" * 65), "aaa': use"),
         (("--name", "best"), "no trial has ended soundly"),
         (("--name", "best", "--trial", "0007-adam-search"), "--trial 0007-adam-search: not of this sweep"),
     ):
