@@ -32,6 +32,8 @@ OPEN = frozenset({"/healthz", "/readyz", "/login"})
 COOKIE = "genray_key"
 MAX_HEAD_BYTES = 16_384  # what HAProxy takes, too
 LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
+LOGIN_AGAIN = LOGIN.replace(b"<form", b'<p role="alert">This is none of the keys.</p>\n<form')
+LOGIN_POLICY = "default-src 'none'; form-action 'self'; frame-ancestors 'none'"
 STREAMS = ("/api/play/",)
 """Answers that take as long as somebody watches."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has it, too
@@ -211,11 +213,16 @@ def _bearer(headers: dict[bytes, bytes]) -> bytes:
 
 
 def _cookie(header: bytes) -> bytes:
-    try:
-        morsel = SimpleCookie(header.decode("latin-1")).get(COOKIE)
-    except CookieError:
-        return b""
-    return morsel.value.encode() if morsel else b""
+    # Ours is looked for by name first: SimpleCookie gives up on all when one of another service of this host is odd.
+    for pair in header.split(b";"):
+        name, _, _ = pair.partition(b"=")
+        if name.strip() == COOKIE.encode():
+            try:
+                morsel = SimpleCookie(pair.decode("latin-1")).get(COOKIE)
+            except CookieError:
+                return b""
+            return morsel.value.encode() if morsel else b""
+    return b""
 
 
 class _Replay:
@@ -259,7 +266,7 @@ class _Answer:
     async def login(self) -> None:
         """The page that asks a browser for a key."""
         headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", str(len(LOGIN)).encode())]
-        headers.append((b"content-security-policy", b"default-src 'none'; form-action 'self'; frame-ancestors 'none'"))
+        headers.append((b"content-security-policy", LOGIN_POLICY.encode()))
         await self({"type": "http.response.start", "status": 401, "headers": headers})
         await self({"type": "http.response.body", "body": LOGIN})
 

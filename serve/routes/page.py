@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.errors import NotFound
-from serve.guard import COOKIE, Guard, Unauthorized
+from serve.guard import COOKIE, LOGIN_AGAIN, LOGIN_POLICY, Guard, Unauthorized
 from serve.routes.common import refusals
 from serve.service import Service
 
@@ -35,11 +35,14 @@ def page_routes(service: Service, guard: Guard) -> APIRouter:
     form = {"type": "object", "properties": {"key": {"type": "string"}}, "required": ["key"]}
     body = {"content": {"application/x-www-form-urlencoded": {"schema": form}}, "required": True}
 
+    answers = {**refusals(), 303: {"description": "The page, with the key as a cookie."}}
+    answers[401] = {**answers[401], "content": {"text/html": {}}}  # a browser is asked again
+
     @router.post(
         "/login",
         status_code=303,
         response_class=Response,
-        responses={**refusals(), 303: {"description": "The page, with the key as a cookie."}},
+        responses=answers,
         summary="Hand in a key, as the login form does",
         openapi_extra={"requestBody": body},
     )
@@ -47,7 +50,10 @@ def page_routes(service: Service, guard: Guard) -> APIRouter:
         fields = parse_qs((await request.body())[:4096].decode("latin-1"))
         key = fields.get("key", [""])[0].strip()
         if not guard.opens(key):
-            raise Unauthorized
+            if "text/html" not in request.headers.get("accept", ""):
+                raise Unauthorized
+            headers = {"Content-Security-Policy": LOGIN_POLICY, "WWW-Authenticate": "Bearer"}
+            return Response(LOGIN_AGAIN, 401, media_type=TYPES[".html"], headers=headers)
         answer = Response(status_code=303, headers={"Location": "/"})
         # Strict: no other site's page can make the browser send it.
         secure = request.headers.get("x-forwarded-proto") == "https"

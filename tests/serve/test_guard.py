@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -84,6 +85,27 @@ def test_a_browser_is_asked_for_its_key_and_keeps_it_as_a_cookie(start: Callable
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie
     assert ask(web, "/", Accept="text/html", Cookie=cookie.split(";")[0])[0] == 200
     assert ask(web, "/v1/models", Cookie=f"{COOKIE}=wrong")[0] == 401
+
+
+@pytest.mark.parametrize("key", [KEY, 'odd;key="of\\this-test'])
+def test_other_services_cookies_of_this_host_do_not_hide_ours(start: Callable[..., Web], key: str):
+    web = start(keys=(key,))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    _, headers, _ = ask(web, "/login", "POST", urlencode({"key": key}).encode(), **form)
+    ours = headers["set-cookie"].rpartition("; HttpOnly")[0]
+    for other in ('a={"x":1}', "foo[bar]=1", "n", 'theme="dark mode"', f"x{COOKIE}=1", f"a={COOKIE}"):
+        for cookie in (f"{other}; {ours}", f"{ours}; {other}"):
+            assert ask(web, "/v1/models", Cookie=cookie)[0] == 200, cookie
+        assert ask(web, "/v1/models", Cookie=other)[0] == 401
+
+
+def test_a_wrong_key_at_the_form_is_asked_for_again(start: Callable[..., Web]):
+    web = start(keys=(KEY,))
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html,*/*"}
+    status, headers, page = ask(web, "/login", "POST", b"key=wrong", **form)
+    assert status == 401 and headers["content-type"].startswith("text/html") and headers["www-authenticate"] == "Bearer"
+    assert b"none of the keys" in page and b"<form" in page and "frame-ancestors" in headers["content-security-policy"]
+    assert b"none of the keys" not in ask(web, "/", Accept="text/html")[2]
 
 
 def test_without_keys_all_is_open_on_loopback_only():
