@@ -24,7 +24,7 @@ from genray.errors import ConfigError, ResourceError, RunFault, require
 from serve.service import Settings
 from serve.shelf import check_folder
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class ServeLaunch:
     """Where the service listens, and on how many cores."""
 
     host: str = "127.0.0.1"
-    """Beyond loopback it needs keys in GENRAY_API_KEY, or --open."""
+    """An IPv4 address or a name. Beyond loopback it needs keys in GENRAY_API_KEY, or --open."""
     port: int = 8000
     """0: a free one."""
     open: bool = False
@@ -55,6 +55,10 @@ class ServeLaunch:
         require(
             not (self.dashboard_port and self.address),
             f"--dashboard-port {self.dashboard_port}: the cluster at --address {self.address} has its own; leave one out",
+        )
+        require(
+            ":" not in self.host,
+            f"--host {self.host}: IPv6 addresses are not served; use 127.0.0.1 or 0.0.0.0, or a proxy in front",
         )
         require(self.replicas >= 1, f"--replicas {self.replicas}: must be ≥ 1")
         if self.host not in LOOPBACK and not keys and not self.open:
@@ -163,7 +167,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 logging_config={"enable_access_log": False, "log_level": "WARNING"},
             )
             deploy(settings, launch)
-            host = "127.0.0.1" if launch.host in ("0.0.0.0", "::") else launch.host
+            host = "127.0.0.1" if launch.host == "0.0.0.0" else launch.host
             url = f"http://{host}:{port}"
             _wait(url)
             yield Running(url, haproxy, f"http://127.0.0.1:{metrics_port}/metrics")

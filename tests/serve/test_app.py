@@ -119,6 +119,8 @@ def test_haproxy_accepts_the_mended_configuration(tmp_path: Path):
         (ServeLaunch(port=70_000), "--port 70000"),
         (ServeLaunch(replicas=0), "--replicas 0"),
         (ServeLaunch(host="192.0.2.1"), "--host"),
+        (ServeLaunch(host="::1"), "--host ::1: IPv6 addresses are not served; use 127.0.0.1"),
+        (ServeLaunch(host="::", open=True), "--host ::: IPv6"),
         (ServeLaunch(dashboard_port=-1), "--dashboard-port -1"),
         (ServeLaunch(dashboard_port=8265, address="auto"), "has its own"),
     ],
