@@ -95,7 +95,7 @@ def training_data(predictor: Predictor) -> Data:
         )
     options = replace(from_dict(DataConfig, about["options"], "data."), augment=())
     try:
-        data = load_data(options, low=about["low"], high=about["high"])
+        data = load_data(options, low=about["low"], high=about["high"], download=False)  # a client starts none
     except (ConfigError, OSError) as error:
         raise ConfigError(
             f"the data of model {predictor.name!r} ({options.data.partition(':')[0]}) are not at hand here"

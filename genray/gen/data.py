@@ -176,8 +176,8 @@ class DataConfig:
         return " ".join(self.augment)
 
 
-def load_data(config: DataConfig, *, low: float = 0.0, high: float = 1.0) -> Data:
-    """The data set that `config` names, its values scaled to low..high.
+def load_data(config: DataConfig, *, low: float = 0.0, high: float = 1.0, download: bool = True) -> Data:
+    """The data set that `config` names, its values scaled to low..high; a published one may be downloaded.
 
     Raises ConfigError in one line when it is missing or unfit, saying where it comes from.
     """
@@ -189,7 +189,7 @@ def load_data(config: DataConfig, *, low: float = 0.0, high: float = 1.0) -> Dat
         require((low, high) == (0, 1), f"--data {config.data}: text lies in 0..1, this model needs {low:g}..{high:g}")
         data = text.load_text(path, config.words, config.validation, sources.data_folder(config.data_folder))
     else:
-        data = _cut_images(sources.load_images(config), config, low, high)
+        data = _cut_images(sources.load_images(config, download=download), config, low, high)
     check_data(data)
     return select_class(data, config.without, keep=False) if config.without else data
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from genray.errors import ConfigError
+from genray.errors import ConfigError, require
 from genray.gen.sources import Source
 
 PROBE_S = 5.0
@@ -46,8 +46,8 @@ _PUBLISHED: dict[str, tuple[str, str, tuple[str, ...], str, tuple[str, ...], str
 }  # fmt: skip
 
 
-def load_published(name: str, folder: Path) -> Source:
-    """A published data set with its publishers' split, from `folder`, downloaded when it is not there.
+def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
+    """A published data set with its publishers' split, from `folder`, downloaded when it is not there and `download` says so.
 
     Raises ConfigError in one line that says which files belong where; a missing network is noticed within seconds.
     """
@@ -57,6 +57,7 @@ def load_published(name: str, folder: Path) -> Source:
         train, test = _open_published(class_name, folder, download=False)
     except (RuntimeError, OSError, ValueError):
         missing = [file for file in files if not (place / file).exists()]
+        require(download, f"--data {name}: not at hand; put {', '.join(missing or files)} from {url} into {place}")
         try:
             if missing:
                 probe(url + missing[0])

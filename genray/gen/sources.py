@@ -63,7 +63,7 @@ def data_folder(given: str = "") -> Path:
     return Path(given or os.environ.get("GENRAY_DATA") or "~/.cache/genray").expanduser()
 
 
-def load_images(config: DataConfig) -> Source:
+def load_images(config: DataConfig, *, download: bool = True) -> Source:
     """The images that `config` names, at its size and in its colours; whoever calls has validated `config`."""
     kind, _, path = config.data.partition(":")
     if kind == "folder":
@@ -81,7 +81,7 @@ def load_images(config: DataConfig) -> Source:
     else:
         from genray.gen.published import load_published
 
-        source = load_published(kind, data_folder(config.data_folder))
+        source = load_published(kind, data_folder(config.data_folder), download=download)
     # A named file keeps its own size unless another is asked for.
     return fitted(source, config.size, config.grey)
 

@@ -115,3 +115,31 @@ def test_a_policy_of_no_atari_game_says_so_before_anything_is_sent(
     web = start()
     answer = httpx.get(f"{web.url}/api/play/road-runner?steps=3")
     assert answer.status_code == 400 and "'road-runner'" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("data", ["mnist", "svhn", "cifar10"])
+def test_a_client_starts_no_download(
+    start: Callable[..., Web],
+    models_dir: Path,
+    tmp_path: Path,
+    photo: np.ndarray,
+    data: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    from genray.gen import published
+
+    place = models_dir / "digits-ae" / "config.json"
+    config = json.loads(place.read_text())
+    config["data"]["options"] |= {"data": data, "data_folder": str(tmp_path / "none")}
+    place.write_text(json.dumps(config))
+    asked: list[str] = []
+
+    def probe(url: str) -> None:  # the first that a download does
+        asked.append(url)
+        raise OSError("no network")
+
+    monkeypatch.setattr(published, "probe", probe)
+    web = start()
+    answer = httpx.post(f"{web.url}/api/retrieve/digits-ae", content=as_png(photo), timeout=60)
+    assert answer.status_code == 400 and f"({data}) are not at hand here" in answer.json()["error"]["message"]
+    assert asked == [] and not list(tmp_path.glob("none/**/*.gz"))
