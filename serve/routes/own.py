@@ -53,10 +53,12 @@ class Readiness(BaseModel):
 def health_routes(service: Service) -> APIRouter:
     router = APIRouter(tags=["health"])
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="Whether it lives (no key needed)", response_model=Health)
     async def healthz() -> Response:
         return json_answer(LIVES)
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get(
         "/readyz",
         summary="Whether every model is loaded (no key needed)",

@@ -291,3 +291,5 @@ def test_nothing_to_serve_is_not_ready(start: Callable[..., Web], tmp_path: Path
     (tmp_path / "empty").mkdir()
     web = start(tmp_path / "empty")
     assert ask(web, "/readyz")[0] == 503 and ask(web, "/v2/health/live")[0] == 200
+    # As some load balancers ask.
+    assert ask(web, "/healthz", "HEAD")[::2] == (200, b"") and ask(web, "/readyz", "HEAD")[::2] == (503, b"")
