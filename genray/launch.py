@@ -112,7 +112,9 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
         except BaseException as error:
             if not resumed and not run.list_checkpoints():
                 if isinstance(error, UsageError | KeyboardInterrupt | OSError):
-                    run.discard()  # it never began
+                    run.discard()  # unless it began
+                if isinstance(error, KeyboardInterrupt) and run.began:
+                    print(f"stopped before its first checkpoint; what was measured so far is in {run.place}")
                 if isinstance(error, OSError):
                     reason = error.strerror or str(error)
                     raise ResourceError(f"{run.place}: {reason}; free some space, or choose another --out") from error

@@ -87,7 +87,7 @@ class RemoteRun(RunDir):
         self._clear()
 
     def discard(self) -> None:
-        if not self.list_checkpoints():
+        if not self.began:
             with contextlib.suppress(OSError):
                 storage.delete(self._url)
             shutil.rmtree(self.path, ignore_errors=True)

@@ -79,9 +79,15 @@ class RunDir:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lock.close()
 
+    @property
+    def began(self) -> bool:
+        """It holds a measurement or a checkpoint: something that somebody would miss."""
+        metrics = self.path / "metrics.jsonl"
+        return (metrics.exists() and metrics.stat().st_size > 0) or bool(self.list_checkpoints())
+
     def discard(self) -> None:
-        """Remove a run that never began, unless it holds a checkpoint after all."""
-        if not self.list_checkpoints():
+        """Remove a run that never began; one that did stays as it is."""
+        if not self.began:
             shutil.rmtree(self.path, ignore_errors=True)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM, noticed where a run's state is whole."""
 
 import contextlib
+import os
 import signal
 from typing import Any, Self
 
@@ -8,7 +9,8 @@ from typing import Any, Self
 class StopRequests:
     """Ctrl-C and SIGTERM (a scheduler's way to stop a job), noticed where the run's state is whole.
 
-    The first one is only noted, and `check` raises KeyboardInterrupt for it; the second raises at once.
+    The first one is only noted, with a word to whoever waits, and `check` raises KeyboardInterrupt for it; the second
+    raises at once.
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,10 @@ class StopRequests:
         self.count += 1
         if self.count > 1:
             raise KeyboardInterrupt
+        with contextlib.suppress(OSError):  # not `print`: the signal may have come in the middle of one
+            os.write(
+                2, b"stopping as soon as the run's state is whole; a second Ctrl-C stops at once and saves nothing\n"
+            )
 
     def check(self) -> None:
         if self.count:

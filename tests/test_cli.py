@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genray import cli
+from genray.rl.catch import Catch
+from genray.rl.env import Step
 
 TINY = ["--preset", "catch", "--channels", "4", "4", "4", "--hidden", "16", "--capacity", "2000", "--min-size", "100"]
 TINY += ["--evaluate-episodes", "6", "--chunk-rows", "4"]
@@ -136,6 +139,48 @@ def interrupt_and_resume(tmp_path: Path, *form: str) -> None:
 
 def test_ctrl_c_saves_and_resumes_local(tmp_path):
     interrupt_and_resume(tmp_path, "--local")
+
+
+class Endless(Catch):
+    """In an evaluation, which alone has six lanes, episodes never end, and the user presses Ctrl-C at the third step."""
+
+    presses = 1
+
+    def __init__(self, num_lanes: int):
+        super().__init__(num_lanes)
+        self.steps = 0
+
+    def step(self, action_E: np.ndarray) -> Step:
+        step = super().step(action_E)
+        if self.num_lanes != 6:
+            return step
+        self.steps += 1
+        assert self.steps <= 3, "played on"
+        for _ in range(self.presses * (self.steps == 3)):
+            os.kill(os.getpid(), signal.SIGINT)
+        return step._replace(terminated_E=np.zeros(6, bool))
+
+
+def evaluate_endlessly(run: Path) -> int:
+    words = ["train", "dqn", *TINY, "--local", "--env", f"{__name__}:Endless", "--steps", "200", "--out", str(run)]
+    return cli.main(words)
+
+
+def test_one_ctrl_c_stops_an_evaluation_within_an_episode_and_saves(tmp_path, capfd):
+    assert evaluate_endlessly(tmp_path / "run") == 130
+    out, err = capfd.readouterr()
+    assert f"continue with: genray train dqn --resume {tmp_path / 'run'}" in out
+    assert err.startswith("stopping as soon as the run's state is whole")
+    assert [folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000208"]
+
+
+def test_a_second_ctrl_c_keeps_what_was_measured(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(Endless, "presses", 2)
+    run = tmp_path / "run"
+    assert evaluate_endlessly(run) == 130
+    assert f"stopped before its first checkpoint; what was measured so far is in {run}" in capfd.readouterr().out
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 208
+    assert not (run / "checkpoints").exists()
 
 
 @pytest.mark.ray

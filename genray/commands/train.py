@@ -115,7 +115,7 @@ def train_in(run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resume
     except BaseException as error:
         if not resumed and not run.list_checkpoints():
             if isinstance(error, UsageError | KeyboardInterrupt):
-                run.discard()  # it never began
+                run.discard()  # unless it began
         elif isinstance(error, KeyboardInterrupt):
             print(f"stopped; continue with: {again}")
         raise

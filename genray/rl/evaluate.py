@@ -130,7 +130,7 @@ def evaluate(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Play `episodes` whole episodes ε-greedily; `progress(done, episodes)` is called as they end.
+    """Play `episodes` whole episodes ε-greedily; `progress(done, episodes)` is called after every step of the lanes.
 
     `network` is moved to `device`. The same seed gives the same episodes.
     """
@@ -280,8 +280,7 @@ def _play_batch(
             ended_E = playing_E & (step.terminated_E | step.truncated_E | (steps_E >= _step_limit(config)))
             playing_E = playing_E & ~ended_E
             lanes.push(step.frame_EHW, action_E, begins_E=np.zeros(num_lanes, bool))
-            if ended_E.any():
-                report(num_lanes - int(playing_E.sum()))
+            report(num_lanes - int(playing_E.sum()))
         return score_E, steps_E
     finally:
         env.close()

@@ -93,7 +93,7 @@ def test_one_episode_a_lane_however_uneven(monkeypatch: pytest.MonkeyPatch):
     assert result.steps == lengths
     assert result.scores == lengths
     assert env.closed
-    assert reports == [(done, 6) for done in range(1, 7)]
+    assert reports == [(sum(length <= t for length in lengths), 6) for t in range(1, 21)]  # after every step
     # Lanes that have ended are not thought about.
     assert [len(frames) for frames, _ in network.seen] == [sum(length > t for length in lengths) for t in range(20)]
 
@@ -110,7 +110,7 @@ def test_many_episodes_play_in_even_batches(monkeypatch: pytest.MonkeyPatch):
     result = evaluate(hold(0), CATCH, episodes=130, progress=lambda done, total: reports.append(done))
     assert sizes == [43, 43, 44]
     assert len(result.scores) == 130
-    assert reports == [43, 86, 130]
+    assert reports == [0, 43, 43, 86, 86, 130]
 
 
 def test_an_own_environment_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch):
