@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from genray import cli
@@ -114,8 +115,8 @@ def test_local_run_leaves_everything_and_resumes(tmp_path):
     assert damaged.returncode == 2 and "learner.pt is damaged" in damaged.stderr
 
 
-def interrupt_and_resume(tmp_path: Path, *form: str) -> None:
-    run = tmp_path / "run"
+def start_training(run: Path, *form: str) -> subprocess.Popen:
+    """A run that has made an update."""
     command = [sys.executable, "-m", "genray", "train", "dqn", *TINY, *form, "--steps", "1000000", "--out", str(run)]
     # A process group of its own, interrupted as a whole: what a terminal does on Ctrl-C.
     process = subprocess.Popen(
@@ -125,6 +126,12 @@ def interrupt_and_resume(tmp_path: Path, *form: str) -> None:
     while not (metrics.exists() and '"updates": 1' in metrics.read_text()):
         assert time.monotonic() < stop and process.poll() is None, process.communicate()
         time.sleep(0.2)
+    return process
+
+
+def interrupt_and_resume(tmp_path: Path, *form: str) -> None:
+    run = tmp_path / "run"
+    process = start_training(run, *form)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=90)
     assert process.returncode == 130, err
@@ -187,3 +194,18 @@ def test_a_second_ctrl_c_keeps_what_was_measured(tmp_path, capfd, monkeypatch):
 @pytest.mark.timeout(300)
 def test_ctrl_c_saves_and_resumes_on_ray(tmp_path):
     interrupt_and_resume(tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_sigterm_to_every_process_of_a_private_ray_saves(tmp_path):
+    """What systemd and Slurm send to all at once, and timeout to the group: Ray must not be gone before the run is saved."""
+    run = tmp_path / "run"
+    process = start_training(run)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.terminate()
+    process.terminate()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and f"continue with: genray train dqn --resume {run}" in out, (out, err)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    assert (newest / "learner.pt").exists() and (newest / "replay-0").is_dir()

@@ -3,9 +3,11 @@
 import contextlib
 import math
 import os
+import signal
 import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError, RpcError
@@ -32,14 +34,40 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     else:
         # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which minds containers.
         # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
-        ray.init(
-            address="local", object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
-            logging_level="ERROR",
-        )  # fmt: skip
+        with _sigterm_blocked():
+            ray.init(
+                address="local", object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
+                logging_level="ERROR",
+            )  # fmt: skip
+        _end_without_asking()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _sigterm_blocked() -> Iterator[None]:
+    """Every process begun meanwhile blocks SIGTERM, as Ray has its own block SIGINT.
+
+    What stops a run often tells all its processes at once (timeout, scancel, systemd): Ray must outlast that, so that the
+    run can be saved. It ends with this process in any case.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_without_asking() -> None:
+    """Have `ray.shutdown` kill the private Ray's processes at once: each would get SIGTERM first, and a second to heed it."""
+    with contextlib.suppress(ImportError, AttributeError):  # private names: without them the end takes those seconds
+        from ray._private import worker
+
+        node: Any = worker._global_node
+        kill = node.kill_all_processes
+        node.kill_all_processes = lambda **how: kill(**how | {"allow_graceful": False})
 
 
 def _join(address: str) -> None:
