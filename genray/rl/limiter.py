@@ -67,9 +67,14 @@ class SamplesPerInsert:
         return {"ratio": self.ratio, "inserted": self.inserted, "sampled": self.sampled}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Continue from `state`; with another ratio than then, as if it had held from the start."""
+        """Continue from `state`; with another ratio than then, as if it had held from the start.
+
+        After none at all nothing is owed: how far a free-running learner was ahead or behind says nothing.
+        """
         self.inserted, self.sampled = int(state["inserted"]), int(state["sampled"])
-        if self.ratio and state["ratio"] and self.ratio != state["ratio"]:
+        if self.ratio and not state["ratio"]:
+            self.sampled = int(self.ratio * max(0, self.inserted - self.min_size))
+        elif self.ratio and self.ratio != state["ratio"]:
             self.sampled = int(self.sampled * self.ratio / state["ratio"])
 
     @property

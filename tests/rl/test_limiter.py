@@ -72,3 +72,14 @@ def test_after_a_lost_shard_learning_waits_until_the_minimum_is_there_again():
     assert limiter.inserted == 4100  # 900 are missing
     assert limiter.sample_room() < 0 < limiter.insert_room()
     assert limiter.inserts_needed(1) >= 900
+
+
+def test_another_ratio_counts_as_if_it_had_held_from_the_start():
+    limiter = SamplesPerInsert(ratio=8.0, min_size=500, tolerance=100)
+    limiter.restore({"ratio": 4.0, "inserted": 1_500, "sampled": 4_000})
+    assert limiter.sampled == 8_000
+    for sampled in (0, 5_000_000):  # a learner that ran free may have been far behind, or ahead
+        limiter.restore({"ratio": 0.0, "inserted": 100_000, "sampled": sampled})
+        assert limiter.sample_room() == 0 and 0 < limiter.insert_room() <= 100
+    limiter.restore({"ratio": 0.0, "inserted": 300, "sampled": 0})
+    assert limiter.sampled == 0 and limiter.inserts_needed(32) == 204
