@@ -215,13 +215,19 @@ class Feed:
             for start, end in zip(starts_MU[index], ends_MU[index]):
                 sizes = {index: int(end - start)}
                 batches.append(self._batch(sample.rows(slice(start, end)), whole_B[start:end], sizes, replies))
-            return batches
+            return self._not_empty(batches)
         for starts_M, ends_M in zip(starts_MU.T, ends_MU.T):
             parts = {index: draw.rows(slice(starts_M[index], ends_M[index])) for index, draw in drawn.items()}
             parts = {index: part for index, part in parts.items() if part.size}
             sample, whole_B = self._gather(parts, round_.shares)
             batches.append(self._batch(sample, whole_B, {index: part.size for index, part in parts.items()}, replies))
-        return batches
+        return self._not_empty(batches)
+
+    def _not_empty(self, batches: list[Batch]) -> list[Batch]:
+        """Without those of which nothing is whole: they will be drawn again."""
+        filled = [batch for batch in batches if batch.sample.size]
+        self.limiter.sampled -= self._learners * self._batch_size * (len(batches) - len(filled))
+        return filled
 
     def _gather(
         self, drawn: dict[int, PlacedSample | SlicedSample], shares: list[float]

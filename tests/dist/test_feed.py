@@ -24,7 +24,7 @@ class Given:
     """Two shards with three rounds of a ring in each, and a list of everything that they were given."""
 
     def __init__(self, store: Any):
-        self.actors, self.expected = [], []
+        self.actors, self.streams, self.expected = [], [], []
         for index in range(SHARDS):
             layout = ShardLayout(
                 sources=(index,), lanes_per_source=2, rows=40, frame_shape=InventedStream.frame_shape, stack=4,
@@ -40,6 +40,7 @@ class Given:
                 ray.get(actor.add.remote(chunk))
                 naive.add(stream, chunk)
             self.actors.append(actor)
+            self.streams.append(stream)
             self.expected.append({key: expected_sample(layout, origin) for key, origin in naive.live().items()})
 
     def check(self, batch: Batch) -> int:
@@ -109,3 +110,19 @@ def test_batches_hold_what_the_shards_were_given(
     # Every transition has been drawn by now: the mass says that priorities found their way back.
     for peer in feed._peers:
         assert peer.counts and peer.counts.total == pytest.approx(peer.counts.size * (delta + 1e-3) ** 0.6, rel=1e-3)
+
+
+def test_a_batch_that_was_overwritten_on_its_way_is_drawn_again(ray_here):
+    """A small ring and fast collectors: nobody learns from a batch without rows."""
+    given = Given("raw")
+    for shards in (1, 2):
+        limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)
+        feed = Feed(given.actors[:shards], limiter, BATCH, np.random.default_rng(0), ROUND)
+        feed.refresh()
+        feed._launch()
+        feed._launch()
+        ray.get([reply for round_ in feed._rounds for reply in round_.replies.values()])
+        for actor, stream in zip(given.actors, given.streams):
+            ray.get([actor.add.remote(stream.chunk(20)) for _ in range(3)])
+        assert feed._land(feed._rounds.popleft()) == []
+        assert limiter.sampled == feed.in_flight_samples() == ROUND * BATCH
