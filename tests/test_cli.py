@@ -106,6 +106,7 @@ def test_local_run_leaves_everything_and_resumes(tmp_path):
     assert clip.returncode == 0 and (tmp_path / "clip.gif").stat().st_size > 500
 
     taken = genray("train", "dqn", *TINY, "--local", "--out", str(run))
+    assert "in 11 steps" in clip.stdout  # and one frame more
     assert taken.returncode == 2 and f"continue with --resume {run}" in taken.stderr
     fewer = genray("train", "dqn", "--resume", str(run), "--local", "--steps", "1000")
     assert fewer.returncode == 2 and "--steps 1000: this run has made 1,4" in fewer.stderr

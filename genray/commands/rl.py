@@ -138,7 +138,7 @@ def play(argv: list[str], prog: str) -> int:
     network, env = load_policy(path)
     frames, score = run_play(network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps)
     write_clip(options.out, frames, fps=15)
-    print(f"score {score:g} in {len(frames)} steps")
+    print(f"score {score:g} in {len(frames) - 1} steps")
     print(options.out)
     return 0
 

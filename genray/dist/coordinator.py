@@ -197,7 +197,8 @@ class Coordinator:
         learners = self._learners
         progress.events += learners.events()
         progress.steps, progress.restarts = self.steps, self.restarts + learners.restarts
-        progress.epsilon = float(np.mean([worker.epsilon for worker in self._collectors]))
+        told = [worker.epsilon for worker in self._collectors if worker.epsilon is not None]
+        progress.epsilon = float(np.mean(told)) if told else None
         progress.lost_transitions = self._tally.lost
         progress.lost_updates, progress.refused_writes = learners.lost_updates, self._guard.refused
         progress.recovering = learners.starting

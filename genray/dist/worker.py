@@ -20,7 +20,8 @@ class Worker:
         self.calls: list[ray.ObjectRef] = []
         self.retry_at = 0.0
         self.failures = 0
-        self.epsilon = 1.0
+        self.epsilon: float | None = None
+        """None: it has not reported yet."""
         self.epoch = 0
         self._away_since: float | None = None
         self.node = ""

@@ -38,7 +38,8 @@ class Progress:
     updates: int = 0
     replay_size: int = 0
     samples_per_insert: float = 0.0
-    epsilon: float = 1.0
+    epsilon: float | None = 1.0
+    """Mean of the lanes; None: no collector has told it yet."""
     weight_lag: float = 0.0
     """Updates that the learner was ahead of the weights which chose the newest actions."""
     loss: float | None = None

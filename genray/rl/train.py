@@ -112,7 +112,7 @@ class Trainer:
 
     def _values(self, now: Progress, before: Progress, seconds: float) -> dict[str, float | int | None]:
         return {
-            "frames": now.steps * self._config.env.frame_skip,
+            "frames": now.steps * (1 if self._config.env.env else self._config.env.frame_skip),
             "agent_steps_per_s": (now.steps - before.steps) / seconds,
             "updates": now.updates,
             # None at first: a resumed run's earlier updates were not made in this second.

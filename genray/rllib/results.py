@@ -33,7 +33,7 @@ def iteration_results(
             "num_episodes_lifetime": num_after,
             "num_env_steps_sampled": now.steps - before.steps,
             "num_env_steps_sampled_lifetime": now.steps,
-            "epsilon": now.epsilon,
+            "epsilon": math.nan if now.epsilon is None else now.epsilon,
         },
         "learners": {
             "default_policy": {
