@@ -1,7 +1,9 @@
 """The command line: what it makes, and the one line that it says about a request that cannot be carried out."""
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,9 +106,9 @@ def test_local_run_leaves_everything_and_resumes(tmp_path):
     assert scores.returncode == 0 and len(json.loads((run / "evaluations.jsonl").read_text())["scores"]) == 5
     clip = genray("play", str(run), "--out", str(tmp_path / "clip.gif"))
     assert clip.returncode == 0 and (tmp_path / "clip.gif").stat().st_size > 500
+    assert "in 11 steps" in clip.stdout  # and one frame more
 
     taken = genray("train", "dqn", *TINY, "--local", "--out", str(run))
-    assert "in 11 steps" in clip.stdout  # and one frame more
     assert taken.returncode == 2 and f"continue with --resume {run}" in taken.stderr
     fewer = genray("train", "dqn", "--resume", str(run), "--local", "--steps", "1000")
     assert fewer.returncode == 2 and "--steps 1000: this run has made 1,4" in fewer.stderr
@@ -189,6 +191,43 @@ def test_a_second_ctrl_c_keeps_what_was_measured(tmp_path, capfd, monkeypatch):
     assert f"stopped before its first checkpoint; what was measured so far is in {run}" in capfd.readouterr().out
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 208
     assert not (run / "checkpoints").exists()
+
+
+class Failing(Catch):
+    """Sound for 60 steps, as long as nobody looks at it twice."""
+
+    reward: float | None = None
+
+    def __init__(self, num_lanes: int):
+        super().__init__(num_lanes)
+        self.steps = 0
+
+    def step(self, action_E: np.ndarray) -> Step:
+        self.steps += 1
+        step = super().step(action_E)
+        if self.steps > 60 and self.reward is None:
+            raise ValueError("out of paper")
+        return step if self.steps <= 60 else step._replace(reward_E=np.full_like(step.reward_E, self.reward))
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [
+        (None, r"its step failed: ValueError: out of paper \(\S+test_cli.py:\d+\)"),
+        (math.nan, "its step gave a reward of nan"),
+    ],
+)
+def test_a_fault_of_an_own_environment_names_its_line_and_how_to_continue(reward, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Failing, "reward", reward)
+    run = tmp_path / "run"
+    words = ["train", "dqn", *TINY, "--local", "--env", f"{__name__}:Failing", "--checkpoint-every", "160"]
+    assert cli.main([*words, "--steps", "4000", "--out", str(run)]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and re.search(told, err), err
+    assert (
+        f"last checkpoint: {run}/checkpoints/00000" in err and f"continue with: genray train dqn --resume {run}" in err
+    )
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["frames"] <= 60 * 8  # it skips none
 
 
 @pytest.mark.ray

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from genray.errors import require
+from genray.errors import RunFault, require
 from genray.rl.chunk import Chunk
-from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState
+from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState, step_env
 from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, final_epsilons
 from genray.rl.networks import QNetwork
 from genray.rl.nstep import n_step
@@ -172,7 +172,10 @@ class Collector:
         self.weight_version = version
 
     def collect(self) -> tuple[Chunk, list[Episode]]:
-        """Play `chunk_rows` steps in every lane; the chunk's arrays are the caller's to keep."""
+        """Play `chunk_rows` steps in every lane; the chunk's arrays are the caller's to keep.
+
+        Raises RunFault when the environment fails, or gives a reward that nothing can be learned from.
+        """
         num_lanes, num_rows, n = self.env.num_lanes, self.config.chunk_rows, self.config.n_step
         frame_ETHW = np.empty((num_lanes, num_rows, *self.env.frame_shape), np.uint8)
         action_ET = np.empty((num_lanes, num_rows), np.uint8)
@@ -191,6 +194,9 @@ class Collector:
         delta_ET = steps.return_ET + steps.discount_ET * q_next_ET - r["q_taken"][:, :num_rows]
         chunk = Chunk(
             source=self._index,
+        if not np.isfinite(r["reward"]).all():
+            wrong = r["reward"][~np.isfinite(r["reward"])][0]
+            raise RunFault(f"{self._env_config.title}: its step gave a reward of {wrong}, not a finite number")
             incarnation=self._incarnation,
             first_row=self._row,
             weight_version=self.weight_version,
@@ -212,7 +218,7 @@ class Collector:
         epsilon_E = self.epsilon_E
         waits_E, over_E = self.lanes.waits_E, self._over_E
         action_E = np.where(waits_E, 0, self._choose(q_EA, epsilon_E, self._rng))
-        step = self.env.step(action_E)
+        step = step_env(self.env, action_E, self._env_config.title)
         ends_E = step.terminated_E | step.truncated_E
         dies_E = step.terminated_E | (step.life_lost_E & (self._env_config.life_loss == "terminal"))
 

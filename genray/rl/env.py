@@ -11,13 +11,14 @@ The protocol is small, so that any environment fits behind it (`--env module:fac
 """
 
 import importlib
+import traceback
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from genray.errors import ConfigError, require
+from genray.errors import ConfigError, RunFault, require
 from genray.rl.games import resolve_game
 
 
@@ -191,6 +192,17 @@ def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVe
         if not hasattr(env, name):
             raise ConfigError(f"--env {config.env}: the environment lacks `{name}` (see genray.rl.env.FrameVectorEnv)")
     return cast(FrameVectorEnv, env)
+
+
+def step_env(env: FrameVectorEnv, action_E: np.ndarray, name: str) -> Step:
+    """`env.step`. Raises RunFault, which tells where, for whatever the environment called `name` raises there."""
+    try:
+        return env.step(action_E)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+        raise RunFault(f"{name}: its step failed: {_words(error)}{where}") from error
 
 
 def check_env(env: FrameVectorEnv, name: str) -> None:
