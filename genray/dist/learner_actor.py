@@ -1,6 +1,7 @@
 """The learner as a Ray actor: take batches from the feed, update, publish weights."""
 
 import io
+import socket
 import time
 from collections import deque
 from collections.abc import Collection
@@ -15,7 +16,7 @@ from genray.dist.calls import MAX_FAILURES, RETRY_S
 from genray.dist.data_parallel import Group, Share, meeting_place
 from genray.dist.feed import Batch, Feed, batches_per_round
 from genray.dist.messages import LearnReport, Published, Snapshot
-from genray.errors import RunFault
+from genray.errors import ResourceError, RunFault
 from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.agent import initial_network, load_learner, save_learner
 from genray.rl.config import DQNConfig
@@ -78,7 +79,15 @@ class LearnerActor:
         return meeting_place(ray.util.get_node_ip_address())
 
     def begin(self, snapshot: Snapshot | None, place: str | None) -> None:
-        """Take up learning, where `snapshot` left off if there is one, together with those who meet at `place`."""
+        """Take up learning, where `snapshot` left off if there is one, together with those who meet at `place`.
+
+        Raises ResourceError when Ray gave it a GPU for which PyTorch has no use: it would stand idle, and nobody know.
+        """
+        if self._learner.device.type == "cpu" and ray.get_gpu_ids():
+            raise ResourceError(
+                f"--device auto: Ray gave the learner a GPU on {socket.gethostname()} that PyTorch cannot use; see `genray "
+                "doctor` there, or use --device cpu"
+            )
         if place:
             learners, device = self._config.learner.learners, str(self._learner.device)
             self._group = Group(self._rank, learners, place, device, self._learner.online)

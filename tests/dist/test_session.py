@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import ray
 
+from genray import cli
 from genray.dist.session import gpus_each, ray_session
 from genray.errors import ResourceError
 from genray.rl import DQNConfig
@@ -50,3 +52,35 @@ def test_cuda_without_a_gpu():
 def on(device: Any, learners: int) -> DQNConfig:
     config = tiny()
     return replace(config, run=replace(config.run, device=device), learner=replace(config.learner, learners=learners))
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="this machine has a GPU")
+def test_a_gpu_that_pytorch_cannot_use_does_not_stand_idle(tmp_path, capsys, monkeypatch):
+    """Ray counts it, and auto reserves it: a learner on the CPU beside it would only be slow, and nobody know why."""
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        address="local", num_cpus=3, num_gpus=1, object_store_memory=3 * 10**8, include_dashboard=False,
+        log_to_driver=False, logging_level="ERROR",
+    )  # fmt: skip
+    try:
+        words = [
+            "train",
+            "dqn",
+            "--preset",
+            "catch",
+            "--collectors",
+            "1",
+            "--steps",
+            "64",
+            "--evaluate-episodes",
+            "2",
+            "--out",
+        ]
+        assert cli.main([*words, str(tmp_path / "run")]) == 2
+    finally:
+        ray.shutdown()
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith("error: --device auto: Ray gave the learner a GPU on ") and "use --device cpu" in err
+    assert not (tmp_path / "run").exists()
