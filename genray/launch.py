@@ -100,8 +100,8 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
             checkpoint = run.latest_checkpoint() if resumed else None
             with open_engine(config, launch, run.place) as engine:
                 if checkpoint:
-                    engine.load(checkpoint)
-                    print(f"resuming from {checkpoint}; Atari lanes begin new episodes")
+                    episodes_go_on = engine.load(checkpoint)
+                    print(f"resuming from {checkpoint}" + "; lanes begin new episodes" * (not episodes_go_on))
                 start = checkpoint_step(checkpoint) if checkpoint else None
                 if launch.address:  # told now: when the head goes, Ray ends this process without a word
                     print(if_head_is_lost(config.run, start, launch.resume_command(run.place)))

@@ -276,7 +276,7 @@ class Coordinator:
         """For a collector that is away while the others are saved: its successor begins anew in any case."""
         return {"rng": np.random.default_rng().bit_generator.state, "run_step": self.steps}
 
-    def load(self, place: Place) -> None:
+    def load(self, place: Place) -> bool:
         place = absolute(place)
         with reading(place, deep=False) as folder:
             state = json.loads((folder / "state.json").read_text())
@@ -291,6 +291,7 @@ class Coordinator:
         self._collector_states = [
             {"rng": values["rng"], "run_step": values["run_step"]} for values in state["collectors"]
         ]
+        return False
 
     def close(self) -> None:
         self._learners.close()

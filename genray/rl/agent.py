@@ -73,8 +73,8 @@ class Engine(Protocol):
     def save(self, place: Place) -> None:
         """Write everything needed to continue, as it is at one instant. On a cluster each actor writes its own part."""
 
-    def load(self, place: Place) -> None:
-        """Continue from what `save` wrote."""
+    def load(self, place: Place) -> bool:
+        """Continue from what `save` wrote; True when episodes go on as well, False when lanes begin new ones."""
 
     def close(self) -> None: ...
 
@@ -250,11 +250,11 @@ class LocalAgent:
             state["shards"] = [shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)]
         (folder / "state.json").write_text(json.dumps(state))
 
-    def load(self, place: Place) -> None:
+    def load(self, place: Place) -> bool:
         with reading(place) as folder:
-            self._load(folder)
+            return self._load(folder)
 
-    def _load(self, folder: Path) -> None:
+    def _load(self, folder: Path) -> bool:
         state = json.loads((folder / "state.json").read_text())
         load_learner(self.learner, folder)
         self.steps, self._turn = state["steps"], state.get("turn", 0)
@@ -264,13 +264,15 @@ class LocalAgent:
                 self.shards[index].load(folder / f"replay-{index}", shard_state)
             self._copy_frames()
             self.limiter.restore(state["limiter"])
+        go_on = []
         for index, (collector, values) in enumerate(zip(self.collectors, state["collectors"])):
             path = folder / f"collector-{index}.npz"
             arrays: dict[str, np.ndarray] = {}
             if path.exists():  # the Ray form writes none: its collectors begin new episodes anyway
                 with np.load(path) as stored:
                     arrays = dict(stored)
-            collector.restore(values, arrays)
+            go_on.append(collector.restore(values, arrays))
+        return len(go_on) == len(self.collectors) and all(go_on)
 
     def close(self) -> None:
         for collector in self.collectors:

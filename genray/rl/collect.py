@@ -114,6 +114,10 @@ _ROW_FIELDS = {
 }
 
 
+def _new_incarnation() -> int:
+    return secrets.randbits(62) | 1  # never 0, which a shard takes for "no collector yet"
+
+
 class Collector:
     """Plays E lanes with its own copy of the network and makes chunks of rows with n-step returns and first priorities.
 
@@ -137,25 +141,27 @@ class Collector:
         self._explore, self._index = explore, index
         self._device = torch.device(device)
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
-        self._incarnation = secrets.randbits(62) | 1  # never 0, which a shard takes for "no collector yet"
+        self._incarnation = _new_incarnation()
         first = index * env.num_lanes
         self._final_epsilon_E = final_epsilons(explore, config.total_lanes)[first : first + env.num_lanes]
         self._env_config = env_config
         self._begin_episodes()
-        self._choose = EpsilonGreedy(env.num_lanes, explore.persistence)
-        self._row = 0
-        self._over_E = np.zeros(env.num_lanes, bool)  # the frame on show is an episode's last
-        self._score_E = np.zeros(env.num_lanes)
-        self._length_E = np.zeros(env.num_lanes, np.int64)
-        window = (env.num_lanes, config.n_step + config.chunk_rows)
-        self._rows = {name: np.zeros(window, dtype) for name, dtype in _ROW_FIELDS.items()}
         self.weight_version = 0
         self.run_step = 0
         """Agent steps of the whole run so far, as far as this collector knows: the clock of ε's annealing."""
 
     def _begin_episodes(self) -> None:
-        frame_EHW = self.env.reset(int(self._rng.integers(2**31 - self.env.num_lanes)))
+        """New episodes in all lanes, and nothing left of those before."""
+        num_lanes, config = self.env.num_lanes, self.config
+        frame_EHW = self.env.reset(int(self._rng.integers(2**31 - num_lanes)))
         self.lanes = Lanes(frame_EHW, self._env_config, self.network.config.past_actions)
+        self._choose = EpsilonGreedy(num_lanes, self._explore.persistence)
+        self._row = 0
+        self._over_E = np.zeros(num_lanes, bool)  # the frame on show is an episode's last
+        self._score_E = np.zeros(num_lanes)
+        self._length_E = np.zeros(num_lanes, np.int64)
+        window = (num_lanes, config.n_step + config.chunk_rows)
+        self._rows = {name: np.zeros(window, dtype) for name, dtype in _ROW_FIELDS.items()}
 
     @property
     def incarnation(self) -> int:
@@ -188,15 +194,15 @@ class Collector:
             age_ET[:, t] = np.minimum(self.lanes.age_E, 255)
             action_ET[:, t] = self._step(n + t, episodes)
         r = self._rows
+        if not np.isfinite(r["reward"]).all():
+            wrong = r["reward"][~np.isfinite(r["reward"])][0]
+            raise RunFault(f"{self._env_config.title}: its step gave a reward of {wrong}, not a finite number")
         steps = n_step(r["reward"], r["discount"], r["ends"], n, num_rows)
         bootstrap_T = np.arange(num_rows) + steps.horizon_ET
         q_next_ET = np.take_along_axis(r["q_best"], bootstrap_T, axis=1)
         delta_ET = steps.return_ET + steps.discount_ET * q_next_ET - r["q_taken"][:, :num_rows]
         chunk = Chunk(
             source=self._index,
-        if not np.isfinite(r["reward"]).all():
-            wrong = r["reward"][~np.isfinite(r["reward"])][0]
-            raise RunFault(f"{self._env_config.title}: its step gave a reward of {wrong}, not a finite number")
             incarnation=self._incarnation,
             first_row=self._row,
             weight_version=self.weight_version,
@@ -252,34 +258,42 @@ class Collector:
     _LANE_ARRAYS = ("stack_ESHW", "past_EK", "age_E")
     _CHOICE_ARRAYS = ("held_E", "left_E")
 
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {f"row_{name}": rows for name, rows in self._rows.items()}
+        for owner, names in (
+            (self, self._STATE_ARRAYS),
+            (self.lanes, self._LANE_ARRAYS),
+            (self._choose, self._CHOICE_ARRAYS),
+        ):
+            arrays |= {name: getattr(owner, name) for name in names}
+        return arrays
+
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """(JSON-able values, arrays). Without `SavesState` only the random state and counters, for new episodes."""
         values: dict[str, Any] = {"rng": self._rng.bit_generator.state, "run_step": self.run_step}
         if not isinstance(self.env, SavesState):
             return values, {}
         values |= {name: getattr(self, name) for name in self._STATE} | {"env": self.env.state()}
-        arrays = {f"row_{name}": rows for name, rows in self._rows.items()}
-        arrays |= {name: getattr(self, name) for name in self._STATE_ARRAYS}
-        arrays |= {name: getattr(self.lanes, name) for name in self._LANE_ARRAYS}
-        arrays |= {name: getattr(self._choose, name) for name in self._CHOICE_ARRAYS}
-        return values, {name: array.copy() for name, array in arrays.items()}
+        return values, {name: array.copy() for name, array in self._arrays().items()}
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> bool:
-        """Continue from `state`; True when the episodes themselves go on, False when the lanes begin new ones."""
+        """Continue from `state`; True when the episodes themselves go on, False when the lanes begin new ones.
+
+        They do where the environment cannot save itself, and where a changed option (n_step, chunk_rows, lanes …) gives
+        the arrays other shapes.
+        """
         self._rng.bit_generator.state = values["rng"]
         self.run_step = values["run_step"]
-        if "env" not in values or not isinstance(self.env, SavesState):
+        mine = self._arrays()
+        fits = all(name in arrays and arrays[name].shape == array.shape for name, array in mine.items())
+        if "env" not in values or not isinstance(self.env, SavesState) or not fits:
+            if self._row:  # a shard must not join what was played before to what comes
+                self._incarnation = _new_incarnation()
             self._begin_episodes()  # other ones than those the run began with
             return False
         self.env.restore(values["env"])
         for name in self._STATE:
             setattr(self, name, values[name])
-        for name in self._rows:
-            self._rows[name][:] = arrays[f"row_{name}"]
-        for name in self._STATE_ARRAYS:
-            getattr(self, name)[:] = arrays[name]
-        for name in self._LANE_ARRAYS:
-            getattr(self.lanes, name)[:] = arrays[name]
-        for name in self._CHOICE_ARRAYS:
-            getattr(self._choose, name)[:] = arrays[name]
+        for name, array in mine.items():
+            array[:] = arrays[name]
         return True

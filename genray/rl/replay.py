@@ -273,6 +273,11 @@ class ReplayShard:
         used = state["used"]
         for name in self._ARRAYS:
             getattr(self, f"_{name}")[:, :used] = np.load(folder / f"{name}.npy")
+        if (longest := int(self._horizon_LC.max())) > self.layout.n_step:  # a slice holds n_step frames beside a stack
+            raise CheckpointError(
+                f"{folder}: its returns reach over {longest} steps; resume with --n-step {longest} or more, not "
+                f"{self.layout.n_step}"
+            )
         self._load_frames(folder / "frame_LCP.npy", {int(k): v for k, v in state["head"].items()})
         leaves_LC = np.zeros((self.layout.lanes, self.layout.rows))
         leaves_LC[:, :used] = np.load(folder / "tree.npy")

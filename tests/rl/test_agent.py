@@ -11,6 +11,7 @@ import torch
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.machine import resolve_device
 from genray.rl.agent import LocalAgent, build_network, initial_network, network_card, split_by_mass
+from genray.rl.catch import BOARD, Catch
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.env import EnvConfig
@@ -253,3 +254,44 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path):
     smaller = LocalAgent(replace(CATCH, replay=replace(CATCH.replay, capacity=320)))
     with pytest.raises(CheckpointError, match="resume with the same --capacity"):
         smaller.load(tmp_path)
+    advance(agent, 40)
+    agent.save(tmp_path)
+    shorter = LocalAgent(replace(CATCH, collect=replace(CATCH.collect, n_step=1)))
+    with pytest.raises(CheckpointError, match=r"reach over \d steps; resume with --n-step \d or more, not 1"):
+        shorter.load(tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"n_step": 5}, {"chunk_rows": 4}, {"envs_per_collector": 2}], ids=str)
+def test_options_that_change_a_collectors_arrays_begin_new_episodes(tmp_path: Path, changed: dict[str, int]):
+    config = replace(CATCH, run=replace(CATCH.run, checkpoint_replay="envs_per_collector" not in changed))
+    agent = played(config, 360)
+    agent.save(tmp_path)
+    resumed = LocalAgent(replace(config, collect=replace(config.collect, **changed)))
+    assert not resumed.load(tmp_path) and agent.load(tmp_path)
+    advance(resumed, 480)
+    assert resumed.collectors[0].run_step > 360
+    for one in (agent, resumed):
+        one.close()
+
+
+class Forgetful(Catch):
+    """Catch that cannot be saved, as an emulator."""
+
+    state = None  # type: ignore[assignment]
+
+    def __getattribute__(self, name: str):
+        if name in ("state", "restore"):
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+def test_loading_into_an_agent_that_has_worked_joins_nothing(tmp_path: Path):
+    """Its lanes begin anew: no episode, no return and no stream of rows reaches from the old life into the new one."""
+    agent = played(replace(CATCH, env=EnvConfig(env=f"{__name__}:Forgetful")), 360)
+    agent.save(tmp_path)
+    lives = [collector.incarnation for collector in agent.collectors]
+    assert not agent.load(tmp_path)
+    assert all(collector.incarnation not in lives for collector in agent.collectors)
+    episodes = agent.advance(1_000, 60).episodes
+    assert episodes and {episode.steps for episode in episodes} == {BOARD - 1}
+    agent.close()
