@@ -32,7 +32,7 @@ class LearnerConfig:
     loss: Literal["huber", "squared"] = "huber"
     """huber: DQN's error clipping at ±1."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
-    """rmsprop: centred, as in DQN and Ape-X."""
+    """rmsprop: centred and with ε inside the root, as in DQN and Ape-X."""
     learning_rate: float = 1e-4
     average_updates: int = 0
     """The policy that is evaluated and kept is the mean of w over about this many updates (an exponential average), which
@@ -95,6 +95,32 @@ class _Ahead(NamedTuple):
     """Which copy of w to w⁻ it is made with: an older one is worked out again."""
 
 
+class CentredRMSprop(torch.optim.RMSprop):
+    """w ← w − η g / √(E[g²] − E[g]² + ε), as DQN and Ape-X have it: ε inside the root, where PyTorch adds it outside.
+
+    [Graves 2013, https://arxiv.org/abs/1308.0850, equations 38 to 40]
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            gradients = [weight.grad for weight in weights]
+            for weight in weights:
+                if not self.state[weight]:  # "step" is what PyTorch looks for when it loads one
+                    zeros = {name: torch.zeros_like(weight) for name in ("grad_avg", "square_avg")}
+                    self.state[weight] = {"step": torch.zeros(()), **zeros}
+            means, squares = ([self.state[weight][name] for weight in weights] for name in ("grad_avg", "square_avg"))
+            torch._foreach_lerp_(means, gradients, 1 - group["alpha"])
+            torch._foreach_mul_(squares, group["alpha"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["alpha"])
+            roots = torch._foreach_addcmul(squares, means, means, -1)
+            torch._foreach_clamp_min_(roots, 0)  # the difference of two like numbers may round to less
+            torch._foreach_add_(roots, group["eps"])
+            torch._foreach_sqrt_(roots)
+            torch._foreach_addcdiv_(weights, gradients, roots, -group["lr"])
+
+
 class Learner:
     """Holds w, w⁻ and the optimizer.
 
@@ -134,7 +160,7 @@ class Learner:
         parameters, config = self.online.parameters(), self.config
         if config.optimizer == "adam":
             return torch.optim.Adam(parameters, lr=config.learning_rate, eps=config.optimizer_epsilon, fused=True)
-        return torch.optim.RMSprop(
+        return CentredRMSprop(
             parameters, lr=config.learning_rate, alpha=0.95, eps=config.optimizer_epsilon, centered=True
         )
 

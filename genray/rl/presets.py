@@ -91,7 +91,7 @@ def apex_breakout() -> DQNConfig:
     """
     return DQNConfig(
         env=EnvConfig(game="breakout", life_loss="terminal"),
-        replay=ReplayConfig(capacity=2_000_000, shards=4, min_size=50_000, samples_per_insert=8.0),
+        replay=ReplayConfig(capacity=2_000_000, shards=4, min_size=50_000, samples_per_insert=8.0, beta_end=0.4),
         learner=LearnerConfig(batch_size=512, optimizer="rmsprop", learning_rate=6.25e-5, optimizer_epsilon=1.5e-7),
         collect=CollectConfig(collectors=32, envs_per_collector=8, chunk_rows=64),
         run=RunConfig(steps=50_000_000, evaluate_every=2_500_000, checkpoint_every=2_500_000),
@@ -108,7 +108,8 @@ def dqn_nature() -> DQNConfig:
             double=False,
             optimizer="rmsprop",
             learning_rate=2.5e-4,
-            optimizer_epsilon=0.01,
+            optimizer_epsilon=0.01
+            / 32**2,  # 0.01 beside the square of a *summed* loss's gradient; ours is the mean of 32
             target_period_updates=10_000,
         ),
         explore=ExploreConfig(exploration="shared", epsilon=0.1, anneal_steps=1_000_000),
