@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import tyro
 
 from genray.errors import ConfigError
+from genray.storage import is_url
 
 T = TypeVar("T")
 
@@ -42,6 +43,8 @@ def _one_line(box: str, prog: str) -> str:
     message = lines[0].strip().rstrip(":") if lines else "unreadable options"
     options = dict.fromkeys(match.group(1) for line in lines[1:] if (match := re.match(r"\s+(--[a-z][\w-]+)", line)))
     message = message.replace("Unrecognized options", "no such option").replace("Error parsing ", "")
+    if message.startswith("Missing from") and options:
+        message = f"missing {', '.join(options)}"
     if message.startswith("no such option") and options:
         message += f"; did you mean {', '.join(list(options)[:3])}?"
     return f"{message} (`{prog} --help` lists all options)"
@@ -75,9 +78,11 @@ def option_value(argv: Sequence[str], name: str) -> str | None:
 def folder_argument(argv: list[str], prog: str, name: str, example: str) -> tuple[Path, list[str]]:
     """(the run or model directory in front of the options, the other words); `name` is how --help calls it.
 
-    Raises ConfigError, with `example`, when there is none.
+    Raises ConfigError, with `example`, when there is none, or when it lies at a URL.
     """
     if argv and not argv[0].startswith("-"):
+        if is_url(argv[0]):
+            raise ConfigError(f"{argv[0]}: a URL; copy its folder `model` to this machine and name that")
         return Path(argv[0]), argv[1:]
     if "-h" in argv or "--help" in argv:
         print(f"{prog} {name} [options]   {name}: a run directory, or a model directory\n")

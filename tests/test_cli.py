@@ -57,6 +57,8 @@ BAD = {
     "evaluate nowhere": "nowhere: not a model (no config.json)",
     "play nowhere --out clip.gif": "nowhere: not a model (no config.json)",
     "play nowhere --out clip.avi": ".gif",
+    "play nowhere": "missing --out",
+    "play s3://bucket/run --out clip.gif": "s3://bucket/run: a URL; copy its folder `model` to this machine",
 }
 
 

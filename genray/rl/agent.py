@@ -294,7 +294,11 @@ def load_learner(learner: Learner, folder: Path) -> None:
     try:
         learner.load_state_dict(torch.load(folder / "learner.pt", map_location="cpu", weights_only=True))
     except (RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{folder}: does not fit this network ({str(error).splitlines()[0]})") from error
+        what = " ".join(" ".join(str(error).splitlines()[:2]).split())  # PyTorch's first line is only a heading
+        raise CheckpointError(
+            f"{folder}: does not fit this network ({what}); resume with the same --dueling, --hidden, --channels, "
+            "--layer-norm, --past-actions and --optimizer"
+        ) from error
 
 
 def shards_of(state: dict[str, Any], shards: int, folder: Place) -> Iterator[tuple[int, dict[str, Any]]]:
