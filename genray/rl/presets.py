@@ -108,8 +108,8 @@ def dqn_nature() -> DQNConfig:
             double=False,
             optimizer="rmsprop",
             learning_rate=2.5e-4,
-            optimizer_epsilon=0.01
-            / 32**2,  # 0.01 beside the square of a *summed* loss's gradient; ours is the mean of 32
+            # The paper's 0.01 stands beside the squared gradient of a summed loss; ours is the mean of 32.
+            optimizer_epsilon=0.01 / 32**2,
             target_period_updates=10_000,
         ),
         explore=ExploreConfig(exploration="shared", epsilon=0.1, anneal_steps=1_000_000),
