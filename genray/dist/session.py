@@ -93,8 +93,8 @@ def _join(address: str) -> None:
                 "(and with the cluster's token, ~/.ray/auth_token)"
             ) from error
         raise ResourceError(
-            f"--address {address}: no Ray cluster answers there ({lines[0]}); leave --address out for a private one, or "
-            "start one: ray up cluster.yaml"
+            f"--address {address}: no Ray cluster answers there ({lines[0]}); start one (ray up cluster.yaml), or leave "
+            "--address out to train on this machine alone"
         ) from error
 
 
