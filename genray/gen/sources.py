@@ -10,7 +10,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch.nn import functional
 
 from genray.errors import ConfigError, require
 from genray.gen.data import DataConfig
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 NAMES = ("digits", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
 WITH_PATH = ("folder", "folder-text", "atari")
@@ -228,9 +231,12 @@ def read_image(path: Path, size: int, grey: bool) -> np.ndarray:
     """One picture, uint8 [C, H, W].
 
     Raises OSError or ValueError for a damaged file or one that claims too many pixels (asked of its header, before any
-    memory is spent), ConfigError for pixels that are no numbers.
+    memory is spent), ConfigError for pixels that are no numbers, or floating-point ones outside 0..1. 16-bit grey is
+    scaled, 65,535 → 255.
     """
     from PIL import Image, ImageOps
+
+    from genray.gen.images.pictures import eight_bits
 
     try:
         with (
@@ -240,12 +246,26 @@ def read_image(path: Path, size: int, grey: bool) -> np.ndarray:
             image: Image.Image = opened
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
-            if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
-                raise ConfigError(f"--data folder: {path} has NaN or infinite pixels; mend or remove it")
-            image = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
+            image = ImageOps.exif_transpose(image)
+            image = _from_floats(image, path) if image.mode == "F" else eight_bits(image)
+            image = image.convert("L" if grey else "RGB")
     except Image.DecompressionBombError as error:
         raise ValueError("too many pixels") from error
     if size:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.uint8)
     return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
+
+
+def _from_floats(image: "Image.Image", path: Path) -> "Image.Image":
+    from PIL import Image
+
+    pixels = np.asarray(image)
+    if not np.isfinite(pixels).all():
+        raise ConfigError(f"--data folder: {path} has NaN or infinite pixels; mend or remove it")
+    require(
+        pixels.min() >= 0 and pixels.max() <= 1,
+        f"--data folder: {path} has floating-point pixels in {pixels.min():g}..{pixels.max():g}; save them in 0..1, or "
+        "with 8 or 16 bits",
+    )
+    return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))

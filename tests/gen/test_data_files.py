@@ -16,6 +16,7 @@ from PIL import Image
 from genray.errors import ConfigError
 from genray.gen import published
 from genray.gen.data import DataConfig, load_data
+from genray.gen.sources import read_image
 
 
 def picture(path: Path, width: int, height: int, colour=(255, 0, 0)) -> Path:
@@ -169,6 +170,23 @@ def test_nan_pixels_name_the_file(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "bad.tiff")
     with pytest.raises(ConfigError, match=r"bad\.tiff has NaN"):
         load_data(DataConfig(data=f"folder:{tmp_path}"))
+
+
+@pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize(
+    ("name", "kind", "top"), [("a.png", np.uint16, 65535), ("a.tif", np.int32, 65535), ("a.tiff", np.float32, 1)]
+)
+def test_more_than_8_bits_are_scaled_not_cut_off(name, kind, top, grey, tmp_path):
+    ramp = np.linspace(0, top, 256).reshape(16, 16)
+    Image.fromarray((ramp if top == 1 else ramp.round()).astype(kind)).save(tmp_path / name)
+    for plane in read_image(tmp_path / name, 0, grey):
+        np.testing.assert_array_equal(plane.ravel(), np.arange(256))
+
+
+def test_floats_beyond_1_are_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 700, np.float32)).save(tmp_path / "depth.tiff")
+    with pytest.raises(ConfigError, match=r"depth\.tiff has floating-point pixels in 700\.\.700; save them in 0\.\.1"):
+        read_image(tmp_path / "depth.tiff", 0, True)
 
 
 @pytest.mark.parametrize(("what", "message"), [("missing", "no such folder"), ("empty", "holds no images")])

@@ -129,19 +129,25 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _decoded(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """(uint8 [H, W, 3] in sRGB, uint8 [H, W] or None)."""
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to 8 bits cuts off at 255
+    if image.mode.startswith("I"):  # 16-bit grey
         grey = np.asarray(image).astype(np.int64)
         # A transparent grey level is an exact 16-bit value.
         level = image.info.get("transparency")
         alpha = np.where(grey == level, 0, 255).astype(np.uint8) if isinstance(level, int) else None
-        eight = np.rint(grey.clip(0, 65535) / 257).astype(np.uint8)
-        return np.repeat(eight[..., None], 3, axis=2), alpha
+        return np.repeat(np.asarray(eight_bits(image))[..., None], 3, axis=2), alpha
     transparency = None
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         rgba.info["icc_profile"] = image.info.get("icc_profile")
         transparency, image = np.asarray(rgba.getchannel("A")).copy(), _without_alpha(image, rgba)
     return np.asarray(_in_srgb(image)).copy(), transparency
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey (modes I, I;16, …) as 8-bit, 65,535 → 255: Pillow's own conversion cuts off at 255. Others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray(np.rint(np.asarray(image).astype(np.int64).clip(0, 65535) / 257).astype(np.uint8))
 
 
 def _without_alpha(image: Image.Image, rgba: Image.Image) -> Image.Image:
