@@ -120,6 +120,14 @@ def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path):
     assert tensors[0] == tensors[1]
 
 
+def test_a_run_does_not_go_on_with_another_optimizer(vae_run, capsys):
+    before = (vae_run / "config.yaml").read_text()
+    assert cli.main(["train", "vae", "--resume", str(vae_run), "--epochs", "3", "--optimizer", "rmsprop"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "--optimizer rmsprop" in err and "resume with adam" in err
+    assert (vae_run / "config.yaml").read_text() == before
+
+
 BAD = {
     "train vae --optimizer adm": "did you mean",
     "train vae --preset vae_digit": "--preset vae_digit: no such preset; did you mean vae_digits",

@@ -47,6 +47,7 @@ class LBFGSUpdater(Updater):
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
+        self._name = "lbfgs"
         # PyTorch forgets a direction whose y·s ≤ 1e-10 and stops at small changes: here the number of steps decides.
         self._optimizer = optim.LBFGS(
             self.parameters,

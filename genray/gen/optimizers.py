@@ -265,6 +265,7 @@ class Updater:
         """Everything that the next step depends on, beside the weights: inside an accumulation its gradients, too."""
         gradients = [p.grad for p in self.parameters] if self._batches else []
         return {
+            "name": self._name,
             "optimizer": self.optimizer.state_dict(),
             "updates": self.updates,
             "batches": self._batches,
@@ -277,6 +278,12 @@ class Updater:
 
         The state goes on; η, β and the like are this configuration's, so that a run can be continued with others.
         """
+        name = state.get("name", self._name)  # states of before had none
+        if name != self._name:
+            raise ValueError(
+                f"--optimizer {self._name}: it was trained with {name}, whose state {self._name} cannot go on with; "
+                f"resume with {name}"
+            )
         options = [{**group} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self.optimizer.param_groups, options):

@@ -355,6 +355,15 @@ def test_a_foreign_state_is_refused():
         Updater(network().parameters(), CONFIG).load_state_dict(state)
 
 
+def test_the_state_of_another_optimizer_is_refused_and_one_without_a_name_taken():
+    state = Updater(network().parameters(), config(optimizer="adam")).state_dict()
+    other = Updater(network().parameters(), config(optimizer="rmsprop"))
+    with pytest.raises(ValueError, match="--optimizer rmsprop: it was trained with adam.*; resume with adam"):
+        other.load_state_dict(state)
+    del state["name"]
+    Updater(network().parameters(), config(optimizer="adam")).load_state_dict(state)
+
+
 @pytest.mark.gpu
 def test_float16_scales_the_loss_and_skips_what_overflows():
     net = network().cuda()
