@@ -115,6 +115,7 @@ class GANTask(Task):
             (data.train.low, data.train.high) == self.value_range,
             f"--data {data.name}: its values lie in {data.train.low:g}..{data.train.high:g}; tanh needs −1..1",
         )
+        self._check_judges(data)
         share = config.fit.batch_size // self.world.size
         require(
             share % model.pack == 0,
@@ -142,6 +143,24 @@ class GANTask(Task):
         )
         self._frechet = PCAFrechet(data.train.first(5000))
         return data
+
+    def _check_judges(self, data: Data) -> None:
+        """Raises ConfigError, before a step is made, for data that `judge` could not judge."""
+        require(
+            len(data.validation) != 1,
+            f"--data {data.name}: one validation image, and a Fréchet distance needs two; use --validation 0 or more images",
+        )
+        require(
+            data.is_sealed or len(data.test) >= 2,
+            f"--data {data.name}: too few test images for a Fréchet distance, which needs two; give more images",
+        )
+        if self._extractor is not None:
+            wanted = tuple(self._extractor.classifier.shape)
+            require(
+                wanted == data.shape,
+                f"--extractor {self.config.extractor}: it judges images of shape {wanted}, and {data.name} has "
+                f"{data.shape}; train one on the like",
+            )
 
     def draw(self, count: int) -> Tensor:
         """z from the prior, [count, Z]."""
@@ -226,7 +245,8 @@ class GANTask(Task):
         """`judge` on the test split; with a classifier at hand also FCD, KID, precision, recall and modes."""
         figures = self.judge(data.test)
         extractor = self._extractor
-        if extractor is None and len(data.classes) >= 2:
+        label = data.train.label  # of one class where `--without` left the other out
+        if extractor is None and len(data.classes) >= 2 and label is not None and label.unique().numel() >= 2:
             extractor = train_extractor(data, self.device)
         if extractor is not None:
             figures |= generator_report(

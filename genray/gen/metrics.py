@@ -170,19 +170,21 @@ def tensors_hash(module: nn.Module) -> str:
 def generator_report(
     extractor: Extractor, real: Tensor, fake: Tensor, low: float = 0.0, high: float = 1.0
 ) -> dict[str, float]:
-    """FCD with its counts, kernel distance, precision, recall and modes of `fake` against `real`, in low..high."""
+    """FCD with its counts, kernel distance, precision, recall and modes of `fake` against `real`, in low..high.
+
+    Two rows of each are needed. Precision and recall, which need four, are left out for fewer.
+    """
     fcd = extractor.distance(real, fake, low, high)
     features = extractor.features(real, low, high), extractor.features(fake, low, high)
-    precision, recall = precision_recall(*features)
-    return {
+    report = {
         "fcd": fcd.value,
         "fcd_real": fcd.num_real,
         "fcd_generated": fcd.num_generated,
         "kernel_distance": kernel_distance(*features),
-        "precision": precision,
-        "recall": recall,
-        "modes": extractor.modes(fake, low, high),
     }
+    if min(len(real), len(fake)) >= 4:
+        report["precision"], report["recall"] = precision_recall(*features)
+    return {**report, "modes": extractor.modes(fake, low, high)}
 
 
 # -- judges without labels ---------------------------------------------------------------------------------------------

@@ -99,7 +99,11 @@ class FitRun:
     def _finish(self) -> dict[str, float]:
         fit = self._fit
         self._live.say("measuring on the test split …")
-        figures = fit.measure()
+        try:
+            figures = fit.measure()
+        except Exception:
+            save_export(self._run.model, fit, {})  # a model without figures is better than none
+            raise
         self._log.write(fit.step, {f"test_{name}": value for name, value in figures.items()})
         self._draw()
         save_export(self._run.model, fit, figures)

@@ -12,10 +12,15 @@ from torch import Tensor
 
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.gen import presets
+from genray.gen.data import Data
 from genray.gen.fit import Batch, Fit, FitConfig
 from genray.gen.gan import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
+from genray.gen.images.classifier import ClassifierConfig, ClassifierTask
 from genray.gen.optimizers import OptimizerConfig
+from genray.gen.run import FitRun, columns
+from genray.live import Live
 from genray.modelstore import load_model, save_model
+from genray.rundir import RunDir
 from tests.gen import helpers
 from tests.gen.helpers import check_resume
 
@@ -288,3 +293,53 @@ def test_a_rate_that_diverges_stops_the_run(loss: str):
     config = small(loss=loss, optimizer=OptimizerConfig(learning_rate=1e20))
     with pytest.raises(RunFault, match="--learning-rate"):
         list(Fit(GANTask(config), spots(), config.fit))
+
+
+# -- few images --------------------------------------------------------------------------------------------------------
+
+
+def few(train: int, validation: int, test: int, classes: int) -> Data:
+    """Spots with as many rows in each part, in two classes by name, of which the rows have `classes`."""
+    data = spots()
+    counts = {"train": train, "validation": validation, "test": test}
+    parts = {name: getattr(data, name).first(count) for name, count in counts.items()}
+    labelled = {name: replace(part, label=torch.arange(len(part)) % classes) for name, part in parts.items()}
+    return replace(data, **labelled, classes=("a", "b"))
+
+
+@pytest.mark.parametrize("counts", [(20, 1, 5), (20, 0, 1)])
+def test_too_few_images_for_the_judge_are_refused_before_the_first_step(counts):
+    config = small()
+    with pytest.raises(ConfigError, match="--data spots: .*Fréchet distance"):
+        Fit(GANTask(config), few(*counts, classes=2), config.fit)
+
+
+def test_an_extractor_of_another_shape_is_refused_before_the_first_step(tmp_path):
+    config = ClassifierConfig(fit=FitConfig(steps=1, batch_size=20))
+    task = ClassifierTask(config)
+    labelled = few(20, 0, 5, classes=2)
+    Fit(task, replace(labelled, train=replace(labelled.train, values=labelled.train.values[:, :, :4, :4])), config.fit)
+    export = task.export()
+    save_model(tmp_path / "judge", export.kind, export.config, export.tensors, export.card)
+    with pytest.raises(ConfigError, match=r"--extractor .*judge: it judges images of shape \(1, 4, 4\)"):
+        Fit(GANTask(small(extractor=str(tmp_path / "judge"))), labelled, small().fit)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_few_images_are_measured_as_far_as_they_go(classes: int):
+    config = small(fit={"steps": 1})
+    fit = Fit(GANTask(config), few(20, 0, 3, classes), config.fit)
+    list(fit)
+    figures = fit.measure()
+    assert ("fcd" in figures) == (classes == 2) and "pca_frechet" in figures and "precision" not in figures
+
+
+def test_a_model_outlives_a_measurement_that_fails(tmp_path, monkeypatch):
+    """Anything may happen there after hours of training, e.g. too little memory."""
+    config = small(fit={"steps": 1})
+    fit = Fit(GANTask(config), spots(), config.fit)
+    monkeypatch.setattr(fit.task, "measure", lambda data: 1 / 0)
+    with RunDir.create(tmp_path / "run") as run, Live("gan", fit.planned_steps(), columns(fit)) as live:
+        with pytest.raises(ZeroDivisionError):
+            FitRun(fit, run, live, "").run()
+    load_model(run.model, {"gan": build_generator})
