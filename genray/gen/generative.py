@@ -9,6 +9,7 @@ from typing import Literal, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from genray.media import contact_sheet
 
@@ -63,13 +64,21 @@ def latent_walk(model: GenerativeModel, stops: int, frames: int, seed: int = 0, 
 
 def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
     """From a (included) to b (not): along the line under a uniform prior, along the sphere under a normal one, where the
-    line would pass through latents of a length that the prior hardly ever gives.  [White 2016, arXiv:1609.04468]"""
+    line would pass through latents of a length that the prior hardly ever gives.  [White 2016, arXiv:1609.04468]
+
+    Departure: the direction goes along the sphere, the length evenly from |a| to |b|. Slerp of the latents themselves
+    leaves the prior when their lengths differ and they point away from each other, as of few numbers they often do.
+    """
     t = torch.arange(frames)[:, None] / frames
-    if prior == "uniform":
-        return (1 - t) * a_Z + t * b_Z
-    cosine = torch.dot(a_Z / a_Z.norm(), b_Z / b_Z.norm()).clamp(-1 + 1e-6, 1 - 1e-6)
-    angle = torch.arccos(cosine)
-    return (torch.sin((1 - t) * angle) * a_Z + torch.sin(t * angle) * b_Z) / torch.sin(angle)
+    line = (1 - t) * a_Z + t * b_Z
+    from_Z, to_Z = functional.normalize(a_Z, dim=0), functional.normalize(b_Z, dim=0)
+    angle = torch.arccos(torch.dot(from_Z, to_Z).clamp(-1, 1))
+    if (
+        prior == "uniform" or torch.sin(angle) < 1e-3
+    ):  # side by side, or opposite: no way along the sphere is the shortest
+        return line
+    direction = functional.normalize(torch.sin((1 - t) * angle) * from_Z + torch.sin(t * angle) * to_Z, dim=1)
+    return ((1 - t) * a_Z.norm() + t * b_Z.norm()) * direction
 
 
 def to_uint8(images_BCHW: Tensor, low: float, high: float) -> np.ndarray:
