@@ -221,7 +221,10 @@ def prepared(content_1CHW: Tensor, styles: Sequence[Tensor], config: StyleConfig
     """
     if config.keep_colours:
         grey = luminance(content_1CHW)
-        greys = [adain(luminance(style), grey).clamp(0, 1) for style in styles]
+        greys = [luminance(style) for style in styles]
+        # Squeezed to the deviation of an even picture, a style would be nothing but rounding, and features calibrated on it.
+        if grey.std(correction=0) >= 1 / 255:
+            greys = [adain(each, grey).clamp(0, 1) for each in greys]
         return grey.expand_as(content_1CHW), [each.expand(-1, 3, -1, -1) for each in greys]
     if config.recolour:
         return recoloured(content_1CHW, styles, normalised(config.weights, len(styles))), list(styles)
@@ -235,13 +238,14 @@ def _minimise(
     """The picture of the lowest loss that `config.steps` steps from `start_1CHW` come by.
 
     A loss that is no longer finite sends the optimizer back to the best picture, its memory emptied; RunFault the third
-    time.
+    time, and where no step was without.
     """
     # Contiguous, and its gradient too: L-BFGS takes views of both, which fails on a channels-last picture.
     x = start_1CHW.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     best, lowest, faults, step = x.detach().clone(), math.inf, 0, 0
     optimizer = _optimizer(x, config)
     newest: dict[str, float] = {}
+    reported = False
 
     def closure() -> Tensor:
         nonlocal best, lowest, newest
@@ -264,7 +268,7 @@ def _minimise(
         step += took
         if not (math.isfinite(loss) and torch.isfinite(x.detach()).all()):
             faults += 1
-            if faults == 3 or not math.isfinite(lowest):
+            if faults == 3 or not math.isfinite(lowest) or (step == config.steps and not reported):
                 raise RunFault(
                     f"the style loss is not finite at step {done + step}; use smaller weights (--content-weight, --tv), or "
                     "--optimizer adam with a smaller --learning-rate"
@@ -273,6 +277,7 @@ def _minimise(
             optimizer = _optimizer(x, config)
             continue
         height, width = x.shape[-2:]
+        reported = True
         progress(StyleStep(done + step, total, height, width, dict(newest), partial(_shown, best)))
     return best
 

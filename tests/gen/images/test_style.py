@@ -267,6 +267,30 @@ def test_a_loss_that_turns_to_nan_costs_some_steps_or_ends_the_run(optimizer: st
         stylize(cloud(1), [stripes()], config, Breaks(3, 10**6))
 
 
+class Steep(Breaks):
+    """A finite loss with a gradient of NaN."""
+
+    def activations(self, x_BCHW, layers):
+        return {"a": x_BCHW + 0 * (x_BCHW - x_BCHW.detach()).sqrt()}
+
+
+@pytest.mark.parametrize(("optimizer", "steps"), [("lbfgs", 3), ("lbfgs", 20), ("adam", 2)])
+def test_a_run_too_short_for_a_third_fault_ends_too(optimizer: str, steps: int):
+    with pytest.raises(RunFault, match=f"not finite at step {steps}; use smaller"):
+        stylize(cloud(1), [stripes()], small(optimizer=optimizer, steps=steps), Steep(0, 0))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_keeping_the_colours_of_an_even_picture(level: float):
+    content, config = torch.full((1, 3, 32, 40), level), small(keep_colours=True)
+    seen, palette = prepared(content, [stripes()], config)
+    assert palette[0].std() > 0.05  # what there is to copy
+    steps: list[StyleStep] = []
+    result = stylize(content, [stripes()], config, untrained(0, [seen, *palette], palette), steps.append)
+    assert steps and torch.isfinite(result).all()
+    assert steps[-1].values["loss"] <= steps[0].values["loss"] < 100
+
+
 def test_the_estimate_is_of_the_right_order(features):
     config = small(steps=20, scales=2)
     seconds = estimate_seconds(cloud(1, 64, 64), [stripes()], config, features)
