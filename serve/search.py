@@ -94,8 +94,9 @@ def training_data(predictor: Predictor) -> Data:
             f"model {predictor.name!r} does not say which data it was trained on; nothing can be searched"
         )
     options = replace(from_dict(DataConfig, about["options"], "data."), augment=())
+    idf = about.get("recipe", {}).get("idf")  # a text model's words: those of changed texts would mean other columns
     try:
-        data = load_data(options, low=about["low"], high=about["high"], download=False)  # a client starts none
+        data = load_data(options, low=about["low"], high=about["high"], download=False, idf=idf)  # a client starts none
     except (ConfigError, OSError) as error:
         raise ConfigError(
             f"the data of model {predictor.name!r} ({options.data.partition(':')[0]}) are not at hand here"

@@ -210,5 +210,6 @@ def _unseen(folder: Path, config: dict[str, Any]) -> Split:
         raise ConfigError(
             f"{folder}: was trained on every class; train one with --without CLASS, or name other rows with --data"
         )
-    whole = load_data(replace(stored, without="", augment=()), low=about["low"], high=about["high"])
+    idf = about.get("recipe", {}).get("idf")
+    whole = load_data(replace(stored, without="", augment=()), low=about["low"], high=about["high"], idf=idf)
     return select_class(whole, stored.without, keep=True).test

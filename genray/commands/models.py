@@ -3,6 +3,7 @@
 Each command takes a MODEL: a run directory or a model directory.
 """
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 from genray import modelstore
 from genray.config import from_dict
 from genray.errors import ConfigError, require
-from genray.gen.data import Data, DataConfig, Split, load_data
+from genray.gen.data import Data, DataConfig, Split, changed, load_data
 from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
 from genray.media import check_clip_path, write_clip, write_png
@@ -51,15 +52,25 @@ def encoder(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def own_data(config: dict[str, Any], data: str) -> Data:
-    """The data that a model was trained on, cut and scaled as then; or `data`, in the same form."""
+    """The data that a model was trained on, cut and scaled as then; or `data`, in the same form.
+
+    Files that have come or gone since are told of on stderr: another fifth is then held out.
+    """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
     wanted = replace(stored, data=data) if data else stored
-    found = load_data(wanted, low=about["low"], high=about["high"])
+    recipe = about.get("recipe", {})
+    found = load_data(wanted, low=about["low"], high=about["high"], idf=recipe.get("idf"))
     require(
         list(found.shape) == list(config["shape"]),
         f"--data {wanted.data}: rows of shape {list(found.shape)}, the model takes {list(config['shape'])}; give it the like",
     )
+    if changed(recipe.get("rows"), found.about.get("rows")):
+        print(
+            f"warning: --data {wanted.data}: its files are not those that the model was trained on; rows that are called "
+            "held-out may have been trained on",
+            file=sys.stderr,
+        )
     return found
 
 

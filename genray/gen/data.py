@@ -17,6 +17,8 @@ No split depends on a run's seed, so that no two runs disagree about what was he
 Shapes: N rows, C channels, H height, W width.
 """
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -176,9 +178,17 @@ class DataConfig:
         return " ".join(self.augment)
 
 
-def load_data(config: DataConfig, *, low: float = 0.0, high: float = 1.0, download: bool = True) -> Data:
+def load_data(
+    config: DataConfig,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    download: bool = True,
+    idf: dict[str, float] | None = None,
+) -> Data:
     """The data set that `config` names, its values scaled to low..high; a published one may be downloaded.
 
+    `idf`: a text model's words, as its `recipe` has them; without, they are fitted on these texts.
     Raises ConfigError in one line when it is missing or unfit, saying where it comes from.
     """
     from genray.gen import sources, text
@@ -187,11 +197,33 @@ def load_data(config: DataConfig, *, low: float = 0.0, high: float = 1.0, downlo
     kind, _, path = config.data.partition(":")
     if kind in ("docs", "folder-text"):
         require((low, high) == (0, 1), f"--data {config.data}: text lies in 0..1, this model needs {low:g}..{high:g}")
-        data = text.load_text(path, config.words, config.validation, sources.data_folder(config.data_folder))
+        data = text.load_text(path, config.words, config.validation, sources.data_folder(config.data_folder), idf)
     else:
         data = _cut_images(sources.load_images(config, download=download), config, low, high)
     check_data(data)
+    if data.train.names:
+        data = replace(data, about={**data.about, "rows": _record(data, config.data)})
     return select_class(data, config.without, keep=False) if config.without else data
+
+
+def _record(data: Data, option: str) -> dict[str, str]:
+    """By what data are known again: a split is a function of the number of rows, and a text's columns of its words."""
+    names = sorted(data.train.names + data.validation.names + data.test.names)
+    return {"data": option, "names": _hash(names), "words": _hash(data.about.get("idf", ()))}
+
+
+def _hash(names: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
+    """Whether two records, `about["rows"]` of data, tell of other rows under one name, or of other words.
+
+    False where either is None: rows without names do not change, and older models have no record.
+    """
+    if not then or not now:
+        return False
+    return then["words"] != now["words"] or (then["data"] == now["data"] and then["names"] != now["names"])
 
 
 def select_class(data: Data, name: str, *, keep: bool) -> Data:

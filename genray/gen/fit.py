@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from genray.errors import CheckpointError, RunFault, require
 from genray.gen.augment import augment
-from genray.gen.data import Data, Split
+from genray.gen.data import Data, Split, changed
 from genray.gen.optimizers import Updater
 from genray.gen.world import ALONE, World
 
@@ -328,6 +328,7 @@ class Fit:
             "planned": self.total_steps(),
             "networks": self.task.networks.state_dict(),
             "updaters": {name: updater.state_dict() for name, updater in self.task.updaters.items()},
+            "rows": self.whole_data.about.get("rows"),
             "best": self._best,
             "best_loss": self._best_loss,
             "worse": self._worse,
@@ -341,9 +342,15 @@ class Fit:
         (folder / "fit.pt").write_bytes(buffer.getbuffer())
 
     def load(self, folder: Path) -> None:
-        """Continue from `save`. Raises CheckpointError when the weights do not fit this task."""
+        """Continue from `save`. Raises CheckpointError when the weights do not fit this task, or the data have changed."""
         try:
             state = torch.load(folder / "fit.pt", map_location=self._device, weights_only=True)
+            rows = self.whole_data.about.get("rows")
+            if changed(state.get("rows"), rows):
+                raise ValueError(
+                    f"--data {rows['data']}: its files or words are not those that the run began with, and other rows "
+                    "would be held out; restore them or start a new run"
+                )
             self._stage = state["stage"]
             # A run that ended, early or not, goes on only when it is given more steps than it was planned for.
             self._done = state["done"] and self.total_steps() <= state["planned"]

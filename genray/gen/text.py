@@ -43,14 +43,16 @@ class Texts:
     about: dict[str, Any]
 
 
-def load_text(path: str, words: int, validation: float, cache: Path | None = None) -> Data:
+def load_text(
+    path: str, words: int, validation: float, cache: Path | None = None, idf: dict[str, float] | None = None
+) -> Data:
     """Texts as TF-IDF rows, float32 [N, V] ≥ 0 of length 1 (a text without a known word: 0): `docs`, or those below `path`.
 
     `cache`: a folder where docstrings are kept once they have been read.
 
     tf is 1 + ln(count), idf is 1 + ln((1 + N) / (1 + df)). Vocabulary and idf are fitted on the training rows alone,
-    validation excluded, and kept in `about` (words with their idf), so that `vectorize` knows any later query.
-    English stop words do not count.
+    validation excluded, and kept in `about` (words with their idf), so that any later text means the same: give them as
+    `idf`, and nothing is fitted. English stop words do not count.
     """
     if path:
         source = read_folder(Path(path).expanduser())
@@ -58,16 +60,20 @@ def load_text(path: str, words: int, validation: float, cache: Path | None = Non
         source = cached_docstrings(cache) if cache else read_docstrings()
     train_rows, test_rows = split_rows(len(source.texts), TEST_SHARE)
     cut = len(train_rows) - round(len(train_rows) * validation)
-    idf = fit_vocabulary([source.texts[row] for row in train_rows[:cut]], words)
-    require(len(idf) >= 2, f"--data {source.name}: no two words are shared by two texts; give more text")
+    known = fit_vocabulary([source.texts[row] for row in train_rows[:cut]], words) if idf is None else idf
+    require(len(known) >= 2, f"--data {source.name}: no two words are shared by two texts; give more text")
 
     def split(rows: np.ndarray) -> Split:
-        values = torch.from_numpy(vectorize([source.texts[row] for row in rows], idf))
+        values = torch.from_numpy(vectorize([source.texts[row] for row in rows], known))
         label = None if source.label is None else torch.from_numpy(source.label[rows])
         return Split(values, label, 0.0, 1.0, tuple(source.titles[row] for row in rows))
 
     parts = [split(rows) for rows in (train_rows[:cut], train_rows[cut:], test_rows)]
-    about = {**source.about, "split": "a fifth at random is for the test", "idf": idf}
+    require(
+        any(bool(part.values.any()) for part in parts),
+        f"--data {source.name}: holds none of the {len(known):,} words that the model knows; give texts like its own",
+    )
+    about = {**source.about, "split": "a fifth at random is for the test", "idf": known}
     return Data(source.name, parts[0], parts[1], parts[2], source.classes, source.licence, about)
 
 
