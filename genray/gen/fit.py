@@ -346,7 +346,7 @@ class Fit:
         try:
             state = torch.load(folder / "fit.pt", map_location=self._device, weights_only=True)
             rows = self.whole_data.about.get("rows")
-            if changed(state.get("rows"), rows):
+            if rows and changed(state.get("rows"), rows):
                 raise ValueError(
                     f"--data {rows['data']}: its files or words are not those that the run began with, and other rows "
                     "would be held out; restore them or start a new run"
