@@ -102,8 +102,14 @@ def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: 
     return write_whole(path, buffer.getvalue())
 
 
+def check_png_path(path: Path) -> None:
+    """Raises ConfigError unless the name ends in .png: to be asked before minutes of work are spent."""
+    require(path.suffix.lower() == ".png", f"{path}: the name must end in .png, e.g. {path.stem or 'out'}.png")
+
+
 def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
-    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`."""
+    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`. ConfigError for another suffix."""
+    check_png_path(path)
     _check(path, [image], scale)
     buffer = io.BytesIO()
     Image.fromarray(_enlarge(image, scale)).save(buffer, format="PNG")

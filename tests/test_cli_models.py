@@ -223,6 +223,12 @@ BAD = {
     "sample nowhere --out grid.png": "nowhere: not a model",
     "sample": "name a model first",
     "encode nowhere --out codes.csv": ".parquet",
+    "sample nowhere --out grid.jpg": "grid.jpg: the name must end in .png, e.g. grid.png",
+    "reconstruct nowhere --out grid.jpg": "grid.jpg: the name must end in .png",
+    "reconstruct nowhere --num 0 --out grid.png": "--num 0: must be ≥ 1",
+    "map nowhere --out map": "map: the name must end in .png, e.g. map.png",
+    "retrieve nowhere --out sheet.webp": "sheet.webp: the name must end in .png",
+    "anomalies nowhere --out odd.jpeg": "odd.jpeg: the name must end in .png",
     "figures vally": "valley",
     "data atari --games breakot": "breakout",
 }

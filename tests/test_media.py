@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from genray.errors import ConfigError, ResourceError
-from genray.media import check_clip_path, contact_sheet, write_clip, write_gif, write_mp4
+from genray.media import check_clip_path, contact_sheet, write_clip, write_gif, write_mp4, write_png
 
 
 def moving_square(count: int, height: int = 60, width: int = 80) -> list[np.ndarray]:
@@ -106,6 +106,13 @@ def test_the_suffix_chooses_and_a_wrong_one_is_named(tmp_path: Path):
             check_clip_path(tmp_path / name)
         with pytest.raises(ConfigError, match=r"\.gif or \.mp4"):
             write_clip(tmp_path / name, frames)
+
+
+def test_a_png_is_never_called_otherwise(tmp_path: Path):
+    assert write_png(tmp_path / "a.PNG", moving_square(1)[0]).read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ConfigError, match=r"a\.jpg: the name must end in \.png, e\.g\. a\.png"):
+        write_png(tmp_path / "a.jpg", moving_square(1)[0])
+    assert not (tmp_path / "a.jpg").exists()
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from genray.config import from_dict
 from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, select_class
 from genray.gen.generative import image_grid
-from genray.media import write_png
+from genray.media import check_png_path, write_png
 from genray.options import parse
 
 
@@ -31,6 +31,7 @@ def map_codes(argv: list[str], prog: str) -> int:
 
     folder, argv = model_argument(argv, prog)
     options = parse(MapConfig, argv, prog)
+    check_png_path(options.out)
     model, config = encoder(folder)
     data = own_data(config, options.data)
     codes = codes_of(model, data.test)
@@ -60,6 +61,8 @@ def retrieve(argv: list[str], prog: str) -> int:
     while argv and not argv[0].startswith("-"):
         queries.append(argv.pop(0))
     options = parse(RetrieveConfig, argv, prog)
+    if options.out is not None:
+        check_png_path(options.out)
     model, config = encoder(folder)
     refuse_positions(folder, config)
     data = own_data(config, options.data)
@@ -181,6 +184,8 @@ def anomalies(argv: list[str], prog: str) -> int:
 
     folder, argv = model_argument(argv, prog)
     options = parse(AnomaliesConfig, argv, prog)
+    if options.out is not None:
+        check_png_path(options.out)
     model, config = encoder(folder)
     if not hasattr(model, "decode"):
         raise ConfigError(f"{folder}: a model of kind {config['kind']!r} does not reconstruct")

@@ -18,7 +18,7 @@ from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, changed, load_data
 from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
-from genray.media import check_clip_path, write_clip, write_png
+from genray.media import check_clip_path, check_png_path, write_clip, write_png
 from genray.options import folder_argument, parse
 
 CHUNK = 512
@@ -96,6 +96,7 @@ class SampleConfig:
 def sample(argv: list[str], prog: str) -> int:
     folder, argv = model_argument(argv, prog)
     options = parse(SampleConfig, argv, prog)
+    check_png_path(options.out)
     require(1 <= options.num <= 4096, f"--num {options.num}: must lie in 1..4096, e.g. 64")
     model = generator(folder)
     images = model.sample(options.num, options.seed)
@@ -118,6 +119,8 @@ class ReconstructConfig:
 def reconstruct(argv: list[str], prog: str) -> int:
     folder, argv = model_argument(argv, prog)
     options = parse(ReconstructConfig, argv, prog)
+    check_png_path(options.out)
+    require(options.num >= 1, f"--num {options.num}: must be ≥ 1, e.g. 12")
     model, config = encoder(folder)
     if not hasattr(model, "decode"):
         raise ConfigError(f"{folder}: a model of kind {config['kind']!r} does not reconstruct")
