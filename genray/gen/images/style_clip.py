@@ -187,7 +187,9 @@ def _read_mp4(path: Path, max_frames: int) -> tuple[list[np.ndarray], float]:
             fps = float(stream.average_rate or 15)
             for frame in container.decode(stream):
                 _check_size(path, frame.width, frame.height, len(frames) + 1, max_frames)
-                frames.append(frame.to_ndarray(format="rgb24"))
+                # Phones film lying down and say in the header how the picture is to be turned, in degrees anticlockwise.
+                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                frames.append(np.ascontiguousarray(upright))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ConfigError(f"{path}: not an MP4, or a damaged one ({str(error).splitlines()[0]})") from error
     return frames, fps

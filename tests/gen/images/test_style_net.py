@@ -1,5 +1,6 @@
 """The networks: sizes, mixing, strength, what the store keeps. Clips: blending, flicker by hand numbers, damaged files."""
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,22 @@ def test_clips_are_read_as_they_were_written(tmp_path: Path):
         read_clip(tmp_path / "clip.gif", max_frames=3)
     with pytest.raises(ConfigError, match="more than 3 frames"):
         read_clip(tmp_path / "clip.mp4", max_frames=3)
+
+
+@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])
+def test_a_phones_video_is_read_upright(matrix: tuple[int, int, int, int], turns: int, tmp_path: Path):
+    """The matrix of the track's header, 16.16 fixed-point: x' = a·x + c·y, y' = b·x + d·y, y downwards."""
+    frame = np.zeros((32, 48, 3), np.uint8)
+    frame[:16, :16] = 255  # the top left corner
+    path = write_clip(tmp_path / "clip.mp4", [frame], scale=1)
+    content = bytearray(path.read_bytes())
+    at = content.find(b"tkhd") + 44
+    a, b, c, d = (each << 16 for each in matrix)
+    assert struct.unpack(">9i", content[at : at + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    (read,), _ = read_clip(path)
+    np.testing.assert_allclose(read, np.rot90(frame, turns), atol=40)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
