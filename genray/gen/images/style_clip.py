@@ -4,6 +4,7 @@ Frames are uint8 RGB [H, W, 3], all of one size.
 Shapes: H height, W width.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,11 +169,19 @@ def _read_gif(path: Path, max_frames: int) -> tuple[list[np.ndarray], float]:
                 lasts.append(max(20, int(frame.info.get("duration", 100)) or 100))  # browsers slow 0 down to 100 ms
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
         raise ConfigError(f"{path}: not a GIF, or a damaged one ({str(error).splitlines()[0]})") from error
-    # One clock for all: the shortest frame, so that a still that lasts longer is repeated.
-    tick = min(lasts)
-    frames = [picture for picture, last in zip(pictures, lasts) for _ in range(max(1, round(last / tick)))]
+    tick = _tick(lasts, MAX_PIXELS // (pictures[0].shape[0] * pictures[0].shape[1]), max_frames)
+    frames: list[np.ndarray] = []
+    for picture, ends in zip(pictures, np.cumsum(lasts)):  # rounded as times, not durations, so none drifts
+        frames += [picture] * (int(ends / tick + 0.5) - len(frames))
     _check_size(path, frames[0].shape[1], frames[0].shape[0], len(frames), max_frames)
     return frames, 1000 / tick
+
+
+def _tick(lasts: Sequence[int], *most: int) -> int:
+    """One clock for all frames, ms, so that one that lasts longer is repeated: what divides every duration, or the shortest
+    where that would make more frames than any of `most`. 20 at least: no browser plays a GIF faster."""
+    tick = max(20, math.gcd(*lasts))
+    return tick if sum(lasts) / tick <= min(most) else min(lasts)
 
 
 def _read_mp4(path: Path, max_frames: int) -> tuple[list[np.ndarray], float]:

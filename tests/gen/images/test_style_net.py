@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from genray.errors import ConfigError
@@ -240,6 +241,25 @@ def test_clips_are_read_as_they_were_written(tmp_path: Path):
         read_clip(tmp_path / "clip.gif", max_frames=3)
     with pytest.raises(ConfigError, match="more than 3 frames"):
         read_clip(tmp_path / "clip.mp4", max_frames=3)
+
+
+@pytest.mark.parametrize(
+    ("lasts", "max_frames", "counts", "fps"),
+    [
+        ([100, 100], 99, [1, 1], 10),
+        ([60, 80, 200, 140], 99, [3, 4, 10, 7], 50),  # exactly
+        ([30, 40, 100, 70], 99, [2, 2, 5, 3], 50),  # 240 ms in all, none off by more than 10
+        ([60, 80, 200, 140], 20, [1, 1, 4, 2], 1000 / 60),  # 24 are too many: by the shortest
+        ([20, 30, 30, 30, 20], 99, [1, 2, 1, 2, 1], 50),  # every frame is shown
+    ],
+)
+def test_a_gifs_frames_last_as_long_as_it_says(lasts, max_frames, counts, fps, tmp_path: Path):
+    pictures = [Image.fromarray(np.full((8, 8, 3), 50 * number, np.uint8)) for number in range(len(lasts))]
+    path = tmp_path / "uneven.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=lasts)
+    frames, found = read_clip(path, max_frames=max_frames)
+    assert np.unique([frame[0, 0, 0] for frame in frames], return_counts=True)[1].tolist() == counts
+    assert found == pytest.approx(fps)
 
 
 @pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])
