@@ -207,6 +207,25 @@ def test_pictures_that_come_are_told_of(tmp_path, capsys):
     assert cli.main(reconstruct) == 0 and "warning" not in capsys.readouterr().err
 
 
+def write_pictures(folder: Path, classes: str, count: int, width: int = 8) -> Path:
+    """`count` pictures of 8 rows in each class."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(rng.integers(0, 256, (8, width, 3), np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_retrieval_in_fewer_than_ten_rows_counts_those(tmp_path, capsys):
+    folder, run = write_pictures(tmp_path / "pictures", "ab", 4), tmp_path / "run"
+    words = ["--data", f"folder:{folder}", "--epochs", "1", "--batch-size", "4", "--without", ""]
+    assert cli.main(["train", "ae", "--preset", "ae_digits", *words, "--out", str(run)]) == 0
+    assert cli.main(["retrieve", str(run), "--out", str(tmp_path / "near.png")]) == 0
+    out = capsys.readouterr().out
+    assert "6 rows in the index" in out and out.count("precision_at_6") == 4
+
+
 BAD = {
     "train vae --optimizer adm": "did you mean",
     "train vae --preset vae_digit": "--preset vae_digit: no such preset; did you mean vae_digits",

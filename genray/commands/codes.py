@@ -92,10 +92,17 @@ def retrieve(argv: list[str], prog: str) -> int:
                 print(f"  {distance:8.3f}  {base.names[row]}")
     if base.label is not None and data.test.label is not None:
         label, test_label = base.label.numpy(), data.test.label.numpy()
+        k = min(10, len(base))
         table = baselines(
-            base.all().numpy(), label, data.test.all().numpy(), test_label, numbers=codes.shape[1], text=not is_image
+            base.all().numpy(),
+            label,
+            data.test.all().numpy(),
+            test_label,
+            numbers=codes.shape[1],
+            text=not is_image,
+            k=k,
         )
-        table = {"these codes": judge_retrieval(codes, label, test_codes, test_label, metric), **table}
+        table = {"these codes": judge_retrieval(codes, label, test_codes, test_label, metric, k), **table}
         unit = "bits" if options.binary else "numbers"
         print(f"\nheld-out rows as queries, {len(base):,} rows in the index, {codes.shape[1]} {unit} a code")
         for name, figures in table.items():
