@@ -226,6 +226,24 @@ def test_retrieval_in_fewer_than_ten_rows_counts_those(tmp_path, capsys):
     assert "6 rows in the index" in out and out.count("precision_at_6") == 4
 
 
+def test_a_picture_is_cut_to_what_the_model_takes(tmp_path, capsys):
+    folder, run = write_pictures(tmp_path / "pictures", "ab", 10, width=12), tmp_path / "run"
+    words = ["--data", f"folder:{folder}", "--epochs", "1", "--batch-size", "4", "--without", ""]
+    assert cli.main(["train", "ae", "--preset", "ae_digits", *words, "--out", str(run)]) == 0
+    query = write_pictures(tmp_path / "queries", "c", 1, width=40) / "c" / "0.png"
+    assert cli.main(["retrieve", str(run), str(query), "--out", str(tmp_path / "near.png")]) == 0
+    assert "these codes" in capsys.readouterr().out
+
+
+def test_codes_that_are_not_all_are_not_exported(tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "model.onnx"
+    words = ["--kind", "conv", "--widths", "4", "6", "--upsampling", "unpool", "--steps", "2"]
+    assert cli.main(["train", "ae", "--preset", "conv_digits", *words, "--out", str(run)]) == 0
+    assert cli.main(["export", str(run), "--out", str(out)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "pool positions leak" in err and not out.exists()
+
+
 BAD = {
     "train vae --optimizer adm": "did you mean",
     "train vae --preset vae_digit": "--preset vae_digit: no such preset; did you mean vae_digits",

@@ -116,7 +116,7 @@ def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
     """Codes beside which recorded pool positions travel do not hold the image: the positions do."""
     if config.get("model", {}).get("upsampling") == "unpool":
         raise ConfigError(
-            f"{folder}: its pool positions leak the image past the code; train with --upsampling nearest for retrieval"
+            f"{folder}: its pool positions leak the image past the code; train with --upsampling nearest for codes"
         )
 
 
@@ -131,9 +131,9 @@ def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
     if len(data.shape) == 3:
         from genray.gen.sources import read_image
 
-        channels, side, _ = data.shape
+        channels, height, width = data.shape
         low, high = data.train.low, data.train.high
-        images = np.stack([read_image(Path(word), side, channels == 1) for word in words])
+        images = np.stack([read_image(Path(word), (width, height), channels == 1) for word in words])
         return Split(torch.from_numpy(images), None, low, high, tuple(words))
     rows = [row for word in words for row, name in enumerate(data.test.names) if word.lower() in name.lower()][:8]
     require(

@@ -70,6 +70,7 @@ class _Method(torch.nn.Module):
 
 
 def export(argv: list[str], prog: str) -> int:
+    from genray.commands.codes import refuse_positions
     from genray.commands.models import load, model_argument
 
     folder, argv = model_argument(argv, prog)
@@ -83,6 +84,8 @@ def export(argv: list[str], prog: str) -> int:
         part = {"vae": "generator", "gan": "generator", "classifier": "classifier"}.get(kind, "encoder")
     if (part == "classifier" and kind != "classifier") or not hasattr(model, parts[part]):
         raise ConfigError(f"--part {part}: a model of kind {kind!r} has none; try --part auto")
+    if part == "encoder":
+        refuse_positions(folder, config)
     one = torch.zeros(2, model.latent) if part == "generator" else torch.zeros(2, *config["shape"])
     write_onnx(_Method(model, parts[part]).eval(), one, options.out, "latent" if part == "generator" else "x")
     print(options.out)

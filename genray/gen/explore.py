@@ -71,6 +71,7 @@ def map_picture(
     from matplotlib.figure import Figure
 
     require(codes_NK.ndim == 2 and codes_NK.shape[1] >= 2, "a map needs codes of two numbers or more: --code-size 2")
+    require(len(codes_NK) >= 2, f"a map needs two rows or more, and there are {len(codes_NK)}; give more with --data")
     _check_finite(codes_NK)
     axes_names = ("code 1", "code 2")
     points_N2 = codes_NK

@@ -122,6 +122,7 @@ class GANTask(Task):
             f"--pack {model.pack}: does not divide the {share} rows of a {'worker' if self.world.size > 1 else 'batch'}; "
             f"use --batch-size {max(1, round(share / model.pack)) * model.pack * self.world.size}",
         )
+        self._check_batch_norms(share, shape[1])
         self._players = Generator(model, shape).to(self.device), Discriminator(model, shape).to(self.device)
         self.networks["generator"], self.networks["discriminator"] = self._players
         if config.ema:
@@ -160,6 +161,23 @@ class GANTask(Task):
                 wanted == data.shape,
                 f"--extractor {self.config.extractor}: it judges images of shape {wanted}, and {data.name} has "
                 f"{data.shape}; train one on the like",
+            )
+
+    def _check_batch_norms(self, share: int, side: int) -> None:
+        """Raises ConfigError where a worker's batch of `share` rows would leave a batch norm a single value."""
+        model = self.config.model
+        discriminator_norm = (
+            model.discriminator_norm if len(model.discriminator_widths) > 1 else "none"
+        )  # not the first
+        for player, norm, widths, rows in (
+            ("generator", model.generator_norm, model.generator_widths, share),
+            ("discriminator", discriminator_norm, model.discriminator_widths, share // model.pack),
+        ):
+            pixels = (side >> len(widths)) ** 2 if model.network == "conv" else 1  # of the smallest image
+            require(
+                norm != "batch" or rows * pixels >= 2,
+                f"--batch-size {self.config.fit.batch_size}: --{player}-norm batch needs more than one row for each worker; "
+                f"use {2 * model.pack * self.world.size} or more",
             )
 
     def draw(self, count: int) -> Tensor:

@@ -227,8 +227,8 @@ def labels_of(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     return label.astype(np.int64), tuple(str(each) for each in classes)
 
 
-def read_image(path: Path, size: int, grey: bool) -> np.ndarray:
-    """One picture, uint8 [C, H, W].
+def read_image(path: Path, size: int | tuple[int, int], grey: bool) -> np.ndarray:
+    """One picture, uint8 [C, H, W]: scaled and cut to the middle for a `size` (a square's side, or width and height).
 
     Raises OSError or ValueError for a damaged file or one that claims too many pixels (asked of its header, before any
     memory is spent), ConfigError for pixels that are no numbers, or floating-point ones outside 0..1. 16-bit grey is
@@ -252,7 +252,7 @@ def read_image(path: Path, size: int, grey: bool) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise ValueError("too many pixels") from error
     if size:
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        image = ImageOps.fit(image, (size, size) if isinstance(size, int) else size, Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.uint8)
     return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
 

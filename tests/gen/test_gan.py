@@ -343,3 +343,22 @@ def test_a_model_outlives_a_measurement_that_fails(tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             FitRun(fit, run, live, "").run()
     load_model(run.model, {"gan": build_generator})
+
+
+@pytest.mark.parametrize(
+    ("model", "batch_size", "least"),
+    [
+        ({"generator_norm": "batch"}, 1, 2),
+        ({"discriminator_norm": "batch", "discriminator_widths": (16, 8), "pack": 4}, 4, 8),
+        ({**CONV, "generator_widths": (8, 6, 4)}, 1, 2),  # of 1x1 pixels
+        ({**CONV, "discriminator_norm": "batch"}, 1, 0),
+        ({"discriminator_norm": "batch"}, 1, 0),  # its only hidden layer has none
+    ],
+)
+def test_a_batch_norm_has_more_than_one_value(model, batch_size: int, least: int):
+    config = small(model=model, fit={"batch_size": batch_size, "steps": 1})
+    if not least:
+        list(Fit(GANTask(config), spots(), config.fit))
+        return
+    with pytest.raises(ConfigError, match=f"--batch-size {batch_size}: .*-norm batch .*use {least} or more"):
+        Fit(GANTask(config), spots(), config.fit)
