@@ -70,7 +70,10 @@ def map_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    require(codes_NK.ndim == 2 and codes_NK.shape[1] >= 2, "a map needs codes of two numbers or more: --code-size 2")
+    require(
+        codes_NK.ndim == 2 and codes_NK.shape[1] >= 2,
+        "a map needs codes of two numbers or more: train an ae with --code 2, or a vae with --latent 2",
+    )
     require(len(codes_NK) >= 2, f"a map needs two rows or more, and there are {len(codes_NK)}; give more with --data")
     _check_finite(codes_NK)
     axes_names = ("code 1", "code 2")
@@ -107,7 +110,7 @@ def few_labels(label_N: np.ndarray, count: int, seed: int) -> np.ndarray:
     numbers = np.unique(label_N)
     require(
         len(numbers) <= count <= len(label_N),
-        f"--labels {count}: must lie in {len(numbers)} (one a class) .. {len(label_N)} (all rows)",
+        f"{count} labels: must lie in {len(numbers)} (one a class) .. {len(label_N)} (all rows)",
     )
     rng = np.random.default_rng([seed, 7])
     queues = [rng.permutation(np.flatnonzero(label_N == number)).tolist() for number in numbers]

@@ -45,7 +45,7 @@ class CodeIndex:
 
         The distance is Euclidean, 1 − cosine, or the number of unlike bits.
         """
-        require(1 <= count <= len(self), f"--count {count}: must lie in 1..{len(self)}, the rows of the index")
+        require(1 <= count <= len(self), f"--neighbours {count}: must lie in 1..{len(self)}, the rows of the index")
         rows, distances = [], []
         for distance_QN in self.distances(queries_QK):
             row_QM = np.argsort(distance_QN, axis=1, kind="stable")[:, :count]

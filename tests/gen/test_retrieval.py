@@ -105,7 +105,7 @@ def test_bits_are_as_often_on_as_off():
 
 def test_bad_input_is_one_line():
     index = CodeIndex(RNG.normal(size=(5, 3)))
-    with pytest.raises(ConfigError, match=r"--count 6: must lie in 1\.\.5"):
+    with pytest.raises(ConfigError, match=r"--neighbours 6: must lie in 1\.\.5"):
         index.search(np.zeros((1, 3)), 6)
     with pytest.raises(ConfigError, match="queries of 4 numbers for an index of 3"):
         index.search(np.zeros((1, 4)), 1)
