@@ -75,6 +75,12 @@ def option_value(argv: Sequence[str], name: str) -> str | None:
     return None
 
 
+def given(argv: Sequence[str], name: str) -> bool:
+    """Whether `--name` itself, or `--no-name`, is in `argv`."""
+    words = {word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
+    return bool(words & {name, name.replace("--", "--no-", 1)})
+
+
 def folder_argument(argv: list[str], prog: str, name: str, example: str) -> tuple[Path, list[str]]:
     """(the run or model directory in front of the options, the other words); `name` is how --help calls it.
 

@@ -244,6 +244,43 @@ def test_codes_that_are_not_all_are_not_exported(tmp_path, capsys):
     assert err.count("\n") == 1 and "pool positions leak" in err and not out.exists()
 
 
+def test_epochs_on_the_command_line_go_before_a_presets_steps_and_a_runs(tmp_path):
+    from genray.commands.train import _options
+    from genray.gen.families import FAMILIES
+
+    def planned(*words: str) -> tuple[int, int]:
+        _, config = _options("gan", FAMILIES["gan"], list(words), "genray train gan")
+        return config.fit.steps, config.fit.epochs
+
+    assert planned() == (3000, 20)
+    assert planned("--epochs", "1") == planned("--epochs=1") == (0, 1)
+    assert planned("--epochs", "1", "--steps", "7") == (7, 1)
+    run = ["train", "gan", "--steps", "2", "--batch-size", "8", "--generator-widths", "8", "4"]
+    assert cli.main([*run, "--discriminator-widths", "4", "8", "--out", str(tmp_path / "gan")]) == 0
+    assert planned("--resume", str(tmp_path / "gan")) == (2, 20)
+    assert planned("--resume", str(tmp_path / "gan"), "--epochs", "3") == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        ("ae", "--preset pca --no-lbfgs --l2 10"),
+        ("ae", "--preset pca --epochs 3"),
+        ("vae", "--validation 0"),
+        ("vae", "--patience 0 --validation 0"),
+        ("vae", "--likelihood gaussian --decoder-std 0.1"),
+        ("vae", "--decoder-std 0"),
+    ],
+)
+def test_options_that_mean_something_are_taken(family: str, words: str):
+    from genray.commands.train import _options
+    from genray.gen.families import FAMILIES
+
+    for preset in FAMILIES[family].presets:
+        _options(family, FAMILIES[family], ["--preset", preset], f"genray train {family}")
+    _options(family, FAMILIES[family], words.split(), f"genray train {family}")
+
+
 BAD = {
     "train vae --optimizer adm": "did you mean",
     "train vae --preset vae_digit": "--preset vae_digit: no such preset; did you mean vae_digits",
@@ -256,6 +293,10 @@ BAD = {
     "train vae --device cuda": "--device cuda",
     "train vae --workers 0": "--workers 0",
     "train vae --learning-rate -1": "--learning-rate",
+    "train ae --preset pca --l2 10": "--l2: --lbfgs takes no such option",
+    "train ae --preset ae_digits --lbfgs --schedule=cosine": "--schedule: --lbfgs takes no such option",
+    "train vae --patience 3 --validation 0": "--patience 3: needs held-out rows",
+    "train vae --decoder-std 0.1": "--decoder-std 0.1: a Bernoulli decoder has none; give --likelihood gaussian",
     "train vae --resume nowhere": "nowhere: not a run directory",
     "sample nowhere --out grid.png": "nowhere: not a model",
     "sample": "name a model first",

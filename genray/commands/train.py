@@ -2,16 +2,17 @@
 
 import shlex
 import time
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from genray import config as configs
 from genray.errors import UsageError, require
 from genray.gen.families import FAMILIES, Family, open_fit
+from genray.gen.optimizers import OptimizerConfig
 from genray.gen.run import FitRun, columns
 from genray.live import Live
-from genray.options import option_value, parse
+from genray.options import given, option_value, parse
 from genray.rundir import RunDir
 
 
@@ -76,9 +77,31 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     )
     both.__doc__ = f"Train {family.about}. Presets: {', '.join(family.presets)}."
     options = parse(both, argv, prog, default=both(config=default))
-    options.config.validate()
+    config: Any = options.config
+    if given(argv, "--epochs") and not given(argv, "--steps"):  # a preset's or a run's steps would go before
+        config = replace(config, fit=replace(config.fit, steps=0))
+    config.validate()
+    _refuse_idle(config, argv)
     require(options.launch.workers >= 1, f"--workers {options.launch.workers}: must be ≥ 1")
-    return options.launch, options.config
+    return options.launch, config
+
+
+def _refuse_idle(config: Any, argv: list[str]) -> None:
+    """Raises ConfigError for an option on the command line that would change nothing."""
+    if getattr(config.model, "lbfgs", False):
+        for name in ("--" + each.name.replace("_", "-") for each in fields(OptimizerConfig)):
+            require(not given(argv, name), f"{name}: --lbfgs takes no such option; leave it out, or give --no-lbfgs")
+    if given(argv, "--patience") or given(argv, "--validation"):
+        require(
+            not config.fit.patience or config.data.validation > 0,
+            f"--patience {config.fit.patience}: needs held-out rows, and --validation is 0; give e.g. --validation 0.1, "
+            "or --patience 0",
+        )
+    if given(argv, "--decoder-std"):
+        require(
+            config.model.likelihood == "gaussian" or not config.model.decoder_std,
+            f"--decoder-std {config.model.decoder_std:g}: a Bernoulli decoder has none; give --likelihood gaussian, too",
+        )
 
 
 def _new_run(name: str, config: Any, out: Path | None) -> RunDir:
