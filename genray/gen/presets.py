@@ -1,6 +1,6 @@
 """Named configurations are functions: each returns a value, complete, to be changed with dataclasses.replace.
 
-The autoencoders' presets stand beside their configuration, in autoencoders.py.
+The autoencoders' presets stand in ae_presets.py, the style models' in images/style_presets.py.
 """
 
 from dataclasses import replace
@@ -145,9 +145,6 @@ def dcgan_atari() -> GANConfig:
     )
 
 
-# -- classifier --------------------------------------------------------------------------------------------------------
-
-
 def dcgan_game() -> GANConfig:
     """DCGAN at a quarter of its width on frames of one game, with the source's losses and norms (dcgan_svhn).
 
@@ -162,6 +159,9 @@ def dcgan_game() -> GANConfig:
         model=replace(several.model, pack=1, discriminator_norm="batch"),
         loss=source.loss,
     )
+
+
+# -- classifier --------------------------------------------------------------------------------------------------------
 
 
 def classifier_digits() -> ClassifierConfig:
