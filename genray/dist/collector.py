@@ -47,9 +47,8 @@ class CollectorActor:
         self._leaving = False
         with contextlib.suppress(ValueError):  # not in the main thread: then SIGTERM ends the process, as it always did
             signal.signal(signal.SIGTERM, self._note_notice)
-            signal.pthread_sigmask(
-                signal.SIG_UNBLOCK, {signal.SIGTERM}
-            )  # a private Ray's processes block it (session.py)
+            # A private Ray's processes block it (session.py).
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         env = make_env(config.env, config.collect.envs_per_collector, num_threads=1)
         network = initial_network(card, config.run.seed)
         seed = config.run.seed

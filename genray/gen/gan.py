@@ -166,9 +166,8 @@ class GANTask(Task):
     def _check_batch_norms(self, share: int, side: int) -> None:
         """Raises ConfigError where a worker's batch of `share` rows would leave a batch norm a single value."""
         model = self.config.model
-        discriminator_norm = (
-            model.discriminator_norm if len(model.discriminator_widths) > 1 else "none"
-        )  # not the first
+        # The discriminator's first layer has no norm.
+        discriminator_norm = model.discriminator_norm if len(model.discriminator_widths) > 1 else "none"
         for player, norm, widths, rows in (
             ("generator", model.generator_norm, model.generator_widths, share),
             ("discriminator", discriminator_norm, model.discriminator_widths, share // model.pack),

@@ -73,9 +73,8 @@ def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
     line = (1 - t) * a_Z + t * b_Z
     from_Z, to_Z = functional.normalize(a_Z, dim=0), functional.normalize(b_Z, dim=0)
     angle = torch.arccos(torch.dot(from_Z, to_Z).clamp(-1, 1))
-    if (
-        prior == "uniform" or torch.sin(angle) < 1e-3
-    ):  # side by side, or opposite: no way along the sphere is the shortest
+    # Side by side, or opposite: no way along the sphere is the shortest.
+    if prior == "uniform" or torch.sin(angle) < 1e-3:
         return line
     direction = functional.normalize(torch.sin((1 - t) * angle) * from_Z + torch.sin(t * angle) * to_Z, dim=1)
     return ((1 - t) * a_Z.norm() + t * b_Z.norm()) * direction

@@ -80,9 +80,8 @@ def openai_routes(service: Service) -> APIRouter:
         predictor = service.model(options.model) if options.model else _default_editor(service)
         note_model(request.scope["state"], predictor)
 
-        def written(
-            check: Check,
-        ) -> bytes:  # pictures, 75 MB each when decoded, are only in memory while their turn lasts
+        def written(check: Check) -> bytes:
+            # Pictures, 75 MB each when decoded, are only in memory while their turn lasts.
             content, *styles = (
                 picture_of(each, service.limits, f"image {index + 1}") for index, each in enumerate(contents)
             )

@@ -33,7 +33,7 @@ HEALTH_WORDS = {f"{name}={value}" for name, value in HEALTH.items()}
 MACHINES = {"m7i.xlarge": (4, 0), "g6.2xlarge": (8, 1), "r7i.xlarge": (4, 0), "c7i.4xlarge": (16, 0)}
 NODE_FIELDS = {"InstanceType", "ImageId", "InstanceMarketOptions", "BlockDeviceMappings", "IamInstanceProfile"}
 MUST = {"ImageId": "Ray's own choice is an image of 2023", "IamInstanceProfile": "it cannot reach the bucket"}
-LEAST_DISK_GB = 150  # Amazon's images for deep learning do not fit on less: EC2 refuses a disk smaller than the image's
+LEAST_DISK_GB = 150  # EC2 refuses a disk smaller than the image's; one of Amazon's for deep learning wanted 140
 ROLES = {"learner": "genray_learner", "replay": "genray_replay", "collector": "genray_collector"}
 
 Config = dict[str, Any]
