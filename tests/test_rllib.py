@@ -19,6 +19,7 @@ from genray.rl.agent import LocalAgent, Progress
 from genray.rl.config import DQNConfig
 from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
 from genray.rllib.options import ALIASES, FIELDS
+from genray.runs import files
 from tests.kills import kill_at_every_instant
 
 SMALL = {
@@ -187,7 +188,12 @@ def test_save_to_path_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path
     check()
     algo._engine.collect()
     steps = algo._engine.steps
-    assert kill_at_every_instant(lambda: algo.save_to_path(place), check) > 20
+
+    def save() -> None:
+        files._cleared.clear()  # as a new process
+        algo.save_to_path(place)
+
+    assert kill_at_every_instant(save, check) > 20
     assert set(found) == {found[0], steps} and found[0] < steps
     assert sorted(path.name for path in place.iterdir()) == [
         "algorithm_state.pkl", "class_and_ctor_args.pkl", "engine", "rllib_checkpoint.json",
