@@ -175,6 +175,7 @@ def without_ray() -> ApexDQN:
     return algo
 
 
+@pytest.mark.ray  # needs no Ray, but half a minute
 def test_save_to_path_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path: Path):
     algo, again, place, found = without_ray(), without_ray(), tmp_path / "checkpoint", []
 
