@@ -11,6 +11,7 @@ from pathlib import Path
 
 from genray.errors import ConfigError, GenrayError
 from genray.options import fail
+from genray.stop import leave_stdout
 
 # name -> (module:function, which takes the remaining words and the program's name; what it does). The modules are loaded when
 # they are called: `genray --help` needs neither PyTorch nor Ray.
@@ -63,13 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, command, rest = _find(words)
         if name in ("submit", "status") or any(word.partition("=")[0] == "--address" for word in rest):
             _show_token()
-        return command(rest, f"genray {name}")
+        status = command(rest, f"genray {name}")
+        sys.stdout.flush()  # here, where a closed pipe has an answer
+        return status
     except GenrayError as error:
         return fail(error, error.exit_status)
     except KeyboardInterrupt:
         return fail(RuntimeError("stopped"), 130)
     except BrokenPipeError:  # `genray … | head`
-        sys.stderr.close()
+        leave_stdout()
         return 0
     except OSError as error:  # a disk that is full or cannot be written, where nobody nearer had better words
         return fail(error, 1)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from genray.errors import CheckpointError, ConfigError
+from genray.runs.files import writing_file
 
 T = TypeVar("T")
 
@@ -66,9 +67,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def save_yaml(config: Any, path: Path) -> None:
     """Write `config`, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-    temporary.replace(path)
+    with writing_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
 
 
 def load_yaml(cls: type[T], path: Path) -> T:

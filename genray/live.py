@@ -1,5 +1,8 @@
 """Live progress of a run: a panel that redraws itself in a terminal, a line now and then where there is none."""
 
+import contextlib
+import errno
+import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,14 +20,27 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from genray.stop import leave_stdout
+
 LINE_EVERY_S = 10.0
 
 Column = tuple[str, str, str]
 """(value, title, format)"""
 
 
+class _Console(Console):
+    """A console that raises BrokenPipeError, where Rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 class Live:
-    """Shows a run's values; `say` puts a line above them that stays."""
+    """Shows a run's values; `say` puts a line above them that stays.
+
+    `closed`: the output could not be written, since its reader has ended or the terminal is gone.
+    Nothing is raised then: the run stops where its state is whole.
+    """
 
     def __init__(
         self,
@@ -34,7 +50,8 @@ class Live:
         unit: str = "steps",
         console: Console | None = None,
     ):
-        self._console = console or Console(highlight=False)
+        self._console = console or _Console(highlight=False)
+        self.closed = False
         self._columns, self._one = tuple(columns), unit.removesuffix("s")
         self._bar = Progress(
             TextColumn("[bold]{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn(unit),
@@ -53,10 +70,17 @@ class Live:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._console.is_terminal:
-            self._panel.stop()
+            with contextlib.suppress(OSError):  # the terminal is gone
+                self._panel.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        try:
+            self._console.print(text, markup=False, soft_wrap=True)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            self.closed = True
+            leave_stdout("the output was closed; the run stops, and later messages come here\n")
 
     def update(self, values: dict[str, Any], step: int) -> None:
         """Show the newest values; those that are None keep what was shown before."""

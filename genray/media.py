@@ -4,9 +4,7 @@ Frames are uint8 RGB [H, W, 3], all of one size. Every file is written whole or 
 Shapes: N frames, H height, W width, K colours.
 """
 
-import contextlib
 import io
-import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from genray.errors import ConfigError, ResourceError, require
+from genray.errors import ConfigError, require
+from genray.runs.files import write_whole
 
 SUFFIXES = (".gif", ".mp4")
 
@@ -170,18 +169,3 @@ def _pack(frame: np.ndarray) -> np.ndarray:
 
 def _enlarge(image: np.ndarray, scale: int) -> np.ndarray:
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file, and the folders above it, whole or not at all. Raises ResourceError when it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise ResourceError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    return path

@@ -9,9 +9,7 @@ The store does not know how to build a kind: whoever loads passes the builders i
 """
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from genray.errors import CheckpointError
+from genray.runs.files import find_directory, replacing_directory
 
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -30,23 +29,19 @@ Builder = Callable[[dict[str, Any]], torch.nn.Module]
 
 def save_model(folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str) -> Path:
     """Write a model folder, whole or not at all: it is made beside `folder` and moved into place."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with replacing_directory(folder) as temporary:
         (temporary / "config.json").write_text(json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n")
         # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         (temporary / "model.safetensors").write_bytes(data)
         (temporary / "README.md").write_text(card)
-        replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        if folder.exists():
-            folder.rename(replaced)
-        temporary.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder of a run directory (its `model/`), or `path` itself where there is none."""
+    model = find_directory(path / "model")
+    return model if model.is_dir() else path
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -54,7 +49,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises CheckpointError when the folder is not a model of this format.
     """
-    path = folder / "config.json"
+    path = find_directory(folder) / "config.json"
     try:
         config = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -76,7 +71,7 @@ def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.
         raise CheckpointError(f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}")
     try:
         model = builders[config["kind"]](config)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(load_file(find_directory(folder) / "model.safetensors"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: model.safetensors is missing") from error
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
@@ -86,5 +81,6 @@ def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.
 
 
 def list_models(folder: Path) -> list[Path]:
-    """The model folders directly inside `folder`, sorted by name; others are passed over."""
-    return sorted(path.parent for path in folder.glob("*/config.json") if (path.parent / "model.safetensors").exists())
+    """The model folders directly inside `folder`, sorted by name; hidden and other ones are left out."""
+    found = [path.parent for path in folder.glob("[!.]*/config.json")]
+    return sorted(path for path in found if (path / "model.safetensors").exists())

@@ -146,6 +146,15 @@ class RemoteRun(RunDir):
         self._prune(keep)
         return folder
 
+    def note_score(self, step: int, score: float, *, keep: int) -> None:
+        folders = self.list_checkpoints()
+        if folders and checkpoint_step(folders[-1]) == step:
+            self._check_owner()
+            manifest = self._manifest(folders[-1]) | {"score": score}
+            content = json.dumps(manifest, indent=1).encode()
+            storage.write_bytes(str(child(folders[-1], "manifest.json")), content)
+            self._prune(keep)
+
     def _prune(self, keep: int) -> None:
         folders = self.list_checkpoints()
         scored = [(score, str(folder)) for folder in folders if (score := self._manifest(folder)["score"]) is not None]

@@ -12,7 +12,6 @@ RUN/
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import time
 import zlib
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
+from genray.runs.files import clear_leftovers, remove_directory, replacing_directory, writing_file
 from genray.storage import Place, child, read_file
 
 CHECKPOINT_FORMAT = 1
@@ -72,9 +72,17 @@ class RunDir:
             self._lock.close()
             raise ConfigError(f"{self.path}: in use by another process; wait for it or choose another --out") from error
         self.pictures.mkdir(exist_ok=True)
-        for leftover in self.checkpoints.glob(".*.tmp"):  # a process that died while writing
-            shutil.rmtree(leftover)
+        self._clear_leftovers()
         return self
+
+    def _clear_leftovers(self) -> None:
+        """Remove what processes left that died while they wrote or removed something; the run is locked."""
+        for folder in (self.path, self.pictures, self.checkpoints):
+            clear_leftovers(folder, exclusive=True)
+        complete = self.list_checkpoints()
+        for folder in self.checkpoints.glob("[0-9]*"):
+            if folder.name.isdigit() and folder not in complete:
+                remove_directory(folder)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lock.close()
@@ -100,29 +108,29 @@ class RunDir:
         `score` is the evaluation at this step; the highest marks the best. The folder appears under its name only when
         every byte is on the disk. Raises OSError (with nothing left behind) when the disk is full.
         """
-        temporary = self.checkpoints / f".{step:08d}.{os.getpid()}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
+        final = self.checkpoints / f"{step:08d}"
+        with replacing_directory(final) as temporary:
             fill(temporary)
             files = {}
             for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
                 files[str(file.relative_to(temporary))] = [file.stat().st_size, _checksum(file)]
-                _sync(file)
             manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-            _sync(temporary / "manifest.json")
-            final = self.checkpoints / f"{step:08d}"
-            replaced = self.checkpoints / f".{step:08d}.{os.getpid()}.old.tmp"
-            if final.exists():
-                final.rename(replaced)
-            temporary.rename(final)
-            shutil.rmtree(replaced, ignore_errors=True)
-            _sync(self.checkpoints)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         self._prune(keep)
         return final
+
+    def note_score(self, step: int, score: float, *, keep: int) -> None:
+        """Add an evaluation's score to the newest checkpoint, if that is the one of `step`.
+
+        The checkpoint is written before the evaluation, so that a failing evaluation loses nothing.
+        Raises OSError.
+        """
+        folders = self.list_checkpoints()
+        if folders and int(folders[-1].name) == step:
+            manifest = _read_manifest(folders[-1]) | {"score": score}
+            with writing_file(folders[-1] / "manifest.json") as temporary:
+                temporary.write_text(json.dumps(manifest, indent=1))
+            self._prune(keep)
 
     def _prune(self, keep: int) -> None:
         folders = self.list_checkpoints()
@@ -130,7 +138,7 @@ class RunDir:
         best = max(scored)[1] if scored else None
         for folder in folders[:-keep]:
             if folder != best:
-                shutil.rmtree(folder)
+                remove_directory(folder)
 
     def list_checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -139,6 +147,7 @@ class RunDir:
 
     def latest_checkpoint(self) -> Path:
         """The newest checkpoint, verified; raises CheckpointError when there is none or it is damaged."""
+        clear_leftovers(self.checkpoints)  # a writer that died may have renamed the newest aside
         folders = self.list_checkpoints()
         if not folders:
             raise CheckpointError(f"{self.path}: holds no complete checkpoint yet; start a new run instead")
@@ -191,14 +200,6 @@ def _checksum(file: Path) -> int:
     return checksum
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def require_disk(path: Path, needed_bytes: int, what: str) -> None:
     """Raise ResourceError unless the disk that will hold `path` has `needed_bytes` free."""
     while not path.exists():
@@ -211,16 +212,24 @@ def require_disk(path: Path, needed_bytes: int, what: str) -> None:
         )
 
 
-def _mend_log(path: Path) -> float:
-    """Cut off what a dying process left of a last line; returns the seconds of the last whole one, 0 without any."""
+def _cut_log(path: Path, step: int | None) -> float:
+    """Remove lines of steps after `step`, which a resumed run makes again, and a half-written last line.
+
+    Returns the seconds of the last line that stays; 0 without any.
+    """
     written = path.read_bytes() if path.exists() else b""
-    whole = written[: written.rfind(b"\n") + 1]
-    if len(whole) < len(written):
-        os.truncate(path, len(whole))
-    for line in reversed(whole.splitlines()):
+    kept, seconds = [], 0.0
+    for line in written[: written.rfind(b"\n") + 1].splitlines(True):
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            return float(json.loads(line)["seconds"])
-    return 0.0
+            values = json.loads(line)
+            if step is not None and values["step"] > step:
+                continue
+            seconds = float(values["seconds"])
+        kept.append(line)
+    if len(whole := b"".join(kept)) < len(written):
+        with writing_file(path) as temporary:
+            temporary.write_bytes(whole)
+    return seconds
 
 
 def last_metrics(place: Place) -> tuple[dict[str, Any], float]:
@@ -239,22 +248,29 @@ def last_metrics(place: Place) -> tuple[dict[str, Any], float]:
 class MetricsLog:
     """metrics.jsonl and TensorBoard events, side by side; appends when a run is resumed.
 
+    `step`: where the run goes on. What a killed process had logged after that step is removed from
+    metrics.jsonl, and TensorBoard is told to drop it: the run makes those steps again. None keeps all.
+
     Both are written where they are called, not by a thread: a full disk is an OSError here, not a run that hangs.
     """
 
-    def __init__(self, run: RunDir):
-        from tensorboardX.proto.event_pb2 import Event
+    def __init__(self, run: RunDir, step: int | None = None):
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.record_writer import RecordWriter
 
         self._run = run
         path = run.path / "metrics.jsonl"
-        before = _mend_log(path)  # a resumed run's clock goes on
+        before = _cut_log(path, step)  # a resumed run's clock goes on
         self._file = path.open("a", buffering=1)
         folder = run.path / "tensorboard"
         folder.mkdir(exist_ok=True)
         # TensorBoard reads what holds "tfevents" in its name, in the order of names; no file has this one yet.
         self._events = RecordWriter(str(folder / f"events.out.tfevents.{time.time_ns()}"))
         self._events.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        if step is not None:
+            start = SessionLog(status=SessionLog.START)
+            event = Event(wall_time=time.time(), step=step + 1, session_log=start)
+            self._events.write(event.SerializeToString())
         self._start = time.monotonic() - before
         self._flushed = time.monotonic()
 

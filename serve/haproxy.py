@@ -17,6 +17,8 @@ import re
 import sys
 from pathlib import Path
 
+from genray.runs.files import writing_file
+
 OPEN = re.compile(r"^([ \t]*bind[ \t]+)\*?:(\d+)[ \t]*$", re.MULTILINE)
 REQUEST_LOG = re.compile(r"^[ \t]*log [^\n]* format rfc5424 [^\n]*\n|^[ \t]*log-format-sd [^\n]*\n", re.MULTILINE)
 FRONTEND = re.compile(r"^(frontend http_frontend\n[ \t]*bind [^\n]*\n)", re.MULTILINE)
@@ -49,9 +51,8 @@ def main(arguments: list[str]) -> None:
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # it names this script
     if "-f" in arguments[:-1]:
         path = Path(arguments[arguments.index("-f") + 1])
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(mended(path.read_text()))
-        temporary.replace(path)
+        with writing_file(path) as temporary:
+            temporary.write_text(mended(path.read_text()))
     os.execv(get_haproxy_binary(), ["haproxy", *arguments])
 
 

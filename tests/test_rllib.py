@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,16 @@ import ray
 import torch
 from ray import tune
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from genray.dist.session import even_share
 from genray.errors import CheckpointError, ConfigError
+from genray.rl.agent import LocalAgent, Progress
 from genray.rl.config import DQNConfig
 from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
 from genray.rllib.options import ALIASES, FIELDS
+from genray.runs import files
+from tests.kills import kill_at_every_instant
 
 SMALL = {
     "channels": (8, 16, 16),
@@ -158,6 +163,56 @@ def two_cpus(tmp_path_factory):
     )
     yield
     ray.shutdown()
+
+
+def without_ray() -> ApexDQN:
+    """An algorithm whose engine works in this process: what it saves and restores needs no Ray."""
+    algo = object.__new__(ApexDQN)
+    algo.config = small()
+    algo._engine, algo._worked = LocalAgent(algo.config.to_dqn()), False
+    algo.metrics, algo._progress, algo._episodes = MetricsLogger(), Progress(), deque()
+    algo._num_episodes = algo._iteration = 0
+    return algo
+
+
+@pytest.mark.ray  # needs no Ray, but half a minute
+def test_save_to_path_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path: Path):
+    algo, again, place, found = without_ray(), without_ray(), tmp_path / "checkpoint", []
+
+    def check() -> None:
+        again.restore_from_path(place)
+        assert again._engine.steps == again._progress.steps  # the engine's part and RLlib's are of one instant
+        found.append(again._engine.steps)
+
+    algo._engine.collect()
+    algo.save_to_path(place)
+    check()
+    algo._engine.collect()
+    steps = algo._engine.steps
+
+    def save() -> None:
+        files._cleared.clear()  # as a new process
+        algo.save_to_path(place)
+
+    assert kill_at_every_instant(save, check) > 20
+    assert set(found) == {found[0], steps} and found[0] < steps
+    assert sorted(path.name for path in place.iterdir()) == [
+        "algorithm_state.pkl", "class_and_ctor_args.pkl", "engine", "rllib_checkpoint.json",
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path):
+    """RLlib's files in the folder itself, and not among the engine's; leftovers of a killed writer beside them."""
+    algo, again = without_ray(), without_ray()
+    algo._engine.collect()
+    place = Path(algo.save_to_path(tmp_path))
+    for name in ("algorithm_state.pkl", "class_and_ctor_args.pkl", "rllib_checkpoint.json"):
+        (place / "engine" / name).unlink()
+    (place / "engine.123.tmp").mkdir()
+    again.restore_from_path(place)
+    assert again._engine.steps == algo._engine.steps > 0
+    again.save_to_path(place)
+    assert not list(place.glob("*.tmp"))
 
 
 @pytest.mark.ray

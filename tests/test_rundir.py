@@ -298,3 +298,24 @@ def test_metrics_go_to_both_files_and_go_on_after_a_resume(run: RunDir):
     assert all("score" not in line and line["seconds"] >= 0 for line in lines)
     events = EventAccumulator(str(run.path / "tensorboard")).Reload().Scalars("loss")
     assert [(event.step, event.value) for event in events] == [(1, 0.5), (2, 1.0)]
+
+
+def test_a_resumed_run_cuts_the_metrics_that_were_lost(run: RunDir):
+    """Killed at step 5, resumed from step 2: both files hold one history, and the clock is that of step 2."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for start, last in ((0, 5), (2, 4)):
+        log = MetricsLog(run, start)
+        for step in range(start + 1, last + 1):
+            log.write(step, {"loss": 10.0 * start + step})
+        log.close()
+        if not start:
+            lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+            for line in lines:
+                line["seconds"] = 100.0 * line["step"]
+            (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 23.0), (4, 24.0)]
+    assert 200 <= lines[-1]["seconds"] < 210
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [(1, 1.0), (2, 2.0), (3, 23.0), (4, 24.0)]

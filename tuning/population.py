@@ -6,7 +6,6 @@ again, bit for bit, since a copy may only be made of members that stand at the s
 """
 
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 from genray.errors import CheckpointError
 from genray.rundir import RunDir, verify_checkpoint
+from genray.runs.files import remove_directory
 from tuning.plan import Slot, Sweep
 from tuning.trial_run import ROW_FILE
 from tuning.trials import TrialRow, read_trial, write_trial
@@ -39,7 +39,8 @@ def align(sweep: Sweep) -> int:
         if row is None:
             continue
         if not look:  # nothing was copied yet, so that its settings are still those of the plan
-            shutil.rmtree(sweep.path / row.path / "checkpoints", ignore_errors=True)
+            for folder in RunDir(sweep.path / row.path).list_checkpoints():
+                remove_directory(folder)
             sweep.begin(slot, sweep.points[slot.arm][slot.index])
         elif look in kept[slot]:
             _go_back(sweep, row, kept[slot][look])
@@ -64,7 +65,7 @@ def _barriers(run: Path, every: int) -> dict[int, Path]:
 def _go_back(sweep: Sweep, row: TrialRow, checkpoint: Path) -> None:
     for folder in RunDir(sweep.path / row.path).list_checkpoints():
         if int(folder.name) > int(checkpoint.name):
-            shutil.rmtree(folder)
+            remove_directory(folder)
     write_trial(sweep.path, read_trial(checkpoint / ROW_FILE))
 
 

@@ -143,8 +143,8 @@ class TrialRun:
     def open(self) -> Training:
         """The training, opened with the first look: from the newest checkpoint where there is one."""
         if self._training is None:
-            folder = self._run.latest_checkpoint() if self._run.list_checkpoints() else None
             training = self._start()
+            folder = self._run.latest_checkpoint() if self._run.list_checkpoints() else None
             if folder is not None:
                 training.load(folder)
                 row = read_trial(folder / ROW_FILE)
@@ -152,8 +152,7 @@ class TrialRun:
             else:
                 self.row = replace(self.row, curve=[], best=None, best_step=None, last=None, steps=0, seconds=0.0)
                 self._seconds = 0.0
-            _forget(self._run.path / "metrics.jsonl", int(folder.name) if folder is not None else -1)
-            self._begin(training)
+            self._begin(training, int(folder.name) if folder is not None else -1)
         assert self._training is not None
         return self._training
 
@@ -167,8 +166,8 @@ class TrialRun:
         save_yaml(config, self._run.path / "config.yaml")
         return open_training(self.row.family, config)
 
-    def _begin(self, training: Training) -> None:
-        self._log = MetricsLog(self._run)
+    def _begin(self, training: Training, step: int | None = None) -> None:
+        self._log = MetricsLog(self._run, step)
         self._training, self._looks = training, iter(training.looks())
 
     def close(self) -> None:
@@ -256,17 +255,3 @@ def _line(error: Exception) -> str:
 
 def _worst(mode: str) -> float:
     return WORST if mode == "min" else -WORST
-
-
-def _forget(log: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl after `step`: they will be written again."""
-    if not log.exists():
-        return
-    kept = []
-    for line in log.read_text().splitlines(True):
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError):  # the last line of a process that was killed
-            continue
-    log.write_text("".join(kept))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from genray.errors import CheckpointError
-from genray.media import write_whole
+from genray.runs.files import write_whole
 
 Phase = Literal["default", "search", "tuned"]
 Status = Literal["done", "stopped", "diverged", "failed", "running"]

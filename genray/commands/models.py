@@ -20,6 +20,7 @@ from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
 from genray.media import check_clip_path, check_png_path, write_clip, write_png
 from genray.options import folder_argument, parse
+from genray.runs.files import writing_file
 
 CHUNK = 512
 
@@ -27,7 +28,7 @@ CHUNK = 512
 def model_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
     """(the model's folder, the other words)."""
     path, argv = folder_argument(argv, prog, "MODEL", "runs/vae-digits")
-    return (path / "model" if (path / "model").is_dir() else path), argv
+    return modelstore.model_folder(path), argv
 
 
 def load(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -200,9 +201,8 @@ def encode(argv: list[str], prog: str) -> int:
     if split.label is not None:
         columns["label"] = [data.classes[i] if data.classes else str(i) for i in split.label.tolist()]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = options.out.with_name(f".{options.out.name}.tmp")
-    pq.write_table(pa.table(columns), temporary)
-    temporary.replace(options.out)
+    with writing_file(options.out) as temporary:
+        pq.write_table(pa.table(columns), temporary)
     print(f"{codes.shape[0]:,} codes of {codes.shape[1]} numbers")
     print(options.out)
     return 0

@@ -6,6 +6,7 @@ from dataclasses import field, make_dataclass, replace
 from typing import Any
 
 from genray.options import folder_argument, parse
+from genray.stop import stop_signals
 
 
 def serve(argv: list[str], prog: str) -> int:
@@ -26,7 +27,7 @@ def serve(argv: list[str], prog: str) -> int:
     options = parse(both, argv, prog)
     settings = replace(options.settings, keys=keys_in_environment())
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, lambda *_: stop.set())
     print("starting …", flush=True)
     with running(settings, options.launch) as service:

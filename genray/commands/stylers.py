@@ -175,7 +175,7 @@ class ByModel(Styler):
                 f"--{name.replace('_', '-')}: belongs to optimisation; leave it out beside --model",
             )
         require(launch.preview == 0, f"--preview {launch.preview}: a model takes one step; leave it out beside --model")
-        self._folder = launch.model / "model" if (launch.model / "model").is_dir() else launch.model
+        self._folder = modelstore.model_folder(launch.model)
         builders = {"style_fast": build_style_fast, "style_any": build_style_any}
         loaded, card = modelstore.load_model(self._folder, builders)
         self._kind: str = card["kind"]

@@ -8,6 +8,7 @@ import torch
 
 from genray.errors import ConfigError, ResourceError, require
 from genray.options import parse
+from genray.runs.files import writing_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +104,11 @@ def write_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, input
     except ImportError as error:
         raise ResourceError(f"genray export: {error.name} is not installed; pip install 'genray[export]'") from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     batch = torch.export.Dim("batch", min=1)
     program = torch.onnx.export(
         module, (example,), dynamo=True, input_names=[input_name], output_names=["y"],
         dynamic_shapes=({0: batch},), verbose=False,
     )  # fmt: skip
     assert program is not None
-    program.save(str(temporary), external_data=False)
-    temporary.replace(path)
+    with writing_file(path) as temporary:
+        program.save(str(temporary), external_data=False)

@@ -7,7 +7,6 @@ of its own. Held-out frames come from episodes of their own, because neighbours 
 Shapes: E lanes, N frames, C channels, H height, W width.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -27,6 +26,7 @@ from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, make_env
 from genray.rl.evaluate import Policy, greedy_policy
 from genray.rl.games import resolve_game
 from genray.rl.train import load_policy
+from genray.runs.files import writing_file
 
 MOST_LANES = 8
 """Of one job."""
@@ -235,17 +235,13 @@ def write_frames(
     """Write the file whole or not at all; raises ResourceError when it cannot be written."""
     from safetensors.numpy import save
 
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     tensors = {"frames": np.ascontiguousarray(frames), "label": label, "held_out": held_out}
     try:
         # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
-        temporary.write_bytes(save(tensors, metadata={"recipe": json.dumps(recipe)}))
-        temporary.replace(out)
+        with writing_file(out) as temporary:
+            temporary.write_bytes(save(tensors, metadata={"recipe": json.dumps(recipe)}))
     except OSError as error:
         raise ResourceError(f"--out {out}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 # -- who plays ----------------------------------------------------------------------------------------------------------

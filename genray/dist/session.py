@@ -34,7 +34,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     else:
         # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which minds containers.
         # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
-        with _sigterm_blocked():
+        with _stop_signals_blocked():
             ray.init(
                 address="local", object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
                 logging_level="ERROR",
@@ -47,13 +47,13 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _sigterm_blocked() -> Iterator[None]:
-    """Every process begun meanwhile blocks SIGTERM, as Ray has its own block SIGINT.
+def _stop_signals_blocked() -> Iterator[None]:
+    """Every process begun meanwhile blocks SIGTERM and SIGHUP, as Ray has its own block SIGINT.
 
-    What stops a run often tells all its processes at once (timeout, scancel, systemd): Ray must outlast that, so that the
-    run can be saved. It ends with this process in any case.
+    What stops a run often tells all its processes at once (timeout, scancel, systemd, a closed
+    terminal): Ray must outlast that, so that the run can be saved. It ends with this process in any case.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:

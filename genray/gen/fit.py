@@ -166,6 +166,7 @@ class Fit:
         self._stage, self._stage_step, self._done = 0, 0, False
         self._best: dict[str, Any] | None = None
         self._best_loss, self._worse = math.inf, 0
+        self.looking = False  # True while a step's evaluation has begun and not ended
         world = task.world
         require(
             config.batch_size % world.size == 0,
@@ -215,6 +216,9 @@ class Fit:
     def __iter__(self) -> Iterator[Step]:
         """Train to the end, one `Step` at a time. Raises RunFault when a loss is no longer finite."""
         while not self._done:
+            if self.looking:  # the evaluation of this step failed, or its process was killed
+                yield self._finish_step()
+                continue
             # Asked first: to tell every module anew costs a small network a fiftieth of its step.
             if not all(network.training for network in self.task.networks.values()):
                 self.task.networks.train()
@@ -247,7 +251,9 @@ class Fit:
         if due or self.step % self.config.log_every == 0:
             result.values = self._report()
         if due and len(self.data.validation):
+            self.looking = True
             result.held_out = self.judge(self.data.validation)
+            self.looking = False
             # Workers must take the same decision, though their batch norms' statistics differ a little.
             result.held_out["loss"] = self.task.world.mean(result.held_out["loss"])
             ends = self._stop_early(result.held_out["loss"]) or ends
@@ -258,7 +264,7 @@ class Fit:
 
     def _report(self) -> dict[str, float]:
         # The only place where the loop waits for the device; the sums would show a single bad step.
-        means = {name: value / self._count for name, value in self._sums.items()}
+        means = {name: value / max(1, self._count) for name, value in self._sums.items()}
         self.task.world.average(means.values())
         values = {name: mean.item() for name, mean in means.items()}
         self._check(values)
@@ -325,6 +331,7 @@ class Fit:
             "stage": self._stage,
             "stage_step": self._stage_step,
             "done": self._done,
+            "looking": self.looking,
             "planned": self.total_steps(),
             "networks": self.task.networks.state_dict(),
             "updaters": {name: updater.state_dict() for name, updater in self.task.updaters.items()},
@@ -369,6 +376,7 @@ class Fit:
         self.step, self._stage_step = state["step"], state["stage_step"]
         self._best, self._best_loss, self._worse = state["best"], state["best_loss"], state["worse"]
         self._sums, self._count = state["sums"], state["count"]
+        self.looking = state.get("looking", False)  # absent in checkpoints of earlier versions
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all([each.cpu() for each in state["random_cuda"]])

@@ -10,7 +10,7 @@ from typing import Any
 
 from genray import modelstore
 from genray.config import to_dict
-from genray.errors import ConfigError, RunFault
+from genray.errors import ConfigError, ResourceError, RunFault
 from genray.gen.fit import Fit, Step
 from genray.live import Column, Live
 from genray.media import write_png
@@ -32,7 +32,7 @@ class FitRun:
 
     def __init__(self, fit: Fit, run: RunDir, live: Live, resume_command: str):
         self._fit, self._run, self._live, self._resume_command = fit, run, live, resume_command
-        self._log = MetricsLog(run)
+        self._log = MetricsLog(run, fit.step)
         self._saved_at = -1
         planned = fit.planned_steps()
         self._checkpoint_every = fit.config.checkpoint_every or max(1, planned // 10)
@@ -42,12 +42,13 @@ class FitRun:
     def run(self) -> dict[str, float]:
         """Train to the end; returns the figures on the test split.
 
-        Ctrl-C or SIGTERM saves and raises KeyboardInterrupt; a fault raises RunFault with the command that resumes.
+        Ctrl-C, SIGTERM, SIGHUP or a closed output saves and raises KeyboardInterrupt; a fault raises RunFault with the
+        command that resumes.
         """
         fit = self._fit
         self._saved_at = fit.step if self._run.list_checkpoints() else -1
         try:
-            with StopRequests() as stop:
+            with StopRequests(lambda: self._live.closed) as stop:
                 try:
                     if fit.step == 0:
                         self._draw()  # before anything is learnt: what every later picture is compared with
@@ -62,6 +63,14 @@ class FitRun:
             return self._finish()
         except (RunFault, OSError) as error:
             raise self._fault(error) from error
+        except Exception as error:
+            if not fit.looking or fit.task.world.size > 1:
+                raise
+            # The steps are made: keep them, and evaluate again when the run is resumed.
+            self._save(None)
+            reason = (str(error).strip().splitlines() or [""])[0]
+            fault = RunFault(f"the evaluation failed ({type(error).__name__}: {reason})")
+            raise self._fault(fault) from error
         finally:
             self._log.close()
 
@@ -76,13 +85,26 @@ class FitRun:
             prefix = f"{step.stage}/" if len(self._fit.task.stages) > 1 else ""
             self._log.write(step.step, {prefix + name: value for name, value in values.items()})
             self._live.update(values, step.step)
-        if step.held_out and (step.step - self._drawn_at >= self._draw_every or step.last_of_stage):
-            self._draw()
         if step.last_of_stage and len(self._fit.task.stages) > 1:
             figures = ", ".join(f"{name} {value:.4f}" for name, value in step.held_out.items())
             self._live.say(f"step {step.step:,}: {step.stage} is trained ({figures})")
         if step.step % self._checkpoint_every == 0 or step.last_of_stage:
             self._save(-step.held_out["loss"] if step.held_out else None)
+        # After the checkpoint: whatever the pictures come to, the run can be resumed from here.
+        if step.held_out and (step.step - self._drawn_at >= self._draw_every or step.last_of_stage):
+            self._draw_or_say()
+
+    def _draw_or_say(self) -> None:
+        try:
+            self._draw()
+        except Exception as error:
+            if isinstance(error, OSError | ResourceError):  # a full disk ends the run, resumable
+                raise
+            reason = (str(error).strip().splitlines() or [""])[0]
+            self._log.write(self._fit.step, {"pictures_failed": 1})
+            self._live.say(
+                f"step {self._fit.step:,}: the pictures failed ({type(error).__name__}: {reason}); training goes on"
+            )
 
     def _draw(self) -> None:
         for name, picture in self._fit.pictures().items():

@@ -7,7 +7,6 @@ import ast
 import contextlib
 import hashlib
 import json
-import os
 import sys
 import sysconfig
 from collections import Counter
@@ -21,6 +20,7 @@ import torch
 from genray.errors import require
 from genray.gen.data import Data, Split
 from genray.gen.sources import TEST_SHARE, labels_of, split_rows
+from genray.runs.files import writing_file
 
 MODULES = 30
 LEAST_DOCSTRINGS = 40
@@ -120,14 +120,10 @@ def cached_docstrings(folder: Path) -> Texts:
     found = read_docstrings()
     assert found.label is not None
     record = {each.name: getattr(found, each.name) for each in fields(found)} | {"label": found.label.tolist()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
+        with writing_file(file) as temporary:
             temporary.write_text(json.dumps(record), encoding="utf-8")
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
     return found
 
 

@@ -47,7 +47,6 @@ class Trainer:
         """`resume_command`: what a fault's last line tells the user to run."""
         self._resume_command = resume_command or f"genray train dqn --resume {run.place}"
         self._config, self._engine, self._run, self._live = config, engine, run, live
-        self._log = MetricsLog(run)
         self._returns: deque[float] = deque(maxlen=100)
         self._progress = Progress()
         self._saved_at = -1
@@ -56,18 +55,19 @@ class Trainer:
     def run(self, start_step: int | None = None) -> Evaluation:
         """Train to the configured number of steps, from `start_step` when resumed; returns the last evaluation.
 
-        Ctrl-C or SIGTERM saves and raises KeyboardInterrupt (a second one does not save); a fault raises RunFault with
-        the command that resumes.
+        Ctrl-C, SIGTERM, SIGHUP or a closed output saves and raises KeyboardInterrupt (a second signal does not save);
+        a fault raises RunFault with the command that resumes.
         """
         self._saved_at = -1 if start_step is None else start_step
         self._progress.steps = start_step or 0
-        with StopRequests() as self._stop:
+        self._log = MetricsLog(self._run, start_step or 0)
+        with StopRequests(lambda: self._live.closed) as self._stop:
             try:
                 return self._train(self._progress.steps)
             except KeyboardInterrupt:
                 if self._stop.count < 2:
                     self._live.say("stopping: writing a checkpoint …")
-                    self._save_or_fault(None)
+                    self._save_or_fault()
                 raise
             except (RunFault, OSError) as error:
                 raise self._fault(error) from error
@@ -80,10 +80,9 @@ class Trainer:
         for step in milestones(start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every):
             self._train_until(step)
             last = step >= settings.steps
-            due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
-            result = self._evaluate(last) if due else None
-            if last or result or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
-                self._save(result.mean if result else None)
+            self._save()  # first: whatever the evaluation comes to, the run can be resumed from here
+            if last or (settings.evaluate_every and step % settings.evaluate_every == 0):
+                result = self._evaluate(last)
         assert result is not None
         return result
 
@@ -131,19 +130,31 @@ class Trainer:
             "restarts": now.restarts,
         }
 
-    def _evaluate(self, last: bool) -> Evaluation:
+    def _evaluate(self, last: bool) -> Evaluation | None:
+        """Evaluate the policy, and leave it as the run's model with its score.
+
+        An evaluation that fails is logged and returns None; the last one raises RunFault instead.
+        """
         settings = self._config.run
         episodes = settings.evaluate_episodes if last else math.ceil(settings.evaluate_episodes / 3)
         self._live.say(f"evaluating: {episodes} episodes …")
         network = self._engine.network()
-        result = evaluate(
-            network,
-            self._config.env,
-            episodes=episodes,
-            epsilon=settings.evaluate_epsilon,
-            seed=settings.seed + 10_000,
-            progress=lambda done, total: self._stop.check(),
-        )
+        try:
+            result = evaluate(
+                network,
+                self._config.env,
+                episodes=episodes,
+                epsilon=settings.evaluate_epsilon,
+                seed=settings.seed + 10_000,
+                progress=lambda done, total: self._stop.check(),
+            )
+        except Exception as error:  # the environment's own code may raise anything
+            reason = f"the evaluation failed ({_described(error)})"
+            self._log.write(self._progress.steps, {"evaluation_failed": 1})
+            if last:
+                raise RunFault(reason) from error
+            self._live.say(f"step {self._progress.steps:,}: {reason}; training goes on")
+            return None
         self._log.write(
             self._progress.steps,
             {
@@ -155,20 +166,21 @@ class Trainer:
         )
         self._live.say(f"step {self._progress.steps:,}: {result.summary()}")
         self._save_model(network, result)
+        self._run.note_score(self._progress.steps, result.mean, keep=settings.keep)
         return result
 
-    def _save(self, score: float | None) -> None:
-        if self._progress.steps == self._saved_at and score is None:
+    def _save(self) -> None:
+        if self._progress.steps == self._saved_at:
             return
         start = time.monotonic()
         step = self._engine.settle()  # counts what was on its way: the step of all that the folder will hold
-        self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep, score=score)
+        self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep)
         self._saved_at = self._progress.steps = step
         self._live.say(f"step {step:,}: checkpoint; the run stood still for {time.monotonic() - start:.1f} s")
 
-    def _save_or_fault(self, score: float | None) -> None:
+    def _save_or_fault(self) -> None:
         try:
-            self._save(score)
+            self._save()
         except (RunFault, OSError) as error:
             raise self._fault(error) from error
 
@@ -182,6 +194,11 @@ class Trainer:
         else:
             advice = "no checkpoint had been written yet; start again with another --out"
         return RunFault(f"{str(error).splitlines()[0]}; {advice}")
+
+
+def _described(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 def milestones(start: int, end: int, *periods: int) -> Iterator[int]:
@@ -218,8 +235,7 @@ def save_policy(
 
 def load_policy(path: Path) -> tuple[QNetwork, EnvConfig]:
     """(network, environment) of a run's model, or of a model folder; raises CheckpointError where there is none."""
-    folder = path / "model" if (path / "model").is_dir() else path
-    network, config = modelstore.load_model(folder, {"dqn": build_network})
+    network, config = modelstore.load_model(modelstore.model_folder(path), {"dqn": build_network})
     return cast(QNetwork, network), from_dict(EnvConfig, config["env"], "env.")
 
 

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from genray.rl.evaluate import evaluate
 from genray.rl.networks import QNetwork
 from genray.rllib.config import ApexDQNConfig
 from genray.rllib.results import episode_results, iteration_results
+from genray.runs.files import find_directory, remove_directory, replacing_directory, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -193,20 +193,26 @@ class ApexDQN(Algorithm):
     ) -> str:
         """Write everything needed to continue: networks, optimizer, *the replay's contents*, random states, counters.
 
-        `path` is a local folder (Tune uploads what it saves by itself). The engine's part is replaced as a whole.
+        `path` is a local folder (Tune uploads what it saves by itself). Everything is in `path`/engine, which
+        is replaced as a whole: if the process is killed, the older checkpoint or the new one loads. RLlib's own
+        files are copied to `path` as well, where RLlib looks for them.
         """
         folder = _local(path or tempfile.mkdtemp(prefix="apex-dqn-"), filesystem)
-        fresh = folder / f"engine.{os.getpid()}.tmp"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        try:
+        for leftover in folder.glob("engine.*.tmp"):  # of an earlier version that was killed here
+            remove_directory(leftover)
+        with replacing_directory(folder / "engine") as fresh:
+            Checkpointable.save_to_path(self, str(fresh), state=state, use_msgpack=use_msgpack)
+            own = [file.name for file in fresh.iterdir() if file.is_file()]
             self._engine.save(fresh)
-            Checkpointable.save_to_path(self, str(folder), state=state, use_msgpack=use_msgpack)
-            shutil.rmtree(folder / "engine", ignore_errors=True)
-            fresh.rename(folder / "engine")
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+        for name in own:
+            write_whole(folder / name, (folder / "engine" / name).read_bytes())
         return str(folder)
+
+    @classmethod
+    def from_checkpoint(cls, path: Any, filesystem: Any = None, **kwargs: Any) -> "ApexDQN":
+        """A new algorithm that continues from what `save_to_path` wrote. Raises as `restore_from_path` does."""
+        place = path.to_directory() if isinstance(path, ray.tune.Checkpoint) else path
+        return super().from_checkpoint(str(_rllib_files(_local(place, filesystem))), **kwargs)
 
     def restore_from_path(self, path: Any, *, component: Any = None, filesystem: Any = None, **kwargs: Any) -> None:
         """Continue from what `save_to_path` wrote; the lanes begin new episodes.
@@ -216,13 +222,12 @@ class ApexDQN(Algorithm):
         folder = _local(path, filesystem)
         if component is not None:
             raise ConfigError(f"component={component!r}: a checkpoint is restored whole")
-        if not (folder / "engine" / "state.json").exists():
-            raise CheckpointError(f"{folder}: not a checkpoint of ApexDQN (no engine/state.json)")
-        Checkpointable.restore_from_path(self, str(folder), **kwargs)
+        engine = _engine_files(folder)
+        Checkpointable.restore_from_path(self, str(_rllib_files(folder)), **kwargs)
         if self._worked:  # a coordinator loads before its collectors start
             self._engine.close()
             self._engine, self._worked = self._new_engine(), False
-        self._engine.load(folder / "engine")
+        self._engine.load(engine)
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         return []
@@ -250,6 +255,20 @@ class ApexDQN(Algorithm):
     def cleanup(self) -> None:
         if hasattr(self, "_engine") and ray.is_initialized():
             self._engine.close()
+
+
+def _engine_files(folder: Path) -> Path:
+    """The engine's part of a checkpoint: `folder`/engine, or `folder` when that is the part itself."""
+    for place in (find_directory(folder / "engine"), folder):
+        if (place / "state.json").exists():
+            return place
+    raise CheckpointError(f"{folder}: not a checkpoint of ApexDQN (no engine/state.json)")
+
+
+def _rllib_files(folder: Path) -> Path:
+    """Where RLlib's files of a checkpoint are: with the engine's, or (earlier versions) in `folder`."""
+    engine = _engine_files(folder)
+    return engine if (engine / ApexDQN.CLASS_AND_CTOR_ARGS_FILE_NAME).exists() else folder
 
 
 def _local(path: Any, filesystem: Any) -> Path:

@@ -1,5 +1,6 @@
 """What a run is refused for before it begins, and what its model says of itself."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,24 @@ import numpy as np
 import pytest
 
 from genray import machine
-from genray.errors import ResourceError
+from genray.errors import ResourceError, RunFault
+from genray.live import Live
 from genray.rl import DQNConfig, presets
 from genray.rl.agent import LocalAgent
 from genray.rl.catch import CELL, Catch
 from genray.rl.env import EnvConfig, make_env
 from genray.rl.evaluate import Evaluation
 from genray.rl.replay import ReplayShard
-from genray.rl.train import check_disk, check_memory, load_policy, memory_bytes, save_policy, transition_bytes
+from genray.rl.train import (
+    Trainer,
+    check_disk,
+    check_memory,
+    load_policy,
+    memory_bytes,
+    save_policy,
+    transition_bytes,
+)
+from genray.rundir import RunDir
 
 
 class TallCatch(Catch):
@@ -93,3 +104,80 @@ def test_a_model_tells_its_own_shapes(tmp_path: Path):
     save_policy(tmp_path, small, network, 7, result)
     assert "[B, 4, 252, 168], oldest first; output: Q-values [B, 3]" in (tmp_path / "README.md").read_text()
     assert load_policy(tmp_path)[0].frame_shape == (252, 168)
+
+
+# --- a run's evaluations ----------------------------------------------------------------------------------------------
+
+
+class FailsAtThree(Catch):
+    """Catch that cannot begin with three lanes: those of an evaluation of three episodes."""
+
+    def reset(self, seed: int) -> np.ndarray:
+        if self.num_lanes == 3:
+            raise OSError(f"no display for {self.num_lanes} lanes")
+        return super().reset(seed)
+
+
+def evaluated(env: type[Catch], episodes: int) -> DQNConfig:
+    return replace(
+        CATCH,
+        env=replace(CATCH.env, env=f"{__name__}:{env.__name__}"),
+        network=replace(CATCH.network, channels=(2, 2, 2), hidden=8),
+        replay=replace(CATCH.replay, capacity=500, min_size=32, samples_per_insert=1.0),
+        run=replace(CATCH.run, steps=128, evaluate_every=64, checkpoint_every=64, evaluate_episodes=episodes, keep=1),
+    )
+
+
+def trained(config: DQNConfig, run: RunDir, start: int | None = None) -> Evaluation:
+    agent = LocalAgent(config)
+    try:
+        if start is not None:
+            agent.load(run.latest_checkpoint())
+        return Trainer(config, agent, run, Live("catch", config.run.steps, ())).run(start)
+    finally:
+        agent.close()
+
+
+def metrics_of(run: RunDir) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_failing_evaluation_is_logged_and_training_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with RunDir.create(tmp_path / "run") as run:
+        result = trained(evaluated(FailsAtThree, 9), run)  # 3 episodes on the way, 9 at the end
+        assert len(result.scores) == 9
+        assert [line["step"] for line in metrics_of(run) if "evaluation_failed" in line] == [64]
+        said = capsys.readouterr().out
+        assert said.index("step 64: checkpoint") < said.index("step 64: the evaluation failed (OSError: no display")
+        manifest = json.loads((run.latest_checkpoint() / "manifest.json").read_text())
+        assert manifest["step"] == 128 and manifest["score"] == result.mean
+
+
+def test_a_failing_last_evaluation_ends_the_run_resumable(tmp_path: Path):
+    with RunDir.create(tmp_path / "run") as run:
+        with pytest.raises(RunFault, match=r"the evaluation failed \(OSError: no display .*00000128; continue with: "):
+            trained(evaluated(FailsAtThree, 3), run)
+        assert len(trained(evaluated(Catch, 3), run, 128).scores) == 3  # mended, and resumed
+
+
+def test_the_best_checkpoint_is_kept_by_a_score_that_comes_after_it(tmp_path: Path):
+    with RunDir.create(tmp_path / "run") as run:
+        for step, score in ((1, 5.0), (2, 9.0), (3, 1.0), (4, None)):
+            run.write_checkpoint(step, lambda folder: None, keep=1)
+            if score is not None:
+                run.note_score(step, score, keep=1)
+        assert [folder.name for folder in run.list_checkpoints()] == ["00000002", "00000004"]
+        run.note_score(3, 100.0, keep=1)  # not the newest
+        assert json.loads((run.latest_checkpoint() / "manifest.json").read_text())["score"] is None
+
+
+def test_a_resumed_run_makes_its_steps_and_their_metrics_once(tmp_path: Path):
+    config = evaluated(Catch, 3)
+    with RunDir.create(tmp_path / "run") as run:
+        trained(replace(config, run=replace(config.run, steps=64)), run)
+        with (run.path / "metrics.jsonl").open("a") as file:  # as a process that was killed at 96
+            file.write('{"step": 96, "seconds": 1e6, "updates": 1}\n')
+        trained(config, run, 64)
+        steps, seconds = zip(*((line["step"], line["seconds"]) for line in metrics_of(run)))
+        assert list(steps) == sorted(steps) and steps[-1] == 128
+        assert list(seconds) == sorted(seconds) and seconds[-1] < 1e5

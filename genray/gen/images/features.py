@@ -22,7 +22,7 @@ from genray.gen.ae_blocks import ConvBlock
 from genray.gen.autoencoders import Autoencoder, build_autoencoder
 from genray.gen.images import vgg
 from genray.gen.images.classifier import Classifier, build_classifier
-from genray.modelstore import load_model
+from genray.modelstore import load_model, model_folder
 
 UNTRAINED = "untrained features: colour and texture, not semantics"
 LUMA = (0.299, 0.587, 0.114)
@@ -337,7 +337,7 @@ def _encoded(block: ConvBlock, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 def model_features(path: Path) -> ModelFeatures:
     """An own model as an extractor. Raises CheckpointError for what is none, ConfigError for one without convolutions."""
-    folder = path / "model" if (path / "model").is_dir() else path
+    folder = model_folder(path)
     model, config = load_model(folder, {"classifier": build_classifier, "autoencoder": build_autoencoder})
     assert isinstance(model, Classifier | Autoencoder)
     data = config.get("data", {}).get("name", "")

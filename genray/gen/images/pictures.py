@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from genray.errors import ConfigError, ResourceError, require
-from genray.media import write_whole
+from genray.runs.files import write_whole
 
 MAX_PIXELS = 50_000_000
 """Of a picture that is read: 150 MB as RGB. Asked of the header, before anything is decoded."""

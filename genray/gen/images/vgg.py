@@ -1,7 +1,6 @@
 """VGG-19's ImageNet weights: torchvision's file in its cache, or a download that gives up instead of hanging."""
 
 import hashlib
-import os
 import shutil
 import socket
 import threading
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from genray.errors import CheckpointError, ResourceError
+from genray.runs.files import writing_file
 
 COUNTS, WIDTHS = (2, 2, 4, 4, 1), (64, 128, 256, 512, 512)
 """Convolutions and channels of each block, up to conv5_1: nothing after it is used by any published style loss."""
@@ -71,26 +71,29 @@ def download(url: str, path: Path) -> None:
     Raises ResourceError after PATIENCE_S without an answer: a name server that never answers would otherwise hold the
     command for minutes, beyond the reach of any socket timeout, so the name is looked up in a thread of its own.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _look_up(urlsplit(url).hostname or "")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer, temporary.open("wb") as file:
-            shutil.copyfileobj(answer, file, 1 << 20)
-        with temporary.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        wanted = path.stem.rpartition("-")[2]
-        if not digest.startswith(wanted):
-            raise OSError("the file that came is not the one asked for")
-        temporary.replace(path)
+        with writing_file(path) as temporary:
+            _fetch(url, temporary)
+            with temporary.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if not digest.startswith(path.stem.rpartition("-")[2]):
+                raise OSError("the file that came is not the one asked for")
     except OSError as error:  # URLError and timeouts are among them
         reason = getattr(error, "reason", None) or error.strerror or error
         raise ResourceError(
             f"--features vgg19: its weights are not at {path} and cannot be downloaded ({reason}); put the file there, "
             "or use --features untrained"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _fetch(url: str, path: Path) -> None:
+    with (
+        urllib.request.urlopen(url, timeout=PATIENCE_S) as answer,
+        path.open("wb") as file,
+    ):
+        shutil.copyfileobj(answer, file, 1 << 20)
 
 
 def _look_up(host: str) -> None:
