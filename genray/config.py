@@ -67,14 +67,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def save_yaml(config: Any, path: Path) -> None:
     """Write `config`, whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
     temporary.replace(path)
 
 
 def load_yaml(cls: type[T], path: Path) -> T:
     """Raises CheckpointError when the file is missing or is not YAML of this configuration."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.parent}: not a run directory (no {path.name})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

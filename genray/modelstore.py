@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from genray.errors import CheckpointError
 
@@ -34,11 +34,13 @@ def save_model(folder: Path, kind: str, config: dict[str, Any], tensors: Mapping
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        (temporary / "config.json").write_text(json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n")
+        (temporary / "config.json").write_text(
+            json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n", encoding="utf-8"
+        )
         # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         (temporary / "model.safetensors").write_bytes(data)
-        (temporary / "README.md").write_text(card)
+        (temporary / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
         replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         if folder.exists():
             folder.rename(replaced)
@@ -56,7 +58,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(f"{folder}: not a model (no config.json); a run keeps its model in RUN/model") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -76,7 +78,7 @@ def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.
         raise CheckpointError(f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}")
     try:
         model = builders[config["kind"]](config)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(load((folder / "model.safetensors").read_bytes()))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: model.safetensors is missing") from error
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:

@@ -11,6 +11,7 @@ RUN/
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -21,11 +22,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from genray.console import shell_word
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.storage import Place, child, read_file
 
 CHECKPOINT_FORMAT = 1
 FLUSH_S = 5.0  # TensorBoard's events reach the disk this often
+RUNS = Path("runs")
+"""Where a run goes whose user gave no --out."""
 
 
 class RunDir:
@@ -50,7 +54,9 @@ class RunDir:
     def create(cls, path: Path) -> "RunDir":
         """A new run in an empty or absent folder; raises ConfigError when something is there already."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"--out {path}: not empty; choose a new folder, or continue with --resume {path}")
+            raise ConfigError(
+                f"--out {path}: not empty; choose a new folder, or continue with --resume {shell_word(path)}"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -65,7 +71,7 @@ class RunDir:
         return cls(path)
 
     def __enter__(self) -> Self:
-        self._lock = open(self.path / ".lock", "w")
+        self._lock = open(self.path / ".lock", "w", encoding="utf-8")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -110,7 +116,7 @@ class RunDir:
                 files[str(file.relative_to(temporary))] = [file.stat().st_size, _checksum(file)]
                 _sync(file)
             manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             _sync(temporary / "manifest.json")
             final = self.checkpoints / f"{step:08d}"
             replaced = self.checkpoints / f".{step:08d}.{os.getpid()}.old.tmp"
@@ -164,7 +170,7 @@ def verify_checkpoint(folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] == CHECKPOINT_FORMAT and isinstance(manifest["files"], dict):
             return manifest
     except (OSError, ValueError, KeyError, TypeError):
@@ -197,6 +203,26 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def new_folder(name: str) -> Path:
+    """Make the folder of a run whose user gave no --out, and return it: runs/NAME-TIME.
+
+    A number follows where that name is taken (runs/NAME-TIME-2). Two processes never get the same
+    folder, even if they start at the same instant, because only one of them can create it.
+    Raises ConfigError when it cannot be written.
+    """
+    wanted = RUNS / f"{name.replace(os.sep, '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        RUNS.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                break
+    except OSError as error:
+        raise ConfigError(f"{wanted}: {error.strerror}; choose a folder that can be written with --out") from error
+    return folder
 
 
 def require_disk(path: Path, needed_bytes: int, what: str) -> None:
@@ -249,7 +275,7 @@ class MetricsLog:
         self._run = run
         path = run.path / "metrics.jsonl"
         before = _mend_log(path)  # a resumed run's clock goes on
-        self._file = path.open("a", buffering=1)
+        self._file = path.open("a", buffering=1, encoding="utf-8")
         folder = run.path / "tensorboard"
         folder.mkdir(exist_ok=True)
         # TensorBoard reads what holds "tfevents" in its name, in the order of names; no file has this one yet.
