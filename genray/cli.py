@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from genray.console import escape_unprintable
 from genray.errors import ConfigError, GenrayError
 from genray.options import fail
 from genray.stop import leave_stdout
+from genray.threads import sleep_while_waiting
 
 # name -> (module:function, which takes the remaining words and the program's name; what it does). The modules are loaded when
 # they are called: `genray --help` needs neither PyTorch nor Ray.
@@ -59,6 +61,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    escape_unprintable()
+    sleep_while_waiting()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         name, command, rest = _find(words)

@@ -68,13 +68,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def save_yaml(config: Any, path: Path) -> None:
     """Write `config`, whole or not at all."""
     with writing_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
 
 
 def load_yaml(cls: type[T], path: Path) -> T:
     """Raises CheckpointError when the file is missing or is not YAML of this configuration."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.parent}: not a run directory (no {path.name})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from genray import modelstore
 from genray.commands.stylers import ByOptimisation, StyleLaunch, spoken
 from genray.commands.train import TrainLaunch
 from genray.commands.train import train_in as train_generator
+from genray.console import shell_command
 from genray.dist.frames import FramesConfig, collect_frames
 from genray.errors import RunFault, require
 from genray.gen import presets as gen_presets
@@ -29,7 +30,8 @@ from genray.rl.evaluate import Evaluation, best_constant_action, play
 from genray.rl.networks import QNetwork, build_network
 from genray.rl.scores import reference
 from genray.rl.train import check_disk, check_memory
-from genray.rundir import RunDir
+from genray.rundir import RUNS, RunDir, new_folder
+from genray.threads import choose_threads, own_threads
 
 STYLE = 9
 """Seed of the pattern in whose style a frame is shown."""
@@ -69,10 +71,9 @@ def main(argv: list[str], prog: str) -> int:
     base = presets.road_runner_quick()
     config = replace(base, run=replace(base.run, steps=options.steps, seed=options.seed, evaluate_every=0))
     config.validate()
-    out = options.out or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
     check_memory(config)
-    check_disk(config, out)
-    run = RunDir.create(out)
+    check_disk(config, options.out or RUNS)
+    run = RunDir.create(options.out or new_folder("demo"))
     print(
         "Ape-X on Road Runner: 2 collectors and 2 replay shards and a learner, each a Ray actor, on this machine's CPU.\n"
         f"{options.steps:,} agent steps = {options.steps * config.env.frame_skip / 216_000:.1f} hours of play. "
@@ -82,7 +83,10 @@ def main(argv: list[str], prog: str) -> int:
     print("filming …")
     clip, frame = _film(run, config)
     print(verdict(result, config, time.monotonic() - start))
-    made = [f"the policy playing: {clip}", f"curves: tensorboard --logdir {run.path}/tensorboard"]
+    made = [
+        f"the policy playing: {clip}",
+        f"curves: {shell_command('tensorboard', '--logdir', run.path / 'tensorboard')}",
+    ]
     if options.style_size:
         made.append(f"a frame of it in another style: {_styled(run, frame, options)}")
     if options.generator_steps:
@@ -119,7 +123,7 @@ def _served(run: RunDir, keep: bool) -> list[str]:
             print(f"it stays up: open {service.url}/ in a browser; Ctrl-C ends it", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
-    return [f"the service's page: {shown}", f"start it again: genray serve {models}"]
+    return [f"the service's page: {shown}", f"start it again: {shell_command('genray', 'serve', models)}"]
 
 
 def _generator(run: RunDir, options: DemoConfig) -> Path:
@@ -160,7 +164,8 @@ def _styled(run: RunDir, frame: np.ndarray, options: DemoConfig) -> Path:
     style = Picture(pattern(STYLE, 256), None, f"pattern {STYLE}")
     styler = ByOptimisation(frame, [style], StyleLaunch(out=out), config, config.size)
     print(f"\nstyling a frame ({styler}): about {spoken(styler.seconds())} …")
-    return write_picture(out, styler.style(styler.sized(frame)), None, styler.about())
+    with own_threads(choose_threads()):
+        return write_picture(out, styler.style(styler.sized(frame)), None, styler.about())
 
 
 def _film(run: RunDir, config: DQNConfig) -> tuple[Path, np.ndarray]:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from genray import config as configs
+from genray.console import shell_command
 from genray.errors import ResourceError, UsageError
 from genray.live import Live
 from genray.remote_run import checkpoint_step
@@ -14,6 +15,7 @@ from genray.rl.evaluate import Evaluation
 from genray.rl.train import COLUMNS, Trainer, milestones
 from genray.rundir import RunDir
 from genray.storage import Place
+from genray.threads import free_cores, user_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +37,13 @@ class LaunchConfig:
     wait_s: float = 120.0
     """With --address: seconds to wait until the cluster offers a place for every actor, before the run is refused."""
     learner_threads: int = 0
-    """PyTorch threads of each learner on a CPU; 0: the cores, less half a core a collector, shared among them."""
+    """PyTorch threads of each learner on a CPU. 0: OMP_NUM_THREADS where it is set; otherwise the free cores, less half
+    a core a collector without --local, shared among the learners; one thread for a small network."""
 
     def resume_command(self, run: Place) -> str:
         """What continues a run, in the place where it was."""
-        place = f" --address {self.address}" if self.address else " --local" * self.local
-        return f"genray train dqn --resume {run}{place}"
+        place = ["--address", self.address] if self.address else ["--local"] * self.local
+        return shell_command("genray", "train", "dqn", "--resume", run, *place)
 
 
 def slug(config: DQNConfig) -> str:
@@ -55,7 +58,7 @@ def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = N
     On a cluster its machines are looked at first; all of them must see `place`, the run directory. Raises ResourceError.
     """
     if launch.local:
-        agent = LocalAgent(config)
+        agent = LocalAgent(config, launch.learner_threads)
         try:
             yield agent
         finally:
@@ -64,13 +67,15 @@ def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = N
     from genray.dist.coordinator import Coordinator
     from genray.dist.session import ray_session
 
+    threads = launch.learner_threads or user_threads()
+    free = None if threads or launch.address else free_cores()  # before Ray's own processes are busy
     with ray_session(launch.address):
         if launch.address and place is not None:
             from genray.dist.preflight import await_roles, check_machines
 
             await_roles(config, launch.address, launch.wait_s)
             check_machines(place, launch.address)
-        coordinator = Coordinator(config, launch.learner_threads or None)
+        coordinator = Coordinator(config, threads or None, free_cores=free)
         try:
             yield coordinator
         finally:

@@ -57,7 +57,7 @@ def torch_cuda() -> str | None:
 def driver_version(root: Path) -> str | None:
     """The version of the NVIDIA kernel module that is loaded now, as its own file says."""
     try:
-        text = (root / "proc/driver/nvidia/version").read_text()
+        text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
         return None
     found = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", text)
@@ -70,7 +70,10 @@ def has_nvidia_gpu(root: Path) -> bool:
         return True
     for device in (root / "sys/bus/pci/devices").glob("*"):
         try:
-            vendor, kind = (device / "vendor").read_text(), (device / "class").read_text()
+            vendor, kind = (
+                (device / "vendor").read_text(encoding="utf-8"),
+                (device / "class").read_text(encoding="utf-8"),
+            )
         except OSError:
             continue
         if vendor.strip() == "0x10de" and kind.startswith("0x03"):
@@ -81,7 +84,7 @@ def has_nvidia_gpu(root: Path) -> bool:
 def available_memory(root: Path) -> int | None:
     """Bytes that new processes may take: what the kernel says is available, cut by the container's limit."""
     try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text())
+        found = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(encoding="utf-8"))
     except OSError:
         return None
     if not found:
@@ -92,7 +95,9 @@ def available_memory(root: Path) -> int | None:
         ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
         try:
-            left = int((root / folder / limit).read_text()) - int((root / folder / used).read_text())
+            left = int((root / folder / limit).read_text(encoding="utf-8")) - int(
+                (root / folder / used).read_text(encoding="utf-8")
+            )
         except (OSError, ValueError):  # no such file, or the word "max"
             continue
         available = min(available, left)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from genray.errors import CheckpointError
 from genray.runs.files import find_directory, replacing_directory
@@ -30,11 +30,13 @@ Builder = Callable[[dict[str, Any]], torch.nn.Module]
 def save_model(folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str) -> Path:
     """Write a model folder, whole or not at all: it is made beside `folder` and moved into place."""
     with replacing_directory(folder) as temporary:
-        (temporary / "config.json").write_text(json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n")
+        (temporary / "config.json").write_text(
+            json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n", encoding="utf-8"
+        )
         # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         (temporary / "model.safetensors").write_bytes(data)
-        (temporary / "README.md").write_text(card)
+        (temporary / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
     return folder
 
 
@@ -51,7 +53,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = find_directory(folder) / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(f"{folder}: not a model (no config.json); a run keeps its model in RUN/model") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -71,7 +73,7 @@ def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.
         raise CheckpointError(f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}")
     try:
         model = builders[config["kind"]](config)
-        model.load_state_dict(load_file(find_directory(folder) / "model.safetensors"))
+        model.load_state_dict(load((find_directory(folder) / "model.safetensors").read_bytes()))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: model.safetensors is missing") from error
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:

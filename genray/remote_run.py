@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from genray import storage
+from genray.console import shell_word
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.rundir import CHECKPOINT_FORMAT, RunDir
 from genray.storage import Place, child, name_of
@@ -57,7 +58,7 @@ class RemoteRun(RunDir):
         except OSError as error:
             raise ConfigError(f"--out {url}: {_reason(error)}; choose one that this machine may write") from error
         if there:
-            raise ConfigError(f"--out {url}: not empty; choose a new one, or continue with --resume {url}")
+            raise ConfigError(f"--out {url}: not empty; choose a new one, or continue with --resume {shell_word(url)}")
         return run
 
     @classmethod

@@ -11,7 +11,9 @@ RUN/
 
 import contextlib
 import fcntl
+import itertools
 import json
+import os
 import shutil
 import time
 import zlib
@@ -20,12 +22,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from genray.console import shell_word
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.runs.files import clear_leftovers, remove_directory, replacing_directory, writing_file
 from genray.storage import Place, child, read_file
 
 CHECKPOINT_FORMAT = 1
 FLUSH_S = 5.0  # TensorBoard's events reach the disk this often
+RUNS = Path("runs")
+"""Where a run goes whose user gave no --out."""
 
 
 class RunDir:
@@ -50,7 +55,9 @@ class RunDir:
     def create(cls, path: Path) -> "RunDir":
         """A new run in an empty or absent folder; raises ConfigError when something is there already."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"--out {path}: not empty; choose a new folder, or continue with --resume {path}")
+            raise ConfigError(
+                f"--out {path}: not empty; choose a new folder, or continue with --resume {shell_word(path)}"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -65,7 +72,7 @@ class RunDir:
         return cls(path)
 
     def __enter__(self) -> Self:
-        self._lock = open(self.path / ".lock", "w")
+        self._lock = open(self.path / ".lock", "w", encoding="utf-8")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -115,7 +122,7 @@ class RunDir:
             for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
                 files[str(file.relative_to(temporary))] = [file.stat().st_size, _checksum(file)]
             manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         self._prune(keep)
         return final
 
@@ -173,7 +180,7 @@ def verify_checkpoint(folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] == CHECKPOINT_FORMAT and isinstance(manifest["files"], dict):
             return manifest
     except (OSError, ValueError, KeyError, TypeError):
@@ -198,6 +205,26 @@ def _checksum(file: Path) -> int:
         while block := stream.read(1 << 24):
             checksum = zlib.crc32(block, checksum)
     return checksum
+
+
+def new_folder(name: str) -> Path:
+    """Make the folder of a run whose user gave no --out, and return it: runs/NAME-TIME.
+
+    A number follows where that name is taken (runs/NAME-TIME-2). Two processes never get the same
+    folder, even if they start at the same instant, because only one of them can create it.
+    Raises ConfigError when it cannot be written.
+    """
+    wanted = RUNS / f"{name.replace(os.sep, '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        RUNS.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                break
+    except OSError as error:
+        raise ConfigError(f"{wanted}: {error.strerror}; choose a folder that can be written with --out") from error
+    return folder
 
 
 def require_disk(path: Path, needed_bytes: int, what: str) -> None:
@@ -261,7 +288,7 @@ class MetricsLog:
         self._run = run
         path = run.path / "metrics.jsonl"
         before = _cut_log(path, step)  # a resumed run's clock goes on
-        self._file = path.open("a", buffering=1)
+        self._file = path.open("a", buffering=1, encoding="utf-8")
         folder = run.path / "tensorboard"
         folder.mkdir(exist_ok=True)
         # TensorBoard reads what holds "tfevents" in its name, in the order of names; no file has this one yet.

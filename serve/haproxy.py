@@ -52,7 +52,11 @@ def main(arguments: list[str]) -> None:
     if "-f" in arguments[:-1]:
         path = Path(arguments[arguments.index("-f") + 1])
         with writing_file(path) as temporary:
-            temporary.write_text(mended(path.read_text()))
+            temporary.write_text(
+                mended(path.read_text(encoding="utf-8", errors="surrogateescape")),
+                encoding="utf-8",
+                errors="surrogateescape",
+            )
     os.execv(get_haproxy_binary(), ["haproxy", *arguments])
 
 

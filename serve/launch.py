@@ -131,7 +131,11 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
 def _wrapper(folder: Path) -> Path:
     """An executable that runs serve/haproxy.py with this Python."""
     path = folder / "haproxy"
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).with_name("haproxy.py")}" "$@"\n')
+    path.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).with_name("haproxy.py")}" "$@"\n',
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
     path.chmod(0o755)
     return path
 

@@ -90,7 +90,9 @@ def load_predictor(folder: Path, name: str) -> Predictor:
     """The model in `folder` with everything it can do. Raises CheckpointError for a damaged or unknown one."""
     version = version_of(folder)
     model, config = modelstore.load_model(folder, {**BUILDERS, "dqn": build_network})
-    card = (folder / "README.md").read_text(errors="replace") if (folder / "README.md").exists() else ""
+    card = (
+        (folder / "README.md").read_text(encoding="utf-8", errors="replace") if (folder / "README.md").exists() else ""
+    )
     if version_of(folder) != version:
         raise CheckpointError(f"{folder}: it changed while it was read")
     model.requires_grad_(False)

@@ -7,15 +7,19 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from genray.commands.train import _new_run
 from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.rundir import MetricsLog, RunDir, require_disk, verify_checkpoint
+from genray.gen.vae import VAEConfig
+from genray.rundir import MetricsLog, RunDir, new_folder, require_disk, verify_checkpoint
 
 HOLDER = """
 import sys
@@ -38,6 +42,32 @@ def fill(folder: Path) -> None:
 def run(tmp_path: Path):
     with RunDir.create(tmp_path / "run") as made:
         yield made
+
+
+# --- names chosen for the user ----------------------------------------------------------------------------------------
+
+
+def test_new_folder_is_unique_within_a_second(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda form: "20260101-000000")
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_folder("dqn-catch"), range(24)))
+    numbered = [Path(f"runs/dqn-catch-20260101-000000-{number}") for number in range(2, 25)]
+    assert set(folders) == {Path("runs/dqn-catch-20260101-000000"), *numbered}
+    runs = []
+    for _ in range(3):  # as `genray train` makes them
+        with _new_run("vae", VAEConfig(), None) as run:
+            (run.path / "config.yaml").touch()
+            runs.append(run.path.name)
+    assert runs == ["vae-digits-20260101-000000" + tail for tail in ("", "-2", "-3")]
+    assert new_folder("dqn-a/b").parent == Path("runs")
+
+
+def test_new_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").touch()
+    with pytest.raises(ConfigError, match="runs/vae-.*: File exists; choose a folder that can be written with --out"):
+        new_folder("vae")
 
 
 # --- one process at a time --------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ class PlanSearch(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the trials' files are the record."""
-        Path(checkpoint_path).write_text("see the sweep's trials\n")
+        Path(checkpoint_path).write_text("see the sweep's trials\n", encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing."""

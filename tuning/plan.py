@@ -134,7 +134,9 @@ class Sweep:
         save_yaml(self.config, self.path / "sweep.yaml")
         save_yaml(self.base, self.path / "base.yaml")
         about = {**self.study.to_dict(), "metric": self.metric, "mode": self.mode}
-        (self.path / "study.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+        (self.path / "study.yaml").write_text(
+            yaml.safe_dump(about, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
         (self.path / TRIALS_FOLDER).mkdir(exist_ok=True)
 
     @classmethod
@@ -142,7 +144,7 @@ class Sweep:
         """Raises CheckpointError when the folder is no sweep's."""
         config = load_yaml(SweepConfig, path / "sweep.yaml")
         try:
-            about = yaml.safe_load((path / "study.yaml").read_text())
+            about = yaml.safe_load((path / "study.yaml").read_text(encoding="utf-8"))
             study = Study.from_dict(about)
             metric, mode = about["metric"], about["mode"]
         except (OSError, yaml.YAMLError, KeyError, TypeError, ConfigError) as error:

@@ -68,7 +68,7 @@ def write_report(
         samples=_samples(sweep, comparison, sample),
         files=[path.name for path in tables],
     )
-    return write_whole(folder / "index.html", text.encode())
+    return write_whole(folder / "index.html", text.encode(errors="backslashreplace"))
 
 
 def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
@@ -135,7 +135,7 @@ def _identity(row: TrialRow) -> list[Any]:
 
 def _read_cache(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
@@ -183,7 +183,7 @@ def best_samples(sweep: Path, row: TrialRow) -> bytes | None:
 def _settings(sweep: Path) -> dict[str, Any]:
     """The sweep's own settings as its file has them."""
     try:
-        settings = yaml.safe_load((sweep / "sweep.yaml").read_text())
+        settings = yaml.safe_load((sweep / "sweep.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return {}
     return settings if isinstance(settings, dict) else {}

@@ -304,7 +304,7 @@ def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]
         writer.writeheader()
         writer.writerows(records)
         path = folder / f"{name}.csv"
-        path.write_text(text.getvalue())
+        path.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")
         written.append(path)
         if parquet:
             table = pyarrow.table({column: [record.get(column) for record in records] for column in columns})

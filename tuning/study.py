@@ -9,7 +9,6 @@ import argparse
 import json
 import math
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genray.config import load_yaml
+from genray.console import escape_unprintable, shell_command
 from genray.errors import GenrayError, require
 from genray.gen.families import open_fit
 from genray.gen.run import save_export
@@ -110,6 +110,7 @@ def quick(task: Task) -> Task:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    escape_unprintable()
     arguments = _parse(argv)
     try:
         run(arguments)
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "tuning.study", *(sys.argv[1:] if argv is None else argv)])
+        again = shell_command("python", "-m", "tuning.study", *(sys.argv[1:] if argv is None else argv))
         print(f"stopped; go on with: {again}", file=sys.stderr)
         return 130
     return 0
@@ -164,7 +165,7 @@ def _part(task: Task, sweep: Path) -> Part:
     samples = _samples(sweep, comparison) if task.config.model == "gan" else []
     settings = {"search": task.config.search, "scheduler": task.config.scheduler}
     about = task.about.format(steps=task.config.steps)
-    made_by = (sweep / COMMIT).read_text().strip() if (sweep / COMMIT).exists() else "unknown"
+    made_by = (sweep / COMMIT).read_text(encoding="utf-8").strip() if (sweep / COMMIT).exists() else "unknown"
     return Part(task.name, task.heading, about, comparison, settings, samples, made_by)
 
 
@@ -209,7 +210,7 @@ def run_task(task: Task, out: Path, parallel: int = 0) -> Path:
     else:
         run_sweep(config, folder)
     if not (folder / COMMIT).exists():  # a page may be written again by a later version
-        (folder / COMMIT).write_text(commit() + "\n")
+        (folder / COMMIT).write_text(commit() + "\n", encoding="utf-8")
     print(write_report(folder, say=lambda text: print(text, flush=True)), flush=True)
     return folder
 
@@ -239,7 +240,9 @@ def judge(out: Path) -> Path:
 def _known_tests(sweep: Path) -> dict[str, dict[str, float]]:
     """The test figures that the report has measured."""
     entries = (
-        json.loads((sweep / "report" / "test.json").read_text()) if (sweep / "report" / "test.json").exists() else {}
+        json.loads((sweep / "report" / "test.json").read_text(encoding="utf-8"))
+        if (sweep / "report" / "test.json").exists()
+        else {}
     )
     return {trial: entry["figures"] for trial, entry in entries.items()}
 

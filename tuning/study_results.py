@@ -52,7 +52,7 @@ def publish(folder: Path, parts: Sequence[Part], heading: str, about: Sequence[s
     points = dict.fromkeys(point for part in parts for point in limits(part.comparison))
     lines += ["## What this does not show", "", *(f"- {point}" for point in points), ""]
     page = folder / "README.md"
-    page.write_text("\n".join(lines))
+    page.write_text("\n".join(lines), encoding="utf-8", errors="backslashreplace")
     return page
 
 
@@ -81,7 +81,9 @@ def _part(folder: Path, part: Part) -> list[str]:
         lines += [f"![samples: {caption}]({name})", "", f"Samples of {caption}.", ""]
     tables = {name: records for name, records in comparison.tables().items() if name in PUBLISHED}
     write_tables(folder, {f"{part.name}-{name}": records for name, records in tables.items()}, parquet=False)
-    (folder / f"{part.name}-trials.csv").write_text(_trials(comparison.rows))
+    (folder / f"{part.name}-trials.csv").write_text(
+        _trials(comparison.rows), encoding="utf-8", errors="backslashreplace"
+    )
     names = [f"{part.name}-{name}.csv" for name, records in tables.items() if records] + [f"{part.name}-trials.csv"]
     return [*lines, "Tables: " + ", ".join(f"[{name}]({name})" for name in names) + ".", ""]
 
@@ -221,7 +223,7 @@ def machine() -> str:
 
     model = platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass

@@ -212,7 +212,7 @@ def _wait_for_orphans(path: Path, patience_s: float = 60.0) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One driver at a time: a lock that dies with the process. Raises ConfigError where another holds it."""
-    with (path / ".lock").open("w") as file:
+    with (path / ".lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -221,7 +221,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _held(lock: Path) -> bool:
-    with lock.open() as file:
+    with lock.open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

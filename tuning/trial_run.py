@@ -19,6 +19,7 @@ import torch
 from genray.config import save_yaml
 from genray.errors import RunFault
 from genray.rundir import MetricsLog, RunDir
+from genray.threads import user_threads
 from tuning.settings import changed
 from tuning.training import Look, Training, open_training, with_seed
 from tuning.trials import TrialRow, read_trial, write_trial
@@ -127,7 +128,9 @@ class TrialRun:
 
         def fill(folder: Path) -> None:
             training.save(folder)
-            (folder / ROW_FILE).write_text(json.dumps(dataclasses.asdict(replace(self.row, seconds=self._seconds))))
+            (folder / ROW_FILE).write_text(
+                json.dumps(dataclasses.asdict(replace(self.row, seconds=self._seconds))), encoding="utf-8"
+            )
 
         score = None if best is None else best if self.row.mode == "max" else -best
         # Others may still be on their way to this barrier, and a killed sweep goes on from the one before.
@@ -162,7 +165,7 @@ class TrialRun:
         self._run.path.mkdir(parents=True, exist_ok=True)
         self._run.__enter__()
         self._locked = True
-        torch.set_num_threads(1)
+        torch.set_num_threads(user_threads() or 1)  # trials share the cores among them
         save_yaml(config, self._run.path / "config.yaml")
         return open_training(self.row.family, config)
 
@@ -196,14 +199,14 @@ class TrialRun:
         if self._training is not None and alive:
             self._training.save(folder)
             about["digest"] = digest(self._training.state())
-        (folder / CLONE_FILE).write_text(json.dumps(about))
+        (folder / CLONE_FILE).write_text(json.dumps(about), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Go on from `save`, of this trial or of another: bit for bit, but for the settings, which are this trial's.
 
         Raises RunFault when what was loaded is not what was saved.
         """
-        about = json.loads((folder / CLONE_FILE).read_text())
+        about = json.loads((folder / CLONE_FILE).read_text(encoding="utf-8"))
         if not about["alive"]:
             return
         self.close()
@@ -224,7 +227,7 @@ class TrialRun:
         assert self._log is not None
         self._log.write(about["step"], {"cloned": 1, **rates})
         line = {"step": about["step"], "of": about["trial"], "digest": about["digest"], "settings": self.row.params}
-        with (self._run.path / CLONES_FILE).open("a") as file:
+        with (self._run.path / CLONES_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         value = about["value"]
         better = self.row.better(value, self.row.best)

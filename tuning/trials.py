@@ -79,7 +79,7 @@ def write_trial(sweep: Path, row: TrialRow) -> None:
 def read_trial(path: Path) -> TrialRow:
     """The row of one trial.json. Raises CheckpointError when it is damaged or not one."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         values["curve"] = [(int(step), float(seconds), float(value)) for step, seconds, value in values["curve"]]
         row = TrialRow(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -133,7 +133,7 @@ def write_table(sweep: Path, rows: Sequence[TrialRow]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    write_whole(sweep / "trials.csv", text.getvalue().encode())
+    write_whole(sweep / "trials.csv", text.getvalue().encode(errors="backslashreplace"))
 
 
 def flatten(row: TrialRow) -> dict[str, Any]:

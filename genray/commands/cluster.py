@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genray import storage
+from genray.console import shell_command
 from genray.errors import ConfigError, ResourceError, RunFault, require
 from genray.options import option_value, parse
 from genray.rundir import last_metrics
@@ -97,7 +98,8 @@ def _first_line(error: Exception) -> str:
 
 def _follow(client: Any, job: str, words: list[str], out: str) -> None:
     """Show the job's output; returns when it has succeeded, raises RunFault when it has not."""
-    resume = f"genray submit -- train {words[1]} --resume {shlex.quote(out)}" if words[0] == "train" else ""
+    again = shell_command("genray", "submit", "--", "train", *words[1:2], "--resume", out)
+    resume = again if words[0] == "train" else ""
     advice = f"; continue with: {resume}" if resume else ""
 
     async def tail() -> None:

@@ -26,6 +26,7 @@ from genray.gen.images.pictures import (
 from genray.machine import resolve_device
 from genray.media import SUFFIXES, write_clip
 from genray.options import parse
+from genray.threads import choose_threads, own_threads
 
 MOST_SIDE = 4096
 OWN_SIDE = 512
@@ -89,6 +90,11 @@ def dream(argv: list[str], prog: str) -> int:
     config: DreamConfig = options.config
     launch.validate()
     config.validate()
+    with own_threads(choose_threads()):
+        return _dream(image, launch, config)
+
+
+def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
     picture = _sized(read_picture(image), launch.size)
     if not launch.is_clip:
         _check_out(launch.out, picture)

@@ -3,6 +3,7 @@
 Each command takes a MODEL: a run directory or a model directory.
 """
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from genray import modelstore
 from genray.config import from_dict
+from genray.console import escaped
 from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, changed, load_data
 from genray.gen.families import BUILDERS
@@ -197,12 +199,15 @@ def encode(argv: list[str], prog: str) -> int:
     codes = codes_of(model, split)
     columns: dict[str, Any] = {"row": np.arange(len(codes)), "code": list(codes)}
     if split.names:
-        columns["name"] = list(split.names)
+        columns["name"] = [escaped(name) for name in split.names]
+        if columns["name"] != list(split.names):  # a name that is no text stays exact, as bytes
+            columns["name_bytes"] = [os.fsencode(name) for name in split.names]
     if split.label is not None:
-        columns["label"] = [data.classes[i] if data.classes else str(i) for i in split.label.tolist()]
+        columns["label"] = [escaped(data.classes[i]) if data.classes else str(i) for i in split.label.tolist()]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with writing_file(options.out) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    # Arrow itself opens only paths that are valid UTF-8.
+    with writing_file(options.out) as temporary, temporary.open("wb") as file:
+        pq.write_table(pa.table(columns), file)
     print(f"{codes.shape[0]:,} codes of {codes.shape[1]} numbers")
     print(options.out)
     return 0

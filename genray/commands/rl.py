@@ -1,6 +1,5 @@
 """The commands of the agent: train dqn, evaluate, play."""
 
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
     from genray.rl import presets
     from genray.rl.config import DQNConfig
     from genray.rl.train import check_disk, check_memory
+    from genray.rundir import RUNS, new_folder
     from genray.storage import as_place
 
     @dataclass(frozen=True, kw_only=True)
@@ -62,10 +62,10 @@ def train_dqn(argv: list[str], prog: str) -> int:
         resolve_device(config.run.device)
         check_memory(config)
     if resume is None:
-        out = as_place(launch.out or f"runs/{slug(config)}-{time.strftime('%Y%m%d-%H%M%S')}")
-        if isinstance(out, Path):
-            check_disk(config, out)
-        run = create_run(out)
+        out = as_place(launch.out) if launch.out else None
+        if not isinstance(out, str):
+            check_disk(config, out or RUNS)
+        run = create_run(out or new_folder(slug(config)))
     train_in(run, config, launch, resumed=resume is not None)
     print(run.place)
     return 0
@@ -105,6 +105,7 @@ def evaluate(argv: list[str], prog: str) -> int:
     from genray.machine import resolve_device
     from genray.rl.evaluate import evaluate as run_evaluation
     from genray.rl.train import load_policy
+    from genray.threads import choose_threads, own_threads
 
     path, argv = folder_argument(argv, prog, "RUN", "runs/demo")
     options = parse(EvaluateConfig, argv, prog)
@@ -113,14 +114,15 @@ def evaluate(argv: list[str], prog: str) -> int:
     if options.sticky_actions is not None:
         env = replace(env, sticky_actions=options.sticky_actions)
     env.validate()
-    result = run_evaluation(
-        network, env, episodes=options.episodes, epsilon=options.epsilon, seed=options.seed,
-        device=resolve_device(options.device),
-    )  # fmt: skip
+    with own_threads(choose_threads()):
+        result = run_evaluation(
+            network, env, episodes=options.episodes, epsilon=options.epsilon, seed=options.seed,
+            device=resolve_device(options.device),
+        )  # fmt: skip
     print(result.summary())
     print("per episode: " + " ".join(f"{score:g}" for score in result.scores))
     log = path / "evaluations.jsonl"
-    with log.open("a") as stream:
+    with log.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(result.to_dict()) + "\n")
     print(log)
     return 0
@@ -130,13 +132,15 @@ def play(argv: list[str], prog: str) -> int:
     from genray.media import check_clip_path, write_clip
     from genray.rl.evaluate import play as run_play
     from genray.rl.train import load_policy
+    from genray.threads import own_threads, user_threads
 
     path, argv = folder_argument(argv, prog, "RUN", "runs/demo")
     options = parse(PlayConfig, argv, prog)
     require(options.seed >= 0, f"--seed {options.seed}: must be ≥ 0, e.g. 0")
     check_clip_path(options.out)
     network, env = load_policy(path)
-    frames, score = run_play(network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps)
+    with own_threads(user_threads() or 1):  # one lane is too little work for more
+        frames, score = run_play(network, env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps)
     write_clip(options.out, frames, fps=15)
     print(f"score {score:g} in {len(frames) - 1} steps")
     print(options.out)

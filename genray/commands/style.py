@@ -19,6 +19,7 @@ from genray.gen.images.style_clip import is_clip, read_clip, style_clip
 from genray.live import Column, Live
 from genray.media import check_clip_path, write_clip
 from genray.options import option_value, parse
+from genray.threads import choose_threads, own_threads
 
 COLUMNS: tuple[Column, ...] = tuple((name, name, "{:.4f}") for name in LOSSES)
 FOR_CLIPS = ("--frames", "--frame-steps", "--blend", "--max-minutes")
@@ -46,10 +47,12 @@ def stylize(argv: list[str], prog: str) -> int:
     size = config.size if option_value(argv, "--size") else None
     if is_clip(content):
         require(launch.preview == 0, f"--preview {launch.preview}: for pictures; leave it out with a clip")
-        return _clip(content, styles, launch, config, size)
+        with own_threads(choose_threads()):
+            return _clip(content, styles, launch, config, size)
     for name in FOR_CLIPS:
         require(option_value(argv, name) is None, f"{name}: for clips; {content.name} is none (.gif or .mp4)")
-    return _picture(content, styles, launch, config, size)
+    with own_threads(choose_threads()):
+        return _picture(content, styles, launch, config, size)
 
 
 def _pictures(argv: list[str], prog: str) -> tuple[Path, list[Path], list[str]]:

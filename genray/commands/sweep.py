@@ -1,12 +1,13 @@
 """The commands of sweeps: sweep STUDY, sweep report, sweep promote."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genray.console import shell_command
 from genray.errors import ConfigError, require
 from genray.options import folder_argument, option_value, parse
+from genray.rundir import new_folder
 from tuning.plan import SweepConfig
 
 
@@ -66,7 +67,8 @@ def sweep(argv: list[str], prog: str) -> int:
         _going(folder, lambda: resume_sweep(folder, address=launch.address))
     else:
         study = config.study.replace("_", "-")
-        folder = launch.out or Path("runs") / f"sweep-{study}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+        config.validate()  # before a folder is made
+        folder = launch.out or new_folder(f"sweep-{study}-{config.model}")
         _going(folder, lambda: run_sweep(config, folder, address=launch.address))
     if launch.report:
         print(_report(folder))
@@ -79,7 +81,8 @@ def _going(folder: Path, work: Callable[[], Path]) -> None:
         work()
     except KeyboardInterrupt:
         if (folder / "sweep.yaml").exists():
-            print(f"stopped; what has ended is in {folder}/trials.csv; continue with: genray sweep --resume {folder}")
+            again = shell_command("genray", "sweep", "--resume", folder)
+            print(f"stopped; what has ended is in {folder}/trials.csv; continue with: {again}")
         raise
 
 
@@ -111,6 +114,7 @@ def promote(argv: list[str], prog: str) -> int:
     folder, rest = folder_argument(argv, prog, "SWEEP", "runs/sweep-optimizers-vae --name best-vae")
     options = parse(PromoteOptions, rest, prog)
     model = promote_trial(folder, options.name, options.models, options.trial)
-    print(f"try it: genray sample {model} --out grid.png; genray serve {options.models}")
+    sample = shell_command("genray", "sample", model, "--out", "grid.png")
+    print(f"try it: {sample}; {shell_command('genray', 'serve', options.models)}")
     print(model)
     return 0

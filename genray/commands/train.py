@@ -1,19 +1,18 @@
 """`genray train ae|vae|gan|classifier|style`: one function, since a family is a value."""
 
-import shlex
-import time
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from genray import config as configs
+from genray.console import shell_command
 from genray.errors import UsageError, require
 from genray.gen.families import FAMILIES, Family, open_fit
 from genray.gen.optimizers import OptimizerConfig
 from genray.gen.run import FitRun, columns
 from genray.live import Live
 from genray.options import given, option_value, parse
-from genray.rundir import RunDir
+from genray.rundir import RunDir, new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ def _refuse_idle(config: Any, argv: list[str]) -> None:
 
 def _new_run(name: str, config: Any, out: Path | None) -> RunDir:
     data = config.data.data.partition(":")[0]
-    return RunDir.create(out or Path("runs") / f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return RunDir.create(out or new_folder(f"{name}-{data}"))
 
 
 def train_in(run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resumed: bool = False) -> dict[str, float]:
@@ -114,8 +113,10 @@ def train_in(run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resume
 
     A request that cannot be carried out (UsageError) leaves no new run directory behind.
     """
-    again = f"genray train {name} --resume {shlex.quote(str(run.path))}"
-    again += f" --workers {launch.workers}" if launch.workers > 1 else ""
+    words = ["genray", "train", name, "--resume", run.path]
+    words += ["--workers", launch.workers] if launch.workers > 1 else []
+    words += ["--address", launch.address] if launch.workers > 1 and launch.address else []
+    again = shell_command(*words)
     figures: dict[str, float] = {}
     try:
         checkpoint = run.latest_checkpoint() if resumed else None

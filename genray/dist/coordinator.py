@@ -30,8 +30,9 @@ from genray.dist.worker import PORTIONS_AHEAD, Worker
 from genray.errors import RunFault
 from genray.rl.agent import Progress, network_card, probe_env, shards_of
 from genray.rl.config import DQNConfig
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.networks import QNetwork, build_network, update_flop
 from genray.storage import Place, absolute, child, reading, writing
+from genray.threads import threads_for
 
 __all__ = ["Coordinator", "ray_session"]
 
@@ -47,8 +48,17 @@ class Coordinator:
     continue from their last snapshot (`learner_group`). Its own death ends the run; the last checkpoint continues it.
     """
 
-    def __init__(self, config: DQNConfig, learner_threads: int | None = None, cpus_each: float | None = None):
-        """`cpus_each`: CPUs that each collector and learner reserve; None: an even share of the cluster's nodes."""
+    def __init__(
+        self,
+        config: DQNConfig,
+        learner_threads: int | None = None,
+        cpus_each: float | None = None,
+        free_cores: int | None = None,
+    ):
+        """`learner_threads`: PyTorch's, of each learner; None: chosen by the network's size and the cores.
+        `cpus_each`: CPUs that each collector and learner reserve; None: an even share of the cluster's nodes.
+        `free_cores`: those that other programs leave free on this machine; None: all of the largest node's.
+        """
         config.validate()
         self.config = config
         num_actions, frame_shape = probe_env(config.env)
@@ -73,7 +83,10 @@ class Coordinator:
             for index, layout in enumerate(layouts)
         ]  # fmt: skip
         learners, collectors = config.learner.learners, config.collect.collectors
-        threads = learner_threads or max(1, (int(max(node_cpus(), default=1)) - collectors // 2) // learners)
+        cores = int(max(node_cpus(), default=1)) if free_cores is None else free_cores
+        threads = learner_threads or threads_for(
+            update_flop(card, config.learner.batch_size), (cores - collectors // 2) // learners
+        )
         # Never restarted by Ray, which would give it back empty; and not at all if it was made with handles.
         learner_class = ray.remote(LearnerActor).options(num_cpus=cpus, num_gpus=gpus, resources=role("learner"))
         self._learners = LearnerGroup(
@@ -270,7 +283,7 @@ class Coordinator:
         if not self._collectors:  # none was needed yet: they would still begin where the last checkpoint left them
             state["collectors"] = self._collector_states
         with writing(place) as folder:
-            (folder / "state.json").write_text(json.dumps(state))
+            (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def _new_state(self) -> dict[str, Any]:
         """For a collector that is away while the others are saved: its successor begins anew in any case."""
@@ -279,7 +292,7 @@ class Coordinator:
     def load(self, place: Place) -> bool:
         place = absolute(place)
         with reading(place, deep=False) as folder:
-            state = json.loads((folder / "state.json").read_text())
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         held = shards_of(state, len(self.shards), place) if state["shards"] else ()
         for index, shard_state in held:
             get(self.shards[index].load.remote(str(child(place, f"replay-{index}")), shard_state))

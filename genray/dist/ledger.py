@@ -29,7 +29,7 @@ class Ledger:
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
             name = f"{writer}-{os.uname().nodename}-{os.getpid()}.jsonl"
-            self._file = open(Path(folder) / name, "a", buffering=1)  # noqa: SIM115 - open as long as its actor lives
+            self._file = open(Path(folder) / name, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - open as long as its actor lives
 
     def chunk(self, event: str, chunk: Chunk, epoch: int, **values: Any) -> None:
         """A line about a chunk; `values` beside its id and size."""

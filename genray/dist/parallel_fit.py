@@ -11,10 +11,12 @@ from typing import Any
 
 import ray
 import ray.train
+import torch
 from ray.train import ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from genray.config import from_dict, to_dict
+from genray.console import escape_unprintable
 from genray.errors import ResourceError, RunFault
 from genray.gen.families import FAMILIES, open_fit
 from genray.gen.run import FitRun, columns
@@ -68,10 +70,12 @@ def _reason(error: Exception, run: RunDir, resume_command: str) -> str:
 
 
 def _train_as_worker(settings: dict[str, Any]) -> None:
+    escape_unprintable()  # Ray's log is UTF-8, which a file name may not be
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
     config: Any = from_dict(FAMILIES[settings["family"]].config, settings["config"])
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if not os.environ.get("OMP_NUM_THREADS"):  # Ray sets it to the CPUs that a worker reserved
+        torch.set_num_threads(1)
     fit = open_fit(settings["family"], config, world)
     if settings["checkpoint"]:
         fit.load(Path(settings["checkpoint"]))

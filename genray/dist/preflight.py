@@ -173,5 +173,5 @@ def fingerprint() -> str:
     root = Path(genray.__file__).parent
     total = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
-        total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+        total.update(os.fsencode(file.relative_to(root)) + b"\0" + file.read_bytes())
     return total.hexdigest()[:8]

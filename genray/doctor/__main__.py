@@ -2,6 +2,8 @@
 
 import sys
 
+from genray.console import escape_unprintable
 from genray.doctor import main
 
+escape_unprintable()
 sys.exit(main())

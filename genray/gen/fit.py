@@ -163,6 +163,8 @@ class Fit:
         """Copied there once, for training and for every look."""
         self.step = 0
         """Steps made over all stages."""
+        self.threads = 0
+        """PyTorch's threads on a CPU that the run was made with, kept in checkpoints; 0: not chosen yet."""
         self._stage, self._stage_step, self._done = 0, 0, False
         self._best: dict[str, Any] | None = None
         self._best_loss, self._worse = math.inf, 0
@@ -341,6 +343,7 @@ class Fit:
             "worse": self._worse,
             "sums": self._sums,
             "count": self._count,
+            "threads": self.threads,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if self._device.type == "cuda" else [],
         }
@@ -374,6 +377,7 @@ class Fit:
         ) as error:  # fmt: skip
             raise CheckpointError(f"{folder}: does not fit this model ({str(error).splitlines()[0]})") from error
         self.step, self._stage_step = state["step"], state["stage_step"]
+        self.threads = state.get("threads", 0)  # older checkpoints have none
         self._best, self._best_loss, self._worse = state["best"], state["best_loss"], state["worse"]
         self._sums, self._count = state["sums"], state["count"]
         self.looking = state.get("looking", False)  # absent in checkpoints of earlier versions

@@ -4,9 +4,11 @@ One file for every family; it cannot tell an autoencoder from a GAN.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from genray import modelstore
 from genray.config import to_dict
@@ -16,6 +18,7 @@ from genray.live import Column, Live
 from genray.media import write_png
 from genray.rundir import MetricsLog, RunDir
 from genray.stop import StopRequests
+from genray.threads import FlopCount, choose_threads, own_threads, saved_threads, user_threads
 
 EPOCH: Column = ("epoch", "epoch", "{:.1f}")
 SPEED: Column = ("steps_per_s", "steps/s", "{:,.0f}")
@@ -48,19 +51,20 @@ class FitRun:
         fit = self._fit
         self._saved_at = fit.step if self._run.list_checkpoints() else -1
         try:
-            with StopRequests(lambda: self._live.closed) as stop:
-                try:
-                    if fit.step == 0:
-                        self._draw()  # before anything is learnt: what every later picture is compared with
-                    for step in fit:
-                        self._after(step)
-                        stop.check()
-                except KeyboardInterrupt:
-                    if stop.count < 2:
-                        self._live.say("stopping: writing a checkpoint …")
-                        self._save(None)
-                    raise
-            return self._finish()
+            with own_threads():
+                with StopRequests(lambda: self._live.closed) as stop:
+                    try:
+                        if fit.step == 0:
+                            self._draw()  # before anything is learnt: what every later picture is compared with
+                        for step in self._steps():
+                            self._after(step)
+                            stop.check()
+                    except KeyboardInterrupt:
+                        if stop.count < 2:
+                            self._live.say("stopping: writing a checkpoint …")
+                            self._save(None)
+                        raise
+                return self._finish()
         except (RunFault, OSError) as error:
             raise self._fault(error) from error
         except Exception as error:
@@ -73,6 +77,23 @@ class FitRun:
             raise self._fault(fault) from error
         finally:
             self._log.close()
+
+    def _steps(self) -> Iterator[Step]:
+        """The fit's steps, on as many threads of a CPU as they are worth, or as the run had before."""
+        steps = iter(self._fit)
+        if self._fit.task.device.type == "cpu":
+            if not self._fit.threads and not self._fit.done:
+                # The first step shows how much a step computes. Counting does not change its result.
+                most = torch.get_num_threads()
+                torch.set_num_threads(user_threads() or 1)
+                with FlopCount() as count:
+                    first = next(steps)
+                self._fit.threads = choose_threads(count.flop, most)
+                torch.set_num_threads(self._fit.threads)
+                yield first
+            elif self._fit.threads:
+                torch.set_num_threads(saved_threads(self._fit.threads))
+        yield from steps
 
     def _after(self, step: Step) -> None:
         if step.values:

@@ -24,10 +24,11 @@ from genray.rl.config import DQNConfig
 from genray.rl.device_frames import DeviceFrames, room
 from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
 from genray.rl.learner import Learner
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.networks import QNetwork, build_network, update_flop
 from genray.rl.replay import ReplayShard
 from genray.rl.transfer import AnySample, DeviceSample
 from genray.storage import Place, reading, writing
+from genray.threads import choose_threads, saved_threads
 
 
 @dataclass
@@ -117,7 +118,9 @@ def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:
 class LocalAgent:
     """`Engine` in one process."""
 
-    def __init__(self, config: DQNConfig):
+    def __init__(self, config: DQNConfig, threads: int | None = None):
+        """`threads`: PyTorch's number in this process until `close`; 0: chosen by the network's size, the free cores,
+        and the checkpoint that is loaded; None: left as it is."""
         config.validate()
         if not config.replay.samples_per_insert:
             raise ConfigError("--samples-per-insert 0: a free-running learner needs Ray; with --local choose e.g. 8")
@@ -128,6 +131,7 @@ class LocalAgent:
         seed = config.run.seed
         num_actions, frame_shape = probe_env(config.env)
         self._card = network_card(config, num_actions, frame_shape)
+        self._set_threads(threads)
         self.learner = Learner(
             config.learner,
             initial_network(self._card, seed),
@@ -157,6 +161,15 @@ class LocalAgent:
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
         self._turn = 0
         self.steps = 0
+
+    def _set_threads(self, threads: int | None) -> None:
+        self._threads_before = None if threads is None else torch.get_num_threads()
+        self._chooses_threads = threads == 0
+        if threads == 0:
+            flop = update_flop(self._card, self.config.learner.batch_size)
+            threads = choose_threads(flop) if resolve_device(self.config.run.device) == "cpu" else None
+        if threads:
+            torch.set_num_threads(threads)
 
     def advance(self, until_step: int, seconds: float) -> Progress:
         progress = Progress()
@@ -236,6 +249,7 @@ class LocalAgent:
         save_learner(self.learner, folder)
         state: dict[str, Any] = {
             "steps": self.steps,
+            "threads": torch.get_num_threads(),
             "turn": self._turn,
             "rng": self._rng.bit_generator.state,
             "limiter": self.limiter.state(),
@@ -248,15 +262,17 @@ class LocalAgent:
             state["collectors"].append(values)
         if self.config.run.checkpoint_replay:
             state["shards"] = [shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)]
-        (folder / "state.json").write_text(json.dumps(state))
+        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, place: Place) -> bool:
         with reading(place) as folder:
             return self._load(folder)
 
     def _load(self, folder: Path) -> bool:
-        state = json.loads((folder / "state.json").read_text())
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         load_learner(self.learner, folder)
+        if self._chooses_threads and state.get("threads"):  # older checkpoints, and the Ray form's, have none
+            torch.set_num_threads(saved_threads(state["threads"]))  # so that sums are made in the same order
         self.steps, self._turn = state["steps"], state.get("turn", 0)
         self._rng.bit_generator.state = state["rng"]
         if state["shards"]:
@@ -275,6 +291,8 @@ class LocalAgent:
         return len(go_on) == len(self.collectors) and all(go_on)
 
     def close(self) -> None:
+        if self._threads_before is not None:
+            torch.set_num_threads(self._threads_before)
         for collector in self.collectors:
             collector.env.close()
 

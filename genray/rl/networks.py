@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, require
+from genray.threads import FlopCount
 
 # He's variance is right before a ReLU. An output layer with it would begin with Q-values of ±1, as large as the clipped
 # rewards, which the first thousands of updates would then have to unlearn.
@@ -135,6 +136,16 @@ def he_init(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+def update_flop(card: dict[str, Any], batch_size: int) -> float:
+    """The floating-point operations of a DQN update: w over s and s', w⁻ over s', and w's backward pass, twice a forward."""
+    network = build_network(card)
+    frames_BSHW = torch.zeros(1, card["stack"], *card["frame_shape"], dtype=torch.uint8)
+    past_BK = torch.zeros(1, card["past_actions"], dtype=torch.int64) if card["past_actions"] else None
+    with torch.no_grad(), FlopCount() as count:
+        network(frames_BSHW, past_BK)
+    return 5 * batch_size * count.flop
 
 
 def build_network(card: dict[str, Any]) -> QNetwork:

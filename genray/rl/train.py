@@ -14,6 +14,7 @@ import numpy as np
 
 from genray import machine, modelstore
 from genray.config import from_dict, to_dict
+from genray.console import shell_command
 from genray.errors import ResourceError, RunFault
 from genray.live import Live
 from genray.rl.agent import Engine, Progress, network_card, probe_env
@@ -45,7 +46,7 @@ class Trainer:
 
     def __init__(self, config: DQNConfig, engine: Engine, run: RunDir, live: Live, resume_command: str = ""):
         """`resume_command`: what a fault's last line tells the user to run."""
-        self._resume_command = resume_command or f"genray train dqn --resume {run.place}"
+        self._resume_command = resume_command or shell_command("genray", "train", "dqn", "--resume", run.place)
         self._config, self._engine, self._run, self._live = config, engine, run, live
         self._returns: deque[float] = deque(maxlen=100)
         self._progress = Progress()

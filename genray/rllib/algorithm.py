@@ -30,6 +30,7 @@ from genray.rl.networks import QNetwork
 from genray.rllib.config import ApexDQNConfig
 from genray.rllib.results import episode_results, iteration_results
 from genray.runs.files import find_directory, remove_directory, replacing_directory, write_whole
+from genray.threads import user_threads
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class ApexDQN(Algorithm):
             threads = max(1, threads)
             gpu = any(bundle.get("GPU") for bundle in bundles)
             dqn = dataclasses.replace(dqn, run=dataclasses.replace(dqn.run, device="cuda" if gpu else "cpu"))
-        engine = Coordinator(dqn, learner_threads=threads or None, cpus_each=cpus_each)
+        engine = Coordinator(dqn, learner_threads=threads or user_threads() or None, cpus_each=cpus_each)
         engine.network()  # the learner has its place (the bundle with the GPU) before collectors look for theirs
         return engine
 

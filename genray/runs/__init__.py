@@ -1,0 +1,1 @@
+"""Files of a run directory: how they are written, replaced and removed."""

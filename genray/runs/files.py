@@ -1,0 +1,243 @@
+"""Writes files and directories so that a killed process leaves the old content or the new one.
+
+A writer fills `.NAME.HOST.PID-N.tmp` beside NAME and then renames it. HOST, PID and N name the
+writer, so that leftovers of a dead writer can be told from files that are still being written.
+Where the file system cannot exchange two directories in one step, the old directory is renamed to
+`.NAME.HOST.PID-N.old` for a moment; `find_directory` returns that copy if the writer died then.
+"""
+
+import contextlib
+import ctypes
+import errno
+import itertools
+import os
+import re
+import shutil
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from genray.errors import ResourceError
+
+LEFTOVER = re.compile(
+    r"\.(?P<name>.+?)(?:\.(?P<host>[0-9a-f]{8}))?\.(?P<pid>\d+)(?:-(?P<count>\d+))?"
+    r"(?:\.(?P<old>old))?(?:\.tmp)?"
+)
+"""Names of unfinished writes, those of earlier versions (without HOST and N) included."""
+OLD_AFTER_S = 86_400.0
+"""A leftover of a process that cannot be asked (another host's) is taken for dead after a day."""
+LONGEST_NAME = 150
+"""Bytes of NAME that are kept: a file name has at most 255, and the rest needs up to 40."""
+RENAME_EXCHANGE, AT_FDCWD = 2, -100
+CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.ENOTSUP, errno.EPERM)
+
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_COUNT = itertools.count()
+_cleared: set[str] = set()
+"""Files whose leftovers this process has cleared: a look through the directory is made once."""
+_open: set[str] = set()
+"""Names of the temporary files that this process is writing now."""
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file, and the directories above it, whole or not at all.
+
+    Raises ResourceError when the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing_file(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise ResourceError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    return path
+
+
+@contextlib.contextmanager
+def writing_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which replaces `path` when the block ends well.
+
+    An exception in the block leaves `path` as it was. Raises OSError.
+    """
+    if str(path) not in _cleared:
+        _cleared.add(str(path))
+        clear_leftovers(path.parent, only=path.name)
+    with _temporary(path) as temporary:
+        yield temporary
+        temporary.replace(path)
+
+
+# -- directories -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def replacing_directory(folder: Path) -> Iterator[Path]:
+    """Yield a new directory beside `folder`, which replaces `folder` when the block ends well.
+
+    `find_directory(folder)` is the old or the new directory at every instant, complete. An
+    exception in the block leaves `folder` as it was. Raises OSError.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder.parent, only=folder.name)
+    with _temporary(folder) as fresh:
+        fresh.mkdir()
+        yield fresh
+        for path in (*fresh.rglob("*"), fresh):
+            if path.is_file() or path.is_dir():  # neither a pipe nor a device
+                sync(path)
+        _swap(fresh, folder)
+        sync(folder.parent)
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    """Put `fresh` in the place of `folder`; what was there ends at `fresh`, or is removed."""
+    try:
+        fresh.rename(folder)  # nothing there, or an empty directory
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+    if exchange(fresh, folder):
+        return
+    with _temporary(folder, "old") as old:
+        folder.rename(old)
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            old.rename(folder)
+            raise
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange the names of two paths in one step; False where this file system cannot.
+
+    Raises OSError for any other failure.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    if rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in CANNOT_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+def find_directory(folder: Path) -> Path:
+    """`folder`, or the copy that a writer had renamed aside when it died."""
+    if not folder.exists():
+        found = _leftovers(folder.parent)
+        stem = _stem(folder.name)
+        old = [path for path, match in found if match["old"] and match["name"] == stem]
+        return max(old, key=_changed, default=folder)
+    return folder
+
+
+def remove_directory(folder: Path) -> None:
+    """Remove a directory so that a killed process leaves all of it or none of it under its name."""
+    with _temporary(folder) as going:
+        folder.rename(going)
+
+
+# -- leftovers -------------------------------------------------------------------------------------
+
+
+def clear_leftovers(parent: Path, *, only: str | None = None, exclusive: bool = False) -> None:
+    """Remove what dead writers left in the directory `parent`; with `only`, of that name.
+
+    A directory that was renamed aside and not replaced gets its name back. `exclusive`: the caller
+    holds a lock that excludes every other writer, so that all leftovers are those of dead ones.
+    """
+    found = _leftovers(parent)
+    if only is not None:
+        found = [(path, match) for path, match in found if match["name"] == _stem(only)]
+    for path, match in sorted(found, key=lambda each: _changed(each[0]), reverse=True):
+        if path.name in _open or (not exclusive and _may_be_alive(path, match)):
+            continue
+        place = parent / match["name"]
+        with contextlib.suppress(OSError):  # another process was quicker, or this one may not
+            if match["old"] and not place.exists():
+                path.rename(place)
+            else:
+                remove(path)
+
+
+def _leftovers(parent: Path) -> list[tuple[Path, re.Match[str]]]:
+    with contextlib.suppress(OSError):
+        entries = [(path, LEFTOVER.fullmatch(path.name)) for path in parent.iterdir()]
+        return [(path, match) for path, match in entries if match and (match["old"] or path.name.endswith(".tmp"))]
+    return []
+
+
+def _may_be_alive(path: Path, match: re.Match[str]) -> bool:
+    """Whether the writer of a leftover may still be at work."""
+    if time.time() - _changed(path) > OLD_AFTER_S:
+        return False
+    if match["host"] not in (None, _HOST):
+        return True  # its processes cannot be seen from here
+    pid = int(match["pid"])
+    if pid == os.getpid():
+        return False  # not in `_open`: of an earlier process with this one's number
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, kind: str = "tmp") -> Iterator[Path]:
+    """A name beside `path` that no other writer uses; what has it at the end is removed."""
+    writer = f"{_HOST}.{os.getpid()}-{next(_COUNT)}"
+    temporary = path.with_name(f".{_stem(path.name)}.{writer}.{kind}")
+    _open.add(temporary.name)
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            remove(temporary)
+        _open.discard(temporary.name)
+
+
+def _stem(name: str) -> str:
+    """NAME as temporary names hold it: a very long one is cut and gets a checksum."""
+    whole = os.fsencode(name)
+    if len(whole) <= LONGEST_NAME:
+        return name
+    return os.fsdecode(whole[:LONGEST_NAME]) + f"{zlib.crc32(whole):08x}"
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a directory with all that it holds. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file or directory. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
