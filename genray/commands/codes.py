@@ -14,6 +14,7 @@ from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, sel
 from genray.gen.generative import image_grid
 from genray.media import check_png_path, write_png
 from genray.options import parse
+from genray.paths import DataName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class MapConfig:
 
     out: Path
     """map.png"""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on."""
 
 
@@ -47,7 +48,7 @@ class RetrieveConfig:
     out: Path | None = None
     """sheet.png, for images. Each row: a query, then its neighbours."""
     neighbours: int = 10
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on."""
     binary: bool = False
     """Cut the codes into bits and search by Hamming distance (semantic hashing)."""
@@ -154,7 +155,7 @@ class ClusterConfig:
 
     clusters: int = 0
     """0: as many as there are classes."""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on."""
     seed: int = 0
 
@@ -182,7 +183,7 @@ class AnomaliesConfig:
 
     out: Path | None = None
     """sheet.png: the held-out rows that the model rebuilds worst."""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on: all of its rows are taken for anomalous."""
 
 

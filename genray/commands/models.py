@@ -20,6 +20,7 @@ from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
 from genray.media import check_clip_path, check_png_path, write_clip, write_png
 from genray.options import folder_argument, parse
+from genray.paths import DataName
 
 CHUNK = 512
 
@@ -111,7 +112,7 @@ class ReconstructConfig:
 
     out: Path
     """grid.png"""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on, e.g. folder:PATH."""
     num: int = 12
 
@@ -178,7 +179,7 @@ class EncodeConfig:
 
     out: Path
     """codes.parquet"""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on."""
     split: SplitName = "test"
 

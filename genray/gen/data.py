@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from genray.errors import ConfigError, SealedError, require
+from genray.paths import DATA, DataName, PathOrUrl
 
 if TYPE_CHECKING:
     from genray.gen.sources import Source
@@ -140,7 +141,7 @@ class SealedSplit(Split):
 class DataConfig:
     """Which data, and how it is cut."""
 
-    data: str = "digits"
+    data: DataName = "digits"
     """digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs, folder-text:PATH"""
     size: int = 0
     """Side of the square images in pixels: others are scaled and cut to it. 0: as they are (atari: 32)."""
@@ -155,7 +156,7 @@ class DataConfig:
     augment: tuple[Literal["flip", "shift", "crop", "colour"], ...] = ()
     """Done to training batches only. flip: mirrored left to right, half of them; shift: by up to a tenth of the side;
     crop: a square of 80 to 100% of the side, scaled back; colour: red, green and blue in any order, some as negatives."""
-    data_folder: str = ""
+    data_folder: PathOrUrl = ""
     """Where data sets are kept. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
     def validate(self) -> None:
@@ -223,7 +224,9 @@ def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
     """
     if not then or not now:
         return False
-    return then["words"] != now["words"] or (then["data"] == now["data"] and then["names"] != now["names"])
+    # Older runs recorded paths as they were typed.
+    same = DATA.absolute(then["data"]) == DATA.absolute(now["data"])
+    return then["words"] != now["words"] or (same and then["names"] != now["names"])
 
 
 def select_class(data: Data, name: str, *, keep: bool) -> Data:
