@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction
+from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction, say_conversion
 from genray.config import from_dict
 from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, select_class
@@ -134,6 +134,7 @@ def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
 
         channels, height, width = data.shape
         low, high = data.train.low, data.train.high
+        say_conversion(", ".join(words), config)
         images = np.stack([read_image(Path(word), (width, height), channels == 1) for word in words])
         return Split(torch.from_numpy(images), None, low, high, tuple(words))
     rows = [row for word in words for row, name in enumerate(data.test.names) if word.lower() in name.lower()][:8]

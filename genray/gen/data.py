@@ -166,13 +166,17 @@ class DataConfig:
         require(0 <= self.validation < 1, f"--validation {self.validation}: must lie in [0, 1), e.g. 0.1")
         require(self.size == 0 or 4 <= self.size <= 1024, f"--size {self.size}: must lie in 4..1024, or 0 for as it is")
         require(self.words >= 2, f"--words {self.words}: must be ≥ 2, e.g. 2000")
-        text = self.data.partition(":")[0] in ("docs", "folder-text")
+        text = self.is_text
         require(not (text and self.augment), f"--augment {self._augment}: not for text ({self.data}); leave it out")
         require(not (text and self.size), f"--size {self.size}: not for text ({self.data}); use --words")
         require(
             not ("flip" in self.augment and self.data in ("digits", "mnist", "svhn")),
             f"--augment {self._augment}: a mirrored digit is no digit; for {self.data} use --augment shift",
         )
+
+    @property
+    def is_text(self) -> bool:
+        return self.data.partition(":")[0] in ("docs", "folder-text")
 
     @property
     def _augment(self) -> str:
@@ -186,21 +190,23 @@ def load_data(
     high: float = 1.0,
     download: bool = True,
     idf: dict[str, float] | None = None,
+    like: tuple[int, int, int] | None = None,
 ) -> Data:
     """The data set that `config` names, its values scaled to low..high; a published one may be downloaded.
 
     `idf`: a text model's words, as its `recipe` has them; without, they are fitted on these texts.
+    `like`: (C, H, W) of a model's rows, to which images are scaled, cut and recoloured.
     Raises ConfigError in one line when it is missing or unfit, saying where it comes from.
     """
     from genray.gen import sources, text
 
     config.validate()
-    kind, _, path = config.data.partition(":")
-    if kind in ("docs", "folder-text"):
+    path = config.data.partition(":")[2]
+    if config.is_text:
         require((low, high) == (0, 1), f"--data {config.data}: text lies in 0..1, this model needs {low:g}..{high:g}")
         data = text.load_text(path, config.words, config.validation, sources.data_folder(config.data_folder), idf)
     else:
-        data = _cut_images(sources.load_images(config, download=download), config, low, high)
+        data = _cut_images(sources.load_images(config, download=download, like=like), config, low, high)
     check_data(data)
     if data.train.names:
         data = replace(data, about={**data.about, "rows": _record(data, config.data)})
