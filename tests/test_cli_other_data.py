@@ -34,7 +34,11 @@ def coloured(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "words", ["reconstruct --out o.png", "encode --out o.parquet", "map --out o.png", "cluster", "anomalies", "retrieve --out o.png"]
+    "words",
+    [
+        "reconstruct --out o.png", "encode --out o.parquet", "map --out o.png", "cluster", "anomalies",
+        "retrieve --out o.png",
+    ],
 )  # fmt: skip
 def test_other_data_are_converted_by_every_command_and_said(words, digits_run, coloured, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
