@@ -29,7 +29,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
     extra: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(errors), _wide_terminal("--help" not in argv and "-h" not in argv):
-            options = tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
+            options: T = tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
         return absolute_paths(options)
     except SystemExit as error:
         if not error.code:

@@ -63,7 +63,8 @@ def absolute_paths(config: T) -> T:
             changed[field.name] = absolute_path(value)
         elif isinstance(value, str) and (mark := _mark(hints[field.name])) is not None:
             changed[field.name] = mark.absolute(value)
-    return dataclasses.replace(typing.cast(Any, config), **changed)
+    result: T = dataclasses.replace(typing.cast(Any, config), **changed)
+    return result
 
 
 def _mark(hint: Any) -> HoldsPath | None:

@@ -6,7 +6,7 @@ Each command takes a MODEL: a run directory or a model directory.
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def own_data(config: dict[str, Any], data: str) -> Data:
     """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
-    wanted, like = stored, None
+    wanted, like = stored, cast(Any, None)
     if data and DATA.absolute(data) != DATA.absolute(stored.data):
         wanted = DataConfig(data=data, words=stored.words, data_folder=stored.data_folder)
         wanted.validate()
