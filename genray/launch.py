@@ -8,6 +8,7 @@ from genray import config as configs
 from genray.console import shell_command
 from genray.errors import ResourceError, UsageError
 from genray.live import Live
+from genray.paths import PathOrUrl
 from genray.remote_run import checkpoint_step
 from genray.rl.agent import Engine, LocalAgent
 from genray.rl.config import DQNConfig, RunConfig
@@ -25,10 +26,10 @@ class LaunchConfig:
     preset: str = "dqn"
     """A named configuration: dqn, road_runner_quick, road_runner, pong_quick, apex_breakout, dqn_nature, catch. Options
     change it."""
-    out: str | None = None
+    out: PathOrUrl | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: one that every machine sees, or a URL
     (s3://BUCKET/NAME, gs://…, file:///…)."""
-    resume: str | None = None
+    resume: PathOrUrl | None = None
     """Continue this run from its newest checkpoint; options given beside it change its configuration."""
     local: bool = False
     """The same algorithm in one process, without Ray."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import tyro
 
 from genray.errors import ConfigError
+from genray.paths import absolute_paths
 from genray.storage import is_url
 
 T = TypeVar("T")
@@ -20,13 +21,16 @@ T = TypeVar("T")
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
     """An instance of the dataclass `cls` from command-line options, flat (`--alpha`, not `--replay.alpha`).
 
-    Raises ConfigError with one line for an unknown option (nearest names) or an unreadable value; `--help` exits.
+    Paths in it are absolute. `--help` exits.
+
+    Raises ConfigError with one line for an unknown option (nearest names) or an unreadable value.
     """
     errors = io.StringIO()
     extra: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(errors), _wide_terminal("--help" not in argv and "-h" not in argv):
-            return tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
+            options: T = tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
+        return absolute_paths(options)
     except SystemExit as error:
         if not error.code:
             raise

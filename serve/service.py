@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from genray.errors import CheckpointError, ConfigError, require
+from genray.paths import PathOrUrl
 from serve.batching import Batcher
 from serve.errors import BadRequest, Busy, NotFound, TooLarge
 from serve.limits import Limits
@@ -38,7 +39,7 @@ class _Abandoned(Exception):
 class Settings:
     """What a replica needs to know."""
 
-    models_dir: str
+    models_dir: PathOrUrl
     keys: tuple[str, ...] = ()
     """Bearer keys, any of which opens; none: open to all who reach the port."""
     limits: Limits = field(default_factory=Limits)
@@ -48,7 +49,7 @@ class Settings:
     """Seconds between looks at the directory."""
     allow_changes: bool = True
     """Clients may delete models and roll them back."""
-    request_log: str = ""
+    request_log: PathOrUrl = ""
     """A file for one JSON line a request, its name followed by each replica's process id; empty: none."""
 
     def validate(self) -> None:

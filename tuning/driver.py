@@ -7,6 +7,7 @@ Tune saves its state every ten seconds at most, so by its books a trial that end
 import logging
 import math
 import os
+import re
 import time
 from collections import Counter
 from dataclasses import replace
@@ -35,6 +36,9 @@ COLUMNS = (
     ("arm", "best arm", "{}"),
     ("best", "best", "{:.5g}"),
 )
+
+EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Fault|Exit|Interrupt)): (.+)")
+"""The last line of a traceback, without the exception's module."""
 
 
 def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
@@ -184,7 +188,9 @@ class Progress(tune.Callback):
             self._settle(trial, "stopped", "")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._settle(trial, "failed", "its process died (out of memory, or killed)")
+        file = trial.error_file
+        text = Path(file).read_text(errors="replace") if file and Path(file).exists() else ""
+        self._settle(trial, "failed", cause_of_death(text))
 
     def _settle(self, trial: Any, status: Any, error: str) -> None:
         name = self._names.get(trial.trial_id, trial.config["trial"])
@@ -206,6 +212,20 @@ class Progress(tune.Callback):
         values: dict[str, Any] = {"running": running, "diverged": counts["diverged"], "failed": counts["failed"]}
         values |= {"best": best and best.best, "arm": best and best.arm}
         self._live.update(values, len(rows) - counts["running"])
+
+
+def cause_of_death(text: str) -> str:
+    """One line from what Ray Tune wrote of a trial that ended with an error: the exception, or how its process died."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    raised = "its creation task" in text or "ray::" in text
+    named = [match for line in lines if (match := EXCEPTION.fullmatch(line))] if raised else []
+    if named:  # the last one is what the others led to
+        return f"{named[-1][1]}: {named[-1][2]}"
+    if "low on memory" in text:
+        return "its process was killed because its machine ran low on memory"
+    if "node has died" in text:
+        return "its machine was lost"
+    return "its process died (out of memory, or killed)"
 
 
 def run_trials(sweep: Sweep, looks: int, live: Live) -> None:

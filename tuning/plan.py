@@ -15,6 +15,7 @@ import yaml
 
 from genray.config import load_yaml, save_yaml
 from genray.errors import CheckpointError, ConfigError, require
+from genray.paths import DataName
 from tuning.presets import Arm, Study
 from tuning.training import ModelFamily, config_class
 from tuning.trials import TRIAL_FILE, TRIALS_FOLDER, Mode, Phase, TrialRow, best_trial, read_trial, write_trial
@@ -30,7 +31,7 @@ class SweepConfig:
     """Whose trainer is swept."""
     preset: str = ""
     """The trainer's named configuration that every trial starts from. Empty: the family's first; Catch for dqn."""
-    data: str = ""
+    data: DataName = ""
     """The data set, where it is not the preset's."""
     set: tuple[str, ...] = ()
     """PATH=VALUE … for every trial, e.g. model.latent=8 optimizer.schedule=cosine. What a search varies, it varies all the

@@ -17,6 +17,7 @@ from genray.dist.session import ray_session
 from genray.errors import CheckpointError, ConfigError, UsageError, require
 from genray.live import Live
 from genray.modelstore import NAME
+from genray.paths import absolute_paths
 from genray.rundir import RunDir, verify_checkpoint
 from tuning.driver import COLUMNS, run_trials
 from tuning.plan import Sweep, SweepConfig, plan_points
@@ -108,9 +109,9 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
 
 
 def base_config(config: SweepConfig) -> Any:
-    """The configuration that every trial starts from, before the study's own settings."""
+    """The configuration that every trial starts from, before the study's own settings; its paths are absolute."""
     base = preset(config.model, config.preset, config.data)
-    return changed(base, parse_settings(config.set))
+    return absolute_paths(changed(base, parse_settings(config.set)))
 
 
 def _check_set(config: SweepConfig, study: Study, base: Any) -> None:

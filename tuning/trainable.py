@@ -10,13 +10,20 @@ import os
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
 
+from genray import modelstore
 from genray.errors import require
+from genray.gen.families import BUILDERS
 from genray.machine import keep_freed_memory
+from genray.paths import absolute_paths
+from genray.rl.networks import build_network
+from tuning.settings import changed, check_path
 from tuning.spaces import Space
 from tuning.training import config_class, rehearse
-from tuning.trial_run import TrialRun
+from tuning.trial_run import SAVE_EVERY_S, TrialRun
 from tuning.trials import TRIAL_FILE, Mode, TrialRow, read_trial, write_trial
 
 METRICS: dict[str, tuple[str, Mode]] = {"dqn": ("evaluation_return", "max")}
@@ -37,16 +44,20 @@ class _Trial(tune.Trainable):
     """In population based training: looks that a trial makes, diverged or not, since another's state may revive it."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        self._go_home()
         keep_freed_memory()
         self._run: TrialRun | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
-        if Path(self.home).is_dir():
-            os.chdir(self.home)
+        self._go_home()
         self._run = self.make_run(new_config)
         return True
+
+    def _go_home(self) -> None:
+        if Path(self.home).is_dir():
+            os.chdir(self.home)
 
     def make_run(self, config: dict[str, Any]) -> TrialRun:
         raise NotImplementedError
@@ -82,6 +93,7 @@ class SweepTrial(_Trial):
     """In population based training: looks between copies."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        self._go_home()
         # What PyTorch imports at a first step costs a second or two, which no trial should be charged with.
         rehearse(self.family, self.base)
         super().setup(config)
@@ -95,13 +107,35 @@ class SweepTrial(_Trial):
 
 
 class FreeTrial(_Trial):
-    """A trial of somebody's own `tune.run`: the run directory is the trial's folder in Tune's."""
+    """A trial of somebody's own `tune.run`: the run directory is the trial's folder on the machine that trains it.
+
+    That folder is lost with the machine or with Ray's session. Tune's checkpoints, which lie on its storage, hold
+    everything: the exact state to continue from, and the model in `model/`.
+    """
 
     family, metric = "", ""
     mode: Mode = "min"
     base: Any = None
 
+    def step(self) -> dict[str, Any]:
+        result = super().step()
+        assert self._run is not None
+        row, seconds = self._run.row, self._run.row.seconds
+        # Tune writes a checkpoint after a result with this key, whatever its own configuration says.
+        better = row.best_step == row.steps
+        if row.status in ("running", "done") and (
+            better or result["done"] or seconds - self._saved_at_s >= SAVE_EVERY_S
+        ):
+            result[SHOULD_CHECKPOINT] = True
+            self._saved_at_s = seconds
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        assert self._run is not None
+        self._run.save(Path(checkpoint_dir), with_model=True)
+
     def make_run(self, config: dict[str, Any]) -> TrialRun:
+        self._saved_at_s = 0.0
         # A switch that is off leaves its setting as the base has it.
         off = {name[:-1] for name, value in config.items() if name.endswith("?") and not value}
         settings: dict[str, Any] = {
@@ -109,6 +143,10 @@ class FreeTrial(_Trial):
             for path, value in config.items()
             if not path.endswith("?") and path not in off
         }
+        # A mistyped key would train every trial alike: refused here, before anything is trained.
+        for path in off:
+            check_path(type(self.base), path)
+        changed(self.base, {path: value for path, value in settings.items() if path != "seed"})
         data = "" if self.family == "dqn" else self.base.data.data
         folder = Path(self.logdir) / "run"
         if (folder / TRIAL_FILE).exists():  # it was paused
@@ -129,12 +167,18 @@ def trainable(
 ) -> type[tune.Trainable]:
     """A class for `tune.run` or `tune.Tuner`: trains `base` (e.g. `vae_digits()`) with the settings that Tune chooses.
 
-    Keys of Tune's `config` are dotted paths of the family's configuration, and `seed`. Results hold `metric` (by default
-    the family's own) and every other figure of a look, `steps`, `cpu_seconds` and `status`. Test data are sealed.
+    Keys of Tune's `config` are dotted paths of the family's configuration, and `seed`; a trial with any other key raises
+    ConfigError. Results hold `metric` (by default the family's own) and every other figure of a look, `steps`,
+    `cpu_seconds` and `status`. Test data are sealed.
+
+    Tune writes a checkpoint to its storage after each look that is the trial's best so far, at the trial's end, and every
+    15 CPU seconds of training. `tune.run(…, resume=True)` continues each trial from its newest checkpoint, bit for bit.
+    `load_model(analysis.best_checkpoint)` gives the best model; `genray sample CHECKPOINT` reads it, too.
 
     Raises ConfigError for an unknown family or a base that makes no sense.
     """
     require(isinstance(base, config_class(family)), f"trainable({family!r}, …): its base is a {type(base).__name__}")
+    base = absolute_paths(base)
     base.validate()
     name, way = default_metric(family)
     members = {
@@ -142,3 +186,15 @@ def trainable(
         "metric": metric or name, "mode": mode or (way if metric in ("", name) else "min"),
     }  # fmt: skip
     return type(f"{family.capitalize()}Trial", (FreeTrial,), members)
+
+
+def load_model(checkpoint: Any) -> torch.nn.Module:
+    """The model, in evaluation mode on the CPU, of a checkpoint that a trial of `trainable` wrote.
+
+    `checkpoint`: Tune's `Checkpoint` (of a result, or `analysis.best_checkpoint`), or the folder of one.
+    Raises CheckpointError where the checkpoint holds no model, as after a trial that diverged.
+    """
+    if isinstance(checkpoint, str | Path):
+        return modelstore.load_model(Path(checkpoint) / "model", {**BUILDERS, "dqn": build_network})[0]
+    with checkpoint.as_directory() as folder:
+        return load_model(folder)

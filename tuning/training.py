@@ -14,6 +14,7 @@ import torch
 
 from genray.errors import ConfigError, require
 from genray.gen.families import FAMILIES, open_fit
+from genray.gen.fit import looking
 from genray.gen.run import save_export
 from genray.rl import presets as agent_presets
 from genray.rl.agent import LocalAgent
@@ -25,6 +26,9 @@ from tuning.settings import changed
 ModelFamily = Literal["ae", "vae", "gan", "classifier", "dqn"]
 VALIDATION_EPISODES, TEST_EPISODES = 10_000, 20_000
 """Added to an agent's seed: first seeds of the episodes that choices are made by, and of those for the last word."""
+
+UNMEASURED = "A trial of a search: chosen by its validation data, and not measured on test data."
+"""In the card of a model that a search leaves before anybody has asked for its figures on test data."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,9 @@ class Training(Protocol):
 
     def export(self, folder: Path, origin: dict[str, Any], words: str) -> Path:
         """Leave the model in the store, with its figures on test data and how it was chosen."""
+
+    def save_model(self, folder: Path) -> None:
+        """Leave the model as it is now in the Hugging Face layout, without figures on test data."""
 
     def close(self) -> None: ...
 
@@ -124,6 +131,10 @@ class FitTraining:
     def export(self, folder: Path, origin: dict[str, Any], words: str) -> Path:
         return save_export(folder, self.fit, self.measure_test(), origin, words)
 
+    def save_model(self, folder: Path) -> None:
+        with looking(self.fit.task, self.config.fit.seed):  # so that training goes on as if nothing was saved
+            save_export(folder, self.fit, {}, words=UNMEASURED)
+
     def close(self) -> None:
         pass
 
@@ -134,6 +145,7 @@ class AgentTraining:
     def __init__(self, config: DQNConfig):
         self.config = config
         self.agent = LocalAgent(config)
+        self._evaluated: Evaluation | None = None
 
     @property
     def _every(self) -> int:
@@ -150,7 +162,7 @@ class AgentTraining:
                 progress = self.agent.advance(until, seconds=1.0)
                 known = {"loss": progress.loss, "q_mean": progress.q_mean, "epsilon": progress.epsilon}
                 values |= {name: value for name, value in known.items() if value is not None}
-            result = self._evaluate(VALIDATION_EPISODES)
+            self._evaluated = result = self._evaluate(VALIDATION_EPISODES)
             yield Look(self.agent.steps, {**values, "evaluation_return": result.mean}, counts=True)
 
     def _evaluate(self, first_seed: int) -> Evaluation:
@@ -186,6 +198,10 @@ class AgentTraining:
     def export(self, folder: Path, origin: dict[str, Any], words: str) -> Path:
         network, result = self.agent.network(), self._evaluate(TEST_EPISODES)
         return save_policy(folder, self.config, network, self.agent.steps, result, origin, words)
+
+    def save_model(self, folder: Path) -> None:
+        result = self._evaluated or self._evaluate(VALIDATION_EPISODES)
+        save_policy(folder, self.config, self.agent.network(), self.agent.steps, result, words=UNMEASURED)
 
     def close(self) -> None:
         self.agent.close()

@@ -128,9 +128,7 @@ class TrialRun:
 
         def fill(folder: Path) -> None:
             training.save(folder)
-            (folder / ROW_FILE).write_text(
-                json.dumps(dataclasses.asdict(replace(self.row, seconds=self._seconds))), encoding="utf-8"
-            )
+            self._write_row(folder)
 
         score = None if best is None else best if self.row.mode == "max" else -best
         # Others may still be on their way to this barrier, and a killed sweep goes on from the one before.
@@ -191,15 +189,26 @@ class TrialRun:
 
     # -- handing over, for population based training --------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
-        """The whole state into `folder`, with a digest of it; a diverged trial leaves a note that there is none."""
-        alive = self.row.status == "running" and self._training is not None
+    def save(self, folder: Path, *, with_model: bool = False) -> None:
+        """The whole state into `folder`, with a digest of it; a diverged trial leaves a note that there is none.
+
+        `with_model`: also the row and the model, `folder`/model, of a trial that has ended, too. Whoever loads the state
+        then needs no other file of this trial.
+        """
+        training, alive = self._training, self.row.status == "running" and self._training is not None
         about: dict[str, Any] = {"trial": self.row.trial, "step": self.row.steps, "alive": alive}
         about["value"] = self.row.curve[-1][2] if self.row.curve else math.nan
-        if self._training is not None and alive:
-            self._training.save(folder)
-            about["digest"] = digest(self._training.state())
+        if training is not None and (alive or (with_model and self.row.status == "done")):
+            training.save(folder)
+            about["digest"] = digest(training.state())
+            if with_model:
+                self._write_row(folder)
+                training.save_model(folder / "model")
         (folder / CLONE_FILE).write_text(json.dumps(about), encoding="utf-8")
+
+    def _write_row(self, folder: Path) -> None:
+        row = replace(self.row, seconds=self._seconds)
+        (folder / ROW_FILE).write_text(json.dumps(dataclasses.asdict(row)), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Go on from `save`, of this trial or of another: bit for bit, but for the settings, which are this trial's.
@@ -207,7 +216,8 @@ class TrialRun:
         Raises RunFault when what was loaded is not what was saved.
         """
         about = json.loads((folder / CLONE_FILE).read_text(encoding="utf-8"))
-        if not about["alive"]:
+        own = about["trial"] == self.row.trial and (folder / ROW_FILE).exists()
+        if not about["alive"] and not own:
             return
         self.close()
         training = self._start()
@@ -216,8 +226,13 @@ class TrialRun:
         if about["digest"] != saved:
             raise RunFault(f"{folder}: what was restored differs from what {about['trial']} saved")
         self._begin(training)
-        # The row remembers what the trial was before; what is reported from now on is the clone's.
-        self.row = replace(self.row, steps=about["step"], status="running", error="")
+        if own:
+            row = read_trial(folder / ROW_FILE)
+            self.row = replace(row, params=self.row.params, path=self.row.path)
+            self._seconds = self._saved_at_s = row.seconds
+        else:
+            # The row remembers what the trial was before; what is reported from now on is the clone's.
+            self.row = replace(self.row, steps=about["step"], status="running", error="")
         if about["trial"] != self.row.trial:
             self._become_clone(training, about)
         write_trial(self.sweep, self.row)

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction
+from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction, say_conversion
 from genray.config import from_dict
 from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, select_class
 from genray.gen.generative import image_grid
 from genray.media import check_png_path, write_png
 from genray.options import parse
+from genray.paths import DataName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class MapConfig:
 
     out: Path
     """map.png"""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on."""
 
 
@@ -47,7 +48,7 @@ class RetrieveConfig:
     out: Path | None = None
     """sheet.png, for images. Each row: a query, then its neighbours."""
     neighbours: int = 10
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on."""
     binary: bool = False
     """Cut the codes into bits and search by Hamming distance (semantic hashing)."""
@@ -133,6 +134,7 @@ def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
 
         channels, height, width = data.shape
         low, high = data.train.low, data.train.high
+        say_conversion(", ".join(words), config)
         images = np.stack([read_image(Path(word), (width, height), channels == 1) for word in words])
         return Split(torch.from_numpy(images), None, low, high, tuple(words))
     rows = [row for word in words for row, name in enumerate(data.test.names) if word.lower() in name.lower()][:8]
@@ -154,7 +156,7 @@ class ClusterConfig:
 
     clusters: int = 0
     """0: as many as there are classes."""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on."""
     seed: int = 0
 
@@ -182,7 +184,7 @@ class AnomaliesConfig:
 
     out: Path | None = None
     """sheet.png: the held-out rows that the model rebuilds worst."""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on: all of its rows are taken for anomalous."""
 
 

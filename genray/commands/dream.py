@@ -26,6 +26,7 @@ from genray.gen.images.pictures import (
 from genray.machine import resolve_device
 from genray.media import SUFFIXES, write_clip
 from genray.options import parse
+from genray.paths import FeaturesName
 from genray.threads import choose_threads, own_threads
 
 MOST_SIDE = 4096
@@ -41,7 +42,7 @@ class DreamLaunch:
     """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a fall into it."""
     model: Path | None = None
     """The run or model directory of a classifier of your own (genray train classifier)."""
-    features: str = "auto"
+    features: FeaturesName = "auto"
     """Instead of --model: vgg19 (ImageNet's), model:PATH. auto: vgg19 if its weights are on this machine."""
     guide: Path | None = None
     """A picture whose features the dream grows towards, instead of its own."""

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
 from genray.media import check_clip_path, check_png_path, write_clip, write_png
 from genray.options import folder_argument, parse
+from genray.paths import DATA, DataName
 from genray.runs.files import writing_file
 
 CHUNK = 512
@@ -55,15 +56,26 @@ def encoder(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def own_data(config: dict[str, Any], data: str) -> Data:
-    """The data that a model was trained on, cut and scaled as then; or `data`, in the same form.
+    """The data that a model was trained on, cut and scaled as then; or all of `data`, converted to the model's form.
 
-    Files that have come or gone since are told of on stderr: another fifth is then held out.
+    The options of the model's own data (the class left out, the share of validation rows) do not apply to other data.
+    A conversion is reported on stderr, and so are files of the model's own data that have come or gone since: another
+    fifth is then held out. Raises ConfigError where texts meet a model of images, or images a model of texts.
     """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
-    wanted = replace(stored, data=data) if data else stored
+    wanted, like = stored, cast(Any, None)
+    if data and DATA.absolute(data) != DATA.absolute(stored.data):
+        wanted = DataConfig(data=data, words=stored.words, data_folder=stored.data_folder)
+        wanted.validate()
+        forms = ("texts, e.g. docs", "images, e.g. digits")
+        takes = forms[len(config["shape"]) == 3]
+        require(takes == forms[not wanted.is_text], f"--data {data}: the model takes {takes}")
+        like = None if wanted.is_text else tuple(config["shape"])
     recipe = about.get("recipe", {})
-    found = load_data(wanted, low=about["low"], high=about["high"], idf=recipe.get("idf"))
+    found = load_data(wanted, low=about["low"], high=about["high"], idf=recipe.get("idf"), like=like)
+    if found.about.get("converted"):
+        say_conversion(f"--data {data}", config)
     require(
         list(found.shape) == list(config["shape"]),
         f"--data {wanted.data}: rows of shape {list(found.shape)}, the model takes {list(config['shape'])}; give it the like",
@@ -75,6 +87,13 @@ def own_data(config: dict[str, Any], data: str) -> Data:
             file=sys.stderr,
         )
     return found
+
+
+def say_conversion(what: str, config: dict[str, Any]) -> None:
+    """Say on stderr that images named by `what` are read in the form that the model takes."""
+    channels, height, width = config["shape"]
+    form = f"{width}x{height} {'grey' if channels == 1 else 'colour'}"
+    print(f"{what}: read as {form} images, the form that the model takes", file=sys.stderr)
 
 
 @torch.no_grad()
@@ -114,7 +133,7 @@ class ReconstructConfig:
 
     out: Path
     """grid.png"""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on, e.g. folder:PATH."""
     num: int = 12
 
@@ -181,7 +200,7 @@ class EncodeConfig:
 
     out: Path
     """codes.parquet"""
-    data: str = ""
+    data: DataName = ""
     """Other data than the model was trained on."""
     split: SplitName = "test"
 

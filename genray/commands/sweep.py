@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genray.console import shell_command
-from genray.errors import ConfigError, require
+from genray.errors import ConfigError, RunFault, require
 from genray.options import folder_argument, option_value, parse
 from genray.rundir import new_folder
 from tuning.plan import SweepConfig
@@ -73,7 +73,17 @@ def sweep(argv: list[str], prog: str) -> int:
     if launch.report:
         print(_report(folder))
     print(folder)
+    refuse_all_failed(folder)
     return 0
+
+
+def refuse_all_failed(folder: Path) -> None:
+    """Raises RunFault when not one trial of the sweep trained to a result: every one raised an error or died."""
+    from tuning.trials import read_trials
+
+    rows = read_trials(folder)
+    if rows and all(row.status == "failed" for row in rows):
+        raise RunFault(f"{folder}: all {len(rows)} trials failed; {rows[0].trial}: {rows[0].error}")
 
 
 def _going(folder: Path, work: Callable[[], Path]) -> None:

@@ -22,6 +22,7 @@ from genray.gen.families import FAMILIES, open_fit
 from genray.gen.run import FitRun, columns
 from genray.gen.world import World
 from genray.live import Live
+from genray.paths import absolute_paths
 from genray.rundir import RunDir
 
 
@@ -39,7 +40,7 @@ def train_with_workers(
         raise ResourceError(f"--workers {workers}: Ray has {have} {kind}s here; use at most --workers {max(have, 1)}")
     settings = {
         "family": family,
-        "config": to_dict(config),
+        "config": to_dict(absolute_paths(config)),
         "run": str(run.path.resolve()),
         "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
         "resume_command": resume_command,

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from genray.errors import ConfigError, SealedError, require
+from genray.paths import DATA, DataName, PathOrUrl
 
 if TYPE_CHECKING:
     from genray.gen.sources import Source
@@ -140,7 +141,7 @@ class SealedSplit(Split):
 class DataConfig:
     """Which data, and how it is cut."""
 
-    data: str = "digits"
+    data: DataName = "digits"
     """digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs, folder-text:PATH"""
     size: int = 0
     """Side of the square images in pixels: others are scaled and cut to it. 0: as they are (atari: 32)."""
@@ -155,7 +156,7 @@ class DataConfig:
     augment: tuple[Literal["flip", "shift", "crop", "colour"], ...] = ()
     """Done to training batches only. flip: mirrored left to right, half of them; shift: by up to a tenth of the side;
     crop: a square of 80 to 100% of the side, scaled back; colour: red, green and blue in any order, some as negatives."""
-    data_folder: str = ""
+    data_folder: PathOrUrl = ""
     """Where data sets are kept. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
     def validate(self) -> None:
@@ -165,13 +166,17 @@ class DataConfig:
         require(0 <= self.validation < 1, f"--validation {self.validation}: must lie in [0, 1), e.g. 0.1")
         require(self.size == 0 or 4 <= self.size <= 1024, f"--size {self.size}: must lie in 4..1024, or 0 for as it is")
         require(self.words >= 2, f"--words {self.words}: must be ≥ 2, e.g. 2000")
-        text = self.data.partition(":")[0] in ("docs", "folder-text")
+        text = self.is_text
         require(not (text and self.augment), f"--augment {self._augment}: not for text ({self.data}); leave it out")
         require(not (text and self.size), f"--size {self.size}: not for text ({self.data}); use --words")
         require(
             not ("flip" in self.augment and self.data in ("digits", "mnist", "svhn")),
             f"--augment {self._augment}: a mirrored digit is no digit; for {self.data} use --augment shift",
         )
+
+    @property
+    def is_text(self) -> bool:
+        return self.data.partition(":")[0] in ("docs", "folder-text")
 
     @property
     def _augment(self) -> str:
@@ -185,21 +190,23 @@ def load_data(
     high: float = 1.0,
     download: bool = True,
     idf: dict[str, float] | None = None,
+    like: tuple[int, int, int] | None = None,
 ) -> Data:
     """The data set that `config` names, its values scaled to low..high; a published one may be downloaded.
 
     `idf`: a text model's words, as its `recipe` has them; without, they are fitted on these texts.
+    `like`: (C, H, W) of a model's rows, to which images are scaled, cut and recoloured.
     Raises ConfigError in one line when it is missing or unfit, saying where it comes from.
     """
     from genray.gen import sources, text
 
     config.validate()
-    kind, _, path = config.data.partition(":")
-    if kind in ("docs", "folder-text"):
+    path = config.data.partition(":")[2]
+    if config.is_text:
         require((low, high) == (0, 1), f"--data {config.data}: text lies in 0..1, this model needs {low:g}..{high:g}")
         data = text.load_text(path, config.words, config.validation, sources.data_folder(config.data_folder), idf)
     else:
-        data = _cut_images(sources.load_images(config, download=download), config, low, high)
+        data = _cut_images(sources.load_images(config, download=download, like=like), config, low, high)
     check_data(data)
     if data.train.names:
         data = replace(data, about={**data.about, "rows": _record(data, config.data)})
@@ -223,7 +230,9 @@ def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
     """
     if not then or not now:
         return False
-    return then["words"] != now["words"] or (then["data"] == now["data"] and then["names"] != now["names"])
+    # Older runs recorded paths as they were typed.
+    same = DATA.absolute(then["data"]) == DATA.absolute(now["data"])
+    return then["words"] != now["words"] or (same and then["names"] != now["names"])
 
 
 def select_class(data: Data, name: str, *, keep: bool) -> Data:

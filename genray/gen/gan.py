@@ -25,6 +25,7 @@ from genray.gen.images.classifier import load_extractor, train_extractor
 from genray.gen.metrics import PCAFrechet, generator_report
 from genray.gen.optimizers import OptimizerConfig, Updater
 from genray.gen.world import ALONE, World
+from genray.paths import PathOrUrl
 
 __all__ = ["Discriminator", "GANConfig", "GANModelConfig", "GANTask", "Generator", "build_generator"]
 
@@ -56,7 +57,7 @@ class GANConfig:
     """Decay of the generator's moving average, which then is what is judged and kept, e.g. 0.999; 0: none."""
     diffaugment: tuple[Change, ...] = ()
     """Changes that every image undergoes on its way into the discriminator: color, translation, cutout."""
-    extractor: str = ""
+    extractor: PathOrUrl = ""
     """A classifier's model folder: the Fréchet classifier distance is then the validation loss. Empty: a Fréchet
     distance in PCA space on the way, and at the end a small classifier trained on the spot, where there are labels."""
 

@@ -66,9 +66,15 @@ def data_folder(given: str = "") -> Path:
     return Path(given or os.environ.get("GENRAY_DATA") or "~/.cache/genray").expanduser()
 
 
-def load_images(config: DataConfig, *, download: bool = True) -> Source:
-    """The images that `config` names, at its size and in its colours; whoever calls has validated `config`."""
+def load_images(config: DataConfig, *, download: bool = True, like: tuple[int, int, int] | None = None) -> Source:
+    """The images that `config` names, at its size and in its colours; whoever calls has validated `config`.
+
+    `like`: (C, H, W) of a model's rows. Images are converted to that form, whatever `config` says of size and colours,
+    and `about["converted"]` says whether any had to be.
+    """
     kind, _, path = config.data.partition(":")
+    if like is not None:
+        return _load_like(config, like, download)
     if kind == "folder":
         return load_folder(Path(path).expanduser(), config.size, config.grey)
     if kind == "atari":
@@ -102,6 +108,28 @@ def fitted(source: Source, size: int, grey: bool) -> Source:
     return replace(source, train=fit(source.train), test=fit(source.test))
 
 
+def _load_like(config: DataConfig, like: tuple[int, int, int], download: bool) -> Source:
+    kind, _, path = config.data.partition(":")
+    channels, height, width = like
+    if kind == "folder":
+        source = load_folder(Path(path).expanduser(), (width, height), channels == 1)
+        return replace(source, about={**source.about, "converted": True})
+    # Frames of our own are kept by size and colour; other sets have one form, and are converted from it.
+    size = height if kind == "atari" and not path else 0
+    grey = channels == 1 and kind == "atari" and not path
+    source = load_images(replace(config, size=size, grey=grey), download=download)
+
+    def convert(images: np.ndarray) -> np.ndarray:
+        if channels == 1 and images.shape[1] == 3:
+            images = to_grey(images)
+        elif channels == 3 and images.shape[1] == 1:
+            images = np.repeat(images, 3, axis=1)
+        return images if images.shape[2:] == (height, width) else resize(images, (height, width))
+
+    about = {**source.about, "converted": source.train.shape[1:] != like}
+    return replace(source, train=convert(source.train), test=convert(source.test), about=about)
+
+
 def to_grey(images_N3HW: np.ndarray) -> np.ndarray:
     """Luma by ITU-R 601, of the same dtype; [N, 1, H, W]."""
     out = np.empty((len(images_N3HW), 1, *images_N3HW.shape[2:]), images_N3HW.dtype)
@@ -111,12 +139,16 @@ def to_grey(images_N3HW: np.ndarray) -> np.ndarray:
     return out
 
 
-def resize(images_NCHW: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear with antialiasing (what shrinks is averaged, not skipped), of the same dtype; [N, C, size, size]."""
-    out = np.empty((len(images_NCHW), images_NCHW.shape[1], size, size), images_NCHW.dtype)
+def resize(images_NCHW: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Bilinear with antialiasing (what shrinks is averaged, not skipped), of the same dtype.
+
+    `size`: a square's side, or (height, width).
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    out = np.empty((*images_NCHW.shape[:2], height, width), images_NCHW.dtype)
     for start in range(0, len(out), 500):
         part = torch.from_numpy(images_NCHW[start : start + 500]).float()
-        part = functional.interpolate(part, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        part = functional.interpolate(part, (height, width), mode="bilinear", antialias=True, align_corners=False)
         out[start : start + 500] = part.numpy() if out.dtype != np.uint8 else part.round().clamp(0, 255).numpy()
     return out
 
@@ -175,7 +207,7 @@ def load_atari(file: Path) -> Source:
 # -- a folder of pictures -----------------------------------------------------------------------------------------------
 
 
-def load_folder(folder: Path, size: int, grey: bool) -> Source:
+def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source:
     """Any images below `folder`, uint8; the first level of subfolders is the label when no image lies outside of one.
 
     With `size`, images are scaled so that the shorter side fits and cut to the middle; without, all must be of one size.

@@ -13,6 +13,7 @@ from tuning.driver import check_resources
 from tuning.plan import SweepConfig
 from tuning.settings import setting
 from tuning.sweep import _announcement, prepare
+from tuning.trials import write_trial
 
 SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
 
@@ -157,3 +158,18 @@ def test_promoting_nothing_or_onto_something_is_refused(tmp_path, capsys):
 def test_the_space_of_a_study_is_checked_point_by_point():
     with pytest.raises(ConfigError, match="accuracy_of_nothing"):
         prepare(SweepConfig(arms=("adam",), steps=4, looks=2, metric="accuracy_of_nothing"), Path("unused"))
+
+
+@pytest.mark.parametrize(("second", "status"), [("failed", 1), ("diverged", 0)])
+def test_a_sweep_whose_trials_all_failed_ends_with_status_1(tmp_path, capsys, second, status):
+    path = tmp_path / "sweep"
+    path.mkdir()
+    config = SweepConfig(arms=("adam",), trials=2, seeds=0, steps=4, looks=2, set=("model.widths=8",))
+    sweep = prepare(config, path)
+    sweep.save()
+    for (slot, _), fate in zip(sweep.waiting(), ("failed", second), strict=True):
+        row = sweep.begin(slot, sweep.points[slot.arm][slot.index])
+        write_trial(path, replace(row, status=fate, error="ConfigError: --data folder:x: no such folder"))
+    assert cli.main(["sweep", "--resume", str(path), "--no-report"]) == status
+    said = "all 2 trials failed; 0000-adam-search: ConfigError: --data folder:x: no such folder"
+    assert (said in capsys.readouterr().err) == bool(status)

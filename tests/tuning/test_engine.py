@@ -16,7 +16,7 @@ from tuning.plan import SweepConfig
 from tuning.presets import Arm, Study
 from tuning.spaces import Choice, LogUniform, Space, Switch
 from tuning.sweep import measure_test, run_sweep
-from tuning.trainable import trainable
+from tuning.trainable import load_model, trainable
 from tuning.trials import read_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -126,6 +126,9 @@ def test_tune_runs_a_trainable_as_in_its_own_documentation(tmp_path):
     )  # fmt: skip
     assert found.best_config[RATE] == 1e-3 and found.best_result["steps"] == 60
     assert sorted(trial.last_result["status"] for trial in found.trials) == ["diverged", "done", "done"]
+    assert found.best_checkpoint.path.startswith(str(tmp_path))  # Tune's storage, not the session's temporary folder
+    kept = load_model(found.best_checkpoint).state_dict()
+    assert kept and all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
 
 
 def test_a_tuner_copies_a_population_of_trainables(tmp_path):

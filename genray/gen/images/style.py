@@ -20,6 +20,7 @@ from genray.errors import RunFault, require
 from genray.gen.images.colours import colours_of, luminance, recoloured
 from genray.gen.images.features import Features
 from genray.gen.images.style_losses import adain, box_penalty, content_loss, grams, style_loss, total_variation
+from genray.paths import FeaturesName
 
 LEAST = 16
 """Shortest side of the smallest scale, pixels."""
@@ -59,7 +60,7 @@ class StyleConfig:
     start: Literal["content", "noise"] = "content"
     keep_colours: bool = False
     """Take the luminance from the result and the colours from the content."""
-    features: str = "auto"
+    features: FeaturesName = "auto"
     """auto (vgg19 if its file is at hand, else untrained), untrained, vgg19, or model:PATH of a classifier."""
     seed: int = 0
 

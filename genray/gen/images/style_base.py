@@ -20,6 +20,7 @@ from genray.gen.images.style_net import MAX_SIDE, StyleNetConfig
 from genray.gen.images.styles import check_style, check_styles
 from genray.gen.optimizers import OptimizerConfig, Updater
 from genray.gen.world import ALONE, World
+from genray.paths import FeaturesName, StyleName, StylesName
 
 CALIBRATION = 16
 """Training pictures that untrained features are calibrated on, beside the styles."""
@@ -36,15 +37,15 @@ class StyleTrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: StyleNetConfig = field(default_factory=StyleNetConfig)
     method: Literal["style_fast", "style_any"] = "style_fast"
-    style: str = "pattern:7"
+    style: StyleName = "pattern:7"
     """style_fast: the picture whose style is learnt, a JPEG, PNG or WebP, or pattern:SEED of our own."""
-    styles: str = "patterns"
+    styles: StylesName = "patterns"
     """style_any: what it learns from, our own patterns or folder:PATH of paintings."""
     num_styles: int = 120
     """style_any: how many patterns."""
     style_size: int = 0
     """Longest side of the style pictures in training, pixels: larger gives larger strokes. 0: as --size."""
-    features: str = "auto"
+    features: FeaturesName = "auto"
     """auto (vgg19 if its file is at hand, else untrained), untrained, vgg19, or (style_fast) model:PATH."""
     style_layers: tuple[str, ...] = ()
     """Where styles are compared; the features' own choice without any."""

@@ -1,0 +1,76 @@
+"""Which options hold paths, and how these become absolute, so that a process elsewhere finds the same file."""
+
+import dataclasses
+import os
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class HoldsPath:
+    """Marks a text option that may hold a path: `PREFIX:PATH`, or with `bare` a path alone.
+
+    URLs (s3://…) are left as they are, and so is what follows one of `others` (pattern:7).
+    """
+
+    prefixes: tuple[str, ...] = ()
+    bare: bool = False
+    others: tuple[str, ...] = ()
+
+    def absolute(self, text: str) -> str:
+        """`text` with its path absolute. The working directory of this process counts."""
+        prefix, colon, path = text.partition(":")
+        if not text or "://" in text:
+            return text
+        if colon and prefix in self.prefixes:
+            return f"{prefix}:{absolute_path(path)}" if path else text
+        if not self.bare or (colon and prefix in self.others):
+            return text
+        return str(absolute_path(text))
+
+
+DATA = HoldsPath(("folder", "folder-text", "atari"))
+DataName = Annotated[str, DATA]
+"""A data set's name: digits, folder:PATH, …"""
+FeaturesName = Annotated[str, HoldsPath(("model",))]
+"""Features of pictures: auto, vgg19, model:PATH, …"""
+StyleName = Annotated[str, HoldsPath(bare=True, others=("pattern",))]
+"""A picture's path, or pattern:SEED."""
+StylesName = Annotated[str, HoldsPath(("folder",))]
+"""patterns, or folder:PATH."""
+PathOrUrl = Annotated[str, HoldsPath(bare=True)]
+"""A path on this machine, or a URL."""
+
+
+def absolute_path(path: str | Path) -> Path:
+    """`path` from the root, `~` expanded; links stay links, unlike with `Path.resolve`."""
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def absolute_paths(config: T) -> T:
+    """A copy of the dataclass `config`, nested ones included, with every path in it absolute."""
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(typing.cast(Any, config)):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            changed[field.name] = absolute_paths(value)
+        elif isinstance(value, Path):
+            changed[field.name] = absolute_path(value)
+        elif isinstance(value, str) and (mark := _mark(hints[field.name])) is not None:
+            changed[field.name] = mark.absolute(value)
+    result: T = dataclasses.replace(typing.cast(Any, config), **changed)
+    return result
+
+
+def _mark(hint: Any) -> HoldsPath | None:
+    """The mark of `Annotated[str, HoldsPath(…)]`, also within `… | None`."""
+    for each in (hint, *typing.get_args(hint)):
+        for mark in getattr(each, "__metadata__", ()):
+            if isinstance(mark, HoldsPath):
+                return mark
+    return None
