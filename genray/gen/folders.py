@@ -58,7 +58,8 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
     """
     found = FoundFiles(folder)
     seen = {_identity(parent) for parent in (folder.resolve(), *folder.resolve().parents)}
-    waiting, links = [folder], []
+    waiting: list[Path] = [folder]
+    links: list[Path] = []
     while waiting or links:
         if not waiting:  # every folder that can be reached without a link has been read
             link = links.pop(0)
