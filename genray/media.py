@@ -5,7 +5,7 @@ Shapes: N frames, H height, W width, K colours.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -25,7 +25,7 @@ def check_clip_path(path: Path) -> None:
         raise ConfigError(f"{path}: a clip's name must end in {' or '.join(SUFFIXES)}, e.g. {path.stem or 'clip'}.gif")
 
 
-def write_clip(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
+def write_clip(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
     """Write a GIF or an MP4, by the path's suffix.
 
     15 frames/s is Atari's own speed when an agent step is 4 of its 60 frames; `scale` enlarges each pixel to a square.
@@ -33,7 +33,7 @@ def write_clip(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale:
     """
     check_clip_path(path)
     write = write_gif if path.suffix.lower() == ".gif" else write_mp4
-    return write(path, frames, fps, scale)
+    return write(path, list(frames), fps, scale)
 
 
 def write_gif(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2) -> Path:

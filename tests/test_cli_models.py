@@ -57,6 +57,18 @@ def test_what_one_does_with_a_generator(vae_run, tmp_path, capsys):
         assert getattr(clip, "n_frames", 1) > 2
     assert cli.main(["reconstruct", str(vae_run), "--out", str(tmp_path / "r.png")]) == 0
     assert "mean squared error" in capsys.readouterr().out
+    height, width, _ = picture(tmp_path / "r.png").shape
+    assert height > 2 * 64 and width > 12 * 64  # 12 digits and what is made of them, 64 pixels tall each
+
+
+def test_reconstruct_shows_what_a_denoiser_was_given(tmp_path, capsys):
+    words = ["train", "ae", "--preset", "ae_digits", "--kind", "denoising", "--epochs", "1"]
+    assert cli.main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert cli.main(["reconstruct", str(tmp_path / "run"), "--out", str(tmp_path / "r.png")]) == 0
+    out = capsys.readouterr().out
+    noisy = float(out.split("of the noisy ones: ")[1].split(";")[0])
+    assert 0.03 < noisy < 0.09  # gaussian noise of 0.3, cut off at 0 and 1
+    assert picture(tmp_path / "r.png").shape[0] > 3 * 64  # original, noisy, denoised
 
 
 def test_codes_as_a_table(vae_run, tmp_path):

@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -14,13 +17,14 @@ from torch import Tensor
 
 from genray import cli
 from genray.commands import stylers
+from genray.gen.images.clips import has_sound, read_clip
 from genray.gen.images.features import untrained
 from genray.gen.images.pictures import read_about, to_rgb
 from genray.gen.images.style import stylize as optimise
-from genray.gen.images.style_clip import read_clip
 from genray.gen.images.style_net import AdaINNet, StyleNetConfig, TransformerNet, build_style_any, build_style_fast
 from genray.media import write_clip
 from genray.modelstore import save_model
+from tests.gen.helpers import sounding
 
 QUICK = ["--steps", "4", "--scales", "1", "--features", "untrained"]
 
@@ -172,7 +176,8 @@ def test_a_clip_by_optimisation_starts_each_frame_from_the_one_before(clip: Path
     out = capsys.readouterr().out
     assert "48x36 pixels, untrained features (colour and texture, not semantics): 5 frames, about" in out
     assert "flicker " in out and "of the content" in out and out.strip().endswith("out.mp4")
-    frames, fps = read_clip(clip / "out.mp4")
+    found = read_clip(clip / "out.mp4")
+    frames, fps = list(found), found.fps
     assert len(frames) == 5 and fps == pytest.approx(10) and frames[0].shape == (36, 48, 3)
     # The first and the one behind the cut begin anew; the repeated one is not styled again.
     assert [start is None for start in starts] == [True, False, False, True]
@@ -187,11 +192,59 @@ def test_a_clip_by_a_model_and_its_blend(clip: Path, capsys):
     for blend in ("0", "0.8"):
         words = ["stylize", str(clip / "clip.gif"), "--model", str(clip / "fast"), "--blend", blend]
         assert cli.main([*words, "--frames", "4", "--out", str(clip / "out.gif")]) == 0
-        frames, fps = read_clip(clip / "out.gif")
+        found = read_clip(clip / "out.gif")
+        frames, fps = list(found), found.fps
         assert len(frames) == 4 and fps == pytest.approx(10) and frames[0].shape == (48, 64, 3)
         figures.append(moved(frames))
     assert figures[1] < figures[0]
     assert "style_fast model fast: 4 frames" in capsys.readouterr().out
+
+
+def test_a_large_clip_is_read_up_to_frames_and_keeps_its_sound(clip: Path, capsys):
+    """300 frames of 1080p are 622 million pixels: only five are wanted."""
+    path = clip / "large.mp4"
+    with av.open(str(path), mode="w") as out:
+        video: Any = out.add_stream("mpeg4", rate=30)
+        video.width, video.height, video.pix_fmt = 1920, 1080, "yuv420p"
+        audio: Any = out.add_stream("aac", rate=8000, layout="mono")
+        for number in range(300):
+            # One encoded picture, repeated: the file is real, and soon written.
+            if number == 0:
+                picture = av.VideoFrame.from_ndarray(np.full((1080, 1920, 3), 90, np.uint8), format="rgb24")
+                (packet,) = video.encode(picture)
+                content = bytes(packet)
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.is_keyframe = video, video.time_base or Fraction(1, 30), True
+            packet.pts = packet.dts = round(number / 30 / packet.time_base)
+            out.mux(packet)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 80_000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 8000
+        out.mux(audio.encode(silence))
+        out.mux(audio.encode())
+    words = "large.mp4 --frames 5 --size 320"
+    assert clip_run(clip, f"{words} --model {clip / 'fast'} --out large-out.mp4") == 0
+    found = read_clip(clip / "large-out.mp4")
+    assert [frame.shape for frame in found] == [(180, 320, 3)] * 5 and has_sound(found.path)
+    with av.open(str(found.path)) as container:
+        assert container.duration is not None and container.duration / 1e6 < 0.5
+    assert clip_run(clip, f"{words} --model {clip / 'fast'} --out large-out.gif") == 0
+    assert "a GIF has no sound; the sound of large.mp4 is left out" in capsys.readouterr().out
+
+
+def test_a_clip_in_the_place_of_its_content_keeps_its_sound(clip: Path):
+    sounding(clip / "talk.mp4", seconds=0.5)
+    assert clip_run(clip, f"talk.mp4 --model {clip / 'fast'} --out talk.mp4") == 0
+    assert has_sound(clip / "talk.mp4") and read_clip(clip / "talk.mp4").count == 5
+
+
+def test_a_reduction_that_nobody_asked_for_is_said(models: Path, capsys):
+    Image.new("RGB", (2500, 64), (90, 80, 70)).resize((2500, 150)).save(models / "wide.png")
+    words = ["wide.png", "--model", str(models / "fast"), "--out", "o.png"]
+    assert run(models, *words) == 0
+    assert "wide.png: 2500x150 pixels are reduced to 2048x123; a model takes at most 2048 a side" in (
+        capsys.readouterr().out
+    )
+    assert run(models, *words, "--size", "300") == 0 and "reduced" not in capsys.readouterr().out
 
 
 BAD_CLIPS = {

@@ -72,7 +72,12 @@ def write_report(
 
 
 def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
-    """The charts that make sense for these rows, by the page's sections."""
+    """The charts that make sense for these rows, by the page's sections; none where no trial has a finite figure.
+
+    Without a figure the charts would be empty axes: the page's summary and its list of trials say what failed.
+    """
+    if not any(math.isfinite(cost(row)) for row in comparison.rows):
+        return {}
     found: dict[str, list[Chart | None]] = {
         "arms": [arms_chart(comparison), arms_chart(comparison, test=True)],
         "effects": [effects_chart(comparison)],

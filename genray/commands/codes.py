@@ -1,5 +1,6 @@
 """What one does with codes: map, retrieve, cluster, anomalies. Each command takes a MODEL (a run or model directory)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from genray.commands.models import codes_of, encoder, model_argument, own_data, 
 from genray.config import from_dict
 from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, select_class
-from genray.gen.generative import image_grid
+from genray.gen.generative import to_uint8
+from genray.gen.sheets import Tile, draw_sheet
 from genray.media import check_png_path, write_png
 from genray.options import parse
 from genray.paths import DataName
@@ -46,7 +48,7 @@ class RetrieveConfig:
     """The nearest neighbours of a query by their codes: a contact sheet for images, titles and scores for text."""
 
     out: Path | None = None
-    """sheet.png, for images. Each row: a query, then its neighbours."""
+    """sheet.png, for images. Each row: a query, marked, then its neighbours."""
     neighbours: int = 10
     data: DataName = ""
     """Other data than the model was trained on."""
@@ -81,11 +83,7 @@ def retrieve(argv: list[str], prog: str) -> int:
     rows, distances = CodeIndex(codes, metric).search(query_codes, min(options.neighbours, len(base)))
     if is_image:
         assert options.out is not None
-        images = base.all()
-        sheet = torch.cat(
-            [torch.cat([one[None], images[torch.from_numpy(near)]]) for one, near in zip(query.all(), rows)]
-        )
-        write_png(options.out, image_grid(sheet, base.low, base.high, 1 + rows.shape[1]))
+        write_png(options.out, _neighbours_sheet(query, base, data.classes, rows, distances, metric))
     else:
         for name, near, away in zip(query.names, rows, distances):
             print(f"\n{name}")
@@ -111,6 +109,30 @@ def retrieve(argv: list[str], prog: str) -> int:
     if options.out is not None and is_image:
         print(options.out)
     return 0
+
+
+def _neighbours_sheet(
+    query: Split, base: Split, classes: Sequence[str], rows: np.ndarray, distances: np.ndarray, metric: str
+) -> np.ndarray:
+    """A row for each query: the query, marked, then its neighbours with class and distance."""
+
+    def named(split: Split, row: int) -> str:
+        return "" if split.label is None or not classes else f"{classes[int(split.label[row])]}"
+
+    pictures = to_uint8(base.all(), base.low, base.high)
+    tiles = [
+        [
+            Tile(image, f"query {named(query, number)}".rstrip(), marked=True),
+            *(
+                Tile(pictures[row], f"{named(base, row)}: {away:.3g}".removeprefix(": "))
+                for row, away in zip(near, far)
+            ),
+        ]
+        for number, (image, near, far) in enumerate(zip(to_uint8(query.all(), query.low, query.high), rows, distances))
+    ]
+    about = "class and " if classes and base.label is not None else ""
+    title = f"Queries (bordered), each with its {rows.shape[1]} nearest by code; below: {about}{metric} distance"
+    return draw_sheet(tiles, title=title)
 
 
 def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
@@ -183,7 +205,7 @@ class AnomaliesConfig:
     """Anomalies by reconstruction error: a class that training never saw against the classes it did."""
 
     out: Path | None = None
-    """sheet.png: the held-out rows that the model rebuilds worst."""
+    """sheet.png: the held-out rows that the model rebuilds worst, unseen ones marked."""
     data: DataName = ""
     """Other data than the model was trained on: all of its rows are taken for anomalous."""
 
@@ -210,10 +232,22 @@ def anomalies(argv: list[str], prog: str) -> int:
     )
     print(f"AUROC {explore.auroc(errors[0], errors[1]):.3f}")
     if options.out is not None:
-        rows = torch.from_numpy(np.argsort(-np.concatenate(errors), kind="stable")[:40].copy())
-        everything = torch.cat([test.all(), odd.all()])
-        print(write_png(options.out, image_grid(everything[rows], test.low, test.high, 10)))
+        print(write_png(options.out, _worst_sheet((test, odd), errors)))
     return 0
+
+
+def _worst_sheet(splits: tuple[Split, Split], errors: list[np.ndarray], most: int = 40) -> np.ndarray:
+    """The rows of (usual, unseen) that are rebuilt worst, worst first, with their errors; unseen ones are marked."""
+    worst = np.argsort(-np.concatenate(errors), kind="stable")[:most]
+    pictures = np.concatenate([to_uint8(split.all(), split.low, split.high) for split in splits])
+    error, usual = np.concatenate(errors), len(splits[0])
+    tiles = [Tile(pictures[row], f"{error[row]:.4f}", marked=bool(row >= usual)) for row in worst]
+    unseen = int((worst >= usual).sum())
+    title = (
+        f"The {len(worst)} held-out rows that are rebuilt worst, by mean squared error; bordered: the {unseen} "
+        "that training never saw the like of"
+    )
+    return draw_sheet([tiles[at : at + 10] for at in range(0, len(tiles), 10)], title=title)
 
 
 def _unseen(folder: Path, config: dict[str, Any]) -> Split:

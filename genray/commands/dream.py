@@ -96,7 +96,14 @@ def dream(argv: list[str], prog: str) -> int:
 
 
 def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
-    picture = _sized(read_picture(image), launch.size)
+    whole = read_picture(image)
+    picture = _sized(whole, launch.size)
+    if launch.size == 0 and picture.rgb.shape != whole.rgb.shape:
+        (height, width), (new_height, new_width) = whole.rgb.shape[:2], picture.rgb.shape[:2]
+        print(
+            f"{whole.name}: {width}x{height} pixels are reduced to {new_width}x{new_height}; --size N "
+            f"chooses another size, up to {MOST_SIDE}"
+        )
     if not launch.is_clip:
         _check_out(launch.out, picture)
     guide = None if launch.guide is None else _sized(read_picture(launch.guide), 0)

@@ -17,9 +17,13 @@ from genray import modelstore
 from genray.config import from_dict
 from genray.console import escaped
 from genray.errors import ConfigError, require
+from genray.gen.autoencoders import AEModelConfig
+from genray.gen.corruption import corrupt
 from genray.gen.data import Data, DataConfig, Split, changed, load_data
 from genray.gen.families import BUILDERS
+from genray.gen.fit import fixed_randomness
 from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
+from genray.gen.sheets import Tile, draw_sheet
 from genray.media import check_clip_path, check_png_path, write_clip, write_png
 from genray.options import folder_argument, parse
 from genray.paths import DATA, DataName
@@ -129,7 +133,7 @@ def sample(argv: list[str], prog: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructConfig:
-    """Held-out images above what the model makes of them."""
+    """Held-out images above what the model makes of them; of a denoiser the noisy ones, too."""
 
     out: Path
     """grid.png"""
@@ -149,12 +153,64 @@ def reconstruct(argv: list[str], prog: str) -> int:
     test = own_data(config, options.data).test.first(options.num)
     x = test.all()
     require(x.ndim == 4, f"{folder}: a text model has no pictures; use `genray retrieve`")
+    shown = {"original": x}
+    noise = _corruption(config)
     with torch.no_grad():
-        again = reconstruction(model, x)
-    error = (again - x).square().mean().item()
+        if noise is not None:
+            with fixed_randomness([0]):
+                shown[noise.label] = noise(x, test.low, test.high)
+            shown["denoised"] = reconstruction(model, shown[noise.label])
+        else:
+            shown["reconstruction"] = reconstruction(model, x)
+        error = (reconstruction(model, x) - x).square().mean().item()
     print(f"mean squared error of these {len(x)}: {error:.5f}")
-    print(write_png(options.out, image_grid(torch.cat([x, again]), test.low, test.high, len(x))))
+    title = f"{len(x)} held-out images; mean squared error {error:.5f}"
+    if noise is not None:
+        before, after = ((shown[row] - x).square().mean().item() for row in (noise.label, "denoised"))
+        print(f"mean squared error of the noisy ones: {before:.5f}; of the denoised ones: {after:.5f}")
+        title = f"{len(x)} held-out images; mean squared error: noisy {before:.5f}, denoised {after:.5f}"
+    print(write_png(options.out, _bands(shown, test.low, test.high, title)))
     return 0
+
+
+BAND = 12
+"""Images side by side on a sheet of reconstructions."""
+
+
+def _bands(shown: dict[str, Tensor], low: float, high: float, title: str) -> np.ndarray:
+    """The rows of `shown`, each with its label; a new band of rows begins after BAND images."""
+    rows, labels = [], []
+    count = len(next(iter(shown.values())))
+    for at in range(0, count, BAND):
+        for label, images in shown.items():
+            rows.append([Tile(image) for image in to_uint8(images[at : at + BAND], low, high)])
+            labels.append(label)
+    return draw_sheet(rows, labels, title)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """What a denoising model was trained to undo."""
+
+    kind: str
+    strength: float
+
+    @property
+    def label(self) -> str:
+        return f"noisy ({self.kind}, {self.strength:g})"
+
+    def __call__(self, x: Tensor, low: float, high: float) -> Tensor:
+        return corrupt(x, self.kind, self.strength, low, high)
+
+
+def _corruption(config: dict[str, Any]) -> _Noise | None:
+    """Of a model that was trained to undo one; else None."""
+    if "corruption" not in config.get("model", {}):
+        return None
+    model = from_dict(AEModelConfig, config["model"], "model.")
+    if model.corruption_kind == "none":
+        return None
+    return _Noise(model.corruption_kind, model.corruption_strength)
 
 
 def reconstruction(model: Any, x: Tensor) -> Tensor:

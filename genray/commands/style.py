@@ -1,10 +1,11 @@
 """`genray stylize CONTENT STYLE … --out out.png`: a picture or a clip in the manner of others, by optimisation or by a
 trained model."""
 
+import contextlib
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field, make_dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from genray import __version__
 from genray.commands.stylers import LOSSES, ByOptimisation, StyleLaunch, Styler, open_styler, spoken
 from genray.errors import ConfigError, require
+from genray.gen.images.clips import Clip, copy_sound, has_sound, is_clip, read_clip
 from genray.gen.images.pictures import Picture, check_picture_path, read_picture, to_rgb, write_picture
 from genray.gen.images.style import StyleConfig, StyleStep
-from genray.gen.images.style_clip import is_clip, read_clip, style_clip
+from genray.gen.images.style_clip import FlickerMeter, style_clip
 from genray.live import Column, Live
 from genray.media import check_clip_path, write_clip
 from genray.options import option_value, parse
@@ -74,6 +76,7 @@ def _picture(content: Path, styles: Sequence[Path], launch: StyleLaunch, config:
     styler = open_styler(picture.rgb, manners, launch, config, size)
     rgb = styler.sized(picture.rgb)
     alpha = None if picture.alpha is None else styler.sized(picture.alpha)
+    _say_reduction(content, picture.rgb, styler, launch, size)
     result = _optimised(styler, rgb, launch) if isinstance(styler, ByOptimisation) else styler.style(rgb)
     print(write_picture(launch.out, result, alpha, _note(picture, manners, styler)))
     return 0
@@ -105,30 +108,84 @@ def _clip(content: Path, styles: Sequence[Path], launch: StyleLaunch, config: St
     require(is_clip(launch.out), f"--out {launch.out}: {content.name} is a clip, so its name must end in .gif or .mp4")
     check_clip_path(launch.out)
     manners = [read_picture(path) for path in styles]
-    frames, fps = read_clip(content)
+    clip = read_clip(content, max_frames=launch.frames)
     require(
-        launch.out.suffix.lower() != ".gif" or fps <= GIF_FPS,
-        f"--out {launch.out}: {content.name} has {fps:g} frames/s, a GIF plays at most {GIF_FPS}; choose an .mp4",
+        launch.out.suffix.lower() != ".gif" or clip.fps <= GIF_FPS,
+        f"--out {launch.out}: {content.name} has {clip.fps:g} frames/s, a GIF plays at most {GIF_FPS}; choose an .mp4",
     )
-    frames = frames[: launch.frames or None]
-    styler = open_styler(frames[0], manners, launch, config, size)
-    frames = [styler.sized(frame) for frame in frames]
-    # A frame equal to the one before keeps its result.
-    work = 1 + sum(not np.array_equal(frame, before) for before, frame in pairwise(frames))
+    first = next(iter(clip), None)
+    if first is None:
+        raise ConfigError(f"{content}: holds no frames")
+    styler = open_styler(first, manners, launch, config, size)
+    count, seconds = _work(clip, styler, launch)
+    print(f"{styler}: {count} frames{f', about {spoken(seconds)}' if seconds else ''}")
+    _say_reduction(content, first, styler, launch, size)
+    sound = has_sound(content)
+    if sound and launch.out.suffix.lower() == ".gif":
+        print(f"{launch.out}: a GIF has no sound; the sound of {content.name} is left out (an .mp4 keeps it)")
+        sound = False
+    start, meter, frames = time.monotonic(), FlickerMeter(), 0
+    with Live("styling", count, (("pace", "s/frame", "{:.2f}"),), unit="frames") as live:
+
+        def progress(done: int, frame: np.ndarray) -> None:
+            nonlocal frames
+            frames = done
+            live.update({"pace": (time.monotonic() - start) / done}, done)
+
+        sized = map(styler.sized, clip)
+        styled = style_clip(sized, styler.style, blend=launch.blend, meter=meter, progress=progress)
+        if sound:
+            _write_with_sound(launch.out, styled, clip, lambda: frames / clip.fps)
+        else:
+            write_clip(launch.out, styled, fps=clip.fps, scale=1)
+    print(meter.flicker)
+    print(launch.out)
+    return 0
+
+
+def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
+    """(the number of frames, roughly how many seconds they take). Raises ConfigError for more than --max-minutes.
+
+    Only optimisation takes long enough for the clip to be read once beforehand, frame by frame.
+    """
+    if not isinstance(styler, ByOptimisation):
+        return clip.count, 0.0
+    count, work, before = 0, 0, None
+    for frame in map(styler.sized, clip):
+        count += 1
+        work += before is None or not np.array_equal(frame, before)  # one equal to the one before keeps its result
+        before = frame
     seconds = styler.seconds(work)
     require(
         seconds <= 60 * launch.max_minutes,
-        f"{content}: {work} frames by optimisation would take about {spoken(seconds)}; raise --max-minutes "
+        f"{clip.path}: {work} frames by optimisation would take about {spoken(seconds)}; raise --max-minutes "
         f"{launch.max_minutes:g}, choose fewer --frames or --frame-steps or a smaller --size, or style with a trained --model",
     )
-    print(f"{styler}: {len(frames)} frames{f', about {spoken(seconds)}' if seconds else ''}")
-    start = time.monotonic()
-    with Live("styling", len(frames), (("pace", "s/frame", "{:.2f}"),), unit="frames") as live:
+    return count, seconds
 
-        def progress(done: int, frame: np.ndarray) -> None:
-            live.update({"pace": (time.monotonic() - start) / done}, done)
 
-        results, flicker = style_clip(frames, styler.style, blend=launch.blend, progress=progress)
-    print(flicker)
-    print(write_clip(launch.out, results, fps=fps, scale=1))
-    return 0
+def _write_with_sound(out: Path, styled: Iterator[np.ndarray], clip: Clip, seconds: Callable[[], float]) -> None:
+    """Write the clip with the sound of its content, as a whole or not at all."""
+    # Not `out` itself: that may be the file whose sound is still to be read.
+    temporary = out.with_name(f".{out.stem}.{os.getpid()}.mp4")
+    try:
+        write_clip(temporary, styled, fps=clip.fps, scale=1)
+        try:
+            copy_sound(clip.path, temporary, seconds())
+        except ConfigError as error:
+            print(f"{out}: without sound, which could not be copied ({error})")
+        temporary.replace(out)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _say_reduction(content: Path, rgb: np.ndarray, styler: Styler, launch: StyleLaunch, size: int | None) -> None:
+    """Say that the result is smaller than the content, where nobody asked for that."""
+    (height, width), (new_height, new_width) = rgb.shape[:2], styler.sized(rgb).shape[:2]
+    if size is not None or (height, width) == (new_height, new_width):
+        return
+    # Not in tiles: a network normalises by the mean and deviation of all that it is given, so that
+    # each tile would get contrasts and colours of its own, and the seams would show.
+    why = "--size N chooses another size" if launch.model is None else f"a model takes at most {styler.longest} a side"
+    print(f"{content.name}: {width}x{height} pixels are reduced to {new_width}x{new_height}; {why}")

@@ -7,10 +7,9 @@ import difflib
 import json
 import os
 import sys
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +17,7 @@ from torch.nn import functional
 
 from genray.errors import ConfigError, require
 from genray.gen.data import DataConfig
-
-if TYPE_CHECKING:
-    from PIL import Image
+from genray.gen.folders import find_files
 
 NAMES = ("digits", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
 WITH_PATH = ("folder", "folder-text", "atari")
@@ -210,22 +207,27 @@ def load_atari(file: Path) -> Source:
 def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source:
     """Any images below `folder`, uint8; the first level of subfolders is the label when no image lies outside of one.
 
+    Hidden names are skipped and links followed (see `find_files`); both are counted on stderr.
+
     With `size`, images are scaled so that the shorter side fits and cut to the middle; without, all must be of one size.
     Alpha is dropped; pictures are turned as their cameras say. Unreadable files are named on stderr, counted and passed
     over. Raises ConfigError for an empty folder, unequal sizes, or values that are no numbers.
     """
+    from genray.gen.images.pictures import PictureError
+
     require(folder.is_dir(), f"--data folder:{folder}: no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    require(len(paths) > 0, f"--data folder:{folder}: holds no images ({', '.join(SUFFIXES)})")
+    files = find_files(folder, SUFFIXES)
+    passed = f"; {files}" if str(files) else ""
+    require(len(files.paths) > 0, f"--data folder:{folder}: holds no images ({', '.join(SUFFIXES)}){passed}")
     images: list[np.ndarray] = []
     names: list[str] = []
     broken: list[str] = []
-    for path in paths:
+    for path in files.paths:
         name = str(path.relative_to(folder))
         try:
             image = read_image(path, size, grey)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-            broken.append(f"{name} ({str(error).splitlines()[0]})")
+        except PictureError as error:
+            broken.append(f"{name} ({str(error).removeprefix(f'{path}: ')})")
             continue
         if images and image.shape != images[0].shape:
             (_, height, width), (_, first_height, first_width) = image.shape, images[0].shape
@@ -235,6 +237,8 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
             )
         images.append(image)
         names.append(name)
+    if passed:
+        print(f"--data folder:{folder}: {files}", file=sys.stderr)
     if broken:
         more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
         print(f"--data folder:{folder}: {len(broken)} files skipped: {', '.join(broken[:5])}{more}", file=sys.stderr)
@@ -242,7 +246,12 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
     label, classes = labels_of(names)
     stacked, row_names = np.stack(images), np.array(names, object)
     train, test = split_rows(len(stacked))
-    about = {"skipped": len(broken), "skipped_files": broken[:100], "split": "a fifth at random is for the test"}
+    about = {
+        "skipped": len(broken),
+        "skipped_files": broken[:100],
+        **files.about(),
+        "split": "a fifth at random is for the test",
+    }
     return Source(
         folder.name or "folder", stacked[train], stacked[test],
         None if label is None else label[train], None if label is None else label[test],
@@ -262,42 +271,16 @@ def labels_of(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
 def read_image(path: Path, size: int | tuple[int, int], grey: bool) -> np.ndarray:
     """One picture, uint8 [C, H, W]: scaled and cut to the middle for a `size` (a square's side, or width and height).
 
-    Raises OSError or ValueError for a damaged file or one that claims too many pixels (asked of its header, before any
-    memory is spent), ConfigError for pixels that are no numbers, or floating-point ones outside 0..1. 16-bit grey is
-    scaled, 65,535 → 255.
+    Raises PictureError for a file that cannot be read or claims too many pixels, ConfigError for
+    floating-point pixels outside 0..1. 16-bit grey is scaled, 65,535 → 255.
     """
     from PIL import Image, ImageOps
 
-    from genray.gen.images.pictures import eight_bits
+    from genray.gen.images.pictures import DATA_FORMATS, read_picture
 
-    try:
-        with (
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            Image.open(path) as opened,
-        ):
-            image: Image.Image = opened
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels are too many")
-            image = ImageOps.exif_transpose(image)
-            image = _from_floats(image, path) if image.mode == "F" else eight_bits(image)
-            image = image.convert("L" if grey else "RGB")
-    except Image.DecompressionBombError as error:
-        raise ValueError("too many pixels") from error
+    picture = read_picture(path, max_pixels=MOST_PIXELS, formats=DATA_FORMATS, any_shape=True)
+    image = Image.fromarray(picture.rgb).convert("L" if grey else "RGB")
     if size:
         image = ImageOps.fit(image, (size, size) if isinstance(size, int) else size, Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.uint8)
     return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
-
-
-def _from_floats(image: "Image.Image", path: Path) -> "Image.Image":
-    from PIL import Image
-
-    pixels = np.asarray(image)
-    if not np.isfinite(pixels).all():
-        raise ConfigError(f"--data folder: {path} has NaN or infinite pixels; mend or remove it")
-    require(
-        pixels.min() >= 0 and pixels.max() <= 1,
-        f"--data folder: {path} has floating-point pixels in {pixels.min():g}..{pixels.max():g}; save them in 0..1, or "
-        "with 8 or 16 bits",
-    )
-    return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))

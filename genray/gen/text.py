@@ -19,6 +19,7 @@ import torch
 
 from genray.errors import require
 from genray.gen.data import Data, Split
+from genray.gen.folders import find_files
 from genray.gen.sources import TEST_SHARE, labels_of, split_rows
 from genray.runs.files import writing_file
 
@@ -184,13 +185,16 @@ def docstrings(path: Path, module: str) -> list[tuple[str, str]]:
 
 
 def read_folder(folder: Path) -> Texts:
-    """Text files below `folder` (UTF-8; others are named and skipped); the first level of subfolders is the label."""
+    """Text files below `folder` (UTF-8; others are named and skipped); the first level of subfolders is the label.
+
+    Hidden names are skipped and links followed (see `find_files`); both are counted on stderr.
+    """
     require(folder.is_dir(), f"--data folder-text:{folder}: no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = find_files(folder, SUFFIXES)
     texts: list[str] = []
     titles: list[str] = []
     broken: list[str] = []
-    for path in paths:
+    for path in files.paths:
         name = str(path.relative_to(folder))
         try:
             if path.stat().st_size > MOST_BYTES:
@@ -203,6 +207,8 @@ def read_folder(folder: Path) -> Texts:
             continue
         texts.append(text)
         titles.append(name)
+    if str(files):
+        print(f"--data folder-text:{folder}: {files}", file=sys.stderr)
     if broken:
         more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
         print(
@@ -213,5 +219,5 @@ def read_folder(folder: Path) -> Texts:
         f"--data folder-text:{folder}: {len(texts)} readable texts ({', '.join(SUFFIXES)}) are too few; give at least 5",
     )
     label, classes = labels_of(titles)
-    about = {"skipped": len(broken), "skipped_files": broken[:100]}
+    about = {"skipped": len(broken), "skipped_files": broken[:100], **files.about()}
     return Texts(folder.name or "folder-text", texts, titles, label, classes, "its owner's", about)

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
+import numpy as np
 import torch
 
 from genray.gen.ae_task import AEConfig, AETask
@@ -65,3 +68,23 @@ def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:
     assert all(torch.equal(expected[name], tensor) for name, tensor in second.task.networks.state_dict().items())
     untrained = start().task.networks.state_dict()
     assert sum(not torch.equal(expected[name], untrained[name]) for name in expected) >= 4  # it did train
+
+
+def sounding(path: Path, seconds: float = 2.0, fps: int = 10) -> Path:
+    """An MP4 with pictures and a tone of 440 Hz in AAC."""
+    rate = 8000
+    with av.open(str(path), mode="w") as out:
+        video: Any = out.add_stream("mpeg4", rate=fps)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio: Any = out.add_stream("aac", rate=rate, layout="mono")
+        for number in range(round(seconds * fps)):
+            picture = np.full((48, 64, 3), 10 * number % 256, np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        tone = np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate).astype(np.float32)
+        for at in range(0, len(tone) - 1023, 1024):
+            frame = av.AudioFrame.from_ndarray(tone[None, at : at + 1024], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = rate, at
+            out.mux(audio.encode(frame))
+        out.mux(video.encode())
+        out.mux(audio.encode())
+    return path

@@ -157,9 +157,21 @@ def test_a_picture_that_claims_too_many_pixels_is_never_decoded(tmp_path, capsys
     bomb[12:33] = header + struct.pack(">I", zlib.crc32(header))
     (tmp_path / "0.png").write_bytes(bytes(bomb))
     data = load_data(DataConfig(data=f"folder:{tmp_path}"))
-    assert data.about["skipped_files"] == ["0.png (9000x9000 pixels are too many)"]
+    assert data.about["skipped_files"] == [
+        "0.png (9000x9000 are more pixels than the limit of 64,000,000; give a smaller picture)"
+    ]
     assert "0.png" in capsys.readouterr().err
     assert len(data.train) + len(data.validation) + len(data.test) == 5
+
+
+def test_a_picture_in_a_folder_with_damaged_exif_is_used_upright(tmp_path, capsys):
+    """IFD0 holds Orientation = 6 as a SHORT, and ImageLength as the text "12"."""
+    block = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2)
+    block += struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHI4s", 0x0101, 2, 3, b"12\0\0") + bytes(4)
+    for number in range(6):
+        Image.new("RGB", (24, 16), (40 * number, 0, 0)).save(tmp_path / f"{number}.jpg", exif=block)
+    data = load_data(DataConfig(data=f"folder:{tmp_path}"))
+    assert data.shape == (3, 24, 16) and data.about["skipped"] == 0 and capsys.readouterr().err == ""
 
 
 def test_nan_pixels_name_the_file(tmp_path):

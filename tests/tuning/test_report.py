@@ -313,3 +313,18 @@ def test_the_cache_of_test_figures_may_be_damaged(tmp_path: Path):
     write_report(sweep, measure=measured)
     kept = json.loads((sweep / "report" / "test.json").read_text())
     assert kept[rows[0].trial]["figures"]["loss"] == pytest.approx(2.1)
+
+
+def test_a_report_in_which_everything_failed_has_no_empty_charts(tmp_path):
+    rows = [
+        row(
+            arm, phase, seed, None, number, status="failed", error="RunFault: no such folder", steps=0,
+            params={"optimizer.learning_rate": 10.0**-seed, "optimizer.beta1": 0.9 - seed / 20},
+        )
+        for number, (arm, phase, seed) in enumerate(
+            (arm, phase, seed) for arm in ("adam", "sgd") for phase in ("default", "search") for seed in range(5)
+        )
+    ]  # fmt: skip
+    page = write_report(write_sweep(tmp_path, rows), measure=nothing).read_text()
+    assert "<svg" not in page and not list((tmp_path / "report").glob("*.png"))
+    assert "20 failed with an error" in page and "no such folder" in page

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 from torch import Tensor
 
 from genray.errors import ConfigError, ResourceError, require
@@ -24,6 +24,10 @@ MAX_PIXELS = 50_000_000
 """Of a picture that is read: 150 MB as RGB. Asked of the header, before anything is decoded."""
 LEAST_SIDE = 8
 MAX_ASPECT = 20
+STILL_FORMATS = ("JPEG", "PNG", "WEBP")
+"""Of a picture that a person names, in Pillow's words."""
+DATA_FORMATS = (*STILL_FORMATS, "BMP", "GIF", "PPM", "TIFF")
+"""Of a picture among the rows of a data set; the first frame where there are several."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _OTHERS = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
@@ -31,8 +35,26 @@ _OTHERS = {
 }  # fmt: skip
 _ABOUT = "genray"
 _DESCRIPTION = 0x010E  # EXIF's ImageDescription: where JPEG and WebP carry the note
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What makes a picture upright, by the value of EXIF's Orientation."""
+_NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""Of a PNG, the chunks that its pixels depend on."""
 _DAMAGED = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, TypeError, AttributeError)
 """What Pillow's readers raise for damaged files, by experience."""
+
+
+class PictureError(ConfigError):
+    """A file that cannot be read as a picture."""
+
+
+def _readable(condition: bool, message: str) -> None:
+    if not condition:
+        raise PictureError(message)
 
 
 @dataclass(frozen=True)
@@ -49,47 +71,89 @@ class Picture:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def read_picture(source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
-    """A JPEG, PNG or WebP as its maker meant it to be seen: turned as EXIF says, an embedded colour profile applied.
+def read_picture(
+    source: Path | bytes,
+    *,
+    name: str = "",
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] = STILL_FORMATS,
+    any_shape: bool = False,
+) -> Picture:
+    """A picture as its maker meant it to be seen: turned as EXIF says, with its colour profile applied.
 
-    CMYK, palettes, grey and 16 bits a channel become 8-bit RGB; of a camera's multi-picture JPEG the first is taken.
-    Raises ConfigError, one line that begins with `name` (default: the path), for a missing, foreign, damaged, truncated or
-    animated file, for more than `max_pixels` (asked of the header), a side below 8 pixels, or sides beyond 20:1.
+    This is the project's one reader of pictures. Damaged metadata (EXIF, colour profiles, a PNG's
+    text) never costs the pixels. CMYK, palettes, grey, 16 bits a channel and floating-point grey in
+    0..1 become 8-bit RGB; the first picture of a camera's multi-picture JPEG is taken.
+
+    Parameters:
+        name: what errors call the picture; by default its path.
+        max_pixels: the most pixels that are decoded, asked of the header.
+        formats: Pillow's names of the accepted formats.
+        any_shape: also accept sides below 8 pixels, sides beyond 20:1, and the first frame of an
+            animation, as pictures in a data set may have.
+
+    Raises PictureError, one line that begins with `name`, for a file that is missing, foreign,
+    damaged, truncated or too large; ConfigError for floating-point pixels outside 0..1.
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
-    file = _open_file(source, name, max_pixels)
     too_many = f"more pixels than the limit of {max_pixels:,}; give a smaller picture"
-    with file, warnings.catch_warnings(action="ignore"):
+    with _open_file(source, name, max_pixels) as file, warnings.catch_warnings(action="ignore"):
         try:
-            opened = Image.open(file, formats=("JPEG", "PNG", "WEBP"))
+            opened = _open_image(file, formats)
         except Image.DecompressionBombError as error:
-            raise ConfigError(f"{name}: {too_many}") from error
+            raise PictureError(f"{name}: {too_many}") from error
         except _DAMAGED as error:
-            raise ConfigError(f"{name}: {_foreign(file)}; give a JPEG, PNG or WebP") from error
+            raise PictureError(f"{name}: {_foreign(file)}; give a JPEG, PNG or WebP") from error
         with opened:
-            _check_header(opened, name, max_pixels, too_many)
+            _check_header(opened, name, max_pixels, too_many, any_shape)
             try:
                 opened.load()
-                rgb, alpha = _decoded(_upright(opened))
+                rgb, alpha = _decoded(_upright(opened), name)
             except _DAMAGED as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ConfigError(f"{name}: truncated or damaged ({reason})") from error
+                raise PictureError(f"{name}: truncated or damaged ({reason})") from error
     return Picture(rgb, alpha, Path(name).name)
+
+
+def _open_image(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
+    try:
+        return Image.open(file, formats=formats)
+    except _DAMAGED:
+        # A PNG's text or colour profile may be what is damaged: the pixels do without them.
+        bare = _bare_png(file)
+        if bare is None:
+            raise
+        return Image.open(bare, formats=formats)
+
+
+def _bare_png(file: BinaryIO) -> BinaryIO | None:
+    """The PNG in `file` with nothing but the chunks that its pixels need; None for another format."""
+    file.seek(0)
+    content = file.read()
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return None
+    kept, at = [content[:8]], 8
+    while at + 8 <= len(content):
+        length, kind = struct.unpack(">I4s", content[at : at + 8])
+        if kind in _NEEDED_CHUNKS:
+            kept.append(content[at : at + 12 + length])
+        at += 12 + length
+    return io.BytesIO(b"".join(kept))
 
 
 def _open_file(source: Path | bytes, name: str, max_pixels: int) -> BinaryIO:
     if isinstance(source, Path):
-        require(source.exists(), f"{name}: no such file")
-        require(source.is_file(), f"{name}: not a file; name a JPEG, PNG or WebP")
+        _readable(source.exists(), f"{name}: no such file")
+        _readable(source.is_file(), f"{name}: not a file; name a JPEG, PNG or WebP")
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    require(size > 0, f"{name}: an empty file; give a JPEG, PNG or WebP")
+    _readable(size > 0, f"{name}: an empty file; give a JPEG, PNG or WebP")
     # 16-bit RGBA is 8 bytes a pixel, uncompressed. WebP's reader takes the whole file into memory when it opens it.
     most = 8 * max_pixels + (16 << 20)
-    require(size <= most, f"{name}: a file of {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} MB are read")
+    _readable(size <= most, f"{name}: a file of {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} MB are read")
     try:
         return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     except OSError as error:
-        raise ConfigError(f"{name}: cannot be read ({error.strerror})") from error
+        raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
 
 
 def _foreign(file: BinaryIO) -> str:
@@ -103,32 +167,40 @@ def _foreign(file: BinaryIO) -> str:
     return "truncated or damaged" if known else "not an image"
 
 
-def _check_header(image: Image.Image, name: str, max_pixels: int, too_many: str) -> None:
+def _check_header(image: Image.Image, name: str, max_pixels: int, too_many: str, any_shape: bool) -> None:
     width, height = image.size
-    require(width * height <= max_pixels, f"{name}: {width}x{height} are {too_many}")
-    require(min(width, height) >= LEAST_SIDE, f"{name}: {width}x{height} pixels; each side needs at least {LEAST_SIDE}")
-    require(
+    if width * height > max_pixels:
+        raise PictureError(f"{name}: {width}x{height} are {too_many}")
+    if any_shape:
+        return
+    _readable(
+        min(width, height) >= LEAST_SIDE, f"{name}: {width}x{height} pixels; each side needs at least {LEAST_SIDE}"
+    )
+    _readable(
         max(width, height) <= MAX_ASPECT * min(width, height),
         f"{name}: {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other: cut a part out",
     )
     # A multi-picture JPEG (MPO) holds a preview or a stereo pair beside the picture: that is no animation.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", 2)
-        raise ConfigError(f"{name}: animated ({frames} frames); give a still picture, or save one of its frames")
+        raise PictureError(f"{name}: animated ({frames} frames); give a still picture, or save one of its frames")
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Turn the picture as its EXIF says. Pillow's exif_transpose is not used: it also rewrites the
+    whole EXIF block, and raises where any other entry of the block is damaged."""
     try:
-        turned = ImageOps.exif_transpose(image)
-    except _DAMAGED:  # nonsense in the EXIF block is no reason to refuse the pixels
+        orientation = image.getexif().get(_ORIENTATION)
+        turn = _TURNS.get(int(orientation)) if isinstance(orientation, int | float | str) else None
+    except _DAMAGED:
         return image
-    if "icc_profile" in image.info:
-        turned.info["icc_profile"] = image.info["icc_profile"]
-    return turned
+    return image if turn is None else image.transpose(turn)
 
 
-def _decoded(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+def _decoded(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """(uint8 [H, W, 3] in sRGB, uint8 [H, W] or None)."""
+    if image.mode == "F":
+        return _from_floats(np.asarray(image), name), None
     if image.mode.startswith("I"):  # 16-bit grey
         grey = np.asarray(image).astype(np.int64)
         # A transparent grey level is an exact 16-bit value.
@@ -141,6 +213,16 @@ def _decoded(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
         rgba.info["icc_profile"] = image.info.get("icc_profile")
         transparency, image = np.asarray(rgba.getchannel("A")).copy(), _without_alpha(image, rgba)
     return np.asarray(_in_srgb(image)).copy(), transparency
+
+
+def _from_floats(grey_HW: np.ndarray, name: str) -> np.ndarray:
+    require(bool(np.isfinite(grey_HW).all()), f"{name} has NaN or infinite pixels; mend or remove it")
+    low, high = grey_HW.min(), grey_HW.max()
+    require(
+        low >= 0 and high <= 1,
+        f"{name} has floating-point pixels in {low:g}..{high:g}; save them in 0..1, or with 8 or 16 bits",
+    )
+    return np.repeat(np.rint(grey_HW * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
