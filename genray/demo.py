@@ -69,6 +69,7 @@ def main(argv: list[str], prog: str) -> int:
     base = presets.road_runner_quick()
     config = replace(base, run=replace(base.run, steps=options.steps, seed=options.seed, evaluate_every=0))
     config.validate()
+    config.check_learns()
     out = options.out or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
     check_memory(config)
     check_disk(config, out)

@@ -8,19 +8,19 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from genray import machine, modelstore
-from genray.config import from_dict, to_dict
+from genray.config import to_dict
 from genray.errors import ResourceError, RunFault
 from genray.live import Live
 from genray.rl.agent import Engine, Progress, network_card, probe_env
 from genray.rl.config import DQNConfig
-from genray.rl.env import EnvConfig
 from genray.rl.evaluate import Evaluation, evaluate
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.evaluation import EvaluationProgress, EvaluationStopped
+from genray.rl.networks import QNetwork
 from genray.rundir import MetricsLog, RunDir, require_disk
 from genray.stop import StopRequests
 
@@ -77,15 +77,23 @@ class Trainer:
     def _train(self, start_step: int) -> Evaluation:
         settings = self._config.run
         result: Evaluation | None = None
+        reached = start_step
         for step in milestones(start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every):
+            last, before = step >= settings.steps, reached
+            if step <= before and not last:
+                continue  # one chunk passed several milestones: these weights have been evaluated
             self._train_until(step)
-            last = step >= settings.steps
-            due = last or (settings.evaluate_every and step % settings.evaluate_every == 0)
+            reached = self._progress.steps
+            due = last or self._passed(settings.evaluate_every, before)
             result = self._evaluate(last) if due else None
-            if last or result or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
+            if last or result or self._passed(settings.checkpoint_every, before):
                 self._save(result.mean if result else None)
         assert result is not None
         return result
+
+    def _passed(self, period: int, before: int) -> bool:
+        """Whether a multiple of `period` lies in the steps made since `before`; never for 0."""
+        return bool(period) and self._progress.steps // period > before // period
 
     def _train_until(self, step: int) -> None:
         while self._progress.steps < step or self._learner_behind():
@@ -133,17 +141,23 @@ class Trainer:
 
     def _evaluate(self, last: bool) -> Evaluation:
         settings = self._config.run
+        if last and not self._progress.updates:
+            self._live.say("warning: no update was made; what is evaluated is the untrained network")
         episodes = settings.evaluate_episodes if last else math.ceil(settings.evaluate_episodes / 3)
         self._live.say(f"evaluating: {episodes} episodes …")
         network = self._engine.network()
-        result = evaluate(
-            network,
-            self._config.env,
-            episodes=episodes,
-            epsilon=settings.evaluate_epsilon,
-            seed=settings.seed + 10_000,
-            progress=lambda done, total: self._stop.check(),
-        )
+        try:
+            result = evaluate(
+                network,
+                self._config.env,
+                episodes=episodes,
+                epsilon=settings.evaluate_epsilon,
+                seed=settings.seed + 10_000,
+                progress=EvaluationProgress(self._config.env, self._live.say, self._stop.check),
+            )
+        except EvaluationStopped as stopped:
+            self._live.say(f"step {self._progress.steps:,}: {stopped.result.summary()}")
+            raise
         self._log.write(
             self._progress.steps,
             {
@@ -164,6 +178,8 @@ class Trainer:
         step = self._engine.settle()  # counts what was on its way: the step of all that the folder will hold
         self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep, score=score)
         self._saved_at = self._progress.steps = step
+        if score is None:  # else the evaluation has just left this policy there
+            save_policy(self._run.model, self._config, self._engine.network(), step, None)
         self._live.say(f"step {step:,}: checkpoint; the run stood still for {time.monotonic() - start:.1f} s")
 
     def _save_or_fault(self, score: float | None) -> None:
@@ -197,30 +213,26 @@ def save_policy(
     config: DQNConfig,
     network: QNetwork,
     step: int,
-    result: Evaluation,
+    result: Evaluation | None,
     origin: dict[str, Any] | None = None,
     words: str = "",
 ) -> Path:
-    """Leave the policy as a model of kind "dqn", with the protocol it was trained and judged under.
+    """Leave the policy as a model of kind "dqn", with the protocol it was trained and evaluated under.
+
+    `result`: None for a policy that has not been evaluated.
 
     `origin`, JSON-able, and `words` for the card: how it came to be chosen, where it was one of many.
     """
     card = network_card(config, network.num_actions, network.frame_shape)
-    about = {"step": step, "env": to_dict(config.env), "evaluation": result.to_dict()}
+    about = {"step": step, "env": to_dict(config.env), "evaluation": result and result.to_dict()}
     about |= {"origin": origin} if origin else {}
+    summary = result.summary() if result else "It has not been evaluated at this step."
     text = MODEL_CARD.format(
-        game=config.env.title, step=step, summary=result.summary(), actions=network.num_actions,
+        game=config.env.title, step=step, summary=summary, actions=network.num_actions,
         input=", ".join(map(str, (config.env.stack, *network.frame_shape))),
     )  # fmt: skip
     text += f"\n{words}\n" if words else ""
     return modelstore.save_model(folder, "dqn", {**card, **about}, network.state_dict(), text)
-
-
-def load_policy(path: Path) -> tuple[QNetwork, EnvConfig]:
-    """(network, environment) of a run's model, or of a model folder; raises CheckpointError where there is none."""
-    folder = path / "model" if (path / "model").is_dir() else path
-    network, config = modelstore.load_model(folder, {"dqn": build_network})
-    return cast(QNetwork, network), from_dict(EnvConfig, config["env"], "env.")
 
 
 MODEL_CARD = """---
