@@ -79,15 +79,18 @@ class Trainer:
         result: Evaluation | None = None
         reached = start_step
         for step in milestones(start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every):
-            last, before = step >= settings.steps, reached
-            if step <= before and not last:
+            before = reached
+            if step <= before and step < settings.steps:
                 continue  # one chunk passed several milestones: these weights have been evaluated
             self._train_until(step)
             reached = self._progress.steps
+            last = max(step, reached) >= settings.steps
             due = last or self._passed(settings.evaluate_every, before)
             result = self._evaluate(last) if due else None
             if last or result or self._passed(settings.checkpoint_every, before):
                 self._save(result.mean if result else None)
+            if last:
+                break
         assert result is not None
         return result
 
