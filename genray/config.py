@@ -6,6 +6,7 @@ A configuration in YAML is a record of a run, not a language: it is written whol
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,35 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         f"one of {', '.join(map(repr, args))}" if origin is typing.Literal else f"a {getattr(hint, '__name__', hint)}"
     )
     raise ConfigError(f"{where}: {value!r} is not {choices}")
+
+
+def refuse_changes(before: Any, now: Any, names: Sequence[str]) -> None:
+    """Raise ConfigError, which names the option, where a resumed run's `now` differs from `before`.
+
+    `names`: what cannot change, as "part.field", or "part" for all fields of a part.
+    """
+    for name in names:
+        old, new = before, now
+        for each in name.split("."):
+            old, new = getattr(old, each), getattr(new, each)
+        if dataclasses.is_dataclass(old):
+            refuse_changes(before, now, [f"{name}.{field.name}" for field in dataclasses.fields(old)])
+        elif old != new:
+            field = name.rpartition(".")[2]
+            raise ConfigError(
+                f"{_as_option(field, new)}: this run began with {_as_option(field, old)}, and a resumed "
+                f"run cannot change that; leave it out, or start a new run"
+            )
+
+
+def _as_option(field: str, value: Any) -> str:
+    """As it is written on the command line."""
+    name = field.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    if isinstance(value, tuple):
+        return " ".join([f"--{name}", *map(str, value)])
+    return f"--{name} {value}" if value != "" else f'--{name} ""'
 
 
 def save_yaml(config: Any, path: Path) -> None:

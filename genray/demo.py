@@ -71,6 +71,7 @@ def main(argv: list[str], prog: str) -> int:
     base = presets.road_runner_quick()
     config = replace(base, run=replace(base.run, steps=options.steps, seed=options.seed, evaluate_every=0))
     config.validate()
+    config.check_learns()
     check_memory(config)
     check_disk(config, options.out or RUNS)
     run = RunDir.create(options.out or new_folder("demo"))

@@ -5,16 +5,18 @@ Shapes: N frames, H height, W width, K colours.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 import numpy as np
 from PIL import Image
 
 from genray.errors import ConfigError, require
-from genray.runs.files import write_whole
+from genray.gif import GifSpool
+from genray.runs.files import whole_file, write_whole
 
 SUFFIXES = (".gif", ".mp4")
 
@@ -28,73 +30,71 @@ def check_clip_path(path: Path) -> None:
 def write_clip(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
     """Write a GIF or an MP4, by the path's suffix.
 
-    15 frames/s is Atari's own speed when an agent step is 4 of its 60 frames; `scale` enlarges each pixel to a square.
+    `frames` are taken one by one: give an iterator, and a clip of any length costs the memory of a
+    few frames. 15 frames/s is Atari's own speed when an agent step is 4 of its 60 frames; `scale`
+    enlarges each pixel to a square.
     Raises ConfigError for another suffix, ResourceError when the file cannot be written.
     """
     check_clip_path(path)
     write = write_gif if path.suffix.lower() == ".gif" else write_mp4
-    return write(path, list(frames), fps, scale)
+    return write(path, frames, fps, scale)
 
 
-def write_gif(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
+def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
     """Write a looping GIF: see `encode_gif`."""
-    return write_whole(path, encode_gif(frames, fps, scale, path))
+    _check_gif(path, fps, scale)
+    # The frames wait on the disk that is to hold the clip, not in memory.
+    with whole_file(path) as file, tempfile.TemporaryFile(dir=path.parent) as spool:
+        _spooled(path, frames, spool).write(file, fps, scale)
+    return path
 
 
-def encode_gif(frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2, path: Path = Path("clip.gif")) -> bytes:
+def encode_gif(frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2, path: Path = Path("clip.gif")) -> bytes:
     """A looping GIF with one palette: exact where the clip has at most 255 colours, as an Atari game's has.
 
     A frame equal to the one before only lengthens it. `path` is what errors call it.
     """
-    _check(path, frames, scale)
-    # Browsers slow anything above 50 frames/s down to 10.
-    require(0 < fps <= 50, f"{path}: a GIF plays 1 to 50 frames/s, not {fps:g}; choose e.g. 15, or an .mp4")
-    palette_K3, index_of = _palette(frames)
-    images: list[Image.Image] = []
-    begins: list[int] = []  # hundredths of a second, a GIF's clock; rounded as times, not durations, so none drifts
-    shown: np.ndarray | None = None
-    for number, frame in enumerate(frames):
-        if shown is None or not np.array_equal(frame, shown):
-            image = Image.fromarray(_enlarge(index_of[_pack(frame)], scale), mode="P")
-            image.putpalette(palette_K3.tobytes())
-            images.append(image)
-            begins.append(round(number * 100 / fps))
-            shown = frame
-    ends = [*begins[1:], round(len(frames) * 100 / fps)]
+    _check_gif(path, fps, scale)
     buffer = io.BytesIO()
-    images[0].save(
-        buffer,
-        format="GIF",
-        save_all=True,
-        append_images=images[1:],
-        duration=[10 * (end - begin) for begin, end in zip(begins, ends, strict=True)],
-        loop=0,
-        optimize=False,  # would renumber each frame's palette and lose the common one
-        disposal=1,  # each frame paints over the last, so Pillow stores only the rectangle that changed
-    )
+    _spooled(path, frames, io.BytesIO()).write(buffer, fps, scale)
     return buffer.getvalue()
 
 
-def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
+def _check_gif(path: Path, fps: float, scale: int) -> None:
+    _check_scale(path, scale)
+    # Browsers slow anything above 50 frames/s down to 10.
+    require(0 < fps <= 50, f"{path}: a GIF plays 1 to 50 frames/s, not {fps:g}; choose e.g. 15, or an .mp4")
+
+
+def _spooled(path: Path, frames: Iterable[np.ndarray], stream: IO[bytes]) -> GifSpool:
+    spool = GifSpool(stream)
+    for frame in _checked(path, frames):
+        spool.add(frame)
+    return spool
+
+
+def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
     """Write an MP4 that every player shows: H.264 (MPEG-4 part 2 where PyAV lacks it), 4:2:0 colour.
 
     4:2:0 keeps one colour for 2x2 pixels: `scale=2` gives each of the game's pixels its own. Odd sizes gain an edge.
     """
     import av
 
-    _check(path, frames, scale)
+    _check_scale(path, scale)
     require(fps > 0, f"{path}: frames/s must be > 0, not {fps:g}; choose e.g. 15")
     codec, options = "mpeg4", {"qscale": "3"}
     if "libx264" in av.codecs_available:
         codec, options = "libx264", {"crf": "18", "preset": "medium"}
+    # In memory, where it is as small as the file: PyAV hides the reason why a file cannot be written.
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4") as container:
         rate = Fraction(fps).limit_denominator(1000)
         stream = cast(av.VideoStream, container.add_stream(codec, rate=rate, options=options))
-        height, width = (size * scale for size in frames[0].shape[:2])
-        stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
-        for frame in frames:
+        for number, frame in enumerate(_checked(path, frames)):
+            height, width = (size * scale for size in frame.shape[:2])
+            if number == 0:
+                stream.height, stream.width = height + height % 2, width + width % 2
             even = np.pad(_enlarge(frame, scale), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode())
@@ -130,41 +130,24 @@ def contact_sheet(frames: Sequence[np.ndarray], columns: int, gap: int = 2) -> n
 
 
 def _check(path: Path, frames: Sequence[np.ndarray], scale: int) -> None:
-    require(len(frames) > 0, f"{path}: there are no frames to write")
+    _check_scale(path, scale)
+    for _ in _checked(path, frames):
+        pass
+
+
+def _check_scale(path: Path, scale: int) -> None:
     require(scale >= 1, f"{path}: scale {scale} must be a whole number ≥ 1, e.g. 2")
+
+
+def _checked(path: Path, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames one by one; raises ConfigError where there are none, ValueError for one that is unlike the first."""
+    shape: tuple[int, ...] | None = None
     for frame in frames:
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != frames[0].shape:
+        shape = shape or frame.shape
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
             raise ValueError(f"frames must be uint8 [H, W, 3] of one size, not {frame.dtype} {frame.shape}")
-
-
-def _palette(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(palette uint8 [K, 3] with K ≤ 255, the palette's index of every packed colour uint8 [2²⁴]).
-
-    255, not 256: Pillow needs a free index to mark the pixels that a frame leaves as they were.
-    """
-    seen = np.zeros(1 << 24, bool)
-    for frame in frames:
-        seen[_pack(frame)] = True
-    packed_K = np.flatnonzero(seen)
-    colours_K3 = np.stack([packed_K >> 16, packed_K >> 8 & 255, packed_K & 255], axis=1).astype(np.uint8)
-    index_of = np.zeros(1 << 24, np.uint8)
-    if len(colours_K3) <= 255:
-        index_of[packed_K] = np.arange(len(colours_K3))
-        return colours_K3, index_of
-    # Median cut of up to 16 frames spread over the clip, so that common colours get their due.
-    some = [frames[round(at)] for at in np.linspace(0, len(frames) - 1, min(16, len(frames)))]
-    quantized = Image.fromarray(np.concatenate(some)).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    every = Image.fromarray(colours_K3[None]).quantize(palette=quantized, dither=Image.Dither.NONE)
-    index_of[packed_K] = np.asarray(every)[0]
-    palette = quantized.getpalette()
-    assert palette is not None
-    return np.array(palette, np.uint8).reshape(-1, 3)[:255], index_of
-
-
-def _pack(frame: np.ndarray) -> np.ndarray:
-    """Each pixel as one number 0xRRGGBB."""
-    red, green, blue = np.moveaxis(frame.astype(np.uint32), 2, 0)
-    return red << 16 | green << 8 | blue
+        yield frame
+    require(shape is not None, f"{path}: there are no frames to write")
 
 
 def _enlarge(image: np.ndarray, scale: int) -> np.ndarray:

@@ -162,12 +162,14 @@ class RunDir:
         return folders[-1]
 
 
-def verify_checkpoint(folder: Path) -> None:
-    """Compare every file with the manifest.
+def verify_checkpoint(folder: Path, only: str = "") -> None:
+    """Compare every file with the manifest, or the one called `only`.
 
     Raises CheckpointError naming the first file that is missing or damaged.
     """
     for name, (size, checksum) in _read_manifest(folder)["files"].items():
+        if only and name != only:
+            continue
         file = folder / name
         if not file.is_file():
             problem = "is missing"

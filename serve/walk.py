@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from genray.gen.generative import GenerativeModel, latent_walk, to_uint8
+from genray.gen.generative import GenerativeModel, walk_frames
 from genray.media import encode_gif
 from serve.models import Predictor
 
@@ -13,6 +13,5 @@ LEAST_SIDE = 128
 def walk(predictor: Predictor, seed: int, stops: int, frames: int) -> bytes:
     """The GIF's bytes. The model must be a generator."""
     model = cast(GenerativeModel, predictor.model)
-    images = latent_walk(model, stops, frames, seed)
-    scale = max(1, LEAST_SIDE // images.shape[-1])
-    return encode_gif(list(to_uint8(images, model.low, model.high)), fps=15, scale=scale)
+    scale = max(1, LEAST_SIDE // model.shape[-1])
+    return encode_gif(walk_frames(model, stops, frames, seed), fps=15, scale=scale)

@@ -38,6 +38,7 @@ BAD = {
     "train dqn --preset pong": "--preset pong: no such preset; did you mean pong_quick",
     "train dqn --capacity 10 --min-size 5": "--capacity 10: less than a batch; use at least --batch-size 32",
     "train dqn --capacity 100 --min-size 50": "--capacity 100: leaves 6 rows for each of 16 lanes",
+    "train dqn --steps 2000": "--steps 2000: ends before the first update, because learning begins after --min-size 5000",
     "train dqn --epsilon 1": "--epsilon 1.0: a ladder needs a base inside (0, 1), e.g. 0.4",
     "train dqn --learning-rate -1e-4": "--learning-rate -0.0001: must be > 0, e.g. 1e-4",
     "train dqn --capacity 90000000000": "use at most --capacity",
@@ -184,6 +185,10 @@ def test_one_ctrl_c_stops_an_evaluation_within_an_episode_and_saves(tmp_path, ca
     assert f"continue with: genray train dqn --resume {tmp_path / 'run'}" in out
     assert err.startswith("stopping as soon as the run's state is whole")
     assert [folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000208"]
+    assert "6 of them cut by the stop" in out  # what was measured until then
+    # The policy is there, though none was ever evaluated.
+    assert cli.main(["evaluate", str(tmp_path / "run"), "--episodes", "2", "--max-episode-frames", "40"]) == 0
+    assert "policy of step 208: " in capfd.readouterr().out
 
 
 def test_a_second_ctrl_c_keeps_what_was_measured(tmp_path, capfd, monkeypatch):

@@ -112,7 +112,7 @@ def test_onnx_says_what_pytorch_says(vae_run, tmp_path):
         np.testing.assert_allclose(images, model.generate(z).numpy(), atol=1e-5)
 
 
-def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path):
+def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path, capsys):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "genray", *VAE, "--epochs", "4000", "--out", str(run)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -125,6 +125,8 @@ def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path):
     assert process.returncode == 130, err
     assert f"continue with: genray train vae --resume {run}" in out
     step = int(sorted((run / "checkpoints").iterdir())[-1].name)
+    assert cli.main(["sample", str(run), "--num", "4", "--out", str(tmp_path / "grid.png")]) == 0
+    assert f"model of step {step:,}: " in capsys.readouterr().out  # the newest, though the run never ended
     assert cli.main(["train", "vae", "--resume", str(run), "--steps", str(step + 20), "--epochs", "1"]) == 0
     whole = tmp_path / "whole"
     assert cli.main([*VAE, "--steps", str(step + 20), "--out", str(whole)]) == 0

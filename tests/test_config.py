@@ -1,5 +1,6 @@
 """Configurations: bad values are refused in one clear line, good ones survive the way to YAML and back."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from genray.config import from_dict, load_yaml, save_yaml, to_dict
 from genray.errors import CheckpointError, ConfigError, UsageError
 from genray.rl import presets
 from genray.rl.config import DQNConfig
+from genray.rl.env import EnvConfig
 
 
 def changed(part: str, **values: Any) -> DQNConfig:
@@ -167,3 +169,32 @@ def test_files_that_are_no_configuration(tmp_path: Path):
     path.write_text("learner: !!python/object/apply:os.system ['touch /tmp/never']\n")
     with pytest.raises(CheckpointError, match="not readable YAML"):
         load_yaml(DQNConfig, path)
+
+
+def test_check_resumes_knows_a_game_in_every_spelling():
+    qbert = DQNConfig(env=EnvConfig(game="qbert"))
+    DQNConfig(env=EnvConfig(game="ALE/Qbert-v5")).check_resumes(qbert)
+    with pytest.raises(ConfigError, match="--game pong: this run began with --game qbert, and a resumed"):
+        DQNConfig(env=EnvConfig(game="pong")).check_resumes(qbert)
+
+
+def test_check_learns_names_the_steps_of_the_first_update():
+    """The number that it names is enough, and one chunk less is not."""
+    config = presets.catch()
+    lanes = config.collect.collectors * config.collect.envs_per_collector
+    with pytest.raises(ConfigError, match="--steps 10: ends before the first update.*--min-size") as refused:
+        replace(config, run=replace(config.run, steps=10)).check_learns()
+    enough = int(re.search(r"at least --steps (\d+)", str(refused.value)).group(1))  # type: ignore[union-attr]
+    assert enough > config.replay.min_size + config.collect.n_step * lanes - 1
+    replace(config, run=replace(config.run, steps=enough)).check_learns()
+    fewer = enough - config.collect.chunk_rows * config.collect.envs_per_collector
+    with pytest.raises(ConfigError, match=f"--steps {fewer}: ends before"):
+        replace(config, run=replace(config.run, steps=fewer)).check_learns()
+
+
+def test_notes_name_what_a_short_run_never_reaches():
+    config = presets.catch()
+    long = replace(config, explore=replace(config.explore, anneal_steps=10 * config.run.steps))
+    assert any("--anneal-steps" in note for note in long.notes())
+    rare = replace(config, learner=replace(config.learner, target_period_updates=10**9))
+    assert any("--target-period-updates 1,000,000,000" in note for note in rare.notes())

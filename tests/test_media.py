@@ -1,5 +1,11 @@
 """Clips are read back: sizes, times and colours must be those that went in."""
 
+import resource
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -115,21 +121,69 @@ def test_a_png_is_never_called_otherwise(tmp_path: Path):
     assert not (tmp_path / "a.jpg").exists()
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = write_clip(tmp_path / "clip.gif", moving_square(2))
+@contextmanager
+def largest_file(num_bytes: int) -> Iterator[None]:
+    """Inside, no file grows beyond `num_bytes`, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["clip.gif", "clip.mp4"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, name: str):
+    path = write_clip(tmp_path / name, moving_square(2))
     before = path.read_bytes()
-
-    def half(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", half)
-        with pytest.raises(ResourceError, match=r"clip\.gif: cannot be written \(No space left"):
-            write_clip(path, moving_square(5))
+    noise = np.random.default_rng(0).integers(256, size=(20, 60, 80, 3), dtype=np.uint8)
+    with largest_file(1000), pytest.raises(ResourceError, match=rf"{name}: cannot be written \(File too large"):
+        write_clip(path, noise)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["clip.gif", "clip.mp4"])
+def test_write_clip_takes_frames_one_by_one(tmp_path: Path, name: str):
+    """At no time are more than a few frames alive, however long the clip is."""
+    alive: weakref.WeakSet[np.ndarray] = weakref.WeakSet()
+    most = 0
+
+    class Frame(np.ndarray):  # a plain array takes no weak reference
+        def __hash__(self) -> int:  # type: ignore[override]
+            return id(self)
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal most
+        for number in range(200):
+            frame = np.zeros((16, 16, 3), np.uint8).view(Frame)
+            frame[:, number % 16] = number
+            alive.add(frame)
+            most = max(most, len(alive))
+            yield frame
+
+    write_clip(tmp_path / name, frames())
+    assert 1 <= most <= 3
+    with av.open(tmp_path / name) as container:
+        assert len(list(container.decode(video=0))) == 200
+
+
+def test_write_gif_of_a_long_episode_is_small_in_memory(tmp_path: Path):
+    """150 frames of a game's size, 15 MB raw and 20 MB enlarged indices, take less than 8 MB."""
+    words = (
+        "import resource, sys; from pathlib import Path; import numpy as np; from genray.media import write_clip\n"
+        "rng = np.random.default_rng(0); back = rng.integers(0, 100, (210, 160, 3), dtype=np.uint8) // 20 * 20\n"
+        "def frames(count):\n"
+        "    for n in range(count):\n"
+        "        frame = back.copy(); frame[n % 200 : n % 200 + 8, :120] = 200; yield frame\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "out = Path(sys.argv[1]); write_clip(out, frames(3)); before = peak()\n"
+        "write_clip(out, frames(150)); print(peak() - before)"
+    )
+    command = [sys.executable, "-c", words, str(tmp_path / "clip.gif")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 8_000  # kilobytes
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path):

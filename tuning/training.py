@@ -143,6 +143,7 @@ class AgentTraining:
     """The DQN agent in one process; a look is an evaluation on episodes that begin from seeds of their own."""
 
     def __init__(self, config: DQNConfig):
+        config.check_learns()
         self.config = config
         self.agent = LocalAgent(config)
         self._evaluated: Evaluation | None = None
@@ -156,13 +157,16 @@ class AgentTraining:
         return math.ceil(self.config.run.steps / self._every)
 
     def looks(self) -> Iterator[Look]:
+        evaluated_at, result = -1, None
         for until in milestones(self.agent.steps, self.config.run.steps, self._every):
             values: dict[str, float] = {}
             while self.agent.steps < until:
                 progress = self.agent.advance(until, seconds=1.0)
                 known = {"loss": progress.loss, "q_mean": progress.q_mean, "epsilon": progress.epsilon}
                 values |= {name: value for name, value in known.items() if value is not None}
-            self._evaluated = result = self._evaluate(VALIDATION_EPISODES)
+            if result is None or self.agent.steps != evaluated_at:  # one chunk may pass several looks
+                evaluated_at, result = self.agent.steps, self._evaluate(VALIDATION_EPISODES)
+            self._evaluated = result
             yield Look(self.agent.steps, {**values, "evaluation_return": result.mean}, counts=True)
 
     def _evaluate(self, first_seed: int) -> Evaluation:

@@ -126,8 +126,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
             fall = zoom(
                 result, objective, config, launch.frames, launch.zoom, launch.turn, launch.frame_steps, progress
             )
-            frames = [to_rgb(frame) for frame in fall]
-        print(write_clip(launch.out, frames, fps=15, scale=1))
+            print(write_clip(launch.out, map(to_rgb, fall), fps=15, scale=1))
         return 0
     about = {
         "command": "genray dream",

@@ -22,7 +22,7 @@ from genray.gen.corruption import corrupt
 from genray.gen.data import Data, DataConfig, Split, changed, load_data
 from genray.gen.families import BUILDERS
 from genray.gen.fit import fixed_randomness
-from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
+from genray.gen.generative import GenerativeModel, image_grid, to_uint8, walk_frames
 from genray.gen.sheets import Tile, draw_sheet
 from genray.media import check_clip_path, check_png_path, write_clip, write_png
 from genray.options import folder_argument, parse
@@ -39,8 +39,14 @@ def model_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
 
 
 def load(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """(the model, its config). Raises CheckpointError for what is no model of these families."""
-    return modelstore.load_model(folder, BUILDERS)
+    """(the model, its config); says of which step it is.
+
+    Raises CheckpointError for what is no model of these families.
+    """
+    model, config = modelstore.load_model(folder, BUILDERS)
+    if isinstance(step := config.get("step"), int):
+        print(f"model of step {step:,}: {folder}")
+    return model, config
 
 
 def generator(folder: Path) -> GenerativeModel:
@@ -238,9 +244,8 @@ def interpolate(argv: list[str], prog: str) -> int:
     check_clip_path(options.out)
     require(options.stops >= 2 and options.frames >= 1, "--stops must be ≥ 2 and --frames ≥ 1, e.g. 5 and 16")
     model = generator(folder)
-    images = latent_walk(model, options.stops, options.frames, options.seed)
-    scale = max(1, 128 // images.shape[-1])
-    print(write_clip(options.out, list(to_uint8(images, model.low, model.high)), fps=15, scale=scale))
+    frames = walk_frames(model, options.stops, options.frames, options.seed)
+    print(write_clip(options.out, frames, fps=15, scale=max(1, 128 // model.shape[-1])))
     return 0
 
 

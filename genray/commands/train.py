@@ -8,6 +8,7 @@ from genray import config as configs
 from genray.console import shell_command
 from genray.errors import UsageError, require
 from genray.gen.families import FAMILIES, Family, open_fit
+from genray.gen.fit import Fit
 from genray.gen.optimizers import OptimizerConfig
 from genray.gen.run import FitRun, columns
 from genray.live import Live
@@ -80,6 +81,8 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     if given(argv, "--epochs") and not given(argv, "--steps"):  # a preset's or a run's steps would go before
         config = replace(config, fit=replace(config.fit, steps=0))
     config.validate()
+    if resume is not None:
+        _check_resumes(default, config)
     _refuse_idle(config, argv)
     require(options.launch.workers >= 1, f"--workers {options.launch.workers}: must be ≥ 1")
     return options.launch, config
@@ -101,6 +104,37 @@ def _refuse_idle(config: Any, argv: list[str]) -> None:
             config.model.likelihood == "gaussian" or not config.model.decoder_std,
             f"--decoder-std {config.model.decoder_std:g}: a Bernoulli decoder has none; give --likelihood gaussian, too",
         )
+
+
+def _notes(fit: Fit, config: Any) -> list[str]:
+    """What in this run never comes to pass because the run is too short for it, one line each."""
+    notes, steps = [], fit.total_steps()
+    warm, updates = config.optimizer.warmup_updates, steps // config.fit.accumulate
+    if warm > updates:
+        notes.append(
+            f"note: --warmup-updates {warm:,} is longer than a stage of {updates:,} updates, so the learning rate does "
+            "not reach its value"
+        )
+    looks = -(-steps // (config.fit.validate_every or fit.steps_an_epoch(len(fit.train))))
+    if config.fit.patience >= looks:
+        notes.append(f"note: a stage has {looks} validations, so --patience {config.fit.patience} cannot stop it early")
+    return notes
+
+
+FIXED = ("data", "model")
+"""What a resumed run cannot change: the data and the networks. Augmentation alone may change."""
+
+
+def _check_resumes(before: Any, now: Any) -> None:
+    """Raise ConfigError, which names the option, where a resumed run's data or networks are others."""
+    same = replace(now.data, augment=before.data.augment, data_folder=before.data.data_folder)
+    kinds = {each.data.data.partition(":")[0] for each in (before, now)}
+    if kinds in ({"folder"}, {"folder-text"}):  # a folder may have moved; loading compares its files
+        same = replace(same, data=before.data.data)
+    configs.refuse_changes(before, replace(now, data=same), FIXED)
+    for name in ("loss", "method"):
+        if hasattr(now, name):
+            configs.refuse_changes(before, now, (name,))
 
 
 def _new_run(name: str, config: Any, out: Path | None) -> RunDir:
@@ -134,6 +168,8 @@ def train_in(run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resume
                     fit.load(checkpoint)
                     print(f"resuming from {checkpoint}")
                 configs.save_yaml(config, run.path / "config.yaml")
+                for note in _notes(fit, config):
+                    print(note)
                 with Live(f"{name} {config.data.data}", fit.planned_steps(), columns(fit)) as live:
                     figures = FitRun(fit, run, live, again).run()
     except BaseException as error:

@@ -25,7 +25,7 @@ from genray.rl.collect import Lanes
 from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, make_env
 from genray.rl.evaluate import Policy, greedy_policy
 from genray.rl.games import resolve_game
-from genray.rl.train import load_policy
+from genray.rl.policy import load_policy
 from genray.runs.files import writing_file
 
 MOST_LANES = 8

@@ -175,6 +175,11 @@ class Fit:
             f"--batch-size {config.batch_size}: {world.size} workers do not divide it; use e.g. "
             f"{math.ceil(config.batch_size / world.size) * world.size}",
         )
+        require(
+            self.total_steps() >= config.accumulate,
+            f"--accumulate {config.accumulate}: a stage has {self.total_steps()} steps, so that no update would be made; "
+            f"use at most --accumulate {self.total_steps()}, or more --steps",
+        )
         torch.manual_seed(config.seed)
         task.networks.to(self._device)
         self._begin_stage()

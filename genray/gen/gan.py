@@ -116,6 +116,11 @@ class GANTask(Task):
             (data.train.low, data.train.high) == self.value_range,
             f"--data {data.name}: its values lie in {data.train.low:g}..{data.train.high:g}; tanh needs −1..1",
         )
+        require(
+            total_updates >= config.discriminator_steps,
+            f"--discriminator-steps {config.discriminator_steps}: the run makes {total_updates} updates, so that the "
+            f"generator would never be trained; use at most {total_updates}, or more --steps",
+        )
         self._check_judges(data)
         share = config.fit.batch_size // self.world.size
         require(

@@ -3,7 +3,7 @@
 Shapes: B batch, Z latent, C channels, H height, W width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, cast
 
 import numpy as np
@@ -52,14 +52,24 @@ def to_prior(draw, prior: Prior, num: int, latent: int, generator: torch.Generat
 
 
 @torch.no_grad()
-def latent_walk(model: GenerativeModel, stops: int, frames: int, seed: int = 0, chunk: int = 256) -> Tensor:
-    """Images on the way through `stops` random latents and back, `frames` from one to the next, [stops · frames, C, H, W]."""
+def latent_walk(model: GenerativeModel, stops: int, frames: int, seed: int = 0, chunk: int = 256) -> Iterator[Tensor]:
+    """Images on the way through `stops` random latents and back, `frames` from one to the next.
+
+    [B, C, H, W] at a time with B ≤ `chunk`, so that a long walk does not fill the memory.
+    """
     random = torch.Generator().manual_seed(seed)
     draw = torch.randn if model.prior == "normal" else torch.rand
     stops_SZ = to_prior(draw, model.prior, stops, model.latent, random)
     walk = torch.cat([between(a, b, frames, model.prior) for a, b in zip(stops_SZ, stops_SZ.roll(-1, 0))])
     device = next(model.parameters()).device
-    return torch.cat([model.generate(z.to(device)) for z in walk.split(chunk)])
+    for z_BZ in walk.split(chunk):
+        yield model.generate(z_BZ.to(device))
+
+
+def walk_frames(model: GenerativeModel, stops: int, frames: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """The images of `latent_walk` one by one, as a clip takes them: uint8 RGB [H, W, 3]."""
+    for images in latent_walk(model, stops, frames, seed):
+        yield from to_uint8(images, model.low, model.high)
 
 
 def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:

@@ -138,6 +138,7 @@ class FitRun:
         if self._fit.step != self._saved_at:
             self._run.write_checkpoint(self._fit.step, self._fit.save, keep=self._fit.config.keep, score=score)
             self._saved_at = self._fit.step
+            save_export(self._run.model, self._fit, {})  # its figures come at the end
 
     def _finish(self) -> dict[str, float]:
         fit = self._fit

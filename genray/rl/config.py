@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from genray.config import refuse_changes
 from genray.errors import require
 from genray.rl.collect import CollectConfig
 from genray.rl.env import EnvConfig
@@ -58,6 +59,13 @@ class RunConfig:
         require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
 
 
+FIXED = (
+    "env.env", "env.full_action_space", "env.frame_skip", "env.stack", "env.stack_start", "env.sticky_actions",
+    "env.life_loss", "network", "learner.optimizer",
+)  # fmt: skip
+"""What a resumed run cannot change, beside the game: the task, which the replay's transitions are of, and the network."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DQNConfig:
     """DQN and its tricks, from one process (`--local`) to Ape-X."""
@@ -83,6 +91,50 @@ class DQNConfig:
             f"--frames-on {self.learner.frames_on}: needs the shards' frames as they are; use --replay-store raw",
         )
         self.plan_shards((84, 84))
+
+    def check_resumes(self, before: "DQNConfig") -> None:
+        """Raise ConfigError, which names the option, where a run of `before` cannot go on as this one."""
+        refuse_changes(before, self, FIXED)
+        if not self.env.env and self.env.title != before.env.title:  # a game has several spellings
+            refuse_changes(before, self, ("env.game",))
+
+    def check_learns(self, made: int = 0, stored: int = 0) -> None:
+        """Raise ConfigError for a run that would end before its first update.
+
+        `made`, `stored`: steps made and transitions in the replay already, for a resumed run.
+        """
+        lanes = self.collect.collectors * self.collect.envs_per_collector
+        # A transition is stored once its n steps are known, so each lane's last n are missing. A
+        # chunk is never cut, so the last one may go beyond the asked number of steps.
+        chunk = self.collect.chunk_rows * self.collect.envs_per_collector
+        steps = -(-(self.run.steps - made) // chunk) * chunk
+        limiter = self.limiter(self.learner.batch_size)
+        limiter.inserted = stored
+        missing = self.collect.n_step * lanes
+        needed = limiter.inserts_needed(self.learner.batch_size)
+        require(
+            steps >= missing + needed,
+            f"--steps {self.run.steps}: ends before the first update, because learning begins after --min-size "
+            f"{self.replay.min_size} transitions; use at least --steps {made + missing + needed}, or a smaller --min-size",
+        )
+
+    def notes(self) -> list[str]:
+        """What in this run never comes to pass because the run is too short for it, one line each."""
+        notes, steps = [], self.run.steps
+        if self.explore.anneal_steps > steps:
+            notes.append(
+                f"note: --anneal-steps {self.explore.anneal_steps:,} is longer than the run, so ε does not reach its end"
+            )
+        learning = steps - self.replay.min_size
+        updates = int(self.replay.samples_per_insert * learning / self.learner.batch_size)
+        if self.replay.samples_per_insert and self.learner.target_network:
+            period = self.learner.target_period_updates
+            if updates < period:
+                notes.append(
+                    f"note: about {updates:,} updates are to be made, fewer than --target-period-updates {period:,}, so the "
+                    "target network keeps its first weights"
+                )
+        return notes
 
     def plan_shards(self, frame_shape: tuple[int, int]) -> list[ShardLayout]:
         return plan_shards(

@@ -4,10 +4,9 @@ Shapes: E lanes, A actions, H height, W width.
 """
 
 import math
-import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,109 +14,14 @@ import torch
 from genray.errors import RunFault, require
 from genray.rl.collect import Lanes
 from genray.rl.env import AtariLanes, EnvConfig, make_env, step_env
+from genray.rl.evaluation import Evaluation as Evaluation
+from genray.rl.evaluation import EvaluationStopped, max_episode_steps, num_batches_of
+from genray.rl.evaluation import student_t95 as student_t95
 from genray.rl.exploration import epsilon_greedy
 from genray.rl.networks import QNetwork
-from genray.rl.scores import human_normalised, reference
 
-MOST_LANES = 64
 Policy = Callable[[Lanes, np.ndarray], np.ndarray]
 """(lanes, playing_E) -> action_E; where `playing_E` is False the action is of no account."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol of their play."""
-
-    game: str
-    scores: list[float]
-    steps: list[int]
-    """Agent steps of each episode."""
-    epsilon: float
-    sticky_actions: float | None
-    """None, like `noop_max`, for an own environment, which these options do not reach."""
-    noop_max: int | None
-    max_episode_frames: int
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.scores)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.scores)
-
-    @property
-    def std_error(self) -> float | None:
-        """Of the mean; None for a single episode."""
-        if len(self.scores) < 2:
-            return None
-        return statistics.stdev(self.scores) / math.sqrt(len(self.scores))
-
-    @property
-    def ci95(self) -> float | None:
-        """Half the width of the mean's 95% confidence interval (Student's t); None for a single episode.
-
-        Treats episodes as independent. Greedy play without sticky actions is not: at most `noop_max` + 1 starts differ.
-        """
-        return None if self.std_error is None else student_t95(len(self.scores) - 1) * self.std_error
-
-    @property
-    def human_normalised(self) -> float | None:
-        """0 is random play, 1 the human tester; None where no scores were published."""
-        return human_normalised(self.game, self.mean)
-
-    def summary(self) -> str:
-        """Two lines: the score, and the protocol that it holds for."""
-        interval = "" if self.ci95 is None else f" ± {self.ci95:,.1f} (95%)"
-        score = f"{self.game}: mean {self.mean:,.1f}{interval}, median {self.median:,.1f}"
-        published = reference(self.game)
-        if published:
-            score += (
-                f"; human-normalised {self.human_normalised:.1%} (random {published[0]:,g}, human {published[1]:,g})"
-            )
-        protocol = [
-            f"{len(self.scores)} episodes of {statistics.fmean(self.steps):,.0f} steps",
-            f"ε {self.epsilon:g}",
-        ]
-        if self.sticky_actions is not None:
-            protocol += [
-                f"sticky actions {self.sticky_actions:g}",
-                f"up to {self.noop_max} no-ops at the start",
-            ]
-        protocol += [f"at most {self.max_episode_frames:,} frames", "lost lives ignored"]
-        return f"{score}\n{', '.join(protocol)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON-able values."""
-        return {
-            "game": self.game,
-            "mean": self.mean,
-            "median": self.median,
-            "std_error": self.std_error,
-            "ci95": self.ci95,
-            "human_normalised": self.human_normalised,
-            "epsilon": self.epsilon,
-            "sticky_actions": self.sticky_actions,
-            "noop_max": self.noop_max,
-            "max_episode_frames": self.max_episode_frames,
-            "life_loss": "ignored",
-            "scores": self.scores,
-            "steps": self.steps,
-        }
-
-
-def student_t95(degrees: int) -> float:
-    """The 97.5% quantile of Student's t, exact for 1 to 4 degrees of freedom, else to 0.2%.
-
-    [Abramowitz & Stegun 26.7.5: an expansion around the normal quantile]
-    """
-    if degrees <= 4:
-        return (12.7062, 4.3027, 3.1824, 2.7764)[degrees - 1]
-    z = 1.959964
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / degrees + second / degrees**2 + third / degrees**3
 
 
 def evaluate(
@@ -132,7 +36,8 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` whole episodes ε-greedily; `progress(done, episodes)` is called after every step of the lanes.
 
-    `network` is moved to `device`. The same seed gives the same episodes.
+    `network` is moved to `device`. The same seed gives the same episodes. KeyboardInterrupt that
+    `progress` raises becomes EvaluationStopped, which holds the scores so far.
     """
     require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
@@ -229,16 +134,17 @@ def play_out(
     progress: Callable[[int, int], None] | None = None,
     past_actions: int = 0,
 ) -> Evaluation:
-    """One episode in each of `episodes` lanes, at most `MOST_LANES` of them at a time.
+    """One episode in each of `episodes` lanes, at most `evaluation.MOST_LANES` of them at a time.
 
     One a lane, because "the first N episodes that end" in fewer lanes would favour short episodes, which are bad ones.
     `epsilon` is only recorded: acting is the policy's business.
     """
     require(episodes >= 1, f"--episodes {episodes}: must be ≥ 1, e.g. 30")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
-    num_batches = math.ceil(episodes / MOST_LANES)
+    num_batches = num_batches_of(episodes)
     scores: list[float] = []
     steps: list[int] = []
+    num_cut, stopped = 0, False
     for batch in range(num_batches):
         num_lanes = (episodes + batch) // num_batches  # 65 episodes play as 32 + 33
         done = len(scores)
@@ -248,10 +154,13 @@ def play_out(
                 progress(before + ended, episodes)
 
         env_seed = int(rng.integers(2**31 - num_lanes))
-        score_E, steps_E = _play_batch(policy, config, num_lanes, env_seed, past_actions, report)
-        scores += score_E.tolist()
-        steps += steps_E.tolist()
-    return Evaluation(
+        played = _play_batch(policy, config, num_lanes, env_seed, past_actions, report)
+        scores += played.score_E.tolist()
+        steps += played.steps_E.tolist()
+        num_cut += int(played.cut_E.sum())
+        if stopped := played.stopped:
+            break
+    result = Evaluation(
         game=config.title,
         scores=scores,
         steps=steps,
@@ -259,36 +168,51 @@ def play_out(
         sticky_actions=None if config.env else config.sticky_actions,
         noop_max=None if config.env else config.noop_max,
         max_episode_frames=config.max_episode_frames,
+        num_cut=num_cut,
+        stopped=stopped,
     )
+    if stopped:
+        raise EvaluationStopped(result)
+    return result
+
+
+class _Played(NamedTuple):
+    """The first episode of each lane."""
+
+    score_E: np.ndarray  # float64
+    steps_E: np.ndarray  # int64
+    cut_E: np.ndarray  # bool: truncated, or still running at the stop
+    stopped: bool
 
 
 def _play_batch(
     policy: Policy, config: EnvConfig, num_lanes: int, seed: int, past_actions: int, report: Callable[[int], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(score_E float64, steps_E int64) of the first episode of each lane."""
+) -> _Played:
+    """Play until every lane has ended an episode, or until `report` raises KeyboardInterrupt."""
     env = make_env(config, num_lanes)
+    # ALE cuts its own episodes; an own environment that never ends would be played for ever.
+    limit = max_episode_steps(config) if config.env else math.inf
     try:
         lanes = Lanes(env.reset(seed), config, past_actions)
         playing_E, score_E = np.ones(num_lanes, bool), np.zeros(num_lanes)
-        steps_E = np.zeros(num_lanes, np.int64)
+        steps_E, cut_E = np.zeros(num_lanes, np.int64), np.zeros(num_lanes, bool)
         while playing_E.any():
             action_E = policy(lanes, playing_E)
             step = step_env(env, action_E, config.title)
             # A lane that has ended goes on into episodes that nobody asked for: their rewards do not count.
             score_E += step.reward_E * playing_E
             steps_E += playing_E
-            ended_E = playing_E & (step.terminated_E | step.truncated_E | (steps_E >= _step_limit(config)))
+            ended_E = playing_E & (step.terminated_E | step.truncated_E | (steps_E >= limit))
+            cut_E |= ended_E & ~step.terminated_E
             playing_E = playing_E & ~ended_E
             lanes.push(step.frame_EHW, action_E, begins_E=np.zeros(num_lanes, bool))
-            report(num_lanes - int(playing_E.sum()))
-        return score_E, steps_E
+            try:
+                report(num_lanes - int(playing_E.sum()))
+            except KeyboardInterrupt:
+                return _Played(score_E, steps_E, cut_E | playing_E, stopped=True)
+        return _Played(score_E, steps_E, cut_E, stopped=False)
     finally:
         env.close()
-
-
-def _step_limit(config: EnvConfig) -> float:
-    """ALE cuts its own episodes; an own environment that never ends would keep an evaluation for ever."""
-    return max(1, config.max_episode_frames // config.frame_skip) if config.env else math.inf
 
 
 @dataclass(frozen=True)

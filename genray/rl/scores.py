@@ -7,6 +7,9 @@ From [Wang 2016, https://arxiv.org/abs/1511.06581, appendix, "30 no-op"]: up to 
 from genray.errors import ConfigError
 from genray.rl.games import resolve_game
 
+PUBLISHED_FRAMES = 108_000
+"""Emulator frames after which the published protocol cuts an episode."""
+
 # game: (random, human)
 _REFERENCE = {
     "alien": (227.8, 7127.7),

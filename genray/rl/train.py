@@ -8,20 +8,20 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from genray import machine, modelstore
-from genray.config import from_dict, to_dict
+from genray.config import to_dict
 from genray.console import shell_command
 from genray.errors import ResourceError, RunFault
 from genray.live import Live
 from genray.rl.agent import Engine, Progress, network_card, probe_env
 from genray.rl.config import DQNConfig
-from genray.rl.env import EnvConfig
 from genray.rl.evaluate import Evaluation, evaluate
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.evaluation import EvaluationProgress, EvaluationStopped
+from genray.rl.networks import QNetwork
 from genray.rundir import MetricsLog, RunDir, require_disk
 from genray.stop import StopRequests
 
@@ -78,14 +78,25 @@ class Trainer:
     def _train(self, start_step: int) -> Evaluation:
         settings = self._config.run
         result: Evaluation | None = None
+        reached = start_step
         for step in milestones(start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every):
+            before = reached
+            if step <= before and step < settings.steps:
+                continue  # one chunk passed several milestones: these weights have been evaluated
             self._train_until(step)
-            last = step >= settings.steps
+            reached = self._progress.steps
+            last = max(step, reached) >= settings.steps
             self._save()  # first: whatever the evaluation comes to, the run can be resumed from here
-            if last or (settings.evaluate_every and step % settings.evaluate_every == 0):
+            if last or self._passed(settings.evaluate_every, before):
                 result = self._evaluate(last)
+            if last:
+                break
         assert result is not None
         return result
+
+    def _passed(self, period: int, before: int) -> bool:
+        """Whether a multiple of `period` lies in the steps made since `before`; never for 0."""
+        return bool(period) and self._progress.steps // period > before // period
 
     def _train_until(self, step: int) -> None:
         while self._progress.steps < step or self._learner_behind():
@@ -137,6 +148,8 @@ class Trainer:
         An evaluation that fails is logged and returns None; the last one raises RunFault instead.
         """
         settings = self._config.run
+        if last and not self._progress.updates:
+            self._live.say("warning: no update was made; what is evaluated is the untrained network")
         episodes = settings.evaluate_episodes if last else math.ceil(settings.evaluate_episodes / 3)
         self._live.say(f"evaluating: {episodes} episodes …")
         network = self._engine.network()
@@ -147,8 +160,11 @@ class Trainer:
                 episodes=episodes,
                 epsilon=settings.evaluate_epsilon,
                 seed=settings.seed + 10_000,
-                progress=lambda done, total: self._stop.check(),
+                progress=EvaluationProgress(self._config.env, self._live.say, self._stop.check),
             )
+        except EvaluationStopped as stopped:
+            self._live.say(f"step {self._progress.steps:,}: {stopped.result.summary()}")
+            raise
         except Exception as error:  # the environment's own code may raise anything
             reason = f"the evaluation failed ({_described(error)})"
             self._log.write(self._progress.steps, {"evaluation_failed": 1})
@@ -177,6 +193,8 @@ class Trainer:
         step = self._engine.settle()  # counts what was on its way: the step of all that the folder will hold
         self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep)
         self._saved_at = self._progress.steps = step
+        # An evaluation that follows adds its score to this model.
+        save_policy(self._run.model, self._config, self._engine.network(), step, None)
         self._live.say(f"step {step:,}: checkpoint; the run stood still for {time.monotonic() - start:.1f} s")
 
     def _save_or_fault(self) -> None:
@@ -215,29 +233,26 @@ def save_policy(
     config: DQNConfig,
     network: QNetwork,
     step: int,
-    result: Evaluation,
+    result: Evaluation | None,
     origin: dict[str, Any] | None = None,
     words: str = "",
 ) -> Path:
-    """Leave the policy as a model of kind "dqn", with the protocol it was trained and judged under.
+    """Leave the policy as a model of kind "dqn", with the protocol it was trained and evaluated under.
+
+    `result`: None for a policy that has not been evaluated.
 
     `origin`, JSON-able, and `words` for the card: how it came to be chosen, where it was one of many.
     """
     card = network_card(config, network.num_actions, network.frame_shape)
-    about = {"step": step, "env": to_dict(config.env), "evaluation": result.to_dict()}
+    about = {"step": step, "env": to_dict(config.env), "evaluation": result and result.to_dict()}
     about |= {"origin": origin} if origin else {}
+    summary = result.summary() if result else "It has not been evaluated at this step."
     text = MODEL_CARD.format(
-        game=config.env.title, step=step, summary=result.summary(), actions=network.num_actions,
+        game=config.env.title, step=step, summary=summary, actions=network.num_actions,
         input=", ".join(map(str, (config.env.stack, *network.frame_shape))),
     )  # fmt: skip
     text += f"\n{words}\n" if words else ""
     return modelstore.save_model(folder, "dqn", {**card, **about}, network.state_dict(), text)
-
-
-def load_policy(path: Path) -> tuple[QNetwork, EnvConfig]:
-    """(network, environment) of a run's model, or of a model folder; raises CheckpointError where there is none."""
-    network, config = modelstore.load_model(modelstore.model_folder(path), {"dqn": build_network})
-    return cast(QNetwork, network), from_dict(EnvConfig, config["env"], "env.")
 
 
 MODEL_CARD = """---

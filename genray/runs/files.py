@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from genray.errors import ResourceError
 
@@ -49,13 +50,24 @@ def write_whole(path: Path, content: bytes) -> Path:
 
     Raises ResourceError when the file cannot be written.
     """
+    with whole_file(path) as file:
+        file.write(content)
+    return path
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file for writing that gets the name `path` when the block ends well.
+
+    Makes the directories above it. Raises ResourceError when the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with writing_file(path) as temporary:
-            temporary.write_bytes(content)
+        with writing_file(path) as temporary, temporary.open("wb") as file:
+            yield file
     except OSError as error:
-        raise ResourceError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    return path
+        reason = error.strerror or str(error)
+        raise ResourceError(f"{path}: cannot be written ({reason}); choose another place") from error
 
 
 @contextlib.contextmanager

@@ -16,12 +16,12 @@ from genray.rl.agent import LocalAgent
 from genray.rl.catch import CELL, Catch
 from genray.rl.env import EnvConfig, make_env
 from genray.rl.evaluate import Evaluation
+from genray.rl.policy import load_policy
 from genray.rl.replay import ReplayShard
 from genray.rl.train import (
     Trainer,
     check_disk,
     check_memory,
-    load_policy,
     memory_bytes,
     save_policy,
     transition_bytes,

@@ -75,7 +75,7 @@ def _frames_of_policy(count: int, seed: int, run: Path) -> np.ndarray:
     from genray.rl.collect import Lanes
     from genray.rl.env import make_env
     from genray.rl.evaluate import greedy_policy
-    from genray.rl.train import load_policy
+    from genray.rl.policy import load_policy
 
     network, config = load_policy(run)
     policy = greedy_policy(network, POLICY_EPSILON, np.random.default_rng(seed))

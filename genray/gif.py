@@ -1,0 +1,117 @@
+"""GIFs written frame by frame, so that a long clip costs the memory of a few frames.
+
+Frames are uint8 RGB [H, W, 3], all of one size. One palette serves the whole clip, and its colours
+are known only after the last frame: a `GifSpool` keeps the frames compressed in a file until then.
+Shapes: N frames, H height, W width, K colours.
+"""
+
+import itertools
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+from PIL import GifImagePlugin, Image
+
+TRANSPARENT = 255
+"""The palette's index of pixels that a frame leaves as they were: 255 colours remain."""
+LONGEST = 0xFFFF
+"""Hundredths of a second: a GIF's counter of a frame's duration has 16 bits."""
+
+
+class GifSpool:
+    """Frames on their way into a GIF: `add` each, then `write` the file."""
+
+    def __init__(self, stream: IO[bytes]):
+        """`stream` is where the compressed frames are kept: a temporary file open to write and read."""
+        self._stream = stream
+        self._places: list[tuple[int, int]] = []  # (offset, bytes) of each different frame in `stream`
+        self._begins: list[int] = []  # the number of the first frame that shows it
+        self._seen = np.zeros(1 << 24, bool)  # which colours there are
+        self._last: np.ndarray | None = None
+        self._shape: tuple[int, ...] = ()
+        self._count = 0
+
+    def add(self, frame: np.ndarray) -> None:
+        """Take one frame; one equal to the frame before only lengthens that. Raises OSError."""
+        if self._last is None or not np.array_equal(frame, self._last):
+            self._seen[_pack(frame)] = True
+            data = zlib.compress(frame.tobytes(), 1)
+            self._places.append((self._stream.tell(), len(data)))
+            self._stream.write(data)
+            self._begins.append(self._count)
+            self._last, self._shape = frame.copy(), frame.shape
+        self._count += 1
+
+    def write(self, out: IO[bytes], fps: float, scale: int) -> None:
+        """Write the looping GIF, each pixel enlarged to a square of `scale`. Raises OSError."""
+        palette_K3, index_of = self._palette()
+        height, width = (size * scale for size in self._shape[:2])
+        out.write(_header(width, height, palette_K3))
+        # Hundredths of a second, a GIF's clock; times are rounded, not durations, so none drifts.
+        times = [round(number * 100 / fps) for number in [*self._begins, self._count]]
+        shown: np.ndarray | None = None
+        for number, (begin, end) in enumerate(itertools.pairwise(times)):
+            index = index_of[_pack(self._frame(number))]
+            out.writelines(_image(index, shown, min(end - begin, LONGEST), scale))
+            shown = index
+        out.write(b";")
+
+    def _frame(self, number: int) -> np.ndarray:
+        offset, size = self._places[number]
+        self._stream.seek(offset)
+        return np.frombuffer(zlib.decompress(self._stream.read(size)), np.uint8).reshape(self._shape)
+
+    def _palette(self) -> tuple[np.ndarray, np.ndarray]:
+        """(palette uint8 [K, 3] with K ≤ 255, the palette's index of every packed colour uint8 [2²⁴])."""
+        packed_K = np.flatnonzero(self._seen)
+        colours_K3 = np.stack([packed_K >> 16, packed_K >> 8 & 255, packed_K & 255], axis=1).astype(np.uint8)
+        index_of = np.zeros(1 << 24, np.uint8)
+        if len(colours_K3) <= 255:
+            index_of[packed_K] = np.arange(len(colours_K3))
+            return colours_K3, index_of
+        # Median cut of up to 16 frames spread over the clip, so that common colours get their due.
+        spread = np.linspace(0, len(self._places) - 1, min(16, len(self._places)))
+        some = np.concatenate([self._frame(round(at)) for at in spread])
+        quantized = Image.fromarray(some).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        palette = quantized.getpalette()
+        assert palette is not None
+        for part in np.array_split(np.arange(len(packed_K)), -(-len(packed_K) // 65_536)):
+            every = Image.fromarray(colours_K3[None, part]).quantize(palette=quantized, dither=Image.Dither.NONE)
+            index_of[packed_K[part]] = np.asarray(every)[0]
+        return np.array(palette, np.uint8).reshape(-1, 3)[:255], index_of
+
+
+def _header(width: int, height: int, palette_K3: np.ndarray) -> bytes:
+    """The file's beginning: size, a palette of 256 entries, and the extension that makes it loop."""
+    table = palette_K3.tobytes().ljust(3 * 256, b"\0")
+    loop_for_ever = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + table + loop_for_ever
+
+
+def _image(index_HW: np.ndarray, before_HW: np.ndarray | None, hundredths: int, scale: int) -> Iterator[bytes]:
+    """The bytes of one frame: the rectangle that changed, its other pixels transparent."""
+    top, bottom, left, right = 0, index_HW.shape[0], 0, index_HW.shape[1]
+    if before_HW is not None:
+        changed_HW = index_HW != before_HW
+        rows, columns = np.flatnonzero(changed_HW.any(1)), np.flatnonzero(changed_HW.any(0))
+        # Two colours can share an index: a frame that is the same in the palette keeps one pixel.
+        top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 1)
+        left, right = (columns[0], columns[-1] + 1) if len(columns) else (0, 1)
+        index_HW = np.where(changed_HW, index_HW, TRANSPARENT).astype(np.uint8)
+    part = index_HW[top:bottom, left:right].repeat(scale, axis=0).repeat(scale, axis=1)
+    image = Image.fromarray(part, mode="P")
+    yield from GifImagePlugin.getdata(
+        image,
+        (int(left) * scale, int(top) * scale),
+        duration=10 * hundredths,
+        disposal=1,  # the next frame paints over this one
+        transparency=TRANSPARENT,
+    )
+
+
+def _pack(frame: np.ndarray) -> np.ndarray:
+    """Each pixel as one number 0xRRGGBB."""
+    red, green, blue = np.moveaxis(frame.astype(np.uint32), 2, 0)
+    return red << 16 | green << 8 | blue

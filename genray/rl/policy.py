@@ -1,0 +1,91 @@
+"""Policies on disk: which of a run's policies a command uses, and how it is loaded.
+
+A run holds policies in `model/` (written with each checkpoint and each evaluation) and in its
+checkpoints. The newest one is the default; `--step` names another.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+
+from genray import modelstore
+from genray.config import from_dict, load_yaml
+from genray.errors import CheckpointError, ConfigError
+from genray.rl.agent import network_card, probe_env
+from genray.rl.config import DQNConfig
+from genray.rl.env import EnvConfig
+from genray.rl.networks import QNetwork, build_network
+from genray.rundir import RunDir, verify_checkpoint
+
+
+class LoadedPolicy(NamedTuple):
+    """A policy, the environment it was trained in, and where it comes from."""
+
+    network: QNetwork
+    env: EnvConfig
+    step: int | None
+    """Agent steps of its training; None where the model does not say."""
+    source: Path
+    """The model directory or the checkpoint."""
+
+    def __str__(self) -> str:
+        step = "of an unknown step" if self.step is None else f"of step {self.step:,}"
+        return f"policy {step}: {self.source}"
+
+
+def open_policy(path: Path, step: int | None = None) -> LoadedPolicy:
+    """The newest policy of a run, or the one of `step`; `path` may also be a model directory.
+
+    Raises CheckpointError where there is none or it is damaged, ConfigError, which names the steps
+    at hand, where none is of `step`.
+    """
+    is_run = (path / "config.yaml").exists()
+    model = path / "model" if is_run or (path / "model").is_dir() else path
+    checkpoints = {int(folder.name): folder for folder in RunDir(path).list_checkpoints()} if is_run else {}
+    if not checkpoints and step is None:
+        return _from_model(model)
+    at_model = _model_step(model)
+    steps = sorted({*checkpoints, *([] if at_model is None else [at_model])})
+    chosen = steps[-1] if step is None and steps else step
+    if chosen == at_model:
+        return _from_model(model)
+    if chosen in checkpoints:
+        return _from_checkpoint(path, checkpoints[chosen], chosen)
+    have = ", ".join(map(str, steps)) or "none"
+    raise ConfigError(f"--step {step}: {path} has no policy of this step; there are: {have}")
+
+
+def load_policy(path: Path) -> tuple[QNetwork, EnvConfig]:
+    """(network, environment) of the newest policy of a run, or of a model directory."""
+    policy = open_policy(path)
+    return policy.network, policy.env
+
+
+def _model_step(model: Path) -> int | None:
+    try:
+        step = modelstore.read_config(model).get("step")
+    except CheckpointError:
+        return None
+    return step if isinstance(step, int) else None
+
+
+def _from_model(model: Path) -> LoadedPolicy:
+    network, config = modelstore.load_model(model, {"dqn": build_network})
+    env = from_dict(EnvConfig, config["env"], "env.")
+    return LoadedPolicy(cast(QNetwork, network), env, config.get("step"), model)
+
+
+def _from_checkpoint(run: Path, folder: Path, step: int) -> LoadedPolicy:
+    config = load_yaml(DQNConfig, run / "config.yaml")
+    verify_checkpoint(folder, only="learner.pt")  # the replay, gigabytes of it, is not read
+    num_actions, frame_shape = probe_env(config.env)
+    network = build_network(network_card(config, num_actions, frame_shape))
+    try:
+        state: dict[str, Any] = torch.load(folder / "learner.pt", map_location="cpu", weights_only=True)
+        average = state.get("average") if config.learner.average_updates else None
+        network.load_state_dict(average or state["online"])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{folder}: holds no policy of this run ({reason}); choose another --step") from error
+    return LoadedPolicy(network.eval(), config.env, step, folder)
