@@ -229,7 +229,10 @@ class Fit:
         epoch, position = divmod(self._stage_step, self.steps_an_epoch(len(self.train)))
         if position == 0 or self._order is None:
             generator = np.random.default_rng([self.config.seed, 0, self._stage, epoch])
-            self._order = torch.from_numpy(generator.permutation(len(self.train))).to(self._device)
+            order = torch.from_numpy(generator.permutation(len(self.train)))
+            if self._device.type == "cuda":  # a copy from pinned memory does not wait for the steps before it
+                order = order.pin_memory()
+            self._order = order.to(self._device, non_blocking=True)
         rows = self._order[position * batch_size : (position + 1) * batch_size][self.task.world.rows(batch_size)]
         x, label = self.train.take(rows)
         return Batch(augment(x, self.train.augment, self.task.world), label, rows)
@@ -260,7 +263,7 @@ class Fit:
         # The only place where the loop waits for the device; the sums would show a single bad step.
         means = {name: value / self._count for name, value in self._sums.items()}
         self.task.world.average(means.values())
-        values = {name: mean.item() for name, mean in means.items()}
+        values = dict(zip(means, torch.stack(list(means.values())).tolist()))
         self._check(values)
         self._sums, self._count = {}, 0
         return values
