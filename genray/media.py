@@ -20,10 +20,24 @@ from genray.errors import ConfigError, ResourceError, require
 SUFFIXES = (".gif", ".mp4")
 
 
+def check_writable(path: Path) -> None:
+    """Raises ConfigError unless a file can be written at `path`: to be asked before any work is done for it.
+
+    Folders above `path` need not exist; nothing is created.
+    """
+    require(not path.is_dir(), f"--out {path}: a folder; name a file in it, e.g. {path / ('out' + path.suffix)}")
+    above = path.absolute().parent
+    while not os.path.lexists(above):
+        above = above.parent
+    require(above.is_dir(), f"--out {path}: {above} is not a folder; choose another place")
+    require(os.access(above, os.W_OK | os.X_OK), f"--out {path}: {above} cannot be written to; choose another place")
+
+
 def check_clip_path(path: Path) -> None:
-    """Raises ConfigError unless `write_clip` knows the suffix: to be asked before an episode is played for it."""
+    """Raises ConfigError unless `write_clip` can write there: to be asked before an episode is played for it."""
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{path}: a clip's name must end in {' or '.join(SUFFIXES)}, e.g. {path.stem or 'clip'}.gif")
+    check_writable(path)
 
 
 def write_clip(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
@@ -103,8 +117,9 @@ def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: float = 15, scale: 
 
 
 def check_png_path(path: Path) -> None:
-    """Raises ConfigError unless the name ends in .png: to be asked before minutes of work are spent."""
+    """Raises ConfigError unless `write_png` can write there: to be asked before minutes of work are spent."""
     require(path.suffix.lower() == ".png", f"{path}: the name must end in .png, e.g. {path.stem or 'out'}.png")
+    check_writable(path)
 
 
 def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:

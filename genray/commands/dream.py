@@ -24,7 +24,7 @@ from genray.gen.images.pictures import (
     write_picture,
 )
 from genray.machine import resolve_device
-from genray.media import SUFFIXES, write_clip
+from genray.media import SUFFIXES, check_clip_path, write_clip
 from genray.options import parse
 
 MOST_SIDE = 4096
@@ -90,7 +90,9 @@ def dream(argv: list[str], prog: str) -> int:
     launch.validate()
     config.validate()
     picture = _sized(read_picture(image), launch.size)
-    if not launch.is_clip:
+    if launch.is_clip:
+        check_clip_path(launch.out)
+    else:
         _check_out(launch.out, picture)
     guide = None if launch.guide is None else _sized(read_picture(launch.guide), 0)
     device = resolve_device(launch.device)

@@ -18,7 +18,7 @@ from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, changed, load_data
 from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel, image_grid, latent_walk, to_uint8
-from genray.media import check_clip_path, check_png_path, write_clip, write_png
+from genray.media import check_clip_path, check_png_path, check_writable, write_clip, write_png
 from genray.options import folder_argument, parse
 
 CHUNK = 512
@@ -190,6 +190,7 @@ def encode(argv: list[str], prog: str) -> int:
     folder, argv = model_argument(argv, prog)
     options = parse(EncodeConfig, argv, prog)
     require(options.out.suffix == ".parquet", f"--out {options.out}: must end in .parquet")
+    check_writable(options.out)
     model, config = encoder(folder)
     data = own_data(config, options.data)
     split = getattr(data, options.split)

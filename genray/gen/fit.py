@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genray.errors import CheckpointError, RunFault, require
+from genray.errors import CheckpointError, RunFault, first_line, require
 from genray.gen.augment import augment
 from genray.gen.data import Data, Split, changed
 from genray.gen.optimizers import Updater
@@ -368,7 +368,7 @@ class Fit:
         except (
             OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, AttributeError, pickle.UnpicklingError,
         ) as error:  # fmt: skip
-            raise CheckpointError(f"{folder}: does not fit this model ({str(error).splitlines()[0]})") from error
+            raise CheckpointError(f"{folder}: does not fit this model ({first_line(error)})") from error
         self.step, self._stage_step = state["step"], state["stage_step"]
         self._best, self._best_loss, self._worse = state["best"], state["best_loss"], state["worse"]
         self._sums, self._count = state["sums"], state["count"]
