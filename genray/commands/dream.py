@@ -24,7 +24,7 @@ from genray.gen.images.pictures import (
     write_picture,
 )
 from genray.machine import resolve_device
-from genray.media import SUFFIXES, check_clip_path, write_clip
+from genray.media import SUFFIXES, check_clip_path, check_writable, write_clip
 from genray.options import parse
 
 MOST_SIDE = 4096
@@ -94,6 +94,7 @@ def dream(argv: list[str], prog: str) -> int:
         check_clip_path(launch.out)
     else:
         _check_out(launch.out, picture)
+        check_writable(launch.out)
     guide = None if launch.guide is None else _sized(read_picture(launch.guide), 0)
     device = resolve_device(launch.device)
     features = _open(launch).to(device)

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from genray.errors import ConfigError, ResourceError, require
-from genray.media import check_writable, write_whole
+from genray.media import write_whole
 
 MAX_PIXELS = 50_000_000
 """Of a picture that is read: 150 MB as RGB. Asked of the header, before anything is decoded."""
@@ -185,7 +185,7 @@ def check_picture_path(path: Path, *, alpha: bool = False) -> None:
         not (alpha and FORMATS[suffix] == "JPEG"),
         f"{path}: a JPEG has no transparency, and this picture has; use {path.stem}.png or .webp",
     )
-    check_writable(path)
+    require(not path.is_dir(), f"{path}: a folder; name a file in it, e.g. {path / 'out.png'}")
 
 
 def write_picture(
