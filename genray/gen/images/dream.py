@@ -294,7 +294,7 @@ def _enlarged(x_1CHW: Tensor, factor: float, angle: float) -> Tensor:
     cosine, sine = math.cos(angle) / factor, math.sin(angle) / factor
     # grid_sample's axes run −1..1 along both sides, whatever their lengths: a turn must undo that.
     theta = torch.tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]])
-    theta = theta.to(x_1CHW, non_blocking=True)  # type: ignore[call-overload]
+    theta = theta.to(x_1CHW.device, x_1CHW.dtype, non_blocking=True)
     grid = functional.affine_grid(theta[None], list(x_1CHW.shape), align_corners=False)
     sampled = functional.grid_sample(x_1CHW, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
     return sampled.clamp(0, 1)
