@@ -95,6 +95,14 @@ def _as_option(field: str, value: Any) -> str:
     return f"--{name} {value}" if value != "" else f'--{name} ""'
 
 
+def whole_number(text: str) -> int | None:
+    """The number that `text` writes in the digits 0 to 9, at most 18 of them; None for anything else.
+
+    `str.isdigit` is true for "²", which `int` refuses.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
 def save_yaml(config: Any, path: Path) -> None:
     """Write `config`, whole or not at all."""
     with writing_file(path) as temporary:
@@ -111,4 +119,10 @@ def load_yaml(cls: type[T], path: Path) -> T:
         raise CheckpointError(f"{path}: not readable YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: holds no configuration")
-    return from_dict(cls, values)
+    try:
+        return from_dict(cls, values)
+    except ConfigError as error:  # nobody gave this option: it is the file that does not fit
+        name = str(error).partition(":")[0]
+        raise CheckpointError(
+            f"{path}: its {name} does not fit {cls.__name__}; a run of another command or version? Name a run of this one"
+        ) from error

@@ -44,6 +44,14 @@ class RunFault(GenrayError):
     """A run failed on the way; the message names the last checkpoint and how to resume it."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line: its first, or the next one where PyTorch's first is a mere heading."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Error(s) in loading"):
+        return lines[1]
+    return lines[0] if lines else type(error).__name__
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `ConfigError(message)` unless `condition` holds."""
     if not condition:

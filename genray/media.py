@@ -21,8 +21,28 @@ from genray.runs.files import whole_file, write_whole
 SUFFIXES = (".gif", ".mp4")
 
 
+def check_writable(path: Path) -> None:
+    """Raises unless a file can be written at `path`, an --out: to be asked before any work is done for it.
+
+    ConfigError for a folder, ResourceError for a place that cannot be written. Folders above `path` need not exist;
+    nothing is created.
+    """
+    require(not path.is_dir(), f"--out {path}: a folder; name a file in it, e.g. {path / ('out' + path.suffix)}")
+    above = path.absolute().parent
+    while not os.path.lexists(above):
+        above = above.parent
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        why = f"{above} is not a folder" if not above.is_dir() else f"no permission in {above}"
+        raise ResourceError(f"--out {path}: cannot be written ({why}); choose another place")
+
+
 def check_clip_path(path: Path) -> None:
-    """Raises ConfigError unless `write_clip` knows the suffix: to be asked before an episode is played for it."""
+    """Raises unless `write_clip` can write to `path`, an --out: to be asked before an episode is played for it."""
+    _check_clip_suffix(path)
+    check_writable(path)
+
+
+def _check_clip_suffix(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{path}: a clip's name must end in {' or '.join(SUFFIXES)}, e.g. {path.stem or 'clip'}.gif")
 
@@ -35,7 +55,7 @@ def write_clip(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale:
     enlarges each pixel to a square.
     Raises ConfigError for another suffix, ResourceError when the file cannot be written.
     """
-    check_clip_path(path)
+    _check_clip_suffix(path)
     write = write_gif if path.suffix.lower() == ".gif" else write_mp4
     return write(path, frames, fps, scale)
 
@@ -102,13 +122,18 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
 
 
 def check_png_path(path: Path) -> None:
-    """Raises ConfigError unless the name ends in .png: to be asked before minutes of work are spent."""
+    """Raises unless `write_png` can write to `path`, an --out: to be asked before minutes of work are spent."""
+    _check_png_suffix(path)
+    check_writable(path)
+
+
+def _check_png_suffix(path: Path) -> None:
     require(path.suffix.lower() == ".png", f"{path}: the name must end in .png, e.g. {path.stem or 'out'}.png")
 
 
 def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
     """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`. ConfigError for another suffix."""
-    check_png_path(path)
+    _check_png_suffix(path)
     _check(path, [image], scale)
     buffer = io.BytesIO()
     Image.fromarray(_enlarge(image, scale)).save(buffer, format="PNG")

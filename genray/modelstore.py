@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from genray.errors import CheckpointError
+from genray.errors import CheckpointError, first_line
 from genray.runs.files import find_directory, replacing_directory
 
 FORMAT = 1
@@ -77,8 +77,7 @@ def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: model.safetensors is missing") from error
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{folder}: damaged model ({reason})") from error
+        raise CheckpointError(f"{folder}: damaged model ({first_line(error)})") from error
     return model.eval(), config
 
 

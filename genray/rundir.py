@@ -149,7 +149,7 @@ class RunDir:
 
     def list_checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        folders = [path.parent for path in self.checkpoints.glob("*/manifest.json") if path.parent.name.isdigit()]
+        folders = [path.parent for path in self.checkpoints.glob("*/manifest.json") if path.parent.name.isdecimal()]
         return sorted(folders, key=lambda folder: int(folder.name))  # by number: names may outgrow their padding
 
     def latest_checkpoint(self) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction, say_conversion
-from genray.config import from_dict
+from genray.config import from_dict, whole_number
 from genray.errors import ConfigError, require
 from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, select_class
 from genray.gen.generative import to_uint8
@@ -147,8 +147,9 @@ def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
     """Held-out rows by number, images by path, or texts by title; the first eight held-out rows without any."""
     if not words:
         return data.test.first(8)
-    if all(word.isdigit() for word in words):
-        rows = [int(word) for word in words]
+    numbers = [whole_number(word) for word in words]
+    rows = [number for number in numbers if number is not None]
+    if len(rows) == len(words):
         require(max(rows) < len(data.test), f"row {max(rows)}: there are {len(data.test)} held-out rows, from 0")
         return _rows(data.test, rows)
     if len(data.shape) == 3:

@@ -24,7 +24,7 @@ from genray.gen.images.pictures import (
     write_picture,
 )
 from genray.machine import resolve_device
-from genray.media import SUFFIXES, write_clip
+from genray.media import SUFFIXES, check_clip_path, check_writable, write_clip
 from genray.options import parse
 from genray.paths import FeaturesName
 from genray.threads import choose_threads, own_threads
@@ -104,8 +104,11 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
             f"{whole.name}: {width}x{height} pixels are reduced to {new_width}x{new_height}; --size N "
             f"chooses another size, up to {MOST_SIDE}"
         )
-    if not launch.is_clip:
+    if launch.is_clip:
+        check_clip_path(launch.out)
+    else:
         _check_out(launch.out, picture)
+        check_writable(launch.out)
     guide = None if launch.guide is None else _sized(read_picture(launch.guide), 0)
     device = resolve_device(launch.device)
     features = _open(launch).to(device)

@@ -24,7 +24,7 @@ from genray.gen.families import BUILDERS
 from genray.gen.fit import fixed_randomness
 from genray.gen.generative import GenerativeModel, image_grid, to_uint8, walk_frames
 from genray.gen.sheets import Tile, draw_sheet
-from genray.media import check_clip_path, check_png_path, write_clip, write_png
+from genray.media import check_clip_path, check_png_path, check_writable, write_clip, write_png
 from genray.options import folder_argument, parse
 from genray.paths import DATA, DataName
 from genray.runs.files import writing_file
@@ -273,6 +273,7 @@ def encode(argv: list[str], prog: str) -> int:
     folder, argv = model_argument(argv, prog)
     options = parse(EncodeConfig, argv, prog)
     require(options.out.suffix == ".parquet", f"--out {options.out}: must end in .parquet")
+    check_writable(options.out)
     model, config = encoder(folder)
     data = own_data(config, options.data)
     split = getattr(data, options.split)

@@ -19,7 +19,7 @@ from genray.gen.images.pictures import Picture, check_picture_path, read_picture
 from genray.gen.images.style import StyleConfig, StyleStep
 from genray.gen.images.style_clip import FlickerMeter, style_clip
 from genray.live import Column, Live
-from genray.media import check_clip_path, write_clip
+from genray.media import check_clip_path, check_writable, write_clip
 from genray.options import option_value, parse
 from genray.threads import choose_threads, own_threads
 
@@ -71,6 +71,7 @@ def _pictures(argv: list[str], prog: str) -> tuple[Path, list[Path], list[str]]:
 
 def _picture(content: Path, styles: Sequence[Path], launch: StyleLaunch, config: StyleConfig, size: int | None) -> int:
     check_picture_path(launch.out)
+    check_writable(launch.out)
     picture, manners = read_picture(content), [read_picture(path) for path in styles]
     check_picture_path(launch.out, alpha=picture.alpha is not None)
     styler = open_styler(picture.rgb, manners, launch, config, size)

@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from genray.errors import ConfigError, ResourceError, require
+from genray.errors import ResourceError, require
+from genray.media import check_writable
 from genray.options import parse
 from genray.runs.files import writing_file
 
@@ -27,6 +28,7 @@ def figures(argv: list[str], prog: str) -> int:
     while argv and not argv[0].startswith("-"):
         names.append(argv.pop(0))
     options = parse(FiguresConfig, argv, prog)
+    check_writable(options.out / "figure.png")
     for path in main_figures(options.out, tuple(names), options.seed):
         print(path)
     return 0
@@ -77,14 +79,18 @@ def export(argv: list[str], prog: str) -> int:
     folder, argv = model_argument(argv, prog)
     options = parse(ExportConfig, argv, prog)
     require(options.out.suffix == ".onnx", f"--out {options.out}: must end in .onnx")
+    check_writable(options.out)
     model, config = load(folder)
     kind = config["kind"]
     parts = {"generator": "generate", "encoder": "encode", "classifier": "forward"}
+    has = [part for part in parts if hasattr(model, parts[part]) and (part != "classifier" or kind == "classifier")]
     part: str = options.part
     if part == "auto":
-        part = {"vae": "generator", "gan": "generator", "classifier": "classifier"}.get(kind, "encoder")
-    if (part == "classifier" and kind != "classifier") or not hasattr(model, parts[part]):
-        raise ConfigError(f"--part {part}: a model of kind {kind!r} has none; try --part auto")
+        require(
+            bool(has), f"{folder}: a model of kind {kind!r} has no part to export; use a vae, gan, ae or classifier"
+        )
+        part = {"classifier": "classifier"}.get(kind, has[0])
+    require(part in has, f"--part {part}: a model of kind {kind!r} has none; use --part {' or '.join(has) or 'auto'}")
     if part == "encoder":
         refuse_positions(folder, config)
     one = torch.zeros(2, model.latent) if part == "generator" else torch.zeros(2, *config["shape"])

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError, RpcError
 
+from genray.config import whole_number
 from genray.errors import ResourceError
 from genray.rl.config import DQNConfig
 
@@ -73,7 +74,7 @@ def _end_without_asking() -> None:
 def _join(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
-        if port.isdigit() and "://" not in address:
+        if whole_number(port) is not None and "://" not in address:
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()  # Ray itself would try for minutes
         _check_token(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")

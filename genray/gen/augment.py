@@ -34,10 +34,9 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
         x_BCHW = torch.where(flip_B111, x_BCHW.flip(3), x_BCHW)
     if "shift" in names:
         # Whole pixels: a fraction of one would blur small images. At least one pixel, so that 8x8 moves at all.
-        most_2 = torch.tensor([max(1, round(SHIFT * height)), max(1, round(SHIFT * width))], device=device)
-        by_B2 = (world.uniform(count, 2, device=device) * (2 * most_2 + 1)).floor().long() - most_2
-        row_BH = (torch.arange(height, device=device) + by_B2[:, :1]).clamp(0, height - 1)
-        column_BW = (torch.arange(width, device=device) + by_B2[:, 1:]).clamp(0, width - 1)
+        drawn_B2 = world.uniform(count, 2, device=device)
+        row_BH = _shifted(drawn_B2[:, :1], height)
+        column_BW = _shifted(drawn_B2[:, 1:], width)
         x_BCHW = x_BCHW.gather(2, row_BH[:, None, :, None].expand_as(x_BCHW))
         x_BCHW = x_BCHW.gather(3, column_BW[:, None, None, :].expand_as(x_BCHW))
     if "crop" in names:
@@ -57,3 +56,10 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
         turned = x_BCHW.amin((2, 3), keepdim=True) + x_BCHW.amax((2, 3), keepdim=True) - x_BCHW
         x_BCHW = torch.where(drawn_B2C[:, 1, :, None, None] < NEGATIVE_SHARE, turned, x_BCHW)
     return x_BCHW
+
+
+def _shifted(drawn_B1: Tensor, side: int) -> Tensor:
+    """The pixel along one side that each pixel is taken from, int64 [B, side]; `drawn_B1`: U[0, 1)."""
+    most = max(1, round(SHIFT * side))
+    by_B1 = (drawn_B1 * (2 * most + 1)).floor().long() - most
+    return (torch.arange(side, device=drawn_B1.device) + by_B1).clamp(0, side - 1)

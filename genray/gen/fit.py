@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genray.errors import CheckpointError, RunFault, require
+from genray.errors import CheckpointError, RunFault, first_line, require
 from genray.gen.augment import augment
 from genray.gen.data import Data, Split, changed
 from genray.gen.optimizers import Updater
@@ -240,7 +240,10 @@ class Fit:
         epoch, position = divmod(self._stage_step, self.steps_an_epoch(len(self.train)))
         if position == 0 or self._order is None:
             generator = np.random.default_rng([self.config.seed, 0, self._stage, epoch])
-            self._order = torch.from_numpy(generator.permutation(len(self.train))).to(self._device)
+            order = torch.from_numpy(generator.permutation(len(self.train)))
+            if self._device.type == "cuda":  # a copy from pinned memory does not wait for the steps before it
+                order = order.pin_memory()
+            self._order = order.to(self._device, non_blocking=True)
         rows = self._order[position * batch_size : (position + 1) * batch_size][self.task.world.rows(batch_size)]
         x, label = self.train.take(rows)
         return Batch(augment(x, self.train.augment, self.task.world), label, rows)
@@ -273,7 +276,7 @@ class Fit:
         # The only place where the loop waits for the device; the sums would show a single bad step.
         means = {name: value / max(1, self._count) for name, value in self._sums.items()}
         self.task.world.average(means.values())
-        values = {name: mean.item() for name, mean in means.items()}
+        values = dict(zip(means, torch.stack(list(means.values())).tolist()))
         self._check(values)
         self._sums, self._count = {}, 0
         return values
@@ -380,7 +383,7 @@ class Fit:
         except (
             OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, AttributeError, pickle.UnpicklingError,
         ) as error:  # fmt: skip
-            raise CheckpointError(f"{folder}: does not fit this model ({str(error).splitlines()[0]})") from error
+            raise CheckpointError(f"{folder}: does not fit this model ({first_line(error)})") from error
         self.step, self._stage_step = state["step"], state["stage_step"]
         self.threads = state.get("threads", 0)  # older checkpoints have none
         self._best, self._best_loss, self._worse = state["best"], state["best_loss"], state["worse"]

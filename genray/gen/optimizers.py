@@ -118,6 +118,9 @@ OPTIMIZERS: dict[str, Maker] = {
 }
 """By name. PyTorch's Muon (matrices only), SparseAdam (sparse gradients) and LBFGS (a closure) do not fit this step."""
 
+READING = ("adafactor", "asgd")
+"""Rules of PyTorch that read values from the device at every update, so that a GPU waits for the host."""
+
 PENALISED = ("adagrad-da", "ftrl", "proximal-gradient-descent", "proximal-adagrad")
 """Rules that take L1 and L2 as their own."""
 

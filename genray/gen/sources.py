@@ -187,7 +187,7 @@ def load_atari(file: Path) -> Source:
             frames, label, held_out = (opened.get_tensor(name) for name in ("frames", "label", "held_out"))
     except FileNotFoundError as error:
         grey = " --grey" if file.stem.endswith("grey") else ""
-        size = "".join(part for part in file.stem.split("-") if part.isdigit()) or "32"
+        size = "".join(part for part in file.stem.split("-") if part.isdecimal()) or "32"
         raise ConfigError(
             f"--data atari: {file} is missing; play it: genray data atari --games breakout,seaquest,pong "
             f"--frames 20000 --size {size}{grey}"

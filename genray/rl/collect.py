@@ -98,8 +98,8 @@ class Lanes:
     ) -> np.ndarray:
         """Q-values of all lanes, or of the chosen ones alone; float32 [E, A]."""
         with torch.inference_mode():
-            frames = torch.from_numpy(self.stack_ESHW[chosen_E]).to(device)
-            past = torch.from_numpy(self.past_EK[chosen_E]).to(device)
+            frames = torch.from_numpy(self.stack_ESHW[chosen_E]).to(device, non_blocking=True)
+            past = torch.from_numpy(self.past_EK[chosen_E]).to(device, non_blocking=True)
             return network(frames, past).float().cpu().numpy()
 
 

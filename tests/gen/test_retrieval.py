@@ -1,5 +1,7 @@
 """The index against a plain loop, its measures against numbers by hand, and FACTS' figures on real data."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,27 @@ def test_search_is_a_plain_loop(metric, width):
         nearest = sorted(slow)[:5]
         assert rows[query].tolist() == [row for _, row in nearest]
         np.testing.assert_allclose(distances[query], [distance for distance, _ in nearest], atol=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_code_index_is_exact_for_codes_far_from_zero(metric: str):
+    """float32 codes near 1e4 that differ in their last bits, against exact rational arithmetic."""
+    far = np.linspace(1e4, 4e4, 40, dtype=np.float32)
+    near = far + RNG.integers(-3, 4, (60, 40)).astype(np.float32) * np.spacing(far)
+    near[50:] = near[:10]  # exact ties
+    rows, _ = CodeIndex(near, metric).search(near[:6], 20)
+    for query in range(6):
+        exact = [(exact_distance(near[query], row, metric), number) for number, row in enumerate(near)]
+        assert rows[query].tolist() == [number for _, number in sorted(exact)[:20]]
+
+
+def exact_distance(one: np.ndarray, other: np.ndarray, metric: str) -> Fraction:
+    """Something that grows as the distance does, without rounding: |a − b|², or 1 − cos² (all cosines are positive)."""
+    a, b = ([Fraction(float(value)) for value in each] for each in (one, other))
+    if metric == "euclidean":
+        return sum(((x - y) ** 2 for x, y in zip(a, b)), Fraction())
+    product = sum((x * y for x, y in zip(a, b)), Fraction())
+    return 1 - product**2 / (sum(x * x for x in a) * sum(y * y for y in b))
 
 
 def test_more_queries_than_a_chunk_come_back_in_order():

@@ -4,6 +4,7 @@ Shapes: B batch, K classes, F features, C channels, H height, W width.
 """
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +189,7 @@ class ClassifierTask(Task):
         assert data.train.label is not None
         num_classes = max(len(data.classes), int(data.train.label.max()) + 1)
         low, high = data.train.low, data.train.high
+        self._check_batch_norm(data)
         self.networks["classifier"] = Classifier(config.model, data.shape, num_classes, low, high).to(self.device)
         self.updaters["classifier"] = Updater(
             self.classifier.parameters(),
@@ -199,6 +201,16 @@ class ClassifierTask(Task):
         )
         self._classes = data.classes or tuple(map(str, range(num_classes)))
         return data
+
+    def _check_batch_norm(self, data: Data) -> None:
+        """Raises ConfigError where a channel would have one value in a batch, which has no variance."""
+        rows, halvings = self.config.fit.batch_size // self.world.size, len(self.config.model.channels) - 1
+        pixels = math.prod(-(-side // 2**halvings) for side in data.shape[1:])  # where the last convolution is
+        require(
+            not self.config.model.batch_norm or rows * pixels >= 2,
+            f"--batch-size {self.config.fit.batch_size}: --batch-norm needs 2 rows or more for each worker where images "
+            f"shrink to one pixel; use {2 * self.world.size} or more",
+        )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.label is not None

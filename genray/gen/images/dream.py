@@ -101,6 +101,8 @@ class Objective:
         with torch.no_grad():
             probe = guide_1CHW if guide_1CHW is not None else torch.full((1, 3, 128, 128), 0.5)
             found = features(probe.to(device_of(features)), [self.layer])[self.layer]
+        # Kept on the device: a list as an index would be sent there at every step.
+        self._channel_C = torch.tensor(self.channels, device=found.device) if self.channels else None
         width = found.shape[1]
         require(
             all(channel < width for channel in self.channels),
@@ -113,7 +115,7 @@ class Objective:
             self.guide_CM = self.guide_CM[:, ::step]
 
     def _chosen(self, activations_BCHW: Tensor) -> Tensor:
-        return activations_BCHW[:, list(self.channels)] if self.channels else activations_BCHW
+        return activations_BCHW if self._channel_C is None else activations_BCHW.index_select(1, self._channel_C)
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """The number to raise, a scalar; gradients flow to x, float32 [B, 3, H, W] in 0..1."""
@@ -253,11 +255,10 @@ def _to_size(x_1CHW: Tensor, size: Sequence[int]) -> Tensor:
 def activation(x_1CHW: Tensor, objective: Objective) -> float:
     """The objective's value for a whole picture: the mean over its tiles, each by its share of the pixels."""
     height, width = x_1CHW.shape[-2:]
-    values = [
-        (objective(x_1CHW[:, :, rows, columns]), (rows.stop - rows.start) * (columns.stop - columns.start))
-        for rows, columns in tiles(height, width)
-    ]
-    return float(sum(float(value) * pixels for value, pixels in values) / (height * width))
+    parts = list(tiles(height, width))
+    values = torch.stack([objective(x_1CHW[:, :, rows, columns]) for rows, columns in parts]).tolist()
+    pixels = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in parts]
+    return sum(value * count for value, count in zip(values, pixels)) / (height * width)
 
 
 # -- the zoom ----------------------------------------------------------------------------------------------------------
@@ -292,7 +293,8 @@ def _enlarged(x_1CHW: Tensor, factor: float, angle: float) -> Tensor:
     height, width = x_1CHW.shape[-2:]
     cosine, sine = math.cos(angle) / factor, math.sin(angle) / factor
     # grid_sample's axes run −1..1 along both sides, whatever their lengths: a turn must undo that.
-    theta = x_1CHW.new_tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]])
+    theta = torch.tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]])
+    theta = theta.to(x_1CHW.device, x_1CHW.dtype, non_blocking=True)
     grid = functional.affine_grid(theta[None], list(x_1CHW.shape), align_corners=False)
     sampled = functional.grid_sample(x_1CHW, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
     return sampled.clamp(0, 1)

@@ -246,6 +246,8 @@ def _minimise(
     best, lowest, faults, step = x.detach().clone(), math.inf, 0, 0
     optimizer = _optimizer(x, config)
     newest: dict[str, float] = {}
+    evaluated: list[float] = []
+    """The losses of one call of the optimizer."""
     reported = False
 
     def closure() -> Tensor:
@@ -255,17 +257,19 @@ def _minimise(
         parts["loss"].backward()
         assert x.grad is not None
         x.grad = x.grad.contiguous()
-        value = parts["loss"].item()
-        if math.isfinite(value) and value < lowest:
-            best, lowest = x.detach().clone(), value
-            newest = {name: part.item() for name, part in parts.items()}
+        values = dict(zip(parts, torch.stack([part.detach() for part in parts.values()]).tolist()))  # one read
+        evaluated.append(values["loss"])
+        if math.isfinite(values["loss"]) and values["loss"] < lowest:
+            best, lowest, newest = x.detach().clone(), values["loss"], values
         return parts["loss"].detach()
 
     while step < config.steps:
         # Ten iterations a call: each call costs L-BFGS one evaluation more, each return lets a person see and stop.
         took = min(10, config.steps - step) if isinstance(optimizer, torch.optim.LBFGS) else 1
         optimizer.param_groups[0]["max_iter"] = took
-        loss = float(optimizer.step(closure))  # type: ignore[arg-type]
+        evaluated.clear()
+        optimizer.step(closure)  # type: ignore[arg-type]
+        loss = evaluated[0]
         step += took
         if not (math.isfinite(loss) and torch.isfinite(x.detach()).all()):
             faults += 1

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genray.config import whole_number
 from genray.errors import require
 from genray.gen.images.patterns import pattern, pattern_name
 from genray.gen.images.pictures import read_picture, scaled
@@ -36,7 +37,7 @@ def check_style(name: str) -> None:
     kind, colon, seed = name.partition(":")
     require(bool(name), "--style: name a picture, e.g. --style wave.jpg, or a pattern, e.g. --style pattern:11")
     if kind == "pattern" and colon:
-        require(seed.isdigit(), f"--style {name}: write pattern:SEED, e.g. pattern:11")
+        require(whole_number(seed) is not None, f"--style {name}: write pattern:SEED, e.g. pattern:11")
 
 
 def open_style(name: str, side: int) -> tuple[np.ndarray, str]:
