@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from genray.config import check_finite
 from genray.errors import ConfigError
 from genray.storage import is_url
 
@@ -20,17 +21,20 @@ T = TypeVar("T")
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
     """An instance of the dataclass `cls` from command-line options, flat (`--alpha`, not `--replay.alpha`).
 
-    Raises ConfigError with one line for an unknown option (nearest names) or an unreadable value; `--help` exits.
+    Raises ConfigError with one line for an unknown option (nearest names), an unreadable value or a
+    number that is not finite; `--help` exits.
     """
     errors = io.StringIO()
     extra: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(errors), _wide_terminal("--help" not in argv and "-h" not in argv):
-            return tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
+            options = tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
     except SystemExit as error:
         if not error.code:
             raise
         raise ConfigError(_one_line(errors.getvalue(), prog)) from None
+    check_finite(options)
+    return options
 
 
 def _one_line(box: str, prog: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from genray.config import check_finite
 from genray.errors import require
 from genray.rl.collect import CollectConfig
 from genray.rl.env import EnvConfig
@@ -72,6 +73,7 @@ class DQNConfig:
 
     def validate(self) -> None:
         """Raise ConfigError for the first option that makes no sense, alone or beside another."""
+        check_finite(self)
         for part in (self.env, self.network, self.replay, self.learner, self.explore, self.collect, self.run):
             part.validate()
         require(

@@ -14,7 +14,7 @@ import torch
 
 from genray.errors import RunFault, require
 from genray.rl.collect import Lanes
-from genray.rl.env import AtariLanes, EnvConfig, make_env, step_env
+from genray.rl.env import AtariLanes, EnvConfig, make_env
 from genray.rl.exploration import epsilon_greedy
 from genray.rl.networks import QNetwork
 from genray.rl.scores import human_normalised, reference
@@ -273,7 +273,7 @@ def _play_batch(
         steps_E = np.zeros(num_lanes, np.int64)
         while playing_E.any():
             action_E = policy(lanes, playing_E)
-            step = step_env(env, action_E, config.title)
+            step = env.step(action_E)
             # A lane that has ended goes on into episodes that nobody asked for: their rewards do not count.
             score_E += step.reward_E * playing_E
             steps_E += playing_E
@@ -334,7 +334,7 @@ def play_steps(
         score, on = 0.0, np.ones(1, bool)
         for number in range(1, max_steps + 1):
             action_E = policy(lanes, on)
-            step = step_env(env, action_E, config.title)
+            step = env.step(action_E)
             score += float(step.reward_E[0])
             over = bool(step.terminated_E[0] | step.truncated_E[0])
             frame = step.frame_EHW[0]
