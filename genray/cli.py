@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     escape_unprintable()
     sleep_while_waiting()
     words = list(sys.argv[1:] if argv is None else argv)
+    find_own_modules()
     try:
         name, command, rest = _find(words)
         if name in ("submit", "status") or any(word.partition("=")[0] == "--address" for word in rest):
@@ -80,6 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # a disk that is full or cannot be written, where nobody nearer had better words
         return fail(error, 1)
+
+
+def find_own_modules() -> None:
+    """Let `--env module:factory` name a file in the working directory, as under `python -m genray`.
+
+    The directory comes last on the import path, so that no file there replaces an installed module.
+    """
+    here = os.getcwd()
+    if not sys.flags.safe_path and not {"", here} & set(sys.path):
+        sys.path.append(here)
 
 
 def _show_token() -> None:

@@ -4,6 +4,8 @@ A configuration in YAML is a record of a run, not a language: it is written whol
 """
 
 import dataclasses
+import math
+import numbers
 import types
 import typing
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else _scalar(value)
 
     return plain(dataclasses.asdict(config))
 
@@ -42,7 +44,17 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in values.items()})
 
 
+def _scalar(value: Any) -> Any:
+    """A NumPy or PyTorch scalar as the Python value that it equals; anything else as it is."""
+    if isinstance(value, bool | int | float | str) and type(value).__module__ == "builtins":
+        return value
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    return int(value) if isinstance(value, numbers.Integral) else value
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
+    value = _scalar(value)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_dict(typing.cast(type, hint), value, f"{where}.")
@@ -55,9 +67,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(inner) == len(value):
             return tuple(_convert(arg, item, where) for arg, item in zip(inner, value, strict=True))
     if origin is typing.Literal and value in args:
-        return value
+        return args[args.index(value)]
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return _finite(float(value), where)
     if isinstance(hint, type) and isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
         return value
     choices = (
@@ -101,6 +113,24 @@ def whole_number(text: str) -> int | None:
     `str.isdigit` is true for "²", which `int` refuses.
     """
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def _finite(value: float, where: str, example: Any = None) -> float:
+    if not math.isfinite(value):
+        such = f", e.g. {example:g}" if isinstance(example, float) else ""
+        raise ConfigError(f"{where} {value}: must be a finite number{such}")
+    return value
+
+
+def check_finite(config: Any) -> None:
+    """Raise ConfigError, with the option's name, for a field of `config` that is infinite or NaN."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            check_finite(value)
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, float):
+                _finite(each, "--" + field.name.replace("_", "-"), field.default)
 
 
 def save_yaml(config: Any, path: Path) -> None:

@@ -11,6 +11,10 @@
 Every message is one line that names the option, the value, and a valid choice or the next command.
 """
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class GenrayError(Exception):
     """Base of every error that genray raises on purpose."""
@@ -56,3 +60,19 @@ def require(condition: bool, message: str) -> None:
     """Raise `ConfigError(message)` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)
+
+
+def disk_error(place: object, error: OSError) -> ResourceError:
+    """The error to raise for an OSError while `place`, an --out, was written: its cause and a remedy.
+
+    Only a full disk is called one. The path of the error comes first where it is another one.
+    """
+    reason = error.strerror or str(error) or type(error).__name__
+    named = f"{error.filename}: " if error.filename and str(error.filename) != str(place) else ""
+    if error.errno in FULL:
+        advice = "free some space, or choose another --out"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "choose an --out that can be written"
+    else:
+        advice = "choose another --out if the cause is this disk"
+    return ResourceError(f"{place}: {named}{reason}; {advice}")

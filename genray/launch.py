@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from genray import config as configs
 from genray.console import shell_command
-from genray.errors import ResourceError, UsageError
+from genray.errors import GenrayError, disk_error
 from genray.live import Live
 from genray.paths import PathOrUrl
 from genray.remote_run import checkpoint_step
@@ -75,7 +75,7 @@ def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = N
             from genray.dist.preflight import await_roles, check_machines
 
             await_roles(config, launch.address, launch.wait_s)
-            check_machines(place, launch.address)
+            check_machines(place, launch.address, config.env.env)
         coordinator = Coordinator(config, threads or None, free_cores=free)
         try:
             yield coordinator
@@ -117,13 +117,12 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                     return trainer.run(start)
         except BaseException as error:
             if not resumed and not run.list_checkpoints():
-                if isinstance(error, UsageError | KeyboardInterrupt | OSError):
+                if isinstance(error, GenrayError | KeyboardInterrupt | OSError):
                     run.discard()  # unless it began
                 if isinstance(error, KeyboardInterrupt) and run.began:
                     print(f"stopped before its first checkpoint; what was measured so far is in {run.place}")
                 if isinstance(error, OSError):
-                    reason = error.strerror or str(error)
-                    raise ResourceError(f"{run.place}: {reason}; free some space, or choose another --out") from error
+                    raise disk_error(run.place, error) from error
             elif isinstance(error, KeyboardInterrupt):
                 print(f"stopped; continue with: {launch.resume_command(run.place)}")
             raise

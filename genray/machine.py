@@ -3,7 +3,9 @@
 `root` stands for the root of the file system, so that a test can build a machine out of files.
 """
 
+import os
 import re
+import tempfile
 from pathlib import Path
 
 from genray.errors import ResourceError
@@ -120,3 +122,23 @@ def keep_freed_memory() -> None:
         return
     for parameter in (trim_threshold, mmap_threshold):
         mallopt(parameter, 2**30)
+
+
+MAX_SOCKET_PATH_BYTES = 107  # of struct sockaddr_un on Linux, without its final zero
+
+
+def check_socket_path() -> None:
+    """Raise ResourceError where Ray's session directory is too deep for the paths of its sockets.
+
+    Ray puts them at TMPDIR/ray/session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store, and Linux
+    takes at most 107 bytes.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    name = f"session_2000-01-01_00-00-00_000000_{os.getpid()}"
+    path = os.path.join(folder, "ray", name, "sockets", "plasma_store")
+    excess = len(os.fsencode(path)) - MAX_SOCKET_PATH_BYTES
+    if excess > 0:
+        raise ResourceError(
+            f"TMPDIR {folder}: too long by {excess} bytes for the paths of Ray's sockets (at most "
+            f"{MAX_SOCKET_PATH_BYTES}); choose a shorter one, e.g. RAY_TMPDIR=/tmp"
+        )

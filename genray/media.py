@@ -5,6 +5,7 @@ Shapes: N frames, H height, W width, K colours.
 """
 
 import io
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -14,7 +15,7 @@ from typing import IO, cast
 import numpy as np
 from PIL import Image
 
-from genray.errors import ConfigError, require
+from genray.errors import ConfigError, ResourceError, require
 from genray.gif import GifSpool
 from genray.runs.files import whole_file, write_whole
 

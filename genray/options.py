@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from genray.config import check_finite
 from genray.errors import ConfigError
 from genray.paths import absolute_paths
 from genray.storage import is_url
@@ -23,18 +24,20 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
 
     Paths in it are absolute. `--help` exits.
 
-    Raises ConfigError with one line for an unknown option (nearest names) or an unreadable value.
+    Raises ConfigError with one line for an unknown option (nearest names), an unreadable value or a
+    number that is not finite.
     """
     errors = io.StringIO()
     extra: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(errors), _wide_terminal("--help" not in argv and "-h" not in argv):
             options: T = tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
-        return absolute_paths(options)
     except SystemExit as error:
         if not error.code:
             raise
         raise ConfigError(_one_line(errors.getvalue(), prog)) from None
+    check_finite(options)
+    return absolute_paths(options)
 
 
 def _one_line(box: str, prog: str) -> str:

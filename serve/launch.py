@@ -21,6 +21,7 @@ from typing import Any
 
 from genray.config import to_dict
 from genray.errors import ConfigError, ResourceError, RunFault, require
+from genray.machine import check_socket_path
 from serve.service import Settings
 from serve.shelf import check_folder
 
@@ -160,6 +161,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
         if launch.address:
             ray.init(address=launch.address, log_to_driver=False, logging_level="ERROR")
         else:
+            check_socket_path()
             ray.init(
                 address="local", num_cpus=launch.replicas + 1, object_store_memory=200 * 2**20, log_to_driver=False,
                 include_dashboard=launch.dashboard_port > 0, dashboard_port=launch.dashboard_port or None,

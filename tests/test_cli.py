@@ -1,5 +1,6 @@
 """The command line: what it makes, and the one line that it says about a request that cannot be carried out."""
 
+import errno
 import json
 import math
 import os
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from genray import cli
+from genray.errors import ResourceError, disk_error
+from genray.machine import check_socket_path
 from genray.rl.catch import Catch
 from genray.rl.env import Step
 
@@ -256,3 +259,33 @@ def test_sigterm_to_every_process_of_a_private_ray_saves(tmp_path):
     assert process.returncode == 130 and f"continue with: genray train dqn --resume {run}" in out, (out, err)
     newest = sorted((run / "checkpoints").iterdir())[-1]
     assert (newest / "learner.pt").exists() and (newest / "replay-0").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space, or choose another --out"),
+        (errno.EACCES, "Permission denied; choose an --out that can be written"),
+        (errno.ENXIO, "No such device or address; choose another --out if the cause is this disk"),
+    ],
+)
+def test_disk_error_calls_only_a_full_disk_full(code: int, told: str):
+    assert str(disk_error("runs/a", OSError(code, os.strerror(code)))) == f"runs/a: {told}"
+
+
+def test_check_socket_path_names_the_directory_that_is_too_long(monkeypatch, tmp_path):
+    check_socket_path()
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "x" * 116)
+    with pytest.raises(ResourceError, match=r"TMPDIR /tmp/x+: too long by \d+ bytes.*RAY_TMPDIR=/tmp"):
+        check_socket_path()
+
+
+def test_console_command_finds_an_environment_in_the_working_directory(tmp_path):
+    """The installed `genray`, whose import path begins with its own directory."""
+    (tmp_path / "myenv.py").write_text("from genray.rl.catch import Catch as MyEnv\n", encoding="utf-8")
+    run = tmp_path / "run"
+    words = ["train", "dqn", *TINY, "--local", "--env", "myenv:MyEnv", "--steps", "160", "--out", str(run)]
+    console = Path(sys.executable).with_name("genray")
+    done = subprocess.run([console, *words], cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert (run / "model" / "config.json").exists()

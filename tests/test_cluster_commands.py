@@ -66,6 +66,7 @@ def test_missing_roles_are_named_with_their_counts():
         (replace(MINE, genray="0.1.0 (code 87654321)"), "machine b runs genray 0.1.0 (code 87654321), this one 0.1.0"),
         (replace(MINE, time_s=190.0), "the clock of machine b is 89 s ahead of this one's"),
         (replace(MINE, time_s=40.0), "the clock of machine b is 60 s behind this one's"),
+        (replace(MINE, env_problem="--env a:B: no a"), "machine b cannot load the environment (--env a:B: no a)"),
         (replace(MINE, sees_storage=False), "b cannot see /root/x; choose an --out that every machine sees"),
     ],
 )

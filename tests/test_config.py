@@ -1,10 +1,12 @@
 """Configurations: bad values are refused in one clear line, good ones survive the way to YAML and back."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from genray.config import from_dict, load_yaml, save_yaml, to_dict
@@ -198,3 +200,30 @@ def test_notes_name_what_a_short_run_never_reaches():
     assert any("--anneal-steps" in note for note in long.notes())
     rare = replace(config, learner=replace(config.learner, target_period_updates=10**9))
     assert any("--target-period-updates 1,000,000,000" in note for note in rare.notes())
+
+
+def test_from_dict_takes_numpy_scalars_where_they_are_exact(tmp_path: Path):
+    values = {
+        "learner": {"batch_size": np.int64(64), "learning_rate": np.float32(0.25), "double": np.bool_(False)},
+        "replay": {"capacity": np.uint32(9_000), "samples_per_insert": np.int8(4), "min_size": np.array(80)},
+    }
+    config = from_dict(DQNConfig, values)
+    assert (config.learner.batch_size, config.learner.learning_rate, config.learner.double) == (64, 0.25, False)
+    assert (config.replay.capacity, config.replay.samples_per_insert, config.replay.min_size) == (9_000, 4.0, 80)
+    assert type(config.learner.batch_size) is int and type(config.learner.double) is bool
+    with pytest.raises(ConfigError, match="learner.batch_size: 64.5 is not a int"):
+        from_dict(DQNConfig, {"learner": {"batch_size": np.float64(64.5)}})
+    given = changed("replay", capacity=np.int64(9_000))  # by Python, where nothing converts
+    save_yaml(given, tmp_path / "config.yaml")
+    assert load_yaml(DQNConfig, tmp_path / "config.yaml").replay.capacity == 9_000
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize(
+    ("part", "name"), [("replay", "priority_epsilon"), ("replay", "samples_per_insert"), ("learner", "learning_rate")]
+)
+def test_check_finite_refuses_infinite_options(part: str, name: str, value: float):
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} {value}: must be a finite number"):
+        changed(part, **{name: value}).validate()
+    with pytest.raises(ConfigError, match=f"{part}.{name} {value}: must be a finite number"):
+        from_dict(DQNConfig, {part: {name: value}})

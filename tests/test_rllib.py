@@ -6,6 +6,7 @@ import os
 from collections import deque
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 import torch
@@ -13,8 +14,9 @@ from ray import tune
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
+from genray.dist import session
 from genray.dist.session import even_share
-from genray.errors import CheckpointError, ConfigError
+from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.rl.agent import LocalAgent, Progress
 from genray.rl.config import DQNConfig
 from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
@@ -75,6 +77,16 @@ def test_options_under_both_names():
     dqn = theirs.env_runners(num_env_runners=3, num_envs_per_env_runner=5).to_dqn()
     assert (dqn.learner.learning_rate, dqn.learner.batch_size, dqn.learner.double) == (1e-3, 64, False)
     assert (dqn.replay.min_size, dqn.collect.collectors, dqn.collect.envs_per_collector) == (70, 3, 5)
+
+
+def test_config_takes_numpy_scalars():
+    config = ApexDQNConfig().environment("pong").training(train_batch_size=np.int64(64), n_step=np.int32(2))
+    config.training(capacity=np.int64(9_000)).debugging(seed=np.int64(3)).evaluation(evaluation_duration=np.int64(4))
+    config.env_runners(num_env_runners=np.int64(1), num_cpus_per_env_runner=np.float32(0.5))
+    config.validate()
+    dqn = config.to_dqn()
+    assert (dqn.learner.batch_size, dqn.collect.n_step, dqn.replay.capacity, dqn.run.seed) == (64, 2, 9_000, 3)
+    assert (dqn.run.evaluate_episodes, dqn.collect.collectors) == (4, 1)
 
 
 def test_every_option_of_training_arrives_somewhere():
@@ -216,7 +228,7 @@ def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path):
 
 
 @pytest.mark.ray
-def test_catch_trains_evaluates_and_continues_from_a_checkpoint(two_cpus, tmp_path: Path):
+def test_catch_trains_evaluates_and_continues_from_a_checkpoint(two_cpus, tmp_path: Path, monkeypatch):
     heard: list[str] = []
     config = small().evaluation(evaluation_interval=2, evaluation_duration=8).env_runners(num_env_runners=1)
     config.callbacks(
@@ -246,7 +258,8 @@ def test_catch_trains_evaluates_and_continues_from_a_checkpoint(two_cpus, tmp_pa
     state = json.loads((Path(folder) / "engine" / "state.json").read_text())
     learner = torch.load(Path(folder) / "engine" / "learner.pt", weights_only=True)
 
-    again = ApexDQN.from_checkpoint(folder)
+    monkeypatch.chdir(tmp_path)
+    again = ApexDQN.from_checkpoint("checkpoint")
     assert again.iteration == 2
     assert again._engine.steps == state["steps"] >= second["num_env_steps_sampled_lifetime"]
     report = ray.get(again._engine.learner.learn.remote(0.0))
@@ -269,7 +282,7 @@ def test_catch_trains_evaluates_and_continues_from_a_checkpoint(two_cpus, tmp_pa
 
 
 @pytest.mark.ray
-def test_pong_trains_and_evaluates(two_cpus, tmp_path: Path):
+def test_pong_trains_evaluates_and_holds_its_cpus(two_cpus, tmp_path: Path, monkeypatch):
     config = small("ale_py:ALE/Pong-v5", steps=200).environment(env_config={"max_episode_frames": 400})
     config.env_runners(num_env_runners=1)
     algo = config.evaluation(evaluation_duration=2, evaluation_config={"explore": False}).build_algo()
@@ -284,9 +297,17 @@ def test_pong_trains_and_evaluates(two_cpus, tmp_path: Path):
         algo.save_to_path("s3://bucket/checkpoint")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         algo.restore_from_path(tmp_path)
-    with pytest.raises(ConfigError, match=r"algo\.network\(\)"):
-        algo.get_module()
+    for absent in (algo.get_module, algo.get_policy, algo.compute_single_action):
+        with pytest.raises(ConfigError, match=r"algo\.network\(\)"):
+            absent()
+    weights = algo.get_weights()["default_policy"]
+    assert weights.keys() == algo.network().state_dict().keys()
+    assert all(isinstance(array, np.ndarray) for array in weights.values())
+    monkeypatch.setattr(session, "FREE_S", 1.0)
+    with pytest.raises(ResourceError, match=r"another run, ApexDQN or sweep holds them; end it \(algo.stop\(\)"):
+        small().build_algo()
     algo.stop()
+    small().build_algo().stop()
 
 
 @pytest.mark.ray

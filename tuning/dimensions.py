@@ -4,6 +4,7 @@ handed to Tune.
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from genray.errors import require
@@ -101,7 +102,7 @@ class Integers(Dimension):
 
     def check(self) -> None:
         require(
-            isinstance(self.low, int) and isinstance(self.high, int) and self.low <= self.high,
+            isinstance(self.low, Integral) and isinstance(self.high, Integral) and self.low <= self.high,
             f"{self.path}: Integers({self.low}, {self.high}) is empty; low must be at most high, both whole",
         )
         require(not self.log or self.low >= 1, f"{self.path}: Integers({self.low}, …, log=True): low must be ≥ 1")

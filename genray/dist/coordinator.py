@@ -24,7 +24,7 @@ from genray.dist.learner_actor import LearnerActor
 from genray.dist.learner_group import LearnerGroup, LearnerLost
 from genray.dist.messages import LearnReport, ShardCounts
 from genray.dist.replay_shard import ReplayShardActor
-from genray.dist.session import draining_nodes, even_share, gpus_each, node_cpus, ray_session, role
+from genray.dist.session import draining_nodes, gpus_each, node_cpus, ray_session, reserve_share, role
 from genray.dist.tally import Tally
 from genray.dist.worker import PORTIONS_AHEAD, Worker
 from genray.errors import RunFault
@@ -64,7 +64,7 @@ class Coordinator:
         num_actions, frame_shape = probe_env(config.env)
         card = self._card = network_card(config, num_actions, frame_shape)
         layouts = config.plan_shards(frame_shape)
-        cpus = even_share(config, node_cpus()) if cpus_each is None else cpus_each
+        cpus = reserve_share(config) if cpus_each is None else cpus_each
         gpus = gpus_each(config, int(ray.cluster_resources().get("GPU", 0)))
 
         # Collectors find their shard by name: Ray cannot promise to restart an actor that was made with a handle.

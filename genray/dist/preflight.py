@@ -20,8 +20,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import genray
 from genray import storage
 from genray.dist.calls import cause
-from genray.errors import ResourceError
+from genray.errors import ConfigError, ResourceError
 from genray.rl.config import DQNConfig
+from genray.rl.env import load_factory
 
 ANSWER_S = 180.0
 """A machine that has just joined starts a Python process for the question: 4 s, a minute where it is very busy."""
@@ -38,6 +39,8 @@ class Answer:
     python: str
     time_s: float
     sees_storage: bool
+    env_problem: str = ""
+    """Why the run's own environment (`--env module:factory`) cannot be loaded there; "" if it can."""
 
 
 def roles_needed(config: DQNConfig) -> dict[str, int]:
@@ -85,8 +88,12 @@ def await_roles(config: DQNConfig, address: str, wait_s: float, say: Callable[[s
         )
 
 
-def check_machines(place: storage.Place, address: str) -> None:
-    """Raise ResourceError for the first machine that runs something else, cannot see `place`, or has another time."""
+def check_machines(place: storage.Place, address: str, env: str = "") -> None:
+    """Raise ResourceError for the first machine that cannot take part.
+
+    It runs another version, cannot see `place`, has another time, or cannot load `env`, the name
+    of an own environment.
+    """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     mark = f".seen-{os.urandom(6).hex()}"
     with _marked(place, mark):
@@ -96,7 +103,7 @@ def check_machines(place: storage.Place, address: str) -> None:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             asked[node["NodeManagerAddress"]] = question.options(
                 num_cpus=0, max_retries=0, scheduling_strategy=here
-            ).remote(str(place), mark)
+            ).remote(str(place), mark, env)
         start = time.time()
         answers, late = {}, {}
         for machine, reference in asked.items():
@@ -130,13 +137,19 @@ def problems(
                 f"the clock of machine {machine} is {abs(ahead):.0f} s {word} this one's (at most {MOST_SKEW_S:.0f} s); "
                 "have NTP set both, e.g. with chrony"
             )
+    for machine, answer in answers.items():
+        if answer.env_problem:
+            yield (
+                f"machine {machine} cannot load the environment ({answer.env_problem}); install its "
+                "module on every machine"
+            )
     if blind := [machine for machine, answer in answers.items() if not answer.sees_storage]:
         yield (
             f"{', '.join(blind)} cannot see {place}; choose an --out that every machine sees: a shared mount, or s3://…"
         )
 
 
-def _answer(place: str, mark: str) -> Answer:
+def _answer(place: str, mark: str, env: str = "") -> Answer:
     target = storage.child(storage.as_place(place), mark)
     try:
         seen = storage.read_file(target)[0] == mark.encode() if mark else True
@@ -148,7 +161,16 @@ def _answer(place: str, mark: str) -> Answer:
         python=platform.python_version(),
         time_s=time.time(),
         sees_storage=seen,
+        env_problem=_env_problem(env) if env else "",
     )
+
+
+def _env_problem(env: str) -> str:
+    try:
+        load_factory(env)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 class _marked:

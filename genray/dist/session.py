@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import socket
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +15,11 @@ from ray.exceptions import AuthenticationError, RpcError
 
 from genray.config import whole_number
 from genray.errors import ResourceError
+from genray.machine import check_socket_path
 from genray.rl.config import DQNConfig
 
 ANSWER_S = 5.0
+FREE_S = 10.0  # for the CPUs of a run that has just ended
 SHOWS_TOKEN = os.environ.get("RAY_AUTH_MODE") == "token"  # as Ray read it, once, when it was imported
 
 
@@ -33,6 +36,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     if address:
         _join(address)
     else:
+        check_socket_path()
         # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which minds containers.
         # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
         with _stop_signals_blocked():
@@ -152,6 +156,32 @@ def draining_nodes() -> Collection[str]:
         return state.state.get_draining_nodes()
     except (ImportError, AttributeError):
         return ()
+
+
+def free_cpus() -> list[float]:
+    """The CPUs of each node that no actor, task or placement group has reserved."""
+    from ray._private.state import available_resources_per_node
+
+    return [free.get("CPU", 0.0) for free in available_resources_per_node().values()]
+
+
+def reserve_share(config: DQNConfig) -> float:
+    """CPUs that each collector and learner can reserve now: `even_share` of what is free.
+
+    Waits up to FREE_S for the share that the whole cluster would give, since a run that has
+    just ended frees its CPUs within seconds. Raises ResourceError when nothing is left.
+    """
+    wanted, stop = even_share(config, node_cpus()), time.monotonic() + FREE_S
+    while (share := even_share(config, free_cpus())) < wanted and time.monotonic() < stop:
+        time.sleep(0.2)
+    if wanted and not share:
+        total, workers = sum(node_cpus()), config.collect.collectors + config.learner.learners
+        raise ResourceError(
+            f"{workers} actors need CPUs, but {sum(free_cpus()):g} of this Ray's {total:g} are free: "
+            "another run, ApexDQN or sweep holds them; end it (algo.stop() in a notebook), or give "
+            "this one fewer --collectors"
+        )
+    return min(wanted, share)
 
 
 def node_cpus() -> list[float]:

@@ -12,7 +12,7 @@ import torch
 
 from genray.errors import RunFault, require
 from genray.rl.chunk import Chunk
-from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState, step_env
+from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState
 from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, final_epsilons
 from genray.rl.networks import QNetwork
 from genray.rl.nstep import n_step
@@ -102,6 +102,9 @@ class Lanes:
             past = torch.from_numpy(self.past_EK[chosen_E]).to(device, non_blocking=True)
             return network(frames, past).float().cpu().numpy()
 
+
+LARGEST_REWARD = 1e18
+"""Of a reward after --reward-clip. Its square must be a float32 (below 3.4e38) in the squared loss."""
 
 # The rows of one lane's life that n-step returns need; the last n of a chunk are carried into the next.
 _ROW_FIELDS = {
@@ -194,9 +197,12 @@ class Collector:
             age_ET[:, t] = np.minimum(self.lanes.age_E, 255)
             action_ET[:, t] = self._step(n + t, episodes)
         r = self._rows
-        if not np.isfinite(r["reward"]).all():
-            wrong = r["reward"][~np.isfinite(r["reward"])][0]
-            raise RunFault(f"{self._env_config.title}: its step gave a reward of {wrong}, not a finite number")
+        largest = float(np.abs(r["reward"]).max())
+        if largest > LARGEST_REWARD:
+            raise RunFault(
+                f"{self._env_config.title}: its step gave a reward of {largest:g}, more than the "
+                f"{LARGEST_REWARD:g} that float32 can learn from; use --reward-clip clip, or scale it"
+            )
         steps = n_step(r["reward"], r["discount"], r["ends"], n, num_rows)
         bootstrap_T = np.arange(num_rows) + steps.horizon_ET
         q_next_ET = np.take_along_axis(r["q_best"], bootstrap_T, axis=1)
@@ -224,7 +230,7 @@ class Collector:
         epsilon_E = self.epsilon_E
         waits_E, over_E = self.lanes.waits_E, self._over_E
         action_E = np.where(waits_E, 0, self._choose(q_EA, epsilon_E, self._rng))
-        step = step_env(self.env, action_E, self._env_config.title)
+        step = self.env.step(action_E)
         ends_E = step.terminated_E | step.truncated_E
         dies_E = step.terminated_E | (step.life_lost_E & (self._env_config.life_loss == "terminal"))
 

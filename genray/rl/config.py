@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from genray.config import refuse_changes
+from genray.config import check_finite, refuse_changes
 from genray.errors import require
 from genray.rl.collect import CollectConfig
 from genray.rl.env import EnvConfig
@@ -82,6 +82,7 @@ class DQNConfig:
         """Raise ConfigError for the first option that makes no sense, alone or beside another."""
         for part in (self.env, self.network, self.replay, self.learner, self.explore, self.collect, self.run):
             part.validate()
+        check_finite(self)
         require(
             self.replay.capacity >= self.learner.batch_size,
             f"--capacity {self.replay.capacity}: less than a batch; use at least --batch-size {self.learner.batch_size}",

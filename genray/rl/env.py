@@ -11,6 +11,7 @@ The protocol is small, so that any environment fits behind it (`--env module:fac
 """
 
 import importlib
+import sys
 import traceback
 from dataclasses import dataclass
 from numbers import Integral
@@ -191,18 +192,93 @@ def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVe
     for name in ("num_lanes", "num_actions", "frame_shape", "reset", "step", "close"):
         if not hasattr(env, name):
             raise ConfigError(f"--env {config.env}: the environment lacks `{name}` (see genray.rl.env.FrameVectorEnv)")
-    return cast(FrameVectorEnv, env)
+    return cast(FrameVectorEnv, CheckedEnv(env, config.env))
 
 
-def step_env(env: FrameVectorEnv, action_E: np.ndarray, name: str) -> Step:
-    """`env.step`. Raises RunFault, which tells where, for whatever the environment called `name` raises there."""
-    try:
-        return env.step(action_E)
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)[1:]
-        own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-        where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-        raise RunFault(f"{name}: its step failed: {_words(error)}{where}") from error
+class CheckedEnv:
+    """An own environment whose every reset and step is checked, so that nothing wrong is learned from.
+
+    Passes on all attributes of the environment `own`, `state` and `restore` among them where they
+    exist. An exception of the environment, and arrays of a wrong type, shape, dtype or value, raise
+    RunFault with one line that names the method and the field. The checks take 5 µs a step.
+    """
+
+    def __init__(self, own: Any, name: str):
+        self.own, self._name = own, name
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute == "own":  # while an instance is unpickled
+            raise AttributeError(attribute)
+        return getattr(self.own, attribute)
+
+    def reset(self, seed: int) -> np.ndarray:
+        frame_EHW = self._call("reset", seed)
+        self._refuse(problem_of("reset", frame_EHW, "uint8", self._frames))
+        return frame_EHW
+
+    def step(self, action_E: np.ndarray) -> Step:
+        returned = self._call("step", action_E)
+        try:
+            step = Step(*returned)
+        except TypeError as error:
+            raise RunFault(f"{self._name}: its step gave no Step: {error}") from error
+        self._refuse(problem_of_step(step, self._frames))
+        with np.errstate(over="ignore"):  # a float64 above float32's range becomes infinite
+            reward_E = step.reward_E.astype(np.float32, copy=False)
+        if not np.isfinite(reward_E).all():
+            wrong = reward_E[~np.isfinite(reward_E)][0]
+            raise RunFault(f"{self._name}: its step gave a reward of {wrong}, not a finite number")
+        return step._replace(reward_E=reward_E)
+
+    def close(self) -> None:
+        """Close the environment; an error there is printed only, because the work is done."""
+        try:
+            self.own.close()
+        except Exception as error:
+            print(f"warning: {self._name}: its close failed: {_words(error)}", file=sys.stderr)
+
+    @property
+    def _frames(self) -> tuple[int, ...]:
+        return (self.own.num_lanes, *self.own.frame_shape)
+
+    def _call(self, method: str, argument: Any) -> Any:
+        try:
+            return getattr(self.own, method)(argument)
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)[1:]
+            own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+            where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+            raise RunFault(f"{self._name}: its {method} failed: {_words(error)}{where}") from error
+
+    def _refuse(self, problem: str) -> None:
+        if problem:
+            raise RunFault(f"{self._name}: {problem}; genray/rl/env.py says what it must do")
+
+
+def problem_of(what: str, array: Any, kind: str, shape: tuple[int, ...]) -> str:
+    """What is wrong with an array that must have dtype `kind` and `shape`; "" if nothing is.
+
+    Rewards ("float32") may have any real dtype: the caller converts them.
+    """
+    if not isinstance(array, np.ndarray):
+        return f"{what} is {type(array).__name__}, not {kind} {list(shape)}"
+    real = kind == "float32" and array.dtype.kind in "fiu"
+    if array.shape == shape and (array.dtype == kind or real):
+        return ""
+    got = f"{array.dtype} {list(array.shape)}"
+    return f"{what} is {got}, not {kind} {list(shape)}"
+
+
+def problem_of_step(step: Step, frames: tuple[int, ...]) -> str:
+    """What is wrong with the arrays of a step of frames [E, H, W]; "" if nothing is."""
+    lanes = frames[:1]
+    return (
+        problem_of("step's frame_EHW", step.frame_EHW, "uint8", frames)
+        or problem_of("step's reward_E", step.reward_E, "float32", lanes)
+        or problem_of("step's terminated_E", step.terminated_E, "bool", lanes)
+        or problem_of("step's truncated_E", step.truncated_E, "bool", lanes)
+        or problem_of("step's life_lost_E", step.life_lost_E, "bool", lanes)
+    )
 
 
 def check_env(env: FrameVectorEnv, name: str) -> None:
@@ -210,6 +286,7 @@ def check_env(env: FrameVectorEnv, name: str) -> None:
 
     Raises ConfigError naming what is wrong. Without it a float frame or a mask of 0 and 1 would be learned from, wrongly.
     """
+    env = env.own if isinstance(env, CheckedEnv) else env
     shape = env.frame_shape
     if not (isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(side, Integral) for side in shape)):
         raise _breaks(name, f"frame_shape is {shape!r}, not (height, width)")
@@ -220,18 +297,10 @@ def check_env(env: FrameVectorEnv, name: str) -> None:
         step = Step(*env.step(np.zeros(env.num_lanes, np.int64)))
     except Exception as error:
         raise _breaks(name, f"its first step failed: {_words(error)}") from error
-    frames, lanes = (env.num_lanes, *shape), (env.num_lanes,)
-    found: dict[str, tuple[Any, str, tuple[int, ...]]] = {"reset": (first, "uint8", frames)}
-    for field, array in zip(Step._fields, step):
-        kind, wanted = (
-            ("uint8", frames) if field == "frame_EHW" else ("float32" if field == "reward_E" else "bool", lanes)
-        )
-        found[f"step's {field}"] = (array, kind, wanted)
-    for what, (array, kind, wanted) in found.items():
-        is_like = isinstance(array, np.ndarray) and array.shape == wanted
-        if not is_like or (array.dtype != kind and not (kind == "float32" and array.dtype.kind in "fiu")):
-            got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise _breaks(name, f"{what} is {got}, not {kind} {list(wanted)}")
+    frames = (env.num_lanes, *shape)
+    problem = problem_of("reset", first, "uint8", frames) or problem_of_step(step, frames)
+    if problem:
+        raise _breaks(name, problem)
 
 
 def _breaks(name: str, what: str) -> ConfigError:

@@ -13,7 +13,7 @@ import torch
 
 from genray.errors import RunFault, require
 from genray.rl.collect import Lanes
-from genray.rl.env import AtariLanes, EnvConfig, make_env, step_env
+from genray.rl.env import AtariLanes, EnvConfig, make_env
 from genray.rl.evaluation import Evaluation as Evaluation
 from genray.rl.evaluation import EvaluationStopped, max_episode_steps, num_batches_of
 from genray.rl.evaluation import student_t95 as student_t95
@@ -198,7 +198,7 @@ def _play_batch(
         steps_E, cut_E = np.zeros(num_lanes, np.int64), np.zeros(num_lanes, bool)
         while playing_E.any():
             action_E = policy(lanes, playing_E)
-            step = step_env(env, action_E, config.title)
+            step = env.step(action_E)
             # A lane that has ended goes on into episodes that nobody asked for: their rewards do not count.
             score_E += step.reward_E * playing_E
             steps_E += playing_E
@@ -258,7 +258,7 @@ def play_steps(
         score, on = 0.0, np.ones(1, bool)
         for number in range(1, max_steps + 1):
             action_E = policy(lanes, on)
-            step = step_env(env, action_E, config.title)
+            step = env.step(action_E)
             score += float(step.reward_E[0])
             over = bool(step.terminated_E[0] | step.truncated_E[0])
             frame = step.frame_EHW[0]

@@ -12,10 +12,12 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.rllib.utils import force_list
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.tune import PlacementGroupFactory
@@ -179,6 +181,24 @@ class ApexDQN(Algorithm):
 
     def get_module(self, *args: Any, **kwargs: Any) -> Any:
         raise ConfigError("get_module: there is no RLModule here; algo.network() gives the PyTorch network")
+
+    def get_weights(self, policies: Any = None) -> dict[str, dict[str, np.ndarray]]:
+        """The current network's tensors by name, float32 arrays, under RLlib's name of the one policy."""
+        tensors = self.network().state_dict()
+        return {DEFAULT_POLICY_ID: {name: tensor.numpy() for name, tensor in tensors.items()}}
+
+    def set_weights(self, weights: Any) -> None:
+        raise ConfigError(
+            "set_weights: not supported; algo.restore_from_path(PATH) loads networks, optimizer and replay"
+        )
+
+    def compute_single_action(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConfigError(
+            "compute_single_action: there is no RLlib policy here; algo.network()(frames).argmax(1), frames uint8 "
+            "[B, stack, H, W], gives greedy actions"
+        )
+
+    compute_actions = compute_single_action
 
     def get_policy(self, *args: Any, **kwargs: Any) -> Any:
         raise ConfigError("get_policy: there is no RLlib policy here; algo.network() gives the PyTorch network")

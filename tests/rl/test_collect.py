@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from genray.errors import RunFault
 from genray.rl import targets
 from genray.rl.agent import LocalAgent
 from genray.rl.collect import CollectConfig, Collector, Lanes
@@ -345,3 +346,16 @@ def test_lanes_by_hand():
         assert lanes.stack_ESHW[1].ravel().tolist() == second
         assert lanes.past_EK.tolist() == [[7, 5, -1], [-1, -1, -1]]
         assert lanes.age_E.tolist() == [2, 0]
+
+
+class Rich(Endless):
+    """Endless with rewards near the end of float32's range."""
+
+    def step(self, action_E: np.ndarray) -> Step:
+        return super().step(action_E)._replace(reward_E=np.full(self.num_lanes, 3e38, np.float32))
+
+
+def test_collect_refuses_rewards_that_float32_cannot_learn_from():
+    with pytest.raises(RunFault, match=r"a reward of 3e\+38, more than the 1e\+18.*--reward-clip clip"):
+        make(Rich(LANES), config=replace(CONFIG, reward_clip="none")).collect()
+    make(Rich(LANES), config=replace(CONFIG, reward_clip="clip")).collect()

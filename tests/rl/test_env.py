@@ -5,9 +5,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genray.errors import ConfigError
+from genray.errors import ConfigError, RunFault
 from genray.rl.catch import BOARD, Catch
-from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, SavesState, Step, check_env, load_factory, make_env
+from genray.rl.env import (
+    AtariLanes,
+    CheckedEnv,
+    EnvConfig,
+    FrameVectorEnv,
+    SavesState,
+    Step,
+    check_env,
+    load_factory,
+    make_env,
+)
 
 
 def test_atari_lanes_restart_one_step_late_and_show_every_frame_once():
@@ -134,7 +144,7 @@ not_callable = 3
 
 def test_own_environments_are_made_by_name():
     env: FrameVectorEnv = make_env(EnvConfig(env="genray.rl.catch:Catch", game="no such game"), 5)
-    assert isinstance(env, Catch) and env.num_lanes == 5
+    assert isinstance(env, CheckedEnv) and isinstance(env.own, Catch) and env.num_lanes == 5
     assert EnvConfig(env="genray.rl.catch:Catch").title == "genray.rl.catch:Catch"
     assert EnvConfig(game="ALE/Pong-v5").title == "pong"
 
@@ -212,3 +222,65 @@ def test_an_environment_that_breaks_the_protocol_is_refused(changes: dict[str, A
 def test_sound_environments_pass_the_check():
     check_env(Catch(num_lanes=3), "catch")
     check_env(Changed(reward_E=lambda rewards: rewards.astype(int)), "whole rewards")
+
+
+class WrongLate(Catch):
+    """Catch that gives one field in another form from its third step on."""
+
+    change: tuple[str, Any] = ("", None)
+
+    def __init__(self, num_lanes: int):
+        super().__init__(num_lanes)
+        self._steps = 0
+
+    def step(self, action_E: np.ndarray) -> Step:
+        self._steps += 1
+        step, (field, change) = super().step(action_E), self.change
+        return step._replace(**{field: change(getattr(step, field))}) if self._steps > 2 else step
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "complaint"),
+    [
+        ("terminated_E", lambda ends: ends.astype(int), r"terminated_E is int64 \[2\], not bool \[2\]"),
+        ("frame_EHW", lambda frames: frames / 255, r"frame_EHW is float64 \[2, 84, 84\], not uint8"),
+        ("life_lost_E", lambda lost: lost[:, None], r"life_lost_E is bool \[2, 1\], not bool \[2\]"),
+        ("reward_E", lambda rewards: rewards * np.nan + np.nan, "a reward of nan, not a finite number"),
+        ("reward_E", lambda rewards: rewards.astype(float) + 1e39, "a reward of inf, not a finite number"),
+        ("frame_EHW", lambda frames: 1 / 0, r"its step failed: ZeroDivisionError.*\(\S+test_env.py:\d+\)"),
+    ],
+)
+def test_checked_env_refuses_a_late_breach_of_the_protocol(field, change, complaint, monkeypatch):
+    monkeypatch.setattr(WrongLate, "change", (field, staticmethod(change).__func__))
+    env = make_env(EnvConfig(env=f"{__name__}:WrongLate"), 2)
+    env.reset(0)
+    actions = np.zeros(2, np.int64)
+    assert env.step(actions).reward_E.dtype == np.float32
+    env.step(actions)
+    with pytest.raises(RunFault, match=complaint):
+        env.step(actions)
+
+
+class BreaksAround(Catch):
+    def reset(self, seed: int) -> np.ndarray:
+        if self.num_lanes > 1:
+            raise OSError(f"no display for {self.num_lanes} lanes")
+        return super().reset(seed)
+
+    def close(self) -> None:
+        raise RuntimeError("already gone")
+
+
+def test_checked_env_words_an_error_of_reset_and_survives_one_of_close(capsys):
+    env = make_env(EnvConfig(env=f"{__name__}:BreaksAround"), 2)
+    with pytest.raises(RunFault, match="its reset failed: OSError: no display for 2 lanes"):
+        env.reset(0)
+    env.close()
+    assert "BreaksAround: its close failed: RuntimeError: already gone" in capsys.readouterr().err
+
+
+def test_checked_env_passes_on_what_saves_its_state():
+    env = make_env(EnvConfig(env="genray.rl.catch:Catch"), 2)
+    assert isinstance(env, SavesState)
+    frames = env.reset(1)
+    assert np.array_equal(env.restore(env.state()), frames)
