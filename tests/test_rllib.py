@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import ray
 import torch
 from ray import tune
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.util import placement_group, remove_placement_group
 
 from genray.dist.session import even_share
+from genray.dist.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError
 from genray.rl.config import DQNConfig
 from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
@@ -158,6 +161,25 @@ def two_cpus(tmp_path_factory):
     )
     yield
     ray.shutdown()
+
+
+@pytest.mark.ray
+def test_waits_explained_says_why_nothing_starts_and_only_then(two_cpus, capsys):
+    with waits_explained("a run", patience_s=0.2):
+        time.sleep(0.5)  # nothing waits for CPUs
+    assert not capsys.readouterr().err
+    holder = placement_group([{"CPU": 2}])
+    assert holder.wait(30)
+    waiter = placement_group([{"CPU": 1}])
+    try:
+        with waits_explained("a run", patience_s=0.2):
+            assert not waiter.wait(3)
+    finally:
+        remove_placement_group(waiter)
+        remove_placement_group(holder)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("a run waits: Ray is asked for 1 x 1 CPU, but 0 of 2 CPUs are free;")
+    assert "algo.stop()" in line
 
 
 @pytest.mark.ray

@@ -15,6 +15,7 @@ from ray.train import ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from genray.config import from_dict, to_dict
+from genray.dist.waiting import waits_explained
 from genray.errors import ResourceError, RunFault
 from genray.gen.families import FAMILIES, open_fit
 from genray.gen.run import FitRun, columns
@@ -51,7 +52,8 @@ def train_with_workers(
             run_config=ray.train.RunConfig(storage_path=storage, name="fit"),
         )
         try:
-            trainer.fit()
+            with waits_explained("--workers"):
+                trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise RunFault(_reason(error, run, resume_command)) from error
 
