@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from collections import deque
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import torch
 from ray import tune
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+from ray.util import placement_group, remove_placement_group
 
 from genray.dist import session
 from genray.dist.session import even_share
+from genray.dist.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.rl.agent import LocalAgent, Progress
 from genray.rl.config import DQNConfig
@@ -225,6 +228,25 @@ def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path):
     assert again._engine.steps == algo._engine.steps > 0
     again.save_to_path(place)
     assert not list(place.glob("*.tmp"))
+
+
+@pytest.mark.ray
+def test_waits_explained_says_why_nothing_starts_and_only_then(two_cpus, capsys):
+    with waits_explained("a run", patience_s=0.2):
+        time.sleep(0.5)  # nothing waits for CPUs
+    assert not capsys.readouterr().err
+    holder = placement_group([{"CPU": 2}])
+    assert holder.wait(30)
+    waiter = placement_group([{"CPU": 1}])
+    try:
+        with waits_explained("a run", patience_s=0.2):
+            assert not waiter.wait(3)
+    finally:
+        remove_placement_group(waiter)
+        remove_placement_group(holder)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("a run waits: Ray is asked for 1 x 1 CPU, but 0 of 2 CPUs are free;")
+    assert "algo.stop()" in line
 
 
 @pytest.mark.ray

@@ -267,8 +267,9 @@ def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -
     from ray.exceptions import RayError
 
     from genray.dist.coordinator import ray_session
+    from genray.dist.waiting import waits_explained
 
-    with ray_session():
+    with ray_session(), waits_explained("--workers"):
         available = ray.cluster_resources().get("CPU", 1)
         workers = min(workers, len(jobs))
         actors = [

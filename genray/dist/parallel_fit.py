@@ -17,6 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from genray.config import from_dict, to_dict
 from genray.console import escape_unprintable
+from genray.dist.waiting import waits_explained
 from genray.errors import ResourceError, RunFault
 from genray.gen.families import FAMILIES, open_fit
 from genray.gen.run import FitRun, columns
@@ -54,7 +55,8 @@ def train_with_workers(
             run_config=ray.train.RunConfig(storage_path=storage, name="fit"),
         )
         try:
-            trainer.fit()
+            with waits_explained("--workers"):
+                trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise RunFault(_reason(error, run, resume_command)) from error
 

@@ -24,6 +24,7 @@ from ray.tune import PlacementGroupFactory
 
 from genray.dist.coordinator import Coordinator
 from genray.dist.session import even_share, node_cpus, ray_session
+from genray.dist.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError
 from genray.rl.agent import Progress
 from genray.rl.collect import Episode
@@ -114,7 +115,8 @@ class ApexDQN(Algorithm):
             gpu = any(bundle.get("GPU") for bundle in bundles)
             dqn = dataclasses.replace(dqn, run=dataclasses.replace(dqn.run, device="cuda" if gpu else "cpu"))
         engine = Coordinator(dqn, learner_threads=threads or user_threads() or None, cpus_each=cpus_each)
-        engine.network()  # the learner has its place (the bundle with the GPU) before collectors look for theirs
+        with waits_explained("ApexDQN"):
+            engine.network()  # the learner has its place (the bundle with the GPU) before collectors look for theirs
         return engine
 
     # -- work ----------------------------------------------------------------------------------------------------------
