@@ -104,18 +104,17 @@ def test_another_process_reads_it_and_it_goes_with_its_owner():
     code = (
         "import sys; import numpy as np; from genray.dist.shared_frames import AttachedFrames, Address\n"
         "from genray.rl.replay import ShardLayout\n"
-        "attached = AttachedFrames.attach(eval(sys.argv[1]))\n"
-        "print(attached and int(attached.frame_LCP.astype(int).sum()))\n"
+        "for text in sys.argv[1:]:\n"
+        "    attached = AttachedFrames.attach(eval(text))\n"
+        "    print(attached and int(attached.frame_LCP.astype(int).sum()))\n"
     )
-
-    def ask(text: str) -> str:
-        root = Path(__file__).parents[2]
-        done = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True, cwd=root)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    assert ask(repr(address)) == str(int(pair.shard._frames.frame_LCP.astype(int).sum()))
-    assert ask(repr(replace(address, token=bytes(64)))) == "None"  # another process behind the same number
+    other = replace(address, token=bytes(64))  # another process behind the same number
+    done = subprocess.run(
+        [sys.executable, "-c", code, repr(address), repr(other)],
+        capture_output=True, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(int(pair.shard._frames.frame_LCP.astype(int).sum())), "None"]
 
 
 def test_what_cannot_be_read_from_here_is_not_attached(tmp_path: Path):
