@@ -54,6 +54,7 @@ def _rank(item: pytest.Item) -> int:
 # -- one Ray for consecutive files --------------------------------------------------------------
 
 _RAY = ExitStack()
+_FAILED: set[str] = set()  # tests since this Ray began: what they left on it may hold its CPUs
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +68,17 @@ def ray_here() -> None:
         _RAY.enter_context(ray_session())
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        _FAILED.add(report.nodeid)
+
+
 @pytest.hookimpl(trylast=True)  # after the fixtures of the test's file
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    if nextitem is None or (nextitem.path != item.path and not _shares_ray(nextitem)):
-        _RAY.close()
+    if nextitem is not None and (nextitem.path == item.path or (_shares_ray(nextitem) and not _FAILED)):
+        return
+    _RAY.close()
+    _FAILED.clear()
 
 
 def _shares_ray(item: pytest.Item) -> bool:
