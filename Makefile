@@ -3,7 +3,7 @@
 #   make demo          train and film an agent, style a frame, train a generator, sweep, serve: 6 minutes; KEEP=1 leaves the
 #                      service up    DEMO_ARGS="--seed 2"
 #   make test          the default tier: minutes, no Ray, no root                 PYTEST_ARGS="tests/rl -x"
-#   make test-all      every tier but gpu (three quarters of an hour on 2 cores)
+#   make test-all      every tier but gpu (about half an hour on 2 cores)
 #   make test-cluster  loses machines: 4 roles x power-off and cut cable x settings x seeds (root; hours; CLUSTER_ARGS=--help)
 #   make check         format, lint, types, and the files that start a cluster
 #   make bench         every tests/bench/bench_*.py but bench_gpu, or BENCH=bench_learning      BENCH_ARGS=--quick
@@ -63,11 +63,12 @@ demo: $(VENV)/.installed
 
 # --- proof ----------------------------------------------------------------------------------------------------------
 
+# tests/conftest.py says what runs beside what. The last -n wins: PYTEST_ARGS="-n 0 --pdb" is one process.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu" $(PYTEST_ARGS)
 
 test-cluster: $(VENV)/.installed
 	$(BIN)/python -m tests.cluster.matrix $(CLUSTER_ARGS)

@@ -116,6 +116,7 @@ class FreeTrial(_Trial):
     family, metric = "", ""
     mode: Mode = "min"
     base: Any = None
+    _saved_at_s: float = 0.0
 
     def step(self) -> dict[str, Any]:
         result = super().step()

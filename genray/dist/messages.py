@@ -1,14 +1,18 @@
 """What the actors say to each other, beside chunks and samples."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genray.dist.shared_frames import Address
 from genray.rl.chunk import PlacedSample, SlicedSample
-from genray.rl.collect import Episode
 from genray.rl.replay_config import ShardLayout
+
+if TYPE_CHECKING:  # a replay shard imports this module and needs no PyTorch
+    from genray.rl.collect import Episode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -290,7 +290,7 @@ def check_env(env: FrameVectorEnv, name: str) -> None:
     shape = env.frame_shape
     if not (isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(side, Integral) for side in shape)):
         raise _breaks(name, f"frame_shape is {shape!r}, not (height, width)")
-    if not isinstance(env.num_actions, Integral) or not 1 <= env.num_actions <= 256:
+    if not isinstance(env.num_actions, Integral) or not 1 <= int(env.num_actions) <= 256:
         raise _breaks(name, f"num_actions is {env.num_actions!r}, not a number in 1..256")
     try:
         first = env.reset(0)

@@ -4,7 +4,12 @@ Shapes: B batch, A actions. The discount carries the ending: γⁿ while the epi
 0 after a termination; so no `done` appears in the maths.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # replay shards use `priority` on arrays and run without PyTorch
+    from torch import Tensor
 
 
 def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class ApexDQNConfig(AlgorithmConfig):
             )
         for name in ("num_cpus_per_env_runner", "num_cpus_per_learner"):
             value = getattr(self, name)
-            if value != "auto" and not (isinstance(value, numbers.Real) and value >= 0):
+            if value != "auto" and not (isinstance(value, numbers.Real) and float(value) >= 0):
                 raise ConfigError(f"{name}={value!r}: must be 'auto' or a number ≥ 0")
         if self.num_gpus_per_learner not in ("auto", 0, 1):
             raise ConfigError(f"num_gpus_per_learner={self.num_gpus_per_learner!r}: must be 'auto', 0 or 1")

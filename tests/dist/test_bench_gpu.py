@@ -1,12 +1,11 @@
 """The benchmark for a machine with a GPU runs where there is none, so that it runs there; and the model of who should act."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.bench import bench_gpu
 from tests.bench.acting import CORES, CORES_ELSEWHERE, StepCosts, rates
 from tests.bench.common import run_measured
 
@@ -28,11 +27,14 @@ def test_central_acting_is_as_fast_as_its_slowest_part():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_without_a_gpu_one_line_says_what_to_do():
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-m", "tests.bench.bench_gpu"], capture_output=True, text=True, cwd=root)
-    assert done.returncode == 2 and not done.stdout
-    assert done.stderr == "error: no usable GPU here: see `genray doctor`, or run it with --device cpu --quick\n"
+def test_without_a_gpu_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", ["bench_gpu"])
+    with pytest.raises(SystemExit) as end:
+        bench_gpu.main()
+    assert end.value.code == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err == "error: no usable GPU here: see `genray doctor`, or run it with --device cpu --quick\n"
 
 
 @pytest.mark.ray

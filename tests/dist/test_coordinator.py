@@ -16,51 +16,6 @@ from tests.dist.helpers import run, tiny
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 
-@pytest.fixture
-def coordinator(ray_here):
-    engine = Coordinator(tiny(), learner_threads=1)
-    yield engine
-    engine.close()
-
-
-def test_makes_its_steps_and_keeps_samples_per_insert(coordinator):
-    progress = run(coordinator, 3_000)
-    assert 3_000 <= progress.steps < 3_000 + 4 * 32  # at most the chunks that were in flight
-    assert progress.samples_per_insert == pytest.approx(8.0, rel=0.02)
-    assert progress.updates * 32 <= 8 * (progress.steps - 200)
-    assert 0 < progress.replay_size <= 4_000
-    assert 0 < progress.weight_lag < 500
-    assert progress.restarts == progress.lost_transitions == 0
-
-
-def test_same_initial_network_as_the_local_form(coordinator):
-    local = LocalAgent(tiny())
-    mine, theirs = coordinator.network().state_dict(), local.network().state_dict()
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-
-
-def test_a_killed_collector_restarts_and_the_run_goes_on(coordinator):
-    run(coordinator, 600)
-    ray.kill(coordinator._collectors[0].actor, no_restart=False)
-    progress = run(coordinator, 3_000)
-    assert progress.restarts >= 1
-    assert any("collector 0 died" in event for event in progress.events)
-    # Both collectors, not only the survivor, made the steps after the fault.
-    rows = ray.get([shard.heads.remote() for shard in coordinator.shards])
-    assert all(head > 60 for heads in rows for head in heads.values()), rows
-
-
-def test_a_killed_shard_restarts_empty_and_its_loss_is_counted(coordinator):
-    before = run(coordinator, 1_500)
-    ray.kill(coordinator.shards[1], no_restart=False)
-    progress = run(coordinator, 4_000)
-    assert any("replay shard 1 died" in event for event in progress.events)
-    assert 0.3 * before.replay_size < progress.lost_transitions < before.replay_size
-    assert progress.updates > before.updates + 300
-    sizes = [counts["size"] for counts in ray.get([shard.stats.remote() for shard in coordinator.shards])]
-    assert min(sizes) > 500, f"the restarted shard did not refill: {sizes}"
-
-
 def test_checkpoint_continues_replay_and_learner(ray_here, tmp_path: Path):
     first = Coordinator(tiny(), learner_threads=1)
     try:
@@ -110,3 +65,60 @@ def test_free_running_learner_does_not_wait(ray_here):
 def test_more_shards_than_collectors_is_refused(ray_here):
     with pytest.raises(ConfigError, match=r"--shards 3: more than --collectors 2"):
         Coordinator(replace(tiny(), replay=replace(tiny().replay, shards=3)))
+
+
+@pytest.fixture(scope="module")
+def coordinator(ray_here):
+    """One engine for the tests below. They stand last: two CPUs hold one run."""
+    engine = Coordinator(tiny(), learner_threads=1)
+    yield engine
+    engine.close()
+
+
+def heads(engine: Coordinator) -> dict[int, int]:
+    """Rows written so far, by collector."""
+    found = ray.get([shard.heads.remote() for shard in engine.shards])
+    return {collector: rows for each in found for collector, rows in each.items()}
+
+
+def test_same_initial_network_as_the_local_form(coordinator):
+    local = LocalAgent(tiny())
+    mine, theirs = coordinator.network().state_dict(), local.network().state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_makes_its_steps_and_keeps_samples_per_insert(coordinator):
+    start = coordinator.steps
+    progress = run(coordinator, start + 3_000)
+    assert start + 3_000 <= progress.steps < start + 3_000 + 4 * 32  # at most the chunks that were in flight
+    assert progress.samples_per_insert == pytest.approx(8.0, rel=0.02)
+    assert progress.updates * 32 <= 8 * (progress.steps - 200)
+    assert 0 < progress.replay_size <= 4_000
+    assert 0 < progress.weight_lag < 500
+    assert progress.restarts == progress.lost_transitions == 0
+
+
+def test_a_killed_collector_restarts_and_the_run_goes_on(coordinator):
+    before = run(coordinator, coordinator.steps + 600)
+    rows = heads(coordinator)
+    ray.kill(coordinator._collectors[0].actor, no_restart=False)
+    progress = run(coordinator, before.steps + 2_400)
+    assert progress.restarts >= before.restarts + 1
+    assert any("collector 0 died" in event for event in progress.events)
+    # Both collectors, not only the survivor, made the steps after the fault.
+    stop = time.monotonic() + 120
+    while min(heads(coordinator)[collector] - rows[collector] for collector in rows) <= 60:
+        assert time.monotonic() < stop, (rows, heads(coordinator))
+        progress = run(coordinator, progress.steps + 200)
+
+
+def test_a_killed_shard_restarts_empty_and_its_loss_is_counted(coordinator):
+    before = run(coordinator, coordinator.steps + 1_500)
+    ray.kill(coordinator.shards[1], no_restart=False)
+    progress = run(coordinator, before.steps + 2_500)
+    assert any("replay shard 1 died" in event for event in progress.events)
+    lost = progress.lost_transitions - before.lost_transitions
+    assert 0.3 * before.replay_size < lost < before.replay_size
+    assert progress.updates > before.updates + 300
+    sizes = [counts["size"] for counts in ray.get([shard.stats.remote() for shard in coordinator.shards])]
+    assert min(sizes) > 500, f"the restarted shard did not refill: {sizes}"

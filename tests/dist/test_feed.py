@@ -13,7 +13,7 @@ from genray.dist.replay_shard import ReplayShardActor
 from genray.dist.shared_frames import AttachedFrames
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.replay import ReplayConfig, ShardLayout
-from tests.oracles import InventedStream, NaiveReplay, expected_sample
+from tests.oracles import InventedStream, NaiveReplay, assert_row, expected_sample
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -47,9 +47,7 @@ class Given:
         start = 0
         for shard, _, rows in batch.parts:
             for i in range(start, start + rows):
-                wanted = self.expected[shard][int(batch.sample.key_B[i])]
-                for name, value in wanted.items():
-                    np.testing.assert_array_equal(getattr(batch.sample, name)[i], value, err_msg=name)
+                assert_row(batch.sample, i, self.expected[shard][int(batch.sample.key_B[i])])
             start += rows
         assert start == batch.sample.size
         return start

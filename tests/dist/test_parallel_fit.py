@@ -11,6 +11,7 @@ from genray import cli
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.usefixtures("ray_here"),
     pytest.mark.timeout(400),
     # Ray Train's own import warns about Ray Data's own settings.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),

@@ -15,7 +15,7 @@ from genray.rl.chunk import PlacedSample, Sample
 from genray.rl.device_frames import DeviceFrames
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 from genray.rl.transfer import AnySample, DeviceSample
-from tests.oracles import LAYOUT, InventedStream, NaiveReplay, expected_sample
+from tests.oracles import LAYOUT, InventedStream, NaiveReplay, assert_row, expected_sample
 
 CPU = torch.device("cpu")
 
@@ -54,11 +54,6 @@ class Pair:
         return {key: expected_sample(self.layout, origin) for key, origin in self.naive.live().items()}
 
 
-def assert_is(sample: AnySample, i: int, wanted: dict[str, Any]) -> None:
-    for name, value in wanted.items():
-        np.testing.assert_array_equal(getattr(sample, name)[i], value, err_msg=name)
-
-
 @pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("stack_start", ["blank", "repeat"])
 def test_the_reader_gathers_what_the_list_of_everything_holds(stack_start, copied: bool):
@@ -73,7 +68,7 @@ def test_the_reader_gathers_what_the_list_of_everything_holds(stack_start, copie
         sample, whole_B = pair.gather(pair.shard.sample_places(512))
         assert whole_B.all()
         for i, key in enumerate(sample.key_B.tolist()):
-            assert_is(sample, i, expected[key])
+            assert_row(sample, i, expected[key])
         checked += 512
 
 
@@ -91,7 +86,7 @@ def test_what_was_overwritten_after_the_draw_is_noticed(copied: bool):
         sample, whole_B = pair.gather(placed)
         assert whole_B.tolist() == [key in expected for key in sample.key_B.tolist()]
         for i in np.flatnonzero(whole_B):
-            assert_is(sample, i, expected[int(sample.key_B[i])])
+            assert_row(sample, i, expected[int(sample.key_B[i])])
         gone += int((~whole_B).sum())
     assert gone > 300
 
@@ -104,18 +99,17 @@ def test_another_process_reads_it_and_it_goes_with_its_owner():
     code = (
         "import sys; import numpy as np; from genray.dist.shared_frames import AttachedFrames, Address\n"
         "from genray.rl.replay import ShardLayout\n"
-        "attached = AttachedFrames.attach(eval(sys.argv[1]))\n"
-        "print(attached and int(attached.frame_LCP.astype(int).sum()))\n"
+        "for text in sys.argv[1:]:\n"
+        "    attached = AttachedFrames.attach(eval(text))\n"
+        "    print(attached and int(attached.frame_LCP.astype(int).sum()))\n"
     )
-
-    def ask(text: str) -> str:
-        root = Path(__file__).parents[2]
-        done = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True, cwd=root)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    assert ask(repr(address)) == str(int(pair.shard._frames.frame_LCP.astype(int).sum()))
-    assert ask(repr(replace(address, token=bytes(64)))) == "None"  # another process behind the same number
+    other = replace(address, token=bytes(64))  # another process behind the same number
+    done = subprocess.run(
+        [sys.executable, "-c", code, repr(address), repr(other)],
+        capture_output=True, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(int(pair.shard._frames.frame_LCP.astype(int).sum())), "None"]
 
 
 def test_what_cannot_be_read_from_here_is_not_attached(tmp_path: Path):

@@ -11,7 +11,7 @@ from genray.rl.agent import LocalAgent
 from genray.rl.device_frames import DeviceFrames
 from genray.rl.replay import ReplayShard, ShardLayout
 from genray.rl.transfer import DeviceSample
-from tests.oracles import LAYOUT, InventedStream, NaiveReplay, expected_sample, full_state
+from tests.oracles import LAYOUT, InventedStream, NaiveReplay, assert_row, expected_sample, full_state
 from tests.rl.shards import CONFIG, GEOMETRIES, stream
 from tests.rl.test_agent import CATCH, advance, assert_same, played
 
@@ -43,10 +43,9 @@ class Pair:
         if not self.shard.size:
             return 0
         batch, live = self.draw(count), self.naive.live()
-        frames = {name: getattr(batch, name).cpu().numpy() for name in ("obs_BSHW", "next_obs_BSHW")}
+        fields = vars(batch) | {name: getattr(batch, name).cpu().numpy() for name in ("obs_BSHW", "next_obs_BSHW")}
         for i, key in enumerate(batch.key_B.tolist()):
-            for name, value in expected_sample(self.layout, live[key]).items():
-                np.testing.assert_array_equal(frames.get(name, getattr(batch, name))[i], value, err_msg=name)
+            assert_row(fields, i, expected_sample(self.layout, live[key]))
         return count
 
 

@@ -11,7 +11,7 @@ from genray.errors import RunFault
 from genray.rl.chunk import Sample, SlicedSample
 from genray.rl.frame_store import unpack
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
-from tests.oracles import LAYOUT, InventedStream, NaiveReplay, expected_sample
+from tests.oracles import LAYOUT, InventedStream, NaiveReplay, assert_row, expected_sample
 
 
 def unpacked(sliced: SlicedSample, layout: ShardLayout) -> Sample:
@@ -53,8 +53,7 @@ def test_slices_hold_what_the_list_of_everything_holds(store, packed, stack_star
         for part in (slice(0, 200), slice(200, 512)):
             sample = unpacked(sliced.rows(part), layout)
             for i, key in enumerate(sample.key_B.tolist()):
-                for name, value in expected[key].items():
-                    np.testing.assert_array_equal(getattr(sample, name)[i], value, err_msg=name)
+                assert_row(sample, i, expected[key])
         checked += 512
 
 

@@ -18,11 +18,12 @@ class Doubling:
 
     def __init__(self) -> None:
         self.calls: list[int] = []
-        self.gate = threading.Event()
+        self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         self.function = Function(SPEC, SPEC, self.run)
 
     def run(self, arrays: Arrays) -> Arrays:
+        self.entered.set()
         self.gate.wait(10)
         self.calls.append(len(arrays["x"]))
         if (arrays["x"] == 13).any():
@@ -97,7 +98,7 @@ def test_too_many_waiting_rows_are_refused_and_room_comes_back():
         batcher = Batcher(max_rows=4, max_waiting_rows=6)
         doubling.gate.clear()
         first = asyncio.create_task(batcher.run(doubling.function, rows(1, 4)))
-        await asyncio.sleep(0.05)  # being worked on: no longer waiting
+        await asyncio.to_thread(doubling.entered.wait, 10)  # being worked on: no longer waiting
         waiting = asyncio.create_task(batcher.run(doubling.function, rows(2, 5)))
         await asyncio.sleep(0.05)
         with pytest.raises(Busy, match="5 rows are waiting") as refused:

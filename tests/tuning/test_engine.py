@@ -8,7 +8,6 @@ import torch
 from ray import tune
 
 from genray import cli, modelstore
-from genray.dist.session import ray_session
 from genray.errors import ResourceError
 from genray.gen.families import BUILDERS
 from tests.tuning.helpers import check_clones, tiny_gan, tiny_vae
@@ -19,18 +18,12 @@ from tuning.sweep import measure_test, run_sweep
 from tuning.trainable import load_model, trainable
 from tuning.trials import read_trials
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(240)]
 
 RATE = "optimizer.learning_rate"
 TINY = ("model.widths=16", "model.latent=2", "fit.batch_size=64", "optimizer.optimizer=sgd")
 PLANTED = (1e-9, 1e-3, 1e9)
 """Nothing is learnt with the first, everything diverges with the last."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here():
-    with ray_session():
-        yield
 
 
 @pytest.fixture(scope="module")

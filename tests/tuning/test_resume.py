@@ -12,23 +12,16 @@ from pathlib import Path
 import pytest
 
 from genray import cli
-from genray.dist.session import ray_session
 from tests.tuning.helpers import check_clones, clones_of
 from tuning.trials import TrialRow, read_trials
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(420)]
 
 SMALL = ("model.widths=16", "model.latent=2", "fit.batch_size=64")
 SMALL_GAN = (
     "model.network=dense", "model.generator_widths=16", "model.discriminator_widths=16", "model.latent=8",
     "model.generator_norm=none", "fit.batch_size=32",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here():
-    with ray_session():
-        yield
 
 
 def killed(sweep: Path, *words: str, when: Callable[[], bool]) -> dict[str, TrialRow]:

@@ -111,7 +111,7 @@ def test_what_is_published(tmp_path: Path):
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_quick_study_runs_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_quick_study_runs_and_goes_on(ray_here, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ["--quick", "--only", "gan", "--out", str(tmp_path / "study"), "--parallel", "2"]
     assert study.main(words) == 0
     text = (tmp_path / "study" / "results" / "README.md").read_text()
