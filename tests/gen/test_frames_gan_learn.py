@@ -1,8 +1,9 @@
 """The DCGAN at a quarter of its width learns four games from frames that our own collectors played in this test.
 
-600 steps; the whole 1,000 are `python -m tests.bench.bench_frames_gan`. Measured on three seeds, 600
-steps give the GAN an FCD of 57 to 80 and the VAE 352; without the discriminator's four images at a
-time the GAN has 509 to 915 and leaves a game out (tests/bench/RESULTS.md).
+600 steps; `python -m tests.bench.bench_frames_gan` makes the whole 1,000. After 600 steps the preset
+had an FCD of 80 (seed 12) and the VAE 352; without the discriminator's four images at a time the
+GAN had 509 to 1,363 and left games out (tests/bench/RESULTS.md). The bounds are those of the whole
+length.
 """
 
 from pathlib import Path
