@@ -136,7 +136,7 @@ class RunDir:
         if folders and int(folders[-1].name) == step:
             manifest = _read_manifest(folders[-1]) | {"score": score}
             with writing_file(folders[-1] / "manifest.json") as temporary:
-                temporary.write_text(json.dumps(manifest, indent=1))
+                temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             self._prune(keep)
 
     def _prune(self, keep: int) -> None:

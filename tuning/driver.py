@@ -189,7 +189,7 @@ class Progress(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         file = trial.error_file
-        text = Path(file).read_text(errors="replace") if file and Path(file).exists() else ""
+        text = Path(file).read_text(encoding="utf-8", errors="replace") if file and Path(file).exists() else ""
         self._settle(trial, "failed", cause_of_death(text))
 
     def _settle(self, trial: Any, status: Any, error: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from genray import machine, modelstore
 from genray.config import to_dict
 from genray.console import shell_command
-from genray.errors import ResourceError, RunFault
+from genray.errors import GenrayError, ResourceError, RunFault
 from genray.live import Live
 from genray.rl.agent import Engine, Progress, network_card, probe_env
 from genray.rl.config import DQNConfig
@@ -217,6 +217,8 @@ class Trainer:
 
 def _described(error: Exception) -> str:
     text = str(error).strip().splitlines()
+    if isinstance(error, GenrayError):
+        return text[0]
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
