@@ -15,7 +15,7 @@ from genray.commands.stylers import ByOptimisation, StyleLaunch, spoken
 from genray.commands.train import TrainLaunch
 from genray.commands.train import train_in as train_generator
 from genray.console import shell_command
-from genray.dist.frames import FramesConfig, collect_frames
+from genray.distributed.frames import FramesConfig, collect_frames
 from genray.errors import RunFault, require
 from genray.gen import presets as gen_presets
 from genray.gen.images.patterns import pattern

@@ -65,14 +65,14 @@ def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = N
         finally:
             agent.close()
         return
-    from genray.dist.coordinator import Coordinator
-    from genray.dist.session import ray_session
+    from genray.distributed.coordinator import Coordinator
+    from genray.distributed.session import ray_session
 
     threads = launch.learner_threads or user_threads()
     free = None if threads or launch.address else free_cores()  # before Ray's own processes are busy
     with ray_session(launch.address):
         if launch.address and place is not None:
-            from genray.dist.preflight import await_roles, check_machines
+            from genray.distributed.preflight import await_roles, check_machines
 
             await_roles(config, launch.address, launch.wait_s)
             check_machines(place, launch.address, config.env.env)

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from genray import __version__
 from serve.errors import ApiError, Fault, NotFound
 from serve.express import Express
-from serve.guard import Guard, error_body
+from serve.middleware import Guard, error_body
 from serve.routes.common import json_answer
 from serve.routes.inference import inference_routes, quick_health, quick_infer
 from serve.routes.openai import openai_routes, quick_generations

@@ -62,7 +62,7 @@ def ray_here() -> None:
     """A private Ray, as `genray train` starts it. It stays for the next file if that uses it, too."""
     import ray
 
-    from genray.dist.session import ray_session
+    from genray.distributed.session import ray_session
 
     if not ray.is_initialized():
         _RAY.enter_context(ray_session())

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from genray.commands.cluster import cluster_lines, job_words, run_lines
-from genray.dist.preflight import Answer, fingerprint, missing_roles, problems
+from genray.distributed.preflight import Answer, fingerprint, missing_roles, problems
 from genray.errors import ConfigError
 from genray.launch import if_head_is_lost
 from genray.rl.config import RunConfig

@@ -102,18 +102,18 @@ def test_the_house_keeps_its_import_table():
         ("genray.rl.replay", "def f():\n    import ray.util"),
         ("genray.rl.replay", "importlib.import_module('ray')"),
         ("genray.rl.replay", "from genray.gen import vae"),
-        ("genray.rl.replay", "from genray import dist"),
+        ("genray.rl.replay", "from genray import distributed"),
         ("genray.gen.vae", "import genray.rl.env"),
         ("genray.config", "from genray.rl.learner import Learner"),
         ("genray.modelstore", "from genray.gen.vae import VAE"),
-        ("genray.dist.collector", "import ray.rllib.utils"),
-        ("genray.dist.collector", "from ray import rllib"),
-        ("genray.dist.collector", "from ray.rllib.algorithms import dqn"),
-        ("genray.dist.collector", "import tuning.sweep"),
+        ("genray.distributed.collector", "import ray.rllib.utils"),
+        ("genray.distributed.collector", "from ray import rllib"),
+        ("genray.distributed.collector", "from ray.rllib.algorithms import dqn"),
+        ("genray.distributed.collector", "import tuning.sweep"),
         ("genray.rl.agent", "from genray.cli import main"),
         ("genray.cli", "from ray.rllib import algorithms"),
         ("genray.doctor.machine", "import ray"),
-        ("serve.app", "from genray.dist import coordinator"),
+        ("serve.app", "from genray.distributed import coordinator"),
         ("serve.app", "from tuning import sweep"),
         ("tuning.sweep", "import serve.app"),
         ("genray.rl.env", "from tests.oracles import slow_tree"),
@@ -128,10 +128,10 @@ def test_a_forbidden_import_is_seen(module: str, source: str):
     [
         ("genray.rl.replay", "from genray.rl.sum_tree import SumTree\nfrom genray.errors import GenrayError"),
         ("genray.rl.replay", "import numpy as np\nimport rayleigh"),
-        ("genray.dist.collector", "import ray\nfrom genray.rl import env\nfrom genray.gen import data"),
+        ("genray.distributed.collector", "import ray\nfrom genray.rl import env\nfrom genray.gen import data"),
         (
             "genray.rllib.algorithm",
-            "from ray.rllib.algorithms.algorithm import Algorithm\nfrom genray.dist import coordinator",
+            "from ray.rllib.algorithms.algorithm import Algorithm\nfrom genray.distributed import coordinator",
         ),
         (
             "genray.cli",
@@ -140,7 +140,7 @@ def test_a_forbidden_import_is_seen(module: str, source: str):
         ("genray.doctor.libraries", "import ray"),
         ("genray.__main__", "from genray.cli import main"),
         ("serve.app", "from ray import serve\nfrom genray import modelstore\nfrom genray.gen import vae"),
-        ("tuning.sweep", "from ray import tune\nfrom genray.dist import parallel_fit"),
+        ("tuning.sweep", "from ray import tune\nfrom genray.distributed import parallel_fit"),
     ],
 )
 def test_an_allowed_import_is_allowed(module: str, source: str):
@@ -149,5 +149,5 @@ def test_an_allowed_import_is_allowed(module: str, source: str):
 
 def test_a_replay_shard_s_process_loads_no_pytorch():
     """PyTorch would take 400 MB and half of the seconds in which a run's shards start."""
-    code = "import sys, genray.dist.replay_shard; sys.exit('torch' in sys.modules)"
+    code = "import sys, genray.distributed.replay_shard; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0

@@ -16,9 +16,9 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.util import placement_group, remove_placement_group
 
-from genray.dist import session
-from genray.dist.session import even_share
-from genray.dist.waiting import waits_explained
+from genray.distributed import session
+from genray.distributed.session import even_share
+from genray.distributed.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.rl.agent import LocalAgent, Progress
 from genray.rl.config import DQNConfig

@@ -21,7 +21,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
-from genray.dist.session import node_cpus
+from genray.distributed.session import node_cpus
 from genray.errors import ResourceError
 from genray.live import Live
 from tuning.plan import Slot, Sweep

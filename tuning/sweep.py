@@ -13,7 +13,7 @@ from typing import Any
 
 from genray import __version__
 from genray.config import load_yaml
-from genray.dist.session import ray_session
+from genray.distributed.session import ray_session
 from genray.errors import CheckpointError, ConfigError, UsageError, require
 from genray.live import Live
 from genray.modelstore import NAME

@@ -128,7 +128,7 @@ def status(argv: list[str], prog: str) -> int:
     options = parse(StatusConfig, argv, prog)
     import ray
 
-    from genray.dist.session import ray_session
+    from genray.distributed.session import ray_session
 
     with ray_session(options.address):
         nodes, free = ray.nodes(), ray.available_resources()

@@ -60,7 +60,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
     if learners > 1 and launch.address is None:
         import torch
 
-        from genray.dist.session import gpus_each
+        from genray.distributed.session import gpus_each
 
         gpus_each(config, torch.cuda.device_count())
     if launch.address is None:  # a cluster's GPUs and memory are not this machine's

@@ -37,7 +37,7 @@ def figures(argv: list[str], prog: str) -> int:
 def data_atari(argv: list[str], prog: str) -> int:
     from rich.progress import Progress
 
-    from genray.dist.frames import FramesConfig, collect_frames
+    from genray.distributed.frames import FramesConfig, collect_frames
 
     options = parse(FramesConfig, argv, prog)
     options.validate()  # before the bar appears

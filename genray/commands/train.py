@@ -155,8 +155,8 @@ def train_in(run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resume
     try:
         checkpoint = run.latest_checkpoint() if resumed else None
         if launch.workers > 1:
-            from genray.dist.coordinator import ray_session
-            from genray.dist.parallel_fit import train_with_workers
+            from genray.distributed.coordinator import ray_session
+            from genray.distributed.parallel_fit import train_with_workers
 
             with ray_session(launch.address):
                 configs.save_yaml(config, run.path / "config.yaml")

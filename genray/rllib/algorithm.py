@@ -22,9 +22,9 @@ from ray.rllib.utils import force_list
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.tune import PlacementGroupFactory
 
-from genray.dist.coordinator import Coordinator
-from genray.dist.session import even_share, node_cpus, ray_session
-from genray.dist.waiting import waits_explained
+from genray.distributed.coordinator import Coordinator
+from genray.distributed.session import even_share, node_cpus, ray_session
+from genray.distributed.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError
 from genray.rl.agent import Progress
 from genray.rl.collect import Episode

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.errors import NotFound
-from serve.guard import COOKIE, LOGIN_AGAIN, LOGIN_POLICY, Guard, Unauthorized
+from serve.middleware import COOKIE, LOGIN_AGAIN, LOGIN_POLICY, Guard, Unauthorized
 from serve.routes.common import refusals
 from serve.service import Service
 

@@ -21,7 +21,7 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.coordinator import ray_session
+from genray.distributed.coordinator import ray_session
 from genray.machine import keep_freed_memory
 from genray.rl.collect import CollectConfig, Collector
 from genray.rl.env import AtariLanes, EnvConfig

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from genray.dist.frames import FramesConfig, collect_frames
+from genray.distributed.frames import FramesConfig, collect_frames
 from genray.gen import presets
 from genray.gen.data import load_data
 from genray.gen.fit import Fit

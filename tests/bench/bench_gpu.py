@@ -22,7 +22,7 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.coordinator import ray_session
+from genray.distributed.coordinator import ray_session
 from genray.machine import cuda_trial, has_bfloat16, keep_freed_memory
 from genray.rl.learner import Learner
 from genray.rl.networks import NetworkConfig, QNetwork

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from genray.dist.coordinator import Coordinator, ray_session
+from genray.distributed.coordinator import Coordinator, ray_session
 from genray.rl import presets
 from genray.rl.evaluate import best_constant_action, evaluate
 from tests.bench.common import describe_machine, last_json_line, print_table, run_measured

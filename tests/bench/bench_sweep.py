@@ -86,7 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     trials, seconds = (6, 3.0) if options.quick else (options.trials, options.seconds)
 
-    from genray.dist.session import ray_session
+    from genray.distributed.session import ray_session
     from tuning.settings import changed
     from tuning.sweep import prepare, run_sweep
     from tuning.training import with_seed

@@ -54,7 +54,7 @@ def learner(address: str, n_step: int, seconds: float) -> dict[str, dict[str, fl
     """On the second host: {way: batches a second, bytes a batch}."""
     import ray
 
-    from genray.dist.replay_shard import ReplayShardActor
+    from genray.distributed.replay_shard import ReplayShardActor
     from tests.bench.rivals.feed import feed_of, fill
 
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")

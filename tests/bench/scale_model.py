@@ -20,7 +20,7 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.coordinator import Coordinator, ray_session
+from genray.distributed.coordinator import Coordinator, ray_session
 from genray.machine import keep_freed_memory
 from genray.rl.chunk import Chunk
 from genray.rl.collect import CollectConfig, Collector

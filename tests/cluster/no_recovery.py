@@ -11,7 +11,7 @@ def give_up(self: object, error: Exception) -> None:
 
 
 if __name__ == "__main__":
-    from genray.dist.learner_group import LearnerGroup
+    from genray.distributed.learner_group import LearnerGroup
 
     LearnerGroup.restart = give_up  # type: ignore[method-assign]
     sys.exit(main())

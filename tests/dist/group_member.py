@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genray.dist.data_parallel import Group
+from genray.distributed.data_parallel import Group
 from genray.rl.chunk import Sample
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork

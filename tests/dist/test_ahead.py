@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from genray.dist.coordinator import Coordinator
+from genray.distributed.coordinator import Coordinator
 from tests.dist.helpers import run, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

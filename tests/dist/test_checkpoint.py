@@ -10,10 +10,10 @@ import pytest
 import ray
 import torch
 
-from genray.dist import checkpoint
-from genray.dist.coordinator import Coordinator
-from genray.dist.messages import CollectReport, ShardCounts
-from genray.dist.tally import Tally
+from genray.distributed import checkpoint
+from genray.distributed.coordinator import Coordinator
+from genray.distributed.messages import CollectReport, ShardCounts
+from genray.distributed.tally import Tally
 from tests.dist.helpers import run, tiny
 
 LANES = tiny().collect.envs_per_collector

@@ -8,7 +8,7 @@ import pytest
 import ray
 import torch
 
-from genray.dist.coordinator import Coordinator
+from genray.distributed.coordinator import Coordinator
 from genray.errors import ConfigError
 from genray.rl.agent import LocalAgent
 from tests.dist.helpers import run, tiny

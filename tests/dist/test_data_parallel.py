@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from genray.dist.data_parallel import meeting_place
+from genray.distributed.data_parallel import meeting_place
 from tests.dist import group_member
 from tests.dist.group_member import CONFIG, UPDATES, learn
 

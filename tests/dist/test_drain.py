@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from genray.dist.coordinator import Coordinator
+from genray.distributed.coordinator import Coordinator
 from tests.dist.helpers import tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import ray
 
-from genray.dist import feed as feed_module
-from genray.dist.feed import Batch, Feed
-from genray.dist.messages import Request
-from genray.dist.replay_shard import ReplayShardActor
-from genray.dist.shared_frames import AttachedFrames
+from genray.distributed import feed as feed_module
+from genray.distributed.feed import Batch, Feed
+from genray.distributed.messages import Request
+from genray.distributed.replay_shard import ReplayShardActor
+from genray.distributed.shared_frames import AttachedFrames
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.replay import ReplayConfig, ShardLayout
 from tests.oracles import InventedStream, NaiveReplay, assert_row, expected_sample

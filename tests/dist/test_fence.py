@@ -2,7 +2,7 @@
 
 import pytest
 
-from genray.dist.fence import Epochs, Fence
+from genray.distributed.fence import Epochs, Fence
 
 OLD, NEW, LATER = 101, 102, 103  # incarnations
 

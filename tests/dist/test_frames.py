@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from genray.dist import frames as module
-from genray.dist.frames import FramesConfig, Job, collect_frames, merge, play_frames
+from genray.distributed import frames as module
+from genray.distributed.frames import FramesConfig, Job, collect_frames, merge, play_frames
 from genray.errors import ConfigError, ResourceError
 from genray.gen.data import DataConfig, load_data
 from genray.rl.env import EnvConfig

@@ -8,7 +8,7 @@ import pytest
 import ray
 import torch
 
-from genray.dist.coordinator import Coordinator
+from genray.distributed.coordinator import Coordinator
 from genray.rl import DQNConfig
 from tests.dist.helpers import run, tiny
 

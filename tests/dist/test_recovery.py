@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import ray
 
-from genray.dist.coordinator import Coordinator
-from genray.dist.ledger import VARIABLE
-from genray.dist.messages import Published, Request
+from genray.distributed.coordinator import Coordinator
+from genray.distributed.ledger import VARIABLE
+from genray.distributed.messages import Published, Request
 from genray.rl import DQNConfig
 from tests.dist.helpers import run, tiny
 

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from genray import cli
-from genray.dist.session import gpus_each, ray_session
+from genray.distributed.session import gpus_each, ray_session
 from genray.errors import ResourceError
 from genray.rl import DQNConfig
 from tests.dist.helpers import tiny

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from genray.dist.shared_frames import AttachedFrames, SharedFrames
+from genray.distributed.shared_frames import AttachedFrames, SharedFrames
 from genray.rl.chunk import PlacedSample, Sample
 from genray.rl.device_frames import DeviceFrames
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
@@ -97,7 +97,7 @@ def test_another_process_reads_it_and_it_goes_with_its_owner():
         pair.add(source, 30)
     address = pair.shared.address
     code = (
-        "import sys; import numpy as np; from genray.dist.shared_frames import AttachedFrames, Address\n"
+        "import sys; import numpy as np; from genray.distributed.shared_frames import AttachedFrames, Address\n"
         "from genray.rl.replay import ShardLayout\n"
         "for text in sys.argv[1:]:\n"
         "    attached = AttachedFrames.attach(eval(text))\n"

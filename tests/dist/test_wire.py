@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 
-from genray.dist.wire import EVERY_ROUNDS, TRIAL_ROUNDS, Wire
+from genray.distributed.compression_choice import EVERY_ROUNDS, TRIAL_ROUNDS, Wire
 
 
 def decided(wire: Wire, waits: dict[bool, float], rounds: int) -> list[bool]:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from serve.express import Asked, Express
-from serve.guard import Guard
 from serve.limits import Limits
+from serve.middleware import Guard
 from serve.models import Arrays
 from serve.service import Service, Settings
 from serve.telemetry import MOST_SAMPLES, Sample

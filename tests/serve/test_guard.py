@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 import pytest
 
 from genray.errors import ConfigError
-from serve.guard import COOKIE
 from serve.launch import ServeLaunch
 from serve.limits import Limits
+from serve.middleware import COOKIE
 from serve.service import Settings
 from tests.serve.conftest import Web
 

@@ -13,10 +13,10 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.coordinator import ray_session
-from genray.dist.feed import Feed, batches_per_round
-from genray.dist.messages import Request
-from genray.dist.replay_shard import ReplayShardActor
+from genray.distributed.coordinator import ray_session
+from genray.distributed.feed import Feed, batches_per_round
+from genray.distributed.messages import Request
+from genray.distributed.replay_shard import ReplayShardActor
 from genray.machine import keep_freed_memory
 from genray.rl.chunk import Chunk
 from genray.rl.limiter import SamplesPerInsert

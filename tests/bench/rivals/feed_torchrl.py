@@ -15,7 +15,7 @@ from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, RayReplayBuffer, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import PrioritizedSampler
 
-from genray.dist.session import ray_session
+from genray.distributed.session import ray_session
 from tests.bench.common import last_json_line
 from tests.bench.rivals.replays import work
 

@@ -6,7 +6,7 @@ count are those whose updates are made too: samples per insert holds the two tog
 
 import ray
 
-from genray.dist.coordinator import Coordinator, ray_session
+from genray.distributed.coordinator import Coordinator, ray_session
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.env import EnvConfig

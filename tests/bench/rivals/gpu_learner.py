@@ -9,7 +9,7 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.feed import Feed
+from genray.distributed.feed import Feed
 from genray.rl.device_frames import DeviceFrames, room
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.limiter import SamplesPerInsert

@@ -10,7 +10,7 @@ its grave is counted by the learner, from the last that the shard told.
 from collections.abc import Iterable
 from typing import Any
 
-from genray.dist.messages import CollectReport, ShardCounts
+from genray.distributed.messages import CollectReport, ShardCounts
 
 
 class Tally:

@@ -18,9 +18,9 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from genray.dist.messages import Published, Reply, Request, ShardCounts
-from genray.dist.shared_frames import AttachedFrames
-from genray.dist.wire import Wire
+from genray.distributed.compression_choice import Wire
+from genray.distributed.messages import Published, Reply, Request, ShardCounts
+from genray.distributed.shared_frames import AttachedFrames
 from genray.rl.agent import split_by_mass
 from genray.rl.chunk import PlacedSample, SlicedSample
 from genray.rl.device_frames import DeviceFrames, room

@@ -12,10 +12,10 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from genray.dist.calls import MAX_FAILURES, RETRY_S
-from genray.dist.data_parallel import Group, Share, meeting_place
-from genray.dist.feed import Batch, Feed, batches_per_round
-from genray.dist.messages import LearnReport, Published, Snapshot
+from genray.distributed.calls import MAX_FAILURES, RETRY_S
+from genray.distributed.data_parallel import Group, Share, meeting_place
+from genray.distributed.feed import Batch, Feed, batches_per_round
+from genray.distributed.messages import LearnReport, Published, Snapshot
 from genray.errors import ResourceError, RunFault
 from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.agent import initial_network, load_learner, save_learner

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import ray
 
-from genray.dist.fence import Epochs, Fence
-from genray.dist.ledger import Ledger
-from genray.dist.messages import Published, Receipt, Reply, Request, ShardCounts
-from genray.dist.shared_frames import SharedFrames
+from genray.distributed.fence import Epochs, Fence
+from genray.distributed.ledger import Ledger
+from genray.distributed.messages import Published, Receipt, Reply, Request, ShardCounts
+from genray.distributed.shared_frames import SharedFrames
 from genray.rl.chunk import Chunk, PlacedSample, SlicedSample
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 from genray.storage import as_place, reading, writing

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import genray
 from genray import storage
-from genray.dist.calls import cause
+from genray.distributed.calls import cause
 from genray.errors import ConfigError, ResourceError
 from genray.rl.config import DQNConfig
 from genray.rl.env import load_factory

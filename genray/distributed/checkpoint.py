@@ -12,8 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from genray.dist.calls import MAX_FAILURES, RETRY_S, get
-from genray.dist.learner_group import get_from_learner
+from genray.distributed.calls import MAX_FAILURES, RETRY_S, get
+from genray.distributed.learner_group import get_from_learner
 from genray.errors import RunFault
 from genray.storage import Place, child
 

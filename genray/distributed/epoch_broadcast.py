@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from genray.dist.fence import Epochs
+from genray.distributed.fence import Epochs
 
 PERIOD_S = 0.5
 

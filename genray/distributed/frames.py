@@ -266,8 +266,8 @@ def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -
     import ray
     from ray.exceptions import RayError
 
-    from genray.dist.coordinator import ray_session
-    from genray.dist.waiting import waits_explained
+    from genray.distributed.coordinator import ray_session
+    from genray.distributed.waiting import waits_explained
 
     with ray_session(), waits_explained("--workers"):
         available = ray.cluster_resources().get("CPU", 1)

@@ -5,8 +5,8 @@ import time
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from genray.dist.calls import MAX_FAILURES, RETRY_S, cause
-from genray.dist.messages import CollectReport
+from genray.distributed.calls import MAX_FAILURES, RETRY_S, cause
+from genray.distributed.messages import CollectReport
 from genray.errors import RunFault
 
 PORTIONS_AHEAD = 2  # calls queued at each worker, so that none waits for the coordinator

@@ -15,10 +15,10 @@ import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from genray.dist.calls import cause
-from genray.dist.data_parallel import PeerLost
-from genray.dist.messages import LearnReport, Snapshot
-from genray.dist.worker import PORTIONS_AHEAD
+from genray.distributed.calls import cause
+from genray.distributed.collector_handle import PORTIONS_AHEAD
+from genray.distributed.data_parallel import PeerLost
+from genray.distributed.messages import LearnReport, Snapshot
 from genray.errors import GenrayError, RunFault
 
 PORTION_S = 0.25

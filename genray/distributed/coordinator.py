@@ -14,19 +14,19 @@ import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from genray.dist import ledger
-from genray.dist.calls import MAX_FAILURES, get
-from genray.dist.checkpoint import save_actors
-from genray.dist.collector import CollectorActor
-from genray.dist.fence import Epochs
-from genray.dist.guard import Guard
-from genray.dist.learner_actor import LearnerActor
-from genray.dist.learner_group import LearnerGroup, LearnerLost
-from genray.dist.messages import LearnReport, ShardCounts
-from genray.dist.replay_shard import ReplayShardActor
-from genray.dist.session import draining_nodes, gpus_each, node_cpus, ray_session, reserve_share, role
-from genray.dist.tally import Tally
-from genray.dist.worker import PORTIONS_AHEAD, Worker
+from genray.distributed import ledger
+from genray.distributed.calls import MAX_FAILURES, get
+from genray.distributed.checkpoint import save_actors
+from genray.distributed.collector import CollectorActor
+from genray.distributed.collector_handle import PORTIONS_AHEAD, Worker
+from genray.distributed.epoch_broadcast import Guard
+from genray.distributed.fence import Epochs
+from genray.distributed.learner_actor import LearnerActor
+from genray.distributed.learner_group import LearnerGroup, LearnerLost
+from genray.distributed.messages import LearnReport, ShardCounts
+from genray.distributed.replay_shard import ReplayShardActor
+from genray.distributed.session import draining_nodes, gpus_each, node_cpus, ray_session, reserve_share, role
+from genray.distributed.tally import Tally
 from genray.errors import RunFault
 from genray.rl.agent import Progress, network_card, probe_env, shards_of
 from genray.rl.config import DQNConfig

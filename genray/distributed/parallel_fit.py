@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from genray.config import from_dict, to_dict
 from genray.console import escape_unprintable
-from genray.dist.waiting import waits_explained
+from genray.distributed.waiting import waits_explained
 from genray.errors import ResourceError, RunFault
 from genray.gen.families import FAMILIES, open_fit
 from genray.gen.run import FitRun, columns

@@ -10,9 +10,9 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from genray.dist.calls import MAX_FAILURES, RETRY_S
-from genray.dist.ledger import Ledger
-from genray.dist.messages import CollectReport, Published, Receipt
+from genray.distributed.calls import MAX_FAILURES, RETRY_S
+from genray.distributed.ledger import Ledger
+from genray.distributed.messages import CollectReport, Published, Receipt
 from genray.machine import keep_freed_memory
 from genray.rl.agent import initial_network
 from genray.rl.chunk import Chunk

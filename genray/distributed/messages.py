@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genray.dist.shared_frames import Address
+from genray.distributed.shared_frames import Address
 from genray.rl.chunk import PlacedSample, SlicedSample
 from genray.rl.replay_config import ShardLayout
 
