@@ -18,7 +18,7 @@ from genray.threads import sleep_while_waiting
 # name -> (module:function, which takes the remaining words and the program's name; what it does). The modules are loaded when
 # they are called: `genray --help` needs neither PyTorch nor Ray.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("genray.demo:main", "train, evaluate and film an agent on Road Runner, in minutes"),
+    "demo": ("genray.commands.demo:main", "train, evaluate and film an agent on Road Runner, in minutes"),
     "train dqn": ("genray.commands.rl:train_dqn", "double/dueling DQN with distributed prioritized replay (Ape-X)"),
     "train ae": ("genray.commands.train:train_ae", "autoencoders: undercomplete, denoising, convolutional, stacked"),
     "train vae": ("genray.commands.train:train_vae", "variational autoencoders"),

@@ -16,9 +16,9 @@ from PIL import Image
 
 from genray import cli
 from genray.commands import sweep
+from genray.commands.launch import LaunchConfig
 from genray.console import shell_command, shell_word
 from genray.errors import ConfigError
-from genray.launch import LaunchConfig
 from genray.media import write_png
 from genray.rundir import RunDir
 from tests.test_imports import product_files

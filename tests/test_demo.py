@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genray import cli, demo
+from genray import cli
+from genray.commands import demo
 from genray.gen.images.pictures import read_about, read_picture
 from genray.rundir import RunDir
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from genray.commands import codes, models, train
+from genray.commands.launch import LaunchConfig
 from genray.config import from_dict, to_dict
 from genray.gen.data import DataConfig, changed
 from genray.gen.families import FAMILIES
 from genray.gen.images.style_base import StyleTrainConfig
-from genray.launch import LaunchConfig
 from genray.options import parse
 from genray.paths import HoldsPath, absolute_paths
 from tests.tuning.helpers import tiny_vae

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from genray import cli, threads
+from genray.commands.launch import LaunchConfig, open_engine
 from genray.gen.data import DataConfig
 from genray.gen.families import open_fit
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.run import FitRun, columns
 from genray.gen.vae import VAEConfig, VAEModelConfig
-from genray.launch import LaunchConfig, open_engine
 from genray.live import Live
 from genray.rl.agent import LocalAgent
 from genray.rl.presets import preset

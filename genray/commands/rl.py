@@ -11,7 +11,7 @@ from genray.options import folder_argument, option_value, parse
 
 def train_dqn(argv: list[str], prog: str) -> int:
     from genray import config as configs
-    from genray.launch import LaunchConfig, slug, train_in
+    from genray.commands.launch import LaunchConfig, slug, train_in
     from genray.machine import resolve_device
     from genray.remote_run import checkpoint_step, create_run, open_run
     from genray.rl import presets

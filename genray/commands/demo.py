@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 
 from genray import modelstore
+from genray.commands.launch import LaunchConfig, train_in
 from genray.commands.stylers import ByOptimisation, StyleLaunch, spoken
 from genray.commands.train import TrainLaunch
 from genray.commands.train import train_in as train_generator
@@ -21,7 +22,6 @@ from genray.gen import presets as gen_presets
 from genray.gen.images.patterns import pattern
 from genray.gen.images.pictures import Picture, write_picture
 from genray.gen.images.style import StyleConfig
-from genray.launch import LaunchConfig, train_in
 from genray.media import write_gif
 from genray.options import parse
 from genray.rl import presets
