@@ -17,8 +17,8 @@ from genray import modelstore
 from genray.config import from_dict
 from genray.console import escaped
 from genray.errors import ConfigError, require
-from genray.gen.autoencoders import AEModelConfig
-from genray.gen.corruption import corrupt
+from genray.gen.autoencoder.corruption import corrupt
+from genray.gen.autoencoder.model import AEModelConfig
 from genray.gen.data import Data, DataConfig, Split, changed, load_data
 from genray.gen.families import BUILDERS
 from genray.gen.fit import fixed_randomness

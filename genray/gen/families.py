@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from genray.errors import ConfigError, require
-from genray.gen import ae_presets, presets
-from genray.gen.ae_task import AEConfig, AETask
-from genray.gen.autoencoders import build_autoencoder
+from genray.gen import presets
+from genray.gen.autoencoder import presets as ae_presets
+from genray.gen.autoencoder.model import build_autoencoder
+from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data import load_data
 from genray.gen.fit import Fit, Task
 from genray.gen.gan import GANConfig, GANTask, build_generator

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import torch
 
-from genray.gen.ae_task import AEConfig, AETask
-from genray.gen.autoencoders import AEModelConfig
+from genray.gen.autoencoder.model import AEModelConfig
+from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data import Data, Split
 from genray.gen.fit import Fit, FitConfig, looking
 from genray.gen.optimizers import OptimizerConfig

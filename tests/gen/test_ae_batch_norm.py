@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from genray import modelstore
 from genray.errors import ConfigError
-from genray.gen.ae_task import AEConfig, AETask
-from genray.gen.autoencoders import AEModelConfig, Autoencoder, build_autoencoder
+from genray.gen.autoencoder.model import AEModelConfig, Autoencoder, build_autoencoder
+from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data import Data, DataConfig, load_data
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.features import model_features

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from genray.gen import ae_presets
-from genray.gen.ae_task import AEConfig
+from genray.gen.autoencoder import presets as ae_presets
+from genray.gen.autoencoder.task import AEConfig
 from genray.gen.data import Data, Split, load_data
 from genray.gen.fit import Fit, looking
 from genray.gen.retrieval import baselines, database, judge_retrieval

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from genray.gen.ae_losses import contraction, reconstruction_loss, sparsity
-from genray.gen.ae_task import AEConfig, AETask
-from genray.gen.corruption import corrupt, median_filter
+from genray.gen.autoencoder.corruption import corrupt, median_filter
+from genray.gen.autoencoder.losses import contraction, reconstruction_loss, sparsity
+from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data import Data, DataConfig, load_data
 from genray.gen.fit import Fit
 from tests.gen.helpers import small_ae, trained

@@ -8,9 +8,9 @@ import torch
 
 from genray import modelstore
 from genray.errors import ConfigError
-from genray.gen.ae_presets import PRESETS
-from genray.gen.ae_task import AEConfig, AETask, stage_names
-from genray.gen.autoencoders import AEModelConfig, Autoencoder, build_autoencoder
+from genray.gen.autoencoder.model import AEModelConfig, Autoencoder, build_autoencoder
+from genray.gen.autoencoder.presets import PRESETS
+from genray.gen.autoencoder.task import AEConfig, AETask, stage_names
 from genray.gen.data import Data, DataConfig, Split, load_data
 from genray.gen.finetune import labelled_rows
 from genray.gen.fit import Fit, FitConfig, looking

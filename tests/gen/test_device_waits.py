@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from genray.gen.ae_task import AETask
+from genray.gen.autoencoder.task import AETask
 from genray.gen.data import Data, DataConfig, Split
 from genray.gen.fit import Fit, FitConfig, Task
 from genray.gen.gan import GANConfig, GANModelConfig, GANTask

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
-from genray.gen.autoencoders import AEModelConfig, Autoencoder
+from genray.gen.autoencoder.model import AEModelConfig, Autoencoder
 from tuning.plan import SweepConfig
 from tuning.presets import STUDIES, Arm, Study, named_study
 from tuning.settings import changed

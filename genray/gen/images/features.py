@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, require
-from genray.gen.ae_blocks import ConvBlock
-from genray.gen.autoencoders import Autoencoder, build_autoencoder
+from genray.gen.autoencoder.blocks import ConvBlock
+from genray.gen.autoencoder.model import Autoencoder, build_autoencoder
 from genray.gen.images import vgg
 from genray.gen.images.classifier import Classifier, build_classifier
 from genray.modelstore import load_model, model_folder

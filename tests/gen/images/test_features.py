@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.gen.autoencoders import AEModelConfig, Autoencoder
+from genray.gen.autoencoder.model import AEModelConfig, Autoencoder
 from genray.gen.images import vgg
 from genray.gen.images.classifier import Classifier, ClassifierModelConfig
 from genray.gen.images.features import (

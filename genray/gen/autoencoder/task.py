@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from genray.config import to_dict
 from genray.errors import require
-from genray.gen.ae_losses import LBFGSUpdater, contraction, reconstruction_loss, sparsity
-from genray.gen.autoencoders import STACKED, AEModelConfig, Autoencoder
-from genray.gen.corruption import corrupt, median_filter
+from genray.gen.autoencoder.corruption import corrupt, median_filter
+from genray.gen.autoencoder.losses import LBFGSUpdater, contraction, reconstruction_loss, sparsity
+from genray.gen.autoencoder.model import STACKED, AEModelConfig, Autoencoder
 from genray.gen.data import Data, DataConfig, Split, need_labels
 from genray.gen.finetune import flat, labelled_few, principal_components, softmax_regression
 from genray.gen.fit import Batch, Export, FitConfig, Task

@@ -1,7 +1,7 @@
 """Named autoencoders. A preset is a function; options on the command line change what it returns."""
 
-from genray.gen.ae_task import AEConfig
-from genray.gen.autoencoders import AEModelConfig
+from genray.gen.autoencoder.model import AEModelConfig
+from genray.gen.autoencoder.task import AEConfig
 from genray.gen.data import DataConfig
 from genray.gen.fit import FitConfig
 from genray.gen.optimizers import OptimizerConfig
