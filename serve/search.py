@@ -12,7 +12,9 @@ import torch
 
 from genray.config import from_dict
 from genray.errors import ConfigError
-from genray.gen.data import Data, DataConfig, Split, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data, Split
 from genray.gen.retrieval import CodeIndex, Metric, database
 from serve.models import Predictor, from_model
 

@@ -9,7 +9,8 @@ import pytest
 from genray.commands import codes, models, train
 from genray.commands.launch import LaunchConfig
 from genray.config import from_dict, to_dict
-from genray.gen.data import DataConfig, changed
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import changed
 from genray.gen.families import FAMILIES
 from genray.gen.images.style_base import StyleTrainConfig
 from genray.options import parse

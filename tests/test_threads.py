@@ -12,7 +12,7 @@ from torch import nn
 
 from genray import cli, threads
 from genray.commands.launch import LaunchConfig, open_engine
-from genray.gen.data import DataConfig
+from genray.gen.data.config import DataConfig
 from genray.gen.families import open_fit
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.run import FitRun, columns

@@ -11,7 +11,9 @@ import torch
 from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction, say_conversion
 from genray.config import from_dict, whole_number
 from genray.errors import ConfigError, require
-from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, select_class
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data, Split, need_labels, select_class
 from genray.gen.generative import to_uint8
 from genray.gen.sheets import Tile, draw_sheet
 from genray.media import check_png_path, write_png
@@ -153,7 +155,7 @@ def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
         require(max(rows) < len(data.test), f"row {max(rows)}: there are {len(data.test)} held-out rows, from 0")
         return _rows(data.test, rows)
     if len(data.shape) == 3:
-        from genray.gen.sources import read_image
+        from genray.gen.data.sources import read_image
 
         channels, height, width = data.shape
         low, high = data.train.low, data.train.high

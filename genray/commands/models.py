@@ -19,7 +19,9 @@ from genray.console import escaped
 from genray.errors import ConfigError, require
 from genray.gen.autoencoder.corruption import corrupt
 from genray.gen.autoencoder.model import AEModelConfig
-from genray.gen.data import Data, DataConfig, Split, changed, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import changed, load_data
+from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS
 from genray.gen.fit import fixed_randomness
 from genray.gen.generative import GenerativeModel, image_grid, to_uint8, walk_frames

@@ -20,7 +20,9 @@ from typing import Any, cast
 import numpy as np
 
 from genray.errors import ConfigError, ResourceError, RunFault, require
-from genray.gen.sources import TEST_SHARE, atari_file, data_folder, resize
+from genray.gen.data.config import data_folder
+from genray.gen.data.sources import atari_file, resize
+from genray.gen.data.types import TEST_SHARE
 from genray.rl.collect import Lanes
 from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, make_env
 from genray.rl.evaluate import Policy, greedy_policy

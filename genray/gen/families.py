@@ -13,7 +13,7 @@ from genray.gen import presets
 from genray.gen.autoencoder import presets as ae_presets
 from genray.gen.autoencoder.model import build_autoencoder
 from genray.gen.autoencoder.task import AEConfig, AETask
-from genray.gen.data import load_data
+from genray.gen.data.load import load_data
 from genray.gen.fit import Fit, Task
 from genray.gen.gan import GANConfig, GANTask, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier

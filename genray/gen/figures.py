@@ -347,7 +347,8 @@ def main_figures(out: Path, names: Sequence[str] = (), seed: int = 0) -> list[Pa
 
 def _digits() -> tuple[Tensor, Tensor]:
     """(float32 [1297, 64] in 0..1, int64 [1297]): the training rows."""
-    from genray.gen.data import DataConfig, load_data
+    from genray.gen.data.config import DataConfig
+    from genray.gen.data.load import load_data
 
     train = load_data(DataConfig(validation=0.0)).train
     assert train.label is not None

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from genray.errors import require
-from genray.gen.data import Split
+from genray.gen.data.types import Split
 
 
 def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import CheckpointError, RunFault, first_line, require
-from genray.gen.augment import augment
-from genray.gen.data import Data, Split, changed
+from genray.gen.data.augment import augment
+from genray.gen.data.load import changed
+from genray.gen.data.types import Data, Split
 from genray.gen.optimizers import Updater
 from genray.gen.world import ALONE, World
 

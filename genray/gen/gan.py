@@ -15,7 +15,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from genray.errors import require
 from genray.gen import gan_losses
-from genray.gen.data import Data, DataConfig, Split, need_images
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split, need_images
 from genray.gen.diffaugment import Change, diff_augment
 from genray.gen.fit import Batch, Export, FitConfig, Task
 from genray.gen.gan_losses import Loss

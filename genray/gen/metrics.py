@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from genray.errors import require
-from genray.gen.data import Split
+from genray.gen.data.types import Split
 
 # -- reconstructions ---------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ The autoencoders' presets stand in ae_presets.py, the style models' in images/st
 
 from dataclasses import replace
 
-from genray.gen.data import DataConfig
+from genray.gen.data.config import DataConfig
 from genray.gen.fit import FitConfig
 from genray.gen.gan import GANConfig, GANModelConfig
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from genray.errors import require
-from genray.gen.data import Data, Split
+from genray.gen.data.types import Data, Split
 
 Metric = Literal["euclidean", "cosine", "hamming"]
 _CHUNK = 256

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.errors import require
-from genray.gen.data import Data, DataConfig, Split, need_images
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split, need_images
 from genray.gen.fit import Batch, Export, FitConfig, Task
 from genray.gen.generative import GenerativeModel, image_grid
 from genray.gen.layers import SameConv2d, SameConvTranspose2d, activation_layer, fan_out

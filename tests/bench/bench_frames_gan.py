@@ -16,7 +16,7 @@ import torch
 
 from genray.distributed.frames import FramesConfig, collect_frames
 from genray.gen import presets
-from genray.gen.data import load_data
+from genray.gen.data.load import load_data
 from genray.gen.fit import Fit
 from genray.gen.gan import GANTask
 from genray.gen.generative import GenerativeModel, image_grid

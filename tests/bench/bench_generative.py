@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from genray.gen import gan_losses, presets
-from genray.gen.data import Data, Split
+from genray.gen.data.types import Data, Split
 from genray.gen.fit import Fit
 from genray.gen.gan import GANConfig, GANTask
 from genray.gen.vae import VAETask

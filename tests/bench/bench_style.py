@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from genray.config import load_yaml
-from genray.gen.data import load_data
+from genray.gen.data.load import load_data
 from genray.gen.fit import Fit
 from genray.gen.images.style import StyleConfig, stylize
 from genray.gen.images.style_any import AnyStyleTask

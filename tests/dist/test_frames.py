@@ -10,7 +10,8 @@ from safetensors import safe_open
 from genray.distributed import frames as module
 from genray.distributed.frames import FramesConfig, Job, collect_frames, merge, play_frames
 from genray.errors import ConfigError, ResourceError
-from genray.gen.data import DataConfig, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
 from genray.rl.env import EnvConfig
 
 CONFIG = FramesConfig(games=("pong,breakout",), frames=100, size=32, seed=3)

@@ -10,7 +10,7 @@ import torch
 
 from genray.gen.autoencoder.model import AEModelConfig
 from genray.gen.autoencoder.task import AEConfig, AETask
-from genray.gen.data import Data, Split
+from genray.gen.data.types import Data, Split
 from genray.gen.fit import Fit, FitConfig, looking
 from genray.gen.optimizers import OptimizerConfig
 

@@ -10,7 +10,9 @@ from genray import modelstore
 from genray.errors import ConfigError
 from genray.gen.autoencoder.model import AEModelConfig, Autoencoder, build_autoencoder
 from genray.gen.autoencoder.task import AEConfig, AETask
-from genray.gen.data import Data, DataConfig, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.features import model_features
 from genray.gen.optimizers import OptimizerConfig

@@ -10,7 +10,9 @@ import torch
 from genray.gen.autoencoder.corruption import corrupt, median_filter
 from genray.gen.autoencoder.losses import contraction, reconstruction_loss, sparsity
 from genray.gen.autoencoder.task import AEConfig, AETask
-from genray.gen.data import Data, DataConfig, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data
 from genray.gen.fit import Fit
 from tests.gen.helpers import small_ae, trained
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from genray.gen.augment import augment
-from genray.gen.data import Data, DataConfig, load_data
+from genray.gen.data.augment import augment
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,9 @@ from genray.errors import ConfigError
 from genray.gen.autoencoder.model import AEModelConfig, Autoencoder, build_autoencoder
 from genray.gen.autoencoder.presets import PRESETS
 from genray.gen.autoencoder.task import AEConfig, AETask, stage_names
-from genray.gen.data import Data, DataConfig, Split, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data, Split
 from genray.gen.finetune import labelled_rows
 from genray.gen.fit import Fit, FitConfig, looking
 from tests.gen.helpers import measured, small_ae, trained

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genray.errors import ConfigError, RunFault
-from genray.gen.data import Data, Split
+from genray.gen.data.types import Data, Split
 from genray.gen.families import FAMILIES
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.classifier import (

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
-from genray.gen import sources
-from genray.gen.data import Data, DataConfig, Split, check_data, load_data, need_images, need_labels
+from genray.gen.data import sources
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import check_data, load_data
+from genray.gen.data.types import Data, Split, need_images, need_labels
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from genray.errors import ConfigError
-from genray.gen import published
-from genray.gen.data import DataConfig, load_data
-from genray.gen.sources import read_image
+from genray.gen.data import published
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.sources import read_image
 
 
 def picture(path: Path, width: int, height: int, colour=(255, 0, 0)) -> Path:

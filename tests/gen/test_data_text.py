@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
-from genray.gen import text
-from genray.gen.data import Data, DataConfig, load_data
+from genray.gen.data import text
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data
 
 
 @pytest.fixture

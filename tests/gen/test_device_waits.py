@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from genray.gen.autoencoder.task import AETask
-from genray.gen.data import Data, DataConfig, Split
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split
 from genray.gen.fit import Fit, FitConfig, Task
 from genray.gen.gan import GANConfig, GANModelConfig, GANTask
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import CheckpointError, ConfigError, RunFault
-from genray.gen.data import Data, Split
+from genray.gen.data.types import Data, Split
 from genray.gen.fit import Batch, Fit, FitConfig, Step, Task
 from genray.gen.optimizers import OptimizerConfig, Updater
 

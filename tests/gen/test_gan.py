@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.gen import presets
-from genray.gen.data import Data
+from genray.gen.data.types import Data
 from genray.gen.fit import Batch, Fit, FitConfig
 from genray.gen.gan import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from genray.gen import presets
-from genray.gen.data import Data, DataConfig, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data
 from genray.gen.fit import Fit
 from genray.gen.gan import GANTask
 from genray.gen.images.classifier import ClassifierTask, train_extractor

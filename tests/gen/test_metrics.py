@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genray.errors import ConfigError
 from genray.gen import metrics
-from genray.gen.data import Split
+from genray.gen.data.types import Split
 from genray.gen.metrics import Extractor
 
 

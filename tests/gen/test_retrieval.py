@@ -7,7 +7,8 @@ import pytest
 
 from genray.errors import ConfigError
 from genray.gen import retrieval
-from genray.gen.data import DataConfig, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
 from genray.gen.retrieval import CodeIndex
 
 RNG = np.random.default_rng(0)

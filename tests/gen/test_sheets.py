@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genray.commands.codes import _neighbours_sheet, _worst_sheet
-from genray.gen.data import Split
+from genray.gen.data.types import Split
 from genray.gen.sheets import LEAST_SIDE, MARK, Tile, draw_sheet
 
 GREEN = (0, 200, 0)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genray.gen.data import DataConfig, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
 from genray.gen.retrieval import database
 from serve.limits import Limits
 from tests.serve.conftest import Web
@@ -126,7 +127,7 @@ def test_a_client_starts_no_download(
     data: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    from genray.gen import published
+    from genray.gen.data import published
 
     place = models_dir / "digits-ae" / "config.json"
     config = json.loads(place.read_text())

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from genray.errors import RunFault, SealedError
-from genray.gen.data import DataConfig, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
 from genray.gen.families import open_fit
 from genray.gen.vae import VAETask
 from tests.tuning.helpers import new_trial, tiny_gan, tiny_vae, to_the_end, track

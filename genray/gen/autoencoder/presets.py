@@ -2,7 +2,7 @@
 
 from genray.gen.autoencoder.model import AEModelConfig
 from genray.gen.autoencoder.task import AEConfig
-from genray.gen.data import DataConfig
+from genray.gen.data.config import DataConfig
 from genray.gen.fit import FitConfig
 from genray.gen.optimizers import OptimizerConfig
 

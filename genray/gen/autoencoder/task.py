@@ -17,7 +17,8 @@ from genray.errors import require
 from genray.gen.autoencoder.corruption import corrupt, median_filter
 from genray.gen.autoencoder.losses import LBFGSUpdater, contraction, reconstruction_loss, sparsity
 from genray.gen.autoencoder.model import STACKED, AEModelConfig, Autoencoder
-from genray.gen.data import Data, DataConfig, Split, need_labels
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split, need_labels
 from genray.gen.finetune import flat, labelled_few, principal_components, softmax_regression
 from genray.gen.fit import Batch, Export, FitConfig, Task
 from genray.gen.generative import image_grid

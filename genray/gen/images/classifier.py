@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, require
-from genray.gen.data import Data, DataConfig, Split, need_images, need_labels
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split, need_images, need_labels
 from genray.gen.fit import Batch, Export, Fit, FitConfig, Task
 from genray.gen.layers import activation_layer, fan_out
 from genray.gen.metrics import Extractor

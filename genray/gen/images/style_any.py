@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genray.errors import require
-from genray.gen.data import Data, Split, need_images
+from genray.gen.data.types import Data, Split, need_images
 from genray.gen.fit import Batch, Export
 from genray.gen.generative import image_grid
 from genray.gen.images.features import ConvStack

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genray.errors import require
-from genray.gen.data import Data, DataConfig, Split, need_images
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split, need_images
 from genray.gen.fit import FitConfig, Task
 from genray.gen.images.features import Features, open_features
 from genray.gen.images.style import resize

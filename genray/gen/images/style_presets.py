@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from genray.gen.data import DataConfig
+from genray.gen.data.config import DataConfig
 from genray.gen.fit import FitConfig
 from genray.gen.images.style_base import StyleTrainConfig
 from genray.gen.images.style_net import StyleNetConfig

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import require
-from genray.gen.data import Data, Split
+from genray.gen.data.types import Data, Split
 from genray.gen.fit import Batch, Export
 from genray.gen.generative import image_grid
 from genray.gen.images.pictures import to_tensor

@@ -74,7 +74,7 @@ def open_styles(name: str, count: int, side: int) -> StyleSet:
             _drawn(range(TEST_SEED, TEST_SEED + TEST), side),
         )
         return StyleSet(*parts, f"{count} patterns")
-    from genray.gen.sources import load_folder
+    from genray.gen.data.sources import load_folder
 
     source = load_folder(Path(name.partition(":")[2]).expanduser(), side, False)
     train, test = torch.from_numpy(source.train), torch.from_numpy(source.test)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from genray.gen.data import Data, Split
+from genray.gen.data.types import Data, Split
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask
 from genray.gen.optimizers import OptimizerConfig

@@ -6,10 +6,11 @@ import torch
 from torch.nn import functional
 
 from genray.errors import ConfigError
-from genray.gen.data import DataConfig, load_data
-from genray.gen.images import photos
+from genray.gen.data import photos
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.photos import credits, load_photos, photographs
 from genray.gen.images.patterns import PATTERNS, pattern, pattern_name
-from genray.gen.images.photos import credits, load_photos, photographs
 from genray.gen.images.styles import open_style, open_styles
 
 

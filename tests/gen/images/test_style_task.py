@@ -10,7 +10,8 @@ import torch
 
 from genray import cli
 from genray.errors import ConfigError
-from genray.gen.data import Data, DataConfig, Split
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS, FAMILIES
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.patterns import pattern

@@ -3,64 +3,23 @@
 Shapes: N rows, C channels, H height, W width.
 """
 
-import difflib
 import json
-import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from genray.errors import ConfigError, require
-from genray.gen.data import DataConfig
+from genray.gen.data.config import SUFFIXES, DataConfig, data_folder
+from genray.gen.data.splits import labels_of, split_rows
+from genray.gen.data.types import Source
 from genray.gen.folders import find_files
 
-NAMES = ("digits", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
-WITH_PATH = ("folder", "folder-text", "atari")
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MOST_PIXELS = 64_000_000
 """Of one picture: a file of 400 KB can claim more and fill the memory."""
-TEST_SHARE = 0.2
-"""Of data that comes without a split."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Images as they were found: uint8, or float32 in 0..1; [N, C, H, W]. Labels int64 [N]."""
-
-    name: str
-    train: np.ndarray
-    test: np.ndarray
-    train_label: np.ndarray | None = None
-    test_label: np.ndarray | None = None
-    classes: tuple[str, ...] = ()
-    licence: str = ""
-    about: dict[str, Any] = field(default_factory=dict)
-    train_names: tuple[str, ...] = ()
-    test_names: tuple[str, ...] = ()
-
-
-def check_name(data: str) -> None:
-    """Raises ConfigError, with the nearest names, unless `data` names a data set."""
-    kind, colon, path = data.partition(":")
-    if kind in WITH_PATH and colon and path:
-        return
-    if not colon and kind in NAMES:
-        return
-    if kind in WITH_PATH:
-        raise ConfigError(f"--data {data}: write {kind}:PATH, e.g. {kind}:pictures")
-    near = difflib.get_close_matches(kind, (*NAMES, *WITH_PATH), n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose {', '.join(NAMES)} or folder:PATH"
-    raise ConfigError(f"--data {data}: no such data set; {hint}")
-
-
-def data_folder(given: str = "") -> Path:
-    """Where data sets are kept: `given`, else $GENRAY_DATA, else ~/.cache/genray."""
-    return Path(given or os.environ.get("GENRAY_DATA") or "~/.cache/genray").expanduser()
 
 
 def load_images(config: DataConfig, *, download: bool = True, like: tuple[int, int, int] | None = None) -> Source:
@@ -81,11 +40,11 @@ def load_images(config: DataConfig, *, download: bool = True, like: tuple[int, i
     elif kind == "digits":
         source = load_digits()
     elif kind == "photos":
-        from genray.gen.images.photos import load_photos
+        from genray.gen.data.photos import load_photos
 
         source = load_photos(config.size)
     else:
-        from genray.gen.published import load_published
+        from genray.gen.data.published import load_published
 
         source = load_published(kind, data_folder(config.data_folder), download=download)
     # A named file keeps its own size unless another is asked for.
@@ -148,13 +107,6 @@ def resize(images_NCHW: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
         part = functional.interpolate(part, (height, width), mode="bilinear", antialias=True, align_corners=False)
         out[start : start + 500] = part.numpy() if out.dtype != np.uint8 else part.round().clamp(0, 255).numpy()
     return out
-
-
-def split_rows(count: int, test_share: float = TEST_SHARE) -> tuple[np.ndarray, np.ndarray]:
-    """(training rows, test rows), the same ones for the same count. RandomState: its stream is frozen for ever."""
-    order = np.random.RandomState(0).permutation(count)
-    cut = count - round(count * test_share)
-    return order[:cut], order[cut:]
 
 
 def load_digits() -> Source:
@@ -257,15 +209,6 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
         None if label is None else label[train], None if label is None else label[test],
         classes, "its owner's", about, tuple(row_names[train]), tuple(row_names[test]),
     )  # fmt: skip
-
-
-def labels_of(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """(int64 [N], class names) from the first folder of each relative path; (None, ()) where one has none."""
-    firsts = [name.replace(os.sep, "/").partition("/") for name in names]
-    if not all(slash for _, slash, _ in firsts):
-        return None, ()
-    classes, label = np.unique([first for first, _, _ in firsts], return_inverse=True)
-    return label.astype(np.int64), tuple(str(each) for each in classes)
 
 
 def read_image(path: Path, size: int | tuple[int, int], grey: bool) -> np.ndarray:

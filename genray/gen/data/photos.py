@@ -11,7 +11,7 @@ import numpy as np
 from genray.errors import require
 
 if TYPE_CHECKING:
-    from genray.gen.sources import Source
+    from genray.gen.data.types import Source
 
 NAMES = ("china", "flower")
 TEST_COLUMNS = {"china": slice(0, 208), "flower": slice(320, 640)}
@@ -51,7 +51,7 @@ def load_photos(size: int = 0) -> "Source":
     validation crops, cut from the training rows, overlap with others. Always the same crops. Raises ConfigError beyond
     192 pixels: the test regions hold no more.
     """
-    from genray.gen.sources import Source
+    from genray.gen.data.types import Source
 
     size = size or SIZE
     require(size <= 192, f"--size {size}: photos give at most 192 pixels; use that, or folder:PATH of larger pictures")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from genray.errors import ConfigError, require
-from genray.gen.sources import Source
+from genray.gen.data.types import Source
 
 PROBE_S = 5.0
 
