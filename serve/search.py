@@ -15,7 +15,7 @@ from genray.errors import ConfigError
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
-from genray.gen.retrieval import CodeIndex, Metric, database
+from genray.gen.evaluation.retrieval import CodeIndex, Metric, database
 from serve.models import Predictor, from_model
 
 KEPT = 4

@@ -32,7 +32,7 @@ class MapConfig:
 
 
 def map_codes(argv: list[str], prog: str) -> int:
-    from genray.gen.explore import map_picture
+    from genray.gen.evaluation.explore import map_picture
 
     folder, argv = model_argument(argv, prog)
     options = parse(MapConfig, argv, prog)
@@ -59,7 +59,14 @@ class RetrieveConfig:
 
 
 def retrieve(argv: list[str], prog: str) -> int:
-    from genray.gen.retrieval import CodeIndex, baselines, binarize, bit_thresholds, database, judge_retrieval
+    from genray.gen.evaluation.retrieval import (
+        CodeIndex,
+        baselines,
+        binarize,
+        bit_thresholds,
+        database,
+        judge_retrieval,
+    )
 
     folder, argv = model_argument(argv, prog)
     queries = []
@@ -187,7 +194,7 @@ class ClusterConfig:
 
 
 def cluster(argv: list[str], prog: str) -> int:
-    from genray.gen import explore
+    from genray.gen.evaluation import explore
 
     folder, argv = model_argument(argv, prog)
     options = parse(ClusterConfig, argv, prog)
@@ -214,7 +221,7 @@ class AnomaliesConfig:
 
 
 def anomalies(argv: list[str], prog: str) -> int:
-    from genray.gen import explore
+    from genray.gen.evaluation import explore
 
     folder, argv = model_argument(argv, prog)
     options = parse(AnomaliesConfig, argv, prog)

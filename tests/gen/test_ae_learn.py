@@ -11,8 +11,8 @@ from genray.gen.autoencoder import presets as ae_presets
 from genray.gen.autoencoder.task import AEConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
+from genray.gen.evaluation.retrieval import baselines, database, judge_retrieval
 from genray.gen.fit import Fit, looking
-from genray.gen.retrieval import baselines, database, judge_retrieval
 from tests.gen.helpers import measured, trained
 
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]

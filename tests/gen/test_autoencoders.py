@@ -14,7 +14,7 @@ from genray.gen.autoencoder.task import AEConfig, AETask, stage_names
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
-from genray.gen.finetune import labelled_rows
+from genray.gen.evaluation.probes import labelled_rows
 from genray.gen.fit import Fit, FitConfig, looking
 from tests.gen.helpers import measured, small_ae, trained
 

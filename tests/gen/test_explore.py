@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from genray.errors import ConfigError
-from genray.gen import explore
+from genray.gen.evaluation import explore
 
 RNG = np.random.default_rng(0)
 

@@ -9,9 +9,9 @@ from scipy import linalg
 from torch import Tensor, nn
 
 from genray.errors import ConfigError
-from genray.gen import metrics
 from genray.gen.data.types import Split
-from genray.gen.metrics import Extractor
+from genray.gen.evaluation import metrics
+from genray.gen.evaluation.metrics import Extractor
 
 
 def normal(rows: int, features: int, seed: int) -> Tensor:

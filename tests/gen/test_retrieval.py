@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from genray.errors import ConfigError
-from genray.gen import retrieval
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
-from genray.gen.retrieval import CodeIndex
+from genray.gen.evaluation import retrieval
+from genray.gen.evaluation.retrieval import CodeIndex
 
 RNG = np.random.default_rng(0)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
-from genray.gen.retrieval import database
+from genray.gen.evaluation.retrieval import database
 from serve.limits import Limits
 from tests.serve.conftest import Web
 
