@@ -15,7 +15,7 @@ from genray.gen.autoencoder.model import build_autoencoder
 from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data.load import load_data
 from genray.gen.fit import Fit, Task
-from genray.gen.gan import GANConfig, GANTask, build_generator
+from genray.gen.gan.task import GANConfig, GANTask, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier
 from genray.gen.images.style_base import StyleTrainConfig
 from genray.gen.images.style_net import build_style_any, build_style_fast

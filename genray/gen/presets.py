@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from genray.gen.data.config import DataConfig
 from genray.gen.fit import FitConfig
-from genray.gen.gan import GANConfig, GANModelConfig
+from genray.gen.gan.task import GANConfig, GANModelConfig
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig
 from genray.gen.optimizers import OptimizerConfig
 from genray.gen.vae import VAEConfig, VAEModelConfig

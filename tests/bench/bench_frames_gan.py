@@ -18,7 +18,7 @@ from genray.distributed.frames import FramesConfig, collect_frames
 from genray.gen import presets
 from genray.gen.data.load import load_data
 from genray.gen.fit import Fit
-from genray.gen.gan import GANTask
+from genray.gen.gan.task import GANTask
 from genray.gen.generative import GenerativeModel, image_grid
 from genray.gen.images.classifier import train_extractor
 from genray.gen.vae import VAETask

@@ -25,7 +25,7 @@ from typing import cast
 import torch
 
 from genray import modelstore
-from genray.gen.gan_players import GANModelConfig, Generator
+from genray.gen.gan.networks import GANModelConfig, Generator
 from serve.launch import free_port
 from serve.limits import Limits
 from tests.bench.common import Summary, describe_machine, last_json_line, print_table, run_measured

@@ -11,7 +11,7 @@ from genray.gen.autoencoder.task import AETask
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split
 from genray.gen.fit import Fit, FitConfig, Task
-from genray.gen.gan import GANConfig, GANModelConfig, GANTask
+from genray.gen.gan.task import GANConfig, GANModelConfig, GANTask
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask
 from genray.gen.images.style_base import StyleTrainConfig
 from genray.gen.images.style_net import StyleNetConfig

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from genray.gen.diffaugment import diff_augment
+from genray.gen.gan.diffaugment import diff_augment
 from genray.gen.world import ALONE, World
 
 

@@ -14,7 +14,7 @@ from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.gen import presets
 from genray.gen.data.types import Data
 from genray.gen.fit import Batch, Fit, FitConfig
-from genray.gen.gan import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
+from genray.gen.gan.task import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask
 from genray.gen.optimizers import OptimizerConfig
 from genray.gen.run import FitRun, columns

@@ -12,7 +12,7 @@ from genray.gen.data.load import load_data
 from genray.gen.data.types import Data
 from genray.gen.evaluation.metrics import Extractor, pca_gaussian_samples
 from genray.gen.fit import Fit
-from genray.gen.gan import GANTask
+from genray.gen.gan.task import GANTask
 from genray.gen.images.classifier import ClassifierTask, train_extractor
 from genray.gen.vae import VAETask
 

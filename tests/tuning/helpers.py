@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genray.gen.fit import FitConfig
-from genray.gen.gan import GANConfig, GANModelConfig
+from genray.gen.gan.task import GANConfig, GANModelConfig
 from genray.gen.optimizers import OptimizerConfig
 from genray.gen.vae import VAEConfig, VAEModelConfig
 from tuning.trial_run import TrialRun
