@@ -15,7 +15,7 @@ from genray.gen.data.sources import read_image
 from genray.gen.data.types import Data, Split
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.classifier import Classifier, ClassifierConfig, ClassifierModelConfig, ClassifierTask
-from genray.gen.images.styles import check_style
+from genray.gen.images.style.sources import check_style
 from genray.gen.vae import VAEConfig
 from genray.modelstore import save_model
 from genray.rl.config import DQNConfig

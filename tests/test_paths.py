@@ -12,7 +12,7 @@ from genray.config import from_dict, to_dict
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import changed
 from genray.gen.families import FAMILIES
-from genray.gen.images.style_base import StyleTrainConfig
+from genray.gen.images.style.base import StyleTrainConfig
 from genray.options import parse
 from genray.paths import HoldsPath, absolute_paths
 from tests.tuning.helpers import tiny_vae

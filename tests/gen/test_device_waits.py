@@ -13,9 +13,9 @@ from genray.gen.data.types import Data, Split
 from genray.gen.fit import Fit, FitConfig, Task
 from genray.gen.gan.task import GANConfig, GANModelConfig, GANTask
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask
-from genray.gen.images.style_base import StyleTrainConfig
-from genray.gen.images.style_net import StyleNetConfig
-from genray.gen.images.style_task import style_task
+from genray.gen.images.style.base import StyleTrainConfig
+from genray.gen.images.style.networks import StyleNetConfig
+from genray.gen.images.style.one_style_task import style_task
 from genray.gen.optimizers import OPTIMIZERS, READING, OptimizerConfig, Updater
 from genray.gen.vae import VAEConfig, VAEModelConfig, VAETask
 from tests.device_audit import META, Fault, audited

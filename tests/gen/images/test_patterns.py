@@ -11,7 +11,7 @@ from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.photos import credits, load_photos, photographs
 from genray.gen.images.patterns import PATTERNS, pattern, pattern_name
-from genray.gen.images.styles import open_style, open_styles
+from genray.gen.images.style.sources import open_style, open_styles
 
 
 def test_a_pattern_is_a_function_of_its_seed():

@@ -10,7 +10,17 @@ from torch import Tensor
 from genray.errors import ConfigError, RunFault
 from genray.gen.images.colours import colours_of, luminance, recoloured
 from genray.gen.images.features import ConvStack, Features, clouds, untrained
-from genray.gen.images.style import (
+from genray.gen.images.style.losses import (
+    adain,
+    box_penalty,
+    content_loss,
+    gram,
+    grams,
+    mean_std,
+    style_loss,
+    total_variation,
+)
+from genray.gen.images.style.optimise import (
     StyleConfig,
     StyleObjective,
     StyleStep,
@@ -20,16 +30,6 @@ from genray.gen.images.style import (
     resize,
     sizes_of,
     stylize,
-)
-from genray.gen.images.style_losses import (
-    adain,
-    box_penalty,
-    content_loss,
-    gram,
-    grams,
-    mean_std,
-    style_loss,
-    total_variation,
 )
 
 

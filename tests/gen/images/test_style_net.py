@@ -17,9 +17,9 @@ from genray.errors import ConfigError
 from genray.gen.images import clips
 from genray.gen.images.clips import copy_sound, has_sound, read_clip
 from genray.gen.images.features import untrained
-from genray.gen.images.style_clip import Flicker, FlickerMeter, style_clip
-from genray.gen.images.style_losses import mean_std
-from genray.gen.images.style_net import (
+from genray.gen.images.style.clip import Flicker, FlickerMeter, style_clip
+from genray.gen.images.style.losses import mean_std
+from genray.gen.images.style.networks import (
     AdaINNet,
     StyleNetConfig,
     TransformerNet,

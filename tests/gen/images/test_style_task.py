@@ -15,10 +15,10 @@ from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS, FAMILIES
 from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.patterns import pattern
-from genray.gen.images.style_any import AnyStyleTask, moments_loss
-from genray.gen.images.style_base import StyleTask, StyleTrainConfig
-from genray.gen.images.style_net import StyleNetConfig
-from genray.gen.images.style_task import FastStyleTask, style_task
+from genray.gen.images.style.any_style_task import AnyStyleTask, moments_loss
+from genray.gen.images.style.base import StyleTask, StyleTrainConfig
+from genray.gen.images.style.networks import StyleNetConfig
+from genray.gen.images.style.one_style_task import FastStyleTask, style_task
 from genray.gen.optimizers import OptimizerConfig
 from genray.media import write_png
 from genray.modelstore import load_model

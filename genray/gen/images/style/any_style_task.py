@@ -17,10 +17,10 @@ from genray.gen.data.types import Data, Split, need_images
 from genray.gen.fit import Batch, Export
 from genray.gen.generative import image_grid
 from genray.gen.images.features import ConvStack
-from genray.gen.images.style_base import CALIBRATION, StyleTask, squared
-from genray.gen.images.style_losses import content_loss, grams, mean_std, style_loss, total_variation
-from genray.gen.images.style_net import MAX_SIDE, AdaINNet, stack_up_to
-from genray.gen.images.styles import StyleSet, open_styles
+from genray.gen.images.style.base import CALIBRATION, StyleTask, squared
+from genray.gen.images.style.losses import content_loss, grams, mean_std, style_loss, total_variation
+from genray.gen.images.style.networks import MAX_SIDE, AdaINNet, stack_up_to
+from genray.gen.images.style.sources import StyleSet, open_styles
 
 
 def moments_loss(found: Mapping[str, Tensor], style: Mapping[str, Tensor], layers: Sequence[str]) -> Tensor:

@@ -16,9 +16,9 @@ from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
 from genray.gen.fit import FitConfig, Task
 from genray.gen.images.features import Features, open_features
-from genray.gen.images.style import resize
-from genray.gen.images.style_net import MAX_SIDE, StyleNetConfig
-from genray.gen.images.styles import check_style, check_styles
+from genray.gen.images.style.networks import MAX_SIDE, StyleNetConfig
+from genray.gen.images.style.optimise import resize
+from genray.gen.images.style.sources import check_style, check_styles
 from genray.gen.optimizers import OptimizerConfig, Updater
 from genray.gen.world import ALONE, World
 from genray.paths import FeaturesName, StyleName, StylesName

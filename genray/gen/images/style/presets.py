@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from genray.gen.data.config import DataConfig
 from genray.gen.fit import FitConfig
-from genray.gen.images.style_base import StyleTrainConfig
-from genray.gen.images.style_net import StyleNetConfig
+from genray.gen.images.style.base import StyleTrainConfig
+from genray.gen.images.style.networks import StyleNetConfig
 from genray.gen.optimizers import OptimizerConfig
 
 

@@ -18,11 +18,11 @@ from genray.gen.data.types import Data, Split
 from genray.gen.fit import Batch, Export
 from genray.gen.generative import image_grid
 from genray.gen.images.pictures import to_tensor
-from genray.gen.images.style_any import AnyStyleTask
-from genray.gen.images.style_base import StyleTask, StyleTrainConfig, squared
-from genray.gen.images.style_losses import content_loss, grams, style_loss, total_variation
-from genray.gen.images.style_net import MAX_SIDE, TransformerNet
-from genray.gen.images.styles import open_style
+from genray.gen.images.style.any_style_task import AnyStyleTask
+from genray.gen.images.style.base import StyleTask, StyleTrainConfig, squared
+from genray.gen.images.style.losses import content_loss, grams, style_loss, total_variation
+from genray.gen.images.style.networks import MAX_SIDE, TransformerNet
+from genray.gen.images.style.sources import open_style
 from genray.gen.world import ALONE, World
 
 

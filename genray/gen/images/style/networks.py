@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from genray.errors import require
 from genray.gen.images.colours import power
 from genray.gen.images.features import ConvStack, build_stack
-from genray.gen.images.style import normalised, resize
-from genray.gen.images.style_losses import adain
+from genray.gen.images.style.losses import adain
+from genray.gen.images.style.optimise import normalised, resize
 
 MAX_SIDE = 2048
 """Longest side that a style model takes, pixels. 2048x2048 at the CPU presets' widths, measured: 1.9 GiB more memory and
