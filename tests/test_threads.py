@@ -14,8 +14,8 @@ from genray import cli, threads
 from genray.commands.launch import LaunchConfig, open_engine
 from genray.gen.data.config import DataConfig
 from genray.gen.families import open_fit
-from genray.gen.fit import Fit, FitConfig
-from genray.gen.run import FitRun, columns
+from genray.gen.training.fit import Fit, FitConfig
+from genray.gen.training.run import FitRun, columns
 from genray.gen.vae import VAEConfig, VAEModelConfig
 from genray.live import Live
 from genray.rl.agent import LocalAgent

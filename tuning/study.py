@@ -19,7 +19,7 @@ from genray.config import load_yaml
 from genray.console import escape_unprintable, shell_command
 from genray.errors import GenrayError, require
 from genray.gen.families import open_fit
-from genray.gen.run import save_export
+from genray.gen.training.run import save_export
 from tuning.plan import Sweep, SweepConfig
 from tuning.presets import named_study
 from tuning.report import best_samples, write_report

@@ -1,6 +1,6 @@
 """What one trial trains, whichever family it is of: looks at the validation data, one after the other. No Ray.
 
-Two forms of one interface: `FitTraining` drives genray.gen.fit.Fit, `AgentTraining` the agent in one process. Neither can
+Two forms of one interface: `FitTraining` drives genray.gen.training.fit.Fit, `AgentTraining` the agent in one process. Neither can
 read test data: the fit's is sealed, and the agent's validation episodes are other ones than its test's.
 """
 
@@ -14,8 +14,8 @@ import torch
 
 from genray.errors import ConfigError, require
 from genray.gen.families import FAMILIES, open_fit
-from genray.gen.fit import looking
-from genray.gen.run import save_export
+from genray.gen.training.fit import looking
+from genray.gen.training.run import save_export
 from genray.rl import presets as agent_presets
 from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig

@@ -23,9 +23,9 @@ from genray.gen.data.config import DataConfig
 from genray.gen.data.load import changed, load_data
 from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS
-from genray.gen.fit import fixed_randomness
 from genray.gen.generative import GenerativeModel, image_grid, to_uint8, walk_frames
 from genray.gen.sheets import Tile, draw_sheet
+from genray.gen.training.fit import fixed_randomness
 from genray.media import check_clip_path, check_png_path, check_writable, write_clip, write_png
 from genray.options import folder_argument, parse
 from genray.paths import DATA, DataName

@@ -8,9 +8,9 @@ from genray import config as configs
 from genray.console import shell_command
 from genray.errors import UsageError, require
 from genray.gen.families import FAMILIES, Family, open_fit
-from genray.gen.fit import Fit
-from genray.gen.optimizers import OptimizerConfig
-from genray.gen.run import FitRun, columns
+from genray.gen.training.fit import Fit
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.run import FitRun, columns
 from genray.live import Live
 from genray.options import given, option_value, parse
 from genray.rundir import RunDir, new_folder

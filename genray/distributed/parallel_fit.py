@@ -1,4 +1,4 @@
-"""`genray.gen.fit` with K data-parallel workers: Ray Train starts the group, every worker runs the same `Fit` on its rows.
+"""`genray.gen.training.fit` with K data-parallel workers: Ray Train starts the group, every worker runs the same `Fit` on its rows.
 
 Gradients are averaged by PyTorch (gloo on CPUs, NCCL on GPUs). Worker 0 alone writes the run directory, so with several
 hosts it must lie on storage that all of them share. Batch normalisation uses each worker's own rows.
@@ -20,8 +20,8 @@ from genray.console import escape_unprintable
 from genray.distributed.waiting import waits_explained
 from genray.errors import ResourceError, RunFault
 from genray.gen.families import FAMILIES, open_fit
-from genray.gen.run import FitRun, columns
-from genray.gen.world import World
+from genray.gen.training.run import FitRun, columns
+from genray.gen.training.world import World
 from genray.live import Live
 from genray.paths import absolute_paths
 from genray.rundir import RunDir

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genray.errors import require
-from genray.gen.fit import fixed_randomness
 from genray.gen.images.classifier import Loss, classification_loss
 from genray.gen.layers import ACTIVATIONS, activation_layer, fan_out
-from genray.gen.optimizers import OPTIMIZERS, OptimizerConfig, make_optimizer
-from genray.gen.schedules import SCHEDULES, factor
+from genray.gen.training.fit import fixed_randomness
+from genray.gen.training.optimizers import OPTIMIZERS, OptimizerConfig, make_optimizer
+from genray.gen.training.schedules import SCHEDULES, factor
 from genray.media import write_png
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.

@@ -6,10 +6,10 @@ The autoencoders' presets stand in ae_presets.py, the style models' in images/st
 from dataclasses import replace
 
 from genray.gen.data.config import DataConfig
-from genray.gen.fit import FitConfig
 from genray.gen.gan.task import GANConfig, GANModelConfig
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.vae import VAEConfig, VAEModelConfig
 
 # -- VAE ---------------------------------------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from genray.errors import require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
-from genray.gen.fit import Batch, Export, FitConfig, Task
 from genray.gen.generative import GenerativeModel, image_grid
 from genray.gen.layers import SameConv2d, SameConvTranspose2d, activation_layer, fan_out
-from genray.gen.optimizers import OptimizerConfig, Updater
-from genray.gen.world import ALONE, World
+from genray.gen.training.fit import Batch, Export, FitConfig, Task
+from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.world import ALONE, World
 
 Binarisation = Literal["none", "threshold", "fixed", "dynamic"]
 LOG_2PI = math.log(2 * math.pi)

@@ -17,10 +17,10 @@ import torch
 from genray.distributed.frames import FramesConfig, collect_frames
 from genray.gen import presets
 from genray.gen.data.load import load_data
-from genray.gen.fit import Fit
 from genray.gen.gan.task import GANTask
 from genray.gen.generative import GenerativeModel, image_grid
 from genray.gen.images.classifier import train_extractor
+from genray.gen.training.fit import Fit
 from genray.gen.vae import VAETask
 from genray.machine import keep_freed_memory
 from genray.media import write_png

@@ -26,9 +26,9 @@ from torch import nn
 
 from genray.gen import presets
 from genray.gen.data.types import Data, Split
-from genray.gen.fit import Fit
 from genray.gen.gan import losses as gan_losses
 from genray.gen.gan.task import GANConfig, GANTask
+from genray.gen.training.fit import Fit
 from genray.gen.vae import VAETask
 from genray.machine import keep_freed_memory
 from tests.bench.common import describe_machine, last_json_line, print_table

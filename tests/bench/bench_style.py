@@ -20,12 +20,12 @@ from torch import Tensor
 
 from genray.config import load_yaml
 from genray.gen.data.load import load_data
-from genray.gen.fit import Fit
 from genray.gen.images.style.any_style_task import AnyStyleTask
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.one_style_task import FastStyleTask, style_task
 from genray.gen.images.style.optimise import StyleConfig, stylize
 from genray.gen.images.style.presets import style_any, style_fast
+from genray.gen.training.fit import Fit
 from genray.rundir import RunDir
 from tests.bench.common import describe_machine, last_json_line, print_table
 

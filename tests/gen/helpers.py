@@ -11,8 +11,8 @@ import torch
 from genray.gen.autoencoder.model import AEModelConfig
 from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data.types import Data, Split
-from genray.gen.fit import Fit, FitConfig, looking
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import Fit, FitConfig, looking
+from genray.gen.training.optimizers import OptimizerConfig
 
 
 def spots(rows: int = 120, side: int = 8, channels: int = 1, low: float = 0.0) -> Data:

@@ -13,9 +13,9 @@ from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data
-from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.features import model_features
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import Fit, FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 from tests.gen.helpers import measured, trained
 
 KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")

@@ -13,7 +13,7 @@ from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data
-from genray.gen.fit import Fit
+from genray.gen.training.fit import Fit
 from tests.gen.helpers import small_ae, trained
 
 

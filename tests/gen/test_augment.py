@@ -56,7 +56,7 @@ def test_crops_stay_inside_and_magnify():
 
 
 def test_augmentation_is_a_function_of_the_global_generator_and_of_the_global_batch():
-    from genray.gen.world import World
+    from genray.gen.training.world import World
 
     x, names = torch.rand(8, 3, 8, 8), ("flip", "shift", "crop", "colour")
     torch.manual_seed(3)

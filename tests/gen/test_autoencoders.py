@@ -15,7 +15,7 @@ from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.probes import labelled_rows
-from genray.gen.fit import Fit, FitConfig, looking
+from genray.gen.training.fit import Fit, FitConfig, looking
 from tests.gen.helpers import measured, small_ae, trained
 
 KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")

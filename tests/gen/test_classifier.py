@@ -9,7 +9,6 @@ import torch
 from genray.errors import ConfigError, RunFault
 from genray.gen.data.types import Data, Split
 from genray.gen.families import FAMILIES
-from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.classifier import (
     Classifier,
     ClassifierConfig,
@@ -20,7 +19,8 @@ from genray.gen.images.classifier import (
     load_extractor,
     train_extractor,
 )
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import Fit, FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 from genray.modelstore import load_model, save_model
 
 

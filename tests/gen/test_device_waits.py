@@ -10,13 +10,13 @@ from torch import nn
 from genray.gen.autoencoder.task import AETask
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split
-from genray.gen.fit import Fit, FitConfig, Task
 from genray.gen.gan.task import GANConfig, GANModelConfig, GANTask
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.networks import StyleNetConfig
 from genray.gen.images.style.one_style_task import style_task
-from genray.gen.optimizers import OPTIMIZERS, READING, OptimizerConfig, Updater
+from genray.gen.training.fit import Fit, FitConfig, Task
+from genray.gen.training.optimizers import OPTIMIZERS, READING, OptimizerConfig, Updater
 from genray.gen.vae import VAEConfig, VAEModelConfig, VAETask
 from tests.device_audit import META, Fault, audited
 from tests.gen.helpers import small_ae

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from genray.gen.gan.diffaugment import diff_augment
-from genray.gen.world import ALONE, World
+from genray.gen.training.world import ALONE, World
 
 
 class Drawn(World):

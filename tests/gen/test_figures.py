@@ -22,7 +22,7 @@ from genray.gen.figures import (
     valley_path,
 )
 from genray.gen.layers import ACTIVATIONS
-from genray.gen.optimizers import OPTIMIZERS
+from genray.gen.training.optimizers import OPTIMIZERS
 
 
 def height(point_XY: np.ndarray) -> float:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.gen.data.types import Data, Split
-from genray.gen.fit import Batch, Fit, FitConfig, Step, Task
-from genray.gen.optimizers import OptimizerConfig, Updater
+from genray.gen.training.fit import Batch, Fit, FitConfig, Step, Task
+from genray.gen.training.optimizers import OptimizerConfig, Updater
 
 
 def lines(rows: int = 40, seed: int = 0) -> Data:

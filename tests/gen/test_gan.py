@@ -13,11 +13,11 @@ from torch import Tensor
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.gen import presets
 from genray.gen.data.types import Data
-from genray.gen.fit import Batch, Fit, FitConfig
 from genray.gen.gan.task import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask
-from genray.gen.optimizers import OptimizerConfig
-from genray.gen.run import FitRun, columns
+from genray.gen.training.fit import Batch, Fit, FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.run import FitRun, columns
 from genray.live import Live
 from genray.modelstore import load_model, save_model
 from genray.rundir import RunDir

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import ConfigError
-from genray.gen.optimizers import OPTIMIZERS, OptimizerConfig, Updater, make_optimizer, optimizer_name
-from genray.gen.schedules import SCHEDULES, factor, needs_total
-from genray.gen.world import World
+from genray.gen.training.optimizers import OPTIMIZERS, OptimizerConfig, Updater, make_optimizer, optimizer_name
+from genray.gen.training.schedules import SCHEDULES, factor, needs_total
+from genray.gen.training.world import World
 
 GRADIENTS = np.array([[0.1, -20.0, 0.3], [0.2, 10.0, -0.3], [-0.4, 5.0, 0.0], [0.3, -7.0, 0.1], [0.2, 1.0, 0.2]])
 START = np.array([1.0, -2.0, 0.5])

@@ -7,7 +7,13 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from genray.gen.rules import FTRL, AdagradDA, ProximalAdagrad, ProximalGradientDescent, soft_threshold
+from genray.gen.training.extra_optimizers import (
+    FTRL,
+    AdagradDA,
+    ProximalAdagrad,
+    ProximalGradientDescent,
+    soft_threshold,
+)
 
 START = [0.7, -0.3, 0.0, 1.5]
 GRADIENTS = [[0.5, -1.0, 0.2, 0.0], [0.1, 2.0, -0.4, 0.0], [-0.7, 0.3, 0.1, 0.3], [0.2, -0.2, 0.6, -0.9]]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, RunFault
-from genray.gen.fit import Fit, FitConfig, fixed_randomness
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import Fit, FitConfig, fixed_randomness
+from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask, binarised, build_vae, gaussian_kl
 from genray.modelstore import load_model, save_model
 from tests.gen.helpers import check_resume, spots

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genray.gen.fit import FitConfig
 from genray.gen.gan.task import GANConfig, GANModelConfig
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.vae import VAEConfig, VAEModelConfig
 from tuning.trial_run import TrialRun
 from tuning.trials import TrialRow, write_trial

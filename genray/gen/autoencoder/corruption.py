@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genray.errors import require
-from genray.gen.world import ALONE, World
+from genray.gen.training.world import ALONE, World
 
 # A warp of strength s turns by up to s radians; its other parts were chosen so that s = 0.3 keeps an 8x8 digit legible.
 SHEAR_AND_SCALE = 2 / 3

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, optim
 from torch.nn import functional
 
-from genray.gen.optimizers import Updater
-from genray.gen.world import ALONE, World
+from genray.gen.training.optimizers import Updater
+from genray.gen.training.world import ALONE, World
 
 
 def reconstruction_loss(kind: str, rebuilt: Tensor, target: Tensor) -> Tensor:

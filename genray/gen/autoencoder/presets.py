@@ -3,8 +3,8 @@
 from genray.gen.autoencoder.model import AEModelConfig
 from genray.gen.autoencoder.task import AEConfig
 from genray.gen.data.config import DataConfig
-from genray.gen.fit import FitConfig
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 
 
 def ae_digits() -> AEConfig:

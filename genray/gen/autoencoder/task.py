@@ -20,10 +20,10 @@ from genray.gen.autoencoder.model import STACKED, AEModelConfig, Autoencoder
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_labels
 from genray.gen.evaluation.probes import flat, labelled_few, principal_components, softmax_regression
-from genray.gen.fit import Batch, Export, FitConfig, Task
 from genray.gen.generative import image_grid
-from genray.gen.optimizers import OptimizerConfig, Updater
-from genray.gen.world import ALONE, World
+from genray.gen.training.fit import Batch, Export, FitConfig, Task
+from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.world import ALONE, World
 
 CHUNK = 512
 """Rows judged at a time."""

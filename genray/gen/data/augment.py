@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from genray.gen.world import ALONE, World
+from genray.gen.training.world import ALONE, World
 
 SHIFT = 0.1
 """Of the side, either way."""

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from genray.gen.world import World
+from genray.gen.training.world import World
 
 Change = Literal["color", "translation", "cutout"]
 

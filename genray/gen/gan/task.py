@@ -17,15 +17,15 @@ from genray.errors import require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
 from genray.gen.evaluation.metrics import PCAFrechet, generator_report
-from genray.gen.fit import Batch, Export, FitConfig, Task
 from genray.gen.gan import losses as gan_losses
 from genray.gen.gan.diffaugment import Change, diff_augment
 from genray.gen.gan.losses import Loss
 from genray.gen.gan.networks import Discriminator, GANModelConfig, Generator, build_generator
 from genray.gen.generative import image_grid
 from genray.gen.images.classifier import load_extractor, train_extractor
-from genray.gen.optimizers import OptimizerConfig, Updater
-from genray.gen.world import ALONE, World
+from genray.gen.training.fit import Batch, Export, FitConfig, Task
+from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.world import ALONE, World
 from genray.paths import PathOrUrl
 
 __all__ = ["Discriminator", "GANConfig", "GANModelConfig", "GANTask", "Generator", "build_generator"]

@@ -18,10 +18,10 @@ from genray.errors import ConfigError, require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images, need_labels
 from genray.gen.evaluation.metrics import Extractor
-from genray.gen.fit import Batch, Export, Fit, FitConfig, Task
 from genray.gen.layers import activation_layer, fan_out
-from genray.gen.optimizers import OptimizerConfig, Updater
-from genray.gen.world import ALONE, World
+from genray.gen.training.fit import Batch, Export, Fit, FitConfig, Task
+from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.world import ALONE, World
 from genray.modelstore import load_model
 
 Loss = Literal["cross_entropy", "squared_error"]

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from genray.gen.data.types import Data, Split
-from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import Fit, FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 from genray.modelstore import save_model
 
 CLASSES = ("lying", "standing", "falling", "rising")

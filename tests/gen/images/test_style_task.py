@@ -13,13 +13,13 @@ from genray.errors import ConfigError
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS, FAMILIES
-from genray.gen.fit import Fit, FitConfig
 from genray.gen.images.patterns import pattern
 from genray.gen.images.style.any_style_task import AnyStyleTask, moments_loss
 from genray.gen.images.style.base import StyleTask, StyleTrainConfig
 from genray.gen.images.style.networks import StyleNetConfig
 from genray.gen.images.style.one_style_task import FastStyleTask, style_task
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import Fit, FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 from genray.media import write_png
 from genray.modelstore import load_model
 

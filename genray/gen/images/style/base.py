@@ -14,13 +14,13 @@ from torch import Tensor
 from genray.errors import require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
-from genray.gen.fit import FitConfig, Task
 from genray.gen.images.features import Features, open_features
 from genray.gen.images.style.networks import MAX_SIDE, StyleNetConfig
 from genray.gen.images.style.optimise import resize
 from genray.gen.images.style.sources import check_style, check_styles
-from genray.gen.optimizers import OptimizerConfig, Updater
-from genray.gen.world import ALONE, World
+from genray.gen.training.fit import FitConfig, Task
+from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.world import ALONE, World
 from genray.paths import FeaturesName, StyleName, StylesName
 
 CALIBRATION = 16

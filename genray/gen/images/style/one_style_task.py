@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from genray.errors import require
 from genray.gen.data.types import Data, Split
-from genray.gen.fit import Batch, Export
 from genray.gen.generative import image_grid
 from genray.gen.images.pictures import to_tensor
 from genray.gen.images.style.any_style_task import AnyStyleTask
@@ -23,7 +22,8 @@ from genray.gen.images.style.base import StyleTask, StyleTrainConfig, squared
 from genray.gen.images.style.losses import content_loss, grams, style_loss, total_variation
 from genray.gen.images.style.networks import MAX_SIDE, TransformerNet
 from genray.gen.images.style.sources import open_style
-from genray.gen.world import ALONE, World
+from genray.gen.training.fit import Batch, Export
+from genray.gen.training.world import ALONE, World
 
 
 def style_task(config: StyleTrainConfig, world: World = ALONE, device: torch.device | str = "cpu") -> StyleTask:

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from genray.gen.data.config import DataConfig
-from genray.gen.fit import FitConfig
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.networks import StyleNetConfig
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 
 
 def style_fast() -> StyleTrainConfig:

@@ -13,7 +13,7 @@ import torch
 from genray import modelstore
 from genray.config import to_dict
 from genray.errors import ConfigError, ResourceError, RunFault
-from genray.gen.fit import Fit, Step
+from genray.gen.training.fit import Fit, Step
 from genray.live import Column, Live
 from genray.media import write_png
 from genray.rundir import MetricsLog, RunDir

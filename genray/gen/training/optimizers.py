@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, optim
 
 from genray.errors import ConfigError, require
-from genray.gen.rules import FTRL, AdagradDA, ProximalAdagrad, ProximalGradientDescent
-from genray.gen.schedules import Schedule, factor, needs_total
-from genray.gen.world import ALONE, World
+from genray.gen.training.extra_optimizers import FTRL, AdagradDA, ProximalAdagrad, ProximalGradientDescent
+from genray.gen.training.schedules import Schedule, factor, needs_total
+from genray.gen.training.world import ALONE, World
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ from genray.errors import CheckpointError, RunFault, first_line, require
 from genray.gen.data.augment import augment
 from genray.gen.data.load import changed
 from genray.gen.data.types import Data, Split
-from genray.gen.optimizers import Updater
-from genray.gen.world import ALONE, World
+from genray.gen.training.optimizers import Updater
+from genray.gen.training.world import ALONE, World
 
 
 @dataclass(frozen=True, kw_only=True)
