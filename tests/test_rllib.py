@@ -20,8 +20,9 @@ from genray.distributed import session
 from genray.distributed.session import even_share
 from genray.distributed.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.rl.agent import LocalAgent, Progress
+from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig
+from genray.rl.engine import Progress
 from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
 from genray.rllib.options import ALIASES, FIELDS
 from genray.runs import files

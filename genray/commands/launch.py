@@ -10,8 +10,9 @@ from genray.errors import GenrayError, disk_error
 from genray.live import Live
 from genray.paths import PathOrUrl
 from genray.remote_run import checkpoint_step
-from genray.rl.agent import Engine, LocalAgent
+from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig, RunConfig
+from genray.rl.engine import Engine
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import COLUMNS, Trainer, milestones
 from genray.rundir import RunDir

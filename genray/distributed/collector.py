@@ -14,10 +14,10 @@ from genray.distributed.calls import MAX_FAILURES, RETRY_S
 from genray.distributed.ledger import Ledger
 from genray.distributed.messages import CollectReport, Published, Receipt
 from genray.machine import keep_freed_memory
-from genray.rl.agent import initial_network
 from genray.rl.chunk import Chunk
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
+from genray.rl.engine import initial_network
 from genray.rl.env import make_env
 
 WAIT_S = 0.5  # how soon a collector that waits for room notices that it has to leave

@@ -28,8 +28,9 @@ from genray.distributed.replay_shard import ReplayShardActor
 from genray.distributed.session import draining_nodes, gpus_each, node_cpus, ray_session, reserve_share, role
 from genray.distributed.tally import Tally
 from genray.errors import RunFault
-from genray.rl.agent import Progress, network_card, probe_env, shards_of
+from genray.rl.checkpoint import shards_of
 from genray.rl.config import DQNConfig
+from genray.rl.engine import Progress, network_card, probe_env
 from genray.rl.networks import QNetwork, build_network, update_flop
 from genray.storage import Place, absolute, child, reading, writing
 from genray.threads import threads_for

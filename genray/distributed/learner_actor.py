@@ -18,8 +18,9 @@ from genray.distributed.feed import Batch, Feed, batches_per_round
 from genray.distributed.messages import LearnReport, Published, Snapshot
 from genray.errors import ResourceError, RunFault
 from genray.machine import keep_freed_memory, resolve_device
-from genray.rl.agent import initial_network, load_learner, save_learner
+from genray.rl.checkpoint import load_learner, save_learner
 from genray.rl.config import DQNConfig
+from genray.rl.engine import initial_network
 from genray.rl.learner import Learner
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import build_network

@@ -12,8 +12,8 @@ import torch
 from genray import modelstore
 from genray.config import from_dict, load_yaml
 from genray.errors import CheckpointError, ConfigError
-from genray.rl.agent import network_card, probe_env
 from genray.rl.config import DQNConfig
+from genray.rl.engine import network_card, probe_env
 from genray.rl.env import EnvConfig
 from genray.rl.networks import QNetwork, build_network
 from genray.rundir import RunDir, verify_checkpoint

@@ -17,8 +17,8 @@ from genray.config import to_dict
 from genray.console import shell_command
 from genray.errors import GenrayError, ResourceError, RunFault
 from genray.live import Live
-from genray.rl.agent import Engine, Progress, network_card, probe_env
 from genray.rl.config import DQNConfig
+from genray.rl.engine import Engine, Progress, network_card, probe_env
 from genray.rl.evaluate import Evaluation, evaluate
 from genray.rl.evaluation import EvaluationProgress, EvaluationStopped
 from genray.rl.networks import QNetwork

@@ -26,8 +26,8 @@ from genray.distributed.coordinator import Coordinator
 from genray.distributed.session import even_share, node_cpus, ray_session
 from genray.distributed.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError
-from genray.rl.agent import Progress
 from genray.rl.collect import Episode
+from genray.rl.engine import Progress
 from genray.rl.evaluate import evaluate
 from genray.rl.networks import QNetwork
 from genray.rllib.config import ApexDQNConfig

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from genray.rl.agent import Progress
 from genray.rl.collect import Episode
+from genray.rl.engine import Progress
 
 
 def iteration_results(

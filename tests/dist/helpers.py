@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from genray.rl import DQNConfig, presets
-from genray.rl.agent import Progress
+from genray.rl.engine import Progress
 
 
 def tiny(**replay) -> DQNConfig:

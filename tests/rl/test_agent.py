@@ -10,10 +10,11 @@ import torch
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.machine import resolve_device
-from genray.rl.agent import LocalAgent, build_network, initial_network, network_card, split_by_mass
+from genray.rl.agent import LocalAgent, build_network, split_by_mass
 from genray.rl.catch import BOARD, Catch
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
+from genray.rl.engine import initial_network, network_card
 from genray.rl.env import EnvConfig
 from genray.rl.exploration import ExploreConfig
 from genray.rl.learner import LearnerConfig

@@ -15,7 +15,7 @@ import uvicorn
 
 from genray import cli, modelstore
 from genray.rl import presets
-from genray.rl.agent import initial_network, network_card, probe_env
+from genray.rl.engine import initial_network, network_card, probe_env
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
 from serve.limits import Limits

@@ -12,7 +12,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from genray.rl import presets
-from genray.rl.agent import initial_network, network_card
+from genray.rl.engine import initial_network, network_card
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
 from tests.serve.conftest import Web
