@@ -12,7 +12,7 @@ from pathlib import Path
 from genray.console import escape_unprintable
 from genray.errors import ConfigError, GenrayError
 from genray.options import fail
-from genray.stop import leave_stdout
+from genray.runs.stop import leave_stdout
 from genray.threads import sleep_while_waiting
 
 # name -> (module:function, which takes the remaining words and the program's name; what it does). The modules are loaded when

@@ -14,7 +14,7 @@ import tyro
 from genray.config import check_finite
 from genray.errors import ConfigError
 from genray.paths import absolute_paths
-from genray.storage import is_url
+from genray.runs.storage import is_url
 
 T = TypeVar("T")
 

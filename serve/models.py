@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genray import modelstore
 from genray.errors import CheckpointError, require
 from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel
 from genray.rl.networks import QNetwork, build_network
+from genray.runs import modelstore
 
 Arrays = dict[str, np.ndarray]
 

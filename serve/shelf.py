@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genray.errors import CheckpointError, ConfigError, GenrayError
-from genray.modelstore import NAME
+from genray.runs.modelstore import NAME
 from serve.models import Predictor, load_predictor, version_of
 from serve.versions import Versions, is_version
 

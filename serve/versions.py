@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from genray.errors import CheckpointError
-from genray.modelstore import NAME
+from genray.runs.modelstore import NAME
 from serve.models import version_of
 
 log = logging.getLogger("genray.serve")

@@ -17,9 +17,9 @@ from genray.gen.images.classifier import Classifier, ClassifierConfig, Classifie
 from genray.gen.images.style.sources import check_style
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.vae import VAEConfig
-from genray.modelstore import save_model
 from genray.rl.config import DQNConfig
-from genray.rundir import RunDir
+from genray.runs.modelstore import save_model
+from genray.runs.rundir import RunDir
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from genray.gen.images.pictures import read_about, to_rgb
 from genray.gen.images.style.networks import AdaINNet, StyleNetConfig, TransformerNet, build_style_any, build_style_fast
 from genray.gen.images.style.optimise import stylize as optimise
 from genray.media import write_clip
-from genray.modelstore import save_model
+from genray.runs.modelstore import save_model
 from tests.gen.helpers import sounding
 
 QUICK = ["--steps", "4", "--scales", "1", "--features", "untrained"]

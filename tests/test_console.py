@@ -20,7 +20,7 @@ from genray.commands.launch import LaunchConfig
 from genray.console import shell_command, shell_word
 from genray.errors import ConfigError
 from genray.media import write_png
-from genray.rundir import RunDir
+from genray.runs.rundir import RunDir
 from tests.test_imports import product_files
 
 # -- commands that are printed -------------------------------------------------------------------------------------

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from genray.errors import ResourceError
-from genray.modelstore import load_model, save_model
-from genray.rundir import RunDir
 from genray.runs import files
 from genray.runs.files import (
     clear_leftovers,
@@ -20,6 +18,8 @@ from genray.runs.files import (
     write_whole,
     writing_file,
 )
+from genray.runs.modelstore import load_model, save_model
+from genray.runs.rundir import RunDir
 from tests.kills import kill_at_every_instant
 
 

@@ -105,7 +105,7 @@ def test_the_house_keeps_its_import_table():
         ("genray.rl.replay", "from genray import distributed"),
         ("genray.gen.vae", "import genray.rl.env"),
         ("genray.config", "from genray.rl.learner import Learner"),
-        ("genray.modelstore", "from genray.gen.vae import VAE"),
+        ("genray.runs.modelstore", "from genray.gen.vae import VAE"),
         ("genray.distributed.collector", "import ray.rllib.utils"),
         ("genray.distributed.collector", "from ray import rllib"),
         ("genray.distributed.collector", "from ray.rllib.algorithms import dqn"),

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from genray.errors import CheckpointError
-from genray.modelstore import list_models, load_model, read_config, save_model
 from genray.rl.agent import build_network
 from genray.rl.networks import QNetwork
+from genray.runs.modelstore import list_models, load_model, read_config, save_model
 
 CARD = {
     "num_actions": 4, "frame_shape": [36, 36], "stack": 2, "channels": [2, 3, 4],

@@ -19,13 +19,13 @@ import pytest
 from genray.commands.train import _new_run
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.gen.vae import VAEConfig
-from genray.rundir import MetricsLog, RunDir, new_folder, require_disk, verify_checkpoint
+from genray.runs.rundir import MetricsLog, RunDir, new_folder, require_disk, verify_checkpoint
 
 HOLDER = """
 import sys
 import time
 from pathlib import Path
-from genray.rundir import RunDir
+from genray.runs.rundir import RunDir
 with RunDir(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

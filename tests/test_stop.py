@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from genray.rundir import RunDir
-from genray.stop import StopRequests, stop_signals
+from genray.runs.rundir import RunDir
+from genray.runs.stop import StopRequests, stop_signals
 
 GENRAY = [sys.executable, "-m", "genray"]
 SMALL = (

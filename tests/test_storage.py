@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from genray import cli, storage
+from genray import cli
 from genray.config import save_yaml
 from genray.errors import CheckpointError, RunFault
-from genray.remote_run import RemoteRun, checkpoint_step, create_run, open_run
 from genray.rl import presets
 from genray.rl.agent import LocalAgent
+from genray.runs import storage
+from genray.runs.remote_run import RemoteRun, checkpoint_step, create_run, open_run
 
 
 @pytest.fixture

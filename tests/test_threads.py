@@ -17,10 +17,10 @@ from genray.gen.families import open_fit
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.run import FitRun, columns
 from genray.gen.vae import VAEConfig, VAEModelConfig
-from genray.live import Live
 from genray.rl.agent import LocalAgent
 from genray.rl.presets import preset
-from genray.rundir import RunDir
+from genray.runs.live import Live
+from genray.runs.rundir import RunDir
 from genray.threads import CpuTimes, FlopCount, free_between, threads_for, usable_cores
 
 

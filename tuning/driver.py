@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 
 from genray.distributed.session import node_cpus
 from genray.errors import ResourceError
-from genray.live import Live
+from genray.runs.live import Live
 from tuning.plan import Slot, Sweep
 from tuning.population import align, population
 from tuning.trainable import SweepTrial

@@ -13,8 +13,8 @@ from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
 from genray.errors import CheckpointError
-from genray.rundir import RunDir, verify_checkpoint
 from genray.runs.files import remove_directory
+from genray.runs.rundir import RunDir, verify_checkpoint
 from tuning.plan import Slot, Sweep
 from tuning.trial_run import ROW_FILE
 from tuning.trials import TrialRow, read_trial, write_trial

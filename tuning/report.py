@@ -16,8 +16,8 @@ from PIL import Image
 
 from genray.config import load_yaml
 from genray.errors import ConfigError, GenrayError
-from genray.rundir import RunDir
 from genray.runs.files import write_whole
+from genray.runs.rundir import RunDir
 from tuning.charts import Chart
 from tuning.plan import Sweep
 from tuning.report_page import page

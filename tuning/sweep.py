@@ -15,10 +15,10 @@ from genray import __version__
 from genray.config import load_yaml
 from genray.distributed.session import ray_session
 from genray.errors import CheckpointError, ConfigError, UsageError, require
-from genray.live import Live
-from genray.modelstore import NAME
 from genray.paths import absolute_paths
-from genray.rundir import RunDir, verify_checkpoint
+from genray.runs.live import Live
+from genray.runs.modelstore import NAME
+from genray.runs.rundir import RunDir, verify_checkpoint
 from tuning.driver import COLUMNS, run_trials
 from tuning.plan import Sweep, SweepConfig, plan_points
 from tuning.presets import Study, named_study

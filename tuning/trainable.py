@@ -14,12 +14,12 @@ import torch
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from genray import modelstore
 from genray.errors import require
 from genray.gen.families import BUILDERS
 from genray.machine import keep_freed_memory
 from genray.paths import absolute_paths
 from genray.rl.networks import build_network
+from genray.runs import modelstore
 from tuning.settings import changed, check_path
 from tuning.spaces import Space
 from tuning.training import config_class, rehearse

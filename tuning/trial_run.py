@@ -18,7 +18,7 @@ import torch
 
 from genray.config import save_yaml
 from genray.errors import RunFault
-from genray.rundir import MetricsLog, RunDir
+from genray.runs.rundir import MetricsLog, RunDir
 from genray.threads import user_threads
 from tuning.settings import changed
 from tuning.training import Look, Training, open_training, with_seed

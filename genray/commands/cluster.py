@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from genray import storage
 from genray.console import shell_command
 from genray.errors import ConfigError, ResourceError, RunFault, require
 from genray.options import option_value, parse
-from genray.rundir import last_metrics
+from genray.runs import storage
+from genray.runs.rundir import last_metrics
 
 DASHBOARD = "http://127.0.0.1:8265"
 OUT_KEY = "genray_out"

@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 
-from genray import modelstore
 from genray.commands.launch import LaunchConfig, train_in
 from genray.commands.stylers import ByOptimisation, StyleLaunch, spoken
 from genray.commands.train import TrainLaunch
@@ -30,7 +29,8 @@ from genray.rl.evaluate import Evaluation, best_constant_action, play
 from genray.rl.networks import QNetwork, build_network
 from genray.rl.scores import reference
 from genray.rl.train import check_disk, check_memory
-from genray.rundir import RUNS, RunDir, new_folder
+from genray.runs import modelstore
+from genray.runs.rundir import RUNS, RunDir, new_folder
 from genray.threads import choose_threads, own_threads
 
 STYLE = 9

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from genray import config as configs
 from genray.console import shell_command
 from genray.errors import GenrayError, disk_error
-from genray.live import Live
 from genray.paths import PathOrUrl
-from genray.remote_run import checkpoint_step
 from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.engine import Engine
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import COLUMNS, Trainer, milestones
-from genray.rundir import RunDir
-from genray.storage import Place
+from genray.runs.live import Live
+from genray.runs.remote_run import checkpoint_step
+from genray.runs.rundir import RunDir
+from genray.runs.storage import Place
 from genray.threads import free_cores, user_threads
 
 

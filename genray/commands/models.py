@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genray import modelstore
 from genray.config import from_dict
 from genray.console import escaped
 from genray.errors import ConfigError, require
@@ -29,6 +28,7 @@ from genray.gen.training.fit import fixed_randomness
 from genray.media import check_clip_path, check_png_path, check_writable, write_clip, write_png
 from genray.options import folder_argument, parse
 from genray.paths import DATA, DataName
+from genray.runs import modelstore
 from genray.runs.files import writing_file
 
 CHUNK = 512

@@ -13,12 +13,12 @@ def train_dqn(argv: list[str], prog: str) -> int:
     from genray import config as configs
     from genray.commands.launch import LaunchConfig, slug, train_in
     from genray.machine import resolve_device
-    from genray.remote_run import checkpoint_step, create_run, open_run
     from genray.rl import presets
     from genray.rl.config import DQNConfig
     from genray.rl.train import check_disk, check_memory
-    from genray.rundir import RUNS, new_folder
-    from genray.storage import as_place
+    from genray.runs.remote_run import checkpoint_step, create_run, open_run
+    from genray.runs.rundir import RUNS, new_folder
+    from genray.runs.storage import as_place
 
     @dataclass(frozen=True, kw_only=True)
     class TrainDQN:
@@ -119,7 +119,7 @@ def evaluate(argv: list[str], prog: str) -> int:
     from genray.rl.evaluate import evaluate as run_evaluation
     from genray.rl.evaluation import EvaluationProgress, EvaluationStopped
     from genray.rl.policy import open_policy
-    from genray.stop import StopRequests
+    from genray.runs.stop import StopRequests
     from genray.threads import choose_threads, own_threads
 
     path, argv = folder_argument(argv, prog, "RUN", "runs/demo")

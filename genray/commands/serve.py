@@ -6,7 +6,7 @@ from dataclasses import field, make_dataclass, replace
 from typing import Any
 
 from genray.options import folder_argument, parse
-from genray.stop import stop_signals
+from genray.runs.stop import stop_signals
 
 
 def serve(argv: list[str], prog: str) -> int:

@@ -18,9 +18,9 @@ from genray.gen.images.clips import Clip, copy_sound, has_sound, is_clip, read_c
 from genray.gen.images.pictures import Picture, check_picture_path, read_picture, to_rgb, write_picture
 from genray.gen.images.style.clip import FlickerMeter, style_clip
 from genray.gen.images.style.optimise import StyleConfig, StyleStep
-from genray.live import Column, Live
 from genray.media import check_clip_path, check_writable, write_clip
 from genray.options import option_value, parse
+from genray.runs.live import Column, Live
 from genray.threads import choose_threads, own_threads
 
 COLUMNS: tuple[Column, ...] = tuple((name, name, "{:.4f}") for name in LOSSES)

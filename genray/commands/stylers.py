@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genray import modelstore
 from genray.config import to_dict
 from genray.errors import require
 from genray.gen.images.features import open_features
@@ -29,6 +28,7 @@ from genray.gen.images.style.optimise import (
 )
 from genray.gen.images.style.optimise import stylize as optimise
 from genray.machine import resolve_device
+from genray.runs import modelstore
 
 LOSSES = ("loss", "style", "content", "tv")
 FOR_MODELS = ("size", "weights", "keep_colours", "seed")

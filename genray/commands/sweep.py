@@ -7,7 +7,7 @@ from pathlib import Path
 from genray.console import shell_command
 from genray.errors import ConfigError, RunFault, require
 from genray.options import folder_argument, option_value, parse
-from genray.rundir import new_folder
+from genray.runs.rundir import new_folder
 from tuning.plan import SweepConfig
 
 

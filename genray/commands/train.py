@@ -11,9 +11,9 @@ from genray.gen.families import FAMILIES, Family, open_fit
 from genray.gen.training.fit import Fit
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.training.run import FitRun, columns
-from genray.live import Live
 from genray.options import given, option_value, parse
-from genray.rundir import RunDir, new_folder
+from genray.runs.live import Live
+from genray.runs.rundir import RunDir, new_folder
 
 
 @dataclass(frozen=True, kw_only=True)

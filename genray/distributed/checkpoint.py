@@ -15,7 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from genray.distributed.calls import MAX_FAILURES, RETRY_S, get
 from genray.distributed.learner_group import get_from_learner
 from genray.errors import RunFault
-from genray.storage import Place, child
+from genray.runs.storage import Place, child
 
 ABSENT_S = 20.0
 """A shard that Ray restarts on another host is back within 10 s."""

@@ -32,7 +32,7 @@ from genray.rl.checkpoint import shards_of
 from genray.rl.config import DQNConfig
 from genray.rl.engine import Progress, network_card, probe_env
 from genray.rl.networks import QNetwork, build_network, update_flop
-from genray.storage import Place, absolute, child, reading, writing
+from genray.runs.storage import Place, absolute, child, reading, writing
 from genray.threads import threads_for
 
 __all__ = ["Coordinator", "ray_session"]

@@ -25,7 +25,7 @@ from genray.rl.learner import Learner
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import build_network
 from genray.rl.transfer import AnySample
-from genray.storage import as_place, reading, writing
+from genray.runs.storage import as_place, reading, writing
 
 WEIGHTS_KEPT = 4  # versions that stay in the object store for collectors which are still pulling them
 

@@ -22,9 +22,9 @@ from genray.errors import ResourceError, RunFault
 from genray.gen.families import FAMILIES, open_fit
 from genray.gen.training.run import FitRun, columns
 from genray.gen.training.world import World
-from genray.live import Live
 from genray.paths import absolute_paths
-from genray.rundir import RunDir
+from genray.runs.live import Live
+from genray.runs.rundir import RunDir
 
 
 def train_with_workers(

@@ -18,11 +18,11 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import genray
-from genray import storage
 from genray.distributed.calls import cause
 from genray.errors import ConfigError, ResourceError
 from genray.rl.config import DQNConfig
 from genray.rl.env import load_factory
+from genray.runs import storage
 
 ANSWER_S = 180.0
 """A machine that has just joined starts a Python process for the question: 4 s, a minute where it is very busy."""

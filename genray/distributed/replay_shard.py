@@ -18,7 +18,7 @@ from genray.distributed.messages import Published, Receipt, Reply, Request, Shar
 from genray.distributed.shared_frames import SharedFrames
 from genray.rl.chunk import Chunk, PlacedSample, SlicedSample
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
-from genray.storage import as_place, reading, writing
+from genray.runs.storage import as_place, reading, writing
 
 
 class ReplayShardActor:

@@ -27,7 +27,7 @@ from genray.rl.learner import Learner
 from genray.rl.networks import QNetwork, build_network, update_flop
 from genray.rl.replay import ReplayShard
 from genray.rl.transfer import AnySample, DeviceSample
-from genray.storage import Place, reading, writing
+from genray.runs.storage import Place, reading, writing
 from genray.threads import choose_threads, saved_threads
 
 

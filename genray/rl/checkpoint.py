@@ -9,7 +9,7 @@ import torch
 
 from genray.errors import CheckpointError
 from genray.rl.learner import Learner
-from genray.storage import Place
+from genray.runs.storage import Place
 
 
 def save_learner(learner: Learner, folder: Path) -> None:

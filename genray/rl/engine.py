@@ -9,7 +9,7 @@ from genray.rl.collect import Episode
 from genray.rl.config import DQNConfig
 from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
 from genray.rl.networks import QNetwork, build_network
-from genray.storage import Place
+from genray.runs.storage import Place
 
 
 @dataclass

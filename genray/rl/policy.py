@@ -9,14 +9,14 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from genray import modelstore
 from genray.config import from_dict, load_yaml
 from genray.errors import CheckpointError, ConfigError
 from genray.rl.config import DQNConfig
 from genray.rl.engine import network_card, probe_env
 from genray.rl.env import EnvConfig
 from genray.rl.networks import QNetwork, build_network
-from genray.rundir import RunDir, verify_checkpoint
+from genray.runs import modelstore
+from genray.runs.rundir import RunDir, verify_checkpoint
 
 
 class LoadedPolicy(NamedTuple):

@@ -12,18 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from genray import machine, modelstore
+from genray import machine
 from genray.config import to_dict
 from genray.console import shell_command
 from genray.errors import GenrayError, ResourceError, RunFault
-from genray.live import Live
 from genray.rl.config import DQNConfig
 from genray.rl.engine import Engine, Progress, network_card, probe_env
 from genray.rl.evaluate import Evaluation, evaluate
 from genray.rl.evaluation import EvaluationProgress, EvaluationStopped
 from genray.rl.networks import QNetwork
-from genray.rundir import MetricsLog, RunDir, require_disk
-from genray.stop import StopRequests
+from genray.runs import modelstore
+from genray.runs.live import Live
+from genray.runs.rundir import MetricsLog, RunDir, require_disk
+from genray.runs.stop import StopRequests
 
 BYTES_BESIDE_FRAME = 44  # of a transition: action, return, priority … are 21 (see replay.py), and some to spare
 

@@ -24,8 +24,8 @@ from typing import cast
 
 import torch
 
-from genray import modelstore
 from genray.gen.gan.networks import GANModelConfig, Generator
+from genray.runs import modelstore
 from serve.launch import free_port
 from serve.limits import Limits
 from tests.bench.common import Summary, describe_machine, last_json_line, print_table, run_measured

@@ -26,7 +26,7 @@ from genray.gen.images.style.one_style_task import FastStyleTask, style_task
 from genray.gen.images.style.optimise import StyleConfig, stylize
 from genray.gen.images.style.presets import style_any, style_fast
 from genray.gen.training.fit import Fit
-from genray.rundir import RunDir
+from genray.runs.rundir import RunDir
 from tests.bench.common import describe_machine, last_json_line, print_table
 
 PICTURES = 6

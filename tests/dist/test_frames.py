@@ -127,8 +127,8 @@ def test_a_policy_plays_its_own_game_in_colour(tmp_path):
 
     import torch
 
-    from genray.modelstore import save_model
     from genray.rl.networks import NetworkConfig, QNetwork
+    from genray.runs.modelstore import save_model
 
     torch.manual_seed(0)
     env = EnvConfig(game="breakout")

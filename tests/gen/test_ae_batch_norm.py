@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from genray import modelstore
 from genray.errors import ConfigError
 from genray.gen.autoencoder.model import AEModelConfig, Autoencoder, build_autoencoder
 from genray.gen.autoencoder.task import AEConfig, AETask
@@ -16,6 +15,7 @@ from genray.gen.data.types import Data
 from genray.gen.images.features import model_features
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
+from genray.runs import modelstore
 from tests.gen.helpers import measured, trained
 
 KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from genray import modelstore
 from genray.errors import ConfigError
 from genray.gen.autoencoder.model import AEModelConfig, Autoencoder, build_autoencoder
 from genray.gen.autoencoder.presets import PRESETS
@@ -16,6 +15,7 @@ from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.probes import labelled_rows
 from genray.gen.training.fit import Fit, FitConfig, looking
+from genray.runs import modelstore
 from tests.gen.helpers import measured, small_ae, trained
 
 KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")

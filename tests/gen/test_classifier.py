@@ -21,7 +21,7 @@ from genray.gen.images.classifier import (
 )
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
-from genray.modelstore import load_model, save_model
+from genray.runs.modelstore import load_model, save_model
 
 
 def quadrants(rows: int = 400, side: int = 7, low: float = 0.0, high: float = 1.0, classes: int = 4) -> Data:

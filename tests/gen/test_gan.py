@@ -18,9 +18,9 @@ from genray.gen.images.classifier import ClassifierConfig, ClassifierTask
 from genray.gen.training.fit import Batch, Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.training.run import FitRun, columns
-from genray.live import Live
-from genray.modelstore import load_model, save_model
-from genray.rundir import RunDir
+from genray.runs.live import Live
+from genray.runs.modelstore import load_model, save_model
+from genray.runs.rundir import RunDir
 from tests.gen import helpers
 from tests.gen.helpers import check_resume
 

@@ -12,7 +12,7 @@ from genray.errors import ConfigError, RunFault
 from genray.gen.training.fit import Fit, FitConfig, fixed_randomness
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask, binarised, build_vae, gaussian_kl
-from genray.modelstore import load_model, save_model
+from genray.runs.modelstore import load_model, save_model
 from tests.gen.helpers import check_resume, spots
 
 

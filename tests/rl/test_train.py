@@ -10,7 +10,6 @@ import pytest
 
 from genray import machine
 from genray.errors import ResourceError, RunFault
-from genray.live import Live
 from genray.rl import DQNConfig, presets
 from genray.rl.agent import LocalAgent
 from genray.rl.catch import CELL, Catch
@@ -26,7 +25,8 @@ from genray.rl.train import (
     save_policy,
     transition_bytes,
 )
-from genray.rundir import RunDir
+from genray.runs.live import Live
+from genray.runs.rundir import RunDir
 
 
 class TallCatch(Catch):

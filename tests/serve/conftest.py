@@ -13,11 +13,12 @@ import pytest
 import torch
 import uvicorn
 
-from genray import cli, modelstore
+from genray import cli
 from genray.rl import presets
 from genray.rl.engine import initial_network, network_card, probe_env
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
+from genray.runs import modelstore
 from serve.limits import Limits
 from serve.service import Service, Settings
 from serve.web import build_web

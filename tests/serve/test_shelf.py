@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
-from genray.modelstore import save_model
+from genray.runs.modelstore import save_model
 from serve.models import version_of
 from serve.shelf import Shelf, UnknownModel
 from serve.versions import KEPT_VERSIONS

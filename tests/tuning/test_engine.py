@@ -7,9 +7,10 @@ import pytest
 import torch
 from ray import tune
 
-from genray import cli, modelstore
+from genray import cli
 from genray.errors import ResourceError
 from genray.gen.families import BUILDERS
+from genray.runs import modelstore
 from tests.tuning.helpers import check_clones, tiny_gan, tiny_vae
 from tuning.plan import SweepConfig
 from tuning.presets import Arm, Study

@@ -22,7 +22,7 @@ from genray.gen.layers import activation_layer, fan_out
 from genray.gen.training.fit import Batch, Export, Fit, FitConfig, Task
 from genray.gen.training.optimizers import OptimizerConfig, Updater
 from genray.gen.training.world import ALONE, World
-from genray.modelstore import load_model
+from genray.runs.modelstore import load_model
 
 Loss = Literal["cross_entropy", "squared_error"]
 

@@ -22,7 +22,7 @@ from genray.gen.autoencoder.blocks import ConvBlock
 from genray.gen.autoencoder.model import Autoencoder, build_autoencoder
 from genray.gen.images import vgg
 from genray.gen.images.classifier import Classifier, build_classifier
-from genray.modelstore import load_model, model_folder
+from genray.runs.modelstore import load_model, model_folder
 
 UNTRAINED = "untrained features: colour and texture, not semantics"
 LUMA = (0.299, 0.587, 0.114)

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from genray import modelstore
 from genray.config import to_dict
 from genray.errors import ConfigError, ResourceError, RunFault
 from genray.gen.training.fit import Fit, Step
-from genray.live import Column, Live
 from genray.media import write_png
-from genray.rundir import MetricsLog, RunDir
-from genray.stop import StopRequests
+from genray.runs import modelstore
+from genray.runs.live import Column, Live
+from genray.runs.rundir import MetricsLog, RunDir
+from genray.runs.stop import StopRequests
 from genray.threads import FlopCount, choose_threads, own_threads, saved_threads, user_threads
 
 EPOCH: Column = ("epoch", "epoch", "{:.1f}")

@@ -8,7 +8,7 @@ from genray.gen.data.types import Data, Split
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
-from genray.modelstore import save_model
+from genray.runs.modelstore import save_model
 
 CLASSES = ("lying", "standing", "falling", "rising")
 

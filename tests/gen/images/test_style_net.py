@@ -30,7 +30,7 @@ from genray.gen.images.style.networks import (
     stack_up_to,
 )
 from genray.media import write_clip
-from genray.modelstore import load_model, save_model
+from genray.runs.modelstore import load_model, save_model
 from tests.gen.helpers import sounding
 
 SMALL = StyleNetConfig(widths=(4, 6, 8), residual=1, kernel=3)

@@ -21,7 +21,7 @@ from genray.gen.images.style.one_style_task import FastStyleTask, style_task
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.media import write_png
-from genray.modelstore import load_model
+from genray.runs.modelstore import load_model
 
 SIDE = 16
 

@@ -22,11 +22,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from genray import storage
 from genray.console import shell_word
 from genray.errors import CheckpointError, ConfigError, RunFault
-from genray.rundir import CHECKPOINT_FORMAT, RunDir
-from genray.storage import Place, child, name_of
+from genray.runs import storage
+from genray.runs.rundir import CHECKPOINT_FORMAT, RunDir
+from genray.runs.storage import Place, child, name_of
 
 SYNC_S = 30.0
 KEPT_HERE = ("checkpoints", ".lock")  # what is not copied from the working folder

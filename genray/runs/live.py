@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from genray.stop import leave_stdout
+from genray.runs.stop import leave_stdout
 
 LINE_EVERY_S = 10.0
 

@@ -25,7 +25,7 @@ from typing import Any, Self
 from genray.console import shell_word
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.runs.files import clear_leftovers, remove_directory, replacing_directory, writing_file
-from genray.storage import Place, child, read_file
+from genray.runs.storage import Place, child, read_file
 
 CHECKPOINT_FORMAT = 1
 FLUSH_S = 5.0  # TensorBoard's events reach the disk this often
