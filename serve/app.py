@@ -13,7 +13,7 @@ from ray.serve import Application
 
 from genray.config import from_dict
 from genray.errors import ConfigError, require
-from serve.launch import keys_in_environment
+from serve.middleware import keys_in_environment
 from serve.service import Service, Settings
 
 MAX_ONGOING = 1024

@@ -78,11 +78,6 @@ class Running:
     metrics_url: str
 
 
-def keys_in_environment() -> tuple[str, ...]:
-    """GENRAY_API_KEY, cut at commas."""
-    return tuple(key.strip() for key in os.environ.get("GENRAY_API_KEY", "").split(",") if key.strip())
-
-
 def free_port() -> int:
     """A TCP port of loopback that nobody listens on."""
     with socket.socket() as probe:

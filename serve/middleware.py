@@ -7,6 +7,7 @@ import asyncio
 import hmac
 import json
 import logging
+import os
 import re
 import secrets
 import time
@@ -289,3 +290,8 @@ def error_body(error: ApiError, path: str) -> dict[str, Any]:
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
     kind = "rate_limit_error" if error.status == 429 else kind
     return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+def keys_in_environment() -> tuple[str, ...]:
+    """GENRAY_API_KEY, cut at commas."""
+    return tuple(key.strip() for key in os.environ.get("GENRAY_API_KEY", "").split(",") if key.strip())

@@ -10,7 +10,8 @@ from genray.runs.stop import stop_signals
 
 
 def serve(argv: list[str], prog: str) -> int:
-    from serve.launch import ServeLaunch, keys_in_environment, running
+    from serve.launch import ServeLaunch, running
+    from serve.middleware import keys_in_environment
     from serve.service import Settings
 
     folder, argv = folder_argument(argv, prog, "MODELS_DIR", "runs")

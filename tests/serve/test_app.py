@@ -9,7 +9,8 @@ import yaml
 from genray.errors import ConfigError
 from serve.app import build
 from serve.haproxy import mended
-from serve.launch import ServeLaunch, keys_in_environment
+from serve.launch import ServeLaunch
+from serve.middleware import keys_in_environment
 from serve.tour import tour
 from tests.serve.conftest import Web
 
