@@ -22,10 +22,10 @@ from genray.gen.families import open_fit
 from genray.gen.training.run import save_export
 from tuning.plan import Sweep, SweepConfig
 from tuning.presets import named_study
-from tuning.report import best_samples, write_report
-from tuning.report_stats import cost
-from tuning.report_tables import Comparison
-from tuning.report_words import number, plural
+from tuning.report.report import best_samples, write_report
+from tuning.report.stats import cost
+from tuning.report.tables import Comparison
+from tuning.report.words import number, plural
 from tuning.settings import changed, parse_settings
 from tuning.study_results import Part, commit, cost_line, machine, publish
 from tuning.training import preset

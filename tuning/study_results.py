@@ -12,12 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from tuning.charts import Chart
-from tuning.report_panels import profile_chart, rates_chart, search_chart
-from tuning.report_pictures import arms_chart, effects_chart
-from tuning.report_stats import Estimate
-from tuning.report_tables import Comparison, Line, words, write_tables
-from tuning.report_words import PHASE_WORDS, between, covered, difference, limits, number, plural, summary
+from tuning.report.charts import Chart
+from tuning.report.panels import profile_chart, rates_chart, search_chart
+from tuning.report.pictures import arms_chart, effects_chart
+from tuning.report.stats import Estimate
+from tuning.report.tables import Comparison, Line, words, write_tables
+from tuning.report.words import PHASE_WORDS, between, covered, difference, limits, number, plural, summary
 from tuning.trials import TrialRow
 
 COLOURS = 64

@@ -147,7 +147,7 @@ def _generator(run: RunDir, options: DemoConfig) -> Path:
 
 def _swept(run: RunDir, options: DemoConfig) -> Path:
     """Three optimizers of a digits VAE, as they come and tuned, with three seeds each; returns the report's page."""
-    from tuning.report import write_report
+    from tuning.report.report import write_report
     from tuning.sweep import SweepConfig, run_sweep
 
     print("\ncomparing three optimizers of a small VAE, as they come and tuned …")

@@ -110,7 +110,7 @@ class _NoOptions:
 
 
 def _report(folder: Path) -> Path:
-    from tuning.report import write_report
+    from tuning.report.report import write_report
     from tuning.trials import read_trials, write_table
 
     write_table(folder, read_trials(folder))

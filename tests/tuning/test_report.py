@@ -15,9 +15,9 @@ from PIL import Image
 
 from genray.errors import CheckpointError, RunFault
 from tests.tuning.report_rows import row, study_rows, write_sweep
-from tuning.report import write_report
-from tuning.report_tables import Comparison
-from tuning.report_words import number, summary
+from tuning.report.report import write_report
+from tuning.report.tables import Comparison
+from tuning.report.words import number, summary
 from tuning.trials import TrialRow
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}

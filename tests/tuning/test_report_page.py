@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.browser import browser, marks
 from tests.tuning.report_rows import row, study_rows, write_sweep
-from tuning.report import write_report
+from tuning.report.report import write_report
 from tuning.trials import TrialRow
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.tuning.report_rows import row
-from tuning.report_importance import coordinates, importances, varied
-from tuning.report_stats import (
+from tuning.report.importance import coordinates, importances, varied
+from tuning.report.stats import (
     best_so_far,
     cost,
     effect,

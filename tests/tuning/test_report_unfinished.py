@@ -7,7 +7,7 @@ import pytest
 from genray import cli
 from tests.tuning.helpers import to_the_end, track
 from tuning.plan import Slot, Sweep, SweepConfig
-from tuning.report import write_report
+from tuning.report.report import write_report
 from tuning.sweep import prepare
 from tuning.trial_run import TrialRun
 from tuning.trials import TrialRow

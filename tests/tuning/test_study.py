@@ -15,7 +15,7 @@ from tests.tuning.report_rows import row, study_rows
 from tuning import study
 from tuning.plan import Sweep
 from tuning.presets import named_study
-from tuning.report_tables import Comparison
+from tuning.report.tables import Comparison
 from tuning.study_results import Part, publish
 from tuning.sweep import base_config
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tuning.report_stats import cost, finished
+from tuning.report.stats import cost, finished
 from tuning.trials import TrialRow
 
 LEAST_TRIALS = 12

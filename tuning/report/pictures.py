@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
-from tuning.charts import BAD, FAINT, INK, PAPER, TUNED, UNTUNED, WIDE, Chart, Panel, Window
-from tuning.report_importance import coordinates, varied
-from tuning.report_stats import Estimate, cost, finished
-from tuning.report_tables import Comparison, words
+from tuning.report.charts import BAD, FAINT, INK, PAPER, TUNED, UNTUNED, WIDE, Chart, Panel, Window
+from tuning.report.importance import coordinates, varied
+from tuning.report.stats import Estimate, cost, finished
+from tuning.report.tables import Comparison, words
 from tuning.trials import TrialRow
 
 COLOURS = {"default": UNTUNED, "tuned": TUNED, "search": TUNED}

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from tuning.charts import BAD, FAINT, GRID, PAPER, SMALL, TUNED, UNTUNED, WIDE, Chart, Panel, Window, log_axis
-from tuning.report_stats import best_so_far, cost, finished, profile
-from tuning.report_tables import Comparison
+from tuning.report.charts import BAD, FAINT, GRID, PAPER, SMALL, TUNED, UNTUNED, WIDE, Chart, Panel, Window, log_axis
+from tuning.report.stats import best_so_far, cost, finished, profile
+from tuning.report.tables import Comparison
 
 COLOURS = {"default": UNTUNED, "tuned": TUNED}
 MAX_PANELS = 24

@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from tuning.charts import Chart
-from tuning.report_markup import arms_table, chosen_table, effects_table, importances_table, trials_table
-from tuning.report_tables import Comparison
-from tuning.report_words import limits, plural, summary, title
+from tuning.report.charts import Chart
+from tuning.report.markup import arms_table, chosen_table, effects_table, importances_table, trials_table
+from tuning.report.tables import Comparison
+from tuning.report.words import limits, plural, summary, title
 
 STYLE = Path(__file__).with_suffix(".css")
 TUNED = '<span class="key tuned">● tuned</span>'

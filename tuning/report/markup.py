@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from tuning.report_importance import varied
-from tuning.report_stats import Estimate, cost
-from tuning.report_tables import Comparison, Line, words
-from tuning.report_words import PHASE_WORDS, between, covered, difference, number, plural
+from tuning.report.importance import varied
+from tuning.report.stats import Estimate, cost
+from tuning.report.tables import Comparison, Line, words
+from tuning.report.words import PHASE_WORDS, between, covered, difference, number, plural
 from tuning.trials import TrialRow
 
 IMPORTANCES = (

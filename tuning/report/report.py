@@ -18,14 +18,14 @@ from genray.config import load_yaml
 from genray.errors import ConfigError, GenrayError
 from genray.runs.files import write_whole
 from genray.runs.rundir import RunDir
-from tuning.charts import Chart
 from tuning.plan import Sweep
-from tuning.report_page import page
-from tuning.report_panels import curves_chart, profile_chart, rates_chart, search_chart
-from tuning.report_pictures import arms_chart, effects_chart, parameters_charts
-from tuning.report_stats import cost
-from tuning.report_tables import Comparison, write_tables
-from tuning.report_words import PHASE_WORDS, number, plural
+from tuning.report.charts import Chart
+from tuning.report.page import page
+from tuning.report.panels import curves_chart, profile_chart, rates_chart, search_chart
+from tuning.report.pictures import arms_chart, effects_chart, parameters_charts
+from tuning.report.stats import cost
+from tuning.report.tables import Comparison, write_tables
+from tuning.report.words import PHASE_WORDS, number, plural
 from tuning.trials import TrialRow, read_trials, write_table
 
 Measure = Callable[[Path, TrialRow], dict[str, float]]

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tuning.report_stats import LEVEL, Estimate, cost, effect, estimate, finished, order_interval
-from tuning.report_tables import Comparison, words
+from tuning.report.stats import LEVEL, Estimate, cost, effect, estimate, finished, order_interval
+from tuning.report.tables import Comparison, words
 
 FAMILIES = {
     "ae": "an autoencoder",

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tuning.report_importance import Importances, importances, varied
-from tuning.report_stats import (
+from tuning.report.importance import Importances, importances, varied
+from tuning.report.stats import (
     Effect,
     Estimate,
     best_so_far,
