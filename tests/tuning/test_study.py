@@ -12,11 +12,11 @@ from PIL import Image
 
 from genray.config import save_yaml
 from tests.tuning.report_rows import row, study_rows
-from tuning import study
 from tuning.plan import Sweep
 from tuning.presets import named_study
 from tuning.report.tables import Comparison
-from tuning.study_results import Part, publish
+from tuning.study import study
+from tuning.study.results import Part, publish
 from tuning.sweep import base_config
 
 
