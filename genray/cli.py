@@ -19,17 +19,20 @@ from genray.threads import sleep_while_waiting
 # they are called: `genray --help` needs neither PyTorch nor Ray.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("genray.commands.demo:main", "train, evaluate and film an agent on Road Runner, in minutes"),
-    "train dqn": ("genray.commands.rl:train_dqn", "double/dueling DQN with distributed prioritized replay (Ape-X)"),
+    "train dqn": (
+        "genray.commands.train_dqn:train_dqn",
+        "double/dueling DQN with distributed prioritized replay (Ape-X)",
+    ),
     "train ae": ("genray.commands.train:train_ae", "autoencoders: undercomplete, denoising, convolutional, stacked"),
     "train vae": ("genray.commands.train:train_vae", "variational autoencoders"),
     "train gan": ("genray.commands.train:train_gan", "GANs, dense and convolutional"),
     "train classifier": ("genray.commands.train:train_classifier", "an image classifier: features, styles, metrics"),
     "train style": ("genray.commands.train:train_style", "style models: one style, or any, in one pass"),
     "evaluate": (
-        "genray.commands.rl:evaluate",
+        "genray.commands.evaluate:evaluate",
         "RUN: whole games with the trained policy, scores under a stated protocol",
     ),
-    "play": ("genray.commands.rl:play", "RUN --out clip.gif|mp4: film the policy"),
+    "play": ("genray.commands.evaluate:play", "RUN --out clip.gif|mp4: film the policy"),
     "sample": ("genray.commands.models:sample", "MODEL --out grid.png: images from a vae or a gan"),
     "reconstruct": (
         "genray.commands.models:reconstruct",
@@ -41,12 +44,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retrieve": ("genray.commands.codes:retrieve", "MODEL [QUERY …] --out sheet.png: nearest neighbours by code"),
     "cluster": ("genray.commands.codes:cluster", "MODEL: k-means on codes against labels"),
     "anomalies": ("genray.commands.codes:anomalies", "MODEL: an unseen class by its reconstruction error"),
-    "export": ("genray.commands.things:export", "MODEL --out model.onnx: for other programs"),
+    "export": ("genray.commands.export:export", "MODEL --out model.onnx: for other programs"),
     "stylize": ("genray.commands.style:stylize", "CONTENT STYLE … --out out.png: a picture in the manner of others"),
     "dream": ("genray.commands.dream:dream", "IMAGE --model RUN --out dream.png|gif|mp4: what a network sees in it"),
-    "figures": ("genray.commands.things:figures", "[NAME …] --out DIR: pictures of optimisation"),
+    "figures": ("genray.commands.figures:figures", "[NAME …] --out DIR: pictures of optimisation"),
     "data atari": (
-        "genray.commands.things:data_atari",
+        "genray.commands.data:data_atari",
         "--games … --frames …: play games and keep the frames as images",
     ),
     "sweep": ("genray.commands.sweep:sweep", "STUDY --model …: which optimizer, which regulariser: trials on Ray Tune"),
@@ -55,7 +58,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("genray.commands.serve:serve", "MODELS_DIR: a page and an API over its models, on Ray Serve"),
     "submit": ("genray.commands.cluster:submit", "-- COMMAND …: run a command of genray as a job on a Ray cluster"),
     "status": ("genray.commands.cluster:status", "[RUN …]: a cluster's roles, and its runs' rates, lag and losses"),
-    "doctor": ("genray.commands.rl:doctor", "what is wrong with this installation, and how to mend it"),
+    "doctor": ("genray.commands.doctor:doctor", "what is wrong with this installation, and how to mend it"),
 }
 
 

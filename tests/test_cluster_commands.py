@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from genray.commands.cluster import cluster_lines, job_words, run_lines
-from genray.commands.launch import if_head_is_lost
+from genray.commands.train_dqn import if_head_is_lost
 from genray.distributed.preflight import Answer, fingerprint, missing_roles, problems
 from genray.errors import ConfigError
 from genray.rl.config import RunConfig

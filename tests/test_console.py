@@ -16,7 +16,7 @@ from PIL import Image
 
 from genray import cli
 from genray.commands import sweep
-from genray.commands.launch import LaunchConfig
+from genray.commands.train_dqn import LaunchConfig
 from genray.console import shell_command, shell_word
 from genray.errors import ConfigError
 from genray.media import write_png

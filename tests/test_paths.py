@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from genray.commands import codes, models, train
-from genray.commands.launch import LaunchConfig
+from genray.commands.train_dqn import LaunchConfig
 from genray.config import from_dict, to_dict
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import changed

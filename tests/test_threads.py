@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from genray import cli, threads
-from genray.commands.launch import LaunchConfig, open_engine
+from genray.commands.train_dqn import LaunchConfig, open_engine
 from genray.gen.data.config import DataConfig
 from genray.gen.families import open_fit
 from genray.gen.training.fit import Fit, FitConfig

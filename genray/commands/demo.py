@@ -10,10 +10,10 @@ from typing import cast
 
 import numpy as np
 
-from genray.commands.launch import LaunchConfig, train_in
 from genray.commands.stylers import ByOptimisation, StyleLaunch, spoken
 from genray.commands.train import TrainLaunch
 from genray.commands.train import train_in as train_generator
+from genray.commands.train_dqn import LaunchConfig, train_in
 from genray.console import shell_command
 from genray.distributed.frames import FramesConfig, collect_frames
 from genray.errors import RunFault, require

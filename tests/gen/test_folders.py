@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from genray.errors import ConfigError
+from genray.gen.data.folders import find_files
 from genray.gen.data.sources import load_folder
 from genray.gen.data.text import read_folder
-from genray.gen.folders import find_files
 
 
 def pictures(folder: Path, count: int = 3) -> Path:

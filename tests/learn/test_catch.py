@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from genray.commands.launch import LaunchConfig, open_engine
+from genray.commands.train_dqn import LaunchConfig, open_engine
 from genray.rl import presets
 from genray.rl.evaluate import evaluate
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from genray.commands.launch import LaunchConfig, open_engine
+from genray.commands.train_dqn import LaunchConfig, open_engine
 from genray.rl import presets
 from genray.rl.config import DQNConfig
 from genray.rl.evaluate import best_constant_action, evaluate

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from genray.errors import ConfigError, require
 from genray.gen.data.config import SUFFIXES, DataConfig, data_folder
+from genray.gen.data.folders import find_files
 from genray.gen.data.splits import labels_of, split_rows
 from genray.gen.data.types import Source
-from genray.gen.folders import find_files
 
 MOST_PIXELS = 64_000_000
 """Of one picture: a file of 400 KB can claim more and fill the memory."""

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from genray.errors import require
+from genray.gen.data.folders import find_files
 from genray.gen.data.splits import labels_of, split_rows
 from genray.gen.data.types import TEST_SHARE, Data, Split
-from genray.gen.folders import find_files
 from genray.runs.files import writing_file
 
 MODULES = 30

@@ -1,82 +1,12 @@
 """The commands of the agent: train dqn, evaluate, play."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from genray.errors import require
-from genray.options import folder_argument, option_value, parse
-
-
-def train_dqn(argv: list[str], prog: str) -> int:
-    from genray import config as configs
-    from genray.commands.launch import LaunchConfig, slug, train_in
-    from genray.machine import resolve_device
-    from genray.rl import presets
-    from genray.rl.config import DQNConfig
-    from genray.rl.train import check_disk, check_memory
-    from genray.runs.remote_run import checkpoint_step, create_run, open_run
-    from genray.runs.rundir import RUNS, new_folder
-    from genray.runs.storage import as_place
-
-    @dataclass(frozen=True, kw_only=True)
-    class TrainDQN:
-        """Train double/dueling DQN with distributed prioritized replay (Ape-X)."""
-
-        launch: LaunchConfig = field(default_factory=LaunchConfig)
-        config: DQNConfig = field(default_factory=DQNConfig)
-
-    resume = option_value(argv, "--resume")
-    if resume is not None:
-        for name in ("--out", "--preset"):
-            value = option_value(argv, name)
-            require(
-                value is None, f"{name} {value}: a resumed run keeps its own; leave {name} out, or leave --resume out"
-            )
-        run = open_run(as_place(resume))
-        default = configs.load_yaml(DQNConfig, run.path / "config.yaml")
-    else:
-        default = presets.preset(option_value(argv, "--preset") or "dqn", option_value(argv, "--game"))
-    options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
-    launch, config = options.launch, options.config
-    config.validate()
-    if resume is None:
-        config.check_learns()
-    else:
-        config.check_resumes(default)
-    if resume is not None and (folders := run.list_checkpoints()) and option_value(argv, "--steps"):
-        made = checkpoint_step(folders[-1])
-        require(
-            config.run.steps > made, f"--steps {config.run.steps}: this run has made {made:,} already; ask for more"
-        )
-    require(0 <= launch.wait_s < 1e6, f"--wait-s {launch.wait_s}: must be ≥ 0 seconds, e.g. 120")
-    require(launch.learner_threads >= 0, f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)")
-    require(
-        not (launch.local and launch.address), f"--address {launch.address}: --local runs without Ray; leave one out"
-    )
-    learners = config.learner.learners
-    require(not (launch.local and learners > 1), f"--learners {learners}: --local has one; leave either out")
-    if learners > 1 and launch.address is None:
-        import torch
-
-        from genray.distributed.session import gpus_each
-
-        gpus_each(config, torch.cuda.device_count())
-    if launch.address is None:  # a cluster's GPUs and memory are not this machine's
-        resolve_device(config.run.device)
-        check_memory(config)
-    if resume is None:
-        out = as_place(launch.out) if launch.out else None
-        if not isinstance(out, str):
-            check_disk(config, out or RUNS)
-        run = create_run(out or new_folder(slug(config)))
-    for note in config.notes():
-        print(note)
-    train_in(run, config, launch, resumed=resume is not None)
-    print(run.place)
-    return 0
-
+from genray.options import folder_argument, parse
 
 # -- evaluate, play ----------------------------------------------------------------------------------------------------
 
@@ -182,9 +112,3 @@ def play(argv: list[str], prog: str) -> int:
     print(f"score {last.score:g} in {count - 1} steps")  # the first frame is that of the reset
     print(options.out)
     return 0
-
-
-def doctor(argv: list[str], prog: str) -> int:
-    from genray.doctor import main as run_doctor
-
-    return run_doctor()

@@ -1,4 +1,4 @@
-"""figures, data, export: what needs no family of its own."""
+"""`genray export`: writes a model as ONNX, for other programs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,44 +10,6 @@ from genray.errors import ResourceError, require
 from genray.media import check_writable
 from genray.options import parse
 from genray.runs.files import writing_file
-
-
-@dataclass(frozen=True, kw_only=True)
-class FiguresConfig:
-    """Pictures of optimisation: optimizers' paths in a valley, gradients by depth, plain against residual depth."""
-
-    out: Path = Path("figures")
-    """The folder to write into."""
-    seed: int = 0
-
-
-def figures(argv: list[str], prog: str) -> int:
-    from genray.gen.figures import main_figures
-
-    names: list[str] = []
-    while argv and not argv[0].startswith("-"):
-        names.append(argv.pop(0))
-    options = parse(FiguresConfig, argv, prog)
-    check_writable(options.out / "figure.png")
-    for path in main_figures(options.out, tuple(names), options.seed):
-        print(path)
-    return 0
-
-
-def data_atari(argv: list[str], prog: str) -> int:
-    from rich.progress import Progress
-
-    from genray.distributed.frames import FramesConfig, collect_frames
-
-    options = parse(FramesConfig, argv, prog)
-    options.validate()  # before the bar appears
-    with Progress() as bar:
-        task = bar.add_task("playing", total=options.frames)
-        path, recipe = collect_frames(options, lambda done, wanted: bar.update(task, completed=done, total=wanted))
-    for name, value in recipe.items():
-        print(f"{name}: {value}")
-    print(path)
-    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
