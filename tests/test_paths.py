@@ -15,7 +15,7 @@ from genray.gen.families import FAMILIES
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.options import parse
 from genray.paths import HoldsPath, absolute_paths
-from tests.tuning.helpers import tiny_vae
+from tests.helpers.tuning import tiny_vae
 from tuning.plan import SweepConfig
 from tuning.sweep import base_config
 

@@ -26,7 +26,7 @@ from genray.rl.engine import Progress
 from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
 from genray.rllib.options import ALIASES, FIELDS
 from genray.runs import files
-from tests.kills import kill_at_every_instant
+from tests.helpers.kills import kill_at_every_instant
 
 SMALL = {
     "channels": (8, 16, 16),

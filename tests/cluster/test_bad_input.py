@@ -1,6 +1,6 @@
 """A cluster that a run cannot use is one clear line, exit status 2, and nothing left behind.
 
-The clock alone is not tested here: hosts on one kernel share it (tests/test_cluster_commands.py has its arithmetic).
+The clock alone is not tested here: hosts on one kernel share it (tests/commands/test_cluster_commands.py has its arithmetic).
 """
 
 import shutil

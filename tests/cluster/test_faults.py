@@ -28,6 +28,6 @@ def test_a_lost_machine_costs_no_acknowledged_transition(hosts, case, tmp_path):
     assert None not in (outcome.detected_s, outcome.acting_s, outcome.learning_s), outcome
     assert outcome.accounts and outcome.accounts.acknowledged > 1_000
     # Whether the cut learner still tries to write when it is back is a race with its own raylet, which ends it then;
-    # `misses` counts what such a writer got accepted, and tests/dist/test_recovery.py forges one.
+    # `misses` counts what such a writer got accepted, and tests/distributed/test_recovery.py forges one.
     if case.role == "learner":
         assert outcome.restored is not None and 0 < outcome.restored <= outcome.published + 200, outcome

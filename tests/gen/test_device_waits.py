@@ -18,8 +18,8 @@ from genray.gen.images.style.one_style_task import style_task
 from genray.gen.training.fit import Fit, FitConfig, Task
 from genray.gen.training.optimizers import OPTIMIZERS, READING, OptimizerConfig, Updater
 from genray.gen.vae import VAEConfig, VAEModelConfig, VAETask
-from tests.device_audit import META, Fault, audited
-from tests.gen.helpers import small_ae
+from tests.helpers.device_audit import META, Fault, audited
+from tests.helpers.gen import small_ae
 
 AUGMENT = ("flip", "shift", "crop", "colour")
 FIT = FitConfig(steps=9, batch_size=4, validate_every=9, log_every=3)

@@ -9,8 +9,8 @@ from genray.rl.collect import Lanes
 from genray.rl.env import EnvConfig
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
-from tests.device_audit import META, audited
-from tests.rl.batches import ACTIONS, SIDE, random_batch
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
+from tests.helpers.device_audit import META, audited
 
 PAST = 2
 

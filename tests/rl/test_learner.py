@@ -14,7 +14,7 @@ from genray.rl.chunk import Chunk, Sample
 from genray.rl.learner import CentredRMSprop, Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
-from tests.rl.batches import ACTIONS, SIDE, random_batch
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
 
 PLAIN = LearnerConfig(double=False, loss="squared", max_grad_norm=0)
 

@@ -8,8 +8,8 @@ import pytest
 
 from genray.rl.chunk import BlockSample, Sample
 from genray.rl.replay import ReplayShard, ShardLayout
+from tests.helpers.shards import CONFIG, GEOMETRIES, compare, filled, layout, leaf_of, stream
 from tests.oracles import InventedStream, NaiveReplay
-from tests.rl.shards import CONFIG, GEOMETRIES, compare, filled, layout, leaf_of, stream
 
 
 @pytest.mark.parametrize("store", ["raw", "lz4"])

@@ -10,7 +10,7 @@ from scipy import stats
 from genray.rl import targets
 from genray.rl.agent import split_by_mass
 from genray.rl.replay import ReplayShard
-from tests.rl.shards import CONFIG, drawable_keys, filled, layout, leaf_of
+from tests.helpers.shards import CONFIG, drawable_keys, filled, layout, leaf_of
 
 
 def test_new_priorities_arrive_at_their_transitions():

@@ -11,8 +11,8 @@ import pytest
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.rl.config import DQNConfig
 from genray.rl.replay import ReplayConfig, ReplayShard
+from tests.helpers.shards import CONFIG, compare, filled, layout, stream
 from tests.oracles import NaiveReplay
-from tests.rl.shards import CONFIG, compare, filled, layout, stream
 
 
 @pytest.mark.parametrize("shards", [1, 2])

@@ -11,8 +11,8 @@ import torch
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.transfer import AnySample, DeviceBatch, DeviceSample, Transfers, empty_sample
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
 from tests.oracles import LAYOUT
-from tests.rl.batches import ACTIONS, SIDE, random_batch
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import browser, marks
+from tests.helpers.browser import browser, marks
 from tests.serve.conftest import Web
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here

@@ -8,7 +8,7 @@ import pytest
 
 from genray import cli
 from genray.errors import ConfigError, ResourceError
-from tests.tuning.helpers import new_trial, tiny_vae, to_the_end
+from tests.helpers.tuning import new_trial, tiny_vae, to_the_end
 from tuning.driver import check_resources
 from tuning.plan import SweepConfig
 from tuning.settings import setting

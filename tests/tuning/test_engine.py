@@ -11,7 +11,7 @@ from genray import cli
 from genray.errors import ResourceError
 from genray.gen.families import BUILDERS
 from genray.runs import modelstore
-from tests.tuning.helpers import check_clones, tiny_gan, tiny_vae
+from tests.helpers.tuning import check_clones, tiny_gan, tiny_vae
 from tuning.plan import SweepConfig
 from tuning.presets import Arm, Study
 from tuning.spaces import Choice, LogUniform, Space, Switch

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from genray import cli
-from tests.tuning.helpers import check_clones, clones_of
+from tests.helpers.tuning import check_clones, clones_of
 from tuning.trials import TrialRow, read_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(420)]

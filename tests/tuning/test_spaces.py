@@ -7,7 +7,7 @@ import pytest
 
 from genray.errors import ConfigError
 from genray.gen.presets import gan_digits, vae_digits
-from tests.tuning.helpers import tiny_vae
+from tests.helpers.tuning import tiny_vae
 from tuning.settings import changed, parse_settings, setting, setting_paths
 from tuning.spaces import Choice, Integers, LogUniform, Space, Switch, Uniform
 

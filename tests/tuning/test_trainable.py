@@ -9,7 +9,7 @@ import torch
 from genray import cli
 from genray.errors import CheckpointError, ConfigError
 from genray.rl import presets as agent_presets
-from tests.tuning.helpers import tiny_vae
+from tests.helpers.tuning import tiny_vae
 from tuning.driver import cause_of_death
 from tuning.settings import changed
 from tuning.trainable import load_model, trainable

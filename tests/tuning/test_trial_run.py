@@ -11,7 +11,7 @@ from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.families import open_fit
 from genray.gen.vae import VAETask
-from tests.tuning.helpers import new_trial, tiny_gan, tiny_vae, to_the_end, track
+from tests.helpers.tuning import new_trial, tiny_gan, tiny_vae, to_the_end, track
 from tuning.sweep import measure_test
 from tuning.trial_run import WORST, TrialRun, digest
 from tuning.trials import read_trial

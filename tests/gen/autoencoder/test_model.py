@@ -16,7 +16,7 @@ from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.probes import labelled_rows
 from genray.gen.training.fit import Fit, FitConfig, looking
 from genray.runs import modelstore
-from tests.gen.helpers import measured, small_ae, trained
+from tests.helpers.gen import measured, small_ae, trained
 
 KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")
 

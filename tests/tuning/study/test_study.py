@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from genray.config import save_yaml
-from tests.tuning.report_rows import row, study_rows
+from tests.tuning.report.report_rows import row, study_rows
 from tuning.plan import Sweep
 from tuning.presets import named_study
 from tuning.report.tables import Comparison

@@ -31,7 +31,7 @@ from genray.gen.images.style.networks import (
 )
 from genray.media import write_clip
 from genray.runs.modelstore import load_model, save_model
-from tests.gen.helpers import sounding
+from tests.helpers.gen import sounding
 
 SMALL = StyleNetConfig(widths=(4, 6, 8), residual=1, kernel=3)
 

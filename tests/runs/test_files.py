@@ -20,7 +20,7 @@ from genray.runs.files import (
 )
 from genray.runs.modelstore import load_model, save_model
 from genray.runs.rundir import RunDir
-from tests.kills import kill_at_every_instant
+from tests.helpers.kills import kill_at_every_instant
 
 
 def write_pair(folder: Path, content: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from genray.distributed.coordinator import Coordinator
 from genray.errors import ConfigError
 from genray.rl.agent import LocalAgent
-from tests.dist.helpers import run, tiny
+from tests.helpers.distributed import run, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 

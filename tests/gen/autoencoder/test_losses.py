@@ -14,7 +14,7 @@ from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data
 from genray.gen.training.fit import Fit
-from tests.gen.helpers import small_ae, trained
+from tests.helpers.gen import small_ae, trained
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from genray.errors import CheckpointError, RunFault
-from tests.tuning.report_rows import row, study_rows, write_sweep
+from tests.tuning.report.report_rows import row, study_rows, write_sweep
 from tuning.report.report import write_report
 from tuning.report.tables import Comparison
 from tuning.report.words import number, summary

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.tuning.report_rows import row
+from tests.tuning.report.report_rows import row
 from tuning.report.importance import coordinates, importances, varied
 from tuning.report.stats import (
     best_so_far,

@@ -12,7 +12,7 @@ from genray.distributed.data_parallel import Group
 from genray.rl.chunk import Sample
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
-from tests.rl.batches import ACTIONS, SIDE, random_batch
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
 
 BATCH, UPDATES = 24, 6
 CONFIG = LearnerConfig(batch_size=BATCH, max_grad_norm=0.01, target_period_updates=3, average_updates=4)

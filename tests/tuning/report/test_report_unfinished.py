@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from genray import cli
-from tests.tuning.helpers import to_the_end, track
+from tests.helpers.tuning import to_the_end, track
 from tuning.plan import Slot, Sweep, SweepConfig
 from tuning.report.report import write_report
 from tuning.sweep import prepare

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from genray.distributed.data_parallel import meeting_place
-from tests.dist import group_member
-from tests.dist.group_member import CONFIG, UPDATES, learn
+from tests.distributed import group_member
+from tests.distributed.group_member import CONFIG, UPDATES, learn
 
 
 def flat(state: Any) -> list[torch.Tensor]:

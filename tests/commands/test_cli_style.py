@@ -24,7 +24,7 @@ from genray.gen.images.style.networks import AdaINNet, StyleNetConfig, Transform
 from genray.gen.images.style.optimise import stylize as optimise
 from genray.media import write_clip
 from genray.runs.modelstore import save_model
-from tests.gen.helpers import sounding
+from tests.helpers.gen import sounding
 
 QUICK = ["--steps", "4", "--scales", "1", "--features", "untrained"]
 

@@ -12,7 +12,7 @@ from genray import cli
 from genray.distributed.session import gpus_each, ray_session
 from genray.errors import ResourceError
 from genray.rl import DQNConfig
-from tests.dist.helpers import tiny
+from tests.helpers.distributed import tiny
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])

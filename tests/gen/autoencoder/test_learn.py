@@ -13,7 +13,7 @@ from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.retrieval import baselines, database, judge_retrieval
 from genray.gen.training.fit import Fit, looking
-from tests.gen.helpers import measured, trained
+from tests.helpers.gen import measured, trained
 
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
 

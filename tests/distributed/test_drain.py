@@ -10,7 +10,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from genray.distributed.coordinator import Coordinator
-from tests.dist.helpers import tiny
+from tests.helpers.distributed import tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 COLLECTOR = {"num_cpus": 1, "resources": {"genray_collector": 1}}

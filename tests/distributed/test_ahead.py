@@ -10,7 +10,7 @@ import ray
 import torch
 
 from genray.distributed.coordinator import Coordinator
-from tests.dist.helpers import run, tiny
+from tests.helpers.distributed import run, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import browser, marks
-from tests.tuning.report_rows import row, study_rows, write_sweep
+from tests.helpers.browser import browser, marks
+from tests.tuning.report.report_rows import row, study_rows, write_sweep
 from tuning.report.report import write_report
 from tuning.trials import TrialRow
 

@@ -1,4 +1,4 @@
-"""A real browser for tests (Debian's Chromium): `from tests.browser import browser, marks`."""
+"""A real browser for tests (Debian's Chromium): `from tests.helpers.browser import browser, marks`."""
 
 import shutil
 from collections.abc import Iterator

@@ -16,7 +16,7 @@ from genray.distributed.coordinator import Coordinator
 from genray.distributed.ledger import VARIABLE
 from genray.distributed.messages import Published, Request
 from genray.rl import DQNConfig
-from tests.dist.helpers import run, tiny
+from tests.helpers.distributed import run, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

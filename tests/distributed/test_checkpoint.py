@@ -14,7 +14,7 @@ from genray.distributed import checkpoint
 from genray.distributed.coordinator import Coordinator
 from genray.distributed.messages import CollectReport, ShardCounts
 from genray.distributed.tally import Tally
-from tests.dist.helpers import run, tiny
+from tests.helpers.distributed import run, tiny
 
 LANES = tiny().collect.envs_per_collector
 CHUNK = tiny().collect.chunk_rows * LANES

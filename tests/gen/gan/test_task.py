@@ -21,8 +21,8 @@ from genray.gen.training.run import FitRun, columns
 from genray.runs.live import Live
 from genray.runs.modelstore import load_model, save_model
 from genray.runs.rundir import RunDir
-from tests.gen import helpers
-from tests.gen.helpers import check_resume
+from tests.helpers import gen as helpers
+from tests.helpers.gen import check_resume
 
 spots = functools.partial(helpers.spots, low=-1.0)
 

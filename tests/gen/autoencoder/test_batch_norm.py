@@ -16,7 +16,7 @@ from genray.gen.images.features import model_features
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.runs import modelstore
-from tests.gen.helpers import measured, trained
+from tests.helpers.gen import measured, trained
 
 KINDS = ("undercomplete", "denoising", "conv", "stacked", "stacked-conv")
 
