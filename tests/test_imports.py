@@ -20,14 +20,14 @@ MAY_IMPORT = {
     "base": set(),
     "rl": {"base"},
     "gen": {"base"},
-    "dist": {"base", "rl", "gen"},
-    "rllib": {"base", "rl", "dist"},
-    "tuning": {"base", "rl", "gen", "dist"},
+    "distributed": {"base", "rl", "gen"},
+    "rllib": {"base", "rl", "distributed"},
+    "tuning": {"base", "rl", "gen", "distributed"},
     "serve": {"base", "rl", "gen"},
-    "cli": {"base", "rl", "gen", "dist", "rllib", "tuning", "serve"},
+    "cli": {"base", "rl", "gen", "distributed", "rllib", "tuning", "serve"},
     "main": {"cli"},
 }
-MAY_IMPORT_RAY = {"dist", "rllib", "tuning", "serve", "cli"}
+MAY_IMPORT_RAY = {"distributed", "rllib", "tuning", "serve", "cli"}
 RAY_FILES = {"genray.doctor.libraries"}  # a base file that asks Ray for its version
 OURS = ("genray", "tuning", "serve")
 
@@ -37,9 +37,9 @@ def room_of(module: str) -> str:
     first, *rest = module.split(".")
     if first != "genray":
         return first
-    if rest and rest[0] in ("cli", "commands", "demo", "launch"):
+    if rest and rest[0] in ("cli", "commands"):
         return "cli"  # the roof: what it says, what it shows, what it starts
-    if rest and rest[0] in ("rl", "gen", "dist", "rllib"):
+    if rest and rest[0] in ("rl", "gen", "distributed", "rllib"):
         return rest[0]
     return "main" if rest and rest[0] == "__main__" else "base"
 

@@ -100,7 +100,9 @@ def _arm(name: str, default_rate: float, low: float, high: float, *more: Any) ->
 
 
 def optimizers(family: str, base: Any) -> Study:
-    """Eleven optimizers. Default learning rates are those of PyTorch's classes, and of genray.gen.training.extra_optimizers for the last four.
+    """Eleven optimizers. Default learning rates are those of PyTorch's classes.
+
+    Those of the last four are of genray.gen.training.extra_optimizers.
 
     Ranges of η span four decades and more around what is used, wide enough that no arm's best lies at an end by design.
     The four rules that solve for L1 may switch it on: without a penalty the proximal ones are SGD and AdaGrad.

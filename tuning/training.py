@@ -1,7 +1,6 @@
 """What one trial trains, whichever family it is of: looks at the validation data, one after the other. No Ray.
 
-Two forms of one interface: `FitTraining` drives genray.gen.training.fit.Fit, `AgentTraining` the agent in one process. Neither can
-read test data: the fit's is sealed, and the agent's validation episodes are other ones than its test's.
+Two forms of one interface: `FitTraining` drives a `Fit`, `AgentTraining` the agent in one process. Neither can read test data: the fit's is sealed, and the agent's validation episodes are other ones than its test's.
 """
 
 import math

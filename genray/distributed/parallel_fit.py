@@ -1,4 +1,4 @@
-"""`genray.gen.training.fit` with K data-parallel workers: Ray Train starts the group, every worker runs the same `Fit` on its rows.
+"""Trains a `Fit` with K data-parallel workers of Ray Train; each works on its share of the rows.
 
 Gradients are averaged by PyTorch (gloo on CPUs, NCCL on GPUs). Worker 0 alone writes the run directory, so with several
 hosts it must lie on storage that all of them share. Batch normalisation uses each worker's own rows.

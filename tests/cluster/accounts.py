@@ -1,4 +1,4 @@
-"""What became of every transition of a run, by the ledger that actors keep outside themselves (genray/distributed/ledger.py)."""
+"""What became of every transition of a run, by the ledger (genray/distributed/ledger.py)."""
 
 import json
 from collections import Counter

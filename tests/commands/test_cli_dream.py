@@ -17,7 +17,7 @@ FAST = ["--octaves", "2", "--steps", "4"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    path = Path(__file__).parent / "gen" / "images" / "dreamer.py"
+    path = Path(__file__).parents[1] / "helpers" / "dreamer.py"
     spec = importlib.util.spec_from_file_location("dreamer", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""The published study: eleven optimizers on a VAE and a GAN, regularisers on few labels. `python -m tuning.study.study`
+"""The published study: eleven optimizers on a VAE and a GAN, regularisers on few labels. `python -m tuning.study`
 
 Three sweeps on scikit-learn's digits, each a whole comparison: every arm untuned with five seeds, sixteen search trials,
 the best of them again with five seeds. Its results go to tuning/results/. A run that was interrupted goes on where it was;
@@ -31,7 +31,7 @@ from tuning.study.results import Part, commit, cost_line, machine, publish
 from tuning.training import preset
 from tuning.trials import read_trials
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(__file__).parents[1] / "results"
 JUDGE = "judge"
 """The classifier whose features judge the GAN's samples: a run directory beside the sweeps."""
 COMMIT = "commit.txt"
@@ -118,14 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        again = shell_command("python", "-m", "tuning.study.study", *(sys.argv[1:] if argv is None else argv))
+        again = shell_command("python", "-m", "tuning.study", *(sys.argv[1:] if argv is None else argv))
         print(f"stopped; go on with: {again}", file=sys.stderr)
         return 130
     return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tuning.study.study", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tuning.study", description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=Path("runs/study"), help="where the sweeps are kept, and go on from"
     )
@@ -260,7 +260,7 @@ def _samples(sweep: Path, comparison: Comparison, arms: int = 3) -> list[tuple[s
 
 
 def _about(parts: Sequence[Part], is_quick: bool) -> list[str]:
-    command = f"python -m tuning.study.study{' --quick' if is_quick else ''}"
+    command = f"python -m tuning.study{' --quick' if is_quick else ''}"
     commits = list(dict.fromkeys(part.commit for part in parts))
     by = commits[0] if len(commits) == 1 else ", ".join(f"{part.commit} ({part.name})" for part in parts)
     costs = "; ".join(f"{part.name}: {cost_line(part.comparison)}" for part in parts)
@@ -274,7 +274,3 @@ def _about(parts: Sequence[Part], is_quick: bool) -> list[str]:
     if is_quick:
         texts.insert(0, "**A quick run: it shows that the study works, and nothing about optimizers.**")
     return texts
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,7 +30,7 @@ SMALL = DreamConfig(octaves=2, steps=6)
 
 def train_dreamer(folder: Path) -> tuple[Path, float]:
     # Beside this file, which is in no package.
-    spec = importlib.util.spec_from_file_location("dreamer", Path(__file__).with_name("dreamer.py"))
+    spec = importlib.util.spec_from_file_location("dreamer", Path(__file__).parents[2] / "helpers" / "dreamer.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
