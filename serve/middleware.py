@@ -66,7 +66,7 @@ class Gone(Exception):
     """The client hung up before its request was whole."""
 
 
-class Guard:
+class Middleware:
     """Wraps an ASGI application."""
 
     def __init__(

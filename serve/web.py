@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from genray import __version__
 from serve.errors import ApiError, Fault, NotFound
 from serve.express import Express
-from serve.middleware import Guard, error_body
+from serve.middleware import Middleware, error_body
 from serve.routes.common import json_answer
 from serve.routes.inference import inference_routes, quick_health, quick_infer
 from serve.routes.openai import openai_routes, quick_generations
@@ -39,8 +39,8 @@ class WrongMethod(ApiError):
     status, code = 405, "method_not_allowed"
 
 
-def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -> Guard:
-    """Everything that answers HTTP, as one ASGI callable. `sends_id`, `local`: see Guard."""
+def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -> Middleware:
+    """Everything that answers HTTP, as one ASGI callable. `sends_id`, `local`: see Middleware."""
     app = FastAPI(
         title="genray",
         version=__version__,
@@ -57,7 +57,7 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         ("POST", "/v1/images/generations"): quick_generations(service),
     }
     express = Express(short, quick_infer(service))
-    guard = Guard(
+    guard = Middleware(
         app, service.limits, service.telemetry, service.settings.keys, express=express, sends_id=sends_id, local=local
     )
     for router in (

@@ -18,7 +18,16 @@ from genray.errors import CheckpointError, ConfigError, require
 from genray.paths import DataName
 from tuning.presets import Arm, Study
 from tuning.training import ModelFamily, config_class
-from tuning.trials import TRIAL_FILE, TRIALS_FOLDER, Mode, Phase, TrialRow, best_trial, read_trial, write_trial
+from tuning.trials import (
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+    Mode,
+    Phase,
+    TrialRow,
+    best_trial,
+    read_trial,
+    write_trial,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from genray.errors import ConfigError, require
-from tuning.dimensions import Choice, Coordinate, Dimension, Integers, LogUniform, Switch, Uniform, coordinate
+from tuning.dimensions import (
+    Choice,
+    Coordinate,
+    Dimension,
+    Integers,
+    LogUniform,
+    Switch,
+    Uniform,
+    coordinate,
+)
 from tuning.settings import changed, check_path
 
 __all__ = ["Choice", "Coordinate", "Dimension", "Integers", "LogUniform", "Space", "Switch", "Uniform"]

@@ -35,7 +35,16 @@ from tuning.training import (
     rehearse,
     with_budget,
 )
-from tuning.trials import TRIAL_FILE, TRIALS_FOLDER, Mode, TrialRow, best_trial, read_trial, read_trials, write_table
+from tuning.trials import (
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+    Mode,
+    TrialRow,
+    best_trial,
+    read_trial,
+    read_trials,
+    write_table,
+)
 
 __all__ = ["SweepConfig", "base_config", "measure_test", "promote", "resume_sweep", "run_sweep"]
 

@@ -194,7 +194,9 @@ def run_lines(run: str) -> list[str]:
 
 def _runs_of_jobs() -> Iterator[str]:
     """The run directories of submitted jobs, newest first; none where there is no job service."""
-    from ray._private.worker import global_worker  # the public API does not tell the dashboard's address
+    from ray._private.worker import (
+        global_worker,  # the public API does not tell the dashboard's address
+    )
 
     url = getattr(global_worker.node, "address_info", {}).get("webui_url")
     if not url:

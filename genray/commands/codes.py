@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction, say_conversion
+from genray.commands.models import (
+    codes_of,
+    encoder,
+    model_argument,
+    own_data,
+    reconstruction,
+    say_conversion,
+)
 from genray.config import from_dict, whole_number
 from genray.errors import ConfigError, require
 from genray.gen.data.config import DataConfig

@@ -15,7 +15,13 @@ from genray import __version__
 from genray.commands.stylers import LOSSES, ByOptimisation, StyleLaunch, Styler, open_styler, spoken
 from genray.errors import ConfigError, require
 from genray.gen.images.clips import Clip, copy_sound, has_sound, is_clip, read_clip
-from genray.gen.images.pictures import Picture, check_picture_path, read_picture, to_rgb, write_picture
+from genray.gen.images.pictures import (
+    Picture,
+    check_picture_path,
+    read_picture,
+    to_rgb,
+    write_picture,
+)
 from genray.gen.images.style.clip import FlickerMeter, style_clip
 from genray.gen.images.style.optimise import StyleConfig, StyleStep
 from genray.media import check_clip_path, check_writable, write_clip

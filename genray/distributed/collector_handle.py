@@ -12,7 +12,7 @@ from genray.errors import RunFault
 PORTIONS_AHEAD = 2  # calls queued at each worker, so that none waits for the coordinator
 
 
-class Worker:
+class CollectorHandle:
     """One collector. Ray restarts its actor, on another host if need be; each life gets an epoch of its own."""
 
     def __init__(self, index: int, actor: ray.actor.ActorHandle):

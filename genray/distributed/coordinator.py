@@ -18,14 +18,21 @@ from genray.distributed import ledger
 from genray.distributed.calls import MAX_FAILURES, get
 from genray.distributed.checkpoint import save_actors
 from genray.distributed.collector import CollectorActor
-from genray.distributed.collector_handle import PORTIONS_AHEAD, Worker
-from genray.distributed.epoch_broadcast import Guard
+from genray.distributed.collector_handle import PORTIONS_AHEAD, CollectorHandle
+from genray.distributed.epoch_broadcast import EpochBroadcast
 from genray.distributed.fence import Epochs
 from genray.distributed.learner_actor import LearnerActor
 from genray.distributed.learner_group import LearnerGroup, LearnerLost
 from genray.distributed.messages import LearnReport, ShardCounts
 from genray.distributed.replay_shard import ReplayShardActor
-from genray.distributed.session import draining_nodes, gpus_each, node_cpus, ray_session, reserve_share, role
+from genray.distributed.session import (
+    draining_nodes,
+    gpus_each,
+    node_cpus,
+    ray_session,
+    reserve_share,
+    role,
+)
 from genray.distributed.tally import Tally
 from genray.errors import RunFault
 from genray.rl.checkpoint import shards_of
@@ -95,10 +102,10 @@ class Coordinator:
             learners,
             config.run.learner_snapshot_s,
         )
-        self._guard = Guard(self.shards)
+        self._broadcast = EpochBroadcast(self.shards)
         # The collectors are made when work begins: after `load`, so that they start with the loaded weights.
         self._collector_options = {"num_cpus": cpus, "max_restarts": -1, "resources": role("collector")}
-        self._collectors: list[Worker] = []
+        self._collectors: list[CollectorHandle] = []
         self._collector_states: list[dict[str, Any]] = []
         self._unreported = Progress()
         self._stale_reports = PORTIONS_AHEAD
@@ -162,7 +169,7 @@ class Coordinator:
             actor = actor_class.remote(self.config, self._card, index, shard, self._ledger)
             if index < len(self._collector_states):
                 actor.restore.remote(self._collector_states[index])
-            self._collectors.append(Worker(index, actor))
+            self._collectors.append(CollectorHandle(index, actor))
 
     def _give_work(self, until_step: int) -> None:
         chunk = self.config.collect.chunk_rows * self.config.collect.envs_per_collector
@@ -176,7 +183,7 @@ class Coordinator:
     def _watch(self) -> None:
         """Tell the shards whom to listen to, and have collectors leave the hosts that are about to go."""
         epochs = {worker.index: worker.epoch for worker in self._collectors}
-        self._guard.tick(Epochs(collectors=epochs, learner=self._learners.epoch))
+        self._broadcast.tick(Epochs(collectors=epochs, learner=self._learners.epoch))
         now = time.monotonic()
         if self._collectors and all(worker.away_s() > MAX_AWAY_S for worker in self._collectors):
             raise RunFault(f"no collector has come back for {MAX_AWAY_S / 60:.0f} minutes")
@@ -187,7 +194,7 @@ class Coordinator:
                 if worker.node in leaving:
                     worker.leave()
 
-    def _take_collected(self, worker: Worker, call: ray.ObjectRef, progress: Progress) -> None:
+    def _take_collected(self, worker: CollectorHandle, call: ray.ObjectRef, progress: Progress) -> None:
         report, event = worker.take(call)
         if event:
             progress.events.append(event)
@@ -214,7 +221,7 @@ class Coordinator:
         told = [worker.epsilon for worker in self._collectors if worker.epsilon is not None]
         progress.epsilon = float(np.mean(told)) if told else None
         progress.lost_transitions = self._tally.lost
-        progress.lost_updates, progress.refused_writes = learners.lost_updates, self._guard.refused
+        progress.lost_updates, progress.refused_writes = learners.lost_updates, self._broadcast.refused
         progress.recovering = learners.starting
         if last := learners.last:
             progress.updates, progress.replay_size = last.updates, last.size

@@ -11,7 +11,7 @@ from genray.distributed.fence import Epochs
 PERIOD_S = 0.5
 
 
-class Guard:
+class EpochBroadcast:
     """Tells each shard the epochs at once when they change, otherwise every PERIOD_S; never waits for an answer."""
 
     def __init__(self, shards: Sequence[ray.actor.ActorHandle]):

@@ -11,7 +11,13 @@ from importlib import metadata
 from typing import TextIO
 
 from genray.doctor.check import REINSTALL, Check, fail
-from genray.doctor.libraries import check_gymnasium, check_libraries, check_python, check_ray, check_torch
+from genray.doctor.libraries import (
+    check_gymnasium,
+    check_libraries,
+    check_python,
+    check_ray,
+    check_torch,
+)
 from genray.doctor.machine import (
     PORTS,
     check_disk,

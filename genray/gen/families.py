@@ -19,7 +19,13 @@ from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.networks import build_style_any, build_style_fast
 from genray.gen.images.style.one_style_task import style_task
-from genray.gen.images.style.presets import style_any, style_any_full, style_best, style_fast, style_fast_full
+from genray.gen.images.style.presets import (
+    style_any,
+    style_any_full,
+    style_best,
+    style_fast,
+    style_fast_full,
+)
 from genray.gen.training.fit import Fit, Task
 from genray.gen.training.world import ALONE, World
 from genray.gen.vae import VAEConfig, VAETask, build_vae

@@ -10,7 +10,16 @@ from ray.rllib.utils import force_list
 from genray.config import from_dict
 from genray.errors import ConfigError
 from genray.rl.config import DQNConfig
-from genray.rllib.options import ALIASES, EVENTS, FIELDS, HONOURED, INSTEAD, PARTS, TrainingOptions, no_such_option
+from genray.rllib.options import (
+    ALIASES,
+    EVENTS,
+    FIELDS,
+    HONOURED,
+    INSTEAD,
+    PARTS,
+    TrainingOptions,
+    no_such_option,
+)
 
 
 class ApexDQNConfig(AlgorithmConfig):

@@ -18,7 +18,15 @@ from genray.rl.networks import QNetwork
 from serve.errors import BadRequest, Busy, TooLarge
 from serve.express import Asked, Reply
 from serve.models import Predictor
-from serve.routes.common import for_model, json_answer, json_bytes, note_model, picture_of, png_text, refusals
+from serve.routes.common import (
+    for_model,
+    json_answer,
+    json_bytes,
+    note_model,
+    picture_of,
+    png_text,
+    refusals,
+)
 from serve.service import Service
 from serve.walk import walk
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.errors import NotFound
-from serve.middleware import COOKIE, LOGIN_AGAIN, LOGIN_POLICY, Guard, Unauthorized
+from serve.middleware import COOKIE, LOGIN_AGAIN, LOGIN_POLICY, Middleware, Unauthorized
 from serve.routes.common import refusals
 from serve.service import Service
 
@@ -21,7 +21,7 @@ POLICY = (
 HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 
 
-def page_routes(service: Service, guard: Guard) -> APIRouter:
+def page_routes(service: Service, guard: Middleware) -> APIRouter:
     router = APIRouter(tags=["page"])
 
     @router.get("/", include_in_schema=False)

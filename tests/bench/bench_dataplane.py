@@ -14,7 +14,13 @@ from statistics import median
 from typing import Any
 
 from tests.bench import hosts_feed
-from tests.bench.common import BenchError, describe_machine, last_json_line, print_table, run_measured
+from tests.bench.common import (
+    BenchError,
+    describe_machine,
+    last_json_line,
+    print_table,
+    run_measured,
+)
 
 PEERS = {  # our name: the package that must be here
     "cpprb": "cpprb",

@@ -13,7 +13,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.common import BenchError, Summary, describe_machine, last_json_line, print_table, run_measured
+from tests.bench.common import (
+    BenchError,
+    Summary,
+    describe_machine,
+    last_json_line,
+    print_table,
+    run_measured,
+)
 
 THREADS = (1, 2)
 START_UP_S = 240.0  # starting, filling and warming up may take this long beside the window

@@ -30,7 +30,16 @@ from genray.rl.transfer import AnySample
 from tests.bench import acting
 from tests.bench.common import describe_machine, last_json_line, print_table
 from tests.bench.rivals.feed import filled_actor
-from tests.bench.rivals.gpu_learner import ACTIONS, BETA, InProcess, OverRay, Source, Still, learner_of, trained_per_s
+from tests.bench.rivals.gpu_learner import (
+    ACTIONS,
+    BETA,
+    InProcess,
+    OverRay,
+    Source,
+    Still,
+    learner_of,
+    trained_per_s,
+)
 from tests.bench.rivals.replays import genray_shard, work
 
 GOAL = 500_000  # trained transitions a second on one H200

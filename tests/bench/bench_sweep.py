@@ -16,7 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench.common import THREAD_VARIABLES, describe_machine, last_json_line, print_table, watched_tree_cpu
+from tests.bench.common import (
+    THREAD_VARIABLES,
+    describe_machine,
+    last_json_line,
+    print_table,
+    watched_tree_cpu,
+)
 
 AT_ONCE = 2
 GOAL = 1.15

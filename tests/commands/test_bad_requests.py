@@ -13,7 +13,12 @@ from genray.config import load_yaml, save_yaml, whole_number
 from genray.errors import CheckpointError, ConfigError, first_line
 from genray.gen.data.sources import read_image
 from genray.gen.data.types import Data, Split
-from genray.gen.images.classifier import Classifier, ClassifierConfig, ClassifierModelConfig, ClassifierTask
+from genray.gen.images.classifier import (
+    Classifier,
+    ClassifierConfig,
+    ClassifierModelConfig,
+    ClassifierTask,
+)
 from genray.gen.images.style.sources import check_style
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.vae import VAEConfig

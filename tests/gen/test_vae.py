@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from genray.errors import ConfigError, RunFault
 from genray.gen.training.fit import Fit, FitConfig, fixed_randomness
 from genray.gen.training.optimizers import OptimizerConfig
-from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask, binarised, build_vae, gaussian_kl
+from genray.gen.vae import (
+    VAE,
+    VAEConfig,
+    VAEModelConfig,
+    VAETask,
+    binarised,
+    build_vae,
+    gaussian_kl,
+)
 from genray.runs.modelstore import load_model, save_model
 from tests.helpers.gen import check_resume, spots
 

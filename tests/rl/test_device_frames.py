@@ -12,7 +12,14 @@ from genray.rl.device_frames import DeviceFrames
 from genray.rl.replay import ReplayShard, ShardLayout
 from genray.rl.transfer import DeviceSample
 from tests.helpers.shards import CONFIG, GEOMETRIES, stream
-from tests.oracles import LAYOUT, InventedStream, NaiveReplay, assert_row, expected_sample, full_state
+from tests.oracles import (
+    LAYOUT,
+    InventedStream,
+    NaiveReplay,
+    assert_row,
+    expected_sample,
+    full_state,
+)
 from tests.rl.test_agent import CATCH, advance, assert_same, played
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, epsilon_greedy, final_epsilons, ladder
+from genray.rl.exploration import (
+    EpsilonGreedy,
+    ExploreConfig,
+    annealed,
+    epsilon_greedy,
+    final_epsilons,
+    ladder,
+)
 
 
 def test_ladder_by_hand():

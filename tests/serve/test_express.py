@@ -12,7 +12,7 @@ import pytest
 
 from serve.express import Asked, Express
 from serve.limits import Limits
-from serve.middleware import Guard
+from serve.middleware import Middleware
 from serve.models import Arrays
 from serve.service import Service, Settings
 from serve.telemetry import MOST_SAMPLES, Sample
@@ -30,7 +30,7 @@ def service(trained: Path) -> Iterator[Service]:
     made.close()
 
 
-def ask(app: Guard, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
+def ask(app: Middleware, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -39,17 +39,17 @@ def ask(app: Guard, method: str, path: str, content: bytes = b"", **headers: str
     return asyncio.run(run())
 
 
-def only_short(service: Service) -> Guard:
+def only_short(service: Service) -> Middleware:
     """The application without the framework behind it: what is not answered shortly fails."""
 
     async def nobody(*_: object) -> None:
         raise AssertionError("it went the long way")
 
     whole = build_web(service)
-    return Guard(nobody, service.limits, service.telemetry, service.settings.keys, express=whole._express)
+    return Middleware(nobody, service.limits, service.telemetry, service.settings.keys, express=whole._express)
 
 
-def only_long(service: Service) -> Guard:
+def only_long(service: Service) -> Middleware:
     whole = build_web(service)
     whole._express = Express({})
     return whole

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tuning.report.charts import Chart
-from tuning.report.markup import arms_table, chosen_table, effects_table, importances_table, trials_table
+from tuning.report.markup import (
+    arms_table,
+    chosen_table,
+    effects_table,
+    importances_table,
+    trials_table,
+)
 from tuning.report.tables import Comparison
 from tuning.report.words import limits, plural, summary, title
 

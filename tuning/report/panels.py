@@ -8,7 +8,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from tuning.report.charts import BAD, FAINT, GRID, PAPER, SMALL, TUNED, UNTUNED, WIDE, Chart, Panel, Window, log_axis
+from tuning.report.charts import (
+    BAD,
+    FAINT,
+    GRID,
+    PAPER,
+    SMALL,
+    TUNED,
+    UNTUNED,
+    WIDE,
+    Chart,
+    Panel,
+    Window,
+    log_axis,
+)
 from tuning.report.stats import best_so_far, cost, finished, profile
 from tuning.report.tables import Comparison
 

@@ -17,7 +17,16 @@ from tuning.report.panels import profile_chart, rates_chart, search_chart
 from tuning.report.pictures import arms_chart, effects_chart
 from tuning.report.stats import Estimate
 from tuning.report.tables import Comparison, Line, words, write_tables
-from tuning.report.words import PHASE_WORDS, between, covered, difference, limits, number, plural, summary
+from tuning.report.words import (
+    PHASE_WORDS,
+    between,
+    covered,
+    difference,
+    limits,
+    number,
+    plural,
+    summary,
+)
 from tuning.trials import TrialRow
 
 COLOURS = 64

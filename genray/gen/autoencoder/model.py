@@ -16,7 +16,13 @@ from torch.nn import functional
 
 from genray.config import from_dict
 from genray.errors import ConfigError, require
-from genray.gen.autoencoder.blocks import NO_POSITIONS, Block, ConvBlock, DenseBlock, activation_or_none
+from genray.gen.autoencoder.blocks import (
+    NO_POSITIONS,
+    Block,
+    ConvBlock,
+    DenseBlock,
+    activation_or_none,
+)
 from genray.gen.layers import Activation, position_bits
 
 CONVOLUTIONAL = ("conv", "stacked-conv")

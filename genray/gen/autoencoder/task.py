@@ -19,7 +19,12 @@ from genray.gen.autoencoder.losses import LBFGSUpdater, contraction, reconstruct
 from genray.gen.autoencoder.model import STACKED, AEModelConfig, Autoencoder
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_labels
-from genray.gen.evaluation.probes import flat, labelled_few, principal_components, softmax_regression
+from genray.gen.evaluation.probes import (
+    flat,
+    labelled_few,
+    principal_components,
+    softmax_regression,
+)
 from genray.gen.generative import image_grid
 from genray.gen.training.fit import Batch, Export, FitConfig, Task
 from genray.gen.training.optimizers import OptimizerConfig, Updater

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, optim
 
 from genray.errors import ConfigError, require
-from genray.gen.training.extra_optimizers import FTRL, AdagradDA, ProximalAdagrad, ProximalGradientDescent
+from genray.gen.training.extra_optimizers import (
+    FTRL,
+    AdagradDA,
+    ProximalAdagrad,
+    ProximalGradientDescent,
+)
 from genray.gen.training.schedules import Schedule, factor, needs_total
 from genray.gen.training.world import ALONE, World
 

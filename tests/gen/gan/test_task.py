@@ -13,7 +13,14 @@ from torch import Tensor
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.gen import presets
 from genray.gen.data.types import Data
-from genray.gen.gan.task import Discriminator, GANConfig, GANModelConfig, GANTask, Generator, build_generator
+from genray.gen.gan.task import (
+    Discriminator,
+    GANConfig,
+    GANModelConfig,
+    GANTask,
+    Generator,
+    build_generator,
+)
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask
 from genray.gen.training.fit import Batch, Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import ConfigError
-from genray.gen.training.optimizers import OPTIMIZERS, OptimizerConfig, Updater, make_optimizer, optimizer_name
+from genray.gen.training.optimizers import (
+    OPTIMIZERS,
+    OptimizerConfig,
+    Updater,
+    make_optimizer,
+    optimizer_name,
+)
 from genray.gen.training.schedules import SCHEDULES, factor, needs_total
 from genray.gen.training.world import World
 

@@ -17,7 +17,13 @@ from genray.gen.data.types import Data, Split, need_images
 from genray.gen.generative import image_grid
 from genray.gen.images.features import ConvStack
 from genray.gen.images.style.base import CALIBRATION, StyleTask, squared
-from genray.gen.images.style.losses import content_loss, grams, mean_std, style_loss, total_variation
+from genray.gen.images.style.losses import (
+    content_loss,
+    grams,
+    mean_std,
+    style_loss,
+    total_variation,
+)
 from genray.gen.images.style.networks import MAX_SIDE, AdaINNet, stack_up_to
 from genray.gen.images.style.sources import StyleSet, open_styles
 from genray.gen.training.fit import Batch, Export

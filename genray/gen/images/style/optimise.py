@@ -19,7 +19,14 @@ from torch import Tensor
 from genray.errors import RunFault, require
 from genray.gen.images.colours import colours_of, luminance, recoloured
 from genray.gen.images.features import Features
-from genray.gen.images.style.losses import adain, box_penalty, content_loss, grams, style_loss, total_variation
+from genray.gen.images.style.losses import (
+    adain,
+    box_penalty,
+    content_loss,
+    grams,
+    style_loss,
+    total_variation,
+)
 from genray.paths import FeaturesName
 
 LEAST = 16
