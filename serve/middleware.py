@@ -1,6 +1,8 @@
-"""What stands before every route: request ids, keys, bounds on bodies and time, too many at once, and the request log.
+"""What stands before every route: request ids, keys, bounds on bodies and time, too many at
+once, and the request log.
 
-Plain ASGI, because it runs for every request: a framework's middleware costs as much as a small model.
+Plain ASGI, because it runs for every request: a framework's middleware costs as much as a small
+model.
 """
 
 import asyncio
@@ -29,7 +31,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 OPEN = frozenset({"/healthz", "/readyz", "/login"})
-"""Paths that need no key: health for load balancers, and the place where a browser hands its key in."""
+"""Paths that need no key: health for load balancers, and the place where a browser hands its key
+in.
+"""
 COOKIE = "genray_key"
 MAX_HEAD_BYTES = 16_384  # what HAProxy takes, too
 LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
@@ -80,10 +84,12 @@ class Middleware:
         sends_id: bool = True,
         local: bool = False,
     ):
-        """`express`: what is answered without `app`. `sends_id`: False where a server in front names each answer.
+        """`express`: what is answered without `app`. `sends_id`: False where a server in front
+        names each answer.
 
-        `local`: it listens on loopback, and nobody said that others may come: without keys only loopback's names are
-        heeded, so that no site can point a name of its own here (DNS rebinding).
+        `local`: it listens on loopback, and nobody said that others may come: without keys only
+        loopback's names are heeded, so that no site can point a name of its own here (DNS
+        rebinding).
         """
         self._app, self._limits, self._telemetry = app, limits, telemetry
         self._keys = [key.encode() for key in keys]
@@ -133,7 +139,9 @@ class Middleware:
         except Gone:
             pass
         except TimeoutError:
-            await answer.refuse(TooSlow(f"not done within {self._limits.request_timeout_s} s"), path)
+            await answer.refuse(
+                TooSlow(f"not done within {self._limits.request_timeout_s} s"), path
+            )
         finally:
             self._telemetry.in_flight -= 1
             self._held_bytes -= held
@@ -150,24 +158,31 @@ class Middleware:
             )
 
     def _admit(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
-        if len(path) + sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEAD_BYTES:
+        if (
+            len(path) + sum(len(name) + len(value) for name, value in headers.items())
+            > MAX_HEAD_BYTES
+        ):
             raise HeadTooLarge(f"path and headers beyond {MAX_HEAD_BYTES} bytes")
         if path in OPEN:
             return
         if self._keys and not self._known(headers):
             raise Unauthorized
-        if not (self._keys and _bearer(headers)):  # no browser sends a key by itself; all else, it does
+        # no browser sends a key by itself; all else, it does
+        if not (self._keys and _bearer(headers)):
             check_origin(method, path, headers, self._local)
         if self._telemetry.in_flight > self._limits.max_in_flight:
             raise Busy(f"{self._limits.max_in_flight} requests are being answered")
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._limits.max_body_bytes:
             raise TooLarge(
-                f"a body of {length[:20].decode('latin-1')} bytes; the limit is {self._limits.max_body_mb} MiB"
+                f"a body of {length[:20].decode('latin-1')} bytes; the limit is "
+                f"{self._limits.max_body_mb} MiB"
             )
 
     async def _read(self, receive: Receive) -> bytes:
-        """The whole body, counted while it comes, whatever its header said. Raises TooLarge, TooSlow or Busy."""
+        """The whole body, counted while it comes, whatever its header said. Raises TooLarge,
+        TooSlow or Busy.
+        """
         parts: list[bytes] = []
         size, more = 0, True
         try:
@@ -183,7 +198,9 @@ class Middleware:
                     if size + self._held_bytes > self._limits.max_bodies_mb * 2**20:
                         raise Busy("other uploads fill the memory that is set aside for them")
         except TimeoutError:
-            raise TooSlow(f"the body was not there within {self._limits.body_timeout_s} s") from None
+            raise TooSlow(
+                f"the body was not there within {self._limits.body_timeout_s} s"
+            ) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _known(self, headers: dict[bytes, bytes]) -> bool:
@@ -214,7 +231,8 @@ def _bearer(headers: dict[bytes, bytes]) -> bytes:
 
 
 def _cookie(header: bytes) -> bytes:
-    # Ours is looked for by name first: SimpleCookie gives up on all when one of another service of this host is odd.
+    # Ours is looked for by name first: SimpleCookie gives up on all when one of another service of
+    # this host is odd.
     for pair in header.split(b";"):
         name, _, _ = pair.partition(b"=")
         if name.strip() == COOKIE.encode():
@@ -260,13 +278,20 @@ class _Answer:
 
     async def reply(self, reply: Reply) -> None:
         """An answer that is whole."""
-        headers = [(b"content-type", reply.media_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
+        headers = [
+            (b"content-type", reply.media_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            *reply.headers,
+        ]
         await self({"type": "http.response.start", "status": 200, "headers": headers})
         await self({"type": "http.response.body", "body": reply.body})
 
     async def login(self) -> None:
         """The page that asks a browser for a key."""
-        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", str(len(LOGIN)).encode())]
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-length", str(len(LOGIN)).encode()),
+        ]
         headers.append((b"content-security-policy", LOGIN_POLICY.encode()))
         await self({"type": "http.response.start", "status": 401, "headers": headers})
         await self({"type": "http.response.body", "body": LOGIN})
@@ -275,8 +300,13 @@ class _Answer:
         if self.status != 499:
             return  # the answer had begun: closing the connection is all that is left
         body = json.dumps(error_body(error, path)).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        headers += [
+            (name.lower().encode(), value.encode()) for name, value in error.headers.items()
+        ]
         if error.status in (408, 413):  # the rest of the body is not wanted
             headers.append((b"connection", b"close"))
         await self({"type": "http.response.start", "status": error.status, "headers": headers})
@@ -284,14 +314,20 @@ class _Answer:
 
 
 def error_body(error: ApiError, path: str) -> dict[str, Any]:
-    """An error in the shape of the convention that `path` belongs to: the Open Inference Protocol's, or OpenAI's."""
+    """An error in the shape of the convention that `path` belongs to: the Open Inference
+    Protocol's, or OpenAI's.
+    """
     if path.startswith("/v2"):
         return {"error": error.message}
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
     kind = "rate_limit_error" if error.status == 429 else kind
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    return {
+        "error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    }
 
 
 def keys_in_environment() -> tuple[str, ...]:
     """GENRAY_API_KEY, cut at commas."""
-    return tuple(key.strip() for key in os.environ.get("GENRAY_API_KEY", "").split(",") if key.strip())
+    return tuple(
+        key.strip() for key in os.environ.get("GENRAY_API_KEY", "").split(",") if key.strip()
+    )

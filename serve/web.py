@@ -1,4 +1,6 @@
-"""The ASGI application around a `Service`: all routes, the shapes of refusals, and the guard in front."""
+"""The ASGI application around a `Service`: all routes, the shapes of refusals, and the guard in
+front.
+"""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,12 +21,19 @@ from serve.service import Service
 
 ABOUT = """Trained generators, encoders, style models and policies.
 
-* `/v1`: the shape of OpenAI's images API. * `/v2`: the Open Inference Protocol. * `/api`: what neither has.
+* `/v1`: the shape of OpenAI's images API. * `/v2`: the Open Inference Protocol.
+* `/api`: what neither has.
 * Key: `Authorization: Bearer KEY`, where the service was started with keys. * Page: `/`."""
 
 
-# Ray sets OpenTelemetry's global meter, and FastAPI would measure every request into it a second time.
-UNTRACED: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+# Ray sets OpenTelemetry's global meter, and FastAPI would measure every request into it a second
+# time.
+UNTRACED: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+}
 
 
 class Unacceptable(ApiError):
@@ -58,12 +67,21 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
     }
     express = Express(short, quick_infer(service))
     guard = Middleware(
-        app, service.limits, service.telemetry, service.settings.keys, express=express, sends_id=sends_id, local=local
+        app,
+        service.limits,
+        service.telemetry,
+        service.settings.keys,
+        express=express,
+        sends_id=sends_id,
+        local=local,
     )
     for router in (
-        openai_routes(service), inference_routes(service), own_routes(service), health_routes(service),
+        openai_routes(service),
+        inference_routes(service),
+        own_routes(service),
+        health_routes(service),
         page_routes(service, guard),
-    ):  # fmt: skip
+    ):
         app.include_router(router)
 
     @app.exception_handler(ApiError)
@@ -73,7 +91,9 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path"))
+        where = ".".join(
+            str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")
+        )
         message = f"{where or 'body'}: {first.get('msg', 'does not fit')}"
         return _refusal(request, Unacceptable(message[:300], param=where[:100] or None))
 
@@ -90,7 +110,8 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        return _refusal(request, Fault(request.scope["state"].get("request_id", "")))  # Starlette logs the traceback
+        # Starlette logs the traceback
+        return _refusal(request, Fault(request.scope["state"].get("request_id", "")))
 
     return guard
 

@@ -1,4 +1,6 @@
-"""The README's Python example, as it is printed there, in a process of its own as a reader would start it."""
+"""The README's Python example, as it is printed there, in a process of its own as a reader would
+start it.
+"""
 
 import json
 import math
@@ -20,10 +22,13 @@ def test_the_python_example_runs(tmp_path: Path):
     folder = tmp_path / "apex"
     code = example.replace('"/tmp/apex"', repr(str(folder)))
     assert code != example
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=400, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=400, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert math.isfinite(float(done.stdout.strip().splitlines()[-1]))  # some games have ended
     iterations = int(re.search(r"range\((\d+)\)", example)[1])  # type: ignore[index]
     state = json.loads((folder / "engine" / "state.json").read_text())
     assert state["steps"] >= 1_000 * iterations
-    assert sum(shard["counts"]["size"] for shard in state["shards"]) > 900 * iterations  # with the replay
+    # with the replay
+    assert sum(shard["counts"]["size"] for shard in state["shards"]) > 900 * iterations

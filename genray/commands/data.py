@@ -12,7 +12,9 @@ def data_atari(argv: list[str], prog: str) -> int:
     options.validate()  # before the bar appears
     with Progress() as bar:
         task = bar.add_task("playing", total=options.frames)
-        path, recipe = collect_frames(options, lambda done, wanted: bar.update(task, completed=done, total=wanted))
+        path, recipe = collect_frames(
+            options, lambda done, wanted: bar.update(task, completed=done, total=wanted)
+        )
     for name, value in recipe.items():
         print(f"{name}: {value}")
     print(path)

@@ -8,7 +8,7 @@ from typing import Literal
 from genray.errors import require
 from genray.options import folder_argument, parse
 
-# -- evaluate, play ----------------------------------------------------------------------------------------------------
+# -- evaluate, play --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,11 @@ def play(argv: list[str], prog: str) -> int:
     policy = open_policy(path, options.step)
     print(policy, flush=True)
     steps = play_steps(
-        policy.network, policy.env, epsilon=options.epsilon, seed=options.seed, max_steps=options.max_steps
+        policy.network,
+        policy.env,
+        epsilon=options.epsilon,
+        seed=options.seed,
+        max_steps=options.max_steps,
     )
     last: PlayedStep | None = None
     count = 0

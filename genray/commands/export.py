@@ -14,7 +14,9 @@ from genray.runs.files import writing_file
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """A model for other programs. A generator maps latents to images, an encoder images to codes."""
+    """A model for other programs. A generator maps latents to images, an encoder images to
+    codes.
+    """
 
     out: Path
     """model.onnx"""
@@ -45,18 +47,33 @@ def export(argv: list[str], prog: str) -> int:
     model, config = load(folder)
     kind = config["kind"]
     parts = {"generator": "generate", "encoder": "encode", "classifier": "forward"}
-    has = [part for part in parts if hasattr(model, parts[part]) and (part != "classifier" or kind == "classifier")]
+    has = [
+        part
+        for part in parts
+        if hasattr(model, parts[part]) and (part != "classifier" or kind == "classifier")
+    ]
     part: str = options.part
     if part == "auto":
         require(
-            bool(has), f"{folder}: a model of kind {kind!r} has no part to export; use a vae, gan, ae or classifier"
+            bool(has),
+            f"{folder}: a model of kind {kind!r} has no part to export; use a vae, gan, ae or "
+            "classifier",
         )
         part = {"classifier": "classifier"}.get(kind, has[0])
-    require(part in has, f"--part {part}: a model of kind {kind!r} has none; use --part {' or '.join(has) or 'auto'}")
+    require(
+        part in has,
+        f"--part {part}: a model of kind {kind!r} has none; use --part "
+        f"{' or '.join(has) or 'auto'}",
+    )
     if part == "encoder":
         refuse_positions(folder, config)
     one = torch.zeros(2, model.latent) if part == "generator" else torch.zeros(2, *config["shape"])
-    write_onnx(_Method(model, parts[part]).eval(), one, options.out, "latent" if part == "generator" else "x")
+    write_onnx(
+        _Method(model, parts[part]).eval(),
+        one,
+        options.out,
+        "latent" if part == "generator" else "x",
+    )
     print(options.out)
     return 0
 
@@ -70,7 +87,9 @@ def write_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, input
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ResourceError(f"genray export: {error.name} is not installed; pip install 'genray[export]'") from error
+        raise ResourceError(
+            f"genray export: {error.name} is not installed; pip install 'genray[export]'"
+        ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     batch = torch.export.Dim("batch", min=1)
     program = torch.onnx.export(

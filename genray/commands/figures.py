@@ -9,7 +9,9 @@ from genray.options import parse
 
 @dataclass(frozen=True, kw_only=True)
 class FiguresConfig:
-    """Pictures of optimisation: optimizers' paths in a valley, gradients by depth, plain against residual depth."""
+    """Pictures of optimisation: optimizers' paths in a valley, gradients by depth, plain against
+    residual depth.
+    """
 
     out: Path = Path("figures")
     """The folder to write into."""

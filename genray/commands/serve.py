@@ -24,7 +24,10 @@ def serve(argv: list[str], prog: str) -> int:
         frozen=True,
         kw_only=True,
     )
-    both.__doc__ = "Serve the models of a directory: a page, OpenAI's image routes, the Open Inference Protocol."
+    both.__doc__ = (
+        "Serve the models of a directory: a page, OpenAI's image routes, the Open Inference "
+        "Protocol."
+    )
     options = parse(both, argv, prog)
     settings = replace(options.settings, keys=keys_in_environment())
     stop = threading.Event()
@@ -38,8 +41,13 @@ def serve(argv: list[str], prog: str) -> int:
         print(f"schema     {service.url}/openapi.json")
         print(f"metrics    {service.metrics_url}")
         if options.launch.dashboard_port:
-            print(f"dashboard  http://127.0.0.1:{options.launch.dashboard_port}/ (its key: ray get-auth-token)")
-        keys = "needed: Authorization: Bearer KEY" if settings.keys else "none: open to this machine"
+            print(
+                f"dashboard  http://127.0.0.1:{options.launch.dashboard_port}/ (its key: ray "
+                "get-auth-token)"
+            )
+        keys = (
+            "needed: Authorization: Bearer KEY" if settings.keys else "none: open to this machine"
+        )
         print(f"key        {keys}")
         print("Ctrl-C stops it", flush=True)
         stop.wait()

@@ -1,4 +1,6 @@
-"""From a configuration to a trained run: choose the engine, train in a run directory, say how to continue."""
+"""From a configuration to a trained run: choose the engine, train in a run directory, say how to
+continue.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,22 +28,30 @@ class LaunchConfig:
     """Where a run goes and on what."""
 
     preset: str = "dqn"
-    """A named configuration: dqn, road_runner_quick, road_runner, pong_quick, apex_breakout, dqn_nature, catch. Options
-    change it."""
+    """A named configuration: dqn, road_runner_quick, road_runner, pong_quick, apex_breakout,
+    dqn_nature, catch. Options change it.
+    """
     out: PathOrUrl | None = None
-    """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: one that every machine sees, or a URL
-    (s3://BUCKET/NAME, gs://…, file:///…)."""
+    """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: one that every
+    machine sees, or a URL (s3://BUCKET/NAME, gs://…, file:///…).
+    """
     resume: PathOrUrl | None = None
-    """Continue this run from its newest checkpoint; options given beside it change its configuration."""
+    """Continue this run from its newest checkpoint; options given beside it change its
+    configuration.
+    """
     local: bool = False
     """The same algorithm in one process, without Ray."""
     address: str | None = None
     """A Ray cluster to run on: `auto` or HOST:PORT; default: a private Ray on this machine."""
     wait_s: float = 120.0
-    """With --address: seconds to wait until the cluster offers a place for every actor, before the run is refused."""
+    """With --address: seconds to wait until the cluster offers a place for every actor, before
+    the run is refused.
+    """
     learner_threads: int = 0
-    """PyTorch threads of each learner on a CPU. 0: OMP_NUM_THREADS where it is set; otherwise the free cores, less half
-    a core a collector without --local, shared among the learners; one thread for a small network."""
+    """PyTorch threads of each learner on a CPU. 0: OMP_NUM_THREADS where it is set; otherwise
+    the free cores, less half a core a collector without --local, shared among the learners; one
+    thread for a small network.
+    """
 
     def resume_command(self, run: Place) -> str:
         """What continues a run, in the place where it was."""
@@ -55,10 +65,13 @@ def slug(config: DQNConfig) -> str:
 
 
 @contextmanager
-def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = None) -> Iterator[Engine]:
+def open_engine(
+    config: DQNConfig, launch: LaunchConfig, place: Place | None = None
+) -> Iterator[Engine]:
     """The engine that `launch` asks for, with Ray around it where it needs Ray; closed at the end.
 
-    On a cluster its machines are looked at first; all of them must see `place`, the run directory. Raises ResourceError.
+    On a cluster its machines are looked at first; all of them must see `place`, the run
+    directory. Raises ResourceError.
     """
     if launch.local:
         agent = LocalAgent(config, launch.learner_threads)
@@ -71,7 +84,8 @@ def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = N
     from genray.distributed.session import ray_session
 
     threads = launch.learner_threads or user_threads()
-    free = None if threads or launch.address else free_cores()  # before Ray's own processes are busy
+    # before Ray's own processes are busy
+    free = None if threads or launch.address else free_cores()
     with ray_session(launch.address):
         if launch.address and place is not None:
             from genray.distributed.preflight import await_roles, check_machines
@@ -86,22 +100,28 @@ def open_engine(config: DQNConfig, launch: LaunchConfig, place: Place | None = N
 
 
 def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command: str) -> str:
-    """One line: the command that continues the run, and from which step on there is something to continue from."""
+    """One line: the command that continues the run, and from which step on there is something to
+    continue from.
+    """
     if start_step is not None:
         return f"should the head be lost, continue with: {resume_command}"
     first = next(milestones(0, settings.steps, settings.evaluate_every, settings.checkpoint_every))
     if first < settings.steps:
         return (
-            f"should the head be lost, continue with: {resume_command} (its first checkpoint comes at step {first:,})"
+            f"should the head be lost, continue with: {resume_command} (its first checkpoint comes "
+            f"at step {first:,})"
         )
-    return "should the head be lost, the run is lost: it writes no checkpoint before its end (--checkpoint-every N makes some)"
+    return (
+        "should the head be lost, the run is lost: it writes no checkpoint before its end "
+        "(--checkpoint-every N makes some)"
+    )
 
 
 def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: bool) -> Evaluation:
     """Train in `run`, from its newest checkpoint when `resumed`; returns the last evaluation.
 
-    A request that cannot be carried out (UsageError), or a disk that does not even take its beginning, leaves no new run
-    directory behind.
+    A request that cannot be carried out (UsageError), or a disk that does not even take its
+    beginning, leaves no new run directory behind.
     """
     with run:
         try:
@@ -109,9 +129,13 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
             with open_engine(config, launch, run.place) as engine:
                 if checkpoint:
                     episodes_go_on = engine.load(checkpoint)
-                    print(f"resuming from {checkpoint}" + "; lanes begin new episodes" * (not episodes_go_on))
+                    print(
+                        f"resuming from {checkpoint}"
+                        + "; lanes begin new episodes" * (not episodes_go_on)
+                    )
                 start = checkpoint_step(checkpoint) if checkpoint else None
-                if launch.address:  # told now: when the head goes, Ray ends this process without a word
+                # told now: when the head goes, Ray ends this process without a word
+                if launch.address:
                     print(if_head_is_lost(config.run, start, launch.resume_command(run.place)))
                 configs.save_yaml(config, run.path / "config.yaml")
                 with Live(config.env.title, config.run.steps, COLUMNS, "agent steps") as live:
@@ -122,7 +146,10 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                 if isinstance(error, GenrayError | KeyboardInterrupt | OSError):
                     run.discard()  # unless it began
                 if isinstance(error, KeyboardInterrupt) and run.began:
-                    print(f"stopped before its first checkpoint; what was measured so far is in {run.place}")
+                    print(
+                        "stopped before its first checkpoint; what was measured so far is in "
+                        f"{run.place}"
+                    )
                 if isinstance(error, OSError):
                     raise disk_error(run.place, error) from error
             elif isinstance(error, KeyboardInterrupt):
@@ -153,12 +180,16 @@ def train_dqn(argv: list[str], prog: str) -> int:
         for name in ("--out", "--preset"):
             value = option_value(argv, name)
             require(
-                value is None, f"{name} {value}: a resumed run keeps its own; leave {name} out, or leave --resume out"
+                value is None,
+                f"{name} {value}: a resumed run keeps its own; leave {name} out, or leave --resume "
+                "out",
             )
         run = open_run(as_place(resume))
         default = configs.load_yaml(DQNConfig, run.path / "config.yaml")
     else:
-        default = presets.preset(option_value(argv, "--preset") or "dqn", option_value(argv, "--game"))
+        default = presets.preset(
+            option_value(argv, "--preset") or "dqn", option_value(argv, "--game")
+        )
     options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
     launch, config = options.launch, options.config
     config.validate()
@@ -169,15 +200,23 @@ def train_dqn(argv: list[str], prog: str) -> int:
     if resume is not None and (folders := run.list_checkpoints()) and option_value(argv, "--steps"):
         made = checkpoint_step(folders[-1])
         require(
-            config.run.steps > made, f"--steps {config.run.steps}: this run has made {made:,} already; ask for more"
+            config.run.steps > made,
+            f"--steps {config.run.steps}: this run has made {made:,} already; ask for more",
         )
     require(0 <= launch.wait_s < 1e6, f"--wait-s {launch.wait_s}: must be ≥ 0 seconds, e.g. 120")
-    require(launch.learner_threads >= 0, f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)")
     require(
-        not (launch.local and launch.address), f"--address {launch.address}: --local runs without Ray; leave one out"
+        launch.learner_threads >= 0,
+        f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)",
+    )
+    require(
+        not (launch.local and launch.address),
+        f"--address {launch.address}: --local runs without Ray; leave one out",
     )
     learners = config.learner.learners
-    require(not (launch.local and learners > 1), f"--learners {learners}: --local has one; leave either out")
+    require(
+        not (launch.local and learners > 1),
+        f"--learners {learners}: --local has one; leave either out",
+    )
     if learners > 1 and launch.address is None:
         import torch
 

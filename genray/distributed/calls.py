@@ -14,7 +14,8 @@ RETRY_S = 1.0  # pause before an actor that died is given work again
 def get(reference: ray.ObjectRef) -> Any:
     """`ray.get` for what the run cannot do without.
 
-    An error that genray or the disk raised inside the actor comes out as itself; anything else as a RunFault.
+    An error that genray or the disk raised inside the actor comes out as itself; anything else
+    as a RunFault.
     """
     try:
         return ray.get(reference)

@@ -1,7 +1,8 @@
 """A checkpoint of all actors at one instant: nothing is on its way between them while they save.
 
-A shard that has been down for long (its host is gone and there is no other place for it) is saved as an empty one: what it
-held is lost in any case, and a run that learns on from the other shards must not end over it.
+A shard that has been down for long (its host is gone and there is no other place for it) is
+saved as an empty one: what it held is lost in any case, and a run that learns on from the other
+shards must not end over it.
 """
 
 import contextlib
@@ -29,11 +30,13 @@ def save_actors(
     shards: Sequence[ray.actor.ActorHandle],
     collectors: Sequence[ray.actor.ActorHandle],
 ) -> dict[str, Any]:
-    """Have every actor write its part into `folder`, all at the same time; returns the rest as JSON-able values.
+    """Have every actor write its part into `folder`, all at the same time; returns the rest as
+    JSON-able values.
 
-    The collectors rest and their chunks have arrived; the learners have no work queued. A collector or shard that dies
-    meanwhile is saved as it comes back (a shard: empty), and everybody saves again: parts of two instants never mix.
-    Raises LearnerLost when a learner is dead, RunFault when a collector does not come back, OSError when the disk is full.
+    The collectors rest and their chunks have arrived; the learners have no work queued. A
+    collector or shard that dies meanwhile is saved as it comes back (a shard: empty), and
+    everybody saves again: parts of two instants never mix. Raises LearnerLost when a learner is
+    dead, RunFault when a collector does not come back, OSError when the disk is full.
     """
     for _ in range(MAX_FAILURES):
         absent = _absent(shards)
@@ -41,9 +44,12 @@ def save_actors(
         for settled in [learner.settle.remote(absent) for learner in learners]:
             get_from_learner(settled)
         calls = [learner.save.remote(str(folder)) for learner in learners]
-        calls += [shards[index].save.remote(str(child(folder, f"replay-{index}"))) for index in present]
+        calls += [
+            shards[index].save.remote(str(child(folder, f"replay-{index}"))) for index in present
+        ]
         calls += [collector.state.remote() for collector in collectors]
-        ray.wait(calls, num_returns=len(calls))  # all: nobody may still write when the caller clears the folder away
+        # all: nobody may still write when the caller clears the folder away
+        ray.wait(calls, num_returns=len(calls))
         try:
             ray.get(calls)
         except RayTaskError:
@@ -59,7 +65,9 @@ def save_actors(
             "shards": [states[index] for index in range(len(shards))],
             "collectors": parts[len(present) :],
         }  # fmt: skip
-    raise RunFault("a collector or a replay shard cannot be kept alive, so no checkpoint could be written")
+    raise RunFault(
+        "a collector or a replay shard cannot be kept alive, so no checkpoint could be written"
+    )
 
 
 def _absent(shards: Sequence[ray.actor.ActorHandle]) -> list[int]:

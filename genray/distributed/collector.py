@@ -1,4 +1,6 @@
-"""A collector as a Ray actor: play a chunk, ship it, pull newer weights when the answer names some."""
+"""A collector as a Ray actor: play a chunk, ship it, pull newer weights when the answer names
+some.
+"""
 
 import contextlib
 import secrets
@@ -31,21 +33,27 @@ class _Shipped:
 
 
 class CollectorActor:
-    """`rl.collect.Collector` that ships its chunks to one shard. One chunk is in flight while the next is played.
+    """`rl.collect.Collector` that ships its chunks to one shard. One chunk is in flight while
+    the next is played.
 
-    Back-pressure: a shard that may not accept more answers late, and the collector waits for that answer. A chunk whose
-    answer does not come (the shard is dead, or out of reach) is shipped again until one does: the shard knows a chunk that
-    it has by (collector, life, row), so none is stored twice.
+    Back-pressure: a shard that may not accept more answers late, and the collector waits for
+    that answer. A chunk whose answer does not come (the shard is dead, or out of reach) is
+    shipped again until one does: the shard knows a chunk that it has by (collector, life, row),
+    so none is stored twice.
 
-    SIGTERM (a spot machine's notice, a node that is drained) lets the collector finish its chunk, ship it, and stop.
+    SIGTERM (a spot machine's notice, a node that is drained) lets the collector finish its
+    chunk, ship it, and stop.
     """
 
-    def __init__(self, config: DQNConfig, card: dict, index: int, shard_name: str, ledger: str | None = None):
+    def __init__(
+        self, config: DQNConfig, card: dict, index: int, shard_name: str, ledger: str | None = None
+    ):
         torch.set_num_threads(1)
         keep_freed_memory()
         self._index = index
         self._leaving = False
-        with contextlib.suppress(ValueError):  # not in the main thread: then SIGTERM ends the process, as it always did
+        # not in the main thread: then SIGTERM ends the process, as it always did
+        with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, self._note_notice)
             # A private Ray's processes block it (session.py).
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -53,8 +61,11 @@ class CollectorActor:
         network = initial_network(card, config.run.seed)
         seed = config.run.seed
         if ray.get_runtime_context().was_current_actor_reconstructed:
-            seed = secrets.randbits(31)  # a restarted collector must not replay its first life's episodes
-        self._collector = Collector(env, network, config.env, config.collect, config.explore, index=index, seed=seed)
+            # a restarted collector must not replay its first life's episodes
+            seed = secrets.randbits(31)
+        self._collector = Collector(
+            env, network, config.env, config.collect, config.explore, index=index, seed=seed
+        )
         self._ledger = Ledger(ledger, f"collector-{index}")
         self._shard = ray.get_actor(shard_name)
         self._shipped: _Shipped | None = None
@@ -62,14 +73,16 @@ class CollectorActor:
         """It outlasted a chunk: nothing is played, and lost, until it answers again."""
         self._lost = 0
         self._weight_epoch = 0
-        with contextlib.suppress(RayError):  # the shard is down as well; its next answer will name the weights
+        # the shard is down as well; its next answer will name the weights
+        with contextlib.suppress(RayError):
             self._pull(ray.get(self._shard.enter.remote(index, self._collector.incarnation)))
 
     def _note_notice(self, number: int, frame: object) -> None:
         self._leaving = True
 
     def collect(self, run_step: int, epoch: int = 0) -> CollectReport:
-        """Play one chunk and ship it; `run_step` is the run's count of agent steps, for ε's annealing.
+        """Play one chunk and ship it; `run_step` is the run's count of agent steps, for ε's
+        annealing.
 
         `epoch` is this life's, by the coordinator's count: shards refuse a chunk of an older one.
         """
@@ -83,7 +96,9 @@ class CollectorActor:
         self._shipped = _Shipped(chunk, epoch, self._shard.add.remote(chunk, epoch))
         if self._leaving:
             self._settle()
-        return self._report(chunk.num_rows * collector.env.num_lanes, chunk.num_transitions, episodes)
+        return self._report(
+            chunk.num_rows * collector.env.num_lanes, chunk.num_transitions, episodes
+        )
 
     def rest(self) -> CollectReport:
         """Wait until the chunk in flight is accepted, and report of no new steps."""
@@ -108,10 +123,11 @@ class CollectorActor:
         )
 
     def _settle(self) -> None:
-        """Wait until the shard has answered for the chunk in flight; ship it again while no answer comes.
+        """Wait until the shard has answered for the chunk in flight; ship it again while no
+        answer comes.
 
-        One that is refused, or that the shard's absence outlasts, is counted as lost; the next chunk tells the shard about
-        the gap.
+        One that is refused, or that the shard's absence outlasts, is counted as lost; the next
+        chunk tells the shard about the gap.
         """
         if self._shipped is None:
             return
@@ -125,7 +141,9 @@ class CollectorActor:
                 time.sleep(RETRY_S)
                 shipped.answer = self._shard.add.remote(shipped.chunk, shipped.epoch)
                 continue
-            self._ledger.chunk("acknowledged" if receipt.accepted else "refused", shipped.chunk, shipped.epoch)
+            self._ledger.chunk(
+                "acknowledged" if receipt.accepted else "refused", shipped.chunk, shipped.epoch
+            )
             if not receipt.accepted:
                 self._lost += shipped.chunk.num_transitions
             self._pull(receipt.published)
@@ -155,9 +173,13 @@ class CollectorActor:
     def _pull(self, published: Published | None) -> None:
         if published is None:
             return
-        if (published.epoch, published.version) <= (self._weight_epoch, self._collector.weight_version):
+        if (published.epoch, published.version) <= (
+            self._weight_epoch,
+            self._collector.weight_version,
+        ):
             return
-        with contextlib.suppress(RayError):  # the learner that owned them is gone; its successor's version will come
+        # the learner that owned them is gone; its successor's version will come
+        with contextlib.suppress(RayError):
             self._collector.set_weights(ray.get(published.reference[0]), published.version)
             self._weight_epoch = published.epoch
 

@@ -1,4 +1,6 @@
-"""A collector as the coordinator sees it: the calls queued at it, its epoch, and when it may be asked again."""
+"""A collector as the coordinator sees it: the calls queued at it, its epoch, and when it may be
+asked again.
+"""
 
 import time
 
@@ -13,7 +15,9 @@ PORTIONS_AHEAD = 2  # calls queued at each worker, so that none waits for the co
 
 
 class CollectorHandle:
-    """One collector. Ray restarts its actor, on another host if need be; each life gets an epoch of its own."""
+    """One collector. Ray restarts its actor, on another host if need be; each life gets an epoch
+    of its own.
+    """
 
     def __init__(self, index: int, actor: ray.actor.ActorHandle):
         self.index, self.name, self.actor = index, f"collector {index}", actor
@@ -53,27 +57,39 @@ class CollectorHandle:
         self.calls.append(self.actor.leave.remote())
 
     def take(self, call: ray.ObjectRef) -> tuple[CollectReport | None, str | None]:
-        """What a finished call says, and what there is to tell the user: a death (no report), or a leave."""
+        """What a finished call says, and what there is to tell the user: a death (no report), or
+        a leave.
+        """
         self.calls.remove(call)
         try:
             report: CollectReport = ray.get(call)
         except RayError as error:
-            if isinstance(error, RayTaskError):  # the environment raised: begin anew in a new process
+            # the environment raised: begin anew in a new process
+            if isinstance(error, RayTaskError):
                 ray.kill(self.actor, no_restart=False)
                 self.failures += 1
             if getattr(error, "actor_init_failed", False) or self.failures >= MAX_FAILURES:
                 raise RunFault(f"{self.name} cannot be kept alive: {cause(error)}") from error
             # Calls fail as long as Ray has no place for it: that is one death, not many.
-            event = None if self.away else f"{self.name} died ({cause(error)}); it restarts with new episodes"
+            event = (
+                None
+                if self.away
+                else f"{self.name} died ({cause(error)}); it restarts with new episodes"
+            )
             self._begin_anew()
             return None, event
         self.failures, self._away_since = 0, None
         self.epsilon, self.node = report.epsilon, report.node
         if not report.leaving:
             return report, None
-        ray.kill(self.actor, no_restart=False)  # it waits for nothing else; Ray finds it another place
+        # it waits for nothing else; Ray finds it another place
+        ray.kill(self.actor, no_restart=False)
         self._begin_anew()
-        return report, f"{self.name} left as it was asked to, its last chunk arrived; it starts again elsewhere"
+        return (
+            report,
+            f"{self.name} left as it was asked to, its last chunk arrived; it starts again "
+            "elsewhere",
+        )
 
     def _begin_anew(self) -> None:
         """All that was queued died with it, and what that life may still write is stale."""

@@ -1,8 +1,10 @@
-"""How frames that lie as they are come from another node: compressed on the way, or not. It is measured.
+"""How frames that lie as they are come from another node: compressed on the way, or not. It is
+measured.
 
-Compressing a batch of 512 takes a shard about 10 ms, and spares a network nine tenths of its 25 MB: worth it at 1 Gbit/s,
-not on every network. What counts is how long the learner waits, so each way is tried for some rounds, again and again,
-and the shorter wait wins. Who need not wait at all compresses: the network may have others to serve.
+Compressing a batch of 512 takes a shard about 10 ms, and spares a network nine tenths of its 25
+MB: worth it at 1 Gbit/s, not on every network. What counts is how long the learner waits, so
+each way is tried for some rounds, again and again, and the shorter wait wins. Who need not wait
+at all compresses: the network may have others to serve.
 """
 
 from statistics import median
@@ -32,5 +34,6 @@ class Wire:
 
     def note(self, packed: bool, waited_s: float) -> None:
         """How long the learner waited for a round of that kind."""
-        if self._launched % EVERY_ROUNDS <= 4 * TRIAL_ROUNDS + 2:  # a trial, and what was in flight when it ended
+        # a trial, and what was in flight when it ended
+        if self._launched % EVERY_ROUNDS <= 4 * TRIAL_ROUNDS + 2:
             self._waits[packed].append(waited_s)

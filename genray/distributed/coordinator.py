@@ -1,6 +1,8 @@
-"""The coordinator: starts the actors, keeps them busy, restarts what dies, checkpoints. No frame passes through it.
+"""The coordinator: starts the actors, keeps them busy, restarts what dies, checkpoints. No frame
+passes through it.
 
-collectors ──chunks──▶ shards ──batches──▶ learner ──weights by version──▶ (object store) ──▶ collectors
+collectors ──chunks──▶ shards ──batches──▶ learner ──weights by version──▶ (object store) ──▶
+collectors
 """
 
 import contextlib
@@ -44,16 +46,18 @@ from genray.threads import threads_for
 
 __all__ = ["Coordinator", "ray_session"]
 
-MAX_AWAY_S = 600.0  # without a single collector: a cluster that should have found new hosts for them has not
+# without a single collector: a cluster that should have found new hosts for them has not
+MAX_AWAY_S = 600.0
 LOOK_S = 1.0  # between two looks at the cluster's list of nodes that are about to go
 
 
 class Coordinator:
     """`rl.agent.Engine` on Ray: N collectors, M replay shards, K learners.
 
-    Ray restarts collectors and shards, on other hosts if need be; the coordinator notices, counts what was lost, has the
-    shards refuse what a dead one may still write, and gives the new ones work. Learners it replaces itself, and they
-    continue from their last snapshot (`learner_group`). Its own death ends the run; the last checkpoint continues it.
+    Ray restarts collectors and shards, on other hosts if need be; the coordinator notices,
+    counts what was lost, has the shards refuse what a dead one may still write, and gives the
+    new ones work. Learners it replaces itself, and they continue from their last snapshot
+    (`learner_group`). Its own death ends the run; the last checkpoint continues it.
     """
 
     def __init__(
@@ -63,9 +67,10 @@ class Coordinator:
         cpus_each: float | None = None,
         free_cores: int | None = None,
     ):
-        """`learner_threads`: PyTorch's, of each learner; None: chosen by the network's size and the cores.
-        `cpus_each`: CPUs that each collector and learner reserve; None: an even share of the cluster's nodes.
-        `free_cores`: those that other programs leave free on this machine; None: all of the largest node's.
+        """`learner_threads`: PyTorch's, of each learner; None: chosen by the network's size and
+        the cores. `cpus_each`: CPUs that each collector and learner reserve; None: an even share
+        of the cluster's nodes. `free_cores`: those that other programs leave free on this
+        machine; None: all of the largest node's.
         """
         config.validate()
         self.config = config
@@ -75,7 +80,8 @@ class Coordinator:
         cpus = reserve_share(config) if cpus_each is None else cpus_each
         gpus = gpus_each(config, int(ray.cluster_resources().get("GPU", 0)))
 
-        # Collectors find their shard by name: Ray cannot promise to restart an actor that was made with a handle.
+        # Collectors find their shard by name: Ray cannot promise to restart an actor that was made
+        # with a handle.
         run_name = secrets.token_hex(4)
         self._ledger = ledger.folder_from_environment()
         self._shard_names = [f"genray-replay-{run_name}-{index}" for index in range(len(layouts))]
@@ -95,16 +101,26 @@ class Coordinator:
         threads = learner_threads or threads_for(
             update_flop(card, config.learner.batch_size), (cores - collectors // 2) // learners
         )
-        # Never restarted by Ray, which would give it back empty; and not at all if it was made with handles.
-        learner_class = ray.remote(LearnerActor).options(num_cpus=cpus, num_gpus=gpus, resources=role("learner"))
+        # Never restarted by Ray, which would give it back empty; and not at all if it was made with
+        # handles.
+        learner_class = ray.remote(LearnerActor).options(
+            num_cpus=cpus, num_gpus=gpus, resources=role("learner")
+        )
         self._learners = LearnerGroup(
-            lambda epoch, rank: learner_class.remote(config, card, self.shards, threads, epoch, rank),
+            lambda epoch, rank: learner_class.remote(
+                config, card, self.shards, threads, epoch, rank
+            ),
             learners,
             config.run.learner_snapshot_s,
         )
         self._broadcast = EpochBroadcast(self.shards)
-        # The collectors are made when work begins: after `load`, so that they start with the loaded weights.
-        self._collector_options = {"num_cpus": cpus, "max_restarts": -1, "resources": role("collector")}
+        # The collectors are made when work begins: after `load`, so that they start with the loaded
+        # weights.
+        self._collector_options = {
+            "num_cpus": cpus,
+            "max_restarts": -1,
+            "resources": role("collector"),
+        }
         self._collectors: list[CollectorHandle] = []
         self._collector_states: list[dict[str, Any]] = []
         self._unreported = Progress()
@@ -123,7 +139,7 @@ class Coordinator:
         """Agent steps made so far, as far as the collectors told."""
         return self._tally.steps
 
-    # -- work ----------------------------------------------------------------------------------------------------------
+    # -- work --------------------------------------------------------------------------------------
 
     def advance(self, until_step: int, seconds: float) -> Progress:
         progress, self._unreported = self._unreported, Progress()
@@ -149,7 +165,8 @@ class Coordinator:
         if not ready and waiting:
             ready, _ = ray.wait(waiting, timeout=0.1)
         for call in ready:
-            if call in owners and call in owners[call].calls:  # not if its worker has died in between
+            # not if its worker has died in between
+            if call in owners and call in owners[call].calls:
                 self._take_collected(owners[call], call, progress)
         return self._take_learned(ready, progress)
 
@@ -181,7 +198,9 @@ class Coordinator:
         self._learners.give()
 
     def _watch(self) -> None:
-        """Tell the shards whom to listen to, and have collectors leave the hosts that are about to go."""
+        """Tell the shards whom to listen to, and have collectors leave the hosts that are about
+        to go.
+        """
         epochs = {worker.index: worker.epoch for worker in self._collectors}
         self._broadcast.tick(Epochs(collectors=epochs, learner=self._learners.epoch))
         now = time.monotonic()
@@ -194,7 +213,9 @@ class Coordinator:
                 if worker.node in leaving:
                     worker.leave()
 
-    def _take_collected(self, worker: CollectorHandle, call: ray.ObjectRef, progress: Progress) -> None:
+    def _take_collected(
+        self, worker: CollectorHandle, call: ray.ObjectRef, progress: Progress
+    ) -> None:
         report, event = worker.take(call)
         if event:
             progress.events.append(event)
@@ -221,18 +242,26 @@ class Coordinator:
         told = [worker.epsilon for worker in self._collectors if worker.epsilon is not None]
         progress.epsilon = float(np.mean(told)) if told else None
         progress.lost_transitions = self._tally.lost
-        progress.lost_updates, progress.refused_writes = learners.lost_updates, self._broadcast.refused
+        progress.lost_updates, progress.refused_writes = (
+            learners.lost_updates,
+            self._broadcast.refused,
+        )
         progress.recovering = learners.starting
         if last := learners.last:
             progress.updates, progress.replay_size = last.updates, last.size
-            progress.samples_per_insert, progress.weight_lag = last.samples_per_insert, last.weight_lag
+            progress.samples_per_insert, progress.weight_lag = (
+                last.samples_per_insert,
+                last.weight_lag,
+            )
             progress.lost_transitions += last.lost_transitions
         if means:
             weights = [report.done for report in means]
             values = [(report.loss, report.q_mean, report.grad_norm) for report in means]
-            progress.loss, progress.q_mean, progress.grad_norm = np.average(values, axis=0, weights=weights).tolist()
+            progress.loss, progress.q_mean, progress.grad_norm = np.average(
+                values, axis=0, weights=weights
+            ).tolist()
 
-    # -- state ---------------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     def network(self) -> QNetwork:
         network = build_network(self._card)
@@ -240,17 +269,20 @@ class Coordinator:
         return network.eval()
 
     def settle(self) -> int:
-        """Let what is on its way arrive, and ask for no more: from here to the next `advance` nothing moves.
+        """Let what is on its way arrive, and ask for no more: from here to the next `advance`
+        nothing moves.
 
-        Takes as long as the portions already queued: at most two chunks of each collector, which the shards accept at once,
-        beyond samples per insert, and half a second of the learner. Returns the steps made.
+        Takes as long as the portions already queued: at most two chunks of each collector, which
+        the shards accept at once, beyond samples per insert, and half a second of the learner.
+        Returns the steps made.
         """
         for shard in self.shards:
             shard.admit.remote(True)
         try:
             for worker in self._collectors:
                 worker.rest()
-            # The learner goes on meanwhile: a shard that has just restarted, and admits nothing, opens by its word.
+            # The learner goes on meanwhile: a shard that has just restarted, and admits nothing,
+            # opens by its word.
             while any(worker.calls for worker in self._collectors):
                 self._give_work(until_step=0)
                 self._take_results(self._unreported)
@@ -265,7 +297,8 @@ class Coordinator:
 
     def _ask_shards(self, tell: Callable[[int, ShardCounts, dict[int, int]], None]) -> None:
         for index, shard in enumerate(self.shards):
-            with contextlib.suppress(RayError):  # it has just died, and the learner counts what it held
+            # it has just died, and the learner counts what it held
+            with contextlib.suppress(RayError):
                 tell(index, *ray.get([shard.counts.remote(), shard.heads.remote()]))
 
     def save(self, place: Place) -> None:
@@ -276,7 +309,9 @@ class Coordinator:
             self.settle()
             here = [worker for worker in self._collectors if not worker.away]
             try:
-                state |= save_actors(place, self._learners.members, shards, [worker.actor for worker in here])
+                state |= save_actors(
+                    place, self._learners.members, shards, [worker.actor for worker in here]
+                )
                 break
             except LearnerLost as error:
                 self._learners.restart(error)
@@ -287,14 +322,19 @@ class Coordinator:
         state["restarts"] += self.restarts + self._learners.restarts
         state["lost_updates"] = self._learners.lost_updates
         states = dict(zip((worker.index for worker in here), state["collectors"]))
-        state["collectors"] = [states.get(worker.index, self._new_state()) for worker in self._collectors]
-        if not self._collectors:  # none was needed yet: they would still begin where the last checkpoint left them
+        state["collectors"] = [
+            states.get(worker.index, self._new_state()) for worker in self._collectors
+        ]
+        # none was needed yet: they would still begin where the last checkpoint left them
+        if not self._collectors:
             state["collectors"] = self._collector_states
         with writing(place) as folder:
             (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def _new_state(self) -> dict[str, Any]:
-        """For a collector that is away while the others are saved: its successor begins anew in any case."""
+        """For a collector that is away while the others are saved: its successor begins anew in
+        any case.
+        """
         return {"rng": np.random.default_rng().bit_generator.state, "run_step": self.steps}
 
     def load(self, place: Place) -> bool:
@@ -305,10 +345,13 @@ class Coordinator:
         for index, shard_state in held:
             get(self.shards[index].load.remote(str(child(place, f"replay-{index}")), shard_state))
         self._learners.load(str(place), state, bool(state["shards"]))
-        self._tally.restore(state, [shard_state["counts"]["inserted"] for shard_state in state["shards"]])
+        self._tally.restore(
+            state, [shard_state["counts"]["inserted"] for shard_state in state["shards"]]
+        )
         self.restarts = state.get("restarts", 0)
         self._learners.lost_updates = state.get("lost_updates", 0)
-        # Emulators cannot be saved: what continues is each collector's random state and clock, in new episodes.
+        # Emulators cannot be saved: what continues is each collector's random state and clock, in
+        # new episodes.
         self._collector_states = [
             {"rng": values["rng"], "run_step": values["run_step"]} for values in state["collectors"]
         ]

@@ -1,8 +1,10 @@
-"""K learners that work as one: each draws its own batch, gradients are averaged, weights stay the same everywhere.
+"""K learners that work as one: each draws its own batch, gradients are averaged, weights stay
+the same everywhere.
 
-An update of K learners with batches of B is the update of one learner with the K·B transitions together, to float
-tolerance: importance weights are divided by the largest of *all* batches, gradients are averaged over all rows, and clipped
-after that. torch.distributed carries them: gloo between CPUs, NCCL between GPUs.
+An update of K learners with batches of B is the update of one learner with the K·B transitions
+together, to float tolerance: importance weights are divided by the largest of *all* batches,
+gradients are averaged over all rows, and clipped after that. torch.distributed carries them:
+gloo between CPUs, NCCL between GPUs.
 """
 
 import fcntl
@@ -20,7 +22,8 @@ import torch.distributed as dist
 from genray.rl.chunk import Draw
 from genray.rl.networks import QNetwork
 
-# A learner that is dead is noticed by the coordinator, which then ends the others; this is for what it cannot see.
+# A learner that is dead is noticed by the coordinator, which then ends the others; this is for what
+# it cannot see.
 TIMEOUT = timedelta(minutes=10)
 
 
@@ -42,11 +45,14 @@ class Group:
             )  # fmt: skip
         self._share = 1.0
         for parameter in network.parameters():
-            # As soon as backward has it, before anybody clips it. The order is that of backward: the same everywhere.
+            # As soon as backward has it, before anybody clips it. The order is that of backward:
+            # the same everywhere.
             parameter.register_post_accumulate_grad_hook(self._average)
 
     def agree(self, ready: int, sampled: float, more: bool) -> tuple[int, float, bool]:
-        """(batches that every learner has ready, the first one's count of samples, whether the first one goes on)."""
+        """(batches that every learner has ready, the first one's count of samples, whether the
+        first one goes on).
+        """
         leads = self.rank == 0
         mine = [float(ready), sampled if leads else np.inf, float(more) if leads else 1.0]
         values = torch.tensor(mine, dtype=torch.float64)
@@ -55,8 +61,12 @@ class Group:
         return int(values[0]), float(values[1]), bool(values[2])
 
     def shares(self, batches: Sequence[Draw], weighted: bool) -> list["Share"]:
-        """What each of the next batches weighs beside those of the other learners. `weighted`: importance weights count."""
-        mine = torch.tensor([[float(each.probability_B.min()), each.size] for each in batches], dtype=torch.float64)
+        """What each of the next batches weighs beside those of the other learners. `weighted`:
+        importance weights count.
+        """
+        mine = torch.tensor(
+            [[float(each.probability_B.min()), each.size] for each in batches], dtype=torch.float64
+        )
         all_KN2 = [torch.empty_like(mine) for _ in range(self.learners)]
         with _peers():
             dist.all_gather(all_KN2, mine)
@@ -65,7 +75,9 @@ class Group:
         return [Share(*each) for each in zip(ratio_N.tolist(), (mine[:, 1] / rows_N).tolist())]
 
     def begin_update(self, share: "Share", beta: float) -> float:
-        """Before an update with a batch of that share; returns the factor on this learner's mean loss, K times its part."""
+        """Before an update with a batch of that share; returns the factor on this learner's mean
+        loss, K times its part.
+        """
         self._share = share.factor(beta)
         return self.learners * self._share
 
@@ -79,13 +91,17 @@ class Share:
     """A learner's part in an update."""
 
     def __init__(self, lowest: float, rows: float):
-        """`lowest`: the smallest P(i) of all batches over the smallest of this one; `rows`: its part of all rows."""
+        """`lowest`: the smallest P(i) of all batches over the smallest of this one; `rows`: its
+        part of all rows.
+        """
         self._lowest, self._rows = lowest, rows
 
     def factor(self, beta: float) -> float:
-        """On the gradient of this learner's mean loss, so that the sum over learners is the whole batch's gradient.
+        """On the gradient of this learner's mean loss, so that the sum over learners is the
+        whole batch's gradient.
 
-        This learner's weights were divided by its own largest, P(min, own)^−β (N cancels): times this, by that of all.
+        This learner's weights were divided by its own largest, P(min, own)^−β (N cancels): times
+        this, by that of all.
         """
         return self._rows * self._lowest**beta
 
@@ -98,15 +114,17 @@ def meeting_place(host: str) -> str:
 
 
 def _choose_interface(address: str) -> None:
-    """Have gloo and NCCL use the network by which the first learner is reached: left alone they ask for the host's name,
-    which in containers is often that of the loopback."""
+    """Have gloo and NCCL use the network by which the first learner is reached: left alone they
+    ask for the host's name, which in containers is often that of the loopback.
+    """
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, int(port)))  # sends nothing
         mine = probe.getsockname()[0]
         for _, name in socket.if_nameindex():
             try:
-                found = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
+                # SIOCGIFADDR
+                found = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))
             except OSError:
                 continue  # it has no IPv4 address
             if socket.inet_ntoa(found[20:24]) == mine:

@@ -1,4 +1,6 @@
-"""The coordinator's word to the shards: which epochs are in force, again and again, since a restarted shard knows none."""
+"""The coordinator's word to the shards: which epochs are in force, again and again, since a
+restarted shard knows none.
+"""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +14,9 @@ PERIOD_S = 0.5
 
 
 class EpochBroadcast:
-    """Tells each shard the epochs at once when they change, otherwise every PERIOD_S; never waits for an answer."""
+    """Tells each shard the epochs at once when they change, otherwise every PERIOD_S; never
+    waits for an answer.
+    """
 
     def __init__(self, shards: Sequence[ray.actor.ActorHandle]):
         self._shards = shards
@@ -32,7 +36,9 @@ class EpochBroadcast:
             if call is not None and ray.wait([call], timeout=0)[0]:
                 self._calls[index] = None
                 self._take(index, call)
-            if self._calls[index] is None and (now >= self._due[index] or self._told[index] != epochs):
+            if self._calls[index] is None and (
+                now >= self._due[index] or self._told[index] != epochs
+            ):
                 self._calls[index] = self._shards[index].guard.remote(epochs)
                 self._told[index], self._due[index] = epochs, now + PERIOD_S
 

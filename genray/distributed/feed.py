@@ -1,11 +1,13 @@
-"""The learner's feed: batches drawn over all shards by mass, asked for ahead of time, priorities riding back.
+"""The learner's feed: batches drawn over all shards by mass, asked for ahead of time, priorities
+riding back.
 
-A *round* is a few batches asked for at once: one call to each shard instead of one a batch (a call costs 0.5 to 0.8 ms).
-Two rounds are in flight, so that the next one travels while the last is learned from.
+A *round* is a few batches asked for at once: one call to each shard instead of one a batch (a
+call costs 0.5 to 0.8 ms). Two rounds are in flight, so that the next one travels while the last
+is learned from.
 
-Where the learner stands decides how frames come, and nobody has to choose: on the shard's node it reads the shard's memory,
-or keeps a copy of it on its device; elsewhere, or where the shard keeps them compressed, each frame comes once, compressed
-(`wire.py`).
+Where the learner stands decides how frames come, and nobody has to choose: on the shard's node
+it reads the shard's memory, or keeps a copy of it on its device; elsewhere, or where the shard
+keeps them compressed, each frame comes once, compressed (`wire.py`).
 """
 
 import time
@@ -81,11 +83,15 @@ class _Round:
     shares: list[float]
     replies: dict[int, ray.ObjectRef]
     packed: bool | None
-    """Whether frames that lie as they are on another node come compressed; None: there are none such."""
+    """Whether frames that lie as they are on another node come compressed; None: there are none
+    such.
+    """
 
 
 class Feed:
-    """Batches from M shards. Iterating never blocks for long: `next_round` answers None while there is nothing to learn."""
+    """Batches from M shards. Iterating never blocks for long: `next_round` answers None while
+    there is nothing to learn.
+    """
 
     def __init__(
         self,
@@ -101,9 +107,11 @@ class Feed:
         device: str | torch.device = "cpu",
         frames_on: str = "host",
     ):
-        """`learners` draw as much as this one, at the same time, under one limiter; the one that leads tells the shards
-        the limit and the weights. `epoch`: this life of the learners. `device`, `frames_on`: where the learner works, and
-        where its batches are put together (see LearnerConfig)."""
+        """`learners` draw as much as this one, at the same time, under one limiter; the one that
+        leads tells the shards the limit and the weights. `epoch`: this life of the learners.
+        `device`, `frames_on`: where the learner works, and where its batches are put together
+        (see LearnerConfig).
+        """
         self._epoch, self._learners, self._leads = epoch, learners, leads
         self._device, self._frames_on = torch.device(device), frames_on
         self._peers = [_Peer(shard) for shard in shards]
@@ -139,7 +147,9 @@ class Feed:
         return self._learners * sum(int(round_.counts_MU.sum()) for round_ in self._rounds)
 
     def next_round(self) -> list[Batch] | None:
-        """The next round's batches; None when samples per insert allows none yet (after waiting up to POLL_S)."""
+        """The next round's batches; None when samples per insert allows none yet (after waiting
+        up to POLL_S).
+        """
         while len(self._rounds) < ROUNDS_IN_FLIGHT and self._may_draw():
             self._launch()
         if self._rounds:
@@ -148,7 +158,8 @@ class Feed:
         return None
 
     def _may_draw(self) -> bool:
-        # Any size will do, since draws are with replacement: asking for more than the limiter does could wait for ever.
+        # Any size will do, since draws are with replacement: asking for more than the limiter does
+        # could wait for ever.
         return self.limiter.sample_room() >= self._round_samples and self.size > 0
 
     def _launch(self) -> None:
@@ -157,19 +168,25 @@ class Feed:
         counts_MU = np.array([counts for counts, _ in split]).T
         self.limiter.sampled += self._round_samples
         packed = self._wire.choose() if any(peer.may_pack for peer in self._peers) else None
-        # Every shard is told its limit with every round, also one that has nothing to give: it may have just restarted.
+        # Every shard is told its limit with every round, also one that has nothing to give: it may
+        # have just restarted.
         now = time.monotonic()
         replies = {
-            index: peer.actor.sample.remote(self._request(peer, tuple(counts_MU[index].tolist()), packed))
+            index: peer.actor.sample.remote(
+                self._request(peer, tuple(counts_MU[index].tolist()), packed)
+            )
             for index, peer in enumerate(self._peers)
             if counts_MU[index].any() or now >= peer.down_until
         }
         self._rounds.append(_Round(counts_MU, split[0][1], replies, packed))
 
-    def _request(self, peer: _Peer, counts: tuple[int, ...] = (), packed: bool | None = None) -> Request:
+    def _request(
+        self, peer: _Peer, counts: tuple[int, ...] = (), packed: bool | None = None
+    ) -> Request:
         """Whatever the shard has to know, with the priorities that have gathered for it."""
         keys, deltas, peer.keys, peer.deltas = peer.keys, peer.deltas, [], []
-        # Room for inserts is shared equally: limits are absolute counts, so a repeated or reordered one does no harm.
+        # Room for inserts is shared equally: limits are absolute counts, so a repeated or reordered
+        # one does no harm.
         room = self.limiter.insert_room() / len(self._peers)
         return Request(
             counts=counts,
@@ -177,14 +194,18 @@ class Feed:
             packed=packed is not False,
             key_B=np.concatenate(keys) if keys else np.empty(0, np.int64),
             delta_B=np.concatenate(deltas) if deltas else np.empty(0, np.float32),
-            insert_limit=(peer.counts.inserted if peer.counts else 0) + room if self._leads else None,
+            insert_limit=(peer.counts.inserted if peer.counts else 0) + room
+            if self._leads
+            else None,
             updates=self.updates,
             published=self.published,
             epoch=self._epoch,
         )
 
     def _land(self, round_: _Round) -> list[Batch]:
-        """Wait for a round and join its parts; a round that a dead shard was part of is given up whole."""
+        """Wait for a round and join its parts; a round that a dead shard was part of is given up
+        whole.
+        """
         replies: dict[int, Reply] = {}
         asked = time.monotonic()
         for index, reference in round_.replies.items():
@@ -208,19 +229,29 @@ class Feed:
         ends_MU = round_.counts_MU.cumsum(axis=1)
         starts_MU = ends_MU - round_.counts_MU
         batches = []
-        # One gather for the whole round: at 32 transitions a batch, calls cost as much as their work.
+        # One gather for the whole round: at 32 transitions a batch, calls cost as much as their
+        # work.
         if len(drawn) == 1:
             [index] = drawn
             sample, whole_B = self._gather(drawn, round_.shares)
             for start, end in zip(starts_MU[index], ends_MU[index]):
                 sizes = {index: int(end - start)}
-                batches.append(self._batch(sample.rows(slice(start, end)), whole_B[start:end], sizes, replies))
+                batches.append(
+                    self._batch(sample.rows(slice(start, end)), whole_B[start:end], sizes, replies)
+                )
             return self._not_empty(batches)
         for starts_M, ends_M in zip(starts_MU.T, ends_MU.T):
-            parts = {index: draw.rows(slice(starts_M[index], ends_M[index])) for index, draw in drawn.items()}
+            parts = {
+                index: draw.rows(slice(starts_M[index], ends_M[index]))
+                for index, draw in drawn.items()
+            }
             parts = {index: part for index, part in parts.items() if part.size}
             sample, whole_B = self._gather(parts, round_.shares)
-            batches.append(self._batch(sample, whole_B, {index: part.size for index, part in parts.items()}, replies))
+            batches.append(
+                self._batch(
+                    sample, whole_B, {index: part.size for index, part in parts.items()}, replies
+                )
+            )
         return self._not_empty(batches)
 
     def _not_empty(self, batches: list[Batch]) -> list[Batch]:
@@ -232,7 +263,8 @@ class Feed:
     def _gather(
         self, drawn: dict[int, PlacedSample | SlicedSample], shares: list[float]
     ) -> tuple[AnySample, np.ndarray]:
-        """Put what was drawn together, from the shards' memory or from the slices that came; bool [B]: what is whole.
+        """Put what was drawn together, from the shards' memory or from the slices that came;
+        bool [B]: what is whole.
 
         Not whole is what was overwritten meanwhile.
         """
@@ -257,7 +289,9 @@ class Feed:
         return sample, whole_B
 
     def _read(self, peer: _Peer, placed: PlacedSample, out: AnySample) -> np.ndarray:
-        """Fill `out` from the shard's memory, or what is on the device of it; bool [B]: what is whole."""
+        """Fill `out` from the shard's memory, or what is on the device of it; bool [B]: what is
+        whole.
+        """
         frames = peer.frames
         assert frames is not None, "_land leaves out what cannot be read"
         if not isinstance(out, DeviceSample):
@@ -267,7 +301,13 @@ class Feed:
         peer.copy.gather(placed, out)
         return frames.still_there(placed)
 
-    def _batch(self, sample: AnySample, whole_B: np.ndarray, sizes: dict[int, int], replies: dict[int, Reply]) -> Batch:
+    def _batch(
+        self,
+        sample: AnySample,
+        whole_B: np.ndarray,
+        sizes: dict[int, int],
+        replies: dict[int, Reply],
+    ) -> Batch:
         """A batch of what is whole; it may be a little smaller than it was asked for."""
         parts, start = [], 0
         for index, size in sizes.items():
@@ -306,9 +346,11 @@ class Feed:
                 self._mark_down(index)
 
     def refresh(self, absent: Collection[int] = ()) -> None:
-        """Learn where all shards stand, and tell them limit and weights, without waiting for inserts.
+        """Learn where all shards stand, and tell them limit and weights, without waiting for
+        inserts.
 
-        Those that are `absent`, by the coordinator's word, are given up: what they held counts as lost.
+        Those that are `absent`, by the coordinator's word, are given up: what they held counts
+        as lost.
         """
         for index, peer in enumerate(self._peers):
             if index in absent:
@@ -317,7 +359,9 @@ class Feed:
                 self._note(index, ray.get(peer.actor.wait_for.remote(self._request(peer), 0, 0.0)))
 
     def adopt(self) -> None:
-        """Take the shards' counts as they are after loading a checkpoint: nothing of it is new to the limiter."""
+        """Take the shards' counts as they are after loading a checkpoint: nothing of it is new
+        to the limiter.
+        """
         inserted = self.limiter.inserted
         for peer in self._peers:
             peer.copy = None  # of frames that have been replaced
@@ -329,7 +373,9 @@ class Feed:
         return [replace(peer.counts, address=None) if peer.counts else None for peer in self._peers]
 
     def restore(self, state: list[ShardCounts | None]) -> None:
-        """Continue from `state`: what the shards took in since then, or lost, is noticed at the next `refresh`."""
+        """Continue from `state`: what the shards took in since then, or lost, is noticed at the
+        next `refresh`.
+        """
         for peer, counts in zip(self._peers, state, strict=True):
             peer.counts = counts
 
@@ -352,10 +398,13 @@ class Feed:
             peer.frames_of, peer.copy = counts.incarnation, None
 
     def _mark_down(self, index: int) -> None:
-        """Ask no more of a shard for a while. Whether its transitions are lost shows when it answers again."""
+        """Ask no more of a shard for a while. Whether its transitions are lost shows when it
+        answers again.
+        """
         peer = self._peers[index]
         peer.down, peer.down_until = True, time.monotonic() + 0.5
-        peer.frames, peer.frames_of = None, None  # a dead shard's memory is freed when nobody maps it any more
+        # a dead shard's memory is freed when nobody maps it any more
+        peer.frames, peer.frames_of = None, None
         peer.copy = None
 
     def _write_off(self, index: int) -> None:
@@ -369,7 +418,9 @@ class Feed:
         peer.counts, peer.keys, peer.deltas = None, [], []
         self.lost_transitions += size
         self.limiter.lose(size, remaining=self.size)
-        self.events.append(f"replay shard {index} {what}: {size:,} transitions lost; it restarts empty and refills")
+        self.events.append(
+            f"replay shard {index} {what}: {size:,} transitions lost; it restarts empty and refills"
+        )
 
 
 def batches_per_round(batch_size: int) -> int:

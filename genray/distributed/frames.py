@@ -1,8 +1,10 @@
-"""Frames of games as a data set: played by the collectors' environment, without repeats, labelled by game.
+"""Frames of games as a data set: played by the collectors' environment, without repeats,
+labelled by game.
 
-The file (safetensors, read by gen/sources.py) holds `frames` uint8 [N, C, H, W], `label` int64 [N], `held_out` bool [N]
-and the recipe that made it. It does not depend on how many workers played: a job is one game and one part, with a seed
-of its own. Held-out frames come from episodes of their own, because neighbours in an episode are nearly the same picture.
+The file (safetensors, read by gen/sources.py) holds `frames` uint8 [N, C, H, W], `label` int64
+[N], `held_out` bool [N] and the recipe that made it. It does not depend on how many workers
+played: a job is one game and one part, with a seed of its own. Held-out frames come from
+episodes of their own, because neighbours in an episode are nearly the same picture.
 
 Shapes: E lanes, N frames, C channels, H height, W width.
 """
@@ -35,7 +37,9 @@ MOST_LANES = 8
 EVERY = 4
 """Agent steps between kept frames of a lane: neighbours are nearly the same."""
 HOLD = 0.75
-"""Chance that random play keeps a lane's action for another step: trembling on the spot shows little of a game."""
+"""Chance that random play keeps a lane's action for another step: trembling on the spot shows
+little of a game.
+"""
 MOST_PLAYED = 20
 """Frames looked at for each one wanted, before a game that repeats itself is left with fewer."""
 
@@ -50,7 +54,9 @@ class FramesConfig:
     games: tuple[str, ...] = ("breakout", "seaquest", "pong", "road_runner")
     """Games, each a class: --games breakout seaquest, or with commas."""
     frames: int = 20_000
-    """Different frames of all games together, a fifth held out. At most: held-out frames that training has, too, go."""
+    """Different frames of all games together, a fifth held out. At most: held-out frames that
+    training has, too, go.
+    """
     size: int = 32
     """Side of the square frames in pixels."""
     grey: bool = False
@@ -66,7 +72,10 @@ class FramesConfig:
     """File to write. Default: $GENRAY_DATA or ~/.cache/genray, where `--data atari` looks."""
 
     def validate(self) -> None:
-        require(self.model is not None or len(self.names) >= 1, "--games: name one at least, e.g. breakout,seaquest")
+        require(
+            self.model is not None or len(self.names) >= 1,
+            "--games: name one at least, e.g. breakout,seaquest",
+        )
         least = 10 if self.model else 10 * len(self.names)
         require(self.frames >= least, f"--frames {self.frames}: must be ≥ {least}, ten a game")
         require(8 <= self.size <= 210, f"--size {self.size}: must lie in 8..210, e.g. 32")
@@ -101,27 +110,46 @@ class Job:
         return min(MOST_LANES, max(1, self.count // 50))
 
 
-def collect_frames(config: FramesConfig, progress: Progress | None = None) -> tuple[Path, dict[str, Any]]:
+def collect_frames(
+    config: FramesConfig, progress: Progress | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Play, and write the data set whole or not at all; returns (the file, its recipe).
 
-    Raises ConfigError for an unknown game (with the nearest names), ResourceError when the file cannot be written,
-    RunFault when a worker dies.
+    Raises ConfigError for an unknown game (with the nearest names), ResourceError when the file
+    cannot be written, RunFault when a worker dies.
     """
     config.validate()
     out = config.out or atari_file(data_folder(), config.size, config.grey)
     _make_room(out)
-    envs = [load_policy(config.model)[1]] if config.model else [EnvConfig(game=_game(name)) for name in config.names]
+    envs = (
+        [load_policy(config.model)[1]]
+        if config.model
+        else [EnvConfig(game=_game(name)) for name in config.names]
+    )
     envs = list({env.title: env for env in envs}.values())  # a game named twice is one class
     require(
         config.grey or not any(env.env for env in envs),
         f"--model {config.model}: its environment has no colours: --grey",
     )
     jobs = [
-        Job(env, count, held_out, config.size, config.grey, config.seed, config.model, config.epsilon)
+        Job(
+            env,
+            count,
+            held_out,
+            config.size,
+            config.grey,
+            config.seed,
+            config.model,
+            config.epsilon,
+        )
         for index, env in enumerate(envs)
         for held_out, count in _shares(config.frames, len(envs), index)
     ]
-    played = list(_play_on_ray(jobs, config.workers, progress) if config.workers > 1 else _play_here(jobs, progress))
+    played = list(
+        _play_on_ray(jobs, config.workers, progress)
+        if config.workers > 1
+        else _play_here(jobs, progress)
+    )
     frames, label, held_out = merge(
         [(number // 2, job.held_out, part) for number, (job, part) in enumerate(zip(jobs, played))]
     )
@@ -129,7 +157,10 @@ def collect_frames(config: FramesConfig, progress: Progress | None = None) -> tu
     recipe = {
         "games": games,
         "frames": {
-            game: {part: int(((label == number) & (held_out == (part == "test"))).sum()) for part in ("train", "test")}
+            game: {
+                part: int(((label == number) & (held_out == (part == "test"))).sum())
+                for part in ("train", "test")
+            }
             for number, game in enumerate(games)
         },
         "size": config.size,
@@ -140,7 +171,9 @@ def collect_frames(config: FramesConfig, progress: Progress | None = None) -> tu
         else f"random, holding an action with {HOLD:g}",
         "every": EVERY,
         "lanes": jobs[0].lanes,
-        "protocol": {key: value for key, value in asdict(envs[0]).items() if key not in ("game", "env")},
+        "protocol": {
+            key: value for key, value in asdict(envs[0]).items() if key not in ("game", "env")
+        },
         "ale_py": importlib.metadata.version("ale-py"),
         "split": "held-out frames are from episodes of their own and are no training frame",
     }
@@ -148,11 +181,13 @@ def collect_frames(config: FramesConfig, progress: Progress | None = None) -> tu
     return out, recipe
 
 
-def merge(parts: Iterable[tuple[int, bool, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def merge(
+    parts: Iterable[tuple[int, bool, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(frames, label, held_out) of (label, held_out, frames) parts, each picture once.
 
-    Training parts come first: a held-out frame that is also a training frame goes. A picture of two games (a blank
-    screen) stays with the first.
+    Training parts come first: a held-out frame that is also a training frame goes. A picture of
+    two games (a blank screen) stays with the first.
     """
     frames: list[np.ndarray] = []
     label: list[int] = []
@@ -168,13 +203,17 @@ def merge(parts: Iterable[tuple[int, bool, np.ndarray]]) -> tuple[np.ndarray, np
 
 
 def play_frames(job: Job, progress: Callable[[int], None] | None = None) -> np.ndarray:
-    """Different frames of one game, uint8 [N, C, size, size] with N ≤ `job.count`; the same job gives the same frames."""
+    """Different frames of one game, uint8 [N, C, size, size] with N ≤ `job.count`; the same job
+    gives the same frames.
+    """
     entropy = [job.seed, zlib.crc32(job.env.title.encode()), int(job.held_out)]
     env_rng, act_rng = (np.random.default_rng([*entropy, stream]) for stream in (0, 1))
     seen: set[bytes] = set()
     kept: list[np.ndarray] = []
     looked_at = 0
-    for step, picture_ECHW in enumerate(_pictures(job, int(env_rng.integers(2**31 - job.lanes)), act_rng)):
+    for step, picture_ECHW in enumerate(
+        _pictures(job, int(env_rng.integers(2**31 - job.lanes)), act_rng)
+    ):
         if step % EVERY:
             continue
         kept += [frame.copy() for frame in resize(picture_ECHW, job.size) if _is_new(frame, seen)]
@@ -193,7 +232,8 @@ def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndar
         network, env_config = load_policy(job.model)
         past_actions, policy = network.config.past_actions, greedy_policy(network, job.epsilon, rng)
         env: FrameVectorEnv = make_env(env_config, job.lanes, num_threads=1)
-        # A policy sees grey frames; a second emulator takes the same actions from the same seed and shows the colours.
+        # A policy sees grey frames; a second emulator takes the same actions from the same seed and
+        # shows the colours.
         screen = AtariLanes(env_config, job.lanes, 1, color=True) if colour else None
     else:
         env_config, past_actions, screen = job.env, 0, None
@@ -211,7 +251,8 @@ def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndar
             shown = screen.step(action_E).frame_EHW if screen else step.frame_EHW
             if job.model:
                 lanes.push(step.frame_EHW, action_E, begins_E)
-            begins_E = step.terminated_E | step.truncated_E  # the next frame is the first of a new episode
+            # the next frame is the first of a new episode
+            begins_E = step.terminated_E | step.truncated_E
     finally:
         env.close()
         if screen:
@@ -243,10 +284,12 @@ def write_frames(
         with writing_file(out) as temporary:
             temporary.write_bytes(save(tensors, metadata={"recipe": json.dumps(recipe)}))
     except OSError as error:
-        raise ResourceError(f"--out {out}: cannot be written ({error.strerror}); choose another place") from error
+        raise ResourceError(
+            f"--out {out}: cannot be written ({error.strerror}); choose another place"
+        ) from error
 
 
-# -- who plays ----------------------------------------------------------------------------------------------------------
+# -- who plays -------------------------------------------------------------------------------------
 
 
 def _play_here(jobs: Sequence[Job], progress: Progress | None) -> Iterator[np.ndarray]:
@@ -264,7 +307,9 @@ def _play_here(jobs: Sequence[Job], progress: Progress | None) -> Iterator[np.nd
 
 
 def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -> list[np.ndarray]:
-    """The jobs' frames in the order of the jobs, played by `workers` actors, the longest jobs first."""
+    """The jobs' frames in the order of the jobs, played by `workers` actors, the longest jobs
+    first.
+    """
     import ray
     from ray.exceptions import RayError
 
@@ -275,7 +320,8 @@ def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -
         available = ray.cluster_resources().get("CPU", 1)
         workers = min(workers, len(jobs))
         actors = [
-            ray.remote(FramesActor).options(num_cpus=min(1.0, available / workers)).remote() for _ in range(workers)
+            ray.remote(FramesActor).options(num_cpus=min(1.0, available / workers)).remote()
+            for _ in range(workers)
         ]
         try:
             waiting = sorted(range(len(jobs)), key=lambda number: -jobs[number].count)
@@ -291,11 +337,15 @@ def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -
                     played[number] = np.array(ray.get(reference))
                     idle.append(actor)
                 if progress:
-                    progress(sum(jobs[number].count for number in played), sum(job.count for job in jobs))
+                    progress(
+                        sum(jobs[number].count for number in played), sum(job.count for job in jobs)
+                    )
             return [played[number] for number in range(len(jobs))]
         except RayError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise RunFault(f"a worker that played frames died ({reason}); nothing was written: run again") from error
+            raise RunFault(
+                f"a worker that played frames died ({reason}); nothing was written: run again"
+            ) from error
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -321,7 +371,9 @@ def _game(name: str) -> str:
 
 
 def _shares(frames: int, games: int, index: int) -> list[tuple[bool, int]]:
-    """[(held out?, frames)] of one game: `frames` split evenly over games, a fifth of each held out."""
+    """[(held out?, frames)] of one game: `frames` split evenly over games, a fifth of each held
+    out.
+    """
     count = (frames + games - 1 - index) // games
     test = round(count * TEST_SHARE)
     return [(False, count - test), (True, test)]
@@ -340,6 +392,8 @@ def _make_room(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResourceError(f"--out {out}: {error.strerror}; choose a folder that can be written") from error
+        raise ResourceError(
+            f"--out {out}: {error.strerror}; choose a folder that can be written"
+        ) from error
     if not os.access(out.parent, os.W_OK) or out.is_dir():
         raise ResourceError(f"--out {out}: cannot be written; name a file in a folder of yours")

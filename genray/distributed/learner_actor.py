@@ -27,14 +27,16 @@ from genray.rl.networks import build_network
 from genray.rl.transfer import AnySample
 from genray.runs.storage import as_place, reading, writing
 
-WEIGHTS_KEPT = 4  # versions that stay in the object store for collectors which are still pulling them
+# versions that stay in the object store for collectors which are still pulling them
+WEIGHTS_KEPT = 4
 
 
 class LearnerActor:
     """`rl.learner.Learner` on a feed. The coordinator asks for one portion of work after the other.
 
-    Of K learners, the one of rank 0 leads: it keeps samples per insert, tells the shards the limit and the weights, and
-    speaks for all in snapshots and checkpoints. The others draw as much as it does, at the same time.
+    Of K learners, the one of rank 0 leads: it keeps samples per insert, tells the shards the
+    limit and the weights, and speaks for all in snapshots and checkpoints. The others draw as
+    much as it does, at the same time.
     """
 
     def __init__(
@@ -51,8 +53,11 @@ class LearnerActor:
         self._config, self._epoch, self._rank = config, epoch, rank
         network = initial_network(card, config.run.seed)
         device = resolve_device(config.run.device)
-        self._learner = Learner(config.learner, network, build_network(card), device, threads=threads)
-        # Rank and epoch stand behind zeros that NumPy ignores: one learner's first life draws as it always did.
+        self._learner = Learner(
+            config.learner, network, build_network(card), device, threads=threads
+        )
+        # Rank and epoch stand behind zeros that NumPy ignores: one learner's first life draws as it
+        # always did.
         self._rng = np.random.default_rng(np.random.SeedSequence([config.run.seed, 2, rank, epoch]))
         batch_size, learners = config.learner.batch_size, config.learner.learners
         limiter = config.limiter(learners * batch_size * batches_per_round(batch_size))
@@ -67,26 +72,30 @@ class LearnerActor:
             device=device,
             frames_on=config.learner.frames_on,
         )
-        # A GPU is at work by itself, and the next round is fetched meanwhile; a CPU would only put its own work off.
+        # A GPU is at work by itself, and the next round is fetched meanwhile; a CPU would only put
+        # its own work off.
         self._fetches_ahead = device != "cpu"
         self._group: Group | None = None
         self._ready: deque[Batch] = deque()
         self._versions: list[Published] = []
 
-    # -- the beginning -------------------------------------------------------------------------------------------------
+    # -- the beginning -----------------------------------------------------------------------------
 
     def meeting_place(self) -> str:
         """Where the other learners find this one."""
         return meeting_place(ray.util.get_node_ip_address())
 
     def begin(self, snapshot: Snapshot | None, place: str | None) -> None:
-        """Take up learning, where `snapshot` left off if there is one, together with those who meet at `place`.
+        """Take up learning, where `snapshot` left off if there is one, together with those who
+        meet at `place`.
 
-        Raises ResourceError when Ray gave it a GPU for which PyTorch has no use: it would stand idle, and nobody know.
+        Raises ResourceError when Ray gave it a GPU for which PyTorch has no use: it would stand
+        idle, and nobody know.
         """
         if self._learner.device.type == "cpu" and ray.get_gpu_ids():
             raise ResourceError(
-                f"--device auto: Ray gave the learner a GPU on {socket.gethostname()} that PyTorch cannot use; see `genray "
+                f"--device auto: Ray gave the learner a GPU on {socket.gethostname()} that PyTorch "
+                "cannot use; see `genray "
                 "doctor` there, or use --device cpu"
             )
         if place:
@@ -122,14 +131,16 @@ class LearnerActor:
             lost_transitions=self._feed.lost_transitions,
         )
 
-    # -- work ----------------------------------------------------------------------------------------------------------
+    # -- work --------------------------------------------------------------------------------------
 
     def learn(self, seconds: float) -> LearnReport:
         """Learn for about `seconds`, as fast as samples per insert allows."""
         stop = time.monotonic() + seconds
         done: list[tuple[float, float, float]] = []
         while (batches := self._next_batches(stop)) is not None:
-            for batch, following, share in zip(batches, [*batches[1:], None], self._shares(batches)):
+            for batch, following, share in zip(
+                batches, [*batches[1:], None], self._shares(batches)
+            ):
                 done.append(self._update(batch, following.sample if following else None, share))
         means = np.mean(done, axis=0) if done else np.full(3, np.nan)
         events, self._feed.events = self._feed.events, []
@@ -159,7 +170,9 @@ class LearnerActor:
         if self._group is None:
             return [self._ready.popleft() for _ in range(len(self._ready))]
         limiter = self._feed.limiter
-        count, sampled, more = self._group.agree(len(self._ready), limiter.sampled, time.monotonic() < stop)
+        count, sampled, more = self._group.agree(
+            len(self._ready), limiter.sampled, time.monotonic() < stop
+        )
         if isinstance(limiter, Follower):
             limiter.granted = sampled
         return [self._ready.popleft() for _ in range(count)] if more else None
@@ -170,7 +183,9 @@ class LearnerActor:
         samples = [batch.sample for batch in batches]
         return list(self._group.shares(samples, self._config.learner.importance_weighting))
 
-    def _update(self, batch: Batch, following: AnySample | None, share: Share | None) -> tuple[float, float, float]:
+    def _update(
+        self, batch: Batch, following: AnySample | None, share: Share | None
+    ) -> tuple[float, float, float]:
         """One update; returns (loss, mean Q, gradient norm)."""
         beta = self._config.replay.beta_at(self._learner.updates)
         part = self._group.begin_update(share, beta) if self._group and share else 1.0
@@ -192,7 +207,9 @@ class LearnerActor:
             self._learner.expect(self._ready[0].sample)
 
     def _publish(self) -> None:
-        """Put the weights once into the object store; requests to shards carry the reference to the collectors."""
+        """Put the weights once into the object store; requests to shards carry the reference to
+        the collectors.
+        """
         if self._rank:
             return
         reference = [ray.put(self._learner.weights())]
@@ -203,10 +220,12 @@ class LearnerActor:
     def policy(self) -> dict[str, torch.Tensor]:
         return self._learner.policy()
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     def settle(self, absent: Collection[int] = ()) -> None:
-        """Hand the shards the newest priorities and learn where they stand; those that are `absent` are given up."""
+        """Hand the shards the newest priorities and learn where they stand; those that are
+        `absent` are given up.
+        """
         for _ in range(MAX_FAILURES):
             try:
                 return self._feed.refresh(absent)
@@ -232,7 +251,9 @@ class LearnerActor:
         """What is in flight, or not yet learned from, will be drawn again."""
         limiter, learner = self._feed.limiter, self._config.learner
         waiting = len(self._ready) * learner.batch_size * learner.learners
-        return limiter.state() | {"sampled": limiter.sampled - self._feed.in_flight_samples() - waiting}
+        return limiter.state() | {
+            "sampled": limiter.sampled - self._feed.in_flight_samples() - waiting
+        }
 
     def load(self, folder: str, state: dict[str, Any], with_replay: bool) -> None:
         """Continue from `save`; the shards have loaded before, the collectors start after."""
@@ -250,7 +271,9 @@ class LearnerActor:
 
 
 class Follower(SamplesPerInsert):
-    """The limiter of a learner that does not lead: it may draw what the first one has drawn, no more."""
+    """The limiter of a learner that does not lead: it may draw what the first one has drawn, no
+    more.
+    """
 
     def __init__(self, limiter: SamplesPerInsert):
         super().__init__(**vars(limiter))

@@ -1,9 +1,11 @@
-"""The learners as the coordinator sees them: one, or K that work as one; and what happens when one dies.
+"""The learners as the coordinator sees them: one, or K that work as one; and what happens when
+one dies.
 
-The learners are made anew after a death, all K, with the next epoch, from the last snapshot: everything that learning
-needs to continue, which the first of them hands over every few seconds. The coordinator keeps it, in its own memory: the
-learner's own is gone with it, `ray.put` there too, and a shard may die at the same instant; whereas the coordinator's death
-ends the run in any case. The replay stays where it is.
+The learners are made anew after a death, all K, with the next epoch, from the last snapshot:
+everything that learning needs to continue, which the first of them hands over every few seconds.
+The coordinator keeps it, in its own memory: the learner's own is gone with it, `ray.put` there
+too, and a shard may die at the same instant; whereas the coordinator's death ends the run in any
+case. The replay stays where it is.
 """
 
 import time
@@ -38,7 +40,9 @@ class _Portion:
 class LearnerGroup:
     """`make(epoch, rank)` starts a learner's actor. Nothing here blocks but `ask` and `ask_all`."""
 
-    def __init__(self, make: Callable[[int, int], ray.actor.ActorHandle], learners: int, snapshot_s: float):
+    def __init__(
+        self, make: Callable[[int, int], ray.actor.ActorHandle], learners: int, snapshot_s: float
+    ):
         self._make, self._learners, self._snapshot_s = make, learners, snapshot_s
         self.epoch = 0
         self.restarts = 0
@@ -55,7 +59,7 @@ class LearnerGroup:
         self._snapshot_due = self._tell_at = 0.0
         self._start()
 
-    # -- work ----------------------------------------------------------------------------------------------------------
+    # -- work --------------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> list[ray.ObjectRef]:
@@ -80,7 +84,9 @@ class LearnerGroup:
             self._snapshot_due, self._asked_at = now + self._snapshot_s, now
         if self.starting and now >= self._tell_at:
             self._tell_at = now + TELL_S
-            self._events.append("the learner has not begun yet: it waits for a node that has room for it")
+            self._events.append(
+                "the learner has not begun yet: it waits for a node that has room for it"
+            )
 
     def take(self, ready: Sequence[ray.ObjectRef]) -> list[LearnReport]:
         """The reports of portions that are finished, among calls that are."""
@@ -110,7 +116,9 @@ class LearnerGroup:
         return events
 
     def ask(self, question: Callable[[ray.actor.ActorHandle], ray.ObjectRef]) -> Any:
-        """What the first learner answers, waited for; a learner that dies meanwhile is replaced, and asked again."""
+        """What the first learner answers, waited for; a learner that dies meanwhile is replaced,
+        and asked again.
+        """
         while True:
             try:
                 return get_from_learner(question(self.first))
@@ -132,7 +140,7 @@ class LearnerGroup:
         for member in self.members:
             ray.kill(member)
 
-    # -- life and death ------------------------------------------------------------------------------------------------
+    # -- life and death ----------------------------------------------------------------------------
 
     @property
     def first(self) -> ray.actor.ActorHandle:
@@ -144,23 +152,32 @@ class LearnerGroup:
         self._portions = 0
         self._snapshot_due = 0.0
         self._tell_at = time.monotonic() + TELL_S
-        # The others' calls wait in Ray until the first one has told where they meet; nobody waits here.
+        # The others' calls wait in Ray until the first one has told where they meet; nobody waits
+        # here.
         place = self.first.meeting_place.remote() if self._learners > 1 else None
         state = ray.put(self._snapshot) if self._snapshot else None
         for member in self.members:
             self._calls[member.begin.remote(state, place)] = "begin"
 
     def restart(self, error: Exception) -> None:
-        """Replace all learners, since one is lost. Raises RunFault when that happens again and again."""
+        """Replace all learners, since one is lost. Raises RunFault when that happens again and
+        again.
+        """
         self._deaths += 1
         if self._deaths > MAX_DEATHS:
             raise RunFault(f"the learner cannot be kept alive: {error}") from error
         self.close()
         kept = self._snapshot.updates if self._snapshot else 0
         lost = max(0, self._updates_known - kept)
-        age = f"its state of {time.monotonic() - self._taken_at:.1f} s ago" if self._snapshot else "the beginning"
+        age = (
+            f"its state of {time.monotonic() - self._taken_at:.1f} s ago"
+            if self._snapshot
+            else "the beginning"
+        )
         who = "the learner" if self._learners == 1 else f"one of {self._learners} learners"
-        self._events.append(f"{who} died ({error}); learning continues from {age}: {lost:,} updates lost")
+        self._events.append(
+            f"{who} died ({error}); learning continues from {age}: {lost:,} updates lost"
+        )
         self.epoch += 1
         self.restarts += 1
         self.lost_updates += lost
@@ -175,8 +192,9 @@ class LearnerGroup:
 
 
 def get_from_learner(call: ray.ObjectRef) -> Any:
-    """A learner's answer. Raises what genray or the disk raised there, RunFault for any other exception of its code, and
-    LearnerLost when its process, its host, or its group is gone."""
+    """A learner's answer. Raises what genray or the disk raised there, RunFault for any other
+    exception of its code, and LearnerLost when its process, its host, or its group is gone.
+    """
     try:
         return ray.get(call)
     except RayTaskError as error:
@@ -194,7 +212,11 @@ def get_from_learner(call: ray.ObjectRef) -> Any:
 
 
 def _joined(reports: list[LearnReport]) -> LearnReport:
-    """The group's report: counts are those of the learner that leads, means are over the whole batch."""
+    """The group's report: counts are those of the learner that leads, means are over the whole
+    batch.
+    """
     first = next(report for report in reports if report.rank == 0)
-    loss, q_mean, grad_norm = np.mean([(each.loss, each.q_mean, each.grad_norm) for each in reports], axis=0).tolist()
+    loss, q_mean, grad_norm = np.mean(
+        [(each.loss, each.q_mean, each.grad_norm) for each in reports], axis=0
+    ).tolist()
     return replace(first, loss=loss, q_mean=q_mean, grad_norm=grad_norm)

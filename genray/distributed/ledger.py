@@ -1,7 +1,9 @@
-"""An account of every chunk, kept outside the processes that may die: what tests of lost hosts count by.
+"""An account of every chunk, kept outside the processes that may die: what tests of lost hosts
+count by.
 
-Off unless `GENRAY_LEDGER` names a folder (where the coordinator runs; the actors get it from there). Each process appends
-to a file of its own, a line an event, so that a process that dies leaves all lines but perhaps its last.
+Off unless `GENRAY_LEDGER` names a folder (where the coordinator runs; the actors get it from
+there). Each process appends to a file of its own, a line an event, so that a process that dies
+leaves all lines but perhaps its last.
 """
 
 import json
@@ -18,13 +20,16 @@ VARIABLE = "GENRAY_LEDGER"
 class Ledger:
     """Lines of {"event", "time", …}.
 
-    A collector writes `made` before it ships a chunk, then `acknowledged` (the shard's answer came: it holds the chunk),
-    `refused` (the shard's answer came: it does not), or `lost` (no answer, and the collector gave up). A shard writes
-    `stored`, `duplicate` or `refused` for every chunk that reaches it. A chunk's id is (collector, incarnation, first_row).
+    A collector writes `made` before it ships a chunk, then `acknowledged` (the shard's answer
+    came: it holds the chunk), `refused` (the shard's answer came: it does not), or `lost` (no
+    answer, and the collector gave up). A shard writes `stored`, `duplicate` or `refused` for
+    every chunk that reaches it. A chunk's id is (collector, incarnation, first_row).
     """
 
     def __init__(self, folder: str | None, writer: str):
-        """`folder`: None: nothing is written. `writer`: names the file, with the process's number."""
+        """`folder`: None: nothing is written. `writer`: names the file, with the process's
+        number.
+        """
         self._file: Any = None
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -17,19 +17,24 @@ if TYPE_CHECKING:  # a replay shard imports this module and needs no PyTorch
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """The newest weights: a version and where to pull them. The reference sits in a list so that Ray passes it on
-    instead of fetching it."""
+    """The newest weights: a version and where to pull them. The reference sits in a list so that
+    Ray passes it on instead of fetching it.
+    """
 
     version: int
     """The learner's count of updates when it made them."""
     reference: list[Any]
     epoch: int = 0
-    """The learner's life: a later one's weights count, even where it starts again from a lower version."""
+    """The learner's life: a later one's weights count, even where it starts again from a lower
+    version.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """A shard's answer to a chunk. With `accepted`, its transitions count as acknowledged: the shard holds them, once."""
+    """A shard's answer to a chunk. With `accepted`, its transitions count as acknowledged: the
+    shard holds them, once.
+    """
 
     accepted: bool
     """False: the chunk came from a stale life of the collector, and is not stored."""
@@ -51,7 +56,9 @@ class Request:
     packed: bool = True
     """Frames that have to travel come compressed, also where the shard keeps them as they are."""
     insert_limit: float | None = 0.0
-    """Transitions that the shard may have accepted since it started; collectors wait beyond it. None: as it was."""
+    """Transitions that the shard may have accepted since it started; collectors wait beyond it.
+    None: as it was.
+    """
     updates: int = 0
     published: Published | None = None
     epoch: int = 0
@@ -79,8 +86,10 @@ class ShardCounts:
 class Reply:
     counts: ShardCounts
     drawn: PlacedSample | SlicedSample | None
-    """The transitions of all the round's batches, one batch after the other; None when the shard holds nothing yet.
-    Together, because pickling costs by the array: sixteen batches of 32 apart cost several times as much."""
+    """The transitions of all the round's batches, one batch after the other; None when the shard
+    holds nothing yet. Together, because pickling costs by the array: sixteen batches of 32 apart
+    cost several times as much.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +102,9 @@ class CollectReport:
     episodes: list[Episode]
     epsilon: float
     lost_transitions: int
-    """Made, but not accepted: their shard did not come back, or took this collector for a stale one."""
+    """Made, but not accepted: their shard did not come back, or took this collector for a stale
+    one.
+    """
     node: str = ""
     """Ray's id of the machine."""
     leaving: bool = False

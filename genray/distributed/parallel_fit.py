@@ -1,7 +1,8 @@
 """Trains a `Fit` with K data-parallel workers of Ray Train; each works on its share of the rows.
 
-Gradients are averaged by PyTorch (gloo on CPUs, NCCL on GPUs). Worker 0 alone writes the run directory, so with several
-hosts it must lie on storage that all of them share. Batch normalisation uses each worker's own rows.
+Gradients are averaged by PyTorch (gloo on CPUs, NCCL on GPUs). Worker 0 alone writes the run
+directory, so with several hosts it must lie on storage that all of them share. Batch
+normalisation uses each worker's own rows.
 """
 
 import os
@@ -28,17 +29,27 @@ from genray.runs.rundir import RunDir
 
 
 def train_with_workers(
-    family: str, config: Any, run: RunDir, workers: int, *, resume_command: str, checkpoint: Path | None = None
+    family: str,
+    config: Any,
+    run: RunDir,
+    workers: int,
+    *,
+    resume_command: str,
+    checkpoint: Path | None = None,
 ) -> None:
     """Train in `run`, which the caller has created (and not locked), with `workers` processes.
 
-    Raises ResourceError when Ray has fewer CPUs (or GPUs, with --device cuda) than workers, RunFault when a worker fails.
+    Raises ResourceError when Ray has fewer CPUs (or GPUs, with --device cuda) than workers,
+    RunFault when a worker fails.
     """
     on_gpu = config.fit.device == "cuda"
     kind = "GPU" if on_gpu else "CPU"
     have = int(ray.cluster_resources().get(kind, 0))
     if have < workers:
-        raise ResourceError(f"--workers {workers}: Ray has {have} {kind}s here; use at most --workers {max(have, 1)}")
+        raise ResourceError(
+            f"--workers {workers}: Ray has {have} {kind}s here; use at most --workers "
+            f"{max(have, 1)}"
+        )
     settings = {
         "family": family,
         "config": to_dict(absolute_paths(config)),
@@ -69,7 +80,11 @@ def _reason(error: Exception, run: RunDir, resume_command: str) -> str:
     reason = named[-1].partition(": ")[2] or named[-1]
     if resume_command in reason or "no checkpoint" in reason:
         return reason
-    return f"a worker failed ({reason}); continue with: {resume_command}" if run.list_checkpoints() else reason
+    return (
+        f"a worker failed ({reason}); continue with: {resume_command}"
+        if run.list_checkpoints()
+        else reason
+    )
 
 
 def _train_as_worker(settings: dict[str, Any]) -> None:

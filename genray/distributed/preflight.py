@@ -1,6 +1,8 @@
-"""What is wrong with a cluster, before a run begins on it: roles, versions, storage, clocks. One line each.
+"""What is wrong with a cluster, before a run begins on it: roles, versions, storage, clocks. One
+line each.
 
-Every machine is asked by a small task that runs on it. Nothing is left there, and nothing of the run exists yet.
+Every machine is asked by a small task that runs on it. Nothing is left there, and nothing of the
+run exists yet.
 """
 
 import hashlib
@@ -25,9 +27,13 @@ from genray.rl.env import load_factory
 from genray.runs import storage
 
 ANSWER_S = 180.0
-"""A machine that has just joined starts a Python process for the question: 4 s, a minute where it is very busy."""
+"""A machine that has just joined starts a Python process for the question: 4 s, a minute where
+it is very busy.
+"""
 MOST_SKEW_S = 5.0
-"""S3 refuses requests that are 15 minutes off; logs and metrics of machines that are 5 s apart cannot be read together."""
+"""S3 refuses requests that are 15 minutes off; logs and metrics of machines that are 5 s apart
+cannot be read together.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,9 @@ class Answer:
     time_s: float
     sees_storage: bool
     env_problem: str = ""
-    """Why the run's own environment (`--env module:factory`) cannot be loaded there; "" if it can."""
+    """Why the run's own environment (`--env module:factory`) cannot be loaded there; "" if it
+    can.
+    """
 
 
 def roles_needed(config: DQNConfig) -> dict[str, int]:
@@ -52,18 +60,27 @@ def roles_needed(config: DQNConfig) -> dict[str, int]:
 
 
 def missing_roles(needed: dict[str, int], offered: dict[str, float]) -> str:
-    """ "genray_replay (2 needed, 0 offered)" and so on; empty when nothing is missing or the cluster knows no roles.
+    """ "genray_replay (2 needed, 0 offered)" and so on; empty when nothing is missing or the
+    cluster knows no roles.
 
-    A cluster without any role and with processors is one where everything runs anywhere. A head alone has neither.
+    A cluster without any role and with processors is one where everything runs anywhere. A head
+    alone has neither.
     """
     if not any(role in offered for role in needed) and offered.get("CPU", 0) > 0:
         return ""
-    lacking = {role: offered.get(role, 0) for role, count in needed.items() if offered.get(role, 0) < count}
-    return ", ".join(f"{role} ({needed[role]} needed, {offer:.0f} offered)" for role, offer in lacking.items())
+    lacking = {
+        role: offered.get(role, 0) for role, count in needed.items() if offered.get(role, 0) < count
+    }
+    return ", ".join(
+        f"{role} ({needed[role]} needed, {offer:.0f} offered)" for role, offer in lacking.items()
+    )
 
 
-def await_roles(config: DQNConfig, address: str, wait_s: float, say: Callable[[str], None] = print) -> None:
-    """Wait until the cluster offers a place for every actor; an autoscaler is asked for what is missing.
+def await_roles(
+    config: DQNConfig, address: str, wait_s: float, say: Callable[[str], None] = print
+) -> None:
+    """Wait until the cluster offers a place for every actor; an autoscaler is asked for what is
+    missing.
 
     Raises ResourceError, saying which roles and how many, when they do not come within `wait_s`.
     """
@@ -83,7 +100,8 @@ def await_roles(config: DQNConfig, address: str, wait_s: float, say: Callable[[s
         request_resources(bundles=[])  # the actors themselves hold the machines from here on
     if missing:
         raise ResourceError(
-            f"--address {address}: the cluster lacks {missing} after {wait_s:.0f} s; start machines of these roles (see "
+            f"--address {address}: the cluster lacks {missing} after {wait_s:.0f} s; start "
+            "machines of these roles (see "
             "cluster.yaml), or ask for fewer --collectors, --shards"
         )
 
@@ -112,7 +130,9 @@ def check_machines(place: storage.Place, address: str, env: str = "") -> None:
             except GetTimeoutError:
                 late[machine] = f"did not answer within {ANSWER_S:.0f} s"
             except RayError as error:
-                late[machine] = f"cannot load genray ({cause(error)}); install the same genray there"
+                late[machine] = (
+                    f"cannot load genray ({cause(error)}); install the same genray there"
+                )
         end = time.time()
     mine = _answer(str(place), "")
     if wrong := next(iter(problems(mine, answers, late, start, end, place)), None):
@@ -120,32 +140,45 @@ def check_machines(place: storage.Place, address: str, env: str = "") -> None:
 
 
 def problems(
-    mine: Answer, answers: dict[str, Answer], late: dict[str, str], start: float, end: float, place: storage.Place
+    mine: Answer,
+    answers: dict[str, Answer],
+    late: dict[str, str],
+    start: float,
+    end: float,
+    place: storage.Place,
 ) -> Iterable[str]:
-    """One line a problem. `mine` is what this process says; the others spoke between `start` and `end`, by its clock."""
+    """One line a problem. `mine` is what this process says; the others spoke between `start` and
+    `end`, by its clock.
+    """
     yield from (f"machine {machine} {reason}" for machine, reason in late.items())
     for what in ("ray", "python", "genray"):
         for machine, answer in answers.items():
             theirs, ours = getattr(answer, what), getattr(mine, what)
             if theirs != ours:
-                yield f"machine {machine} runs {what} {theirs}, this one {ours}; install the same on every machine"
+                yield (
+                    f"machine {machine} runs {what} {theirs}, this one {ours}; install the same on "
+                    "every machine"
+                )
     for machine, answer in answers.items():
         ahead = answer.time_s - end if answer.time_s > end else answer.time_s - start
         if abs(ahead) > MOST_SKEW_S and not start <= answer.time_s <= end:
             word = "ahead of" if ahead > 0 else "behind"
             yield (
-                f"the clock of machine {machine} is {abs(ahead):.0f} s {word} this one's (at most {MOST_SKEW_S:.0f} s); "
+                f"the clock of machine {machine} is {abs(ahead):.0f} s {word} this one's (at most "
+                f"{MOST_SKEW_S:.0f} s); "
                 "have NTP set both, e.g. with chrony"
             )
     for machine, answer in answers.items():
         if answer.env_problem:
             yield (
-                f"machine {machine} cannot load the environment ({answer.env_problem}); install its "
+                f"machine {machine} cannot load the environment ({answer.env_problem}); install "
+                "its "
                 "module on every machine"
             )
     if blind := [machine for machine, answer in answers.items() if not answer.sees_storage]:
         yield (
-            f"{', '.join(blind)} cannot see {place}; choose an --out that every machine sees: a shared mount, or s3://…"
+            f"{', '.join(blind)} cannot see {place}; choose an --out that every machine sees: a "
+            "shared mount, or s3://…"
         )
 
 
@@ -191,7 +224,9 @@ class _marked:
 
 @cache
 def fingerprint() -> str:
-    """Eight digits of a hash over genray's own source: two checkouts of one version differ in it."""
+    """Eight digits of a hash over genray's own source: two checkouts of one version differ in
+    it.
+    """
     root = Path(genray.__file__).parent
     total = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):

@@ -1,6 +1,7 @@
 """A replay shard as a Ray actor: an event loop around `rl.replay.ReplayShard`.
 
-Every method is a coroutine on one thread, so the shard itself needs no locks; only `add` and `wait_for` ever wait.
+Every method is a coroutine on one thread, so the shard itself needs no locks; only `add` and
+`wait_for` ever wait.
 """
 
 import asyncio
@@ -22,20 +23,31 @@ from genray.runs.storage import as_place, reading, writing
 
 
 class ReplayShardActor:
-    """One shard. It may accept `insert_limit` transitions, which the learner raises with every request.
+    """One shard. It may accept `insert_limit` transitions, which the learner raises with every
+    request.
 
-    It listens to the latest life of each collector and of the learner alone; after a restart to nobody, until the
-    coordinator has told the epochs in force.
+    It listens to the latest life of each collector and of the learner alone; after a restart to
+    nobody, until the coordinator has told the epochs in force.
     """
 
-    def __init__(self, config: ReplayConfig, layout: ShardLayout, seed: tuple[int, ...], ledger: str | None = None):
+    def __init__(
+        self,
+        config: ReplayConfig,
+        layout: ShardLayout,
+        seed: tuple[int, ...],
+        ledger: str | None = None,
+    ):
         self._shared = SharedFrames(layout) if config.replay_store == "raw" else None
-        self._shard = ReplayShard(config, layout, seed=np.random.SeedSequence(seed), frames=self._shared)
+        self._shard = ReplayShard(
+            config, layout, seed=np.random.SeedSequence(seed), frames=self._shared
+        )
         self._incarnation = secrets.randbits(62)
         self._insert_limit = 0.0
         self._admits_all = False
         # A first life knows that every epoch is 0; a later one has to be told what it is.
-        self._fence = Fence(layout.sources, told=not ray.get_runtime_context().was_current_actor_reconstructed)
+        self._fence = Fence(
+            layout.sources, told=not ray.get_runtime_context().was_current_actor_reconstructed
+        )
         self._hurried: set[int] = set()  # incarnations of collectors that are about to leave
         self._ledger = Ledger(ledger, f"shard-{seed[-1]}")
         self._published: Published | None = None
@@ -44,10 +56,13 @@ class ReplayShardActor:
         self._changed = asyncio.Condition()
 
     async def add(self, chunk: Chunk, epoch: int = 0) -> Receipt:
-        """Accept a chunk, as soon as there is room for it. One that is here already (a retried call) is not stored twice."""
+        """Accept a chunk, as soon as there is room for it. One that is here already (a retried
+        call) is not stored twice.
+        """
         async with self._changed:
             await self._changed.wait_for(lambda: self._fence.told and self._has_room(chunk))
-            # Looked at here, after the wait: a life may have become stale while its chunk stood in the queue.
+            # Looked at here, after the wait: a life may have become stale while its chunk stood in
+            # the queue.
             accepted = self._fence.admits_chunk(chunk.source, epoch, chunk.incarnation)
             fate = "refused"
             if accepted:
@@ -60,10 +75,16 @@ class ReplayShardActor:
         return Receipt(accepted=accepted, published=self._published)
 
     def _has_room(self, chunk: Chunk) -> bool:
-        return self._admits_all or self._shard.inserted < self._insert_limit or chunk.incarnation in self._hurried
+        return (
+            self._admits_all
+            or self._shard.inserted < self._insert_limit
+            or chunk.incarnation in self._hurried
+        )
 
     async def enter(self, source: int, incarnation: int) -> Published | None:
-        """A collector's new life begins: its predecessor's chunks are refused from here on. Answers with the weights."""
+        """A collector's new life begins: its predecessor's chunks are refused from here on.
+        Answers with the weights.
+        """
         self._fence.enter(source, incarnation)
         return self._published
 
@@ -74,14 +95,17 @@ class ReplayShardActor:
             self._changed.notify_all()
 
     async def guard(self, epochs: Epochs) -> tuple[int, int]:
-        """The coordinator tells the epochs in force; answers with (this life of the shard, writes refused in it)."""
+        """The coordinator tells the epochs in force; answers with (this life of the shard,
+        writes refused in it).
+        """
         async with self._changed:
             self._fence.tell(epochs)
             self._changed.notify_all()
         return self._incarnation, self._fence.refused
 
     async def admit(self, everything: bool) -> None:
-        """Accept chunks beyond the limit, or no longer: before a checkpoint, what is on its way has to arrive.
+        """Accept chunks beyond the limit, or no longer: before a checkpoint, what is on its way
+        has to arrive.
 
         Only the chunks already made come in, and the learner catches up with them later.
         """
@@ -106,18 +130,23 @@ class ReplayShardActor:
         return Reply(counts=self._counts(), drawn=drawn)
 
     async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
-        """Answer when this shard has accepted `inserted` transitions in all, or after `timeout_s`."""
+        """Answer when this shard has accepted `inserted` transitions in all, or after
+        `timeout_s`.
+        """
         await self._take_in(request)
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
-                    self._changed.wait_for(lambda: self._shard.inserted >= inserted), timeout=timeout_s
+                    self._changed.wait_for(lambda: self._shard.inserted >= inserted),
+                    timeout=timeout_s,
                 )
         return self._counts()
 
     async def _take_in(self, request: Request) -> bool:
         """Do as the request says; False when it comes from a stale learner."""
-        if not self._fence.admits_learner(request.epoch, len(request.key_B) > 0 or request.published is not None):
+        if not self._fence.admits_learner(
+            request.epoch, len(request.key_B) > 0 or request.published is not None
+        ):
             return False
         if len(request.key_B):
             self._shard.update(request.key_B, request.delta_B)
@@ -147,7 +176,11 @@ class ReplayShardActor:
 
     async def stats(self) -> dict[str, Any]:
         """Counts for people and tests."""
-        return {name: value for name, value in vars(self._counts()).items() if name not in ("layout", "address")}
+        return {
+            name: value
+            for name, value in vars(self._counts()).items()
+            if name not in ("layout", "address")
+        }
 
     async def heads(self) -> dict[int, int]:
         """Rows written so far for each collector."""

@@ -20,30 +20,37 @@ from genray.rl.config import DQNConfig
 
 ANSWER_S = 5.0
 FREE_S = 10.0  # for the CPUs of a run that has just ended
-SHOWS_TOKEN = os.environ.get("RAY_AUTH_MODE") == "token"  # as Ray read it, once, when it was imported
+# as Ray read it, once, when it was imported
+SHOWS_TOKEN = os.environ.get("RAY_AUTH_MODE") == "token"
 
 
 @contextmanager
 def ray_session(address: str | None = None) -> Iterator[None]:
-    """Ray for the duration: the cluster at `address`, the one already joined, or a private one on this machine.
+    """Ray for the duration: the cluster at `address`, the one already joined, or a private one
+    on this machine.
 
     Raises ResourceError when nothing answers at `address`.
     """
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default; silences its warning
+    # Ray's announced default; silences its warning
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
         _join(address)
     else:
         check_socket_path()
-        # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which minds containers.
+        # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which
+        # minds containers.
         # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
         with _stop_signals_blocked():
             ray.init(
-                address="local", object_store_memory=10**9, include_dashboard=False, log_to_driver=False,
+                address="local",
+                object_store_memory=10**9,
+                include_dashboard=False,
+                log_to_driver=False,
                 logging_level="ERROR",
-            )  # fmt: skip
+            )
         _end_without_asking()
     try:
         yield
@@ -56,7 +63,8 @@ def _stop_signals_blocked() -> Iterator[None]:
     """Every process begun meanwhile blocks SIGTERM and SIGHUP, as Ray has its own block SIGINT.
 
     What stops a run often tells all its processes at once (timeout, scancel, systemd, a closed
-    terminal): Ray must outlast that, so that the run can be saved. It ends with this process in any case.
+    terminal): Ray must outlast that, so that the run can be saved. It ends with this process in
+    any case.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
@@ -66,8 +74,11 @@ def _stop_signals_blocked() -> Iterator[None]:
 
 
 def _end_without_asking() -> None:
-    """Have `ray.shutdown` kill the private Ray's processes at once: each would get SIGTERM first, and a second to heed it."""
-    with contextlib.suppress(ImportError, AttributeError):  # private names: without them the end takes those seconds
+    """Have `ray.shutdown` kill the private Ray's processes at once: each would get SIGTERM
+    first, and a second to heed it.
+    """
+    # private names: without them the end takes those seconds
+    with contextlib.suppress(ImportError, AttributeError):
         from ray._private import worker
 
         node: Any = worker._global_node
@@ -79,38 +90,49 @@ def _join(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         if whole_number(port) is not None and "://" not in address:
-            socket.create_connection((host, int(port)), timeout=ANSWER_S).close()  # Ray itself would try for minutes
+            # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
         _check_token(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except AuthenticationError as error:
         raise ResourceError(
-            f"--address {address}: the cluster refuses this machine's token; copy the head's ~/.ray/auth_token here, or set "
+            f"--address {address}: the cluster refuses this machine's token; copy the head's "
+            "~/.ray/auth_token here, or set "
             "RAY_AUTH_TOKEN"
         ) from error
     except (OSError, ValueError, RuntimeError, OverflowError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         if lines[0].startswith("Version mismatch"):
             words = " ".join(" ".join(lines).split())
-            raise ResourceError(f"--address {address}: {words}; install the same on every machine") from error
-        if lines[0].startswith("Failed to connect to Ray cluster"):  # one answers, but a driver needs a Ray beside it
             raise ResourceError(
-                f"--address {address}: {lines[0]}; run it on a machine of the cluster, or with genray submit "
+                f"--address {address}: {words}; install the same on every machine"
+            ) from error
+        # one answers, but a driver needs a Ray beside it
+        if lines[0].startswith("Failed to connect to Ray cluster"):
+            raise ResourceError(
+                f"--address {address}: {lines[0]}; run it on a machine of the cluster, or with "
+                "genray submit "
                 "(and with the cluster's token, ~/.ray/auth_token)"
             ) from error
         raise ResourceError(
-            f"--address {address}: no Ray cluster answers there ({lines[0]}); start one (ray up cluster.yaml), or leave "
+            f"--address {address}: no Ray cluster answers there ({lines[0]}); start one (ray up "
+            "cluster.yaml), or leave "
             "--address out to train on this machine alone"
         ) from error
 
 
 def _check_token(address: str) -> None:
-    """Raise AuthenticationError when the cluster refuses the token: `ray.init` would try again for 20 s, and not say why."""
+    """Raise AuthenticationError when the cluster refuses the token: `ray.init` would try again
+    for 20 s, and not say why.
+    """
     if not SHOWS_TOKEN:
         return
     try:
         from ray._private.services import canonicalize_bootstrap_address
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    except ImportError:  # private names: a later Ray may have others, and then `ray.init` speaks for itself
+    except (
+        ImportError
+    ):  # private names: a later Ray may have others, and then `ray.init` speaks for itself
         return
     found = canonicalize_bootstrap_address(address)
     if found:
@@ -123,13 +145,16 @@ def has_resource(resource: str) -> bool:
 
 
 def role(name: str) -> dict[str, float]:
-    """One unit of a role's custom resource where the cluster marks its nodes by role (see cluster.yaml)."""
+    """One unit of a role's custom resource where the cluster marks its nodes by role (see
+    cluster.yaml).
+    """
     resource = f"genray_{name}"
     return {resource: 1} if has_resource(resource) else {}
 
 
 def gpus_each(config: DQNConfig, have: int) -> int:
-    """GPUs that each learner reserves of the `have` in the cluster: 1 where --device asks for one, or `auto` finds them.
+    """GPUs that each learner reserves of the `have` in the cluster: 1 where --device asks for
+    one, or `auto` finds them.
 
     Raises ResourceError when there are fewer than learners.
     """
@@ -140,15 +165,18 @@ def gpus_each(config: DQNConfig, have: int) -> int:
         raise ResourceError("--device cuda: Ray sees no GPU in this cluster; use --device cpu")
     if learners > have:
         raise ResourceError(
-            f"--learners {learners}: each needs a GPU, and this cluster has {have}; use --learners {have}, or --device cpu"
+            f"--learners {learners}: each needs a GPU, and this cluster has {have}; use --learners "
+            f"{have}, or --device cpu"
         )
     return 1
 
 
 def draining_nodes() -> Collection[str]:
-    """Ray's ids of nodes that it has been told will go: a spot notice, `ray drain-node`, an autoscaler's scale-down.
+    """Ray's ids of nodes that it has been told will go: a spot notice, `ray drain-node`, an
+    autoscaler's scale-down.
 
-    Ray 2.60 tells its own libraries only; should a later one drop the call, hosts go without a farewell.
+    Ray 2.60 tells its own libraries only; should a later one drop the call, hosts go without a
+    farewell.
     """
     try:
         from ray._private import state
@@ -177,7 +205,8 @@ def reserve_share(config: DQNConfig) -> float:
     if wanted and not share:
         total, workers = sum(node_cpus()), config.collect.collectors + config.learner.learners
         raise ResourceError(
-            f"{workers} actors need CPUs, but {sum(free_cpus()):g} of this Ray's {total:g} are free: "
+            f"{workers} actors need CPUs, but {sum(free_cpus()):g} of this Ray's {total:g} are "
+            "free: "
             "another run, ApexDQN or sweep holds them; end it (algo.stop() in a notebook), or give "
             "this one fewer --collectors"
         )
@@ -190,14 +219,21 @@ def node_cpus() -> list[float]:
 
 
 def even_share(config: DQNConfig, places: Sequence[float]) -> float:
-    """CPUs that each collector and the learner reserve: one, or the largest equal share where there are fewer.
+    """CPUs that each collector and the learner reserve: one, or the largest equal share where
+    there are fewer.
 
-    `places` are the CPUs of nodes, or of a placement group's bundles; an actor fits into one place, never across two.
-    Shards reserve none: they wait for memory, not for a core.
+    `places` are the CPUs of nodes, or of a placement group's bundles; an actor fits into one
+    place, never across two. Shards reserve none: they wait for memory, not for a core.
     """
     workers = config.collect.collectors + config.learner.learners
     parts = {
-        min(1.0, math.floor(100 * cpus / count + 1e-6) / 100) for cpus in places for count in range(1, workers + 1)
+        min(1.0, math.floor(100 * cpus / count + 1e-6) / 100)
+        for cpus in places
+        for count in range(1, workers + 1)
     }
-    fitting = (part for part in parts if part and sum(int(cpus / part + 1e-6) for cpus in places) >= workers)
+    fitting = (
+        part
+        for part in parts
+        if part and sum(int(cpus / part + 1e-6) for cpus in places) >= workers
+    )
     return max(fitting, default=0.0)

@@ -3,8 +3,9 @@
     transitions made = accepted by the shards + lost
     agent steps      = rows in the shards' rings, ever, of all lanes + those of lost chunks
 
-Both hold exactly whenever nothing is on its way (`Coordinator.settle`), as long as no shard has died: what a shard took to
-its grave is counted by the learner, from the last that the shard told.
+Both hold exactly whenever nothing is on its way (`Coordinator.settle`), as long as no shard has
+died: what a shard took to its grave is counted by the learner, from the last that the shard
+told.
 """
 
 from collections.abc import Iterable
@@ -20,7 +21,8 @@ class Tally:
         self._lanes = lanes
         self._steps = [0] * collectors  # those that should be rows of the shard's present life
         self._lives: list[int | None] = [None] * shards
-        self._expected = [0] * shards  # transitions that the present life of a shard should have accepted
+        # transitions that the present life of a shard should have accepted
+        self._expected = [0] * shards
         self.steps = 0
         self.made = 0
         self.lost = 0
@@ -43,20 +45,25 @@ class Tally:
     def balance(self, shard: int, counts: ShardCounts, rows: dict[int, int]) -> None:
         """Correct the counts by a shard's, while nothing is on its way to it.
 
-        A collector that died may have shipped a chunk that it never reported, or reported one that never arrived.
+        A collector that died may have shipped a chunk that it never reported, or reported one
+        that never arrived.
         """
         if counts.incarnation == self._lives[shard]:
             missing = self._expected[shard] - counts.inserted
             self.lost += max(0, missing)
             self.made += max(0, -missing)
-            self.steps += sum(max(0, written * self._lanes - self._steps[one]) for one, written in rows.items())
+            self.steps += sum(
+                max(0, written * self._lanes - self._steps[one]) for one, written in rows.items()
+            )
         self.begin(shard, counts, rows)
 
     def state(self) -> dict[str, int]:
         return {"steps": self.steps, "made_transitions": self.made}
 
     def restore(self, state: dict[str, Any], accepted: Iterable[int]) -> None:
-        """Continue from `state`; `accepted` by each shard of the checkpoint, for one that holds no books."""
+        """Continue from `state`; `accepted` by each shard of the checkpoint, for one that holds
+        no books.
+        """
         self.steps = state["steps"]
         self.made = state.get("made_transitions", sum(accepted))
         self.lost = state.get("lost_transitions", 0)

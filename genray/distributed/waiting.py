@@ -38,7 +38,9 @@ def _watch(what: str, patience_s: float, ended: threading.Event) -> None:
 
 
 def unplaced() -> str:
-    """What Ray has been asked for and cannot place now, beside what is free; "" if all is placed."""
+    """What Ray has been asked for and cannot place now, beside what is free; "" if all is
+    placed.
+    """
     try:
         from ray.autoscaler.v2.sdk import get_cluster_status
 

@@ -1,4 +1,6 @@
-"""The families that one command each trains: what configures them, what their presets are, and how their models are built."""
+"""The families that one command each trains: what configures them, what their presets are, and
+how their models are built.
+"""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -49,7 +51,9 @@ class Family:
         """
         name = name or next(iter(self.presets))
         if name not in self.presets:
-            near = difflib.get_close_matches(name, self.presets, n=3, cutoff=0.4) or list(self.presets)
+            near = difflib.get_close_matches(name, self.presets, n=3, cutoff=0.4) or list(
+                self.presets
+            )
             raise ConfigError(f"--preset {name}: no such preset; did you mean {', '.join(near)}?")
         config = self.presets[name]()
         return replace(config, data=replace(config.data, data=data)) if data else config
@@ -64,22 +68,39 @@ FAMILIES: dict[str, Family] = {
         AEConfig,
         AETask,
         _named(
-            ae_presets.ae_digits, ae_presets.pca, ae_presets.map_digits, ae_presets.denoising_digits,
-            ae_presets.conv_digits, ae_presets.stacked_digits, ae_presets.stacked_source, ae_presets.stacked_classifier,
-            ae_presets.stacked_conv_digits, ae_presets.retrieval_digits, ae_presets.text_docs, ae_presets.hashing_docs,
+            ae_presets.ae_digits,
+            ae_presets.pca,
+            ae_presets.map_digits,
+            ae_presets.denoising_digits,
+            ae_presets.conv_digits,
+            ae_presets.stacked_digits,
+            ae_presets.stacked_source,
+            ae_presets.stacked_classifier,
+            ae_presets.stacked_conv_digits,
+            ae_presets.retrieval_digits,
+            ae_presets.text_docs,
+            ae_presets.hashing_docs,
         ),
         "autoencoders: undercomplete, denoising, convolutional, stacked",
     ),
     "vae": Family(
         VAEConfig,
         VAETask,
-        _named(presets.vae_digits, presets.vae_conv_digits, presets.vae_mnist, presets.vae_conv_atari),
+        _named(
+            presets.vae_digits, presets.vae_conv_digits, presets.vae_mnist, presets.vae_conv_atari
+        ),
         "variational autoencoders, dense and convolutional",
     ),
     "gan": Family(
         GANConfig,
         GANTask,
-        _named(presets.gan_digits, presets.gan_mnist, presets.dcgan_svhn, presets.dcgan_atari, presets.dcgan_game),
+        _named(
+            presets.gan_digits,
+            presets.gan_mnist,
+            presets.dcgan_svhn,
+            presets.dcgan_atari,
+            presets.dcgan_game,
+        ),
         "GANs, dense and convolutional (DCGAN)",
     ),
     "classifier": Family(
@@ -94,7 +115,7 @@ FAMILIES: dict[str, Family] = {
         _named(style_fast, style_best, style_any, style_fast_full, style_any_full),
         "style models: one style (Johnson) or any (AdaIN) in one pass",
     ),
-}  # fmt: skip
+}
 
 BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "autoencoder": build_autoencoder,
@@ -108,17 +129,19 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 
 
 def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = False) -> Fit:
-    """The data, the task and the loop that `config` describes, ready to be iterated over or loaded into.
+    """The data, the task and the loop that `config` describes, ready to be iterated over or
+    loaded into.
 
-    `sealed`: the test rows are dropped before anything is made of them, and SealedError is raised where they are asked for.
-    Raises ConfigError for options or data that make no sense.
+    `sealed`: the test rows are dropped before anything is made of them, and SealedError is
+    raised where they are asked for. Raises ConfigError for options or data that make no sense.
     """
     config.validate()
     device = torch.device(resolve_device(config.fit.device))
     if device.type == "cpu":
         keep_freed_memory()
     require(
-        config.fit.amp != "float16" or device.type == "cuda", "--amp float16: needs a GPU; use --amp bfloat16 or off"
+        config.fit.amp != "float16" or device.type == "cuda",
+        "--amp float16: needs a GPU; use --amp bfloat16 or off",
     )
     low, high = getattr(FAMILIES[family].task, "value_range", (0.0, 1.0))
     data = load_data(config.data, low=low, high=high)

@@ -1,9 +1,10 @@
 """The whole algorithm in one process: the readable form, and the oracle for the distributed one.
 
-    collect a chunk  →  add it to a shard  →  while samples per insert allows: sample, update, send priorities back
+    collect a chunk  →  add it to a shard  →  while samples per insert allows: sample, update,
+    send priorities back
 
-The same collectors, shards and learner as the distributed form, called one after the other, so that a seed gives one
-curve and a resumed run continues bit for bit.
+The same collectors, shards and learner as the distributed form, called one after the other, so
+that a seed gives one curve and a resumed run continues bit for bit.
 """
 
 import json
@@ -35,13 +36,20 @@ class LocalAgent:
     """`Engine` in one process."""
 
     def __init__(self, config: DQNConfig, threads: int | None = None):
-        """`threads`: PyTorch's number in this process until `close`; 0: chosen by the network's size, the free cores,
-        and the checkpoint that is loaded; None: left as it is."""
+        """`threads`: PyTorch's number in this process until `close`; 0: chosen by the network's
+        size, the free cores, and the checkpoint that is loaded; None: left as it is.
+        """
         config.validate()
         if not config.replay.samples_per_insert:
-            raise ConfigError("--samples-per-insert 0: a free-running learner needs Ray; with --local choose e.g. 8")
+            raise ConfigError(
+                "--samples-per-insert 0: a free-running learner needs Ray; with --local choose "
+                "e.g. 8"
+            )
         if config.learner.learners > 1:
-            raise ConfigError(f"--learners {config.learner.learners}: one process has one; leave --local out, or use 1")
+            raise ConfigError(
+                f"--learners {config.learner.learners}: one process has one; leave --local out, or "
+                "use 1"
+            )
         self.config = config
         keep_freed_memory()
         seed = config.run.seed
@@ -83,7 +91,9 @@ class LocalAgent:
         self._chooses_threads = threads == 0
         if threads == 0:
             flop = update_flop(self._card, self.config.learner.batch_size)
-            threads = choose_threads(flop) if resolve_device(self.config.run.device) == "cpu" else None
+            threads = (
+                choose_threads(flop) if resolve_device(self.config.run.device) == "cpu" else None
+            )
         if threads:
             torch.set_num_threads(threads)
 
@@ -99,7 +109,9 @@ class LocalAgent:
         progress.steps, progress.updates = self.steps, self.learner.updates
         progress.replay_size = sum(shard.size for shard in self.shards)
         progress.samples_per_insert = self.limiter.actual
-        progress.epsilon = float(np.mean([collector.epsilon_E.mean() for collector in self.collectors]))
+        progress.epsilon = float(
+            np.mean([collector.epsilon_E.mean() for collector in self.collectors])
+        )
         return progress
 
     def collect(self) -> list[Episode]:
@@ -121,10 +133,18 @@ class LocalAgent:
 
     def update(self, batch_size: int) -> Any:
         """Draw a batch over all shards by mass, learn, and send the new priorities back."""
-        counts, shares = split_by_mass(batch_size, [shard.total for shard in self.shards], self._rng)
-        batch = room(batch_size, self.shards[0].layout, self.learner.device, self.config.learner.frames_on)
+        counts, shares = split_by_mass(
+            batch_size, [shard.total for shard in self.shards], self._rng
+        )
+        batch = room(
+            batch_size, self.shards[0].layout, self.learner.device, self.config.learner.frames_on
+        )
         ends = np.cumsum(counts).tolist()
-        parts = [(index, slice(end - count, end)) for index, (count, end) in enumerate(zip(counts, ends)) if count]
+        parts = [
+            (index, slice(end - count, end))
+            for index, (count, end) in enumerate(zip(counts, ends))
+            if count
+        ]
         for index, part in parts:
             rows = batch.rows(part)
             self._draw(index, counts[index], rows)
@@ -144,10 +164,15 @@ class LocalAgent:
             shard.sample(count, out)
 
     def _copy_frames(self) -> None:
-        """Begin copies of the shards' frames where the learner works, if it is to have them there."""
+        """Begin copies of the shards' frames where the learner works, if it is to have them
+        there.
+        """
         if self.config.learner.frames_on == "device":
             self._copies = []  # the old ones first, since both might not fit
-            self._copies = [DeviceFrames(shard.layout, shard.frame_LCP, self.learner.device) for shard in self.shards]
+            self._copies = [
+                DeviceFrames(shard.layout, shard.frame_LCP, self.learner.device)
+                for shard in self.shards
+            ]
 
     def network(self) -> QNetwork:
         network = build_network(self._card)
@@ -177,7 +202,9 @@ class LocalAgent:
             np.savez(folder / f"collector-{index}.npz", **arrays)  # type: ignore[arg-type]
             state["collectors"].append(values)
         if self.config.run.checkpoint_replay:
-            state["shards"] = [shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)]
+            state["shards"] = [
+                shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)
+            ]
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, place: Place) -> bool:
@@ -187,8 +214,10 @@ class LocalAgent:
     def _load(self, folder: Path) -> bool:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         load_learner(self.learner, folder)
-        if self._chooses_threads and state.get("threads"):  # older checkpoints, and the Ray form's, have none
-            torch.set_num_threads(saved_threads(state["threads"]))  # so that sums are made in the same order
+        # older checkpoints, and the Ray form's, have none
+        if self._chooses_threads and state.get("threads"):
+            # so that sums are made in the same order
+            torch.set_num_threads(saved_threads(state["threads"]))
         self.steps, self._turn = state["steps"], state.get("turn", 0)
         self._rng.bit_generator.state = state["rng"]
         if state["shards"]:
@@ -213,8 +242,11 @@ class LocalAgent:
             collector.env.close()
 
 
-def split_by_mass(count: int, masses: list[float], rng: np.random.Generator) -> tuple[list[int], list[float]]:
-    """How many of `count` draws go to each shard, by a multinomial over their masses, and the shares used.
+def split_by_mass(
+    count: int, masses: list[float], rng: np.random.Generator
+) -> tuple[list[int], list[float]]:
+    """How many of `count` draws go to each shard, by a multinomial over their masses, and the
+    shares used.
 
     P(i) over all shards is share · P(i | shard), exactly, even where a mass is a little stale.
     """

@@ -14,7 +14,9 @@ from genray.runs.storage import Place
 
 @dataclass
 class Progress:
-    """Where a run stands. Counts are totals of the run; means are over what happened since the last report."""
+    """Where a run stands. Counts are totals of the run; means are over what happened since the
+    last report.
+    """
 
     steps: int = 0
     updates: int = 0
@@ -50,18 +52,26 @@ class Engine(Protocol):
         """A copy of the policy to evaluate and to keep, on the CPU."""
 
     def settle(self) -> int:
-        """Let what is on its way arrive, so that nothing moves until the next `advance`; returns the steps made."""
+        """Let what is on its way arrive, so that nothing moves until the next `advance`; returns
+        the steps made.
+        """
 
     def save(self, place: Place) -> None:
-        """Write everything needed to continue, as it is at one instant. On a cluster each actor writes its own part."""
+        """Write everything needed to continue, as it is at one instant. On a cluster each actor
+        writes its own part.
+        """
 
     def load(self, place: Place) -> bool:
-        """Continue from what `save` wrote; True when episodes go on as well, False when lanes begin new ones."""
+        """Continue from what `save` wrote; True when episodes go on as well, False when lanes
+        begin new ones.
+        """
 
     def close(self) -> None: ...
 
 
-def network_card(config: DQNConfig, num_actions: int, frame_shape: tuple[int, int]) -> dict[str, Any]:
+def network_card(
+    config: DQNConfig, num_actions: int, frame_shape: tuple[int, int]
+) -> dict[str, Any]:
     """What `build_network` needs to make the network again; JSON-able, stored with every model."""
     return {
         "num_actions": num_actions,
@@ -76,7 +86,9 @@ def network_card(config: DQNConfig, num_actions: int, frame_shape: tuple[int, in
 
 
 def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
-    """`build_network` with weights that depend on `seed` alone; the global random state is left as it was."""
+    """`build_network` with weights that depend on `seed` alone; the global random state is left
+    as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_network(card)

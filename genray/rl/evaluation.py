@@ -1,4 +1,6 @@
-"""Results of evaluations: the scores, the protocol they hold for, and a report while they are made."""
+"""Results of evaluations: the scores, the protocol they hold for, and a report while they are
+made.
+"""
 
 import math
 import statistics
@@ -17,7 +19,9 @@ REPORT_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol of their play."""
+    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol
+    of their play.
+    """
 
     game: str
     scores: list[float]
@@ -31,7 +35,9 @@ class Evaluation:
     num_cut: int = 0
     """Episodes that a limit on their length, or a stop, ended: their scores are those so far."""
     stopped: bool = False
-    """Whether a stop (Ctrl-C) ended the evaluation: the episodes still running are among the cut."""
+    """Whether a stop (Ctrl-C) ended the evaluation: the episodes still running are among the
+    cut.
+    """
 
     @property
     def mean(self) -> float:
@@ -50,11 +56,15 @@ class Evaluation:
 
     @property
     def ci95(self) -> float | None:
-        """Half the width of the mean's 95% confidence interval (Student's t); None for a single episode.
+        """Half the width of the mean's 95% confidence interval (Student's t); None for a single
+        episode.
 
-        Treats episodes as independent. Greedy play without sticky actions is not: at most `noop_max` + 1 starts differ.
+        Treats episodes as independent. Greedy play without sticky actions is not: at most
+        `noop_max` + 1 starts differ.
         """
-        return None if self.std_error is None else student_t95(len(self.scores) - 1) * self.std_error
+        return (
+            None if self.std_error is None else student_t95(len(self.scores) - 1) * self.std_error
+        )
 
     @property
     def human_normalised(self) -> float | None:
@@ -78,7 +88,8 @@ class Evaluation:
         published = reference(self.game)
         if published and self.is_whole:
             score += (
-                f"; human-normalised {self.human_normalised:.1%} (random {published[0]:,g}, human {published[1]:,g})"
+                f"; human-normalised {self.human_normalised:.1%} (random {published[0]:,g}, human "
+                f"{published[1]:,g})"
             )
         elif published:
             score += "; not human-normalised, which needs whole episodes"

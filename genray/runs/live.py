@@ -1,4 +1,6 @@
-"""Live progress of a run: a panel that redraws itself in a terminal, a line now and then where there is none."""
+"""Live progress of a run: a panel that redraws itself in a terminal, a line now and then where
+there is none.
+"""
 
 import contextlib
 import errno
@@ -54,13 +56,21 @@ class Live:
         self.closed = False
         self._columns, self._one = tuple(columns), unit.removesuffix("s")
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn(unit),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=self._console, expand=True,
-        )  # fmt: skip
+            TextColumn("[bold]{task.description}"),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            expand=True,
+        )
         self._task = self._bar.add_task(title, total=total_steps)
         self._shown: dict[str, str] = {}
-        self._panel = RichLive(get_renderable=self._render, console=self._console, refresh_per_second=2)
+        self._panel = RichLive(
+            get_renderable=self._render, console=self._console, refresh_per_second=2
+        )
         self._last_line = 0.0
 
     def __enter__(self) -> Self:
@@ -68,7 +78,9 @@ class Live:
             self._panel.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._console.is_terminal:
             with contextlib.suppress(OSError):  # the terminal is gone
                 self._panel.stop()
@@ -85,7 +97,9 @@ class Live:
     def update(self, values: dict[str, Any], step: int) -> None:
         """Show the newest values; those that are None keep what was shown before."""
         self._shown |= {
-            name: form.format(values[name]) for name, _, form in self._columns if values.get(name) is not None
+            name: form.format(values[name])
+            for name, _, form in self._columns
+            if values.get(name) is not None
         }
         self._bar.update(self._task, completed=step)
         now = time.monotonic()
@@ -93,7 +107,9 @@ class Live:
             self._last_line = now
             self.say(
                 f"{self._one} {step:,} · "
-                + " · ".join(f"{title} {self._shown.get(name, '–')}" for name, title, _ in self._columns)
+                + " · ".join(
+                    f"{title} {self._shown.get(name, '–')}" for name, title, _ in self._columns
+                )
             )
 
     def _render(self) -> Group:

@@ -1,11 +1,13 @@
-"""Models on disk: a folder with `config.json`, `model.safetensors` and a card, in the Hugging Face layout. No pickle, ever.
+"""Models on disk: a folder with `config.json`, `model.safetensors` and a card, in the Hugging
+Face layout. No pickle, ever.
 
     model/
       config.json          {"format": 1, "kind": "dqn", …what the builder of that kind needs}
       model.safetensors    the tensors
       README.md            the card
 
-The store does not know how to build a kind: whoever loads passes the builders in, so this file imports no room.
+The store does not know how to build a kind: whoever loads passes the builders in, so this file
+imports no room.
 """
 
 import json
@@ -27,11 +29,16 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Builder = Callable[[dict[str, Any]], torch.nn.Module]
 
 
-def save_model(folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str) -> Path:
-    """Write a model folder, whole or not at all: it is made beside `folder` and moved into place."""
+def save_model(
+    folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str
+) -> Path:
+    """Write a model folder, whole or not at all: it is made beside `folder` and moved into
+    place.
+    """
     with replacing_directory(folder) as temporary:
         (temporary / "config.json").write_text(
-            json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n", encoding="utf-8"
+            json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n",
+            encoding="utf-8",
         )
         # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
@@ -55,7 +62,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(f"{folder}: not a model (no config.json); a run keeps its model in RUN/model") from error
+        raise CheckpointError(
+            f"{folder}: not a model (no config.json); a run keeps its model in RUN/model"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: damaged (not JSON)") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT or "kind" not in config:
@@ -63,25 +72,39 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: Path, builders: Mapping[str, Builder]) -> tuple[torch.nn.Module, dict[str, Any]]:
+def load_model(
+    folder: Path, builders: Mapping[str, Builder]
+) -> tuple[torch.nn.Module, dict[str, Any]]:
     """(the model in evaluation mode on the CPU, its config).
 
     Raises CheckpointError for a damaged or foreign folder, or a kind that `builders` does not know.
     """
     config = read_config(folder)
     if config["kind"] not in builders:
-        raise CheckpointError(f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}")
+        raise CheckpointError(
+            f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}"
+        )
     try:
         model = builders[config["kind"]](config)
         model.load_state_dict(load((find_directory(folder) / "model.safetensors").read_bytes()))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: model.safetensors is missing") from error
-    except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+    ) as error:
         raise CheckpointError(f"{folder}: damaged model ({first_line(error)})") from error
     return model.eval(), config
 
 
 def list_models(folder: Path) -> list[Path]:
-    """The model folders directly inside `folder`, sorted by name; hidden and other ones are left out."""
+    """The model folders directly inside `folder`, sorted by name; hidden and other ones are left
+    out.
+    """
     found = [path.parent for path in folder.glob("[!.]*/config.json")]
     return sorted(path for path in found if (path / "model.safetensors").exists())

@@ -1,11 +1,14 @@
 """A run directory behind a URL: kept here while it is made, copied there as it grows.
 
-    URL/config.yaml, metrics.jsonl, tensorboard/, pictures/, model/    copied every SYNC_S, at each checkpoint, at the end
-    URL/checkpoints/00045000/…, manifest.json                          whole when the manifest is there: it is written last
-    URL/owner.json                                                     who may write: the process that opened the run last
+    URL/config.yaml, metrics.jsonl, tensorboard/, pictures/, model/
+        copied every SYNC_S, at each checkpoint, at the end
+    URL/checkpoints/00045000/…, manifest.json
+        whole when the manifest is there, which is written last
+    URL/owner.json
+        who may write: the process that opened the run last
 
-The actors of a distributed run write their parts of a checkpoint straight to the URL. A process that was taken for dead and
-comes back finds another owner and writes no checkpoint any more.
+The actors of a distributed run write their parts of a checkpoint straight to the URL. A process
+that was taken for dead and comes back finds another owner and writes no checkpoint any more.
 """
 
 import contextlib
@@ -33,7 +36,9 @@ KEPT_HERE = ("checkpoints", ".lock")  # what is not copied from the working fold
 
 
 class RemoteRun(RunDir):
-    """A `RunDir` whose checkpoints are places behind a URL; `path` is its working folder on this machine."""
+    """A `RunDir` whose checkpoints are places behind a URL; `path` is its working folder on this
+    machine.
+    """
 
     def __init__(self, url: str):
         super().__init__(Path(tempfile.mkdtemp(prefix="genray-run-")))
@@ -49,16 +54,23 @@ class RemoteRun(RunDir):
 
     @classmethod
     def create_at(cls, url: str) -> "RemoteRun":
-        """A new run where nothing is yet; raises ConfigError when something is, or when nothing can be written there."""
+        """A new run where nothing is yet; raises ConfigError when something is, or when nothing
+        can be written there.
+        """
         run = cls(url)
         try:
             there = storage.list_files(url)
             if not there:
                 run._own()
         except OSError as error:
-            raise ConfigError(f"--out {url}: {_reason(error)}; choose one that this machine may write") from error
+            raise ConfigError(
+                f"--out {url}: {_reason(error)}; choose one that this machine may write"
+            ) from error
         if there:
-            raise ConfigError(f"--out {url}: not empty; choose a new one, or continue with --resume {shell_word(url)}")
+            raise ConfigError(
+                f"--out {url}: not empty; choose a new one, or continue with --resume "
+                f"{shell_word(url)}"
+            )
         return run
 
     @classmethod
@@ -80,10 +92,13 @@ class RemoteRun(RunDir):
         self._own()  # here, too: whoever resumes takes the run over
         return super().__enter__()
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         super().__exit__(kind, error, trace)
         if self.path.exists():
-            with contextlib.suppress(OSError):  # the run has ended, well or with an error of its own
+            # the run has ended, well or with an error of its own
+            with contextlib.suppress(OSError):
                 self.sync()
         self._clear()
 
@@ -93,18 +108,25 @@ class RemoteRun(RunDir):
                 storage.delete(self._url)
             shutil.rmtree(self.path, ignore_errors=True)
 
-    # -- who may write -------------------------------------------------------------------------------------------------
+    # -- who may write -----------------------------------------------------------------------------
 
     def _own(self) -> None:
-        who = {"token": self._me, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        who = {
+            "token": self._me,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": time.time(),
+        }
         storage.write_bytes(str(child(self._url, "owner.json")), json.dumps(who).encode())
 
     def _check_owner(self) -> None:
         owner = json.loads(storage.read_file(child(self._url, "owner.json"))[0])
         if owner["token"] != self._me:
-            raise RunFault(f"{self._url}: process {owner['pid']} on {owner['host']} has taken this run over")
+            raise RunFault(
+                f"{self._url}: process {owner['pid']} on {owner['host']} has taken this run over"
+            )
 
-    # -- files that grow -----------------------------------------------------------------------------------------------
+    # -- files that grow ---------------------------------------------------------------------------
 
     def refresh(self) -> None:
         if time.monotonic() >= self._sync_at:
@@ -121,16 +143,26 @@ class RemoteRun(RunDir):
                 self._synced[str(name)] = state
         self._sync_at = time.monotonic() + SYNC_S
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     def write_checkpoint(  # type: ignore[override]  # a Place where the base has a Path: who opens URLs takes both
         self, step: int, fill: Callable[[Any], None], *, keep: int, score: float | None = None
     ) -> Place:
-        """As in `RunDir`; `fill` gets the URL to write to. Complete when its manifest is there. Raises OSError."""
+        """As in `RunDir`; `fill` gets the URL to write to. Complete when its manifest is there.
+        Raises OSError.
+        """
         self._check_owner()
-        taken = {name.split("/")[1] for name in storage.list_files(self._url) if name.startswith("checkpoints/")}
+        taken = {
+            name.split("/")[1]
+            for name in storage.list_files(self._url)
+            if name.startswith("checkpoints/")
+        }
         # Never into a folder that holds something: an object store cannot swap two of them.
-        name = next(name for tail in range(10**6) if (name := f"{step:08d}" + f".{tail}" * bool(tail)) not in taken)
+        name = next(
+            name
+            for tail in range(10**6)
+            if (name := f"{step:08d}" + f".{tail}" * bool(tail)) not in taken
+        )
         folder = str(child(self._url, "checkpoints", name))
         fill(folder)
         there, files = storage.list_files(folder), {}
@@ -138,11 +170,15 @@ class RemoteRun(RunDir):
             if not file.endswith(storage.SUM):
                 noted = storage.read_file(child(folder, file + storage.SUM))[0].split()
                 if int(noted[0]) != size:
-                    raise OSError(f"{folder}: {file} has {size} bytes there, {noted[0].decode()} were written")
+                    raise OSError(
+                        f"{folder}: {file} has {size} bytes there, {noted[0].decode()} were written"
+                    )
                 files[file] = [size, int(noted[1])]
         manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
         self._check_owner()
-        storage.write_bytes(str(child(folder, "manifest.json")), json.dumps(manifest, indent=1).encode())
+        storage.write_bytes(
+            str(child(folder, "manifest.json")), json.dumps(manifest, indent=1).encode()
+        )
         self.sync()
         self._prune(keep)
         return folder
@@ -158,10 +194,20 @@ class RemoteRun(RunDir):
 
     def _prune(self, keep: int) -> None:
         folders = self.list_checkpoints()
-        scored = [(score, str(folder)) for folder in folders if (score := self._manifest(folder)["score"]) is not None]
+        scored = [
+            (score, str(folder))
+            for folder in folders
+            if (score := self._manifest(folder)["score"]) is not None
+        ]
         best = max(scored)[1] if scored else None
-        names = {name_of(folder) for folder in folders[-keep:]} | ({name_of(best)} if best else set())
-        for name in {file.split("/")[1] for file in storage.list_files(self._url) if file.startswith("checkpoints/")}:
+        names = {name_of(folder) for folder in folders[-keep:]} | (
+            {name_of(best)} if best else set()
+        )
+        for name in {
+            file.split("/")[1]
+            for file in storage.list_files(self._url)
+            if file.startswith("checkpoints/")
+        }:
             if name not in names:  # too old, or left incomplete by a process that died
                 storage.delete(str(child(self._url, "checkpoints", name)))
 
@@ -175,15 +221,20 @@ class RemoteRun(RunDir):
         return [child(self._url, "checkpoints", name) for name in sorted(names, key=_order)]
 
     def latest_checkpoint(self) -> Place:  # type: ignore[override]
-        """The newest complete checkpoint, all its files there at their sizes; their checksums are compared on loading."""
+        """The newest complete checkpoint, all its files there at their sizes; their checksums
+        are compared on loading.
+        """
         folders = self.list_checkpoints()
         if not folders:
-            raise CheckpointError(f"{self._url}: holds no complete checkpoint yet; start a new run instead")
+            raise CheckpointError(
+                f"{self._url}: holds no complete checkpoint yet; start a new run instead"
+            )
         there = storage.list_files(str(folders[-1]))
         for name, (size, _) in self._manifest(folders[-1])["files"].items():
             if there.get(name) != size:
                 raise CheckpointError(
-                    f"{folders[-1]}: {name} is missing or damaged; remove this folder to resume from an older checkpoint"
+                    f"{folders[-1]}: {name} is missing or damaged; remove this folder to resume "
+                    "from an older checkpoint"
                 )
         return folders[-1]
 

@@ -34,7 +34,9 @@ RUNS = Path("runs")
 
 
 class RunDir:
-    """A run's folder, held by one process at a time (an advisory lock that dies with the process)."""
+    """A run's folder, held by one process at a time (an advisory lock that dies with the
+    process).
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -49,19 +51,26 @@ class RunDir:
         return self.path
 
     def refresh(self) -> None:
-        """A moment to copy what has grown to where it is kept; called every few seconds. Raises OSError."""
+        """A moment to copy what has grown to where it is kept; called every few seconds. Raises
+        OSError.
+        """
 
     @classmethod
     def create(cls, path: Path) -> "RunDir":
-        """A new run in an empty or absent folder; raises ConfigError when something is there already."""
+        """A new run in an empty or absent folder; raises ConfigError when something is there
+        already.
+        """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(
-                f"--out {path}: not empty; choose a new folder, or continue with --resume {shell_word(path)}"
+                f"--out {path}: not empty; choose a new folder, or continue with --resume "
+                f"{shell_word(path)}"
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"--out {path}: {error.strerror}; choose a folder that can be written") from error
+            raise ConfigError(
+                f"--out {path}: {error.strerror}; choose a folder that can be written"
+            ) from error
         return cls(path)
 
     @classmethod
@@ -77,13 +86,17 @@ class RunDir:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._lock.close()
-            raise ConfigError(f"{self.path}: in use by another process; wait for it or choose another --out") from error
+            raise ConfigError(
+                f"{self.path}: in use by another process; wait for it or choose another --out"
+            ) from error
         self.pictures.mkdir(exist_ok=True)
         self._clear_leftovers()
         return self
 
     def _clear_leftovers(self) -> None:
-        """Remove what processes left that died while they wrote or removed something; the run is locked."""
+        """Remove what processes left that died while they wrote or removed something; the run is
+        locked.
+        """
         for folder in (self.path, self.pictures, self.checkpoints):
             clear_leftovers(folder, exclusive=True)
         complete = self.list_checkpoints()
@@ -91,7 +104,9 @@ class RunDir:
             if folder.name.isdigit() and folder not in complete:
                 remove_directory(folder)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._lock.close()
 
     @property
@@ -105,15 +120,17 @@ class RunDir:
         if not self.began:
             shutil.rmtree(self.path, ignore_errors=True)
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     def write_checkpoint(
         self, step: int, fill: Callable[[Path], None], *, keep: int, score: float | None = None
     ) -> Path:
-        """Have `fill(folder)` write a checkpoint, check it in, and drop all but the `keep` newest and the best.
+        """Have `fill(folder)` write a checkpoint, check it in, and drop all but the `keep`
+        newest and the best.
 
-        `score` is the evaluation at this step; the highest marks the best. The folder appears under its name only when
-        every byte is on the disk. Raises OSError (with nothing left behind) when the disk is full.
+        `score` is the evaluation at this step; the highest marks the best. The folder appears
+        under its name only when every byte is on the disk. Raises OSError (with nothing left
+        behind) when the disk is full.
         """
         final = self.checkpoints / f"{step:08d}"
         with replacing_directory(final) as temporary:
@@ -122,7 +139,9 @@ class RunDir:
             for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
                 files[str(file.relative_to(temporary))] = [file.stat().st_size, _checksum(file)]
             manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            (temporary / "manifest.json").write_text(
+                json.dumps(manifest, indent=1), encoding="utf-8"
+            )
         self._prune(keep)
         return final
 
@@ -149,15 +168,24 @@ class RunDir:
 
     def list_checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        folders = [path.parent for path in self.checkpoints.glob("*/manifest.json") if path.parent.name.isdecimal()]
-        return sorted(folders, key=lambda folder: int(folder.name))  # by number: names may outgrow their padding
+        folders = [
+            path.parent
+            for path in self.checkpoints.glob("*/manifest.json")
+            if path.parent.name.isdecimal()
+        ]
+        # by number: names may outgrow their padding
+        return sorted(folders, key=lambda folder: int(folder.name))
 
     def latest_checkpoint(self) -> Path:
-        """The newest checkpoint, verified; raises CheckpointError when there is none or it is damaged."""
+        """The newest checkpoint, verified; raises CheckpointError when there is none or it is
+        damaged.
+        """
         clear_leftovers(self.checkpoints)  # a writer that died may have renamed the newest aside
         folders = self.list_checkpoints()
         if not folders:
-            raise CheckpointError(f"{self.path}: holds no complete checkpoint yet; start a new run instead")
+            raise CheckpointError(
+                f"{self.path}: holds no complete checkpoint yet; start a new run instead"
+            )
         verify_checkpoint(folders[-1])
         return folders[-1]
 
@@ -177,7 +205,9 @@ def verify_checkpoint(folder: Path, only: str = "") -> None:
             problem = "is damaged (its checksum differs)"
         else:
             continue
-        raise CheckpointError(f"{folder}: {name} {problem}; remove this folder to resume from an older checkpoint")
+        raise CheckpointError(
+            f"{folder}: {name} {problem}; remove this folder to resume from an older checkpoint"
+        )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -188,13 +218,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise CheckpointError(
-        f"{folder}: not a genray checkpoint of format {CHECKPOINT_FORMAT} (its manifest.json is damaged or foreign); remove "
+        f"{folder}: not a genray checkpoint of format {CHECKPOINT_FORMAT} (its manifest.json is "
+        "damaged or foreign); remove "
         "this folder to resume from an older checkpoint"
     )
 
 
 def _score(folder: Path) -> float | None:
-    """The evaluation that a checkpoint was written with; None without one, or when its manifest is damaged."""
+    """The evaluation that a checkpoint was written with; None without one, or when its manifest
+    is damaged.
+    """
     try:
         return _read_manifest(folder)["score"]
     except CheckpointError:
@@ -225,7 +258,9 @@ def new_folder(name: str) -> Path:
                 folder.mkdir()
                 break
     except OSError as error:
-        raise ConfigError(f"{wanted}: {error.strerror}; choose a folder that can be written with --out") from error
+        raise ConfigError(
+            f"{wanted}: {error.strerror}; choose a folder that can be written with --out"
+        ) from error
     return folder
 
 
@@ -236,13 +271,15 @@ def require_disk(path: Path, needed_bytes: int, what: str) -> None:
     free = shutil.disk_usage(path).free
     if free < needed_bytes:
         raise ResourceError(
-            f"{path}: {free / 1e9:.1f} GB free, but {what} needs {needed_bytes / 1e9:.1f} GB; free some, choose another "
+            f"{path}: {free / 1e9:.1f} GB free, but {what} needs {needed_bytes / 1e9:.1f} GB; free "
+            "some, choose another "
             "--out, or take a smaller --capacity or --keep"
         )
 
 
 def _cut_log(path: Path, step: int | None) -> float:
-    """Remove lines of steps after `step`, which a resumed run makes again, and a half-written last line.
+    """Remove lines of steps after `step`, which a resumed run makes again, and a half-written
+    last line.
 
     Returns the seconds of the last line that stays; 0 without any.
     """
@@ -278,9 +315,11 @@ class MetricsLog:
     """metrics.jsonl and TensorBoard events, side by side; appends when a run is resumed.
 
     `step`: where the run goes on. What a killed process had logged after that step is removed from
-    metrics.jsonl, and TensorBoard is told to drop it: the run makes those steps again. None keeps all.
+    metrics.jsonl, and TensorBoard is told to drop it: the run makes those steps again. None
+    keeps all.
 
-    Both are written where they are called, not by a thread: a full disk is an OSError here, not a run that hangs.
+    Both are written where they are called, not by a thread: a full disk is an OSError here, not
+    a run that hangs.
     """
 
     def __init__(self, run: RunDir, step: int | None = None):
@@ -293,9 +332,12 @@ class MetricsLog:
         self._file = path.open("a", buffering=1, encoding="utf-8")
         folder = run.path / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # TensorBoard reads what holds "tfevents" in its name, in the order of names; no file has this one yet.
+        # TensorBoard reads what holds "tfevents" in its name, in the order of names; no file has
+        # this one yet.
         self._events = RecordWriter(str(folder / f"events.out.tfevents.{time.time_ns()}"))
-        self._events.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        self._events.write(
+            Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
+        )
         if step is not None:
             start = SessionLog(status=SessionLog.START)
             event = Event(wall_time=time.time(), step=step + 1, session_log=start)
@@ -304,13 +346,17 @@ class MetricsLog:
         self._flushed = time.monotonic()
 
     def write(self, step: int, values: dict[str, float | int | None]) -> None:
-        """One line; `None` values (not yet measured) are left out. Raises OSError when the disk is full."""
+        """One line; `None` values (not yet measured) are left out. Raises OSError when the disk
+        is full.
+        """
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
         present = {name: value for name, value in values.items() if value is not None}
         now = time.monotonic()
-        self._file.write(json.dumps({"step": step, "seconds": round(now - self._start, 3), **present}) + "\n")
+        self._file.write(
+            json.dumps({"step": step, "seconds": round(now - self._start, 3), **present}) + "\n"
+        )
         scalars = [Summary.Value(tag=name, simple_value=value) for name, value in present.items()]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=scalars))
         self._events.write(event.SerializeToString())
@@ -320,7 +366,9 @@ class MetricsLog:
             self._run.refresh()
 
     def close(self) -> None:
-        """Close both; what a full disk does not take any more is given up, since `write` has told of it."""
+        """Close both; what a full disk does not take any more is given up, since `write` has
+        told of it.
+        """
         for stream in (self._file, self._events):
             with contextlib.suppress(OSError):
                 stream.close()

@@ -12,7 +12,8 @@ from typing import Any, Self
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Signals that ask a process to stop: SIGINT, SIGTERM, and SIGHUP, which a closed terminal sends.
+    """Signals that ask a process to stop: SIGINT, SIGTERM, and SIGHUP, which a closed terminal
+    sends.
 
     SIGHUP is left out where it is ignored: `nohup` has a process outlive its terminal.
     """
@@ -36,7 +37,8 @@ class StopRequests:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        with contextlib.suppress(ValueError):  # not in the main thread: the caller has its own signals
+        # not in the main thread: the caller has its own signals
+        with contextlib.suppress(ValueError):
             for number in stop_signals():
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -49,9 +51,12 @@ class StopRequests:
         self.count += 1
         if self.count > 1:
             raise KeyboardInterrupt
-        with contextlib.suppress(OSError):  # not `print`: the signal may have come in the middle of one
+        # not `print`: the signal may have come in the middle of one
+        with contextlib.suppress(OSError):
             os.write(
-                2, b"stopping as soon as the run's state is whole; a second Ctrl-C stops at once and saves nothing\n"
+                2,
+                b"stopping as soon as the run's state is whole; a second Ctrl-C stops at once "
+                b"and saves nothing\n",
             )
 
     def check(self) -> None:

@@ -1,8 +1,10 @@
-"""Places to keep a run: a folder, or one behind a URL (s3://bucket/run, gs://…, file:///mnt/run), by pyarrow.
+"""Places to keep a run: a folder, or one behind a URL (s3://bucket/run, gs://…,
+file:///mnt/run), by pyarrow.
 
-An object store has no rename and no half-written file: an object is there whole or not at all. So a folder is whole when the
-file that lists it (a manifest, written last) is there. Each file that is uploaded leaves a small `NAME.crc32` beside it: who
-makes the manifest need not read back gigabytes that other machines wrote.
+An object store has no rename and no half-written file: an object is there whole or not at all.
+So a folder is whole when the file that lists it (a manifest, written last) is there. Each file
+that is uploaded leaves a small `NAME.crc32` beside it: who makes the manifest need not read back
+gigabytes that other machines wrote.
 """
 
 import contextlib
@@ -50,14 +52,18 @@ def name_of(place: Place) -> str:
 
 
 def connect(url: str) -> tuple[Any, str]:
-    """(pyarrow file system, path on it) of a URL; raises ConfigError for one that pyarrow does not understand."""
+    """(pyarrow file system, path on it) of a URL; raises ConfigError for one that pyarrow does
+    not understand.
+    """
     import pyarrow
     from pyarrow.fs import FileSystem
 
     try:
         return FileSystem.from_uri(url)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise ConfigError(f"{url}: {_reason(error)}; choose a folder, s3://BUCKET/NAME, gs://… or file:///…") from error
+        raise ConfigError(
+            f"{url}: {_reason(error)}; choose a folder, s3://BUCKET/NAME, gs://… or file:///…"
+        ) from error
 
 
 def _reason(error: Exception) -> str:
@@ -65,17 +71,25 @@ def _reason(error: Exception) -> str:
 
 
 def list_files(url: str) -> dict[str, int]:
-    """Name relative to `url` -> bytes of every file below it; empty when nothing is there. Raises OSError."""
+    """Name relative to `url` -> bytes of every file below it; empty when nothing is there.
+    Raises OSError.
+    """
     from pyarrow.fs import FileSelector, FileType
 
     system, path = connect(url)
     found = system.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
     root = PurePosixPath(path)
-    return {str(PurePosixPath(one.path).relative_to(root)): one.size for one in found if one.type == FileType.File}
+    return {
+        str(PurePosixPath(one.path).relative_to(root)): one.size
+        for one in found
+        if one.type == FileType.File
+    }
 
 
 def read_file(place: Place) -> tuple[bytes, float]:
-    """(content, seconds since 1970 when it was written). Raises OSError; FileNotFoundError when there is no such file."""
+    """(content, seconds since 1970 when it was written). Raises OSError; FileNotFoundError when
+    there is no such file.
+    """
     if isinstance(place, Path):
         return place.read_bytes(), place.stat().st_mtime
     system, path = connect(place)
@@ -143,7 +157,9 @@ def delete(url: str) -> None:
 
 @contextlib.contextmanager
 def writing(place: Place) -> Iterator[Path]:
-    """A folder to write into: `place` itself, or one here whose files are uploaded to it when the block ends well."""
+    """A folder to write into: `place` itself, or one here whose files are uploaded to it when
+    the block ends well.
+    """
     if isinstance(place, Path):
         place.mkdir(parents=True, exist_ok=True)
         yield place
@@ -170,8 +186,12 @@ def reading(place: Place, deep: bool = True) -> Iterator[Path]:
             if file.endswith(SUM) or ("/" in file and not deep):
                 continue
             checksum = download(str(child(place, file)), Path(name) / file)
-            if file + SUM in there and int(read_file(child(place, file + SUM))[0].split()[1]) != checksum:
+            if (
+                file + SUM in there
+                and int(read_file(child(place, file + SUM))[0].split()[1]) != checksum
+            ):
                 raise CheckpointError(
-                    f"{place}: {file} is damaged (its checksum differs); remove this folder to resume from an older checkpoint"
+                    f"{place}: {file} is damaged (its checksum differs); remove this folder to "
+                    "resume from an older checkpoint"
                 )
         yield Path(name)

@@ -1,4 +1,6 @@
-"""`genray` whose learner is not replaced when it dies: the negative control, which the fault tests must notice."""
+"""`genray` whose learner is not replaced when it dies: the negative control, which the fault
+tests must notice.
+"""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""Requests that cannot be carried out end in one line that names what was given, before any work is done."""
+"""Requests that cannot be carried out end in one line that names what was given, before any work
+is done.
+"""
 
 import warnings
 from pathlib import Path
@@ -44,7 +46,9 @@ from genray.runs.rundir import RunDir
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_unwritable_out_is_refused_before_the_work(words: list[str], name: str, tmp_path: Path, capsys):
+def test_unwritable_out_is_refused_before_the_work(
+    words: list[str], name: str, tmp_path: Path, capsys
+):
     """Nothing else of the request is looked at: the model is missing, too."""
     (tmp_path / "file").write_text("in the way")
     out = tmp_path / "file" / name
@@ -63,17 +67,29 @@ def test_dreams_refuse_an_unwritable_clip_before_they_dream(tmp_path: Path, caps
 def test_export_names_no_part_that_was_not_given(tmp_path: Path, capsys):
     config = ClassifierModelConfig(channels=(4,), features=4)
     model = Classifier(config, (1, 8, 8), 2, 0.0, 1.0)
-    fields = {"channels": [4], "features": 4, "kernel": 3, "activation": "relu", "batch_norm": False, "dropout": 0.2}
+    fields = {
+        "channels": [4],
+        "features": 4,
+        "kernel": 3,
+        "activation": "relu",
+        "batch_norm": False,
+        "dropout": 0.2,
+    }
     card = {**fields, "shape": [1, 8, 8], "num_classes": 2, "low": 0.0, "high": 1.0}
     save_model(tmp_path / "model", "classifier", card, dict(model.state_dict()), "a card")
     out = str(tmp_path / "m.onnx")
     assert cli.main(["export", str(tmp_path / "model"), "--part", "generator", "--out", out]) == 2
-    assert "--part generator" in (said := capsys.readouterr().err) and "use --part encoder or classifier" in said
+    assert (
+        "--part generator" in (said := capsys.readouterr().err)
+        and "use --part encoder or classifier" in said
+    )
 
 
 def test_configuration_of_another_command_is_not_called_an_option(tmp_path: Path):
     save_yaml(VAEConfig(), tmp_path / "config.yaml")
-    with pytest.raises(CheckpointError, match="config.yaml: its .* does not fit DQNConfig") as raised:
+    with pytest.raises(
+        CheckpointError, match="config.yaml: its .* does not fit DQNConfig"
+    ) as raised:
         load_yaml(DQNConfig, tmp_path / "config.yaml")
     assert "no such option" not in str(raised.value)
 
@@ -114,4 +130,12 @@ def test_batch_norm_of_one_value_a_channel_is_refused_before_training():
     )
     split = Split(torch.zeros(4, 1, 8, 8), torch.arange(4) % 2)
     with pytest.raises(ConfigError, match="--batch-size 1: --batch-norm needs 2 rows"):
-        next(iter(Fit(ClassifierTask(config), Data("blank", split, split, split, ("a", "b")), config.fit)))
+        next(
+            iter(
+                Fit(
+                    ClassifierTask(config),
+                    Data("blank", split, split, split, ("a", "b")),
+                    config.fit,
+                )
+            )
+        )

@@ -1,4 +1,6 @@
-"""`genray dream` from a picture to a picture or a clip, and one line for everything that it cannot do."""
+"""`genray dream` from a picture to a picture or a clip, and one line for everything that it
+cannot do.
+"""
 
 import importlib.util
 import struct
@@ -30,7 +32,11 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     rgb = np.zeros((60, 90, 3), np.uint8)
-    rgb[..., 0], rgb[..., 1], rgb[..., 2] = np.arange(90) * 2 + 40, np.arange(60)[:, None] * 2 + 60, 120
+    rgb[..., 0], rgb[..., 1], rgb[..., 2] = (
+        np.arange(90) * 2 + 40,
+        np.arange(60)[:, None] * 2 + 60,
+        120,
+    )
     path = tmp_path / "photo.png"
     Image.fromarray(rgb).save(path)
     return path
@@ -38,12 +44,21 @@ def photo(tmp_path: Path) -> Path:
 
 def test_a_dream_says_what_was_done(run, photo, tmp_path, capsys):
     out = tmp_path / "dream.png"
-    assert cli.main(["dream", str(photo), "--model", str(run), "--layer", "conv0", *FAST, "--out", str(out)]) == 0
+    assert (
+        cli.main(
+            ["dream", str(photo), "--model", str(run), "--layer", "conv0", *FAST, "--out", str(out)]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "conv0: activation" in printed and str(out) in printed
     assert read_picture(out).rgb.shape == (60, 90, 3)
     about = read_about(out)
-    assert about["image"] == "photo.png" and about["options"]["layer"] == "conv0" and about["options"]["steps"] == 4
+    assert (
+        about["image"] == "photo.png"
+        and about["options"]["layer"] == "conv0"
+        and about["options"]["steps"] == 4
+    )
     assert about["features"]["kind"] == "classifier"
     assert about["activation"]["after"] > 1.5 * about["activation"]["before"]
 
@@ -66,20 +81,50 @@ def test_alpha_is_kept_and_exif_honoured(run, photo, tmp_path, capsys):
         image.save(tmp_path / "turned.jpg", exif=exif)
     words = ["--model", str(run), *FAST, "--out"]
     assert cli.main(["dream", str(tmp_path / "alpha.png"), *words, str(tmp_path / "out.png")]) == 0
-    alpha, wanted = read_picture(tmp_path / "out.png").alpha, read_picture(tmp_path / "alpha.png").alpha
+    alpha, wanted = (
+        read_picture(tmp_path / "out.png").alpha,
+        read_picture(tmp_path / "alpha.png").alpha,
+    )
     assert alpha is not None and wanted is not None and np.array_equal(alpha, wanted)
-    assert cli.main(["dream", str(tmp_path / "turned.jpg"), *words, str(tmp_path / "up.jpg"), "--size", "60"]) == 0
+    assert (
+        cli.main(
+            [
+                "dream",
+                str(tmp_path / "turned.jpg"),
+                *words,
+                str(tmp_path / "up.jpg"),
+                "--size",
+                "60",
+            ]
+        )
+        == 0
+    )
     assert read_picture(tmp_path / "up.jpg").rgb.shape == (60, 40, 3)
     capsys.readouterr()
     assert cli.main(["dream", str(tmp_path / "alpha.png"), *words, str(tmp_path / "no.jpg")]) == 2
-    assert "a JPEG has no transparency" in capsys.readouterr().err and not (tmp_path / "no.jpg").exists()
+    assert (
+        "a JPEG has no transparency" in capsys.readouterr().err
+        and not (tmp_path / "no.jpg").exists()
+    )
 
 
 def test_a_clip_and_a_guide(run, photo, tmp_path):
     guide = tmp_path / "guide.webp"
-    Image.fromarray(np.indices((48, 64)).sum(0).astype(np.uint8) % 4 * 80).convert("RGB").save(guide)
+    Image.fromarray(np.indices((48, 64)).sum(0).astype(np.uint8) % 4 * 80).convert("RGB").save(
+        guide
+    )
     out = tmp_path / "fall.gif"
-    words = ["dream", str(photo), "--model", str(run), "--guide", str(guide), *FAST, "--frames", "4"]
+    words = [
+        "dream",
+        str(photo),
+        "--model",
+        str(run),
+        "--guide",
+        str(guide),
+        *FAST,
+        "--frames",
+        "4",
+    ]
     assert cli.main([*words, "--zoom", "1.1", "--turn", "2", "--out", str(out)]) == 0
     with Image.open(out) as clip:
         assert getattr(clip, "n_frames", 1) == 4 and clip.size == (90, 60)
@@ -88,14 +133,22 @@ def test_a_clip_and_a_guide(run, photo, tmp_path):
 def test_what_cannot_be_done_is_one_line_and_no_file(run, photo, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
     # 50,000 x 50,000 pixels of one colour: 7.5 GB in a file of 10 KB.
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(10**7)))]
-    chunks = [struct.pack(">I", len(x)) + kind + x + struct.pack(">I", zlib.crc32(kind + x)) for kind, x in parts]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes(10**7))),
+    ]
+    chunks = [
+        struct.pack(">I", len(x)) + kind + x + struct.pack(">I", zlib.crc32(kind + x))
+        for kind, x in parts
+    ]
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:150])
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     frame = Image.new("RGB", (20, 20))
-    frame.save(tmp_path / "moving.webp", save_all=True, append_images=[Image.new("RGB", (20, 20), "red")])
+    frame.save(
+        tmp_path / "moving.webp", save_all=True, append_images=[Image.new("RGB", (20, 20), "red")]
+    )
     model, good = ["--model", str(run)], str(photo)
     before = sorted(tmp_path.iterdir())
     cases = [
@@ -123,5 +176,7 @@ def test_what_cannot_be_done_is_one_line_and_no_file(run, photo, tmp_path, capsy
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1, (words, error)
     assert cli.main(["dream", good, *model, "--out", str(tmp_path / "out.tiff")]) == 2
-    assert "must end in .png, .jpg or .webp (a picture), or in .gif or .mp4" in capsys.readouterr().err
+    assert (
+        "must end in .png, .jpg or .webp (a picture), or in .gif or .mp4" in capsys.readouterr().err
+    )
     assert sorted(tmp_path.iterdir()) == before

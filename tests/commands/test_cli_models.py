@@ -1,4 +1,6 @@
-"""The commands of the generative family, from training to what one does with a model, and what they refuse."""
+"""The commands of the generative family, from training to what one does with a model, and what
+they refuse.
+"""
 
 import json
 import signal
@@ -26,7 +28,18 @@ def vae_run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def ae_run(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "ae"
-    words = ["train", "ae", "--preset", "ae_digits", "--epochs", "2", "--without", "3", "--out", str(run)]
+    words = [
+        "train",
+        "ae",
+        "--preset",
+        "ae_digits",
+        "--epochs",
+        "2",
+        "--without",
+        "3",
+        "--out",
+        str(run),
+    ]
     assert cli.main(words) == 0
     return run
 
@@ -39,26 +52,61 @@ def picture(path: Path) -> np.ndarray:
 def test_a_run_leaves_what_the_house_promises(vae_run):
     assert (vae_run / "config.yaml").exists() and list((vae_run / "tensorboard").glob("events*"))
     lines = [json.loads(line) for line in (vae_run / "metrics.jsonl").read_text().splitlines()]
-    assert {"step", "seconds", "loss", "kl", "validation_loss"} <= lines[-2].keys() and "test_loss" in lines[-1]
+    assert {"step", "seconds", "loss", "kl", "validation_loss"} <= lines[
+        -2
+    ].keys() and "test_loss" in lines[-1]
     assert picture(vae_run / "pictures" / "samples.png").std() > 0
     config = json.loads((vae_run / "model" / "config.json").read_text())
-    assert config["kind"] == "vae" and config["data"]["name"] == "digits" and config["test"]["loss"] > 0
+    assert (
+        config["kind"] == "vae"
+        and config["data"]["name"] == "digits"
+        and config["test"]["loss"] > 0
+    )
     assert "CC BY" in (vae_run / "model" / "README.md").read_text()
 
 
 def test_what_one_does_with_a_generator(vae_run, tmp_path, capsys):
     for seed, name in (("1", "a.png"), ("1", "b.png"), ("2", "c.png")):
-        assert cli.main(["sample", str(vae_run), "--num", "9", "--seed", seed, "--out", str(tmp_path / name)]) == 0
+        assert (
+            cli.main(
+                [
+                    "sample",
+                    str(vae_run),
+                    "--num",
+                    "9",
+                    "--seed",
+                    seed,
+                    "--out",
+                    str(tmp_path / name),
+                ]
+            )
+            == 0
+        )
     a, b, c = (picture(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
     assert np.array_equal(a, b) and not np.array_equal(a, c)
     walk = tmp_path / "walk.gif"
-    assert cli.main(["interpolate", str(vae_run / "model"), "--stops", "2", "--frames", "3", "--out", str(walk)]) == 0
+    assert (
+        cli.main(
+            [
+                "interpolate",
+                str(vae_run / "model"),
+                "--stops",
+                "2",
+                "--frames",
+                "3",
+                "--out",
+                str(walk),
+            ]
+        )
+        == 0
+    )
     with Image.open(walk) as clip:
         assert getattr(clip, "n_frames", 1) > 2
     assert cli.main(["reconstruct", str(vae_run), "--out", str(tmp_path / "r.png")]) == 0
     assert "mean squared error" in capsys.readouterr().out
     height, width, _ = picture(tmp_path / "r.png").shape
-    assert height > 2 * 64 and width > 12 * 64  # 12 digits and what is made of them, 64 pixels tall each
+    # 12 digits and what is made of them, 64 pixels tall each
+    assert height > 2 * 64 and width > 12 * 64
 
 
 def test_reconstruct_shows_what_a_denoiser_was_given(tmp_path, capsys):
@@ -82,7 +130,8 @@ def test_codes_as_a_table(vae_run, tmp_path):
 
 def test_map_retrieve_cluster_and_anomalies(ae_run, tmp_path, capsys):
     assert cli.main(["map", str(ae_run), "--out", str(tmp_path / "map.png")]) == 0
-    assert len(np.unique(picture(tmp_path / "map.png").reshape(-1, 3), axis=0)) > 9  # classes in colours
+    # classes in colours
+    assert len(np.unique(picture(tmp_path / "map.png").reshape(-1, 3), axis=0)) > 9
     assert cli.main(["retrieve", str(ae_run), "0", "1", "--out", str(tmp_path / "near.png")]) == 0
     out = capsys.readouterr().out
     assert "these codes" in out and "raw" in out and "pca-" in out
@@ -95,7 +144,9 @@ def test_map_retrieve_cluster_and_anomalies(ae_run, tmp_path, capsys):
     assert 0.3 < float(out.split("AUROC ")[1].split()[0]) <= 1
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
 def test_onnx_says_what_pytorch_says(vae_run, tmp_path):
     import onnxruntime
     import torch
@@ -117,7 +168,10 @@ def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path, caps
     command = [sys.executable, "-m", "genray", *VAE, "--epochs", "4000", "--out", str(run)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     stop = time.monotonic() + 90
-    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 3:
+    while (
+        not (run / "metrics.jsonl").exists()
+        or len((run / "metrics.jsonl").read_text().splitlines()) < 3
+    ):
         assert time.monotonic() < stop and process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -126,8 +180,12 @@ def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path, caps
     assert f"continue with: genray train vae --resume {run}" in out
     step = int(sorted((run / "checkpoints").iterdir())[-1].name)
     assert cli.main(["sample", str(run), "--num", "4", "--out", str(tmp_path / "grid.png")]) == 0
-    assert f"model of step {step:,}: " in capsys.readouterr().out  # the newest, though the run never ended
-    assert cli.main(["train", "vae", "--resume", str(run), "--steps", str(step + 20), "--epochs", "1"]) == 0
+    # the newest, though the run never ended
+    assert f"model of step {step:,}: " in capsys.readouterr().out
+    assert (
+        cli.main(["train", "vae", "--resume", str(run), "--steps", str(step + 20), "--epochs", "1"])
+        == 0
+    )
     whole = tmp_path / "whole"
     assert cli.main([*VAE, "--steps", str(step + 20), "--out", str(whole)]) == 0
     tensors = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run, whole)]
@@ -136,7 +194,12 @@ def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path, caps
 
 def test_a_run_does_not_go_on_with_another_optimizer(vae_run, capsys):
     before = (vae_run / "config.yaml").read_text()
-    assert cli.main(["train", "vae", "--resume", str(vae_run), "--epochs", "3", "--optimizer", "rmsprop"]) == 2
+    assert (
+        cli.main(
+            ["train", "vae", "--resume", str(vae_run), "--epochs", "3", "--optimizer", "rmsprop"]
+        )
+        == 2
+    )
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "--optimizer rmsprop" in err and "resume with adam" in err
     assert (vae_run / "config.yaml").read_text() == before
@@ -168,23 +231,41 @@ def test_a_text_model_knows_its_words_when_files_come_and_go(tmp_path, capsys):
 
     run, folder, out = tmp_path / "run", tmp_path / "texts", tmp_path / "codes.parquet"
     write_texts(folder, "pepper anchor", range(20))
-    words = ["--data", f"folder-text:{folder}", "--epochs", "1", "--batch-size", "8", "--widths", "8", "--code", "2"]
+    words = [
+        "--data",
+        f"folder-text:{folder}",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--widths",
+        "8",
+        "--code",
+        "2",
+    ]
     assert cli.main(["train", "ae", "--preset", "text_docs", *words, "--out", str(run)]) == 0
     before = text_codes(run, out)
     assert "warning" not in capsys.readouterr().err
 
-    write_texts(folder, "aardvark zebra", range(20, 23))  # and with them two words, one before all others
+    # and with them two words, one before all others
+    write_texts(folder, "aardvark zebra", range(20, 23))
     after = text_codes(run, out)
-    assert len(after) == 46 and all(np.allclose(after[name], code, atol=1e-5) for name, code in before.items())
+    assert len(after) == 46 and all(
+        np.allclose(after[name], code, atol=1e-5) for name, code in before.items()
+    )
     err = capsys.readouterr().err
     assert err.count("\n") == 3 and "its files are not those that the model was trained on" in err
 
     predictor = load_predictor(run / "model", "texts")
-    assert list(training_data(predictor).about["idf"]) == list(predictor.config["data"]["recipe"]["idf"])
+    assert list(training_data(predictor).about["idf"]) == list(
+        predictor.config["data"]["recipe"]["idf"]
+    )
 
     assert cli.main(["train", "ae", "--resume", str(run), "--epochs", "2"]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "its files or words are not those that the run began with" in err
+    assert (
+        err.count("\n") == 1 and "its files or words are not those that the run began with" in err
+    )
 
     other = tmp_path / "other"
     write_texts(other, "quartz basalt", range(20))
@@ -227,7 +308,9 @@ def write_pictures(folder: Path, classes: str, count: int, width: int = 8) -> Pa
     for name in classes:
         (folder / name).mkdir(parents=True)
         for number in range(count):
-            Image.fromarray(rng.integers(0, 256, (8, width, 3), np.uint8)).save(folder / name / f"{number}.png")
+            Image.fromarray(rng.integers(0, 256, (8, width, 3), np.uint8)).save(
+                folder / name / f"{number}.png"
+            )
     return folder
 
 
@@ -308,9 +391,13 @@ BAD = {
     "train vae --workers 0": "--workers 0",
     "train vae --learning-rate -1": "--learning-rate",
     "train ae --preset pca --l2 10": "--l2: --lbfgs takes no such option",
-    "train ae --preset ae_digits --lbfgs --schedule=cosine": "--schedule: --lbfgs takes no such option",
+    "train ae --preset ae_digits --lbfgs --schedule=cosine": (
+        "--schedule: --lbfgs takes no such option"
+    ),
     "train vae --patience 3 --validation 0": "--patience 3: needs held-out rows",
-    "train vae --decoder-std 0.1": "--decoder-std 0.1: a Bernoulli decoder has none; give --likelihood gaussian",
+    "train vae --decoder-std 0.1": (
+        "--decoder-std 0.1: a Bernoulli decoder has none; give --likelihood gaussian"
+    ),
     "train vae --resume nowhere": "nowhere: not a run directory",
     "sample nowhere --out grid.png": "nowhere: not a model",
     "sample": "name a model first",
@@ -327,9 +414,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_bad_input_is_one_line_and_writes_nothing(words, tmp_path, tmp_path_factory, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_writes_nothing(
+    words, tmp_path, tmp_path_factory, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GENRAY_DATA", str(tmp_path_factory.mktemp("cache")))  # which a data set may write to
+    # which a data set may write to
+    monkeypatch.setenv("GENRAY_DATA", str(tmp_path_factory.mktemp("cache")))
     assert cli.main(words.split()) == 2
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and err.count("\n") == 1
@@ -338,7 +428,18 @@ def test_bad_input_is_one_line_and_writes_nothing(words, tmp_path, tmp_path_fact
 
 
 def test_a_diverging_run_ends_with_its_last_good_checkpoint(tmp_path, capsys):
-    words = ["train", "ae", "--preset", "ae_digits", "--optimizer", "sgd", "--learning-rate", "1e12", "--epochs", "20"]
+    words = [
+        "train",
+        "ae",
+        "--preset",
+        "ae_digits",
+        "--optimizer",
+        "sgd",
+        "--learning-rate",
+        "1e12",
+        "--epochs",
+        "20",
+    ]
     assert cli.main([*words, "--out", str(tmp_path / "run")]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "try a lower --learning-rate" in err
@@ -352,5 +453,8 @@ def test_models_of_others_are_refused(vae_run, tmp_path, capsys):
     (copy / "model.safetensors").write_bytes(pickle.dumps({"weights": 1}))
     assert cli.main(["sample", str(copy), "--out", str(tmp_path / "x.png")]) == 2
     assert "damaged model" in capsys.readouterr().err
-    assert cli.main(["interpolate", str(copy.parent / "nothing"), "--out", str(tmp_path / "x.gif")]) == 2
+    assert (
+        cli.main(["interpolate", str(copy.parent / "nothing"), "--out", str(tmp_path / "x.gif")])
+        == 2
+    )
     assert not (tmp_path / "x.png").exists()

@@ -1,4 +1,6 @@
-"""Models on data that they were not trained on: one rule for all commands. Images are converted to the model's form."""
+"""Models on data that they were not trained on: one rule for all commands. Images are converted
+to the model's form.
+"""
 
 import json
 from pathlib import Path
@@ -17,7 +19,12 @@ STEPS = ["--steps", "2", "--batch-size", "16"]
 def digits_run(tmp_path_factory) -> Path:
     """An autoencoder of grey 8x8 digits that never saw a seven."""
     run = tmp_path_factory.mktemp("runs") / "ae"
-    assert cli.main(["train", "ae", "--preset", "ae_digits", *STEPS, "--without", "7", "--out", str(run)]) == 0
+    assert (
+        cli.main(
+            ["train", "ae", "--preset", "ae_digits", *STEPS, "--without", "7", "--out", str(run)]
+        )
+        == 0
+    )
     return run
 
 
@@ -36,16 +43,24 @@ def coloured(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        "reconstruct --out o.png", "encode --out o.parquet", "map --out o.png", "cluster", "anomalies",
+        "reconstruct --out o.png",
+        "encode --out o.parquet",
+        "map --out o.png",
+        "cluster",
+        "anomalies",
         "retrieve --out o.png",
     ],
-)  # fmt: skip
-def test_other_data_are_converted_by_every_command_and_said(words, digits_run, coloured, tmp_path, monkeypatch, capsys):
+)
+def test_other_data_are_converted_by_every_command_and_said(
+    words, digits_run, coloured, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     command, *rest = words.split()
     assert cli.main([command, str(digits_run), *rest, "--data", f"folder:{coloured}"]) == 0
     said = capsys.readouterr().err.strip()
-    assert said == f"--data folder:{coloured}: read as 8x8 grey images, the form that the model takes"
+    assert (
+        said == f"--data folder:{coloured}: read as 8x8 grey images, the form that the model takes"
+    )
 
 
 def test_a_picture_as_a_query_is_converted_and_said(digits_run, coloured, tmp_path, capsys):
@@ -75,7 +90,9 @@ def test_other_data_may_be_of_a_set_with_other_colours(digits_run, capsys):
     config["shape"] = [3, 12, 10]
     config["data"]["options"]["data"] = "cifar10"
     found = own_data(config, "digits")
-    assert found.shape == (3, 12, 10) and 0.0 <= found.test.all().min() < found.test.all().max() <= 1.0
+    assert (
+        found.shape == (3, 12, 10) and 0.0 <= found.test.all().min() < found.test.all().max() <= 1.0
+    )
     assert "--data digits: read as 10x12 colour images" in capsys.readouterr().err
     config["shape"] = [1, 8, 8]
     own_data(config, "digits")

@@ -16,7 +16,17 @@ from tests.test_cli import TINY
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("policy") / "run"
-    words = ["--local", "--steps", "384", "--evaluate-every", "32", "--chunk-rows", "32", "--keep", "9"]
+    words = [
+        "--local",
+        "--steps",
+        "384",
+        "--evaluate-every",
+        "32",
+        "--chunk-rows",
+        "32",
+        "--keep",
+        "9",
+    ]
     assert cli.main(["train", "dqn", *TINY, *words, "--out", str(run)]) == 0
     return run
 
@@ -35,17 +45,26 @@ def test_evaluate_every_below_a_chunk_evaluates_weights_once(run: Path):
     assert steps == [128, 256, 384]
 
 
-def test_evaluate_takes_the_newest_policy_and_says_its_step(run: Path, capsys: pytest.CaptureFixture[str]):
+def test_evaluate_takes_the_newest_policy_and_says_its_step(
+    run: Path, capsys: pytest.CaptureFixture[str]
+):
     assert cli.main(["evaluate", str(run), "--episodes", "2"]) == 0
     newest = int(sorted((run / "checkpoints").iterdir())[-1].name)
     assert capsys.readouterr().out.startswith(f"policy of step {newest}: {run}")
     assert json.loads((run / "evaluations.jsonl").read_text().splitlines()[-1])["step"] == newest
 
 
-def test_evaluate_and_play_step_choose_a_checkpoint(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_evaluate_and_play_step_choose_a_checkpoint(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     first, *others = sorted((run / "checkpoints").iterdir())
     assert others
-    assert cli.main(["play", str(run), "--step", str(int(first.name)), "--out", str(tmp_path / "a.gif")]) == 0
+    assert (
+        cli.main(
+            ["play", str(run), "--step", str(int(first.name)), "--out", str(tmp_path / "a.gif")]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.startswith(f"policy of step {int(first.name)}: {first}\n")
     weights = torch.load(first / "learner.pt", weights_only=True)["online"]
     chosen = open_policy(run, int(first.name)).network.state_dict()
@@ -54,7 +73,9 @@ def test_evaluate_and_play_step_choose_a_checkpoint(run: Path, tmp_path: Path, c
     assert "--step 7: " in err and f"there are: {int(first.name)}, " in err
 
 
-def test_load_policy_of_a_run_without_a_model_is_that_of_its_newest_checkpoint(run: Path, tmp_path: Path):
+def test_load_policy_of_a_run_without_a_model_is_that_of_its_newest_checkpoint(
+    run: Path, tmp_path: Path
+):
     copy = shutil.copytree(run, tmp_path / "run")
     weights = load_file(copy / "model" / "model.safetensors")
     shutil.rmtree(copy / "model")
@@ -85,7 +106,11 @@ def test_load_policy_prefers_a_checkpoint_to_an_older_model(run: Path, tmp_path:
         ("--sticky-actions 0.25", "--sticky-actions 0.25: "),
     ],
 )
-def test_resume_refuses_another_task(words: str, option: str, run: Path, capsys: pytest.CaptureFixture[str]):
+def test_resume_refuses_another_task(
+    words: str, option: str, run: Path, capsys: pytest.CaptureFixture[str]
+):
     before = (run / "config.yaml").read_text()
-    assert option in one_line(capsys, "train", "dqn", "--resume", str(run), "--steps", "9000", *words.split())
+    assert option in one_line(
+        capsys, "train", "dqn", "--resume", str(run), "--steps", "9000", *words.split()
+    )
     assert (run / "config.yaml").read_text() == before

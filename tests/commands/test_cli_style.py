@@ -1,4 +1,6 @@
-"""`genray stylize`: pictures in, a picture with its note out; trained models; one line for what makes no sense."""
+"""`genray stylize`: pictures in, a picture with its note out; trained models; one line for what
+makes no sense.
+"""
 
 import os
 import subprocess
@@ -55,7 +57,10 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def run(folder: Path, *words: str) -> int:
-    names = [str(folder / word) if (folder / word).suffix in (".png", ".jpg", ".webp") else word for word in words]
+    names = [
+        str(folder / word) if (folder / word).suffix in (".png", ".jpg", ".webp") else word
+        for word in words
+    ]
     return cli.main(["stylize", *names])
 
 
@@ -69,14 +74,29 @@ def test_it_writes_a_picture_and_what_was_done(folder: Path, capsys):
     assert about["command"] == "genray stylize" and about["method"] == "optimise"
     assert about["content"] == "content.png" and about["styles"] == ["style.jpg"]
     assert about["features"]["note"] == "untrained features: colour and texture, not semantics"
-    assert about["options"]["steps"] == 4 and about["options"]["seed"] == 0 and about["loss"]["loss"] > 0
+    assert (
+        about["options"]["steps"] == 4
+        and about["options"]["seed"] == 0
+        and about["loss"]["loss"] > 0
+    )
     out = capsys.readouterr().out
     assert "64x48 pixels, untrained features (colour and texture, not semantics): about" in out
     assert out.strip().endswith("b.png")
 
 
 def test_several_styles_a_size_transparency_and_a_preview(folder: Path):
-    words = ("clear.png", "style.jpg", "other.webp", "--weights", "1", "3", "--size", "80", "--preview", "2")
+    words = (
+        "clear.png",
+        "style.jpg",
+        "other.webp",
+        "--weights",
+        "1",
+        "3",
+        "--size",
+        "80",
+        "--preview",
+        "2",
+    )
     assert run(folder, *words, "--out", "out.png", *QUICK) == 0
     image = pixels(folder / "out.png")
     assert image.shape == (60, 80, 4) and image[30, 0, 3] < 10 < 230 < image[30, -1, 3]
@@ -95,23 +115,30 @@ def test_alpha_and_colours(folder: Path):
     assert np.array_equal(pixels(folder / "none.png"), pixels(folder / "content.png"))
     for name, more in (("plain.png", ()), ("kept.png", ("--keep-colours",))):
         assert run(folder, "content.png", "style.jpg", "--out", name, *more, *QUICK) == 0
-    content, plain, kept = (pixels(folder / f"{n}.png").astype(float) for n in ("content", "plain", "kept"))
+    content, plain, kept = (
+        pixels(folder / f"{n}.png").astype(float) for n in ("content", "plain", "kept")
+    )
 
     def chroma(image: np.ndarray) -> np.ndarray:
         return image - (image @ [0.299, 0.587, 0.114])[..., None]
 
     away = np.abs(chroma(kept) - chroma(content)).mean()
-    assert away < 0.4 * np.abs(chroma(plain) - chroma(content)).mean() and not np.array_equal(kept, content)
+    assert away < 0.4 * np.abs(chroma(plain) - chroma(content)).mean() and not np.array_equal(
+        kept, content
+    )
 
 
-# -- trained models ----------------------------------------------------------------------------------------------------
+# -- trained models --------------------------------------------------------------------------------
 
 
 SMALL = StyleNetConfig(widths=(4, 8), residual=1, kernel=3, encoder_layer="conv2")
 
 
 def plain(config: StyleNetConfig) -> dict:
-    return {name: list(v) if isinstance(v := getattr(config, name), tuple) else v for name in vars(config)}
+    return {
+        name: list(v) if isinstance(v := getattr(config, name), tuple) else v
+        for name in vars(config)
+    }
 
 
 @pytest.fixture
@@ -120,10 +147,22 @@ def models(folder: Path) -> Path:
     about = {"features": "untrained"}
     fast = TransformerNet(SMALL, about)
     any_ = AdaINNet(SMALL, untrained(0), 48, about)
-    base = {"net": plain(SMALL), "model": plain(SMALL), "style_side": 48, "about": about, **plain(SMALL)}
+    base = {
+        "net": plain(SMALL),
+        "model": plain(SMALL),
+        "style_side": 48,
+        "about": about,
+        **plain(SMALL),
+    }
     encoder = any_.encoder.config()  # type: ignore[union-attr, operator]
     save_model(folder / "fast" / "model", "style_fast", base, fast.state_dict(), "card")
-    save_model(folder / "any" / "model", "style_any", {**base, "encoder": encoder}, any_.state_dict(), "card")
+    save_model(
+        folder / "any" / "model",
+        "style_any",
+        {**base, "encoder": encoder},
+        any_.state_dict(),
+        "card",
+    )
     assert build_style_fast(base) and build_style_any({**base, "encoder": encoder})
     return folder
 
@@ -131,20 +170,24 @@ def models(folder: Path) -> Path:
 def test_a_model_of_one_style(models: Path):
     assert run(models, "clear.png", "--model", str(models / "fast"), "--out", "out.png") == 0
     about, image = read_about(models / "out.png"), pixels(models / "out.png")
-    assert image.shape == (48, 64, 4) and np.array_equal(image[..., 3], pixels(models / "clear.png")[..., 3])
+    assert image.shape == (48, 64, 4) and np.array_equal(
+        image[..., 3], pixels(models / "clear.png")[..., 3]
+    )
     assert about["method"] == "style_fast" and about["model"] == "fast" and about["styles"] == []
 
 
 def test_a_model_of_any_style(models: Path):
     words = ("content.png", "style.jpg", "other.webp", "--model", str(models / "any"))
     for name, weights in (("a.png", "1 0"), ("b.png", "0 1")):
-        assert run(models, *words, "--weights", *weights.split(), "--size", "40", "--out", name) == 0
+        assert (
+            run(models, *words, "--weights", *weights.split(), "--size", "40", "--out", name) == 0
+        )
     a, b = pixels(models / "a.png"), pixels(models / "b.png")
     assert a.shape == (30, 40, 3) and not np.array_equal(a, b)
     assert read_about(models / "a.png")["method"] == "style_any"
 
 
-# -- clips -------------------------------------------------------------------------------------------------------------
+# -- clips -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -160,7 +203,10 @@ def clip(models: Path) -> Path:
 
 
 def clip_run(folder: Path, words: str) -> int:
-    parts = (str(folder / word) if "." in word and not word[0].isdigit() else word for word in words.split())
+    parts = (
+        str(folder / word) if "." in word and not word[0].isdigit() else word
+        for word in words.split()
+    )
     return cli.main(["stylize", *parts])
 
 
@@ -169,7 +215,9 @@ def moved(frames: list[np.ndarray]) -> float:
     return float(np.mean([np.abs(a.astype(int) - b).mean() for a, b in pairwise(frames)]))
 
 
-def test_a_clip_by_optimisation_starts_each_frame_from_the_one_before(clip: Path, capsys, monkeypatch):
+def test_a_clip_by_optimisation_starts_each_frame_from_the_one_before(
+    clip: Path, capsys, monkeypatch
+):
     starts: list[Tensor | None] = []
 
     def watched(*words, start: Tensor | None = None) -> Tensor:
@@ -180,7 +228,10 @@ def test_a_clip_by_optimisation_starts_each_frame_from_the_one_before(clip: Path
     words = "clip.gif style.jpg --frame-steps 2 --size 48 " + " ".join(QUICK)
     assert clip_run(clip, f"{words} --out out.mp4") == 0
     out = capsys.readouterr().out
-    assert "48x36 pixels, untrained features (colour and texture, not semantics): 5 frames, about" in out
+    assert (
+        "48x36 pixels, untrained features (colour and texture, not semantics): 5 frames, about"
+        in out
+    )
     assert "flicker " in out and "of the content" in out and out.strip().endswith("out.mp4")
     found = read_clip(clip / "out.mp4")
     frames, fps = list(found), found.fps
@@ -216,14 +267,22 @@ def test_a_large_clip_is_read_up_to_frames_and_keeps_its_sound(clip: Path, capsy
         for number in range(300):
             # One encoded picture, repeated: the file is real, and soon written.
             if number == 0:
-                picture = av.VideoFrame.from_ndarray(np.full((1080, 1920, 3), 90, np.uint8), format="rgb24")
+                picture = av.VideoFrame.from_ndarray(
+                    np.full((1080, 1920, 3), 90, np.uint8), format="rgb24"
+                )
                 (packet,) = video.encode(picture)
                 content = bytes(packet)
             packet = av.Packet(content)
-            packet.stream, packet.time_base, packet.is_keyframe = video, video.time_base or Fraction(1, 30), True
+            packet.stream, packet.time_base, packet.is_keyframe = (
+                video,
+                video.time_base or Fraction(1, 30),
+                True,
+            )
             packet.pts = packet.dts = round(number / 30 / packet.time_base)
             out.mux(packet)
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 80_000), np.float32), format="fltp", layout="mono")
+        silence = av.AudioFrame.from_ndarray(
+            np.zeros((1, 80_000), np.float32), format="fltp", layout="mono"
+        )
         silence.sample_rate = 8000
         out.mux(audio.encode(silence))
         out.mux(audio.encode())
@@ -247,8 +306,9 @@ def test_a_reduction_that_nobody_asked_for_is_said(models: Path, capsys):
     Image.new("RGB", (2500, 64), (90, 80, 70)).resize((2500, 150)).save(models / "wide.png")
     words = ["wide.png", "--model", str(models / "fast"), "--out", "o.png"]
     assert run(models, *words) == 0
-    assert "wide.png: 2500x150 pixels are reduced to 2048x123; a model takes at most 2048 a side" in (
-        capsys.readouterr().out
+    assert (
+        "wide.png: 2500x150 pixels are reduced to 2048x123; a model takes at most 2048 a side"
+        in (capsys.readouterr().out)
     )
     assert run(models, *words, "--size", "300") == 0 and "reduced" not in capsys.readouterr().out
 
@@ -261,7 +321,9 @@ BAD_CLIPS = {
     "clip.gif style.jpg --out o.gif --blend 1": "--blend 1",
     "clip.gif style.jpg --out o.gif --frame-steps 0": "--frame-steps 0",
     "clip.gif style.jpg --out o.gif --preview 2": "--preview 2: for pictures",
-    "clip.gif style.jpg --out o.gif --features untrained --max-minutes 0.001": "4 frames by optimisation would take about",
+    "clip.gif style.jpg --out o.gif --features untrained --max-minutes 0.001": (
+        "4 frames by optimisation would take about"
+    ),
     "content.png style.jpg --out o.png --blend 0.5": "--blend: for clips; content.png is none",
     "clip.gif clip.gif --out o.gif": "",
 }
@@ -276,7 +338,7 @@ def test_a_bad_clip_is_one_line_and_leaves_nothing(words: str, clip: Path, capsy
     assert set(clip.iterdir()) == before
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 BAD = {
     "": "name the content and a style",
@@ -286,7 +348,9 @@ BAD = {
     "missing.png style.jpg --out o.png": "no such file",
     "content.png missing.jpg --out o.png": "no such file",
     "content.png style.jpg --out o.png --size 5": "--size 5",
-    "content.png style.jpg --out o.png --size 20": "short side of at least 16; choose a larger --size",
+    "content.png style.jpg --out o.png --size 20": (
+        "short side of at least 16; choose a larger --size"
+    ),
     "content.png style.jpg --out o.png --weights 1 2": "2 weights for 1 styles",
     "content.png style.jpg --out o.png --alpha 2": "--alpha 2",
     "content.png style.jpg --out o.png --preview -1": "--preview -1",
@@ -295,7 +359,9 @@ BAD = {
     "content.png style.jpg --out o.png --style-layers conv99": "there are conv0",
     "content.png style.jpg --out o.png --method model": "--model runs/style",
     "content.png style.jpg --out o.png --model nowhere": "not a model",
-    "content.png style.jpg --out o.png --model nowhere --steps 9": "--steps: belongs to optimisation",
+    "content.png style.jpg --out o.png --model nowhere --steps 9": (
+        "--steps: belongs to optimisation"
+    ),
     "content.png style.jpg --out o.png --stepps 9": "did you mean --steps",
 }
 
@@ -311,11 +377,30 @@ def test_bad_input_is_one_line_and_leaves_nothing(words: str, folder: Path, caps
 
 def test_vgg19_without_a_network_is_one_line_in_seconds(folder: Path):
     """A whole process, an empty cache, and a proxy where nobody listens."""
-    environment = {**os.environ, "TORCH_HOME": str(folder / "torch"), "https_proxy": "http://127.0.0.1:9"}
-    words = ["stylize", folder / "content.png", folder / "style.jpg", "--out", folder / "o.png", "--features", "vgg19"]
+    environment = {
+        **os.environ,
+        "TORCH_HOME": str(folder / "torch"),
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    words = [
+        "stylize",
+        folder / "content.png",
+        folder / "style.jpg",
+        "--out",
+        folder / "o.png",
+        "--features",
+        "vgg19",
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "genray", *map(str, words)], env=environment, capture_output=True, text=True, timeout=100
+        [sys.executable, "-m", "genray", *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert done.returncode == 2 and "downloading it (548 MB)" in done.stdout
-    assert done.stderr.startswith("error: --features vgg19: its weights are not at") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("error: --features vgg19: its weights are not at")
+        and done.stderr.count("\n") == 1
+    )
     assert not (folder / "o.png").exists()

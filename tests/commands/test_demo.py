@@ -18,7 +18,10 @@ def test_a_styled_frame_has_its_note_and_is_not_the_frame(tmp_path: Path, capsys
     rgb = read_picture(path).rgb
     assert rgb.shape == (32, 24, 3) and rgb[10:20, 8:16].std() > 1, "a flat area has got texture"
     about = read_about(path)
-    assert about["features"]["note"].startswith("untrained features") and about["options"]["steps"] == 60
+    assert (
+        about["features"]["note"].startswith("untrained features")
+        and about["options"]["steps"] == 60
+    )
     assert "styling a frame (24x32 pixels" in capsys.readouterr().out
 
 

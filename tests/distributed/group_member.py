@@ -1,4 +1,6 @@
-"""One of K learners in a process of its own: learn from its part of given batches, write weights and priorities."""
+"""One of K learners in a process of its own: learn from its part of given batches, write weights
+and priorities.
+"""
 
 import itertools
 import sys
@@ -15,27 +17,37 @@ from genray.rl.networks import NetworkConfig, QNetwork
 from tests.helpers.batches import ACTIONS, SIDE, random_batch
 
 BATCH, UPDATES = 24, 6
-CONFIG = LearnerConfig(batch_size=BATCH, max_grad_norm=0.01, target_period_updates=3, average_updates=4)
+CONFIG = LearnerConfig(
+    batch_size=BATCH, max_grad_norm=0.01, target_period_updates=3, average_updates=4
+)
 
 
 def network(seed: int) -> QNetwork:
     torch.manual_seed(seed)
-    return QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=16, dueling=True), ACTIONS, 1, (SIDE, SIDE))
+    return QNetwork(
+        NetworkConfig(channels=(4, 4, 4), hidden=16, dueling=True), ACTIONS, 1, (SIDE, SIDE)
+    )
 
 
 def batch_of(number: int, size: int = BATCH) -> Sample:
-    """The same for everybody; probabilities over four orders of magnitude, so that the smallest is in one half alone."""
+    """The same for everybody; probabilities over four orders of magnitude, so that the smallest
+    is in one half alone.
+    """
     probability_B = 10 ** np.random.default_rng(number).uniform(-6, -2, size)
     return random_batch(size, number, probability_B=probability_B)
 
 
 def parts(rows: int, learners: int) -> list[slice]:
-    """Unequal ones: a batch is smaller where transitions were overwritten before they could be read."""
+    """Unequal ones: a batch is smaller where transitions were overwritten before they could be
+    read.
+    """
     edges = [0, *(rows * (index + 1) // learners + 1 for index in range(learners - 1)), rows]
     return [slice(*edge) for edge in itertools.pairwise(edges)]
 
 
-def learn(config: LearnerConfig, group: Group | None = None, learner: Learner | None = None, rank: int = 0) -> dict:
+def learn(
+    config: LearnerConfig, group: Group | None = None, learner: Learner | None = None, rank: int = 0
+) -> dict:
     learner = learner or Learner(config, network(0), network(1))
     out: dict = {"delta": [], "loss": [], "norm": []}
     for number in range(UPDATES):

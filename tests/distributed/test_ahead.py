@@ -1,5 +1,6 @@
-"""What a GPU's learner does differently, on a CPU: it fetches the next round while the last is learned from, and keeps the
-replay's frames on its device. The account of samples is the same."""
+"""What a GPU's learner does differently, on a CPU: it fetches the next round while the last is
+learned from, and keeps the replay's frames on its device. The account of samples is the same.
+"""
 
 import json
 from dataclasses import replace
@@ -38,7 +39,10 @@ def test_what_is_fetched_ahead_is_neither_lost_nor_counted_twice(ray_here, tmp_p
         assert progress.samples_per_insert == pytest.approx(8.0, rel=0.05)
         assert progress.lost_transitions == progress.refused_writes == 0
         assert ask(lambda actor: actor.fetched) > 20
-        assert ask(lambda actor: [peer.copy is not None for peer in actor._feed._peers]) == [True, True]
+        assert ask(lambda actor: [peer.copy is not None for peer in actor._feed._peers]) == [
+            True,
+            True,
+        ]
         engine.settle()
         engine.save(tmp_path)
         state = json.loads((tmp_path / "state.json").read_text())

@@ -1,4 +1,6 @@
-"""Checkpoints through Ray: every count in them agrees with what the replay's files hold, whatever was on its way."""
+"""Checkpoints through Ray: every count in them agrees with what the replay's files hold,
+whatever was on its way.
+"""
 
 import json
 import time
@@ -32,7 +34,9 @@ class Saved:
         for index, shard in enumerate(self.shards):
             valid = np.load(folder / f"replay-{index}" / "valid_LC.npy")
             assert valid.sum() == shard["counts"]["size"]
-            np.testing.assert_array_equal(np.load(folder / f"replay-{index}" / "tree.npy") > 0, valid)
+            np.testing.assert_array_equal(
+                np.load(folder / f"replay-{index}" / "tree.npy") > 0, valid
+            )
 
     def learner_agrees(self, batch_size: int = 32) -> None:
         assert self.state["limiter"]["inserted"] == self.inserted
@@ -40,12 +44,16 @@ class Saved:
 
 
 def catch_transitions(rows: int, n_step: int) -> int:
-    """Of one lane, by the game's own arithmetic: 11 steps to an episode, a row that only restarts it, n not yet known."""
+    """Of one lane, by the game's own arithmetic: 11 steps to an episode, a row that only
+    restarts it, n not yet known.
+    """
     return sum(row % 12 != 11 for row in range(rows - n_step))
 
 
 def fly(engine: Coordinator, until_step: int) -> None:
-    """Advance, and stop with work under way: chunks being played, on their way, and waiting for room."""
+    """Advance, and stop with work under way: chunks being played, on their way, and waiting for
+    room.
+    """
     stop = time.monotonic() + 150
     while engine.steps < until_step:
         assert time.monotonic() < stop
@@ -64,7 +72,9 @@ def engine(ray_here):
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_a_checkpoint_is_one_instant(engine, tmp_path: Path):
-    """Twice, in full flight; the second time the rings have gone round: they hold 4,000 of 6,000 transitions."""
+    """Twice, in full flight; the second time the rings have gone round: they hold 4,000 of 6,000
+    transitions.
+    """
     for number, steps in enumerate((1_500, 6_000)):
         fly(engine, steps)
         (tmp_path / str(number)).mkdir()
@@ -77,10 +87,16 @@ def test_a_checkpoint_is_one_instant(engine, tmp_path: Path):
         assert saved.state["lost_transitions"] == saved.state["restarts"] == 0
         saved.learner_agrees()
         assert len(saved.state["collectors"]) == 2
-        # No collector has a chunk on its way, and no priority that the learner knows is missing from the trees.
-        on_their_way = [worker.actor.__ray_call__.remote(lambda self: self._shipped) for worker in engine._collectors]
+        # No collector has a chunk on its way, and no priority that the learner knows is missing
+        # from the trees.
+        on_their_way = [
+            worker.actor.__ray_call__.remote(lambda self: self._shipped)
+            for worker in engine._collectors
+        ]
         assert ray.get(on_their_way) == [None, None]
-        waiting = engine.learner.__ray_call__.remote(lambda self: sum(len(peer.keys) for peer in self._feed._peers))
+        waiting = engine.learner.__ray_call__.remote(
+            lambda self: sum(len(peer.keys) for peer in self._feed._peers)
+        )
         assert ray.get(waiting) == 0
 
 
@@ -111,14 +127,17 @@ def test_a_shard_that_dies_before_a_checkpoint_is_saved_empty(engine, tmp_path: 
     full, empty = (shard["counts"]["size"] for shard in saved.shards)
     assert full > 500 and empty <= 3 * CHUNK  # chunks that were on their way to it
     lost = saved.state["lost_transitions"]
-    # What it had taken in after it last told the learner is not counted as lost: at most what was on its way.
+    # What it had taken in after it last told the learner is not counted as lost: at most what was
+    # on its way.
     assert 500 < lost <= saved.state["made_transitions"] - saved.inserted <= lost + 4 * CHUNK
     assert saved.state["limiter"]["sampled"] == saved.updates * 32
     engine.close()  # two CPUs hold one run
     again = Coordinator(tiny(), learner_threads=1)
     try:
         again.load(tmp_path)
-        assert again.steps == saved.state["steps"] and again.restarts == saved.state["restarts"] >= 1
+        assert (
+            again.steps == saved.state["steps"] and again.restarts == saved.state["restarts"] >= 1
+        )
         progress = run(again, again.steps + 800)
         assert progress.lost_transitions == lost and progress.updates > saved.updates
     finally:
@@ -127,7 +146,9 @@ def test_a_shard_that_dies_before_a_checkpoint_is_saved_empty(engine, tmp_path: 
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_a_shard_that_does_not_come_back_costs_its_transitions_and_not_the_run(engine, tmp_path: Path, monkeypatch):
+def test_a_shard_that_does_not_come_back_costs_its_transitions_and_not_the_run(
+    engine, tmp_path: Path, monkeypatch
+):
     monkeypatch.setattr(checkpoint, "ABSENT_S", 3.0)
     fly(engine, 1_500)
     held = ray.get(engine.shards[1].counts.remote()).size
@@ -137,7 +158,9 @@ def test_a_shard_that_does_not_come_back_costs_its_transitions_and_not_the_run(e
     assert state["shards"][1]["absent"] and not (tmp_path / "replay-1").exists()
     assert 0.5 * held < state["lost_transitions"] <= held + 4 * CHUNK
     stop = time.monotonic() + 100
-    while (progress := engine.advance(10**9, seconds=0.5)).updates < state["limiter"]["sampled"] / 32 + 20:
+    while (progress := engine.advance(10**9, seconds=0.5)).updates < state["limiter"][
+        "sampled"
+    ] / 32 + 20:
         assert time.monotonic() < stop  # it goes on with the collector whose shard is left
     assert progress.lost_transitions >= state["lost_transitions"]
     engine.close()
@@ -145,24 +168,36 @@ def test_a_shard_that_does_not_come_back_costs_its_transitions_and_not_the_run(e
     try:
         again.load(tmp_path)
         assert again.steps == state["steps"]
-        assert ray.get(again.shards[0].counts.remote()).size == state["shards"][0]["counts"]["size"] > 500
+        assert (
+            ray.get(again.shards[0].counts.remote()).size
+            == state["shards"][0]["counts"]["size"]
+            > 500
+        )
         assert ray.get(again.shards[1].counts.remote()).size == 0
         assert run(again, again.steps + 800).lost_transitions == state["lost_transitions"]
     finally:
         again.close()
 
 
-# -- the books, without Ray --------------------------------------------------------------------------------------------
+# -- the books, without Ray ------------------------------------------------------------------------
 
 
 def report(steps: int, transitions: int, lost: int = 0) -> CollectReport:
-    return CollectReport(steps=steps, transitions=transitions, episodes=[], epsilon=0.0, lost_transitions=lost)
+    return CollectReport(
+        steps=steps, transitions=transitions, episodes=[], epsilon=0.0, lost_transitions=lost
+    )
 
 
 def counts(inserted: int, life: int = 7) -> ShardCounts:
     layout, _ = tiny().plan_shards((84, 84))
     return ShardCounts(
-        incarnation=life, inserted=inserted, size=inserted, total=1.0, weight_lag=0.0, nbytes=0, layout=layout
+        incarnation=life,
+        inserted=inserted,
+        size=inserted,
+        total=1.0,
+        weight_lag=0.0,
+        nbytes=0,
+        layout=layout,
     )
 
 
@@ -191,7 +226,11 @@ def test_books_are_corrected_by_what_the_shard_holds(inserted: int, rows, life: 
         assert (tally.steps, tally.made, tally.lost) == expected
     tally.add(0, report(40, 38))
     tally.balance(0, counts(inserted + 38, life), {0: rows[0] + 10, 1: rows[1]})
-    assert (tally.steps, tally.made, tally.lost) == (expected[0] + 40, expected[1] + 38, expected[2])
+    assert (tally.steps, tally.made, tally.lost) == (
+        expected[0] + 40,
+        expected[1] + 38,
+        expected[2],
+    )
 
 
 def test_books_without_an_entry_take_what_the_shards_accepted():

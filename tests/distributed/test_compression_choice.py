@@ -20,7 +20,13 @@ def decided(wire: Wire, waits: dict[bool, float], rounds: int) -> list[bool]:
 
 @pytest.mark.parametrize(
     ("packed_s", "plain_s", "wins"),
-    [(0.010, 0.200, True), (0.020, 0.008, False), (0.010, 0.0095, True), (0.0, 0.0, True), (0.0011, 0.0005, True)],
+    [
+        (0.010, 0.200, True),
+        (0.020, 0.008, False),
+        (0.010, 0.0095, True),
+        (0.0, 0.0, True),
+        (0.0011, 0.0005, True),
+    ],
     ids=["slow network", "fast network", "no difference", "never waits", "too little to matter"],
 )
 def test_the_shorter_wait_wins(packed_s, plain_s, wins):

@@ -1,4 +1,6 @@
-"""The Ray form: it makes the steps and updates it was asked for, survives its actors, and continues from a checkpoint."""
+"""The Ray form: it makes the steps and updates it was asked for, survives its actors, and
+continues from a checkpoint.
+"""
 
 import time
 from dataclasses import replace
@@ -29,11 +31,15 @@ def test_checkpoint_continues_replay_and_learner(ray_here, tmp_path: Path):
         second.load(tmp_path)
         restored = second.network().state_dict()
         assert all(torch.equal(weights[name], restored[name]) for name in weights)
-        sizes = [counts["size"] for counts in ray.get([shard.stats.remote() for shard in second.shards])]
+        sizes = [
+            counts["size"] for counts in ray.get([shard.stats.remote() for shard in second.shards])
+        ]
         assert sum(sizes) == before.replay_size
         assert second.steps == before.steps
         after = run(second, 2_500)
-        assert after.updates > before.updates and after.samples_per_insert == pytest.approx(8.0, rel=0.03)
+        assert after.updates > before.updates and after.samples_per_insert == pytest.approx(
+            8.0, rel=0.03
+        )
     finally:
         second.close()
 
@@ -90,7 +96,8 @@ def test_same_initial_network_as_the_local_form(coordinator):
 def test_makes_its_steps_and_keeps_samples_per_insert(coordinator):
     start = coordinator.steps
     progress = run(coordinator, start + 3_000)
-    assert start + 3_000 <= progress.steps < start + 3_000 + 4 * 32  # at most the chunks that were in flight
+    # at most the chunks that were in flight
+    assert start + 3_000 <= progress.steps < start + 3_000 + 4 * 32
     assert progress.samples_per_insert == pytest.approx(8.0, rel=0.02)
     assert progress.updates * 32 <= 8 * (progress.steps - 200)
     assert 0 < progress.replay_size <= 4_000
@@ -120,5 +127,7 @@ def test_a_killed_shard_restarts_empty_and_its_loss_is_counted(coordinator):
     lost = progress.lost_transitions - before.lost_transitions
     assert 0.3 * before.replay_size < lost < before.replay_size
     assert progress.updates > before.updates + 300
-    sizes = [counts["size"] for counts in ray.get([shard.stats.remote() for shard in coordinator.shards])]
+    sizes = [
+        counts["size"] for counts in ray.get([shard.stats.remote() for shard in coordinator.shards])
+    ]
     assert min(sizes) > 500, f"the restarted shard did not refill: {sizes}"

@@ -29,7 +29,16 @@ def test_two_learners_are_one_with_the_whole_batch(tmp_path: Path, weighted: boo
     place = meeting_place("127.0.0.1")
     members = [
         subprocess.Popen(
-            [sys.executable, "-m", group_member.__name__, str(rank), "2", place, tmp_path, str(int(weighted))],
+            [
+                sys.executable,
+                "-m",
+                group_member.__name__,
+                str(rank),
+                "2",
+                place,
+                tmp_path,
+                str(int(weighted)),
+            ],
             cwd=Path(__file__).parents[2],
         )
         for rank in range(2)
@@ -40,7 +49,10 @@ def test_two_learners_are_one_with_the_whole_batch(tmp_path: Path, weighted: boo
 
     ours, theirs = flat(whole["weights"]), flat(first["weights"])
     start = flat(group_member.network(0).state_dict())
-    assert max(float((a - b).abs().max()) for a, b in zip(start, flat(whole["weights"]["online"]))) > 1e-4
+    assert (
+        max(float((a - b).abs().max()) for a, b in zip(start, flat(whole["weights"]["online"])))
+        > 1e-4
+    )
     assert len(ours) == len(theirs) > 30  # w, w⁻, average, both moments
     for mine, other in zip(ours, theirs):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-7)
@@ -49,7 +61,8 @@ def test_two_learners_are_one_with_the_whole_batch(tmp_path: Path, weighted: boo
     for update in range(UPDATES):
         deltas = np.concatenate([first["delta"][update], second["delta"][update]])
         np.testing.assert_allclose(deltas, whole["delta"][update], rtol=1e-4, atol=1e-5)
-        assert whole["norm"][update] > CONFIG.max_grad_norm  # it was clipped, as the whole batch's is
+        # it was clipped, as the whole batch's is
+        assert whole["norm"][update] > CONFIG.max_grad_norm
         assert first["norm"][update] == pytest.approx(whole["norm"][update], rel=1e-4)
         assert np.mean([first["loss"][update], second["loss"][update]]) == pytest.approx(
             whole["loss"][update], rel=1e-4

@@ -1,4 +1,6 @@
-"""A node that Ray has been told will go: its collector leaves before that, and comes back when there is a place for it."""
+"""A node that Ray has been told will go: its collector leaves before that, and comes back when
+there is a place for it.
+"""
 
 import subprocess
 import sys
@@ -18,7 +20,10 @@ COLLECTOR = {"num_cpus": 1, "resources": {"genray_collector": 1}}
 
 @pytest.fixture
 def cluster():
-    head = {"num_cpus": 2, "resources": {"genray_collector": 1, "genray_replay": 2, "genray_learner": 1}}
+    head = {
+        "num_cpus": 2,
+        "resources": {"genray_collector": 1, "genray_replay": 2, "genray_learner": 1},
+    }
     made = Cluster(initialize_head=True, head_node_args=head)
     made.add_node(**COLLECTOR)
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
@@ -37,7 +42,9 @@ def drain(cluster: Cluster, node: str) -> None:
         node,
     ]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
-    subprocess.run([*command, "--deadline-remaining-seconds", "120"], check=True, capture_output=True)
+    subprocess.run(
+        [*command, "--deadline-remaining-seconds", "120"], check=True, capture_output=True
+    )
 
 
 def test_a_collector_leaves_a_node_that_is_drained_and_finds_another(cluster: Cluster):
@@ -61,7 +68,8 @@ def test_a_collector_leaves_a_node_that_is_drained_and_finds_another(cluster: Cl
         until(lambda: events)
         assert [f"collector {worker.index} left" in event for event in events] == [True]
         made = engine.steps
-        until(lambda: engine.steps > made + 500)  # there is no place for it now; the other one plays on
+        # there is no place for it now; the other one plays on
+        until(lambda: engine.steps > made + 500)
         assert worker.away
         cluster.add_node(**COLLECTOR)
         until(lambda: not worker.away)

@@ -1,4 +1,6 @@
-"""The feed over real actors, whichever way the frames come: the batches hold what the shards were given."""
+"""The feed over real actors, whichever way the frames come: the batches hold what the shards
+were given.
+"""
 
 from typing import Any
 
@@ -21,15 +23,23 @@ SHARDS, BATCH, ROUND = 2, 32, 4
 
 
 class Given:
-    """Two shards with three rounds of a ring in each, and a list of everything that they were given."""
+    """Two shards with three rounds of a ring in each, and a list of everything that they were
+    given.
+    """
 
     def __init__(self, store: Any):
         self.actors, self.streams, self.expected = [], [], []
         for index in range(SHARDS):
             layout = ShardLayout(
-                sources=(index,), lanes_per_source=2, rows=40, frame_shape=InventedStream.frame_shape, stack=4,
-                stack_start="blank", past_actions=2, n_step=3,
-            )  # fmt: skip
+                sources=(index,),
+                lanes_per_source=2,
+                rows=40,
+                frame_shape=InventedStream.frame_shape,
+                stack=4,
+                stack_start="blank",
+                past_actions=2,
+                n_step=3,
+            )
             remote = ray.remote(ReplayShardActor).options(num_cpus=0, max_concurrency=100)
             actor = remote.remote(ReplayConfig(replay_store=store), layout, (index,))
             stream = InventedStream(index, source=index, num_lanes=2, n_step=3)
@@ -41,7 +51,9 @@ class Given:
                 naive.add(stream, chunk)
             self.actors.append(actor)
             self.streams.append(stream)
-            self.expected.append({key: expected_sample(layout, origin) for key, origin in naive.live().items()})
+            self.expected.append(
+                {key: expected_sample(layout, origin) for key, origin in naive.live().items()}
+            )
 
     def check(self, batch: Batch) -> int:
         start = 0
@@ -83,14 +95,17 @@ def given(ray_here) -> dict[str, Given]:
 def test_batches_hold_what_the_shards_were_given(
     given, monkeypatch: pytest.MonkeyPatch, way: str, shards: int, delta: float
 ):
-    if way in ("packed", "plain", "sent to the device"):  # as on another node: the memory cannot be had
+    # as on another node: the memory cannot be had
+    if way in ("packed", "plain", "sent to the device"):
         monkeypatch.setattr(AttachedFrames, "attach", lambda address: None)
     wire = Always(way != "plain")
     monkeypatch.setattr(feed_module, "Wire", lambda: wire)
     one = given["lz4" if way == "lz4" else "raw"]
     limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)
     frames_on = "device" if way in ("copied", "sent to the device") else "host"
-    feed = Feed(one.actors[:shards], limiter, BATCH, np.random.default_rng(0), ROUND, frames_on=frames_on)
+    feed = Feed(
+        one.actors[:shards], limiter, BATCH, np.random.default_rng(0), ROUND, frames_on=frames_on
+    )
     feed.refresh()
     assert all((peer.frames is not None) == (way in ("shared", "copied")) for peer in feed._peers)
     checked, met = 0, set()
@@ -107,7 +122,9 @@ def test_batches_hold_what_the_shards_were_given(
     feed.refresh()  # the last priorities
     # Every transition has been drawn by now: the mass says that priorities found their way back.
     for peer in feed._peers:
-        assert peer.counts and peer.counts.total == pytest.approx(peer.counts.size * (delta + 1e-3) ** 0.6, rel=1e-3)
+        assert peer.counts and peer.counts.total == pytest.approx(
+            peer.counts.size * (delta + 1e-3) ** 0.6, rel=1e-3
+        )
 
 
 def test_a_batch_that_was_overwritten_on_its_way_is_drawn_again(ray_here):

@@ -21,7 +21,9 @@ CONFIG = FramesConfig(games=("pong,breakout",), frames=100, size=32, seed=3)
 def written(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("frames")
     out, _ = collect_frames(
-        FramesConfig(games=CONFIG.games, frames=100, seed=3, out=folder / "atari-32-rgb.safetensors")
+        FramesConfig(
+            games=CONFIG.games, frames=100, seed=3, out=folder / "atari-32-rgb.safetensors"
+        )
     )
     return out
 
@@ -29,7 +31,9 @@ def written(tmp_path_factory) -> Path:
 def test_frames_are_labelled_by_game_and_none_repeats(written):
     with safe_open(written, framework="numpy") as opened:
         recipe = json.loads(opened.metadata()["recipe"])
-        frames, label, held_out = (opened.get_tensor(name) for name in ("frames", "label", "held_out"))
+        frames, label, held_out = (
+            opened.get_tensor(name) for name in ("frames", "label", "held_out")
+        )
     assert frames.dtype == np.uint8 and frames.shape[1:] == (3, 32, 32)
     assert len({frame.tobytes() for frame in frames}) == len(frames)
     assert recipe["games"] == ["pong", "breakout"] and recipe["policy"].startswith("random")
@@ -37,7 +41,8 @@ def test_frames_are_labelled_by_game_and_none_repeats(written):
         counts = [int(((label == number) & (held_out == part)).sum()) for part in (False, True)]
         assert counts == [recipe["frames"][game]["train"], recipe["frames"][game]["test"]]
         assert counts[0] == 40 and 1 <= counts[1] <= 10
-    # Pong is brown (144, 72, 17), Breakout mostly black: the labels are of the right game, the channels in order.
+    # Pong is brown (144, 72, 17), Breakout mostly black: the labels are of the right game, the
+    # channels in order.
     pong, breakout = frames[label == 0].mean((0, 2, 3)), frames[label == 1].mean((0, 2, 3))
     assert pong[0] > pong[1] + 30 > pong[2] + 60 and breakout.max() < 80
 
@@ -65,7 +70,11 @@ def test_the_same_job_plays_the_same_frames_and_another_seed_others():
 def test_merging_drops_what_training_has_and_what_two_games_share():
     blank, one, two, three = (np.full((1, 2, 2), value, np.uint8) for value in range(4))
     frames, label, held_out = merge(
-        [(0, False, np.stack([blank, one, one])), (0, True, np.stack([one, two])), (1, False, np.stack([blank, three]))]
+        [
+            (0, False, np.stack([blank, one, one])),
+            (0, True, np.stack([one, two])),
+            (1, False, np.stack([blank, three])),
+        ]
     )
     found = list(zip(frames[:, 0, 0, 0].tolist(), label.tolist(), held_out.tolist()))
     assert found == [(0, 0, False), (1, 0, False), (3, 1, False), (2, 0, True)]
@@ -98,7 +107,9 @@ def test_bad_options_write_nothing(options, message, tmp_path):
 def test_a_place_that_cannot_be_written_is_found_before_playing(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ResourceError, match="--out"):
-        collect_frames(FramesConfig(games=("pong",), frames=20, out=tmp_path / "file" / "frames.safetensors"))
+        collect_frames(
+            FramesConfig(games=("pong",), frames=20, out=tmp_path / "file" / "frames.safetensors")
+        )
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
@@ -111,10 +122,15 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))  # what a write beyond it gives: an OSError
+        # what a write beyond it gives: an OSError
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
         with pytest.raises(ResourceError, match="cannot be written"):
             module.write_frames(
-                out, np.zeros((10, 3, 32, 32), np.uint8), np.zeros(10, np.int64), np.zeros(10, bool), {}
+                out,
+                np.zeros((10, 3, 32, 32), np.uint8),
+                np.zeros(10, np.int64),
+                np.zeros(10, bool),
+                {},
             )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -148,7 +164,9 @@ def test_a_policy_plays_its_own_game_in_colour(tmp_path):
 @pytest.mark.ray
 def test_two_workers_write_what_one_does(ray_here, written, tmp_path):
     seen: list[tuple[int, int]] = []
-    config = FramesConfig(games=CONFIG.games, frames=100, seed=3, workers=2, out=tmp_path / "atari-32-rgb.safetensors")
+    config = FramesConfig(
+        games=CONFIG.games, frames=100, seed=3, workers=2, out=tmp_path / "atari-32-rgb.safetensors"
+    )
     out, _ = collect_frames(config, lambda done, wanted: seen.append((done, wanted)))
     assert out.read_bytes() == written.read_bytes()
     assert seen[-1] == (100, 100)

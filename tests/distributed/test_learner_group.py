@@ -1,4 +1,6 @@
-"""Two learners on Ray: one group, one set of weights, and a death that costs neither replay nor weights."""
+"""Two learners on Ray: one group, one set of weights, and a death that costs neither replay nor
+weights.
+"""
 
 import json
 from dataclasses import replace
@@ -17,12 +19,19 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 def config() -> DQNConfig:
     small = tiny()
-    return replace(small, learner=replace(small.learner, learners=2), run=replace(small.run, learner_snapshot_s=0.5))
+    return replace(
+        small,
+        learner=replace(small.learner, learners=2),
+        run=replace(small.run, learner_snapshot_s=0.5),
+    )
 
 
 def weights(engine: Coordinator) -> list[dict[str, torch.Tensor]]:
     return ray.get(
-        [each.__ray_call__.remote(lambda self: self._learner.weights()) for each in engine._learners.members]
+        [
+            each.__ray_call__.remote(lambda self: self._learner.weights())
+            for each in engine._learners.members
+        ]
     )
 
 
@@ -46,10 +55,13 @@ def test_two_learners_work_as_one_and_come_back_together(ray_here, tmp_path: Pat
         state = json.loads((tmp_path / "state.json").read_text())
         updates = torch.load(tmp_path / "learner.pt", weights_only=True)["updates"]
         assert state["limiter"]["sampled"] == updates * 64
-        assert state["limiter"]["inserted"] == sum(shard["counts"]["inserted"] for shard in state["shards"])
+        assert state["limiter"]["inserted"] == sum(
+            shard["counts"]["inserted"] for shard in state["shards"]
+        )
         assert len(state["learner_rngs"]) == 1 and state["learner_rngs"][0] != state["rng"]
 
-        ray.kill(engine._learners.members[1])  # the one that does not lead; the other waits for it in a meeting
+        # the one that does not lead; the other waits for it in a meeting
+        ray.kill(engine._learners.members[1])
         after = run(engine, 3_000)
         assert any("one of 2 learners died" in event for event in after.events)
         assert after.restarts == 1 and after.lost_transitions == 0 and after.refused_writes == 0
@@ -64,7 +76,9 @@ def test_two_learners_work_as_one_and_come_back_together(ray_here, tmp_path: Pat
     try:
         again.load(tmp_path)
         restored = weights(again)
-        assert same(*restored) and same(restored[0], torch.load(tmp_path / "learner.pt", weights_only=True)["online"])
+        assert same(*restored) and same(
+            restored[0], torch.load(tmp_path / "learner.pt", weights_only=True)["online"]
+        )
         assert run(again, state["steps"] + 600).updates > updates
     finally:
         again.close()

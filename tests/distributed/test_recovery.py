@@ -1,4 +1,6 @@
-"""What dies comes back, what was dead writes no more, and nothing acknowledged is lost or stored twice."""
+"""What dies comes back, what was dead writes no more, and nothing acknowledged is lost or stored
+twice.
+"""
 
 import json
 import os
@@ -73,17 +75,24 @@ def forge(engine: Coordinator, collector: int, epoch: int, incarnation: int | No
             chunk = replace(chunk, incarnation=incarnation)
         return ray.get(self._shard.add.remote(chunk, epoch))
 
-    return ray.get(engine._collectors[collector].actor.__ray_call__.remote(write, epoch, incarnation))
+    return ray.get(
+        engine._collectors[collector].actor.__ray_call__.remote(write, epoch, incarnation)
+    )
 
 
 def test_stale_writers_are_refused(engine):
-    """A forged collector and a forged learner, before and after the ones they stand for were replaced."""
+    """A forged collector and a forged learner, before and after the ones they stand for were
+    replaced.
+    """
     run(engine, 600)
     engine.settle()
     ray.get([shard.admit.remote(True) for shard in engine.shards])
-    assert not forge(engine, 0, epoch=0, incarnation=12345).accepted  # another life of the same epoch
+    # another life of the same epoch
+    assert not forge(engine, 0, epoch=0, incarnation=12345).accepted
     assert forge(engine, 0, epoch=0, incarnation=None).accepted
-    inserted = [counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards])]
+    inserted = [
+        counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards])
+    ]
 
     engine._learners.restart(RuntimeError("cut off"))
     engine._collectors[0].epoch += 1
@@ -93,12 +102,23 @@ def test_stale_writers_are_refused(engine):
     assert not forge(engine, 0, epoch=0, incarnation=None).accepted
     priorities = {"key_B": np.zeros(1, np.int64), "delta_B": np.ones(1, np.float32)}
     weights = Published(version=10**6, reference=[], epoch=0)
-    for request in (Request(epoch=0, **priorities), Request(epoch=0, published=weights), Request(epoch=0, counts=(8,))):
+    for request in (
+        Request(epoch=0, **priorities),
+        Request(epoch=0, published=weights),
+        Request(epoch=0, counts=(8,)),
+    ):
         reply = ray.get(engine.shards[0].sample.remote(request))
         assert reply.drawn is None
-    assert ray.get(engine.shards[0].sample.remote(Request(epoch=1, counts=(8,), insert_limit=None))).drawn.size == 8
+    assert (
+        ray.get(
+            engine.shards[0].sample.remote(Request(epoch=1, counts=(8,), insert_limit=None))
+        ).drawn.size
+        == 8
+    )
     assert ray.get(engine.shards[0].published.remote()).version < 10**6
-    assert [counts["inserted"] for counts in ray.get([s.stats.remote() for s in engine.shards])] == inserted
+    assert [
+        counts["inserted"] for counts in ray.get([s.stats.remote() for s in engine.shards])
+    ] == inserted
     ray.get([shard.admit.remote(False) for shard in engine.shards])
     progress = run(engine, 1_500)
     assert progress.refused_writes == 4  # two chunks, priorities, weights
@@ -110,26 +130,36 @@ def test_a_dead_learner_is_replaced_and_the_replay_stays(engine):
     stop = time.monotonic() + 150
     while not engine._learners._snapshot or engine._learners._snapshot.updates < 100:
         assert time.monotonic() < stop
-        before = run(engine, before.steps + 50)  # an engine that has nothing to do asks for no snapshot either
+        # an engine that has nothing to do asks for no snapshot either
+        before = run(engine, before.steps + 50)
     kept = engine._learners._snapshot.updates
     ray.kill(engine.learner)
     progress = run(engine, before.steps + 1_300)
     event = next(event for event in progress.events if "the learner died" in event)
-    assert f"{before.updates - kept:,} updates lost" in event or progress.lost_updates > before.updates - kept
+    assert (
+        f"{before.updates - kept:,} updates lost" in event
+        or progress.lost_updates > before.updates - kept
+    )
     assert progress.restarts == 1 and progress.lost_transitions == 0
     assert progress.replay_size > before.replay_size
-    # It went on from what it had learned, not from the beginning; and no more is drawn than samples per insert allows.
+    # It went on from what it had learned, not from the beginning; and no more is drawn than samples
+    # per insert allows.
     assert progress.updates > kept
     assert progress.samples_per_insert == pytest.approx(8.0, rel=0.03)
-    inserted = sum(counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards]))
+    inserted = sum(
+        counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards])
+    )
     limiter = ray.get(
-        engine.learner.__ray_call__.remote(lambda self: (self._feed.limiter.inserted, self._limiter_state()))
+        engine.learner.__ray_call__.remote(
+            lambda self: (self._feed.limiter.inserted, self._limiter_state())
+        )
     )
     assert limiter[0] == inserted and limiter[1]["sampled"] == progress.updates * 32
     optimizer = engine.learner.__ray_call__.remote(
         lambda self: self._learner.optimizer.state_dict()["state"][0]["step"]
     )
-    assert ray.get(optimizer) == progress.updates  # Adam's own count: its moments were restored, too
+    # Adam's own count: its moments were restored, too
+    assert ray.get(optimizer) == progress.updates
 
 
 def test_a_learner_that_dies_before_a_checkpoint_does_not_spoil_it(engine, tmp_path: Path):
@@ -138,7 +168,9 @@ def test_a_learner_that_dies_before_a_checkpoint_does_not_spoil_it(engine, tmp_p
     engine.save(tmp_path)
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["restarts"] == 1
-    assert state["limiter"]["inserted"] == sum(shard["counts"]["inserted"] for shard in state["shards"])
+    assert state["limiter"]["inserted"] == sum(
+        shard["counts"]["inserted"] for shard in state["shards"]
+    )
     assert run(engine, 1_600).updates > 0
 
 
@@ -157,7 +189,9 @@ def test_lost_actors_lose_and_double_nothing_that_was_acknowledged(ray_here, led
 
 
 def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(ray_here, ledger: Path):
-    """The answers, not the chunks, get lost: each is put away and replaced by that of an actor that is dead."""
+    """The answers, not the chunks, get lost: each is put away and replaced by that of an actor
+    that is dead.
+    """
 
     @ray.remote
     class Dead:
@@ -194,12 +228,17 @@ def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(ray_here, l
 
 
 def test_a_collector_that_is_told_to_go_leaves_nothing_behind(ray_here, ledger: Path):
-    """SIGTERM, as a spot machine's notice ends in: the chunk is finished and shipped, and the leave is no fault."""
+    """SIGTERM, as a spot machine's notice ends in: the chunk is finished and shipped, and the
+    leave is no fault.
+    """
     engine = Coordinator(config(), learner_threads=1)
     try:
         run(engine, 600)
         rows = ray.get(engine.shards[0].heads.remote())[0]
-        os.kill(ray.get(engine._collectors[0].actor.__ray_call__.remote(lambda self: os.getpid())), signal.SIGTERM)
+        os.kill(
+            ray.get(engine._collectors[0].actor.__ray_call__.remote(lambda self: os.getpid())),
+            signal.SIGTERM,
+        )
         progress = run(engine, 3_000)
         assert ["left as it was asked to" in event for event in progress.events].count(True) == 1
         assert progress.restarts == 0 and progress.lost_transitions == 0
@@ -209,5 +248,8 @@ def test_a_collector_that_is_told_to_go_leaves_nothing_behind(ray_here, ledger: 
         engine.close()
     account = Account(ledger)
     account.check()
-    assert len({incarnation for collector, incarnation, _ in account.fates["made"] if collector == 0}) == 2
+    assert (
+        len({incarnation for collector, incarnation, _ in account.fates["made"] if collector == 0})
+        == 2
+    )
     assert set(account.fates["made"]) == set(account.fates["acknowledged"])

@@ -7,9 +7,22 @@ import pytest
 from tests.bench.scale_model import Costs, Plan, predict
 
 COSTS = Costs(
-    step_s=1e-3, ship_s=0.0, take_s=1e-5, pack_s=2e-5, draw_s=1e-3, gather_s=2e-3, slice_s=2e-3, unpack_s=4e-3,
-    update_s=40e-3, second_s=10e-3, idle_s=0.0, step_bytes=7_000, slice_bytes=5_000, transition_bytes=700, weights_bytes=1e6,
-)  # fmt: skip
+    step_s=1e-3,
+    ship_s=0.0,
+    take_s=1e-5,
+    pack_s=2e-5,
+    draw_s=1e-3,
+    gather_s=2e-3,
+    slice_s=2e-3,
+    unpack_s=4e-3,
+    update_s=40e-3,
+    second_s=10e-3,
+    idle_s=0.0,
+    step_bytes=7_000,
+    slice_bytes=5_000,
+    transition_bytes=700,
+    weights_bytes=1e6,
+)
 
 
 def test_free_collectors_scale_until_their_shards_are_full():

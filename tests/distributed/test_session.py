@@ -21,7 +21,8 @@ def test_an_address_where_no_ray_answers(host: str):
         nobody.bind(("127.0.0.1", 0))  # bound, but it does not listen
         address, start = f"{host}:{nobody.getsockname()[1]}", time.monotonic()
         with pytest.raises(
-            ResourceError, match=f"--address {address}: no Ray cluster answers there .* leave --address out"
+            ResourceError,
+            match=f"--address {address}: no Ray cluster answers there .* leave --address out",
         ):
             with ray_session(address):
                 raise AssertionError("joined")
@@ -32,38 +33,54 @@ def test_an_address_where_no_ray_answers(host: str):
     ("device", "learners", "have", "each"),
     [("cpu", 4, 0, 0), ("cpu", 1, 8, 0), ("auto", 3, 0, 0), ("auto", 2, 2, 1), ("cuda", 2, 8, 1)],
 )
-def test_each_learner_has_a_gpu_of_its_own_where_there_are_any(device: Any, learners: int, have: int, each: int):
+def test_each_learner_has_a_gpu_of_its_own_where_there_are_any(
+    device: Any, learners: int, have: int, each: int
+):
     assert gpus_each(on(device, learners), have) == each
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_more_learners_than_gpus(device: Any):
     with pytest.raises(
-        ResourceError, match=r"^--learners 4: each needs a GPU, and this cluster has 2; use --learners 2, or"
+        ResourceError,
+        match=r"^--learners 4: each needs a GPU, and this cluster has 2; use --learners 2, or",
     ):
         gpus_each(on(device, 4), 2)
 
 
 def test_cuda_without_a_gpu():
-    with pytest.raises(ResourceError, match="^--device cuda: Ray sees no GPU in this cluster; use --device cpu$"):
+    with pytest.raises(
+        ResourceError, match="^--device cuda: Ray sees no GPU in this cluster; use --device cpu$"
+    ):
         gpus_each(on("cuda", 1), 0)
 
 
 def on(device: Any, learners: int) -> DQNConfig:
     config = tiny()
-    return replace(config, run=replace(config.run, device=device), learner=replace(config.learner, learners=learners))
+    return replace(
+        config,
+        run=replace(config.run, device=device),
+        learner=replace(config.learner, learners=learners),
+    )
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(180)
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="this machine has a GPU")
 def test_a_gpu_that_pytorch_cannot_use_does_not_stand_idle(tmp_path, capsys, monkeypatch):
-    """Ray counts it, and auto reserves it: a learner on the CPU beside it would only be slow, and nobody know why."""
+    """Ray counts it, and auto reserves it: a learner on the CPU beside it would only be slow,
+    and nobody know why.
+    """
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
-        address="local", num_cpus=3, num_gpus=1, object_store_memory=3 * 10**8, include_dashboard=False,
-        log_to_driver=False, logging_level="ERROR",
-    )  # fmt: skip
+        address="local",
+        num_cpus=3,
+        num_gpus=1,
+        object_store_memory=3 * 10**8,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     try:
         words = [
             "train",
@@ -82,5 +99,8 @@ def test_a_gpu_that_pytorch_cannot_use_does_not_stand_idle(tmp_path, capsys, mon
     finally:
         ray.shutdown()
     err = capsys.readouterr().err.splitlines()[-1]
-    assert err.startswith("error: --device auto: Ray gave the learner a GPU on ") and "use --device cpu" in err
+    assert (
+        err.startswith("error: --device auto: Ray gave the learner a GPU on ")
+        and "use --device cpu" in err
+    )
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,6 @@
-"""A shard's memory read by another: the same transitions as ever, and what was overwritten meanwhile is noticed."""
+"""A shard's memory read by another: the same transitions as ever, and what was overwritten
+meanwhile is noticed.
+"""
 
 import subprocess
 import sys
@@ -31,7 +33,9 @@ class Pair:
         self.shared = SharedFrames(layout)
         self.shard = ReplayShard(ReplayConfig(), layout, seed=seed, frames=self.shared)
         self.naive = NaiveReplay(layout, layout.n_step)
-        self.streams = {s: InventedStream(seed + s, source=s, num_lanes=2, n_step=3) for s in layout.sources}
+        self.streams = {
+            s: InventedStream(seed + s, source=s, num_lanes=2, n_step=3) for s in layout.sources
+        }
         attached = AttachedFrames.attach(self.shared.address)
         assert attached is not None
         self.reader = attached
@@ -47,11 +51,15 @@ class Pair:
             there = DeviceSample.empty(placed.size, self.layout, CPU)
             self.copy.gather(placed, there)
             return there, self.reader.still_there(placed)
-        out = Sample.empty(placed.size, self.layout.stack, self.layout.frame_shape, self.layout.past_actions)
+        out = Sample.empty(
+            placed.size, self.layout.stack, self.layout.frame_shape, self.layout.past_actions
+        )
         return out, self.reader.gather(placed, out)
 
     def expected(self) -> dict[int, dict[str, Any]]:
-        return {key: expected_sample(self.layout, origin) for key, origin in self.naive.live().items()}
+        return {
+            key: expected_sample(self.layout, origin) for key, origin in self.naive.live().items()
+        }
 
 
 @pytest.mark.parametrize("copied", [False, True])
@@ -97,7 +105,8 @@ def test_another_process_reads_it_and_it_goes_with_its_owner():
         pair.add(source, 30)
     address = pair.shared.address
     code = (
-        "import sys; import numpy as np; from genray.distributed.shared_frames import AttachedFrames, Address\n"
+        "import sys; import numpy as np; from genray.distributed.shared_frames import "
+        "AttachedFrames, Address\n"
         "from genray.rl.replay import ShardLayout\n"
         "for text in sys.argv[1:]:\n"
         "    attached = AttachedFrames.attach(eval(text))\n"

@@ -7,8 +7,12 @@ from genray.rl.chunk import Sample
 ACTIONS, SIDE = 3, 36  # the smallest frames that the convolutions take
 
 
-def random_batch(size: int, seed: int = 0, *, spread: float = 1.0, probability_B: np.ndarray | None = None) -> Sample:
-    """Random frames and returns; one in four discounts is 0. `probability_B`: None for a uniform draw from `size`."""
+def random_batch(
+    size: int, seed: int = 0, *, spread: float = 1.0, probability_B: np.ndarray | None = None
+) -> Sample:
+    """Random frames and returns; one in four discounts is 0. `probability_B`: None for a uniform
+    draw from `size`.
+    """
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (2, size, 1, SIDE, SIDE)).astype(np.uint8)
     return Sample(

@@ -1,4 +1,6 @@
-"""A real browser for tests (Debian's Chromium): `from tests.helpers.browser import browser, marks`."""
+"""A real browser for tests (Debian's Chromium): `from tests.helpers.browser import browser,
+marks`.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -6,7 +8,9 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 marks = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: make system-deps"),
     pytest.mark.timeout(180),
@@ -19,6 +23,8 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         # No sandbox: tests may run as root, where Chromium has none.
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield running
         running.close()

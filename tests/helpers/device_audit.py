@@ -1,6 +1,8 @@
-"""Finds, without a GPU, what would make a GPU wait: `DeviceAudit` runs code on the `meta` device and notes each fault.
+"""Finds, without a GPU, what would make a GPU wait: `DeviceAudit` runs code on the `meta` device
+and notes each fault.
 
-Tensors on `meta` have shapes and devices but no values, so every operator that needs a value on the host is visible.
+Tensors on `meta` have shapes and devices but no values, so every operator that needs a value on
+the host is visible.
 """
 
 import sys
@@ -20,10 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 META = torch.device("meta")
 aten = torch.ops.aten
 DATA_DEPENDENT = (
-    aten.nonzero, aten.masked_select, aten.unique_consecutive, aten._unique2, aten.repeat_interleave, aten.equal,
+    aten.nonzero,
+    aten.masked_select,
+    aten.unique_consecutive,
+    aten._unique2,
+    aten.repeat_interleave,
+    aten.equal,
     aten.bincount,
-)  # fmt: skip
-"""Operators whose result's shape, or whose result, is a value: a GPU finishes its queue before they return."""
+)
+"""Operators whose result's shape, or whose result, is a value: a GPU finishes its queue before
+they return.
+"""
 
 
 class Fault(NamedTuple):
@@ -51,7 +60,8 @@ class DeviceAudit(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled():  # there PyTorch leaves it to the mode to take operators apart
+        # there PyTorch leaves it to the mode to take operators apart
+        if torch.is_inference_mode_enabled():
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -71,14 +81,22 @@ class DeviceAudit(TorchDispatchMode):
             return func(*args, **kwargs)
         if packet is aten.copy_ and devices == {"meta", "cpu"}:
             self._note("read" if inputs[0].device.type == "cpu" else "upload", func)
-            return inputs[0] if inputs[0].device.type == "meta" else inputs[0].copy_(_made_up(inputs[1]))
-        if packet is aten.lift_fresh and devices == {"meta"}:  # torch.tensor(…, device=…), or a list as an index
+            return (
+                inputs[0]
+                if inputs[0].device.type == "meta"
+                else inputs[0].copy_(_made_up(inputs[1]))
+            )
+        # torch.tensor(…, device=…), or a list as an index
+        if packet is aten.lift_fresh and devices == {"meta"}:
             self._note("upload", func)
-        if "meta" in devices and (packet in DATA_DEPENDENT or (packet is aten.index and _masked(args))):
+        if "meta" in devices and (
+            packet in DATA_DEPENDENT or (packet is aten.index and _masked(args))
+        ):
             self._note("read", func)
             result = func(*tree_map_only(torch.Tensor, _made_up, args), **kwargs)
             return tree_map_only(torch.Tensor, lambda each: each.to(META), result)
-        if packet is aten._fused_sgd_ and devices == {"meta"}:  # works in place, and PyTorch has no kernel for meta
+        # works in place, and PyTorch has no kernel for meta
+        if packet is aten._fused_sgd_ and devices == {"meta"}:
             return None
         if devices == {"meta", "cpu"}:
             raise RuntimeError(f"{_line()}: {func} of tensors on the device and on the host")
@@ -94,7 +112,9 @@ class DeviceAudit(TorchDispatchMode):
 def _made_up(tensor: torch.Tensor) -> torch.Tensor:
     """Values of the tensor's shape and dtype on the host: 0 and 1 by turns, or noise."""
     if tensor.is_floating_point():
-        return torch.rand(tensor.shape, dtype=tensor.dtype, generator=torch.Generator().manual_seed(0))
+        return torch.rand(
+            tensor.shape, dtype=tensor.dtype, generator=torch.Generator().manual_seed(0)
+        )
     return (torch.arange(tensor.numel()) % 2).reshape(tensor.shape).to(tensor.dtype)
 
 
@@ -118,7 +138,9 @@ def _line() -> str:
 
 @contextmanager
 def audited() -> Iterator[DeviceAudit]:
-    """An audit, inside which `meta` has autocast, fused optimizers and foreach operators, as real devices have."""
+    """An audit, inside which `meta` has autocast, fused optimizers and foreach operators, as
+    real devices have.
+    """
     autocast = torch.autocast
 
     def anywhere(device_type: str, *args: Any, **kwargs: Any) -> Any:

@@ -20,12 +20,15 @@ def stripes(rows: int = 400, side: int = 16) -> Data:
     down, right = torch.tensor([(1, 0), (0, 1), (1, 1), (1, -1)])[label_N].float().T
     y, x = torch.arange(side).float()[:, None], torch.arange(side).float()[None]
     period, phase = 3 + 2 * torch.rand(rows, generator=random), torch.rand(rows, generator=random)
-    along_NHW = (down[:, None, None] * y + right[:, None, None] * x) / period[:, None, None] + phase[:, None, None]
+    along_NHW = (down[:, None, None] * y + right[:, None, None] * x) / period[
+        :, None, None
+    ] + phase[:, None, None]
     colour_N3 = 0.2 + 0.3 * torch.rand(rows, 3, generator=random)
     images = 0.5 + colour_N3[:, :, None, None] * torch.sin(2 * torch.pi * along_NHW)[:, None]
     images = (images + 0.1 * torch.randn(rows, 3, side, side, generator=random)).clamp(0, 1)
     train, validation, test = (
-        Split(images[a:b], label_N[a:b]) for a, b in ((0, rows - 100), (rows - 100, rows - 50), (rows - 50, rows))
+        Split(images[a:b], label_N[a:b])
+        for a, b in ((0, rows - 100), (rows - 100, rows - 50), (rows - 50, rows))
     )
     return Data("stripes", train, validation, test, CLASSES)
 

@@ -1,4 +1,6 @@
-"""What several test files of this room need: small data, a trained autoencoder, and the proof that a run continues."""
+"""What several test files of this room need: small data, a trained autoencoder, and the proof
+that a run continues.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +18,28 @@ from genray.gen.training.optimizers import OptimizerConfig
 
 
 def spots(rows: int = 120, side: int = 8, channels: int = 1, low: float = 0.0) -> Data:
-    """Bright spots at random places: images in `low`..1 that two numbers describe, without labels; 40 rows held out."""
+    """Bright spots at random places: images in `low`..1 that two numbers describe, without
+    labels; 40 rows held out.
+    """
     generator = torch.Generator().manual_seed(0)
     centre = torch.rand(rows, 2, 1, generator=generator) * side
     at = torch.arange(side)
     y, x = (torch.exp(-((at - centre[:, i]) ** 2) / 4) for i in range(2))
-    images = ((1.0 - low) * y[:, :, None] * x[:, None, :] + low)[:, None].expand(-1, channels, -1, -1).contiguous()
+    images = (
+        ((1.0 - low) * y[:, :, None] * x[:, None, :] + low)[:, None]
+        .expand(-1, channels, -1, -1)
+        .contiguous()
+    )
     cuts = (0, rows - 40), (rows - 40, rows - 20), (rows - 20, rows)
     return Data("spots", *(Split(images[a:b], None, low, 1.0) for a, b in cuts))
 
 
-def small_ae(kind="undercomplete", epochs=1, batch_size=100, seed=0, learning_rate=3e-3, **model) -> AEConfig:
-    """An autoencoder of a few thousand weights with a code of five numbers; `model`: fields of AEModelConfig."""
+def small_ae(
+    kind="undercomplete", epochs=1, batch_size=100, seed=0, learning_rate=3e-3, **model
+) -> AEConfig:
+    """An autoencoder of a few thousand weights with a code of five numbers; `model`: fields of
+    AEModelConfig.
+    """
     widths = (4, 6) if "conv" in kind else (20, 12)
     return AEConfig(
         fit=FitConfig(epochs=epochs, batch_size=batch_size, seed=seed),
@@ -46,13 +58,17 @@ def trained(config: AEConfig, data: Data) -> Fit:
 
 
 def measured(fit: Fit) -> dict[str, float]:
-    """The task's last word; unlike `Fit.measure` with random numbers of seed 0, whatever the run's."""
+    """The task's last word; unlike `Fit.measure` with random numbers of seed 0, whatever the
+    run's.
+    """
     with looking(fit.task, 0):
         return fit.task.measure(fit.whole_data)
 
 
 def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:
-    """A run that was cut off after `stop` steps and loaded again makes the same steps, figures and weights."""
+    """A run that was cut off after `stop` steps and loaded again makes the same steps, figures
+    and weights.
+    """
     whole = start()
     steps = list(whole)
     first = start()
@@ -65,9 +81,13 @@ def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:
     second.load(folder)
     assert list(second) == steps[stop:]
     expected = whole.task.networks.state_dict()
-    assert all(torch.equal(expected[name], tensor) for name, tensor in second.task.networks.state_dict().items())
+    assert all(
+        torch.equal(expected[name], tensor)
+        for name, tensor in second.task.networks.state_dict().items()
+    )
     untrained = start().task.networks.state_dict()
-    assert sum(not torch.equal(expected[name], untrained[name]) for name in expected) >= 4  # it did train
+    # it did train
+    assert sum(not torch.equal(expected[name], untrained[name]) for name in expected) >= 4
 
 
 def sounding(path: Path, seconds: float = 2.0, fps: int = 10) -> Path:
@@ -82,7 +102,9 @@ def sounding(path: Path, seconds: float = 2.0, fps: int = 10) -> Path:
             out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         tone = np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate).astype(np.float32)
         for at in range(0, len(tone) - 1023, 1024):
-            frame = av.AudioFrame.from_ndarray(tone[None, at : at + 1024], format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                tone[None, at : at + 1024], format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts = rate, at
             out.mux(audio.encode(frame))
         out.mux(video.encode())

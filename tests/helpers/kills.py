@@ -1,4 +1,6 @@
-"""Kills a process at every instant of a piece of work: before each of its file-system calls in turn."""
+"""Kills a process at every instant of a piece of work: before each of its file-system calls in
+turn.
+"""
 
 import os
 import signal
@@ -13,12 +15,17 @@ CHANGES = ("os.", "shutil.", "ctypes.")
 def _counts(event: str, arguments: tuple[Any, ...]) -> bool:
     if event == "open":
         mode, flags = arguments[1], arguments[2]
-        return bool(flags & (os.O_WRONLY | os.O_RDWR)) or any(letter in str(mode) for letter in "wax+")
+        return bool(flags & (os.O_WRONLY | os.O_RDWR)) or any(
+            letter in str(mode) for letter in "wax+"
+        )
     return event.startswith(CHANGES) and event not in ("os.listdir", "os.scandir", "os.kill")
 
 
-def kill_at_every_instant(work: Callable[[], object], check: Callable[[], object], most: int = 500) -> int:
-    """Run `work` in a child process that is killed before its n-th call, for each n; `check` after each.
+def kill_at_every_instant(
+    work: Callable[[], object], check: Callable[[], object], most: int = 500
+) -> int:
+    """Run `work` in a child process that is killed before its n-th call, for each n; `check`
+    after each.
 
     Returns the number of kills. The last child ends by itself, with its work done.
     """

@@ -1,4 +1,6 @@
-"""Shards filled with invented streams, and all that they can give beside what a list of everything holds."""
+"""Shards filled with invented streams, and all that they can give beside what a list of
+everything holds.
+"""
 
 from dataclasses import replace
 
@@ -16,7 +18,9 @@ def layout(**changes) -> ShardLayout:
 
 
 def stream(shape: ShardLayout, seed: int, source: int = 0, **kwargs) -> InventedStream:
-    return InventedStream(seed, source=source, num_lanes=shape.lanes_per_source, n_step=shape.n_step, **kwargs)
+    return InventedStream(
+        seed, source=source, num_lanes=shape.lanes_per_source, n_step=shape.n_step, **kwargs
+    )
 
 
 def drawable_keys(shard: ReplayShard) -> set[int]:
@@ -30,7 +34,9 @@ def drawable_keys(shard: ReplayShard) -> set[int]:
 
 
 def compare(shard: ReplayShard, naive: NaiveReplay) -> int:
-    """All that the shard can give is what the list says, and nothing is missing; returns how many draws it compared."""
+    """All that the shard can give is what the list says, and nothing is missing; returns how
+    many draws it compared.
+    """
     live = naive.live()
     assert shard.size == len(live)
     assert np.count_nonzero(shard._tree.state()) == len(live)
@@ -72,7 +78,10 @@ def filled(
     seed: int = 1, config: ReplayConfig = CONFIG, chunks: int = 1, **changes
 ) -> tuple[ReplayShard, InventedStream]:
     shape = layout(**changes)
-    shard, source = ReplayShard(config, shape, seed=seed), stream(shape, seed, changes.get("sources", (0,))[0])
+    shard, source = (
+        ReplayShard(config, shape, seed=seed),
+        stream(shape, seed, changes.get("sources", (0,))[0]),
+    )
     for _ in range(chunks):
         shard.add(source.chunk(20))
     return shard, source

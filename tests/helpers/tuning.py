@@ -35,10 +35,19 @@ def tiny_gan(steps: int = 12, looks: int = 3) -> GANConfig:
     )
 
 
-def new_trial(sweep: Path, base: Any, family: str = "vae", name: str = "0000-all-search", **more: Any) -> TrialRun:
+def new_trial(
+    sweep: Path, base: Any, family: str = "vae", name: str = "0000-all-search", **more: Any
+) -> TrialRun:
     """A trial in a sweep's folder of its own making."""
     row = TrialRow(
-        trial=name, study="test", family=family, data="digits", arm="all", phase="search", seed=0, path=f"trials/{name}"
+        trial=name,
+        study="test",
+        family=family,
+        data="digits",
+        arm="all",
+        phase="search",
+        seed=0,
+        path=f"trials/{name}",
     )
     row = replace(row, **more)
     (sweep / row.path).mkdir(parents=True)
@@ -60,7 +69,9 @@ def to_the_end(trial: TrialRun) -> TrialRow:
 
 
 def clones_of(sweep: Path) -> list[dict[str, Any]]:
-    """What the members of a population say of the times that they became copies, in the order of the steps."""
+    """What the members of a population say of the times that they became copies, in the order of
+    the steps.
+    """
     found = [
         json.loads(line) | {"trial": path.parent.name}
         for path in sorted(sweep.glob("trials/*/clones.jsonl"))
@@ -70,13 +81,20 @@ def clones_of(sweep: Path) -> list[dict[str, Any]]:
 
 
 def check_clones(sweep: Path, rows: Sequence[TrialRow]) -> int:
-    """Asserts that the worst copied the best of its step, bit for bit; returns how many copies could be compared."""
+    """Asserts that the worst copied the best of its step, bit for bit; returns how many copies
+    could be compared.
+    """
     # What Tune handed over, against what each clone held as soon as it had loaded it.
     told = [json.loads(path.read_text()) for path in (sweep / "tune").rglob("clone.json")]
     handed = {(about["trial"], about["step"]): about["digest"] for about in told if about["alive"]}
     compared = 0
     for clone in clones_of(sweep):
-        values = {row.trial: value for row in rows for step, _, value in row.curve if step == clone["step"]}
+        values = {
+            row.trial: value
+            for row in rows
+            for step, _, value in row.curve
+            if step == clone["step"]
+        }
         assert clone["of"] == min(values, key=values.__getitem__)
         assert clone["trial"] == max(values, key=values.__getitem__)
         if (clone["of"], clone["step"]) in handed:  # Tune keeps the newest

@@ -1,4 +1,6 @@
-"""Files and directories are written whole: a process may be killed before any of its file-system calls."""
+"""Files and directories are written whole: a process may be killed before any of its file-system
+calls.
+"""
 
 import os
 import subprocess
@@ -49,11 +51,15 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     return request.param == "exchange"
 
 
-def test_replacing_directory_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path: Path, either_way: bool):
+def test_replacing_directory_killed_at_every_instant_leaves_the_old_or_the_new(
+    tmp_path: Path, either_way: bool
+):
     folder = tmp_path / "model"
     write_pair(folder, "old")
     seen = []
-    kills = kill_at_every_instant(lambda: write_pair(folder, "new"), lambda: seen.append(read_pair(folder)))
+    kills = kill_at_every_instant(
+        lambda: write_pair(folder, "new"), lambda: seen.append(read_pair(folder))
+    )
     assert kills > 8 and set(seen) == {"old", "new"} and seen[0] == "old" and seen[-1] == "new"
     assert names(tmp_path) == ["model"]  # the last writer cleared what the dead ones left
 
@@ -85,7 +91,9 @@ def test_replacing_directory_that_fails_keeps_the_old(tmp_path: Path):
     assert read_pair(tmp_path / "model") == "old" and names(tmp_path) == ["model"]
 
 
-def test_save_model_killed_at_every_instant_leaves_a_model_that_loads(tmp_path: Path, either_way: bool):
+def test_save_model_killed_at_every_instant_leaves_a_model_that_loads(
+    tmp_path: Path, either_way: bool
+):
     folder, builders = tmp_path / "m", {"linear": lambda config: torch.nn.Linear(1, 1, bias=False)}
 
     def save(value: float) -> None:
@@ -100,7 +108,9 @@ def test_save_model_killed_at_every_instant_leaves_a_model_that_loads(tmp_path: 
     assert names(tmp_path) == ["m"] and load_model(folder, builders)[1]["value"] == 2.0
 
 
-def test_write_checkpoint_killed_at_every_instant_leaves_a_checkpoint_that_loads(tmp_path: Path, either_way: bool):
+def test_write_checkpoint_killed_at_every_instant_leaves_a_checkpoint_that_loads(
+    tmp_path: Path, either_way: bool
+):
     """The same step again, and a new step that has the oldest removed."""
     run = RunDir.create(tmp_path / "run")
     for step in (1, 2):
@@ -121,7 +131,9 @@ def test_write_checkpoint_killed_at_every_instant_leaves_a_checkpoint_that_loads
 
 
 def test_run_dir_clears_a_checkpoint_without_manifest(tmp_path: Path):
-    """An earlier version removed checkpoints in place: a kill left a directory that stayed for ever."""
+    """An earlier version removed checkpoints in place: a kill left a directory that stayed for
+    ever.
+    """
     run = RunDir.create(tmp_path / "run")
     run.write_checkpoint(1, lambda folder: write_pair(folder / "part", "old"), keep=2)
     (run.checkpoints / "00000000").mkdir()

@@ -1,4 +1,6 @@
-"""Models on disk: what was saved is what is loaded; what is damaged, foreign or of another kind is refused."""
+"""Models on disk: what was saved is what is loaded; what is damaged, foreign or of another kind
+is refused.
+"""
 
 import errno
 import json
@@ -34,10 +36,19 @@ def test_what_is_saved_is_loaded_bit_for_bit(saved: Path, network: QNetwork):
     loaded, config = load_model(saved, BUILDERS)
     assert config == {"format": 1, "kind": "dqn", **CARD}
     assert not loaded.training
-    assert all(torch.equal(mine, loaded.state_dict()[name]) for name, mine in network.state_dict().items())
-    frames, past = torch.randint(0, 256, (3, 2, 36, 36), dtype=torch.uint8), torch.zeros(3, 2, dtype=torch.int16)
+    assert all(
+        torch.equal(mine, loaded.state_dict()[name]) for name, mine in network.state_dict().items()
+    )
+    frames, past = (
+        torch.randint(0, 256, (3, 2, 36, 36), dtype=torch.uint8),
+        torch.zeros(3, 2, dtype=torch.int16),
+    )
     assert torch.equal(loaded(frames, past), network(frames, past))
-    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     assert (saved / "README.md").read_text() == "# A card\n"
 
 
@@ -48,7 +59,9 @@ def test_saving_again_replaces_the_model_whole(saved: Path, network: QNetwork):
             parameter.add_(1.0)
     save_model(saved, "dqn", CARD, network.state_dict(), "new\n")
     loaded, _ = load_model(saved, BUILDERS)
-    assert all(torch.equal(mine, loaded.state_dict()[name]) for name, mine in network.state_dict().items())
+    assert all(
+        torch.equal(mine, loaded.state_dict()[name]) for name, mine in network.state_dict().items()
+    )
     assert not (saved / "stray").exists()
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
@@ -92,7 +105,9 @@ def test_missing_parts_are_named(saved: Path):
     with pytest.raises(CheckpointError, match="model.safetensors is missing"):
         load_model(saved, BUILDERS)
     (saved / "config.json").unlink()
-    with pytest.raises(CheckpointError, match="not a model .no config.json.; a run keeps its model in RUN/model"):
+    with pytest.raises(
+        CheckpointError, match="not a model .no config.json.; a run keeps its model in RUN/model"
+    ):
         load_model(saved, BUILDERS)
     with pytest.raises(CheckpointError, match="not a model"):
         load_model(saved / "README.md", BUILDERS)

@@ -44,7 +44,7 @@ def run(tmp_path: Path):
         yield made
 
 
-# --- names chosen for the user ----------------------------------------------------------------------------------------
+# --- names chosen for the user --------------------------------------------------------------------
 
 
 def test_new_folder_is_unique_within_a_second(tmp_path: Path, monkeypatch):
@@ -66,18 +66,24 @@ def test_new_folder_is_unique_within_a_second(tmp_path: Path, monkeypatch):
 def test_new_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("runs").touch()
-    with pytest.raises(ConfigError, match="runs/vae-.*: File exists; choose a folder that can be written with --out"):
+    with pytest.raises(
+        ConfigError,
+        match="runs/vae-.*: File exists; choose a folder that can be written with --out",
+    ):
         new_folder("vae")
 
 
-# --- one process at a time --------------------------------------------------------------------------------------------
+# --- one process at a time ------------------------------------------------------------------------
 
 
 def test_a_run_in_use_by_another_process_is_refused(tmp_path: Path):
     path = tmp_path / "run"
     RunDir.create(path)
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
@@ -109,12 +115,15 @@ def test_out_must_be_empty_or_absent(tmp_path: Path):
     full.mkdir()
     (full / "thesis.txt").write_text("years of work")
     with pytest.raises(
-        ConfigError, match=f"--out {full}: not empty; choose a new folder, or continue with --resume {full}"
+        ConfigError,
+        match=f"--out {full}: not empty; choose a new folder, or continue with --resume {full}",
     ):
         RunDir.create(full)
     with pytest.raises(ConfigError, match="--out .*thesis.txt: not empty"):
         RunDir.create(full / "thesis.txt")
-    with pytest.raises(ConfigError, match="--out .*: Not a directory; choose a folder that can be written"):
+    with pytest.raises(
+        ConfigError, match="--out .*: Not a directory; choose a folder that can be written"
+    ):
         RunDir.create(full / "thesis.txt" / "run")
     assert (full / "thesis.txt").read_text() == "years of work" and len(list(full.iterdir())) == 1
 
@@ -124,7 +133,7 @@ def test_a_folder_that_is_no_run_is_not_opened(tmp_path: Path):
         RunDir.open(tmp_path)
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_is_found_whole(run: RunDir):
@@ -162,7 +171,16 @@ def test_a_shortened_and_a_missing_file_are_noticed(run: RunDir):
 
 @pytest.mark.parametrize(
     "manifest",
-    ["", "{", "[]", "null", '{"format": 99, "files": {}}', '{"files": {}}', '{"format": 1, "files": []}', "\x00"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": 99, "files": {}}',
+        '{"files": {}}',
+        '{"format": 1, "files": []}',
+        "\x00",
+    ],
 )
 def test_foreign_checkpoints_are_refused(run: RunDir, manifest: str):
     folder = run.write_checkpoint(1, fill, keep=2)
@@ -176,7 +194,8 @@ def leftovers(run: RunDir) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError("x")]
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError("x")],
 )
 def test_a_write_that_fails_midway_leaves_nothing(run: RunDir, error: BaseException):
     first = run.write_checkpoint(1, fill, keep=1)
@@ -206,7 +225,9 @@ def longest_file(length: int) -> Iterator[None]:
 
 
 def test_a_disk_that_really_refuses_bytes_leaves_nothing(run: RunDir):
-    """The kernel itself ends the write: this process may make no file longer than 100,000 bytes for a moment."""
+    """The kernel itself ends the write: this process may make no file longer than 100,000 bytes
+    for a moment.
+    """
 
     def too_long(folder: Path) -> None:
         (folder / "frames.npy").write_bytes(bytes(400_000))
@@ -279,23 +300,29 @@ def test_a_step_written_again_replaces_its_checkpoint(run: RunDir):
 
     run.write_checkpoint(1, fill, keep=2)
     run.write_checkpoint(1, other, keep=2)
-    assert sorted(path.name for path in run.latest_checkpoint().iterdir()) == ["manifest.json", "other"]
+    assert sorted(path.name for path in run.latest_checkpoint().iterdir()) == [
+        "manifest.json",
+        "other",
+    ]
 
 
-# --- disk and metrics -------------------------------------------------------------------------------------------------
+# --- disk and metrics -----------------------------------------------------------------------------
 
 
 def test_too_little_disk_is_said_beforehand(tmp_path: Path):
     require_disk(tmp_path / "not" / "yet" / "there", 1, "a checkpoint")
     with pytest.raises(
-        ResourceError, match="GB free, but a checkpoint needs 1000000000.0 GB; .*--out.*--capacity or --keep"
+        ResourceError,
+        match="GB free, but a checkpoint needs 1000000000.0 GB; .*--out.*--capacity or --keep",
     ):
         require_disk(tmp_path / "not" / "yet", 10**18, "a checkpoint")
 
 
 @pytest.mark.parametrize("rest", [b'{"step": 3, "sec', b"{}\n", b"\xff\xfe\n[]\n\x00"])
 def test_a_log_that_broke_off_is_gone_on_with(run: RunDir, rest: bytes):
-    """A killed process leaves half a line, a full disk may leave worse: neither stops a resumed run."""
+    """A killed process leaves half a line, a full disk may leave worse: neither stops a resumed
+    run.
+    """
     path = run.path / "metrics.jsonl"
     path.write_bytes(b'{"step": 2, "seconds": 77.5}\n' + rest)
     log = MetricsLog(run)
@@ -307,7 +334,9 @@ def test_a_log_that_broke_off_is_gone_on_with(run: RunDir, rest: bytes):
 
 @pytest.mark.timeout(30)
 def test_metrics_on_a_full_disk_are_an_error_and_not_a_hang(run: RunDir):
-    """TensorBoard's usual writer hands events to a thread, which dies of a full disk; the next ones wait for it for ever."""
+    """TensorBoard's usual writer hands events to a thread, which dies of a full disk; the next
+    ones wait for it for ever.
+    """
     log = MetricsLog(run)
     with longest_file(4_000):
         with pytest.raises(OSError, match="File too large"):
@@ -331,7 +360,9 @@ def test_metrics_go_to_both_files_and_go_on_after_a_resume(run: RunDir):
 
 
 def test_a_resumed_run_cuts_the_metrics_that_were_lost(run: RunDir):
-    """Killed at step 5, resumed from step 2: both files hold one history, and the clock is that of step 2."""
+    """Killed at step 5, resumed from step 2: both files hold one history, and the clock is that
+    of step 2.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for start, last in ((0, 5), (2, 4)):
@@ -340,12 +371,26 @@ def test_a_resumed_run_cuts_the_metrics_that_were_lost(run: RunDir):
             log.write(step, {"loss": 10.0 * start + step})
         log.close()
         if not start:
-            lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+            lines = [
+                json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()
+            ]
             for line in lines:
                 line["seconds"] = 100.0 * line["step"]
-            (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (run.path / "metrics.jsonl").write_text(
+                "".join(json.dumps(line) + "\n" for line in lines)
+            )
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 23.0), (4, 24.0)]
+    assert [(line["step"], line["loss"]) for line in lines] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 23.0),
+        (4, 24.0),
+    ]
     assert 200 <= lines[-1]["seconds"] < 210
     events = EventAccumulator(str(run.path / "tensorboard")).Reload().Scalars("loss")
-    assert [(event.step, event.value) for event in events] == [(1, 1.0), (2, 2.0), (3, 23.0), (4, 24.0)]
+    assert [(event.step, event.value) for event in events] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 23.0),
+        (4, 24.0),
+    ]

@@ -47,16 +47,23 @@ def test_stop_requests_take_a_closed_output_for_one():
 
 def start(words: list[str], out: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [*GENRAY, *words, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*GENRAY, *words, "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 @pytest.mark.timeout(600)
 def test_a_closed_pipe_and_sighup_end_runs_resumable(tmp_path: Path):
-    """`genray train dqn … | head -1`, and a terminal that closes under `train ae`; both at once, to save time."""
+    """`genray train dqn … | head -1`, and a terminal that closes under `train ae`; both at once,
+    to save time.
+    """
     with (
         start(["train", "dqn", "--preset", "catch", "--local", *SMALL], tmp_path / "dqn") as dqn,
-        start(["train", "ae", "--epochs", "1000000", "--validate-every", "10"], tmp_path / "ae") as ae,
+        start(
+            ["train", "ae", "--epochs", "1000000", "--validate-every", "10"], tmp_path / "ae"
+        ) as ae,
     ):
         try:
             assert dqn.stdout is not None and ae.stdout is not None and dqn.stderr is not None

@@ -1,5 +1,6 @@
-"""Runs behind a URL, by pyarrow's local file system. No object store was at hand: s3:// and gs:// take the same path through
-our code and another through pyarrow's."""
+"""Runs behind a URL, by pyarrow's local file system. No object store was at hand: s3:// and
+gs:// take the same path through our code and another through pyarrow's.
+"""
 
 import json
 from dataclasses import replace
@@ -34,7 +35,9 @@ def test_a_place_below_a_url_keeps_its_options():
     assert storage.child("s3://b/run?region=x", "a", "b") == "s3://b/run/a/b?region=x"
     assert storage.child(Path("run"), "a") == Path("run/a")
     assert storage.name_of("s3://b/run/00012?region=x") == "00012"
-    assert storage.as_place("runs/x") == Path("runs/x") and storage.as_place("s3://b/x/") == "s3://b/x"
+    assert (
+        storage.as_place("runs/x") == Path("runs/x") and storage.as_place("s3://b/x/") == "s3://b/x"
+    )
 
 
 def test_what_is_written_is_read_back_by_another_process(url):
@@ -63,12 +66,16 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(url):
 
         with pytest.raises(OSError, match="No space"):
             run.write_checkpoint(2, half, keep=2)
-        assert any("00000002/" in name for name in storage.list_files(url)), "the half is there, without a manifest"
+        assert any("00000002/" in name for name in storage.list_files(url)), (
+            "the half is there, without a manifest"
+        )
         assert [checkpoint_step(place) for place in run.list_checkpoints()] == [1]
         run.write_checkpoint(2, fill("three"), keep=2)
         with storage.reading(run.latest_checkpoint()) as folder:
             assert (folder / "part/deep/weights.bin").read_text() == "three"
-        assert not any("00000002/" in name for name in storage.list_files(url)), "and cleared away by the next"
+        assert not any("00000002/" in name for name in storage.list_files(url)), (
+            "and cleared away by the next"
+        )
 
 
 def test_a_second_checkpoint_of_a_step_never_replaces_the_first_in_place(url):
@@ -123,18 +130,35 @@ def test_one_clear_line_for_what_cannot_be_used(url, tmp_path, capsys):
 
 def test_a_run_behind_a_url_resumes_where_it_stopped(url, capsys):
     """The same curve as a run in a folder: the step goes on, the replay and the learner with it."""
-    words = ["--preset", "catch", "--local", "--evaluate-episodes", "4", "--channels", "4", "4", "4", "--hidden", "16"]
+    words = [
+        "--preset",
+        "catch",
+        "--local",
+        "--evaluate-episodes",
+        "4",
+        "--channels",
+        "4",
+        "4",
+        "4",
+        "--hidden",
+        "16",
+    ]
     assert cli.main(["train", "dqn", *words, "--steps", "700", "--out", url]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == url
     made = open_run(url).latest_checkpoint()
-    config = replace(presets.catch(), network=replace(presets.catch().network, channels=(4, 4, 4), hidden=16))
+    config = replace(
+        presets.catch(), network=replace(presets.catch().network, channels=(4, 4, 4), hidden=16)
+    )
     agent = LocalAgent(config)
     agent.load(made)
     assert agent.steps == checkpoint_step(made) >= 700 and agent.learner.updates > 20
     agent.close()
     assert cli.main(["train", "dqn", "--resume", url, "--local", "--steps", "800"]) == 0
     assert "resuming from" in capsys.readouterr().out
-    lines = [json.loads(line) for line in storage.read_file(storage.child(url, "metrics.jsonl"))[0].splitlines()]
+    lines = [
+        json.loads(line)
+        for line in storage.read_file(storage.child(url, "metrics.jsonl"))[0].splitlines()
+    ]
     assert lines[-1]["step"] >= 800 and lines[0]["step"] <= checkpoint_step(made), "the log goes on"
     assert "model/model.safetensors" in storage.list_files(url)
 

@@ -99,7 +99,9 @@ def start_web(folder: Path, **options: object) -> Web:
     limits, local = options.pop("limits", None) or Limits(), bool(options.pop("local", False))
     settings = Settings(models_dir=str(folder), watch_s=0.1, limits=limits, **options)  # type: ignore[arg-type]
     service = Service(settings)
-    config = uvicorn.Config(build_web(service, local=local), port=0, log_level="error", lifespan="on")
+    config = uvicorn.Config(
+        build_web(service, local=local), port=0, log_level="error", lifespan="on"
+    )
     server = uvicorn.Server(config)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

@@ -24,7 +24,9 @@ def ask(web: Web, path: str, method: str = "GET", body: bytes | None = None, **h
     """(status, headers, body)."""
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
     try:
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        connection.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
         answer = connection.getresponse()
         return answer.status, dict(answer.headers), answer.read()
     finally:
@@ -46,11 +48,19 @@ def raw(web: Web, content: bytes, wait_s: float = 10) -> bytes:
         return found
 
 
-# -- keys --------------------------------------------------------------------------------------------------------------
+# -- keys ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/models", "/v2/models/digits-gan", "/api/walk/digits-gan", "/openapi.json", "/page/app.js", "/nothing"]
+    "path",
+    [
+        "/v1/models",
+        "/v2/models/digits-gan",
+        "/api/walk/digits-gan",
+        "/openapi.json",
+        "/page/app.js",
+        "/nothing",
+    ],
 )
 def test_without_a_key_everything_but_health_is_closed(start: Callable[..., Web], path: str):
     web = start(keys=(KEY, OTHER))
@@ -93,7 +103,14 @@ def test_other_services_cookies_of_this_host_do_not_hide_ours(start: Callable[..
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     _, headers, _ = ask(web, "/login", "POST", urlencode({"key": key}).encode(), **form)
     ours = headers["set-cookie"].rpartition("; HttpOnly")[0]
-    for other in ('a={"x":1}', "foo[bar]=1", "n", 'theme="dark mode"', f"x{COOKIE}=1", f"a={COOKIE}"):
+    for other in (
+        'a={"x":1}',
+        "foo[bar]=1",
+        "n",
+        'theme="dark mode"',
+        f"x{COOKIE}=1",
+        f"a={COOKIE}",
+    ):
         for cookie in (f"{other}; {ours}", f"{ours}; {other}"):
             assert ask(web, "/v1/models", Cookie=cookie)[0] == 200, cookie
         assert ask(web, "/v1/models", Cookie=other)[0] == 401
@@ -103,8 +120,16 @@ def test_a_wrong_key_at_the_form_is_asked_for_again(start: Callable[..., Web]):
     web = start(keys=(KEY,))
     form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html,*/*"}
     status, headers, page = ask(web, "/login", "POST", b"key=wrong", **form)
-    assert status == 401 and headers["content-type"].startswith("text/html") and headers["www-authenticate"] == "Bearer"
-    assert b"none of the keys" in page and b"<form" in page and "frame-ancestors" in headers["content-security-policy"]
+    assert (
+        status == 401
+        and headers["content-type"].startswith("text/html")
+        and headers["www-authenticate"] == "Bearer"
+    )
+    assert (
+        b"none of the keys" in page
+        and b"<form" in page
+        and "frame-ancestors" in headers["content-security-policy"]
+    )
     assert b"none of the keys" not in ask(web, "/", Accept="text/html")[2]
 
 
@@ -117,7 +142,7 @@ def test_without_keys_all_is_open_on_loopback_only():
         Settings(models_dir=".", keys=("short",)).validate()
 
 
-# -- bounds ------------------------------------------------------------------------------------------------------------
+# -- bounds ----------------------------------------------------------------------------------------
 
 SMALL = Limits(max_body_mb=1, body_timeout_s=1, max_in_flight=3)
 
@@ -126,7 +151,11 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(start: Ca
     web = start(limits=SMALL)
     head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
     answer = raw(web, head)
-    assert answer.startswith(b"HTTP/1.1 413") and b"1 MiB" in answer and b"connection: close" in answer.lower()
+    assert (
+        answer.startswith(b"HTTP/1.1 413")
+        and b"1 MiB" in answer
+        and b"connection: close" in answer.lower()
+    )
 
 
 def test_a_chunked_body_is_counted_while_it_is_read(start: Callable[..., Web]):
@@ -139,7 +168,9 @@ def test_a_chunked_body_is_counted_while_it_is_read(start: Callable[..., Web]):
 def test_a_body_that_drips_is_given_up(start: Callable[..., Web]):
     web = start(limits=SMALL)
     begin = time.monotonic()
-    answer = raw(web, b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    answer = raw(
+        web, b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    )
     assert answer.startswith(b"HTTP/1.1 408") and time.monotonic() - begin < 8
     assert ask(web, "/healthz")[0] == 200
 
@@ -149,11 +180,17 @@ def test_too_many_at_once_are_told_to_come_back(start: Callable[..., Web]):
     slow = []
     for _ in range(3):
         connection = socket.create_connection(("127.0.0.1", web.port))
-        connection.sendall(b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        connection.sendall(
+            b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+        )
         slow.append(connection)
     time.sleep(0.2)
     status, headers, body = ask(web, "/v1/models")
-    assert status == 429 and headers["retry-after"] == "1" and json.loads(body)["error"]["type"] == "rate_limit_error"
+    assert (
+        status == 429
+        and headers["retry-after"] == "1"
+        and json.loads(body)["error"]["type"] == "rate_limit_error"
+    )
     assert ask(web, "/healthz")[0] == 200  # a full service is not a dead one
     for connection in slow:
         connection.close()
@@ -181,7 +218,7 @@ def test_nonsense_is_refused_and_nothing_falls_over(web: Web, content: bytes):
     assert ask(web, "/healthz")[0] == 200
 
 
-# -- ids, headers, log -------------------------------------------------------------------------------------------------
+# -- ids, headers, log -----------------------------------------------------------------------------
 
 
 def test_an_id_is_kept_or_made(web: Web):
@@ -191,7 +228,12 @@ def test_an_id_is_kept_or_made(web: Web):
 
 
 def test_errors_have_their_conventions_shape(web: Web):
-    assert set(json.loads(ask(web, "/v1/models/no")[2])["error"]) == {"message", "type", "param", "code"}
+    assert set(json.loads(ask(web, "/v1/models/no")[2])["error"]) == {
+        "message",
+        "type",
+        "param",
+        "code",
+    }
     assert isinstance(json.loads(ask(web, "/v2/models/no")[2])["error"], str)
     status, headers, _ = ask(web, "/v1/models", "PUT")
     assert status == 405 and headers["allow"] == "GET"
@@ -205,7 +247,8 @@ EVIL = "https://evil.example"
     [
         {"Origin": EVIL, "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"},
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},  # an image of the page
-        {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},  # another service of this machine
+        # another service of this machine
+        {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},
         {"Origin": EVIL},  # a browser that says no more
         {"Origin": "null"},  # a frame without rights
         {"Origin": EVIL, "Host": "127.0.0.1", "X-Forwarded-Host": "example.org"},
@@ -225,7 +268,10 @@ def test_no_other_sites_page_may_ask(start: Callable[..., Web], headers: dict[st
         assert status == 403 and b"another site's page" in body
         assert not [name for name in answered if name.lower().startswith("access-control")]
     assert "waves" in web.service.shelf.models
-    assert "frame-ancestors 'none'" in ask(web, "/", Authorization=f"Bearer {KEY}")[1]["content-security-policy"]
+    assert (
+        "frame-ancestors 'none'"
+        in ask(web, "/", Authorization=f"Bearer {KEY}")[1]["content-security-policy"]
+    )
 
 
 def test_our_own_page_programs_and_links_may_ask(start: Callable[..., Web]):
@@ -239,7 +285,8 @@ def test_our_own_page_programs_and_links_may_ask(start: Callable[..., Web]):
         {"Origin": own},
         {"Origin": own, "Sec-Fetch-Site": "same-origin"},
         {"Sec-Fetch-Site": "none"},  # typed in
-        {"Origin": "https://gpu.example", "Sec-Fetch-Site": "same-origin"},  # a proxy that puts its own Host
+        # a proxy that puts its own Host
+        {"Origin": "https://gpu.example", "Sec-Fetch-Site": "same-origin"},
         {"Origin": "https://gpu.example", "X-Forwarded-Host": "gpu.example"},
     ):
         assert ask(web, "/v1/models", **headers)[0] == 200, headers
@@ -250,10 +297,23 @@ def test_our_own_page_programs_and_links_may_ask(start: Callable[..., Web]):
 def test_without_a_key_only_loopbacks_names_are_answered_to(start: Callable[..., Web]):
     """DNS rebinding: a site's own name that points here."""
     web = start(local=True)
-    for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "10.0.0.1", "[fe80::1]:8000"):
+    for host in (
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "[fe80::1]:8000",
+    ):
         status, _, body = ask(web, "/v1/models/waves", "DELETE", Host=host, Origin=f"http://{host}")
         assert status == 403 and b"GENRAY_API_KEY" in body
-    for host in ("localhost:9000", "127.0.0.1", "LOCALHOST", "127.8.8.8:1", "[::1]:8000", "gpu.localhost:80"):
+    for host in (
+        "localhost:9000",
+        "127.0.0.1",
+        "LOCALHOST",
+        "127.8.8.8:1",
+        "[::1]:8000",
+        "gpu.localhost:80",
+    ):
         assert ask(web, "/v1/models", Host=host)[0] == 200, host
     assert ask(web, "/healthz", Host="10.0.0.1")[0] == 200  # a load balancer asks so
     keyed = start(local=True, keys=(KEY,))
@@ -264,18 +324,32 @@ def test_without_a_key_only_loopbacks_names_are_answered_to(start: Callable[...,
 def test_every_request_leaves_a_line(start: Callable[..., Web], tmp_path: Path):
     web = start(request_log=str(tmp_path / "log" / "requests.jsonl"))
     ask(web, "/v1/models/digits-gan?secret=1", X_Request_Id="line-1")
-    ask(web, "/v1/images/generations", "POST", b'{"model": "digits-gan"}', Content_Type="application/json")
+    ask(
+        web,
+        "/v1/images/generations",
+        "POST",
+        b'{"model": "digits-gan"}',
+        Content_Type="application/json",
+    )
     ask(web, "/v1/models/no")
     web.service.telemetry.close()
     (log,) = (tmp_path / "log").glob("requests-*.jsonl")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["status"] for line in lines] == [200, 200, 404]
-    assert lines[0]["id"] == "line-1" and lines[0]["route"] == "/v1/models/{name}" and "secret" not in str(lines)
-    assert lines[1]["model"].startswith("digits-gan@") and lines[1]["bytes"] > 100 and lines[1]["ms"] > 0
+    assert (
+        lines[0]["id"] == "line-1"
+        and lines[0]["route"] == "/v1/models/{name}"
+        and "secret" not in str(lines)
+    )
+    assert (
+        lines[1]["model"].startswith("digits-gan@")
+        and lines[1]["bytes"] > 100
+        and lines[1]["ms"] > 0
+    )
     assert web.service.telemetry.requests["/v1/images/generations", "200"] == 1
 
 
-# -- health ------------------------------------------------------------------------------------------------------------
+# -- health ----------------------------------------------------------------------------------------
 
 
 def test_readiness_tells_the_truth(start: Callable[..., Web], models_dir: Path):
@@ -292,4 +366,7 @@ def test_nothing_to_serve_is_not_ready(start: Callable[..., Web], tmp_path: Path
     web = start(tmp_path / "empty")
     assert ask(web, "/readyz")[0] == 503 and ask(web, "/v2/health/live")[0] == 200
     # As some load balancers ask.
-    assert ask(web, "/healthz", "HEAD")[::2] == (200, b"") and ask(web, "/readyz", "HEAD")[::2] == (503, b"")
+    assert ask(web, "/healthz", "HEAD")[::2] == (200, b"") and ask(web, "/readyz", "HEAD")[::2] == (
+        503,
+        b"",
+    )

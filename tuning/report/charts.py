@@ -1,7 +1,9 @@
-"""How the report's pictures are made: panels narrow enough for a phone, as SVG inside the page and as PNG beside it.
+"""How the report's pictures are made: panels narrow enough for a phone, as SVG inside the page
+and as PNG beside it.
 
-A panel is drawn once for both. In the page its inks are CSS variables, so that it follows light and dark; colours of data
-are Okabe and Ito's, which colour-blind readers can tell apart, and no two things differ by colour alone.
+A panel is drawn once for both. In the page its inks are CSS variables, so that it follows light
+and dark; colours of data are Okabe and Ito's, which colour-blind readers can tell apart, and no
+two things differ by colour alone.
 """
 
 import io
@@ -37,7 +39,9 @@ FONT = "Helvetica, Arial, sans-serif"
 SMALL, WIDE = (2.1, 1.7), (4.6, 3.4)
 """Inches of a panel that stands among others, and of one that stands alone."""
 POINTS = {SMALL: 7.5, WIDE: 9.0}
-"""Of the text in them. On a phone a panel alone is shown about as wide as it is here, the small ones two in a row."""
+"""Of the text in them. On a phone a panel alone is shown about as wide as it is here, the small
+ones two in a row.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,9 @@ class Chart:
         return len(self.panels) == 1
 
     def svgs(self) -> list[str]:
-        """An `<svg>` element for each panel, free of scripts, styles and references to anything outside itself."""
+        """An `<svg>` element for each panel, free of scripts, styles and references to anything
+        outside itself.
+        """
         elements = []
         for number, panel in enumerate(self.panels):
             with _style(self.size):
@@ -75,7 +81,9 @@ class Chart:
                 axis = figure.subplots()
                 self._draw(axis, panel, labels=self.alone)
                 text = io.StringIO()
-                FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+                FigureCanvasSVG(figure).print_svg(
+                    text, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+                )
             about = f"{self.about} {panel.title}" if panel.title else self.about
             elements.append(_for_a_page(text.getvalue(), f"{self.name}-{number}", about))
         return elements
@@ -114,7 +122,8 @@ def _style(size: tuple[float, float]):
     points = POINTS.get(size, POINTS[WIDE])
     return matplotlib.rc_context(
         {
-            "font.family": ["DejaVu Sans"],  # comes with matplotlib; a page replaces it by FONT, which is narrower
+            # comes with matplotlib; a page replaces it by FONT, which is narrower
+            "font.family": ["DejaVu Sans"],
             "font.size": points,
             "axes.titlesize": points + 0.5,
             "axes.labelsize": points,
@@ -135,14 +144,17 @@ def _style(size: tuple[float, float]):
             "ytick.major.size": 2.5,
             "grid.color": GRID,
             "grid.linewidth": 0.6,
-            "svg.fonttype": "none",  # text stays text: it can be read aloud, searched, and is smaller
+            # text stays text: it can be read aloud, searched, and is smaller
+            "svg.fonttype": "none",
             "svg.hashsalt": "genray",  # the same picture is the same file
         }
     )
 
 
 def _for_a_page(svg: str, prefix: str, about: str) -> str:
-    """A matplotlib SVG file as an element of a page: identifiers of its own, colours and size by the page's style."""
+    """A matplotlib SVG file as an element of a page: identifiers of its own, colours and size by
+    the page's style.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
@@ -157,12 +169,14 @@ def _for_a_page(svg: str, prefix: str, about: str) -> str:
     return f'{opening} role="img" aria-label="{escape(about)}">{rest}'
 
 
-# -- scales ------------------------------------------------------------------------------------------------------------
+# -- scales ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The range of the metric that is shown; what lies outside, or is none, is drawn on its bad edge."""
+    """The range of the metric that is shown; what lies outside, or is none, is drawn on its bad
+    edge.
+    """
 
     low: float
     high: float
@@ -171,8 +185,10 @@ class Window:
 
     @classmethod
     def of(cls, values: Sequence[float], mode: str, share: float = 0.75) -> "Window":
-        """From the best value to two and a half times as far as `share` of them reach: a few bad ones would squeeze all
-        others into a line. Logarithmic where the good `share` spans a factor of 20."""
+        """From the best value to two and a half times as far as `share` of them reach: a few bad
+        ones would squeeze all others into a line. Logarithmic where the good `share` spans a
+        factor of 20.
+        """
         finite = np.sort([value for value in values if math.isfinite(value)])
         if len(finite) == 0:
             return cls(low=0.0, high=1.0, mode=mode)
@@ -185,7 +201,11 @@ class Window:
             return cls(low=best / 1.2, high=max(finite[-1], quarter) * 1.3, mode=mode, log=True)
         room = (worst - best or abs(best) or 1.0) * 0.08
         low, high = best - room, worst + room
-        return cls(low=low, high=high, mode=mode) if mode == "min" else cls(low=-high, high=-low, mode=mode)
+        return (
+            cls(low=low, high=high, mode=mode)
+            if mode == "min"
+            else cls(low=-high, high=-low, mode=mode)
+        )
 
     @property
     def bad_edge(self) -> float:
@@ -195,7 +215,9 @@ class Window:
         return bool(self.low <= value <= self.high)
 
     def clip(self, value: float) -> float:
-        """The value, or the edge beyond which it lies; no value (None, NaN, ∞) lies beyond the bad one."""
+        """The value, or the edge beyond which it lies; no value (None, NaN, ∞) lies beyond the
+        bad one.
+        """
         if not math.isfinite(value):
             return self.bad_edge
         return min(max(value, self.low), self.high)
@@ -225,4 +247,8 @@ def log_axis(axis: Axes, low: float, high: float) -> None:
 
 def short(value: float) -> str:
     """A number for a mark: 0.001, 0.1, 20, 1e-05."""
-    return f"{value:g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.0e}".replace("e-0", "e-")
+    return (
+        f"{value:g}"
+        if 1e-3 <= abs(value) < 1e5 or value == 0
+        else f"{value:.0e}".replace("e-0", "e-")
+    )

@@ -12,9 +12,12 @@ from tuning.report.words import PHASE_WORDS, between, covered, difference, numbe
 from tuning.trials import TrialRow
 
 IMPORTANCES = (
-    "How much worse a random forest guesses the ranks of held-out trials when one setting is shuffled, as a share of their "
-    "variance. It cannot tell which value is good, nor see what was never varied, nor separate settings that moved together; "
-    "with a few dozen trials only large differences mean anything, and where the forest explains nothing (R² not above 0) "
+    "How much worse a random forest guesses the ranks of held-out trials when one setting is "
+    "shuffled, as a share of their "
+    "variance. It cannot tell which value is good, nor see what was never varied, nor separate "
+    "settings that moved together; "
+    "with a few dozen trials only large differences mean anything, and where the forest explains "
+    "nothing (R² not above 0) "
     "no figure does."
 )
 
@@ -23,7 +26,8 @@ def _table(head: Sequence[tuple[str, str]], rows: Sequence[str], label: str) -> 
     """`head`: (text, class) of each column. It scrolls sideways within itself, also by keyboard."""
     cells = "".join(f'<th scope="col" class="{kind}">{text}</th>' for text, kind in head)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table><thead><tr>{cells}</tr></thead>\n'
+        f'<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(label)}"><table><thead><tr>{cells}</tr></thead>\n'
         f"<tbody>{''.join(rows)}</tbody></table></div>\n"
     )
 
@@ -62,21 +66,36 @@ def _median(found: Sequence[Estimate]) -> str:
 
 
 def arms_table(comparison: Comparison) -> str:
-    target = "" if comparison.target is None else f" {number(comparison.metric_of(comparison.target))}"
-    best, test = (_median([getattr(line, name) for line in comparison.lines]) for name in ("best", "test"))
+    target = (
+        "" if comparison.target is None else f" {number(comparison.metric_of(comparison.target))}"
+    )
+    best, test = (
+        _median([getattr(line, name) for line in comparison.lines]) for name in ("best", "test")
+    )
     head = [
-        ("arm", "name"), ("", "name"), (f"{escape(words(comparison.metric))}<br>{best}", ""),
-        (f"test {escape(words(comparison.test_metric))}<br>{test}", ""), (f"steps to<br>target{target}", ""),
-        ("CPU s to<br>target", ""), ("diverged<br>+ in search", ""),
-        ("state bytes<br>a parameter", ""),        ("trials<br>spent", ""),
-    ]  # fmt: skip
+        ("arm", "name"),
+        ("", "name"),
+        (f"{escape(words(comparison.metric))}<br>{best}", ""),
+        (f"test {escape(words(comparison.test_metric))}<br>{test}", ""),
+        (f"steps to<br>target{target}", ""),
+        ("CPU s to<br>target", ""),
+        ("diverged<br>+ in search", ""),
+        ("state bytes<br>a parameter", ""),
+        ("trials<br>spent", ""),
+    ]
     rows, last = [], ""
     for line in comparison.lines:
         first = line.arm != last
         same = sum(each.arm == line.arm for each in comparison.lines)
-        kind = "first best" if first and line.arm == comparison.ranked[0] and len(comparison.arms) > 1 else "first"
+        kind = (
+            "first best"
+            if first and line.arm == comparison.ranked[0] and len(comparison.arms) > 1
+            else "first"
+        )
         name = f'<th scope="rowgroup" rowspan="{same}">{escape(line.arm)}</th>' if first else ""
-        rows.append(f'<tr class="{kind if first else ""}">{name}{_arm_cells(comparison, line)}</tr>')
+        rows.append(
+            f'<tr class="{kind if first else ""}">{name}{_arm_cells(comparison, line)}</tr>'
+        )
         last = line.arm
     return _table(head, rows, "Arms")
 
@@ -95,7 +114,10 @@ def _arm_cells(comparison: Comparison, line: Line) -> str:
             _cell(PHASE_WORDS[line.phase], "name"),
             _cell(_estimate(comparison, line.best)),
             _cell(_estimate(comparison, line.test)),
-            _cell(_time(line.steps) + (f" <small>{line.missed} of {line.runs} missed</small>" if line.missed else "")),
+            _cell(
+                _time(line.steps)
+                + (f" <small>{line.missed} of {line.runs} missed</small>" if line.missed else "")
+            ),
             _cell(_time(line.seconds)),
             _cell(diverged, "bad" if line.diverged or line.failed else ""),
             _cell(state),
@@ -118,12 +140,16 @@ def effects_table(comparison: Comparison) -> str:
             + "</tr>"
         )
     change, change_of_test = (
-        _median([each.difference for each in effects.values()]) for effects in (comparison.effects(), on_test)
+        _median([each.difference for each in effects.values()])
+        for effects in (comparison.effects(), on_test)
     )
     head = [
-        ("arm", "name"), (f"change of {escape(words(comparison.metric))}<br>{change}", ""), ("better in", ""),
-        (f"change of test {escape(words(comparison.test_metric))}<br>{change_of_test}", ""), ("better in", ""),
-    ]  # fmt: skip
+        ("arm", "name"),
+        (f"change of {escape(words(comparison.metric))}<br>{change}", ""),
+        ("better in", ""),
+        (f"change of test {escape(words(comparison.test_metric))}<br>{change_of_test}", ""),
+        ("better in", ""),
+    ]
     return _table(head, rows, "Effects")
 
 
@@ -133,11 +159,18 @@ def chosen_table(comparison: Comparison) -> str:
         best = comparison.chosen(arm)
         if best is not None:
             text = escape(_settings(best, varied(comparison.of(arm, "search"))))
-            cells = _cell(number(best.best)) + _cell(text, "text") + _cell(escape(best.trial), "name")
+            cells = (
+                _cell(number(best.best)) + _cell(text, "text") + _cell(escape(best.trial), "name")
+            )
             rows.append(f'<tr><th scope="row">{escape(arm)}</th>{cells}</tr>')
     if not rows:
         return ""
-    head = [("arm", "name"), (escape(words(comparison.metric)), ""), ("settings", "name"), ("trial", "name")]
+    head = [
+        ("arm", "name"),
+        (escape(words(comparison.metric)), ""),
+        ("settings", "name"),
+        ("trial", "name"),
+    ]
     return "<h3>Best search trial of each arm</h3>\n" + _table(head, rows, "Best settings")
 
 
@@ -146,25 +179,57 @@ def importances_table(comparison: Comparison) -> str:
     for arm, found in comparison.importances.items():
         ordered = sorted(found.importance.items(), key=lambda each: -each[1])
         for place, (name, value) in enumerate(ordered):
-            first = f'<th scope="rowgroup" rowspan="{len(ordered)}">{escape(arm)}</th>' if place == 0 else ""
-            explained = f'<td rowspan="{len(ordered)}">{number(round(found.explained, 2))}</td>' if place == 0 else ""
+            first = (
+                f'<th scope="rowgroup" rowspan="{len(ordered)}">{escape(arm)}</th>'
+                if place == 0
+                else ""
+            )
+            explained = (
+                f'<td rowspan="{len(ordered)}">{number(round(found.explained, 2))}</td>'
+                if place == 0
+                else ""
+            )
             known = found.explained > 0
-            bar = f'<span class="bar"><i style="width:{100 * min(1, max(0, value)):.0f}%"></i></span>' if known else ""
-            cells = _cell(escape(name), "name") + _cell(number(round(value, 2)) if known else "–") + _cell(bar, "name")
-            rows.append(f'<tr class="{"first" if place == 0 else ""}">{first}{explained}{cells}</tr>')
+            bar = (
+                f'<span class="bar"><i style="width:{100 * min(1, max(0, value)):.0f}%"></i></span>'
+                if known
+                else ""
+            )
+            cells = (
+                _cell(escape(name), "name")
+                + _cell(number(round(value, 2)) if known else "–")
+                + _cell(bar, "name")
+            )
+            rows.append(
+                f'<tr class="{"first" if place == 0 else ""}">{first}{explained}{cells}</tr>'
+            )
     if not rows:
         return ""
-    head = [("arm", "name"), ("R² of ranks,<br>held out", ""), ("setting", "name"), ("importance", ""), ("", "")]
-    return f'<h3>Importances</h3>\n<p class="how">{IMPORTANCES}</p>' + _table(head, rows, "Importances")
+    head = [
+        ("arm", "name"),
+        ("R² of ranks,<br>held out", ""),
+        ("setting", "name"),
+        ("importance", ""),
+        ("", ""),
+    ]
+    return f'<h3>Importances</h3>\n<p class="how">{IMPORTANCES}</p>' + _table(
+        head, rows, "Importances"
+    )
 
 
 def trials_table(comparison: Comparison) -> str:
     rows = [_trial(row) for row in comparison.rows]
     head = [
-        ("trial", "name"), ("seed", ""), ("status", "name"), ("best", ""), ("at step", ""), ("steps", ""), ("CPU s", ""),
+        ("trial", "name"),
+        ("seed", ""),
+        ("status", "name"),
+        ("best", ""),
+        ("at step", ""),
+        ("steps", ""),
+        ("CPU s", ""),
         ("settings", "name"),
-    ]  # fmt: skip
-    return f"<details><summary>{plural(len(rows), 'trial')}</summary>\n{_table(head, rows, 'All trials')}</details>"
+    ]
+    return f"<details><summary>{plural(len(rows), 'trial')}</summary>\n{_table(head, rows, 'All trials')}</details>"  # noqa: E501
 
 
 def _trial(row: TrialRow) -> str:
@@ -174,7 +239,9 @@ def _trial(row: TrialRow) -> str:
     return (
         f'<tr class="first"><td class="name">{escape(row.trial)}</td>{_cell(str(row.seed))}'
         + _cell(row.status, f"name {bad}".strip())
-        + _cell(number(row.best) if math.isfinite(cost(row)) else f"<small>{number(row.best)}</small>")
+        + _cell(
+            number(row.best) if math.isfinite(cost(row)) else f"<small>{number(row.best)}</small>"
+        )
         + _cell("–" if row.best_step is None else f"{row.best_step:,}")
         + _cell(f"{row.steps:,}")
         + _cell(f"{row.seconds:.1f}")
@@ -187,7 +254,11 @@ def _settings(row: TrialRow, names: Sequence[str] | None = None) -> str:
     """The row's settings, those of `names` alone where they are given."""
 
     def shown(value: Any) -> str:
-        return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        return (
+            number(value)
+            if isinstance(value, int | float) and not isinstance(value, bool)
+            else str(value)
+        )
 
     settings = {name: value for name, value in row.params.items() if names is None or name in names}
     return ", ".join(f"{name} {shown(value)}" for name, value in settings.items()) or "as it comes"

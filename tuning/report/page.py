@@ -1,4 +1,6 @@
-"""The report as one HTML page: no script, nothing loaded from anywhere, pictures inside, light and dark, wide and narrow."""
+"""The report as one HTML page: no script, nothing loaded from anywhere, pictures inside, light
+and dark, wide and narrow.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -23,30 +25,46 @@ UNTUNED = '<span class="key untuned">◇ untuned</span>'
 BAD = '<span class="key bad">×</span>'
 
 HOW = {
-    "arms": f"{UNTUNED}: each arm as it comes; {TUNED}: the best setting of its search. Dots: medians over seeds; bars: their "
-    "intervals, which hold the true median as often as the table's head says; small marks: seeds. Dotted: the target. An "
+    "arms": f"{UNTUNED}: each arm as it comes; {TUNED}: the best setting of its search. Dots: "
+    "medians over seeds; bars: their "
+    "intervals, which hold the true median as often as the table's head says; small marks: seeds. "
+    "Dotted: the target. An "
     "arrow on the edge: beyond it, at the value beside; a cross: no finite value.",
     "learning-rates": "A ring for each search trial, the full one was chosen. "
-    f"{BAD} on the edge: diverged or failed; a triangle on the edge: beyond it. Dashed: the untuned median. A wide flat "
+    f"{BAD} on the edge: diverged or failed; a triangle on the edge: beyond it. Dashed: the "
+    "untuned median. A wide flat "
     "valley forgives a rate that was guessed; a single low point in a steep one does not.",
-    "best-so-far": "What the best of the first n trials would have been: median and quartiles over all orders in which the "
-    "trials could have come, worked out exactly, so that it is not the luck of one order. Grey: the other arms. Dashed: the "
+    "best-so-far": "What the best of the first n trials would have been: median and quartiles "
+    "over all orders in which the "
+    "trials could have come, worked out exactly, so that it is not the luck of one order. Grey: "
+    "the other arms. Dashed: the "
     "untuned median.",
-    "curves": "Every seed, at each look at the validation split. Full: tuned; dashed: untuned; dotted across: the target; "
+    "curves": "Every seed, at each look at the validation split. Full: tuned; dashed: untuned; "
+    "dotted across: the target; "
     f"{BAD}: where one diverged.",
-    "profile": "In which share of the seeds an arm reached the target within so many times the steps of the arm that was "
-    "quickest with that seed. At 1: how often it was the quickest itself; at the right end: how often it got there at all. "
+    "profile": "In which share of the seeds an arm reached the target within so many times the "
+    "steps of the arm that was "
+    "quickest with that seed. At 1: how often it was the quickest itself; at the right end: how "
+    "often it got there at all. "
     "Grey: the other arms.",
-    "effects": "Runs with the arm less runs without it, paired by seed where both have the same seeds. A full dot: an "
+    "effects": "Runs with the arm less runs without it, paired by seed where both have the same "
+    "seeds. A full dot: an "
     "interval of 95% or more leaves out 0, for which it takes six seeds.",
-    "parameters": "A line for each search trial, from its settings to the rank of its result (best on top). "
-    '<span class="key tuned">Blue</span>: the best quarter; <span class="key bad">dashed</span>: diverged or failed.',
+    "parameters": "A line for each search trial, from its settings to the rank of its result "
+    "(best on top). "
+    '<span class="key tuned">Blue</span>: the best quarter; <span class="key bad">dashed</span>: '
+    "diverged or failed.",
 }
 TITLES = {
-    "arms": "Arms", "learning-rates": "Learning-rate sensitivity", "best-so-far": "Best so far against trials",
-    "curves": "Learning curves", "profile": "Performance profile", "effects": "On against off",
-    "parameters": "Parameters", "samples": "Samples",
-}  # fmt: skip
+    "arms": "Arms",
+    "learning-rates": "Learning-rate sensitivity",
+    "best-so-far": "Best so far against trials",
+    "curves": "Learning curves",
+    "profile": "Performance profile",
+    "effects": "On against off",
+    "parameters": "Parameters",
+    "samples": "Samples",
+}
 
 
 def page(
@@ -56,7 +74,9 @@ def page(
     samples: Sequence[tuple[str, bytes]] = (),
     files: Sequence[str] = (),
 ) -> str:
-    """The whole page. `charts`: by section (the keys of TITLES); `samples`: captions and PNG files; `files`: beside it."""
+    """The whole page. `charts`: by section (the keys of TITLES); `samples`: captions and PNG
+    files; `files`: beside it.
+    """
     sections: dict[str, tuple[str, str]] = {"summary": ("Summary", _summary(comparison, settings))}
     if comparison.lines:
         sections["arms"] = (TITLES["arms"], _figures("arms", charts) + arms_table(comparison))
@@ -64,7 +84,9 @@ def page(
         if charts.get(name):
             text = _figures(name, charts) + (effects_table(comparison) if name == "effects" else "")
             sections[name] = (TITLES[name], text)
-    parameters = _figures("parameters", charts) + chosen_table(comparison) + importances_table(comparison)
+    parameters = (
+        _figures("parameters", charts) + chosen_table(comparison) + importances_table(comparison)
+    )
     if parameters:
         sections["parameters"] = (TITLES["parameters"], parameters)
     if samples:
@@ -76,7 +98,8 @@ def page(
         links = ", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in files)
         sections["files"] = ("Tables as files", f"<p>{links}, and the same as parquet.</p>")
     body = "\n".join(
-        f'<section id="{name}"><h2>{heading}</h2>\n{text}</section>' for name, (heading, text) in sections.items()
+        f'<section id="{name}"><h2>{heading}</h2>\n{text}</section>'
+        for name, (heading, text) in sections.items()
     )
     links = "".join(f'<a href="#{name}">{heading}</a>' for name, (heading, _) in sections.items())
     under = ", ".join(
@@ -97,7 +120,11 @@ def page(
 
 def _summary(comparison: Comparison, settings: Mapping[str, Any] | None) -> str:
     parts = summary(comparison, settings)
-    return '<dl class="summary">' + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in parts) + "</dl>"
+    return (
+        '<dl class="summary">'
+        + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in parts)
+        + "</dl>"
+    )
 
 
 def _figures(name: str, charts: Mapping[str, Sequence[Chart]]) -> str:
@@ -112,7 +139,9 @@ def _figures(name: str, charts: Mapping[str, Sequence[Chart]]) -> str:
         if len(svgs) == 1:
             alone.append(f"<figure>{svgs[0]}</figure>")
         else:
-            parts.append(f'<figure class="panels">{"".join(f"<div>{svg}</div>" for svg in svgs)}</figure>')
+            parts.append(
+                f'<figure class="panels">{"".join(f"<div>{svg}</div>" for svg in svgs)}</figure>'
+            )
             parts.append(f'<p class="axes">Across: {escape(chart.x)}. Up: {escape(chart.y)}.</p>')
     if alone:
         parts.append(f'<div class="figures">{"".join(alone)}</div>')
@@ -121,11 +150,15 @@ def _figures(name: str, charts: Mapping[str, Sequence[Chart]]) -> str:
 
 def _samples(samples: Sequence[tuple[str, bytes]]) -> str:
     figures = "".join(
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        f'<figure><img alt="{escape(caption)}" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, png in samples
     )
-    how = "The best run of each arm by validation, at its best weights; the images themselves are not picked."
+    how = (
+        "The best run of each arm by validation, at its best weights; the images themselves are "
+        "not picked."
+    )
     return f'<p class="how">{how}</p>\n<div class="samples">{figures}</div>'
 
 

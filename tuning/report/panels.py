@@ -1,4 +1,6 @@
-"""The report's charts of small panels, one for each arm: learning rates, the search, curves, profiles."""
+"""The report's charts of small panels, one for each arm: learning rates, the search, curves,
+profiles.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +35,9 @@ MAX_PANELS = 24
 def rates_chart(comparison: Comparison) -> Chart | None:
     """Best against the learning rate, log axis."""
     path = comparison.rate_path()
-    rows = [row for row in finished(comparison.of(phase="search")) if _positive(row.params.get(path))]
+    rows = [
+        row for row in finished(comparison.of(phase="search")) if _positive(row.params.get(path))
+    ]
     if not rows:
         return None
     rates = [float(row.params[path]) for row in rows]
@@ -45,13 +49,21 @@ def rates_chart(comparison: Comparison) -> Chart | None:
         about="Best of each search trial against its learning rate.",
         x="learning rate η (log axis)",
         y=comparison.metric_label,
-        panels=[Panel(title=arm, draw=partial(_draw_rates, comparison, path, window, span, arm)) for arm in arms],
+        panels=[
+            Panel(title=arm, draw=partial(_draw_rates, comparison, path, window, span, arm))
+            for arm in arms
+        ],
         size=_size(arms),
     )
 
 
 def _draw_rates(
-    comparison: Comparison, path: str, window: Window, span: tuple[float, float], arm: str, axis: Axes
+    comparison: Comparison,
+    path: str,
+    window: Window,
+    span: tuple[float, float],
+    arm: str,
+    axis: Axes,
 ) -> None:
     log_axis(axis, *span)
     window.apply(axis, "y")
@@ -65,21 +77,47 @@ def _draw_rates(
             continue
         rate = float(row.params[path])
         if not math.isfinite(cost(row)):
-            axis.plot(rate, window.bad_edge, "x", color=BAD, markersize=4.5, markeredgewidth=1.1, clip_on=False)
+            axis.plot(
+                rate,
+                window.bad_edge,
+                "x",
+                color=BAD,
+                markersize=4.5,
+                markeredgewidth=1.1,
+                clip_on=False,
+            )
             continue
         assert row.best is not None
         is_chosen = chosen is not None and row.trial == chosen.trial
         if window.holds(row.best):
             face = TUNED if is_chosen else PAPER
             size = 5.0 if is_chosen else 3.4
-            axis.plot(rate, row.best, "o", color=TUNED, markerfacecolor=face, markersize=size, markeredgewidth=0.9)
+            axis.plot(
+                rate,
+                row.best,
+                "o",
+                color=TUNED,
+                markerfacecolor=face,
+                markersize=size,
+                markeredgewidth=0.9,
+            )
         else:
             mark = "^" if comparison.mode == "min" else "v"
-            axis.plot(rate, window.bad_edge, mark, color=TUNED, markerfacecolor=PAPER, markersize=3.6, clip_on=False)
+            axis.plot(
+                rate,
+                window.bad_edge,
+                mark,
+                color=TUNED,
+                markerfacecolor=PAPER,
+                markersize=3.6,
+                clip_on=False,
+            )
 
 
 def search_chart(comparison: Comparison) -> Chart | None:
-    """Best so far against trials, over all orders of the trials: one arm in colour, the others grey behind it."""
+    """Best so far against trials, over all orders of the trials: one arm in colour, the others
+    grey behind it.
+    """
     curves = {}
     for arm in comparison.ranked:
         costs = [cost(row) for row in finished(comparison.of(arm, "search"))]
@@ -95,10 +133,17 @@ def search_chart(comparison: Comparison) -> Chart | None:
 
         for other, curve in curves.items():
             if other != arm:
-                axis.plot(range(1, len(curve.median) + 1), clipped(curve.median), color=GRID, linewidth=0.9)
+                axis.plot(
+                    range(1, len(curve.median) + 1),
+                    clipped(curve.median),
+                    color=GRID,
+                    linewidth=0.9,
+                )
         own = curves[arm]
         n = range(1, len(own.median) + 1)
-        axis.fill_between(n, clipped(own.low), clipped(own.high), color=TUNED, alpha=0.18, linewidth=0)
+        axis.fill_between(
+            n, clipped(own.low), clipped(own.high), color=TUNED, alpha=0.18, linewidth=0
+        )
         axis.plot(n, clipped(own.median), color=TUNED, linewidth=1.6)
         line = comparison.find(arm, "default")
         if line is not None and math.isfinite(line.best.median):
@@ -112,7 +157,8 @@ def search_chart(comparison: Comparison) -> Chart | None:
     arms = list(curves)[:MAX_PANELS]
     return Chart(
         name="best-so-far",
-        about="Best of the first n search trials, median and quartiles over all orders of the trials.",
+        about="Best of the first n search trials, median and quartiles over all orders of the "
+        "trials.",
         x="search trials",
         y=comparison.metric_label,
         panels=[Panel(title=arm, draw=partial(draw, arm)) for arm in arms],
@@ -134,14 +180,21 @@ def curves_chart(comparison: Comparison) -> Chart | None:
     def draw(arm: str, axis: Axes) -> None:
         if comparison.target is not None:
             axis.axhline(
-                window.clip(comparison.metric_of(comparison.target)), color=FAINT, linewidth=0.8, linestyle=(0, (2, 2))
+                window.clip(comparison.metric_of(comparison.target)),
+                color=FAINT,
+                linewidth=0.8,
+                linestyle=(0, (2, 2)),
             )
         for row in rows:
             if row.arm == arm:
                 steps = [step for step, _, _ in row.curve]
-                # A little beyond the window, where the line is cut off instead of running along its edge.
+                # A little beyond the window, where the line is cut off instead of running along its
+                # edge.
                 room = 10 * (window.high - window.low)
-                values = [min(max(value, window.low - room), window.high + room) for _, _, value in row.curve]
+                values = [
+                    min(max(value, window.low - room), window.high + room)
+                    for _, _, value in row.curve
+                ]
                 style = (0, (3, 1.2)) if row.phase == "default" else "-"
                 axis.plot(steps, values, color=COLOURS[row.phase], linewidth=0.9, linestyle=style)
                 if row.status == "diverged":
@@ -185,12 +238,15 @@ def profile_chart(ratios: Mapping[str, Sequence[float]], problems: str = "seeds"
         log_axis(axis, 1, last)
         ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if tick <= last]
         axis.set_xticks(
-            ticks[:: math.ceil(len(ticks) / 4)], [f"{tick}" for tick in ticks[:: math.ceil(len(ticks) / 4)]]
+            ticks[:: math.ceil(len(ticks) / 4)],
+            [f"{tick}" for tick in ticks[:: math.ceil(len(ticks) / 4)]],
         )
         for other, each in ratios.items():
             if other != arm:
                 axis.step(at, profile(each, at), color=GRID, linewidth=0.9, where="post")
-        axis.step(at, profile(ratios[arm], at), color=TUNED, linewidth=1.7, where="post", clip_on=False)
+        axis.step(
+            at, profile(ratios[arm], at), color=TUNED, linewidth=1.7, where="post", clip_on=False
+        )
         axis.set_ylim(0, 1.02)
         axis.set_yticks([0, 0.5, 1], ["0", "½", "1"])
         axis.yaxis.grid(True)
@@ -198,7 +254,8 @@ def profile_chart(ratios: Mapping[str, Sequence[float]], problems: str = "seeds"
     arms = list(ratios)[:MAX_PANELS]
     return Chart(
         name="profile",
-        about=f"Share of {problems} in which the target was reached within so many times the steps of the quickest arm.",
+        about=f"Share of {problems} in which the target was reached within so many times the steps "
+        "of the quickest arm.",
         x="steps to the target, by the quickest arm's (log axis)",
         y=f"share of {problems}",
         panels=[Panel(title=arm, draw=partial(draw, arm)) for arm in arms],
@@ -206,12 +263,14 @@ def profile_chart(ratios: Mapping[str, Sequence[float]], problems: str = "seeds"
     )
 
 
-# -- helpers -----------------------------------------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------
 
 
 def _common_window(comparison: Comparison) -> Window:
     """One range of the metric for every panel of the search."""
-    values = [row.best for row in finished(comparison.of(phase="search")) if math.isfinite(cost(row))]
+    values = [
+        row.best for row in finished(comparison.of(phase="search")) if math.isfinite(cost(row))
+    ]
     values += [comparison.metric_of(line.best.median) for line in comparison.lines]
     return Window.of([value for value in values if value is not None], comparison.mode)
 

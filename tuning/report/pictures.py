@@ -1,4 +1,6 @@
-"""The report's charts that stand alone: arms, effects, parameters. What is drawn is decided here, how in charts.py."""
+"""The report's charts that stand alone: arms, effects, parameters. What is drawn is decided
+here, how in charts.py.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,12 +19,13 @@ COLOURS = {"default": UNTUNED, "tuned": TUNED, "search": TUNED}
 MARKERS = {"default": "D", "tuned": "o", "search": "o"}
 
 
-# -- arms --------------------------------------------------------------------------------------------------------------
+# -- arms ------------------------------------------------------------------------------------------
 
 
 def arms_chart(comparison: Comparison, test: bool = False) -> Chart | None:
     """Medians and intervals, an arm a row; the seeds as small marks."""
-    if comparison.judged == "search":  # no seeds: the median of a search says more of its space than of the arm
+    # no seeds: the median of a search says more of its space than of the arm
+    if comparison.judged == "search":
         return None
     window = _arms_window(comparison, test)
     if window is None:
@@ -33,7 +36,8 @@ def arms_chart(comparison: Comparison, test: bool = False) -> Chart | None:
     height = max(1.5, 0.27 * len(comparison.ranked) + 0.75)
     return Chart(
         name=f"arms-{split}",
-        about=f"{what.capitalize()} on the {split} split: medians over seeds with their intervals, one row for each arm.",
+        about=f"{what.capitalize()} on the {split} split: medians over seeds with their intervals, "
+        "one row for each arm.",
         x=f"{what}{', test split' if test else ''} ({better} is better)",
         y="",
         panels=[Panel(title="", draw=partial(_draw_arms, comparison, window, test))],
@@ -42,24 +46,33 @@ def arms_chart(comparison: Comparison, test: bool = False) -> Chart | None:
 
 
 def _arms_window(comparison: Comparison, test: bool) -> Window | None:
-    """Wide enough for the judged phase, and for those of the other that do not lie far beyond: what is close together
-    should be told apart, and how far away the rest is stands beside its arrow. None where there is nothing to show."""
+    """Wide enough for the judged phase, and for those of the other that do not lie far beyond:
+    what is close together should be told apart, and how far away the rest is stands beside its
+    arrow. None where there is nothing to show.
+    """
     found = {
-        phase: [line.test if test else line.best for line in comparison.lines if line.phase == phase]
+        phase: [
+            line.test if test else line.best for line in comparison.lines if line.phase == phase
+        ]
         for phase in comparison.phases
     }
     if not any(each.count for estimates in found.values() for each in estimates):
         return None
-    ends = [value for each in found[comparison.judged] for value in (each.low, each.median, each.high)]
+    ends = [
+        value for each in found[comparison.judged] for value in (each.low, each.median, each.high)
+    ]
     judged = Window.of([comparison.metric_of(value) for value in ends], comparison.mode)
     good_edge = judged.low if comparison.mode == "min" else judged.high
     near = [
         value
         for estimates in found.values()
         for each in estimates
-        if abs((value := comparison.metric_of(each.median)) - good_edge) <= 2 * (judged.high - judged.low)
+        if abs((value := comparison.metric_of(each.median)) - good_edge)
+        <= 2 * (judged.high - judged.low)
     ]
-    inside = [comparison.metric_of(value) for value in ends if judged.holds(comparison.metric_of(value))]
+    inside = [
+        comparison.metric_of(value) for value in ends if judged.holds(comparison.metric_of(value))
+    ]
     values = [*near, *inside]
     return Window.of(values, comparison.mode, share=1.0) if values else judged
 
@@ -89,7 +102,13 @@ def _draw_arms(comparison: Comparison, window: Window, test: bool, axis: Axes) -
 
 
 def _draw_estimate(
-    axis: Axes, comparison: Comparison, window: Window, found: Estimate, costs: Sequence[float], y: float, phase: str
+    axis: Axes,
+    comparison: Comparison,
+    window: Window,
+    found: Estimate,
+    costs: Sequence[float],
+    y: float,
+    phase: str,
 ) -> None:
     colour = COLOURS[phase]
     low, high = (window.clip(value) for value in comparison.interval(found))
@@ -102,16 +121,30 @@ def _draw_estimate(
     if window.holds(middle):
         face = PAPER if phase == "default" else colour
         axis.plot(
-            middle, y, MARKERS[phase], markersize=4.6, markerfacecolor=face, markeredgecolor=colour, clip_on=False
+            middle,
+            y,
+            MARKERS[phase],
+            markersize=4.6,
+            markerfacecolor=face,
+            markeredgecolor=colour,
+            clip_on=False,
         )
     elif math.isfinite(middle):  # beyond the window: an arrow on its edge, with the value
         lower = comparison.mode == "min"
-        axis.plot(window.bad_edge, y, ">" if lower else "<", markersize=4.5, color=colour, clip_on=False)
+        axis.plot(
+            window.bad_edge, y, ">" if lower else "<", markersize=4.5, color=colour, clip_on=False
+        )
         place, side = (-5 if lower else 5, 0), "right" if lower else "left"
         axis.annotate(
-            f"{middle:.3g}", (window.bad_edge, y), place, textcoords="offset points", ha=side, va="center", color=colour,
+            f"{middle:.3g}",
+            (window.bad_edge, y),
+            place,
+            textcoords="offset points",
+            ha=side,
+            va="center",
+            color=colour,
             fontsize=7.5,
-        )  # fmt: skip
+        )
     else:  # more than half of the seeds gave nothing
         axis.plot(window.bad_edge, y, "X", markersize=5, color=BAD, clip_on=False)
 
@@ -121,14 +154,25 @@ def _legend(axis: Axes, phases: Sequence[str]) -> None:
     for phase in phases:
         face = PAPER if phase == "default" else COLOURS[phase]
         axis.plot(
-            [], [], MARKERS[phase], color=COLOURS[phase], markerfacecolor=face, markersize=4.6, label=names[phase]
+            [],
+            [],
+            MARKERS[phase],
+            color=COLOURS[phase],
+            markerfacecolor=face,
+            markersize=4.6,
+            label=names[phase],
         )
     axis.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(phases), frameon=False, handletextpad=0.2, borderpad=0
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=len(phases),
+        frameon=False,
+        handletextpad=0.2,
+        borderpad=0,
     )
 
 
-# -- effects and parameters ----------------------------------------------------------------------------------------------
+# -- effects and parameters ------------------------------------------------------------------------
 
 
 def effects_chart(comparison: Comparison) -> Chart | None:
@@ -138,19 +182,41 @@ def effects_chart(comparison: Comparison) -> Chart | None:
         return None
     spans = [comparison.interval(found.difference) for found in effects.values()]
     ends = [value for span in spans for value in span if math.isfinite(value)]
-    ends += [value for each in effects.values() if math.isfinite(value := comparison.metric_of(each.difference.median))]
+    ends += [
+        value
+        for each in effects.values()
+        if math.isfinite(value := comparison.metric_of(each.difference.median))
+    ]
     reach = max([abs(value) for value in ends] or [1.0]) * 1.15 or 1.0
 
     def draw(axis: Axes) -> None:
         axis.axvline(0, color=INK, linewidth=0.9)
         for place, found in enumerate(reversed(effects.values())):
             middle = comparison.metric_of(found.difference.median)
-            low, high = (min(max(value, -reach), reach) for value in comparison.interval(found.difference))
-            axis.plot([low, high], [place, place], color=TUNED, linewidth=1.8, solid_capstyle="round")
+            low, high = (
+                min(max(value, -reach), reach) for value in comparison.interval(found.difference)
+            )
+            axis.plot(
+                [low, high], [place, place], color=TUNED, linewidth=1.8, solid_capstyle="round"
+            )
             if math.isfinite(middle):
-                axis.plot(middle, place, "o", color=TUNED, markerfacecolor=TUNED if found.sure else PAPER, markersize=5)
+                axis.plot(
+                    middle,
+                    place,
+                    "o",
+                    color=TUNED,
+                    markerfacecolor=TUNED if found.sure else PAPER,
+                    markersize=5,
+                )
             else:
-                axis.plot(math.copysign(reach, middle), place, "X", color=BAD, markersize=5.5, clip_on=False)
+                axis.plot(
+                    math.copysign(reach, middle),
+                    place,
+                    "X",
+                    color=BAD,
+                    markersize=5.5,
+                    clip_on=False,
+                )
         axis.set_yticks(range(len(effects)), list(effects)[::-1])
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(-0.6, len(effects) - 0.4)
@@ -170,14 +236,17 @@ def effects_chart(comparison: Comparison) -> Chart | None:
 
 
 def parameters_charts(comparison: Comparison) -> Iterator[Chart]:
-    """Parallel coordinates of each arm's search with two parameters or more and four trials or more."""
+    """Parallel coordinates of each arm's search with two parameters or more and four trials or
+    more.
+    """
     for number, arm in enumerate(comparison.ranked):
         rows = finished(comparison.of(arm, "search"))
         names = varied(rows)
         if len(names) >= 2 and len(rows) >= 4:
             yield Chart(
                 name=f"parameters-{number}",
-                about=f"The search trials of {arm}: one line each through its parameters to its result.",
+                about=f"The search trials of {arm}: one line each through its parameters to its "
+                "result.",
                 x="",
                 y="",
                 panels=[Panel(title=arm, draw=partial(_draw_parameters, comparison, rows, names))],
@@ -185,7 +254,9 @@ def parameters_charts(comparison: Comparison) -> Iterator[Chart]:
             )
 
 
-def _draw_parameters(comparison: Comparison, rows: Sequence[TrialRow], names: Sequence[str], axis: Axes) -> None:
+def _draw_parameters(
+    comparison: Comparison, rows: Sequence[TrialRow], names: Sequence[str], axis: Axes
+) -> None:
     scales = [coordinates([row.params.get(name) for row in rows]) for name in names]
     costs = np.array([cost(row) for row in rows])
     finite = np.isfinite(costs)
@@ -206,14 +277,27 @@ def _draw_parameters(comparison: Comparison, rows: Sequence[TrialRow], names: Se
     for place, scale in enumerate(scales):
         for height, text in scale.ticks:
             axis.annotate(
-                text, (place, height), (3, 0), textcoords="offset points", va="center", color=INK, fontsize=7.5
+                text,
+                (place, height),
+                (3, 0),
+                textcoords="offset points",
+                va="center",
+                color=INK,
+                fontsize=7.5,
             )
     best = rows[int(np.argmin(costs))].best if finite.any() else None
     axis.annotate(
-        "none" if best is None else f"best {best:.4g}", (len(names), 1.0), (-3, 5), textcoords="offset points", ha="right",
-        color=INK, fontsize=7.5,
-    )  # fmt: skip
-    labels = [f"{_short(name)}{' (log)' if scale.log else ''}" for name, scale in zip(names, scales)]
+        "none" if best is None else f"best {best:.4g}",
+        (len(names), 1.0),
+        (-3, 5),
+        textcoords="offset points",
+        ha="right",
+        color=INK,
+        fontsize=7.5,
+    )
+    labels = [
+        f"{_short(name)}{' (log)' if scale.log else ''}" for name, scale in zip(names, scales)
+    ]
     axis.set_xticks(range(len(names) + 1), [*labels, "result's rank"])
     axis.tick_params(axis="x", length=0)
     axis.set_yticks([])

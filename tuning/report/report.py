@@ -1,7 +1,8 @@
 """The report of a sweep: SWEEP/report/index.html, its tables as CSV and parquet, its charts as PNG.
 
-Here alone the test split is opened: for untuned and tuned runs, once no trial is left to run, so that every choice has been
-made. Its figures are kept in report/test.json, so that a second report does not measure again.
+Here alone the test split is opened: for untuned and tuned runs, once no trial is left to run, so
+that every choice has been made. Its figures are kept in report/test.json, so that a second
+report does not measure again.
 """
 
 import io
@@ -41,18 +42,22 @@ def write_report(
     sample: Sample | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write the report of what the sweep has so far; returns the page's path. May be called again at any time.
+    """Write the report of what the sweep has so far; returns the page's path. May be called
+    again at any time.
 
-    `measure(sweep, row)`: the row's figures on the test split; `sample(sweep, row)`: a PNG of its samples or None; both
-    from the trial's best weights, as the engine has them unless told otherwise. `say` hears what takes time.
-    Raises CheckpointError when `sweep` is no sweep's folder, ConfigError when its report cannot be written.
+    `measure(sweep, row)`: the row's figures on the test split; `sample(sweep, row)`: a PNG of
+    its samples or None; both from the trial's best weights, as the engine has them unless told
+    otherwise. `say` hears what takes time. Raises CheckpointError when `sweep` is no sweep's
+    folder, ConfigError when its report cannot be written.
     """
     rows = read_trials(sweep)
     folder = sweep / "report"
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder}: {error.strerror}; a report is written into the sweep's own folder") from error
+        raise ConfigError(
+            f"{folder}: {error.strerror}; a report is written into the sweep's own folder"
+        ) from error
     write_table(sweep, rows)
     waiting = _waiting(sweep)
     comparison = Comparison(rows, {} if waiting else _tests(sweep, rows, measure, say), waiting)
@@ -72,9 +77,11 @@ def write_report(
 
 
 def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
-    """The charts that make sense for these rows, by the page's sections; none where no trial has a finite figure.
+    """The charts that make sense for these rows, by the page's sections; none where no trial has
+    a finite figure.
 
-    Without a figure the charts would be empty axes: the page's summary and its list of trials say what failed.
+    Without a figure the charts would be empty axes: the page's summary and its list of trials
+    say what failed.
     """
     if not any(math.isfinite(cost(row)) for row in comparison.rows):
         return {}
@@ -87,22 +94,29 @@ def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
         "profile": [profile_chart(comparison.profile_ratios())],
         "parameters": list(parameters_charts(comparison)),
     }
-    return {name: [chart for chart in charts if chart is not None] for name, charts in found.items()}
+    return {
+        name: [chart for chart in charts if chart is not None] for name, charts in found.items()
+    }
 
 
 def _waiting(sweep: Path) -> int:
-    """How many of the plan's trials have yet to end. None of a sweep that cannot be opened: it cannot go on, either."""
+    """How many of the plan's trials have yet to end. None of a sweep that cannot be opened: it
+    cannot go on, either.
+    """
     try:
         return len(Sweep.open(sweep).waiting())
     except GenrayError:
         return 0
 
 
-# -- the test split ----------------------------------------------------------------------------------------------------
+# -- the test split --------------------------------------------------------------------------------
 
 
 def _tests(
-    sweep: Path, rows: Sequence[TrialRow], measure: Measure | None, say: Callable[[str], None] | None
+    sweep: Path,
+    rows: Sequence[TrialRow],
+    measure: Measure | None,
+    say: Callable[[str], None] | None,
 ) -> dict[str, dict[str, float]]:
     """Trial → figures on the test split, of untuned and tuned runs that have ended well."""
     cache = sweep / "report" / "test.json"
@@ -134,7 +148,9 @@ def _tests(
 
 
 def _identity(row: TrialRow) -> list[Any]:
-    """What tells a trial's best weights from those of another trial by the same name, or of the same one resumed."""
+    """What tells a trial's best weights from those of another trial by the same name, or of the
+    same one resumed.
+    """
     return [row.best, row.best_step, row.steps, row.seed]
 
 
@@ -146,7 +162,7 @@ def _read_cache(path: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-# -- samples -----------------------------------------------------------------------------------------------------------
+# -- samples ---------------------------------------------------------------------------------------
 
 
 def _samples(sweep: Path, comparison: Comparison, sample: Sample | None) -> list[tuple[str, bytes]]:
@@ -164,15 +180,18 @@ def _samples(sweep: Path, comparison: Comparison, sample: Sample | None) -> list
 
 
 def best_samples(sweep: Path, row: TrialRow) -> bytes | None:
-    """A PNG of 64 samples of the trial's best weights, always from the same latents; None where its model makes none, or
-    the weights are gone."""
+    """A PNG of 64 samples of the trial's best weights, always from the same latents; None where
+    its model makes none, or the weights are gone.
+    """
     folder = RunDir(sweep / row.path).checkpoints / f"{row.best_step or 0:08d}"
     if row.family not in ("gan", "vae") or not folder.is_dir():
         return None
     from tuning.training import FitTraining, config_class
 
     try:
-        training = FitTraining(row.family, load_yaml(config_class(row.family), sweep / row.path / "config.yaml"), True)
+        training = FitTraining(
+            row.family, load_yaml(config_class(row.family), sweep / row.path / "config.yaml"), True
+        )
         training.load(folder)
         samples = training.fit.pictures()["samples"]
     except (GenrayError, KeyError):
@@ -182,7 +201,7 @@ def best_samples(sweep: Path, row: TrialRow) -> bytes | None:
     return file.getvalue()
 
 
-# -- helpers -----------------------------------------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------
 
 
 def _settings(sweep: Path) -> dict[str, Any]:

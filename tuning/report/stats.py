@@ -1,8 +1,10 @@
-"""What a comparison's rows add up to: medians and intervals, targets, profiles, effects. No file, no picture.
+"""What a comparison's rows add up to: medians and intervals, targets, profiles, effects. No
+file, no picture.
 
-Everything is computed on costs, of which lower is better: the metric, or its negative where higher is better. A trial that
-diverged or failed costs ∞, whatever it had reached before, as it does for the choice (trials.best_trial): so a median over
-seeds says what one may expect of the arm, its accidents included.
+Everything is computed on costs, of which lower is better: the metric, or its negative where
+higher is better. A trial that diverged or failed costs ∞, whatever it had reached before, as it
+does for the choice (trials.best_trial): so a median over seeds says what one may expect of the
+arm, its accidents included.
 """
 
 import math
@@ -18,7 +20,7 @@ INFINITY = math.inf
 LEVEL = 0.95
 """How often an interval should hold the true median; with fewer than six values none does."""
 
-# -- costs -------------------------------------------------------------------------------------------------------------
+# -- costs -----------------------------------------------------------------------------------------
 
 
 def cost(row: TrialRow) -> float:
@@ -37,7 +39,7 @@ def finished(rows: Sequence[TrialRow]) -> list[TrialRow]:
     return [row for row in rows if row.status != "running"]
 
 
-# -- medians and intervals -----------------------------------------------------------------------------------------------
+# -- medians and intervals -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,9 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Median and interval of some values, which may be ∞ but not NaN. The interval's ends are values that occurred."""
+    """Median and interval of some values, which may be ∞ but not NaN. The interval's ends are
+    values that occurred.
+    """
     ordered = sorted(values)
     if not ordered:
         return Estimate()
@@ -66,17 +70,21 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def _median(ordered: Sequence[float]) -> float:
-    """The median of ordered values; 0 between −∞ and ∞: as many runs broke off on the one side as on the other."""
+    """The median of ordered values; 0 between −∞ and ∞: as many runs broke off on the one side
+    as on the other.
+    """
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     return 0.0 if low == -INFINITY and high == INFINITY else (low + high) / 2
 
 
 def order_interval(count: int) -> tuple[int, float]:
-    """(of `count` ordered values, how many the interval leaves out at each end; how often it holds the true median).
+    """(of `count` ordered values, how many the interval leaves out at each end; how often it
+    holds the true median).
 
-    How many values fall below the true median is Binomial(count, 1/2), whatever their distribution: exact for few values,
-    where a bootstrap is not (of seven values its 95% interval is one of 87.5%). As many are left out as LEVEL allows. With
-    five values or fewer the whole range is less than that: 1 − 2^(1 − count), 50% of two, 75% of three, 94% of five.
+    How many values fall below the true median is Binomial(count, 1/2), whatever their
+    distribution: exact for few values, where a bootstrap is not (of seven values its 95%
+    interval is one of 87.5%). As many are left out as LEVEL allows. With five values or fewer
+    the whole range is less than that: 1 − 2^(1 − count), 50% of two, 75% of three, 94% of five.
     [the sign test's interval, Conover 1999, Practical Nonparametric Statistics]
     """
     below, left_out = 2.0**-count, 0  # P(so many values or fewer lie below the median)
@@ -87,14 +95,15 @@ def order_interval(count: int) -> tuple[int, float]:
         below, left_out = more, left_out + 1
 
 
-# -- targets -----------------------------------------------------------------------------------------------------------
+# -- targets ---------------------------------------------------------------------------------------
 
 
 def target_cost(rows: Sequence[TrialRow]) -> float | None:
-    """What every arm has to reach: the median over arms of the median over seeds of the untuned trials' best.
+    """What every arm has to reach: the median over arms of the median over seeds of the untuned
+    trials' best.
 
-    Where no untuned trials are, the median of the search's best. Where that median is ∞, the worst finite of its
-    values. None where nothing finite was ever reached.
+    Where no untuned trials are, the median of the search's best. Where that median is ∞, the
+    worst finite of its values. None where nothing finite was ever reached.
     """
     rows = finished(rows)
     by_arm: dict[str, list[float]] = {}
@@ -102,7 +111,11 @@ def target_cost(rows: Sequence[TrialRow]) -> float | None:
         if row.phase == "default":
             by_arm.setdefault(row.arm, []).append(cost(row))
     values = [float(np.median(costs)) for costs in by_arm.values()]
-    values = values or [cost(row) for row in rows if row.phase == "search"] or [cost(row) for row in rows]
+    values = (
+        values
+        or [cost(row) for row in rows if row.phase == "search"]
+        or [cost(row) for row in rows]
+    )
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return None
@@ -111,7 +124,9 @@ def target_cost(rows: Sequence[TrialRow]) -> float | None:
 
 
 def to_target(row: TrialRow, target: float | None) -> tuple[float, float]:
-    """(steps, CPU seconds) until the row's metric was first at the target or better; (∞, ∞) for a miss."""
+    """(steps, CPU seconds) until the row's metric was first at the target or better; (∞, ∞) for
+    a miss.
+    """
     if target is None or not math.isfinite(cost(row)):
         return INFINITY, INFINITY
     for step, seconds, value in row.curve:
@@ -121,10 +136,11 @@ def to_target(row: TrialRow, target: float | None) -> tuple[float, float]:
 
 
 def ratios_to_quickest(times: Mapping[str, Mapping[Any, float]]) -> dict[str, list[float]]:
-    """For each arm, its time by the quickest arm's, on each problem that any arm was given; ∞ for a miss.
+    """For each arm, its time by the quickest arm's, on each problem that any arm was given; ∞
+    for a miss.
 
-    `times[arm][problem]`: steps or seconds, > 0. A problem which an arm was not given counts as a miss.
-    [performance profiles: Dolan 2002, https://arxiv.org/abs/cs/0102001]
+    `times[arm][problem]`: steps or seconds, > 0. A problem which an arm was not given counts as
+    a miss. [performance profiles: Dolan 2002, https://arxiv.org/abs/cs/0102001]
     """
     problems = sorted({problem for each in times.values() for problem in each}, key=str)
     ratios: dict[str, list[float]] = {arm: [] for arm in times}
@@ -138,15 +154,19 @@ def ratios_to_quickest(times: Mapping[str, Mapping[Any, float]]) -> dict[str, li
 
 def profile(ratios: Sequence[float], at: Iterable[float]) -> list[float]:
     """The share of problems solved within `at[i]` times the quickest arm's time."""
-    return [sum(ratio <= limit for ratio in ratios) / len(ratios) if ratios else 0.0 for limit in at]
+    return [
+        sum(ratio <= limit for ratio in ratios) / len(ratios) if ratios else 0.0 for limit in at
+    ]
 
 
-# -- the search --------------------------------------------------------------------------------------------------------
+# -- the search ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestSoFar:
-    """The best of the first n trials, n = 1 … T, over all orders in which the T trials could have come; costs."""
+    """The best of the first n trials, n = 1 … T, over all orders in which the T trials could
+    have come; costs.
+    """
 
     median: list[float]
     low: list[float]
@@ -159,8 +179,9 @@ class BestSoFar:
 def best_so_far(costs: Sequence[float]) -> BestSoFar:
     """Exact, not simulated: P(best of n ≤ k-th smallest) = 1 − C(T − k, n) / C(T, n).
 
-    The mean is the expected validation performance [Dodge 2019, https://arxiv.org/abs/1909.03004], drawn without
-    replacement; the median beside it is finite as soon as half of the orders have met a trial that did not diverge.
+    The mean is the expected validation performance [Dodge 2019,
+    https://arxiv.org/abs/1909.03004], drawn without replacement; the median beside it is finite
+    as soon as half of the orders have met a trial that did not diverge.
     """
     ordered, total = sorted(costs), len(costs)
     median, low, high, mean = [], [], [], []
@@ -178,7 +199,7 @@ def best_so_far(costs: Sequence[float]) -> BestSoFar:
     return BestSoFar(median=median, low=low, high=high, mean=mean)
 
 
-# -- effects -----------------------------------------------------------------------------------------------------------
+# -- effects ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +227,8 @@ class Effect:
 
 
 def effect(first: Mapping[int, float], second: Mapping[int, float]) -> Effect | None:
-    """`first` − `second`, both seed → cost. Paired where both have the same two seeds or more; None where either is empty.
+    """`first` − `second`, both seed → cost. Paired where both have the same two seeds or more;
+    None where either is empty.
 
     Two failures make no difference (0); one of them makes an infinite one.
     """

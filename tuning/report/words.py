@@ -1,4 +1,6 @@
-"""The report in plain words: what was compared, how, what won, how sure that is, and what it does not show."""
+"""The report in plain words: what was compared, how, what won, how sure that is, and what it
+does not show.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +17,14 @@ FAMILIES = {
     "dqn": "a DQN agent",
 }
 SCHEDULERS = {
-    "asha": "Trials that fell behind were stopped early (ASHA): their figures are of a shorter training.",
-    "pbt": "Trials copied better ones and changed their settings on the way (PBT): a trial's settings are its last ones.",
+    "asha": (
+        "Trials that fell behind were stopped early (ASHA): their figures are of a shorter "
+        "training."
+    ),
+    "pbt": (
+        "Trials copied better ones and changed their settings on the way (PBT): a trial's settings "
+        "are its last ones."
+    ),
 }
 PHASE_WORDS = {"default": "untuned", "tuned": "tuned", "search": "search"}
 
@@ -58,13 +66,21 @@ def difference(comparison: Comparison, found: Estimate) -> str:
 
 
 def covered(found: Iterable[Estimate]) -> str:
-    """How often intervals hold the true value, for a table's head: "94%", "88% or more"; empty where there are none."""
+    """How often intervals hold the true value, for a table's head: "94%", "88% or more"; empty
+    where there are none.
+    """
     shares = sorted({each.coverage for each in found if each.count > 1})
     return f"{shares[0]:.0%}{' or more' if len(shares) > 1 else ''}" if shares else ""
 
 
 def listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+    return (
+        names[0]
+        if len(names) == 1
+        else f"{', '.join(names[:-1])} and {names[-1]}"
+        if names
+        else "none"
+    )
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -77,8 +93,12 @@ def title(comparison: Comparison) -> str:
     return f"{name}: {family} on {comparison.data}" if family else name
 
 
-def summary(comparison: Comparison, settings: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
-    """(heading, sentences) to be read from the top; `settings`: the sweep's own, as its sweep.yaml has them."""
+def summary(
+    comparison: Comparison, settings: Mapping[str, Any] | None = None
+) -> list[tuple[str, str]]:
+    """(heading, sentences) to be read from the top; `settings`: the sweep's own, as its
+    sweep.yaml has them.
+    """
     if not comparison.rows:
         return [("Nothing yet", "No trial of this sweep has begun.")]
     parts = [("Unfinished", _unfinished(comparison)), ("What was compared", _compared(comparison))]
@@ -100,16 +120,24 @@ def _unfinished(comparison: Comparison) -> str:
         return ""
     has = "has" if comparison.waiting == 1 else "have"
     return (
-        f"{plural(comparison.waiting, 'trial')} of this sweep {has} not ended. What follows may change; the test split stays "
+        f"{plural(comparison.waiting, 'trial')} of this sweep {has} not ended. What follows may "
+        "change; the test split stays "
         "closed until then."
     )
 
 
 def _compared(comparison: Comparison) -> str:
     better = "lower" if comparison.mode == "min" else "higher"
-    arms = f"{len(comparison.arms)} arms ({', '.join(comparison.arms)})" if len(comparison.arms) > 1 else "One arm"
+    arms = (
+        f"{len(comparison.arms)} arms ({', '.join(comparison.arms)})"
+        if len(comparison.arms) > 1
+        else "One arm"
+    )
     family = FAMILIES.get(comparison.family, comparison.family)
-    return f"{arms}: {family} on {comparison.data}, judged by {words(comparison.metric)}, of which {better} is better."
+    return (
+        f"{arms}: {family} on {comparison.data}, judged by {words(comparison.metric)}, of which "
+        f"{better} is better."
+    )
 
 
 def _protocol(comparison: Comparison, settings: Mapping[str, Any]) -> str:
@@ -127,19 +155,24 @@ def _protocol(comparison: Comparison, settings: Mapping[str, Any]) -> str:
         each = "" if len(comparison.arms) == 1 else " of each arm's own space"
         searched = counts("search")
         trials = "trial" if searched == [1] else "trials"
-        text = f"Search: {spread(searched)} {words(str(how)) + ' ' if how else ''}{trials}{each}, one seed."
+        text = (
+            f"Search: {spread(searched)} {words(str(how)) + ' ' if how else ''}{trials}{each}, one "
+            "seed."
+        )
         if len(searched) > 1 and not comparison.waiting:
             text += " The arms did not get equally many: the comparison is not even."
         sentences.append(text)
     if comparison.of(phase="tuned"):
         sentences.append(
-            f"Tuned: the best setting of each search again, with {spread(counts('tuned'))} seeds that it had not."
+            f"Tuned: the best setting of each search again, with {spread(counts('tuned'))} seeds "
+            "that it had not."
         )
     missing = [phase for phase in ("default", "tuned") if not comparison.of(phase=phase)]
     if len(missing) == 1:
         sentences.append(f"There are no {PHASE_WORDS[missing[0]]} runs.")
     sentences.append(
-        "Settings were chosen on the validation split; the test split was opened for this report alone, "
+        "Settings were chosen on the validation split; the test split was opened for this report "
+        "alone, "
         "for untuned and tuned runs."
         if comparison.test_metric
         else "Settings were chosen on the validation split; there are no test figures."
@@ -154,10 +187,15 @@ def _won(comparison: Comparison) -> str:
         best = comparison.chosen(winner)
         if best is None:
             ended = bool(finished(comparison.rows))
-            return "Nothing: no trial ended with a finite figure." if ended else "Nothing yet: no trial has ended."
+            return (
+                "Nothing: no trial ended with a finite figure."
+                if ended
+                else "Nothing yet: no trial has ended."
+            )
         count = len(finished(comparison.of(phase="search")))
         return (
-            f"{winner}, by the best of {plural(count, 'search trial')}: {number(best.best)}. One lucky trial is enough for "
+            f"{winner}, by the best of {plural(count, 'search trial')}: {number(best.best)}. One "
+            "lucky trial is enough for "
             "that; runs with fresh seeds would tell."
         )
     line = comparison.find(winner, comparison.judged)
@@ -198,7 +236,11 @@ def _sure(comparison: Comparison) -> str:
     own = comparison.by_seed(winner, comparison.judged)
     if not any(map(math.isfinite, own.values())):
         return ""
-    effects = {arm: found for arm in others if (found := effect(comparison.by_seed(arm, comparison.judged), own))}
+    effects = {
+        arm: found
+        for arm in others
+        if (found := effect(comparison.by_seed(arm, comparison.judged), own))
+    }
     if not effects:
         return "Nothing stands beside it: no other arm has runs in this phase."
     second = next(iter(effects))
@@ -215,15 +257,18 @@ def _sure(comparison: Comparison) -> str:
         text += f"Cannot be told apart from the winner with these seeds: {listed(alike)}. "
     if len(alike) < len(effects):
         text += (
-            f"Behind it with an interval that leaves out 0: {listed([arm for arm in effects if arm not in alike])}. "
+            "Behind it with an interval that leaves out 0: "
+            f"{listed([arm for arm in effects if arm not in alike])}. "
         )
     fewest = min(effects.values(), key=lambda each: each.difference.count).difference
     if fewest.count < 2:
         text += "With one seed there is no interval."
     elif fewest.coverage < LEVEL:
         text += (
-            f"With {fewest.count} seeds such an interval is the range of the seeds' differences, and holds the true one in "
-            f"{fewest.coverage:.0%} of cases: of pairs of equal arms, 1 in {1 / (1 - fewest.coverage):.0f} is told apart by "
+            f"With {fewest.count} seeds such an interval is the range of the seeds' differences, "
+            "and holds the true one in "
+            f"{fewest.coverage:.0%} of cases: of pairs of equal arms, 1 in "
+            f"{1 / (1 - fewest.coverage):.0f} is told apart by "
             f"luck. For {LEVEL:.0%} it takes six seeds."
         )
     return text.strip()
@@ -247,13 +292,17 @@ def _single(comparison: Comparison) -> str:
     for phase in ("default", "tuned"):
         line = comparison.find(arm, phase)
         if line is not None and line.runs:
-            test = f"; on the test split {between(comparison, line.test)}" if line.test.count else ""
+            test = (
+                f"; on the test split {between(comparison, line.test)}" if line.test.count else ""
+            )
             sentences.append(
                 f"{PHASE_WORDS[phase].capitalize()}: median {between(comparison, line.best)} over "
                 f"{plural(line.runs, 'seed')}{test}."
             )
     if best is not None and not comparison.of(arm, "tuned"):
-        sentences.append("The best of many is flattered by luck: expect a little worse from the same settings.")
+        sentences.append(
+            "The best of many is flattered by luck: expect a little worse from the same settings."
+        )
     return " ".join(sentences) or "No trial ended with a finite figure."
 
 
@@ -264,7 +313,11 @@ def _tuning(comparison: Comparison) -> str:
         before, after = comparison.find(arm, "default"), comparison.find(arm, "tuned")
         if found is None or before is None or after is None:
             continue
-        gains[arm] = before.best.median - after.best.median if after.best.median != before.best.median else 0.0
+        gains[arm] = (
+            before.best.median - after.best.median
+            if after.best.median != before.best.median
+            else 0.0
+        )
         if gains[arm] < 0:
             lost.append(arm)
     if not gains:
@@ -280,8 +333,13 @@ def _tuning(comparison: Comparison) -> str:
     assert before is not None and after is not None
     if gains[most] > 0:
         others = len(comparison.arms) > 1
-        gained = f"Most gained {most}:" if len(gains) > 1 else f"{most} went" if others else "It went"
-        text += f"{gained} from {between(comparison, before.best)} to {between(comparison, after.best)}. "
+        gained = (
+            f"Most gained {most}:" if len(gains) > 1 else f"{most} went" if others else "It went"
+        )
+        text += (
+            f"{gained} from {between(comparison, before.best)} to "
+            f"{between(comparison, after.best)}. "
+        )
     if lost:
         text += f"Worse than untuned, since one seed chose the setting: {listed(lost)}."
     return text.strip()
@@ -292,7 +350,9 @@ def _speed(comparison: Comparison) -> str:
     lines = [line for line in comparison.lines if line.phase == comparison.judged and line.runs]
     reached, runs = sum(line.runs - line.missed for line in lines), sum(line.runs for line in lines)
     source = (
-        "the median over arms of their untuned medians" if comparison.of(phase="default") else "the search's median"
+        "the median over arms of their untuned medians"
+        if comparison.of(phase="default")
+        else "the search's median"
     )
     text = (
         f"The target is {number(comparison.metric_of(comparison.target))}, {source}. "
@@ -310,9 +370,17 @@ def _wrong(comparison: Comparison) -> str:
 
     parts = []
     if count("diverged"):
-        arms = {arm: sum(row.status == "diverged" for row in comparison.of(arm)) for arm in comparison.arms}
-        where = ", ".join(f"{arm} {bad}" for arm, bad in sorted(arms.items(), key=lambda each: -each[1]) if bad)
-        parts.append(f"{plural(count('diverged'), 'trial')} diverged" + (f" ({where})" if len(arms) > 1 else ""))
+        arms = {
+            arm: sum(row.status == "diverged" for row in comparison.of(arm))
+            for arm in comparison.arms
+        }
+        where = ", ".join(
+            f"{arm} {bad}" for arm, bad in sorted(arms.items(), key=lambda each: -each[1]) if bad
+        )
+        parts.append(
+            f"{plural(count('diverged'), 'trial')} diverged"
+            + (f" ({where})" if len(arms) > 1 else "")
+        )
     if count("failed"):
         parts.append(f"{count('failed')} failed with an error (see the list of trials)")
     if count("running"):
@@ -322,31 +390,40 @@ def _wrong(comparison: Comparison) -> str:
     total = plural(len(comparison.rows), "trial")
     if not parts:
         return f"Nothing: all of {total} ended."
-    return f"Of {total}, {'; '.join(parts)}. Diverged and failed ones count as worse than any other."
+    return (
+        f"Of {total}, {'; '.join(parts)}. Diverged and failed ones count as worse than any other."
+    )
 
 
 def limits(comparison: Comparison) -> list[str]:
     """What the figures do not show."""
     several = len(comparison.arms) > 1
-    points = [f"Anything about other data than {comparison.data or 'these'}, other networks, or longer training."]
+    points = [
+        f"Anything about other data than {comparison.data or 'these'}, other networks, or longer "
+        "training."
+    ]
     if several:
         points.append(
-            "That the winner is better in general: rankings follow from the search spaces and the budget; a wider, a "
+            "That the winner is better in general: rankings follow from the search spaces and the "
+            "budget; a wider, a "
             "narrower or a shifted space may turn them round (arXiv:1910.05446)."
         )
         points.append(
-            "Many arms at once: with ten comparisons one looks sure by luck sooner than a single one would. No correction "
+            "Many arms at once: with ten comparisons one looks sure by luck sooner than a single "
+            "one would. No correction "
             "was made."
         )
     if comparison.of(phase="search") and comparison.of(phase="tuned"):
         points.append(
-            "The noise of the choice itself: each setting was chosen by one seed. The tuned runs show what came of that "
+            "The noise of the choice itself: each setting was chosen by one seed. The tuned runs "
+            "show what came of that "
             "choice, not what another search would have chosen."
         )
     if comparison.judged == "search":
         points.append("How much of a trial's lead is luck: there are no runs with other seeds.")
     points.append(
-        "CPU seconds are the trials' own process time on whatever machine ran them, looks at the validation split included; "
+        "CPU seconds are the trials' own process time on whatever machine ran them, looks at the "
+        "validation split included; "
         "steps can be compared between machines, seconds cannot."
     )
     return points

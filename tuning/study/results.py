@@ -1,4 +1,6 @@
-"""What is published of a study: a Markdown page, small pictures and tables, from the rows of its sweeps."""
+"""What is published of a study: a Markdown page, small pictures and tables, from the rows of its
+sweeps.
+"""
 
 import csv
 import io
@@ -49,7 +51,8 @@ class Part:
 
 
 def publish(folder: Path, parts: Sequence[Part], heading: str, about: Sequence[str]) -> Path:
-    """Write README.md, NAME-*.csv and NAME-*.png; returns the page's path. Older files of the same names are replaced.
+    """Write README.md, NAME-*.csv and NAME-*.png; returns the page's path. Older files of the
+    same names are replaced.
 
     `about`: paragraphs above the results: the command, the machine, the cost.
     """
@@ -89,11 +92,15 @@ def _part(folder: Path, part: Part) -> list[str]:
         (folder / name).write_bytes(png)
         lines += [f"![samples: {caption}]({name})", "", f"Samples of {caption}.", ""]
     tables = {name: records for name, records in comparison.tables().items() if name in PUBLISHED}
-    write_tables(folder, {f"{part.name}-{name}": records for name, records in tables.items()}, parquet=False)
+    write_tables(
+        folder, {f"{part.name}-{name}": records for name, records in tables.items()}, parquet=False
+    )
     (folder / f"{part.name}-trials.csv").write_text(
         _trials(comparison.rows), encoding="utf-8", errors="backslashreplace"
     )
-    names = [f"{part.name}-{name}.csv" for name, records in tables.items() if records] + [f"{part.name}-trials.csv"]
+    names = [f"{part.name}-{name}.csv" for name, records in tables.items() if records] + [
+        f"{part.name}-trials.csv"
+    ]
     return [*lines, "Tables: " + ", ".join(f"[{name}]({name})" for name in names) + ".", ""]
 
 
@@ -117,11 +124,15 @@ def _pooled(folder: Path, parts: Sequence[Part]) -> list[str]:
         name = f"{study}-profile.png"
         _write_picture(chart, folder / name)
         lines += [
-            f"## Performance profile: {words(study)}", "",
-            f"Over {count} problems ({' and '.join(names[study])}, each seed one): the share in which a tuned arm reached the "
-            "target within so many times the steps of the quickest arm. Grey: the other arms.", "",
-            f"![{chart.about}]({name})", "",
-        ]  # fmt: skip
+            f"## Performance profile: {words(study)}",
+            "",
+            f"Over {count} problems ({' and '.join(names[study])}, each seed one): the share in "
+            "which a tuned arm reached the "
+            "target within so many times the steps of the quickest arm. Grey: the other arms.",
+            "",
+            f"![{chart.about}]({name})",
+            "",
+        ]
     return lines
 
 
@@ -131,18 +142,27 @@ def _write_picture(chart: Chart, path: Path) -> None:
         picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-# -- tables ------------------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------
 
 
 def _arms_table(comparison: Comparison) -> list[str]:
     metric, test = words(comparison.metric), words(comparison.test_metric)
-    target = "" if comparison.target is None else f" {number(comparison.metric_of(comparison.target))}"
-    best, on_test = (_median([getattr(line, name) for line in comparison.lines]) for name in ("best", "test"))
+    target = (
+        "" if comparison.target is None else f" {number(comparison.metric_of(comparison.target))}"
+    )
+    best, on_test = (
+        _median([getattr(line, name) for line in comparison.lines]) for name in ("best", "test")
+    )
     head = (
-        f"| arm | | {metric}: {best} | test{' ' + test if test else ''}: {on_test} | steps to target{target} | "
+        f"| arm | | {metric}: {best} | test{' ' + test if test else ''}: {on_test} | steps to "
+        f"target{target} | "
         "CPU s to target | missed | diverged | state bytes a parameter | trials spent |"
     )
-    return [head, "|---|---|" + "---:|" * 8, *(_arm_line(comparison, line) for line in comparison.lines)]
+    return [
+        head,
+        "|---|---|" + "---:|" * 8,
+        *(_arm_line(comparison, line) for line in comparison.lines),
+    ]
 
 
 def _median(found: Sequence[Estimate]) -> str:
@@ -158,11 +178,17 @@ def _arm_line(comparison: Comparison, line: Line) -> str:
     if line.failed:
         diverged += f"; {line.failed} failed"
     cells = [
-        line.arm, PHASE_WORDS[line.phase], between(comparison, line.best), between(comparison, line.test),
-        number(line.steps.median) if line.steps.count else "–", number(line.seconds.median) if line.seconds.count else "–",
-        f"{line.missed} of {line.runs}", diverged, "–" if line.state_bytes is None else number(line.state_bytes),
+        line.arm,
+        PHASE_WORDS[line.phase],
+        between(comparison, line.best),
+        between(comparison, line.test),
+        number(line.steps.median) if line.steps.count else "–",
+        number(line.seconds.median) if line.seconds.count else "–",
+        f"{line.missed} of {line.runs}",
+        diverged,
+        "–" if line.state_bytes is None else number(line.state_bytes),
         str(line.trials),
-    ]  # fmt: skip
+    ]
     return f"| {' | '.join(map(_markdown, cells))} |"
 
 
@@ -181,18 +207,34 @@ def _effects_table(comparison: Comparison) -> list[str]:
     metric, test_metric = words(comparison.metric), words(comparison.test_metric)
     change = _median([found.difference for found in comparison.effects().values()])
     head = f"| against {comparison.baseline}, by seed | change of {metric}: {change} | better in | "
-    return [f"{head}change of test {test_metric} | better in |", "|---|---:|---:|---:|---:|", *lines, ""]
+    return [
+        f"{head}change of test {test_metric} | better in |",
+        "|---|---:|---:|---:|---:|",
+        *lines,
+        "",
+    ]
 
 
 def _trials(rows: Sequence[TrialRow]) -> str:
     """Every trial without its curve, the settings that its arm's search varies as PATH=VALUE."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("trial", "seed", "status", "best", "best_step", "steps", "cpu_seconds", "settings"))
+    writer.writerow(
+        ("trial", "seed", "status", "best", "best_step", "steps", "cpu_seconds", "settings")
+    )
     for row in rows:
         settings = " ".join(f"{path}={_short(value)}" for path, value in row.params.items())
         best = "" if row.best is None or not math.isfinite(row.best) else f"{row.best:.6g}"
-        line = (row.trial, row.seed, row.status, best, row.best_step, row.steps, f"{row.seconds:.2f}", settings)
+        line = (
+            row.trial,
+            row.seed,
+            row.status,
+            best,
+            row.best_step,
+            row.steps,
+            f"{row.seconds:.2f}",
+            settings,
+        )
         writer.writerow(line)
     return text.getvalue()
 
@@ -233,9 +275,12 @@ def machine() -> str:
     model = platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        model = next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         pass
     return (
-        f"{model}, {plural(os.cpu_count() or 1, 'core')}, Python {platform.python_version()}, torch {torch.__version__}"
+        f"{model}, {plural(os.cpu_count() or 1, 'core')}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}"
     )

@@ -15,7 +15,8 @@ from genray.gen.layers import activation_layer, fan_out, init_for, max_pool, unp
 
 KERNEL = 3
 NO_POSITIONS = (
-    "--upsampling unpool: its decoder needs the pool positions of an image, which a code does not have; nothing can be "
+    "--upsampling unpool: its decoder needs the pool positions of an image, which a code does not "
+    "have; nothing can be "
     "generated, retrieved or mapped with its codes: train with --upsampling nearest or transposed"
 )
 
@@ -25,10 +26,12 @@ def activation_or_none(name: str) -> nn.Module:
 
 
 class Block(nn.Module):
-    """One layer up and its mirror down. `encode` gives the positions of a pooling, too, where `decode` needs them.
+    """One layer up and its mirror down. `encode` gives the positions of a pooling, too, where
+    `decode` needs them.
 
-    `norms`: whether the sums have batch norm before the activation (above, below). Those have no bias of their own: the
-    norm takes every constant off, and adds one. [Ioffe 2015, https://arxiv.org/abs/1502.03167]
+    `norms`: whether the sums have batch norm before the activation (above, below). Those have no
+    bias of their own: the norm takes every constant off, and adds one. [Ioffe 2015,
+    https://arxiv.org/abs/1502.03167]
     """
 
     weight: nn.Parameter
@@ -70,23 +73,37 @@ class DenseBlock(Block):
             init_for(below, self.back)
         self.above = activation_or_none(above)
         self.norm_above = nn.BatchNorm1d(fan_out(above, units)) if norms[0] else nn.Identity()
-        self.norm_below = batch_norm(fan_out(below, shape[0]), len(shape)) if norms[1] else nn.Identity()
+        self.norm_below = (
+            batch_norm(fan_out(below, shape[0]), len(shape)) if norms[1] else nn.Identity()
+        )
 
     def encode(self, x: Tensor) -> tuple[Tensor, None]:
-        return self.above(self.norm_above(functional.linear(x.flatten(1), self.weight, self.bias))), None
+        return self.above(
+            self.norm_above(functional.linear(x.flatten(1), self.weight, self.bias))
+        ), None
 
     def decode(self, h: Tensor, position: Tensor | None) -> Tensor:
         weight = self.weight.t() if self.back is None else self.back
-        return self.norm_below(functional.linear(h, weight, self.back_bias).unflatten(1, (-1, *self.shape[1:])))
+        return self.norm_below(
+            functional.linear(h, weight, self.back_bias).unflatten(1, (-1, *self.shape[1:]))
+        )
 
 
 class ConvBlock(Block):
-    """[B, C, H, W] → 3x3 convolution, activation, 2x2 max-pooling → [B, C', H/2, W/2], and back up."""
+    """[B, C, H, W] → 3x3 convolution, activation, 2x2 max-pooling → [B, C', H/2, W/2], and back
+    up.
+    """
 
     def __init__(
-        self, shape: Sequence[int], channels: int, above: str, below: str, tied: bool, upsampling: str,
+        self,
+        shape: Sequence[int],
+        channels: int,
+        above: str,
+        below: str,
+        tied: bool,
+        upsampling: str,
         norms: tuple[bool, bool] = (False, False),
-    ):  # fmt: skip
+    ):
         super().__init__()
         self.size, self.upsampling = tuple(shape[1:]), upsampling
         self.weight = nn.Parameter(torch.empty(fan_out(above, channels), shape[0], KERNEL, KERNEL))
@@ -95,8 +112,11 @@ class ConvBlock(Block):
         init_for(above, self.weight)
         self.back = None
         if not tied:
-            self.back = nn.Parameter(torch.empty(channels, fan_out(below, shape[0]), KERNEL, KERNEL))
-            # The fan of a transposed convolution is that of the convolution which it undoes, turned round.
+            self.back = nn.Parameter(
+                torch.empty(channels, fan_out(below, shape[0]), KERNEL, KERNEL)
+            )
+            # The fan of a transposed convolution is that of the convolution which it undoes, turned
+            # round.
             init_for(below, self.back.data.transpose(0, 1))
         self.above = activation_or_none(above)
         self.norm_above = nn.BatchNorm2d(fan_out(above, channels)) if norms[0] else nn.Identity()
@@ -104,7 +124,9 @@ class ConvBlock(Block):
 
     def activations(self, x: Tensor) -> Tensor:
         """float32 [B, C', H, W], before the pooling."""
-        return self.above(self.norm_above(functional.conv2d(x, self.weight, self.bias, padding=KERNEL // 2)))
+        return self.above(
+            self.norm_above(functional.conv2d(x, self.weight, self.bias, padding=KERNEL // 2))
+        )
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return max_pool(self.activations(x), 2)
@@ -115,7 +137,9 @@ class ConvBlock(Block):
     def _sums_below(self, h: Tensor, position: Tensor | None) -> Tensor:
         weight = self.weight if self.back is None else self.back
         if self.upsampling == "transposed":
-            return functional.conv_transpose2d(h, weight, self.back_bias, stride=2, padding=1, output_padding=1)
+            return functional.conv_transpose2d(
+                h, weight, self.back_bias, stride=2, padding=1, output_padding=1
+            )
         if self.upsampling == "unpool":
             if position is None:
                 raise ConfigError(NO_POSITIONS)

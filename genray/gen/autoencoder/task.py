@@ -1,4 +1,5 @@
-"""Training of autoencoders: at once or greedily layer by layer, then with few labels. One `Task` for every kind.
+"""Training of autoencoders: at once or greedily layer by layer, then with few labels. One `Task`
+for every kind.
 
 Shapes: B batch, Z numbers of the code.
 """
@@ -33,8 +34,10 @@ from genray.gen.training.world import ALONE, World
 CHUNK = 512
 """Rows judged at a time."""
 CLASSIFYING = ("head", "classifier")
-"""Stages with labels: the head on the codes as they are, then head and encoder together, so that a head which knows
-nothing yet does not spoil what the encoder knows.  [Kumar 2022, https://arxiv.org/abs/2202.10054]"""
+"""Stages with labels: the head on the codes as they are, then head and encoder together, so that
+a head which knows nothing yet does not spoil what the encoder knows.  [Kumar 2022,
+https://arxiv.org/abs/2202.10054]
+"""
 SHOWN = 12
 """Columns of the reconstruction picture."""
 
@@ -67,7 +70,8 @@ def stage_names(config: AEModelConfig) -> tuple[str, ...]:
         stages += CLASSIFYING
     require(
         len(stages) > 0,
-        "--no-greedy --no-whole: nothing is left to train; leave one out, or give --finetune-labels 100",
+        "--no-greedy --no-whole: nothing is left to train; leave one out, or give "
+        "--finetune-labels 100",
     )
     return stages
 
@@ -75,18 +79,23 @@ def stage_names(config: AEModelConfig) -> tuple[str, ...]:
 class AETask(Task):
     """Minimises the reconstruction error (and penalties) of the layers whose turn it is.
 
-    Layer i learns to rebuild the codes of layer i−1, which stand still: they are worked out anew at every step, so that
-    corruption and augmentation differ each time. Departure from Vincent 2010: the data is corrupted, not the codes between
-    layers, and layer i rebuilds the codes of the clean row from those of the corrupted one.
+    Layer i learns to rebuild the codes of layer i−1, which stand still: they are worked out anew
+    at every step, so that corruption and augmentation differ each time. Departure from Vincent
+    2010: the data is corrupted, not the codes between layers, and layer i rebuilds the codes of
+    the clean row from those of the corrupted one.
     """
 
     def __init__(self, config: AEConfig, world: World = ALONE, device: torch.device | str = "cpu"):
         super().__init__(world, device, config.fit.amp)
         config.validate()
-        require(not config.model.lbfgs or world.size == 1, "--lbfgs: takes all rows at once; use one worker")
+        require(
+            not config.model.lbfgs or world.size == 1,
+            "--lbfgs: takes all rows at once; use one worker",
+        )
         require(
             not config.model.batch_norm or config.fit.batch_size >= 2 * world.size,
-            f"--batch-size {config.fit.batch_size}: batch norm needs 2 rows or more for each worker; use e.g. 100",
+            f"--batch-size {config.fit.batch_size}: batch norm needs 2 rows or more for each "
+            "worker; use e.g. 100",
         )
         self.config = config
         self.stages = stage_names(config.model)
@@ -98,7 +107,7 @@ class AETask(Task):
         assert isinstance(model, Autoencoder)
         return model
 
-    # -- training ---------------------------------------------------------------------------------------------------
+    # -- training ----------------------------------------------------------------------------------
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
         config = self.config.model
@@ -118,8 +127,12 @@ class AETask(Task):
                 held = [model.classifier["blocks"]]
             else:
                 parameters = model.classifier.parameters()
-                optimizer = replace(optimizer, learning_rate=optimizer.learning_rate * config.finetune_rate)
-            data = replace(data, train=labelled_few(data.train, config.finetune_labels, self.config.fit.seed))
+                optimizer = replace(
+                    optimizer, learning_rate=optimizer.learning_rate * config.finetune_rate
+                )
+            data = replace(
+                data, train=labelled_few(data.train, config.finetune_labels, self.config.fit.seed)
+            )
         elif name.startswith("layer-"):
             block = model.blocks[int(name.removeprefix("layer-")) - 1]
             parameters = block.parameters()
@@ -142,15 +155,19 @@ class AETask(Task):
     def _build(self, data: Data) -> None:
         config, train, classes = self.config.model, data.train, 0
         if config.corruption_kind == "warp":
-            require(len(data.shape) == 3, f"--corruption warp: {data.name} has no images; use masking")
+            require(
+                len(data.shape) == 3, f"--corruption warp: {data.name} has no images; use masking"
+            )
         if config.finetune_labels:
             need_labels(data, "--finetune-labels")
             assert train.label is not None
             classes = len(data.classes) or int(train.label.max()) + 1
-            labelled_few(train, config.finetune_labels, self.config.fit.seed)  # complains now, not hours later
+            # complains now, not hours later
+            labelled_few(train, config.finetune_labels, self.config.fit.seed)
             require(
                 config.finetune_labels >= self.config.fit.batch_size,
-                f"--finetune-labels {config.finetune_labels}: fewer than --batch-size {self.config.fit.batch_size}; "
+                f"--finetune-labels {config.finetune_labels}: fewer than --batch-size "
+                f"{self.config.fit.batch_size}; "
                 f"use --batch-size {config.finetune_labels}",
             )
         self.networks["model"] = Autoencoder(config, data.shape, train.low, train.high, classes)
@@ -173,7 +190,9 @@ class AETask(Task):
         name = self.stages[self._stage]
         updater = self.updaters[name]
         if isinstance(updater, LBFGSUpdater):
-            x, label = self._train.to(self.device).take(torch.arange(len(self._train), device=self.device))
+            x, label = self._train.to(self.device).take(
+                torch.arange(len(self._train), device=self.device)
+            )
             return updater.minimise(lambda: self._loss(name, x.double(), label))
         values = self._loss(name, batch.x, batch.label)
         updater.step(values["loss"])
@@ -213,12 +232,16 @@ class AETask(Task):
 
     def corrupted(self, x: Tensor) -> Tensor:
         config, model = self.config.model, self.model
-        return corrupt(x, config.corruption_kind, config.corruption_strength, model.low, model.high, self.world)
+        return corrupt(
+            x, config.corruption_kind, config.corruption_strength, model.low, model.high, self.world
+        )
 
-    # -- judging ----------------------------------------------------------------------------------------------------
+    # -- judging -----------------------------------------------------------------------------------
 
     def judge(self, split: Split) -> dict[str, float]:
-        """`loss` of the present stage; `mse` and `psnr` (dB) of clean rows through the layers so far; `accuracy`."""
+        """`loss` of the present stage; `mse` and `psnr` (dB) of clean rows through the layers so
+        far; `accuracy`.
+        """
         name, sums = self.stages[int(self.progress)], _Means()
         top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
         for x, label in chunks(split):
@@ -230,7 +253,9 @@ class AETask(Task):
             else:
                 sums.add("loss", self._reconstruction(name, x)["loss"], len(x))
             if name not in CLASSIFYING or self._reconstructs:
-                sums.add("mse", (self.model.down(*self.model.up(x, top)) - x).square().mean(), len(x))
+                sums.add(
+                    "mse", (self.model.down(*self.model.up(x, top)) - x).square().mean(), len(x)
+                )
         values = sums.values()
         if values.get("mse"):
             values["psnr"] = 10 * math.log10((split.high - split.low) ** 2 / values["mse"])
@@ -238,20 +263,25 @@ class AETask(Task):
 
     @property
     def _reconstructs(self) -> bool:
-        """Whether any stage taught the decoder; a classifier from random weights has none to speak of."""
+        """Whether any stage taught the decoder; a classifier from random weights has none to
+        speak of.
+        """
         return self.stages != CLASSIFYING
 
     def measure(self, data: Data) -> dict[str, float]:
-        """`judge` of the test split beside what needs no training: PCA, the input itself, a median filter.
+        """`judge` of the test split beside what needs no training: PCA, the input itself, a
+        median filter.
 
-        accuracy is the fine-tuned network's; accuracy_codes, accuracy_pixels and accuracy_pca are one softmax regression's,
-        on the same labelled rows.
+        accuracy is the fine-tuned network's; accuracy_codes, accuracy_pixels and accuracy_pca
+        are one softmax regression's, on the same labelled rows.
         """
         config, model, values = self.config.model, self.model, self.judge(data.test)
         train, test = flat(data.train.all()), flat(data.test.all())
         pca = principal_components(train, config.code)
         if pca is not None:
-            values["pca_mse"] = float(np.square(pca.inverse_transform(pca.transform(test)) - test).mean())
+            values["pca_mse"] = float(
+                np.square(pca.inverse_transform(pca.transform(test)) - test).mean()
+            )
         if config.corruption_kind != "none":
             values |= self._denoising(data.test)
         if model.position_bits:
@@ -284,13 +314,17 @@ class AETask(Task):
         return sums.values()
 
     def _position_entropy(self, split: Split) -> float:
-        """Bits an image that the positions carry, each window by itself: Σ entropy of its position over `split`.
+        """Bits an image that the positions carry, each window by itself: Σ entropy of its
+        position over `split`.
 
-        An upper bound of what they carry together (windows depend on each other), and at most `position_bits`.
+        An upper bound of what they carry together (windows depend on each other), and at most
+        `position_bits`.
         """
         every: list[list[Tensor]] = []
         for x, _ in chunks(split):
-            every.append([position.flatten(1) for position in self.model.up(x)[1] if position is not None])
+            every.append(
+                [position.flatten(1) for position in self.model.up(x)[1] if position is not None]
+            )
         bits = 0.0
         for position_NU in (torch.cat(level) for level in zip(*every)):
             ordered = position_NU.sort(0).values
@@ -299,10 +333,12 @@ class AETask(Task):
                 bits -= float((share * share.log2()).sum())
         return bits
 
-    # -- showing and keeping ----------------------------------------------------------------------------------------
+    # -- showing and keeping -----------------------------------------------------------------------
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """reconstruction: rows of originals, of what the network sees (where corrupted), and of what it makes of that."""
+        """reconstruction: rows of originals, of what the network sees (where corrupted), and of
+        what it makes of that.
+        """
         if len(data.shape) != 3 or data.shape[0] not in (1, 3) or not self._reconstructs:
             return {}
         name = self.stages[int(self.progress)]
@@ -312,7 +348,11 @@ class AETask(Task):
         top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
         made = self.model.down(*self.model.up(seen, top)).float()
         rows = [x, made] if self.config.model.corruption_kind == "none" else [x, seen, made]
-        return {"reconstruction": image_grid(torch.cat(rows), self.model.low, self.model.high, columns=len(x))}
+        return {
+            "reconstruction": image_grid(
+                torch.cat(rows), self.model.low, self.model.high, columns=len(x)
+            )
+        }
 
     def export(self) -> Export:
         model = self.model
@@ -332,16 +372,20 @@ class AETask(Task):
             "---\nlibrary_name: genray\ntags: [autoencoder, pytorch, safetensors]\n---\n\n"
             f"# Autoencoder ({config.kind})\n\n{layers} and back: rows of shape {model.shape} in "
             f"{model.low:g}..{model.high:g}, codes of {config.code} "
-            f"{'bits (−1 or 1)' if config.binary else 'numbers'}. Trained in the stages {', '.join(self.stages)}"
+            f"{'bits (−1 or 1)' if config.binary else 'numbers'}. Trained in the stages "
+            f"{', '.join(self.stages)}"
             f" ({config.reconstruction}; corruption: {config.corruption_kind}).\n"
         )
         if model.position_bits:
             text += (
-                f"\n**Its reconstructions are not made from the code alone**: recorded pool positions carry up to "
-                f"{model.position_bits:,.0f} bits an image around it. It refuses to encode, decode and retrieve.\n"
+                "\n**Its reconstructions are not made from the code alone**: recorded pool "
+                "positions carry up to "
+                f"{model.position_bits:,.0f} bits an image around it. It refuses to encode, decode "
+                "and retrieve.\n"
             )
         if config.finetune_labels:
-            text += f"\nThe classifier learned from {config.finetune_labels} labels, on a copy of the encoder.\n"
+            labels = config.finetune_labels
+            text += f"\nThe classifier learned from {labels} labels, on a copy of the encoder.\n"
         return text
 
 

@@ -15,20 +15,30 @@ class DataConfig:
     """Which data, and how it is cut."""
 
     data: DataName = "digits"
-    """digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs, folder-text:PATH"""
+    """digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs,
+    folder-text:PATH
+    """
     size: int = 0
-    """Side of the square images in pixels: others are scaled and cut to it. 0: as they are (atari: 32)."""
+    """Side of the square images in pixels: others are scaled and cut to it. 0: as they are
+    (atari: 32).
+    """
     grey: bool = False
     """One channel of luma instead of colours."""
     words: int = 2000
     """Words of a text's vocabulary: the most frequent ones of the training rows."""
     validation: float = 0.1
-    """Share of the training rows that is set aside for choices on the way (early stopping, sweeps)."""
+    """Share of the training rows that is set aside for choices on the way (early stopping,
+    sweeps).
+    """
     without: str = ""
-    """A class that is left out of every split: what `genray anomalies` then tries to tell from the others."""
+    """A class that is left out of every split: what `genray anomalies` then tries to tell from
+    the others.
+    """
     augment: tuple[Literal["flip", "shift", "crop", "colour"], ...] = ()
-    """Done to training batches only. flip: mirrored left to right, half of them; shift: by up to a tenth of the side;
-    crop: a square of 80 to 100% of the side, scaled back; colour: red, green and blue in any order, some as negatives."""
+    """Done to training batches only. flip: mirrored left to right, half of them; shift: by up to
+    a tenth of the side; crop: a square of 80 to 100% of the side, scaled back; colour: red,
+    green and blue in any order, some as negatives.
+    """
     data_folder: PathOrUrl = ""
     """Where data sets are kept. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
@@ -36,15 +46,27 @@ class DataConfig:
         from genray.gen.data.config import check_name
 
         check_name(self.data)
-        require(0 <= self.validation < 1, f"--validation {self.validation}: must lie in [0, 1), e.g. 0.1")
-        require(self.size == 0 or 4 <= self.size <= 1024, f"--size {self.size}: must lie in 4..1024, or 0 for as it is")
+        require(
+            0 <= self.validation < 1,
+            f"--validation {self.validation}: must lie in [0, 1), e.g. 0.1",
+        )
+        require(
+            self.size == 0 or 4 <= self.size <= 1024,
+            f"--size {self.size}: must lie in 4..1024, or 0 for as it is",
+        )
         require(self.words >= 2, f"--words {self.words}: must be ≥ 2, e.g. 2000")
         text = self.is_text
-        require(not (text and self.augment), f"--augment {self._augment}: not for text ({self.data}); leave it out")
-        require(not (text and self.size), f"--size {self.size}: not for text ({self.data}); use --words")
+        require(
+            not (text and self.augment),
+            f"--augment {self._augment}: not for text ({self.data}); leave it out",
+        )
+        require(
+            not (text and self.size), f"--size {self.size}: not for text ({self.data}); use --words"
+        )
         require(
             not ("flip" in self.augment and self.data in ("digits", "mnist", "svhn")),
-            f"--augment {self._augment}: a mirrored digit is no digit; for {self.data} use --augment shift",
+            f"--augment {self._augment}: a mirrored digit is no digit; for {self.data} use "
+            "--augment shift",
         )
 
     @property
@@ -75,7 +97,11 @@ def check_name(data: str) -> None:
     if kind in WITH_PATH:
         raise ConfigError(f"--data {data}: write {kind}:PATH, e.g. {kind}:pictures")
     near = difflib.get_close_matches(kind, (*NAMES, *WITH_PATH), n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose {', '.join(NAMES)} or folder:PATH"
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else f"choose {', '.join(NAMES)} or folder:PATH"
+    )
     raise ConfigError(f"--data {data}: no such data set; {hint}")
 
 

@@ -1,4 +1,6 @@
-"""Finds the files of a data set below a folder: hidden names are skipped, links are followed once."""
+"""Finds the files of a data set below a folder: hidden names are skipped, links are followed
+once.
+"""
 
 import os
 from collections.abc import Sequence
@@ -29,11 +31,17 @@ class FoundFiles:
         return {"hidden_names_skipped": len(self.hidden), "links_followed": len(self.followed)}
 
     def __str__(self) -> str:
-        """What a person should know, e.g. "1 hidden name skipped (.ipynb_checkpoints)"; "" for nothing."""
+        """What a person should know, e.g. "1 hidden name skipped (.ipynb_checkpoints)"; "" for
+        nothing.
+        """
         kinds = (
             (self.hidden, "hidden name", "skipped"),
             (self.followed, "link to a folder", "followed"),
-            (self.skipped_links, "link", "skipped: it leads nowhere, or to a folder that is read anyway"),
+            (
+                self.skipped_links,
+                "link",
+                "skipped: it leads nowhere, or to a folder that is read anyway",
+            ),
         )
         return "; ".join(_counted(names, what, done) for names, what, done in kinds if names)
 

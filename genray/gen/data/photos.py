@@ -1,4 +1,5 @@
-"""Two photographs that ship with scikit-learn, as contents without a download: whole, and as a data set of crops.
+"""Two photographs that ship with scikit-learn, as contents without a download: whole, and as a
+data set of crops.
 
 Shapes: N rows, H height, W width.
 """
@@ -33,10 +34,13 @@ def photographs() -> dict[str, np.ndarray]:
 
 
 def credits() -> str:
-    """One line that names the photographers, from scikit-learn's description of the pictures: show it with them."""
+    """One line that names the photographers, from scikit-learn's description of the pictures:
+    show it with them.
+    """
     from sklearn.datasets import load_sample_images
 
-    # By the page that each entry links to: the second entry's own words repeat the first photographer's name.
+    # By the page that each entry links to: the second entry's own words repeat the first
+    # photographer's name.
     text = load_sample_images().DESCR
     owners = re.findall(r"Image: (\S+).*?flickr\.com/photos/([^/\s]+)/\d", text, re.DOTALL)
     named = ", ".join(f"{image} by {owner}" for image, owner in owners)
@@ -44,28 +48,39 @@ def credits() -> str:
 
 
 def load_photos(size: int = 0) -> "Source":
-    """Square crops of the photographs, uint8 [N, 3, size, size], labelled by photograph: 800 for training, 48 for testing.
+    """Square crops of the photographs, uint8 [N, 3, size, size], labelled by photograph: 800 for
+    training, 48 for testing.
 
-    A crop's side is random, from `size` to the whole region, and scaled to `size` (0: 96); half of the training crops are
-    mirrored; those of hardly any contrast are drawn again. Test crops come from columns that no training crop touches;
-    validation crops, cut from the training rows, overlap with others. Always the same crops. Raises ConfigError beyond
-    192 pixels: the test regions hold no more.
+    A crop's side is random, from `size` to the whole region, and scaled to `size` (0: 96); half
+    of the training crops are mirrored; those of hardly any contrast are drawn again. Test crops
+    come from columns that no training crop touches; validation crops, cut from the training
+    rows, overlap with others. Always the same crops. Raises ConfigError beyond 192 pixels: the
+    test regions hold no more.
     """
     from genray.gen.data.types import Source
 
     size = size or SIZE
-    require(size <= 192, f"--size {size}: photos give at most 192 pixels; use that, or folder:PATH of larger pictures")
+    require(
+        size <= 192,
+        f"--size {size}: photos give at most 192 pixels; use that, or folder:PATH of larger "
+        "pictures",
+    )
     rng = np.random.RandomState(0)  # its stream is frozen for ever
     parts: dict[str, tuple[list[np.ndarray], list[int]]] = {"train": ([], []), "test": ([], [])}
     for label, (name, photograph) in enumerate(photographs().items()):
         for part, columns, count in (("train", TRAIN_COLUMNS, TRAIN), ("test", TEST_COLUMNS, TEST)):
             region = photograph[:, columns[name]]
-            parts[part][0].extend(_crop(rng, region, size, flip=part == "train") for _ in range(count))
+            parts[part][0].extend(
+                _crop(rng, region, size, flip=part == "train") for _ in range(count)
+            )
             parts[part][1].extend([label] * count)
     mixed = {part: rng.permutation(len(rows)) for part, (rows, _) in parts.items()}
     images = {part: np.stack(rows)[mixed[part]] for part, (rows, _) in parts.items()}
     labels = {part: np.array(rows, np.int64)[mixed[part]] for part, (_, rows) in parts.items()}
-    about = {"credits": credits(), "split": "test crops: the left of the temple, the right of the flower"}
+    about = {
+        "credits": credits(),
+        "split": "test crops: the left of the temple, the right of the flower",
+    }
     return Source(
         "photos", images["train"], images["test"], labels["train"], labels["test"], NAMES,
         f"CC BY 2.0; {credits()}", about,
@@ -77,7 +92,8 @@ def _crop(rng: np.random.RandomState, region_HW3: np.ndarray, size: int, flip: b
     from PIL import Image
 
     most = min(region_HW3.shape[:2])
-    # Evenly over the logarithm: small crops (fine detail enlarged least) are as frequent as large ones.
+    # Evenly over the logarithm: small crops (fine detail enlarged least) are as frequent as large
+    # ones.
     while True:
         side = round(float(np.exp(rng.uniform(np.log(size), np.log(most)))))
         top, left = (rng.randint(0, have - side + 1) for have in region_HW3.shape[:2])

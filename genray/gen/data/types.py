@@ -22,7 +22,9 @@ class Split:
     high: float = 1.0
     """The range that `take` gives."""
     names: tuple[str, ...] = ()
-    """What a person calls each row (a text's title, an image's file); empty where rows have no names."""
+    """What a person calls each row (a text's title, an image's file); empty where rows have no
+    names.
+    """
     augment: tuple[str, ...] = ()
     """What training does to its batches (gen/augment.py); `take` never does."""
 
@@ -50,12 +52,16 @@ class Split:
     def part(self, start: int, stop: int) -> "Split":
         """The rows start..stop−1, as views."""
         label = None if self.label is None else self.label[start:stop]
-        return replace(self, values=self.values[start:stop], label=label, names=self.names[start:stop])
+        return replace(
+            self, values=self.values[start:stop], label=label, names=self.names[start:stop]
+        )
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in three parts: `test` is for the last word only, `validation` for choices on the way."""
+    """A data set in three parts: `test` is for the last word only, `validation` for choices on
+    the way.
+    """
 
     name: str
     train: Split
@@ -82,7 +88,9 @@ class Data:
         The other rows are copied, since they may be views of memory that holds the test rows, too.
         """
         parts = {name: getattr(self, name) for name in ("train", "validation")}
-        copies = {name: replace(split, values=split.values.clone()) for name, split in parts.items()}
+        copies = {
+            name: replace(split, values=split.values.clone()) for name, split in parts.items()
+        }
         return replace(self, **copies, test=SealedSplit())
 
     @property
@@ -91,7 +99,9 @@ class Data:
 
 
 class SealedSplit(Split):
-    """What stands for the test split in sealed data. Its rows are not here; `to` a device is all that it allows."""
+    """What stands for the test split in sealed data. Its rows are not here; `to` a device is all
+    that it allows.
+    """
 
     def __init__(self) -> None:
         pass
@@ -115,9 +125,12 @@ class SealedSplit(Split):
 
 
 def select_class(data: Data, name: str, *, keep: bool) -> Data:
-    """`data` with the rows of class `name` alone, or without them. Raises ConfigError when there is no such class."""
+    """`data` with the rows of class `name` alone, or without them. Raises ConfigError when there
+    is no such class.
+    """
     require(
-        name in data.classes, f"--without {name}: no such class; {data.name} has {', '.join(data.classes) or 'none'}"
+        name in data.classes,
+        f"--without {name}: no such class; {data.name} has {', '.join(data.classes) or 'none'}",
     )
     number = data.classes.index(name)
 
@@ -127,25 +140,38 @@ def select_class(data: Data, name: str, *, keep: bool) -> Data:
         names = tuple(split.names[row] for row in rows.tolist()) if split.names else ()
         return replace(split, values=split.values[rows], label=split.label[rows], names=names)
 
-    return replace(data, train=select(data.train), validation=select(data.validation), test=select(data.test))
+    return replace(
+        data, train=select(data.train), validation=select(data.validation), test=select(data.test)
+    )
 
 
 def need_labels(data: Data, what: str) -> None:
-    """Raises ConfigError unless the training rows are of two classes at least; `what` needs the labels."""
-    require(data.train.label is not None, f"--data {data.name}: {what} needs labels; sort the files into subfolders")
+    """Raises ConfigError unless the training rows are of two classes at least; `what` needs the
+    labels.
+    """
+    require(
+        data.train.label is not None,
+        f"--data {data.name}: {what} needs labels; sort the files into subfolders",
+    )
     label = data.train.label
     count = 0 if label is None else int(label.unique().numel())
-    require(count >= 2, f"--data {data.name}: all training rows are of one class; {what} needs at least two")
+    require(
+        count >= 2,
+        f"--data {data.name}: all training rows are of one class; {what} needs at least two",
+    )
 
 
 def need_images(data: Data, what: str, multiple: int = 1) -> None:
-    """Raises ConfigError unless rows are square images whose side `multiple` divides; `what` needs them."""
+    """Raises ConfigError unless rows are square images whose side `multiple` divides; `what`
+    needs them.
+    """
     shape = data.shape
     require(len(shape) == 3, f"--data {data.name}: {what} needs images; choose e.g. --data digits")
     side = max(multiple, round(shape[1] / multiple) * multiple)
     require(
         shape[1] == shape[2] and shape[1] % multiple == 0,
-        f"--data {data.name}: images of {shape[2]}x{shape[1]}; {what} needs squares whose side {multiple} divides: "
+        f"--data {data.name}: images of {shape[2]}x{shape[1]}; {what} needs squares whose side "
+        f"{multiple} divides: "
         f"--size {side}",
     )
 

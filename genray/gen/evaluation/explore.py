@@ -1,4 +1,5 @@
-"""What codes are good for: clusters, anomalies, a map, a classifier with few labels. Pure functions of arrays.
+"""What codes are good for: clusters, anomalies, a map, a classifier with few labels. Pure
+functions of arrays.
 
 Shapes: N rows, K numbers of a code, C classes or clusters, P points.
 """
@@ -13,20 +14,34 @@ from genray.errors import require
 
 
 def cluster(codes_NK: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
-    """k-means, best of ten starts by k-means++; the cluster of each row, int64 [N] in 0..clusters−1."""
+    """k-means, best of ten starts by k-means++; the cluster of each row, int64 [N] in
+    0..clusters−1.
+    """
     from sklearn.cluster import KMeans
 
-    require(2 <= clusters <= len(codes_NK), f"--clusters {clusters}: must lie in 2..{len(codes_NK)}, e.g. 10")
+    require(
+        2 <= clusters <= len(codes_NK),
+        f"--clusters {clusters}: must lie in 2..{len(codes_NK)}, e.g. 10",
+    )
     _check_finite(codes_NK)
-    return KMeans(clusters, n_init=10, random_state=seed).fit_predict(codes_NK.astype(np.float64)).astype(np.int64)
+    return (
+        KMeans(clusters, n_init=10, random_state=seed)
+        .fit_predict(codes_NK.astype(np.float64))
+        .astype(np.int64)
+    )
 
 
 def judge_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
-    """Clusters against labels: NMI (arithmetic mean) and ARI, 1 for the same partition, and accuracy under the best
-    matching of clusters to classes, each to one. Chance is about 0, 0 and the largest class's share."""
+    """Clusters against labels: NMI (arithmetic mean) and ARI, 1 for the same partition, and
+    accuracy under the best matching of clusters to classes, each to one. Chance is about 0, 0
+    and the largest class's share.
+    """
     from sklearn import metrics
 
-    require(len(np.unique(label_N)) >= 2, "all rows are of one class: clusters cannot be judged against it")
+    require(
+        len(np.unique(label_N)) >= 2,
+        "all rows are of one class: clusters cannot be judged against it",
+    )
     return {
         "nmi": float(metrics.normalized_mutual_info_score(label_N, cluster_N)),
         "ari": float(metrics.adjusted_rand_score(label_N, cluster_N)),
@@ -35,7 +50,9 @@ def judge_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, floa
 
 
 def matched_accuracy(cluster_N: np.ndarray, label_N: np.ndarray) -> float:
-    """The share of rows whose cluster is matched to their label, at the one-to-one matching that makes it largest."""
+    """The share of rows whose cluster is matched to their label, at the one-to-one matching that
+    makes it largest.
+    """
     from scipy.optimize import linear_sum_assignment
 
     size = int(max(cluster_N.max(), label_N.max())) + 1
@@ -45,26 +62,42 @@ def matched_accuracy(cluster_N: np.ndarray, label_N: np.ndarray) -> float:
 
 
 def auroc(normal_score_N: np.ndarray, anomalous_score_N: np.ndarray) -> float:
-    """The chance that an anomalous row scores above a normal one, ties half: 0.5 is guessing, 1 is perfect."""
+    """The chance that an anomalous row scores above a normal one, ties half: 0.5 is guessing, 1
+    is perfect.
+    """
     from sklearn.metrics import roc_auc_score
 
-    require(len(normal_score_N) > 0 and len(anomalous_score_N) > 0, "anomalies: both kinds of rows are needed")
+    require(
+        len(normal_score_N) > 0 and len(anomalous_score_N) > 0,
+        "anomalies: both kinds of rows are needed",
+    )
     score = np.concatenate([normal_score_N, anomalous_score_N])
     _check_finite(score)
-    return float(roc_auc_score(np.repeat([0, 1], [len(normal_score_N), len(anomalous_score_N)]), score))
+    return float(
+        roc_auc_score(np.repeat([0, 1], [len(normal_score_N), len(anomalous_score_N)]), score)
+    )
 
 
 def reconstruction_errors(values_N: np.ndarray, reconstructed_N: np.ndarray) -> np.ndarray:
     """The mean squared error of each row, float64 [N]: the anomaly score of an autoencoder."""
-    return ((values_N.astype(np.float64) - reconstructed_N) ** 2).reshape(len(values_N), -1).mean(axis=1)
+    return (
+        ((values_N.astype(np.float64) - reconstructed_N) ** 2)
+        .reshape(len(values_N), -1)
+        .mean(axis=1)
+    )
 
 
 def map_picture(
-    codes_NK: np.ndarray, label_N: np.ndarray | None, classes: Sequence[str] = (), title: str = "", pixels: int = 800
+    codes_NK: np.ndarray,
+    label_N: np.ndarray | None,
+    classes: Sequence[str] = (),
+    title: str = "",
+    pixels: int = 800,
 ) -> np.ndarray:
     """Points in the plane, coloured by class; uint8 RGB [pixels, pixels, 3].
 
-    Codes of more than two numbers are shown by their first two principal components, and the axes say so.
+    Codes of more than two numbers are shown by their first two principal components, and the
+    axes say so.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -72,9 +105,13 @@ def map_picture(
 
     require(
         codes_NK.ndim == 2 and codes_NK.shape[1] >= 2,
-        "a map needs codes of two numbers or more: train an ae with --code 2, or a vae with --latent 2",
+        "a map needs codes of two numbers or more: train an ae with --code 2, or a vae with "
+        "--latent 2",
     )
-    require(len(codes_NK) >= 2, f"a map needs two rows or more, and there are {len(codes_NK)}; give more with --data")
+    require(
+        len(codes_NK) >= 2,
+        f"a map needs two rows or more, and there are {len(codes_NK)}; give more with --data",
+    )
     _check_finite(codes_NK)
     axes_names = ("code 1", "code 2")
     points_N2 = codes_NK
@@ -82,7 +119,10 @@ def map_picture(
         from sklearn.decomposition import PCA
 
         points_N2 = PCA(2, svd_solver="full").fit_transform(codes_NK.astype(np.float64))
-        axes_names = (f"principal component 1 of {codes_NK.shape[1]} numbers", "principal component 2")
+        axes_names = (
+            f"principal component 1 of {codes_NK.shape[1]} numbers",
+            "principal component 2",
+        )
     figure = Figure(figsize=(8, 8), dpi=pixels / 8, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -92,12 +132,20 @@ def map_picture(
     else:
         numbers = np.unique(label_N)
         # tab10 and tab20 are told apart at a glance; more classes than twenty share a spectrum.
-        colours = colormaps["tab10" if numbers.max() < 10 else "tab20" if numbers.max() < 20 else "hsv"]
+        colours = colormaps[
+            "tab10" if numbers.max() < 10 else "tab20" if numbers.max() < 20 else "hsv"
+        ]
         for number in numbers:
             name = classes[number] if number < len(classes) else str(number)
-            colour = colours(int(number)) if numbers.max() < 20 else colours(number / (numbers.max() + 1))
+            colour = (
+                colours(int(number))
+                if numbers.max() < 20
+                else colours(number / (numbers.max() + 1))
+            )
             own_2N = points_N2[label_N == number].T
-            axes.scatter(own_2N[0], own_2N[1], s=dot, linewidths=0, alpha=0.7, color=colour, label=name)
+            axes.scatter(
+                own_2N[0], own_2N[1], s=dot, linewidths=0, alpha=0.7, color=colour, label=name
+            )
         if len(numbers) <= 40:  # more names than that leave no room for the map
             figure.legend(ncols=min(len(numbers), 5), loc="outside lower center", frameon=False)
     axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title)
@@ -115,7 +163,8 @@ def few_labels(label_N: np.ndarray, count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 7])
     queues = [rng.permutation(np.flatnonzero(label_N == number)).tolist() for number in numbers]
     rows: list[int] = []
-    while len(rows) < count:  # in turn, so that a class that runs out leaves its place to the others
+    # in turn, so that a class that runs out leaves its place to the others
+    while len(rows) < count:
         for queue in (queues[at] for at in rng.permutation(len(queues))):
             if queue and len(rows) < count:
                 rows.append(queue.pop())
@@ -125,12 +174,16 @@ def few_labels(label_N: np.ndarray, count: int, seed: int) -> np.ndarray:
 def linear_probe(
     train_NK: np.ndarray, train_label_N: np.ndarray, test_NK: np.ndarray, test_label_N: np.ndarray
 ) -> float:
-    """Test accuracy of multinomial logistic regression (L2, C = 1) on features standardised by the training rows."""
+    """Test accuracy of multinomial logistic regression (L2, C = 1) on features standardised by
+    the training rows.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     require(len(np.unique(train_label_N)) >= 2, "a linear probe needs rows of two classes at least")
-    train_NK, test_NK = (each.reshape(len(each), -1).astype(np.float64) for each in (train_NK, test_NK))
+    train_NK, test_NK = (
+        each.reshape(len(each), -1).astype(np.float64) for each in (train_NK, test_NK)
+    )
     _check_finite(train_NK)
     _check_finite(test_NK)
     scaler = StandardScaler().fit(train_NK)
@@ -149,14 +202,18 @@ def probe_beside_baselines(
     labels: int,
     seeds: int = 5,
 ) -> dict[str, Any]:
-    """Mean accuracy of a linear probe with `labels` labels on codes, raw values, and PCA to as many numbers as a code.
+    """Mean accuracy of a linear probe with `labels` labels on codes, raw values, and PCA to as
+    many numbers as a code.
 
-    PCA sees all training rows, as the encoder did; the labels are the same draws for all three. "interval" is half the
-    95% confidence interval (Student's t) of the mean of codes minus raw over the draws; None for a single one.
+    PCA sees all training rows, as the encoder did; the labels are the same draws for all three.
+    "interval" is half the 95% confidence interval (Student's t) of the mean of codes minus raw
+    over the draws; None for a single one.
     """
     from sklearn.decomposition import PCA
 
-    raw, test_raw = (each.reshape(len(each), -1).astype(np.float64) for each in (train_values_N, test_values_N))
+    raw, test_raw = (
+        each.reshape(len(each), -1).astype(np.float64) for each in (train_values_N, test_values_N)
+    )
     codes, test_codes = (each.reshape(len(each), -1) for each in (train_codes_NK, test_codes_NK))
     numbers = min(codes.shape[1], *raw.shape)
     pca = PCA(numbers, svd_solver="full").fit(raw)
@@ -178,11 +235,13 @@ def probe_beside_baselines(
 
 
 def t95_half_width(values_N: np.ndarray) -> float | None:
-    """Half the 95% confidence interval of a mean, by Student's t; None for fewer than two values."""
+    """Half the 95% confidence interval of a mean, by Student's t; None for fewer than two
+    values.
+    """
     if len(values_N) < 2:
         return None
-    # The 97.5% quantile of Student's t: exact for 1 to 4 degrees of freedom, else to 0.2% by an expansion around the normal
-    # quantile [Abramowitz & Stegun 26.7.5].
+    # The 97.5% quantile of Student's t: exact for 1 to 4 degrees of freedom, else to 0.2% by an
+    # expansion around the normal quantile [Abramowitz & Stegun 26.7.5].
     degrees, z = len(values_N) - 1, 1.959964
     if degrees <= 4:
         quantile = (12.7062, 4.3027, 3.1824, 2.7764)[degrees - 1]
@@ -195,5 +254,6 @@ def t95_half_width(values_N: np.ndarray) -> float | None:
 
 def _check_finite(values: np.ndarray) -> None:
     require(
-        bool(np.isfinite(values).all()), "codes have NaN or infinite values: train again with a lower --learning-rate"
+        bool(np.isfinite(values).all()),
+        "codes have NaN or infinite values: train again with a lower --learning-rate",
     )

@@ -1,4 +1,6 @@
-"""A few labels: which rows get them, and what the same classifier makes of codes, pixels and principal components."""
+"""A few labels: which rows get them, and what the same classifier makes of codes, pixels and
+principal components.
+"""
 
 import numpy as np
 import torch
@@ -13,11 +15,14 @@ from genray.gen.data.types import Split
 
 
 def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
-    """`count` rows, int64, of all classes alike (to one row), drawn by `seed`; ConfigError where there are too few."""
+    """`count` rows, int64, of all classes alike (to one row), drawn by `seed`; ConfigError where
+    there are too few.
+    """
     classes, number_N = np.unique(label_N.cpu().numpy(), return_inverse=True)
     require(
         len(classes) <= count <= len(number_N),
-        f"--finetune-labels {count}: must lie in {len(classes)} (one a class) .. {len(number_N)} (all training rows)",
+        f"--finetune-labels {count}: must lie in {len(classes)} (one a class) .. {len(number_N)} "
+        "(all training rows)",
     )
     order_N = np.random.default_rng([seed, 3]).permutation(len(number_N))
     # A row's turn within its class: taking rows by turn takes every class in the same measure.
@@ -36,8 +41,12 @@ def labelled_few(split: Split, count: int, seed: int) -> Split:
     return Split(values, label, split.low, split.high, augment=split.augment)
 
 
-def softmax_regression(train: np.ndarray, label: np.ndarray, test: np.ndarray, test_label: np.ndarray) -> float:
-    """Test accuracy of a linear classifier on standardised features, L2 penalty 1 (scikit-learn's default)."""
+def softmax_regression(
+    train: np.ndarray, label: np.ndarray, test: np.ndarray, test_label: np.ndarray
+) -> float:
+    """Test accuracy of a linear classifier on standardised features, L2 penalty 1
+    (scikit-learn's default).
+    """
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     return float(model.fit(train, label).score(test, test_label))
 

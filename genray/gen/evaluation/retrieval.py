@@ -1,7 +1,8 @@
 """Nearest neighbours by code, and how good they are: precision at k and mean average precision.
 
-The protocol: each test row is a query, the training rows (validation included) are the database, and what has the
-query's label is relevant. On digits that gives raw pixels mAP .669 and PCA to 10 numbers .685.
+The protocol: each test row is a query, the training rows (validation included) are the database,
+and what has the query's label is relevant. On digits that gives raw pixels mAP .669 and PCA to
+10 numbers .685.
 
 Shapes: N rows of the database, Q queries, K numbers or bits of a code, M neighbours.
 """
@@ -22,15 +23,17 @@ _AGAIN = 16_384
 
 
 class CodeIndex:
-    """An exact index: every query is compared with every row, and no two rows swap places by rounding.
+    """An exact index: every query is compared with every row, and no two rows swap places by
+    rounding.
 
-    `codes_NK`: floats for "euclidean" and "cosine" (a row of zeros has cosine 0 with everything), bool for "hamming",
-    which keeps 64 bits in each word.
+    `codes_NK`: floats for "euclidean" and "cosine" (a row of zeros has cosine 0 with
+    everything), bool for "hamming", which keeps 64 bits in each word.
 
-    Distances come from |q|² + |a|² − 2 q·a first, as fast as a matrix product, but that loses the digits of a difference
-    that is small beside the codes. So wherever two rows of a query's ranking are closer than the rounding error's bound,
-    both distances are worked out again from the difference q − a itself. The price is one more sort and a few such rows:
-    about a third of the search's time, from 1,437 rows of 64 numbers to 60,000 of 784.
+    Distances come from |q|² + |a|² − 2 q·a first, as fast as a matrix product, but that loses
+    the digits of a difference that is small beside the codes. So wherever two rows of a query's
+    ranking are closer than the rounding error's bound, both distances are worked out again from
+    the difference q − a itself. The price is one more sort and a few such rows: about a third of
+    the search's time, from 1,437 rows of 64 numbers to 60,000 of 784.
     """
 
     def __init__(self, codes_NK: np.ndarray, metric: Metric = "euclidean"):
@@ -39,8 +42,9 @@ class CodeIndex:
         self._middle_K: np.ndarray | float = 0.0
         self._rows = self._prepare(codes_NK)
         if metric != "hamming":
-            # Distances do not change when all codes are shifted, and the products' rounding errors shrink. The middle is
-            # rounded to float32: the difference of two float32 numbers is (nearly always) exact in float64.
+            # Distances do not change when all codes are shifted, and the products' rounding errors
+            # shrink. The middle is rounded to float32: the difference of two float32 numbers is
+            # (nearly always) exact in float64.
             self._zero_N = ~self._rows.any(1)
             self._middle_K = self._rows.mean(0).astype(np.float32)
             self._rows -= self._middle_K
@@ -55,11 +59,15 @@ class CodeIndex:
         return self._rows.nbytes
 
     def search(self, queries_QK: np.ndarray, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """(rows int64 [Q, M], distances float64 [Q, M]), nearest first; equal distances in the order of the rows.
+        """(rows int64 [Q, M], distances float64 [Q, M]), nearest first; equal distances in the
+        order of the rows.
 
         The distance is Euclidean, 1 − cosine, or the number of unlike bits.
         """
-        require(1 <= count <= len(self), f"--neighbours {count}: must lie in 1..{len(self)}, the rows of the index")
+        require(
+            1 <= count <= len(self),
+            f"--neighbours {count}: must lie in 1..{len(self)}, the rows of the index",
+        )
         rows, distances = [], []
         for distance_QN in self.distances(queries_QK):
             row_QM = np.argsort(distance_QN, axis=1, kind="stable")[:, :count]
@@ -70,11 +78,13 @@ class CodeIndex:
     def distances(self, queries_QK: np.ndarray) -> Iterator[np.ndarray]:
         """Distances of all queries to all rows, float64 [≤ 256, N] at a time, in order.
 
-        Their order is exact; their values are within the rounding error of a matrix product where nothing is near them.
+        Their order is exact; their values are within the rounding error of a matrix product
+        where nothing is near them.
         """
         require(
             queries_QK.ndim == 2 and queries_QK.shape[1] == self.width,
-            f"queries of {queries_QK.shape[-1]} numbers for an index of {self.width}: encode both with the same model",
+            f"queries of {queries_QK.shape[-1]} numbers for an index of {self.width}: encode both "
+            "with the same model",
         )
         prepared = self._prepare(queries_QK)
         for start in range(0, len(prepared), _CHUNK):
@@ -92,7 +102,8 @@ class CodeIndex:
             "codes have NaN or infinite values: train again with a lower --learning-rate",
         )
         if self.metric == "cosine":
-            # By the largest number first: squares of tiny or huge codes would leave float64's range.
+            # By the largest number first: squares of tiny or huge codes would leave float64's
+            # range.
             largest = np.abs(codes).max(axis=1, keepdims=True, initial=0.0)
             codes = codes / np.where(largest > 0, largest, 1)
             length = np.linalg.norm(codes, axis=1, keepdims=True)
@@ -114,11 +125,16 @@ class CodeIndex:
         return distance
 
     def _square_distance(self, queries_QK: np.ndarray) -> np.ndarray:
-        """|q − a|² of all centred queries and rows, in the exact order along each query; float64 [Q, N]."""
+        """|q − a|² of all centred queries and rows, in the exact order along each query; float64
+        [Q, N].
+        """
         query_Q1 = (queries_QK**2).sum(1)[:, None]
         square_QN = query_Q1 + self._square_N - 2 * (queries_QK @ self._rows.T)
-        # A dot product of K numbers is off by at most K·ε/2·|q||a|; three of them, a sum, and as much again.
-        bound_Q1 = 2 * (self.width + 4) * np.finfo(np.float64).eps * (query_Q1 + self._square_N.max())
+        # A dot product of K numbers is off by at most K·ε/2·|q||a|; three of them, a sum, and as
+        # much again.
+        bound_Q1 = (
+            2 * (self.width + 4) * np.finfo(np.float64).eps * (query_Q1 + self._square_N.max())
+        )
         order_QN = np.argsort(square_QN, axis=1)
         close_QN = np.diff(np.take_along_axis(square_QN, order_QN, axis=1), axis=1) <= 2 * bound_Q1
         doubtful_QN = np.zeros(square_QN.shape, bool)  # by rank
@@ -134,20 +150,28 @@ class CodeIndex:
 
 
 def bit_thresholds(codes_NK: np.ndarray) -> np.ndarray:
-    """Where each number of a code is cut into a bit: its median over the training rows, so that both are as frequent."""
+    """Where each number of a code is cut into a bit: its median over the training rows, so that
+    both are as frequent.
+    """
     return np.median(codes_NK, axis=0)
 
 
 def binarize(codes_NK: np.ndarray, threshold_K: np.ndarray | float = 0.0) -> np.ndarray:
     """Bits, bool [N, K]: above the threshold or not.
 
-    [Salakhutdinov & Hinton 2009, Semantic hashing, https://doi.org/10.1016/j.ijar.2008.11.006; there the codes are trained
-    towards 0 and 1 by noise, here any code may be cut]
+    [Salakhutdinov & Hinton 2009, Semantic hashing, https://doi.org/10.1016/j.ijar.2008.11.006;
+    there the codes are trained towards 0 and 1 by noise, here any code may be cut]
     """
     return np.asarray(codes_NK > threshold_K)
 
 
-def precision_at(index: CodeIndex, index_label_N: np.ndarray, codes_QK: np.ndarray, label_Q: np.ndarray, k: int = 10):
+def precision_at(
+    index: CodeIndex,
+    index_label_N: np.ndarray,
+    codes_QK: np.ndarray,
+    label_Q: np.ndarray,
+    k: int = 10,
+):
     """The mean share of relevant rows among the `k` nearest; a float in 0..1."""
     rows_QM, _ = index.search(codes_QK, k)
     return float((index_label_N[rows_QM] == label_Q[:, None]).mean())
@@ -156,10 +180,12 @@ def precision_at(index: CodeIndex, index_label_N: np.ndarray, codes_QK: np.ndarr
 def mean_average_precision(
     index: CodeIndex, index_label_N: np.ndarray, codes_QK: np.ndarray, label_Q: np.ndarray
 ) -> float:
-    """The mean over queries of the mean, over relevant rows, of the precision at that row's rank; in 0..1.
+    """The mean over queries of the mean, over relevant rows, of the precision at that row's
+    rank; in 0..1.
 
-    The whole database is ranked. Equal distances (bits have many) rank in the order of the rows, which says nothing about
-    labels as long as the database is shuffled. Queries without a relevant row do not count.
+    The whole database is ranked. Equal distances (bits have many) rank in the order of the rows,
+    which says nothing about labels as long as the database is shuffled. Queries without a
+    relevant row do not count.
     """
     rank_N = np.arange(1, len(index) + 1)
     total, counted, start = 0.0, 0, 0
@@ -215,12 +241,15 @@ def baselines(
     text: bool = False,
     k: int = 10,
 ) -> dict[str, dict[str, float]]:
-    """What codes of `numbers` numbers must beat, each judged as `judge_retrieval` does. Nothing is fitted on queries.
+    """What codes of `numbers` numbers must beat, each judged as `judge_retrieval` does. Nothing
+    is fitted on queries.
 
-    Images: raw pixels and PCA (Euclidean). Text: TF-IDF and LSA (cosine), and LSA cut into `numbers` bits (Hamming).
-    Chance is what a random order of the database would give.
+    Images: raw pixels and PCA (Euclidean). Text: TF-IDF and LSA (cosine), and LSA cut into
+    `numbers` bits (Hamming). Chance is what a random order of the database would give.
     """
-    raw, query_raw = (values.reshape(len(values), -1).astype(np.float64) for values in (values_N, query_values_Q))
+    raw, query_raw = (
+        values.reshape(len(values), -1).astype(np.float64) for values in (values_N, query_values_Q)
+    )
     most = min(raw.shape) - 1
     numbers = min(numbers, most)
     share = np.array([(label_N == label).mean() for label in query_label_Q])
@@ -237,7 +266,12 @@ def baselines(
         codes, query_codes = lsa.transform(raw), lsa.transform(query_raw)
         judge(f"lsa-{numbers}", codes, query_codes, "cosine")
         threshold = bit_thresholds(codes)
-        judge(f"lsa-{numbers}-bits", binarize(codes, threshold), binarize(query_codes, threshold), "hamming")
+        judge(
+            f"lsa-{numbers}-bits",
+            binarize(codes, threshold),
+            binarize(query_codes, threshold),
+            "hamming",
+        )
     else:
         from sklearn.decomposition import PCA
 

@@ -1,9 +1,9 @@
 """Differentiable augmentation of real and fake images alike, for GANs with few images.
 
 [Zhao 2020, https://arxiv.org/abs/2006.10738]
-Departures: the shift is a product with 0/1 matrices (the same numbers; its gradient is deterministic on GPUs, too);
-sides are cut out whole, without the paper's one-pixel asymmetry for odd sizes.
-Shapes: B batch, C channels, H height, W width.
+Departures: the shift is a product with 0/1 matrices (the same numbers; its gradient is
+deterministic on GPUs, too); sides are cut out whole, without the paper's one-pixel asymmetry for
+odd sizes. Shapes: B batch, C channels, H height, W width.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,9 @@ Change = Literal["color", "translation", "cutout"]
 
 
 def diff_augment(x_BCHW: Tensor, changes: Sequence[Change], world: World) -> Tensor:
-    """`x_BCHW` (float, −1..1) with each of `changes` drawn anew for every image; the result may pass −1..1."""
+    """`x_BCHW` (float, −1..1) with each of `changes` drawn anew for every image; the result may
+    pass −1..1.
+    """
     for change in changes:
         x_BCHW = _CHANGES[change](x_BCHW, world)
     return x_BCHW
@@ -52,7 +54,9 @@ def _shift(draw_B: Tensor, side: int, most: int) -> Tensor:
 
 
 def _cutout(x: Tensor, world: World, ratio: float = 0.5) -> Tensor:
-    """A rectangle of half of each side set to 0, its centre anywhere: it may stand out over the edge."""
+    """A rectangle of half of each side set to 0, its centre anywhere: it may stand out over the
+    edge.
+    """
     height, width = x.shape[2:]
     draw_B2 = world.uniform(len(x), 2, device=x.device)
     rows_BH = _inside(draw_B2[:, 0], height, ratio)

@@ -1,6 +1,7 @@
 """The players' losses, each a line of PyTorch, and the two gradient penalties.
 
-Shapes: B batch. Logits are the discriminator's output before any sigmoid; D = sigmoid(logit) where a loss speaks of D.
+Shapes: B batch. Logits are the discriminator's output before any sigmoid; D = sigmoid(logit)
+where a loss speaks of D.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,17 @@ from torch import Tensor
 Loss = Literal["minimax", "non-saturating", "hinge", "wgan-gp", "lsgan"]
 
 
-def discriminator_loss(loss: Loss, real_B: Tensor, fake_B: Tensor, smoothing: float = 0.0) -> Tensor:
+def discriminator_loss(
+    loss: Loss, real_B: Tensor, fake_B: Tensor, smoothing: float = 0.0
+) -> Tensor:
     """What the discriminator minimises; a scalar.
 
     `smoothing` s: the real images' label is 1 − s, the fakes' stays 0 (one-sided). [Salimans 2016,
     https://arxiv.org/abs/1606.03498, section 3.4] It has no meaning for hinge and WGAN.
     """
     if loss in ("minimax", "non-saturating"):
-        # −(1 − s) ln D(x) − s ln(1 − D(x)) − ln(1 − D(G(z)))  [Goodfellow 2014, https://arxiv.org/abs/1406.2661]
+        # −(1 − s) ln D(x) − s ln(1 − D(x)) − ln(1 − D(G(z)))  [Goodfellow 2014,
+        # https://arxiv.org/abs/1406.2661]
         return (F.softplus(-real_B) + smoothing * real_B).mean() + F.softplus(fake_B).mean()
     if loss == "hinge":
         # max(0, 1 − D(x)) + max(0, 1 + D(G(z)))  [Lim & Ye 2017, https://arxiv.org/abs/1705.02894]
@@ -43,10 +47,11 @@ def generator_loss(loss: Loss, fake_B: Tensor) -> Tensor:
 
 
 def accuracies(loss: Loss, real_B: Tensor, fake_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of the real and of the fake images that the discriminator tells rightly; scalars in 0..1.
+    """Shares of the real and of the fake images that the discriminator tells rightly; scalars in
+    0..1.
 
-    It says "real" above D = ½, which is logit 0; LSGAN's labels are 0 and 1, so ½ of its raw output. A WGAN critic has
-    no zero of its own: the middle between its two means stands for it.
+    It says "real" above D = ½, which is logit 0; LSGAN's labels are 0 and 1, so ½ of its raw
+    output. A WGAN critic has no zero of its own: the middle between its two means stands for it.
     """
     threshold: Tensor | float = {"lsgan": 0.5}.get(loss, 0.0)
     if loss == "wgan-gp":
@@ -67,7 +72,8 @@ def squared_gradient(discriminator: Callable[[Tensor], Tensor], x_BCHW: Tensor) 
 def gradient_penalty(
     discriminator: Callable[[Tensor], Tensor], real_BCHW: Tensor, fake_BCHW: Tensor, mix_B: Tensor
 ) -> Tensor:
-    """(‖∇D(x̂)‖ − 1)² between each real and a fake image, x̂ = mix·x + (1 − mix)·G(z); its mean, a scalar.
+    """(‖∇D(x̂)‖ − 1)² between each real and a fake image, x̂ = mix·x + (1 − mix)·G(z); its mean,
+    a scalar.
 
     `mix_B`: U[0, 1).  [Gulrajani 2017, https://arxiv.org/abs/1704.00028]
     """

@@ -1,7 +1,7 @@
 """The two players of a GAN: dense (C2) and deep convolutional (C3) generators and discriminators.
 
-[Goodfellow 2014, https://arxiv.org/abs/1406.2661; DCGAN: Radford 2016, https://arxiv.org/abs/1511.06434]
-Shapes: B batch, Z latent, C channels, H height, W width.
+[Goodfellow 2014, https://arxiv.org/abs/1406.2661; DCGAN: Radford 2016,
+https://arxiv.org/abs/1511.06434] Shapes: B batch, Z latent, C channels, H height, W width.
 """
 
 import math
@@ -27,12 +27,16 @@ class GANModelConfig:
     prior: Prior = "uniform"
     """z ~ U(−1, 1) or N(0, 1)."""
     generator_widths: tuple[int, ...] = (128,)
-    """dense: units of the hidden layers; conv: channels, from the smallest image on; each layer doubles its sides."""
+    """dense: units of the hidden layers; conv: channels, from the smallest image on; each layer
+    doubles its sides.
+    """
     discriminator_widths: tuple[int, ...] = (128,)
     """dense: units of the hidden layers; conv: channels; each layer halves its sides."""
     pack: int = 1
-    """Images that the discriminator judges at once, stacked as channels: it sees when they are too much alike, which
-    keeps a generator from making a few kinds only. [PacGAN: Lin 2018, https://arxiv.org/abs/1712.04086]"""
+    """Images that the discriminator judges at once, stacked as channels: it sees when they are
+    too much alike, which keeps a generator from making a few kinds only. [PacGAN: Lin 2018,
+    https://arxiv.org/abs/1712.04086]
+    """
     kernel: int = 5
     """Side of the convolutions' kernels (conv)."""
     slope: float = 0.01
@@ -45,10 +49,14 @@ class GANModelConfig:
 
     def validate(self) -> None:
         require(self.latent >= 1, f"--latent {self.latent}: must be ≥ 1, e.g. 100")
-        for name, widths in (("generator", self.generator_widths), ("discriminator", self.discriminator_widths)):
+        for name, widths in (
+            ("generator", self.generator_widths),
+            ("discriminator", self.discriminator_widths),
+        ):
             require(
                 len(widths) >= 1 and min(widths) >= 1,
-                f"--{name}-widths {' '.join(map(str, widths)) or '(none)'}: every layer needs ≥ 1, e.g. 128",
+                f"--{name}-widths {' '.join(map(str, widths)) or '(none)'}: every layer needs ≥ 1, "
+                "e.g. 128",
             )
         require(self.pack >= 1, f"--pack {self.pack}: must be ≥ 1, e.g. 4")
         require(self.kernel >= 2, f"--kernel {self.kernel}: must be ≥ 2, e.g. 5")
@@ -104,7 +112,11 @@ def _dense_generator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.
         if config.generator_norm == "batch":
             layers.append(nn.BatchNorm1d(outputs))
         layers.append(nn.LeakyReLU(config.slope))
-    return [*layers, nn.Linear(config.generator_widths[-1], math.prod(shape)), nn.Unflatten(1, shape)]
+    return [
+        *layers,
+        nn.Linear(config.generator_widths[-1], math.prod(shape)),
+        nn.Unflatten(1, shape),
+    ]
 
 
 def _dense_discriminator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
@@ -126,7 +138,10 @@ def _convolutional_generator(config: GANModelConfig, shape: tuple[int, ...]) -> 
     for inputs, outputs in zip(widths, (*widths[1:], channels)):
         if config.generator_norm == "batch":
             layers.append(nn.BatchNorm2d(inputs))
-        layers += [nn.LeakyReLU(config.slope), SameConvTranspose2d(inputs, outputs, config.kernel, stride=2)]
+        layers += [
+            nn.LeakyReLU(config.slope),
+            SameConvTranspose2d(inputs, outputs, config.kernel, stride=2),
+        ]
     return layers
 
 

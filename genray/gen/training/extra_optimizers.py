@@ -1,10 +1,13 @@
-"""Four update rules that PyTorch lacks: dual averaging, follow the (proximally) regularised leader, two proximal ones.
+"""Four update rules that PyTorch lacks: dual averaging, follow the (proximally) regularised
+leader, two proximal ones.
 
-All treat L1 and L2 as part of the problem that each step solves exactly, λ₁‖w‖₁ + λ₂/2·‖w‖², instead of as a gradient:
-so L1 gives weights that are exactly 0. Every coordinate is a problem of its own, solved by a soft threshold.
+All treat L1 and L2 as part of the problem that each step solves exactly, λ₁‖w‖₁ + λ₂/2·‖w‖²,
+instead of as a gradient: so L1 gives weights that are exactly 0. Every coordinate is a problem
+of its own, solved by a soft threshold.
 
-The papers start at w = 0, where a network would stay (its units would all be the same). Here the two rules that pull
-towards their start, AdagradDA and FTRL, pull towards the initial weights w₀ instead; at w₀ = 0 they are the papers'.
+The papers start at w = 0, where a network would stay (its units would all be the same). Here the
+two rules that pull towards their start, AdagradDA and FTRL, pull towards the initial weights w₀
+instead; at w₀ = 0 they are the papers'.
 
 Symbols: η learning rate, g gradient, H the curvature that AdaGrad gathers.
 """
@@ -62,7 +65,9 @@ class ProximalGradientDescent(_Rule):
     [Duchi & Singer 2009, https://jmlr.org/papers/v10/duchi09a.html]
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, *, l1: float = 0.0, l2: float = 0.0):
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, *, l1: float = 0.0, l2: float = 0.0
+    ):
         super().__init__(params, lr, l1, l2)
 
     def move(self, w: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -71,14 +76,22 @@ class ProximalGradientDescent(_Rule):
 
 
 class ProximalAdagrad(_Rule):
-    """Forward-backward splitting with AdaGrad's rate of each coordinate, η/(δ + √Σg²), in the step and in the threshold.
+    """Forward-backward splitting with AdaGrad's rate of each coordinate, η/(δ + √Σg²), in the
+    step and in the threshold.
 
-    Composite mirror descent with AdaGrad's H.  [Duchi 2011, https://jmlr.org/papers/v12/duchi11a.html, equation 4]
-    `eps` is the paper's δ; L2 beside L1 is ours.
+    Composite mirror descent with AdaGrad's H.  [Duchi 2011,
+    https://jmlr.org/papers/v12/duchi11a.html, equation 4] `eps` is the paper's δ; L2 beside L1
+    is ours.
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: float = 1e-2, *, eps: float = 1e-10, l1: float = 0.0, l2: float = 0.0
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        *,
+        eps: float = 1e-10,
+        l1: float = 0.0,
+        l2: float = 0.0,
     ):
         super().__init__(params, lr, l1, l2, eps=eps)
 
@@ -87,21 +100,30 @@ class ProximalAdagrad(_Rule):
 
     def move(self, w: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         state["sum_squares"].addcmul_(g, g)
-        # A coordinate that never had a gradient has H = δ: its rate is huge, but so it stands in the paper's problem;
-        # with δ at its smallest such a coordinate goes to 0 at once under L1 or L2.
+        # A coordinate that never had a gradient has H = δ: its rate is huge, but so it stands in
+        # the paper's problem; with δ at its smallest such a coordinate goes to 0 at once under L1
+        # or L2.
         rate = group["lr"] / (group["eps"] + state["sum_squares"].sqrt())
         w.copy_(soft_threshold(w - rate * g, rate * group["l1"]) / (1 + rate * group["l2"]))
 
 
 class AdagradDA(_Rule):
-    """Dual averaging: all gradients so far, weighted alike, against AdaGrad's H = δ + √Σg² around the initial weights.
+    """Dual averaging: all gradients so far, weighted alike, against AdaGrad's H = δ + √Σg²
+    around the initial weights.
 
     w ← argmin of ⟨Σg, w⟩ + t·(λ₁‖w‖₁ + λ₂/2·‖w‖²) + (1/2η)·⟨w − w₀, H (w − w₀)⟩.
-    [Duchi 2011, https://jmlr.org/papers/v12/duchi11a.html, equation 3; departures: w₀, see above, and L2 beside L1]
+    [Duchi 2011, https://jmlr.org/papers/v12/duchi11a.html, equation 3; departures: w₀, see
+    above, and L2 beside L1]
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: float = 1e-2, *, eps: float = 1e-10, l1: float = 0.0, l2: float = 0.0
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        *,
+        eps: float = 1e-10,
+        l1: float = 0.0,
+        l2: float = 0.0,
     ):
         super().__init__(params, lr, l1, l2, eps=eps)
 
@@ -124,13 +146,22 @@ class AdagradDA(_Rule):
 class FTRL(_Rule):
     """FTRL-Proximal: all gradients so far, against a pull towards every earlier w_s.
 
-    w ← argmin of ⟨Σg, w⟩ + λ₁‖w‖₁ + λ₂/2·‖w‖² + ½ Σ_s σ_s (w − w_s)²  with  Σ_s σ_s = (β + √Σg²)/η, by coordinate.
-    [McMahan 2013, https://doi.org/10.1145/2487575.2488200, algorithm 1]
-    Unlike dual averaging it is AdaGrad exactly (with ε = β) while λ₁ = λ₂ = 0. Departure: the pull β/η goes to w₀.
-    A learning rate that changes is met by σ_t = H_t/η_t − H_{t−1}/η_{t−1}, so that this stays true.
+    w ← argmin of ⟨Σg, w⟩ + λ₁‖w‖₁ + λ₂/2·‖w‖² + ½ Σ_s σ_s (w − w_s)²  with  Σ_s σ_s = (β +
+    √Σg²)/η, by coordinate. [McMahan 2013, https://doi.org/10.1145/2487575.2488200, algorithm 1]
+    Unlike dual averaging it is AdaGrad exactly (with ε = β) while λ₁ = λ₂ = 0. Departure: the
+    pull β/η goes to w₀. A learning rate that changes is met by σ_t = H_t/η_t − H_{t−1}/η_{t−1},
+    so that this stays true.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-2, *, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0):
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        *,
+        beta: float = 1.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+    ):
         super().__init__(params, lr, l1, l2, beta=beta)
 
     def begin(self, w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
-"""The one training loop of autoencoders, VAEs, GANs and classifiers: an iterator of step results. Resume is bit-exact.
+"""The one training loop of autoencoders, VAEs, GANs and classifiers: an iterator of step
+results. Resume is bit-exact.
 
-A `Task` knows its networks, what one step does, how they are judged and shown. `Fit` knows the order of the data, when
-to judge, when to stop, and everything that must be kept to continue as if nothing had happened.
+A `Task` knows its networks, what one step does, how they are judged and shown. `Fit` knows the
+order of the data, when to judge, when to stop, and everything that must be kept to continue as
+if nothing had happened.
 """
 
 import io
@@ -44,11 +46,15 @@ class FitConfig:
     log_every: int = 50
     """Steps between lines of metrics.jsonl; each is the mean of the steps since the last."""
     patience: int = 0
-    """Early stopping: looks without a better validation loss before a stage ends with its best weights; 0: never."""
+    """Early stopping: looks without a better validation loss before a stage ends with its best
+    weights; 0: never.
+    """
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["off", "bfloat16", "float16"] = "off"
-    """Mixed precision in the forward passes; weights stay float32. float16 scales the loss (GPUs only)."""
+    """Mixed precision in the forward passes; weights stay float32. float16 scales the loss (GPUs
+    only).
+    """
     accumulate: int = 1
     """Batches whose gradients are added up before an update."""
 
@@ -56,11 +62,18 @@ class FitConfig:
         require(self.epochs >= 1, f"--epochs {self.epochs}: must be ≥ 1")
         require(self.steps >= 0, f"--steps {self.steps}: must be ≥ 0 (0: by --epochs)")
         require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be ≥ 1, e.g. 100")
-        require(self.validate_every >= 0, f"--validate-every {self.validate_every}: must be ≥ 0 (0: once an epoch)")
-        require(self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: must be ≥ 0")
+        require(
+            self.validate_every >= 0,
+            f"--validate-every {self.validate_every}: must be ≥ 0 (0: once an epoch)",
+        )
+        require(
+            self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: must be ≥ 0"
+        )
         require(self.keep >= 1, f"--keep {self.keep}: must be ≥ 1")
         require(self.log_every >= 1, f"--log-every {self.log_every}: must be ≥ 1, e.g. 50")
-        require(self.patience >= 0, f"--patience {self.patience}: must be ≥ 0 (0: no early stopping)")
+        require(
+            self.patience >= 0, f"--patience {self.patience}: must be ≥ 0 (0: no early stopping)"
+        )
         require(self.accumulate >= 1, f"--accumulate {self.accumulate}: must be ≥ 1")
         require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
 
@@ -86,13 +99,17 @@ class Export(NamedTuple):
 
 
 class Task:
-    """What is trained. A subclass fills `networks` and `updaters` (in `begin_stage`, at the latest) and overrides the rest.
+    """What is trained. A subclass fills `networks` and `updaters` (in `begin_stage`, at the
+    latest) and overrides the rest.
 
-    All random numbers of a step come from PyTorch's global generator (dropout does, too) or from `world.normal`.
+    All random numbers of a step come from PyTorch's global generator (dropout does, too) or from
+    `world.normal`.
     """
 
     stages: Sequence[str] = ("train",)
-    """Names of the stages, trained one after the other: greedy pretraining has one for each layer."""
+    """Names of the stages, trained one after the other: greedy pretraining has one for each
+    layer.
+    """
     config: Any
     """The family's configuration, with `data`, `fit` and `optimizer` among its parts."""
     shown: Sequence[str] = ("loss",)
@@ -105,7 +122,9 @@ class Task:
         self.updaters: dict[str, Updater] = {}
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
-        """Prepare `stage`: make its updaters; returns the data that it trains on (codes, a labelled few, …)."""
+        """Prepare `stage`: make its updaters; returns the data that it trains on (codes, a
+        labelled few, …).
+        """
         raise NotImplementedError
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -113,15 +132,21 @@ class Task:
         raise NotImplementedError
 
     def judge(self, split: Split) -> dict[str, float]:
-        """Figures on held-out rows, with `loss` among them (lower is better); called in evaluation mode, no gradients."""
+        """Figures on held-out rows, with `loss` among them (lower is better); called in
+        evaluation mode, no gradients.
+        """
         raise NotImplementedError
 
     def measure(self, data: Data) -> dict[str, float]:
-        """The last word, on the test split: `judge`, and what takes longer. Called once, as `judge` is."""
+        """The last word, on the test split: `judge`, and what takes longer. Called once, as
+        `judge` is.
+        """
         return self.judge(data.test)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Name → a picture, uint8 RGB [H, W, 3], from fixed noise or fixed rows; called as `judge` is."""
+        """Name → a picture, uint8 RGB [H, W, 3], from fixed noise or fixed rows; called as
+        `judge` is.
+        """
         return {}
 
     def export(self) -> Export:
@@ -153,8 +178,9 @@ class Step:
 class Fit:
     """Trains `task` on `data`; iterate over it.
 
-    The order of the data is a function of (seed, stage, epoch), so that a position is enough to continue. With workers,
-    every worker runs its own Fit with its own `World`, and all take the same decisions.
+    The order of the data is a function of (seed, stage, epoch), so that a position is enough to
+    continue. With workers, every worker runs its own Fit with its own `World`, and all take the
+    same decisions.
     """
 
     def __init__(self, task: Task, data: Data, config: FitConfig):
@@ -165,7 +191,9 @@ class Fit:
         self.step = 0
         """Steps made over all stages."""
         self.threads = 0
-        """PyTorch's threads on a CPU that the run was made with, kept in checkpoints; 0: not chosen yet."""
+        """PyTorch's threads on a CPU that the run was made with, kept in checkpoints; 0: not
+        chosen yet.
+        """
         self._stage, self._stage_step, self._done = 0, 0, False
         self._best: dict[str, Any] | None = None
         self._best_loss, self._worse = math.inf, 0
@@ -178,33 +206,41 @@ class Fit:
         )
         require(
             self.total_steps() >= config.accumulate,
-            f"--accumulate {config.accumulate}: a stage has {self.total_steps()} steps, so that no update would be made; "
+            f"--accumulate {config.accumulate}: a stage has {self.total_steps()} steps, so that no "
+            "update would be made; "
             f"use at most --accumulate {self.total_steps()}, or more --steps",
         )
         torch.manual_seed(config.seed)
         task.networks.to(self._device)
         self._begin_stage()
 
-    # -- stages ----------------------------------------------------------------------------------------------------
+    # -- stages ------------------------------------------------------------------------------------
 
     def _begin_stage(self) -> None:
-        # How many updates a stage makes decides its schedule; the stage's data may be smaller than the whole.
+        # How many updates a stage makes decides its schedule; the stage's data may be smaller than
+        # the whole.
         name = self.task.stages[self._stage]
         with fixed_randomness([self.config.seed, 1, self._stage]):
-            data = self.task.begin_stage(self._stage, self.whole_data, self.total_steps() // self.config.accumulate)
-        self.data = data.to(self._device)  # a stage's own rows; the whole data's stay where they are
+            data = self.task.begin_stage(
+                self._stage, self.whole_data, self.total_steps() // self.config.accumulate
+            )
+        # a stage's own rows; the whole data's stay where they are
+        self.data = data.to(self._device)
         self.train = self.data.train
         self.task.networks.to(self._device)
         require(
             len(self.train) >= self.config.batch_size,
-            f"--batch-size {self.config.batch_size}: {name} has {len(self.train)} rows; use at most that many",
+            f"--batch-size {self.config.batch_size}: {name} has {len(self.train)} rows; use at "
+            "most that many",
         )
         self._order: Tensor | None = None
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
     def steps_an_epoch(self, rows: int | None = None) -> int:
-        return max(1, (len(self.whole_data.train) if rows is None else rows) // self.config.batch_size)
+        return max(
+            1, (len(self.whole_data.train) if rows is None else rows) // self.config.batch_size
+        )
 
     def total_steps(self) -> int:
         """Steps of one stage over the whole training split."""
@@ -219,10 +255,12 @@ class Fit:
         """Whether there is nothing left to train."""
         return self._done
 
-    # -- the loop --------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Step]:
-        """Train to the end, one `Step` at a time. Raises RunFault when a loss is no longer finite."""
+        """Train to the end, one `Step` at a time. Raises RunFault when a loss is no longer
+        finite.
+        """
         while not self._done:
             if self.looking:  # the evaluation of this step failed, or its process was killed
                 yield self._finish_step()
@@ -242,10 +280,13 @@ class Fit:
         if position == 0 or self._order is None:
             generator = np.random.default_rng([self.config.seed, 0, self._stage, epoch])
             order = torch.from_numpy(generator.permutation(len(self.train)))
-            if self._device.type == "cuda":  # a copy from pinned memory does not wait for the steps before it
+            # a copy from pinned memory does not wait for the steps before it
+            if self._device.type == "cuda":
                 order = order.pin_memory()
             self._order = order.to(self._device, non_blocking=True)
-        rows = self._order[position * batch_size : (position + 1) * batch_size][self.task.world.rows(batch_size)]
+        rows = self._order[position * batch_size : (position + 1) * batch_size][
+            self.task.world.rows(batch_size)
+        ]
         x, label = self.train.take(rows)
         return Batch(augment(x, self.train.augment, self.task.world), label, rows)
 
@@ -265,7 +306,8 @@ class Fit:
             self.looking = True
             result.held_out = self.judge(self.data.validation)
             self.looking = False
-            # Workers must take the same decision, though their batch norms' statistics differ a little.
+            # Workers must take the same decision, though their batch norms' statistics differ a
+            # little.
             result.held_out["loss"] = self.task.world.mean(result.held_out["loss"])
             ends = self._stop_early(result.held_out["loss"]) or ends
         if ends:
@@ -285,16 +327,22 @@ class Fit:
     def _check(self, values: dict[str, float]) -> None:
         for name, value in values.items():
             if not math.isfinite(value):
-                raise RunFault(f"{name} is {value} at step {self.step}: try a lower --learning-rate")
+                raise RunFault(
+                    f"{name} is {value} at step {self.step}: try a lower --learning-rate"
+                )
 
     def _stop_early(self, loss: float) -> bool:
         if not math.isfinite(loss):
-            raise RunFault(f"the validation loss is {loss} at step {self.step}: try a lower --learning-rate")
+            raise RunFault(
+                f"the validation loss is {loss} at step {self.step}: try a lower --learning-rate"
+            )
         if not self.config.patience:
             return False
         if loss < self._best_loss:
             self._best_loss, self._worse = loss, 0
-            self._best = {name: tensor.clone() for name, tensor in self.task.networks.state_dict().items()}
+            self._best = {
+                name: tensor.clone() for name, tensor in self.task.networks.state_dict().items()
+            }
             return False
         self._worse += 1
         return self._worse >= self.config.patience
@@ -304,15 +352,18 @@ class Fit:
             self.task.networks.load_state_dict(self._best)
         self._best, self._best_loss, self._worse = None, math.inf, 0
         if self._stage + 1 == len(self.task.stages):
-            self._done = True  # and the position stays: a resumed run that is given more steps goes on from here
+            # and the position stays: a resumed run that is given more steps goes on from here
+            self._done = True
         else:
             self._stage, self._stage_step = self._stage + 1, 0
             self._begin_stage()
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     def judge(self, split: Split) -> dict[str, float]:
-        """`Task.judge`, leaving the random state of training untouched: looking must not change what is looked at."""
+        """`Task.judge`, leaving the random state of training untouched: looking must not change
+        what is looked at.
+        """
         with looking(self.task, self.config.seed):
             return self.task.judge(split.to(self._device))
 
@@ -325,18 +376,23 @@ class Fit:
         with looking(self.task, self.config.seed):
             return self.task.pictures(self.whole_data)
 
-    # -- keeping ---------------------------------------------------------------------------------------------------
+    # -- keeping -----------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Everything needed to continue bit for bit: weights, averages, optimizers, position, random state, best weights.
+        """Everything needed to continue bit for bit: weights, averages, optimizers, position,
+        random state, best weights.
 
         Raises RunFault rather than keep a network that has diverged.
         """
-        self._check({name: (value / max(1, self._count)).item() for name, value in self._sums.items()})
+        self._check(
+            {name: (value / max(1, self._count)).item() for name, value in self._sums.items()}
+        )
         # The last update may have ruined the weights after a loss that was still finite.
         for name, tensor in self.task.networks.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
-                raise RunFault(f"{name} is no longer finite at step {self.step}: try a lower --learning-rate")
+                raise RunFault(
+                    f"{name} is no longer finite at step {self.step}: try a lower --learning-rate"
+                )
         state = {
             "step": self.step,
             "stage": self._stage,
@@ -345,7 +401,9 @@ class Fit:
             "looking": self.looking,
             "planned": self.total_steps(),
             "networks": self.task.networks.state_dict(),
-            "updaters": {name: updater.state_dict() for name, updater in self.task.updaters.items()},
+            "updaters": {
+                name: updater.state_dict() for name, updater in self.task.updaters.items()
+            },
             "rows": self.whole_data.about.get("rows"),
             "best": self._best,
             "best_loss": self._best_loss,
@@ -356,25 +414,31 @@ class Fit:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if self._device.type == "cuda" else [],
         }
-        buffer = io.BytesIO()  # in memory first, so that a full disk is an OSError and nothing stranger
+        # in memory first, so that a full disk is an OSError and nothing stranger
+        buffer = io.BytesIO()
         torch.save(state, buffer)
         (folder / "fit.pt").write_bytes(buffer.getbuffer())
 
     def load(self, folder: Path) -> None:
-        """Continue from `save`. Raises CheckpointError when the weights do not fit this task, or the data have changed."""
+        """Continue from `save`. Raises CheckpointError when the weights do not fit this task, or
+        the data have changed.
+        """
         try:
             state = torch.load(folder / "fit.pt", map_location=self._device, weights_only=True)
             rows = self.whole_data.about.get("rows")
             if rows and changed(state.get("rows"), rows):
                 raise ValueError(
-                    f"--data {rows['data']}: its files or words are not those that the run began with, and other rows "
+                    f"--data {rows['data']}: its files or words are not those that the run began "
+                    "with, and other rows "
                     "would be held out; restore them or start a new run"
                 )
             self._stage = state["stage"]
-            # A run that ended, early or not, goes on only when it is given more steps than it was planned for.
+            # A run that ended, early or not, goes on only when it is given more steps than it was
+            # planned for.
             self._done = state["done"] and self.total_steps() <= state["planned"]
             if not self._done:
-                # Data of a stage may come from the networks of the stages before (codes), so these come first.
+                # Data of a stage may come from the networks of the stages before (codes), so these
+                # come first.
                 self.task.networks.load_state_dict(state["networks"])
                 self._begin_stage()
             self.task.networks.load_state_dict(state["networks"])
@@ -382,9 +446,18 @@ class Fit:
                 for name, updater in self.task.updaters.items():
                     updater.load_state_dict(state["updaters"][name])
         except (
-            OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, AttributeError, pickle.UnpicklingError,
-        ) as error:  # fmt: skip
-            raise CheckpointError(f"{folder}: does not fit this model ({first_line(error)})") from error
+            OSError,
+            RuntimeError,
+            KeyError,
+            ValueError,
+            TypeError,
+            EOFError,
+            AttributeError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise CheckpointError(
+                f"{folder}: does not fit this model ({first_line(error)})"
+            ) from error
         self.step, self._stage_step = state["step"], state["stage_step"]
         self.threads = state.get("threads", 0)  # older checkpoints have none
         self._best, self._best_loss, self._worse = state["best"], state["best_loss"], state["worse"]

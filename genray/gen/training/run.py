@@ -27,11 +27,18 @@ SPEED: Column = ("steps_per_s", "steps/s", "{:,.0f}")
 def columns(fit: Fit) -> Sequence[Column]:
     """What is shown while `fit` trains."""
     held_out: Column = ("validation_loss", "validation", "{:.4f}")
-    return (EPOCH, *((name, name.replace("_", " "), "{:.4f}") for name in fit.task.shown), held_out, SPEED)
+    return (
+        EPOCH,
+        *((name, name.replace("_", " "), "{:.4f}") for name in fit.task.shown),
+        held_out,
+        SPEED,
+    )
 
 
 class FitRun:
-    """One run of one `Fit` in one run directory. `resume_command` is what a person types to go on."""
+    """One run of one `Fit` in one run directory. `resume_command` is what a person types to go
+    on.
+    """
 
     def __init__(self, fit: Fit, run: RunDir, live: Live, resume_command: str):
         self._fit, self._run, self._live, self._resume_command = fit, run, live, resume_command
@@ -45,8 +52,8 @@ class FitRun:
     def run(self) -> dict[str, float]:
         """Train to the end; returns the figures on the test split.
 
-        Ctrl-C, SIGTERM, SIGHUP or a closed output saves and raises KeyboardInterrupt; a fault raises RunFault with the
-        command that resumes.
+        Ctrl-C, SIGTERM, SIGHUP or a closed output saves and raises KeyboardInterrupt; a fault
+        raises RunFault with the command that resumes.
         """
         fit = self._fit
         self._saved_at = fit.step if self._run.list_checkpoints() else -1
@@ -55,7 +62,8 @@ class FitRun:
                 with StopRequests(lambda: self._live.closed) as stop:
                     try:
                         if fit.step == 0:
-                            self._draw()  # before anything is learnt: what every later picture is compared with
+                            # before anything is learnt: what every later picture is compared with
+                            self._draw()
                         for step in self._steps():
                             self._after(step)
                             stop.check()
@@ -79,11 +87,14 @@ class FitRun:
             self._log.close()
 
     def _steps(self) -> Iterator[Step]:
-        """The fit's steps, on as many threads of a CPU as they are worth, or as the run had before."""
+        """The fit's steps, on as many threads of a CPU as they are worth, or as the run had
+        before.
+        """
         steps = iter(self._fit)
         if self._fit.task.device.type == "cpu":
             if not self._fit.threads and not self._fit.done:
-                # The first step shows how much a step computes. Counting does not change its result.
+                # The first step shows how much a step computes. Counting does not change its
+                # result.
                 most = torch.get_num_threads()
                 torch.set_num_threads(user_threads() or 1)
                 with FlopCount() as count:
@@ -100,7 +111,11 @@ class FitRun:
             seconds = time.monotonic() - self._clock
             speed = (step.step - self._clock_step) / seconds
             self._clock, self._clock_step = time.monotonic(), step.step
-            values: dict[str, float | int | None] = {"epoch": step.epoch, **step.values, "steps_per_s": speed}
+            values: dict[str, float | int | None] = {
+                "epoch": step.epoch,
+                **step.values,
+                "steps_per_s": speed,
+            }
             values |= {f"validation_{name}": value for name, value in step.held_out.items()}
             # A stage's curve stands under its own name, where there are several.
             prefix = f"{step.stage}/" if len(self._fit.task.stages) > 1 else ""
@@ -124,19 +139,23 @@ class FitRun:
             reason = (str(error).strip().splitlines() or [""])[0]
             self._log.write(self._fit.step, {"pictures_failed": 1})
             self._live.say(
-                f"step {self._fit.step:,}: the pictures failed ({type(error).__name__}: {reason}); training goes on"
+                f"step {self._fit.step:,}: the pictures failed ({type(error).__name__}: {reason}); "
+                "training goes on"
             )
 
     def _draw(self) -> None:
         for name, picture in self._fit.pictures().items():
             write_png(self._run.pictures / f"{name}-{self._fit.step:06d}.png", picture)
-            write_png(self._run.pictures / f"{name}.png", picture)  # the newest, where people look first
+            # the newest, where people look first
+            write_png(self._run.pictures / f"{name}.png", picture)
         self._drawn_at = self._clock_step = self._fit.step
         self._clock = time.monotonic()
 
     def _save(self, score: float | None) -> None:
         if self._fit.step != self._saved_at:
-            self._run.write_checkpoint(self._fit.step, self._fit.save, keep=self._fit.config.keep, score=score)
+            self._run.write_checkpoint(
+                self._fit.step, self._fit.save, keep=self._fit.config.keep, score=score
+            )
             self._saved_at = self._fit.step
             save_export(self._run.model, self._fit, {})  # its figures come at the end
 
@@ -151,7 +170,9 @@ class FitRun:
         self._log.write(fit.step, {f"test_{name}": value for name, value in figures.items()})
         self._draw()
         save_export(self._run.model, fit, figures)
-        self._live.say("test: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        self._live.say(
+            "test: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        )
         return figures
 
     def _fault(self, error: BaseException) -> RunFault:
@@ -164,11 +185,17 @@ class FitRun:
 
 
 def save_export(
-    folder: Path, fit: Fit, figures: dict[str, float], origin: dict[str, Any] | None = None, words: str = ""
+    folder: Path,
+    fit: Fit,
+    figures: dict[str, float],
+    origin: dict[str, Any] | None = None,
+    words: str = "",
 ) -> Path:
-    """Leave the task's model in the store, with what it was trained on and how well it does on the test split.
+    """Leave the task's model in the store, with what it was trained on and how well it does on
+    the test split.
 
-    `origin`, JSON-able, and `words` for the card: how the model came to be chosen, where it was one of many.
+    `origin`, JSON-able, and `words` for the card: how the model came to be chosen, where it was
+    one of many.
     """
     export = fit.task.export()
     data = fit.whole_data
@@ -187,10 +214,13 @@ def save_export(
         **({"origin": origin} if origin else {}),
     }
     table = "\n".join(f"| {name} | {value:.5g} |" for name, value in figures.items())
-    card = f"{export.card.rstrip()}\n\nData: {data.name}. Licence of the data: {data.licence or 'not stated'}.\n"
+    licence = data.licence or "not stated"
+    card = f"{export.card.rstrip()}\n\nData: {data.name}. Licence of the data: {licence}.\n"
     card += f"\n{words}\n" if words else ""
     card += f"\n| on the test split | |\n|---|---|\n{table}\n"
     clash = about.keys() & export.config.keys()
     if clash:
         raise ConfigError(f"a model's config holds {', '.join(clash)}, which the run writes itself")
-    return modelstore.save_model(folder, export.kind, {**export.config, **about}, export.tensors, card)
+    return modelstore.save_model(
+        folder, export.kind, {**export.config, **about}, export.tensors, card
+    )

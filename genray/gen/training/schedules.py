@@ -1,9 +1,13 @@
-"""Learning-rate schedules: pure functions of the update's number, so that a resumed run needs nothing but that number."""
+"""Learning-rate schedules: pure functions of the update's number, so that a resumed run needs
+nothing but that number.
+"""
 
 import math
 from typing import Literal, get_args
 
-Schedule = Literal["constant", "inverse-sqrt", "cosine", "linear", "step", "exponential", "one-cycle"]
+Schedule = Literal[
+    "constant", "inverse-sqrt", "cosine", "linear", "step", "exponential", "one-cycle"
+]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 STEPS = 3
@@ -11,12 +15,15 @@ STEPS = 3
 
 
 def factor(schedule: str, update: int, total: int, *, rate: float = 0.1, warmup: int = 0) -> float:
-    """What multiplies η at `update` = 0, 1, … of `total`; after the last update it stays as it is there.
+    """What multiplies η at `update` = 0, 1, … of `total`; after the last update it stays as it
+    is there.
 
     - constant: 1; inverse-sqrt: 1/√(t+1), the rate of online convex optimisation
       [Zinkevich 2003, https://www.aaai.org/Papers/ICML/2003/ICML03-120.pdf]
-    - cosine: from 1 to 0 along half a cosine [Loshchilov 2017, https://arxiv.org/abs/1608.03983, without restarts]
-    - linear: from 1 to 0; step: times `rate` after each third; exponential: `rate` times as large at the end
+    - cosine: from 1 to 0 along half a cosine [Loshchilov 2017, https://arxiv.org/abs/1608.03983,
+      without restarts]
+    - linear: from 1 to 0; step: times `rate` after each third; exponential: `rate` times as
+      large at the end
     - one-cycle: along cosines from 1/25 up to 1 at 30% of the updates, then down to 4e-6
       [Smith 2018, https://arxiv.org/abs/1708.07120; departure: momentum stays constant]
     - warmup: for the first `warmup` updates, all of it times (t+1)/warmup

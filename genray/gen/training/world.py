@@ -1,4 +1,6 @@
-"""One worker of a data-parallel group, or the only one. PyTorch alone: Ray starts the group in dist/parallel_fit.py."""
+"""One worker of a data-parallel group, or the only one. PyTorch alone: Ray starts the group in
+dist/parallel_fit.py.
+"""
 
 from collections.abc import Iterable
 
@@ -7,10 +9,11 @@ from torch import Tensor, distributed
 
 
 class World:
-    """This worker's rank among `size`. Every worker has the same seed, and takes its own rows of every global batch.
+    """This worker's rank among `size`. Every worker has the same seed, and takes its own rows of
+    every global batch.
 
-    Randomness is drawn for the *global* batch and cut to the worker's rows, so that K workers make the same curve as one
-    with the same global batch, to rounding.
+    Randomness is drawn for the *global* batch and cut to the worker's rows, so that K workers
+    make the same curve as one with the same global batch, to rounding.
     """
 
     def __init__(self, rank: int = 0, size: int = 1):
@@ -22,7 +25,9 @@ class World:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def normal(self, count: int, *shape: int, device: torch.device) -> Tensor:
-        """N(0, 1), float32 [count, *shape]: the worker's `count` rows of what the whole group draws."""
+        """N(0, 1), float32 [count, *shape]: the worker's `count` rows of what the whole group
+        draws.
+        """
         return torch.randn(count * self.size, *shape, device=device)[self.rows(count * self.size)]
 
     def uniform(self, count: int, *shape: int, device: torch.device) -> Tensor:

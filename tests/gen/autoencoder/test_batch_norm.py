@@ -1,4 +1,6 @@
-"""Batch norm in autoencoders: where it stands, what stands still in greedy stages, resume, the store, and bad input."""
+"""Batch norm in autoencoders: where it stands, what stands still in greedy stages, resume, the
+store, and bad input.
+"""
 
 from pathlib import Path
 
@@ -31,7 +33,9 @@ def config_of(kind="undercomplete", epochs=1, batch_size=100, **model) -> AEConf
     return AEConfig(
         fit=FitConfig(epochs=epochs, batch_size=batch_size),
         optimizer=OptimizerConfig(learning_rate=3e-3),
-        model=AEModelConfig(**{"kind": kind, "code": 5, "widths": widths, "batch_norm": True, **model}),
+        model=AEModelConfig(
+            **{"kind": kind, "code": 5, "widths": widths, "batch_norm": True, **model}
+        ),
     )
 
 
@@ -42,9 +46,16 @@ def norms_of(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("activation", ["relu", "maxout"])
-def test_it_stands_before_every_activation_between_data_and_code_and_nowhere_else(kind, activation, digits):
+def test_it_stands_before_every_activation_between_data_and_code_and_nowhere_else(
+    kind, activation, digits
+):
     model = Autoencoder(config_of(kind, activation=activation).model, (1, 8, 8))
-    between = {"blocks.0.norm_above", "blocks.1.norm_above", "blocks.1.norm_below", "blocks.2.norm_below"}
+    between = {
+        "blocks.0.norm_above",
+        "blocks.1.norm_above",
+        "blocks.1.norm_below",
+        "blocks.2.norm_below",
+    }
     assert norms_of(model).keys() == between, "neither the code nor the output"
     x = digits.test.first(50).all()
     model.train()
@@ -58,7 +69,11 @@ def test_training_takes_the_batch_s_statistics_and_evaluation_the_averages(kind,
     model, x = Autoencoder(config_of(kind).model, (1, 8, 8)), digits.test.first(50).all()
     block = model.blocks[0]
     with torch.no_grad():
-        sums = functional.conv2d(x, block.weight, padding=1) if kind == "conv" else x.flatten(1) @ block.weight.t()
+        sums = (
+            functional.conv2d(x, block.weight, padding=1)
+            if kind == "conv"
+            else x.flatten(1) @ block.weight.t()
+        )
         rows = sums.transpose(0, 1).flatten(1)  # a channel's values
         shape = (-1,) + (1,) * (sums.ndim - 2)
         mean, variance = rows.mean(1).view(shape), rows.var(1, correction=0).view(shape)
@@ -83,7 +98,8 @@ def test_in_a_greedy_stage_the_averages_of_other_layers_stand_still(kind, digits
             stages[step.stage] = {name for name in now if not torch.equal(now[name], before[name])}
             if step.stage == "whole":
                 pretrained = {name: t for name, t in now.items() if name.startswith("blocks.")}
-            if step.stage == "head":  # the head learns from the encoder as it was left, its averages too
+            # the head learns from the encoder as it was left, its averages too
+            if step.stage == "head":
                 for name, t in task.model.classifier["blocks"].state_dict().items():
                     assert torch.equal(t, pretrained[f"blocks.{name}"]), name
             before = now
@@ -120,7 +136,9 @@ def test_a_model_comes_back_from_the_store_with_its_averages(kind, digits, tmp_p
     fit = trained(config_of(kind, finetune_labels=100 if kind.startswith("stacked") else 0), digits)
     fit.task.networks.eval()
     export = fit.task.export()
-    modelstore.save_model(tmp_path / "model", export.kind, export.config, export.tensors, export.card)
+    modelstore.save_model(
+        tmp_path / "model", export.kind, export.config, export.tensors, export.card
+    )
     model, _ = modelstore.load_model(tmp_path / "model", {"autoencoder": build_autoencoder})
     x = digits.test.first(9).all()
     assert not model.training
@@ -130,13 +148,19 @@ def test_a_model_comes_back_from_the_store_with_its_averages(kind, digits, tmp_p
         assert torch.equal(model.classify(x), fit.task.model.classify(x))
     if "conv" in kind:  # as an extractor, too
         seen = model_features(tmp_path / "model")(x.expand(-1, 3, -1, -1), ["conv0"])["conv0"]
-        assert torch.allclose(functional.max_pool2d(seen, 2), model.blocks[0].encode(x)[0], atol=1e-5)
+        assert torch.allclose(
+            functional.max_pool2d(seen, 2), model.blocks[0].encode(x)[0], atol=1e-5
+        )
 
 
 def test_it_helps_where_learning_is_slow_without(digits):
-    """Sigmoid layers, drawn small: without norms three of them hardly let anything through at first."""
+    """Sigmoid layers, drawn small: without norms three of them hardly let anything through at
+    first.
+    """
     slow = {"activation": "sigmoid", "widths": (30, 30, 30), "epochs": 15}
-    with_it, without = (measured(trained(config_of(batch_norm=on, **slow), digits))["mse"] for on in (True, False))
+    with_it, without = (
+        measured(trained(config_of(batch_norm=on, **slow), digits))["mse"] for on in (True, False)
+    )
     assert with_it < 0.8 * without, (with_it, without)
 
 

@@ -1,4 +1,6 @@
-"""What an autoencoder's input goes through, and the penalties on its code, by hand and by their effect."""
+"""What an autoencoder's input goes through, and the penalties on its code, by hand and by their
+effect.
+"""
 
 import math
 from dataclasses import replace
@@ -28,9 +30,9 @@ def test_corruptions_do_what_they_say():
     noise = corrupt(x, "gaussian", 0.2) - x
     assert noise.std() == pytest.approx(0.2, rel=0.05) and abs(noise.mean()) < 0.01
     masked = corrupt(x, "masking", 0.3, low=-1.0)
-    assert set(masked.unique().tolist()) == {-1.0, 0.5} and (masked == -1).float().mean() == pytest.approx(
-        0.3, abs=0.02
-    )
+    assert set(masked.unique().tolist()) == {-1.0, 0.5} and (
+        masked == -1
+    ).float().mean() == pytest.approx(0.3, abs=0.02)
     salted = corrupt(x, "salt-pepper", 0.4)
     for value, share in ((0.0, 0.2), (1.0, 0.2), (0.5, 0.6)):
         assert (salted == value).float().mean() == pytest.approx(share, abs=0.02)
@@ -56,7 +58,9 @@ def test_median_filter_equals_numpy():
     expected = np.zeros(x.shape, np.float32)
     for row in range(5):
         for column in range(6):
-            expected[:, :, row, column] = np.median(padded[:, :, row : row + 3, column : column + 3], axis=(2, 3))
+            expected[:, :, row, column] = np.median(
+                padded[:, :, row : row + 3, column : column + 3], axis=(2, 3)
+            )
     assert np.array_equal(median_filter(x).numpy(), expected)
 
 
@@ -64,7 +68,9 @@ def test_reconstruction_losses_by_hand():
     rebuilt, target = torch.tensor([[0.8, 0.2]]), torch.tensor([[1.0, 0.0]])
     assert reconstruction_loss("mse", rebuilt, target).item() == pytest.approx(0.04)
     assert reconstruction_loss("bce", rebuilt, target).item() == pytest.approx(-math.log(0.8))
-    assert reconstruction_loss("cosine", rebuilt, target).item() == pytest.approx(1 - 0.8 / math.sqrt(0.68))
+    assert reconstruction_loss("cosine", rebuilt, target).item() == pytest.approx(
+        1 - 0.8 / math.sqrt(0.68)
+    )
 
 
 def test_sparsity_by_hand():
@@ -78,12 +84,16 @@ def test_contraction_is_the_squared_norm_of_the_jacobian_on_average():
     torch.manual_seed(0)
     weight = torch.randn(3, 6)
     x = torch.randn(6).expand(20_000, 6).clone().requires_grad_()
-    jacobian = torch.autograd.functional.jacobian(lambda row: torch.tanh(weight @ row), x[0].detach())
+    jacobian = torch.autograd.functional.jacobian(
+        lambda row: torch.tanh(weight @ row), x[0].detach()
+    )
     found = contraction(torch.tanh(x @ weight.t()), x)
     assert found.item() == pytest.approx(jacobian.square().sum().item(), rel=0.05)
 
 
-@pytest.mark.parametrize("penalty", [{"sparsity": 0.3, "code_activation": "sigmoid"}, {"contractive": 0.02}])
+@pytest.mark.parametrize(
+    "penalty", [{"sparsity": 0.3, "code_activation": "sigmoid"}, {"contractive": 0.02}]
+)
 def test_a_penalty_shrinks_what_it_punishes(penalty, digits):
     def size(config: AEConfig) -> float:
         fit = trained(config, digits)
@@ -104,7 +114,9 @@ def test_rows_are_augmented_by_the_loop_alone(digits, monkeypatch):
     task = AETask(config)
     fit = Fit(task, data, config.fit)
     seen, loss = [], task._loss
-    monkeypatch.setattr(task, "_loss", lambda name, x, label: seen.append(x) or loss(name, x, label))
+    monkeypatch.setattr(
+        task, "_loss", lambda name, x, label: seen.append(x) or loss(name, x, label)
+    )
     batch = fit._next_batch()
     assert not torch.equal(batch.x, data.train.values[batch.rows])
     task.step(batch)

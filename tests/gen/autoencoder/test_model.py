@@ -1,4 +1,6 @@
-"""Autoencoders: shapes, ranges, tied weights, positions, stages, exact resume, what is kept, and bad input."""
+"""Autoencoders: shapes, ranges, tied weights, positions, stages, exact resume, what is kept, and
+bad input.
+"""
 
 from dataclasses import replace
 
@@ -26,7 +28,7 @@ def digits() -> Data:
     return load_data(DataConfig())
 
 
-# -- the networks ------------------------------------------------------------------------------------------------------
+# -- the networks ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,7 +47,9 @@ def test_output_has_the_shape_and_range_of_the_input(kind, activation, digits):
 
 @pytest.mark.parametrize("upsampling", ["transposed", "nearest", "unpool"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_every_upsampling_doubles_what_pooling_halved_and_all_weights_learn(upsampling, tied, digits):
+def test_every_upsampling_doubles_what_pooling_halved_and_all_weights_learn(
+    upsampling, tied, digits
+):
     model = Autoencoder(small_ae("conv", upsampling=upsampling, tied=tied).model, (1, 8, 8))
     x = digits.test.first(50).all()
     (model(x) - x).square().mean().backward()
@@ -80,7 +84,12 @@ def test_binary_codes_are_signs_and_pass_gradients(digits):
 
 def test_recorded_positions_leak_the_image_and_are_refused_where_a_code_alone_must_do(digits):
     plain, fit = (
-        trained(small_ae("conv", epochs=10, learning_rate=2e-2, code=2, widths=(8,), upsampling=upsampling), digits)
+        trained(
+            small_ae(
+                "conv", epochs=10, learning_rate=2e-2, code=2, widths=(8,), upsampling=upsampling
+            ),
+            digits,
+        )
         for upsampling in ("nearest", "unpool")
     )
     figures = measured(fit)
@@ -89,7 +98,9 @@ def test_recorded_positions_leak_the_image_and_are_refused_where_a_code_alone_mu
     assert 0 < figures["position_entropy_bits"] < figures["position_bits"]
     assert "256 bits" in fit.task.export().card
     for use in (fit.task.model.encode, fit.task.model.decode):
-        with pytest.raises(ConfigError, match="--upsampling unpool.*train with --upsampling nearest"):
+        with pytest.raises(
+            ConfigError, match="--upsampling unpool.*train with --upsampling nearest"
+        ):
             use(digits.test.first(2).all())
     assert "position_bits" not in measured(plain)
 
@@ -106,7 +117,7 @@ def test_the_count_of_position_bits_is_the_entropy_of_the_positions(digits):
     assert found == pytest.approx(expected, rel=1e-9)
 
 
-# -- stages and resume -------------------------------------------------------------------------------------------------
+# -- stages and resume -----------------------------------------------------------------------------
 
 
 def test_stages_have_names_in_their_order():
@@ -174,11 +185,13 @@ def test_resume_equals_no_interruption_bit_for_bit(config, digits, tmp_path):
             pass
         expected, found = whole.task.networks.state_dict(), second.task.networks.state_dict()
         assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[name], found[name]) for name in expected), f"interrupted at step {stop}"
+        assert all(torch.equal(expected[name], found[name]) for name in expected), (
+            f"interrupted at step {stop}"
+        )
     assert measured(second) == measured(whole), "a finished run knows what it is judged by"
 
 
-# -- few labels --------------------------------------------------------------------------------------------------------
+# -- few labels ------------------------------------------------------------------------------------
 
 
 def test_labelled_rows_are_of_all_classes_alike_and_of_no_run_but_their_own(digits):
@@ -195,14 +208,27 @@ def test_labelled_rows_are_of_all_classes_alike_and_of_no_run_but_their_own(digi
 def test_the_classifier_is_measured_beside_pixels_and_principal_components(digits):
     fit = trained(small_ae("stacked", finetune_labels=100, epochs=3), digits)
     figures = measured(fit)
-    assert {"accuracy", "accuracy_codes", "accuracy_pixels", "accuracy_pca", "mse", "pca_mse"} <= figures.keys()
-    # scikit-learn's softmax regression knows these digits from 100 labels, whatever our network does.
-    assert 0.8 < figures["accuracy_pixels"] < 0.95 and 0.6 < figures["accuracy_pca"] < figures["accuracy_pixels"]
+    assert {
+        "accuracy",
+        "accuracy_codes",
+        "accuracy_pixels",
+        "accuracy_pca",
+        "mse",
+        "pca_mse",
+    } <= figures.keys()
+    # scikit-learn's softmax regression knows these digits from 100 labels, whatever our network
+    # does.
+    assert (
+        0.8 < figures["accuracy_pixels"] < 0.95
+        and 0.6 < figures["accuracy_pca"] < figures["accuracy_pixels"]
+    )
     x, label = digits.test.all(), digits.test.label
-    assert figures["accuracy"] == pytest.approx((fit.task.model.classify(x).argmax(1) == label).float().mean().item())
+    assert figures["accuracy"] == pytest.approx(
+        (fit.task.model.classify(x).argmax(1) == label).float().mean().item()
+    )
 
 
-# -- what is shown and kept --------------------------------------------------------------------------------------------
+# -- what is shown and kept ------------------------------------------------------------------------
 
 
 def test_pictures_show_original_corrupted_and_rebuilt(digits):
@@ -224,7 +250,9 @@ def test_a_model_comes_back_from_the_store(kind, digits, tmp_path):
     labels = 100 if kind.startswith("stacked") else 0
     fit = Fit(AETask(small_ae(kind, finetune_labels=labels)), digits, FitConfig())
     export = fit.task.export()
-    modelstore.save_model(tmp_path / "model", export.kind, export.config, export.tensors, export.card)
+    modelstore.save_model(
+        tmp_path / "model", export.kind, export.config, export.tensors, export.card
+    )
     model, _ = modelstore.load_model(tmp_path / "model", {"autoencoder": build_autoencoder})
     x = digits.test.first(9).all()
     assert torch.equal(model.encode(x), fit.task.model.encode(x))
@@ -247,13 +275,16 @@ def test_presets_are_valid_and_fit_their_data(name):
 
 def test_stacked_presets_have_the_sizes_of_the_source():
     def sizes(name: str) -> list[int]:
-        return [block.weight.shape[0] for block in Autoencoder(PRESETS[name]().model, (1, 28, 28)).blocks]
+        return [
+            block.weight.shape[0]
+            for block in Autoencoder(PRESETS[name]().model, (1, 28, 28)).blocks
+        ]
 
     assert sizes("stacked_source") == [300, 150]
     assert sizes("stacked_classifier") == [128, 64, 10, 2]
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -288,15 +319,21 @@ def test_data_that_does_not_fit_ends_in_one_line(digits):
     def with_train(split: Split) -> Data:
         return replace(digits, train=split)
 
-    assert "4 poolings do not halve rows of shape (1, 8, 8)" in refused(small_ae("conv", widths=(2, 2, 2, 2)))
+    assert "4 poolings do not halve rows of shape (1, 8, 8)" in refused(
+        small_ae("conv", widths=(2, 2, 2, 2))
+    )
     text = replace(digits, name="words", train=Split(torch.rand(200, 30)))
     assert "--kind undercomplete for text" in refused(small_ae("conv"), text)
     assert "--corruption warp: words has no images" in refused(small_ae(corruption="warp"), text)
     unlabelled = with_train(replace(digits.train, label=None))
     assert "needs labels" in refused(small_ae("stacked", finetune_labels=100), unlabelled)
-    zeros = with_train(replace(digits.train, label=torch.zeros(len(digits.train), dtype=torch.int64)))
+    zeros = with_train(
+        replace(digits.train, label=torch.zeros(len(digits.train), dtype=torch.int64))
+    )
     assert "one class" in refused(small_ae("stacked", finetune_labels=100), zeros)
     assert "use --batch-size 50" in refused(small_ae("stacked", finetune_labels=50))
     signed = with_train(replace(digits.train, low=-1.0))
-    assert "--output sigmoid: cannot reach data in -1..1" in refused(small_ae(output="sigmoid"), signed)
+    assert "--output sigmoid: cannot reach data in -1..1" in refused(
+        small_ae(output="sigmoid"), signed
+    )
     assert "--reconstruction bce" in refused(small_ae(output="linear", reconstruction="bce"))

@@ -1,4 +1,6 @@
-"""Augmentation: of training rows alone, by the global generator, and each change by what it must leave."""
+"""Augmentation: of training rows alone, by the global generator, and each change by what it must
+leave.
+"""
 
 import pytest
 import torch
@@ -16,7 +18,11 @@ def digits() -> Data:
 
 def test_only_training_rows_are_augmented(digits):
     data = load_data(DataConfig(augment=("shift",)))
-    assert data.train.augment == ("shift",) and data.validation.augment == () and data.test.augment == ()
+    assert (
+        data.train.augment == ("shift",)
+        and data.validation.augment == ()
+        and data.test.augment == ()
+    )
     assert torch.equal(data.train.all(), digits.train.all())  # `take` and `all` never augment
 
 
@@ -50,8 +56,14 @@ def test_crops_stay_inside_and_magnify():
     torch.manual_seed(0)
     ramp = torch.linspace(-1, 1, 32).expand(100, 1, 32, 32)
     cropped = augment(ramp, ("crop",))
-    slope = (cropped[:, 0, 16, -4] - cropped[:, 0, 16, 3]) / (ramp[:, 0, 16, -4] - ramp[:, 0, 16, 3])
-    assert float(slope.min()) >= 0.8 - 1e-4 and float(slope.max()) <= 1 + 1e-4 and float(slope.std()) > 0.03
+    slope = (cropped[:, 0, 16, -4] - cropped[:, 0, 16, 3]) / (
+        ramp[:, 0, 16, -4] - ramp[:, 0, 16, 3]
+    )
+    assert (
+        float(slope.min()) >= 0.8 - 1e-4
+        and float(slope.max()) <= 1 + 1e-4
+        and float(slope.std()) > 0.03
+    )
     assert float(cropped.min()) >= -1 and float(cropped.max()) <= 1
 
 
@@ -69,7 +81,9 @@ def test_augmentation_is_a_function_of_the_global_generator_and_of_the_global_ba
 
 
 def test_other_colours_are_the_same_picture():
-    """Each channel of a recoloured image is one of the image's own, each once, as it is or as its negative."""
+    """Each channel of a recoloured image is one of the image's own, each once, as it is or as
+    its negative.
+    """
     torch.manual_seed(0)
     x = torch.rand(200, 3, 6, 5) * 0.5 - torch.rand(200, 3, 1, 1)
     turned = x.amin((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True) - x

@@ -1,4 +1,6 @@
-"""Every data set by its real files, written here where they are not bundled; and what is said about unfit ones."""
+"""Every data set by its real files, written here where they are not bundled; and what is said
+about unfit ones.
+"""
 
 import gzip
 import pickle
@@ -26,7 +28,7 @@ def picture(path: Path, width: int, height: int, colour=(255, 0, 0)) -> Path:
     return path
 
 
-# -- torchvision's, in their own file formats ---------------------------------------------------------------------------
+# -- torchvision's, in their own file formats ------------------------------------------------------
 
 
 def write_mnist(folder: Path) -> None:
@@ -34,15 +36,23 @@ def write_mnist(folder: Path) -> None:
     raw.mkdir(parents=True)
     for part, rows in (("train", 20), ("t10k", 10)):
         pixels = np.arange(rows * 784, dtype=np.uint32).astype(np.uint8)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 2051, rows, 28, 28) + pixels.tobytes())
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4I", 2051, rows, 28, 28) + pixels.tobytes()
+        )
         label = (np.arange(rows) % 10).astype(np.uint8)
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, rows) + label.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 2049, rows) + label.tobytes()
+        )
 
 
 def test_mnist_is_read_from_the_data_folder(tmp_path):
     write_mnist(tmp_path)
     data = load_data(DataConfig(data="mnist", data_folder=str(tmp_path)))
-    assert data.shape == (1, 28, 28) and [len(data.train), len(data.validation), len(data.test)] == [18, 2, 10]
+    assert data.shape == (1, 28, 28) and [
+        len(data.train),
+        len(data.validation),
+        len(data.test),
+    ] == [18, 2, 10]
     expected = torch.arange(784).to(torch.uint8).reshape(28, 28) / 255.0
     torch.testing.assert_close(data.train.all()[0, 0], expected)
     assert data.test.label is not None and data.test.label.tolist() == list(range(10))
@@ -50,7 +60,9 @@ def test_mnist_is_read_from_the_data_folder(tmp_path):
 
 
 def test_svhn_and_cifar10_keep_their_channels_and_labels(tmp_path, monkeypatch):
-    """Both in their publishers' formats; only the checksums are set aside, which no file written here could have."""
+    """Both in their publishers' formats; only the checksums are set aside, which no file written
+    here could have.
+    """
     from scipy.io import savemat
     from torchvision import datasets
 
@@ -60,7 +72,10 @@ def test_svhn_and_cifar10_keep_their_channels_and_labels(tmp_path, monkeypatch):
     lists = {}
     for part in ("train", "test"):
         ten = np.where(label == 0, 10, label)  # the publishers call zero 10
-        savemat(tmp_path / "SVHN" / f"{part}_32x32.mat", {"X": images.transpose(2, 3, 1, 0), "y": ten[:, None]})
+        savemat(
+            tmp_path / "SVHN" / f"{part}_32x32.mat",
+            {"X": images.transpose(2, 3, 1, 0), "y": ten[:, None]},
+        )
         url, file, _ = datasets.SVHN.split_list[part]
         lists[part] = [url, file, None]
     monkeypatch.setattr(datasets.SVHN, "split_list", lists)
@@ -70,7 +85,9 @@ def test_svhn_and_cifar10_keep_their_channels_and_labels(tmp_path, monkeypatch):
     batch = {"data": images.reshape(12, 3072), "labels": label.tolist()}
     for file in ("one", "test"):
         (folder / file).write_bytes(pickle.dumps(batch))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(number) for number in range(10)]}))
+    (folder / "batches.meta").write_bytes(
+        pickle.dumps({"label_names": [str(number) for number in range(10)]})
+    )
     monkeypatch.setattr(datasets.CIFAR10, "train_list", [["one", None]])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test", None]])
     monkeypatch.setattr(datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": None})
@@ -89,7 +106,9 @@ def test_the_environment_names_the_data_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10"])
-def test_a_missing_file_without_a_network_is_one_line_that_says_where_it_goes(name, tmp_path, monkeypatch):
+def test_a_missing_file_without_a_network_is_one_line_that_says_where_it_goes(
+    name, tmp_path, monkeypatch
+):
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody answers there
     for variable in ("no_proxy", "NO_PROXY"):
@@ -98,7 +117,10 @@ def test_a_missing_file_without_a_network_is_one_line_that_says_where_it_goes(na
         load_data(DataConfig(data=name, data_folder=str(tmp_path)))
     message = str(error.value)
     assert "\n" not in message and str(tmp_path) in message and f"--data {name}" in message
-    assert any(file in message for file in ("train-images-idx3-ubyte.gz", "train_32x32.mat", "cifar-10-python.tar.gz"))
+    assert any(
+        file in message
+        for file in ("train-images-idx3-ubyte.gz", "train_32x32.mat", "cifar-10-python.tar.gz")
+    )
 
 
 def test_a_damaged_download_is_one_line(tmp_path, monkeypatch):
@@ -121,7 +143,7 @@ def test_a_silent_host_is_given_up_in_time():
         assert time.monotonic() - start < 3
 
 
-# -- a folder of pictures -----------------------------------------------------------------------------------------------
+# -- a folder of pictures --------------------------------------------------------------------------
 
 
 def test_a_folder_is_scaled_labelled_and_split(tmp_path, capsys):
@@ -168,11 +190,17 @@ def test_a_picture_that_claims_too_many_pixels_is_never_decoded(tmp_path, capsys
 def test_a_picture_in_a_folder_with_damaged_exif_is_used_upright(tmp_path, capsys):
     """IFD0 holds Orientation = 6 as a SHORT, and ImageLength as the text "12"."""
     block = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2)
-    block += struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHI4s", 0x0101, 2, 3, b"12\0\0") + bytes(4)
+    block += (
+        struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+        + struct.pack(">HHI4s", 0x0101, 2, 3, b"12\0\0")
+        + bytes(4)
+    )
     for number in range(6):
         Image.new("RGB", (24, 16), (40 * number, 0, 0)).save(tmp_path / f"{number}.jpg", exif=block)
     data = load_data(DataConfig(data=f"folder:{tmp_path}"))
-    assert data.shape == (3, 24, 16) and data.about["skipped"] == 0 and capsys.readouterr().err == ""
+    assert (
+        data.shape == (3, 24, 16) and data.about["skipped"] == 0 and capsys.readouterr().err == ""
+    )
 
 
 def test_nan_pixels_name_the_file(tmp_path):
@@ -187,7 +215,8 @@ def test_nan_pixels_name_the_file(tmp_path):
 
 @pytest.mark.parametrize("grey", [True, False])
 @pytest.mark.parametrize(
-    ("name", "kind", "top"), [("a.png", np.uint16, 65535), ("a.tif", np.int32, 65535), ("a.tiff", np.float32, 1)]
+    ("name", "kind", "top"),
+    [("a.png", np.uint16, 65535), ("a.tif", np.int32, 65535), ("a.tiff", np.float32, 1)],
 )
 def test_more_than_8_bits_are_scaled_not_cut_off(name, kind, top, grey, tmp_path):
     ramp = np.linspace(0, top, 256).reshape(16, 16)
@@ -198,11 +227,16 @@ def test_more_than_8_bits_are_scaled_not_cut_off(name, kind, top, grey, tmp_path
 
 def test_floats_beyond_1_are_refused(tmp_path):
     Image.fromarray(np.full((8, 8), 700, np.float32)).save(tmp_path / "depth.tiff")
-    with pytest.raises(ConfigError, match=r"depth\.tiff has floating-point pixels in 700\.\.700; save them in 0\.\.1"):
+    with pytest.raises(
+        ConfigError,
+        match=r"depth\.tiff has floating-point pixels in 700\.\.700; save them in 0\.\.1",
+    ):
         read_image(tmp_path / "depth.tiff", 0, True)
 
 
-@pytest.mark.parametrize(("what", "message"), [("missing", "no such folder"), ("empty", "holds no images")])
+@pytest.mark.parametrize(
+    ("what", "message"), [("missing", "no such folder"), ("empty", "holds no images")]
+)
 def test_a_folder_without_pictures(what, message, tmp_path):
     folder = tmp_path / what
     if what == "empty":
@@ -211,11 +245,13 @@ def test_a_folder_without_pictures(what, message, tmp_path):
         load_data(DataConfig(data=f"folder:{folder}"))
 
 
-# -- frames -------------------------------------------------------------------------------------------------------------
+# -- frames ----------------------------------------------------------------------------------------
 
 
 def test_missing_frames_name_the_command(tmp_path):
-    with pytest.raises(ConfigError, match=r"genray data atari --games .* --frames 20000 --size 64 --grey"):
+    with pytest.raises(
+        ConfigError, match=r"genray data atari --games .* --frames 20000 --size 64 --grey"
+    ):
         load_data(DataConfig(data="atari", size=64, grey=True, data_folder=str(tmp_path)))
 
 

@@ -27,7 +27,10 @@ def texts(folder: Path, count: int = 3) -> Path:
     return folder
 
 
-LOADERS = {"folder": (pictures, lambda path: load_folder(path, 0, False)), "folder-text": (texts, read_folder)}
+LOADERS = {
+    "folder": (pictures, lambda path: load_folder(path, 0, False)),
+    "folder-text": (texts, read_folder),
+}
 either = pytest.mark.parametrize("kind", LOADERS)
 
 
@@ -66,7 +69,10 @@ def test_links_that_make_a_loop_are_skipped_and_counted(kind, tmp_path, capsys):
     (tmp_path / "data" / "b" / "above").symlink_to(tmp_path)
     found = load(tmp_path / "data")
     assert found.classes == ("a", "b")
-    assert "3 links skipped: they lead nowhere, or to folders that are read anyway (" in capsys.readouterr().err
+    assert (
+        "3 links skipped: they lead nowhere, or to folders that are read anyway ("
+        in capsys.readouterr().err
+    )
 
 
 def test_find_files_reads_each_real_folder_once_through_links_to_each_other(tmp_path):
@@ -80,11 +86,21 @@ def test_find_files_reads_each_real_folder_once_through_links_to_each_other(tmp_
     (tmp_path / "data" / "one.png").symlink_to("../store/a/0.png")
     found = find_files(tmp_path / "data", (".png",))
     names = [os.fspath(path.relative_to(tmp_path / "data")) for path in found.paths]
-    assert names == ["a/0.png", "a/1.png", "a/2.png", "a/b/0.png", "a/b/1.png", "a/b/2.png", "one.png"]
+    assert names == [
+        "a/0.png",
+        "a/1.png",
+        "a/2.png",
+        "a/b/0.png",
+        "a/b/1.png",
+        "a/b/2.png",
+        "one.png",
+    ]
     assert found.followed == ["a", "a/b"] and found.skipped_links == ["gone.png", "a/b/a"]
 
 
 def test_a_folder_with_hidden_pictures_alone_says_so(tmp_path):
     pictures(tmp_path / ".thumbnails")
-    with pytest.raises(ConfigError, match=r"holds no images \(.*\); 1 hidden name skipped \(\.thumbnails\)"):
+    with pytest.raises(
+        ConfigError, match=r"holds no images \(.*\); 1 hidden name skipped \(\.thumbnails\)"
+    ):
         load_folder(tmp_path, 0, False)

@@ -1,4 +1,6 @@
-"""The bundled digits: parts, ranges, scaling; and what is said about options and data that do not fit."""
+"""The bundled digits: parts, ranges, scaling; and what is said about options and data that do
+not fit.
+"""
 
 from dataclasses import replace
 
@@ -18,15 +20,22 @@ def digits() -> Data:
     return load_data(DataConfig())
 
 
-# -- digits -------------------------------------------------------------------------------------------------------------
+# -- digits ----------------------------------------------------------------------------------------
 
 
 def test_digits_are_cut_into_parts_that_share_no_row(digits):
     assert digits.shape == (1, 8, 8)
-    assert [len(part) for part in (digits.train, digits.validation, digits.test)] == [1167, 130, 500]
+    assert [len(part) for part in (digits.train, digits.validation, digits.test)] == [
+        1167,
+        130,
+        500,
+    ]
     bundled = sources.load_digits()
     order = np.random.RandomState(0).permutation(1797)
-    assert sorted(order.tolist()) == list(range(1797)) and len(bundled.train) + len(bundled.test) == 1797
+    assert (
+        sorted(order.tolist()) == list(range(1797))
+        and len(bundled.train) + len(bundled.test) == 1797
+    )
     joined = torch.cat([digits.train.all(), digits.validation.all()])
     assert torch.equal(joined, torch.from_numpy(bundled.train))
     assert (float(joined.min()), float(joined.max())) == (0.0, 1.0)
@@ -39,7 +48,9 @@ def test_a_range_of_minus_one_to_one_is_the_same_pictures(digits):
 
 
 def test_uint8_rows_are_scaled_when_they_are_taken():
-    split = Split(torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8), torch.tensor([3, 4]), -1.0, 1.0)
+    split = Split(
+        torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8), torch.tensor([3, 4]), -1.0, 1.0
+    )
     values, label = split.take(torch.tensor([1, 0]))
     torch.testing.assert_close(values, torch.tensor([[-0.6, -0.2], [-1.0, 1.0]]))
     assert label is not None and label.tolist() == [4, 3]
@@ -52,17 +63,20 @@ def test_the_held_out_digits_give_the_published_pca_figure():
     source = sources.load_digits()
     train, test = source.train.reshape(1297, 64).astype(np.float64), source.test.reshape(500, 64)
     pca = PCA(10, svd_solver="full").fit(train)
-    errors = [((pca.inverse_transform(pca.transform(part)) - part) ** 2).mean() for part in (train, test)]
+    errors = [
+        ((pca.inverse_transform(pca.transform(part)) - part) ** 2).mean() for part in (train, test)
+    ]
     assert errors == pytest.approx([0.01906993, 0.01974], abs=1e-6)
 
 
 def test_size_scales_and_grey_is_luma():
     assert load_data(DataConfig(size=16)).shape == (1, 16, 16)
     red_green_blue = np.array([255, 0, 0, 0, 255, 0, 0, 0, 255], np.uint8).reshape(3, 3, 1, 1)
-    assert sources.to_grey(red_green_blue).ravel().tolist() == [76, 150, 29]  # 0.299, 0.587, 0.114 of 255
+    # 0.299, 0.587, 0.114 of 255
+    assert sources.to_grey(red_green_blue).ravel().tolist() == [76, 150, 29]
 
 
-# -- unfit data, unfit options ------------------------------------------------------------------------------------------
+# -- unfit data, unfit options ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -87,7 +101,9 @@ def test_options_that_make_no_sense(options, message):
 def test_values_that_are_no_numbers_are_found(digits):
     values = digits.test.values.clone()
     values[7, 0, 2, 2] = torch.inf
-    with pytest.raises(ConfigError, match="1 test rows have NaN or infinite values .the first: row 7"):
+    with pytest.raises(
+        ConfigError, match="1 test rows have NaN or infinite values .the first: row 7"
+    ):
         check_data(replace(digits, test=replace(digits.test, values=values)))
     check_data(digits)
 

@@ -16,7 +16,9 @@ from genray.gen.data.types import Data
 @pytest.fixture
 def docs(monkeypatch, tmp_path) -> Data:
     """Four modules of the library: the whole takes seconds to parse."""
-    monkeypatch.setattr(sys, "stdlib_module_names", {"inspect", "logging", "string", "tarfile", "threading"})
+    monkeypatch.setattr(
+        sys, "stdlib_module_names", {"inspect", "logging", "string", "tarfile", "threading"}
+    )
     return load_data(DataConfig(data="docs", words=500, data_folder=str(tmp_path)))
 
 
@@ -33,7 +35,9 @@ def test_docstrings_are_labelled_by_module_and_have_titles(docs):
     for name, label in zip(docs.test.names[:50], docs.test.label[:50].tolist()):
         assert name.split(":")[0].split(".")[0] == docs.classes[label]
     length = docs.test.values.norm(dim=1)
-    assert torch.all((length - 1).abs().lt(1e-5) | length.eq(0)) and float(docs.test.values.min()) == 0
+    assert (
+        torch.all((length - 1).abs().lt(1e-5) | length.eq(0)) and float(docs.test.values.min()) == 0
+    )
 
 
 def test_the_vocabulary_knows_training_rows_only():
@@ -57,16 +61,28 @@ def test_docstrings_are_read_once(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(text, "read_docstrings", lambda: pytest.fail("was read again"))
         again = text.cached_docstrings(cache)
-    assert first.label is not None and again.label is not None and np.array_equal(first.label, again.label)
+    assert (
+        first.label is not None
+        and again.label is not None
+        and np.array_equal(first.label, again.label)
+    )
     assert again.label.dtype == first.label.dtype
-    assert all(getattr(first, name) == getattr(again, name) for name in vars(first) if name != "label")
+    assert all(
+        getattr(first, name) == getattr(again, name) for name in vars(first) if name != "label"
+    )
 
-    for damage in ("", "[1, 2", '{"texts": []}', file.read_text().replace('"label": [0', '"label": [7', 1)):
+    for damage in (
+        "",
+        "[1, 2",
+        '{"texts": []}',
+        file.read_text().replace('"label": [0', '"label": [7', 1),
+    ):
         file.write_text(damage)
         assert text.cached_docstrings(cache).texts == first.texts
         assert text.cached_docstrings(cache).label.max() == 1 and len(list(cache.iterdir())) == 1
 
-    monkeypatch.setattr(sys, "stdlib_module_names", {"inspect", "tarfile"})  # another library, another file
+    # another library, another file
+    monkeypatch.setattr(sys, "stdlib_module_names", {"inspect", "tarfile"})
     assert text.cached_docstrings(cache).classes == ("inspect", "tarfile")
     (tmp_path / "file").write_text("no folder")
     assert text.cached_docstrings(tmp_path / "file").classes == ("inspect", "tarfile")
@@ -75,9 +91,15 @@ def test_docstrings_are_read_once(monkeypatch, tmp_path):
 def test_vectorize_is_scikit_learns_tf_idf(docs):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts = text.read_folder.__doc__.split() * 2 + ["a code of numbers", "numbers of a code and a word", "words"]
+    texts = text.read_folder.__doc__.split() * 2 + [
+        "a code of numbers",
+        "numbers of a code and a word",
+        "words",
+    ]
     idf = text.fit_vocabulary(texts, 50)
-    theirs = TfidfVectorizer(max_features=50, min_df=2, stop_words="english", sublinear_tf=True).fit_transform(texts)
+    theirs = TfidfVectorizer(
+        max_features=50, min_df=2, stop_words="english", sublinear_tf=True
+    ).fit_transform(texts)
     np.testing.assert_allclose(text.vectorize(texts, idf), theirs.toarray(), atol=1e-6)
     assert list(docs.about["idf"]) == sorted(docs.about["idf"])
 
@@ -95,7 +117,10 @@ def test_a_folder_of_texts(tmp_path, capsys):
     assert "latin.txt" in capsys.readouterr().err and data.about["skipped"] == 1
     assert set(data.about["idf"]) == {"pepper", "anchor", "shared", "thing"}
     assert data.train.label is not None
-    assert all(name.startswith(data.classes[label]) for name, label in zip(data.train.names, data.train.label.tolist()))
+    assert all(
+        name.startswith(data.classes[label])
+        for name, label in zip(data.train.names, data.train.label.tolist())
+    )
     for name in data.test.names:  # a word that only the held-out texts share must stay unknown
         (tmp_path / name).write_text("pepper leak leak")
     again = load_data(DataConfig(data=f"folder-text:{tmp_path}", validation=0))

@@ -17,7 +17,8 @@ def test_matched_accuracy_tries_every_name():
     best = max((np.array(names)[clusters] == label).mean() for names in permutations(range(4)))
     assert explore.matched_accuracy(clusters, label) == pytest.approx(best)
     assert explore.matched_accuracy((label + 1) % 4, label) == 1.0
-    assert explore.matched_accuracy(np.arange(60), label) == pytest.approx(4 / 60)  # each cluster one row, four classes
+    # each cluster one row, four classes
+    assert explore.matched_accuracy(np.arange(60), label) == pytest.approx(4 / 60)
 
 
 def test_clouds_apart_are_found():
@@ -46,7 +47,8 @@ def test_a_map_shows_each_class_in_its_colour():
     label = np.repeat([0, 1], 50)
     picture = explore.map_picture(codes, label, ("cats", "dogs"), "pets", pixels=300)
     assert picture.shape == (300, 300, 3) and picture.dtype == np.uint8
-    blue = (picture[:, :, 2].astype(int) - picture[:, :, 0] > 60).nonzero()  # tab10: class 0 blue, class 1 orange
+    # tab10: class 0 blue, class 1 orange
+    blue = (picture[:, :, 2].astype(int) - picture[:, :, 0] > 60).nonzero()
     orange = (picture[:, :, 0].astype(int) - picture[:, :, 2] > 60).nonzero()
     upper = [rows[rows < 280] for rows in (blue[0], orange[0])]  # without the legend
     assert blue[1].size > 20 and orange[1].size > 20
@@ -63,7 +65,10 @@ def test_a_map_of_wide_codes_and_many_classes(classes):
 def test_few_labels_are_balanced_and_repeatable():
     label = np.repeat([0, 1, 2], [100, 50, 3])
     rows = explore.few_labels(label, 30, seed=1)
-    assert len(set(rows.tolist())) == 30 and rows.tolist() == explore.few_labels(label, 30, seed=1).tolist()
+    assert (
+        len(set(rows.tolist())) == 30
+        and rows.tolist() == explore.few_labels(label, 30, seed=1).tolist()
+    )
     assert rows.tolist() != explore.few_labels(label, 30, seed=2).tolist()
     counts = np.bincount(label[rows])
     assert counts[2] == 3 and abs(int(counts[0]) - int(counts[1])) <= 1

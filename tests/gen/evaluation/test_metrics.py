@@ -15,10 +15,12 @@ from genray.gen.evaluation.metrics import Extractor
 
 
 def normal(rows: int, features: int, seed: int) -> Tensor:
-    return torch.randn(rows, features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        rows, features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
-# -- Fréchet -----------------------------------------------------------------------------------------------------------
+# -- Fréchet ---------------------------------------------------------------------------------------
 
 
 def with_moments(rows: int, mean: np.ndarray, covariance: np.ndarray, seed: int) -> Tensor:
@@ -65,7 +67,7 @@ def test_pca_frechet_sees_what_moves():
     assert distance(images, images + 0.5) == pytest.approx(16 * 0.25, rel=1e-4)
 
 
-# -- kernel distance, precision, recall ----------------------------------------------------------------------------------
+# -- kernel distance, precision, recall ------------------------------------------------------------
 
 
 def naive_kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -85,11 +87,14 @@ def test_kernel_distance_is_the_unbiased_mmd():
     state = torch.get_rng_state()
     found = metrics.kernel_distance(a, b, subsets=3, subset_size=200)
     assert found == pytest.approx(naive_kernel_distance(a.numpy(), b.numpy()), rel=1e-4)
-    assert torch.equal(state, torch.get_rng_state())  # a metric must not move the training's random numbers
+    # a metric must not move the training's random numbers
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_kernel_distance_of_the_same_distribution_is_about_0():
-    found = [metrics.kernel_distance(normal(200, 4, 2 * i), normal(200, 4, 2 * i + 1)) for i in range(10)]
+    found = [
+        metrics.kernel_distance(normal(200, 4, 2 * i), normal(200, 4, 2 * i + 1)) for i in range(10)
+    ]
     assert abs(np.mean(found)) < 0.02
     assert min(found) < 0  # unbiased: it errs to both sides
     assert metrics.kernel_distance(normal(200, 4, 0), normal(200, 4, 1) + 1) > 1
@@ -99,7 +104,9 @@ def naive_precision(real: np.ndarray, fake: np.ndarray, k: int) -> float:
     inside = 0
     for point in fake:
         for i, centre in enumerate(real):
-            others = sorted(np.linalg.norm(centre - other) for j, other in enumerate(real) if j != i)
+            others = sorted(
+                np.linalg.norm(centre - other) for j, other in enumerate(real) if j != i
+            )
             if np.linalg.norm(point - centre) <= others[k - 1]:
                 inside += 1
                 break
@@ -110,7 +117,10 @@ def test_precision_and_recall_agree_with_the_slow_twin():
     real, fake = normal(40, 3, 0), normal(30, 3, 1) * 1.3 + 0.3
     found = metrics.precision_recall(real, fake)
     assert found == pytest.approx(
-        (naive_precision(real.numpy(), fake.numpy(), 3), naive_precision(fake.numpy(), real.numpy(), 3))
+        (
+            naive_precision(real.numpy(), fake.numpy(), 3),
+            naive_precision(fake.numpy(), real.numpy(), 3),
+        )
     )
     assert min(found) > 0.1 and max(found) < 1
 
@@ -124,7 +134,7 @@ def test_precision_and_recall_tell_a_narrow_generator_from_a_wide_one():
     assert precision < 0.6 and recall > 0.99
 
 
-# -- a classifier as a judge ---------------------------------------------------------------------------------------------
+# -- a classifier as a judge -----------------------------------------------------------------------
 
 
 class Brightness(nn.Module):
@@ -149,7 +159,9 @@ def level(value: float, count: int) -> Tensor:
 
 def test_an_extractor_scales_images_to_its_classifiers_range():
     extractor = Extractor(Brightness())
-    features = extractor.features(torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1).expand(3, 1, 2, 2), -1.0, 1.0)
+    features = extractor.features(
+        torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1).expand(3, 1, 2, 2), -1.0, 1.0
+    )
     assert features[:, 0].tolist() == [0.0, 127.5, 255.0]
     assert extractor.features(level(0.5, 1)).flatten().tolist() == [127.5] * 4
 
@@ -159,7 +171,9 @@ def test_fcd_names_its_extractor_and_counts():
     fcd = Extractor(Brightness()).distance(images, images[:20])
     assert (fcd.num_real, fcd.num_generated) == (30, 20)
     assert fcd.extractor == Extractor(Brightness()).name and len(fcd.extractor) == 16
-    assert fcd.value == pytest.approx(metrics.frechet_distance(images * 255, images[:20] * 255), rel=1e-5)
+    assert fcd.value == pytest.approx(
+        metrics.frechet_distance(images * 255, images[:20] * 255), rel=1e-5
+    )
     other = Brightness()
     other.edges.data[0] += 1e-4
     assert Extractor(other).name != fcd.extractor
@@ -189,7 +203,7 @@ def test_a_report_has_all_of_it():
     assert all(math.isfinite(value) for value in report.values())
 
 
-# -- reconstructions and codes -------------------------------------------------------------------------------------------
+# -- reconstructions and codes ---------------------------------------------------------------------
 
 
 def test_mse_and_psnr_by_hand():
@@ -211,10 +225,16 @@ def test_pca_mse_agrees_with_a_singular_value_decomposition():
 
 def test_samples_of_a_gaussian_in_pca_space_have_the_training_images_moments():
     train = normal(500, 9, 0) @ normal(9, 9, 1) * 0.05 + 0.5
-    samples = metrics.pca_gaussian_samples(train.reshape(500, 1, 3, 3), 20000, -9.0, 9.0, components=9)
+    samples = metrics.pca_gaussian_samples(
+        train.reshape(500, 1, 3, 3), 20000, -9.0, 9.0, components=9
+    )
     assert samples.shape == (20000, 1, 3, 3)
-    torch.testing.assert_close(samples.flatten(1).mean(0), train.mean(0).float(), rtol=0.02, atol=0.02)
-    torch.testing.assert_close(samples.flatten(1).T.cov(), train.T.cov().float(), rtol=0.1, atol=0.005)
+    torch.testing.assert_close(
+        samples.flatten(1).mean(0), train.mean(0).float(), rtol=0.02, atol=0.02
+    )
+    torch.testing.assert_close(
+        samples.flatten(1).T.cov(), train.T.cov().float(), rtol=0.1, atol=0.005
+    )
 
 
 def test_linear_probe_reads_what_is_linear_and_not_what_is_not():

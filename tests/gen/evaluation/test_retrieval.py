@@ -1,4 +1,6 @@
-"""The index against a plain loop, its measures against numbers by hand, and FACTS' figures on real data."""
+"""The index against a plain loop, its measures against numbers by hand, and FACTS' figures on
+real data.
+"""
 
 from fractions import Fraction
 
@@ -33,7 +35,9 @@ def test_search_is_a_plain_loop(metric, width):
         slow = [(slow_distance(queries[query], codes[row], metric), row) for row in range(50)]
         nearest = sorted(slow)[:5]
         assert rows[query].tolist() == [row for _, row in nearest]
-        np.testing.assert_allclose(distances[query], [distance for distance, _ in nearest], atol=1e-9)
+        np.testing.assert_allclose(
+            distances[query], [distance for distance, _ in nearest], atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -44,12 +48,16 @@ def test_code_index_is_exact_for_codes_far_from_zero(metric: str):
     near[50:] = near[:10]  # exact ties
     rows, _ = CodeIndex(near, metric).search(near[:6], 20)
     for query in range(6):
-        exact = [(exact_distance(near[query], row, metric), number) for number, row in enumerate(near)]
+        exact = [
+            (exact_distance(near[query], row, metric), number) for number, row in enumerate(near)
+        ]
         assert rows[query].tolist() == [number for _, number in sorted(exact)[:20]]
 
 
 def exact_distance(one: np.ndarray, other: np.ndarray, metric: str) -> Fraction:
-    """Something that grows as the distance does, without rounding: |a − b|², or 1 − cos² (all cosines are positive)."""
+    """Something that grows as the distance does, without rounding: |a − b|², or 1 − cos² (all
+    cosines are positive).
+    """
     a, b = ([Fraction(float(value)) for value in each] for each in (one, other))
     if metric == "euclidean":
         return sum(((x - y) ** 2 for x, y in zip(a, b)), Fraction())
@@ -65,16 +73,22 @@ def test_more_queries_than_a_chunk_come_back_in_order():
 
 def test_bits_are_packed():
     bits = RNG.random((1000, 32)) > 0.5
-    assert CodeIndex(bits, "hamming").nbytes == 8000  # one 64-bit word a row, against 256,000 as floats
+    # one 64-bit word a row, against 256,000 as floats
+    assert CodeIndex(bits, "hamming").nbytes == 8000
 
 
 def test_measures_by_hand():
-    """The database on a line; the query at 0 finds labels 1, 0, 1, 0: AP = (1/1 + 2/3) / 2, P@2 = 1/2."""
+    """The database on a line; the query at 0 finds labels 1, 0, 1, 0: AP = (1/1 + 2/3) / 2, P@2
+    = 1/2.
+    """
     index, label = CodeIndex(np.array([[1.0], [2.0], [3.0], [4.0]])), np.array([1, 0, 1, 0])
     query, query_label = np.zeros((1, 1)), np.array([1])
     assert retrieval.precision_at(index, label, query, query_label, k=2) == 0.5
-    assert retrieval.mean_average_precision(index, label, query, query_label) == pytest.approx((1 + 2 / 3) / 2)
-    # A query of label 0 meets 0, 1, 0, 1 reversed: (1/2 + 2/4) / 2. One without relevant rows does not count.
+    assert retrieval.mean_average_precision(index, label, query, query_label) == pytest.approx(
+        (1 + 2 / 3) / 2
+    )
+    # A query of label 0 meets 0, 1, 0, 1 reversed: (1/2 + 2/4) / 2. One without relevant rows does
+    # not count.
     both = retrieval.mean_average_precision(index, label, np.zeros((3, 1)), np.array([1, 0, 9]))
     assert both == pytest.approx((5 / 6 + 1 / 2) / 2)
 
@@ -92,12 +106,18 @@ def test_average_precision_is_scikit_learns():
 
 
 def test_digits_raw_pixels_and_pca_are_as_published():
-    """FACTS: mAP .669 by raw pixels, .685 by PCA to 10 numbers: test rows against the 1,297 training rows."""
+    """FACTS: mAP .669 by raw pixels, .685 by PCA to 10 numbers: test rows against the 1,297
+    training rows.
+    """
     data = load_data(DataConfig())
     rows = retrieval.database(data)
     assert len(rows) == 1297 and rows.label is not None and data.test.label is not None
     found = retrieval.baselines(
-        rows.all().numpy(), rows.label.numpy(), data.test.all().numpy(), data.test.label.numpy(), numbers=10
+        rows.all().numpy(),
+        rows.label.numpy(),
+        data.test.all().numpy(),
+        data.test.label.numpy(),
+        numbers=10,
     )
     assert round(found["raw"]["map"], 3) == 0.669
     assert round(found["pca-10"]["map"], 3) == 0.685
@@ -106,13 +126,20 @@ def test_digits_raw_pixels_and_pca_are_as_published():
 
 @pytest.mark.learn
 def test_docstrings_by_tf_idf_and_lsa_are_near_the_published_figures():
-    """FACTS: P@10 .604, LSA-128 .608, 32 bits .428, chance .059; docstrings differ a little between Pythons."""
+    """FACTS: P@10 .604, LSA-128 .608, 32 bits .428, chance .059; docstrings differ a little
+    between Pythons.
+    """
     data = load_data(DataConfig(data="docs"))
     assert len(data.classes) == 30 and data.shape == (2000,)
     assert 3000 < len(data.train) + len(data.validation) + len(data.test) < 4500
     rows = retrieval.database(data)
     assert rows.label is not None and data.test.label is not None
-    arrays = (rows.all().numpy(), rows.label.numpy(), data.test.all().numpy(), data.test.label.numpy())
+    arrays = (
+        rows.all().numpy(),
+        rows.label.numpy(),
+        data.test.all().numpy(),
+        data.test.label.numpy(),
+    )
     found = retrieval.baselines(*arrays, numbers=128, text=True)
     assert found["tf-idf"]["precision_at_10"] == pytest.approx(0.604, abs=0.02)
     assert found["lsa-128"]["precision_at_10"] == pytest.approx(0.608, abs=0.025)

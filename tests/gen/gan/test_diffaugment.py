@@ -25,7 +25,11 @@ def test_translation_shifts_and_fills_with_zeros():
     up, right = torch.zeros(8, 8), torch.zeros(8, 8)
     up[:-1] = x[0, 0, 1:]
     right[:, 1:] = x[0, 0, :, :-1]
-    assert torch.equal(moved[0, 0], up) and torch.equal(moved[1, 0], right) and torch.equal(moved[2, 0], x[2, 0])
+    assert (
+        torch.equal(moved[0, 0], up)
+        and torch.equal(moved[1, 0], right)
+        and torch.equal(moved[2, 0], x[2, 0])
+    )
 
 
 def test_cutout_takes_half_of_each_side():
@@ -35,7 +39,9 @@ def test_cutout_takes_half_of_each_side():
     inside[2:6, 2:6] = 0  # centre 4: from 2 on
     corner = torch.ones(8, 8)
     corner[:2, 6:] = 0  # centres 0 and 8: half of it outside
-    assert torch.equal(cut[0], inside.expand(3, 8, 8)) and torch.equal(cut[1], corner.expand(3, 8, 8))
+    assert torch.equal(cut[0], inside.expand(3, 8, 8)) and torch.equal(
+        cut[1], corner.expand(3, 8, 8)
+    )
 
 
 def test_color_by_hand():

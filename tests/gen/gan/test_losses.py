@@ -43,19 +43,30 @@ def test_losses_are_their_formulas(smoothing: float):
 def test_smoothing_is_pytorchs_cross_entropy_with_a_label_of_nine_tenths():
     theirs = F.binary_cross_entropy_with_logits(REAL, torch.full((3,), 0.9))
     theirs += F.binary_cross_entropy_with_logits(FAKE, torch.zeros(3))
-    torch.testing.assert_close(gan_losses.discriminator_loss("non-saturating", REAL, FAKE, 0.1), theirs)
+    torch.testing.assert_close(
+        gan_losses.discriminator_loss("non-saturating", REAL, FAKE, 0.1), theirs
+    )
 
 
 def test_a_discriminator_at_a_loss_has_the_loss_2_ln_2():
     nothing = torch.zeros(5)
-    assert gan_losses.discriminator_loss("minimax", nothing, nothing).item() == pytest.approx(2 * math.log(2))
+    assert gan_losses.discriminator_loss("minimax", nothing, nothing).item() == pytest.approx(
+        2 * math.log(2)
+    )
 
 
 def test_accuracies():
-    for loss, expected in {"minimax": (2 / 3, 1 / 3), "hinge": (2 / 3, 1 / 3), "lsgan": (1 / 3, 2 / 3)}.items():
-        assert [a.item() for a in gan_losses.accuracies(loss, REAL, FAKE)] == pytest.approx(expected), loss  # type: ignore[arg-type]
+    for loss, expected in {
+        "minimax": (2 / 3, 1 / 3),
+        "hinge": (2 / 3, 1 / 3),
+        "lsgan": (1 / 3, 2 / 3),
+    }.items():
+        assert [a.item() for a in gan_losses.accuracies(loss, REAL, FAKE)] == pytest.approx(
+            expected
+        ), loss  # type: ignore[arg-type]
     shifted = gan_losses.accuracies("wgan-gp", REAL + 7, FAKE + 7)
-    assert [a.item() for a in shifted] == pytest.approx([1 / 3, 1 / 3])  # the middle: 0.6 / 2 … wherever the zero is
+    # the middle: 0.6 / 2 … wherever the zero is
+    assert [a.item() for a in shifted] == pytest.approx([1 / 3, 1 / 3])
 
 
 def test_penalties_of_a_linear_discriminator_by_hand():
@@ -67,7 +78,9 @@ def test_penalties_of_a_linear_discriminator_by_hand():
         return images.flatten(1) @ w
 
     norm = (0.36 + 1.44 + 0.16) ** 0.5
-    torch.testing.assert_close(gan_losses.squared_gradient(discriminator, x), torch.full((5,), norm**2))
+    torch.testing.assert_close(
+        gan_losses.squared_gradient(discriminator, x), torch.full((5,), norm**2)
+    )
     penalty = gan_losses.gradient_penalty(discriminator, x, y, torch.rand(5))
     assert penalty.item() == pytest.approx((norm - 1) ** 2, rel=1e-5)
     penalty.backward()

@@ -44,29 +44,64 @@ CONV = {
 
 
 def small(**changes) -> GANConfig:
-    fit = {"steps": 12, "batch_size": 20, "validate_every": 4, "log_every": 4, **changes.pop("fit", {})}
-    model = {"latent": 4, "generator_widths": (16,), "discriminator_widths": (16,), **changes.pop("model", {})}
+    fit = {
+        "steps": 12,
+        "batch_size": 20,
+        "validate_every": 4,
+        "log_every": 4,
+        **changes.pop("fit", {}),
+    }
+    model = {
+        "latent": 4,
+        "generator_widths": (16,),
+        "discriminator_widths": (16,),
+        **changes.pop("model", {}),
+    }
     return GANConfig(fit=FitConfig(**fit), model=GANModelConfig(**model), **changes)
 
 
-# -- the players -------------------------------------------------------------------------------------------------------
+# -- the players -----------------------------------------------------------------------------------
 
 
 def test_the_dense_preset_is_the_source():
     config = presets.gan_mnist()
     config.validate()
-    generator, discriminator = Generator(config.model, (1, 28, 28)), Discriminator(config.model, (1, 28, 28))
-    assert [tuple(p.shape) for p in generator.parameters()] == [(128, 100), (128,), (784, 128), (784,)]
-    assert [tuple(p.shape) for p in discriminator.parameters()] == [(128, 784), (128,), (1, 128), (1,)]
-    assert (config.model.prior, config.model.slope, config.label_smoothing) == ("uniform", 0.01, 0.1)
-    assert (config.optimizer.learning_rate, config.fit.batch_size, config.fit.epochs) == (0.002, 100, 100)
+    generator, discriminator = (
+        Generator(config.model, (1, 28, 28)),
+        Discriminator(config.model, (1, 28, 28)),
+    )
+    assert [tuple(p.shape) for p in generator.parameters()] == [
+        (128, 100),
+        (128,),
+        (784, 128),
+        (784,),
+    ]
+    assert [tuple(p.shape) for p in discriminator.parameters()] == [
+        (128, 784),
+        (128,),
+        (1, 128),
+        (1,),
+    ]
+    assert (config.model.prior, config.model.slope, config.label_smoothing) == (
+        "uniform",
+        0.01,
+        0.1,
+    )
+    assert (config.optimizer.learning_rate, config.fit.batch_size, config.fit.epochs) == (
+        0.002,
+        100,
+        100,
+    )
     assert config.fit.validate_every == 0  # pictures every epoch
 
 
 def test_the_dcgan_preset_is_the_source():
     config = presets.dcgan_svhn()
     config.validate()
-    generator, discriminator = Generator(config.model, (3, 32, 32)), Discriminator(config.model, (3, 32, 32))
+    generator, discriminator = (
+        Generator(config.model, (3, 32, 32)),
+        Discriminator(config.model, (3, 32, 32)),
+    )
 
     def kernels(network):
         return [tuple(p.shape) for p in network.parameters() if p.dim() > 1]
@@ -78,7 +113,9 @@ def test_the_dcgan_preset_is_the_source():
         return [m.num_features for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
 
     assert norms(generator) == [512, 256, 128] and norms(discriminator) == [128, 256]
-    assert {m.negative_slope for m in generator.modules() if isinstance(m, torch.nn.LeakyReLU)} == {0.2}
+    assert {m.negative_slope for m in generator.modules() if isinstance(m, torch.nn.LeakyReLU)} == {
+        0.2
+    }
     images = generator(torch.rand(2, 100))
     assert images.shape == (2, 3, 32, 32) and discriminator(images).shape == (2,)
     assert (config.optimizer.learning_rate, config.optimizer.beta1) == (2e-4, 0.5)
@@ -86,10 +123,14 @@ def test_the_dcgan_preset_is_the_source():
 
 
 def test_latents_have_their_prior():
-    uniform, normal = (GANTask(small(model={"prior": prior})).draw(5000) for prior in ("uniform", "normal"))
+    uniform, normal = (
+        GANTask(small(model={"prior": prior})).draw(5000) for prior in ("uniform", "normal")
+    )
     assert uniform.shape == normal.shape == (5000, 4)
     assert -1 <= uniform.min() < -0.99 and 0.99 < uniform.max() < 1
-    assert uniform.var().item() == pytest.approx(1 / 3, rel=0.03) and normal.var().item() == pytest.approx(1, rel=0.03)
+    assert uniform.var().item() == pytest.approx(
+        1 / 3, rel=0.03
+    ) and normal.var().item() == pytest.approx(1, rel=0.03)
     assert abs(uniform.mean().item()) < 0.02 and abs(normal.mean().item()) < 0.03
 
 
@@ -117,14 +158,19 @@ def test_r1_of_a_packed_discriminator_is_the_slope_of_each_logit():
     judge = task.networks["discriminator"]
     slope = torch.autograd.functional.jacobian(judge, x)  # [3 logits, 6 images, C, H, W]
     expected = slope.flatten(1).square().sum(1).mean()
-    torch.testing.assert_close(task._r1(x), expected, rtol=1e-4, atol=0)  # they are tiny at the start
+    # they are tiny at the start
+    torch.testing.assert_close(task._r1(x), expected, rtol=1e-4, atol=0)
 
 
-# -- the step ----------------------------------------------------------------------------------------------------------
+# -- the step --------------------------------------------------------------------------------------
 
 
-def plain_step(generator, discriminator, g_adam, d_adam, real: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """One step as a tutorial has it: two passes of the generator, every gradient computed and zeroed."""
+def plain_step(
+    generator, discriminator, g_adam, d_adam, real: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step as a tutorial has it: two passes of the generator, every gradient computed and
+    zeroed.
+    """
     with torch.no_grad():
         statistics = copy.deepcopy(dict(generator.named_buffers()))
         fake = generator(z)
@@ -144,14 +190,20 @@ def plain_step(generator, discriminator, g_adam, d_adam, real: Tensor, z: Tensor
     return d_loss.detach(), g_loss.detach()
 
 
-@pytest.mark.parametrize("model", [{}, {**CONV, "discriminator_norm": "batch"}], ids=["dense", "conv"])
+@pytest.mark.parametrize(
+    "model", [{}, {**CONV, "discriminator_norm": "batch"}], ids=["dense", "conv"]
+)
 def test_steps_are_those_of_a_plain_loop(model: dict):
     optimizer = OptimizerConfig(learning_rate=2e-3, beta1=0.5)
-    config = small(model=model, label_smoothing=0.1, optimizer=optimizer, discriminator_learning_rate=1e-3)
+    config = small(
+        model=model, label_smoothing=0.1, optimizer=optimizer, discriminator_learning_rate=1e-3
+    )
     data = spots()
     task = GANTask(config)
     Fit(task, data, config.fit)
-    generator, discriminator = (copy.deepcopy(task.networks[name]) for name in ("generator", "discriminator"))
+    generator, discriminator = (
+        copy.deepcopy(task.networks[name]) for name in ("generator", "discriminator")
+    )
     g_adam = torch.optim.Adam(generator.parameters(), 2e-3, (0.5, 0.999))
     d_adam = torch.optim.Adam(discriminator.parameters(), 1e-3, (0.5, 0.999))
     for number in range(4):
@@ -160,20 +212,29 @@ def test_steps_are_those_of_a_plain_loop(model: dict):
         torch.manual_seed(number)
         values = task.step(Batch(real, None, rows))
         torch.manual_seed(number)
-        d_loss, g_loss = plain_step(generator, discriminator, g_adam, d_adam, real, torch.rand(20, 4) * 2 - 1)
+        d_loss, g_loss = plain_step(
+            generator, discriminator, g_adam, d_adam, real, torch.rand(20, 4) * 2 - 1
+        )
         torch.testing.assert_close(values["discriminator_loss"], d_loss, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(values["generator_loss"], g_loss, rtol=1e-4, atol=1e-5)
-    # What Adam makes of a gradient of ±1e-9 is noise, so not the weights but what they do is compared.
+    # What Adam makes of a gradient of ±1e-9 is noise, so not the weights but what they do is
+    # compared.
     z = torch.rand(50, 4) * 2 - 1
     torch.testing.assert_close(task.networks["generator"](z), generator(z), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(task.networks["discriminator"](real), discriminator(real), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        task.networks["discriminator"](real), discriminator(real), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_several_discriminator_steps_for_one_of_the_generator():
     config = small(discriminator_steps=3, fit={"log_every": 1})
     task = GANTask(config)
     fit = Fit(task, spots(), config.fit)
-    moved, losses, before = [], [], torch.cat([p.flatten().clone() for p in task.generator.parameters()])
+    moved, losses, before = (
+        [],
+        [],
+        torch.cat([p.flatten().clone() for p in task.generator.parameters()]),
+    )
     for step in fit:
         now = torch.cat([p.flatten().clone() for p in task.generator.parameters()])
         moved.append(not torch.equal(now, before))
@@ -195,7 +256,9 @@ def test_the_average_follows_the_generator_as_the_formula_says():
     config = small(ema=0.9, model={**CONV})
     task = GANTask(config)
     fit = Fit(task, spots(), config.fit)
-    expected = {name: tensor.clone() for name, tensor in task.networks["generator"].state_dict().items()}
+    expected = {
+        name: tensor.clone() for name, tensor in task.networks["generator"].state_dict().items()
+    }
     for number, _ in enumerate(fit, 1):
         decay = min(0.9, (1 + number) / (10 + number))
         for name, tensor in task.networks["generator"].state_dict().items():
@@ -212,11 +275,24 @@ VARIANTS = {
     "dense": {"ema": 0.9},
     "conv": {"ema": 0.9, "model": {**CONV, "discriminator_norm": "batch", "prior": "normal"}},
     "wgan-gp": {"loss": "wgan-gp", "discriminator_steps": 3, "ema": 0.9, "model": CONV},
-    "r1": {"r1": 2.0, "r1_every": 2, "diffaugment": ("color", "translation", "cutout"), "model": CONV},
-    "hinge": {"loss": "hinge", "model": {**CONV, "discriminator_norm": "spectral"}, "fit": {"accumulate": 2}},
+    "r1": {
+        "r1": 2.0,
+        "r1_every": 2,
+        "diffaugment": ("color", "translation", "cutout"),
+        "model": CONV,
+    },
+    "hinge": {
+        "loss": "hinge",
+        "model": {**CONV, "discriminator_norm": "spectral"},
+        "fit": {"accumulate": 2},
+    },
     "lsgan": {"loss": "lsgan", "label_smoothing": 0.1, "discriminator_learning_rate": 2e-3},
     "minimax": {"loss": "minimax", "fit": {"patience": 2}},
-    "packed": {"loss": "hinge", "model": {**CONV, "pack": 4, "discriminator_norm": "spectral"}, "ema": 0.9},
+    "packed": {
+        "loss": "hinge",
+        "model": {**CONV, "pack": 4, "discriminator_norm": "spectral"},
+        "ema": 0.9,
+    },
 }
 
 
@@ -238,7 +314,7 @@ def test_spectral_norm_bounds_every_layer():
         assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1.0, abs=0.05)
 
 
-# -- what is left ------------------------------------------------------------------------------------------------------
+# -- what is left ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -256,7 +332,8 @@ def test_the_kept_model_is_the_generator_alone(model: dict, ema: float, tmp_path
     images = kept.sample(9, seed=1)
     assert images.shape == (9, 1, 8, 8) and images.abs().max() <= 1
     assert torch.equal(images, task.generator.sample(9, seed=1))
-    # In evaluation mode: what else is in the batch makes no difference, and the model is left as it was.
+    # In evaluation mode: what else is in the batch makes no difference, and the model is left as it
+    # was.
     kept.train()
     z = torch.randn(9, 4)
     assert torch.equal(images, kept.sample(9, seed=1)) and kept.training
@@ -302,15 +379,19 @@ def test_a_rate_that_diverges_stops_the_run(loss: str):
         list(Fit(GANTask(config), spots(), config.fit))
 
 
-# -- few images --------------------------------------------------------------------------------------------------------
+# -- few images ------------------------------------------------------------------------------------
 
 
 def few(train: int, validation: int, test: int, classes: int) -> Data:
-    """Spots with as many rows in each part, in two classes by name, of which the rows have `classes`."""
+    """Spots with as many rows in each part, in two classes by name, of which the rows have
+    `classes`.
+    """
     data = spots()
     counts = {"train": train, "validation": validation, "test": test}
     parts = {name: getattr(data, name).first(count) for name, count in counts.items()}
-    labelled = {name: replace(part, label=torch.arange(len(part)) % classes) for name, part in parts.items()}
+    labelled = {
+        name: replace(part, label=torch.arange(len(part)) % classes) for name, part in parts.items()
+    }
     return replace(data, **labelled, classes=("a", "b"))
 
 
@@ -325,10 +406,18 @@ def test_an_extractor_of_another_shape_is_refused_before_the_first_step(tmp_path
     config = ClassifierConfig(fit=FitConfig(steps=1, batch_size=20))
     task = ClassifierTask(config)
     labelled = few(20, 0, 5, classes=2)
-    Fit(task, replace(labelled, train=replace(labelled.train, values=labelled.train.values[:, :, :4, :4])), config.fit)
+    Fit(
+        task,
+        replace(
+            labelled, train=replace(labelled.train, values=labelled.train.values[:, :, :4, :4])
+        ),
+        config.fit,
+    )
     export = task.export()
     save_model(tmp_path / "judge", export.kind, export.config, export.tensors, export.card)
-    with pytest.raises(ConfigError, match=r"--extractor .*judge: it judges images of shape \(1, 4, 4\)"):
+    with pytest.raises(
+        ConfigError, match=r"--extractor .*judge: it judges images of shape \(1, 4, 4\)"
+    ):
         Fit(GANTask(small(extractor=str(tmp_path / "judge"))), labelled, small().fit)
 
 
@@ -338,7 +427,11 @@ def test_few_images_are_measured_as_far_as_they_go(classes: int):
     fit = Fit(GANTask(config), few(20, 0, 3, classes), config.fit)
     list(fit)
     figures = fit.measure()
-    assert ("fcd" in figures) == (classes == 2) and "pca_frechet" in figures and "precision" not in figures
+    assert (
+        ("fcd" in figures) == (classes == 2)
+        and "pca_frechet" in figures
+        and "precision" not in figures
+    )
 
 
 def test_a_model_outlives_a_measurement_that_fails(tmp_path, monkeypatch):
@@ -346,7 +439,10 @@ def test_a_model_outlives_a_measurement_that_fails(tmp_path, monkeypatch):
     config = small(fit={"steps": 1})
     fit = Fit(GANTask(config), spots(), config.fit)
     monkeypatch.setattr(fit.task, "measure", lambda data: 1 / 0)
-    with RunDir.create(tmp_path / "run") as run, Live("gan", fit.planned_steps(), columns(fit)) as live:
+    with (
+        RunDir.create(tmp_path / "run") as run,
+        Live("gan", fit.planned_steps(), columns(fit)) as live,
+    ):
         with pytest.raises(ZeroDivisionError):
             FitRun(fit, run, live, "").run()
     load_model(run.model, {"gan": build_generator})
@@ -367,5 +463,7 @@ def test_a_batch_norm_has_more_than_one_value(model, batch_size: int, least: int
     if not least:
         list(Fit(GANTask(config), spots(), config.fit))
         return
-    with pytest.raises(ConfigError, match=f"--batch-size {batch_size}: .*-norm batch .*use {least} or more"):
+    with pytest.raises(
+        ConfigError, match=f"--batch-size {batch_size}: .*-norm batch .*use {least} or more"
+    ):
         Fit(GANTask(config), spots(), config.fit)

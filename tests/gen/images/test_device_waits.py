@@ -1,4 +1,6 @@
-"""Dreams wait for the device nowhere, style optimisation once an evaluation; checked without a GPU."""
+"""Dreams wait for the device nowhere, style optimisation once an evaluation; checked without a
+GPU.
+"""
 
 import pytest
 import torch
@@ -48,5 +50,7 @@ def test_style_optimisation_by_adam_reads_the_device_twice_a_step(features: Feat
             counts.append(len(audit.of_kind("read", "upload")))
             audit.faults.clear()
 
-        stylize(picture, [picture], StyleConfig(scales=1, steps=2, optimizer="adam"), network, progress)
+        stylize(
+            picture, [picture], StyleConfig(scales=1, steps=2, optimizer="adam"), network, progress
+        )
     assert counts[1:] == [2]

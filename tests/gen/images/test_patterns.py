@@ -1,4 +1,6 @@
-"""Patterns: functions of their seed, alike at every size, and unlike each other. Photographs: credited, held out by region."""
+"""Patterns: functions of their seed, alike at every size, and unlike each other. Photographs:
+credited, held out by region.
+"""
 
 import numpy as np
 import pytest

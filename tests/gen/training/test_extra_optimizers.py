@@ -1,4 +1,6 @@
-"""The four rules that PyTorch lacks: each step against the problem it claims to solve, solved by brute force."""
+"""The four rules that PyTorch lacks: each step against the problem it claims to solve, solved by
+brute force.
+"""
 
 import math
 
@@ -16,7 +18,12 @@ from genray.gen.training.extra_optimizers import (
 )
 
 START = [0.7, -0.3, 0.0, 1.5]
-GRADIENTS = [[0.5, -1.0, 0.2, 0.0], [0.1, 2.0, -0.4, 0.0], [-0.7, 0.3, 0.1, 0.3], [0.2, -0.2, 0.6, -0.9]]
+GRADIENTS = [
+    [0.5, -1.0, 0.2, 0.0],
+    [0.1, 2.0, -0.4, 0.0],
+    [-0.7, 0.3, 0.1, 0.3],
+    [0.2, -0.2, 0.6, -0.9],
+]
 RATE, L1, L2, DELTA = 0.3, 0.15, 0.4, 0.25
 
 
@@ -59,7 +66,10 @@ def test_soft_threshold_by_hand():
 def test_proximal_gradient_descent_solves_its_problem():
     w, expected = START, []
     for gradient in GRADIENTS:
-        w = [argmin(lambda x, w=w, g=g: (x - (w - RATE * g)) ** 2 / 2 + RATE * penalty(x)) for w, g in zip(w, gradient)]
+        w = [
+            argmin(lambda x, w=w, g=g: (x - (w - RATE * g)) ** 2 / 2 + RATE * penalty(x))
+            for w, g in zip(w, gradient)
+        ]
         expected.append(w)
     the_same(walk(ProximalGradientDescent, l1=L1, l2=L2), expected)
 
@@ -94,7 +104,9 @@ def test_dual_averaging_solves_its_problem():
 
 
 def test_ftrl_solves_its_problem():
-    """All earlier points remembered, as the paper's definition has it; the code keeps two numbers."""
+    """All earlier points remembered, as the paper's definition has it; the code keeps two
+    numbers.
+    """
     beta, expected, points = 0.5, [], [START]
     for t in range(len(GRADIENTS)):
         row = []
@@ -108,7 +120,9 @@ def test_ftrl_solves_its_problem():
             row.append(
                 argmin(
                     lambda x, total=total, pulls=pulls: (
-                        total * x + penalty(x) + sum(sigma * (x - at) ** 2 / 2 for sigma, at in pulls)
+                        total * x
+                        + penalty(x)
+                        + sum(sigma * (x - at) ** 2 / 2 for sigma, at in pulls)
                     )
                 )
             )
@@ -141,7 +155,9 @@ def test_ftrl_stays_adagrad_while_the_rate_changes():
 
 
 def test_from_zero_dual_averaging_is_the_papers_formula():
-    """x_i = −sign(ḡ_i)·η·t/H_i·max(|ḡ_i| − λ, 0), with ḡ the mean gradient: section 1.3's closed form."""
+    """x_i = −sign(ḡ_i)·η·t/H_i·max(|ḡ_i| − λ, 0), with ḡ the mean gradient: section 1.3's closed
+    form.
+    """
     w = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
     optimizer = AdagradDA([w], lr=RATE, eps=DELTA, l1=L1)
     for t, gradient in enumerate(GRADIENTS, start=1):
@@ -149,16 +165,24 @@ def test_from_zero_dual_averaging_is_the_papers_formula():
         optimizer.step()
         so_far = torch.tensor(GRADIENTS[:t], dtype=torch.float64)
         mean, h = so_far.mean(0), DELTA + so_far.square().sum(0).sqrt()
-        torch.testing.assert_close(w.detach(), -mean.sign() * RATE * t / h * (mean.abs() - L1).clamp(min=0))
+        torch.testing.assert_close(
+            w.detach(), -mean.sign() * RATE * t / h * (mean.abs() - L1).clamp(min=0)
+        )
 
 
 @pytest.mark.parametrize("rule", [ProximalGradientDescent, ProximalAdagrad, AdagradDA, FTRL])
 def test_l1_finds_the_weights_that_do_not_matter(rule):
-    """y = 2·x₀ − x₁ of ten inputs: the lasso's zeros are exact, and the two weights keep their signs."""
+    """y = 2·x₀ − x₁ of ten inputs: the lasso's zeros are exact, and the two weights keep their
+    signs.
+    """
     torch.manual_seed(0)
     x, w = torch.randn(200, 10), torch.nn.Parameter(torch.full((10,), 0.5))
     y = 2 * x[:, 0] - x[:, 1]
-    optimizer = rule([w], lr=0.1 if rule is ProximalGradientDescent else 1.0, l1=0.3 if rule is not FTRL else 30.0)
+    optimizer = rule(
+        [w],
+        lr=0.1 if rule is ProximalGradientDescent else 1.0,
+        l1=0.3 if rule is not FTRL else 30.0,
+    )
     for _ in range(300):
         w.grad = torch.autograd.grad((x @ w - y).square().mean() / 2, w)[0]
         optimizer.step()

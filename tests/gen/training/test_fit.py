@@ -1,4 +1,6 @@
-"""The training loop with a small network: resume at every step, early stopping, guards, and looking without touching."""
+"""The training loop with a small network: resume at every step, early stopping, guards, and
+looking without touching.
+"""
 
 import math
 from dataclasses import replace
@@ -21,26 +23,38 @@ def lines(rows: int = 40, seed: int = 0) -> Data:
     x = torch.randn(rows + 20, 3, generator=generator)
     split = Split(x[:rows], (x[:rows, 0] > 0).long(), low=-3, high=3)
     return Data(
-        "lines", split, Split(x[rows:], (x[rows:, 0] > 0).long(), low=-3, high=3), Split(x[:0], x[:0, 0].long())
+        "lines",
+        split,
+        Split(x[rows:], (x[rows:, 0] > 0).long(), low=-3, high=3),
+        Split(x[:0], x[:0, 0].long()),
     )
 
 
 class Classify(Task):
-    """Two stages: a hidden layer with dropout and batch norm, then its head alone. Everything that has state takes part."""
+    """Two stages: a hidden layer with dropout and batch norm, then its head alone. Everything
+    that has state takes part.
+    """
 
     stages = ("whole", "head")
 
-    def __init__(self, optimizer: OptimizerConfig | None = None, accumulate: int = 1, noisy: bool = True):
+    def __init__(
+        self, optimizer: OptimizerConfig | None = None, accumulate: int = 1, noisy: bool = True
+    ):
         super().__init__()
         # Not the global generator, so that two tasks begin alike whatever came before.
         with torch.random.fork_rng():
             torch.manual_seed(0)
             hidden = [nn.BatchNorm1d(8), nn.Dropout(0.3)] if noisy else []
-            self.body, self.head = nn.Sequential(nn.Linear(3, 8), *hidden, nn.Tanh()), nn.Linear(8, 2)
+            self.body, self.head = (
+                nn.Sequential(nn.Linear(3, 8), *hidden, nn.Tanh()),
+                nn.Linear(8, 2),
+            )
         self.average = nn.Linear(8, 2)
         self.average.load_state_dict(self.head.state_dict())
         self.networks.update({"body": self.body, "head": self.head, "average": self.average})
-        self.optimizer = optimizer or OptimizerConfig(learning_rate=0.02, schedule="cosine", grad_clip=1.0)
+        self.optimizer = optimizer or OptimizerConfig(
+            learning_rate=0.02, schedule="cosine", grad_clip=1.0
+        )
         self.accumulate, self.noisy = accumulate, noisy
         self.judged: list[float] = []
 
@@ -48,13 +62,19 @@ class Classify(Task):
         parts = [self.body, self.head][stage:]
         parameters = [parameter for part in parts for parameter in part.parameters()]
         self.updaters = {
-            "main": Updater(parameters, self.optimizer, total_updates=total_updates, accumulate=self.accumulate)
+            "main": Updater(
+                parameters, self.optimizer, total_updates=total_updates, accumulate=self.accumulate
+            )
         }
         return data
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.label is not None
-        x = batch.x + 0.1 * self.world.normal(len(batch.x), 3, device=batch.x.device) if self.noisy else batch.x
+        x = (
+            batch.x + 0.1 * self.world.normal(len(batch.x), 3, device=batch.x.device)
+            if self.noisy
+            else batch.x
+        )
         loss = nn.functional.cross_entropy(self.head(self.body(x)), batch.label)
         self.updaters["main"].step(loss)
         with torch.no_grad():
@@ -66,7 +86,9 @@ class Classify(Task):
         assert not self.networks.training and not torch.is_grad_enabled()
         torch.randn(7)  # looking draws numbers
         with torch.no_grad():
-            loss = nn.functional.cross_entropy(self.head(self.body(split.all())), split.label).item()
+            loss = nn.functional.cross_entropy(
+                self.head(self.body(split.all())), split.label
+            ).item()
         self.judged.append(loss)
         return {"loss": loss}
 
@@ -92,7 +114,9 @@ def run(fit: Fit) -> list[Step]:
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_resume_at_every_step_is_bit_exact(tmp_path: Path, accumulate: int):
-    """14 steps over two stages, with early stopping's memory, dropout, batch norm, an average and a schedule."""
+    """14 steps over two stages, with early stopping's memory, dropout, batch norm, an average
+    and a schedule.
+    """
     config = FitConfig(**{**vars(CONFIG), "accumulate": accumulate})
     whole = Fit(Classify(accumulate=accumulate), lines(), config)
     steps, cuts = [], []
@@ -121,7 +145,10 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path: Path):
     def task() -> Task:
         return OneStage(OptimizerConfig(learning_rate=0.02))
 
-    short, long = FitConfig(steps=6, batch_size=8, log_every=1), FitConfig(steps=15, batch_size=8, log_every=1)
+    short, long = (
+        FitConfig(steps=6, batch_size=8, log_every=1),
+        FitConfig(steps=15, batch_size=8, log_every=1),
+    )
     whole = Fit(task(), lines(), long)
     expected = run(whole)
     first = Fit(task(), lines(), short)
@@ -177,12 +204,17 @@ def test_data_goes_to_the_device_once():
     class Elsewhere(Data):
         def to(self, device: torch.device) -> Data:
             moves.append(device)
-            parts = {name: replace(getattr(self, name), values=getattr(self, name).values.clone()) for name in PARTS}
+            parts = {
+                name: replace(getattr(self, name), values=getattr(self, name).values.clone())
+                for name in PARTS
+            }
             return replace(lines(), **parts)
 
     seen: list[Tensor] = []
     moves: list[torch.device] = []
-    fit = Fit(Looking(), Elsewhere(**vars(lines())), FitConfig(steps=4, batch_size=8, validate_every=2))
+    fit = Fit(
+        Looking(), Elsewhere(**vars(lines())), FitConfig(steps=4, batch_size=8, validate_every=2)
+    )
     for _ in fit:
         fit.pictures()
     fit.measure()
@@ -219,15 +251,21 @@ def test_every_row_once_an_epoch_in_a_new_order():
 
 
 def test_reported_values_are_means_since_the_last_report():
-    every = [step.values["loss"] for step in Fit(Classify(), lines(), FitConfig(steps=4, batch_size=10, log_every=1))]
-    pairs = [step.values for step in Fit(Classify(), lines(), FitConfig(steps=4, batch_size=10, log_every=2))]
+    every = [
+        step.values["loss"]
+        for step in Fit(Classify(), lines(), FitConfig(steps=4, batch_size=10, log_every=1))
+    ]
+    pairs = [
+        step.values
+        for step in Fit(Classify(), lines(), FitConfig(steps=4, batch_size=10, log_every=2))
+    ]
     assert [bool(values) for values in pairs] == [False, True] * 4
     assert [values["loss"] for values in pairs if values] == pytest.approx(
         [(a + b) / 2 for a, b in zip(every[::2], every[1::2])]
     )
 
 
-# -- early stopping ----------------------------------------------------------------------------------------------------
+# -- early stopping --------------------------------------------------------------------------------
 
 
 class Scripted(Classify):
@@ -263,7 +301,9 @@ class Scripted(Classify):
         ([1, 2, 3, 4, 5, 6, 7, 8], 0, 8, 8),  # no patience asked: no stopping, no restoring
     ],
 )
-def test_patience_runs_out_and_the_best_weights_return(script: list[float], patience: int, steps: int, best: int):
+def test_patience_runs_out_and_the_best_weights_return(
+    script: list[float], patience: int, steps: int, best: int
+):
     task = Scripted(script)
     fit = Fit(task, lines(), FitConfig(steps=8, batch_size=8, validate_every=1, patience=patience))
     assert len(run(fit)) == steps
@@ -286,7 +326,7 @@ def test_a_stage_that_stops_early_hands_over_its_best_weights():
     assert at_start == [0, 2] and task.counted == 6
 
 
-# -- guards ------------------------------------------------------------------------------------------------------------
+# -- guards ----------------------------------------------------------------------------------------
 
 
 def test_a_diverging_loss_stops_and_the_last_good_checkpoint_stays(tmp_path: Path):
@@ -332,7 +372,11 @@ def test_a_learning_rate_that_diverges_really_stops():
 
 def test_a_validation_loss_that_is_not_a_number_stops():
     with pytest.raises(RunFault, match="validation loss is nan at step 2"):
-        run(Fit(Scripted([1, math.nan]), lines(), FitConfig(steps=4, batch_size=8, validate_every=1)))
+        run(
+            Fit(
+                Scripted([1, math.nan]), lines(), FitConfig(steps=4, batch_size=8, validate_every=1)
+            )
+        )
 
 
 def test_weights_that_are_no_longer_numbers_are_not_kept(tmp_path: Path):
@@ -358,7 +402,7 @@ def test_a_foreign_checkpoint_is_refused_in_one_line(tmp_path: Path):
         fit.load(tmp_path)
 
 
-# -- batches -----------------------------------------------------------------------------------------------------------
+# -- batches ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -366,24 +410,40 @@ def test_accumulation_is_the_larger_batch(schedule: str):
     optimizer = OptimizerConfig(optimizer="momentum", learning_rate=0.1, schedule=schedule)  # type: ignore[arg-type]
     large = Fit(Classify(optimizer, noisy=False), lines(), FitConfig(steps=6, batch_size=20))
     small = Fit(
-        Classify(optimizer, accumulate=2, noisy=False), lines(), FitConfig(steps=12, batch_size=10, accumulate=2)
+        Classify(optimizer, accumulate=2, noisy=False),
+        lines(),
+        FitConfig(steps=12, batch_size=10, accumulate=2),
     )
     run(large)
     run(small)
     # The average moves after every step, so it differs by design.
     for name in ("body", "head"):
-        for one, other in zip(large.task.networks[name].parameters(), small.task.networks[name].parameters()):
+        for one, other in zip(
+            large.task.networks[name].parameters(), small.task.networks[name].parameters()
+        ):
             torch.testing.assert_close(one, other)
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    with pytest.raises(ConfigError, match="--batch-size 41: whole has 40 rows; use at most that many"):
+    with pytest.raises(
+        ConfigError, match="--batch-size 41: whole has 40 rows; use at most that many"
+    ):
         Fit(Classify(), lines(), FitConfig(batch_size=41))
 
 
 @pytest.mark.parametrize(
     "bad",
-    ["epochs", "batch_size", "keep", "log_every", "accumulate", "steps", "validate_every", "patience", "seed"],
+    [
+        "epochs",
+        "batch_size",
+        "keep",
+        "log_every",
+        "accumulate",
+        "steps",
+        "validate_every",
+        "patience",
+        "seed",
+    ],
 )
 def test_bad_values_name_their_option(bad: str):
     with pytest.raises(ConfigError, match=f"^--{bad.replace('_', '-')} -1: must"):

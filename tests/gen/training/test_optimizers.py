@@ -19,10 +19,14 @@ from genray.gen.training.optimizers import (
 from genray.gen.training.schedules import SCHEDULES, factor, needs_total
 from genray.gen.training.world import World
 
-GRADIENTS = np.array([[0.1, -20.0, 0.3], [0.2, 10.0, -0.3], [-0.4, 5.0, 0.0], [0.3, -7.0, 0.1], [0.2, 1.0, 0.2]])
+GRADIENTS = np.array(
+    [[0.1, -20.0, 0.3], [0.2, 10.0, -0.3], [-0.4, 5.0, 0.0], [0.3, -7.0, 0.1], [0.2, 1.0, 0.2]]
+)
 START = np.array([1.0, -2.0, 0.5])
 RATE, BETA1, BETA2, RHO, MU, EPS = 0.05, 0.8, 0.95, 0.9, 0.7, 1e-6
-CONFIG = OptimizerConfig(learning_rate=RATE, beta1=BETA1, beta2=BETA2, rho=RHO, momentum=MU, epsilon=EPS)
+CONFIG = OptimizerConfig(
+    learning_rate=RATE, beta1=BETA1, beta2=BETA2, rho=RHO, momentum=MU, epsilon=EPS
+)
 
 
 def config(**options) -> OptimizerConfig:
@@ -48,7 +52,7 @@ def weights(net: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten().clone() for parameter in net.parameters()])
 
 
-# -- the rules ---------------------------------------------------------------------------------------------------------
+# -- the rules -------------------------------------------------------------------------------------
 # A rule: (gradient, state of one's own, number of the step from 1) → what is added to w.
 
 
@@ -92,7 +96,8 @@ def adadelta(g, s, t):
 def adam(g, s, t):
     s["m"] = BETA1 * s.get("m", 0) + (1 - BETA1) * g
     s["n"] = BETA2 * s.get("n", 0) + (1 - BETA2) * g**2
-    m, n = s["m"] / (1 - BETA1**t), s["n"] / (1 - BETA2**t)  # both powers grow with t: the slides' β₁⁵ is a slip
+    # both powers grow with t: the slides' β₁⁵ is a slip
+    m, n = s["m"] / (1 - BETA1**t), s["n"] / (1 - BETA2**t)
     return -RATE * m / (np.sqrt(n) + EPS)
 
 
@@ -103,9 +108,17 @@ def adamax(g, s, t):
 
 
 RULES = {
-    "sgd": sgd, "momentum": momentum, "nesterov": nesterov, "adagrad": adagrad, "rmsprop": rmsprop,
-    "rmsprop-centered": rmsprop_centered, "adadelta": adadelta, "adam": adam, "adamw": adam, "adamax": adamax,
-}  # fmt: skip
+    "sgd": sgd,
+    "momentum": momentum,
+    "nesterov": nesterov,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "rmsprop-centered": rmsprop_centered,
+    "adadelta": adadelta,
+    "adam": adam,
+    "adamw": adam,
+    "adamax": adamax,
+}
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -121,7 +134,9 @@ def test_the_rule_is_the_published_one(name: str):
 
 
 def test_adagrads_effective_rates():
-    """Histories (0.1, 0.2) and (20, 10) give η/0.22 and η/22: √(0.1² + 0.2²) = 0.2236, √(20² + 10²) = 22.36."""
+    """Histories (0.1, 0.2) and (20, 10) give η/0.22 and η/22: √(0.1² + 0.2²) = 0.2236, √(20² +
+    10²) = 22.36.
+    """
     parameter = nn.Parameter(torch.zeros(2, dtype=torch.float64))
     optimizer = make_optimizer([parameter], config(optimizer="adagrad"))
     steps = []
@@ -151,7 +166,9 @@ def test_names_are_forgiving_and_wrong_ones_get_neighbours():
     assert optimizer_name("AdamW") == "adamw"
     assert optimizer_name("ProximalAdagrad") == "proximal-adagrad"
     assert optimizer_name("AdagradDA") == optimizer_name("adagrad_da") == "adagrad-da"
-    with pytest.raises(ConfigError, match=r"--optimizer adamm: no such optimizer; did you mean adam, "):
+    with pytest.raises(
+        ConfigError, match=r"--optimizer adamm: no such optimizer; did you mean adam, "
+    ):
         optimizer_name("adamm")
     with pytest.raises(ConfigError, match=r"there are sgd, momentum, "):
         config(optimizer="xyzzy").validate()
@@ -160,18 +177,30 @@ def test_names_are_forgiving_and_wrong_ones_get_neighbours():
 @pytest.mark.parametrize(
     "bad",
     [
-        {"learning_rate": 0.0}, {"learning_rate": -1.0}, {"beta1": 1.0}, {"beta2": -0.1}, {"rho": 1.0}, {"momentum": 1.0},
-        {"l1": -1.0}, {"l2": -1.0}, {"grad_clip": -1.0}, {"schedule_rate": 0.0}, {"warmup_updates": -1},
-        {"epsilon": -1.0}, {"optimizer": "nesterov", "momentum": 0.0}, {"optimizer": "ftrl", "decoupled_l2": True},
-        {"learning_rate": math.nan}, {"l1": math.nan},
+        {"learning_rate": 0.0},
+        {"learning_rate": -1.0},
+        {"beta1": 1.0},
+        {"beta2": -0.1},
+        {"rho": 1.0},
+        {"momentum": 1.0},
+        {"l1": -1.0},
+        {"l2": -1.0},
+        {"grad_clip": -1.0},
+        {"schedule_rate": 0.0},
+        {"warmup_updates": -1},
+        {"epsilon": -1.0},
+        {"optimizer": "nesterov", "momentum": 0.0},
+        {"optimizer": "ftrl", "decoupled_l2": True},
+        {"learning_rate": math.nan},
+        {"l1": math.nan},
     ],
-)  # fmt: skip
+)
 def test_bad_values_name_their_option(bad: dict):
     with pytest.raises(ConfigError, match="^--"):
         config(**bad).validate()
 
 
-# -- schedules ---------------------------------------------------------------------------------------------------------
+# -- schedules -------------------------------------------------------------------------------------
 
 
 def test_schedules_by_hand():
@@ -200,14 +229,21 @@ def test_schedules_by_hand():
         ("exponential", lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.1 ** (1 / 60))),
         ("inverse-sqrt", lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: (t + 1) ** -0.5)),
         # Theirs counts to the last update, total − 1, where ours would stand at total.
-        ("one-cycle", lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 1.0, 61, pct_start=19 / 61, cycle_momentum=False)),
+        (
+            "one-cycle",
+            lambda o: torch.optim.lr_scheduler.OneCycleLR(
+                o, 1.0, 61, pct_start=19 / 61, cycle_momentum=False
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_schedules_are_pytorchs(name: str, theirs):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = theirs(optimizer)
     for update in range(60):
-        assert factor(name, update, 60) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9), update
+        assert factor(name, update, 60) == pytest.approx(
+            optimizer.param_groups[0]["lr"], abs=1e-9
+        ), update
         optimizer.step()
         scheduler.step()
 
@@ -215,7 +251,11 @@ def test_schedules_are_pytorchs(name: str, theirs):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_updater_follows_the_schedule(schedule: str):
     net = network()
-    updater = Updater(net.parameters(), config(optimizer="sgd", schedule=schedule, warmup_updates=2), total_updates=6)
+    updater = Updater(
+        net.parameters(),
+        config(optimizer="sgd", schedule=schedule, warmup_updates=2),
+        total_updates=6,
+    )
     for number in range(6):
         rate = RATE * factor(schedule, number, 6, warmup=2)
         assert updater.learning_rate == rate
@@ -231,7 +271,7 @@ def test_a_schedule_that_needs_an_end_says_so():
         Updater(network().parameters(), config(schedule="cosine"))
 
 
-# -- penalties, clipping, accumulation ---------------------------------------------------------------------------------
+# -- penalties, clipping, accumulation -------------------------------------------------------------
 
 
 def one_step(**options) -> tuple[Tensor, Tensor, nn.Sequential]:
@@ -252,7 +292,9 @@ def test_penalties_are_the_losss_on_weights_alone(l1: float, l2: float):
     torch.testing.assert_close(one_step(optimizer="momentum", l1=l1, l2=l2)[1], weights(net))
 
 
-@pytest.mark.parametrize("options", [{"optimizer": "adamw"}, {"optimizer": "adam", "decoupled_l2": True}])
+@pytest.mark.parametrize(
+    "options", [{"optimizer": "adamw"}, {"optimizer": "adam", "decoupled_l2": True}]
+)
 def test_decoupled_l2_is_adamws(options: dict):
     net = network()
     matrices = [p for p in net.parameters() if p.ndim == 2]
@@ -315,8 +357,12 @@ def test_workers_take_the_mean_of_their_gradients(monkeypatch: pytest.MonkeyPatc
     """Two workers in one process: the other's gradient is twice this one's."""
     alone, shared = network(), network()
     monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: tensor.mul_(3))  # g + 2g
-    Updater(alone.parameters(), config(optimizer="sgd", learning_rate=1.5 * RATE)).step(loss_of(alone, 0))
-    Updater(shared.parameters(), config(optimizer="sgd"), world=World(0, 2)).step(loss_of(shared, 0))
+    Updater(alone.parameters(), config(optimizer="sgd", learning_rate=1.5 * RATE)).step(
+        loss_of(alone, 0)
+    )
+    Updater(shared.parameters(), config(optimizer="sgd"), world=World(0, 2)).step(
+        loss_of(shared, 0)
+    )
     torch.testing.assert_close(weights(shared), weights(alone))
 
 
@@ -326,17 +372,25 @@ def test_float16_is_refused_where_it_cannot_work():
         Updater(net.parameters(), CONFIG, amp="float16").step(loss_of(net, 0))
 
 
-# -- keeping -----------------------------------------------------------------------------------------------------------
+# -- keeping ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("cut", [0, 3, 4])
 def test_a_restored_updater_continues_bit_for_bit(name: str, cut: int, tmp_path):
     """Through a file, also inside an accumulation (3 is odd), with everything switched on."""
-    penalties = {"l1": 1e-4, "l2": 1e-3, "grad_clip": 1.0, "schedule": "cosine", "warmup_updates": 2}
+    penalties = {
+        "l1": 1e-4,
+        "l2": 1e-3,
+        "grad_clip": 1.0,
+        "schedule": "cosine",
+        "warmup_updates": 2,
+    }
 
     def make(net: nn.Module) -> Updater:
-        return Updater(net.parameters(), config(optimizer=name, **penalties), total_updates=5, accumulate=2)
+        return Updater(
+            net.parameters(), config(optimizer=name, **penalties), total_updates=5, accumulate=2
+        )
 
     net = network()
     updater = make(net)
@@ -364,7 +418,9 @@ def test_a_foreign_state_is_refused():
 def test_the_state_of_another_optimizer_is_refused_and_one_without_a_name_taken():
     state = Updater(network().parameters(), config(optimizer="adam")).state_dict()
     other = Updater(network().parameters(), config(optimizer="rmsprop"))
-    with pytest.raises(ValueError, match="--optimizer rmsprop: it was trained with adam.*; resume with adam"):
+    with pytest.raises(
+        ValueError, match="--optimizer rmsprop: it was trained with adam.*; resume with adam"
+    ):
         other.load_state_dict(state)
     del state["name"]
     Updater(network().parameters(), config(optimizer="adam")).load_state_dict(state)

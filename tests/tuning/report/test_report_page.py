@@ -1,4 +1,6 @@
-"""The report in a real browser (Debian's Chromium): it shows something, fits a phone, and asks nothing of the network."""
+"""The report in a real browser (Debian's Chromium): it shows something, fits a phone, and asks
+nothing of the network.
+"""
 
 import io
 import os
@@ -36,14 +38,23 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     names = {"none": "sgd", "l2": "momentum", "a rather long name of an arm": "adam"}
     arms = study_rows(arms=tuple(names.values()), trials=8)
     renamed = [
-        TrialRow(**{**each.__dict__, "arm": next(new for new, old in names.items() if old == each.arm)})
+        TrialRow(
+            **{**each.__dict__, "arm": next(new for new, old in names.items() if old == each.arm)}
+        )
         for each in arms
     ]
     sweeps = {
         "study": study_rows(),
         "search": study_rows(arms=("adam",), trials=24, seeds=0),
         "effects": renamed,
-        "broken": [row(best=None, status="diverged", error="RunFault: " + "x" * 300, params={"a.b": 1, "c": [2, 3]})]
+        "broken": [
+            row(
+                best=None,
+                status="diverged",
+                error="RunFault: " + "x" * 300,
+                params={"a.b": 1, "c": [2, 3]},
+            )
+        ]
         * 1,
     }
     return {
@@ -66,7 +77,8 @@ SCREENS = {
 
 @pytest.mark.parametrize(
     ("name", "screen"),
-    [("study", screen) for screen in SCREENS] + [(name, "phone") for name in ("search", "effects", "broken")],
+    [("study", screen) for screen in SCREENS]
+    + [(name, "phone") for name in ("search", "effects", "broken")],
 )
 def test_a_page_is_shown(browser: Any, reports: dict[str, Path], name: str, screen: str):
     context = browser.new_context(java_script_enabled=True, offline=True, **SCREENS[screen])
@@ -85,11 +97,16 @@ def test_a_page_is_shown(browser: Any, reports: dict[str, Path], name: str, scre
     grey = np.asarray(Image.open(io.BytesIO(picture)).convert("L"), dtype=float)
     paper = np.median(grey)
     assert (paper > 200) == (screen != "dark") and (paper < 60) == (screen == "dark")
-    assert 0.01 < (np.abs(grey - paper) > 60).mean() < 0.5  # text and lines, neither a blank nor a block
-    for box in page.evaluate("[...document.querySelectorAll('svg')].map(s => [s.clientWidth, s.clientHeight])"):
+    # text and lines, neither a blank nor a block
+    assert 0.01 < (np.abs(grey - paper) > 60).mean() < 0.5
+    for box in page.evaluate(
+        "[...document.querySelectorAll('svg')].map(s => [s.clientWidth, s.clientHeight])"
+    ):
         assert min(box) > 60
     # Nothing is asked for but the page and what is inside it.
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == [] and asked[0].startswith("file:")
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == [] and asked[
+        0
+    ].startswith("file:")
     context.close()
 
 
@@ -100,19 +117,28 @@ def test_every_chart_has_ink(browser: Any, reports: dict[str, Path]):
     charts = page.locator("svg")
     assert charts.count() == 2 + 4 * 11 + 11
     for place in (0, 1, 2, 14, 30, 45, 50):
-        grey = np.asarray(Image.open(io.BytesIO(charts.nth(place).screenshot())).convert("L"), dtype=float)
+        grey = np.asarray(
+            Image.open(io.BytesIO(charts.nth(place).screenshot())).convert("L"), dtype=float
+        )
         assert (grey < 190).mean() > 0.01
         assert charts.nth(place).locator("text").count() >= 4
-    sizes = page.evaluate("[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)")
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)"
+    )
     assert min(size for size in sizes if size) >= 8  # pixels
     page.close()
 
 
 def test_it_works_without_scripts(browser: Any, reports: dict[str, Path]):
-    context = browser.new_context(java_script_enabled=False, viewport={"width": 1200, "height": 900})
+    context = browser.new_context(
+        java_script_enabled=False, viewport={"width": 1200, "height": 900}
+    )
     page = context.new_page()
     page.goto(reports["study"].as_uri())
-    assert page.locator("details table").count() == 1 and not page.locator("details table").is_visible()
+    assert (
+        page.locator("details table").count() == 1
+        and not page.locator("details table").is_visible()
+    )
     page.click("summary")
     assert page.locator("details table").is_visible()
     context.close()

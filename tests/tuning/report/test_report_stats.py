@@ -27,7 +27,12 @@ def test_costs_are_lower_when_better_and_infinite_for_accidents():
     assert cost(row(best=3.0)) == 3.0
     assert cost(row(best=0.9, mode="max")) == -0.9
     assert cost(row(best=0.9, status="stopped")) == 0.9
-    for bad in (row(best=None), row(best=3.0, status="diverged"), row(best=3.0, status="failed"), row(best=math.nan)):
+    for bad in (
+        row(best=None),
+        row(best=3.0, status="diverged"),
+        row(best=3.0, status="failed"),
+        row(best=math.nan),
+    ):
         assert cost(bad) == INF
     assert from_cost(-0.9, "max") == 0.9 and from_cost(3.0, "min") == 3.0
 
@@ -41,13 +46,19 @@ def test_the_interval_of_many_is_the_sign_tests():
     from scipy.stats import binom
 
     found = estimate(list(range(21, 0, -1)))
-    assert (found.median, found.low, found.high) == (11, 6, 16)  # five left out at each end; with six it were 92%
-    assert found.coverage == pytest.approx(1 - 2 * binom.cdf(5, 21, 0.5)) == pytest.approx(0.9734, abs=1e-4)
+    # five left out at each end; with six it were 92%
+    assert (found.median, found.low, found.high) == (11, 6, 16)
+    assert (
+        found.coverage
+        == pytest.approx(1 - 2 * binom.cdf(5, 21, 0.5))
+        == pytest.approx(0.9734, abs=1e-4)
+    )
     assert 1 - 2 * binom.cdf(6, 21, 0.5) < 0.95
 
 
 @pytest.mark.parametrize(
-    ("count", "coverage"), [(2, 0.5), (3, 0.75), (4, 0.875), (5, 0.9375), (6, 0.96875), (7, 0.984375), (9, 0.9609375)]
+    ("count", "coverage"),
+    [(2, 0.5), (3, 0.75), (4, 0.875), (5, 0.9375), (6, 0.96875), (7, 0.984375), (9, 0.9609375)],
 )
 def test_an_interval_holds_the_true_median_as_often_as_it_says(count: int, coverage: float):
     draws = np.random.default_rng(count).exponential(size=(4000, count))
@@ -69,10 +80,15 @@ def test_the_target_is_the_median_over_arms_of_the_untuned_medians():
     rows = [row("a", "default", seed, best) for seed, best in enumerate((1.0, 2.0, 9.0))]  # 2
     rows += [row("b", "default", seed, best) for seed, best in enumerate((5.0, 4.0, 6.0))]  # 5
     rows += [row("c", "default", seed, None, status="diverged") for seed in range(3)]  # ∞
-    rows += [row("a", "search", 0, 0.1), row("b", "tuned", 7, 0.1), row("a", "default", 9, 0.0, status="running")]
+    rows += [
+        row("a", "search", 0, 0.1),
+        row("b", "tuned", 7, 0.1),
+        row("a", "default", 9, 0.0, status="running"),
+    ]
     assert target_cost(rows) == 5.0
     assert target_cost([each for each in rows if each.arm == "c"]) is None
-    assert target_cost(rows[6:9] + rows[3:6]) == 5.0  # ∞ between two arms: the worst that was reached
+    # ∞ between two arms: the worst that was reached
+    assert target_cost(rows[6:9] + rows[3:6]) == 5.0
 
 
 def test_without_untuned_runs_the_target_is_the_searchs_median():
@@ -94,7 +110,11 @@ def test_steps_and_seconds_to_the_target():
 
 
 def test_a_profile_by_hand():
-    times = {"a": {0: 10.0, 1: 40.0, 2: INF}, "b": {0: 20.0, 1: 20.0, 2: INF}, "c": {0: INF, 1: 20.0}}
+    times = {
+        "a": {0: 10.0, 1: 40.0, 2: INF},
+        "b": {0: 20.0, 1: 20.0, 2: INF},
+        "c": {0: INF, 1: 20.0},
+    }
     ratios = ratios_to_quickest(times)
     assert ratios == {"a": [1.0, 2.0, INF], "b": [2.0, 1.0, INF], "c": [INF, 1.0, INF]}
     assert profile(ratios["a"], [1.0, 1.99, 2.0, 1e9]) == [1 / 3, 1 / 3, 2 / 3, 2 / 3]
@@ -106,9 +126,15 @@ def test_best_so_far_is_what_all_orders_give():
     found = best_so_far(costs)
     orders = np.minimum.accumulate(np.array(list(itertools.permutations(costs))), axis=1)
     np.testing.assert_allclose(found.mean, orders.mean(0))
-    np.testing.assert_array_equal(found.median, np.quantile(orders, 0.5, axis=0, method="inverted_cdf"))
-    np.testing.assert_array_equal(found.low, np.quantile(orders, 0.25, axis=0, method="inverted_cdf"))
-    np.testing.assert_array_equal(found.high, np.quantile(orders, 0.75, axis=0, method="inverted_cdf"))
+    np.testing.assert_array_equal(
+        found.median, np.quantile(orders, 0.5, axis=0, method="inverted_cdf")
+    )
+    np.testing.assert_array_equal(
+        found.low, np.quantile(orders, 0.25, axis=0, method="inverted_cdf")
+    )
+    np.testing.assert_array_equal(
+        found.high, np.quantile(orders, 0.75, axis=0, method="inverted_cdf")
+    )
     assert best_so_far(costs[::-1]) == found  # not the luck of one order
 
 
@@ -122,7 +148,11 @@ def test_best_so_far_with_diverged_trials():
 def test_effects_are_paired_by_seed():
     found = effect({1: 10.0, 2: 20.0, 3: 30.0}, {3: 31.0, 2: 21.0, 1: 12.0, 4: 0.0})
     assert found is not None and found.paired
-    assert (found.difference.median, found.difference.low, found.difference.high) == (-1.0, -2.0, -1.0)
+    assert (found.difference.median, found.difference.low, found.difference.high) == (
+        -1.0,
+        -2.0,
+        -1.0,
+    )
     assert (found.better, found.worse, found.pairs, found.sure) == (3, 0, 3, False)
     assert found.apart  # but of equal arms one pair in four is, with three seeds
     six = effect({seed: 1.0 for seed in range(6)}, {seed: 2.0 + seed for seed in range(6)})
@@ -135,22 +165,37 @@ def test_effects_without_common_seeds():
     found = effect({1: 10.0, 2: 11.0, 3: 12.0}, {4: 1.0, 5: 2.0, 6: 30.0})
     assert found is not None and not found.paired
     assert found.difference.median == 9.0 and (found.better, found.worse, found.pairs) == (3, 6, 9)
-    assert (found.difference.low, found.difference.high, found.difference.coverage) == (-20.0, 11.0, 0.5)
+    assert (found.difference.low, found.difference.high, found.difference.coverage) == (
+        -20.0,
+        11.0,
+        0.5,
+    )
     assert effect({}, {1: 1.0}) is None
 
 
 def test_effects_of_accidents():
     found = effect({1: INF, 2: INF, 3: 1.0}, {1: INF, 2: 5.0, 3: 2.0})
     assert found is not None
-    assert (found.difference.median, found.difference.low, found.difference.high) == (0.0, -1.0, INF)
+    assert (found.difference.median, found.difference.low, found.difference.high) == (
+        0.0,
+        -1.0,
+        INF,
+    )
 
 
 def test_an_accident_on_either_side_makes_no_difference():
     found = effect({1: INF, 2: 3.0}, {1: 2.0, 2: INF})
     assert found is not None
-    assert (found.difference.median, found.difference.low, found.difference.high) == (0.0, -INF, INF)
+    assert (found.difference.median, found.difference.low, found.difference.high) == (
+        0.0,
+        -INF,
+        INF,
+    )
     assert (found.better, found.worse, found.apart) == (1, 1, False)
-    assert estimate([-INF, -INF, 1.0, INF]).median == -INF and estimate([1.0, 2.0, INF, INF]).median == INF
+    assert (
+        estimate([-INF, -INF, 1.0, INF]).median == -INF
+        and estimate([1.0, 2.0, INF, INF]).median == INF
+    )
 
 
 def test_importances_find_what_mattered():
@@ -159,7 +204,13 @@ def test_importances_find_what_mattered():
     for number in range(40):
         rate, idle, kind = 10 ** random.uniform(-4, 0), random.uniform(), random.choice(["x", "y"])
         best = abs(math.log10(rate) + 2) + 0.01 * random.normal()
-        rows.append(row(best=best, number=number, params={"rate": rate, "idle": idle, "kind": str(kind), "fixed": 3}))
+        rows.append(
+            row(
+                best=best,
+                number=number,
+                params={"rate": rate, "idle": idle, "kind": str(kind), "fixed": 3},
+            )
+        )
     found = importances(rows)
     assert found is not None and set(found.importance) == {"rate", "idle", "kind"}
     assert found.explained > 0.7 and found.importance["rate"] > 0.7
@@ -168,7 +219,10 @@ def test_importances_find_what_mattered():
 
 def test_importances_of_noise_say_that_they_know_nothing():
     random = np.random.default_rng(1)
-    rows = [row(best=random.normal(), params={"a": random.uniform(), "b": random.uniform()}) for _ in range(40)]
+    rows = [
+        row(best=random.normal(), params={"a": random.uniform(), "b": random.uniform()})
+        for _ in range(40)
+    ]
     found = importances(rows)
     assert found is not None and found.explained < 0.1
 

@@ -15,13 +15,19 @@ from tuning.trials import TrialRow
 
 def settle(sweep: Sweep, slot: Slot) -> TrialRow:
     """Run a slot's trial here, without Ray."""
-    settings = sweep.tuned(slot.arm) if slot.phase == "tuned" else sweep.points[slot.arm][slot.index]
+    settings = (
+        sweep.tuned(slot.arm) if slot.phase == "tuned" else sweep.points[slot.arm][slot.index]
+    )
     assert settings is not None
     return to_the_end(track(TrialRun(sweep.path, sweep.begin(slot, settings), sweep.base)))
 
 
-def test_the_test_split_stays_closed_while_trials_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    config = SweepConfig(arms=("adam",), steps=4, looks=2, trials=1, seeds=1, set=("model.widths=8",))
+def test_the_test_split_stays_closed_while_trials_wait(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = SweepConfig(
+        arms=("adam",), steps=4, looks=2, trials=1, seeds=1, set=("model.widths=8",)
+    )
     sweep = prepare(config, tmp_path / "sweep")
     sweep.path.mkdir()
     sweep.save()
@@ -43,4 +49,7 @@ def test_the_test_split_stays_closed_while_trials_wait(tmp_path: Path, capsys: p
     (sweep.path / "report" / "test.json").unlink()
     assert cli.main(["sweep", "report", str(sweep.path)]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said == ["measuring 2 trials on the test split …", str(sweep.path / "report" / "index.html")]
+    assert said == [
+        "measuring 2 trials on the test split …",
+        str(sweep.path / "report" / "index.html"),
+    ]

@@ -29,23 +29,31 @@ from genray.gen.images.style.sources import StyleSet, open_styles
 from genray.gen.training.fit import Batch, Export
 
 
-def moments_loss(found: Mapping[str, Tensor], style: Mapping[str, Tensor], layers: Sequence[str]) -> Tensor:
-    """How far each channel's mean and deviation are from the style's, averaged over layers and the batch: Huang's style
-    loss, but relative: (‖Δμ‖² + ‖Δσ‖²) / (‖μ‖² + ‖σ‖²), so that every layer counts alike."""
+def moments_loss(
+    found: Mapping[str, Tensor], style: Mapping[str, Tensor], layers: Sequence[str]
+) -> Tensor:
+    """How far each channel's mean and deviation are from the style's, averaged over layers and
+    the batch: Huang's style loss, but relative: (‖Δμ‖² + ‖Δσ‖²) / (‖μ‖² + ‖σ‖²), so that every
+    layer counts alike.
+    """
     total = torch.zeros((), device=found[layers[0]].device)
     for layer in layers:
         mean, std = mean_std(found[layer])
         mean_to, std_to = mean_std(style[layer])
         off = (mean - mean_to).square().sum(1) + (std - std_to).square().sum(1)
-        total = total + (off / (mean_to.square().sum(1) + std_to.square().sum(1)).clamp(min=1e-12)).mean()
+        total = (
+            total
+            + (off / (mean_to.square().sum(1) + std_to.square().sum(1)).clamp(min=1e-12)).mean()
+        )
     return total / len(layers)
 
 
 class AnyStyleTask(StyleTask):
-    """Huang's: the decoder's result should have, encoded again, the restyled activations and the style's statistics.
+    """Huang's: the decoder's result should have, encoded again, the restyled activations and the
+    style's statistics.
 
-    Departures: relative losses, whose logarithm is followed; total variation; contents that are decoded unchanged, by
-    `identity_weight`.
+    Departures: relative losses, whose logarithm is followed; total variation; contents that are
+    decoded unchanged, by `identity_weight`.
     """
 
     shown = ("loss", "style", "content", "identity")
@@ -57,16 +65,22 @@ class AnyStyleTask(StyleTask):
         side = config.style_size or data.shape[-1]
         side -= side % self.multiple
         self.styles = open_styles(config.styles, config.num_styles, side)
-        some = torch.linspace(0, len(self.styles.train) - 1, min(CALIBRATION, len(self.styles.train))).round().long()
+        some = (
+            torch.linspace(0, len(self.styles.train) - 1, min(CALIBRATION, len(self.styles.train)))
+            .round()
+            .long()
+        )
         self.open_features(data, [self.styles.train[some].float() / 255])
         features = self.features
         require(
             isinstance(features, ConvStack),
-            f"--features {config.features}: style_any builds its encoder in; use untrained or vgg19",
+            f"--features {config.features}: style_any builds its encoder in; use untrained or "
+            "vgg19",
         )
         require(
             side >= features.min_side,
-            f"--style-size {side}: {features.name} needs pictures of at least {features.min_side} pixels",
+            f"--style-size {side}: {features.name} needs pictures of at least {features.min_side} "
+            "pixels",
         )
         encoder = stack_up_to(cast(ConvStack, features), config.model.encoder_layer)
         self.networks["model"] = AdaINNet(config.model, encoder, side)
@@ -90,15 +104,22 @@ class AnyStyleTask(StyleTask):
             "content": content_loss(found, {layer: target}),
             "tv": total_variation(y_BCHW),
         }
-        loss = parts["style"] + self.config.content_weight * parts["content"] + self.config.tv * parts["tv"]
+        loss = (
+            parts["style"]
+            + self.config.content_weight * parts["content"]
+            + self.config.tv * parts["tv"]
+        )
         if self.config.identity_weight:
-            # Of the styles as much as of the contents: a decoder that has seen photographs alone lacks half the colours.
+            # Of the styles as much as of the contents: a decoder that has seen photographs alone
+            # lacks half the colours.
             same = style_BCHW.shape == content_BCHW.shape
             plain = [content_BCHW, style_BCHW] if same else [content_BCHW]
             codes = [content[layer], style[layer]] if same else [content[layer]]
             with self.autocast():
                 again = self.model.decoder(torch.cat(codes)).float()
-            parts["identity"] = F.mse_loss(again, torch.cat(plain)) / torch.cat(plain).var().clamp(min=1e-4)
+            parts["identity"] = F.mse_loss(again, torch.cat(plain)) / torch.cat(plain).var().clamp(
+                min=1e-4
+            )
             loss = loss + self.config.identity_weight * parts["identity"]
         return {"loss": loss, **parts}, y_BCHW
 
@@ -117,7 +138,9 @@ class AnyStyleTask(StyleTask):
         return {name: value.detach() for name, value in found.items()}
 
     def judge(self, split: Split) -> dict[str, float]:
-        """The losses on held-out contents in held-out styles, and the style loss in units of the unstyled pictures'."""
+        """The losses on held-out contents in held-out styles, and the style loss in units of the
+        unstyled pictures'.
+        """
         return self.judge_in(split, self.styles.validation)
 
     def measure(self, data: Data) -> dict[str, float]:
@@ -129,13 +152,17 @@ class AnyStyleTask(StyleTask):
             style = styles[row % len(styles)][None].to(self.device).float() / 255
             parts, _ = self.losses(x_1CHW, style)
             before = self.look(x_1CHW, self.style_layers)
-            return parts | {"unstyled": self.style_distance(before, self.look(style, self.style_layers))}
+            return parts | {
+                "unstyled": self.style_distance(before, self.look(style, self.style_layers))
+            }
 
         found = self.averaged(split, figures)
         return found | {"style_of_unstyled": found["style"] / found.pop("unstyled")}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Held-out contents (top row) in held-out styles (left column); the second row is each content, decoded."""
+        """Held-out contents (top row) in held-out styles (left column); the second row is each
+        content, decoded.
+        """
         x_BCHW = data.test.first(6).all().to(self.device)
         side = x_BCHW.shape[-1]
         rows = [torch.zeros_like(x_BCHW[:1]), x_BCHW, torch.zeros_like(x_BCHW[:1])]
@@ -151,9 +178,11 @@ class AnyStyleTask(StyleTask):
         model = cast(AdaINNet, self.model)
         widths = " ".join(map(str, model.config.widths))
         card = (
-            f"# Style model for any style\n\nStyles a picture of up to {MAX_SIDE} pixels a side in the manner of others, in "
+            f"# Style model for any style\n\nStyles a picture of up to {MAX_SIDE} pixels a side in "
+            "the manner of others, in "
             f"one pass: adaptive instance normalisation behind {model.config.encoder_layer} of "
-            f"{self.features.about['note']}; a decoder of {widths} channels, trained on {self.styles.name}.\n"
+            f"{self.features.about['note']}; a decoder of {widths} channels, trained on "
+            f"{self.styles.name}.\n"
         )
         config = self.described(styles=self.styles.name)
         config |= {"encoder": model.encoder.config(), "style_side": model.style_side}

@@ -39,29 +39,39 @@ class StyleTrainConfig:
     model: StyleNetConfig = field(default_factory=StyleNetConfig)
     method: Literal["style_fast", "style_any"] = "style_fast"
     style: StyleName = "pattern:7"
-    """style_fast: the picture whose style is learnt, a JPEG, PNG or WebP, or pattern:SEED of our own."""
+    """style_fast: the picture whose style is learnt, a JPEG, PNG or WebP, or pattern:SEED of our
+    own.
+    """
     styles: StylesName = "patterns"
     """style_any: what it learns from, our own patterns or folder:PATH of paintings."""
     num_styles: int = 120
     """style_any: how many patterns."""
     style_size: int = 0
-    """Longest side of the style pictures in training, pixels: larger gives larger strokes. 0: as --size."""
+    """Longest side of the style pictures in training, pixels: larger gives larger strokes. 0: as
+    --size.
+    """
     features: FeaturesName = "auto"
-    """auto (vgg19 if its file is at hand, else untrained), untrained, vgg19, or (style_fast) model:PATH."""
+    """auto (vgg19 if its file is at hand, else untrained), untrained, vgg19, or (style_fast)
+    model:PATH.
+    """
     style_layers: tuple[str, ...] = ()
     """Where styles are compared; the features' own choice without any."""
     content_layers: tuple[str, ...] = ()
     """style_fast: where contents are compared."""
     content_weight: float = 0.3
-    """Against a style weight of 1: larger keeps more of the content. Optimisation's default is 0.15; a network that has
-    seen few steps needs more of it."""
+    """Against a style weight of 1: larger keeps more of the content. Optimisation's default is
+    0.15; a network that has seen few steps needs more of it.
+    """
     tv: float = 5.0
     """Weight of the total variation: larger is smoother."""
     statistics: Literal["moments", "gram"] = "moments"
-    """style_any: what the style loss compares, each channel's mean and deviation (the paper) or Gram matrices."""
+    """style_any: what the style loss compares, each channel's mean and deviation (the paper) or
+    Gram matrices.
+    """
     identity_weight: float = 1.0
-    """style_any: of the decoder's error on contents and styles left as they are, so that --alpha 0 gives them back; not in
-    the paper."""
+    """style_any: of the decoder's error on contents and styles left as they are, so that --alpha
+    0 gives them back; not in the paper.
+    """
 
     def validate(self) -> None:
         for part in (self.data, self.fit, self.optimizer, self.model):
@@ -86,7 +96,9 @@ class StyleTask(Task):
     shown: Sequence[str] = ("loss", "style", "content")
     config: StyleTrainConfig
 
-    def __init__(self, config: StyleTrainConfig, world: World = ALONE, device: torch.device | str = "cpu"):
+    def __init__(
+        self, config: StyleTrainConfig, world: World = ALONE, device: torch.device | str = "cpu"
+    ):
         config.validate()
         super().__init__(world, device, config.fit.amp)
         self.config = config
@@ -100,20 +112,32 @@ class StyleTask(Task):
         return cast(Features, self.networks["features"])
 
     def open_features(self, data: Data, styles: Sequence[Tensor]) -> None:
-        """Calibrated on the styles and a few training pictures; kept with the checkpoint, so that resuming is exact."""
+        """Calibrated on the styles and a few training pictures; kept with the checkpoint, so
+        that resuming is exact.
+        """
         shape = data.shape
         need_images(data, "a style", self.multiple)
         require(
-            shape[0] == 3, f"--data {data.name}: {shape[0]} channel; styles are about colours, so give RGB pictures"
+            shape[0] == 3,
+            f"--data {data.name}: {shape[0]} channel; styles are about colours, so give RGB "
+            "pictures",
         )
-        rows = torch.linspace(0, len(data.train) - 1, min(CALIBRATION, len(data.train))).round().long()
+        rows = (
+            torch.linspace(0, len(data.train) - 1, min(CALIBRATION, len(data.train))).round().long()
+        )
         contents = data.train.take(rows.to(data.train.values.device))[0].cpu()
-        features = open_features(self.config.features, seed=self.config.fit.seed, calibrate=[*styles, contents])
-        for option, layers in (("style", self.config.style_layers), ("content", self.config.content_layers)):
+        features = open_features(
+            self.config.features, seed=self.config.fit.seed, calibrate=[*styles, contents]
+        )
+        for option, layers in (
+            ("style", self.config.style_layers),
+            ("content", self.config.content_layers),
+        ):
             features.check_layers(layers, f"--{option}-layers")
         require(
             shape[1] >= features.min_side,
-            f"--size {shape[1]}: {features.name} needs pictures of at least {features.min_side} pixels",
+            f"--size {shape[1]}: {features.name} needs pictures of at least {features.min_side} "
+            "pixels",
         )
         self.style_layers = self.config.style_layers or features.style_layers
         self.content_layers = self.config.content_layers or features.content_layers
@@ -134,12 +158,18 @@ class StyleTask(Task):
     def updater(self, parameters, total_updates: int) -> Updater:
         fit = self.config.fit
         return Updater(
-            parameters, self.config.optimizer, total_updates=total_updates, accumulate=fit.accumulate, amp=fit.amp,
+            parameters,
+            self.config.optimizer,
+            total_updates=total_updates,
+            accumulate=fit.accumulate,
+            amp=fit.amp,
             world=self.world,
-        )  # fmt: skip
+        )
 
     def averaged(self, split: Split, figures) -> dict[str, float]:
-        """The mean of `figures(x_BCHW, rows)` over the first `JUDGED` rows, each picture by itself."""
+        """The mean of `figures(x_BCHW, rows)` over the first `JUDGED` rows, each picture by
+        itself.
+        """
         count = min(JUDGED, len(split))
         sums: dict[str, float] = {}
         for row in range(count):
@@ -150,9 +180,15 @@ class StyleTask(Task):
 
     def described(self, **more: Any) -> dict[str, Any]:
         """What both kinds keep in config.json."""
-        config = {name: getattr(self.config.model, name) for name in StyleNetConfig.__dataclass_fields__}
+        config = {
+            name: getattr(self.config.model, name) for name in StyleNetConfig.__dataclass_fields__
+        }
         config["widths"] = list(self.config.model.widths)
-        return {**config, "max_side": MAX_SIDE, "about": {"method": self.config.method, **self.features.about, **more}}
+        return {
+            **config,
+            "max_side": MAX_SIDE,
+            "about": {"method": self.config.method, **self.features.about, **more},
+        }
 
 
 def squared(x_1CHW: Tensor, side: int) -> Tensor:

@@ -15,12 +15,14 @@ STILL = 3
 """A pixel whose channels change by less than this, of 255, stands still."""
 
 CUT = 40
-"""A mean change of the content by more levels than this, with hardly a pixel that stands still, is a cut: the frame before
-is nothing to start from."""
+"""A mean change of the content by more levels than this, with hardly a pixel that stands still,
+is a cut: the frame before is nothing to start from.
+"""
 
 StyleFrame = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-"""(a frame, the frame before it as it was styled, None for the first and behind a cut) to the styled frame; all uint8
-[H, W, 3]."""
+"""(a frame, the frame before it as it was styled, None for the first and behind a cut) to the
+styled frame; all uint8 [H, W, 3].
+"""
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,16 @@ class Flicker:
     content: float
     """Of the content, everywhere: motion that the result should have, too."""
     still: float
-    """Of the result where the content stands still: nothing but flicker. 0 when no pixel ever does."""
+    """Of the result where the content stands still: nothing but flicker. 0 when no pixel ever
+    does.
+    """
     still_share: float
     """Share of the pixels, over all pairs of frames, that stand still."""
 
     def __str__(self) -> str:
         return (
-            f"flicker {self.still:.2f} levels of 255 where the content stands still ({self.still_share:.0%} of it); "
+            f"flicker {self.still:.2f} levels of 255 where the content stands still "
+            f"({self.still_share:.0%} of it); "
             f"change from frame to frame {self.styled:.2f}, of the content {self.content:.2f}"
         )
 
@@ -86,10 +91,11 @@ def style_clip(
 ) -> Iterator[np.ndarray]:
     """The styled frames, one by one: only the newest frame and the one before are in memory.
 
-    `style_frame` gets the styled frame before, to start from or to pass over. `blend` in [0, 1): the share of that frame
-    in the result where the content stands still; it falls to nothing where the content moves. `meter` measures the
-    flicker. `progress` is told the number of frames done and the newest. A frame equal to the one before keeps its
-    result. Raises ConfigError.
+    `style_frame` gets the styled frame before, to start from or to pass over. `blend` in [0, 1):
+    the share of that frame in the result where the content stands still; it falls to nothing
+    where the content moves. `meter` measures the flicker. `progress` is told the number of
+    frames done and the newest. A frame equal to the one before keeps its result. Raises
+    ConfigError.
     """
     require(0 <= blend < 1, f"--blend {blend:g}: must lie in [0, 1), e.g. 0.6")
     content: np.ndarray | None = None
@@ -107,9 +113,15 @@ def style_clip(
 
 
 def _styled_after(
-    frame: np.ndarray, content: np.ndarray | None, result: np.ndarray | None, style_frame: StyleFrame, blend: float
+    frame: np.ndarray,
+    content: np.ndarray | None,
+    result: np.ndarray | None,
+    style_frame: StyleFrame,
+    blend: float,
 ) -> np.ndarray:
-    """The styled `frame`; `content` and `result`: the frame before and as it was styled, None for the first."""
+    """The styled `frame`; `content` and `result`: the frame before and as it was styled, None
+    for the first.
+    """
     if content is None or result is None or _is_cut(frame, content):
         return style_frame(frame, None)
     if np.array_equal(frame, content):
@@ -120,13 +132,20 @@ def _styled_after(
     return styled
 
 
-def blended(result: np.ndarray, before: np.ndarray, change_HW: np.ndarray, share: float) -> np.ndarray:
-    """The result mixed with the frame before: `share` of it where nothing changed, ever less up to 8·STILL levels."""
+def blended(
+    result: np.ndarray, before: np.ndarray, change_HW: np.ndarray, share: float
+) -> np.ndarray:
+    """The result mixed with the frame before: `share` of it where nothing changed, ever less up
+    to 8·STILL levels.
+    """
     weight_HW = share * (1 - change_HW.astype(np.float32) / (8 * STILL)).clip(0, 1)
     if weight_HW.shape != result.shape[:2]:  # a style at another size than its content
         from genray.gen.images.pictures import resized
 
-        weight_HW = resized(np.rint(weight_HW * 255).astype(np.uint8), *result.shape[:2]).astype(np.float32) / 255
+        weight_HW = (
+            resized(np.rint(weight_HW * 255).astype(np.uint8), *result.shape[:2]).astype(np.float32)
+            / 255
+        )
     now, past = result.astype(np.float32), before.astype(np.float32)
     return np.rint(now + weight_HW[..., None] * (past - now)).astype(np.uint8)
 
@@ -142,11 +161,15 @@ def _change(frame: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def check_frame(frame: np.ndarray, before: np.ndarray | None) -> None:
-    """Raises ValueError unless `frame` is uint8 [H, W, 3] and of the size of the frame before it."""
+    """Raises ValueError unless `frame` is uint8 [H, W, 3] and of the size of the frame before
+    it.
+    """
     if (
         frame.dtype != np.uint8
         or frame.ndim != 3
         or frame.shape[2] != 3
         or (before is not None and frame.shape != before.shape)
     ):
-        raise ValueError(f"frames must be uint8 [H, W, 3] of one size, not {frame.dtype} {frame.shape}")
+        raise ValueError(
+            f"frames must be uint8 [H, W, 3] of one size, not {frame.dtype} {frame.shape}"
+        )

@@ -12,7 +12,8 @@ from torch import Tensor
 
 
 def gram(f_BCHW: Tensor) -> Tensor:
-    """Inner products of the channels, divided by C·H·W as Johnson does: [B, C, C]; comparable between sizes.
+    """Inner products of the channels, divided by C·H·W as Johnson does: [B, C, C]; comparable
+    between sizes.
 
     [Johnson 2016, https://arxiv.org/abs/1603.08155]
     """
@@ -31,29 +32,37 @@ def style_loss(
     relative: bool = True,
     centres: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """How far the Gram matrices are from the targets', averaged over the targets' layers and the batch.
+    """How far the Gram matrices are from the targets', averaged over the targets' layers and the
+    batch.
 
-    `relative`: each layer's ‖G − T‖² / ‖T‖², so that every layer counts alike whatever the scale of its activations
-    and an image without any activation costs 1; else Gatys' mean squared difference. A target of batch 1 serves all.
-    `centres` [1, C, 1, 1] are taken off the activations first: with the style's own means (and targets made likewise) a
-    Gram matrix is a covariance plus the means' distance, and texture is not drowned by the means that ReLUs leave.
-    [the activation shift of Novak 2016, https://arxiv.org/abs/1605.04603]
+    `relative`: each layer's ‖G − T‖² / ‖T‖², so that every layer counts alike whatever the scale
+    of its activations and an image without any activation costs 1; else Gatys' mean squared
+    difference. A target of batch 1 serves all. `centres` [1, C, 1, 1] are taken off the
+    activations first: with the style's own means (and targets made likewise) a Gram matrix is a
+    covariance plus the means' distance, and texture is not drowned by the means that ReLUs
+    leave. [the activation shift of Novak 2016, https://arxiv.org/abs/1605.04603]
     """
     total: Tensor | float = 0.0
     for layer, target in target_grams.items():
         f_BCHW = features[layer] if centres is None else features[layer] - centres[layer]
         difference = (gram(f_BCHW) - target).square()
         if relative:
-            total = total + (difference.sum((1, 2)) / target.square().sum((1, 2)).clamp(min=1e-12)).mean()
+            total = (
+                total
+                + (difference.sum((1, 2)) / target.square().sum((1, 2)).clamp(min=1e-12)).mean()
+            )
         else:
             total = total + difference.mean()
     return torch.as_tensor(total) / len(target_grams)
 
 
-def content_loss(features: Mapping[str, Tensor], target: Mapping[str, Tensor], relative: bool = True) -> Tensor:
+def content_loss(
+    features: Mapping[str, Tensor], target: Mapping[str, Tensor], relative: bool = True
+) -> Tensor:
     """Mean squared difference of the activations, averaged over the target's layers.
 
-    `relative`: in units of the target's variance around its channels' means, so that 1 is what the flat mean would cost.
+    `relative`: in units of the target's variance around its channels' means, so that 1 is what
+    the flat mean would cost.
     """
     total: Tensor | float = 0.0
     for layer, f_BCHW in target.items():
@@ -71,9 +80,11 @@ def total_variation(x_BCHW: Tensor) -> Tensor:
 
 
 def mean_std(f_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Each channel's mean and standard deviation over its pixels, both [B, C, 1, 1]; never less than 1e-5 of the latter.
+    """Each channel's mean and standard deviation over its pixels, both [B, C, 1, 1]; never less
+    than 1e-5 of the latter.
 
-    The floor, rather than an ε added to the variance, leaves the statistics exact; below it there is no gradient.
+    The floor, rather than an ε added to the variance, leaves the statistics exact; below it
+    there is no gradient.
     """
     mean = f_BCHW.mean((2, 3), keepdim=True)
     variance = (f_BCHW - mean).square().mean((2, 3), keepdim=True)
@@ -81,7 +92,8 @@ def mean_std(f_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def adain(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
-    """The content's activations with the style's mean and standard deviation in each channel; sizes may differ.
+    """The content's activations with the style's mean and standard deviation in each channel;
+    sizes may differ.
 
     A channel in which the content is flat gets the style's mean alone.
     [Huang 2017, adaptive instance normalisation, https://arxiv.org/abs/1703.06868]
@@ -92,5 +104,7 @@ def adain(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
 
 
 def box_penalty(x_BCHW: Tensor) -> Tensor:
-    """Mean squared distance of the values from 0..1: an optimiser is steered back, where clamping would stop it."""
+    """Mean squared distance of the values from 0..1: an optimiser is steered back, where
+    clamping would stop it.
+    """
     return (x_BCHW - x_BCHW.clamp(0, 1)).square().mean()

@@ -1,4 +1,5 @@
-"""Training of networks that style a picture in one pass, by the same losses as the optimisation in style.py.
+"""Training of networks that style a picture in one pass, by the same losses as the optimisation
+in style.py.
 
     style_fast   a transformer for one style   [Johnson 2016, https://arxiv.org/abs/1603.08155]
     style_any    a decoder behind adaptive instance normalisation: style_any.py
@@ -26,7 +27,9 @@ from genray.gen.training.fit import Batch, Export
 from genray.gen.training.world import ALONE, World
 
 
-def style_task(config: StyleTrainConfig, world: World = ALONE, device: torch.device | str = "cpu") -> StyleTask:
+def style_task(
+    config: StyleTrainConfig, world: World = ALONE, device: torch.device | str = "cpu"
+) -> StyleTask:
     """The task that `config.method` names."""
     return (FastStyleTask if config.method == "style_fast" else AnyStyleTask)(config, world, device)
 
@@ -46,8 +49,8 @@ class Targets(nn.Module):
 class FastStyleTask(StyleTask):
     """Johnson's: style + content_weight · content + tv · total variation, of the network's output.
 
-    Departures: the losses are relative (style.py), content is compared where the features say, and the logarithm of
-    the loss is followed.
+    Departures: the losses are relative (style.py), content is compared where the features say,
+    and the logarithm of the loss is followed.
     """
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
@@ -59,7 +62,8 @@ class FastStyleTask(StyleTask):
         self.open_features(data, [self.style])
         require(
             least >= self.features.min_side,
-            f"--style {config.style}: {least} pixels at --style-size {side}; {self.features.name} needs "
+            f"--style {config.style}: {least} pixels at --style-size {side}; {self.features.name} "
+            "needs "
             f"≥ {self.features.min_side}",
         )
         with torch.no_grad():
@@ -84,8 +88,9 @@ class FastStyleTask(StyleTask):
         with self.autocast():
             y_BCHW = self.model(batch.x)
         found = self.losses(batch.x, y_BCHW.float())
-        # The logarithm: a picture far from the style has a hundred times the gradient of one that is near, and Adam would
-        # creep for as long as it remembers the first ones. The minimum is the same, the scale of the loss falls out.
+        # The logarithm: a picture far from the style has a hundred times the gradient of one that
+        # is near, and Adam would creep for as long as it remembers the first ones. The minimum is
+        # the same, the scale of the loss falls out.
         self.updaters["model"].step(found["loss"].log())
         return {name: value.detach() for name, value in found.items()}
 
@@ -100,7 +105,9 @@ class FastStyleTask(StyleTask):
         return found | {"style_of_unstyled": found["style"] / found.pop("unstyled")}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """The style (first) and held-out contents above the results, each beside what it came from."""
+        """The style (first) and held-out contents above the results, each beside what it came
+        from.
+        """
         x_BCHW = data.test.first(7).all().to(self.device)
         y_BCHW = torch.cat([self.model(x[None]) for x in x_BCHW])
         style = squared(self.style, x_BCHW.shape[-1]).to(self.device)
@@ -109,8 +116,12 @@ class FastStyleTask(StyleTask):
 
     def export(self) -> Export:
         card = (
-            f"# Style model: {self.style_name}\n\nStyles a picture of up to {MAX_SIDE} pixels a side in one pass. A "
-            f"transformer network of {' '.join(map(str, self.config.model.widths))} channels, trained with "
+            f"# Style model: {self.style_name}\n\nStyles a picture of up to {MAX_SIDE} pixels a "
+            "side in one pass. A "
+            f"transformer network of {' '.join(map(str, self.config.model.widths))} channels, "
+            "trained with "
             f"{self.features.about['note']}.\n"
         )
-        return Export("style_fast", self.described(style=self.style_name), dict(self.model.state_dict()), card)
+        return Export(
+            "style_fast", self.described(style=self.style_name), dict(self.model.state_dict()), card
+        )

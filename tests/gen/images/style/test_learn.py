@@ -1,4 +1,6 @@
-"""What the presets of style models must reach, with untrained features and no download; the bench prints the figures."""
+"""What the presets of style models must reach, with untrained features and no download; the
+bench prints the figures.
+"""
 
 import pytest
 
@@ -8,7 +10,9 @@ from tests.bench.bench_style import anything, fast
 @pytest.mark.learn
 @pytest.mark.timeout(1800)
 def test_one_pass_beside_optimisation_in_a_hundredth_of_the_time():
-    """The goal is 1.25 times the loss that optimisation of the same objective reaches; two minutes of training give 1.7."""
+    """The goal is 1.25 times the loss that optimisation of the same objective reaches; two
+    minutes of training give 1.7.
+    """
     found = fast(steps=0, opt_steps=70)
     assert found["fast_of_optimised_loss"] <= 2, found
     assert found["fast_of_unstyled_loss"] <= 0.4, found

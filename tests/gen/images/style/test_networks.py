@@ -1,4 +1,6 @@
-"""The networks: sizes, mixing, strength, what the store keeps. Clips: blending, flicker by hand numbers, damaged files."""
+"""The networks: sizes, mixing, strength, what the store keeps. Clips: blending, flicker by hand
+numbers, damaged files.
+"""
 
 import struct
 import tracemalloc
@@ -55,11 +57,17 @@ def fast_net() -> TransformerNet:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 31), (33, 50), (64, 17)])
-def test_any_size_in_the_same_size_out(fast_net: TransformerNet, adain_net: AdaINNet, size: tuple[int, int]):
+def test_any_size_in_the_same_size_out(
+    fast_net: TransformerNet, adain_net: AdaINNet, size: tuple[int, int]
+):
     content = picture(*size)
     for result in (fast_net.stylize(content), adain_net.stylize(content, [picture(40, 21, 1)])):
         assert result.shape == content.shape
-        assert float(result.min()) >= 0 and float(result.max()) <= 1 and bool(torch.isfinite(result).all())
+        assert (
+            float(result.min()) >= 0
+            and float(result.max()) <= 1
+            and bool(torch.isfinite(result).all())
+        )
 
 
 def test_padding_does_not_move_the_picture(fast_net: TransformerNet):
@@ -97,10 +105,13 @@ def test_a_modulated_net_begins_as_the_plain_one_and_hears_of_contrast(tmp_path:
         net.modulation.layers[-1].weight.normal_(std=0.3)
         assert (net(content) - net(weak)).abs().mean() > 5 * deaf
         both = torch.cat([content, weak])
-        torch.testing.assert_close(net(both)[1:], net(weak), atol=1e-5, rtol=0)  # each picture its own
+        # each picture its own
+        torch.testing.assert_close(net(both)[1:], net(weak), atol=1e-5, rtol=0)
     config = {**net.config.__dict__, "widths": [4, 6, 8], "about": {}}
     save_model(tmp_path / "model", "style_fast", config, net.state_dict(), "card")
-    torch.testing.assert_close(load_model(tmp_path / "model", {"style_fast": build_style_fast})[0](weak), net(weak))
+    torch.testing.assert_close(
+        load_model(tmp_path / "model", {"style_fast": build_style_fast})[0](weak), net(weak)
+    )
     before = {name: value for name, value in config.items() if name != "modulated"}
     assert build_style_fast(before).modulation is None, "a model of before the option was there"
 
@@ -123,7 +134,9 @@ def test_alpha_and_the_refusals_of_a_fast_model(fast_net: TransformerNet):
 def test_alpha_0_decodes_the_content_and_1_has_the_styles_statistics(adain_net: AdaINNet):
     content, style = picture(32, 32), picture(32, 32, 1) ** 3
     code, wanted = adain_net.encode_picture(content), adain_net.encode_picture(style)
-    torch.testing.assert_close(adain_net.stylize(content, [style], alpha=0.0), adain_net.decoder(code))
+    torch.testing.assert_close(
+        adain_net.stylize(content, [style], alpha=0.0), adain_net.decoder(code)
+    )
     restyled = adain_net.restyled(code, [wanted], [1.0], 1.0)
     live = (mean_std(code)[1] > 1e-3).flatten()  # a dead channel has the mean alone
     for found, target in zip(mean_std(restyled), mean_std(wanted)):
@@ -138,7 +151,9 @@ def test_styles_are_mixed_by_their_weights(adain_net: AdaINNet):
     both = 0.25 * adain_net.restyled(code, codes[:1], [1.0], 1.0) + 0.75 * adain_net.restyled(
         code, codes[1:], [1.0], 1.0
     )
-    torch.testing.assert_close(adain_net.stylize(content, [a, b], weights=[1, 3]), adain_net.decoder(both))
+    torch.testing.assert_close(
+        adain_net.stylize(content, [a, b], weights=[1, 3]), adain_net.decoder(both)
+    )
     with pytest.raises(ConfigError, match="name one or more style"):
         adain_net.stylize(content)
     with pytest.raises(ConfigError, match="one for each"):
@@ -161,7 +176,9 @@ def test_a_cut_encoder_is_the_whole_ones_beginning():
         stack_up_to(whole, "conv99")
 
 
-def test_models_come_back_from_the_store(tmp_path: Path, fast_net: TransformerNet, adain_net: AdaINNet):
+def test_models_come_back_from_the_store(
+    tmp_path: Path, fast_net: TransformerNet, adain_net: AdaINNet
+):
     content = picture(24, 20)
     config = {**SMALL.__dict__, "widths": [4, 6, 8], "about": {"method": "style"}}
     extra = {"encoder": adain_net.encoder.config(), "style_side": 32}
@@ -172,7 +189,9 @@ def test_models_come_back_from_the_store(tmp_path: Path, fast_net: TransformerNe
     anything: Any = load_model(tmp_path / "any", builders)[0]
     assert fast.max_side == anything.max_side == 2048
     torch.testing.assert_close(fast.stylize(content), fast_net.stylize(content))
-    torch.testing.assert_close(anything.stylize(content, [content]), adain_net.stylize(content, [content]))
+    torch.testing.assert_close(
+        anything.stylize(content, [content]), adain_net.stylize(content, [content])
+    )
 
 
 def test_widths_must_fit_the_encoder():
@@ -185,7 +204,7 @@ def test_widths_must_fit_the_encoder():
             bad.validate()
 
 
-# -- clips -------------------------------------------------------------------------------------------------------------
+# -- clips -----------------------------------------------------------------------------------------
 
 
 def flat(*levels: int) -> list[np.ndarray]:
@@ -207,7 +226,9 @@ def whole(path: Path, **options) -> tuple[list[np.ndarray], float]:
 
 
 def test_flicker_by_hand():
-    """The left half stands still, the right moves by 40; the styled left flickers by 10, the styled right by 30."""
+    """The left half stands still, the right moves by 40; the styled left flickers by 10, the
+    styled right by 30.
+    """
     content, styled = flat(100, 100), flat(50, 60)
     content[1][:, 4:] += 40
     styled[1][:, 4:] += 20
@@ -271,8 +292,12 @@ def test_clips_are_read_as_they_were_written(tmp_path: Path):
         ([20, 30, 30, 30, 20], 99, [1, 2, 1, 2, 1], 50),  # every frame is shown
     ],
 )
-def test_a_gifs_frames_last_as_long_as_it_says(lasts, max_frames, counts, fps, tmp_path: Path, monkeypatch):
-    pictures = [Image.fromarray(np.full((8, 8, 3), 50 * number, np.uint8)) for number in range(len(lasts))]
+def test_a_gifs_frames_last_as_long_as_it_says(
+    lasts, max_frames, counts, fps, tmp_path: Path, monkeypatch
+):
+    pictures = [
+        Image.fromarray(np.full((8, 8, 3), 50 * number, np.uint8)) for number in range(len(lasts))
+    ]
     path = tmp_path / "uneven.gif"
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=lasts)
     monkeypatch.setattr(clips, "MAX_REPEATED", max_frames)
@@ -281,16 +306,32 @@ def test_a_gifs_frames_last_as_long_as_it_says(lasts, max_frames, counts, fps, t
     assert found == pytest.approx(fps)
 
 
-@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])
-def test_a_phones_video_is_read_upright(matrix: tuple[int, int, int, int], turns: int, tmp_path: Path):
-    """The matrix of the track's header, 16.16 fixed-point: x' = a·x + c·y, y' = b·x + d·y, y downwards."""
+@pytest.mark.parametrize(
+    ("matrix", "turns"), [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)]
+)
+def test_a_phones_video_is_read_upright(
+    matrix: tuple[int, int, int, int], turns: int, tmp_path: Path
+):
+    """The matrix of the track's header, 16.16 fixed-point: x' = a·x + c·y, y' = b·x + d·y, y
+    downwards.
+    """
     frame = np.zeros((32, 48, 3), np.uint8)
     frame[:16, :16] = 255  # the top left corner
     path = write_clip(tmp_path / "clip.mp4", [frame], scale=1)
     content = bytearray(path.read_bytes())
     at = content.find(b"tkhd") + 44
     a, b, c, d = (each << 16 for each in matrix)
-    assert struct.unpack(">9i", content[at : at + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    assert struct.unpack(">9i", content[at : at + 36]) == (
+        1 << 16,
+        0,
+        0,
+        0,
+        1 << 16,
+        0,
+        0,
+        0,
+        1 << 30,
+    )
     content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
     (read,), _ = whole(path)
@@ -313,7 +354,10 @@ def test_bad_clips_are_refused_in_one_line(tmp_path: Path, suffix: str):
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_a_clip_is_decoded_no_further_than_it_is_asked_for(suffix: str, tmp_path: Path):
     """300 frames of which the second half is gone: the first five are read all the same."""
-    frames = [np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8) for number in range(40)]
+    frames = [
+        np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+        for number in range(40)
+    ]
     path = write_clip(tmp_path / f"clip{suffix}", frames, fps=10, scale=1)
     content = bytearray(path.read_bytes())
     begin, end = len(content) // 2, len(content) - 4000  # an MP4's index is at its end
@@ -326,7 +370,10 @@ def test_styling_a_long_clip_keeps_few_frames_in_memory(tmp_path: Path):
     """60 frames of 320x240 are 14 MB."""
     levels = np.arange(60, dtype=np.uint8) * 4
     path = write_clip(
-        tmp_path / "long.mp4", [np.full((240, 320, 3), each, np.uint8) for each in levels], fps=30, scale=1
+        tmp_path / "long.mp4",
+        [np.full((240, 320, 3), each, np.uint8) for each in levels],
+        fps=30,
+        scale=1,
     )
     tracemalloc.start()
     try:
@@ -338,16 +385,20 @@ def test_styling_a_long_clip_keeps_few_frames_in_memory(tmp_path: Path):
     assert count == clip.count == 60 and peak < 5e6
 
 
-# -- sound -------------------------------------------------------------------------------------------------------------
+# -- sound -----------------------------------------------------------------------------------------
 
 
 def packets_of(path: Path) -> list[bytes]:
     with av.open(str(path)) as container:
-        return [bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size]
+        return [
+            bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size
+        ]
 
 
 @pytest.mark.parametrize(("seconds", "share"), [(2.0, 1.0), (0.5, 0.25)])
-def test_copy_sound_copies_the_packets_of_the_frames_that_are_used(seconds: float, share: float, tmp_path: Path):
+def test_copy_sound_copies_the_packets_of_the_frames_that_are_used(
+    seconds: float, share: float, tmp_path: Path
+):
     source = sounding(tmp_path / "source.mp4")
     frames = [np.full((48, 64, 3), 9 * number, np.uint8) for number in range(round(10 * seconds))]
     styled = write_clip(tmp_path / "styled.mp4", frames, fps=10, scale=1)

@@ -1,4 +1,6 @@
-"""Style transfer: statistics against hand numbers, and an optimisation that gets where it should, the same every time."""
+"""Style transfer: statistics against hand numbers, and an optimisation that gets where it
+should, the same every time.
+"""
 
 import math
 from dataclasses import replace
@@ -55,14 +57,15 @@ def features() -> ConvStack:
     return untrained(0, [recoloured(cloud(1), [stripes()], [1.0]), stripes()], [stripes()])
 
 
-# -- by hand -----------------------------------------------------------------------------------------------------------
+# -- by hand ---------------------------------------------------------------------------------------
 
 
 def test_gram_by_hand():
     f = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])  # two channels of two pixels
     # (1·1 + 2·2, 1·3 − 2·1; …, 3·3 + 1·1) / (2 channels · 2 pixels)
     assert torch.allclose(gram(f), torch.tensor([[[5.0, 1.0], [1.0, 10.0]]]) / 4)
-    assert torch.allclose(gram(f.repeat(1, 1, 3, 5)), gram(f))  # more of the same picture is the same style
+    # more of the same picture is the same style
+    assert torch.allclose(gram(f.repeat(1, 1, 3, 5)), gram(f))
 
 
 def test_style_loss_by_hand():
@@ -88,7 +91,9 @@ def test_content_loss_variation_and_box_by_hand():
     assert content_loss(other, target).item() == pytest.approx(10 / 4 / 0.5)
     x = torch.tensor([[[[0.0, 0.5], [1.0, 0.5]]]])
     assert total_variation(x).item() == pytest.approx((1 + 0) / 2 + (0.25 + 0.25) / 2)
-    assert box_penalty(torch.tensor([[[[-0.5, 0.3, 2.0, 1.0]]]])).item() == pytest.approx((0.25 + 1) / 4)
+    assert box_penalty(torch.tensor([[[[-0.5, 0.3, 2.0, 1.0]]]])).item() == pytest.approx(
+        (0.25 + 1) / 4
+    )
 
 
 def test_mean_and_deviation_by_hand():
@@ -111,7 +116,10 @@ def test_adain_has_the_styles_statistics_to_a_ten_thousandth():
     flat = torch.full((1, 1, 4, 4), 2.0, requires_grad=True)
     result = adain(flat, style[:1, :1])
     result.sum().backward()
-    assert torch.allclose(result, style[0, 0].mean().expand(1, 1, 4, 4)) and torch.isfinite(flat.grad).all()
+    assert (
+        torch.allclose(result, style[0, 0].mean().expand(1, 1, 4, 4))
+        and torch.isfinite(flat.grad).all()
+    )
 
 
 def test_recolouring_gives_the_styles_mean_and_covariance_of_colours():
@@ -129,7 +137,13 @@ def test_recolouring_gives_the_styles_mean_and_covariance_of_colours():
 
 def test_weights():
     assert normalised((), 2) == (0.5, 0.5) and normalised((3, 1), 2) == (0.75, 0.25)
-    for bad, count in (((1.0,), 2), ((0.0, 0.0), 2), ((-1.0, 2.0), 2), ((math.nan, 1.0), 2), ((math.inf, 1.0), 2)):
+    for bad, count in (
+        ((1.0,), 2),
+        ((0.0, 0.0), 2),
+        ((-1.0, 2.0), 2),
+        ((math.nan, 1.0), 2),
+        ((math.inf, 1.0), 2),
+    ):
         with pytest.raises(ConfigError, match="--weights"):
             normalised(bad, count)
 
@@ -140,7 +154,7 @@ def test_sizes_run_from_small_to_large_and_stop_in_time():
     assert sizes_of(20, 20, 3, 16) == [(20, 20)]
 
 
-# -- the optimisation --------------------------------------------------------------------------------------------------
+# -- the optimisation ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -161,7 +175,9 @@ def test_it_lowers_the_loss_of_the_content_image_tenfold(features, optimizer: st
     assert after["style"] < start["style"] / 3
     # What it reports is what it has; only values beyond 0..1 are cut off behind it.
     assert steps[-1].values["style"] == pytest.approx(after["style"].item(), rel=0.2)
-    assert [step.step for step in steps] == list(range(10, 41, 10) if optimizer == "lbfgs" else range(1, 41))
+    assert [step.step for step in steps] == list(
+        range(10, 41, 10) if optimizer == "lbfgs" else range(1, 41)
+    )
     assert steps[-1].total == 40 and torch.equal(steps[-1].image(), result)
     assert steps[-1].values["loss"] <= steps[0].values["loss"]
 
@@ -174,7 +190,10 @@ def test_plain_gatys_is_there_too(features):
     by_hand = style_loss(found, grams(features(style, layers)))
     objective = StyleObjective(content, [style], [1.0], config, features)
     values = objective(content)
-    assert values["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5) and values["content"].item() == 0
+    assert (
+        values["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+        and values["content"].item() == 0
+    )
 
 
 def test_the_same_seed_gives_the_same_picture(features):
@@ -185,7 +204,9 @@ def test_the_same_seed_gives_the_same_picture(features):
     assert torch.equal(made(1, start="noise"), made(1, start="noise"))
     assert not torch.allclose(made(1, start="noise"), made(2, start="noise"), atol=1e-3)
     other = untrained(1, [stripes()], [stripes()])
-    assert not torch.allclose(stylize(cloud(1), [stripes()], small(steps=10), other), made(0), atol=1e-3)
+    assert not torch.allclose(
+        stylize(cloud(1), [stripes()], small(steps=10), other), made(0), atol=1e-3
+    )
 
 
 def test_scales_are_worked_through_from_small_to_large(features):
@@ -203,7 +224,10 @@ def test_weights_decide_between_styles(features):
 
     def towards_first(*weights: float) -> float:
         result = stylize(content, styles, small(weights=weights), wide)
-        losses = [style_loss(wide(result, ["conv0"]), grams(wide(style, ["conv0"]))).item() for style in styles]
+        losses = [
+            style_loss(wide(result, ["conv0"]), grams(wide(style, ["conv0"]))).item()
+            for style in styles
+        ]
         return losses[1] / losses[0]
 
     assert towards_first(1, 0) > towards_first(1, 1) > towards_first(0, 1)
@@ -286,7 +310,9 @@ def test_keeping_the_colours_of_an_even_picture(level: float):
     seen, palette = prepared(content, [stripes()], config)
     assert palette[0].std() > 0.05  # what there is to copy
     steps: list[StyleStep] = []
-    result = stylize(content, [stripes()], config, untrained(0, [seen, *palette], palette), steps.append)
+    result = stylize(
+        content, [stripes()], config, untrained(0, [seen, *palette], palette), steps.append
+    )
     assert steps and torch.isfinite(result).all()
     assert steps[-1].values["loss"] <= steps[0].values["loss"] < 100
 
@@ -316,7 +342,10 @@ def test_resizing_smooths():
         ({"tv": math.nan}, "--tv nan"),
         ({"style_scale": 9.0}, "--style-scale 9"),
         ({"weights": (1.0, 2.0)}, "--weights 1 2: 2 weights for 1 styles"),
-        ({"style_layers": ("conv9",)}, "--style-layers conv9: untrained has no such layer; there are conv0"),
+        (
+            {"style_layers": ("conv9",)},
+            "--style-layers conv9: untrained has no such layer; there are conv0",
+        ),
         ({"content_layers": ("relu",)}, "--content-layers relu"),
         ({"start": "there"}, "--start there"),
     ],
@@ -330,7 +359,9 @@ def test_bad_options_are_one_line(features, changes, message):
 def test_bad_pictures_are_one_line(features):
     with pytest.raises(ConfigError, match="name one picture"):
         stylize(cloud(1), [], small(), features)
-    with pytest.raises(ConfigError, match=r"content: 40x12 pixels; .* short side of ≥ 16: a larger --size"):
+    with pytest.raises(
+        ConfigError, match=r"content: 40x12 pixels; .* short side of ≥ 16: a larger --size"
+    ):
         stylize(cloud(1, 12, 40), [stripes()], small(), features)
     with pytest.raises(ConfigError, match="not finite"):
         stylize(cloud(1), [stripes() * math.nan], small(), features)

@@ -1,4 +1,6 @@
-"""Training of style models: the losses' parts, resuming bit for bit, what the command leaves behind, bad input."""
+"""Training of style models: the losses' parts, resuming bit for bit, what the command leaves
+behind, bad input.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +37,13 @@ def data() -> Data:
 
 
 def small(method: str = "style_fast", **changes) -> StyleTrainConfig:
-    fit = {"steps": 4, "batch_size": 2, "validate_every": 4, "log_every": 1, **changes.pop("fit", {})}
+    fit = {
+        "steps": 4,
+        "batch_size": 2,
+        "validate_every": 4,
+        "log_every": 1,
+        **changes.pop("fit", {}),
+    }
     return StyleTrainConfig(
         method=method,  # type: ignore[arg-type]
         data=DataConfig(data="photos", size=SIDE),
@@ -85,16 +93,22 @@ def test_the_parts_of_the_fast_loss_add_up(data: Data):
     assert isinstance(task, FastStyleTask)
     x, y = torch.rand(2, 2, 3, SIDE, SIDE)
     parts = {name: float(value) for name, value in task.losses(x, y).items()}
-    assert parts["loss"] == pytest.approx(parts["style"] + 0.7 * parts["content"] + 3 * parts["tv"], rel=1e-5)
+    assert parts["loss"] == pytest.approx(
+        parts["style"] + 0.7 * parts["content"] + 3 * parts["tv"], rel=1e-5
+    )
     assert float(task.losses(x, x)["content"]) == 0
     assert float(task.losses(x[:1], task.style)["style"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_moments_by_hand():
-    """Means 1 and 3 wanted where there are 0 and 3, deviations 1 and 2 where there are 1 and 0: (1 + 4) / (10 + 5)."""
+    """Means 1 and 3 wanted where there are 0 and 3, deviations 1 and 2 where there are 1 and 0:
+    (1 + 4) / (10 + 5).
+    """
     wanted = torch.tensor([[0.0, 2.0], [1.0, 5.0]])[None, :, None]
     found = torch.tensor([[-1.0, 1.0], [3.0, 3.0]])[None, :, None]
-    assert moments_loss({"a": found}, {"a": wanted}, ["a"]).item() == pytest.approx(5 / 15, rel=1e-4)
+    assert moments_loss({"a": found}, {"a": wanted}, ["a"]).item() == pytest.approx(
+        5 / 15, rel=1e-4
+    )
     assert moments_loss({"a": wanted}, {"a": wanted}, ["a"]).item() == 0
 
 
@@ -115,7 +129,8 @@ def test_the_command_leaves_a_model_and_pictures(tmp_path: Path, capsys: pytest.
     write_png(tmp_path / "wave.png", pattern(5, 40))
     run = tmp_path / "run"
     words = (
-        f"train style --style {tmp_path / 'wave.png'} --data photos --size 16 --steps 2 --batch-size 2 --features untrained "
+        f"train style --style {tmp_path / 'wave.png'} --data photos --size 16 --steps 2 "
+        "--batch-size 2 --features untrained "
         f"--widths 4 6 --residual 1 --device cpu --validate-every 2 --out {run}"
     )
     assert cli.main(words.split()) == 0
@@ -133,7 +148,9 @@ def test_an_own_folder_of_styles(tmp_path: Path, data: Data):
     config = small("style_any", styles=f"folder:{tmp_path}")
     task = Fit(style_task(config), data, config.fit).task
     assert isinstance(task, AnyStyleTask)
-    assert [len(part) for part in (task.styles.train, task.styles.validation, task.styles.test)] == [4, 1, 1]
+    assert [
+        len(part) for part in (task.styles.train, task.styles.validation, task.styles.test)
+    ] == [4, 1, 1]
     export = task.export()
     assert export.kind == "style_any" and "6 pictures" in export.card
 
