@@ -42,7 +42,6 @@ from tuning.trials import (
     Mode,
     TrialRow,
     best_trial,
-    read_trial,
     read_trials,
     write_table,
 )
@@ -363,8 +362,3 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
     models.mkdir(parents=True, exist_ok=True)
     with _best(sweep, row) as training:
         return training.export(folder, origin, words)
-
-
-def row_of(sweep: Path, trial: str) -> TrialRow:
-    """One trial's row."""
-    return read_trial(sweep / TRIALS_FOLDER / trial / TRIAL_FILE)

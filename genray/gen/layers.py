@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -189,17 +188,3 @@ def position_bits(channels: int, height: int, width: int, size: int) -> float:
     each window.
     """
     return channels * (height // size) * (width // size) * math.log2(size * size)
-
-
-def num_parameters(module: nn.Module) -> int:
-    """Trainable numbers."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-def gradient_norms(module: nn.Module) -> dict[str, float]:
-    """Euclidean norm of each parameter's gradient, by name; parameters without one are left out."""
-    return {
-        name: float(torch.linalg.vector_norm(p.grad))
-        for name, p in module.named_parameters()
-        if p.grad is not None
-    }

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.special import stdtrit
+
 from genray.rl.env import EnvConfig
 from genray.rl.scores import PUBLISHED_FRAMES, human_normalised, reference
 
@@ -136,17 +138,8 @@ class EvaluationStopped(KeyboardInterrupt):
 
 
 def student_t95(degrees: int) -> float:
-    """The 97.5% quantile of Student's t, exact for 1 to 4 degrees of freedom, else to 0.2%.
-
-    [Abramowitz & Stegun 26.7.5: an expansion around the normal quantile]
-    """
-    if degrees <= 4:
-        return (12.7062, 4.3027, 3.1824, 2.7764)[degrees - 1]
-    z = 1.959964
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / degrees + second / degrees**2 + third / degrees**3
+    """The 97.5% quantile of Student's t with `degrees` ≥ 1 degrees of freedom."""
+    return float(stdtrit(degrees, 0.975))
 
 
 def num_batches_of(episodes: int) -> int:

@@ -18,10 +18,8 @@ from genray.gen.layers import (
     activation_layer,
     conv_size,
     fan_out,
-    gradient_norms,
     init_for,
     max_pool,
-    num_parameters,
     position_bits,
     same_padding,
     transposed_size,
@@ -303,11 +301,3 @@ def test_dropout_at_test_time_is_the_mean_of_all_subnetworks():
     torch.testing.assert_close(network.eval()(x), mean)
     # Behind a nonlinearity this is an approximation only.
     assert not torch.allclose(network(x).relu().detach(), network.train()(x).relu().detach())
-
-
-def test_small_helpers():
-    layer = nn.Linear(2, 3)
-    layer.bias.requires_grad = False
-    assert num_parameters(layer) == 6
-    layer(tensor([3.0, 4.0])).sum().backward()
-    assert gradient_norms(layer) == {"weight": pytest.approx(math.sqrt(3) * 5)}

@@ -285,7 +285,7 @@ def test_one_episode_has_no_interval_and_an_own_environment_no_emulator():
 
 def test_students_t_against_scipy():
     for degrees in [*range(1, 40), 99, 999]:
-        assert student_t95(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-3)
+        assert student_t95(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-9)
 
 
 def test_nonsense_is_refused():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from genray.errors import require
 
@@ -235,20 +236,10 @@ def probe_beside_baselines(
 
 
 def t95_half_width(values_N: np.ndarray) -> float | None:
-    """Half the 95% confidence interval of a mean, by Student's t; None for fewer than two
-    values.
-    """
+    """Half the 95% confidence interval of a mean, by Student's t; None for fewer than two."""
     if len(values_N) < 2:
         return None
-    # The 97.5% quantile of Student's t: exact for 1 to 4 degrees of freedom, else to 0.2% by an
-    # expansion around the normal quantile [Abramowitz & Stegun 26.7.5].
-    degrees, z = len(values_N) - 1, 1.959964
-    if degrees <= 4:
-        quantile = (12.7062, 4.3027, 3.1824, 2.7764)[degrees - 1]
-    else:
-        first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-        third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-        quantile = z + first / degrees + second / degrees**2 + third / degrees**3
+    quantile = stdtrit(len(values_N) - 1, 0.975)
     return float(quantile * np.std(values_N, ddof=1) / math.sqrt(len(values_N)))
 
 

@@ -90,7 +90,7 @@ def test_a_probe_on_the_label_itself_beats_raw_noise():
 def test_the_interval_is_students(count):
     values = RNG.normal(size=count)
     theirs = stats.t.ppf(0.975, count - 1) * stats.sem(values)
-    assert explore.t95_half_width(values) == pytest.approx(theirs, rel=0.005)
+    assert explore.t95_half_width(values) == pytest.approx(theirs, rel=1e-9)
     assert explore.t95_half_width(values[:1]) is None
 
 
