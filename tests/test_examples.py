@@ -119,7 +119,7 @@ def test_ray_agent_example(ray_here, run: Run, tmp_path: Path):
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_rllib_agent_example(ray_here, run: Run, tmp_path: Path):
-    small = ("--iterations", 2, "--steps", 200, "--min-size", 100)
+    small = ("--iterations", 2, "--steps", 64, "--min-size", 40)
     printed = run("rllib_agent", "--env", "genray.rl.catch:Catch", *small)
     assert "iteration  2  score" in printed and "evaluation: mean score" in printed
     assert printed.splitlines()[-1].endswith("apex_checkpoint: iteration 2")
