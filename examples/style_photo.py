@@ -4,8 +4,8 @@
     python examples/style_photo.py --content photo.jpg --style painting.png
 
 What you see: the loss falls, and styled.png shows the photograph with the colours and the texture
-of the style. Without files of your own, the content is a photograph from scikit-learn (danielbuechele,
-Flickr, CC BY 2.0) and the style is a pattern that genray draws.
+of the style. Without files of your own, the content is a photograph from scikit-learn
+(danielbuechele, Flickr, CC BY 2.0) and the style is a pattern that genray draws.
 """
 
 import argparse
