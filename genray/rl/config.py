@@ -134,25 +134,21 @@ class DQNConfig:
         if not self.env.env and self.env.title != before.env.title:  # a game has several spellings
             refuse_changes(before, self, ("env.game",))
 
-    def check_learns(self, made: int = 0, stored: int = 0) -> None:
-        """Raise ConfigError for a run that would end before its first update.
-
-        `made`, `stored`: steps made and transitions in the replay already, for a resumed run.
-        """
+    def check_learns(self) -> None:
+        """Raise ConfigError for a new run that would end before its first update."""
         lanes = self.collect.collectors * self.collect.envs_per_collector
         # A transition is stored once its n steps are known, so each lane's last n are missing. A
         # chunk is never cut, so the last one may go beyond the asked number of steps.
         chunk = self.collect.chunk_rows * self.collect.envs_per_collector
-        steps = -(-(self.run.steps - made) // chunk) * chunk
+        steps = -(-self.run.steps // chunk) * chunk
         limiter = self.limiter(self.learner.batch_size)
-        limiter.inserted = stored
         missing = self.collect.n_step * lanes
         needed = limiter.inserts_needed(self.learner.batch_size)
         require(
             steps >= missing + needed,
             f"--steps {self.run.steps}: ends before the first update, because learning begins "
             "after --min-size "
-            f"{self.replay.min_size} transitions; use at least --steps {made + missing + needed}, "
+            f"{self.replay.min_size} transitions; use at least --steps {missing + needed}, "
             "or a smaller --min-size",
         )
 
@@ -166,7 +162,7 @@ class DQNConfig:
                 f"note: --anneal-steps {self.explore.anneal_steps:,} is longer than the run, so ε "
                 "does not reach its end"
             )
-        learning = steps - self.replay.min_size
+        learning = max(0, steps - self.replay.min_size)
         updates = int(self.replay.samples_per_insert * learning / self.learner.batch_size)
         if self.replay.samples_per_insert and self.learner.target_network:
             period = self.learner.target_period_updates

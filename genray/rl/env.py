@@ -224,7 +224,8 @@ def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVe
                 f"--env {config.env}: the environment lacks `{name}` (see "
                 "genray.rl.env.FrameVectorEnv)"
             )
-    return cast(FrameVectorEnv, CheckedEnv(env, config.env))
+    checked = CheckedSavingEnv if isinstance(env, SavesState) else CheckedEnv
+    return cast(FrameVectorEnv, checked(env, config.env))
 
 
 class CheckedEnv:
@@ -286,6 +287,20 @@ class CheckedEnv:
     def _refuse(self, problem: str) -> None:
         if problem:
             raise RunFault(f"{self._name}: {problem}; genray/rl/env.py says what it must do")
+
+
+class CheckedSavingEnv(CheckedEnv):
+    """CheckedEnv around an environment that can save its state.
+
+    The methods stand in a class because `isinstance(env, SavesState)` does not see what
+    `__getattr__` passes on (from Python 3.12 on).
+    """
+
+    def state(self) -> dict[str, Any]:
+        return self.own.state()
+
+    def restore(self, state: dict[str, Any]) -> np.ndarray:
+        return self.own.restore(state)
 
 
 def problem_of(what: str, array: Any, kind: str, shape: tuple[int, ...]) -> str:

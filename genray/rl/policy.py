@@ -4,6 +4,7 @@ A run holds policies in `model/` (written with each checkpoint and each evaluati
 checkpoints. The newest one is the default; `--step` names another.
 """
 
+import pickle
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -89,7 +90,10 @@ def _from_checkpoint(run: Path, folder: Path, step: int) -> LoadedPolicy:
         )
         average = state.get("average") if config.learner.average_updates else None
         network.load_state_dict(average or state["online"])
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (
+        OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"{folder}: holds no policy of this run ({reason}); choose another --step"

@@ -4,6 +4,7 @@ model.
 The engine is `LocalAgent` or the Ray `Coordinator`; this file cannot tell which.
 """
 
+import json
 import math
 import time
 from collections import deque
@@ -75,7 +76,8 @@ class Trainer:
                 return self._train(self._progress.steps)
             except KeyboardInterrupt:
                 if self._stop.count < 2:
-                    self._live.say("stopping: writing a checkpoint …")
+                    if self._progress.steps != self._saved_at:
+                        self._live.say("stopping: writing a checkpoint …")
                     self._save_or_fault()
                 raise
             except (RunFault, OSError) as error:
@@ -87,6 +89,8 @@ class Trainer:
         settings = self._config.run
         result: Evaluation | None = None
         reached = start_step
+        if start_step and self._missed_evaluation():
+            result = self._evaluate(last=False)
         for step in milestones(
             start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every
         ):
@@ -94,16 +98,26 @@ class Trainer:
             if step <= before and step < settings.steps:
                 continue  # one chunk passed several milestones: these weights have been evaluated
             self._train_until(step)
+            # The checkpoint comes first, so that the run can be resumed from here whatever the
+            # evaluation comes to. It counts the steps that were on their way.
+            self._save()
             reached = self._progress.steps
             last = max(step, reached) >= settings.steps
-            # first: whatever the evaluation comes to, the run can be resumed from here
-            self._save()
             if last or self._passed(settings.evaluate_every, before):
                 result = self._evaluate(last)
             if last:
                 break
         assert result is not None
         return result
+
+    def _missed_evaluation(self) -> bool:
+        """Whether the run was killed between a checkpoint and the evaluation that was due there."""
+        steps = [0]
+        with (self._run.path / "metrics.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                if '"evaluation_' in line:
+                    steps.append(json.loads(line)["step"])
+        return self._passed(self._config.run.evaluate_every, steps[-1])
 
     def _passed(self, period: int, before: int) -> bool:
         """Whether a multiple of `period` lies in the steps made since `before`; never for 0."""

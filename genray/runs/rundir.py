@@ -24,7 +24,13 @@ from typing import Any, Self
 
 from genray.console import shell_word
 from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.runs.files import clear_leftovers, remove_directory, replacing_directory, writing_file
+from genray.runs.files import (
+    clear_leftovers,
+    remove_directory,
+    replacing_directory,
+    sync,
+    writing_file,
+)
 from genray.runs.storage import Place, child, read_file
 
 CHECKPOINT_FORMAT = 1
@@ -156,6 +162,7 @@ class RunDir:
             manifest = _read_manifest(folders[-1]) | {"score": score}
             with writing_file(folders[-1] / "manifest.json") as temporary:
                 temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+                sync(temporary)  # as the rest of the checkpoint
             self._prune(keep)
 
     def _prune(self, keep: int) -> None:

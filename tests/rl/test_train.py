@@ -217,3 +217,33 @@ def test_a_resumed_run_makes_its_steps_and_their_metrics_once(tmp_path: Path):
         steps, seconds = zip(*((line["step"], line["seconds"]) for line in metrics_of(run)))
         assert list(steps) == sorted(steps) and steps[-1] == 128
         assert list(seconds) == sorted(seconds) and seconds[-1] < 1e5
+
+
+def test_trainer_makes_an_evaluation_that_a_kill_took_away(tmp_path: Path):
+    config = evaluated(Catch, 3)
+    with RunDir.create(tmp_path / "run") as run:
+        trained(replace(config, run=replace(config.run, steps=64)), run)
+        log = run.path / "metrics.jsonl"
+        kept = [line for line in log.read_text().splitlines(True) if "evaluation_" not in line]
+        log.write_text("".join(kept))  # killed after the checkpoint of step 64
+        trained(config, run, 64)
+        assert [row["step"] for row in metrics_of(run) if "evaluation_mean" in row] == [64, 128]
+
+
+class ArrivesLate(LocalAgent):
+    """An engine in which a chunk arrives while it settles, as with collectors of Ray."""
+
+    def settle(self) -> int:
+        self.collect()
+        return super().settle()
+
+
+def test_trainer_evaluates_the_weights_of_a_late_chunk_once(tmp_path: Path):
+    config = evaluated(Catch, 3)
+    config = replace(config, run=replace(config.run, evaluate_every=32, checkpoint_every=32))
+    with RunDir.create(tmp_path / "run") as run:
+        agent = ArrivesLate(config)
+        Trainer(config, agent, run, Live("catch", config.run.steps, ())).run()
+        agent.close()
+        steps = [row["step"] for row in metrics_of(run) if "evaluation_mean" in row]
+        assert steps == sorted(set(steps)) and len(steps) == 2, steps
