@@ -1,7 +1,7 @@
-"""Trains a `Fit` with K data-parallel workers of Ray Train; each works on its share of the rows.
+"""Trains a `Fit` with K data-parallel workers of Ray Train; each has its own part of the rows.
 
-Gradients are averaged by PyTorch (gloo on CPUs, NCCL on GPUs). Worker 0 alone writes the run
-directory, so with several hosts it must lie on storage that all of them share. Batch
+PyTorch averages the gradients (gloo on CPUs, NCCL on GPUs). Only worker 0 writes the run
+directory, so with several hosts the directory has to be on storage that all of them share. Batch
 normalisation uses each worker's own rows.
 """
 
@@ -73,7 +73,7 @@ def train_with_workers(
 
 
 def _reason(error: Exception, run: RunDir, resume_command: str) -> str:
-    """What a worker died of, in one line, and how to go on."""
+    """Return, in one line, the error of a worker and how to continue."""
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     # The last line of a worker's traceback names the exception.
     named = [line for line in text if line.startswith("genray.errors.")] or text[-1:]
