@@ -17,9 +17,8 @@ def waits_explained(what: str, patience_s: float = PATIENCE_S) -> Iterator[None]
     """Print one line on stderr if Ray still cannot place an actor or a task after `patience_s`.
 
     `what` names the waiting program, e.g. "ApexDQN". Ray is asked every `patience_s` until the
-    block ends or
-    the line is printed. Ray answers for the whole cluster, so the line may be caused by another
-    driver of a shared cluster.
+    block ends or the line is printed. Ray answers for the whole cluster, so the line may be caused
+    by another driver of a shared cluster.
     """
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(what, patience_s, ended), daemon=True)

@@ -23,7 +23,7 @@ class Chunk:
     source: int
     """Index of the collector."""
     incarnation: int
-    """Random number of this life of the collector: rows of different ones are not joined."""
+    """Random number of a start of the collector; rows of different incarnations are not joined."""
     first_row: int
     """The row number, in this incarnation, of `frame_ETHW[:, 0]`; a gap shows the shard that rows
     were lost.

@@ -185,8 +185,8 @@ class Collector:
 
     @property
     def incarnation(self) -> int:
-        """Random number of this life: a shard uses it to know which rows belong together, and
-        which collector it accepts.
+        """Random number of this start of the collector: by it a shard knows which rows belong
+        together, and which process it accepts.
         """
         return self._incarnation
 
