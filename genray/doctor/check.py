@@ -1,4 +1,4 @@
-"""What a check finds, and the words that several checks share."""
+"""Defines the result of a check, and constants that several checks share."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +11,8 @@ REINSTALL = "make clean test   (or: pip install --force-reinstall {} -c constrai
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One finding: `fail` would stop a run, `warn` would slow or limit one; `mend` says what to
-    do.
+    """The result of one check: `fail` would stop a run, `warn` would slow or limit one; `mend`
+    says how to repair it.
     """
 
     name: str
