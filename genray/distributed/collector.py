@@ -190,7 +190,9 @@ class CollectorActor:
             self._weight_epoch = published.epoch
 
     def state(self) -> dict:
+        """Return the random state and the step count for a checkpoint (see Collector.state)."""
         return self._collector.state()[0]
 
     def restore(self, values: dict) -> None:
+        """Continue from `state`, in new episodes."""
         self._collector.restore(values, {})

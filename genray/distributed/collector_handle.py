@@ -44,12 +44,15 @@ class CollectorHandle:
 
     @property
     def may_work(self) -> bool:
+        """Whether the collector may be given another portion of work now."""
         return len(self.calls) < PORTIONS_AHEAD and time.monotonic() >= self.retry_at
 
     def collect(self, steps: int) -> None:
+        """Queue one chunk; `steps`: the run's count of agent steps."""
         self.calls.append(self.actor.collect.remote(steps, self.epoch))
 
     def rest(self) -> None:
+        """Queue a call that returns when the collector's chunk in flight has arrived."""
         if time.monotonic() >= self.retry_at:  # a collector that has just died has no chunk
             self.calls.append(self.actor.rest.remote())
 

@@ -269,6 +269,7 @@ class Coordinator:
     # -- state -------------------------------------------------------------------------------------
 
     def network(self) -> QNetwork:
+        """Return a copy of the policy on the CPU, from the leading learner."""
         network = build_network(self._card)
         network.load_state_dict(self._learners.ask(lambda learner: learner.policy.remote()))
         return network.eval()

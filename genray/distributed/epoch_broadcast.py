@@ -32,6 +32,7 @@ class EpochBroadcast:
         return sum(sum(lives.values()) for lives in self._refused)
 
     def tick(self, epochs: Epochs) -> None:
+        """Take the shards' answers and send `epochs` to each shard that is due."""
         now = time.monotonic()
         for index, call in enumerate(self._calls):
             if call is not None and ray.wait([call], timeout=0)[0]:

@@ -129,6 +129,7 @@ class Feed:
 
     @property
     def size(self) -> int:
+        """Transitions in all live shards."""
         return sum(peer.size for peer in self._peers)
 
     @property
@@ -147,6 +148,7 @@ class Feed:
         return not self._rounds and not self._may_draw()
 
     def in_flight_samples(self) -> int:
+        """Return the samples of rounds in flight, of all learners together."""
         return self._learners * sum(int(round_.counts_MU.sum()) for round_ in self._rounds)
 
     def next_round(self) -> list[Batch] | None:

@@ -329,6 +329,7 @@ def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -
             played: dict[int, np.ndarray] = {}
             idle = list(actors)
             while len(played) < len(jobs):
+                # Give every idle worker the longest waiting job, then wait for one to finish.
                 while idle and waiting:
                     actor, number = idle.pop(), waiting.pop(0)
                     playing[actor.play.remote(jobs[number])] = (number, actor)

@@ -225,6 +225,7 @@ class LearnerActor:
         self._versions = [*self._versions, published][-WEIGHTS_KEPT:]
 
     def policy(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the policy's weights on the CPU."""
         return self._learner.policy()
 
     # -- checkpoints -------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ class LearnerGroup:
 
     @property
     def starting(self) -> bool:
+        """Whether a learner has not finished `begin` yet."""
         return "begin" in self._calls.values()
 
     def give(self) -> None:
@@ -120,6 +121,7 @@ class LearnerGroup:
         return reports
 
     def events(self) -> list[str]:
+        """Return the messages for the user since the last call."""
         events, self._events = self._events, []
         return events
 
@@ -150,6 +152,7 @@ class LearnerGroup:
 
     @property
     def first(self) -> ray.actor.ActorHandle:
+        """The learner of rank 0, which is the leader."""
         return self.members[0]
 
     def _start(self) -> None:

@@ -54,4 +54,5 @@ class Ledger:
 
 
 def folder_from_environment() -> str | None:
+    """Return the directory that `GENRAY_LEDGER` names, or None."""
     return os.environ.get(VARIABLE) or None

@@ -83,6 +83,8 @@ class ShardCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
+    """A shard's answer to a Request."""
+
     counts: ShardCounts
     drawn: PlacedSample | SlicedSample | None
     """The transitions of all batches of the round, in the order of the batches; None: the shard

@@ -50,6 +50,7 @@ def train_with_workers(
             f"--workers {workers}: Ray has {have} {kind}s here; use at most --workers "
             f"{max(have, 1)}"
         )
+    # Every worker rebuilds the fit from values, because a worker may be on another host.
     settings = {
         "family": family,
         "config": to_dict(absolute_paths(config)),
@@ -57,6 +58,7 @@ def train_with_workers(
         "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
         "resume_command": resume_command,
     }
+    # Ray Train requires a storage path for its own files; genray uses the run directory instead.
     with tempfile.TemporaryDirectory(prefix="genray-train-") as storage:
         trainer = TorchTrainer(
             _train_as_worker,

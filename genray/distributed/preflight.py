@@ -51,6 +51,7 @@ class Answer:
 
 
 def roles_needed(config: DQNConfig) -> dict[str, int]:
+    """Return the number of actors of a run for each role's custom resource."""
     return {
         "genray_learner": config.learner.learners,
         "genray_replay": config.replay.shards,
@@ -113,6 +114,7 @@ def check_machines(place: storage.Place, address: str, env: str = "") -> None:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     mark = f".seen-{os.urandom(6).hex()}"
     with _marked(place, mark):
+        # Ask all machines at once, each with a task that is bound to its node.
         question = ray.remote(_answer)
         asked = {}
         for node in nodes:
@@ -120,6 +122,7 @@ def check_machines(place: storage.Place, address: str, env: str = "") -> None:
             asked[node["NodeManagerAddress"]] = question.options(
                 num_cpus=0, max_retries=0, scheduling_strategy=here
             ).remote(str(place), mark, env)
+        # Collect the answers; a machine without an answer is a problem as well.
         start = time.time()
         answers, late = {}, {}
         for machine, reference in asked.items():
@@ -132,6 +135,7 @@ def check_machines(place: storage.Place, address: str, env: str = "") -> None:
                     f"cannot load genray ({cause(error)}); install the same genray there"
                 )
         end = time.time()
+    # Compare the answers with this process's own versions and clock.
     mine = _answer(str(place), "")
     if wrong := next(iter(problems(mine, answers, late, start, end, place)), None):
         raise ResourceError(f"--address {address}: {wrong}")

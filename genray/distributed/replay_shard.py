@@ -115,6 +115,7 @@ class ReplayShardActor:
             self._changed.notify_all()
 
     async def published(self) -> Published | None:
+        """Return the newest weights."""
         return self._published
 
     async def sample(self, request: Request) -> Reply:
@@ -171,6 +172,7 @@ class ReplayShardActor:
         )
 
     async def counts(self) -> ShardCounts:
+        """Return the shard's counts."""
         return self._counts()
 
     async def stats(self) -> dict[str, Any]:
@@ -186,9 +188,11 @@ class ReplayShardActor:
         return self._shard.heads()
 
     async def save(self, folder: str) -> dict[str, Any]:
+        """Write the shard into `folder`; return the rest of its state as JSON values."""
         with writing(as_place(folder)) as local:
             return self._shard.save(local)
 
     async def load(self, folder: str, state: dict[str, Any]) -> None:
+        """Continue from what `save` wrote and returned."""
         with reading(as_place(folder)) as local:
             self._shard.load(local, state)

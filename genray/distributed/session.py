@@ -143,6 +143,7 @@ def _check_token(address: str) -> None:
 
 
 def has_resource(resource: str) -> bool:
+    """Return whether a node of the cluster offers the custom resource."""
     return ray.cluster_resources().get(resource, 0) > 0
 
 

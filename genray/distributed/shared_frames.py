@@ -78,6 +78,7 @@ class SharedFrames(RawFrames):
         )
 
     def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
+        """Claim the rows, then write them."""
         self._claimed_L[lanes] = head + frame_ETP.shape[1]
         super().write(lanes, head, frame_ETP)
 

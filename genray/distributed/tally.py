@@ -35,6 +35,7 @@ class Tally:
             self._steps[collector] = written * self._lanes
 
     def add(self, collector: int, report: CollectReport) -> None:
+        """Add a collector's report."""
         shard = collector % len(self._lives)
         self.steps += report.steps
         self._steps[collector] += report.steps
@@ -58,6 +59,7 @@ class Tally:
         self.begin(shard, counts, rows)
 
     def state(self) -> dict[str, int]:
+        """Return the sums for a checkpoint."""
         return {"steps": self.steps, "made_transitions": self.made}
 
     def restore(self, state: dict[str, Any], accepted: Iterable[int]) -> None:

@@ -22,12 +22,15 @@ class Check:
 
 
 def ok(name: str, detail: str) -> Check:
+    """Return a check that passed."""
     return Check(name=name, status="ok", detail=detail)
 
 
 def warn(name: str, detail: str, mend: str) -> Check:
+    """Return a check whose finding would slow or limit a run."""
     return Check(name=name, status="warn", detail=detail, mend=mend)
 
 
 def fail(name: str, detail: str, mend: str) -> Check:
+    """Return a check whose finding would stop a run."""
     return Check(name=name, status="fail", detail=detail, mend=mend)

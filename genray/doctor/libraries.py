@@ -58,6 +58,7 @@ def check_libraries(requirements: Iterable[str] | None = None) -> Check:
                 "genray itself is not installed, only imported from a folder",
                 "pip install -e . -c constraints.txt",
             )
+    # Only requirements of the plain installation count, not those of extras.
     wanted = [
         r
         for r in map(Requirement, requirements)

@@ -28,6 +28,7 @@ def check_gpu(
     """Check that an existing GPU can be used. The check never fails, because a run needs no GPU."""
     name = "GPU"
     driver, cuda = machine.driver_version(root), torch_cuda()
+    # Try a computation on the GPU; if that works, nothing else has to be checked.
     try:
         gpu = cuda_trial()
         reason = "PyTorch cannot see it"
@@ -36,6 +37,7 @@ def check_gpu(
     if gpu:
         return ok(name, f"{gpu}, driver {driver or 'unknown'}, CUDA {cuda}")
 
+    # Otherwise find the reason: no GPU, no driver, no CUDA in PyTorch, or an old driver.
     if not driver and not machine.has_nvidia_gpu(root):
         return ok(name, "CPU only: training works, slower")
     if not driver:

@@ -179,6 +179,7 @@ class LocalAgent:
             ]
 
     def network(self) -> QNetwork:
+        """Return a copy of the policy on the CPU."""
         network = build_network(self._card)
         network.load_state_dict(self.learner.policy())
         return network.eval()
@@ -187,6 +188,7 @@ class LocalAgent:
         return self.steps  # nothing is ever in flight
 
     def save(self, place: Place) -> None:
+        """Write a checkpoint into `place`, with the environments' state if they can save it."""
         with writing(place) as folder:
             self._save(folder)
 
@@ -212,6 +214,7 @@ class LocalAgent:
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, place: Place) -> bool:
+        """Continue from a checkpoint in `place`; return whether the episodes continue."""
         with reading(place) as folder:
             return self._load(folder)
 

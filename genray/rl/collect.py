@@ -49,6 +49,7 @@ class CollectConfig:
 
     @property
     def total_lanes(self) -> int:
+        """Lanes of all collectors together."""
         return self.collectors * self.envs_per_collector
 
 
@@ -196,6 +197,7 @@ class Collector:
         return annealed(self._final_epsilon_E, self.run_step, self._explore.anneal_steps)
 
     def set_weights(self, weights: dict[str, torch.Tensor], version: int) -> None:
+        """Load weights w of that version into the collector's network."""
         self.network.load_state_dict(weights)
         self.weight_version = version
 

@@ -176,6 +176,7 @@ class DQNConfig:
         return notes
 
     def plan_shards(self, frame_shape: tuple[int, int]) -> list[ShardLayout]:
+        """Return the layout of each replay shard; raises ConfigError if a ring is too short."""
         return plan_shards(
             self.replay,
             collectors=self.collect.collectors,

@@ -77,6 +77,7 @@ class EnvConfig:
 
     @property
     def title(self) -> str:
+        """The game in ALE's spelling, or `module:factory` of a user's environment."""
         return self.env or resolve_game(self.game)
 
 
@@ -246,11 +247,13 @@ class CheckedEnv:
         return getattr(self.own, attribute)
 
     def reset(self, seed: int) -> np.ndarray:
+        """Reset the environment and check its frames."""
         frame_EHW = self._call("reset", seed)
         self._refuse(problem_of("reset", frame_EHW, "uint8", self._frames))
         return frame_EHW
 
     def step(self, action_E: np.ndarray) -> Step:
+        """Step the environment, check its arrays and convert rewards to float32."""
         returned = self._call("step", action_E)
         try:
             step = Step(*returned)

@@ -268,6 +268,7 @@ def play_steps(
     """
     require(max_steps >= 1, f"--max-steps {max_steps}: must be ≥ 1, e.g. 1800")
     require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
+    # The agent's frames are grey. A second emulator with the same seed draws the colours.
     env_rng, act_rng = (
         np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (0, 1)
     )
@@ -289,6 +290,7 @@ def play_steps(
             score += float(step.reward_E[0])
             over = bool(step.terminated_E[0] | step.truncated_E[0])
             frame = step.frame_EHW[0]
+            # Both emulators must return the same reward and end, or the pictures would be wrong.
             if screen:
                 seen = screen.step(action_E)
                 if (

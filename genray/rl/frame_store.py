@@ -268,4 +268,5 @@ def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
 
 
 def make_store(kind: Literal["raw", "lz4"], lanes: int, rows: int, pixels: int) -> FrameStore:
+    """Make an empty store of that kind."""
     return (Lz4Frames if kind == "lz4" else RawFrames)(lanes, rows, pixels)

@@ -337,6 +337,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`. Raises ValueError if the optimizer is another one."""
         if state["optimizer_name"] != self.config.optimizer:
             raise ValueError(
                 f"it holds {state['optimizer_name']}, not --optimizer {self.config.optimizer}"

@@ -76,6 +76,7 @@ class SamplesPerInsert:
         self.inserted -= min(lost, max(0, self.min_size - remaining))
 
     def state(self) -> dict[str, float]:
+        """Return the counts for a checkpoint."""
         return {"ratio": self.ratio, "inserted": self.inserted, "sampled": self.sampled}
 
     def restore(self, state: dict[str, float]) -> None:

@@ -301,4 +301,5 @@ def compress_bound(frames: int, pixels: int) -> int:
 
 
 def empty_target(frames: int, pixels: int) -> np.ndarray:
+    """Return an uninitialized buffer that is large enough for `compress`."""
     return np.empty(compress_bound(frames, pixels), np.uint8)

@@ -94,6 +94,7 @@ class ShardLayout:
 
     @property
     def lanes(self) -> int:
+        """Lanes of all the shard's collectors together."""
         return len(self.sources) * self.lanes_per_source
 
     @property
@@ -125,6 +126,7 @@ def plan_shards(
             "collector of its own, "
             f"so at most {collectors}"
         )
+    # A ring must be long enough for the chunk being written and for the rows that are not sampled.
     rows = config.capacity // (collectors * lanes)
     needed = chunk_rows + n_step + max(stack - 1, past_actions) + 1
     if rows < needed:

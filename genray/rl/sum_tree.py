@@ -104,6 +104,7 @@ class SumTree:
         return self._leaf_N.copy()
 
     def restore(self, leaves: np.ndarray) -> None:
+        """Set all leaves to those of `state`; raises ValueError if their number differs."""
         if leaves.shape != (self.capacity,):
             raise ValueError(f"{leaves.shape[0]} leaves do not fit a tree of {self.capacity}")
         self.set(np.arange(self.capacity), leaves)

@@ -24,6 +24,7 @@ class DeviceSample(Draw):
 
     @classmethod
     def empty(cls, count: int, layout: ShardLayout, device: torch.device) -> Self:
+        """Return an uninitialized sample of `count` transitions on `device`."""
         shape = (2, count, layout.stack, *layout.frame_shape)
         obs_BSHW, next_obs_BSHW = torch.empty(shape, dtype=torch.uint8, device=device)
         return cls(

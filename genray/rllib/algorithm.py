@@ -223,6 +223,7 @@ class ApexDQN(Algorithm):
         return self._engine.network()
 
     def get_module(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ConfigError: there is no RLModule."""
         raise ConfigError(
             "get_module: there is no RLModule here; algo.network() gives the PyTorch network"
         )
@@ -235,12 +236,14 @@ class ApexDQN(Algorithm):
         return {DEFAULT_POLICY_ID: {name: tensor.numpy() for name, tensor in tensors.items()}}
 
     def set_weights(self, weights: Any) -> None:
+        """Raise ConfigError: weights can only be restored with a checkpoint."""
         raise ConfigError(
             "set_weights: not supported; algo.restore_from_path(PATH) loads networks, optimizer "
             "and replay"
         )
 
     def compute_single_action(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ConfigError: there is no RLlib policy."""
         raise ConfigError(
             "compute_single_action: there is no RLlib policy here; "
             "algo.network()(frames).argmax(1), frames uint8 "
@@ -250,6 +253,7 @@ class ApexDQN(Algorithm):
     compute_actions = compute_single_action
 
     def get_policy(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ConfigError: there is no RLlib policy."""
         raise ConfigError(
             "get_policy: there is no RLlib policy here; algo.network() gives the PyTorch network"
         )
@@ -314,6 +318,7 @@ class ApexDQN(Algorithm):
         self._engine.load(engine)
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """Return no components: `save_to_path` saves the engine as a whole."""
         return []
 
     def get_state(
@@ -333,6 +338,7 @@ class ApexDQN(Algorithm):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` returned."""
         self._iteration = state["training_iteration"]
         self.metrics.set_state(state["metrics_logger"])
         self._progress = Progress(**state["progress"])
@@ -341,6 +347,7 @@ class ApexDQN(Algorithm):
         self._num_episodes = state["num_episodes"]
 
     def cleanup(self) -> None:
+        """Stop the coordinator's actors; Ray keeps running."""
         if hasattr(self, "_engine") and ray.is_initialized():
             self._engine.close()
 

@@ -171,6 +171,7 @@ INSTEAD = {
 
 
 def no_such_option(what: str, name: str, names: Iterable[str]) -> ConfigError:
+    """Return a ConfigError for an unknown option, with advice or the nearest of `names`."""
     near = difflib.get_close_matches(name, dict.fromkeys(names), n=3, cutoff=0.5)
     advice = INSTEAD.get(name) or (
         f"did you mean {', '.join(near)}?" if near else "see genray.rllib.TrainingOptions"

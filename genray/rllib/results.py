@@ -25,6 +25,7 @@ def iteration_results(
     taken. `num_episodes`: the counts of ended episodes before and now.
     """
     num_before, num_after = num_episodes
+    # Losses are means over the reports that contain updates; NaN if none does.
     learned = [[p.loss, p.q_mean, p.grad_norm] for p in reports if p.loss is not None]
     loss, q_mean, grad_norm = (
         np.mean(np.array(learned, float), axis=0).tolist() if learned else (math.nan,) * 3
