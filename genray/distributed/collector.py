@@ -98,6 +98,7 @@ class CollectorActor:
         collector = self._collector
         collector.run_step = run_step
         chunk, episodes = collector.collect()
+        # The previous chunk was in flight meanwhile; wait for its answer before sending this one.
         self._settle()
         self._ledger.chunk("made", chunk, epoch)
         self._shipped = _Shipped(chunk, epoch, self._shard.add.remote(chunk, epoch))
@@ -154,6 +155,7 @@ class CollectorActor:
                 self._lost += shipped.chunk.num_transitions
             self._pull(receipt.published)
             return
+        # No answer after all attempts.
         self._ledger.chunk("lost", shipped.chunk, shipped.epoch)
         self._lost += shipped.chunk.num_transitions
         self._shard_is_away = True

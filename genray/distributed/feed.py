@@ -5,9 +5,10 @@ A *round* is a few batches requested at once: one call to each shard instead of 
 call costs 0.5 to 0.8 ms). Two rounds are in flight, so that the next round travels while the
 learner uses the last one.
 
-The way of a frame depends on the learner's node, without any option. On the shard's node the
-learner reads the shard's memory, or keeps a copy of it on its device. From another node, or from
-a shard that stores frames compressed, frames travel, compressed or not (`compression_choice`).
+How frames reach the learner depends on its node, without any option. On the shard's node the
+learner reads the shard's memory, or keeps a copy of this memory on its device. From another node,
+and from a shard that stores frames compressed, each frame is sent once: compressed, or as
+`compression_choice` decides.
 """
 
 import time
@@ -219,13 +220,13 @@ class Feed:
             try:
                 reply: Reply = ray.get(reference)
             except RayTaskError:
-                raise  # a fault of the shard's code, which a restart would only repeat
+                raise  # an error in the shard's code: a restart would not help
             except RayError:
                 self._mark_down(index)
                 continue
             self._note(index, reply.counts)
+            # Places are useless if the shard's memory was closed since the request.
             lost = self._peers[index].frames is None and isinstance(reply.drawn, PlacedSample)
-            # Places without the shard's memory cannot be read: the memory was closed meanwhile.
             if reply.drawn is not None and not lost:
                 replies[index] = reply
         if round_.packed is not None:
@@ -235,12 +236,12 @@ class Feed:
             self.limiter.sampled -= self._learners * int(round_.counts_MU.sum())
             return []
         drawn = {index: reply.drawn for index, reply in replies.items() if reply.drawn is not None}
-        ends_MU = round_.counts_MU.cumsum(axis=1)
         # Batch u of shard m is in rows starts_MU[m, u] to ends_MU[m, u] of the shard's reply.
+        ends_MU = round_.counts_MU.cumsum(axis=1)
         starts_MU = ends_MU - round_.counts_MU
         batches = []
-        # With one shard, one gather serves the whole round: with batches of 32 transitions, a call
-        # costs as much as its work.
+        # With one shard, one gather assembles the whole round: for batches of 32 transitions, a
+        # call takes as long as its work.
         if len(drawn) == 1:
             [index] = drawn
             sample, whole_B = self._gather(drawn, round_.shares)

@@ -1,6 +1,17 @@
 """Defines the batches that travel from collectors to shards and from shards to the learner: plain
 arrays with fixed shapes.
 
+    record          made by                     read by                why it exists
+    Chunk           Collector                   ReplayShard.add        frames once, with returns
+    Sample          ReplayShard.sample, Feed    Learner                both observations assembled
+    BlockSample     ReplayShard.sample_blocks   callers of a shard     overlapping frames once
+    PlacedSample    ReplayShard.sample_places   Feed, LocalAgent       reader on the shard's node
+    SlicedSample    ReplayShard.sample_slices   Feed                   frames sent over a network
+    DeviceSample    rl.transfer                 Learner                observations on the device
+    DeviceBatch     rl.transfer                 Learner                tensors of one update
+
+All records but Chunk and DeviceBatch extend Draw, which has the fields without frames.
+
 Shapes: E lanes, T rows (or frames of a block), B batch, S stack, H height, W width, K past actions.
 """
 

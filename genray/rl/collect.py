@@ -269,7 +269,7 @@ class Collector:
         row["q_taken"][:] = q_EA[np.arange(len(action_E)), action_E]
         row["q_best"][:] = q_EA.max(axis=1)
 
-        # Record the score before the next episode starts.
+        # Update the policy's inputs, and report the episodes that ended.
         self.lanes.push(step.frame_EHW, action_E, begins_E=over_E)
         self._score_E += step.reward_E
         self._length_E += ~over_E

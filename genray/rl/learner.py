@@ -131,6 +131,7 @@ class CentredRMSprop(torch.optim.RMSprop):
                 [self.state[weight][name] for weight in weights]
                 for name in ("grad_avg", "square_avg")
             )
+            # Update E[g] and E[g²], then take the step.
             torch._foreach_lerp_(means, gradients, 1 - group["alpha"])
             torch._foreach_mul_(squares, group["alpha"])
             torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["alpha"])

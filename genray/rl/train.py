@@ -113,8 +113,8 @@ class Trainer:
     def _train_until(self, step: int) -> None:
         while self._progress.steps < step or self._learner_behind():
             before, start = self._progress, time.monotonic()
-            progress = self._engine.advance(step, seconds=1.0)
             # Let the engine work for a second, then report what happened.
+            progress = self._engine.advance(step, seconds=1.0)
             self._stop.check()
             seconds = time.monotonic() - start
             for event in progress.events:
