@@ -308,7 +308,7 @@ class Coordinator:
 
     def save(self, place: Place) -> None:
         """Write a checkpoint into `place`. Raises RunFault when a learner cannot be restarted."""
-        place = absolute(place)  # actors have working directories of their own
+        place = absolute(place)  # actors have other working directories
         shards = self.shards if self.config.run.checkpoint_replay else []
         state: dict[str, Any] = {"form": "ray", "turn": 0}
         for _ in range(MAX_FAILURES):

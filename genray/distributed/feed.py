@@ -397,7 +397,7 @@ class Feed:
             # Another incarnation: the shard died, and its transitions are lost.
             self._lose(index, before.size)
             before = None
-        if before is None or counts.inserted >= before.inserted:  # replies may overtake each other
+        if before is None or counts.inserted >= before.inserted:  # replies may arrive out of order
             self.limiter.inserted += counts.inserted - (before.inserted if before else 0)
             peer.counts = counts
         if peer.frames_of != counts.incarnation:

@@ -30,7 +30,7 @@ class Fence:
         epoch has been raised yet, so the shard has missed none.
         """
         self._epoch = dict.fromkeys(sources, 0)
-        self._owner: dict[int, int] = {}  # the incarnation whose chunks count
+        self._owner: dict[int, int] = {}  # the incarnation whose chunks are accepted
         self.learner = 0
         self.told = told
         """False after a restart, when the shard knows no epochs. The shard accepts no writer until

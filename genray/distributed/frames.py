@@ -48,7 +48,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FramesConfig:
-    """Which frames, and how they are played."""
+    """The frames of a data set, and how they are played."""
 
     games: tuple[str, ...] = ("breakout", "seaquest", "pong", "road_runner")
     """Games, each a class: --games breakout seaquest, or with commas."""
@@ -125,7 +125,7 @@ def collect_frames(
         if config.model
         else [EnvConfig(game=_game(name)) for name in config.names]
     )
-    envs = list({env.title: env for env in envs}.values())  # a game named twice is one class
+    envs = list({env.title: env for env in envs}.values())  # a game given twice is one class
     require(
         config.grey or not any(env.env for env in envs),
         f"--model {config.model}: its environment has no colours: --grey",

@@ -83,7 +83,7 @@ class LearnerActor:
         self._ready: deque[Batch] = deque()
         self._versions: list[Published] = []
 
-    # -- the beginning -----------------------------------------------------------------------------
+    # -- start -------------------------------------------------------------------------------------
 
     def meeting_place(self) -> str:
         """Return the address where the other learners join the leader."""

@@ -96,7 +96,7 @@ def await_roles(
             time.sleep(0.5)
             missing = missing_roles(needed, ray.cluster_resources())
     finally:
-        request_resources(bundles=[])  # the actors themselves hold the machines from here on
+        request_resources(bundles=[])  # from now on the actors' reservations keep the machines
     if missing:
         raise ResourceError(
             f"--address {address}: the cluster lacks {missing} after {wait_s:.0f} s; start "

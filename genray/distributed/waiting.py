@@ -44,7 +44,7 @@ def unplaced() -> str:
 
         demands = get_cluster_status(ray.get_runtime_context().gcs_address).resource_demands
         free = ray.available_resources()
-    except Exception:  # an explanation must never end what it explains
+    except Exception:  # a failed explanation must not end the waiting call
         return ""
     wanted = [
         f"{ask.count} x {_amounts(ask.bundle)}"

@@ -1,4 +1,4 @@
-"""Checks of the machine: its GPU, memory, disk, ports and limits."""
+"""Checks of the machine: GPU, memory, disk, ports and limits."""
 
 import shutil
 import socket

@@ -117,7 +117,7 @@ LARGEST_REWARD = 1e18
 # The columns that n-step returns need of each lane's rows. The last n rows of a chunk are kept for
 # the next chunk.
 _ROW_FIELDS = {
-    "reward": np.float32,  # clipped as learning sees it
+    "reward": np.float32,  # after --reward-clip
     "discount": np.float32,  # γ, or 0 after a termination
     "ends": bool,  # the window stops after this row
     "valid": bool,  # a row on which the policy acted and whose outcome may be learned from

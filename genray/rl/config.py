@@ -140,7 +140,7 @@ class DQNConfig:
         """
         lanes = self.collect.collectors * self.collect.envs_per_collector
         # A transition is stored once its n steps are known, so each lane's last n are missing. A
-        # chunk is never cut, so the last one may go beyond the asked number of steps.
+        # chunk is never cut, so the last one may exceed the requested number of steps.
         chunk = self.collect.chunk_rows * self.collect.envs_per_collector
         steps = -(-(self.run.steps - made) // chunk) * chunk
         limiter = self.limiter(self.learner.batch_size)

@@ -1,4 +1,4 @@
-"""One update of a (double, dueling, prioritized, n-step) DQN.
+"""Makes the updates of a (double, dueling, prioritized, n-step) DQN.
 
 Shapes: B batch, A actions.
 """

@@ -33,7 +33,7 @@ class SamplesPerInsert:
     min_size: int
     """Transitions in the replay before the first sample."""
     tolerance: float
-    """Inserts by which collectors may run ahead of the learner."""
+    """Number of inserts that collectors may be ahead of the learner."""
     inserted: int = 0
     sampled: int = 0
 
