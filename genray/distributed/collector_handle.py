@@ -22,6 +22,7 @@ class CollectorHandle:
     """
 
     def __init__(self, index: int, actor: ray.actor.ActorHandle):
+        """`index`: the collector's number. `actor`: its handle, valid after restarts as well."""
         self.index, self.name, self.actor = index, f"collector {index}", actor
         self.calls: list[ray.ObjectRef] = []
         self.retry_at = 0.0

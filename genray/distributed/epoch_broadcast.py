@@ -20,6 +20,7 @@ class EpochBroadcast:
     """
 
     def __init__(self, shards: Sequence[ray.actor.ActorHandle]):
+        """`shards`: handles of the ReplayShardActors."""
         self._shards = shards
         self._calls: list[ray.ObjectRef | None] = [None] * len(shards)
         self._told: list[Epochs | None] = [None] * len(shards)

@@ -31,8 +31,8 @@ from genray.rl.frame_store import unpack
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.transfer import AnySample, DeviceSample, empty_sample
 
-ROUNDS_IN_FLIGHT = 2
-POLL_S = 0.05
+ROUNDS_IN_FLIGHT = 2  # one in transit while the learner uses the other
+POLL_S = 0.05  # how long a call waits for inserts when no batch may be sampled
 
 
 @dataclass

@@ -101,6 +101,7 @@ class LearnerActor:
                 "cannot use; see `genray "
                 "doctor` there, or use --device cpu"
             )
+        # Join the other learners, then continue from the last snapshot.
         if place:
             learners, device = self._config.learner.learners, str(self._learner.device)
             self._group = Group(self._rank, learners, place, device, self._learner.online)
@@ -113,6 +114,7 @@ class LearnerActor:
             self._feed.updates = self._learner.updates
             if self._rank == 0:
                 self._rng.bit_generator.state = snapshot.rng
+        # The shards learn the weights and the insert limit, and the feed the shards' counts.
         self._publish()
         try:
             self._feed.refresh()

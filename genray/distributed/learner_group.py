@@ -148,7 +148,7 @@ class LearnerGroup:
         for member in self.members:
             ray.kill(member)
 
-    # -- starts and restarts ------------------------------------------------------------------------
+    # -- starts and restarts -----------------------------------------------------------------------
 
     @property
     def first(self) -> ray.actor.ActorHandle:

@@ -60,8 +60,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def _stop_signals_blocked() -> Iterator[None]:
-    """Have every process that starts inside the block ignore SIGTERM and SIGHUP, as Ray's
-    processes already ignore SIGINT.
+    """Have every process that starts inside the `with` statement block SIGTERM and SIGHUP. Ray's
+    processes block SIGINT already.
 
     Programs that stop a run often signal all its processes at once (timeout, scancel, systemd, a
     closed terminal). Ray has to keep running, so that the run can be saved. Ray ends with this

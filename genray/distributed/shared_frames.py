@@ -64,6 +64,7 @@ class SharedFrames(RawFrames):
     """
 
     def __init__(self, layout: ShardLayout):
+        """Allocate memory for the frames of `layout`."""
         pixels = layout.frame_shape[0] * layout.frame_shape[1]
         size = _header_bytes(layout) + layout.lanes * layout.rows * pixels
         self._file = os.memfd_create("genray-replay")

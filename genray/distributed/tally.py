@@ -17,6 +17,7 @@ class Tally:
     """Adds up the collectors' reports and corrects the sums by the shards' counts."""
 
     def __init__(self, collectors: int, shards: int, lanes: int):
+        """`lanes`: lanes of each collector."""
         self._lanes = lanes
         # Steps that should be rows of the shard's current incarnation, for each collector.
         self._steps = [0] * collectors

@@ -70,6 +70,7 @@ class Lanes:
     """
 
     def __init__(self, frame_EHW: np.ndarray, config: EnvConfig, past_actions: int):
+        """`frame_EHW`: the first frames, uint8. `past_actions`: K."""
         self._config = config
         num_lanes = len(frame_EHW)
         self.stack_ESHW = np.zeros((num_lanes, config.stack, *frame_EHW.shape[1:]), np.uint8)

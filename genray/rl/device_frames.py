@@ -48,6 +48,7 @@ class DeviceFrames:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the copy on the device."""
         return self._frame_NP.nbytes
 
     def gather(self, placed: PlacedSample, out: DeviceSample) -> None:

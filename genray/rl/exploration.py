@@ -86,6 +86,7 @@ class EpsilonGreedy:
     """
 
     def __init__(self, num_lanes: int, persistence: float = 0.0):
+        """`persistence`: exponent of the distribution of z; 0: actions are not held."""
         self._persistence = persistence
         self.held_E = np.zeros(num_lanes, np.int64)
         """The random action that a lane holds."""

@@ -84,6 +84,7 @@ class RawFrames:
     """Stores frames uncompressed: a stack is one contiguous stretch of memory."""
 
     def __init__(self, lanes: int, rows: int, pixels: int):
+        """`pixels`: bytes per frame, H·W."""
         self.frame_LCP = np.zeros((lanes, rows, pixels), np.uint8)
 
     @property
@@ -137,6 +138,7 @@ class Lz4Frames:
     """
 
     def __init__(self, lanes: int, rows: int, pixels: int):
+        """`pixels`: bytes per uncompressed frame, H·W."""
         from genray.rl import lz4_kernels  # imported, and compiled, only where it is used
 
         self._lz4 = lz4_kernels

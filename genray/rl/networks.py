@@ -65,6 +65,9 @@ class QNetwork(nn.Module):
         stack: int = 4,
         frame_shape: tuple[int, int] = (84, 84),
     ):
+        """`num_actions`: A. `stack`: frames per observation. `frame_shape`: (H, W), at least 36x36,
+        else ConfigError.
+        """
         super().__init__()
         self.config = config
         self.num_actions = num_actions

@@ -17,6 +17,7 @@ class SumTree:
     """Non-negative float64 priorities of `capacity` indices; all are 0 at first."""
 
     def __init__(self, capacity: int):
+        """`capacity`: number of indices; raises ValueError below 1."""
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: a tree needs at least one leaf")
         self.capacity = capacity
