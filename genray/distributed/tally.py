@@ -1,5 +1,7 @@
 """Counts the steps and transitions of a run, and the transitions that were lost.
 
+Two equations connect the counts::
+
     transitions made = accepted by the shards + lost
     agent steps      = rows ever written to the shards, over all lanes + rows of lost chunks
 

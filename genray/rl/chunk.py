@@ -1,6 +1,8 @@
 """Defines the batches that travel from collectors to shards and from shards to the learner: plain
 arrays with fixed shapes.
 
+Overview::
+
     record          made by                     read by                why it exists
     Chunk           Collector                   ReplayShard.add        frames once, with returns
     Sample          ReplayShard.sample, Feed    Learner                both observations assembled

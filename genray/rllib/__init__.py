@@ -1,5 +1,7 @@
 """Ape-X through RLlib's interface: `ApexDQNConfig` and `ApexDQN`.
 
+Example::
+
     from genray.rllib import ApexDQN, ApexDQNConfig
 
     config = ApexDQNConfig().environment("ale_py:ALE/Pong-v5").training(lr=2.5e-4, n_step=5)
