@@ -1,13 +1,13 @@
-"""The Ray shell around `rl`: the same collectors, shards and learner, each in its own process.
+"""Runs the collectors, replay shards and learners of `genray.rl` as Ray actors.
 
-Nothing here knows an equation; what it knows is who talks to whom, what is in flight, and what
-to do when one dies.
+The package moves data between processes, limits what is in flight, and recovers from dead
+actors. All equations are in `genray.rl`.
 """
 
 import os
 
-# Ray reads these when it is imported, so they stand here, before anything in this room imports it.
-# 15, Ray's default, starves a run beside anything else
+# Ray reads these variables when it is imported, so they are set before any module of this package
+# imports Ray. Ray's default niceness is 15: a run would starve beside any other program.
 os.environ.setdefault("RAY_worker_niceness", "0")
-# Ray's announced new default; silences its warning
+# Adopts Ray's announced new default, which silences its warning.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,4 +1,4 @@
-"""Answers of actors, and what it means when none comes."""
+"""Reads the results of calls to Ray actors and turns Ray's failures into genray's errors."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from ray.exceptions import RayError, RayTaskError
 
 from genray.errors import GenrayError, RunFault
 
-MAX_FAILURES = 30  # in a row, without one portion of work between them: it will not come back
-RETRY_S = 1.0  # pause before an actor that died is given work again
+MAX_FAILURES = 30  # failures in a row, without any result between them, that end the run
+RETRY_S = 1.0  # pause before an actor that died is called again
 
 
 def get(reference: ray.ObjectRef) -> Any:
-    """`ray.get` for what the run cannot do without.
+    """Return the result of a call that the run needs.
 
-    An error that genray or the disk raised inside the actor comes out as itself; anything else
-    as a RunFault.
+    Raises the original error if genray or the disk raised it inside the actor (GenrayError,
+    OSError), otherwise RunFault.
     """
     try:
         return ray.get(reference)
@@ -28,5 +28,5 @@ def get(reference: ray.ObjectRef) -> Any:
 
 
 def cause(error: Exception) -> str:
-    """The last line of what Ray tells about a failure: the exception itself, when there was one."""
+    """Return the last line of Ray's message: the original exception, if there was one."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

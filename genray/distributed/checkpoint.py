@@ -1,8 +1,8 @@
-"""A checkpoint of all actors at one instant: nothing is on its way between them while they save.
+"""Writes a checkpoint of all actors at one instant, while no data is in flight between them.
 
-A shard that has been down for long (its host is gone and there is no other place for it) is
-saved as an empty one: what it held is lost in any case, and a run that learns on from the other
-shards must not end over it.
+A shard that has been down for longer than ABSENT_S (its host is gone and no other host has a
+free place) is saved as an empty shard. Its transitions are lost in any case, and the run can
+continue with the other shards.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from genray.errors import RunFault
 from genray.runs.storage import Place, child
 
 ABSENT_S = 20.0
-"""A shard that Ray restarts on another host is back within 10 s."""
+"""How long an unresponsive shard is awaited. Ray restarts a shard on another host within 10 s."""
 ABSENT: dict[str, Any] = {"absent": True, "counts": {"size": 0, "inserted": 0}}
-"""What stands for such a shard in a checkpoint."""
+"""The state of an unresponsive shard in a checkpoint."""
 
 
 def save_actors(
@@ -30,13 +30,14 @@ def save_actors(
     shards: Sequence[ray.actor.ActorHandle],
     collectors: Sequence[ray.actor.ActorHandle],
 ) -> dict[str, Any]:
-    """Have every actor write its part into `folder`, all at the same time; returns the rest as
-    JSON-able values.
+    """Save all actors into `folder` at the same time; return the rest of the state as JSON values.
 
-    The collectors rest and their chunks have arrived; the learners have no work queued. A
-    collector or shard that dies meanwhile is saved as it comes back (a shard: empty), and
-    everybody saves again: parts of two instants never mix. Raises LearnerLost when a learner is
-    dead, RunFault when a collector does not come back, OSError when the disk is full.
+    The caller has stopped the collectors, all chunks have arrived, and no learner has queued
+    work. If a collector or shard dies during the save, all actors save again after its restart
+    (a restarted shard is empty), so that the parts of a checkpoint belong to one instant.
+
+    Raises LearnerLost when a learner is dead, RunFault when a collector cannot be restarted,
+    and OSError when the disk is full.
     """
     for _ in range(MAX_FAILURES):
         absent = _absent(shards)
@@ -48,12 +49,12 @@ def save_actors(
             shards[index].save.remote(str(child(folder, f"replay-{index}"))) for index in present
         ]
         calls += [collector.state.remote() for collector in collectors]
-        # all: nobody may still write when the caller clears the folder away
+        # Wait for all calls: no actor may still write when the caller clears the directory.
         ray.wait(calls, num_returns=len(calls))
         try:
             ray.get(calls)
         except RayTaskError:
-            pass  # `get` below words it
+            pass  # `get` below raises it with a message
         except RayError:
             time.sleep(RETRY_S)
             continue
@@ -71,7 +72,7 @@ def save_actors(
 
 
 def _absent(shards: Sequence[ray.actor.ActorHandle]) -> list[int]:
-    """The shards that do not answer within ABSENT_S."""
+    """Return the indices of the shards that do not answer within ABSENT_S."""
     waiting, stop = set(range(len(shards))), time.monotonic() + ABSENT_S
     while waiting:
         calls = {shards[index].counts.remote(): index for index in waiting}

@@ -1,5 +1,5 @@
-"""A collector as a Ray actor: play a chunk, ship it, pull newer weights when the answer names
-some.
+"""Runs a collector as a Ray actor: it plays chunks, sends them to a replay shard and fetches new
+weights.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from genray.rl.config import DQNConfig
 from genray.rl.engine import initial_network
 from genray.rl.env import make_env
 
-WAIT_S = 0.5  # how soon a collector that waits for room notices that it has to leave
+# How often a collector that waits for a shard's answer checks whether it has to leave.
+WAIT_S = 0.5
 
 
 @dataclass
@@ -33,35 +34,39 @@ class _Shipped:
 
 
 class CollectorActor:
-    """`rl.collect.Collector` that ships its chunks to one shard. One chunk is in flight while
-    the next is played.
+    """Plays chunks with `rl.collect.Collector` and sends them to one replay shard.
 
-    Back-pressure: a shard that may not accept more answers late, and the collector waits for
-    that answer. A chunk whose answer does not come (the shard is dead, or out of reach) is
-    shipped again until one does: the shard knows a chunk that it has by (collector, life, row),
-    so none is stored twice.
+    One chunk is in flight while the next chunk is played. Back-pressure: a shard that may not
+    accept more transitions delays its answer, and the collector waits for this answer.
 
-    SIGTERM (a spot machine's notice, a node that is drained) lets the collector finish its
-    chunk, ship it, and stop.
+    A chunk is sent again until the shard answers. The shard recognizes a repeated chunk by
+    (collector, incarnation, row), so no chunk is stored twice.
+
+    After SIGTERM (the notice of a spot machine, or a node that is drained) the collector
+    finishes its chunk, sends it, and stops.
     """
 
     def __init__(
         self, config: DQNConfig, card: dict, index: int, shard_name: str, ledger: str | None = None
     ):
+        """`card`: describes the network (`rl.engine.network_card`). `index`: the collector's
+        number, which selects its ε and its random stream. `shard_name`: Ray's name of the replay
+        shard. `ledger`: a directory that records every chunk, for tests; None: no record.
+        """
         torch.set_num_threads(1)
         keep_freed_memory()
         self._index = index
         self._leaving = False
-        # not in the main thread: then SIGTERM ends the process, as it always did
+        # Outside the main thread no handler can be set: then SIGTERM ends the process.
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, self._note_notice)
-            # A private Ray's processes block it (session.py).
+            # The processes of a private Ray session block SIGTERM (session.py).
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         env = make_env(config.env, config.collect.envs_per_collector, num_threads=1)
         network = initial_network(card, config.run.seed)
         seed = config.run.seed
         if ray.get_runtime_context().was_current_actor_reconstructed:
-            # a restarted collector must not replay its first life's episodes
+            # A restarted collector must not replay the episodes of its first incarnation.
             seed = secrets.randbits(31)
         self._collector = Collector(
             env, network, config.env, config.collect, config.explore, index=index, seed=seed
@@ -70,10 +75,12 @@ class CollectorActor:
         self._shard = ray.get_actor(shard_name)
         self._shipped: _Shipped | None = None
         self._shard_is_away = False
-        """It outlasted a chunk: nothing is played, and lost, until it answers again."""
+        """True after a chunk was lost because the shard did not answer. Until the shard answers
+        again, no chunk is played, because it would be lost as well.
+        """
         self._lost = 0
         self._weight_epoch = 0
-        # the shard is down as well; its next answer will name the weights
+        # If the shard is down as well, its next answer will carry the weights.
         with contextlib.suppress(RayError):
             self._pull(ray.get(self._shard.enter.remote(index, self._collector.incarnation)))
 
@@ -81,16 +88,17 @@ class CollectorActor:
         self._leaving = True
 
     def collect(self, run_step: int, epoch: int = 0) -> CollectReport:
-        """Play one chunk and ship it; `run_step` is the run's count of agent steps, for ε's
-        annealing.
+        """Play one chunk and send it.
 
-        `epoch` is this life's, by the coordinator's count: shards refuse a chunk of an older one.
+        `run_step` is the run's count of agent steps, for the annealing of ε. `epoch` is the
+        coordinator's number of this incarnation: shards refuse chunks of an older epoch.
         """
         if self._leaving or not self._shard_answers():
             return self.rest()
         collector = self._collector
         collector.run_step = run_step
         chunk, episodes = collector.collect()
+        # The previous chunk was in flight meanwhile; wait for its answer before sending this one.
         self._settle()
         self._ledger.chunk("made", chunk, epoch)
         self._shipped = _Shipped(chunk, epoch, self._shard.add.remote(chunk, epoch))
@@ -101,12 +109,12 @@ class CollectorActor:
         )
 
     def rest(self) -> CollectReport:
-        """Wait until the chunk in flight is accepted, and report of no new steps."""
+        """Wait until the chunk in flight is accepted; the report counts no new steps."""
         self._settle()
         return self._report(0, 0, [])
 
     def leave(self) -> CollectReport:
-        """As after SIGTERM."""
+        """Stop as after SIGTERM."""
         self._leaving = True
         return self.rest()
 
@@ -123,11 +131,10 @@ class CollectorActor:
         )
 
     def _settle(self) -> None:
-        """Wait until the shard has answered for the chunk in flight; ship it again while no
-        answer comes.
+        """Wait for the shard's answer to the chunk in flight; send the chunk again if none comes.
 
-        One that is refused, or that the shard's absence outlasts, is counted as lost; the next
-        chunk tells the shard about the gap.
+        A chunk that the shard refuses, or does not answer within MAX_FAILURES attempts, counts
+        as lost. The next chunk's row number shows the gap to the shard.
         """
         if self._shipped is None:
             return
@@ -136,7 +143,7 @@ class CollectorActor:
             try:
                 receipt = self._answer(shipped.answer)
             except RayTaskError:
-                raise  # a fault of the shard's code, which a second attempt would only repeat
+                raise  # an error in the shard's code: a second attempt would raise it again
             except RayError:
                 time.sleep(RETRY_S)
                 shipped.answer = self._shard.add.remote(shipped.chunk, shipped.epoch)
@@ -148,6 +155,7 @@ class CollectorActor:
                 self._lost += shipped.chunk.num_transitions
             self._pull(receipt.published)
             return
+        # No answer after all attempts.
         self._ledger.chunk("lost", shipped.chunk, shipped.epoch)
         self._lost += shipped.chunk.num_transitions
         self._shard_is_away = True
@@ -178,13 +186,15 @@ class CollectorActor:
             self._collector.weight_version,
         ):
             return
-        # the learner that owned them is gone; its successor's version will come
+        # The learner that owned the weights is dead; its successor will publish new ones.
         with contextlib.suppress(RayError):
             self._collector.set_weights(ray.get(published.reference[0]), published.version)
             self._weight_epoch = published.epoch
 
     def state(self) -> dict:
+        """Return the random state and the step count for a checkpoint (see Collector.state)."""
         return self._collector.state()[0]
 
     def restore(self, values: dict) -> None:
+        """Continue from `state`, in new episodes."""
         self._collector.restore(values, {})

@@ -1,5 +1,5 @@
-"""A collector as the coordinator sees it: the calls queued at it, its epoch, and when it may be
-asked again.
+"""The coordinator's record of one collector: its queued calls, its epoch, and when it may get
+more work.
 """
 
 import time
@@ -11,66 +11,73 @@ from genray.distributed.calls import MAX_FAILURES, RETRY_S, cause
 from genray.distributed.messages import CollectReport
 from genray.errors import RunFault
 
-PORTIONS_AHEAD = 2  # calls queued at each worker, so that none waits for the coordinator
+PORTIONS_AHEAD = 2  # calls queued at each collector, so that none waits for the coordinator
 
 
 class CollectorHandle:
-    """One collector. Ray restarts its actor, on another host if need be; each life gets an epoch
-    of its own.
+    """Queues calls at one collector and tracks its restarts.
+
+    Ray restarts the actor when it dies, on another host if necessary. Every incarnation has its
+    own epoch.
     """
 
     def __init__(self, index: int, actor: ray.actor.ActorHandle):
+        """`index`: the collector's number. `actor`: its handle, valid after restarts as well."""
         self.index, self.name, self.actor = index, f"collector {index}", actor
         self.calls: list[ray.ObjectRef] = []
         self.retry_at = 0.0
         self.failures = 0
         self.epsilon: float | None = None
-        """None: it has not reported yet."""
+        """The last reported ε; None before the first report."""
         self.epoch = 0
         self._away_since: float | None = None
         self.node = ""
-        """Where it was when it last reported; "": it has not since it (re)started."""
+        """The node of the last report; "" if the collector has not reported since its start."""
 
     @property
     def away(self) -> bool:
-        """It died or left, and its successor has not reported yet."""
+        """Whether the collector died or left, and its successor has not reported yet."""
         return self._away_since is not None
 
     def away_s(self) -> float:
-        """Seconds since then."""
+        """Return the seconds since the collector died or left; 0 if it is present."""
         return 0.0 if self._away_since is None else time.monotonic() - self._away_since
 
     @property
     def may_work(self) -> bool:
+        """Whether the collector may be given another portion of work now."""
         return len(self.calls) < PORTIONS_AHEAD and time.monotonic() >= self.retry_at
 
     def collect(self, steps: int) -> None:
+        """Queue one chunk; `steps`: the run's count of agent steps."""
         self.calls.append(self.actor.collect.remote(steps, self.epoch))
 
     def rest(self) -> None:
-        if time.monotonic() >= self.retry_at:  # one that has just died has nothing on its way
+        """Queue a call that returns when the collector's chunk in flight has arrived."""
+        if time.monotonic() >= self.retry_at:  # a collector that has just died has no chunk
             self.calls.append(self.actor.rest.remote())
 
     def leave(self) -> None:
-        """Its host is about to go: let it finish, and look for another place."""
+        """Have the collector finish and restart on another host, because its host will stop."""
         self.node = ""
         self.calls.append(self.actor.leave.remote())
 
     def take(self, call: ray.ObjectRef) -> tuple[CollectReport | None, str | None]:
-        """What a finished call says, and what there is to tell the user: a death (no report), or
-        a leave.
+        """Return (the report of a finished call, an event for the user).
+
+        The report is None if the collector died. The event describes a death or a departure.
         """
         self.calls.remove(call)
         try:
             report: CollectReport = ray.get(call)
         except RayError as error:
-            # the environment raised: begin anew in a new process
+            # The environment raised an error: restart the actor in a new process.
             if isinstance(error, RayTaskError):
                 ray.kill(self.actor, no_restart=False)
                 self.failures += 1
             if getattr(error, "actor_init_failed", False) or self.failures >= MAX_FAILURES:
                 raise RunFault(f"{self.name} cannot be kept alive: {cause(error)}") from error
-            # Calls fail as long as Ray has no place for it: that is one death, not many.
+            # Calls fail until Ray has restarted the actor: all these failures are one death.
             event = (
                 None
                 if self.away
@@ -82,7 +89,7 @@ class CollectorHandle:
         self.epsilon, self.node = report.epsilon, report.node
         if not report.leaving:
             return report, None
-        # it waits for nothing else; Ray finds it another place
+        # The collector has no work left; Ray restarts it on another host.
         ray.kill(self.actor, no_restart=False)
         self._begin_anew()
         return (
@@ -92,7 +99,7 @@ class CollectorHandle:
         )
 
     def _begin_anew(self) -> None:
-        """All that was queued died with it, and what that life may still write is stale."""
+        """Start the next epoch: queued calls are lost; later writes of the old one are stale."""
         self.calls.clear()
         self.node = ""
         self.epoch += 1

@@ -1,27 +1,28 @@
-"""How frames that lie as they are come from another node: compressed on the way, or not. It is
-measured.
+"""Chooses whether frames fetched from another node are compressed in transit, by timing both.
 
-Compressing a batch of 512 takes a shard about 10 ms, and spares a network nine tenths of its 25
-MB: worth it at 1 Gbit/s, not on every network. What counts is how long the learner waits, so
-each way is tried for some rounds, again and again, and the shorter wait wins. Who need not wait
-at all compresses: the network may have others to serve.
+Compressing a batch of 512 takes a shard about 10 ms and saves nine tenths of its 25 MB. This is
+worth the time at 1 Gbit/s, but not on every network. The learner's waiting time decides: each
+way is tried for some rounds, at intervals, and the way with the shorter median wait is used. If
+both waits are about equal, frames are compressed, because other programs may use the network.
 """
 
 from statistics import median
 
-TRIAL_ROUNDS = 8
-EVERY_ROUNDS = 4096
-WORTH_S = 1e-3  # a shorter wait by less than this a round, or than a fifth, is noise
+TRIAL_ROUNDS = 8  # in a row with one setting; a trial has four such blocks
+EVERY_ROUNDS = 4096  # from the start of one trial to the next
+WORTH_S = 1e-3  # a difference smaller than this per round, or than a fifth, is noise
 
 
 class Wire:
+    """Alternates between compressed and plain frames during a trial, then keeps the faster one."""
+
     def __init__(self) -> None:
         self.packed = True
         self._launched = 0
         self._waits: dict[bool, list[float]] = {True: [], False: []}
 
     def choose(self) -> bool:
-        """Whether the next round's frames are to be compressed."""
+        """Return whether the next round's frames are to be compressed."""
         place = self._launched % EVERY_ROUNDS
         self._launched += 1
         if place < 4 * TRIAL_ROUNDS:
@@ -33,7 +34,7 @@ class Wire:
         return self.packed
 
     def note(self, packed: bool, waited_s: float) -> None:
-        """How long the learner waited for a round of that kind."""
-        # a trial, and what was in flight when it ended
+        """Record the seconds that the learner waited for a round of that kind."""
+        # Only a trial counts, and the two rounds that were in flight when it ended.
         if self._launched % EVERY_ROUNDS <= 4 * TRIAL_ROUNDS + 2:
             self._waits[packed].append(waited_s)

@@ -1,5 +1,5 @@
-"""The coordinator: starts the actors, keeps them busy, restarts what dies, checkpoints. No frame
-passes through it.
+"""Starts the actors of a distributed run, gives them work, replaces dead ones and writes
+checkpoints. No frame passes through the coordinator.
 
 collectors ──chunks──▶ shards ──batches──▶ learner ──weights by version──▶ (object store) ──▶
 collectors
@@ -46,18 +46,19 @@ from genray.threads import threads_for
 
 __all__ = ["Coordinator", "ray_session"]
 
-# without a single collector: a cluster that should have found new hosts for them has not
+# The run ends after this time without any collector: the cluster has found no new hosts for them.
 MAX_AWAY_S = 600.0
-LOOK_S = 1.0  # between two looks at the cluster's list of nodes that are about to go
+LOOK_S = 1.0  # between two queries for the nodes that are about to stop
 
 
 class Coordinator:
-    """`rl.agent.Engine` on Ray: N collectors, M replay shards, K learners.
+    """The engine (`rl.engine.Engine`) of N collectors, M replay shards and K learners on Ray.
 
-    Ray restarts collectors and shards, on other hosts if need be; the coordinator notices,
-    counts what was lost, has the shards refuse what a dead one may still write, and gives the
-    new ones work. Learners it replaces itself, and they continue from their last snapshot
-    (`learner_group`). Its own death ends the run; the last checkpoint continues it.
+    Ray restarts collectors and shards, on other hosts if necessary. The coordinator notices the
+    restart, counts what was lost, has the shards refuse late writes of the dead incarnation, and
+    gives the new one work. The coordinator itself replaces learners, and they continue from their
+    last snapshot (`learner_group`). If the coordinator dies, the run ends; it can be resumed from
+    its last checkpoint.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Coordinator:
         cpus_each: float | None = None,
         free_cores: int | None = None,
     ):
-        """`learner_threads`: PyTorch's, of each learner; None: chosen by the network's size and
+        """Start shards and learners; the collectors start at the first `advance`.
+
+        `learner_threads`: PyTorch threads of each learner; None: chosen by the network's size and
         the cores. `cpus_each`: CPUs that each collector and learner reserve; None: an even share
-        of the cluster's nodes. `free_cores`: those that other programs leave free on this
-        machine; None: all of the largest node's.
+        of the cluster's nodes. `free_cores`: cores of this machine that other programs leave free;
+        None: all cores of the largest node.
         """
         config.validate()
         self.config = config
@@ -101,8 +104,8 @@ class Coordinator:
         threads = learner_threads or threads_for(
             update_flop(card, config.learner.batch_size), (cores - collectors // 2) // learners
         )
-        # Never restarted by Ray, which would give it back empty; and not at all if it was made with
-        # handles.
+        # Ray must not restart a learner, because it would have lost its state; and Ray cannot
+        # restart an actor that was made with handles. LearnerGroup replaces learners.
         learner_class = ray.remote(LearnerActor).options(
             num_cpus=cpus, num_gpus=gpus, resources=role("learner")
         )
@@ -131,17 +134,18 @@ class Coordinator:
 
     @property
     def learner(self) -> ray.actor.ActorHandle:
-        """The learner that leads."""
+        """The learner of rank 0."""
         return self._learners.first
 
     @property
     def steps(self) -> int:
-        """Agent steps made so far, as far as the collectors told."""
+        """Agent steps made so far, according to the collectors' reports."""
         return self._tally.steps
 
     # -- work --------------------------------------------------------------------------------------
 
     def advance(self, until_step: int, seconds: float) -> Progress:
+        """Work until `until_step` agent steps are made or `seconds` have passed; see Engine."""
         progress, self._unreported = self._unreported, Progress()
         means: list[LearnReport] = []
         if not self._collectors:
@@ -149,15 +153,17 @@ class Coordinator:
         stop = time.monotonic() + seconds
         self._watch()
         while time.monotonic() < stop:
+            # Queue work, take what is finished, and repeat until both sides are done.
             if self._settled(until_step):
                 break
             self._give_work(until_step)
             means += self._take_results(progress)
+        # Reports without an update have no means.
         self._report(progress, [report for report in means if report.done])
         return progress
 
     def _take_results(self, progress: Progress) -> list[LearnReport]:
-        """Wait a moment for calls to end; returns the learner's reports among them."""
+        """Wait briefly for calls to end; return the learner's reports among them."""
         self._watch()
         owners = {call: worker for worker in self._collectors for call in worker.calls}
         waiting = [*owners, *self._learners.waiting]
@@ -165,13 +171,13 @@ class Coordinator:
         if not ready and waiting:
             ready, _ = ray.wait(waiting, timeout=0.1)
         for call in ready:
-            # not if its worker has died in between
+            # A call is skipped if its collector has died during this loop.
             if call in owners and call in owners[call].calls:
                 self._take_collected(owners[call], call, progress)
         return self._take_learned(ready, progress)
 
     def _settled(self, until_step: int) -> bool:
-        """All steps are made and the learner has used up what samples per insert allows."""
+        """Whether all steps are made and the learner may sample no more (samples per insert)."""
         collecting = self.steps < until_step or any(worker.calls for worker in self._collectors)
         learn = self._learners.last
         free_running = not self.config.replay.samples_per_insert
@@ -192,15 +198,14 @@ class Coordinator:
         chunk = self.config.collect.chunk_rows * self.config.collect.envs_per_collector
         for worker in self._collectors:
             queued = sum(len(other.calls) for other in self._collectors)
+            # Queued calls count as steps already made, so that the run does not exceed its steps.
             while worker.may_work and self.steps + queued * chunk < until_step:
                 worker.collect(self.steps)
                 queued += 1
         self._learners.give()
 
     def _watch(self) -> None:
-        """Tell the shards whom to listen to, and have collectors leave the hosts that are about
-        to go.
-        """
+        """Send the epochs to the shards, and have collectors leave the hosts that will stop."""
         epochs = {worker.index: worker.epoch for worker in self._collectors}
         self._broadcast.tick(Epochs(collectors=epochs, learner=self._learners.epoch))
         now = time.monotonic()
@@ -223,7 +228,7 @@ class Coordinator:
             self.restarts += event is not None
             return
         self._tally.add(worker.index, report)
-        # The learner's queued portions may have looked before this chunk was there.
+        # The learner's queued portions may have ended before this chunk arrived.
         self._stale_reports = PORTIONS_AHEAD
         progress.episodes += report.episodes
 
@@ -264,16 +269,16 @@ class Coordinator:
     # -- state -------------------------------------------------------------------------------------
 
     def network(self) -> QNetwork:
+        """Return a copy of the policy on the CPU, from the leading learner."""
         network = build_network(self._card)
         network.load_state_dict(self._learners.ask(lambda learner: learner.policy.remote()))
         return network.eval()
 
     def settle(self) -> int:
-        """Let what is on its way arrive, and ask for no more: from here to the next `advance`
-        nothing moves.
+        """Wait until all data in flight has arrived; nothing moves until the next `advance`.
 
-        Takes as long as the portions already queued: at most two chunks of each collector, which
-        the shards accept at once, beyond samples per insert, and half a second of the learner.
+        Takes as long as the queued portions: at most two chunks of each collector, which the
+        shards accept at once, beyond samples per insert, and half a second of the learner.
         Returns the steps made.
         """
         for shard in self.shards:
@@ -281,8 +286,8 @@ class Coordinator:
         try:
             for worker in self._collectors:
                 worker.rest()
-            # The learner goes on meanwhile: a shard that has just restarted, and admits nothing,
-            # opens by its word.
+            # The learner continues meanwhile: a shard that has just restarted accepts nothing
+            # until the learner's request has set its insert limit.
             while any(worker.calls for worker in self._collectors):
                 self._give_work(until_step=0)
                 self._take_results(self._unreported)
@@ -297,15 +302,17 @@ class Coordinator:
 
     def _ask_shards(self, tell: Callable[[int, ShardCounts, dict[int, int]], None]) -> None:
         for index, shard in enumerate(self.shards):
-            # it has just died, and the learner counts what it held
+            # If the shard has just died, the learner counts the transitions that it held.
             with contextlib.suppress(RayError):
                 tell(index, *ray.get([shard.counts.remote(), shard.heads.remote()]))
 
     def save(self, place: Place) -> None:
-        place = absolute(place)  # actors have working directories of their own
+        """Write a checkpoint into `place`. Raises RunFault when a learner cannot be restarted."""
+        place = absolute(place)  # actors have other working directories
         shards = self.shards if self.config.run.checkpoint_replay else []
         state: dict[str, Any] = {"form": "ray", "turn": 0}
         for _ in range(MAX_FAILURES):
+            # A learner that dies during the save is replaced, and all actors save again.
             self.settle()
             here = [worker for worker in self._collectors if not worker.away]
             try:
@@ -325,19 +332,20 @@ class Coordinator:
         state["collectors"] = [
             states.get(worker.index, self._new_state()) for worker in self._collectors
         ]
-        # none was needed yet: they would still begin where the last checkpoint left them
+        # Without a first `advance`, the collectors' states are those of the loaded checkpoint.
         if not self._collectors:
             state["collectors"] = self._collector_states
         with writing(place) as folder:
             (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def _new_state(self) -> dict[str, Any]:
-        """For a collector that is away while the others are saved: its successor begins anew in
-        any case.
+        """Return a state for a collector that is away during the save: its successor starts new
+        episodes in any case.
         """
         return {"rng": np.random.default_rng().bit_generator.state, "run_step": self.steps}
 
     def load(self, place: Place) -> bool:
+        """Continue from a checkpoint in `place`; returns False: the environments start anew."""
         place = absolute(place)
         with reading(place, deep=False) as folder:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -350,8 +358,8 @@ class Coordinator:
         )
         self.restarts = state.get("restarts", 0)
         self._learners.lost_updates = state.get("lost_updates", 0)
-        # Emulators cannot be saved: what continues is each collector's random state and clock, in
-        # new episodes.
+        # Emulators cannot be saved. Each collector continues with its random state and its step
+        # count, in new episodes.
         self._collector_states = [
             {"rng": values["rng"], "run_step": values["run_step"]} for values in state["collectors"]
         ]

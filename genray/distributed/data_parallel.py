@@ -1,10 +1,9 @@
-"""K learners that work as one: each draws its own batch, gradients are averaged, weights stay
-the same everywhere.
+"""Data-parallel training: K learners sample their own batches and average their gradients.
 
-An update of K learners with batches of B is the update of one learner with the K·B transitions
-together, to float tolerance: importance weights are divided by the largest of *all* batches,
-gradients are averaged over all rows, and clipped after that. torch.distributed carries them:
-gloo between CPUs, NCCL between GPUs.
+The weights are the same on all learners. An update of K learners with batches of B equals the
+update of one learner with all K·B transitions, to float tolerance: importance weights are
+divided by the maximum over *all* batches, gradients are averaged over all rows, and clipped
+afterwards. torch.distributed averages them: with gloo between CPUs, with NCCL between GPUs.
 """
 
 import fcntl
@@ -22,20 +21,27 @@ import torch.distributed as dist
 from genray.rl.chunk import Draw
 from genray.rl.networks import QNetwork
 
-# A learner that is dead is noticed by the coordinator, which then ends the others; this is for what
-# it cannot see.
+# The coordinator notices a dead learner and ends the others. The timeout is for what the
+# coordinator cannot notice.
 TIMEOUT = timedelta(minutes=10)
 
 
 class PeerLost(Exception):
-    """Another learner of the group is gone; raised in those that wait for it."""
+    """Raised in a learner whose group has lost another learner."""
 
 
 class Group:
-    """This learner's place among K. Every method is a meeting: all K call it, in the same order."""
+    """One learner's membership in the group of K.
+
+    Every method is a collective operation: all K learners call it, in the same order.
+    """
 
     def __init__(self, rank: int, learners: int, address: str, device: str, network: QNetwork):
-        """`address`: "HOST:PORT" of the first learner. `network`: whose gradients are averaged."""
+        """Join the group; blocks until all K learners have joined.
+
+        `rank`: 0 is the leader. `learners`: K. `address`: "HOST:PORT" of the leader. `device`:
+        PyTorch's, "cpu" or "cuda:0". `network`: the network whose gradients are averaged.
+        """
         self.rank, self.learners, self._device = rank, learners, device
         _choose_interface(address)
         with _peers():
@@ -45,13 +51,13 @@ class Group:
             )  # fmt: skip
         self._share = 1.0
         for parameter in network.parameters():
-            # As soon as backward has it, before anybody clips it. The order is that of backward:
-            # the same everywhere.
+            # Averages a gradient as soon as backward has computed it, before it is clipped. The
+            # order of backward is the same on every learner.
             parameter.register_post_accumulate_grad_hook(self._average)
 
     def agree(self, ready: int, sampled: float, more: bool) -> tuple[int, float, bool]:
-        """(batches that every learner has ready, the first one's count of samples, whether the
-        first one goes on).
+        """Return (the number of batches that every learner has ready, the leader's count of
+        samples, whether the leader continues).
         """
         leads = self.rank == 0
         mine = [float(ready), sampled if leads else np.inf, float(more) if leads else 1.0]
@@ -61,8 +67,10 @@ class Group:
         return int(values[0]), float(values[1]), bool(values[2])
 
     def shares(self, batches: Sequence[Draw], weighted: bool) -> list["Share"]:
-        """What each of the next batches weighs beside those of the other learners. `weighted`:
-        importance weights count.
+        """Return, for each of the next batches, the factors that make all learners' updates one.
+
+        They scale importance weights so that all learners use the same maximum, and gradients by
+        the learner's part of all rows. `weighted`: whether importance weights are used.
         """
         mine = torch.tensor(
             [[float(each.probability_B.min()), each.size] for each in batches], dtype=torch.float64
@@ -75,8 +83,9 @@ class Group:
         return [Share(*each) for each in zip(ratio_N.tolist(), (mine[:, 1] / rows_N).tolist())]
 
     def begin_update(self, share: "Share", beta: float) -> float:
-        """Before an update with a batch of that share; returns the factor on this learner's mean
-        loss, K times its part.
+        """Set the gradient's scale for an update with a batch of that share.
+
+        Returns the factor on this learner's mean loss: K times its part of the global loss.
         """
         self._share = share.factor(beta)
         return self.learners * self._share
@@ -88,34 +97,35 @@ class Group:
 
 
 class Share:
-    """A learner's part in an update."""
+    """One learner's part in an update, from its batch's smallest P(i) and its number of rows."""
 
     def __init__(self, lowest: float, rows: float):
-        """`lowest`: the smallest P(i) of all batches over the smallest of this one; `rows`: its
-        part of all rows.
+        """`lowest`: the smallest P(i) of all batches divided by the smallest of this batch.
+        `rows`: this batch's part of all rows.
         """
         self._lowest, self._rows = lowest, rows
 
     def factor(self, beta: float) -> float:
-        """On the gradient of this learner's mean loss, so that the sum over learners is the
-        whole batch's gradient.
+        """Return the factor on this learner's gradient that makes the sum over learners the
+        gradient of the whole batch.
 
-        This learner's weights were divided by its own largest, P(min, own)^−β (N cancels): times
-        this, by that of all.
+        This learner's weights are divided by their own maximum, P(min, own)^−β (N cancels). The
+        factor divides them by the maximum over all batches instead.
         """
         return self._rows * self._lowest**beta
 
 
 def meeting_place(host: str) -> str:
-    """ "HOST:PORT" with a port that is free there now."""
+    """Return "HOST:PORT" with a port that is free on this machine now."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return f"{host}:{probe.getsockname()[1]}"
 
 
 def _choose_interface(address: str) -> None:
-    """Have gloo and NCCL use the network by which the first learner is reached: left alone they
-    ask for the host's name, which in containers is often that of the loopback.
+    """Have gloo and NCCL use the network interface that reaches the first learner.
+
+    By default they resolve the host's name, which in containers is often the loopback address.
     """
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -135,7 +145,7 @@ def _choose_interface(address: str) -> None:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """torch.distributed raises RuntimeError, or a kind of it, when a connection breaks."""
+    """Turn the RuntimeError that torch.distributed raises for a broken connection into PeerLost."""
     try:
         yield
     except RuntimeError as error:

@@ -1,5 +1,5 @@
-"""The coordinator's word to the shards: which epochs are in force, again and again, since a
-restarted shard knows none.
+"""Sends the current epochs from the coordinator to all shards, repeatedly, because a restarted
+shard knows none.
 """
 
 import time
@@ -14,11 +14,13 @@ PERIOD_S = 0.5
 
 
 class EpochBroadcast:
-    """Tells each shard the epochs at once when they change, otherwise every PERIOD_S; never
-    waits for an answer.
+    """Sends every shard the epochs: at once when they change, otherwise every PERIOD_S.
+
+    `tick` never waits for an answer.
     """
 
     def __init__(self, shards: Sequence[ray.actor.ActorHandle]):
+        """`shards`: handles of the ReplayShardActors."""
         self._shards = shards
         self._calls: list[ray.ObjectRef | None] = [None] * len(shards)
         self._told: list[Epochs | None] = [None] * len(shards)
@@ -27,10 +29,11 @@ class EpochBroadcast:
 
     @property
     def refused(self) -> int:
-        """Writes of stale lives that shards turned away, as far as they told."""
+        """Writes of stale incarnations that the shards refused, according to their last answers."""
         return sum(sum(lives.values()) for lives in self._refused)
 
     def tick(self, epochs: Epochs) -> None:
+        """Take the shards' answers and send `epochs` to each shard that is due."""
         now = time.monotonic()
         for index, call in enumerate(self._calls):
             if call is not None and ray.wait([call], timeout=0)[0]:
@@ -47,6 +50,6 @@ class EpochBroadcast:
             life, refused = ray.get(call)
         except RayTaskError:
             raise
-        except RayError:  # it is down; what it had refused is known from its last answer
+        except RayError:  # the shard is down; its last answer had the count of refused writes
             return
         self._refused[index][life] = refused

@@ -1,13 +1,14 @@
-"""The learner's feed: batches drawn over all shards by mass, asked for ahead of time, priorities
-riding back.
+"""Delivers batches to the learner: sampled over all shards in proportion to their total priority,
+requested ahead of time, with new priorities sent back.
 
-A *round* is a few batches asked for at once: one call to each shard instead of one a batch (a
-call costs 0.5 to 0.8 ms). Two rounds are in flight, so that the next one travels while the last
-is learned from.
+A *round* is a few batches requested at once: one call to each shard instead of one per batch (a
+call costs 0.5 to 0.8 ms). Two rounds are in flight, so that the next round travels while the
+learner uses the last one.
 
-Where the learner stands decides how frames come, and nobody has to choose: on the shard's node
-it reads the shard's memory, or keeps a copy of it on its device; elsewhere, or where the shard
-keeps them compressed, each frame comes once, compressed (`wire.py`).
+How frames reach the learner depends on its node, without any option. On the shard's node the
+learner reads the shard's memory, or keeps a copy of this memory on its device. From another node,
+and from a shard that stores frames compressed, each frame is sent once: compressed, or as
+`compression_choice` decides.
 """
 
 import time
@@ -30,25 +31,25 @@ from genray.rl.frame_store import unpack
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.transfer import AnySample, DeviceSample, empty_sample
 
-ROUNDS_IN_FLIGHT = 2
-POLL_S = 0.05
+ROUNDS_IN_FLIGHT = 2  # one in transit while the learner uses the other
+POLL_S = 0.05  # how long a call waits for inserts when no batch may be sampled
 
 
 @dataclass
 class _Peer:
-    """What the feed knows of one shard."""
+    """The feed's record of one shard."""
 
     actor: ray.actor.ActorHandle
     counts: ShardCounts | None = None
-    """The last that it told."""
+    """The shard's last answer."""
     frames: AttachedFrames | None = None
-    """The shard's memory, where it is on this node."""
+    """The shard's memory, if the shard is on this node."""
     frames_of: int | None = None
-    """The incarnation for which that has been tried."""
+    """The shard's incarnation for which `frames` was last opened, or found to be out of reach."""
     copy: DeviceFrames | None = None
-    """What of it is on the learner's device."""
+    """The copy of `frames` on the learner's device."""
     written_off: ShardCounts | None = None
-    """What it held when it was given up for dead without having come back."""
+    """The counts of a shard that was given up as dead and has not answered since."""
     down: bool = False
     down_until: float = 0.0
     keys: list[np.ndarray] = field(default_factory=list)
@@ -64,13 +65,13 @@ class _Peer:
 
     @property
     def may_pack(self) -> bool:
-        """Its frames have to travel, and lie there as they are."""
+        """Whether the shard's frames have to travel, and are stored uncompressed."""
         return self.frames is None and self.counts is not None and self.counts.address is not None
 
 
 @dataclass
 class Batch:
-    """One batch and where its parts came from, so that priorities find their way back."""
+    """One batch, and the shards that its rows came from, so that priorities can be sent back."""
 
     sample: AnySample
     parts: list[tuple[int, int, int]]
@@ -83,14 +84,15 @@ class _Round:
     shares: list[float]
     replies: dict[int, ray.ObjectRef]
     packed: bool | None
-    """Whether frames that lie as they are on another node come compressed; None: there are none
-    such.
+    """Whether uncompressed frames of another node are compressed in transit; None: no shard has
+    such frames.
     """
 
 
 class Feed:
-    """Batches from M shards. Iterating never blocks for long: `next_round` answers None while
-    there is nothing to learn.
+    """Samples batches from M shards.
+
+    `next_round` never blocks for long: it returns None while the limiter allows no samples.
     """
 
     def __init__(
@@ -107,10 +109,12 @@ class Feed:
         device: str | torch.device = "cpu",
         frames_on: str = "host",
     ):
-        """`learners` draw as much as this one, at the same time, under one limiter; the one that
-        leads tells the shards the limit and the weights. `epoch`: this life of the learners.
-        `device`, `frames_on`: where the learner works, and where its batches are put together
-        (see LearnerConfig).
+        """`shards`: handles of the M shard actors. `limiter`: keeps samples per insert. `rng`:
+        splits a batch over the shards. `round_batches`: batches per round; None: by the batch
+        size. `epoch`: the epoch of this incarnation of the learners. `learners`: how many
+        learners sample as much as this one, at the same time, under one limiter. `leads`: this
+        learner sends the insert limit and the weights to the shards. `device`, `frames_on`:
+        where the learner computes, and where its batches are assembled (see LearnerConfig).
         """
         self._epoch, self._learners, self._leads = epoch, learners, leads
         self._device, self._frames_on = torch.device(device), frames_on
@@ -126,6 +130,7 @@ class Feed:
 
     @property
     def size(self) -> int:
+        """Transitions in all live shards."""
         return sum(peer.size for peer in self._peers)
 
     @property
@@ -135,21 +140,20 @@ class Feed:
 
     @property
     def _round_samples(self) -> int:
-        """Of all learners together."""
+        """Samples of a round, of all learners together."""
         return self._batch_size * self.batches_per_round * self._learners
 
     @property
     def idle(self) -> bool:
-        """Nothing is in flight and nothing more may be drawn."""
+        """Whether nothing is in flight and the limiter allows no further samples."""
         return not self._rounds and not self._may_draw()
 
     def in_flight_samples(self) -> int:
+        """Return the samples of rounds in flight, of all learners together."""
         return self._learners * sum(int(round_.counts_MU.sum()) for round_ in self._rounds)
 
     def next_round(self) -> list[Batch] | None:
-        """The next round's batches; None when samples per insert allows none yet (after waiting
-        up to POLL_S).
-        """
+        """Return the next round's batches; None (after up to POLL_S) if the limiter allows none."""
         while len(self._rounds) < ROUNDS_IN_FLIGHT and self._may_draw():
             self._launch()
         if self._rounds:
@@ -158,18 +162,20 @@ class Feed:
         return None
 
     def _may_draw(self) -> bool:
-        # Any size will do, since draws are with replacement: asking for more than the limiter does
-        # could wait for ever.
+        # Any size above 0 is enough, since sampling is with replacement. Waiting for a larger
+        # size than the limiter requires could last forever.
         return self.limiter.sample_room() >= self._round_samples and self.size > 0
 
     def _launch(self) -> None:
+        # Split each batch over the shards, in proportion to their total priority.
         split = [split_by_mass(self._batch_size, [peer.total for peer in self._peers], self._rng)
                  for _ in range(self.batches_per_round)]  # fmt: skip
         counts_MU = np.array([counts for counts, _ in split]).T
+        # The samples count when they are requested; `_land` takes back those that did not come.
         self.limiter.sampled += self._round_samples
         packed = self._wire.choose() if any(peer.may_pack for peer in self._peers) else None
-        # Every shard is told its limit with every round, also one that has nothing to give: it may
-        # have just restarted.
+        # Every shard gets its insert limit with every round, even if the round takes nothing from
+        # it: the shard may have just restarted. A shard that was down recently is left out.
         now = time.monotonic()
         replies = {
             index: peer.actor.sample.remote(
@@ -183,10 +189,10 @@ class Feed:
     def _request(
         self, peer: _Peer, counts: tuple[int, ...] = (), packed: bool | None = None
     ) -> Request:
-        """Whatever the shard has to know, with the priorities that have gathered for it."""
+        """Build a shard's request, with the priorities that have accumulated for the shard."""
         keys, deltas, peer.keys, peer.deltas = peer.keys, peer.deltas, [], []
-        # Room for inserts is shared equally: limits are absolute counts, so a repeated or reordered
-        # one does no harm.
+        # The shards share the allowed inserts equally. Limits are absolute counts, so a repeated
+        # or reordered request does no harm.
         room = self.limiter.insert_room() / len(self._peers)
         return Request(
             counts=counts,
@@ -203,34 +209,39 @@ class Feed:
         )
 
     def _land(self, round_: _Round) -> list[Batch]:
-        """Wait for a round and join its parts; a round that a dead shard was part of is given up
-        whole.
+        """Wait for a round and assemble its batches.
+
+        If a shard that the round sampled from is dead, the whole round is dropped.
         """
         replies: dict[int, Reply] = {}
         asked = time.monotonic()
+        # Collect the replies, and update the record of each shard.
         for index, reference in round_.replies.items():
             try:
                 reply: Reply = ray.get(reference)
             except RayTaskError:
-                raise  # a fault of the shard's code, which a restart would only repeat
+                raise  # an error in the shard's code: a restart would not help
             except RayError:
                 self._mark_down(index)
                 continue
             self._note(index, reply.counts)
+            # Places are useless if the shard's memory was closed since the request.
             lost = self._peers[index].frames is None and isinstance(reply.drawn, PlacedSample)
             if reply.drawn is not None and not lost:
                 replies[index] = reply
         if round_.packed is not None:
             self._wire.note(round_.packed, time.monotonic() - asked)
         if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
+            # One part is missing: drop the round, and let the limiter allow its samples again.
             self.limiter.sampled -= self._learners * int(round_.counts_MU.sum())
             return []
         drawn = {index: reply.drawn for index, reply in replies.items() if reply.drawn is not None}
+        # Batch u of shard m is in rows starts_MU[m, u] to ends_MU[m, u] of the shard's reply.
         ends_MU = round_.counts_MU.cumsum(axis=1)
         starts_MU = ends_MU - round_.counts_MU
         batches = []
-        # One gather for the whole round: at 32 transitions a batch, calls cost as much as their
-        # work.
+        # With one shard, one gather assembles the whole round: for batches of 32 transitions, a
+        # call takes as long as its work.
         if len(drawn) == 1:
             [index] = drawn
             sample, whole_B = self._gather(drawn, round_.shares)
@@ -255,7 +266,7 @@ class Feed:
         return self._not_empty(batches)
 
     def _not_empty(self, batches: list[Batch]) -> list[Batch]:
-        """Without those of which nothing is whole: they will be drawn again."""
+        """Drop batches without any whole transition; the limiter allows their samples again."""
         filled = [batch for batch in batches if batch.sample.size]
         self.limiter.sampled -= self._learners * self._batch_size * (len(batches) - len(filled))
         return filled
@@ -263,10 +274,10 @@ class Feed:
     def _gather(
         self, drawn: dict[int, PlacedSample | SlicedSample], shares: list[float]
     ) -> tuple[AnySample, np.ndarray]:
-        """Put what was drawn together, from the shards' memory or from the slices that came;
-        bool [B]: what is whole.
+        """Assemble transitions from the shards' memory or from the frames that were sent.
 
-        Not whole is what was overwritten meanwhile.
+        Returns (the sample, bool [B]: which transitions are whole). A transition that the shard
+        overwrote meanwhile is not whole.
         """
         layout = next(peer.counts.layout for peer in self._peers if peer.counts)
         count = sum(draw.size for draw in drawn.values())
@@ -289,9 +300,7 @@ class Feed:
         return sample, whole_B
 
     def _read(self, peer: _Peer, placed: PlacedSample, out: AnySample) -> np.ndarray:
-        """Fill `out` from the shard's memory, or what is on the device of it; bool [B]: what is
-        whole.
-        """
+        """Fill `out` from the shard's memory or its copy on the device; bool [B]: what is whole."""
         frames = peer.frames
         assert frames is not None, "_land leaves out what cannot be read"
         if not isinstance(out, DeviceSample):
@@ -308,7 +317,7 @@ class Feed:
         sizes: dict[int, int],
         replies: dict[int, Reply],
     ) -> Batch:
-        """A batch of what is whole; it may be a little smaller than it was asked for."""
+        """Make a batch of the whole transitions; it may be smaller than requested."""
         parts, start = [], 0
         for index, size in sizes.items():
             whole = int(np.count_nonzero(whole_B[start : start + size]))
@@ -327,7 +336,7 @@ class Feed:
             start += rows
 
     def _poll(self) -> None:
-        """Tell every shard its limit and wait a moment for inserts."""
+        """Send every shard its insert limit and wait up to POLL_S for inserts."""
         now = time.monotonic()
         missing = self.limiter.inserts_needed(self._round_samples) / len(self._peers)
         waiting = {}
@@ -346,11 +355,9 @@ class Feed:
                 self._mark_down(index)
 
     def refresh(self, absent: Collection[int] = ()) -> None:
-        """Learn where all shards stand, and tell them limit and weights, without waiting for
-        inserts.
+        """Read all shards' counts, and send them limit and weights, without waiting for inserts.
 
-        Those that are `absent`, by the coordinator's word, are given up: what they held counts
-        as lost.
+        The coordinator found the `absent` shards to be dead: their transitions count as lost.
         """
         for index, peer in enumerate(self._peers):
             if index in absent:
@@ -359,51 +366,50 @@ class Feed:
                 self._note(index, ray.get(peer.actor.wait_for.remote(self._request(peer), 0, 0.0)))
 
     def adopt(self) -> None:
-        """Take the shards' counts as they are after loading a checkpoint: nothing of it is new
-        to the limiter.
+        """Take over the shards' counts after a checkpoint was loaded; the limiter counts no new
+        inserts.
         """
         inserted = self.limiter.inserted
         for peer in self._peers:
-            peer.copy = None  # of frames that have been replaced
+            peer.copy = None  # its frames were replaced by those of the checkpoint
         self.refresh()
         self.limiter.inserted = inserted
 
     def state(self) -> list[ShardCounts | None]:
-        """What each shard last told: where a learner that continues from here takes up counting."""
+        """Return each shard's last counts, from which another learner can continue."""
         return [replace(peer.counts, address=None) if peer.counts else None for peer in self._peers]
 
     def restore(self, state: list[ShardCounts | None]) -> None:
-        """Continue from `state`: what the shards took in since then, or lost, is noticed at the
-        next `refresh`.
-        """
+        """Continue from `state`; the next `refresh` counts later inserts and losses."""
         for peer, counts in zip(self._peers, state, strict=True):
             peer.counts = counts
 
     def _note(self, index: int, counts: ShardCounts) -> None:
+        """Update a shard's record and the limiter with the shard's counts."""
         peer = self._peers[index]
         before, peer.down = peer.counts, False
         if (gone := peer.written_off) is not None:
             peer.written_off = None
-            if gone.incarnation == counts.incarnation:  # it was only out of reach
+            if gone.incarnation == counts.incarnation:  # the shard was alive, but unreachable
                 self.lost_transitions -= gone.size
                 before = gone
         if before and before.incarnation != counts.incarnation:
+            # Another incarnation: the shard died, and its transitions are lost.
             self._lose(index, before.size)
             before = None
-        if before is None or counts.inserted >= before.inserted:  # replies may overtake each other
+        if before is None or counts.inserted >= before.inserted:  # replies may arrive out of order
             self.limiter.inserted += counts.inserted - (before.inserted if before else 0)
             peer.counts = counts
         if peer.frames_of != counts.incarnation:
+            # Open the shard's memory once per incarnation.
             peer.frames = AttachedFrames.attach(counts.address) if counts.address else None
             peer.frames_of, peer.copy = counts.incarnation, None
 
     def _mark_down(self, index: int) -> None:
-        """Ask no more of a shard for a while. Whether its transitions are lost shows when it
-        answers again.
-        """
+        """Send a shard no requests for 0.5 s; its next answer shows whether its data is lost."""
         peer = self._peers[index]
         peer.down, peer.down_until = True, time.monotonic() + 0.5
-        # a dead shard's memory is freed when nobody maps it any more
+        # A dead shard's memory is freed when no process maps it any more.
         peer.frames, peer.frames_of = None, None
         peer.copy = None
 
@@ -424,5 +430,5 @@ class Feed:
 
 
 def batches_per_round(batch_size: int) -> int:
-    """Batches asked for in one call: small batches are bound by calls, large ones by bytes."""
+    """Return the batches of one round: small batches are limited by calls, large ones by bytes."""
     return max(1, 128 // batch_size)

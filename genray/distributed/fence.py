@@ -1,9 +1,10 @@
-"""Which writers a shard listens to: of each collector, and of the learners, the latest life alone.
+"""Decides which writers a shard accepts: only the latest incarnation of each collector and of
+the learners.
 
-A host that was cut off keeps its actors running, and they go on writing when the cable is back,
-beside the replacements that Ray has started meanwhile. Every life therefore has an *epoch*, a
-number that only grows, given by the coordinator; a shard refuses whoever is older than the
-newest epoch that it has heard of (a fencing token: Kleppmann 2016,
+The actors of a host that was cut off from the network keep running. When the network is back,
+they write beside the replacements that Ray has started. Every incarnation therefore has an
+*epoch*, a number that only grows and that the coordinator assigns. A shard refuses every writer
+whose epoch is older than the newest one it knows (a fencing token: Kleppmann 2016,
 https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
 """
 
@@ -13,33 +14,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Epochs:
-    """The epochs in force, as the coordinator tells them."""
+    """The current epochs, as the coordinator broadcasts them: one per collector, one for all
+    learners.
+    """
 
     collectors: dict[int, int]
     learner: int
 
 
 class Fence:
-    """One shard's view. Epochs never fall here, whatever arrives late or twice."""
+    """Holds one shard's epochs. An epoch never decreases, even if messages arrive late or twice."""
 
     def __init__(self, sources: Iterable[int], told: bool = True):
-        """`sources`: the collectors that write to this shard. `told`: no epoch has been raised
-        yet, so that none is missed.
+        """`sources`: the collectors that write to this shard. `told`: True for a new shard: no
+        epoch has been raised yet, so the shard has missed none.
         """
         self._epoch = dict.fromkeys(sources, 0)
-        self._owner: dict[int, int] = {}  # the incarnation whose chunks count
+        self._owner: dict[int, int] = {}  # the incarnation whose chunks are accepted
         self.learner = 0
         self.told = told
-        """False: a shard that has just restarted knows no epochs; nobody may be let in until the
-        coordinator has spoken.
+        """False after a restart, when the shard knows no epochs. The shard accepts no writer until
+        the coordinator's next broadcast.
         """
         self.refused = 0
-        """Writes of stale lives that were turned away: chunks, and learners' requests with
+        """Number of refused writes of stale incarnations: chunks, and learners' requests with
         priorities or weights.
         """
 
     def tell(self, epochs: Epochs) -> None:
-        """The coordinator's word."""
+        """Take over the epochs of the coordinator's broadcast."""
         for source, epoch in epochs.collectors.items():
             if source in self._epoch:
                 self._raise(source, epoch)
@@ -47,18 +50,18 @@ class Fence:
         self.told = True
 
     def enter(self, source: int, incarnation: int) -> None:
-        """A collector's new life announces itself, once and before anything else: its
-        predecessor writes no more.
+        """Register a collector's new incarnation, before its first chunk: its predecessor may
+        write no more.
 
-        This closes the time between Ray's restart and the coordinator's notice of it.
+        This closes the gap between Ray's restart and the moment the coordinator notices it.
         """
         self._owner[source] = incarnation
 
     def admits_chunk(self, source: int, epoch: int, incarnation: int) -> bool:
-        """May this life of a collector write? A newer epoch than any heard of is believed: only
-        the coordinator gives one.
+        """Return whether this incarnation of a collector may write.
 
-        Of two lives in one epoch, the one that entered last counts.
+        An epoch newer than any known one is accepted, because only the coordinator assigns
+        epochs. Of two incarnations in one epoch, the one that entered last may write.
         """
         if epoch >= self._epoch[source]:
             self._raise(source, epoch)
@@ -68,8 +71,9 @@ class Fence:
         return False
 
     def admits_learner(self, epoch: int, writes: bool) -> bool:
-        """May this learner draw, and set priorities and weights? `writes`: the request would
-        change something.
+        """Return whether this learner may sample, and set priorities and weights.
+
+        `writes`: the request would change the shard, so a refusal is counted.
         """
         if epoch >= self.learner:
             self.learner = epoch

@@ -1,10 +1,9 @@
-"""Frames of games as a data set: played by the collectors' environment, without repeats,
-labelled by game.
+"""Makes a data set of game frames: plays games, drops repeated frames, labels frames by game.
 
-The file (safetensors, read by gen/sources.py) holds `frames` uint8 [N, C, H, W], `label` int64
-[N], `held_out` bool [N] and the recipe that made it. It does not depend on how many workers
-played: a job is one game and one part, with a seed of its own. Held-out frames come from
-episodes of their own, because neighbours in an episode are nearly the same picture.
+The file (safetensors, read by gen/data/sources.py) holds `frames` uint8 [N, C, H, W], `label`
+int64 [N], `held_out` bool [N] and the recipe that made it. The result does not depend on the
+number of workers: a job is one game and one part, with its own seed. Held-out frames come from
+separate episodes, because neighbouring frames of an episode are nearly equal.
 
 Shapes: E lanes, N frames, C channels, H height, W width.
 """
@@ -33,15 +32,15 @@ from genray.rl.policy import load_policy
 from genray.runs.files import writing_file
 
 MOST_LANES = 8
-"""Of one job."""
+"""Largest number of lanes of a job."""
 EVERY = 4
-"""Agent steps between kept frames of a lane: neighbours are nearly the same."""
+"""Agent steps between kept frames of a lane: neighbouring frames are nearly equal."""
 HOLD = 0.75
-"""Chance that random play keeps a lane's action for another step: trembling on the spot shows
-little of a game.
+"""Probability that random play repeats a lane's action: changing it at every step would keep the
+player near one position, and show little of a game.
 """
 MOST_PLAYED = 20
-"""Frames looked at for each one wanted, before a game that repeats itself is left with fewer."""
+"""Frames examined per wanted frame; a game that repeats itself then gets fewer frames."""
 
 Progress = Callable[[int, int], None]
 """(frames done, frames wanted)"""
@@ -49,27 +48,27 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FramesConfig:
-    """Which frames, and how they are played."""
+    """The frames of a data set, and how they are played."""
 
     games: tuple[str, ...] = ("breakout", "seaquest", "pong", "road_runner")
     """Games, each a class: --games breakout seaquest, or with commas."""
     frames: int = 20_000
-    """Different frames of all games together, a fifth held out. At most: held-out frames that
-    training has, too, go.
+    """Number of different frames of all games together, a fifth of them held out. The result may
+    have fewer: held-out frames that also occur in training are removed.
     """
     size: int = 32
     """Side of the square frames in pixels."""
     grey: bool = False
-    """The grey picture that agents see instead of the game's colours."""
+    """Whether frames are grey, as agents see them, instead of in the game's colours."""
     seed: int = 0
     model: Path | None = None
     """A run or model directory whose policy plays (its own game) instead of random actions."""
     epsilon: float = 0.05
     """Share of random actions in a policy's play."""
     workers: int = 1
-    """Processes that play; more than one are Ray actors."""
+    """Processes that play; with more than one, each is a Ray actor."""
     out: Path | None = None
-    """File to write. Default: $GENRAY_DATA or ~/.cache/genray, where `--data atari` looks."""
+    """File to write. Default: in $GENRAY_DATA or ~/.cache/genray, where `--data atari` reads."""
 
     def validate(self) -> None:
         require(
@@ -93,7 +92,7 @@ class FramesConfig:
 
 @dataclass(frozen=True)
 class Job:
-    """What one worker plays at a time: one game's training or held-out frames."""
+    """One unit of work for a worker: the training or the held-out frames of one game."""
 
     env: EnvConfig
     count: int
@@ -106,17 +105,17 @@ class Job:
 
     @property
     def lanes(self) -> int:
-        """Games in lockstep: fewer for a small job, because each takes a while to start."""
+        """Games played in lockstep; fewer for a small job, because each takes time to start."""
         return min(MOST_LANES, max(1, self.count // 50))
 
 
 def collect_frames(
     config: FramesConfig, progress: Progress | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """Play, and write the data set whole or not at all; returns (the file, its recipe).
+    """Play games and write the data set, completely or not at all; return (the file, its recipe).
 
-    Raises ConfigError for an unknown game (with the nearest names), ResourceError when the file
-    cannot be written, RunFault when a worker dies.
+    Raises ConfigError for an unknown game (the message suggests names), ResourceError when the
+    file cannot be written, RunFault when a worker dies.
     """
     config.validate()
     out = config.out or atari_file(data_folder(), config.size, config.grey)
@@ -126,7 +125,7 @@ def collect_frames(
         if config.model
         else [EnvConfig(game=_game(name)) for name in config.names]
     )
-    envs = list({env.title: env for env in envs}.values())  # a game named twice is one class
+    envs = list({env.title: env for env in envs}.values())  # a game given twice is one class
     require(
         config.grey or not any(env.env for env in envs),
         f"--model {config.model}: its environment has no colours: --grey",
@@ -184,10 +183,10 @@ def collect_frames(
 def merge(
     parts: Iterable[tuple[int, bool, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(frames, label, held_out) of (label, held_out, frames) parts, each picture once.
+    """Join (label, held_out, frames) parts into (frames, label, held_out), each frame once.
 
-    Training parts come first: a held-out frame that is also a training frame goes. A picture of
-    two games (a blank screen) stays with the first.
+    Training parts come first, so a held-out frame that is also a training frame is removed. A
+    frame that two games share (a blank screen) keeps the first game's label.
     """
     frames: list[np.ndarray] = []
     label: list[int] = []
@@ -203,8 +202,9 @@ def merge(
 
 
 def play_frames(job: Job, progress: Callable[[int], None] | None = None) -> np.ndarray:
-    """Different frames of one game, uint8 [N, C, size, size] with N ≤ `job.count`; the same job
-    gives the same frames.
+    """Return different frames of one game, uint8 [N, C, size, size] with N ≤ `job.count`.
+
+    The same job always gives the same frames.
     """
     entropy = [job.seed, zlib.crc32(job.env.title.encode()), int(job.held_out)]
     env_rng, act_rng = (np.random.default_rng([*entropy, stream]) for stream in (0, 1))
@@ -226,14 +226,14 @@ def play_frames(job: Job, progress: Callable[[int], None] | None = None) -> np.n
 
 
 def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """What E lanes show after every step, uint8 [E, C, H, W], for ever."""
+    """Yield the screens of E lanes after every step, uint8 [E, C, H, W], without end."""
     colour = not job.grey
     if job.model:
         network, env_config = load_policy(job.model)
         past_actions, policy = network.config.past_actions, greedy_policy(network, job.epsilon, rng)
         env: FrameVectorEnv = make_env(env_config, job.lanes, num_threads=1)
-        # A policy sees grey frames; a second emulator takes the same actions from the same seed and
-        # shows the colours.
+        # A policy needs grey frames. For colours, a second emulator plays the same actions from
+        # the same seed.
         screen = AtariLanes(env_config, job.lanes, 1, color=True) if colour else None
     else:
         env_config, past_actions, screen = job.env, 0, None
@@ -251,7 +251,7 @@ def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndar
             shown = screen.step(action_E).frame_EHW if screen else step.frame_EHW
             if job.model:
                 lanes.push(step.frame_EHW, action_E, begins_E)
-            # the next frame is the first of a new episode
+            # The next frame is the first of a new episode.
             begins_E = step.terminated_E | step.truncated_E
     finally:
         env.close()
@@ -260,7 +260,9 @@ def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndar
 
 
 def random_policy(num_actions: int, num_lanes: int, rng: np.random.Generator) -> Policy:
-    """Random actions, each held for 1 / (1 − HOLD) steps on average, in every lane by itself."""
+    """Return a policy of random actions; each lane keeps an action for 1 / (1 − HOLD) steps on
+    average.
+    """
     action_E = rng.integers(num_actions, size=num_lanes)
 
     def act(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
@@ -275,12 +277,12 @@ def random_policy(num_actions: int, num_lanes: int, rng: np.random.Generator) ->
 def write_frames(
     out: Path, frames: np.ndarray, label: np.ndarray, held_out: np.ndarray, recipe: dict[str, Any]
 ) -> None:
-    """Write the file whole or not at all; raises ResourceError when it cannot be written."""
+    """Write the file completely or not at all; raises ResourceError when that fails."""
     from safetensors.numpy import save
 
     tensors = {"frames": np.ascontiguousarray(frames), "label": label, "held_out": held_out}
     try:
-        # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
+        # Serialised in memory first, so that a full disk raises OSError and no other exception.
         with writing_file(out) as temporary:
             temporary.write_bytes(save(tensors, metadata={"recipe": json.dumps(recipe)}))
     except OSError as error:
@@ -289,7 +291,7 @@ def write_frames(
         ) from error
 
 
-# -- who plays -------------------------------------------------------------------------------------
+# -- playing ---------------------------------------------------------------------------------------
 
 
 def _play_here(jobs: Sequence[Job], progress: Progress | None) -> Iterator[np.ndarray]:
@@ -307,9 +309,7 @@ def _play_here(jobs: Sequence[Job], progress: Progress | None) -> Iterator[np.nd
 
 
 def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -> list[np.ndarray]:
-    """The jobs' frames in the order of the jobs, played by `workers` actors, the longest jobs
-    first.
-    """
+    """Play the jobs with `workers` actors, the longest first; return frames in the jobs' order."""
     import ray
     from ray.exceptions import RayError
 
@@ -329,6 +329,7 @@ def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -
             played: dict[int, np.ndarray] = {}
             idle = list(actors)
             while len(played) < len(jobs):
+                # Give every idle worker the longest waiting job, then wait for one to finish.
                 while idle and waiting:
                     actor, number = idle.pop(), waiting.pop(0)
                     playing[actor.play.remote(jobs[number])] = (number, actor)
@@ -352,7 +353,7 @@ def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -
 
 
 class FramesActor:
-    """Plays one job after another in a process of its own."""
+    """Plays one job after another in its own process."""
 
     def __init__(self) -> None:
         import torch
@@ -371,9 +372,7 @@ def _game(name: str) -> str:
 
 
 def _shares(frames: int, games: int, index: int) -> list[tuple[bool, int]]:
-    """[(held out?, frames)] of one game: `frames` split evenly over games, a fifth of each held
-    out.
-    """
+    """Return [(held out?, frames)] of one game: an even part of `frames`, a fifth held out."""
     count = (frames + games - 1 - index) // games
     test = round(count * TEST_SHARE)
     return [(False, count - test), (True, test)]
@@ -388,7 +387,7 @@ def _is_new(frame: np.ndarray, seen: set[bytes]) -> bool:
 
 
 def _make_room(out: Path) -> None:
-    # Before minutes of play, not after.
+    # Checked before minutes of play, not after them.
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The learner as a Ray actor: take batches from the feed, update, publish weights."""
+"""Runs the learner as a Ray actor: it takes batches, updates, and publishes weights."""
 
 import io
 import socket
@@ -27,16 +27,16 @@ from genray.rl.networks import build_network
 from genray.rl.transfer import AnySample
 from genray.runs.storage import as_place, reading, writing
 
-# versions that stay in the object store for collectors which are still pulling them
+# Versions kept in the object store, for collectors that are still fetching an older one.
 WEIGHTS_KEPT = 4
 
 
 class LearnerActor:
-    """`rl.learner.Learner` on a feed. The coordinator asks for one portion of work after the other.
+    """Trains `rl.learner.Learner` on batches of a Feed, one portion of work per `learn` call.
 
-    Of K learners, the one of rank 0 leads: it keeps samples per insert, tells the shards the
-    limit and the weights, and speaks for all in snapshots and checkpoints. The others draw as
-    much as it does, at the same time.
+    Of K learners, the one of rank 0 is the leader: it keeps samples per insert, sends the limit
+    and the weights to the shards, and writes snapshots and checkpoints for all. The other
+    learners sample as much as the leader, at the same time.
     """
 
     def __init__(
@@ -48,6 +48,10 @@ class LearnerActor:
         epoch: int = 0,
         rank: int = 0,
     ):
+        """`card`: describes the network (`rl.engine.network_card`). `shards`: handles of the
+        replay shards. `threads`: PyTorch threads. `epoch`: the epoch of this incarnation of the
+        learners. `rank`: 0 .. K − 1.
+        """
         torch.set_num_threads(threads)
         keep_freed_memory()
         self._config, self._epoch, self._rank = config, epoch, rank
@@ -56,8 +60,8 @@ class LearnerActor:
         self._learner = Learner(
             config.learner, network, build_network(card), device, threads=threads
         )
-        # Rank and epoch stand behind zeros that NumPy ignores: one learner's first life draws as it
-        # always did.
+        # NumPy ignores trailing zeros of the entropy: the first incarnation of a single learner has
+        # the same random numbers as [seed, 2].
         self._rng = np.random.default_rng(np.random.SeedSequence([config.run.seed, 2, rank, epoch]))
         batch_size, learners = config.learner.batch_size, config.learner.learners
         limiter = config.limiter(learners * batch_size * batches_per_round(batch_size))
@@ -72,25 +76,24 @@ class LearnerActor:
             device=device,
             frames_on=config.learner.frames_on,
         )
-        # A GPU is at work by itself, and the next round is fetched meanwhile; a CPU would only put
-        # its own work off.
+        # A GPU computes while this process fetches the next round. On a CPU, fetching would only
+        # delay the update.
         self._fetches_ahead = device != "cpu"
         self._group: Group | None = None
         self._ready: deque[Batch] = deque()
         self._versions: list[Published] = []
 
-    # -- the beginning -----------------------------------------------------------------------------
+    # -- start -------------------------------------------------------------------------------------
 
     def meeting_place(self) -> str:
-        """Where the other learners find this one."""
+        """Return the address where the other learners join the leader."""
         return meeting_place(ray.util.get_node_ip_address())
 
     def begin(self, snapshot: Snapshot | None, place: str | None) -> None:
-        """Take up learning, where `snapshot` left off if there is one, together with those who
-        meet at `place`.
+        """Start learning, from `snapshot` if there is one, in a group that meets at `place`.
 
-        Raises ResourceError when Ray gave it a GPU for which PyTorch has no use: it would stand
-        idle, and nobody know.
+        Raises ResourceError when Ray reserved a GPU that PyTorch cannot use: the GPU would be
+        idle, and no error would be reported.
         """
         if self._learner.device.type == "cpu" and ray.get_gpu_ids():
             raise ResourceError(
@@ -98,6 +101,7 @@ class LearnerActor:
                 "cannot use; see `genray "
                 "doctor` there, or use --device cpu"
             )
+        # Join the other learners, then continue from the last snapshot.
         if place:
             learners, device = self._config.learner.learners, str(self._learner.device)
             self._group = Group(self._rank, learners, place, device, self._learner.online)
@@ -110,16 +114,17 @@ class LearnerActor:
             self._feed.updates = self._learner.updates
             if self._rank == 0:
                 self._rng.bit_generator.state = snapshot.rng
+        # The shards learn the weights and the insert limit, and the feed the shards' counts.
         self._publish()
         try:
             self._feed.refresh()
         except RayTaskError:
             raise
         except RayError:
-            pass  # a shard that is down is asked again with every round
+            pass  # a shard that is down gets a request with every round
 
     def snapshot(self) -> Snapshot:
-        """Everything that a successor needs; between two portions of work."""
+        """Return the state that a successor continues from; called between two portions of work."""
         buffer = io.BytesIO()
         torch.save(self._learner.state_dict(), buffer)
         return Snapshot(
@@ -136,12 +141,14 @@ class LearnerActor:
     def learn(self, seconds: float) -> LearnReport:
         """Learn for about `seconds`, as fast as samples per insert allows."""
         stop = time.monotonic() + seconds
+        # Update until the portion ends. Each update is given the next batch, to prepare it early.
         done: list[tuple[float, float, float]] = []
         while (batches := self._next_batches(stop)) is not None:
             for batch, following, share in zip(
                 batches, [*batches[1:], None], self._shares(batches)
             ):
                 done.append(self._update(batch, following.sample if following else None, share))
+        # Report the means over the portion's updates.
         means = np.mean(done, axis=0) if done else np.full(3, np.nan)
         events, self._feed.events = self._feed.events, []
         limiter = self._feed.limiter
@@ -162,13 +169,14 @@ class LearnerActor:
         )
 
     def _next_batches(self, stop: float) -> list[Batch] | None:
-        """The batches to learn from next, perhaps none yet; None: this portion is over."""
+        """Return the next batches, possibly none; None: this portion of work is over."""
         if self._group is None and time.monotonic() >= stop:
             return None
         if not self._ready:
             self._ready.extend(self._feed.next_round() or [])
         if self._group is None:
             return [self._ready.popleft() for _ in range(len(self._ready))]
+        # A group continues with as many batches as every learner has; it ends when its leader does.
         limiter = self._feed.limiter
         count, sampled, more = self._group.agree(
             len(self._ready), limiter.sampled, time.monotonic() < stop
@@ -186,10 +194,11 @@ class LearnerActor:
     def _update(
         self, batch: Batch, following: AnySample | None, share: Share | None
     ) -> tuple[float, float, float]:
-        """One update; returns (loss, mean Q, gradient norm)."""
+        """Make one update; return (loss, mean Q, gradient norm)."""
         beta = self._config.replay.beta_at(self._learner.updates)
         part = self._group.begin_update(share, beta) if self._group and share else 1.0
         self._learner.begin(batch.sample, max(self._feed.size, 1), beta, following)
+        # While the device computes this update, fetch the batch of the next one.
         if following is None and self._fetches_ahead:
             self._fetch()
         update = self._learner.finish()
@@ -200,15 +209,15 @@ class LearnerActor:
         return part * update.loss, update.q_mean, update.grad_norm
 
     def _fetch(self) -> None:
-        """The next round, if it is on its way: nobody waits for inserts here."""
+        """Receive the next round if it is in flight; this never waits for inserts."""
         if not self._ready and self._feed.in_flight_samples():
             self._ready.extend(self._feed.next_round() or [])
         if self._ready:
             self._learner.expect(self._ready[0].sample)
 
     def _publish(self) -> None:
-        """Put the weights once into the object store; requests to shards carry the reference to
-        the collectors.
+        """Put the weights into the object store once; requests to shards carry their reference,
+        and the shards pass it to the collectors.
         """
         if self._rank:
             return
@@ -218,13 +227,14 @@ class LearnerActor:
         self._versions = [*self._versions, published][-WEIGHTS_KEPT:]
 
     def policy(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the policy's weights on the CPU."""
         return self._learner.policy()
 
     # -- checkpoints -------------------------------------------------------------------------------
 
     def settle(self, absent: Collection[int] = ()) -> None:
-        """Hand the shards the newest priorities and learn where they stand; those that are
-        `absent` are given up.
+        """Send the newest priorities to the shards and read their counts; give up the `absent`
+        ones.
         """
         for _ in range(MAX_FAILURES):
             try:
@@ -236,7 +246,7 @@ class LearnerActor:
         raise RunFault("a replay shard cannot be kept alive")
 
     def save(self, folder: str) -> dict[str, Any]:
-        """Write `learner.pt`; returns the rest as JSON-able values. `settle` has come before."""
+        """Write `learner.pt` and return the rest as JSON values; call `settle` before."""
         if self._rank == 0:
             with writing(as_place(folder)) as local:
                 save_learner(self._learner, local)
@@ -244,11 +254,11 @@ class LearnerActor:
             "rng": self._rng.bit_generator.state,
             "limiter": self._limiter_state(),
             "lost_transitions": self._feed.lost_transitions,
-            "restarts": len(self._feed.events),  # those that no report has told yet
+            "restarts": len(self._feed.events),  # restarts that no report has contained yet
         }
 
     def _limiter_state(self) -> dict[str, float]:
-        """What is in flight, or not yet learned from, will be drawn again."""
+        """Return the limiter's state without samples in flight or unused: they are drawn again."""
         limiter, learner = self._feed.limiter, self._config.learner
         waiting = len(self._ready) * learner.batch_size * learner.learners
         return limiter.state() | {
@@ -256,7 +266,7 @@ class LearnerActor:
         }
 
     def load(self, folder: str, state: dict[str, Any], with_replay: bool) -> None:
-        """Continue from `save`; the shards have loaded before, the collectors start after."""
+        """Continue from `save`. Call it after the shards have loaded, before collectors start."""
         with reading(as_place(folder), deep=False) as local:
             load_learner(self._learner, local)
         rngs = [state["rng"], *state.get("learner_rngs", [])]
@@ -265,15 +275,13 @@ class LearnerActor:
         if with_replay:
             self._feed.limiter.restore(state["limiter"])
         self._feed.updates = self._learner.updates
-        self._ready.clear()  # of the replay that was there before
+        self._ready.clear()  # batches of the replay before loading
         self._publish()
         self._feed.adopt()
 
 
 class Follower(SamplesPerInsert):
-    """The limiter of a learner that does not lead: it may draw what the first one has drawn, no
-    more.
-    """
+    """The limiter of a learner that is not the leader: it may sample as much as the leader has."""
 
     def __init__(self, limiter: SamplesPerInsert):
         super().__init__(**vars(limiter))
@@ -283,4 +291,4 @@ class Follower(SamplesPerInsert):
         return self.granted - self.sampled
 
     def inserts_needed(self, samples: int) -> int:
-        return 0  # it waits for the first learner, not for inserts
+        return 0  # the learner waits for the leader, not for inserts

@@ -1,11 +1,11 @@
-"""The learners as the coordinator sees them: one, or K that work as one; and what happens when
-one dies.
+"""The coordinator's handle of the learners (one, or K in data parallel), which replaces them after
+a death.
 
-The learners are made anew after a death, all K, with the next epoch, from the last snapshot:
-everything that learning needs to continue, which the first of them hands over every few seconds.
-The coordinator keeps it, in its own memory: the learner's own is gone with it, `ray.put` there
-too, and a shard may die at the same instant; whereas the coordinator's death ends the run in any
-case. The replay stays where it is.
+When a learner dies, all K are started again, with the next epoch, from the last snapshot: the
+whole state of learning, which the leader sends every few seconds. The coordinator keeps the
+snapshot in its own memory. The memory of the learner is lost with the learner, as is what it put
+into the object store, and a shard may die at the same instant; the coordinator's own death ends
+the run in any case. The replay shards keep their data.
 """
 
 import time
@@ -23,13 +23,13 @@ from genray.distributed.data_parallel import PeerLost
 from genray.distributed.messages import LearnReport, Snapshot
 from genray.errors import GenrayError, RunFault
 
-PORTION_S = 0.25
-MAX_DEATHS = 10  # in a row, without a snapshot between them: it will not come back
-TELL_S = 60.0
+PORTION_S = 0.25  # length of one call of `learn`
+MAX_DEATHS = 10  # in a row, without a snapshot between them, before the run ends
+TELL_S = 60.0  # how often the user is told that the learner has not started yet
 
 
 class LearnerLost(Exception):
-    """A learner died, or is out of reach."""
+    """Raised when a learner has died, or cannot be reached."""
 
 
 @dataclass
@@ -38,16 +38,22 @@ class _Portion:
 
 
 class LearnerGroup:
-    """`make(epoch, rank)` starts a learner's actor. Nothing here blocks but `ask` and `ask_all`."""
+    """Gives work to the learners, keeps their last snapshot, and replaces them after a death.
+
+    Only `ask` and `load` block.
+    """
 
     def __init__(
         self, make: Callable[[int, int], ray.actor.ActorHandle], learners: int, snapshot_s: float
     ):
+        """`make(epoch, rank)`: starts a learner's actor. `learners`: K. `snapshot_s`: seconds
+        between snapshots.
+        """
         self._make, self._learners, self._snapshot_s = make, learners, snapshot_s
         self.epoch = 0
         self.restarts = 0
         self.lost_updates = 0
-        """Made, and gone with learners that died; the run makes them again."""
+        """Updates that were lost with dead learners; the run makes them again."""
         self.last: LearnReport | None = None
         self._snapshot: Snapshot | None = None
         self._asked_at = self._taken_at = 0.0
@@ -63,21 +69,23 @@ class LearnerGroup:
 
     @property
     def waiting(self) -> list[ray.ObjectRef]:
-        """Calls under way, for `ray.wait`."""
+        """Unfinished calls, for `ray.wait`."""
         return list(self._calls)
 
     @property
     def starting(self) -> bool:
+        """Whether a learner has not finished `begin` yet."""
         return "begin" in self._calls.values()
 
     def give(self) -> None:
-        """Keep the learners' queues filled."""
+        """Keep the learners' queues filled, and ask for a snapshot when one is due."""
         while self._portions < PORTIONS_AHEAD:
             portion = _Portion()
             self._portions += 1
             for member in self.members:
                 self._calls[member.learn.remote(PORTION_S)] = portion
         now = time.monotonic()
+        # A snapshot without a new update since the last one would be of no use.
         moved = self._snapshot is None or self._updates_known > self._snapshot.updates
         if moved and now >= self._snapshot_due and "snapshot" not in self._calls.values():
             self._calls[self.first.snapshot.remote()] = "snapshot"
@@ -89,7 +97,7 @@ class LearnerGroup:
             )
 
     def take(self, ready: Sequence[ray.ObjectRef]) -> list[LearnReport]:
-        """The reports of portions that are finished, among calls that are."""
+        """Return the reports of the finished portions among the calls `ready`."""
         reports = []
         for call in ready:
             if call not in self._calls:
@@ -101,6 +109,7 @@ class LearnerGroup:
                 self.restart(error)
                 break
             if isinstance(work, _Portion):
+                # A portion is finished when all K learners have reported.
                 work.reports.append(answer)
                 if len(work.reports) == self._learners:
                     self._portions -= 1
@@ -112,13 +121,12 @@ class LearnerGroup:
         return reports
 
     def events(self) -> list[str]:
+        """Return the messages for the user since the last call."""
         events, self._events = self._events, []
         return events
 
     def ask(self, question: Callable[[ray.actor.ActorHandle], ray.ObjectRef]) -> Any:
-        """What the first learner answers, waited for; a learner that dies meanwhile is replaced,
-        and asked again.
-        """
+        """Wait for the leader's answer; if a learner dies meanwhile, replace it and ask again."""
         while True:
             try:
                 return get_from_learner(question(self.first))
@@ -140,10 +148,11 @@ class LearnerGroup:
         for member in self.members:
             ray.kill(member)
 
-    # -- life and death ----------------------------------------------------------------------------
+    # -- starts and restarts -----------------------------------------------------------------------
 
     @property
     def first(self) -> ray.actor.ActorHandle:
+        """The learner of rank 0, which is the leader."""
         return self.members[0]
 
     def _start(self) -> None:
@@ -152,21 +161,20 @@ class LearnerGroup:
         self._portions = 0
         self._snapshot_due = 0.0
         self._tell_at = time.monotonic() + TELL_S
-        # The others' calls wait in Ray until the first one has told where they meet; nobody waits
-        # here.
+        # Ray holds back the calls of the other learners until the leader has returned its address;
+        # no call blocks here.
         place = self.first.meeting_place.remote() if self._learners > 1 else None
         state = ray.put(self._snapshot) if self._snapshot else None
         for member in self.members:
             self._calls[member.begin.remote(state, place)] = "begin"
 
     def restart(self, error: Exception) -> None:
-        """Replace all learners, since one is lost. Raises RunFault when that happens again and
-        again.
-        """
+        """Replace all learners after a death. Raises RunFault after MAX_DEATHS in a row."""
         self._deaths += 1
         if self._deaths > MAX_DEATHS:
             raise RunFault(f"the learner cannot be kept alive: {error}") from error
         self.close()
+        # Work out for the user what is lost: the updates since the last snapshot.
         kept = self._snapshot.updates if self._snapshot else 0
         lost = max(0, self._updates_known - kept)
         age = (
@@ -182,7 +190,7 @@ class LearnerGroup:
         self.restarts += 1
         self.lost_updates += lost
         self._updates_known = kept
-        if self.last:  # until the new ones speak: there is work left
+        if self.last:  # until the new learners report: there is work left
             self.last = replace(self.last, updates=kept, idle=False)
         self._start()
 
@@ -192,8 +200,10 @@ class LearnerGroup:
 
 
 def get_from_learner(call: ray.ObjectRef) -> Any:
-    """A learner's answer. Raises what genray or the disk raised there, RunFault for any other
-    exception of its code, and LearnerLost when its process, its host, or its group is gone.
+    """Return a learner's answer.
+
+    Raises the original error if genray or the disk raised it there, RunFault for any other
+    exception in the learner's code, and LearnerLost when its process, host, or group is gone.
     """
     try:
         return ray.get(call)
@@ -212,9 +222,7 @@ def get_from_learner(call: ray.ObjectRef) -> Any:
 
 
 def _joined(reports: list[LearnReport]) -> LearnReport:
-    """The group's report: counts are those of the learner that leads, means are over the whole
-    batch.
-    """
+    """Join the reports of a group: the leader's counts, and the means over the whole batch."""
     first = next(report for report in reports if report.rank == 0)
     loss, q_mean, grad_norm = np.mean(
         [(each.loss, each.q_mean, each.grad_norm) for each in reports], axis=0

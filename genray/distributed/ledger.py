@@ -1,9 +1,8 @@
-"""An account of every chunk, kept outside the processes that may die: what tests of lost hosts
-count by.
+"""Records every chunk outside the processes that may die; tests of lost hosts count with it.
 
-Off unless `GENRAY_LEDGER` names a folder (where the coordinator runs; the actors get it from
-there). Each process appends to a file of its own, a line an event, so that a process that dies
-leaves all lines but perhaps its last.
+The ledger is off unless `GENRAY_LEDGER` names a directory (on the coordinator, which passes the
+name to the actors). Each process appends to its own file, one line per event, so that a process
+that dies loses at most its last line.
 """
 
 import json
@@ -18,17 +17,17 @@ VARIABLE = "GENRAY_LEDGER"
 
 
 class Ledger:
-    """Lines of {"event", "time", …}.
+    """Writes lines of {"event", "time", …}.
 
-    A collector writes `made` before it ships a chunk, then `acknowledged` (the shard's answer
-    came: it holds the chunk), `refused` (the shard's answer came: it does not), or `lost` (no
-    answer, and the collector gave up). A shard writes `stored`, `duplicate` or `refused` for
-    every chunk that reaches it. A chunk's id is (collector, incarnation, first_row).
+    A collector writes `made` before it sends a chunk. Then it writes `acknowledged` (the shard
+    answered that it holds the chunk), `refused` (the shard answered that it does not), or `lost`
+    (no answer, and the collector gave up). A shard writes `stored`, `duplicate` or `refused` for
+    every chunk that it receives. A chunk's id is (collector, incarnation, first_row).
     """
 
     def __init__(self, folder: str | None, writer: str):
-        """`folder`: None: nothing is written. `writer`: names the file, with the process's
-        number.
+        """`folder`: the ledger's directory; None: nothing is written. `writer`: the start of the
+        file's name, before host and process id.
         """
         self._file: Any = None
         if folder:
@@ -37,7 +36,7 @@ class Ledger:
             self._file = open(Path(folder) / name, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - open as long as its actor lives
 
     def chunk(self, event: str, chunk: Chunk, epoch: int, **values: Any) -> None:
-        """A line about a chunk; `values` beside its id and size."""
+        """Write a line about a chunk; `values` are added to its id and size."""
         if self._file is None:
             return
         line = {
@@ -55,4 +54,5 @@ class Ledger:
 
 
 def folder_from_environment() -> str | None:
+    """Return the directory that `GENRAY_LEDGER` names, or None."""
     return os.environ.get(VARIABLE) or None

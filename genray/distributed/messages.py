@@ -1,4 +1,4 @@
-"""What the actors say to each other, beside chunks and samples."""
+"""Defines the messages between the actors, except chunks and samples."""
 
 from __future__ import annotations
 
@@ -17,110 +17,111 @@ if TYPE_CHECKING:  # a replay shard imports this module and needs no PyTorch
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """The newest weights: a version and where to pull them. The reference sits in a list so that
-    Ray passes it on instead of fetching it.
+    """The version of the newest weights and a reference to them.
+
+    The reference is inside a list, so that Ray passes it on instead of fetching the weights.
     """
 
     version: int
-    """The learner's count of updates when it made them."""
+    """The learner's count of updates when it published the weights."""
     reference: list[Any]
     epoch: int = 0
-    """The learner's life: a later one's weights count, even where it starts again from a lower
-    version.
-    """
+    """The learner's epoch. Weights of a later epoch are newer, even if their version is lower."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """A shard's answer to a chunk. With `accepted`, its transitions count as acknowledged: the
-    shard holds them, once.
-    """
+    """A shard's answer to a chunk: if `accepted`, the shard holds its transitions, once."""
 
     accepted: bool
-    """False: the chunk came from a stale life of the collector, and is not stored."""
+    """False: the chunk came from a stale incarnation of the collector, and is not stored."""
     published: Published | None
     """The newest weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the learner tells a shard each time it asks for batches."""
+    """The learner's request to a shard for the batches of a round."""
 
     counts: tuple[int, ...] = ()
     """Transitions wanted from this shard for each of the round's batches."""
     key_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     delta_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-    """Priorities ride along: the newest |δ| of transitions drawn from this shard earlier."""
+    """New priorities: the newest |δ| of transitions sampled from this shard earlier (`key_B`)."""
     places: bool = False
-    """The learner reads the shard's frames itself: it wants to know where they are."""
+    """True: the learner reads the shard's frames itself, and needs only their places."""
     packed: bool = True
-    """Frames that have to travel come compressed, also where the shard keeps them as they are."""
+    """Whether frames are compressed in transit, even if the shard stores them uncompressed."""
     insert_limit: float | None = 0.0
-    """Transitions that the shard may have accepted since it started; collectors wait beyond it.
-    None: as it was.
+    """Number of transitions that the shard may have accepted since its start; further chunks
+    wait. None: the limit stays as it is.
     """
     updates: int = 0
     published: Published | None = None
     epoch: int = 0
-    """The learner's life: a shard answers a stale one with nothing, and takes nothing from it."""
+    """The learner's epoch. A shard ignores a stale learner's request, and answers without
+    transitions.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardCounts:
-    """Where a shard stands."""
+    """A shard's counts."""
 
     incarnation: int
-    """Random number of this life of the shard: another one means that its transitions were lost."""
+    """Random number of this incarnation. If the number changes, the shard's data was lost."""
     inserted: int
     size: int
     total: float
     weight_lag: float
-    """Mean updates by which the weights behind the last chunks were older than the learner's."""
+    """Mean number of updates by which the collectors' weights were older than the learner's."""
     nbytes: int
     layout: ShardLayout
     address: Address | None = None
-    """Where a process of the same node finds the shard's frames; None: it keeps them compressed."""
+    """Address of the shard's frames for a process of the same node; None: they are compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
+    """A shard's answer to a Request."""
+
     counts: ShardCounts
     drawn: PlacedSample | SlicedSample | None
-    """The transitions of all the round's batches, one batch after the other; None when the shard
-    holds nothing yet. Together, because pickling costs by the array: sixteen batches of 32 apart
-    cost several times as much.
+    """The transitions of all batches of the round, in the order of the batches; None: the shard
+    is empty, or the learner is stale. They are in one record, because pickling costs by the array:
+    sixteen separate batches of 32 cost several times as much.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectReport:
-    """One portion of a collector's work."""
+    """A collector's report of one portion of work."""
 
     steps: int
     transitions: int
-    """Made, whether or not they have arrived."""
+    """Number of transitions made, whether or not they have arrived."""
     episodes: list[Episode]
     epsilon: float
     lost_transitions: int
-    """Made, but not accepted: their shard did not come back, or took this collector for a stale
-    one.
+    """Number of transitions made but not accepted: the shard did not answer, or refused this
+    collector as stale.
     """
     node: str = ""
-    """Ray's id of the machine."""
+    """Ray's id of the collector's node."""
     leaving: bool = False
-    """SIGTERM was heard: nothing is on its way any more, and no further chunk will be played."""
+    """True after SIGTERM: no chunk is in flight, and no further chunk will be played."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnReport:
-    """One portion of the learner's work. Means are over the portion's updates."""
+    """A learner's report of one portion of work. Means are over the portion's updates."""
 
     updates: int
-    """Total."""
+    """Updates since the start of the run."""
     done: int
-    """In this portion."""
+    """Updates in this portion."""
     idle: bool
-    """Samples per insert allowed nothing more when it ended."""
+    """Whether samples per insert allowed no further batch at the end of the portion."""
     loss: float
     q_mean: float
     grad_norm: float
@@ -129,21 +130,21 @@ class LearnReport:
     samples_per_insert: float
     weight_lag: float
     lost_transitions: int
-    """Total transitions that vanished with dead shards."""
+    """Transitions lost with dead shards since the start of the run."""
     events: list[str]
     rank: int = 0
-    """Which of the learners reports."""
+    """The rank of the reporting learner."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """All that a learner needs to continue where another was: what the coordinator keeps for it."""
+    """The state from which a new learner continues; the coordinator keeps it."""
 
     updates: int
     learner: bytes
-    """w, w⁻, optimizer and average, as `torch.save` writes them."""
+    """Weights w, target weights w⁻, optimizer and average, as `torch.save` writes them."""
     rng: dict[str, Any]
     limiter: dict[str, float]
     shards: list[ShardCounts | None]
-    """Where each shard stood."""
+    """The last counts of each shard."""
     lost_transitions: int

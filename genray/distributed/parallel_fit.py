@@ -1,7 +1,7 @@
-"""Trains a `Fit` with K data-parallel workers of Ray Train; each works on its share of the rows.
+"""Trains a `Fit` with K data-parallel workers of Ray Train; each has its own part of the rows.
 
-Gradients are averaged by PyTorch (gloo on CPUs, NCCL on GPUs). Worker 0 alone writes the run
-directory, so with several hosts it must lie on storage that all of them share. Batch
+PyTorch averages the gradients (gloo on CPUs, NCCL on GPUs). Only worker 0 writes the run
+directory, so with several hosts the directory has to be on storage that all of them share. Batch
 normalisation uses each worker's own rows.
 """
 
@@ -50,6 +50,7 @@ def train_with_workers(
             f"--workers {workers}: Ray has {have} {kind}s here; use at most --workers "
             f"{max(have, 1)}"
         )
+    # Every worker rebuilds the fit from values, because a worker may be on another host.
     settings = {
         "family": family,
         "config": to_dict(absolute_paths(config)),
@@ -57,6 +58,7 @@ def train_with_workers(
         "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
         "resume_command": resume_command,
     }
+    # Ray Train requires a storage path for its own files; genray uses the run directory instead.
     with tempfile.TemporaryDirectory(prefix="genray-train-") as storage:
         trainer = TorchTrainer(
             _train_as_worker,
@@ -73,7 +75,7 @@ def train_with_workers(
 
 
 def _reason(error: Exception, run: RunDir, resume_command: str) -> str:
-    """What a worker died of, in one line, and how to go on."""
+    """Return, in one line, the error of a worker and how to continue."""
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     # The last line of a worker's traceback names the exception.
     named = [line for line in text if line.startswith("genray.errors.")] or text[-1:]

@@ -1,8 +1,7 @@
-"""What is wrong with a cluster, before a run begins on it: roles, versions, storage, clocks. One
-line each.
+"""Checks a cluster before a run starts on it: roles, versions, storage, clocks.
 
-Every machine is asked by a small task that runs on it. Nothing is left there, and nothing of the
-run exists yet.
+A small task runs on every machine and answers. It leaves nothing behind, and nothing of the run
+exists yet. Each problem is one line.
 """
 
 import hashlib
@@ -27,18 +26,18 @@ from genray.rl.env import load_factory
 from genray.runs import storage
 
 ANSWER_S = 180.0
-"""A machine that has just joined starts a Python process for the question: 4 s, a minute where
-it is very busy.
+"""How long a machine may take to answer. A machine that has just joined starts a Python process
+first, which takes 4 s, or a minute on a very busy machine.
 """
 MOST_SKEW_S = 5.0
-"""S3 refuses requests that are 15 minutes off; logs and metrics of machines that are 5 s apart
-cannot be read together.
+"""Largest difference between clocks. S3 refuses requests that are 15 minutes off, and logs and
+metrics of machines that are 5 s apart cannot be read together.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a machine says of itself."""
+    """A machine's answer: its versions, its clock, and what it can load."""
 
     genray: str
     ray: str
@@ -46,12 +45,13 @@ class Answer:
     time_s: float
     sees_storage: bool
     env_problem: str = ""
-    """Why the run's own environment (`--env module:factory`) cannot be loaded there; "" if it
+    """Why the machine cannot load the run's own environment (`--env module:factory`); "" if it
     can.
     """
 
 
 def roles_needed(config: DQNConfig) -> dict[str, int]:
+    """Return the number of actors of a run for each role's custom resource."""
     return {
         "genray_learner": config.learner.learners,
         "genray_replay": config.replay.shards,
@@ -60,11 +60,10 @@ def roles_needed(config: DQNConfig) -> dict[str, int]:
 
 
 def missing_roles(needed: dict[str, int], offered: dict[str, float]) -> str:
-    """ "genray_replay (2 needed, 0 offered)" and so on; empty when nothing is missing or the
-    cluster knows no roles.
+    """Return a text such as "genray_replay (2 needed, 0 offered)"; "" if no role is missing.
 
-    A cluster without any role and with processors is one where everything runs anywhere. A head
-    alone has neither.
+    In a cluster with CPUs and without any role, every actor may run on every machine, so no role
+    is missing. A lone head node has neither CPUs nor roles.
     """
     if not any(role in offered for role in needed) and offered.get("CPU", 0) > 0:
         return ""
@@ -79,10 +78,10 @@ def missing_roles(needed: dict[str, int], offered: dict[str, float]) -> str:
 def await_roles(
     config: DQNConfig, address: str, wait_s: float, say: Callable[[str], None] = print
 ) -> None:
-    """Wait until the cluster offers a place for every actor; an autoscaler is asked for what is
+    """Wait until the cluster has a free place for every actor; ask the autoscaler for what is
     missing.
 
-    Raises ResourceError, saying which roles and how many, when they do not come within `wait_s`.
+    Raises ResourceError, which names the roles and their numbers, after `wait_s`.
     """
     needed = roles_needed(config)
     if not (missing := missing_roles(needed, ray.cluster_resources())):
@@ -97,7 +96,7 @@ def await_roles(
             time.sleep(0.5)
             missing = missing_roles(needed, ray.cluster_resources())
     finally:
-        request_resources(bundles=[])  # the actors themselves hold the machines from here on
+        request_resources(bundles=[])  # from now on the actors' reservations keep the machines
     if missing:
         raise ResourceError(
             f"--address {address}: the cluster lacks {missing} after {wait_s:.0f} s; start "
@@ -107,14 +106,15 @@ def await_roles(
 
 
 def check_machines(place: storage.Place, address: str, env: str = "") -> None:
-    """Raise ResourceError for the first machine that cannot take part.
+    """Raise ResourceError for the first machine that cannot take part in a run.
 
-    It runs another version, cannot see `place`, has another time, or cannot load `env`, the name
-    of an own environment.
+    Such a machine runs another version, cannot read `place`, has another time, or cannot load
+    `env`, the name of a user's environment.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     mark = f".seen-{os.urandom(6).hex()}"
     with _marked(place, mark):
+        # Ask all machines at once, each with a task that is bound to its node.
         question = ray.remote(_answer)
         asked = {}
         for node in nodes:
@@ -122,6 +122,7 @@ def check_machines(place: storage.Place, address: str, env: str = "") -> None:
             asked[node["NodeManagerAddress"]] = question.options(
                 num_cpus=0, max_retries=0, scheduling_strategy=here
             ).remote(str(place), mark, env)
+        # Collect the answers; a machine without an answer is a problem as well.
         start = time.time()
         answers, late = {}, {}
         for machine, reference in asked.items():
@@ -134,6 +135,7 @@ def check_machines(place: storage.Place, address: str, env: str = "") -> None:
                     f"cannot load genray ({cause(error)}); install the same genray there"
                 )
         end = time.time()
+    # Compare the answers with this process's own versions and clock.
     mine = _answer(str(place), "")
     if wrong := next(iter(problems(mine, answers, late, start, end, place)), None):
         raise ResourceError(f"--address {address}: {wrong}")
@@ -147,8 +149,10 @@ def problems(
     end: float,
     place: storage.Place,
 ) -> Iterable[str]:
-    """One line a problem. `mine` is what this process says; the others spoke between `start` and
-    `end`, by its clock.
+    """Yield one line per problem.
+
+    `mine` is this process's answer. `late` has the machines without an answer, and why. The other
+    machines answered between `start` and `end`, by this process's clock.
     """
     yield from (f"machine {machine} {reason}" for machine, reason in late.items())
     for what in ("ray", "python", "genray"):
@@ -160,6 +164,7 @@ def problems(
                     "every machine"
                 )
     for machine, answer in answers.items():
+        # A right clock answers between `start` and `end`; the skew is the distance from that span.
         ahead = answer.time_s - end if answer.time_s > end else answer.time_s - start
         if abs(ahead) > MOST_SKEW_S and not start <= answer.time_s <= end:
             word = "ahead of" if ahead > 0 else "behind"
@@ -207,7 +212,7 @@ def _env_problem(env: str) -> str:
 
 
 class _marked:
-    """A file at `place` for the time of a block."""
+    """Context manager: writes a file to `place`, and removes it at the end of the block."""
 
     def __init__(self, place: storage.Place, name: str):
         self._file, self._content = storage.child(place, name), name.encode()
@@ -224,8 +229,8 @@ class _marked:
 
 @cache
 def fingerprint() -> str:
-    """Eight digits of a hash over genray's own source: two checkouts of one version differ in
-    it.
+    """Return eight digits of a hash of genray's source, which differ between two checkouts of one
+    version.
     """
     root = Path(genray.__file__).parent
     total = hashlib.sha256()

@@ -1,7 +1,7 @@
-"""A replay shard as a Ray actor: an event loop around `rl.replay.ReplayShard`.
+"""Runs a replay shard as a Ray actor: an event loop around `rl.replay.ReplayShard`.
 
-Every method is a coroutine on one thread, so the shard itself needs no locks; only `add` and
-`wait_for` ever wait.
+Every method is a coroutine on one thread, so the shard needs no locks. Only `add` and `wait_for`
+wait.
 """
 
 import asyncio
@@ -23,11 +23,10 @@ from genray.runs.storage import as_place, reading, writing
 
 
 class ReplayShardActor:
-    """One shard. It may accept `insert_limit` transitions, which the learner raises with every
-    request.
+    """Stores one shard's transitions, up to a limit that the learner raises with every request.
 
-    It listens to the latest life of each collector and of the learner alone; after a restart to
-    nobody, until the coordinator has told the epochs in force.
+    The shard accepts only the latest incarnation of each collector and of the learner. After a
+    restart it accepts none, until the coordinator has sent the current epochs.
     """
 
     def __init__(
@@ -37,6 +36,9 @@ class ReplayShardActor:
         seed: tuple[int, ...],
         ledger: str | None = None,
     ):
+        """`config`, `layout`: the shard's size and shapes. `seed`: the entropy of its samples; the
+        last number is the shard's index. `ledger`: a directory that records chunks, for tests.
+        """
         self._shared = SharedFrames(layout) if config.replay_store == "raw" else None
         self._shard = ReplayShard(
             config, layout, seed=np.random.SeedSequence(seed), frames=self._shared
@@ -44,7 +46,7 @@ class ReplayShardActor:
         self._incarnation = secrets.randbits(62)
         self._insert_limit = 0.0
         self._admits_all = False
-        # A first life knows that every epoch is 0; a later one has to be told what it is.
+        # In the first incarnation every epoch is 0; a later one has to wait for the broadcast.
         self._fence = Fence(
             layout.sources, told=not ray.get_runtime_context().was_current_actor_reconstructed
         )
@@ -56,13 +58,11 @@ class ReplayShardActor:
         self._changed = asyncio.Condition()
 
     async def add(self, chunk: Chunk, epoch: int = 0) -> Receipt:
-        """Accept a chunk, as soon as there is room for it. One that is here already (a retried
-        call) is not stored twice.
-        """
+        """Store a chunk as soon as the limit allows it. A chunk sent twice is stored once."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._fence.told and self._has_room(chunk))
-            # Looked at here, after the wait: a life may have become stale while its chunk stood in
-            # the queue.
+            # Checked after the wait: the collector's incarnation may have become stale while its
+            # chunk waited.
             accepted = self._fence.admits_chunk(chunk.source, epoch, chunk.incarnation)
             fate = "refused"
             if accepted:
@@ -82,21 +82,22 @@ class ReplayShardActor:
         )
 
     async def enter(self, source: int, incarnation: int) -> Published | None:
-        """A collector's new life begins: its predecessor's chunks are refused from here on.
-        Answers with the weights.
+        """Register a collector's new incarnation; refuse chunks of its predecessor from now on.
+
+        Returns the newest weights.
         """
         self._fence.enter(source, incarnation)
         return self._published
 
     async def hurry(self, incarnation: int) -> None:
-        """A collector has to leave: what it has on its way comes in beyond the limit."""
+        """Accept the chunk of a collector that has to leave, even beyond the limit."""
         async with self._changed:
             self._hurried.add(incarnation)
             self._changed.notify_all()
 
     async def guard(self, epochs: Epochs) -> tuple[int, int]:
-        """The coordinator tells the epochs in force; answers with (this life of the shard,
-        writes refused in it).
+        """Take over the coordinator's epochs; return (this shard's incarnation, writes that it
+        refused).
         """
         async with self._changed:
             self._fence.tell(epochs)
@@ -104,20 +105,21 @@ class ReplayShardActor:
         return self._incarnation, self._fence.refused
 
     async def admit(self, everything: bool) -> None:
-        """Accept chunks beyond the limit, or no longer: before a checkpoint, what is on its way
-        has to arrive.
+        """Accept chunks beyond the limit, or stop doing so.
 
-        Only the chunks already made come in, and the learner catches up with them later.
+        Before a checkpoint, all chunks in flight have to arrive. Only chunks already made are
+        accepted in this way, and the learner catches up with them later.
         """
         async with self._changed:
             self._admits_all = everything
             self._changed.notify_all()
 
     async def published(self) -> Published | None:
+        """Return the newest weights."""
         return self._published
 
     async def sample(self, request: Request) -> Reply:
-        """Take in priorities, limit and weights; answer with the batches' parts."""
+        """Apply the request's priorities, limit and weights; return this shard's transitions."""
         current = await self._take_in(request)
         count = sum(request.counts)
         drawn: PlacedSample | SlicedSample | None = None
@@ -130,9 +132,7 @@ class ReplayShardActor:
         return Reply(counts=self._counts(), drawn=drawn)
 
     async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
-        """Answer when this shard has accepted `inserted` transitions in all, or after
-        `timeout_s`.
-        """
+        """Return when this shard has accepted `inserted` transitions, or after `timeout_s`."""
         await self._take_in(request)
         async with self._changed:
             with contextlib.suppress(TimeoutError):
@@ -143,7 +143,7 @@ class ReplayShardActor:
         return self._counts()
 
     async def _take_in(self, request: Request) -> bool:
-        """Do as the request says; False when it comes from a stale learner."""
+        """Apply a request's priorities, weights and limit; return False for a stale learner."""
         if not self._fence.admits_learner(
             request.epoch, len(request.key_B) > 0 or request.published is not None
         ):
@@ -172,10 +172,11 @@ class ReplayShardActor:
         )
 
     async def counts(self) -> ShardCounts:
+        """Return the shard's counts."""
         return self._counts()
 
     async def stats(self) -> dict[str, Any]:
-        """Counts for people and tests."""
+        """Return the counts as a dictionary, for users and tests."""
         return {
             name: value
             for name, value in vars(self._counts()).items()
@@ -183,13 +184,15 @@ class ReplayShardActor:
         }
 
     async def heads(self) -> dict[int, int]:
-        """Rows written so far for each collector."""
+        """Return the rows written so far for each collector."""
         return self._shard.heads()
 
     async def save(self, folder: str) -> dict[str, Any]:
+        """Write the shard into `folder`; return the rest of its state as JSON values."""
         with writing(as_place(folder)) as local:
             return self._shard.save(local)
 
     async def load(self, folder: str, state: dict[str, Any]) -> None:
+        """Continue from what `save` wrote and returned."""
         with reading(as_place(folder)) as local:
             self._shard.load(local, state)

@@ -1,4 +1,4 @@
-"""A Ray to run on, and where its actors find their places."""
+"""Starts or joins Ray, and works out the CPUs, GPUs and roles that the actors reserve."""
 
 import contextlib
 import math
@@ -18,31 +18,31 @@ from genray.errors import ResourceError
 from genray.machine import check_socket_path
 from genray.rl.config import DQNConfig
 
-ANSWER_S = 5.0
-FREE_S = 10.0  # for the CPUs of a run that has just ended
-# as Ray read it, once, when it was imported
+ANSWER_S = 5.0  # how long a cluster's head may take to answer
+FREE_S = 10.0  # how long the CPUs of a run that has just ended may take to be free
+# Ray reads the variable once, when Ray is imported; this is the value then.
 SHOWS_TOKEN = os.environ.get("RAY_AUTH_MODE") == "token"
 
 
 @contextmanager
 def ray_session(address: str | None = None) -> Iterator[None]:
-    """Ray for the duration: the cluster at `address`, the one already joined, or a private one
-    on this machine.
+    """Context manager: Ray is initialized inside the block.
 
-    Raises ResourceError when nothing answers at `address`.
+    Uses the cluster at `address`, the Ray that this process has already joined, or a private Ray
+    on this machine. Raises ResourceError when no cluster answers at `address`.
     """
     if ray.is_initialized():
         yield
         return
-    # Ray's announced default; silences its warning
+    # Adopts Ray's announced default, which silences its warning.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
         _join(address)
     else:
         check_socket_path()
-        # "local": never a cluster that happens to run here. Its CPUs are what Ray finds, which
-        # minds containers.
-        # 1 GB: two rounds and two chunks a collector in flight are a tenth of it.
+        # "local" never joins a cluster that happens to run on this machine. Ray counts the CPUs
+        # itself, and respects a container's limit.
+        # 1 GB of object store: two rounds and two chunks per collector use a tenth of it.
         with _stop_signals_blocked():
             ray.init(
                 address="local",
@@ -60,11 +60,12 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def _stop_signals_blocked() -> Iterator[None]:
-    """Every process begun meanwhile blocks SIGTERM and SIGHUP, as Ray has its own block SIGINT.
+    """Have every process that starts inside the `with` statement block SIGTERM and SIGHUP. Ray's
+    processes block SIGINT already.
 
-    What stops a run often tells all its processes at once (timeout, scancel, systemd, a closed
-    terminal): Ray must outlast that, so that the run can be saved. It ends with this process in
-    any case.
+    Programs that stop a run often signal all its processes at once (timeout, scancel, systemd, a
+    closed terminal). Ray has to keep running, so that the run can be saved. Ray ends with this
+    process in any case.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
@@ -74,10 +75,10 @@ def _stop_signals_blocked() -> Iterator[None]:
 
 
 def _end_without_asking() -> None:
-    """Have `ray.shutdown` kill the private Ray's processes at once: each would get SIGTERM
-    first, and a second to heed it.
+    """Have `ray.shutdown` kill the private Ray's processes at once. By default each process gets
+    SIGTERM first, and a second to react.
     """
-    # private names: without them the end takes those seconds
+    # Private names: if a later Ray renames them, the end takes these seconds.
     with contextlib.suppress(ImportError, AttributeError):
         from ray._private import worker
 
@@ -90,7 +91,7 @@ def _join(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         if whole_number(port) is not None and "://" not in address:
-            # Ray itself would try for minutes
+            # Ray itself would retry for minutes.
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
         _check_token(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -107,7 +108,7 @@ def _join(address: str) -> None:
             raise ResourceError(
                 f"--address {address}: {words}; install the same on every machine"
             ) from error
-        # one answers, but a driver needs a Ray beside it
+        # A cluster answers, but the program needs a Ray node on its own machine.
         if lines[0].startswith("Failed to connect to Ray cluster"):
             raise ResourceError(
                 f"--address {address}: {lines[0]}; run it on a machine of the cluster, or with "
@@ -122,8 +123,9 @@ def _join(address: str) -> None:
 
 
 def _check_token(address: str) -> None:
-    """Raise AuthenticationError when the cluster refuses the token: `ray.init` would try again
-    for 20 s, and not say why.
+    """Raise AuthenticationError when the cluster refuses the token.
+
+    `ray.init` would retry for 20 s, and would not give the reason.
     """
     if not SHOWS_TOKEN:
         return
@@ -132,7 +134,7 @@ def _check_token(address: str) -> None:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
     except (
         ImportError
-    ):  # private names: a later Ray may have others, and then `ray.init` speaks for itself
+    ):  # private names: a later Ray may rename them; `ray.init` then reports the error
         return
     found = canonicalize_bootstrap_address(address)
     if found:
@@ -141,11 +143,12 @@ def _check_token(address: str) -> None:
 
 
 def has_resource(resource: str) -> bool:
+    """Return whether a node of the cluster offers the custom resource."""
     return ray.cluster_resources().get(resource, 0) > 0
 
 
 def role(name: str) -> dict[str, float]:
-    """One unit of a role's custom resource where the cluster marks its nodes by role (see
+    """Return one unit of a role's custom resource, or {} if the cluster's nodes have no roles (see
     cluster.yaml).
     """
     resource = f"genray_{name}"
@@ -153,10 +156,10 @@ def role(name: str) -> dict[str, float]:
 
 
 def gpus_each(config: DQNConfig, have: int) -> int:
-    """GPUs that each learner reserves of the `have` in the cluster: 1 where --device asks for
-    one, or `auto` finds them.
+    """Return the GPUs that each learner reserves of the `have` in the cluster.
 
-    Raises ResourceError when there are fewer than learners.
+    Returns 1 if --device asks for a GPU, or is `auto` and there are GPUs; otherwise 0. Raises
+    ResourceError when there are fewer GPUs than learners.
     """
     learners = config.learner.learners
     if config.run.device == "cpu" or (config.run.device == "auto" and not have):
@@ -172,11 +175,10 @@ def gpus_each(config: DQNConfig, have: int) -> int:
 
 
 def draining_nodes() -> Collection[str]:
-    """Ray's ids of nodes that it has been told will go: a spot notice, `ray drain-node`, an
-    autoscaler's scale-down.
+    """Return Ray's ids of nodes that will stop soon: after a spot machine's notice, `ray
+    drain-node`, or an autoscaler's scale-down.
 
-    Ray 2.60 tells its own libraries only; should a later one drop the call, hosts go without a
-    farewell.
+    The call is private to Ray 2.60. If a later Ray removes it, nodes stop without warning.
     """
     try:
         from ray._private import state
@@ -187,17 +189,18 @@ def draining_nodes() -> Collection[str]:
 
 
 def free_cpus() -> list[float]:
-    """The CPUs of each node that no actor, task or placement group has reserved."""
+    """Return the CPUs of each node that no actor, task or placement group has reserved."""
     from ray._private.state import available_resources_per_node
 
     return [free.get("CPU", 0.0) for free in available_resources_per_node().values()]
 
 
 def reserve_share(config: DQNConfig) -> float:
-    """CPUs that each collector and learner can reserve now: `even_share` of what is free.
+    """Return the CPUs that each collector and learner can reserve now: `even_share` of the free
+    ones.
 
-    Waits up to FREE_S for the share that the whole cluster would give, since a run that has
-    just ended frees its CPUs within seconds. Raises ResourceError when nothing is left.
+    A run that has just ended frees its CPUs within seconds, so this waits up to FREE_S for the
+    share of the whole cluster. Raises ResourceError when no CPU is free.
     """
     wanted, stop = even_share(config, node_cpus()), time.monotonic() + FREE_S
     while (share := even_share(config, free_cpus())) < wanted and time.monotonic() < stop:
@@ -214,18 +217,19 @@ def reserve_share(config: DQNConfig) -> float:
 
 
 def node_cpus() -> list[float]:
-    """The CPUs of each node that is up."""
+    """Return the CPUs of each live node."""
     return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
 
 
 def even_share(config: DQNConfig, places: Sequence[float]) -> float:
-    """CPUs that each collector and the learner reserve: one, or the largest equal share where
-    there are fewer.
+    """Return the CPUs that each collector and learner reserves: one, or the largest equal share
+    if there are fewer CPUs than actors.
 
-    `places` are the CPUs of nodes, or of a placement group's bundles; an actor fits into one
-    place, never across two. Shards reserve none: they wait for memory, not for a core.
+    `places` are the CPUs of nodes, or of a placement group's bundles; an actor has to fit into
+    one place. Shards reserve no CPU: they are limited by memory.
     """
     workers = config.collect.collectors + config.learner.learners
+    # Candidates: each place's CPUs divided among 1, 2, … actors, rounded down to 0.01 CPU.
     parts = {
         min(1.0, math.floor(100 * cpus / count + 1e-6) / 100)
         for cpus in places

@@ -1,12 +1,12 @@
-"""A shard's frames in memory that another process of the same node may read: the learner then
-gathers for itself.
+"""Keeps a shard's frames in memory that a learner on the same node reads directly.
 
-The memory is a memfd: no name in a file system that could be left behind, no limit but the
-machine's memory (/dev/shm has a size of its own, in containers a small one), and gone with the
-last process that has it open. Another process of the same user opens it through /proc; on
-another node, or in a container of its own, it finds nothing there, or not the token.
+The memory is a memfd. It has no name in a file system that could be left behind. Its only limit
+is the machine's memory (/dev/shm has its own limit, which is small in containers). It is freed
+with the last process that has it open. Another process of the same user opens it through /proc.
+On another node, or in another container, this path leads to nothing, or to a file without the
+token.
 
-Shapes: L lanes, C rows a lane, T rows that come, B batch, S stack, P pixels.
+Shapes: L lanes, C rows per lane, T new rows, B batch, S stack, P pixels.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from genray.rl.chunk import PlacedSample, Sample
 from genray.rl.frame_store import Places, RawFrames
 from genray.rl.replay_config import ShardLayout
 
-TOKEN_BYTES = 64  # as many as the lanes' counts behind it need to begin at a cache line
+TOKEN_BYTES = 64  # so that the lanes' counts, which follow, begin at a cache line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where a shard's frames can be had."""
+    """Where another process of the node finds a shard's frames."""
 
     path: str
     token: bytes
@@ -35,7 +35,7 @@ class Address:
 
 
 def _views(memory: mmap.mmap, layout: ShardLayout) -> tuple[np.ndarray, np.ndarray]:
-    """(rows ever claimed in each lane, int64 [L]; frames, uint8 [L, C, P])."""
+    """Return (rows ever claimed in each lane, int64 [L]; frames, uint8 [L, C, P])."""
     pixels = layout.frame_shape[0] * layout.frame_shape[1]
     claimed_L = np.frombuffer(memory, np.int64, layout.lanes, TOKEN_BYTES)
     frame_N = np.frombuffer(
@@ -45,10 +45,10 @@ def _views(memory: mmap.mmap, layout: ShardLayout) -> tuple[np.ndarray, np.ndarr
 
 
 def _ask_for_huge_pages(memory: mmap.mmap) -> None:
-    """A batch reads from hundreds of random places: with pages of 4 KiB each costs a dozen
-    misses of the TLB.
+    """Ask the kernel for huge pages.
 
-    The kernel may decline (its setting `shmem_enabled`); it is asked for nothing more than speed.
+    A batch reads from hundreds of random places. With pages of 4 KiB, each place costs a dozen
+    TLB misses. The kernel may refuse (its setting `shmem_enabled`); only speed depends on it.
     """
     with contextlib.suppress(OSError, AttributeError):
         memory.madvise(mmap.MADV_HUGEPAGE)
@@ -59,11 +59,12 @@ def _header_bytes(layout: ShardLayout) -> int:
 
 
 class SharedFrames(RawFrames):
-    """RawFrames in a memfd. Before rows are written over, `claimed_L` says so: who reads
-    afterwards looks there.
+    """RawFrames in a memfd. `claimed_L` counts rows before they are overwritten, so that a reader
+    can check afterwards what it has copied.
     """
 
     def __init__(self, layout: ShardLayout):
+        """Allocate memory for the frames of `layout`."""
         pixels = layout.frame_shape[0] * layout.frame_shape[1]
         size = _header_bytes(layout) + layout.lanes * layout.rows * pixels
         self._file = os.memfd_create("genray-replay")
@@ -78,12 +79,13 @@ class SharedFrames(RawFrames):
         )
 
     def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
+        """Claim the rows, then write them."""
         self._claimed_L[lanes] = head + frame_ETP.shape[1]
         super().write(lanes, head, frame_ETP)
 
 
 class AttachedFrames:
-    """Another process's SharedFrames, to read from."""
+    """Reads the SharedFrames of another process."""
 
     def __init__(self, memory: mmap.mmap, layout: ShardLayout):
         self.layout = layout
@@ -91,9 +93,7 @@ class AttachedFrames:
 
     @classmethod
     def attach(cls, address: Address) -> "AttachedFrames | None":
-        """None when the memory cannot be had from here: another node, another user, a process
-        that is gone.
-        """
+        """Open the memory; None if this process cannot: another node or user, or a dead process."""
         try:
             file = os.open(address.path, os.O_RDONLY)
         except OSError:
@@ -101,7 +101,7 @@ class AttachedFrames:
         try:
             memory = mmap.mmap(file, 0, prot=mmap.PROT_READ)
             _ask_for_huge_pages(memory)
-        except (OSError, ValueError):  # some other process's file, behind the same number
+        except (OSError, ValueError):  # the file number now belongs to another process's file
             return None
         finally:
             os.close(file)
@@ -110,12 +110,10 @@ class AttachedFrames:
         return cls(memory, address.layout)
 
     def gather(self, placed: PlacedSample, out: Sample) -> np.ndarray:
-        """Fill `out`; bool [B]: which transitions were still there, whole, after they had been
-        copied.
+        """Fill `out`; return bool [B]: which transitions were whole after they had been copied.
 
-        Between the draw and the copy the shard may have taken in new rows over the oldest ones.
-        It claims rows before it writes them, so that whatever was damaged while it was copied is
-        seen here.
+        Between sampling and copying, the shard may have overwritten the oldest rows. The shard
+        claims rows before it writes them, so every transition damaged during the copy is found.
         """
         layout, count = self.layout, placed.size
         places = Places(placed.leaf_B, placed.age_B, placed.horizon_B, placed.next_age_B)
@@ -128,8 +126,9 @@ class AttachedFrames:
         return self.still_there(placed)
 
     def still_there(self, placed: PlacedSample) -> np.ndarray:
-        """bool [B]: what nobody has begun to write over; of what was copied before, what is
-        whole.
+        """Return bool [B]: which transitions the shard has not begun to overwrite.
+
+        A transition copied before this call is whole exactly if its entry is True.
         """
         row_B, lane_B = np.divmod(placed.key_B, self.layout.lanes)
         return row_B - self.layout.lookback >= self._claimed_L[lane_B] - self.layout.rows

@@ -1,11 +1,12 @@
-"""The books of a run: what the collectors made, and what became of it.
+"""Counts the steps and transitions of a run, and the transitions that were lost.
+
+Two equations connect the counts::
 
     transitions made = accepted by the shards + lost
-    agent steps      = rows in the shards' rings, ever, of all lanes + those of lost chunks
+    agent steps      = rows ever written to the shards, over all lanes + rows of lost chunks
 
-Both hold exactly whenever nothing is on its way (`Coordinator.settle`), as long as no shard has
-died: what a shard took to its grave is counted by the learner, from the last that the shard
-told.
+Both equations hold exactly while nothing is in flight (`Coordinator.settle`) and no shard has
+died. The learner counts the transitions lost with a dead shard, from the shard's last counts.
 """
 
 from collections.abc import Iterable
@@ -15,26 +16,29 @@ from genray.distributed.messages import CollectReport, ShardCounts
 
 
 class Tally:
-    """Counts by reports of the collectors, corrected by what the shards hold."""
+    """Adds up the collectors' reports and corrects the sums by the shards' counts."""
 
     def __init__(self, collectors: int, shards: int, lanes: int):
+        """`lanes`: lanes of each collector."""
         self._lanes = lanes
-        self._steps = [0] * collectors  # those that should be rows of the shard's present life
+        # Steps that should be rows of the shard's current incarnation, for each collector.
+        self._steps = [0] * collectors
         self._lives: list[int | None] = [None] * shards
-        # transitions that the present life of a shard should have accepted
+        # Transitions that the shard's current incarnation should have accepted.
         self._expected = [0] * shards
         self.steps = 0
         self.made = 0
         self.lost = 0
-        """Made, but never stored: their shard was down, or their collector died with them."""
+        """Transitions made but never stored: the shard was down, or the collector died."""
 
     def begin(self, shard: int, counts: ShardCounts, rows: dict[int, int]) -> None:
-        """Where a shard stands; `rows` are those ever written in each of a collector's lanes."""
+        """Set a shard's counts; `rows`: those ever written in each of a collector's lanes."""
         self._lives[shard], self._expected[shard] = counts.incarnation, counts.inserted
         for collector, written in rows.items():
             self._steps[collector] = written * self._lanes
 
     def add(self, collector: int, report: CollectReport) -> None:
+        """Add a collector's report."""
         shard = collector % len(self._lives)
         self.steps += report.steps
         self._steps[collector] += report.steps
@@ -43,9 +47,9 @@ class Tally:
         self._expected[shard] += report.transitions - report.lost_transitions
 
     def balance(self, shard: int, counts: ShardCounts, rows: dict[int, int]) -> None:
-        """Correct the counts by a shard's, while nothing is on its way to it.
+        """Correct the sums by a shard's counts, while nothing is in flight to the shard.
 
-        A collector that died may have shipped a chunk that it never reported, or reported one
+        A collector that died may have sent a chunk that it never reported, or reported a chunk
         that never arrived.
         """
         if counts.incarnation == self._lives[shard]:
@@ -58,11 +62,12 @@ class Tally:
         self.begin(shard, counts, rows)
 
     def state(self) -> dict[str, int]:
+        """Return the sums for a checkpoint."""
         return {"steps": self.steps, "made_transitions": self.made}
 
     def restore(self, state: dict[str, Any], accepted: Iterable[int]) -> None:
-        """Continue from `state`; `accepted` by each shard of the checkpoint, for one that holds
-        no books.
+        """Continue from `state`. `accepted`: each shard's inserts, for an old checkpoint without
+        `made_transitions`.
         """
         self.steps = state["steps"]
         self.made = state.get("made_transitions", sum(accepted))

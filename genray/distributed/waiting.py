@@ -1,4 +1,4 @@
-"""Tells why a call that waits for Ray has not returned: Ray has no free CPU or GPU for an actor."""
+"""Explains why a call to Ray has not returned: Ray has no free CPU or GPU for an actor."""
 
 import sys
 import threading
@@ -16,9 +16,9 @@ PATIENCE_S = 10.0
 def waits_explained(what: str, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Print one line on stderr if Ray still cannot place an actor or a task after `patience_s`.
 
-    `what` names who waits, e.g. "ApexDQN". Ray is asked every `patience_s` until the block ends or
-    the line is printed. Ray answers for the whole cluster, so the line may be caused by another
-    driver of a shared cluster.
+    `what` names the waiting program, e.g. "ApexDQN". Ray is asked every `patience_s` until the
+    block ends or the line is printed. Ray answers for the whole cluster, so the line may be caused
+    by another driver of a shared cluster.
     """
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(what, patience_s, ended), daemon=True)
@@ -38,15 +38,13 @@ def _watch(what: str, patience_s: float, ended: threading.Event) -> None:
 
 
 def unplaced() -> str:
-    """What Ray has been asked for and cannot place now, beside what is free; "" if all is
-    placed.
-    """
+    """Return the requests that Ray cannot place now, and what is free; "" if all are placed."""
     try:
         from ray.autoscaler.v2.sdk import get_cluster_status
 
         demands = get_cluster_status(ray.get_runtime_context().gcs_address).resource_demands
         free = ray.available_resources()
-    except Exception:  # an explanation must never end what it explains
+    except Exception:  # a failed explanation must not end the waiting call
         return ""
     wanted = [
         f"{ask.count} x {_amounts(ask.bundle)}"

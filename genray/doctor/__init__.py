@@ -1,9 +1,9 @@
-"""`genray doctor`: what is wrong with this installation, and how to mend it.
+"""`genray doctor`: checks this installation, and says how to repair it.
 
-Each check is one function that looks at one thing and returns a `Check`. What it looks at (a
-version, a directory, a port) is an argument with the real thing as its default, so that a test
-can show it a broken one. Heavy libraries are imported inside the checks: the doctor must still
-speak when one is missing or broken.
+Each check is one function that examines one thing and returns a `Check`. The thing (a version, a
+directory, a port) is an argument with the real one as its default, so that a test can pass a
+broken one. Heavy libraries are imported inside the checks, because the doctor has to work when
+one is missing or broken.
 """
 
 import sys
@@ -55,7 +55,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
 
 
 def run_checks(checks: dict[str, Callable[[], Check]] | None = None) -> list[Check]:
-    """Run every check; one that breaks, as when its library is missing, becomes a failed one."""
+    """Run every check; one that raises, e.g. because its library is missing, counts as failed."""
     found = []
     for name, check in (CHECKS if checks is None else checks).items():
         try:
@@ -80,7 +80,7 @@ def _broken(name: str, detail: str, library: str) -> Check:
 
 
 def main(checks: dict[str, Callable[[], Check]] | None = None, out: TextIO | None = None) -> int:
-    """Print each check on a line and its mend under it; 1 when something would stop a run, else
+    """Print each check on a line, and its repair below; return 1 if a check would stop a run, else
     0.
     """
     out = out or sys.stdout

@@ -1,5 +1,5 @@
-"""`python -m genray.doctor`: the checks without the command line, which needs more libraries
-than they do.
+"""Runs the checks with `python -m genray.doctor`, without the command line's libraries, one of
+which may be missing.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a check finds, and the words that several checks share."""
+"""Defines the result of a check, and constants that several checks share."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +11,8 @@ REINSTALL = "make clean test   (or: pip install --force-reinstall {} -c constrai
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One finding: `fail` would stop a run, `warn` would slow or limit one; `mend` says what to
-    do.
+    """The result of one check: `fail` would stop a run, `warn` would slow or limit one; `mend`
+    says how to repair it.
     """
 
     name: str
@@ -22,12 +22,15 @@ class Check:
 
 
 def ok(name: str, detail: str) -> Check:
+    """Return a check that passed."""
     return Check(name=name, status="ok", detail=detail)
 
 
 def warn(name: str, detail: str, mend: str) -> Check:
+    """Return a check whose finding would slow or limit a run."""
     return Check(name=name, status="warn", detail=detail, mend=mend)
 
 
 def fail(name: str, detail: str, mend: str) -> Check:
+    """Return a check whose finding would stop a run."""
     return Check(name=name, status="fail", detail=detail, mend=mend)

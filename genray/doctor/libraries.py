@@ -1,4 +1,4 @@
-"""Checks of Python and the libraries: what is installed, and whether it fits together."""
+"""Checks of Python and the libraries: their versions, and whether they fit together."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +8,7 @@ from genray.doctor.check import REINSTALL, Check, fail, ok, warn
 
 
 def check_python(version: Sequence[int] = sys.version_info[:3]) -> Check:
-    """The interpreter is new enough."""
+    """Check that the interpreter is new enough."""
     found = ".".join(map(str, version))
     if tuple(version[:2]) < (3, 11):
         return fail(
@@ -20,8 +20,8 @@ def check_python(version: Sequence[int] = sys.version_info[:3]) -> Check:
 
 
 def requirement(distribution: str, name: str) -> str | None:
-    """The versions of `name` that an installed distribution asks for, as ">=2.60,<3"; None when
-    for none.
+    """Return the versions of `name` that an installed distribution requires, e.g. ">=2.60,<3"; None
+    if it requires none.
     """
     from packaging.requirements import Requirement
 
@@ -36,7 +36,7 @@ def requirement(distribution: str, name: str) -> str | None:
 
 
 def fits(version: str, specifier: str | None) -> bool:
-    """Whether a version meets a specifier; local parts such as +cu130 do not count."""
+    """Return whether a version meets a specifier; local parts such as +cu130 are ignored."""
     from packaging.specifiers import SpecifierSet
 
     return not specifier or SpecifierSet(specifier).contains(
@@ -45,7 +45,7 @@ def fits(version: str, specifier: str | None) -> bool:
 
 
 def check_libraries(requirements: Iterable[str] | None = None) -> Check:
-    """Every library that genray asks for is installed, in a version that it accepts."""
+    """Check that every library that genray requires is installed, in an accepted version."""
     from packaging.requirements import Requirement
 
     name = "Libraries"
@@ -58,6 +58,7 @@ def check_libraries(requirements: Iterable[str] | None = None) -> Check:
                 "genray itself is not installed, only imported from a folder",
                 "pip install -e . -c constraints.txt",
             )
+    # Only requirements of the plain installation count, not those of extras.
     wanted = [
         r
         for r in map(Requirement, requirements)
@@ -82,7 +83,7 @@ def check_libraries(requirements: Iterable[str] | None = None) -> Check:
 
 
 def _run_nms() -> None:
-    """torchvision's compiled operators load: this is the call that a mismatched pair fails."""
+    """Call one of torchvision's compiled operators, which fails if torch does not match."""
     import torch
     from torchvision.ops import nms
 
@@ -98,7 +99,7 @@ def check_torch(
     torchvision_wants: str | None = None,
     run_nms: Callable[[], None] = _run_nms,
 ) -> Check:
-    """torch and torchvision were built for each other."""
+    """Check that torch and torchvision were built for each other."""
     name = "torch and torchvision"
     mend = (
         "take both from the same index, both with CUDA or both without: "
@@ -119,7 +120,7 @@ def check_torch(
 
 
 def check_ray(version: str | None = None, wanted: str | None = None) -> Check:
-    """Ray imports, in a version that the actors and `genray/rllib/` were written for."""
+    """Check that Ray imports, in a version that the actors and `genray/rllib/` support."""
     name = "Ray"
     wanted = wanted or requirement("genray", "ray") or ">=2.60,<3"
     if version is None:
@@ -136,8 +137,8 @@ def check_ray(version: str | None = None, wanted: str | None = None) -> Check:
 
 
 def check_gymnasium(version: str | None = None, pinned: str | None = None) -> Check:
-    """Gymnasium is the version that RLlib pins; another one breaks RLlib's wrappers in ways hard
-    to read.
+    """Check that Gymnasium is the version that RLlib pins: with another version RLlib's wrappers
+    fail with obscure errors.
     """
     name = "Gymnasium"
     version = version or metadata.version("gymnasium")

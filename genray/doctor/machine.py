@@ -1,4 +1,4 @@
-"""Checks of the machine: its GPU, memory, disk, ports and limits."""
+"""Checks of the machine: GPU, memory, disk, ports and limits."""
 
 import shutil
 import socket
@@ -8,8 +8,8 @@ from pathlib import Path
 from genray import machine
 from genray.doctor.check import GIB, REINSTALL, Check, Status, ok, warn
 
-# The oldest Linux driver that runs any CUDA release of a major version (NVIDIA: minor-version
-# compatibility).
+# The oldest Linux driver that runs any CUDA release of a major version (NVIDIA calls this
+# minor-version compatibility).
 OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
 
 PORTS = {
@@ -25,11 +25,10 @@ def check_gpu(
     torch_cuda: Callable[[], str | None] = machine.torch_cuda,
     cuda_trial: Callable[[], str | None] = machine.cuda_trial,
 ) -> Check:
-    """A GPU that is there can be used. None at all is fine: nothing stops, so this check never
-    fails.
-    """
+    """Check that an existing GPU can be used. The check never fails, because a run needs no GPU."""
     name = "GPU"
     driver, cuda = machine.driver_version(root), torch_cuda()
+    # Try a computation on the GPU; if that works, nothing else has to be checked.
     try:
         gpu = cuda_trial()
         reason = "PyTorch cannot see it"
@@ -38,6 +37,7 @@ def check_gpu(
     if gpu:
         return ok(name, f"{gpu}, driver {driver or 'unknown'}, CUDA {cuda}")
 
+    # Otherwise find the reason: no GPU, no driver, no CUDA in PyTorch, or an old driver.
     if not driver and not machine.has_nvidia_gpu(root):
         return ok(name, "CPU only: training works, slower")
     if not driver:
@@ -70,9 +70,7 @@ def check_gpu(
 
 
 def check_shared_memory(path: Path = Path("/dev/shm"), least_bytes: int = 2 * GIB) -> Check:
-    """Ray's object store fits into shared memory; otherwise it moves to /tmp, and through a
-    disk.
-    """
+    """Check that Ray's object store fits into shared memory; otherwise Ray uses /tmp, on a disk."""
     name = "Shared memory"
     if not path.is_dir():
         return ok(name, f"no {path} on this system: Ray uses its own files")
@@ -88,7 +86,7 @@ def check_shared_memory(path: Path = Path("/dev/shm"), least_bytes: int = 2 * GI
 
 
 def check_disk(path: Path = Path(), warn_bytes: int = 10 * GIB, fail_bytes: int = 1 * GIB) -> Check:
-    """Runs fit where they are written: checkpoints hold the replay (7.1 GB a million
+    """Check that runs fit on the disk: checkpoints contain the replay (7.1 GB a million
     transitions).
     """
     free = shutil.disk_usage(path).free
@@ -104,7 +102,7 @@ def check_disk(path: Path = Path(), warn_bytes: int = 10 * GIB, fail_bytes: int 
 def check_memory(
     root: Path = Path("/"), warn_bytes: int = 4 * GIB, fail_bytes: int = 1 * GIB
 ) -> Check:
-    """A run fits: about 0.4 GiB a process that imports PyTorch, Ray's own, and the replay."""
+    """Check the memory: a process with PyTorch takes about 0.4 GiB; Ray and the replay add more."""
     name = "Memory"
     available = machine.available_memory(root)
     if available is None:
@@ -123,9 +121,9 @@ def check_memory(
 
 
 def check_port(port: int, mend: str, host: str = "") -> Check:
-    """Nobody listens, on any of this machine's addresses, on a port that Ray would like to have."""
+    """Check that no program listens, on any of this machine's addresses, on a port for Ray."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a port that was closed a moment ago counts as free.
+        # With the option that servers set: a port that was closed a moment ago counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -135,8 +133,8 @@ def check_port(port: int, mend: str, host: str = "") -> Check:
 
 
 def check_open_files(hard_limit: int | None = None, least: int = 4096) -> Check:
-    """Enough open files: Ray raises the soft limit to the hard one by itself, so the hard one
-    counts.
+    """Check the limit of open files: Ray raises the soft limit to the hard limit by itself, so only
+    the hard limit counts.
     """
     name = "Open files"
     if hard_limit is None:

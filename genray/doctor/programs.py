@@ -1,4 +1,4 @@
-"""Checks of what plays, films and serves: the games, their vector environment, the MP4 encoder,
+"""Checks for playing, filming and serving: games, their vector environment, the MP4 encoder,
 HAProxy.
 """
 
@@ -16,7 +16,7 @@ def _installed_roms() -> dict[str, Path | None]:
 
 
 def check_roms(installed: Callable[[], dict[str, Path | None]] = _installed_roms) -> Check:
-    """The games are on disk; ale-py's wheel carries them."""
+    """Check that the games are on disk; ale-py's wheel contains them."""
     name = "Atari games"
     mend = "pip install --force-reinstall --no-deps ale-py -c constraints.txt"
     found = installed()
@@ -30,7 +30,7 @@ def check_roms(installed: Callable[[], dict[str, Path | None]] = _installed_roms
 
 
 def check_vector_env(game: str = "road_runner") -> Check:
-    """ale-py's C++ vector environment starts and plays one step."""
+    """Check that ale-py's C++ vector environment starts and plays one step."""
     name = "Vector environment"
     import numpy as np
 
@@ -58,8 +58,8 @@ def _has_h264() -> str:
 
 
 def check_video(path: str | None = None, encoder: Callable[[], str] = _has_h264) -> Check:
-    """MP4 clips can be written: PyAV carries its own FFmpeg, the program `ffmpeg` is only a
-    convenience.
+    """Check that MP4 clips can be written. PyAV contains its own FFmpeg, so the program `ffmpeg` is
+    not required.
     """
     program = shutil.which("ffmpeg", path=path)
     beside = f"ffmpeg at {program}" if program else "no ffmpeg program, none needed"
@@ -80,7 +80,7 @@ def _haproxy_binary() -> str:
 
 
 def check_haproxy(path: str | None = None, bundled: Callable[[], str] = _haproxy_binary) -> Check:
-    """Ray Serve has its fast proxy; its Python proxy costs about ten times the CPU a request."""
+    """Check for Serve's fast proxy; its Python proxy needs about ten times the CPU per request."""
     try:
         program: str | None = bundled()
     except (ImportError, OSError):

@@ -1,10 +1,11 @@
-"""The whole algorithm in one process: the readable form, and the oracle for the distributed one.
+"""Runs the whole algorithm in one process: easy to read, and the reference for the distributed
+form.
 
     collect a chunk  →  add it to a shard  →  while samples per insert allows: sample, update,
     send priorities back
 
-The same collectors, shards and learner as the distributed form, called one after the other, so
-that a seed gives one curve and a resumed run continues bit for bit.
+The collectors, shards and learner are those of the distributed form, called one after the other.
+A seed therefore gives one curve, and a resumed run continues bit for bit.
 """
 
 import json
@@ -33,11 +34,13 @@ from genray.threads import choose_threads, saved_threads
 
 
 class LocalAgent:
-    """`Engine` in one process."""
+    """The `Engine` in one process."""
 
     def __init__(self, config: DQNConfig, threads: int | None = None):
-        """`threads`: PyTorch's number in this process until `close`; 0: chosen by the network's
-        size, the free cores, and the checkpoint that is loaded; None: left as it is.
+        """`threads`: PyTorch threads of this process until `close`. 0: chosen by the network's
+        size, the free cores, and the checkpoint that is loaded; None: not changed.
+
+        Raises ConfigError for options that need Ray.
         """
         config.validate()
         if not config.replay.samples_per_insert:
@@ -98,6 +101,7 @@ class LocalAgent:
             torch.set_num_threads(threads)
 
     def advance(self, until_step: int, seconds: float) -> Progress:
+        """Alternate between collecting a chunk and learning from it; see Engine."""
         progress = Progress()
         losses: list[tuple[float, float, float]] = []
         stop = time.monotonic() + seconds
@@ -115,7 +119,7 @@ class LocalAgent:
         return progress
 
     def collect(self) -> list[Episode]:
-        """One chunk of the collector whose turn it is; returns the episodes that ended."""
+        """Collect one chunk with the next collector in turn; return the episodes that ended."""
         collector = self.collectors[self._turn]
         self._turn = (self._turn + 1) % len(self.collectors)
         collector.run_step = self.steps
@@ -126,13 +130,14 @@ class LocalAgent:
         return episodes
 
     def learn(self) -> Iterator[Any]:
-        """As many updates as samples per insert allows now; yields each."""
+        """Make as many updates as samples per insert allows now; yield each."""
         batch_size = self.config.learner.batch_size
         while self.limiter.sample_room() >= batch_size:
             yield self.update(batch_size)
 
     def update(self, batch_size: int) -> Any:
-        """Draw a batch over all shards by mass, learn, and send the new priorities back."""
+        """Sample a batch over all shards by total priority, learn, and send new priorities back."""
+        # Split the batch over the shards, and assemble it from their parts.
         counts, shares = split_by_mass(
             batch_size, [shard.total for shard in self.shards], self._rng
         )
@@ -150,6 +155,7 @@ class LocalAgent:
             self._draw(index, counts[index], rows)
             rows.probability_B[:] *= shares[index]
         self.limiter.sampled += batch_size
+        # Learn, then send each shard the priorities of its part.
         beta = self.config.replay.beta_at(self.learner.updates)
         update = self.learner.update(batch, sum(shard.size for shard in self.shards), beta)
         for index, part in parts:
@@ -164,25 +170,25 @@ class LocalAgent:
             shard.sample(count, out)
 
     def _copy_frames(self) -> None:
-        """Begin copies of the shards' frames where the learner works, if it is to have them
-        there.
-        """
+        """Copy the shards' frames to the learner's device, if `frames_on` is "device"."""
         if self.config.learner.frames_on == "device":
-            self._copies = []  # the old ones first, since both might not fit
+            self._copies = []  # frees the old copies first, since both might not fit
             self._copies = [
                 DeviceFrames(shard.layout, shard.frame_LCP, self.learner.device)
                 for shard in self.shards
             ]
 
     def network(self) -> QNetwork:
+        """Return a copy of the policy on the CPU."""
         network = build_network(self._card)
         network.load_state_dict(self.learner.policy())
         return network.eval()
 
     def settle(self) -> int:
-        return self.steps  # nothing is ever on its way
+        return self.steps  # nothing is ever in flight
 
     def save(self, place: Place) -> None:
+        """Write a checkpoint into `place`, with the environments' state if they can save it."""
         with writing(place) as folder:
             self._save(folder)
 
@@ -208,15 +214,16 @@ class LocalAgent:
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, place: Place) -> bool:
+        """Continue from a checkpoint in `place`; return whether the episodes continue."""
         with reading(place) as folder:
             return self._load(folder)
 
     def _load(self, folder: Path) -> bool:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         load_learner(self.learner, folder)
-        # older checkpoints, and the Ray form's, have none
+        # Older checkpoints, and those of a Ray run, have no threads.
         if self._chooses_threads and state.get("threads"):
-            # so that sums are made in the same order
+            # The same number of threads adds in the same order.
             torch.set_num_threads(saved_threads(state["threads"]))
         self.steps, self._turn = state["steps"], state.get("turn", 0)
         self._rng.bit_generator.state = state["rng"]
@@ -226,10 +233,11 @@ class LocalAgent:
             self._copy_frames()
             self.limiter.restore(state["limiter"])
         go_on = []
+        # Restore the collectors; episodes continue only if every collector's state is complete.
         for index, (collector, values) in enumerate(zip(self.collectors, state["collectors"])):
             path = folder / f"collector-{index}.npz"
             arrays: dict[str, np.ndarray] = {}
-            if path.exists():  # the Ray form writes none: its collectors begin new episodes anyway
+            if path.exists():  # a Ray run writes none: its collectors begin new episodes
                 with np.load(path) as stored:
                     arrays = dict(stored)
             go_on.append(collector.restore(values, arrays))
@@ -245,10 +253,10 @@ class LocalAgent:
 def split_by_mass(
     count: int, masses: list[float], rng: np.random.Generator
 ) -> tuple[list[int], list[float]]:
-    """How many of `count` draws go to each shard, by a multinomial over their masses, and the
-    shares used.
+    """Split `count` samples over the shards, by a multinomial over their total priorities.
 
-    P(i) over all shards is share · P(i | shard), exactly, even where a mass is a little stale.
+    Returns (samples of each shard, the probability of each shard). P(i) over all shards is
+    exactly the shard's probability · P(i | shard), even if a total priority is out of date.
     """
     share = np.array(masses, np.float64)
     share /= share.sum()

@@ -1,12 +1,10 @@
-"""Catch: the smallest game that needs eyes, memory of nothing, and credit over several steps. A
-test bed and an example.
+"""Catch, a very small game for tests, and an example of an environment for `--env module:factory`.
 
-A ball falls from a random column; a paddle on the bottom row moves left, stays, or moves right;
-the reward is +1 for a catch and −1 for a miss, at the last step. Played on a 12x12 board drawn
-as 84x84 frames (a cell is 7x7 pixels), so the same network that plays Atari plays this. Its
-optimum is a mean return of 1.0; random play gets about −0.7.
-
-This file is also the shortest example of an environment for `--env module:factory`.
+A ball falls from a random column. A paddle on the bottom row moves left, stays, or moves right.
+The reward is +1 for a catch and −1 for a miss, at the last step. An agent has to see the frame
+and to assign credit over several steps, but needs no memory. The board has 12x12 cells of 7x7
+pixels, drawn as 84x84 frames, so that the network for Atari can play it. The optimum is a mean
+return of 1.0; random play gets about −0.7.
 """
 
 from typing import Any
@@ -20,8 +18,8 @@ CELL = 7
 
 
 class Catch:
-    """`FrameVectorEnv` and `SavesState`: E boards in lockstep, episodes of exactly BOARD − 1
-    steps.
+    """E boards in lockstep, with episodes of exactly BOARD − 1 steps; implements `FrameVectorEnv`
+    and `SavesState`.
     """
 
     num_actions = 3

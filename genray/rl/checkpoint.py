@@ -1,4 +1,4 @@
-"""Writes and reads what a DQN checkpoint holds: the learner and the replay shards."""
+"""Writes and reads the files of a DQN checkpoint: the learner and the replay shards."""
 
 import io
 from collections.abc import Iterator
@@ -13,8 +13,10 @@ from genray.runs.storage import Place
 
 
 def save_learner(learner: Learner, folder: Path) -> None:
-    """Write `learner.pt`. Serialised in memory first, so that a full disk is an OSError and
-    nothing stranger.
+    """Write `learner.pt`.
+
+    The file is serialised in memory first, so that a full disk raises OSError and no other
+    exception.
     """
     buffer = io.BytesIO()
     torch.save(learner.state_dict(), buffer)
@@ -22,8 +24,8 @@ def save_learner(learner: Learner, folder: Path) -> None:
 
 
 def load_learner(learner: Learner, folder: Path) -> None:
-    """Restore a learner from `learner.pt`; tensors and plain values only, nothing in the file is
-    executed.
+    """Restore a learner from `learner.pt`, which may contain only tensors and plain values: nothing
+    in the file is executed.
 
     Raises CheckpointError when the weights or the optimizer do not fit.
     """
@@ -32,7 +34,7 @@ def load_learner(learner: Learner, folder: Path) -> None:
             torch.load(folder / "learner.pt", map_location="cpu", weights_only=True)
         )
     except (RuntimeError, KeyError, ValueError) as error:
-        # PyTorch's first line is only a heading
+        # PyTorch's first line is only a heading, so the second line is kept as well.
         what = " ".join(" ".join(str(error).splitlines()[:2]).split())
         raise CheckpointError(
             f"{folder}: does not fit this network ({what}); resume with the same --dueling, "
@@ -44,8 +46,8 @@ def load_learner(learner: Learner, folder: Path) -> None:
 def shards_of(
     state: dict[str, Any], shards: int, folder: Place
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The shards that a checkpoint holds, each with its index; one that was down then is not
-    among them: it is empty.
+    """Return (index, state) of the shards in a checkpoint, except shards that were down when it
+    was written: they are empty.
 
     Raises CheckpointError unless the checkpoint's replay has as many shards as the run.
     """

@@ -1,5 +1,18 @@
-"""What travels from a collector to a replay shard, and from shards to the learner: plain arrays,
-each with its shape.
+"""Defines the batches that travel from collectors to shards and from shards to the learner: plain
+arrays with fixed shapes.
+
+Overview::
+
+    record          made by                     read by                why it exists
+    Chunk           Collector                   ReplayShard.add        frames once, with returns
+    Sample          ReplayShard.sample, Feed    Learner                both observations assembled
+    BlockSample     ReplayShard.sample_blocks   callers of a shard     overlapping frames once
+    PlacedSample    ReplayShard.sample_places   Feed, LocalAgent       reader on the shard's node
+    SlicedSample    ReplayShard.sample_slices   Feed                   frames sent over a network
+    DeviceSample    rl.transfer                 Learner                observations on the device
+    DeviceBatch     rl.transfer                 Learner                tensors of one update
+
+All records but Chunk and DeviceBatch extend Draw, which has the fields without frames.
 
 Shapes: E lanes, T rows (or frames of a block), B batch, S stack, H height, W width, K past actions.
 """
@@ -12,21 +25,21 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """T consecutive rows of E lanes, and the transitions that they completed.
+    """T consecutive rows of E lanes, and the transitions that these rows completed.
 
     A *row* is a frame and the action chosen on it. A transition that starts at row t is complete
-    n rows later, when its n-step return is known: so the transitions of a chunk start n rows
-    *before* its frames do, and no frame is ever sent twice. 64 rows of 8 lanes are 64·8·7,056 =
+    n rows later, when its n-step return is known. The transitions of a chunk therefore start n
+    rows *before* its frames, and no frame is sent twice. 64 rows of 8 lanes are 64·8·7,056 =
     3.6 MB.
     """
 
     source: int
     """Index of the collector."""
     incarnation: int
-    """Random number of this life of the collector: rows of different lives never join."""
+    """Random number of a start of the collector; rows of different incarnations are not joined."""
     first_row: int
-    """The row number, in this incarnation, of `frame_ETHW[:, 0]`; a jump tells the shard that
-    rows were lost.
+    """The row number, in this incarnation, of `frame_ETHW[:, 0]`; a gap shows the shard that rows
+    were lost.
     """
     weight_version: int
     """Version of the weights that chose the actions."""
@@ -39,7 +52,7 @@ class Chunk:
     # Transitions that start at rows first_row − n … first_row − n + T − 1
     return_ET: np.ndarray  # float32: n-step return of clipped rewards
     discount_ET: np.ndarray  # float32: γ^k, 0 after a termination
-    horizon_ET: np.ndarray  # uint8: k, where the next observation lies
+    horizon_ET: np.ndarray  # uint8: k, the rows from a transition to its next observation
     delta_ET: np.ndarray  # float32: |δ| by the collector's own weights
     valid_ET: np.ndarray  # bool: a real transition (not a reset, not from before this incarnation)
 
@@ -58,42 +71,43 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """Transitions drawn from one shard, or from all of them joined: everything but their frames."""
+    """Transitions sampled from one shard or from all shards, without their frames."""
 
-    past_BK: np.ndarray  # int16, newest first, −1: none yet
+    past_BK: np.ndarray  # int16, newest first, −1: no action yet
     next_past_BK: np.ndarray  # int16
     action_B: np.ndarray  # uint8
     return_B: np.ndarray  # float32
     discount_B: np.ndarray  # float32
-    # int64: where to send the new priority; tells an overwritten slot from its successor
+    # int64: identifies the transition when its new priority is sent back, even if the slot has
+    # been overwritten since
     key_B: np.ndarray
-    probability_B: np.ndarray  # float64: P(i) of the draw
+    probability_B: np.ndarray  # float64: P(i), the probability of sampling the transition
 
     @property
     def size(self) -> int:
         return len(self.action_B)
 
     def rows(self, index) -> Self:
-        """A part of it: views for a slice."""
+        """Return the rows that `index` selects; a slice gives views."""
         return type(self)(**{name: array[index] for name, array in vars(self).items()})
 
     def copy_draw(self, out: "Draw") -> None:
-        """Write everything but what belongs to the frames into `out`."""
+        """Copy all fields into `out`, except the fields that describe frames."""
         for name in Draw.__dataclass_fields__:
             getattr(out, name)[:] = getattr(self, name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Draw):
-    """Transitions with both observations put together: what the learner learns from."""
+    """Transitions with both observations assembled: the learner's input."""
 
     obs_BSHW: np.ndarray  # uint8, oldest frame first
     next_obs_BSHW: np.ndarray  # uint8, k rows later
 
     @classmethod
     def empty(cls, count: int, stack: int, frame_shape: tuple[int, int], past_actions: int) -> Self:
-        """Room for `count` transitions, to be filled again and again: fresh memory costs more
-        than what goes into it.
+        """Return an uninitialized sample of `count` transitions, to be filled repeatedly:
+        allocating memory takes longer than filling it.
         """
         return cls(
             obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
@@ -104,12 +118,12 @@ class Sample(Draw):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSample(Draw):
-    """Transitions as blocks of consecutive frames, T = S + n: 7 frames where both observations
-    have 8, 5 where n is 1.
+    """Transitions as blocks of T = S + n consecutive frames: 7 frames (5 if n is 1) where two
+    observations have 8.
 
-    The observation is frames 0 … S − 1 of a block, the next one frames k … k + S − 1. Frames
-    before the episode's first follow the start rule; those after row k may belong to the next
-    episode, and mean nothing.
+    The observation is frames 0 … S − 1 of a block, the next observation frames k … k + S − 1.
+    Frames before the episode's first follow the start rule. Frames after row k may belong to the
+    next episode, and must not be used.
     """
 
     block_BTHW: np.ndarray  # uint8, oldest frame first
@@ -119,7 +133,7 @@ class BlockSample(Draw):
     def empty(
         cls, count: int, frames: int, frame_shape: tuple[int, int], past_actions: int
     ) -> Self:
-        """Room for `count` blocks of `frames` frames, to be filled again and again."""
+        """Return `count` uninitialized blocks of `frames` frames, to be filled repeatedly."""
         return cls(
             block_BTHW=np.empty((count, frames, *frame_shape), np.uint8),
             horizon_B=np.empty(count, np.uint8),
@@ -127,11 +141,10 @@ class BlockSample(Draw):
         )
 
     def stacks(self, stack: int) -> Sample:
-        """The same transitions as a Sample, whose observations are views; so are the next ones,
-        as a rule.
+        """Return the same transitions as a Sample with views of the blocks as observations.
 
-        A next observation with discount 0 means nothing: after a termination it is a view of the
-        wrong frames. If a truncation shortened a horizon, all next observations are copied.
+        A next observation with discount 0 must not be used: after a termination it is a view of
+        the wrong frames. If a truncation shortened a horizon, all next observations are copies.
         """
         n = self.block_BTHW.shape[1] - stack
         short_B = (self.horizon_B < n) & (self.discount_B != 0)
@@ -162,13 +175,13 @@ class PlacedSample(Draw):
 
 @dataclass(frozen=True, kw_only=True)
 class SlicedSample(Draw):
-    """Transitions with their frames as they travel: each of those that the two observations need
-    once, LZ4 or as it is.
+    """Transitions with their frames for transport: each needed frame once, LZ4-compressed or
+    uncompressed.
     """
 
     data_N: np.ndarray  # uint8: frames one after the other, a transition's oldest first
     start_B: np.ndarray  # int64: where a transition's bytes begin
-    length_BT: np.ndarray  # int32: bytes of each frame, H·W: as it is; 0: no more frames
+    length_BT: np.ndarray  # int32: bytes of each frame; H·W: uncompressed, 0: no more frames
     age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
     horizon_B: np.ndarray  # uint8: rows to the next observation
     next_age_B: np.ndarray  # uint8
@@ -185,7 +198,7 @@ class SlicedSample(Draw):
 
 
 def empty_draw(count: int, past_actions: int) -> dict[str, np.ndarray]:
-    """Room for the fields of a Draw."""
+    """Return uninitialized arrays for the fields of a Draw."""
     return {
         "past_BK": np.empty((count, past_actions), np.int16),
         "next_past_BK": np.empty((count, past_actions), np.int16),

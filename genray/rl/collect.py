@@ -1,4 +1,4 @@
-"""Collecting experience: act ε-greedily in E lanes and pack what happened into chunks.
+"""Collects experience: acts ε-greedily in E lanes and packs the result into chunks.
 
 Shapes: E lanes, T rows, S stack, H height, W width, A actions, K past actions.
 """
@@ -20,20 +20,20 @@ from genray.rl.nstep import n_step
 
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig:
-    """Who collects, and in which portions."""
+    """The number of collectors and lanes, and the size of chunks."""
 
     collectors: int = 2
     """Collecting processes, one CPU core each."""
     envs_per_collector: int = 8
     """Games that a collector plays in lockstep."""
     chunk_rows: int = 32
-    """Steps of all a collector's games that travel together (32 steps of 8 games: 1.8 MB)."""
+    """Steps of all a collector's games that are sent together (32 steps of 8 games: 1.8 MB)."""
     gamma: float = 0.99
-    """Discount a step."""
+    """Discount factor per step."""
     n_step: int = 3
-    """Rewards summed before the bootstrap."""
+    """Number of rewards summed before the bootstrap."""
     reward_clip: Literal["clip", "sign", "none"] = "clip"
-    """What learning sees of a reward: clipped to ±1, its sign, or as it is. Reported returns are
+    """How learning uses a reward: clipped to ±1, its sign, or unchanged. Reported returns are
     never clipped.
     """
 
@@ -49,25 +49,28 @@ class CollectConfig:
 
     @property
     def total_lanes(self) -> int:
+        """Lanes of all collectors together."""
         return self.collectors * self.envs_per_collector
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One finished episode as the game scored it."""
+    """One finished episode with the game's own score."""
 
     score: float
     steps: int
     epsilon: float
-    """The lane's exploration when it ended."""
+    """The lane's ε at the end of the episode."""
 
 
 class Lanes:
-    """What E lanes look like to the policy: stacks, ages and past actions, kept as φ defines
-    them at an episode's start.
+    """The policy's inputs for E lanes: frame stacks, ages and past actions.
+
+    At an episode's start, they follow the rule `EnvConfig.stack_start`.
     """
 
     def __init__(self, frame_EHW: np.ndarray, config: EnvConfig, past_actions: int):
+        """`frame_EHW`: the first frames, uint8. `past_actions`: K."""
         self._config = config
         num_lanes = len(frame_EHW)
         self.stack_ESHW = np.zeros((num_lanes, config.stack, *frame_EHW.shape[1:]), np.uint8)
@@ -76,7 +79,7 @@ class Lanes:
         self._begin(np.ones(num_lanes, bool), frame_EHW)
 
     def push(self, frame_EHW: np.ndarray, action_E: np.ndarray, begins_E: np.ndarray) -> None:
-        """The frames after `action_E`; where `begins_E`, they are the first of a new episode."""
+        """Add the frames after `action_E`; where `begins_E` is True, a new episode begins."""
         self.stack_ESHW[:, :-1] = self.stack_ESHW[:, 1:]
         self.stack_ESHW[:, -1] = frame_EHW
         self.past_EK[:, 1:] = self.past_EK[:, :-1]
@@ -94,13 +97,13 @@ class Lanes:
 
     @property
     def waits_E(self) -> np.ndarray:
-        """Lanes that only wait (no-op) for a full stack, under that start rule."""
+        """Lanes that act with no-ops until their stack is full (start rule "wait"); bool [E]."""
         return (self.age_E < self._config.stack - 1) & (self._config.stack_start == "wait")
 
     def q_values(
         self, network: QNetwork, device: torch.device, chosen_E: np.ndarray | slice = slice(None)
     ) -> np.ndarray:
-        """Q-values of all lanes, or of the chosen ones alone; float32 [E, A]."""
+        """Return the Q-values of all lanes, or of the chosen lanes; float32 [E, A]."""
         with torch.inference_mode():
             frames = torch.from_numpy(self.stack_ESHW[chosen_E]).to(device, non_blocking=True)
             past = torch.from_numpy(self.past_EK[chosen_E]).to(device, non_blocking=True)
@@ -108,14 +111,14 @@ class Lanes:
 
 
 LARGEST_REWARD = 1e18
-"""Of a reward after --reward-clip. Its square must be a float32 (below 3.4e38) in the squared
-loss.
+"""Largest reward after --reward-clip. The squared loss needs its square as a float32 (below
+3.4e38).
 """
 
-# The rows of one lane's life that n-step returns need; the last n of a chunk are carried into the
-# next.
+# The columns that n-step returns need of each lane's rows. The last n rows of a chunk are kept for
+# the next chunk.
 _ROW_FIELDS = {
-    "reward": np.float32,  # clipped as learning sees it
+    "reward": np.float32,  # after --reward-clip
     "discount": np.float32,  # γ, or 0 after a termination
     "ends": bool,  # the window stops after this row
     "valid": bool,  # a row on which the policy acted and whose outcome may be learned from
@@ -125,15 +128,15 @@ _ROW_FIELDS = {
 
 
 def _new_incarnation() -> int:
-    return secrets.randbits(62) | 1  # never 0, which a shard takes for "no collector yet"
+    return secrets.randbits(62) | 1  # never 0, which means "no collector yet" in a shard
 
 
 class Collector:
-    """Plays E lanes with its own copy of the network and makes chunks of rows with n-step
-    returns and first priorities.
+    """Plays E lanes with its own copy of the network and makes chunks: rows with n-step returns
+    and first priorities.
 
     The priority of a transition is |R + D · max_a Q(s', a) − Q(s, a)| with the collector's own
-    weights as w and w⁻, taken from the Q-values that it computed anyway when acting (Ape-X,
+    weights as w and w⁻, from the Q-values that were computed for acting (Ape-X,
     https://arxiv.org/abs/1803.00933, section 3.1).
     """
 
@@ -149,6 +152,9 @@ class Collector:
         seed: int = 0,
         device: str = "cpu",
     ):
+        """`index`: the collector's number among `config.collectors`; selects its lanes' ε and its
+        random numbers. `network`: used as it is, not copied. `device`: where Q-values are computed.
+        """
         self.env, self.network, self.config = env, network, config
         self._explore, self._index = explore, index
         self._device = torch.device(device)
@@ -162,18 +168,18 @@ class Collector:
         self._begin_episodes()
         self.weight_version = 0
         self.run_step = 0
-        """Agent steps of the whole run so far, as far as this collector knows: the clock of ε's
-        annealing.
+        """Agent steps of the whole run so far, as last reported to this collector: ε anneals by
+        them.
         """
 
     def _begin_episodes(self) -> None:
-        """New episodes in all lanes, and nothing left of those before."""
+        """Start new episodes in all lanes and discard all state of the old episodes."""
         num_lanes, config = self.env.num_lanes, self.config
         frame_EHW = self.env.reset(int(self._rng.integers(2**31 - num_lanes)))
         self.lanes = Lanes(frame_EHW, self._env_config, self.network.config.past_actions)
         self._choose = EpsilonGreedy(num_lanes, self._explore.persistence)
         self._row = 0
-        self._over_E = np.zeros(num_lanes, bool)  # the frame on show is an episode's last
+        self._over_E = np.zeros(num_lanes, bool)  # the current frame is an episode's last one
         self._score_E = np.zeros(num_lanes)
         self._length_E = np.zeros(num_lanes, np.int64)
         window = (num_lanes, config.n_step + config.chunk_rows)
@@ -181,8 +187,8 @@ class Collector:
 
     @property
     def incarnation(self) -> int:
-        """Random number of this life: a shard tells by it which rows belong together, and whom
-        it listens to.
+        """Random number of this start of the collector: by it a shard knows which rows belong
+        together, and which process it accepts.
         """
         return self._incarnation
 
@@ -192,20 +198,21 @@ class Collector:
         return annealed(self._final_epsilon_E, self.run_step, self._explore.anneal_steps)
 
     def set_weights(self, weights: dict[str, torch.Tensor], version: int) -> None:
+        """Load weights w of that version into the collector's network."""
         self.network.load_state_dict(weights)
         self.weight_version = version
 
     def collect(self) -> tuple[Chunk, list[Episode]]:
-        """Play `chunk_rows` steps in every lane; the chunk's arrays are the caller's to keep.
+        """Play `chunk_rows` steps in every lane; return (a chunk in new arrays, ended episodes).
 
-        Raises RunFault when the environment fails, or gives a reward that nothing can be learned
-        from.
+        Raises RunFault when the environment fails, or gives a reward too large to learn from.
         """
         num_lanes, num_rows, n = self.env.num_lanes, self.config.chunk_rows, self.config.n_step
         frame_ETHW = np.empty((num_lanes, num_rows, *self.env.frame_shape), np.uint8)
         action_ET = np.empty((num_lanes, num_rows), np.uint8)
         age_ET = np.empty((num_lanes, num_rows), np.uint8)
         episodes: list[Episode] = []
+        # Carry the last n rows over, then play: a row has the frame and the action chosen on it.
         for rows in self._rows.values():
             rows[:, :n] = rows[:, num_rows:]
         for t in range(num_rows):
@@ -220,7 +227,9 @@ class Collector:
                 f"{LARGEST_REWARD:g} that float32 can learn from; use --reward-clip clip, or scale "
                 "it"
             )
+        # All transitions that start at the first `num_rows` rows of the window are complete now.
         steps = n_step(r["reward"], r["discount"], r["ends"], n, num_rows)
+        # |δ| from the Q-values of acting is the first priority.
         bootstrap_T = np.arange(num_rows) + steps.horizon_ET
         q_next_ET = np.take_along_axis(r["q_best"], bootstrap_T, axis=1)
         delta_ET = steps.return_ET + steps.discount_ET * q_next_ET - r["q_taken"][:, :num_rows]
@@ -242,7 +251,7 @@ class Collector:
         return chunk, episodes
 
     def _step(self, column: int, episodes: list[Episode]) -> np.ndarray:
-        """Act once in all lanes and note row `column` of the window; returns the actions [E]."""
+        """Act once in all lanes and fill column `column` of the window; return actions, int [E]."""
         q_EA = self.lanes.q_values(self.network, self._device)
         epsilon_E = self.epsilon_E
         waits_E, over_E = self.lanes.waits_E, self._over_E
@@ -251,6 +260,8 @@ class Collector:
         ends_E = step.terminated_E | step.truncated_E
         dies_E = step.terminated_E | (step.life_lost_E & (self._env_config.life_loss == "terminal"))
 
+        # Where the last frame ended an episode (over_E), this step only restarted the lane: the
+        # row starts no transition.
         row = {name: array[:, column] for name, array in self._rows.items()}
         row["reward"][:] = self._clip(step.reward_E)
         row["discount"][:] = np.where(dies_E, 0.0, self.config.gamma)
@@ -259,6 +270,7 @@ class Collector:
         row["q_taken"][:] = q_EA[np.arange(len(action_E)), action_E]
         row["q_best"][:] = q_EA.max(axis=1)
 
+        # Update the policy's inputs, and report the episodes that ended.
         self.lanes.push(step.frame_EHW, action_E, begins_E=over_E)
         self._score_E += step.reward_E
         self._length_E += ~over_E
@@ -278,7 +290,7 @@ class Collector:
             return reward_E
         return np.clip(reward_E, -1, 1) if self.config.reward_clip == "clip" else np.sign(reward_E)
 
-    # -- checkpoints: bit for bit where the environment can save itself ----------------------------
+    # -- checkpoints: exact if the environment can save its state ----------------------------------
 
     _STATE = ("_incarnation", "_row", "weight_version", "run_step")
     _STATE_ARRAYS = ("_over_E", "_score_E", "_length_E")
@@ -296,8 +308,8 @@ class Collector:
         return arrays
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """(JSON-able values, arrays). Without `SavesState` only the random state and counters,
-        for new episodes.
+        """Return (JSON values, arrays). Without `SavesState` they are only the random state and
+        the step count, for new episodes.
         """
         values: dict[str, Any] = {"rng": self._rng.bit_generator.state, "run_step": self.run_step}
         if not isinstance(self.env, SavesState):
@@ -306,11 +318,10 @@ class Collector:
         return values, {name: array.copy() for name, array in self._arrays().items()}
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> bool:
-        """Continue from `state`; True when the episodes themselves go on, False when the lanes
-        begin new ones.
+        """Continue from `state`; return whether the episodes continue, instead of new ones.
 
-        They do where the environment cannot save itself, and where a changed option (n_step,
-        chunk_rows, lanes …) gives the arrays other shapes.
+        New episodes begin if the environment cannot save its state, or if a changed option
+        (n_step, chunk_rows, lanes …) changes the arrays' shapes.
         """
         self._rng.bit_generator.state = values["rng"]
         self.run_step = values["run_step"]
@@ -319,9 +330,9 @@ class Collector:
             name in arrays and arrays[name].shape == array.shape for name, array in mine.items()
         )
         if "env" not in values or not isinstance(self.env, SavesState) or not fits:
-            if self._row:  # a shard must not join what was played before to what comes
+            if self._row:  # a shard must not join the earlier rows to the new ones
                 self._incarnation = _new_incarnation()
-            self._begin_episodes()  # other ones than those the run began with
+            self._begin_episodes()  # uses the restored random state: episodes differ from the first
             return False
         self.env.restore(values["env"])
         for name in self._STATE:

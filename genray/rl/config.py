@@ -1,5 +1,6 @@
-"""A DQN run's whole configuration: the parts, each defined beside what it configures, and what
-ties them.
+"""Defines the whole configuration of a DQN run and the checks that involve several parts.
+
+Each part is defined in the module that uses it.
 """
 
 from dataclasses import dataclass, field
@@ -18,33 +19,33 @@ from genray.rl.replay import ReplayConfig, ShardLayout, plan_shards
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How long, how reported, how kept."""
+    """Length, evaluation and checkpoints of a run."""
 
     steps: int = 1_000_000
     """Agent steps of all lanes together (× --frame-skip emulator frames)."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the learner works; collectors act on CPUs."""
+    """Device of the learner; collectors use CPUs."""
     evaluate_every: int = 100_000
     """Agent steps between evaluations while training; 0: only at the end."""
     evaluate_episodes: int = 30
-    """Episodes of the last evaluation; those on the way play a third of it."""
+    """Episodes of the last evaluation; evaluations during training play a third of them."""
     evaluate_epsilon: float = 0.001
     """ε while evaluating; 0: greedy."""
     checkpoint_every: int = 100_000
     """Agent steps between checkpoints; 0: only at the end, and when stopped."""
     checkpoint_replay: bool = True
-    """Put the replay's contents into checkpoints (7 KB a transition); without, resuming fills it
-    anew.
+    """Whether checkpoints contain the replay (7 KB a transition); without it, a resumed run fills
+    the replay again.
     """
     keep: int = 2
-    """Newest checkpoints kept, beside the best."""
+    """Newest checkpoints kept, in addition to the best one."""
     publish_every: int = 25
-    """Updates between versions of the weights that collectors pull."""
+    """Updates between versions of the weights that collectors fetch."""
     learner_snapshot_s: float = 10.0
-    """Seconds of learning that the death of a learner's machine may cost at most, half a second
-    more or less: so often the head takes a copy of weights, target network and optimizer (53 MB
-    for DQN's network, dueling).
+    """Seconds of learning that the loss of a learner's machine may cost at most, give or take half
+    a second: at this interval the head copies weights, target network and optimizer (53 MB for
+    DQN's network, dueling).
     """
 
     def validate(self) -> None:
@@ -84,14 +85,14 @@ FIXED = (
     "network",
     "learner.optimizer",
 )
-"""What a resumed run cannot change, beside the game: the task, which the replay's transitions
-are of, and the network.
+"""Options that a resumed run cannot change, in addition to the game: the task, which defines the
+stored transitions, and the network.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class DQNConfig:
-    """DQN and its tricks, from one process (`--local`) to Ape-X."""
+    """DQN and its extensions, from one process (`--local`) to Ape-X."""
 
     env: EnvConfig = field(default_factory=EnvConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -102,7 +103,7 @@ class DQNConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def validate(self) -> None:
-        """Raise ConfigError for the first option that makes no sense, alone or beside another."""
+        """Raise ConfigError for the first option that is invalid, alone or with another option."""
         for part in (
             self.env,
             self.network,
@@ -127,9 +128,7 @@ class DQNConfig:
         self.plan_shards((84, 84))
 
     def check_resumes(self, before: "DQNConfig") -> None:
-        """Raise ConfigError, which names the option, where a run of `before` cannot go on as
-        this one.
-        """
+        """Raise ConfigError, naming the option, if a run of `before` cannot continue as this."""
         refuse_changes(before, self, FIXED)
         if not self.env.env and self.env.title != before.env.title:  # a game has several spellings
             refuse_changes(before, self, ("env.game",))
@@ -138,7 +137,7 @@ class DQNConfig:
         """Raise ConfigError for a new run that would end before its first update."""
         lanes = self.collect.collectors * self.collect.envs_per_collector
         # A transition is stored once its n steps are known, so each lane's last n are missing. A
-        # chunk is never cut, so the last one may go beyond the asked number of steps.
+        # chunk is never cut, so the last one may exceed the requested number of steps.
         chunk = self.collect.chunk_rows * self.collect.envs_per_collector
         steps = -(-self.run.steps // chunk) * chunk
         limiter = self.limiter(self.learner.batch_size)
@@ -153,9 +152,7 @@ class DQNConfig:
         )
 
     def notes(self) -> list[str]:
-        """What in this run never comes to pass because the run is too short for it, one line
-        each.
-        """
+        """Return one line for each setting that has no effect because the run is too short."""
         notes, steps = [], self.run.steps
         if self.explore.anneal_steps > steps:
             notes.append(
@@ -175,6 +172,7 @@ class DQNConfig:
         return notes
 
     def plan_shards(self, frame_shape: tuple[int, int]) -> list[ShardLayout]:
+        """Return the layout of each replay shard; raises ConfigError if a ring is too short."""
         return plan_shards(
             self.replay,
             collectors=self.collect.collectors,
@@ -188,7 +186,7 @@ class DQNConfig:
         )
 
     def limiter(self, round_samples: int) -> SamplesPerInsert:
-        """The run's flow control, for a learner that draws `round_samples` at a time."""
+        """Return the run's limiter for a learner that samples `round_samples` at a time."""
         return SamplesPerInsert.for_run(
             self.replay.samples_per_insert,
             self.replay.min_size,

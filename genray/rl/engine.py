@@ -1,4 +1,4 @@
-"""The interface of a training engine, local or on Ray, and what both report."""
+"""Defines the interface of a training engine, which is local or on Ray, and its progress report."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,8 +14,8 @@ from genray.runs.storage import Place
 
 @dataclass
 class Progress:
-    """Where a run stands. Counts are totals of the run; means are over what happened since the
-    last report.
+    """The state of a run. Counts are totals of the run; means are over the time since the last
+    report.
     """
 
     steps: int = 0
@@ -23,47 +23,49 @@ class Progress:
     replay_size: int = 0
     samples_per_insert: float = 0.0
     epsilon: float | None = 1.0
-    """Mean of the lanes; None: no collector has told it yet."""
+    """Mean ε of the lanes; None: no collector has reported it yet."""
     weight_lag: float = 0.0
-    """Updates that the learner was ahead of the weights which chose the newest actions."""
+    """Mean number of updates that the learner was ahead of the weights that chose the newest
+    actions.
+    """
     loss: float | None = None
     q_mean: float | None = None
     grad_norm: float | None = None
     lost_transitions: int = 0
     lost_updates: int = 0
-    """Made, and gone with a learner that died."""
+    """Updates lost with a learner that died."""
     refused_writes: int = 0
-    """Of actors that were taken for dead, replaced, and came back."""
+    """Refused writes of actors that were replaced as dead and came back."""
     restarts: int = 0
     recovering: bool = False
-    """The learner is on its way back: that it stands still does not mean that it is done."""
+    """Whether the learner is restarting: without new updates, the run is then not finished."""
     episodes: list[Episode] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
-    """Things to tell the user: a collector that died, lanes that begin new episodes."""
+    """Messages for the user, e.g. that a collector died, or that lanes begin new episodes."""
 
 
 class Engine(Protocol):
-    """A run in motion, in one process or on a cluster; what trains, whoever drives it."""
+    """A run in progress, in one process or on a cluster."""
 
     def advance(self, until_step: int, seconds: float) -> Progress:
         """Work until `until_step` agent steps or for about `seconds`, whichever comes first."""
 
     def network(self) -> QNetwork:
-        """A copy of the policy to evaluate and to keep, on the CPU."""
+        """Return a copy of the policy on the CPU, for evaluation and for the model directory."""
 
     def settle(self) -> int:
-        """Let what is on its way arrive, so that nothing moves until the next `advance`; returns
-        the steps made.
+        """Wait for all data in flight, so that nothing moves until the next `advance`; return the
+        steps made.
         """
 
     def save(self, place: Place) -> None:
-        """Write everything needed to continue, as it is at one instant. On a cluster each actor
-        writes its own part.
+        """Write the state at one instant, complete enough to continue from. On a cluster each
+        actor writes its own part.
         """
 
     def load(self, place: Place) -> bool:
-        """Continue from what `save` wrote; True when episodes go on as well, False when lanes
-        begin new ones.
+        """Continue from what `save` wrote; return whether the episodes continue as well, instead
+        of new ones.
         """
 
     def close(self) -> None: ...
@@ -72,7 +74,7 @@ class Engine(Protocol):
 def network_card(
     config: DQNConfig, num_actions: int, frame_shape: tuple[int, int]
 ) -> dict[str, Any]:
-    """What `build_network` needs to make the network again; JSON-able, stored with every model."""
+    """Return the arguments of `build_network` as JSON values; stored with every model."""
     return {
         "num_actions": num_actions,
         "frame_shape": list(frame_shape),
@@ -86,8 +88,8 @@ def network_card(
 
 
 def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
-    """`build_network` with weights that depend on `seed` alone; the global random state is left
-    as it was.
+    """Build the network with weights that depend only on `seed`; the global random state does not
+    change.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -95,9 +97,9 @@ def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
 
 
 def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:
-    """(number of actions, frame shape) of the environment; makes and closes one lane.
+    """Return (number of actions, frame shape) of the environment; makes and closes one lane.
 
-    Raises ConfigError when an own environment does not keep the protocol.
+    Raises ConfigError when a user's environment breaks the protocol.
     """
     env: FrameVectorEnv = make_env(config, 1, num_threads=1)
     try:

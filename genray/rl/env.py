@@ -1,14 +1,14 @@
-"""Environments: many lanes of uint8 frames in lockstep, and what it means when an episode ends.
+"""Defines the environment protocol: lanes of uint8 frames in lockstep, with delayed restarts.
 
 Shapes: E lanes, H height, W width.
 
-The protocol is small, so that any environment fits behind it (`--env module:factory`):
+The protocol is small, so that any environment can implement it (`--env module:factory`):
 
 * `factory(num_lanes=E)` returns an object with the attributes and methods of `FrameVectorEnv`.
 * Episodes restart by themselves *one step late* ("next-step" autoreset, gymnasium's name): the
   step that ends an episode returns its final frame; the following step ignores its action and
-  returns the next episode's first frame with reward 0. So every frame is seen exactly once, and
-  a truncated episode's final frame is there to bootstrap from.
+  returns the next episode's first frame with reward 0. So every frame occurs exactly once, and
+  a truncated episode's final frame is available for the bootstrap.
 """
 
 import importlib
@@ -26,35 +26,35 @@ from genray.rl.games import resolve_game
 
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
-    """Which game, under which protocol."""
+    """The game and the protocol of its play."""
 
     game: str = "pong"
     """An Atari game: `breakout`, `Breakout` or `ALE/Breakout-v5`."""
     env: str = ""
-    """`module:factory` of an own environment (see genray/rl/env.py); then --game is not used."""
+    """`module:factory` of a user's environment (see genray/rl/env.py); --game is then ignored."""
     sticky_actions: float = 0.0
     """Probability that the emulator repeats the previous action each frame: 0 in DQN and Ape-X,
     0.25 in Machado 2018.
     """
     life_loss: Literal["ignore", "terminal"] = "ignore"
-    """terminal: losing a life ends the return (discount 0) without resetting the game, DQN's
-    training convention.
+    """terminal: losing a life ends the return (discount 0) without resetting the game, as in DQN's
+    training.
     """
     max_episode_frames: int = 108_000
     """Emulator frames (30 minutes at 60 Hz) after which an episode is truncated; truncation
     bootstraps.
     """
     noop_max: int = 30
-    """Up to this many no-op actions at random before each episode."""
+    """Largest number of no-op actions before each episode; the number is random."""
     frame_skip: int = 4
-    """Emulator frames an agent step; the last two are max-pooled."""
+    """Emulator frames per agent step; the last two are max-pooled."""
     full_action_space: bool = False
     """All 18 joystick actions instead of the game's own minimal set."""
     stack: int = 4
     """Frames in one observation."""
     stack_start: Literal["blank", "repeat", "wait"] = "blank"
-    """φ's rule for an episode's first stack−1 steps: blank frames (the default, as ALE's own
-    vector environment has it), copies of the first frame, or wait: no-ops, unlearned from, until
+    """Rule for an episode's first stack−1 observations: blank frames (the default, as in ALE's own
+    vector environment), copies of the first frame, or wait: no-ops, excluded from learning, until
     the stack is full.
     """
 
@@ -77,11 +77,12 @@ class EnvConfig:
 
     @property
     def title(self) -> str:
+        """The game in ALE's spelling, or `module:factory` of a user's environment."""
         return self.env or resolve_game(self.game)
 
 
 class Step(NamedTuple):
-    """What one step of all lanes returned."""
+    """The result of one step of all lanes."""
 
     frame_EHW: np.ndarray  # uint8
     reward_E: np.ndarray  # float32, the game's own, never clipped
@@ -91,8 +92,8 @@ class Step(NamedTuple):
 
 
 class FrameVectorEnv(Protocol):
-    """E lanes of one game, stepped together, restarting by themselves one step late (see the
-    module's text).
+    """E lanes of one game, stepped together, which restart one step late (see the module's
+    docstring).
     """
 
     num_lanes: int
@@ -100,7 +101,7 @@ class FrameVectorEnv(Protocol):
     frame_shape: tuple[int, int]
 
     def reset(self, seed: int) -> np.ndarray:
-        """Begin new episodes in all lanes; uint8 [E, H, W]."""
+        """Begin new episodes in all lanes; return the first frames, uint8 [E, H, W]."""
 
     def step(self, action_E: np.ndarray) -> Step:
         """Act in all lanes; `action_E` int [E] in [0, num_actions)."""
@@ -110,24 +111,23 @@ class FrameVectorEnv(Protocol):
 
 @runtime_checkable
 class SavesState(Protocol):
-    """An environment that can also be checkpointed, so that resuming continues its episodes bit
-    for bit.
+    """An environment whose state can be saved, so that a resumed run continues its episodes bit for
+    bit.
     """
 
     def state(self) -> dict[str, Any]:
-        """Everything, as JSON-able values."""
+        """Return the whole state as JSON values."""
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
         """Continue from `state`; returns the current frames [E, H, W]."""
 
 
 class AtariLanes:
-    """Atari through ALE's C++ vector environment with DQN's preprocessing: grey, 84x84,
-    max-pooled, frames skipped.
+    """Atari through ALE's C++ vector environment with DQN's preprocessing: grey, 84x84, max-pooled,
+    frames skipped.
 
-    Frames come singly (no stacks): collectors stack for themselves and the replay stores each
-    frame once. `color=True` gives the game's own picture instead, RGB [E, 210, 160, 3], for
-    people to look at.
+    Frames are returned without stacking: collectors stack them, and the replay stores each frame
+    once. `color=True` returns the game's own picture instead, RGB [E, 210, 160, 3], for display.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class AtariLanes:
             noop_max=config.noop_max,
             stack_num=1,
             reward_clipping=False,  # clipping here would hide the true score
-            # would reset the whole game at each life; `lives` below tells the same
+            # True would reset the whole game at each life; `lives` below gives the same events.
             episodic_life=False,
             img_height=210 if color else 84,
             img_width=160 if color else 84,
@@ -167,11 +167,11 @@ class AtariLanes:
         obs, reward_E, terminated_E, truncated_E, info = self._env.step(
             np.asarray(action_E, np.int64)
         )
-        # `lives` goes up again when a new episode begins, so a fall is always a life lost.
+        # `lives` increases when a new episode begins, so a decrease is always a lost life.
         life_lost_E = (info["lives"] < self._lives_E) & ~terminated_E
         self._lives_E = info["lives"].copy()
-        # Copied because ALE's arrays do not own their memory: a kept view would pin the whole
-        # observation buffer.
+        # Copied, because ALE's arrays do not own their memory: a view would keep the whole
+        # observation buffer alive.
         return Step(
             obs[:, 0].copy(),
             reward_E.astype(np.float32),
@@ -185,9 +185,9 @@ class AtariLanes:
 
 
 def load_factory(name: str) -> Any:
-    """The callable behind `module:factory`.
+    """Return the callable of `module:factory`.
 
-    Raises ConfigError naming what is missing.
+    Raises ConfigError, which names what is missing.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
@@ -206,8 +206,10 @@ def load_factory(name: str) -> Any:
 
 
 def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVectorEnv:
-    """The environment that `config` names, with `num_lanes` lanes; `num_threads` 0 lets ALE
-    choose.
+    """Make the environment that `config` names, with `num_lanes` lanes.
+
+    `num_threads`: 0 lets ALE choose. Raises ConfigError when a user's environment cannot be made
+    or lacks an attribute.
     """
     if not config.env:
         return AtariLanes(config, num_lanes, num_threads)
@@ -229,12 +231,12 @@ def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVe
 
 
 class CheckedEnv:
-    """An own environment whose every reset and step is checked, so that nothing wrong is learned
-    from.
+    """A user's environment with checks of every reset and step, so that wrong arrays are not
+    learned from.
 
-    Passes on all attributes of the environment `own`, `state` and `restore` among them where they
+    Passes on all attributes of the environment `own`, including `state` and `restore` if they
     exist. An exception of the environment, and arrays of a wrong type, shape, dtype or value, raise
-    RunFault with one line that names the method and the field. The checks take 5 µs a step.
+    RunFault with one line that names the method and the field. The checks take 5 µs per step.
     """
 
     def __init__(self, own: Any, name: str):
@@ -246,11 +248,13 @@ class CheckedEnv:
         return getattr(self.own, attribute)
 
     def reset(self, seed: int) -> np.ndarray:
+        """Reset the environment and check its frames."""
         frame_EHW = self._call("reset", seed)
         self._refuse(problem_of("reset", frame_EHW, "uint8", self._frames))
         return frame_EHW
 
     def step(self, action_E: np.ndarray) -> Step:
+        """Step the environment, check its arrays and convert rewards to float32."""
         returned = self._call("step", action_E)
         try:
             step = Step(*returned)
@@ -265,7 +269,7 @@ class CheckedEnv:
         return step._replace(reward_E=reward_E)
 
     def close(self) -> None:
-        """Close the environment; an error there is printed only, because the work is done."""
+        """Close the environment; an error is only printed, because the work is done."""
         try:
             self.own.close()
         except Exception as error:
@@ -304,7 +308,7 @@ class CheckedSavingEnv(CheckedEnv):
 
 
 def problem_of(what: str, array: Any, kind: str, shape: tuple[int, ...]) -> str:
-    """What is wrong with an array that must have dtype `kind` and `shape`; "" if nothing is.
+    """Return what is wrong with an array that must have dtype `kind` and `shape`; "" if nothing is.
 
     Rewards ("float32") may have any real dtype: the caller converts them.
     """
@@ -318,7 +322,7 @@ def problem_of(what: str, array: Any, kind: str, shape: tuple[int, ...]) -> str:
 
 
 def problem_of_step(step: Step, frames: tuple[int, ...]) -> str:
-    """What is wrong with the arrays of a step of frames [E, H, W]; "" if nothing is."""
+    """Return what is wrong with the arrays of a step of frames [E, H, W]; "" if nothing is."""
     lanes = frames[:1]
     return (
         problem_of("step's frame_EHW", step.frame_EHW, "uint8", frames)
@@ -330,10 +334,10 @@ def problem_of_step(step: Step, frames: tuple[int, ...]) -> str:
 
 
 def check_env(env: FrameVectorEnv, name: str) -> None:
-    """Play one step of an own environment, as far as it shows whether the protocol is kept.
+    """Play one step of a user's environment and check its arrays against the protocol.
 
-    Raises ConfigError naming what is wrong. Without it a float frame or a mask of 0 and 1 would
-    be learned from, wrongly.
+    Raises ConfigError, which names the problem. Without the check, a float frame or a mask of 0
+    and 1 would be learned from, wrongly.
     """
     env = env.own if isinstance(env, CheckedEnv) else env
     shape = env.frame_shape

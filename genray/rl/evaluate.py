@@ -1,4 +1,4 @@
-"""Playing to measure: whole episodes, the game's own score, and baselines that a policy must beat.
+"""Plays whole episodes to measure the game's own score, for a policy and for baselines.
 
 Shapes: E lanes, A actions, H height, W width.
 """
@@ -21,7 +21,7 @@ from genray.rl.exploration import epsilon_greedy
 from genray.rl.networks import QNetwork
 
 Policy = Callable[[Lanes, np.ndarray], np.ndarray]
-"""(lanes, playing_E) -> action_E; where `playing_E` is False the action is of no account."""
+"""(lanes, playing_E) -> action_E; where `playing_E` is False, the action has no effect."""
 
 
 def evaluate(
@@ -34,11 +34,11 @@ def evaluate(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Play `episodes` whole episodes ε-greedily; `progress(done, episodes)` is called after
-    every step of the lanes.
+    """Play `episodes` whole episodes ε-greedily and return their scores.
 
-    `network` is moved to `device`. The same seed gives the same episodes. KeyboardInterrupt that
-    `progress` raises becomes EvaluationStopped, which holds the scores so far.
+    `network` is moved to `device`. The same seed gives the same episodes. `progress(done,
+    episodes)` is called after every step of the lanes. If it raises KeyboardInterrupt, this
+    raises EvaluationStopped, which contains the scores so far.
     """
     require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
@@ -50,8 +50,8 @@ def evaluate(
 
 
 def random_play(config: EnvConfig, episodes: int = 30, seed: int = 0) -> Evaluation:
-    """Uniformly random actions under the same protocol: the floor of the scale, measured rather
-    than published.
+    """Play uniformly random actions under the same protocol: the lower end of the scale, measured
+    instead of taken from a publication.
     """
     num_actions = len(action_names(config))
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
@@ -62,17 +62,17 @@ def random_play(config: EnvConfig, episodes: int = 30, seed: int = 0) -> Evaluat
 
 
 def random_score(config: EnvConfig, episodes: int = 30, seed: int = 0) -> float:
-    """The mean of `random_play`."""
+    """Return the mean score of `random_play`."""
     return random_play(config, episodes, seed).mean
 
 
 def constant_action_scores(
     config: EnvConfig, episodes: int = 10, seed: int = 0
 ) -> dict[str, float]:
-    """The mean score of holding each action, by the action's name, all from the same starts.
+    """Return the mean score of each constant action by the action's name, from equal starts.
 
-    The best of them is what a policy must clearly beat to have learned anything: in some games
-    holding one direction scores far above random play.
+    A policy has to exceed the best of these scores clearly, or it may have learned nothing: in
+    some games holding one direction scores far above random play.
     """
     return {
         name: play_out(
@@ -87,13 +87,13 @@ def constant_action_scores(
 
 
 def best_constant_action(config: EnvConfig, episodes: int = 10, seed: int = 0) -> tuple[str, float]:
-    """(name, mean score) of the constant action that scores best."""
+    """Return (name, mean score) of the constant action that scores best."""
     return max(constant_action_scores(config, episodes, seed).items(), key=lambda item: item[1])
 
 
 def action_names(config: EnvConfig) -> list[str]:
-    """The joystick's words (NOOP, FIRE, UPLEFT …) in the order of the actions; numbers for an
-    own environment.
+    """Return the joystick's names of the actions (NOOP, FIRE, UPLEFT …), in their order; numbers
+    for a user's environment.
     """
     if config.env:
         env = make_env(config, 1)
@@ -119,10 +119,10 @@ def greedy_policy(
     device: str = "cpu",
     watch: Callable[[np.ndarray], None] | None = None,
 ) -> Policy:
-    """ε-greedy in `network`, which is moved to `device`; only the lanes that still play cost a
-    forward pass.
+    """Return an ε-greedy policy of `network`, which is moved to `device`.
 
-    `watch` is shown q_EA float32 before each choice.
+    Only lanes that still play are in the forward pass. `watch` gets q_EA float32 before each
+    choice.
     """
     network.to(device).eval()
 
@@ -131,8 +131,8 @@ def greedy_policy(
         q_EA[playing_E] = lanes.q_values(network, torch.device(device), playing_E)
         if watch:
             watch(q_EA)
-        # Over all lanes, so that how much randomness a lane sees does not hang on when the others
-        # ended.
+        # Random numbers are drawn for all lanes, so that a lane's random actions do not depend on
+        # when other lanes ended.
         return np.where(
             lanes.waits_E, 0, epsilon_greedy(q_EA, np.full(len(playing_E), epsilon), rng)
         )
@@ -150,10 +150,10 @@ def play_out(
     progress: Callable[[int, int], None] | None = None,
     past_actions: int = 0,
 ) -> Evaluation:
-    """One episode in each of `episodes` lanes, at most `evaluation.MOST_LANES` of them at a time.
+    """Play one episode in each of `episodes` lanes, at most `evaluation.MOST_LANES` at a time.
 
-    One a lane, because "the first N episodes that end" in fewer lanes would favour short
-    episodes, which are bad ones. `epsilon` is only recorded: acting is the policy's business.
+    Every lane plays one episode, because "the first N episodes that end" in fewer lanes would
+    favour short episodes, which have low scores. `epsilon` is only recorded.
     """
     require(episodes >= 1, f"--episodes {episodes}: must be ≥ 1, e.g. 30")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
@@ -211,7 +211,7 @@ def _play_batch(
 ) -> _Played:
     """Play until every lane has ended an episode, or until `report` raises KeyboardInterrupt."""
     env = make_env(config, num_lanes)
-    # ALE cuts its own episodes; an own environment that never ends would be played for ever.
+    # ALE cuts its own episodes; a user's environment might play an episode forever.
     limit = max_episode_steps(config) if config.env else math.inf
     try:
         lanes = Lanes(env.reset(seed), config, past_actions)
@@ -220,8 +220,7 @@ def _play_batch(
         while playing_E.any():
             action_E = policy(lanes, playing_E)
             step = env.step(action_E)
-            # A lane that has ended goes on into episodes that nobody asked for: their rewards do
-            # not count.
+            # A lane that has ended continues with further episodes, whose rewards do not count.
             score_E += step.reward_E * playing_E
             steps_E += playing_E
             ended_E = playing_E & (step.terminated_E | step.truncated_E | (steps_E >= limit))
@@ -239,18 +238,18 @@ def _play_batch(
 
 @dataclass(frozen=True)
 class PlayedStep:
-    """What one looks at while a policy plays."""
+    """One step of a policy, for display."""
 
     frame: np.ndarray
-    """uint8 RGB: [210, 160, 3] in the game's own colours, which come from a second emulator that
-    takes the same actions from the same seed; grey for an own environment.
+    """uint8 RGB: [210, 160, 3] in the game's own colours, from a second emulator that plays the
+    same actions from the same seed; grey for a user's environment.
     """
     action: int | None
-    """What led to this frame; None for the first."""
+    """The action that led to this frame; None for the first."""
     q_A: np.ndarray | None
-    """float32: the policy's values of the actions in the state before; None for the first frame."""
+    """float32: the policy's Q-values in the state before; None for the first frame."""
     score: float
-    """Of the episode so far."""
+    """Score of the episode so far."""
 
 
 def play_steps(
@@ -262,13 +261,14 @@ def play_steps(
     max_steps: int = 1800,
     device: str = "cpu",
 ) -> Iterator[PlayedStep]:
-    """One episode as it is played: a frame before the first step and one after each, cut after
-    `max_steps` agent steps.
+    """Yield one episode: a frame before the first step and one after each of at most `max_steps`
+    agent steps.
 
-    Raises RunFault when the two emulators part.
+    Raises RunFault when the two emulators disagree.
     """
     require(max_steps >= 1, f"--max-steps {max_steps}: must be ≥ 1, e.g. 1800")
     require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
+    # The agent's frames are grey. A second emulator with the same seed draws the colours.
     env_rng, act_rng = (
         np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (0, 1)
     )
@@ -290,6 +290,7 @@ def play_steps(
             score += float(step.reward_E[0])
             over = bool(step.terminated_E[0] | step.truncated_E[0])
             frame = step.frame_EHW[0]
+            # Both emulators must return the same reward and end, or the pictures would be wrong.
             if screen:
                 seen = screen.step(action_E)
                 if (
@@ -323,8 +324,8 @@ def play(
     max_steps: int = 1800,
     device: str = "cpu",
 ) -> tuple[list[np.ndarray], float]:
-    """One episode to look at: (its frames as `play_steps` gives them, its score); 1,800 steps
-    are two minutes.
+    """Play one episode; return (its frames, see `play_steps`, and its score). 1,800 steps are two
+    minutes of the game.
     """
     steps = list(
         play_steps(network, config, epsilon=epsilon, seed=seed, max_steps=max_steps, device=device)

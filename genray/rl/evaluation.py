@@ -1,6 +1,4 @@
-"""Results of evaluations: the scores, the protocol they hold for, and a report while they are
-made.
-"""
+"""Defines the result of an evaluation, with the protocol of its play, and a progress report."""
 
 import math
 import statistics
@@ -15,14 +13,14 @@ from genray.rl.env import EnvConfig
 from genray.rl.scores import PUBLISHED_FRAMES, human_normalised, reference
 
 MOST_LANES = 64
-"""Episodes that an evaluation plays at once."""
+"""Largest number of episodes that an evaluation plays at once."""
 REPORT_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol
-    of their play.
+    """Scores of episodes (the game's own, unclipped; a lost life ends nothing) and the protocol of
+    their play.
     """
 
     game: str
@@ -31,15 +29,13 @@ class Evaluation:
     """Agent steps of each episode."""
     epsilon: float
     sticky_actions: float | None
-    """None, like `noop_max`, for an own environment, which these options do not reach."""
+    """None, like `noop_max`, for a user's environment, where these options have no effect."""
     noop_max: int | None
     max_episode_frames: int
     num_cut: int = 0
-    """Episodes that a limit on their length, or a stop, ended: their scores are those so far."""
+    """Episodes ended by a limit on their length, or by a stop; their scores are incomplete."""
     stopped: bool = False
-    """Whether a stop (Ctrl-C) ended the evaluation: the episodes still running are among the
-    cut.
-    """
+    """Whether a stop (Ctrl-C) ended the evaluation; episodes then running count as cut."""
 
     @property
     def mean(self) -> float:
@@ -51,7 +47,7 @@ class Evaluation:
 
     @property
     def std_error(self) -> float | None:
-        """Of the mean; None for a single episode."""
+        """Standard error of the mean; None for a single episode."""
         if len(self.scores) < 2:
             return None
         return statistics.stdev(self.scores) / math.sqrt(len(self.scores))
@@ -61,8 +57,8 @@ class Evaluation:
         """Half the width of the mean's 95% confidence interval (Student's t); None for a single
         episode.
 
-        Treats episodes as independent. Greedy play without sticky actions is not: at most
-        `noop_max` + 1 starts differ.
+        Treats episodes as independent. Greedy play without sticky actions is not independent: at
+        most `noop_max` + 1 starts differ.
         """
         return (
             None if self.std_error is None else student_t95(len(self.scores) - 1) * self.std_error
@@ -70,10 +66,11 @@ class Evaluation:
 
     @property
     def human_normalised(self) -> float | None:
-        """0 is random play, 1 the human tester; None where no scores were published.
+        """The score on a scale where 0 is random play and 1 the human tester; None if no scores
+        were published.
 
-        None as well where episodes were cut sooner than in the published protocol: part of an
-        episode has no place on the scale of whole ones.
+        None as well if episodes were cut sooner than in the published protocol: the score of part
+        of an episode cannot be compared.
         """
         return human_normalised(self.game, self.mean) if self.is_whole else None
 
@@ -84,7 +81,7 @@ class Evaluation:
         return not self.num_cut or as_published
 
     def summary(self) -> str:
-        """Two lines: the score, and the protocol that it holds for."""
+        """Return two lines: the score, and the protocol of its play."""
         interval = "" if self.ci95 is None else f" ± {self.ci95:,.1f} (95%)"
         score = f"{self.game}: mean {self.mean:,.1f}{interval}, median {self.median:,.1f}"
         published = reference(self.game)
@@ -109,7 +106,7 @@ class Evaluation:
         return f"{score}\n{', '.join(protocol)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON-able values."""
+        """Return all values as JSON values."""
         return {
             "game": self.game,
             "mean": self.mean,
@@ -130,7 +127,7 @@ class Evaluation:
 
 
 class EvaluationStopped(KeyboardInterrupt):
-    """A stop reached an evaluation: `result` is what had been measured until then."""
+    """Raised when an evaluation was stopped; `result` contains the episodes until then."""
 
     def __init__(self, result: Evaluation):
         super().__init__("stopped while evaluating")
@@ -143,20 +140,20 @@ def student_t95(degrees: int) -> float:
 
 
 def num_batches_of(episodes: int) -> int:
-    """How many groups of at most `MOST_LANES` episodes are played one after the other."""
+    """Return the number of groups of at most `MOST_LANES` episodes, played one after the other."""
     return math.ceil(episodes / MOST_LANES)
 
 
 def max_episode_steps(config: EnvConfig) -> int:
-    """Agent steps after which an episode is cut."""
+    """Return the number of agent steps after which an episode is cut."""
     return max(1, config.max_episode_frames // config.frame_skip)
 
 
 class EvaluationProgress:
-    """Says every `every_s` seconds how far an evaluation is and how long it can still take.
+    """Reports every `every_s` seconds how far an evaluation is and how long it can still take.
 
-    An instance is what `evaluate` and `play_out` take as `progress`. The estimate is an upper
-    bound: it assumes that the episodes still running go on until their limit.
+    An instance is a `progress` argument of `evaluate` and `play_out`. The estimate is an upper
+    bound: it assumes that all running episodes continue until their limit.
     """
 
     def __init__(
@@ -166,7 +163,9 @@ class EvaluationProgress:
         check: Callable[[], None] = lambda: None,
         every_s: float = REPORT_EVERY_S,
     ):
-        """`check` is called after every step; KeyboardInterrupt from it stops the evaluation."""
+        """`say` prints a line. `check` is called after every step; a KeyboardInterrupt from it
+        stops the evaluation.
+        """
         self._limit = max_episode_steps(config)
         self._say, self._check, self._every_s = say, check, every_s
         self._start = self._said = time.monotonic()
@@ -191,7 +190,7 @@ class EvaluationProgress:
 
 
 def spoken_s(seconds: float) -> str:
-    """A duration in words: 45 s, 12 min, 3.5 h."""
+    """Return a duration in words: 45 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

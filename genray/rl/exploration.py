@@ -1,4 +1,4 @@
-"""ε-greedy exploration: schedules and Ape-X's ladder of one ε a lane."""
+"""ε-greedy exploration: ε's schedule, Ape-X's different ε for each lane, and εz-greedy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from genray.errors import require
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
-    """How lanes explore. ε starts at 1 and anneals linearly to its final value over
+    """The ε of the lanes. ε starts at 1 and anneals linearly to its final value over
     `anneal_steps`.
     """
 
@@ -23,12 +23,12 @@ class ExploreConfig:
     epsilon_power: float = 7.0
     """The ladder's exponent α: 7 in Ape-X, so ε runs from 0.4 down to 0.4^8 = 0.00066."""
     anneal_steps: int = 0
-    """Agent steps of the whole run over which ε falls from 1 to its final value; 0: final from
-    the start.
+    """Agent steps of the whole run over which ε falls from 1 to its final value; 0: final from the
+    start.
     """
     persistence: float = 0.0
     """εz-greedy: a random action is held for z steps, P(z) ∝ z^−persistence (2 in the paper); 0:
-    for one step. Finds rewards that lie several steps in one direction.
+    for one step. Helps to find rewards that are several steps away in one direction.
     """
 
     def validate(self) -> None:
@@ -51,7 +51,7 @@ class ExploreConfig:
 
 
 def ladder(num_lanes: int, base: float = 0.4, power: float = 7.0) -> np.ndarray:
-    """ε_i = base^(1 + power·i/(N−1)) for i = 0 … N−1; a single lane gets `base`.
+    """Return Ape-X's ε_i = base^(1 + power·i/(N−1)) for i = 0 … N−1; a single lane gets `base`.
 
     float64 [N].  [Horgan 2018, https://arxiv.org/abs/1803.00933, section 4.1]
     """
@@ -60,15 +60,15 @@ def ladder(num_lanes: int, base: float = 0.4, power: float = 7.0) -> np.ndarray:
 
 
 def final_epsilons(config: ExploreConfig, num_lanes: int) -> np.ndarray:
-    """The ε that each of the run's lanes ends at; float64 [N]."""
+    """Return the final ε of each of the run's lanes; float64 [N]."""
     if config.exploration == "shared":
         return np.full(num_lanes, config.epsilon)
     return ladder(num_lanes, config.epsilon, config.epsilon_power)
 
 
 def annealed(final_E: np.ndarray, step: int, anneal_steps: int) -> np.ndarray:
-    """ε at agent step `step` of the run: linear from 1 to `final_E` over `anneal_steps`, then
-    constant.
+    """Return ε at agent step `step` of the run: linear from 1 to `final_E` over `anneal_steps`,
+    then constant.
     """
     left = max(0.0, 1.0 - step / anneal_steps) if anneal_steps else 0.0
     return final_E + (1.0 - final_E) * left
@@ -78,24 +78,25 @@ MAX_HELD_STEPS = 100
 
 
 class EpsilonGreedy:
-    """Acts ε-greedily in E lanes; with `persistence`, a random action is held for a while
+    """Acts ε-greedily in E lanes; with `persistence`, a random action is held for several steps
     (εz-greedy).
 
-    Draws the same amount of randomness at every step, whatever the lanes do.
+    Draws the same amount of random numbers at every step, whatever the lanes do.
     [Dabney 2021, https://arxiv.org/abs/2006.01782; there z may reach 10,000, here MAX_HELD_STEPS]
     """
 
     def __init__(self, num_lanes: int, persistence: float = 0.0):
+        """`persistence`: exponent of the distribution of z; 0: actions are not held."""
         self._persistence = persistence
         self.held_E = np.zeros(num_lanes, np.int64)
         """The random action that a lane holds."""
         self.left_E = np.zeros(num_lanes, np.int64)
-        """Steps for which it still does."""
+        """Number of further steps for which the lane holds it."""
 
     def __call__(
         self, q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Actions, int64 [E]: the held one, else a random one with probability ε, else the best."""
+        """Return actions, int64 [E]: held, else random with probability ε, else the best one."""
         num_lanes, num_actions = q_EA.shape
         begins_E = (rng.random(num_lanes) < epsilon_E) & (self.left_E == 0)
         random_E = rng.integers(num_actions, size=num_lanes)
@@ -112,5 +113,5 @@ class EpsilonGreedy:
 
 
 def epsilon_greedy(q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random action with probability ε, else the best one; int64 [E]."""
+    """Return a random action with probability ε, else the best one; int64 [E]."""
     return EpsilonGreedy(len(q_EA))(q_EA, epsilon_E, rng)

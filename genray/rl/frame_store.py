@@ -1,7 +1,8 @@
-"""Where a shard keeps its frames: as they are, or compressed. Both give the same frames, bit for
+"""Stores a shard's frames, uncompressed or compressed. Both stores return the same frames, bit for
 bit.
 
-Shapes: L lanes, C rows a lane, E lanes of a source, T rows of a piece, B batch, S stack, P pixels.
+Shapes: L lanes, C rows per lane, E lanes of a source, T rows of a piece, B batch, S stack,
+P pixels.
 """
 
 from collections import deque
@@ -17,8 +18,9 @@ from genray.rl.replay_config import ShardLayout
 
 
 def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
-    """(ring slice, slice of what comes) of `count` rows from `head` on: none, one, or two where
-    the ring wraps.
+    """Split `count` rows from row `head` on into [(slice of the ring, slice of the new rows)].
+
+    The list has no, one, or two entries: two if the rows wrap around the ring's end.
     """
     start = head % rows
     first = min(count, rows - start)
@@ -30,7 +32,7 @@ def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
 
 
 class Slices(NamedTuple):
-    """Frames as they travel, see chunk.SlicedSample."""
+    """Frames prepared for transport, see chunk.SlicedSample."""
 
     data_N: np.ndarray
     start_B: np.ndarray
@@ -38,7 +40,7 @@ class Slices(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where drawn transitions lie. A leaf is lane · C + slot."""
+    """Places of sampled transitions in a store. A leaf is lane · C + slot."""
 
     leaf_B: np.ndarray  # int64
     age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
@@ -47,30 +49,31 @@ class Places(NamedTuple):
 
 
 class FrameStore(Protocol):
-    """L rings of C frames."""
+    """L ring buffers of C frames."""
 
     @property
     def nbytes(self) -> int: ...
 
     def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
-        """Rows `head` … head + T − 1 of some lanes, over those of a whole ring before."""
+        """Write rows `head` … head + T − 1 of some lanes, over the rows one ring earlier."""
 
     def stacks(
         self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray
     ) -> None:
-        """Both observations, oldest frame first; `repeat`: φ repeats an episode's first frame
-        before it, else blank.
+        """Copy both observations, oldest frame first. `repeat`: frames before an episode's first
+        are copies of it; otherwise they are blank.
         """
 
     def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
-        """`history` frames before each place's own, that one, and as many after it as there is
-        room for.
+        """Copy the frame of each place, the `history` frames before it, and the frames after it
+        until the block is full.
         """
 
     def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
-        """The frames of both observations, each once, at most `history` + 1 + `horizon` a place.
+        """Return the frames of both observations, each once: at most `history` + 1 + `horizon` per
+        place.
 
-        `packed`: compressed; a store that holds them so gives them so in any case.
+        `packed`: whether frames are compressed; a compressing store always returns them compressed.
         """
 
     def save(self, path: Path, used: int) -> None:
@@ -78,9 +81,10 @@ class FrameStore(Protocol):
 
 
 class RawFrames:
-    """Frames as they are: a stack is one stretch of memory."""
+    """Stores frames uncompressed: a stack is one contiguous stretch of memory."""
 
     def __init__(self, lanes: int, rows: int, pixels: int):
+        """`pixels`: bytes per frame, H·W."""
         self.frame_LCP = np.zeros((lanes, rows, pixels), np.uint8)
 
     @property
@@ -129,12 +133,13 @@ class RawFrames:
 
 
 class Lz4Frames:
-    """Frames compressed one by one. A chunk's are one buffer, which goes when the last of its
-    rows is overwritten.
+    """Stores frames compressed one by one. The frames of a chunk share one buffer, which is freed
+    when the last of its rows is overwritten.
     """
 
     def __init__(self, lanes: int, rows: int, pixels: int):
-        from genray.rl import lz4_kernels  # imported, and compiled, only where it is asked for
+        """`pixels`: bytes per uncompressed frame, H·W."""
+        from genray.rl import lz4_kernels  # imported, and compiled, only where it is used
 
         self._lz4 = lz4_kernels
         self._rows, self._pixels = rows, pixels
@@ -162,7 +167,7 @@ class Lz4Frames:
     def _pack(
         self, first_lane: int, frame_NP: np.ndarray, num_rows: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compress frames into a new buffer of that source; (addresses, lengths)."""
+        """Compress frames into a new buffer of that source; return (addresses, lengths)."""
         target = self._lz4.empty_target(len(frame_NP), self._pixels)
         length_N = np.empty(len(frame_NP), np.int32)
         total = self._lz4.compress(np.array(frame_NP, np.uint8, order="C"), target, length_N)
@@ -174,7 +179,7 @@ class Lz4Frames:
         return buffer.ctypes.data + np.concatenate([[0], np.cumsum(length_N[:-1])]), length_N
 
     def _drop(self, first_lane: int) -> None:
-        """Let go of buffers that no slot refers to any more: the ring's rows lie in those after."""
+        """Free the buffers whose rows have all been overwritten."""
         buffers = self._buffers[first_lane]
         while self._held[first_lane] - buffers[0][0] >= self._rows:
             rows, buffer = buffers.popleft()
@@ -221,7 +226,7 @@ class Lz4Frames:
         with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             frame_CP = np.empty((used, self._pixels), np.uint8)
-            # one lane at a time: all of them would not fit where they are kept compressed
+            # One lane at a time, because all lanes might not fit into memory uncompressed.
             for lane in range(lanes):
                 self._check(
                     self._lz4.unpack_rows(self._address_LC[lane], self._length_LC[lane], frame_CP)
@@ -234,7 +239,7 @@ def _slice_table(count: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
-    """Write what came as slices into `out`.
+    """Decompress sliced frames into the observations of `out`, and copy the other fields.
 
     Raises RunFault when the bytes are damaged.
     """
@@ -242,7 +247,8 @@ def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
 
     stacks = (sliced.size, layout.stack, layout.frame_shape[0] * layout.frame_shape[1])
     obs_BSP, next_obs_BSP = out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
-    # Copies, and an address: for read-only arrays (Ray's are) Numba would compile the loop again.
+    # Copies and an address, because Numba would compile the loop again for read-only arrays, which
+    # Ray's arrays are.
     small = [
         np.array(getattr(sliced, name))
         for name in ("start_B", "length_BT", "age_B", "horizon_B", "next_age_B")
@@ -264,4 +270,5 @@ def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
 
 
 def make_store(kind: Literal["raw", "lz4"], lanes: int, rows: int, pixels: int) -> FrameStore:
+    """Make an empty store of that kind."""
     return (Lz4Frames if kind == "lz4" else RawFrames)(lanes, rows, pixels)

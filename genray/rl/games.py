@@ -1,5 +1,5 @@
-"""Names of Atari games: what ALE ships, what its vector environment can play, and what to say
-about a typing error.
+"""Resolves names of Atari games: those that ALE ships and its vector environment can play, with
+suggestions for a misspelled name.
 """
 
 import difflib
@@ -15,18 +15,18 @@ REFUSED = ("combat", "joust", "maze_craze", "warlords")
 
 @cache
 def supported_games() -> tuple[str, ...]:
-    """Every game that can be played, in snake case, sorted."""
+    """Return every game that can be played, in snake case, sorted."""
     from ale_py import roms
 
     return tuple(sorted(name for name in roms.get_all_rom_ids() if name not in REFUSED))
 
 
 def resolve_game(name: str) -> str:
-    """ALE's own name of a game: `ALE/RoadRunner-v5`, `RoadRunner` and `road_runner` all give
+    """Return ALE's own name of a game: `ALE/RoadRunner-v5`, `RoadRunner` and `road_runner` all give
     `road_runner`.
 
-    Raises ConfigError with the nearest names for an unknown game, and with the reason for a
-    refused one.
+    Raises ConfigError, with the nearest names for an unknown game, or with the reason for a refused
+    one.
     """
     bare = re.sub(r"^(ale_py:)?ALE/|(NoFrameskip)?-v\d+$", "", name.strip())
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", bare).replace("-", "_").replace(" ", "_").lower()

@@ -1,12 +1,12 @@
-"""The replay's inner loops, compiled by Numba on their first call: the sum tree, and putting
-observations together.
+"""The replay's inner loops, compiled by Numba on their first call: the sum tree, and the assembly
+of observations.
 
-Shapes: F families of 8 nodes, B batch, L lanes, C rows a lane, S stack, T frames of a block, P
+Shapes: F families of 8 nodes, B batch, L lanes, C rows per lane, S stack, T frames of a block, P
 pixels, K past actions.
 
-They stand in one file because Numba's cache on disk notices changes in the file of the function
-that it loads, not in those of the functions that this one calls. What they check is what memory
-safety needs; who calls them says what is wrong.
+All loops are in one file, because Numba's cache on disk notices changes in the file of the loaded
+function, but not in the files of functions that it calls. The loops check only what memory safety
+requires; their callers report what is wrong.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
 
-# Numba gives the compiler itself as the first argument, which types cannot say
+# Numba gives the compiler itself as the first argument, which type annotations cannot express.
 intrinsic: Any = extending.intrinsic
-# void* memcpy(void* target, const void* source, size_t bytes), found in the process by its name
+# void* memcpy(void* target, const void* source, size_t bytes), found in the process by its name.
 _memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
-# A row beside its frame, in one piece: drawn from a random place it is one cache line, not one of
-# each column.
+# One row without its frame, as one record: a random row is then one cache line, instead of one
+# cache line for each column.
 ROW = np.dtype(
     [
         ("n_return", "f4"),
@@ -34,43 +34,43 @@ ROW = np.dtype(
         ("valid", "?"),
     ]
 )
-BRANCH = 8  # children a node: 64 bytes of float64, one cache line
+BRANCH = 8  # children per node: 64 bytes of float64, one cache line
 _SHIFT = 3  # log2(BRANCH)
-STREAM_BYTES = 16  # what a frame of 84x84 is a multiple of
-# bytes of one array: a batch of 256 does, one of 32 is better off in the cache
+STREAM_BYTES = 16  # a frame of 84x84 is a multiple of it
+# Bytes of one array from which streaming is used: a batch of 256 is large enough. A batch of 32 is
+# faster when it stays in the cache.
 STREAM_FROM = 4 * 2**20
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as machine code, kept on disk where there is a folder to keep it in; it lets
-    other Python threads run.
+    """Compile `function` to machine code that lets other Python threads run, cached on disk.
 
-    The folder is Numba's choice: `__pycache__` beside this file if it can be written, else the
-    user's cache folder.
+    Numba chooses the directory: `__pycache__` beside this file if it can be written, else the
+    user's cache directory.
     """
     try:
         return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither folder can be written: compiled anew in each process
+    except RuntimeError:  # neither directory can be written: compile in each process
         return numba.njit(nogil=True)(function)
 
 
 # --- the sum tree ---
-# `flat_F8` holds the families of all levels, leaves first; level k is
+# `flat_F8` contains the families of all levels, leaves first; level k is
 # flat_F8[start[k] : start[k + 1]].
-# Two indices rather than one: for k in 0 … 7 the compiler sees that no index is negative, and need
-# not look.
+# Two indices instead of one: for k in 0 … 7 the compiler knows that no index is negative, and omits
+# the check.
 
 
 @compiled
 def tree_set(flat_F8, start, capacity, node_B, priority_B):
-    """Write leaves, last one wins, and recompute what is above them; False, and nothing changed,
-    for bad input.
+    """Write leaves (of duplicates the last) and recompute their ancestors.
 
-    Destroys `node_B`, the indices, when it succeeds.
+    Returns False, and changes nothing, for bad input. Overwrites `node_B`, the indices, when it
+    succeeds.
     """
     count = len(node_B)
     for b in range(count):
-        if not (0 <= node_B[b] < capacity and 0.0 <= priority_B[b] < np.inf):  # NaN fails, too
+        if not (0 <= node_B[b] < capacity and 0.0 <= priority_B[b] < np.inf):  # False for NaN, too
             return False
     for b in range(count):
         flat_F8[node_B[b] >> _SHIFT, node_B[b] & (BRANCH - 1)] = priority_B[b]
@@ -78,7 +78,7 @@ def tree_set(flat_F8, start, capacity, node_B, priority_B):
         kept = 0
         for b in range(count):
             node = node_B[b] >> _SHIFT
-            # neighbours share parents: sorted batches thin out on the way up
+            # Neighbours have the same parent, so a sorted batch shrinks from level to level.
             if kept and node_B[kept - 1] == node:
                 continue
             node_B[kept] = node
@@ -86,7 +86,7 @@ def tree_set(flat_F8, start, capacity, node_B, priority_B):
         count = kept
         for b in range(count):
             c = flat_F8[start[level - 1] + node_B[b]]
-            # in the order of tree_find
+            # Added in the order of tree_find, so that both get the same rounding.
             total = ((c[0] + c[1]) + (c[2] + c[3])) + ((c[4] + c[5]) + (c[6] + c[7]))
             flat_F8[start[level] + (node_B[b] >> _SHIFT), node_B[b] & (BRANCH - 1)] = total
     return True
@@ -94,12 +94,11 @@ def tree_set(flat_F8, start, capacity, node_B, priority_B):
 
 @compiled
 def tree_find(flat_F8, start, mass_B, node_B):
-    """The leaf whose interval holds each mass, into `node_B`; the batch goes down in lockstep.
-    Destroys `mass_B`.
+    """Write the leaf whose interval contains each mass into `node_B`. Overwrites `mass_B`.
 
-    Level by level, because the cache misses of a level then overlap; one query after the other
-    would wait for each. In a family three questions (upper half? upper pair? upper one?),
-    answered without branches, which nobody could predict.
+    The whole batch descends level by level, so that the cache misses of a level overlap; single
+    queries would wait for each miss. In a family, three comparisons (upper half? upper pair? upper
+    one?) find the child. They have no branches, because no processor could predict them.
     """
     node_B[:] = 0
     for level in range(len(start) - 3, -1, -1):
@@ -116,7 +115,7 @@ def tree_find(flat_F8, start, mass_B, node_B):
             one = flat_F8[family, child]
             child += 1 if mass >= one else 0
             mass -= one if mass >= one else 0.0
-            # rounding led past the interval: its last index with weight will do
+            # Rounding led past the interval: use the family's last child with a priority above 0.
             if mass >= flat_F8[family, child]:
                 while child > 0 and flat_F8[family, child] <= 0.0:
                     child -= 1
@@ -127,8 +126,9 @@ def tree_find(flat_F8, start, mass_B, node_B):
 
 @compiled
 def tree_sample(flat_F8, start, uniform_B, leaf_B):
-    """One leaf from each of B equal slices of the total; `uniform_B` in [0, 1) says where in its
-    slice. Destroys it.
+    """Sample one leaf from each of B equal slices of the total.
+
+    `uniform_B` in [0, 1) is the position in the slice; it is overwritten.
     """
     total, count = flat_F8[start[-2], 0], len(uniform_B)
     below = np.nextafter(total, 0.0)
@@ -142,11 +142,11 @@ def tree_sample(flat_F8, start, uniform_B, leaf_B):
 
 @intrinsic
 def _stream(typing_context, target, source, count):
-    """memcpy past the caches: `target` and `count` are multiples of 16.
+    """Copy like memcpy, but past the caches: `target` and `count` are multiples of 16.
 
-    A store first fetches its cache line from memory, and then throws another one out. A batch of
-    512 is larger than the caches, so nothing of it would be there when the learner comes:
-    non-temporal stores take a third less time.
+    An ordinary store first fetches its cache line from memory, and evicts another line. A batch of
+    512 is larger than the caches, so none of it would be cached when the learner reads it.
+    Non-temporal stores take a third less time.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -168,7 +168,7 @@ def _stream(typing_context, target, source, count):
 
 @intrinsic
 def _fence(typing_context):
-    """Let no other thread see what comes after before what was streamed."""
+    """Make streamed bytes visible to other threads before any later write."""
 
     def codegen(context, builder, signature, arguments):
         builder.fence("seq_cst")
@@ -178,8 +178,8 @@ def _fence(typing_context):
 
 @intrinsic
 def prefetch(typing_context, address):
-    """Have the cache line at `address` come while other work goes on. Any address will do: it is
-    a hint.
+    """Fetch the cache line at `address` while other work continues. The address need not be valid:
+    this is a hint.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -194,16 +194,16 @@ def prefetch(typing_context, address):
 
 @compiled
 def copy_bytes(source, source_at, target, target_at, count):
-    """C's memcpy: Numba's own loop over bytes takes fifteen times as long. Both arrays are
-    uint8, in one piece.
+    """Copy bytes with C's memcpy: Numba's own loop takes fifteen times as long. Both arrays are
+    contiguous uint8.
     """
     _memcpy(target.ctypes.data + target_at, source.ctypes.data + source_at, count)
 
 
 @compiled
 def _copy_rows(frame_CP, first, count, target_TP, at, stream):
-    """`count` rows of a ring from row `first` on (which may be negative: before the wrap) to
-    target_TP[at:].
+    """Copy `count` rows of a ring, from row `first` on, to target_TP[at:]. A negative `first` is
+    before the ring's wrap.
     """
     rows, pixels = frame_CP.shape
     first %= rows
@@ -221,7 +221,7 @@ def _copy_rows(frame_CP, first, count, target_TP, at, stream):
 
 @compiled
 def _streams(target):
-    """Whether what is gathered into `target` [B, T, P] should go past the caches."""
+    """Return whether a copy to `target` [B, T, P] should bypass the caches."""
     return (
         target.size >= STREAM_FROM
         and target.shape[2] % STREAM_BYTES == 0
@@ -231,7 +231,7 @@ def _streams(target):
 
 @compiled
 def _observe(frame_CP, slot, age, history, later, repeat, target_TP, stream):
-    """Rows slot − history … slot + later of one lane; those before the episode's first are
+    """Copy rows slot − history … slot + later of one lane; rows before the episode's first are
     blank, or copies of it.
     """
     known = min(history, age)
@@ -246,14 +246,14 @@ def _observe(frame_CP, slot, age, history, later, repeat, target_TP, stream):
 
 @compiled
 def _past_actions(row_C, slot, age, past_K):
-    """The actions of the K rows before, newest first, −1 before the episode's first."""
+    """Write the actions of the K rows before, newest first; −1 before the episode's first."""
     for k in range(len(past_K)):
         past_K[k] = row_C[(slot - 1 - k) % len(row_C)].action if k < age else -1
 
 
 @compiled
 def gather_stacks(frame_LCP, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP):
-    """The observations at `leaf_B` (= lane · C + slot) and `horizon` rows later, oldest frame
+    """Copy the observations at `leaf_B` (= lane · C + slot) and `horizon` rows later, oldest frame
     first.
     """
     rows, history, stream = (
@@ -279,8 +279,8 @@ def gather_stacks(frame_LCP, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_B
 
 @compiled
 def gather_blocks(frame_LCP, leaf_B, age_B, history, repeat, block_BTP):
-    """Each leaf's frame with the `history` frames before it and as many after it as the block
-    has room for.
+    """Copy each leaf's frame, the `history` frames before it, and the frames after it until the
+    block is full.
     """
     rows, later, stream = frame_LCP.shape[1], block_BTP.shape[1] - history - 1, _streams(block_BTP)
     for b in range(len(leaf_B)):
@@ -309,18 +309,18 @@ def draw(
     horizon_B,
     next_age_B,
 ):
-    """Draw leaves as `tree_sample` does, and write everything about their transitions but the
-    frames.
+    """Sample leaves like `tree_sample`, and write all fields of their transitions except frames.
 
-    In one call, because at 32 transitions the calls cost as much as the work. `swap_B` in [0, 1)
-    shuffles the leaves; empty: they stay in the tree's order. Destroys `uniform_B`.
+    One call does both, because for 32 transitions a call costs as much as its work. `swap_B` in
+    [0, 1) shuffles the leaves; if it is empty, they keep the tree's order. Overwrites `uniform_B`.
     """
     lanes, rows = row_LC.shape
     total = flat_F8[start[-2], 0]
     tree_sample(flat_F8, start, uniform_B, leaf_B)
-    for b in range(len(swap_B) - 1, 0, -1):  # Fisher and Yates
+    for b in range(len(swap_B) - 1, 0, -1):  # Fisher and Yates' shuffle
         other = int(swap_B[b] * (b + 1))
         leaf_B[b], leaf_B[other] = leaf_B[other], leaf_B[b]
+    # Request all rows from memory before the first is used, so that the cache misses overlap.
     for b in range(len(leaf_B)):
         prefetch(row_LC.ctypes.data + leaf_B[b] * row_LC.itemsize)
     for b in range(len(leaf_B)):
@@ -341,14 +341,15 @@ def draw(
 
 @compiled
 def update(flat_F8, start, row_LC, head_L, key_B, delta_B, epsilon, alpha):
-    """Give the transitions of `key_B` the priority (|δ| + ε)^α; returns how many are gone, −1
-    (nothing done) for bad δ.
+    """Set the priorities of the transitions `key_B` to (|δ| + ε)^α.
+
+    Returns how many transitions have been overwritten since; −1, and changes nothing, for a bad δ.
     """
     lanes, rows = row_LC.shape
     leaf_B, priority_B, kept = np.empty(len(key_B), np.int64), np.empty(len(key_B), np.float64), 0
     for b in range(len(key_B)):
         row, lane = key_B[b] // lanes, key_B[b] % lanes
-        # A row beyond the head is from before this shard restarted, and began again at row 0.
+        # A row beyond the head is from before the shard's restart, when rows began at 0 again.
         if head_L[lane] - rows <= row < head_L[lane] and row_LC[lane, row % rows].valid:
             leaf_B[kept] = lane * rows + row % rows
             priority_B[kept] = (abs(delta_B[b]) + epsilon) ** alpha

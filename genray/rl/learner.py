@@ -1,4 +1,4 @@
-"""One update of a (double, dueling, prioritized, n-step) DQN.
+"""Makes the updates of a (double, dueling, prioritized, n-step) DQN.
 
 Shapes: B batch, A actions.
 """
@@ -23,46 +23,45 @@ from genray.rl.transfer import AnySample, DeviceBatch, Transfers
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
-    """How the network learns from a batch."""
+    """Batch size, loss, optimizer and devices of the learner."""
 
     batch_size: int = 32
-    """Transitions in an update (512 in Ape-X)."""
+    """Transitions per update (512 in Ape-X)."""
     double: bool = True
-    """w chooses the next action, w⁻ values it; otherwise w⁻ does both."""
+    """w chooses the next action and w⁻ values it; otherwise w⁻ does both."""
     loss: Literal["huber", "squared"] = "huber"
-    """huber: DQN's error clipping at ±1."""
+    """huber: DQN's error clipping at ±1. squared: δ²/2."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """rmsprop: centred and with ε inside the root, as in DQN and Ape-X."""
     learning_rate: float = 1e-4
     average_updates: int = 0
-    """The policy that is evaluated and kept is the mean of w over about this many updates (an
-    exponential average), which steadies a short run's last policy; 0: w itself. Collectors and
-    targets use w either way.
+    """The policy that is evaluated and saved is the mean of w over about this many updates (an
+    exponential average), which makes a short run's last policy less noisy; 0: w itself. Collectors
+    and targets always use w.
     """
     optimizer_epsilon: float = 1.5e-4
-    """The optimizer's ε (Rainbow's and Ape-X's 1.5e-4 rather than PyTorch's 1e-8)."""
+    """The optimizer's ε (1.5e-4 as in Rainbow and Ape-X, instead of PyTorch's 1e-8)."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Of the products in all layers but the last; weights, outputs, loss and optimizer are
-    float32 either way. auto: bfloat16 where the device multiplies it (a GPU since Ampere; a CPU
-    with AVX512-BF16), float32 elsewhere.
+    """Number format of the products in all layers but the last; weights, outputs, loss and
+    optimizer are always float32. auto: bfloat16 if the device multiplies it (a GPU since Ampere; a
+    CPU with AVX512-BF16), otherwise float32.
     """
     max_grad_norm: float = 40.0
-    """Gradients longer than this are shortened (Ape-X); 0: never."""
+    """Longer gradients are scaled down to this norm (Ape-X); 0: never."""
     target_period_updates: int = 2_500
     """Updates between copies of w to w⁻."""
     target_network: bool = True
-    """Off: w itself gives the targets. Only to see what the target network is for."""
+    """Whether a target network gives the targets; off, w itself does. Only for comparisons."""
     importance_weighting: bool = True
-    """Off: prioritized draws are left uncorrected. Only to see what the weights are for."""
+    """Whether prioritized sampling is corrected by importance weights. Off only for comparisons."""
     frames_on: Literal["host", "device"] = "host"
-    """Where batches are put together. device: from a copy of the replay's frames in the
-    learner's device's memory (7 GB a million), where each frame goes once; raw shards on the
-    learner's node only, others send batches as ever.
+    """Where batches are assembled. device: from a copy of the replay's frames in the memory of the
+    learner's device (7 GB a million frames), to which each frame is sent once. This needs raw
+    shards on the learner's node; other shards send batches as with host.
     """
     learners: int = 1
-    """Learner processes, each with a batch of its own and a GPU of its own where there are any;
-    gradients are averaged, so that an update is that of one learner with a batch as many times
-    as large.
+    """Learner processes, each with its own batch, and its own GPU if there are any. Gradients are
+    averaged, so an update equals that of one learner with a batch this many times as large.
     """
 
     def validate(self) -> None:
@@ -95,7 +94,7 @@ class LearnerConfig:
 
 
 class Update(NamedTuple):
-    """What one update tells."""
+    """The result of one update."""
 
     delta_B: np.ndarray  # float32: |δ|, the new priorities
     loss: float
@@ -104,17 +103,17 @@ class Update(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """Q(s', ·; w⁻) of a batch, being worked out before its turn."""
+    """Q(s', ·; w⁻) of a batch, computed before the batch's update."""
 
     batch: AnySample
     q_next_BA: Callable[[], torch.Tensor]
     copy_number: int
-    """Which copy of w to w⁻ it is made with: an older one is worked out again."""
+    """Number of the copy of w to w⁻ that computed it; after a further copy it is computed again."""
 
 
 class CentredRMSprop(torch.optim.RMSprop):
-    """w ← w − η g / √(E[g²] − E[g]² + ε), as DQN and Ape-X have it: ε inside the root, where
-    PyTorch adds it outside.
+    """RMSprop with w ← w − η g / √(E[g²] − E[g]² + ε), as in DQN and Ape-X: ε is inside the root,
+    whereas PyTorch adds it outside.
 
     [Graves 2013, https://arxiv.org/abs/1308.0850, equations 38 to 40]
     """
@@ -125,18 +124,19 @@ class CentredRMSprop(torch.optim.RMSprop):
             weights = [weight for weight in group["params"] if weight.grad is not None]
             gradients = [weight.grad for weight in weights]
             for weight in weights:
-                if not self.state[weight]:  # "step" is what PyTorch looks for when it loads one
+                if not self.state[weight]:  # PyTorch requires "step" when it loads the state
                     zeros = {name: torch.zeros_like(weight) for name in ("grad_avg", "square_avg")}
                     self.state[weight] = {"step": torch.zeros(()), **zeros}
             means, squares = (
                 [self.state[weight][name] for weight in weights]
                 for name in ("grad_avg", "square_avg")
             )
+            # Update E[g] and E[g²], then take the step.
             torch._foreach_lerp_(means, gradients, 1 - group["alpha"])
             torch._foreach_mul_(squares, group["alpha"])
             torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["alpha"])
             roots = torch._foreach_addcmul(squares, means, means, -1)
-            # the difference of two like numbers may round to less
+            # The difference of two nearly equal numbers may round to less than 0.
             torch._foreach_clamp_min_(roots, 0)
             torch._foreach_add_(roots, group["eps"])
             torch._foreach_sqrt_(roots)
@@ -144,7 +144,7 @@ class CentredRMSprop(torch.optim.RMSprop):
 
 
 class Learner:
-    """Holds w, w⁻ and the optimizer.
+    """Updates a DQN: keeps w, w⁻ and the optimizer.
 
     [Mnih 2015; van Hasselt 2016; Wang 2016; Schaul 2016; Horgan 2018]. Departures: the loss is
     the weighted *mean* over the batch; gradients of the dueling trunk are not rescaled by 1/√2
@@ -160,12 +160,12 @@ class Learner:
         *,
         threads: int = 0,
     ):
-        """`threads`: PyTorch's threads for a second stream of work beside the caller's; 0: none.
+        """`online`, `target`: networks of one shape; `target` gets the weights of `online`.
+        `threads`: PyTorch threads of a second stream of work; 0: no second stream.
 
-        The second stream makes the passes that need no gradient: w's over s' beside w's over s,
-        and w⁻'s for the batch to come beside the backward pass. Every update is the same, bit
-        for bit, with it or without. Only on a CPU: a GPU works through its queue in order
-        anyway.
+        The second stream computes the passes without gradient: w over s' during w over s, and w⁻
+        over the next batch during the backward pass. Updates are the same, bit for bit, with and
+        without it. It exists only on a CPU, because a GPU works through its queue in order.
         """
         self.config, self.device = config, torch.device(device)
         self.online = online.to(self.device)
@@ -206,10 +206,10 @@ class Learner:
     def update(
         self, batch: AnySample, size: int, beta: float, following: AnySample | None = None
     ) -> Update:
-        """One gradient step on `batch`, drawn from a replay of `size` transitions, weighted with
-        exponent β.
+        """Make one gradient step on `batch`, sampled from a replay of `size` transitions, with
+        importance-weight exponent β.
 
-        `following`: the batch of the next update, where it is known, to be looked at, or sent,
+        `following`: the next update's batch, if it is known; its work or its transfer starts
         meanwhile. Raises RunFault when the loss is not finite.
         """
         self.begin(batch, size, beta, following)
@@ -218,7 +218,7 @@ class Learner:
     def begin(
         self, batch: AnySample, size: int, beta: float, following: AnySample | None = None
     ) -> None:
-        """The first half of `update`: ask for it. A GPU works on it while the caller does
+        """Start `update`; `finish` returns its result. A GPU computes while the caller does
         something else.
         """
         delta_B, loss, q_mean = self._loss(batch, size, beta, following)
@@ -229,12 +229,13 @@ class Learner:
         self.optimizer.step()
         self.updates += 1
         if self.average is not None:
-            # The plain mean at first, so that the random beginning leaves no trace.
+            # The plain mean at first, so that the initial random weights have no lasting effect.
             share = 1.0 / min(self.updates, self.config.average_updates)
             with torch.no_grad():
                 torch._foreach_lerp_(
                     list(self.average.parameters()), list(self.online.parameters()), share
                 )
+        # Copy w to w⁻ once per period; `_copy_number` invalidates what w⁻ computed ahead.
         if self.updates % self.config.target_period_updates == 0:
             self._copy_number += 1
             self.target.load_state_dict(self.online.state_dict())
@@ -243,13 +244,14 @@ class Learner:
             self.expect(following)
 
     def expect(self, following: AnySample) -> None:
-        """`following` is the next batch: a GPU gets it while it works on the one before. At any
-        time before its update.
+        """Send the next batch to a GPU, while the GPU still works on the current one.
+
+        Call it at any time before the batch's update.
         """
         self._transfers.start(following)
 
     def finish(self) -> Update:
-        """The second half of `update`: wait for what it tells."""
+        """Wait for the result of the update that `begin` started."""
         delta_B, numbers = torch.cat(self._results).cpu().split([len(self._results[0]), 3])
         loss, q_mean, grad_norm = numbers.tolist()
         if not math.isfinite(loss):
@@ -259,8 +261,9 @@ class Learner:
         return Update(delta_B.numpy(), loss, q_mean, grad_norm)
 
     def _beside(self, network: QNetwork, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
-        """Q(s', ·) by `network`, without gradient: by the second stream from now on, or when the
-        result is asked for.
+        """Return a function that returns Q(s', ·) by `network`, without gradient.
+
+        The second stream starts at once; without a second stream, the function computes it.
         """
         if self._second is None:
             return partial(self._q_next, network, tensors)
@@ -268,7 +271,7 @@ class Learner:
         return future.result
 
     def _q_next(self, network: QNetwork, tensors: DeviceBatch) -> torch.Tensor:
-        with torch.no_grad():  # a thread's own setting
+        with torch.no_grad():  # the setting belongs to a thread, so it is set here
             return self._q(network, tensors.next_obs_BSHW, tensors.next_past_BK)
 
     def _q(self, network: QNetwork, obs_BSHW: torch.Tensor, past_BK: torch.Tensor) -> torch.Tensor:
@@ -276,14 +279,15 @@ class Learner:
             return network(obs_BSHW, past_BK).float()
 
     def _judged(self, batch: AnySample, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
-        """Q(s', ·) by w⁻, or by w where there is no target network."""
+        """Return a function for Q(s', ·) by w⁻, or by w if there is no target network."""
         ahead, self._ahead = self._ahead, None
+        # Use the values computed ahead, if w⁻ has not changed since.
         if ahead and ahead.batch is batch and ahead.copy_number == self._copy_number:
             return ahead.q_next_BA
         return self._beside(self.target if self.config.target_network else self.online, tensors)
 
     def _look_ahead(self, following: AnySample | None) -> None:
-        # w⁻ stands still until its next copy; what was looked at before that is made anew.
+        # w⁻ changes only at its next copy; `_judged` discards values computed before a copy.
         if following is not None and self._second and self.config.target_network:
             q_next_BA = self._beside(self.target, self._transfers.take(following))
             self._ahead = _Ahead(following, q_next_BA, self._copy_number)
@@ -291,7 +295,9 @@ class Learner:
     def _loss(
         self, batch: AnySample, size: int, beta: float, following: AnySample | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
+        """Return (δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
+        # The passes without gradient start first: they run in the second stream, beside the pass
+        # of w over s in this thread.
         tensors = self._transfers.take(batch)
         judged = self._judged(batch, tensors)
         chosen = self._beside(self.online, tensors) if self.config.double else None
@@ -305,6 +311,7 @@ class Learner:
             target_B = targets.q_learning_target(tensors.return_B, tensors.discount_B, judged())
         delta_B = targets.td_error(q_BA, tensors.action_B, target_B)
         loss_B = targets.huber(delta_B) if self.config.loss == "huber" else targets.squared(delta_B)
+        # Importance weights correct for the priorities; they are ≤ 1.
         if self.config.importance_weighting:
             weight_B = targets.importance_weights(tensors.probability_B, size, beta)
             loss_B = loss_B * weight_B.to(loss_B.dtype)
@@ -312,15 +319,15 @@ class Learner:
         return delta_B, loss_B.mean(), (target_B - delta_B).mean()
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """A copy of w on the CPU, for collectors."""
+        """Return a copy of w on the CPU, for collectors."""
         return _cpu_copy(self.online)
 
     def policy(self) -> dict[str, torch.Tensor]:
-        """A copy of the weights to evaluate and to keep, on the CPU: the average of w, or w."""
+        """Return a copy of the policy's weights on the CPU: the average of w, or w."""
         return _cpu_copy(self.average or self.online)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything: w, w⁻, optimizer, count of updates."""
+        """Return the whole state: w, w⁻, average, optimizer, count of updates."""
         return {
             "optimizer_name": self.config.optimizer,
             "online": self.online.state_dict(),
@@ -331,16 +338,17 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`. Raises ValueError if the optimizer is another one."""
         if state["optimizer_name"] != self.config.optimizer:
             raise ValueError(
                 f"it holds {state['optimizer_name']}, not --optimizer {self.config.optimizer}"
             )
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        if self.average is not None:  # asked for beside --resume: it begins at w
+        if self.average is not None:  # newly requested for a resumed run: it starts at w
             self.average.load_state_dict(state.get("average") or state["online"])
         self.optimizer.load_state_dict(state["optimizer"])
-        # options given beside --resume count, not those of then
+        # A resumed run uses its own options instead of the saved ones.
         for group in self.optimizer.param_groups:
             group["eps"] = self.config.optimizer_epsilon
             group["lr"] = self.config.learning_rate

@@ -1,10 +1,10 @@
-"""Frames kept compressed: LZ4's own C functions, called from loops that Numba compiles.
+"""Loops over compressed frames, compiled by Numba, which call LZ4's own C functions.
 
-Shapes: N frames, L lanes, C rows a lane, B batch, S stack, T frames of a block, P pixels.
+Shapes: N frames, L lanes, C rows per lane, B batch, S stack, T frames of a block, P pixels.
 
-The `lz4` package's Python functions take and make bytes objects, which costs more than the
-decompression of a frame. The compiled part of that package exports the functions of the LZ4
-library; they are found there by their names.
+The Python functions of the `lz4` package take and return bytes objects, which takes longer than
+decompressing a frame. The compiled part of the package exports the functions of the LZ4 library,
+and this module finds them by name.
 """
 
 from typing import Any
@@ -29,8 +29,8 @@ for _name in (
             f"this build of the lz4 package hides {_name}: reinstall it (pip install "
             "--force-reinstall lz4)"
         )
-# int LZ4_…(const char* source, char* target, int source_bytes, int target_bytes): bytes written, ≤
-# 0 for failure
+# int LZ4_…(const char* source, char* target, int source_bytes, int target_bytes) returns the bytes
+# written, or ≤ 0 after a failure.
 _SIGNATURE = types.int32(types.uintp, types.uintp, types.int32, types.int32)
 _compress: Any = types.ExternalFunction("LZ4_compress_default", _SIGNATURE)
 _compress_hard: Any = types.ExternalFunction(
@@ -38,19 +38,19 @@ _compress_hard: Any = types.ExternalFunction(
     types.int32(types.uintp, types.uintp, types.uintp, types.int32, types.int32, types.int32),
 )
 _state_bytes: Any = types.ExternalFunction("LZ4_sizeofStateHC", types.int32())
-# Level 2 of "high compression": 16 µs a frame, not 2.5, but 15% fewer bytes and fewer pieces, so
-# that decompressing takes a third less. A frame is compressed once, and decompressed 7 times as
-# often as its transitions are sampled.
+# Level 2 of "high compression" takes 16 µs per frame instead of 2.5, but gives 15% fewer bytes and
+# fewer pieces, so that decompression takes a third less. A frame is compressed once, and
+# decompressed 7 times as often as its transitions are sampled.
 LEVEL = 2
 _decompress: Any = types.ExternalFunction("LZ4_decompress_safe", _SIGNATURE)
 
 
 @compiled
 def _pack(frame_P, target, at, state):
-    """Compress a frame into target[at:]: its length there, P if it does not get smaller, ≤ 0 if
-    there is no room.
+    """Compress a frame into target[at:]. Returns the compressed length; P if the frame does not get
+    smaller, ≤ 0 if the target is too small.
 
-    `state`: memory for the slow and thorough way; empty: the fast one.
+    `state`: memory for the slow "high compression"; empty: the fast compression.
     """
     source, to, room = frame_P.ctypes.data, target.ctypes.data + at, len(target) - at
     if len(state):
@@ -62,10 +62,10 @@ def _pack(frame_P, target, at, state):
 
 @compiled
 def compress(frame_NP, target, length_N):
-    """Each frame's compressed bytes, one after the other, into `target`; returns how many in
-    all, −1 if it is too small.
+    """Compress each frame into `target`, one after the other; return the number of bytes, −1 if
+    `target` is too small.
 
-    A frame that does not get smaller stands there as it is: that its length is P says so.
+    A frame that does not get smaller is stored uncompressed, which its length P indicates.
     """
     pixels, at, state = frame_NP.shape[1], 0, np.empty(_state_bytes(), np.uint8)
     for n in range(len(frame_NP)):
@@ -81,8 +81,8 @@ def compress(frame_NP, target, length_N):
 
 @compiled
 def _unpack(address, length, target_TP, t):
-    """One frame into target_TP[t]; a slot that was never written is blank. False for damaged
-    bytes.
+    """Decompress one frame into target_TP[t]; a slot that was never written is blank. Returns False
+    for damaged bytes.
     """
     pixels = target_TP.shape[1]
     if address == 0:
@@ -96,7 +96,7 @@ def _unpack(address, length, target_TP, t):
 
 @compiled
 def unpack_rows(address_C, length_C, target_CP):
-    """The first rows of a lane, as they lie in the ring; False for damaged bytes."""
+    """Decompress the first rows of a lane, in the ring's order; return False for damaged bytes."""
     fine = True
     for c in range(len(target_CP)):
         fine &= _unpack(address_C[c], length_C[c], target_CP, c)
@@ -105,8 +105,8 @@ def unpack_rows(address_C, length_C, target_CP):
 
 @compiled
 def _observe(address_C, length_C, slot, age, history, later, repeat, target_TP):
-    """As kernels._observe: rows slot − history … slot + later; those before the episode's first
-    blank, or copies of it.
+    """Do as kernels._observe: copy rows slot − history … slot + later; rows before the episode's
+    first are blank, or copies of it.
     """
     fine, rows = True, len(address_C)
     for t in range(history + 1 + later):
@@ -123,8 +123,8 @@ def _observe(address_C, length_C, slot, age, history, later, repeat, target_TP):
 def gather_stacks(
     address_LC, length_LC, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP
 ):
-    """As kernels.gather_stacks; each frame is decompressed once, though both observations may
-    have it.
+    """Do as kernels.gather_stacks. Each frame is decompressed once, even if both observations have
+    it.
     """
     fine, rows, history = True, address_LC.shape[1], obs_BSP.shape[1] - 1
     for b in range(len(leaf_B)):
@@ -160,7 +160,7 @@ def gather_stacks(
 
 @compiled
 def gather_blocks(address_LC, length_LC, leaf_B, age_B, history, repeat, block_BTP):
-    """As kernels.gather_blocks."""
+    """Do as kernels.gather_blocks."""
     fine, rows, later = True, address_LC.shape[1], block_BTP.shape[1] - history - 1
     for b in range(len(leaf_B)):
         lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
@@ -177,16 +177,15 @@ def gather_blocks(address_LC, length_LC, leaf_B, age_B, history, repeat, block_B
     return fine
 
 
-# --- slices: the compressed frames of a transition as they travel ---------------------------------
+# --- slices: the compressed frames of a transition, prepared for transport ------------------------
 
 
 @compiled
 def slice_lengths(length_LC, leaf_B, age_B, horizon_B, history, start_B, length_BT):
-    """The lengths of a transition's frames, rows slot − known … slot + horizon, known =
-    min(history, age), then zeros.
+    """Write the lengths of each transition's frames, rows slot − known … slot + horizon with known
+    = min(history, age), then zeros.
 
-    `start_B`: where each transition's bytes begin when they stand one after the other; returns
-    where the last ones end.
+    `start_B`: where each transition's bytes begin when they are joined. Returns the total length.
     """
     rows, total = length_LC.shape[1], 0
     for b in range(len(leaf_B)):
@@ -201,8 +200,8 @@ def slice_lengths(length_LC, leaf_B, age_B, horizon_B, history, start_B, length_
 
 @compiled
 def copy_slices(address_LC, leaf_B, age_B, history, start_B, length_BT, data_N):
-    """The bytes whose lengths `slice_lengths` found, into `data_N`; what is one piece of memory
-    is copied as one.
+    """Copy the bytes with the lengths of `slice_lengths` into `data_N`; contiguous frames are
+    copied at once.
     """
     rows = address_LC.shape[1]
     for b in range(len(leaf_B)):
@@ -225,8 +224,8 @@ def copy_slices(address_LC, leaf_B, age_B, history, start_B, length_BT, data_N):
 
 @compiled
 def slice_rows(frame_LCP, leaf_B, age_B, horizon_B, history, packed, start_B, length_BT, data_N):
-    """As `slice_lengths` and `copy_slices`, from frames as they are: compressed on the way, or
-    not. −1: no room.
+    """Do as `slice_lengths` and `copy_slices`, from uncompressed frames, and compress them if
+    `packed`. Returns −1 if `data_N` is too small.
     """
     rows, pixels, total, no_state = frame_LCP.shape[1], frame_LCP.shape[2], 0, np.empty(0, np.uint8)
     for b in range(len(leaf_B)):
@@ -252,8 +251,8 @@ def slice_rows(frame_LCP, leaf_B, age_B, horizon_B, history, packed, start_B, le
 def unpack_slices(
     address, size, start_B, length_BT, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP
 ):
-    """Both observations from `size` bytes of slices at `address`, each frame decompressed once;
-    False for damaged ones.
+    """Write both observations from `size` bytes of slices at `address`; each frame is decompressed
+    once. Returns False for damaged bytes.
     """
     fine, history, pixels = True, obs_BSP.shape[1] - 1, obs_BSP.shape[2]
     for b in range(len(start_B)):
@@ -265,7 +264,7 @@ def unpack_slices(
             return False
         for t in range(known + horizon + 1):
             length = length_BT[b, t]
-            if length <= 0 or at < 0 or at + length > size:  # it came over a network
+            if length <= 0 or at < 0 or at + length > size:  # the network may have damaged it
                 return False
             place, next_place = history - known + t, history - known + t - horizon
             if t <= known:
@@ -288,7 +287,7 @@ def unpack_slices(
 
 @compiled
 def _begin(target_TP, missing, repeat):
-    """The frames before an episode's first: blank, or copies of it."""
+    """Write the frames before an episode's first: blank, or copies of it."""
     for t in range(missing):
         if repeat:
             target_TP[t] = target_TP[missing]
@@ -297,9 +296,10 @@ def _begin(target_TP, missing, repeat):
 
 
 def compress_bound(frames: int, pixels: int) -> int:
-    """The most bytes that `compress` may need, LZ4_COMPRESSBOUND of lz4.h."""
+    """Return the most bytes that `compress` may need, LZ4_COMPRESSBOUND of lz4.h."""
     return frames * (pixels + pixels // 255 + 16)
 
 
 def empty_target(frames: int, pixels: int) -> np.ndarray:
+    """Return an uninitialized buffer that is large enough for `compress`."""
     return np.empty(compress_bound(frames, pixels), np.uint8)

@@ -1,4 +1,4 @@
-"""The Q-network: Nature's convolutions, a dueling head, and past actions as part of the state.
+"""The Q-network: the convolutions of DQN (Nature), a dueling head, and past actions as inputs.
 
 Shapes: B batch, S stack, H height, W width, A actions, K past actions.
 """
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from genray.errors import ConfigError, require
 from genray.threads import FlopCount
 
-# He's variance is right before a ReLU. An output layer with it would begin with Q-values of ±1, as
-# large as the clipped rewards, which the first thousands of updates would then have to unlearn.
+# He's variance is right before a ReLU. An output layer with this variance would start with Q-values
+# of ±1, as large as the clipped rewards, and the first thousands of updates would have to unlearn
+# them.
 OUTPUT_SCALE = 0.1
 
 
@@ -28,12 +29,12 @@ class NetworkConfig:
     dueling: bool = True
     """Two streams, V(s) and A(s, a), and Q = V + A − mean A."""
     past_actions: int = 0
-    """The last k actions, one-hot, beside the convolutions' features: they tell motion that
-    frames alone hide.
+    """Number of last actions that are added, one-hot, to the convolutions' features: they show
+    motion that frames alone hide.
     """
     layer_norm: bool = False
-    """Normalise the convolutions' features and the hidden layers, which steadies short runs from
-    seed to seed. [Ba 2016, https://arxiv.org/abs/1607.06450; in Q-learning: Gallici 2024,
+    """Normalise the convolutions' features and the hidden layers, which makes short runs less
+    dependent on the seed. [Ba 2016, https://arxiv.org/abs/1607.06450; in Q-learning: Gallici 2024,
     https://arxiv.org/abs/2407.04811]
     """
 
@@ -50,11 +51,11 @@ class NetworkConfig:
 
 
 class QNetwork(nn.Module):
-    """Q(s, ·) from a stack of frames.
+    """Computes Q(s, ·) from a stack of frames.
 
     [Mnih 2015, https://doi.org/10.1038/nature14236; Wang 2016, https://arxiv.org/abs/1511.06581]
     Departures: He initialisation (normal, variance 2/fan_in; theirs was uniform), with outputs
-    that start near 0; each dueling stream has `hidden` units of its own.
+    that start near 0; each dueling stream has its own `hidden` units.
     """
 
     def __init__(
@@ -64,6 +65,9 @@ class QNetwork(nn.Module):
         stack: int = 4,
         frame_shape: tuple[int, int] = (84, 84),
     ):
+        """`num_actions`: A. `stack`: frames per observation. `frame_shape`: (H, W), at least 36x36,
+        else ConfigError.
+        """
         super().__init__()
         self.config = config
         self.num_actions = num_actions
@@ -107,7 +111,7 @@ class QNetwork(nn.Module):
             ) from error
 
     def forward(self, frames_BSHW: Tensor, past_BK: Tensor | None = None) -> Tensor:
-        """Q-values, float32 [B, A].
+        """Return Q-values, float32 [B, A].
 
         `frames_BSHW`: uint8, 0 to 255, oldest first. `past_BK`: the last K actions, newest
         first, −1 where the episode had none yet; needed exactly when the network was made with
@@ -127,8 +131,8 @@ class QNetwork(nn.Module):
 
 
 def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
-    """The stream's output, float32 also where the layers before it work in bfloat16, in which
-    the small gaps between actions would be lost (a Q-value of 3 is a multiple of 1/64 there).
+    """Return the stream's output, always float32: in bfloat16 the small gaps between actions would
+    be lost (a Q-value of 3 is a multiple of 1/64).
     """
     *layers, output = stream
     for layer in layers:
@@ -138,13 +142,13 @@ def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
 
 
 def to_floats(frames_BSHW: Tensor) -> Tensor:
-    """uint8 0..255 to float32 0..1, channels last: the convolutions' backward pass on a CPU
-    takes 2/3 of the time then.
+    """Convert uint8 0..255 to float32 0..1, channels last: with this order the convolutions'
+    backward pass on a CPU takes 2/3 of the time.
     """
     if frames_BSHW.device.type != "cpu":
         return frames_BSHW.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
-    # Plane by plane: PyTorch takes half as long again, or twice as long, to change type and order
-    # at once.
+    # Plane by plane: changing type and order at once takes PyTorch one and a half to two times as
+    # long.
     batch, stack, height, width = frames_BSHW.shape
     floats_BHWS = torch.empty(batch, height, width, stack)
     for index in range(stack):
@@ -153,7 +157,7 @@ def to_floats(frames_BSHW: Tensor) -> Tensor:
 
 
 def he_init(module: nn.Module) -> None:
-    """Weights normal with variance 2/fan_in, biases 0.  [He 2015,
+    """Initialise weights as normal with variance 2/fan_in, biases as 0.  [He 2015,
     https://arxiv.org/abs/1502.01852]
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
@@ -162,8 +166,8 @@ def he_init(module: nn.Module) -> None:
 
 
 def update_flop(card: dict[str, Any], batch_size: int) -> float:
-    """The floating-point operations of a DQN update: w over s and s', w⁻ over s', and w's
-    backward pass, twice a forward.
+    """Return the floating-point operations of a DQN update: w over s and s', w⁻ over s', and w's
+    backward pass, which counts twice.
     """
     network = build_network(card)
     frames_BSHW = torch.zeros(1, card["stack"], *card["frame_shape"], dtype=torch.uint8)
@@ -176,14 +180,14 @@ def update_flop(card: dict[str, Any], batch_size: int) -> float:
 
 
 def build_network(card: dict[str, Any]) -> QNetwork:
-    """The network that a card describes; the model store's builder for kind "dqn"."""
+    """Build the network that a card describes; the model store's builder for kind "dqn"."""
     first, second, third = card["channels"]
     shape = NetworkConfig(
         channels=(first, second, third),
         hidden=card["hidden"],
         dueling=card["dueling"],
         past_actions=card["past_actions"],
-        layer_norm=card.get("layer_norm", False),  # models of before had none
+        layer_norm=card.get("layer_norm", False),  # absent in models of older versions
     )
     height, width = card["frame_shape"]
     return QNetwork(shape, card["num_actions"], card["stack"], (height, width))

@@ -1,7 +1,7 @@
-"""Policies on disk: which of a run's policies a command uses, and how it is loaded.
+"""Finds and loads policies on disk: a run's newest policy, or the policy of a given step.
 
-A run holds policies in `model/` (written with each checkpoint and each evaluation) and in its
-checkpoints. The newest one is the default; `--step` names another.
+A run has policies in `model/` (written with each checkpoint and each evaluation) and in its
+checkpoints. Commands use the newest one by default; `--step` selects another.
 """
 
 import pickle
@@ -21,12 +21,12 @@ from genray.runs.rundir import RunDir, verify_checkpoint
 
 
 class LoadedPolicy(NamedTuple):
-    """A policy, the environment it was trained in, and where it comes from."""
+    """A policy, its training environment, and its source."""
 
     network: QNetwork
     env: EnvConfig
     step: int | None
-    """Agent steps of its training; None where the model does not say."""
+    """Agent steps of its training; None if the model does not record them."""
     source: Path
     """The model directory or the checkpoint."""
 
@@ -36,10 +36,10 @@ class LoadedPolicy(NamedTuple):
 
 
 def open_policy(path: Path, step: int | None = None) -> LoadedPolicy:
-    """The newest policy of a run, or the one of `step`; `path` may also be a model directory.
+    """Load the newest policy of a run, or the one of `step`; `path` may also be a model directory.
 
-    Raises CheckpointError where there is none or it is damaged, ConfigError, which names the steps
-    at hand, where none is of `step`.
+    Raises CheckpointError if there is none or it is damaged, ConfigError, which lists the available
+    steps, if none is of `step`.
     """
     is_run = (path / "config.yaml").exists()
     model = path / "model" if is_run or (path / "model").is_dir() else path
@@ -60,7 +60,7 @@ def open_policy(path: Path, step: int | None = None) -> LoadedPolicy:
 
 
 def load_policy(path: Path) -> tuple[QNetwork, EnvConfig]:
-    """(network, environment) of the newest policy of a run, or of a model directory."""
+    """Return (network, environment) of the newest policy of a run, or of a model directory."""
     policy = open_policy(path)
     return policy.network, policy.env
 
@@ -81,7 +81,7 @@ def _from_model(model: Path) -> LoadedPolicy:
 
 def _from_checkpoint(run: Path, folder: Path, step: int) -> LoadedPolicy:
     config = load_yaml(DQNConfig, run / "config.yaml")
-    verify_checkpoint(folder, only="learner.pt")  # the replay, gigabytes of it, is not read
+    verify_checkpoint(folder, only="learner.pt")  # the replay, which may be gigabytes, is not read
     num_actions, frame_shape = probe_env(config.env)
     network = build_network(network_card(config, num_actions, frame_shape))
     try:

@@ -1,6 +1,4 @@
-"""Named configurations. A preset is a function; options on the command line change what it
-returns.
-"""
+"""Defines named configurations. A preset is a function; command-line options change its result."""
 
 import difflib
 from collections.abc import Callable
@@ -22,16 +20,16 @@ def dqn() -> DQNConfig:
 
 
 def road_runner_quick() -> DQNConfig:
-    """Road Runner in about five minutes of two cores: the demo.
+    """Road Runner in about five minutes on two cores: the demo.
 
     45,000 agent steps = 180,000 emulator frames = 50 minutes of play; samples per insert 8 =
-    11,000 updates of 32. Replay: 50,000 x 7,077 bytes = 354 MB. A narrow network, because a core
-    makes 3 times as many updates with it.
+    11,000 updates of 32. Replay: 50,000 x 7,077 bytes = 354 MB. The network is narrow, because a
+    core makes 3 times as many updates with it.
     """
     return DQNConfig(
-        # 5 minutes a game and a lost life as an end, as in Mnih 2015.
+        # 5 minutes per game, and a lost life ends the return, as in Mnih 2015.
         env=EnvConfig(game="road_runner", max_episode_frames=18_000, life_loss="terminal"),
-        # With layer norm no seed that was tried stayed near what holding one direction scores.
+        # With layer norm, every seed tried was clearly better than holding one direction.
         network=NetworkConfig(channels=(16, 32, 32), hidden=256, layer_norm=True),
         replay=ReplayConfig(
             capacity=50_000,
@@ -41,7 +39,7 @@ def road_runner_quick() -> DQNConfig:
             alpha=0.5,
             beta_anneal_updates=11_000,
         ),
-        # Twice the usual rate, which layer norm bears.
+        # Twice the usual rate, which is stable with layer norm.
         learner=LearnerConfig(
             precision="auto",
             learning_rate=5e-4,
@@ -51,7 +49,7 @@ def road_runner_quick() -> DQNConfig:
             average_updates=1_000,
         ),
         # Rewards are rare at first: 11 in 12,000 random steps, 21 when random actions are held for
-        # a while.
+        # several steps.
         explore=ExploreConfig(epsilon=0.4, anneal_steps=8_000, persistence=2.0),
         collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=16, n_step=10),
         run=RunConfig(
@@ -65,11 +63,10 @@ def road_runner_quick() -> DQNConfig:
 
 
 def road_runner() -> DQNConfig:
-    """Road Runner in five minutes of two cores: the demo's without layer norm, with 5 steps and
-    half its learning rate.
+    """Road Runner in five minutes on two cores: the demo without layer norm, with n = 5 and half
+    its learning rate.
 
-    Better where there is time for some 15,000 updates, but not as steady from seed to seed at
-    10,000.
+    Better if there is time for about 15,000 updates, but less consistent between seeds at 10,000.
     """
     quick = road_runner_quick()
     return replace(
@@ -102,8 +99,8 @@ def pong_quick() -> DQNConfig:
 
 
 def apex_breakout() -> DQNConfig:
-    """Ape-X's replay, batch, optimizer and ladder (Horgan 2018, appendix C) on Breakout: a GPU,
-    memory for 2M transitions, many cores. Departure: 8 samples per insert; the paper's learner
+    """Ape-X's replay, batch, optimizer and ladder (Horgan 2018, appendix C) on Breakout: for a GPU,
+    memory for 2M transitions, and many cores. Departure: 8 samples per insert; the paper's learner
     ran free at about 0.8.
 
     Replay: 2,000,000 x 7,077 bytes = 14.2 GB over 4 shards. Collectors x lanes = 32 x 8 = 256
@@ -136,8 +133,8 @@ def dqn_nature() -> DQNConfig:
             double=False,
             optimizer="rmsprop",
             learning_rate=2.5e-4,
-            # The paper's 0.01 stands beside the squared gradient of a summed loss; ours is the mean
-            # of 32.
+            # The paper adds 0.01 to the squared gradient of a summed loss; this loss is the mean of
+            # 32.
             optimizer_epsilon=0.01 / 32**2,
             target_period_updates=10_000,
         ),
@@ -148,7 +145,7 @@ def dqn_nature() -> DQNConfig:
 
 
 def catch() -> DQNConfig:
-    """Catch, the smallest game that needs eyes: solved in a minute or two of one core."""
+    """Catch, a very small game for tests: solved in a minute or two on one core."""
     return DQNConfig(
         env=EnvConfig(env="genray.rl.catch:Catch"),
         network=NetworkConfig(channels=(16, 32, 32), hidden=128),
@@ -183,7 +180,7 @@ PRESETS: dict[str, Callable[[], DQNConfig]] = {
 
 
 def preset(name: str, game: str | None = None) -> DQNConfig:
-    """The preset `name`, on another game if one is given.
+    """Return the preset `name`, on another game if one is given.
 
     Raises ConfigError with the nearest names for an unknown one.
     """

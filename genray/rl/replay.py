@@ -1,11 +1,11 @@
-"""One shard of the prioritized replay: a ring of frames a lane, each frame stored once, and a
-sum tree over its slots.
+"""One shard of the prioritized replay: a ring of frames for each lane, each frame stored once, and
+a sum tree over its slots.
 
-Shapes: L lanes of the shard, C rows a lane, B batch, S stack, T frames of a block, H height, W
+Shapes: L lanes of the shard, C rows per lane, B batch, S stack, T frames of a block, H height, W
 width, P = H·W, K past actions.
 
-Bytes a transition (84x84): frame 7,056 + action, age, horizon, valid 4 + return, discount 8 +
-tree leaf and parents 8·(8/7) = 9.1, in all 7,077. Stacks are put together when sampled.
+Bytes per transition (84x84): frame 7,056 + action, age, horizon, valid 4 + return, discount 8 +
+tree leaf and parents 8·(8/7) = 9.1, in all 7,077. Stacks are assembled when sampled.
 """
 
 from dataclasses import replace
@@ -28,12 +28,12 @@ _IN_ORDER = np.empty(0)
 
 
 class ReplayShard:
-    """Rings of rows, sampled in proportion to (|δ| + ε)^α.  [Lin 1992; Schaul 2016; Horgan 2018]
+    """Stores rows in rings and samples them in proportion to (|δ| + ε)^α.
 
-    A row can be drawn while its n-step return is known, its stack has not been overwritten, and
-    its next frame is here: the `lookback` oldest rows and the n newest rest. Keys are absolute
+    A row can be sampled while its n-step return is known, its stack has not been overwritten, and
+    its next frame is stored: not the `lookback` oldest rows, nor the n newest. Keys are absolute
     row numbers, so that a late priority for a row that has since been overwritten is recognised
-    and dropped.
+    and dropped. [Lin 1992; Schaul 2016; Horgan 2018]
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class ReplayShard:
         seed: int | np.random.SeedSequence = 0,
         frames: FrameStore | None = None,
     ):
-        """`frames`: a store of the caller's own; None: the one that `config` asks for."""
+        """`layout`: the shard's shapes and sources. `frames`: a store to use; None: the kind that
+        `config` names.
+        """
         self.config, self.layout = config, layout
         lanes, rows = layout.lanes, layout.rows
         self._frames = frames or make_store(config.replay_store, lanes, rows, self._pixels)
@@ -55,17 +57,17 @@ class ReplayShard:
         self._rng = np.random.default_rng(seed)
         self._repeat = layout.stack_start == "repeat"
         self._head = dict.fromkeys(layout.sources, 0)  # rows ever written in each lane of a source
-        self._floor = dict.fromkeys(layout.sources, 0)  # first row of the stream that is going on
+        self._floor = dict.fromkeys(layout.sources, 0)  # first row of the current stream
         # (incarnation, row) of the next chunk
         self._expected = dict.fromkeys(layout.sources, (0, 0))
-        self._head_L = np.zeros(lanes, np.int64)  # _head, a lane
+        self._head_L = np.zeros(lanes, np.int64)  # _head of each lane
         self.size = 0
         self.inserted = 0
         self.dropped_updates = 0
 
     @property
     def total(self) -> float:
-        """Σ priority^α: this shard's mass among the shards."""
+        """Σ priority^α: this shard's total priority, which determines its share of a batch."""
         return self._tree.total
 
     @property
@@ -74,19 +76,19 @@ class ReplayShard:
 
     @property
     def frame_LCP(self) -> np.ndarray:
-        """The rings of frames, where they are kept as they are; to be read."""
+        """The rings of frames, if they are uncompressed; to be read only."""
         assert isinstance(self._frames, RawFrames), "compressed frames have no such array"
         return self._frames.frame_LCP
 
     def heads(self) -> dict[int, int]:
-        """Rows ever written in each lane of a source, by source."""
+        """Return the rows ever written in each lane of a source, by source."""
         return dict(self._head)
 
     def add(self, chunk: Chunk) -> int:
-        """Write a chunk; returns the number of transitions that became available.
+        """Write a chunk; return the number of transitions that became available.
 
         A chunk that does not continue its source's last one (a restarted collector, a lost
-        chunk) begins a new stream: no observation reaches across the gap. A chunk that was
+        chunk) begins a new stream: no observation extends across the gap. A chunk that was
         written already (a retried call) is ignored.
         """
         layout, source, num_rows = self.layout, chunk.source, chunk.num_rows
@@ -99,6 +101,7 @@ class ReplayShard:
         base = layout.sources.index(source) * layout.lanes_per_source
         lanes = slice(base, base + layout.lanes_per_source)
 
+        # Remove the rows to be overwritten from the tree before their frames change.
         self._retire(lanes, head, num_rows)
         self._frames.write(
             lanes, head, chunk.frame_ETHW.reshape(layout.lanes_per_source, num_rows, self._pixels)
@@ -114,8 +117,8 @@ class ReplayShard:
         return added
 
     def _retire(self, lanes: slice, head: int, num_rows: int) -> None:
-        """Take the rows about to be overwritten out of the tree, and those whose stacks reach
-        into them.
+        """Remove the rows about to be overwritten from the tree, and the rows whose stacks include
+        them.
         """
         rows = self.layout.rows
         first, last = max(0, head - rows), head + num_rows - rows + self.layout.lookback
@@ -131,7 +134,7 @@ class ReplayShard:
         first = head - self.layout.n_step
         gone = min(
             chunk.num_rows, max(0, floor - first)
-        )  # begun in a stream that is over: they never got their returns
+        )  # rows of the previous stream: their returns were never completed
         added = 0
         for ring, part in pieces(first + gone, chunk.num_rows - gone, self.layout.rows):
             new = slice(part.start + gone, part.stop + gone)
@@ -140,6 +143,7 @@ class ReplayShard:
             self._horizon_LC[lanes, ring] = chunk.horizon_ET[:, new]
             row_T = np.arange(first + new.start, first + new.stop)
             reach_LT = np.minimum(self._age_LC[lanes, ring], self.layout.lookback)
+            # A transition is valid if its whole observation belongs to the current stream.
             valid_LT = chunk.valid_ET[:, new] & (row_T - reach_LT >= floor)
             self._valid_LC[lanes, ring] = valid_LT
             priority_LT = np.where(valid_LT, self._priority(chunk.delta_ET[:, new]), 0.0)
@@ -149,17 +153,16 @@ class ReplayShard:
         return added
 
     def _leaves(self, lanes: slice, ring: slice) -> np.ndarray:
-        """The tree's indices of some slots of some lanes, lane by lane; int64."""
+        """Return the tree's indices of some slots of some lanes, lane by lane; int64."""
         lane_L1 = np.arange(lanes.start, lanes.stop)[:, None]
         return (lane_L1 * self.layout.rows + np.arange(ring.start, ring.stop)).ravel()
 
     def sample(self, count: int, out: Sample | None = None, *, shuffled: bool = False) -> Sample:
-        """`count` transitions with P(i) = p_i^α / Σ p_k^α over this shard.
+        """Sample `count` transitions with P(i) = p_i^α / Σ p_k^α over this shard.
 
-        The arrays are the caller's to keep, or those of `out` (`Sample.empty`), written over:
-        for a caller who is done with a batch before the next, that saves touching fresh memory.
-        `shuffled`: in random order, so that any part is a fair batch; otherwise in the tree's
-        order. Raises ValueError when the shard is empty.
+        Returns new arrays, or `out` (`Sample.empty`) overwritten: reusing a batch saves the time
+        of allocating memory. `shuffled`: in random order, so that any part is a representative
+        batch; otherwise in the tree's order. Raises ValueError when the shard is empty.
         """
         layout = self.layout
         if out is None:
@@ -174,8 +177,8 @@ class ReplayShard:
         return out
 
     def sample_blocks(self, count: int, out: BlockSample | None = None) -> BlockSample:
-        """As `sample`, the frames of both observations in one block each: fewer bytes, one copy
-        a transition.
+        """Sample like `sample`, with the frames of both observations in one block each: fewer
+        bytes, one copy per transition.
         """
         layout = self.layout
         frames = layout.stack + layout.n_step
@@ -192,7 +195,7 @@ class ReplayShard:
         return out
 
     def sample_places(self, count: int, *, shuffled: bool = False) -> PlacedSample:
-        """As `sample`, without the frames."""
+        """Sample like `sample`, without the frames."""
         places = Places(np.empty(0, np.int64), *np.empty((3, 0), np.uint8))
         out = PlacedSample(**empty_draw(count, self.layout.past_actions), **places._asdict())
         return replace(out, **self._draw(count, out, shuffled)._asdict())
@@ -200,8 +203,8 @@ class ReplayShard:
     def sample_slices(
         self, count: int, *, packed: bool = True, shuffled: bool = False
     ) -> SlicedSample:
-        """As `sample`, the frames as they travel: with n = 3 seven of them, not eight, and
-        compressed if `packed`.
+        """Sample like `sample`, with frames prepared for transport: with n = 3 seven instead of
+        eight, and compressed if `packed`.
         """
         draw = Draw(**empty_draw(count, self.layout.past_actions))
         places = self._draw(count, draw, shuffled)
@@ -214,7 +217,7 @@ class ReplayShard:
         return SlicedSample(**vars(draw), **slices._asdict(), **ages)
 
     def _draw(self, count: int, out: Draw, shuffled: bool = False) -> Places:
-        """Draw transitions and write all but their frames into `out`."""
+        """Sample transitions and write all fields except frames into `out`."""
         if self._tree.total <= 0:
             raise ValueError("every priority is 0: nothing to sample")
         leaf_B = np.empty(count, np.int64)
@@ -241,12 +244,12 @@ class ReplayShard:
         return Places(leaf_B, age_B, horizon_B, next_age_B)
 
     def update(self, key_B: np.ndarray, delta_B: np.ndarray) -> None:
-        """Set priorities from the learner's latest |δ|; keys whose rows are gone are counted and
+        """Set priorities from the learner's latest |δ|; keys of overwritten rows are counted and
         ignored.
 
         Raises ValueError for a δ that is not finite; nothing is changed.
         """
-        # Copies: for a read-only array (Ray's are) Numba would compile the loop again.
+        # Copies, because Numba would compile the loop again for read-only arrays (Ray's are).
         key_B, delta_B = np.array(key_B, np.int64), np.array(delta_B, np.float64)
         alpha = self.config.alpha if self.config.prioritized else 0.0  # x⁰ = 1
         gone = kernels.update(
@@ -273,8 +276,8 @@ class ReplayShard:
     _ARRAYS = ("action_LC", "age_LC", "return_LC", "discount_LC", "horizon_LC", "valid_LC")
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write the arrays into `folder`; returns the rest as JSON-able values. Only rows ever
-        written are stored.
+        """Write the arrays into `folder`; return the rest as JSON values. Rows that were never
+        written are not stored.
         """
         folder.mkdir(parents=True, exist_ok=True)
         used = min(self.layout.rows, max(self._head.values()))
@@ -301,8 +304,8 @@ class ReplayShard:
         }
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        """Continue from what `save` wrote, bit for bit. Collectors that begin new streams are
-        seen as such.
+        """Continue from what `save` wrote, bit for bit. If collectors then begin new streams, `add`
+        recognises them.
 
         Raises CheckpointError when the shard's geometry differs.
         """
@@ -320,7 +323,7 @@ class ReplayShard:
         used = state["used"]
         for name in self._ARRAYS:
             getattr(self, f"_{name}")[:, :used] = np.load(folder / f"{name}.npy")
-        # a slice holds n_step frames beside a stack
+        # A sample has at most n_step frames after its stack, so longer horizons do not fit.
         if (longest := int(self._horizon_LC.max())) > self.layout.n_step:
             raise CheckpointError(
                 f"{folder}: its returns reach over {longest} steps; resume with --n-step {longest} "
@@ -342,8 +345,8 @@ class ReplayShard:
         self.dropped_updates = state["counts"]["dropped_updates"]
 
     def _load_frames(self, path: Path, heads: dict[int, int]) -> None:
-        """Write a file's frames as if they came in chunks, the oldest first: either store takes
-        either store's file.
+        """Write a file's frames in portions, the oldest first: each kind of store can read the
+        other kind's file.
         """
         stored_LCP = np.load(path, mmap_mode="r")
         each = self.layout.lanes_per_source

@@ -1,4 +1,4 @@
-"""What the replay is asked to be, and how its lanes are shared out over shards."""
+"""Defines the replay's options, and assigns the collectors' lanes to shards."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,28 +15,28 @@ class ReplayConfig:
     overwritten.
     """
     shards: int = 1
-    """Replay processes among which the collectors' lanes are shared out."""
+    """Replay processes; the collectors' lanes are divided among them."""
     replay_store: Literal["raw", "lz4"] = "raw"
-    """raw: frames as they are. lz4: compressed, about a tenth of the memory, at six to seven
-    tenths of the sampling rate.
+    """raw: uncompressed frames. lz4: compressed frames, about a tenth of the memory, at six to
+    seven tenths of the sampling rate.
     """
     prioritized: bool = True
-    """Draw in proportion to priorities; otherwise uniformly."""
+    """Sample in proportion to priorities; otherwise uniformly."""
     alpha: float = 0.6
-    """Exponent of the priorities: 0 is uniform, 1 in proportion."""
+    """Exponent of the priorities: 0 samples uniformly, 1 in proportion."""
     beta: float = 0.4
     """Importance-weight exponent at the start."""
     beta_end: float = 1.0
-    """… and at the end of the annealing."""
+    """Importance-weight exponent at the end of the annealing."""
     beta_anneal_updates: int = 1_000_000
-    """Updates over which β goes from start to end."""
+    """Updates over which β anneals from its first to its last value."""
     priority_epsilon: float = 1e-3
-    """ε in p = |δ| + ε: nothing is ever impossible to draw."""
+    """ε in p = |δ| + ε, so that every transition can be sampled."""
     min_size: int = 5_000
     """Transitions collected before learning begins."""
     samples_per_insert: float = 8.0
-    """How often a transition is sampled on average (batch / agent steps an update); 0:
-    collectors and learner run free.
+    """How often a transition is sampled on average (batch / agent steps per update); 0: no limit
+    for collectors and learner.
     """
 
     def validate(self) -> None:
@@ -71,7 +71,7 @@ class ReplayConfig:
         )
 
     def beta_at(self, updates: int) -> float:
-        """β after `updates` updates, linear from `beta` to `beta_end`."""
+        """Return β after `updates` updates, linear from `beta` to `beta_end`."""
         return self.beta + (self.beta_end - self.beta) * min(
             1.0, updates / self.beta_anneal_updates
         )
@@ -79,13 +79,13 @@ class ReplayConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardLayout:
-    """The geometry that collectors and shards share."""
+    """The shapes that collectors and shards share."""
 
     sources: tuple[int, ...]
-    """The collectors that feed this shard."""
+    """The collectors that write to this shard."""
     lanes_per_source: int
     rows: int
-    """Rows a lane (the shard's capacity / its lanes)."""
+    """Rows per lane (the shard's capacity / its lanes)."""
     frame_shape: tuple[int, int]
     stack: int
     stack_start: Literal["blank", "repeat", "wait"]
@@ -94,11 +94,12 @@ class ShardLayout:
 
     @property
     def lanes(self) -> int:
+        """Lanes of all the shard's collectors together."""
         return len(self.sources) * self.lanes_per_source
 
     @property
     def lookback(self) -> int:
-        """Rows before a transition's own that an observation reaches back to."""
+        """Number of rows before a transition's own row that its observation uses."""
         return max(self.stack - 1, self.past_actions)
 
 
@@ -114,10 +115,10 @@ def plan_shards(
     n_step: int,
     chunk_rows: int,
 ) -> list[ShardLayout]:
-    """Share the collectors out over the shards (collector i feeds shard i mod M) and size the
-    rings.
+    """Assign collectors to shards (collector i writes to shard i mod M) and work out the size of
+    the rings.
 
-    Raises ConfigError when a ring would be too short to hold a chunk, its returns and its stacks.
+    Raises ConfigError when a ring would be too short for a chunk, its returns and its stacks.
     """
     if config.shards > collectors:
         raise ConfigError(
@@ -125,6 +126,7 @@ def plan_shards(
             "collector of its own, "
             f"so at most {collectors}"
         )
+    # A ring must be long enough for the chunk being written and for the rows that are not sampled.
     rows = config.capacity // (collectors * lanes)
     needed = chunk_rows + n_step + max(stack - 1, past_actions) + 1
     if rows < needed:

@@ -1,9 +1,9 @@
-"""A sum tree: draw index i with probability p_i / Σp in O(log N), and change any p_i in O(log N).
+"""A sum tree: samples index i with probability p_i / Σp, and changes any p_i, in O(log N).
 
-Eight children a node, float64: a node's children are 64 bytes, one cache line. Parents are
-*recomputed* from their children, never adjusted by differences: differences count a duplicate
-index twice and drift (with float32 by 1.5% in small subtrees). Whole batches move through the
-levels in lockstep, in loops that Numba compiles (kernels.py).
+Each node has eight float64 children: 64 bytes, one cache line. Parents are *recomputed* from their
+children, never adjusted by differences: differences count a duplicate index twice and drift (with
+float32 by 1.5% in small subtrees). Whole batches pass through the levels in lockstep, in loops
+that Numba compiles (kernels.py).
 """
 
 import numpy as np
@@ -14,13 +14,14 @@ BRANCH = kernels.BRANCH
 
 
 class SumTree:
-    """Non-negative float64 priorities of `capacity` indices, all 0 at first."""
+    """Non-negative float64 priorities of `capacity` indices; all are 0 at first."""
 
     def __init__(self, capacity: int):
+        """`capacity`: number of indices; raises ValueError below 1."""
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: a tree needs at least one leaf")
         self.capacity = capacity
-        # of each level: the leaves' first, the root's alone at the end
+        # Number of families of each level: the leaves' first, the root's single one at the end.
         families = [-(-capacity // BRANCH)]
         while families[-1] > 1 or len(families) == 1:
             families.append(-(-families[-1] // BRANCH))
@@ -32,17 +33,17 @@ class SumTree:
 
     @property
     def total(self) -> float:
-        """Σp. Exactly the sum that `sample` divides."""
+        """Σp, exactly the sum that `sample` divides."""
         return float(self._flat_F8[self._root, 0])
 
     @property
     def flat_F8(self) -> np.ndarray:
-        """All levels in one array, the leaves first: for the loops of kernels.py."""
+        """All levels in one array, the leaves first, for the loops of kernels.py."""
         return self._flat_F8
 
     @property
     def start(self) -> np.ndarray:
-        """Where each level begins in `flat_F8`; int64."""
+        """Index of each level's first family in `flat_F8`; int64."""
         return self._start
 
     @property
@@ -54,17 +55,17 @@ class SumTree:
         return self._flat_F8.nbytes
 
     def get(self, index_B: np.ndarray) -> np.ndarray:
-        """The priorities at `index_B`; float64 [B]."""
+        """Return the priorities at `index_B`; float64 [B]."""
         return self._leaf_N[index_B]
 
     def set(self, index_B: np.ndarray, priority_B: np.ndarray | float) -> None:
-        """Set priorities; of an index given twice the last one counts.
+        """Set priorities; the last one counts for an index given twice.
 
         Raises ValueError for a negative or non-finite priority, or an index outside [0,
         capacity); nothing is changed.
         """
-        # Copies: the loop needs one to climb with, and for a read-only array (Ray's are) Numba
-        # would compile it again.
+        # Copies, because the loop overwrites the indices, and because Numba would compile the loop
+        # again for read-only arrays (Ray's are).
         node_B = np.array(index_B, np.int64)
         leaf_B = np.empty(node_B.shape, np.float64)
         leaf_B[:] = priority_B
@@ -74,20 +75,21 @@ class SumTree:
             raise ValueError("priorities must be finite and ≥ 0")
 
     def find(self, mass_B: np.ndarray) -> np.ndarray:
-        """The index i whose interval [Σ_{j<i} p_j, Σ_{j≤i} p_j) holds each mass; int64 [B].
+        """Return the index i whose interval [Σ_{j<i} p_j, Σ_{j≤i} p_j) contains each mass; int64
+        [B].
 
-        `mass_B` lies in [0, total). Rounding can never land on an index of priority 0: a descent
-        that would is moved to the family's last child with weight.
+        `mass_B` is in [0, total). Rounding can never select an index of priority 0: such a descent
+        is moved to the family's last child with a priority above 0.
         """
         node_B = np.empty(len(mass_B), np.int64)
         kernels.tree_find(self._flat_F8, self._start, np.array(mass_B, np.float64), node_B)
         return node_B
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` indices, stratified: one from each of `count` equal slices of the total; int64
-        [count].
+        """Return `count` indices, stratified: one from each of `count` equal slices of the total;
+        int64 [count].
 
-        Stratifying keeps P(i) per draw and lowers the variance of the batch.  [Schaul 2016,
+        Stratifying keeps P(i) per sample and lowers the variance of the batch.  [Schaul 2016,
         appendix B.2.1] Raises ValueError when every priority is 0.
         """
         if self.total <= 0:
@@ -97,19 +99,20 @@ class SumTree:
         return leaf_B
 
     def state(self) -> np.ndarray:
-        """The leaves; enough to restore the tree bit for bit, since parents are pure functions
-        of them.
+        """Return the leaves, from which the tree is restored bit for bit, since parents depend only
+        on them.
         """
         return self._leaf_N.copy()
 
     def restore(self, leaves: np.ndarray) -> None:
+        """Set all leaves to those of `state`; raises ValueError if their number differs."""
         if leaves.shape != (self.capacity,):
             raise ValueError(f"{leaves.shape[0]} leaves do not fit a tree of {self.capacity}")
         self.set(np.arange(self.capacity), leaves)
 
 
 def _aligned_zeros(families: int) -> np.ndarray:
-    """float64 zeros [families, 8] that begin at a cache line, so that no family lies in two."""
+    """Return float64 zeros [families, 8] aligned to cache lines, so that no family spans two."""
     spare = np.zeros((families + 1) * BRANCH)
     skip = -(spare.ctypes.data // spare.itemsize) % BRANCH
     return spare[skip:][: families * BRANCH].reshape(families, BRANCH)

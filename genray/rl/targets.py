@@ -1,7 +1,7 @@
 """The equations of value-based RL, each a few lines of PyTorch.
 
-Shapes: B batch, A actions. The discount carries the ending: γⁿ while the episode goes on *or was
-truncated*, 0 after a termination; so no `done` appears in the maths.
+Shapes: B batch, A actions. The discount encodes the end of an episode: γⁿ while the episode
+continues *or was truncated*, 0 after a termination. The equations therefore need no `done`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # replay shards use `priority` on arrays and run without PyTo
 
 
 def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Tensor) -> Tensor:
-    """R + D · max_a Q(s', a; w⁻): the DQN target.  [Mnih 2015,
+    """Return R + D · max_a Q(s', a; w⁻), the DQN target.  [Mnih 2015,
     https://doi.org/10.1038/nature14236]
     """
     return return_B + discount_B * q_next_target_BA.amax(dim=1)
@@ -22,7 +22,7 @@ def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Te
 def double_q_target(
     return_B: Tensor, discount_B: Tensor, q_next_online_BA: Tensor, q_next_target_BA: Tensor
 ) -> Tensor:
-    """R + D · Q(s', argmax_a Q(s', a; w); w⁻): w chooses the action, w⁻ values it.
+    """Return R + D · Q(s', argmax_a Q(s', a; w); w⁻): w chooses the action, w⁻ values it.
 
     [van Hasselt 2016, https://arxiv.org/abs/1509.06461]
     """
@@ -31,30 +31,30 @@ def double_q_target(
 
 
 def td_error(q_BA: Tensor, action_B: Tensor, target_B: Tensor) -> Tensor:
-    """δ = target − Q(s, a), one number a transition; the gradient flows through Q(s, a) alone."""
+    """Return δ = target − Q(s, a), float32 [B]; the gradient flows through Q(s, a) only."""
     return target_B.detach() - q_BA.gather(1, action_B.long().unsqueeze(1)).squeeze(1)
 
 
 def huber(delta_B: Tensor, threshold: float = 1.0) -> Tensor:
-    """δ²/2 inside ±threshold, linear outside: DQN's "error clipping". Its derivative is clip(δ,
-    ±threshold).
+    """Return δ²/2 inside ±threshold, linear outside: DQN's "error clipping". The derivative is
+    clip(δ, ±threshold).
     """
     quadratic = delta_B.abs().clamp(max=threshold)
     return quadratic * (delta_B.abs() - 0.5 * quadratic)
 
 
 def squared(delta_B: Tensor) -> Tensor:
-    """δ²/2, so that its derivative is δ as Huber's is inside the threshold."""
+    """Return δ²/2, whose derivative is δ, as Huber's is inside the threshold."""
     return 0.5 * delta_B.square()
 
 
 def importance_weights(probability_B: Tensor, size: int, beta: float) -> Tensor:
-    """(1/N · 1/P(i))^β, divided by the batch's largest, so that weights only ever scale updates
+    """Return (1/N · 1/P(i))^β, divided by the batch's maximum, so that weights only scale updates
     down.
 
     `probability_B`: P(i) over *all* shards' transitions, > 0; `size`: N, the number of
-    transitions in all shards. Normalised here, once, over the whole batch: normalising a shard
-    at a time would distort the ratios between shards. [Schaul 2016,
+    transitions in all shards. The whole batch is normalised at once: normalising each shard
+    separately would distort the ratios between shards. [Schaul 2016,
     https://arxiv.org/abs/1511.05952, section 3.4]
     """
     weight_B = (size * probability_B) ** -beta
@@ -62,7 +62,7 @@ def importance_weights(probability_B: Tensor, size: int, beta: float) -> Tensor:
 
 
 def priority(delta_abs_B, epsilon: float, alpha: float):
-    """(|δ| + ε)^α, the unnormalised P(i) of proportional prioritization; arrays or tensors.
-    [Schaul 2016]
+    """Return (|δ| + ε)^α, the unnormalised P(i) of proportional prioritization; for arrays or
+    tensors.  [Schaul 2016]
     """
     return (delta_abs_B + epsilon) ** alpha

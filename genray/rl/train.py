@@ -1,7 +1,6 @@
-"""A training run from start to end: drive an engine, report, evaluate, checkpoint, and leave a
-model.
+"""Controls a training run: drives an engine, reports, evaluates, checkpoints, and writes a model.
 
-The engine is `LocalAgent` or the Ray `Coordinator`; this file cannot tell which.
+The engine is `LocalAgent` or the Ray `Coordinator`; this module does not distinguish them.
 """
 
 import json
@@ -28,10 +27,11 @@ from genray.runs.live import Live
 from genray.runs.rundir import MetricsLog, RunDir, require_disk
 from genray.runs.stop import StopRequests
 
-# of a transition: action, return, priority … are 21 (see replay.py), and some to spare
+# Bytes of a transition without its frame: action, return, priority … are 21 (see replay.py), and a
+# margin.
 BYTES_BESIDE_FRAME = 44
 
-# What is shown while training: (value, title, format).
+# The columns shown while training: (value, title, format).
 COLUMNS = (
     ("frames", "frames", "{:,.0f}"),
     ("agent_steps_per_s", "agent steps/s", "{:,.0f}"),
@@ -46,12 +46,12 @@ COLUMNS = (
 
 
 class Trainer:
-    """One run of one engine in one run directory."""
+    """Runs one engine in one run directory."""
 
     def __init__(
         self, config: DQNConfig, engine: Engine, run: RunDir, live: Live, resume_command: str = ""
     ):
-        """`resume_command`: what a fault's last line tells the user to run."""
+        """`live`: shows progress. `resume_command`: the command that a fault's message names."""
         self._resume_command = resume_command or shell_command(
             "genray", "train", "dqn", "--resume", run.place
         )
@@ -62,11 +62,11 @@ class Trainer:
         self._stop = StopRequests()
 
     def run(self, start_step: int | None = None) -> Evaluation:
-        """Train to the configured number of steps, from `start_step` when resumed; returns the
-        last evaluation.
+        """Train to the configured number of steps, from `start_step` when resumed; return the last
+        evaluation.
 
-        Ctrl-C, SIGTERM, SIGHUP or a closed output saves and raises KeyboardInterrupt (a second
-        signal does not save); a fault raises RunFault with the command that resumes.
+        After Ctrl-C, SIGTERM, SIGHUP or a closed output, this saves and raises KeyboardInterrupt (a
+        second signal does not save). A fault raises RunFault with the command that resumes.
         """
         self._saved_at = -1 if start_step is None else start_step
         self._progress.steps = start_step or 0
@@ -86,6 +86,7 @@ class Trainer:
                 self._log.close()
 
     def _train(self, start_step: int) -> Evaluation:
+        """Train from milestone to milestone; save at each, and evaluate where it is due."""
         settings = self._config.run
         result: Evaluation | None = None
         reached = start_step
@@ -96,7 +97,7 @@ class Trainer:
         ):
             before = reached
             if step <= before and step < settings.steps:
-                continue  # one chunk passed several milestones: these weights have been evaluated
+                continue  # one chunk passed several milestones, which are handled as one
             self._train_until(step)
             # The checkpoint comes first, so that the run can be resumed from here whatever the
             # evaluation comes to. It counts the steps that were on their way.
@@ -120,12 +121,13 @@ class Trainer:
         return self._passed(self._config.run.evaluate_every, steps[-1])
 
     def _passed(self, period: int, before: int) -> bool:
-        """Whether a multiple of `period` lies in the steps made since `before`; never for 0."""
+        """Whether the steps since `before` include a multiple of `period`; False for 0."""
         return bool(period) and self._progress.steps // period > before // period
 
     def _train_until(self, step: int) -> None:
         while self._progress.steps < step or self._learner_behind():
             before, start = self._progress, time.monotonic()
+            # Let the engine work for a second, then report what happened.
             progress = self._engine.advance(step, seconds=1.0)
             self._stop.check()
             seconds = time.monotonic() - start
@@ -136,6 +138,7 @@ class Trainer:
             if progress.updates != before.updates or progress.steps != before.steps:
                 self._log.write(progress.steps, values)
             self._live.update(values, progress.steps)
+            # Stop waiting for the learner if it makes no updates without being in recovery.
             stalled = (
                 progress.steps >= step
                 and progress.updates == before.updates
@@ -146,7 +149,7 @@ class Trainer:
                 return
 
     def _learner_behind(self) -> bool:
-        """The steps are made but samples per insert still allows updates."""
+        """Whether the learner has made fewer updates than samples per insert allows."""
         ratio = self._config.replay.samples_per_insert
         return (
             bool(ratio)
@@ -161,7 +164,7 @@ class Trainer:
             "frames": now.steps * (1 if self._config.env.env else self._config.env.frame_skip),
             "agent_steps_per_s": (now.steps - before.steps) / seconds,
             "updates": now.updates,
-            # None at first: a resumed run's earlier updates were not made in this second.
+            # None at first: a resumed run's earlier updates do not belong to this second.
             "updates_per_s": max(0, now.updates - before.updates) / seconds
             if before.updates
             else None,
@@ -180,7 +183,7 @@ class Trainer:
         }
 
     def _evaluate(self, last: bool) -> Evaluation | None:
-        """Evaluate the policy, and leave it as the run's model with its score.
+        """Evaluate the policy, and write it as the run's model with its score.
 
         An evaluation that fails is logged and returns None; the last one raises RunFault instead.
         """
@@ -229,7 +232,7 @@ class Trainer:
         if self._progress.steps == self._saved_at:
             return
         start = time.monotonic()
-        # counts what was on its way: the step of all that the folder will hold
+        # `settle` counts what was in flight, so this is the step of the checkpoint's contents.
         step = self._engine.settle()
         self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep)
         self._saved_at = self._progress.steps = step
@@ -265,8 +268,8 @@ def _described(error: Exception) -> str:
 
 
 def milestones(start: int, end: int, *periods: int) -> Iterator[int]:
-    """The steps after `start` at which something is due, in order, `end` last; a period of 0
-    never is.
+    """Yield the steps after `start` at which something is due, in order, `end` last; a period of 0
+    is never due.
     """
     due = {end}
     for period in filter(None, periods):
@@ -283,13 +286,10 @@ def save_policy(
     origin: dict[str, Any] | None = None,
     words: str = "",
 ) -> Path:
-    """Leave the policy as a model of kind "dqn", with the protocol it was trained and evaluated
-    under.
+    """Save the policy as a model of kind "dqn", with the protocol of its training and evaluation.
 
-    `result`: None for a policy that has not been evaluated.
-
-    `origin`, JSON-able, and `words` for the card: how it came to be chosen, where it was one of
-    many.
+    `result`: None for a policy that has not been evaluated. `origin`, JSON values, and `words`, for
+    the card: how the policy was chosen, if it is one of many.
     """
     card = network_card(config, network.num_actions, network.frame_shape)
     about = {"step": step, "env": to_dict(config.env), "evaluation": result and result.to_dict()}
@@ -320,16 +320,16 @@ Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are
 
 
 def transition_bytes(config: DQNConfig) -> int:
-    """What a transition takes in a checkpoint, and in a raw store: the environment's own frame,
-    and a little beside it.
+    """Return the bytes of a transition in a checkpoint and in a raw store: the environment's own
+    frame, and 44 bytes more.
     """
     height, width = probe_env(config.env)[1]
     return height * width + BYTES_BESIDE_FRAME
 
 
 def memory_bytes(config: DQNConfig) -> int:
-    """What a transition takes in memory. How small LZ4 makes a frame is the game's affair: a
-    tenth of it on Road Runner, where a sixth is counted, and an address.
+    """Return the bytes of a transition in memory. The compression by LZ4 depends on the game: a
+    frame shrinks to a tenth on Road Runner; a sixth is assumed here, and an address.
     """
     height, width = probe_env(config.env)[1]
     if config.replay.replay_store == "lz4":
@@ -338,8 +338,8 @@ def memory_bytes(config: DQNConfig) -> int:
 
 
 def check_disk(config: DQNConfig, out: Path) -> None:
-    """Refuse a run whose checkpoints will not fit: (keep + best + the one being written)
-    replays.
+    """Raise ResourceError if the checkpoints will not fit on the disk: (keep + best + the one being
+    written) replays.
     """
     if config.run.checkpoint_replay:
         replay = min(config.replay.capacity, config.run.steps) * transition_bytes(config)
@@ -351,7 +351,7 @@ def check_disk(config: DQNConfig, out: Path) -> None:
 
 
 def check_memory(config: DQNConfig) -> None:
-    """Refuse a replay larger than what this machine can give it."""
+    """Raise ResourceError if the replay is larger than this machine's available memory."""
     available = machine.available_memory(Path("/"))
     each = memory_bytes(config)
     needed = config.replay.capacity * each

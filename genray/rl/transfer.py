@@ -1,5 +1,4 @@
-"""How a batch gets to the learner's device: it lies there already on a CPU, over the bus ahead
-of its turn on a GPU.
+"""Moves batches to the learner's device: without a copy on a CPU, ahead of their use on a GPU.
 
 Shapes: B batch, S stack, H height, W width, K past actions.
 """
@@ -18,13 +17,14 @@ from genray.rl.replay_config import ShardLayout
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceSample(Draw):
-    """As Sample, the observations on the learner's device."""
+    """A Sample whose observations are on the learner's device."""
 
     obs_BSHW: Tensor  # uint8, oldest frame first
     next_obs_BSHW: Tensor  # uint8, k rows later
 
     @classmethod
     def empty(cls, count: int, layout: ShardLayout, device: torch.device) -> Self:
+        """Return an uninitialized sample of `count` transitions on `device`."""
         shape = (2, count, layout.stack, *layout.frame_shape)
         obs_BSHW, next_obs_BSHW = torch.empty(shape, dtype=torch.uint8, device=device)
         return cls(
@@ -32,7 +32,7 @@ class DeviceSample(Draw):
         )
 
     def fill(self, sample: Sample) -> None:
-        """Take everything from host memory, and wait for it."""
+        """Copy everything from host memory, and wait for the copy."""
         self.obs_BSHW.copy_(torch.from_numpy(sample.obs_BSHW))
         self.next_obs_BSHW.copy_(torch.from_numpy(sample.next_obs_BSHW))
         sample.copy_draw(self)
@@ -42,7 +42,7 @@ AnySample = Sample | DeviceSample
 
 
 class DeviceBatch(NamedTuple):
-    """What an update needs of a batch, on the learner's device; dtypes as in Sample."""
+    """The tensors of a batch that an update needs, on the learner's device; dtypes as in Sample."""
 
     obs_BSHW: Tensor  # uint8: floats would be four times the bytes on the bus
     next_obs_BSHW: Tensor
@@ -55,11 +55,10 @@ class DeviceBatch(NamedTuple):
 
 
 def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sample:
-    """Room for a batch that goes to `device`: for a GPU in pinned memory, from which a copy runs
-    beside other work.
+    """Return an uninitialized batch to send to `device`: for a GPU in pinned memory, from which a
+    copy runs beside other work.
 
-    PyTorch keeps pinned memory that is given back and hands it out again, so that only the first
-    few batches pin any.
+    PyTorch keeps freed pinned memory and reuses it, so that only the first few batches pin any.
     """
     out = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
     if device.type != "cuda":
@@ -72,44 +71,44 @@ def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sampl
 
 
 class _Sent(NamedTuple):
-    """A batch on its way, or there."""
+    """A batch that is being copied to the device, or has arrived."""
 
     batch: AnySample
     tensors: DeviceBatch
     arrived: torch.cuda.Event | None
-    """None: the copy was over when the call returned."""
+    """None: the copy was complete when the call returned."""
 
 
 class Transfers:
-    """Batches to a device, one after the other, the next one sent while the device works on the
-    last.
+    """Moves batches to a device one after the other; sends the next one while the device works on
+    the last.
 
-    On a CPU the tensors are the batch's own memory, and nothing is copied or sent ahead.
+    On a CPU the tensors share the batch's memory, and nothing is copied or sent ahead.
     """
 
     def __init__(self, device: torch.device, *, copies: bool | None = None):
-        """`copies`: whether batches are copied; None: everywhere but on a CPU."""
+        """`copies`: whether batches are copied; None: on every device but a CPU."""
         self._device = device
         self._copies = device.type != "cpu" if copies is None else copies
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._ahead: _Sent | None = None
-        # A copy reads the batch's memory until it is over: until then nobody may get that memory
-        # for something else.
+        # A copy reads the batch's memory until it is complete, so the memory must not be reused
+        # before that.
         self._held: list[_Sent] = []
 
     def start(self, batch: AnySample) -> None:
-        """Send `batch`, whose turn comes next, beside what the device is doing."""
+        """Send the next batch, while the device works on the current one."""
         if self._copies:
             self._ahead = self._send(batch)
 
     def take(self, batch: AnySample) -> DeviceBatch:
-        """`batch` for the work that the device is given from now on."""
+        """Return `batch` on the device, for work submitted from now on."""
         ahead, self._ahead = self._ahead, None
         sent = ahead if ahead and ahead.batch is batch else self._send(batch)
         if sent.arrived:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(sent.arrived)
-            # made on the other stream: memory not to be reused before this one is done
+            # Allocated on the other stream: the memory must not be reused before this one is done.
             for tensor in sent.tensors:
                 tensor.record_stream(current)
         return sent.tensors
@@ -135,5 +134,5 @@ class Transfers:
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
     def _mark(self) -> torch.cuda.Event | None:
-        """Tells when what has been sent so far has arrived."""
+        """Return an event that occurs when everything sent so far has arrived."""
         return self._stream.record_event() if self._stream else None

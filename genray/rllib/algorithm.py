@@ -1,4 +1,4 @@
-"""`ApexDQN`: RLlib's `Algorithm` around one `Coordinator`."""
+"""Defines `ApexDQN`, an RLlib `Algorithm` whose work is done by a `Coordinator`."""
 
 import atexit
 import contextlib
@@ -37,16 +37,16 @@ from genray.threads import user_threads
 
 logger = logging.getLogger(__name__)
 
-WORK_S = 0.25  # one training step; the iteration's limits are looked at in between
+WORK_S = 0.25  # length of a training step; after each, the iteration's limits are checked
 
-# A private Ray that `build_algo` had to start, as RLlib would have; it lives as long as the
+# A private Ray, which `build_algo` starts if none is running, as RLlib would. It ends with the
 # process.
 _SESSION = contextlib.ExitStack()
 atexit.register(_SESSION.close)
 
 
 class ApexDQN(Algorithm):
-    """RLlib's `Algorithm` around one `Coordinator`."""
+    """Trains Ape-X through RLlib's `Algorithm` interface, with one `Coordinator`."""
 
     config: ApexDQNConfig
 
@@ -56,8 +56,8 @@ class ApexDQN(Algorithm):
 
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """A bundle for this process, each collector and the learner; of even shares where the
-        machine is small.
+        """Return a bundle for this process, for each collector and for each learner; with equal
+        shares if the machine has few CPUs.
 
         Tune starts a trial when all its bundles are free, so parallel trials never share a core.
         """
@@ -70,8 +70,7 @@ class ApexDQN(Algorithm):
         share = even_share(dqn, places)
 
         def bundle(role: str, cpus: Any, gpus: float = 0) -> dict[str, float]:
-            # Where nodes are marked by role (cluster.yaml), the actors ask for one unit of their
-            # role.
+            # If nodes are marked by role (cluster.yaml), each actor reserves one unit of its role.
             marks = {f"genray_{role}": 1.0} if f"genray_{role}" in cluster else {}
             return {"CPU": share if cpus == "auto" else cpus, "GPU": gpus, **marks}
 
@@ -89,12 +88,13 @@ class ApexDQN(Algorithm):
         if "genray_replay" in cluster:
             bundles += [bundle("replay", 0)] * dqn.replay.shards
         if not any(sum(wanted.values()) for wanted in bundles):
-            bundles[0] = {"CPU": 0.01}  # Tune refuses to reserve nothing at all
+            bundles[0] = {"CPU": 0.01}  # Tune refuses a request without any resource
         return PlacementGroupFactory(bundles, strategy=settings.placement_strategy)
 
     def setup(self, config: AlgorithmConfig) -> None:
-        """In place of RLlib's: no environment runners, no learner group, no replay; a
-        coordinator.
+        """Start a coordinator, in place of RLlib's environment runners, learner group and replay.
+
+        Joins the cluster at RAY_ADDRESS, or starts a private Ray, if none is initialized.
         """
         if not ray.is_initialized():
             _SESSION.enter_context(ray_session(os.environ.get("RAY_ADDRESS")))
@@ -124,11 +124,11 @@ class ApexDQN(Algorithm):
         trial = ray.util.get_current_placement_group()
         if trial:
             # Ray places the actors into the trial's bundles by itself (Tune sets
-            # placement_group_capture_child_tasks), but only what fits into them: they must not ask
-            # for shares of the whole cluster.
+            # placement_group_capture_child_tasks), but only if they fit. They must therefore not
+            # ask for shares of the whole cluster.
             bundles = [dict(bundle) for bundle in trial.bundle_specs]
             mine = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
-            bundles[0]["CPU"] = bundles[0].get("CPU", 0.0) - mine  # this process sits in the first
+            bundles[0]["CPU"] = bundles[0].get("CPU", 0.0) - mine  # this process uses the first
             cpus_each = even_share(dqn, [bundle.get("CPU", 0.0) for bundle in bundles])
             threads = max(1, threads)
             gpu = any(bundle.get("GPU") for bundle in bundles)
@@ -139,14 +139,14 @@ class ApexDQN(Algorithm):
             dqn, learner_threads=threads or user_threads() or None, cpus_each=cpus_each
         )
         with waits_explained("ApexDQN"):
-            # the learner has its place (the bundle with the GPU) before collectors look for theirs
+            # The learner takes its place (the bundle with the GPU) before the collectors start.
             engine.network()
         return engine
 
     # -- work --------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, Any]:
-        """One iteration: training steps until the configured minimum of time and steps is
+        """Run one iteration: training steps until the configured minimum of time and steps is
         reached, then evaluation.
         """
         before, start = self._progress, time.monotonic()
@@ -171,16 +171,14 @@ class ApexDQN(Algorithm):
             (num_before, self._num_episodes),
             batch_size,
         )
-        results = self.metrics.compile() | ours  # what callbacks logged, and ours
+        results = self.metrics.compile() | ours  # what callbacks logged, and these results
         interval = settings.evaluation_interval
         if interval and (self.iteration + 1) % interval == 0:
             results["evaluation"] = self.evaluate()
         return results
 
     def training_step(self) -> None:
-        """Let the engine work for a moment, and take in what it tells. It never drains: calls
-        stay queued.
-        """
+        """Let the engine work for WORK_S, and take its report. Calls stay queued at the actors."""
         self._worked = True
         progress = self._engine.advance(sys.maxsize, WORK_S)
         for event in progress.events:
@@ -196,8 +194,9 @@ class ApexDQN(Algorithm):
         self._progress = progress
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
-        """Play `evaluation_duration` whole episodes with the current network, here; the engine's
-        queue runs dry.
+        """Play `evaluation_duration` whole episodes with the current network in this process.
+
+        Meanwhile the engine gets no new work.
         """
         self._tell("on_evaluate_start", metrics_logger=self.metrics)
         dqn = self.config.to_dqn()
@@ -220,28 +219,31 @@ class ApexDQN(Algorithm):
         return results
 
     def network(self) -> QNetwork:
-        """A copy of the current network, on the CPU: what RLlib's `get_module` is elsewhere."""
+        """Return a copy of the current network on the CPU; it replaces RLlib's `get_module`."""
         return self._engine.network()
 
     def get_module(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ConfigError: there is no RLModule."""
         raise ConfigError(
             "get_module: there is no RLModule here; algo.network() gives the PyTorch network"
         )
 
     def get_weights(self, policies: Any = None) -> dict[str, dict[str, np.ndarray]]:
-        """The current network's tensors by name, float32 arrays, under RLlib's name of the one
-        policy.
+        """Return the current network's tensors by name, float32 arrays, under RLlib's name of the
+        single policy.
         """
         tensors = self.network().state_dict()
         return {DEFAULT_POLICY_ID: {name: tensor.numpy() for name, tensor in tensors.items()}}
 
     def set_weights(self, weights: Any) -> None:
+        """Raise ConfigError: weights can only be restored with a checkpoint."""
         raise ConfigError(
             "set_weights: not supported; algo.restore_from_path(PATH) loads networks, optimizer "
             "and replay"
         )
 
     def compute_single_action(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ConfigError: there is no RLlib policy."""
         raise ConfigError(
             "compute_single_action: there is no RLlib policy here; "
             "algo.network()(frames).argmax(1), frames uint8 "
@@ -251,6 +253,7 @@ class ApexDQN(Algorithm):
     compute_actions = compute_single_action
 
     def get_policy(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ConfigError: there is no RLlib policy."""
         raise ConfigError(
             "get_policy: there is no RLlib policy here; algo.network() gives the PyTorch network"
         )
@@ -259,7 +262,7 @@ class ApexDQN(Algorithm):
         functions = getattr(self.config, f"callbacks_{event}")
         make_callback(event, self.callbacks, functions, kwargs={"algorithm": self, **kwargs})
 
-    # -- checkpoints: RLlib's files, and the engine's folder beside them ---------------------------
+    # -- checkpoints: RLlib's files, and the engine's directory beside them ------------------------
 
     def save_to_path(
         self,
@@ -272,13 +275,13 @@ class ApexDQN(Algorithm):
         """Write everything needed to continue: networks, optimizer, *the replay's contents*,
         random states, counters.
 
-        `path` is a local folder (Tune uploads what it saves by itself). Everything is in
-        `path`/engine, which is replaced as a whole: if the process is killed, the older
-        checkpoint or the new one loads. RLlib's own files are copied to `path` as well, where
-        RLlib looks for them.
+        `path` is a local directory (Tune uploads what it saves by itself). The whole checkpoint is
+        in `path`/engine, which is replaced at once: if the process is killed, the older checkpoint
+        or the new one loads. RLlib's own files are copied to `path` as well, where RLlib expects
+        them.
         """
         folder = _local(path or tempfile.mkdtemp(prefix="apex-dqn-"), filesystem)
-        for leftover in folder.glob("engine.*.tmp"):  # of an earlier version that was killed here
+        for leftover in folder.glob("engine.*.tmp"):  # of an older version, killed while saving
             remove_directory(leftover)
         with replacing_directory(folder / "engine") as fresh:
             Checkpointable.save_to_path(self, str(fresh), state=state, use_msgpack=use_msgpack)
@@ -290,7 +293,7 @@ class ApexDQN(Algorithm):
 
     @classmethod
     def from_checkpoint(cls, path: Any, filesystem: Any = None, **kwargs: Any) -> "ApexDQN":
-        """A new algorithm that continues from what `save_to_path` wrote. Raises as
+        """Make a new algorithm that continues from what `save_to_path` wrote. Raises as
         `restore_from_path` does.
         """
         place = path.to_directory() if isinstance(path, ray.tune.Checkpoint) else path
@@ -301,7 +304,7 @@ class ApexDQN(Algorithm):
     ) -> None:
         """Continue from what `save_to_path` wrote; the lanes begin new episodes.
 
-        Raises CheckpointError when the folder is not such a checkpoint or does not fit this
+        Raises CheckpointError when the directory is not such a checkpoint or does not fit this
         configuration.
         """
         folder = _local(path, filesystem)
@@ -309,18 +312,19 @@ class ApexDQN(Algorithm):
             raise ConfigError(f"component={component!r}: a checkpoint is restored whole")
         engine = _engine_files(folder)
         Checkpointable.restore_from_path(self, str(_rllib_files(folder)), **kwargs)
-        if self._worked:  # a coordinator loads before its collectors start
+        if self._worked:  # a coordinator can load only before its collectors start
             self._engine.close()
             self._engine, self._worked = self._new_engine(), False
         self._engine.load(engine)
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """Return no components: `save_to_path` saves the engine as a whole."""
         return []
 
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """What is not the engine's: this face's own counters."""
+        """Return the state that is not the engine's: counters and results."""
         return {
             "training_iteration": self.training_iteration,
             "metrics_logger": self.metrics.get_state(),
@@ -334,6 +338,7 @@ class ApexDQN(Algorithm):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` returned."""
         self._iteration = state["training_iteration"]
         self.metrics.set_state(state["metrics_logger"])
         self._progress = Progress(**state["progress"])
@@ -342,14 +347,13 @@ class ApexDQN(Algorithm):
         self._num_episodes = state["num_episodes"]
 
     def cleanup(self) -> None:
+        """Stop the coordinator's actors; Ray keeps running."""
         if hasattr(self, "_engine") and ray.is_initialized():
             self._engine.close()
 
 
 def _engine_files(folder: Path) -> Path:
-    """The engine's part of a checkpoint: `folder`/engine, or `folder` when that is the part
-    itself.
-    """
+    """Return the engine's part of a checkpoint: `folder`/engine, or `folder` if it is that part."""
     for place in (find_directory(folder / "engine"), folder):
         if (place / "state.json").exists():
             return place
@@ -357,9 +361,7 @@ def _engine_files(folder: Path) -> Path:
 
 
 def _rllib_files(folder: Path) -> Path:
-    """Where RLlib's files of a checkpoint are: with the engine's, or (earlier versions) in
-    `folder`.
-    """
+    """Return the directory of RLlib's files: the engine's, or (in older versions) `folder`."""
     engine = _engine_files(folder)
     return engine if (engine / ApexDQN.CLASS_AND_CTOR_ARGS_FILE_NAME).exists() else folder
 

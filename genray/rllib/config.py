@@ -23,14 +23,14 @@ from genray.rllib.options import (
 
 
 class ApexDQNConfig(AlgorithmConfig):
-    """RLlib's fluent configuration over `genray.rl.config.DQNConfig`; `to_dqn` is the translation.
+    """RLlib's fluent configuration of a `genray.rl.config.DQNConfig`; `to_dqn` translates it.
 
     The options of `DQNConfig`'s parts are flat attributes, so that Tune can search over each.
-    Those of `EnvConfig` go into `environment(name, env_config={"sticky_actions": 0.25, …})`.
+    The options of `EnvConfig` go into `environment(name, env_config={"sticky_actions": 0.25, …})`.
     """
 
     def __init__(self, algo_class: type | None = None):
-        from genray.rllib.algorithm import ApexDQN  # which needs this class for its own
+        from genray.rllib.algorithm import ApexDQN  # that module imports this one
 
         super().__init__(algo_class=algo_class or ApexDQN)
         defaults = DQNConfig()
@@ -38,11 +38,10 @@ class ApexDQNConfig(AlgorithmConfig):
             setattr(self, name, getattr(getattr(defaults, part), field))
         self.evaluation_duration = 10  # as in RLlib
         self.min_sample_timesteps_per_iteration = 1_000
-        self.num_cpus_for_main_process = 0  # it waits, and evaluates while the others wait
-        # "auto": one CPU, or an even share of a machine that has fewer than collectors and learner
-        # together.
+        self.num_cpus_for_main_process = 0  # it waits, or evaluates while the actors wait
+        # "auto": one CPU, or an equal share if the machine has fewer CPUs than actors.
         self.num_cpus_per_env_runner: float | str = "auto"
-        # "auto": one GPU where the cluster has any.
+        # "auto": one GPU if the cluster has any.
         self.num_gpus_per_learner: Any = "auto"
 
     # -- setting -----------------------------------------------------------------------------------
@@ -58,9 +57,9 @@ class ApexDQNConfig(AlgorithmConfig):
         return self
 
     def update_from_dict(self, config_dict: Any) -> Self:
-        """Set attributes from Tune's dictionary; names are looked at by `validate`."""
+        """Set attributes from Tune's dictionary; `validate` checks their names."""
         values = {name: value for name, value in config_dict.items() if not name.startswith("__")}
-        # RLlib would hand these two to training(), as its own dictionaries of the same names.
+        # RLlib would pass these two to training(), as its own dictionaries of the same names.
         for name in ("model", "optimizer"):
             if name in values:
                 setattr(self, name, values.pop(name))
@@ -74,9 +73,7 @@ class ApexDQNConfig(AlgorithmConfig):
     # -- reading -----------------------------------------------------------------------------------
 
     def validate(self) -> None:
-        """Raise ConfigError for an unknown or unsupported setting, or a value that makes no
-        sense.
-        """
+        """Raise ConfigError for an unknown or unsupported setting, or an invalid value."""
         defaults = type(self)().to_dict()
         for name, value in self.to_dict().items():
             # "class": left by AlgorithmConfig.from_state
@@ -119,7 +116,7 @@ class ApexDQNConfig(AlgorithmConfig):
                     )
 
     def to_dqn(self) -> DQNConfig:
-        """What the engine runs on. Raises ConfigError for a value of the wrong type or an
+        """Return the engine's configuration. Raises ConfigError for a value of the wrong type or an
         unknown env_config key.
         """
         if not isinstance(self.env, str):
@@ -131,7 +128,7 @@ class ApexDQNConfig(AlgorithmConfig):
         own = ":" in self.env and not self.env.startswith("ale_py:")
         values: dict[str, Any] = {part: {} for part in PARTS}
         values["env"] = {**self.env_config, "env" if own else "game": self.env}
-        # RLlib's own values for "off", "none given" and "in my process".
+        # RLlib's own values for "off" and "none given".
         absent = {"grad_clip": 0.0, "seed": 0}
         for name, (part, field) in FIELDS.items():
             value = getattr(self, name)

@@ -1,5 +1,5 @@
-"""The options' names: what `training` takes, where each value goes, and which of RLlib's
-settings mean something here.
+"""Lists the options of `training`, the field that each sets, and the RLlib settings that are
+supported.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from genray.rl.replay import ReplayConfig
 
 
 class TrainingOptions(TypedDict, total=False):
-    """What `training(...)` takes: the fields of genray's dataclasses, documented there, under
-    their own names and under those of RLlib's DQNConfig that mean the same. A value may also be
-    one of Tune's search spaces.
+    """The arguments of `training(...)`: the fields of genray's dataclasses, where they are
+    documented, under their own names and under the equivalent names of RLlib's DQNConfig. A value
+    may also be one of Tune's search spaces.
     """
 
     # genray.rl.collect.CollectConfig, genray.rl.exploration.ExploreConfig
@@ -80,7 +80,7 @@ class TrainingOptions(TypedDict, total=False):
     store_buffer_in_checkpoints: bool
 
 
-# Other name -> the config's attribute: RLlib's own where AlgorithmConfig has one, else genray's.
+# Alternative name -> the config's attribute: RLlib's own if AlgorithmConfig has one, else genray's.
 ALIASES = {
     "collectors": "num_env_runners",
     "envs_per_collector": "num_envs_per_env_runner",
@@ -105,10 +105,10 @@ PARTS: dict[str, type] = {
     "collect": CollectConfig,
     "run": RunConfig,
 }
-# How long, how often and where to save is RLlib's and Tune's business; the device follows
+# RLlib and Tune decide how long to train, and how often and where to save; the device follows
 # num_gpus_per_learner.
 NOT_HERE = {"steps", "evaluate_every", "checkpoint_every", "keep", "device"}
-# The config's attribute -> where its value goes in DQNConfig.
+# The config's attribute -> the (part, field) of DQNConfig that it sets.
 FIELDS = {
     ALIASES.get(field.name, field.name): (part, field.name)
     for part, cls in PARTS.items()
@@ -116,7 +116,7 @@ FIELDS = {
     if field.name not in NOT_HERE
 }
 
-# Settings of AlgorithmConfig (as `to_dict` names them) that mean here what they mean in RLlib.
+# Settings of AlgorithmConfig (as `to_dict` names them) with the same meaning here as in RLlib.
 HONOURED = {
     "env",
     "env_config",
@@ -142,7 +142,7 @@ HONOURED |= {f"callbacks_on_{event}" for event in EVENTS}
 
 _NETWORK = "shape the network with training(channels=…, hidden=…, dueling=…)"
 _NOT_PART = "not a part of this Ape-X; leave it out"
-# What to do instead, where there is something to say.
+# Advice for unsupported settings: what to use instead.
 INSTEAD = {
     "framework": "genray is PyTorch only",
     "model": _NETWORK,
@@ -171,6 +171,7 @@ INSTEAD = {
 
 
 def no_such_option(what: str, name: str, names: Iterable[str]) -> ConfigError:
+    """Return a ConfigError for an unknown option, with advice or the nearest of `names`."""
     near = difflib.get_close_matches(name, dict.fromkeys(names), n=3, cutoff=0.5)
     advice = INSTEAD.get(name) or (
         f"did you mean {', '.join(near)}?" if near else "see genray.rllib.TrainingOptions"

@@ -1,4 +1,4 @@
-"""What an iteration reports: RLlib's keys, as its DQN has them."""
+"""Builds the results of an iteration, with the keys of RLlib's DQN."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,14 @@ def iteration_results(
     num_episodes: tuple[int, int],
     batch_size: int,
 ) -> dict[str, Any]:
-    """What happened between `before` and `now`, with a few keys of our own at the top.
+    """Return the results between `before` and `now`: RLlib's keys, and a few of genray's own at the
+    top level.
 
-    `reports` came in between; `episodes` are the newest, which means are over; `num_episodes`
-    ever ended before and now.
+    `reports`: the progress reports in between. `episodes`: the newest ones, over which means are
+    taken. `num_episodes`: the counts of ended episodes before and now.
     """
     num_before, num_after = num_episodes
+    # Losses are means over the reports that contain updates; NaN if none does.
     learned = [[p.loss, p.q_mean, p.grad_norm] for p in reports if p.loss is not None]
     loss, q_mean, grad_norm = (
         np.mean(np.array(learned, float), axis=0).tolist() if learned else (math.nan,) * 3
@@ -66,8 +68,8 @@ def iteration_results(
 
 
 def episode_results(episodes: Iterable[Episode]) -> dict[str, float]:
-    """NaN where no episode has ended yet, as schedulers expect the keys from the first result
-    on.
+    """Return means and extremes of the episodes. They are NaN before the first episode ends, since
+    schedulers expect the keys in every result.
     """
     scores = [episode.score for episode in episodes] or [math.nan]
     steps = [float(episode.steps) for episode in episodes] or [math.nan]
