@@ -42,9 +42,7 @@ def test_documented_commands_and_options_exist(capsys: pytest.CaptureFixture[str
         if name == "submit":  # the command after "--" is checked instead
             name, *rest = command[command.index("--") + 1 :]
         kind = [name]
-        if name in ("train", "data") or rest[:1] in (["report"], ["promote"]):
-            kind.append(rest.pop(0))
-        elif name == "sweep" and not rest[0].startswith("-"):
+        if name in ("train", "data") or (name == "sweep" and not rest[0].startswith("-")):
             kind.append(rest.pop(0))
         for option in ("--preset", "--model"):
             if option in rest and name in ("train", "sweep"):
