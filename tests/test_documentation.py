@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from genray import cli
+from genray.gen.families import FAMILIES
+from genray.rl.presets import preset
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -33,6 +35,12 @@ def help_text(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
+def check_preset(model: str, name: str) -> None:
+    """Raises ConfigError unless `model` (dqn or a family) has the preset."""
+    preset(name) if model == "dqn" else FAMILIES[model].preset(name)
+
+
+@pytest.mark.timeout(300)  # about 20 s of CPU time
 def test_documented_commands_and_options_exist(capsys: pytest.CaptureFixture[str]):
     """Every command of the pages exists, has the options that the pages give it, and knows their presets."""
     helps: dict[tuple[str, ...], str] = {}
@@ -44,9 +52,10 @@ def test_documented_commands_and_options_exist(capsys: pytest.CaptureFixture[str
         kind = [name]
         if name in ("train", "data") or (name == "sweep" and not rest[0].startswith("-")):
             kind.append(rest.pop(0))
-        for option in ("--preset", "--model"):
-            if option in rest and name in ("train", "sweep"):
-                kind += [option, rest[rest.index(option) + 1]]
+        if name == "sweep" and "--model" in rest:  # the options of a sweep are those of its model
+            kind += ["--model", rest[rest.index("--model") + 1]]
+        if "--preset" in rest:
+            check_preset(kind[-1], rest[rest.index("--preset") + 1])
         if tuple(kind) not in helps:
             helps[tuple(kind)] = help_text(kind, capsys)
         options = [word for word in rest if word.startswith("--")]
