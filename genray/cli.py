@@ -1,6 +1,7 @@
 """The roof: one command, `genray`.
 
-Exit status: 0 done, 1 a fault on the way (the message says how to resume), 2 a request that cannot be carried out.
+Exit status: 0 done, 1 a fault on the way (the message says how to resume), 2 a request that
+cannot be carried out.
 """
 
 import importlib
@@ -12,50 +13,101 @@ from pathlib import Path
 from genray.console import escape_unprintable
 from genray.errors import ConfigError, GenrayError
 from genray.options import fail
-from genray.stop import leave_stdout
+from genray.runs.stop import leave_stdout
 from genray.threads import sleep_while_waiting
 
-# name -> (module:function, which takes the remaining words and the program's name; what it does). The modules are loaded when
-# they are called: `genray --help` needs neither PyTorch nor Ray.
+# name -> (module:function, which takes the remaining words and the program's name; what it does).
+# The modules are loaded when they are called: `genray --help` needs neither PyTorch nor Ray.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("genray.demo:main", "train, evaluate and film an agent on Road Runner, in minutes"),
-    "train dqn": ("genray.commands.rl:train_dqn", "double/dueling DQN with distributed prioritized replay (Ape-X)"),
-    "train ae": ("genray.commands.train:train_ae", "autoencoders: undercomplete, denoising, convolutional, stacked"),
+    "demo": (
+        "genray.commands.demo:main",
+        "train, evaluate and film an agent on Road Runner, in minutes",
+    ),
+    "train dqn": (
+        "genray.commands.train_dqn:train_dqn",
+        "double/dueling DQN with distributed prioritized replay (Ape-X)",
+    ),
+    "train ae": (
+        "genray.commands.train:train_ae",
+        "autoencoders: undercomplete, denoising, convolutional, stacked",
+    ),
     "train vae": ("genray.commands.train:train_vae", "variational autoencoders"),
     "train gan": ("genray.commands.train:train_gan", "GANs, dense and convolutional"),
-    "train classifier": ("genray.commands.train:train_classifier", "an image classifier: features, styles, metrics"),
-    "train style": ("genray.commands.train:train_style", "style models: one style, or any, in one pass"),
+    "train classifier": (
+        "genray.commands.train:train_classifier",
+        "an image classifier: features, styles, metrics",
+    ),
+    "train style": (
+        "genray.commands.train:train_style",
+        "style models: one style, or any, in one pass",
+    ),
     "evaluate": (
-        "genray.commands.rl:evaluate",
+        "genray.commands.evaluate:evaluate",
         "RUN: whole games with the trained policy, scores under a stated protocol",
     ),
-    "play": ("genray.commands.rl:play", "RUN --out clip.gif|mp4: film the policy"),
+    "play": ("genray.commands.evaluate:play", "RUN --out clip.gif|mp4: film the policy"),
     "sample": ("genray.commands.models:sample", "MODEL --out grid.png: images from a vae or a gan"),
     "reconstruct": (
         "genray.commands.models:reconstruct",
         "MODEL --out grid.png: held-out images and what becomes of them",
     ),
-    "interpolate": ("genray.commands.models:interpolate", "MODEL --out walk.gif|mp4: a walk through the latents"),
+    "interpolate": (
+        "genray.commands.models:interpolate",
+        "MODEL --out walk.gif|mp4: a walk through the latents",
+    ),
     "encode": ("genray.commands.models:encode", "MODEL --out codes.parquet: the codes of a split"),
-    "map": ("genray.commands.codes:map_codes", "MODEL --out map.png: codes in the plane, coloured by class"),
-    "retrieve": ("genray.commands.codes:retrieve", "MODEL [QUERY …] --out sheet.png: nearest neighbours by code"),
+    "map": (
+        "genray.commands.codes:map_codes",
+        "MODEL --out map.png: codes in the plane, coloured by class",
+    ),
+    "retrieve": (
+        "genray.commands.codes:retrieve",
+        "MODEL [QUERY …] --out sheet.png: nearest neighbours by code",
+    ),
     "cluster": ("genray.commands.codes:cluster", "MODEL: k-means on codes against labels"),
-    "anomalies": ("genray.commands.codes:anomalies", "MODEL: an unseen class by its reconstruction error"),
-    "export": ("genray.commands.things:export", "MODEL --out model.onnx: for other programs"),
-    "stylize": ("genray.commands.style:stylize", "CONTENT STYLE … --out out.png: a picture in the manner of others"),
-    "dream": ("genray.commands.dream:dream", "IMAGE --model RUN --out dream.png|gif|mp4: what a network sees in it"),
-    "figures": ("genray.commands.things:figures", "[NAME …] --out DIR: pictures of optimisation"),
+    "anomalies": (
+        "genray.commands.codes:anomalies",
+        "MODEL: an unseen class by its reconstruction error",
+    ),
+    "export": ("genray.commands.export:export", "MODEL --out model.onnx: for other programs"),
+    "stylize": (
+        "genray.commands.style:stylize",
+        "CONTENT STYLE … --out out.png: a picture in the manner of others",
+    ),
+    "dream": (
+        "genray.commands.dream:dream",
+        "IMAGE --model RUN --out dream.png|gif|mp4: what a network sees in it",
+    ),
+    "figures": ("genray.commands.figures:figures", "[NAME …] --out DIR: pictures of optimisation"),
     "data atari": (
-        "genray.commands.things:data_atari",
+        "genray.commands.data:data_atari",
         "--games … --frames …: play games and keep the frames as images",
     ),
-    "sweep": ("genray.commands.sweep:sweep", "STUDY --model …: which optimizer, which regulariser: trials on Ray Tune"),
+    "sweep": (
+        "genray.commands.sweep:sweep",
+        "STUDY --model …: which optimizer, which regulariser: trials on Ray Tune",
+    ),
     "sweep report": ("genray.commands.sweep:report", "SWEEP: a page with its tables and pictures"),
-    "sweep promote": ("genray.commands.sweep:promote", "SWEEP --name NAME: its best trial as a model of the store"),
-    "serve": ("genray.commands.serve:serve", "MODELS_DIR: a page and an API over its models, on Ray Serve"),
-    "submit": ("genray.commands.cluster:submit", "-- COMMAND …: run a command of genray as a job on a Ray cluster"),
-    "status": ("genray.commands.cluster:status", "[RUN …]: a cluster's roles, and its runs' rates, lag and losses"),
-    "doctor": ("genray.commands.rl:doctor", "what is wrong with this installation, and how to mend it"),
+    "sweep promote": (
+        "genray.commands.sweep:promote",
+        "SWEEP --name NAME: its best trial as a model of the store",
+    ),
+    "serve": (
+        "genray.commands.serve:serve",
+        "MODELS_DIR: a page and an API over its models, on Ray Serve",
+    ),
+    "submit": (
+        "genray.commands.cluster:submit",
+        "-- COMMAND …: run a command of genray as a job on a Ray cluster",
+    ),
+    "status": (
+        "genray.commands.cluster:status",
+        "[RUN …]: a cluster's roles, and its runs' rates, lag and losses",
+    ),
+    "doctor": (
+        "genray.commands.doctor:doctor",
+        "what is wrong with this installation, and how to mend it",
+    ),
 }
 
 
@@ -67,7 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     find_own_modules()
     try:
         name, command, rest = _find(words)
-        if name in ("submit", "status") or any(word.partition("=")[0] == "--address" for word in rest):
+        if name in ("submit", "status") or any(
+            word.partition("=")[0] == "--address" for word in rest
+        ):
             _show_token()
         status = command(rest, f"genray {name}")
         sys.stdout.flush()  # here, where a closed pipe has an answer
@@ -79,7 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `genray … | head`
         leave_stdout()
         return 0
-    except OSError as error:  # a disk that is full or cannot be written, where nobody nearer had better words
+    except (
+        OSError
+    ) as error:  # a disk that is full or cannot be written, where nobody nearer had better words
         return fail(error, 1)
 
 
@@ -94,7 +150,9 @@ def find_own_modules() -> None:
 
 
 def _show_token() -> None:
-    """Have Ray show this machine's token to a cluster: it settles that when it is imported, and by itself not always so."""
+    """Have Ray show this machine's token to a cluster: it settles that when it is imported, and
+    by itself not always so.
+    """
     if os.environ.get("RAY_AUTH_TOKEN") or Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -113,8 +171,14 @@ def _find(words: list[str]) -> tuple[str, Callable[[list[str], str], int], list[
     import difflib
 
     firsts = [name for name in COMMANDS if name.split()[0] == words[0]]
-    near = firsts or difflib.get_close_matches(" ".join(words[:2]), COMMANDS, n=3, cutoff=0.3) or ["demo"]
-    raise ConfigError(f"genray {' '.join(words[:2])}: no such command; did you mean {', '.join(near)}?")
+    near = (
+        firsts
+        or difflib.get_close_matches(" ".join(words[:2]), COMMANDS, n=3, cutoff=0.3)
+        or ["demo"]
+    )
+    raise ConfigError(
+        f"genray {' '.join(words[:2])}: no such command; did you mean {', '.join(near)}?"
+    )
 
 
 def _help(argv: list[str], prog: str) -> int:

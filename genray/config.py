@@ -26,7 +26,9 @@ def to_dict(config: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else _scalar(value)
+        return (
+            [plain(item) for item in value] if isinstance(value, list | tuple) else _scalar(value)
+        )
 
     return plain(dataclasses.asdict(config))
 
@@ -34,14 +36,19 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     """The dataclass `cls` from `to_dict`'s form; a missing field takes its default.
 
-    Raises ConfigError for an unknown field or a value of the wrong type, with the field's full name.
+    Raises ConfigError for an unknown field or a value of the wrong type, with the field's full
+    name.
     """
     hints = typing.get_type_hints(cls)
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
-            raise ConfigError(f"{where}{name}: no such option; there are {', '.join(sorted(fields))}")
-    return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in values.items()})
+            raise ConfigError(
+                f"{where}{name}: no such option; there are {', '.join(sorted(fields))}"
+            )
+    return cls(
+        **{name: _convert(hints[name], value, f"{where}{name}") for name, value in values.items()}
+    )
 
 
 def _scalar(value: Any) -> Any:
@@ -70,10 +77,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return args[args.index(value)]
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(float(value), where)
-    if isinstance(hint, type) and isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
+    if (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is not int or not isinstance(value, bool))
+    ):
         return value
     choices = (
-        f"one of {', '.join(map(repr, args))}" if origin is typing.Literal else f"a {getattr(hint, '__name__', hint)}"
+        f"one of {', '.join(map(repr, args))}"
+        if origin is typing.Literal
+        else f"a {getattr(hint, '__name__', hint)}"
     )
     raise ConfigError(f"{where}: {value!r} is not {choices}")
 
@@ -88,11 +101,14 @@ def refuse_changes(before: Any, now: Any, names: Sequence[str]) -> None:
         for each in name.split("."):
             old, new = getattr(old, each), getattr(new, each)
         if dataclasses.is_dataclass(old):
-            refuse_changes(before, now, [f"{name}.{field.name}" for field in dataclasses.fields(old)])
+            refuse_changes(
+                before, now, [f"{name}.{field.name}" for field in dataclasses.fields(old)]
+            )
         elif old != new:
             field = name.rpartition(".")[2]
             raise ConfigError(
-                f"{_as_option(field, new)}: this run began with {_as_option(field, old)}, and a resumed "
+                f"{_as_option(field, new)}: this run began with {_as_option(field, old)}, and a "
+                "resumed "
                 f"run cannot change that; leave it out, or start a new run"
             )
 
@@ -108,7 +124,8 @@ def _as_option(field: str, value: Any) -> str:
 
 
 def whole_number(text: str) -> int | None:
-    """The number that `text` writes in the digits 0 to 9, at most 18 of them; None for anything else.
+    """The number that `text` writes in the digits 0 to 9, at most 18 of them; None for anything
+    else.
 
     `str.isdigit` is true for "²", which `int` refuses.
     """
@@ -123,7 +140,9 @@ def _finite(value: float, where: str, example: Any = None) -> float:
 
 
 def check_finite(config: Any) -> None:
-    """Raise ConfigError, with the option's name, for a field of `config` that is infinite or NaN."""
+    """Raise ConfigError, with the option's name, for a field of `config` that is infinite or
+    NaN.
+    """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -146,7 +165,9 @@ def load_yaml(cls: type[T], path: Path) -> T:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.parent}: not a run directory (no {path.name})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not readable YAML ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(
+            f"{path}: not readable YAML ({str(error).splitlines()[0]})"
+        ) from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: holds no configuration")
     try:
@@ -154,5 +175,6 @@ def load_yaml(cls: type[T], path: Path) -> T:
     except ConfigError as error:  # nobody gave this option: it is the file that does not fit
         name = str(error).partition(":")[0]
         raise CheckpointError(
-            f"{path}: its {name} does not fit {cls.__name__}; a run of another command or version? Name a run of this one"
+            f"{path}: its {name} does not fit {cls.__name__}; a run of another command or version? "
+            "Name a run of this one"
         ) from error

@@ -21,7 +21,9 @@ def escape_unprintable() -> None:
 
 
 def escaped(text: str) -> str:
-    """`text` as valid Unicode, for libraries that take nothing else: the bytes of a file name that are no text escaped."""
+    """`text` as valid Unicode, for libraries that take nothing else: the bytes of a file name
+    that are no text escaped.
+    """
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -41,7 +43,9 @@ def shell_word(word: object) -> str:
         return shlex.quote(text)
     content = os.fsencode(text)
     plain = set(range(0x20, 0x7F)) - set(b"'\\")
-    return "$'" + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in content) + "'"
+    return (
+        "$'" + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in content) + "'"
+    )
 
 
 def _fits_stdout(text: str) -> bool:

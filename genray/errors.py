@@ -41,7 +41,9 @@ class ResourceError(UsageError):
 
 
 class SealedError(UsageError):
-    """Something asked for the test split of sealed data: choices are made on the validation split alone."""
+    """Something asked for the test split of sealed data: choices are made on the validation
+    split alone.
+    """
 
 
 class RunFault(GenrayError):
@@ -49,7 +51,9 @@ class RunFault(GenrayError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: its first, or the next one where PyTorch's first is a mere heading."""
+    """What an error says, in one line: its first, or the next one where PyTorch's first is a
+    mere heading.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading"):
         return lines[1]
@@ -63,7 +67,8 @@ def require(condition: bool, message: str) -> None:
 
 
 def disk_error(place: object, error: OSError) -> ResourceError:
-    """The error to raise for an OSError while `place`, an --out, was written: its cause and a remedy.
+    """The error to raise for an OSError while `place`, an --out, was written: its cause and a
+    remedy.
 
     Only a full disk is called one. The path of the error comes first where it is another one.
     """

@@ -24,9 +24,12 @@ class GifSpool:
     """Frames on their way into a GIF: `add` each, then `write` the file."""
 
     def __init__(self, stream: IO[bytes]):
-        """`stream` is where the compressed frames are kept: a temporary file open to write and read."""
+        """`stream` is where the compressed frames are kept: a temporary file open to write and
+        read.
+        """
         self._stream = stream
-        self._places: list[tuple[int, int]] = []  # (offset, bytes) of each different frame in `stream`
+        # (offset, bytes) of each different frame in `stream`
+        self._places: list[tuple[int, int]] = []
         self._begins: list[int] = []  # the number of the first frame that shows it
         self._seen = np.zeros(1 << 24, bool)  # which colours there are
         self._last: np.ndarray | None = None
@@ -61,12 +64,18 @@ class GifSpool:
     def _frame(self, number: int) -> np.ndarray:
         offset, size = self._places[number]
         self._stream.seek(offset)
-        return np.frombuffer(zlib.decompress(self._stream.read(size)), np.uint8).reshape(self._shape)
+        return np.frombuffer(zlib.decompress(self._stream.read(size)), np.uint8).reshape(
+            self._shape
+        )
 
     def _palette(self) -> tuple[np.ndarray, np.ndarray]:
-        """(palette uint8 [K, 3] with K ≤ 255, the palette's index of every packed colour uint8 [2²⁴])."""
+        """(palette uint8 [K, 3] with K ≤ 255, the palette's index of every packed colour uint8
+        [2²⁴]).
+        """
         packed_K = np.flatnonzero(self._seen)
-        colours_K3 = np.stack([packed_K >> 16, packed_K >> 8 & 255, packed_K & 255], axis=1).astype(np.uint8)
+        colours_K3 = np.stack([packed_K >> 16, packed_K >> 8 & 255, packed_K & 255], axis=1).astype(
+            np.uint8
+        )
         index_of = np.zeros(1 << 24, np.uint8)
         if len(colours_K3) <= 255:
             index_of[packed_K] = np.arange(len(colours_K3))
@@ -74,23 +83,31 @@ class GifSpool:
         # Median cut of up to 16 frames spread over the clip, so that common colours get their due.
         spread = np.linspace(0, len(self._places) - 1, min(16, len(self._places)))
         some = np.concatenate([self._frame(round(at)) for at in spread])
-        quantized = Image.fromarray(some).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        quantized = Image.fromarray(some).quantize(
+            255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+        )
         palette = quantized.getpalette()
         assert palette is not None
         for part in np.array_split(np.arange(len(packed_K)), -(-len(packed_K) // 65_536)):
-            every = Image.fromarray(colours_K3[None, part]).quantize(palette=quantized, dither=Image.Dither.NONE)
+            every = Image.fromarray(colours_K3[None, part]).quantize(
+                palette=quantized, dither=Image.Dither.NONE
+            )
             index_of[packed_K[part]] = np.asarray(every)[0]
         return np.array(palette, np.uint8).reshape(-1, 3)[:255], index_of
 
 
 def _header(width: int, height: int, palette_K3: np.ndarray) -> bytes:
-    """The file's beginning: size, a palette of 256 entries, and the extension that makes it loop."""
+    """The file's beginning: size, a palette of 256 entries, and the extension that makes it
+    loop.
+    """
     table = palette_K3.tobytes().ljust(3 * 256, b"\0")
     loop_for_ever = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + table + loop_for_ever
 
 
-def _image(index_HW: np.ndarray, before_HW: np.ndarray | None, hundredths: int, scale: int) -> Iterator[bytes]:
+def _image(
+    index_HW: np.ndarray, before_HW: np.ndarray | None, hundredths: int, scale: int
+) -> Iterator[bytes]:
     """The bytes of one frame: the rectangle that changed, its other pixels transparent."""
     top, bottom, left, right = 0, index_HW.shape[0], 0, index_HW.shape[1]
     if before_HW is not None:

@@ -35,12 +35,16 @@ def resolve_device(device: str) -> str:
 
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        raise ResourceError("--device cuda: no usable GPU here; use --device cpu (and see `genray doctor`)")
+        raise ResourceError(
+            "--device cuda: no usable GPU here; use --device cpu (and see `genray doctor`)"
+        )
     return ("cuda" if available else "cpu") if device == "auto" else device
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether `device` ("cpu" or "cuda") multiplies bfloat16 in hardware. A CPU that does not is slower with it."""
+    """Whether `device` ("cpu" or "cuda") multiplies bfloat16 in hardware. A CPU that does not is
+    slower with it.
+    """
     import torch
 
     if device == "cuda":
@@ -67,7 +71,9 @@ def driver_version(root: Path) -> str | None:
 
 
 def has_nvidia_gpu(root: Path) -> bool:
-    """Whether an NVIDIA GPU is here, driver or not: a device node, or a display controller on the PCI bus."""
+    """Whether an NVIDIA GPU is here, driver or not: a device node, or a display controller on
+    the PCI bus.
+    """
     if any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists():  # dxg: under WSL
         return True
     for device in (root / "sys/bus/pci/devices").glob("*"):
@@ -84,9 +90,13 @@ def has_nvidia_gpu(root: Path) -> bool:
 
 
 def available_memory(root: Path) -> int | None:
-    """Bytes that new processes may take: what the kernel says is available, cut by the container's limit."""
+    """Bytes that new processes may take: what the kernel says is available, cut by the
+    container's limit.
+    """
     try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(encoding="utf-8"))
+        found = re.search(
+            r"MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(encoding="utf-8")
+        )
     except OSError:
         return None
     if not found:
@@ -107,11 +117,13 @@ def available_memory(root: Path) -> int | None:
 
 
 def keep_freed_memory() -> None:
-    """Have malloc keep what is freed instead of giving it back to the kernel; for processes that run a network on a CPU.
+    """Have malloc keep what is freed instead of giving it back to the kernel; for processes that
+    run a network on a CPU.
 
-    PyTorch allocates megabytes anew in every layer of every update. By default glibc maps and unmaps each such block, and
-    touching a fresh page costs more than the arithmetic on it: an update of 32 Atari transitions takes a quarter longer.
-    Does nothing where the C library is not glibc.
+    PyTorch allocates megabytes anew in every layer of every update. By default glibc maps and
+    unmaps each such block, and touching a fresh page costs more than the arithmetic on it: an
+    update of 32 Atari transitions takes a quarter longer. Does nothing where the C library is
+    not glibc.
     """
     import ctypes
 

@@ -23,12 +23,16 @@ SUFFIXES = (".gif", ".mp4")
 
 
 def check_writable(path: Path) -> None:
-    """Raises unless a file can be written at `path`, an --out: to be asked before any work is done for it.
+    """Raises unless a file can be written at `path`, an --out: to be asked before any work is
+    done for it.
 
-    ConfigError for a folder, ResourceError for a place that cannot be written. Folders above `path` need not exist;
-    nothing is created.
+    ConfigError for a folder, ResourceError for a place that cannot be written. Folders above
+    `path` need not exist; nothing is created.
     """
-    require(not path.is_dir(), f"--out {path}: a folder; name a file in it, e.g. {path / ('out' + path.suffix)}")
+    require(
+        not path.is_dir(),
+        f"--out {path}: a folder; name a file in it, e.g. {path / ('out' + path.suffix)}",
+    )
     above = path.absolute().parent
     while not os.path.lexists(above):
         above = above.parent
@@ -38,14 +42,19 @@ def check_writable(path: Path) -> None:
 
 
 def check_clip_path(path: Path) -> None:
-    """Raises unless `write_clip` can write to `path`, an --out: to be asked before an episode is played for it."""
+    """Raises unless `write_clip` can write to `path`, an --out: to be asked before an episode is
+    played for it.
+    """
     _check_clip_suffix(path)
     check_writable(path)
 
 
 def _check_clip_suffix(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path}: a clip's name must end in {' or '.join(SUFFIXES)}, e.g. {path.stem or 'clip'}.gif")
+        raise ConfigError(
+            f"{path}: a clip's name must end in {' or '.join(SUFFIXES)}, e.g. "
+            f"{path.stem or 'clip'}.gif"
+        )
 
 
 def write_clip(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
@@ -70,8 +79,11 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
     return path
 
 
-def encode_gif(frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2, path: Path = Path("clip.gif")) -> bytes:
-    """A looping GIF with one palette: exact where the clip has at most 255 colours, as an Atari game's has.
+def encode_gif(
+    frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2, path: Path = Path("clip.gif")
+) -> bytes:
+    """A looping GIF with one palette: exact where the clip has at most 255 colours, as an Atari
+    game's has.
 
     A frame equal to the one before only lengthens it. `path` is what errors call it.
     """
@@ -84,7 +96,10 @@ def encode_gif(frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2, pa
 def _check_gif(path: Path, fps: float, scale: int) -> None:
     _check_scale(path, scale)
     # Browsers slow anything above 50 frames/s down to 10.
-    require(0 < fps <= 50, f"{path}: a GIF plays 1 to 50 frames/s, not {fps:g}; choose e.g. 15, or an .mp4")
+    require(
+        0 < fps <= 50,
+        f"{path}: a GIF plays 1 to 50 frames/s, not {fps:g}; choose e.g. 15, or an .mp4",
+    )
 
 
 def _spooled(path: Path, frames: Iterable[np.ndarray], stream: IO[bytes]) -> GifSpool:
@@ -95,9 +110,11 @@ def _spooled(path: Path, frames: Iterable[np.ndarray], stream: IO[bytes]) -> Gif
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
-    """Write an MP4 that every player shows: H.264 (MPEG-4 part 2 where PyAV lacks it), 4:2:0 colour.
+    """Write an MP4 that every player shows: H.264 (MPEG-4 part 2 where PyAV lacks it), 4:2:0
+    colour.
 
-    4:2:0 keeps one colour for 2x2 pixels: `scale=2` gives each of the game's pixels its own. Odd sizes gain an edge.
+    4:2:0 keeps one colour for 2x2 pixels: `scale=2` gives each of the game's pixels its own. Odd
+    sizes gain an edge.
     """
     import av
 
@@ -106,7 +123,8 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
     codec, options = "mpeg4", {"qscale": "3"}
     if "libx264" in av.codecs_available:
         codec, options = "libx264", {"crf": "18", "preset": "medium"}
-    # In memory, where it is as small as the file: PyAV hides the reason why a file cannot be written.
+    # In memory, where it is as small as the file: PyAV hides the reason why a file cannot be
+    # written.
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4") as container:
         rate = Fraction(fps).limit_denominator(1000)
@@ -116,24 +134,33 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
             height, width = (size * scale for size in frame.shape[:2])
             if number == 0:
                 stream.height, stream.width = height + height % 2, width + width % 2
-            even = np.pad(_enlarge(frame, scale), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            even = np.pad(
+                _enlarge(frame, scale), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"
+            )
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode())
     return write_whole(path, buffer.getvalue())
 
 
 def check_png_path(path: Path) -> None:
-    """Raises unless `write_png` can write to `path`, an --out: to be asked before minutes of work are spent."""
+    """Raises unless `write_png` can write to `path`, an --out: to be asked before minutes of
+    work are spent.
+    """
     _check_png_suffix(path)
     check_writable(path)
 
 
 def _check_png_suffix(path: Path) -> None:
-    require(path.suffix.lower() == ".png", f"{path}: the name must end in .png, e.g. {path.stem or 'out'}.png")
+    require(
+        path.suffix.lower() == ".png",
+        f"{path}: the name must end in .png, e.g. {path.stem or 'out'}.png",
+    )
 
 
 def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
-    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`. ConfigError for another suffix."""
+    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`.
+    ConfigError for another suffix.
+    """
     _check_png_suffix(path)
     _check(path, [image], scale)
     buffer = io.BytesIO()
@@ -142,7 +169,9 @@ def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
 
 
 def contact_sheet(frames: Sequence[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:
-    """All frames in rows of `columns`, `gap` black pixels between; uint8 RGB [rows·(H + gap) − gap, …, 3]."""
+    """All frames in rows of `columns`, `gap` black pixels between; uint8 RGB [rows·(H + gap) −
+    gap, …, 3].
+    """
     _check(Path("contact sheet"), frames, 1)
     require(columns >= 1, f"columns {columns}: must be ≥ 1")
     columns = min(columns, len(frames))
@@ -166,12 +195,21 @@ def _check_scale(path: Path, scale: int) -> None:
 
 
 def _checked(path: Path, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames one by one; raises ConfigError where there are none, ValueError for one that is unlike the first."""
+    """The frames one by one; raises ConfigError where there are none, ValueError for one that is
+    unlike the first.
+    """
     shape: tuple[int, ...] | None = None
     for frame in frames:
         shape = shape or frame.shape
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
-            raise ValueError(f"frames must be uint8 [H, W, 3] of one size, not {frame.dtype} {frame.shape}")
+        if (
+            frame.dtype != np.uint8
+            or frame.ndim != 3
+            or frame.shape[2] != 3
+            or frame.shape != shape
+        ):
+            raise ValueError(
+                f"frames must be uint8 [H, W, 3] of one size, not {frame.dtype} {frame.shape}"
+            )
         yield frame
     require(shape is not None, f"{path}: there are no frames to write")
 

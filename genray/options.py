@@ -1,4 +1,6 @@
-"""The command line: tyro parses typed options; bad input ends in one line of our own instead of a box."""
+"""The command line: tyro parses typed options; bad input ends in one line of our own instead of
+a box.
+"""
 
 import contextlib
 import io
@@ -14,13 +16,14 @@ import tyro
 from genray.config import check_finite
 from genray.errors import ConfigError
 from genray.paths import absolute_paths
-from genray.storage import is_url
+from genray.runs.storage import is_url
 
 T = TypeVar("T")
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
-    """An instance of the dataclass `cls` from command-line options, flat (`--alpha`, not `--replay.alpha`).
+    """An instance of the dataclass `cls` from command-line options, flat (`--alpha`, not
+    `--replay.alpha`).
 
     Paths in it are absolute. `--help` exits.
 
@@ -30,8 +33,12 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
     errors = io.StringIO()
     extra: dict[str, Any] = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stderr(errors), _wide_terminal("--help" not in argv and "-h" not in argv):
-            options: T = tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=list(argv), prog=prog, **extra)  # type: ignore[misc, valid-type]
+        with (
+            contextlib.redirect_stderr(errors),
+            _wide_terminal("--help" not in argv and "-h" not in argv),
+        ):
+            flat: Any = tyro.conf.OmitArgPrefixes[cls]  # type: ignore[misc, valid-type]
+            options: T = tyro.cli(flat, args=list(argv), prog=prog, **extra)
     except SystemExit as error:
         if not error.code:
             raise
@@ -43,13 +50,18 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
 def _one_line(box: str, prog: str) -> str:
     """What tyro's box says, without the box: the message, and the options that it suggests."""
     raw = box.splitlines()
-    if not box.lstrip().startswith("╭"):  # where the output's encoding has no frames, the title is the first line
+    # where the output's encoding has no frames, the title is the first line
+    if not box.lstrip().startswith("╭"):
         raw = raw[1:]
     lines = [re.sub(r"^\s*│|│\s*$", "", line).rstrip() for line in raw]
     lines = [line for line in lines if line.strip(" ─-") and not re.match(r"^\s*[╭╰]", line)]
     message = lines[0].strip().rstrip(":") if lines else "unreadable options"
-    options = dict.fromkeys(match.group(1) for line in lines[1:] if (match := re.match(r"\s+(--[a-z][\w-]+)", line)))
-    message = message.replace("Unrecognized options", "no such option").replace("Error parsing ", "")
+    options = dict.fromkeys(
+        match.group(1) for line in lines[1:] if (match := re.match(r"\s+(--[a-z][\w-]+)", line))
+    )
+    message = message.replace("Unrecognized options", "no such option").replace(
+        "Error parsing ", ""
+    )
     if message.startswith("Missing from") and options:
         message = f"missing {', '.join(options)}"
     if message.startswith("no such option") and options:
@@ -73,7 +85,9 @@ def _wide_terminal(on: bool):
 
 
 def option_value(argv: Sequence[str], name: str) -> str | None:
-    """The value of `--name` in `argv`, before anything is parsed: for options that choose the other options' defaults."""
+    """The value of `--name` in `argv`, before anything is parsed: for options that choose the
+    other options' defaults.
+    """
     for index, word in enumerate(argv):
         if word == name and index + 1 < len(argv):
             return argv[index + 1]
@@ -89,13 +103,16 @@ def given(argv: Sequence[str], name: str) -> bool:
 
 
 def folder_argument(argv: list[str], prog: str, name: str, example: str) -> tuple[Path, list[str]]:
-    """(the run or model directory in front of the options, the other words); `name` is how --help calls it.
+    """(the run or model directory in front of the options, the other words); `name` is how
+    --help calls it.
 
     Raises ConfigError, with `example`, when there is none, or when it lies at a URL.
     """
     if argv and not argv[0].startswith("-"):
         if is_url(argv[0]):
-            raise ConfigError(f"{argv[0]}: a URL; copy its folder `model` to this machine and name that")
+            raise ConfigError(
+                f"{argv[0]}: a URL; copy its folder `model` to this machine and name that"
+            )
         return Path(argv[0]), argv[1:]
     if "-h" in argv or "--help" in argv:
         print(f"{prog} {name} [options]   {name}: a run directory, or a model directory\n")

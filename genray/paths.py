@@ -1,4 +1,6 @@
-"""Which options hold paths, and how these become absolute, so that a process elsewhere finds the same file."""
+"""Which options hold paths, and how these become absolute, so that a process elsewhere finds the
+same file.
+"""
 
 import dataclasses
 import os

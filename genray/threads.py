@@ -1,12 +1,14 @@
 """How many threads PyTorch computes with on a CPU that other programs may use, too.
 
-PyTorch takes every core by default. A loop in parallel ends when the last of its threads ends. Beside
-busy programs one of them always waits for a core, and the others spin until it gets one. Measured on
-2 cores beside other work, milliseconds a step: a digits GAN 945 with 2 threads, 130 with 1; the default
-DQN update 1,516 and 540. Therefore a process takes the cores that are free, a small network takes one
-thread, and waiting threads sleep instead of spinning (GAN: 108 with 2 threads, DQN: 329).
+PyTorch takes every core by default. A loop in parallel ends when the last of its threads ends.
+Beside busy programs one of them always waits for a core, and the others spin until it gets one.
+Measured on 2 cores beside other work, milliseconds a step: a digits GAN 945 with 2 threads, 130
+with 1; the default DQN update 1,516 and 540. Therefore a process takes the cores that are free,
+a small network takes one thread, and waiting threads sleep instead of spinning (GAN: 108 with 2
+threads, DQN: 329).
 
-The number of threads changes the order of sums, so a checkpoint keeps it and a resumed run uses it again.
+The number of threads changes the order of sums, so a checkpoint keeps it and a resumed run uses
+it again.
 """
 
 import os
@@ -35,7 +37,7 @@ def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> N
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
-# -- the free cores ------------------------------------------------------------------------------------------------
+# -- the free cores --------------------------------------------------------------------------------
 
 
 class CpuTimes(NamedTuple):
@@ -56,7 +58,8 @@ def usable_cores(root: Path = Path("/")) -> int:
         folder = root / "sys/fs/cgroup/cpu"
         try:
             quota, period = (
-                (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+                (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8")
+                for name in ("quota", "period")
             )
             cores = min(cores, int(int(quota) / int(period))) if int(quota) > 0 else cores
         except (OSError, ValueError):
@@ -88,7 +91,9 @@ def free_between(before: CpuTimes, now: CpuTimes, cores: int) -> int:
 
 
 def free_cores() -> int:
-    """The cores that are free for this process, at least 1; measured since it began, or now if that is long ago."""
+    """The cores that are free for this process, at least 1; measured since it began, or now if
+    that is long ago.
+    """
     before = _at_start
     if before is not None and time.monotonic() - before.clock > LONGEST_S:
         before = cpu_times()
@@ -99,7 +104,7 @@ def free_cores() -> int:
     return usable_cores() if now is None else free_between(before, now, usable_cores())
 
 
-# -- the threads ---------------------------------------------------------------------------------------------------
+# -- the threads -----------------------------------------------------------------------------------
 
 
 def user_threads() -> int:
@@ -115,7 +120,8 @@ def threads_for(flop: float, cores: int) -> int:
 
 
 def choose_threads(flop: float = float("inf"), most: int | None = None) -> int:
-    """The threads for steps of `flop` floating-point operations: the user's choice, or what is free and worthwhile.
+    """The threads for steps of `flop` floating-point operations: the user's choice, or what is
+    free and worthwhile.
 
     At most `most`; None: PyTorch's present number.
     """
@@ -131,7 +137,9 @@ def saved_threads(saved: int) -> int:
 
 @contextmanager
 def own_threads(threads: int | None = None) -> Iterator[None]:
-    """PyTorch's number of threads may change inside, and is `threads` to begin with; afterwards it is as before."""
+    """PyTorch's number of threads may change inside, and is `threads` to begin with; afterwards
+    it is as before.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -143,14 +151,16 @@ def own_threads(threads: int | None = None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-# -- the work ------------------------------------------------------------------------------------------------------
+# -- the work --------------------------------------------------------------------------------------
 
 
 class FlopCount:
-    """Estimates the floating-point operations of PyTorch's matrix products and convolutions inside `with`.
+    """Estimates the floating-point operations of PyTorch's matrix products and convolutions
+    inside `with`.
 
-    A backward pass counts as twice its forward pass. PyTorch's own counter (torch.utils.flop_counter) sees
-    each operation of both, but it imports the compiler, which takes longer than many a training here.
+    A backward pass counts as twice its forward pass. PyTorch's own counter
+    (torch.utils.flop_counter) sees each operation of both, but it imports the compiler, which
+    takes longer than many a training here.
     """
 
     def __init__(self) -> None:
@@ -172,10 +182,12 @@ def _counting_mode() -> Any:
     from torch.overrides import TorchFunctionMode
 
     def of_weight(result: Any, x: Any, weight: Any, *rest: Any) -> float:
-        return 2.0 * result.numel() * weight[0].numel()  # each result is a sum over one output's weights
+        # each result is a sum over one output's weights
+        return 2.0 * result.numel() * weight[0].numel()
 
     def of_transposed(result: Any, x: Any, weight: Any, *rest: Any) -> float:
-        return 2.0 * x.numel() * weight[0].numel()  # each input adds to the results of one input's weights
+        # each input adds to the results of one input's weights
+        return 2.0 * x.numel() * weight[0].numel()
 
     def of_product(result: Any, left: Any, *rest: Any) -> float:
         return 2.0 * result.numel() * left.shape[-1]
@@ -185,7 +197,10 @@ def _counting_mode() -> Any:
         (of_weight, (functional.linear, torch.conv1d, torch.conv2d, functional.conv2d)),
         (of_transposed, (torch.conv_transpose2d, functional.conv_transpose2d)),
         (of_product, (torch.matmul, torch.mm, torch.bmm)),
-        (of_product, (torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.mm, torch.Tensor.bmm)),
+        (
+            of_product,
+            (torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.mm, torch.Tensor.bmm),
+        ),
     ):
         formulas |= dict.fromkeys(functions, formula)
 
@@ -194,7 +209,9 @@ def _counting_mode() -> Any:
             super().__init__()
             self._count = count
 
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             result = function(*args, **(kwargs or {}))
             formula = formulas.get(function)
             if formula is not None and len(args) >= 2:

@@ -1,8 +1,9 @@
-"""The service on Ray Serve: one deployment, every replica of which answers HTTP by itself and holds all small models.
+"""The service on Ray Serve: one deployment, every replica of which answers HTTP by itself and
+holds all small models.
 
-One hop: behind HAProxy a request goes straight to a replica's own server; a deployment behind a deployment would double
-the price of a small model's request. Start it with `genray serve MODELS_DIR`, or on a cluster with
-`serve deploy serve/config.yaml`.
+One hop: behind HAProxy a request goes straight to a replica's own server; a deployment behind a
+deployment would double the price of a small model's request. Start it with `genray serve
+MODELS_DIR`, or on a cluster with `serve deploy serve/config.yaml`.
 """
 
 from dataclasses import fields
@@ -13,11 +14,13 @@ from ray.serve import Application
 
 from genray.config import from_dict
 from genray.errors import ConfigError, require
-from serve.launch import keys_in_environment
+from serve.middleware import keys_in_environment
 from serve.service import Service, Settings
 
 MAX_ONGOING = 1024
-"""Requests in a replica. Ray's default of 5 keeps batches at 5 and latency at seconds; our own limit answers 429 first."""
+"""Requests in a replica. Ray's default of 5 keeps batches at 5 and latency at seconds; our own
+limit answers 429 first.
+"""
 
 
 @serve.ingress()
@@ -32,42 +35,54 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> Any:
         from serve.web import build_web
 
-        return build_web(self._service, sends_id=False, local=self._local)  # Serve names every answer itself
+        # Serve names every answer itself
+        return build_web(self._service, sends_id=False, local=self._local)
 
     def check_health(self) -> None:
         """Serve replaces a replica whose event loop does not come to this in time."""
 
 
 def build(arguments: dict[str, Any]) -> Application:
-    """The application that `serve deploy serve/config.yaml` or `serve run serve.app:build models_dir=runs` starts.
+    """The application that `serve deploy serve/config.yaml` or `serve run serve.app:build
+    models_dir=runs` starts.
 
-    `arguments`: the fields of `Settings`, and `replicas` (or `min_replicas`, `max_replicas`). Keys come from the
-    environment variable GENRAY_API_KEY, separated by commas, never from a file; without one `open` must be true.
-    `local` is `genray serve`'s, when it listens on loopback: without keys, only loopback's names are answered to.
-    Raises ConfigError.
+    `arguments`: the fields of `Settings`, and `replicas` (or `min_replicas`, `max_replicas`).
+    Keys come from the environment variable GENRAY_API_KEY, separated by commas, never from a
+    file; without one `open` must be true. `local` is `genray serve`'s, when it listens on
+    loopback: without keys, only loopback's names are answered to. Raises ConfigError.
     """
     arguments = dict(arguments)
     is_open, local = _switch(arguments, "open"), _switch(arguments, "local")
     replicas, least, most = (
         _whole(arguments, name, default, at_least)
-        for name, default, at_least in (("replicas", 0, 0), ("min_replicas", 1, 0), ("max_replicas", 4, 1))
+        for name, default, at_least in (
+            ("replicas", 0, 0),
+            ("min_replicas", 1, 0),
+            ("max_replicas", 4, 1),
+        )
     )
     known = {each.name for each in fields(Settings)}
     unknown = set(arguments) - known
     if unknown:
-        raise ConfigError(f"{', '.join(sorted(unknown))}: no such argument; there are {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"{', '.join(sorted(unknown))}: no such argument; there are {', '.join(sorted(known))}"
+        )
     arguments.setdefault("keys", keys_in_environment())
     require(
-        bool(arguments["keys"]) or is_open, "GENRAY_API_KEY: set a key, or say `open: true` for a service without any"
+        bool(arguments["keys"]) or is_open,
+        "GENRAY_API_KEY: set a key, or say `open: true` for a service without any",
     )
     scaling: dict[str, Any] = {"num_replicas": replicas}
     if not replicas:
         # A replica is a core; half of what it can hold at a time is a fair load.
         scaling = {
             "autoscaling_config": {
-                "min_replicas": least, "max_replicas": most, "target_ongoing_requests": 32, "downscale_delay_s": 120,
+                "min_replicas": least,
+                "max_replicas": most,
+                "target_ongoing_requests": 32,
+                "downscale_delay_s": 120,
             }
-        }  # fmt: skip
+        }
     deployment = serve.deployment(
         Gateway,
         name="genray",
@@ -85,7 +100,9 @@ def build(arguments: dict[str, Any]) -> Application:
 
 
 def _switch(arguments: dict[str, Any], name: str) -> bool:
-    """Takes a yes or no out of the arguments: YAML's, or a command line's text, of which "false" would be true."""
+    """Takes a yes or no out of the arguments: YAML's, or a command line's text, of which "false"
+    would be true.
+    """
     value = arguments.pop(name, False)
     text = str(value).lower()
     require(text in ("true", "1", "false", "0"), f"{name}: {value!r} must be true or false")

@@ -1,7 +1,8 @@
-"""Requests that wait together ride together: rows of several callers in one call of a function, in one worker thread.
+"""Requests that wait together ride together: rows of several callers in one call of a function,
+in one worker thread.
 
-No timer holds a request back: while a batch is worked on, the next one gathers. At low load a request goes alone and at
-once; at high load batches fill up to `max_rows`.
+No timer holds a request back: while a batch is worked on, the next one gathers. At low load a
+request goes alone and at once; at high load batches fill up to `max_rows`.
 """
 
 import asyncio
@@ -28,10 +29,15 @@ class _Job:
 
 
 class Batcher:
-    """Runs functions in one thread, one batch at a time; PyTorch itself is left one thread a replica."""
+    """Runs functions in one thread, one batch at a time; PyTorch itself is left one thread a
+    replica.
+    """
 
     def __init__(
-        self, max_rows: int = 32, max_waiting_rows: int = 512, seen: Callable[[int, float], None] | None = None
+        self,
+        max_rows: int = 32,
+        max_waiting_rows: int = 512,
+        seen: Callable[[int, float], None] | None = None,
     ):
         """`seen(rows, seconds_waited)` is told of every batch."""
         self.max_rows, self.max_waiting_rows = max_rows, max_waiting_rows
@@ -46,8 +52,11 @@ class Batcher:
     def waiting_rows(self) -> int:
         return self._waiting_rows
 
-    async def run(self, function: Function, arrays: Arrays, after: Callable[[Arrays], Any] | None = None) -> Any:
-        """The function's outputs for these rows, or what `after` (called in the worker thread) makes of them.
+    async def run(
+        self, function: Function, arrays: Arrays, after: Callable[[Arrays], Any] | None = None
+    ) -> Any:
+        """The function's outputs for these rows, or what `after` (called in the worker thread)
+        makes of them.
 
         Raises Busy when too much waits already.
         """
@@ -110,11 +119,15 @@ def _run(function: Function, jobs: list[_Job]) -> list[Any]:
         if len(jobs) == 1:
             parts = [function.run(jobs[0].arrays)]
         else:
-            joined = {name: np.concatenate([job.arrays[name] for job in jobs]) for name in jobs[0].arrays}
+            joined = {
+                name: np.concatenate([job.arrays[name] for job in jobs]) for name in jobs[0].arrays
+            }
             whole = function.run(joined)
             parts, start = [], 0
             for job in jobs:
-                parts.append({name: values[start : start + job.rows] for name, values in whole.items()})
+                parts.append(
+                    {name: values[start : start + job.rows] for name, values in whole.items()}
+                )
                 start += job.rows
     except Exception as error:
         return [error] * len(jobs)

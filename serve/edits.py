@@ -1,4 +1,6 @@
-"""A picture in, a picture out: styled by a style model, or dreamt upon by a classifier. Slow work, no web."""
+"""A picture in, a picture out: styled by a style model, or dreamt upon by a classifier. Slow
+work, no web.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +31,17 @@ class EditOptions:
 
     @staticmethod
     def read(fields: Mapping[str, str], limits: Limits) -> "EditOptions":
-        """From a form's fields. Raises BadRequest naming the field, its value and what it may be."""
+        """From a form's fields. Raises BadRequest naming the field, its value and what it may
+        be.
+        """
         size = fields.get("size") or "auto"
         longest = min(512, limits.max_side)
         if size != "auto":
             sides = [_whole(side, "size", 16, limits.max_side) for side in size.lower().split("x")]
             if len(sides) > 2:
-                raise BadRequest(f"size {size[:40]!r}: must be `auto` or SIDExSIDE, e.g. 512x512", param="size")
+                raise BadRequest(
+                    f"size {size[:40]!r}: must be `auto` or SIDExSIDE, e.g. 512x512", param="size"
+                )
             longest = max(sides)
         if fields.get("n") not in (None, "", "1"):
             raise BadRequest("n: an edit gives one picture; leave n out", param="n")
@@ -58,7 +64,8 @@ def edit(
     limits: Limits,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """(the result, uint8 [H, W, 3]; what was done, JSON-able). Raises BadRequest, ConfigError, and what `check` does.
+    """(the result, uint8 [H, W, 3]; what was done, JSON-able). Raises BadRequest, ConfigError,
+    and what `check` does.
 
     `check` is called between the steps of what has steps.
     """
@@ -68,20 +75,31 @@ def edit(
         return _dream(predictor, rgb, options, check)
     if not predictor.kind.startswith("style_"):
         raise BadRequest(
-            f"model {predictor.name!r} ({predictor.kind}) does not edit pictures; name a style model or a classifier",
+            f"model {predictor.name!r} ({predictor.kind}) does not edit pictures; name a style "
+            "model or a classifier",
             param="model",
         )
     if predictor.kind == "style_any" and not styles:
-        raise BadRequest(f"model {predictor.name!r} takes any style: send it as a second `image`", param="image")
+        raise BadRequest(
+            f"model {predictor.name!r} takes any style: send it as a second `image`", param="image"
+        )
     if predictor.kind == "style_fast" and styles:
-        raise BadRequest(f"model {predictor.name!r} holds its one style: send one picture", param="image")
+        raise BadRequest(
+            f"model {predictor.name!r} holds its one style: send one picture", param="image"
+        )
     longest = min(512, limits.max_side)
-    tensors = [to_tensor(scaled(style.rgb, min(longest, max(style.rgb.shape[:2])))) for style in styles]
+    tensors = [
+        to_tensor(scaled(style.rgb, min(longest, max(style.rgb.shape[:2])))) for style in styles
+    ]
     model: Any = predictor.model
     result = to_rgb(model.stylize(to_tensor(rgb), tensors, alpha=options.alpha))
     if options.keep_colours:
         result = with_colours_of(result, rgb)
-    return result, {"method": predictor.kind, "alpha": options.alpha, "keep_colours": options.keep_colours}
+    return result, {
+        "method": predictor.kind,
+        "alpha": options.alpha,
+        "keep_colours": options.keep_colours,
+    }
 
 
 def _dream(
@@ -92,14 +110,23 @@ def _dream(
 
     config = DreamConfig(layer=options.layer, steps=options.steps, octaves=4, seed=options.seed)
     about = {"features": "model", "kind": predictor.kind}
-    objective = Objective(ModelFeatures(cast(Any, predictor.model), predictor.name, about), config.layer)
+    objective = Objective(
+        ModelFeatures(cast(Any, predictor.model), predictor.name, about), config.layer
+    )
     result = to_rgb(dream(to_tensor(rgb), objective, config, lambda done, of: check()))
-    return result, {"method": "dream", "layer": objective.layer, "steps": options.steps, "seed": options.seed}
+    return result, {
+        "method": "dream",
+        "layer": objective.layer,
+        "steps": options.steps,
+        "seed": options.seed,
+    }
 
 
 def _whole(text: str, name: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-        raise BadRequest(f"{name} {text[:40]!r}: must be a whole number in {low}..{high}", param=name)
+        raise BadRequest(
+            f"{name} {text[:40]!r}: must be a whole number in {low}..{high}", param=name
+        )
     return int(text)
 
 

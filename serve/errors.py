@@ -1,8 +1,9 @@
-"""What a client is told, by status: every refusal is one of these, and each convention words it in its own shape.
+"""What a client is told, by status: every refusal is one of these, and each convention words it
+in its own shape.
 
-400 a request that makes no sense · 401 no key · 403 another site's page · 404 no such model · 408 too slow · 413 too large ·
-415 not a picture of a known format · 422 a body that does not fit its schema · 429 too busy · 503 not ready. 500 is a
-fault of ours.
+400 a request that makes no sense · 401 no key · 403 another site's page · 404 no such model ·
+408 too slow · 413 too large · 415 not a picture of a known format · 422 a body that does not fit
+its schema · 429 too busy · 503 not ready. 500 is a fault of ours.
 """
 
 
@@ -57,7 +58,9 @@ class NotReady(ApiError):
 
 
 class Fault(ApiError):
-    """A fault of ours: the client is told nothing of it but the id to ask about; our log has the rest."""
+    """A fault of ours: the client is told nothing of it but the id to ask about; our log has the
+    rest.
+    """
 
     status, code = 500, "internal_error"
 

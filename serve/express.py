@@ -1,9 +1,12 @@
-"""The short way: the few routes that are asked hundreds of times a second, answered without the framework.
+"""The short way: the few routes that are asked hundreds of times a second, answered without the
+framework.
 
-FastAPI tries a pattern for each route, builds a request around what it finds, resolves and validates: more than everything
-else that a small request pays for in a replica. Here a dictionary finds the function, and the function reads the body. The
-short way takes only what is plainly right; whatever it leaves (None) goes the framework's way, whose refusals are those of
-the OpenAPI document. Both ways call the same function for the work, so that a route has two doors and one room.
+FastAPI tries a pattern for each route, builds a request around what it finds, resolves and
+validates: more than everything else that a small request pays for in a replica. Here a
+dictionary finds the function, and the function reads the body. The short way takes only what is
+plainly right; whatever it leaves (None) goes the framework's way, whose refusals are those of
+the OpenAPI document. Both ways call the same function for the work, so that a route has two
+doors and one room.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,11 +42,15 @@ class Express:
     """Finds a route's short way."""
 
     def __init__(self, exact: Mapping[tuple[str, str], Short], infer: ShortNamed | None = None):
-        """`exact`: (method, path) → function. `infer`: POST /v2/models/{name}/infer, whose path holds a name."""
+        """`exact`: (method, path) → function. `infer`: POST /v2/models/{name}/infer, whose path
+        holds a name.
+        """
         self._exact, self._infer = dict(exact), infer
 
     def find(self, method: str, path: str) -> tuple[Short | None, str]:
-        """(the function, or None where there is no short way; the route, as the framework names it)."""
+        """(the function, or None where there is no short way; the route, as the framework names
+        it).
+        """
         if short := self._exact.get((method, path)):
             return short, path
         if self._infer and method == "POST" and path.startswith(INFER) and path.endswith(INFER_END):

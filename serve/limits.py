@@ -22,7 +22,9 @@ class Limits:
     max_rows: int = 256
     """Rows of one inference request."""
     max_side: int = 1024
-    """Pixels of an image's longer side, asked for or sent to be styled (larger ones are scaled down)."""
+    """Pixels of an image's longer side, asked for or sent to be styled (larger ones are scaled
+    down).
+    """
     max_pixels: int = 25_000_000
     """Of an uploaded picture, read from its header before anything is decoded."""
     max_steps: int = 100

@@ -1,7 +1,9 @@
-"""Pure predictors: what a stored model can do, as named functions from arrays to arrays. No web, no Ray.
+"""Pure predictors: what a stored model can do, as named functions from arrays to arrays. No web,
+no Ray.
 
-A `Function` takes and gives NumPy arrays with a leading axis of rows, so that rows of several callers can ride in one call.
-Shapes: N rows, Z latents, K numbers of a code, C channels, H height, W width, S stack, A actions.
+A `Function` takes and gives NumPy arrays with a leading axis of rows, so that rows of several
+callers can ride in one call. Shapes: N rows, Z latents, K numbers of a code, C channels, H
+height, W width, S stack, A actions.
 """
 
 import hashlib
@@ -15,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genray import modelstore
 from genray.errors import CheckpointError, require
 from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel
 from genray.rl.networks import QNetwork, build_network
+from genray.runs import modelstore
 
 Arrays = dict[str, np.ndarray]
 
@@ -45,7 +47,9 @@ class Function:
     run: Callable[[Arrays], Arrays]
     """[N, …] arrays in, [N, …] arrays out; every row by itself."""
     check: Callable[[Arrays], None] = lambda arrays: None
-    """Raises ConfigError for values of the right type that make no sense; before rows of several callers are joined."""
+    """Raises ConfigError for values of the right type that make no sense; before rows of several
+    callers are joined.
+    """
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class Predictor:
         return "generate" in self.functions
 
     def latents(self, seeds: Sequence[int]) -> np.ndarray:
-        """One latent for each seed, float32 [N, Z]: a function of the seed alone, whatever it is asked for beside."""
+        """One latent for each seed, float32 [N, Z]: a function of the seed alone, whatever it is
+        asked for beside.
+        """
         model = self.model
         assert isinstance(model, GenerativeModel)
         draw = torch.rand if model.prior == "uniform" else torch.randn
@@ -76,22 +82,30 @@ class Predictor:
 
 
 def version_of(folder: Path) -> str:
-    """What `Predictor.version` says, from the files alone. Raises CheckpointError where they are not."""
+    """What `Predictor.version` says, from the files alone. Raises CheckpointError where they are
+    not.
+    """
     digest = hashlib.sha256()
     try:
         for name in ("config.json", "model.safetensors"):
             digest.update((folder / name).read_bytes())
     except OSError as error:
-        raise CheckpointError(f"{folder}: {error.strerror} ({Path(error.filename).name})") from error
+        raise CheckpointError(
+            f"{folder}: {error.strerror} ({Path(error.filename).name})"
+        ) from error
     return digest.hexdigest()[:12]
 
 
 def load_predictor(folder: Path, name: str) -> Predictor:
-    """The model in `folder` with everything it can do. Raises CheckpointError for a damaged or unknown one."""
+    """The model in `folder` with everything it can do. Raises CheckpointError for a damaged or
+    unknown one.
+    """
     version = version_of(folder)
     model, config = modelstore.load_model(folder, {**BUILDERS, "dqn": build_network})
     card = (
-        (folder / "README.md").read_text(encoding="utf-8", errors="replace") if (folder / "README.md").exists() else ""
+        (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+        if (folder / "README.md").exists()
+        else ""
     )
     if version_of(folder) != version:
         raise CheckpointError(f"{folder}: it changed while it was read")
@@ -129,11 +143,20 @@ def image_spec(model: Any, name: str = "image") -> TensorSpec:
 
 
 def to_model(model: Any, values: np.ndarray) -> Tensor:
-    """uint8 [N, H, W, C] scaled into the model's range, float32 [N, C, H, W]; a text model's rows as they are."""
-    x = torch.from_numpy(np.require(values, requirements=["C", "W"]))  # PyTorch has no read-only tensors
+    """uint8 [N, H, W, C] scaled into the model's range, float32 [N, C, H, W]; a text model's
+    rows as they are.
+    """
+    # PyTorch has no read-only tensors
+    x = torch.from_numpy(np.require(values, requirements=["C", "W"]))
     if len(model.shape) != 3:
         return x.float()
-    return x.permute(0, 3, 1, 2).float().mul_((model.high - model.low) / 255.0).add_(model.low).contiguous()
+    return (
+        x.permute(0, 3, 1, 2)
+        .float()
+        .mul_((model.high - model.low) / 255.0)
+        .add_(model.low)
+        .contiguous()
+    )
 
 
 def from_model(model: Any, x: Tensor) -> np.ndarray:
@@ -141,7 +164,13 @@ def from_model(model: Any, x: Tensor) -> np.ndarray:
     if len(model.shape) != 3:
         return x.numpy()
     x = x.reshape(len(x), *model.shape)
-    scaled = x.sub(model.low).mul_(255.0 / (model.high - model.low)).round_().clamp_(0, 255).to(torch.uint8)
+    scaled = (
+        x.sub(model.low)
+        .mul_(255.0 / (model.high - model.low))
+        .round_()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+    )
     return scaled.permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -163,7 +192,12 @@ def _encode(model: Any) -> Function:
 
     def run(arrays: Arrays) -> Arrays:
         with torch.inference_mode():
-            return {"code": model.encode(to_model(model, arrays[source.name])).flatten(1).float().numpy()}
+            return {
+                "code": model.encode(to_model(model, arrays[source.name]))
+                .flatten(1)
+                .float()
+                .numpy()
+            }
 
     return Function((source,), (TensorSpec("code", "FP32", (_code_width(model),)),), run)
 
@@ -183,7 +217,11 @@ def _reconstruct(model: Any) -> Function:
 
     def run(arrays: Arrays) -> Arrays:
         with torch.inference_mode():
-            return {source.name: from_model(model, model.decode(model.encode(to_model(model, arrays[source.name]))))}
+            return {
+                source.name: from_model(
+                    model, model.decode(model.encode(to_model(model, arrays[source.name])))
+                )
+            }
 
     return Function((source,), (source,), run)
 
@@ -193,7 +231,12 @@ def _classify(model: Any) -> Function:
 
     def run(arrays: Arrays) -> Arrays:
         with torch.inference_mode():
-            return {"probability": model(to_model(model, arrays[source.name])).float().softmax(1).numpy()}
+            return {
+                "probability": model(to_model(model, arrays[source.name]))
+                .float()
+                .softmax(1)
+                .numpy()
+            }
 
     return Function((source,), (TensorSpec("probability", "FP32", (model.num_classes,)),), run)
 
@@ -210,7 +253,8 @@ def _act(model: QNetwork) -> Function:
             least, most = int(arrays["past_actions"].min()), int(arrays["past_actions"].max())
             require(
                 least >= -1 and most < model.num_actions,
-                f"past_actions: {least if least < -1 else most}; must lie in 0..{model.num_actions - 1}, or be −1 for none",
+                f"past_actions: {least if least < -1 else most}; must lie in "
+                f"0..{model.num_actions - 1}, or be −1 for none",
             )
 
     def run(arrays: Arrays) -> Arrays:

@@ -1,6 +1,8 @@
-"""Nearest neighbours by a model's codes, over the data that it was trained on (training and validation rows).
+"""Nearest neighbours by a model's codes, over the data that it was trained on (training and
+validation rows).
 
-The index is made when it is first asked for, in the slow lane, and kept for the few models asked for last.
+The index is made when it is first asked for, in the slow lane, and kept for the few models asked
+for last.
 """
 
 from collections import OrderedDict
@@ -12,8 +14,10 @@ import torch
 
 from genray.config import from_dict
 from genray.errors import ConfigError
-from genray.gen.data import Data, DataConfig, Split, load_data
-from genray.gen.retrieval import CodeIndex, Metric, database
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data, Split
+from genray.gen.evaluation.retrieval import CodeIndex, Metric, database
 from serve.models import Predictor, from_model
 
 KEPT = 4
@@ -47,10 +51,15 @@ class Search:
         self._indexes: OrderedDict[str, _Index] = OrderedDict()
 
     def neighbours(
-        self, predictor: Predictor, codes_QK: np.ndarray, count: int, check: Callable[[], None] = lambda: None
+        self,
+        predictor: Predictor,
+        codes_QK: np.ndarray,
+        count: int,
+        check: Callable[[], None] = lambda: None,
     ) -> list[Found]:
-        """Of codes float32 [Q, K]. Raises ConfigError where the model's data are not at hand, and what `check` does: it is
-        called between the steps of making an index."""
+        """Of codes float32 [Q, K]. Raises ConfigError where the model's data are not at hand,
+        and what `check` does: it is called between the steps of making an index.
+        """
         index = self._index(predictor, check)
         count = min(count, len(index.codes))
         rows_QM, distances_QM = index.codes.search(codes_QK, count)
@@ -63,7 +72,9 @@ class Search:
             images = None
             if len(index.data.shape) == 3:
                 images = from_model(predictor.model, index.base.take(torch.tensor(rows))[0])
-            found.append(Found(rows, [float(value) for value in distances_M], labels, names, images))
+            found.append(
+                Found(rows, [float(value) for value in distances_M], labels, names, images)
+            )
         return found
 
     def _index(self, predictor: Predictor, check: Callable[[], None]) -> _Index:
@@ -87,22 +98,31 @@ class Search:
 
 
 def training_data(predictor: Predictor) -> Data:
-    """The data that a model was trained on, as it was cut then. Raises ConfigError where they are not at hand."""
+    """The data that a model was trained on, as it was cut then. Raises ConfigError where they
+    are not at hand.
+    """
     about = predictor.config.get("data")
     if not isinstance(about, dict) or "options" not in about:
         raise ConfigError(
-            f"model {predictor.name!r} does not say which data it was trained on; nothing can be searched"
+            f"model {predictor.name!r} does not say which data it was trained on; nothing can be "
+            "searched"
         )
     options = replace(from_dict(DataConfig, about["options"], "data."), augment=())
-    idf = about.get("recipe", {}).get("idf")  # a text model's words: those of changed texts would mean other columns
+    # a text model's words: those of changed texts would mean other columns
+    idf = about.get("recipe", {}).get("idf")
     try:
-        data = load_data(options, low=about["low"], high=about["high"], download=False, idf=idf)  # a client starts none
+        # a client starts none
+        data = load_data(options, low=about["low"], high=about["high"], download=False, idf=idf)
     except (ConfigError, OSError) as error:
         raise ConfigError(
-            f"the data of model {predictor.name!r} ({options.data.partition(':')[0]}) are not at hand here"
+            f"the data of model {predictor.name!r} ({options.data.partition(':')[0]}) are not at "
+            "hand here"
         ) from error
     if list(data.shape) != list(predictor.config["shape"]):
-        raise ConfigError(f"the data of model {predictor.name!r} have changed their shape; nothing can be searched")
+        raise ConfigError(
+            f"the data of model {predictor.name!r} have changed their shape; nothing can be "
+            "searched"
+        )
     return data
 
 

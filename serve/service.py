@@ -1,7 +1,9 @@
-"""One replica without the web: the shelf of models, the batcher, the slow lane, and what both refuse.
+"""One replica without the web: the shelf of models, the batcher, the slow lane, and what both
+refuse.
 
-Two lanes, one thread each. Predictions are batched in the fast one; styles, dreams and clips, which take seconds, stand in
-the slow one and never in a prediction's way (PyTorch lets go of the interpreter while it computes).
+Two lanes, one thread each. Predictions are batched in the fast one; styles, dreams and clips,
+which take seconds, stand in the slow one and never in a prediction's way (PyTorch lets go of the
+interpreter while it computes).
 """
 
 import asyncio
@@ -50,15 +52,23 @@ class Settings:
     allow_changes: bool = True
     """Clients may delete models and roll them back."""
     request_log: PathOrUrl = ""
-    """A file for one JSON line a request, its name followed by each replica's process id; empty: none."""
+    """A file for one JSON line a request, its name followed by each replica's process id; empty:
+    none.
+    """
 
     def validate(self) -> None:
         self.limits.validate()
         require(self.max_batch >= 1, f"--max-batch {self.max_batch}: must be ≥ 1, e.g. 32")
         require(self.watch_s > 0, f"--watch-s {self.watch_s}: must be > 0, e.g. 2")
         for key in self.keys:
-            require(len(key) >= 16, "GENRAY_API_KEY: each key must have 16 characters or more (openssl rand -hex 24)")
-            require(key.isascii() and key.isprintable() and " " not in key, "GENRAY_API_KEY: keys are printable ASCII")
+            require(
+                len(key) >= 16,
+                "GENRAY_API_KEY: each key must have 16 characters or more (openssl rand -hex 24)",
+            )
+            require(
+                key.isascii() and key.isprintable() and " " not in key,
+                "GENRAY_API_KEY: keys are printable ASCII",
+            )
 
 
 class Service:
@@ -66,7 +76,8 @@ class Service:
 
     def __init__(self, settings: Settings):
         settings.validate()
-        torch.set_num_threads(1)  # a replica is one core: more threads of one model would only wait for each other
+        # a replica is one core: more threads of one model would only wait for each other
+        torch.set_num_threads(1)
         self.settings, self.limits = settings, settings.limits
         self.telemetry = Telemetry(settings.request_log)
         self.shelf = Shelf(Path(settings.models_dir))
@@ -78,7 +89,7 @@ class Service:
         self._slow_work: set[Future[Any]] = set()
         self.started = time.time()
 
-    # -- models ----------------------------------------------------------------------------------------------------
+    # -- models ------------------------------------------------------------------------------------
 
     def model(self, name: str) -> Predictor:
         """Raises NotFound."""
@@ -95,7 +106,10 @@ class Service:
         for predictor in self.models():
             if predictor.makes_images:
                 return predictor
-        raise NotFound("no model here makes images: train a vae or a gan into the models directory", param="model")
+        raise NotFound(
+            "no model here makes images: train a vae or a gan into the models directory",
+            param="model",
+        )
 
     def function(self, predictor: Predictor, name: str) -> Function:
         """Raises BadRequest for what this kind of model does not do."""
@@ -104,7 +118,8 @@ class Service:
         except KeyError:
             can = ", ".join(sorted(predictor.functions)) or "nothing by arrays"
             raise BadRequest(
-                f"model {predictor.name!r} ({predictor.kind}) cannot {name}; it can: {can}", param="model"
+                f"model {predictor.name!r} ({predictor.kind}) cannot {name}; it can: {can}",
+                param="model",
             ) from None
 
     async def delete(self, name: str) -> None:
@@ -118,7 +133,9 @@ class Service:
 
     def _check_changes(self) -> None:
         if not self.settings.allow_changes:
-            raise BadRequest("models cannot be changed here: the service was started with --no-allow-changes")
+            raise BadRequest(
+                "models cannot be changed here: the service was started with --no-allow-changes"
+            )
 
     async def _change(self, work: Callable[[], T]) -> T:
         try:
@@ -129,10 +146,14 @@ class Service:
             reason = error.strerror if isinstance(error, OSError) else "a damaged version"
             raise BadRequest(f"the models directory cannot be changed: {reason}") from error
 
-    # -- work ------------------------------------------------------------------------------------------------------
+    # -- work --------------------------------------------------------------------------------------
 
     async def predict(
-        self, predictor: Predictor, function: str, arrays: Arrays, after: Callable[[Arrays], T] | None = None
+        self,
+        predictor: Predictor,
+        function: str,
+        arrays: Arrays,
+        after: Callable[[Arrays], T] | None = None,
     ) -> Any:
         """Run a function of a model on some rows, among other callers' rows.
 
@@ -149,10 +170,12 @@ class Service:
             raise BadRequest(str(error)) from error
 
     async def slowly(self, work: Callable[[Check], T]) -> T:
-        """Run something that takes seconds. Raises Busy when too much of the kind waits, BadRequest for a ConfigError.
+        """Run something that takes seconds. Raises Busy when too much of the kind waits,
+        BadRequest for a ConfigError.
 
-        `work` calls what it is given between its steps, which raises once the caller has gone or its time is up: what nobody
-        waits for must not hold the lane. Until it has ended it counts as waiting.
+        `work` calls what it is given between its steps, which raises once the caller has gone or
+        its time is up: what nobody waits for must not hold the lane. Until it has ended it
+        counts as waiting.
         """
         if len(self._slow_work) >= self.limits.max_slow:
             raise Busy(f"{len(self._slow_work)} slow requests are waiting already", retry_after_s=5)
@@ -190,7 +213,9 @@ class Service:
 
 
 def finite(values: np.ndarray, name: str) -> np.ndarray:
-    """`values`, or BadRequest where some are NaN or infinite: one bad row must not become another caller's."""
+    """`values`, or BadRequest where some are NaN or infinite: one bad row must not become
+    another caller's.
+    """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise BadRequest(f"{name}: has NaN or infinite values", param=name)
     return values

@@ -1,10 +1,11 @@
-"""The models of one directory: loaded when they appear, replaced without a gap, deleted and rolled back by name.
+"""The models of one directory: loaded when they appear, replaced without a gap, deleted and
+rolled back by name.
 
     MODELS_DIR/NAME/              a model folder, or a run directory with model/ inside
     MODELS_DIR/.versions/NAME/    what NAME has been, newest last, for `roll_back`
 
-A folder that cannot be loaded is reported in `failed` and takes nothing else down; a version of it that was loaded
-before goes on serving.
+A folder that cannot be loaded is reported in `failed` and takes nothing else down; a version of
+it that was loaded before goes on serving.
 """
 
 import logging
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genray.errors import CheckpointError, ConfigError, GenrayError
-from genray.modelstore import NAME
+from genray.runs.modelstore import NAME
 from serve.models import Predictor, load_predictor, version_of
 from serve.versions import Versions, is_version
 
@@ -32,7 +33,9 @@ Signature = tuple[tuple[int, int, int], ...]
 def check_folder(folder: Path) -> None:
     """Raises ConfigError unless it is a directory."""
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such directory; give one that holds model folders (or runs), e.g. runs")
+        raise ConfigError(
+            f"{folder}: no such directory; give one that holds model folders (or runs), e.g. runs"
+        )
 
 
 class UnknownModel(GenrayError):
@@ -48,7 +51,9 @@ class _Seen:
 
 
 class Shelf:
-    """The models of `folder`, by name. Reading is a dictionary's lookup; `refresh` may run in another thread."""
+    """The models of `folder`, by name. Reading is a dictionary's lookup; `refresh` may run in
+    another thread.
+    """
 
     def __init__(self, folder: Path, load: Callable[[Path, str], Predictor] = load_predictor):
         check_folder(folder)
@@ -71,7 +76,7 @@ class Shelf:
             known = ", ".join(sorted(self.models)[:20]) or "none yet"
             raise UnknownModel(f"no model {name[:80]!r}; there are: {known}") from None
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Look at the directory once: load what is new or changed, forget what is gone."""
@@ -94,7 +99,9 @@ class Shelf:
             while not self._stop.wait(period_s):
                 try:
                     self.refresh()
-                except Exception:  # a network drive that is away for a moment, …: the next look may go well
+                except (
+                    Exception
+                ):  # a network drive that is away for a moment, …: the next look may go well
                     log.exception("the models directory could not be looked at")
 
         threading.Thread(target=run, name="genray-shelf", daemon=True).start()
@@ -103,7 +110,9 @@ class Shelf:
         self._stop.set()
 
     def _places(self) -> tuple[dict[str, Path], dict[str, str]]:
-        """(name → model folder of everything that looks like a model; name → why it may not be looked into)."""
+        """(name → model folder of everything that looks like a model; name → why it may not be
+        looked into).
+        """
         places, closed = {}, {}
         for child in sorted(self.folder.iterdir()):
             if child.name.startswith("."):
@@ -126,7 +135,10 @@ class Shelf:
         self._seen[name] = _Seen(signature, now)
         try:
             if not NAME.fullmatch(name):
-                raise ConfigError(f"{name[:80]!r}: a model's name is made of letters, digits, dot, dash and underscore")
+                raise ConfigError(
+                    f"{name[:80]!r}: a model's name is made of letters, digits, dot, dash and "
+                    "underscore"
+                )
             if name in self.models and self.models[name].version == version_of(place):
                 self._forget_failure(name)  # touched, not changed
                 return
@@ -134,7 +146,9 @@ class Shelf:
         except Exception as error:  # whatever odd files make of our code: it is theirs alone
             reason = (str(error).splitlines() or [""])[0].replace(str(self.folder), "")
             known = isinstance(error, GenrayError | OSError) and reason
-            self._fail(name, reason if known else f"damaged model ({type(error).__name__}: {reason})")
+            self._fail(
+                name, reason if known else f"damaged model ({type(error).__name__}: {reason})"
+            )
             return
         self.models = {**self.models, name: predictor}
         self._forget_failure(name)
@@ -154,7 +168,8 @@ class Shelf:
         self.failed = {key: value for key, value in self.failed.items() if key != name}
 
     def _miss(self, name: str) -> None:
-        # A folder is replaced by two renames; between them it is away. Only a second look makes it gone.
+        # A folder is replaced by two renames; between them it is away. Only a second look makes it
+        # gone.
         if name not in self._missing:
             self._missing.add(name)
             return
@@ -163,7 +178,7 @@ class Shelf:
         self._seen.pop(name, None)
         log.info("model %s is gone", name)
 
-    # -- versions --------------------------------------------------------------------------------------------------
+    # -- versions ----------------------------------------------------------------------------------
 
     def versions(self, name: str) -> list[str]:
         """Versions on disk, newest first."""
@@ -172,8 +187,8 @@ class Shelf:
     def delete(self, name: str) -> None:
         """Take a model out of the directory; its last versions stay for `roll_back`.
 
-        What goes is what is on the disk, be it newer than what is loaded. Raises UnknownModel; OSError or CheckpointError
-        where it could not be kept, and then it stays.
+        What goes is what is on the disk, be it newer than what is loaded. Raises UnknownModel;
+        OSError or CheckpointError where it could not be kept, and then it stays.
         """
         self.get(name)
         with self._lock:
@@ -184,10 +199,12 @@ class Shelf:
             self._miss(name)
 
     def roll_back(self, name: str, version: str = "") -> str:
-        """Put an earlier version in place (the newest that can be loaded but the present one); returns it.
+        """Put an earlier version in place (the newest that can be loaded but the present one);
+        returns it.
 
-        The present one is what is on the disk, loaded or not: so a damaged replacement is mended. Raises UnknownModel where
-        there is no other version, CheckpointError where none can be loaded, OSError where the directory cannot be written.
+        The present one is what is on the disk, loaded or not: so a damaged replacement is
+        mended. Raises UnknownModel where there is no other version, CheckpointError where none
+        can be loaded, OSError where the directory cannot be written.
         """
         with self._lock:
             kept = self.versions(name)  # none for a name that is none: it never becomes a path
@@ -198,7 +215,8 @@ class Shelf:
                 choices = [each for each in choices if each == version]
             if not choices:
                 raise UnknownModel(
-                    f"model {name[:80]!r} has no other version{f' {version[:20]}' if version else ''} to go back to"
+                    f"model {name[:80]!r} has no other "
+                    f"version{f' {version[:20]}' if version else ''} to go back to"
                 )
             chosen = next((each for each in choices if self._loads(name, each)), None)
             if chosen is None:
@@ -236,9 +254,15 @@ class Shelf:
 
 
 def model_in(entry: Path) -> Path | None:
-    """The model folder of an entry of the directory: model/ inside, or itself. Raises OSError where it may not be read."""
+    """The model folder of an entry of the directory: model/ inside, or itself. Raises OSError
+    where it may not be read.
+    """
     place = entry / "model" if (entry / "model").is_dir() else entry
-    return place if (place / "config.json").exists() or (place / "model.safetensors").exists() else None
+    return (
+        place
+        if (place / "config.json").exists() or (place / "model.safetensors").exists()
+        else None
+    )
 
 
 def _signature(place: Path) -> Signature:

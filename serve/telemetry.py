@@ -1,7 +1,8 @@
-"""What the service tells about itself: Prometheus metrics by way of Ray, and a log with one JSON line a request.
+"""What the service tells about itself: Prometheus metrics by way of Ray, and a log with one JSON
+line a request.
 
-Metrics are added up in plain numbers and handed to Ray once a second: a request pays nanoseconds for them, not the 10 µs
-of a tagged counter.
+Metrics are added up in plain numbers and handed to Ray once a second: a request pays nanoseconds
+for them, not the 10 µs of a tagged counter.
 """
 
 import json
@@ -19,12 +20,16 @@ from typing import Any
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 MOST_SAMPLES = 100
-"""Observations kept of a second, of each kind: more are counted, and each has the same chance to be one of those kept. A
-histogram of Ray's costs 10 µs an observation, and a hundred a second draw the same curve as a thousand."""
+"""Observations kept of a second, of each kind: more are counted, and each has the same chance to
+be one of those kept. A histogram of Ray's costs 10 µs an observation, and a hundred a second
+draw the same curve as a thousand.
+"""
 
 
 class Sample:
-    """At most MOST_SAMPLES of what was added, each with the same chance. [reservoir sampling: Vitter 1985]"""
+    """At most MOST_SAMPLES of what was added, each with the same chance. [reservoir sampling:
+    Vitter 1985]
+    """
 
     def __init__(self) -> None:
         self.kept: list[Any] = []
@@ -66,11 +71,18 @@ class Telemetry:
             self.requests[route, str(status)] += 1
             self.latency_s[route].add(seconds)
         if self._log:
-            line = {"time": round(time.time(), 3), "route": route, "status": status, "ms": round(1e3 * seconds, 2)}
+            line = {
+                "time": round(time.time(), 3),
+                "route": route,
+                "status": status,
+                "ms": round(1e3 * seconds, 2),
+            }
             self._log.info(json.dumps({**line, **about}, ensure_ascii=True))
 
     def publish(self, service: Any, period_s: float = 1.0) -> None:
-        """Hand everything to Ray's metrics once a period, in a thread of its own. To be called inside a Serve replica."""
+        """Hand everything to Ray's metrics once a period, in a thread of its own. To be called
+        inside a Serve replica.
+        """
         metrics = _RayMetrics()
 
         def run() -> None:
@@ -84,7 +96,11 @@ class Telemetry:
         """(requests, latencies, batches) since the last call."""
         with self._lock:
             taken = dict(self.requests), dict(self.latency_s), self.batches
-            self.requests, self.latency_s, self.batches = defaultdict(int), defaultdict(Sample), Sample()
+            self.requests, self.latency_s, self.batches = (
+                defaultdict(int),
+                defaultdict(Sample),
+                Sample(),
+            )
         return taken
 
     def close(self) -> None:
@@ -98,11 +114,17 @@ class _RayMetrics:
 
         self.requests = Counter("genray_requests", "Requests answered.", ("route", "status"))
         self.latency = Histogram(
-            "genray_request_seconds", "From a request's head to its answer's end (a sample).", list(LATENCY_BOUNDS_S),
+            "genray_request_seconds",
+            "From a request's head to its answer's end (a sample).",
+            list(LATENCY_BOUNDS_S),
             ("route",),
-        )  # fmt: skip
-        self.batch = Histogram("genray_batch_rows", "Rows of a call of a model.", [b + 0.5 for b in BATCH_BOUNDS])
-        self.wait = Histogram("genray_batch_wait_seconds", "Wait of a batch's oldest caller.", list(LATENCY_BOUNDS_S))
+        )
+        self.batch = Histogram(
+            "genray_batch_rows", "Rows of a call of a model.", [b + 0.5 for b in BATCH_BOUNDS]
+        )
+        self.wait = Histogram(
+            "genray_batch_wait_seconds", "Wait of a batch's oldest caller.", list(LATENCY_BOUNDS_S)
+        )
         self.queue = Gauge("genray_waiting", "Rows and slow requests that wait.")
         self.in_flight = Gauge("genray_in_flight", "Requests being answered.")
         self.models = Gauge("genray_models", "Models by state.", ("state",))
@@ -126,9 +148,12 @@ class _RayMetrics:
 
 
 def _request_log(path: str) -> tuple[logging.Logger, QueueListener]:
-    """A logger whose lines a thread writes: the event loop never waits for a disk. 5 files of 20 MB are kept."""
+    """A logger whose lines a thread writes: the event loop never waits for a disk. 5 files of 20
+    MB are kept.
+    """
     file = Path(path)
-    file = file.with_name(f"{file.stem}-{os.getpid()}{file.suffix}")  # replicas would turn over each other's file
+    # replicas would turn over each other's file
+    file = file.with_name(f"{file.stem}-{os.getpid()}{file.suffix}")
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(file, maxBytes=20_000_000, backupCount=4)
     handler.setFormatter(logging.Formatter("%(message)s"))

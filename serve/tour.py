@@ -28,12 +28,16 @@ class Visit:
 
 
 def tour(url: str, key: str = "") -> list[Visit]:
-    """Call every kind of route once for each model that it fits; what fails is in the list like the rest."""
+    """Call every kind of route once for each model that it fits; what fails is in the list like
+    the rest.
+    """
     visits: list[Visit] = []
     # A service on this machine is not reached through a proxy, whatever the environment says.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def ask(method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
+    def ask(
+        method: str, path: str, body: bytes | None = None, kind: str = "application/json"
+    ) -> bytes:
         headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {key}"} if key else {})
         request = urllib.request.Request(url + path, body, headers, method=method)
         try:
@@ -59,7 +63,11 @@ def tour(url: str, key: str = "") -> list[Visit]:
         name, functions = model["id"], model["functions"]
         ask("GET", f"/v1/models/{name}")
         if "generate" in functions:
-            ask("POST", "/v1/images/generations", json.dumps({"model": name, "n": 4, "seed": 1}).encode())
+            ask(
+                "POST",
+                "/v1/images/generations",
+                json.dumps({"model": name, "n": 4, "seed": 1}).encode(),
+            )
             ask("GET", f"/api/walk/{name}?stops=2&frames=4")
         if "act" in functions:
             ask("GET", f"/api/play/{name}?steps=10&fps=60")
@@ -70,7 +78,11 @@ def tour(url: str, key: str = "") -> list[Visit]:
         for function in functions:
             about = json.loads(ask("GET", f"/v2/models/{name}.{function}"))
             inputs = [_zeros(tensor) for tensor in about["inputs"]]
-            ask("POST", f"/v2/models/{name}.{function}/infer", json.dumps({"inputs": inputs}).encode())
+            ask(
+                "POST",
+                f"/v2/models/{name}.{function}/infer",
+                json.dumps({"inputs": inputs}).encode(),
+            )
     return visits
 
 
@@ -90,7 +102,8 @@ def _form(model: str) -> tuple[bytes, str]:
     parts = [
         f'--{frontier}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'.encode(),
         f'--{frontier}\r\nContent-Disposition: form-data; name="steps"\r\n\r\n2\r\n'.encode(),
-        f'--{frontier}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'.encode(),
+        f'--{frontier}\r\nContent-Disposition: form-data; name="image"; '
+        'filename="a.png"\r\n\r\n'.encode(),
         _photo() + f"\r\n--{frontier}--\r\n".encode(),
     ]
     return b"".join(parts), f"multipart/form-data; boundary={frontier}"
@@ -103,8 +116,16 @@ def screenshot(url: str, path: Path, size: tuple[int, int] = (1100, 1700)) -> bo
         return False
     with tempfile.TemporaryDirectory() as profile:
         command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}",
-            f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=8000", f"--screenshot={path}", url,
-        ]  # fmt: skip
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={profile}",
+            f"--window-size={size[0]},{size[1]}",
+            "--virtual-time-budget=8000",
+            f"--screenshot={path}",
+            url,
+        ]
         subprocess.run(command, capture_output=True, timeout=60, check=False)
     return path.exists()

@@ -1,7 +1,8 @@
 """What models have been: MODELS_DIR/.versions/NAME/VERSION, newest last, for roll-backs.
 
-What is replaced or deleted is never thrown away unread: its folder is moved aside, which needs no room on the disk; then
-its model goes among the versions, and whatever lay beside it goes back to where it was.
+What is replaced or deleted is never thrown away unread: its folder is moved aside, which needs
+no room on the disk; then its model goes among the versions, and whatever lay beside it goes back
+to where it was.
 """
 
 import logging
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 from genray.errors import CheckpointError
-from genray.modelstore import NAME
+from genray.runs.modelstore import NAME
 from serve.models import version_of
 
 log = logging.getLogger("genray.serve")
@@ -34,13 +35,18 @@ class Versions:
         if not NAME.fullmatch(name) or not folder.is_dir():
             return []
         paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        return [path.name for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
+        return [
+            path.name
+            for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        ]
 
     def path(self, name: str, version: str) -> Path:
         return self.folder / name / version
 
     def keep(self, name: str, place: Path, version: str) -> None:
-        """Make a copy of a version, as the newest. Raises OSError or CheckpointError where none can be made."""
+        """Make a copy of a version, as the newest. Raises OSError or CheckpointError where none
+        can be made.
+        """
         target = self.path(name, version)
         if not is_version(target, version):
             copy = self.copied(name, place, version)
@@ -52,7 +58,9 @@ class Versions:
         self._forget_old(name)
 
     def copied(self, name: str, source: Path, version: str) -> Path:
-        """A whole copy of `version` in a folder that nobody looks at. Raises OSError or CheckpointError, leaving none."""
+        """A whole copy of `version` in a folder that nobody looks at. Raises OSError or
+        CheckpointError, leaving none.
+        """
         folder = self._unseen(name, "tmp")
         folder.mkdir(parents=True)
         try:
@@ -60,14 +68,18 @@ class Versions:
                 if (source / file).exists():
                     shutil.copy2(source / file, folder / file)
             if not is_version(folder, version):
-                raise CheckpointError(f"version {version} of {name} is damaged, or changed while it was copied")
+                raise CheckpointError(
+                    f"version {version} of {name} is damaged, or changed while it was copied"
+                )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return folder
 
     def move_aside(self, name: str, place: Path) -> Path:
-        """Take a model's folder away, in one step; `file_away` is next. Raises OSError, having changed nothing."""
+        """Take a model's folder away, in one step; `file_away` is next. Raises OSError, having
+        changed nothing.
+        """
         if place.is_symlink():  # only the link is ours: a copy of what it shows makes it come back
             self.keep(name, place, version_of(place))
         aside = self._unseen(name, "aside")
@@ -76,7 +88,9 @@ class Versions:
         return aside
 
     def file_away(self, name: str, aside: Path, place: Path) -> None:
-        """Put what was moved aside among the versions, as the newest, and what was no model's back into `place`."""
+        """Put what was moved aside among the versions, as the newest, and what was no model's
+        back into `place`.
+        """
         try:
             if aside.is_symlink():
                 aside.unlink()

@@ -1,4 +1,6 @@
-"""The ASGI application around a `Service`: all routes, the shapes of refusals, and the guard in front."""
+"""The ASGI application around a `Service`: all routes, the shapes of refusals, and the guard in
+front.
+"""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -9,7 +11,7 @@ from starlette.exceptions import HTTPException
 from genray import __version__
 from serve.errors import ApiError, Fault, NotFound
 from serve.express import Express
-from serve.guard import Guard, error_body
+from serve.middleware import Middleware, error_body
 from serve.routes.common import json_answer
 from serve.routes.inference import inference_routes, quick_health, quick_infer
 from serve.routes.openai import openai_routes, quick_generations
@@ -19,12 +21,19 @@ from serve.service import Service
 
 ABOUT = """Trained generators, encoders, style models and policies.
 
-* `/v1`: the shape of OpenAI's images API. * `/v2`: the Open Inference Protocol. * `/api`: what neither has.
+* `/v1`: the shape of OpenAI's images API. * `/v2`: the Open Inference Protocol.
+* `/api`: what neither has.
 * Key: `Authorization: Bearer KEY`, where the service was started with keys. * Page: `/`."""
 
 
-# Ray sets OpenTelemetry's global meter, and FastAPI would measure every request into it a second time.
-UNTRACED: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+# Ray sets OpenTelemetry's global meter, and FastAPI would measure every request into it a second
+# time.
+UNTRACED: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+}
 
 
 class Unacceptable(ApiError):
@@ -39,8 +48,8 @@ class WrongMethod(ApiError):
     status, code = 405, "method_not_allowed"
 
 
-def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -> Guard:
-    """Everything that answers HTTP, as one ASGI callable. `sends_id`, `local`: see Guard."""
+def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -> Middleware:
+    """Everything that answers HTTP, as one ASGI callable. `sends_id`, `local`: see Middleware."""
     app = FastAPI(
         title="genray",
         version=__version__,
@@ -57,13 +66,22 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         ("POST", "/v1/images/generations"): quick_generations(service),
     }
     express = Express(short, quick_infer(service))
-    guard = Guard(
-        app, service.limits, service.telemetry, service.settings.keys, express=express, sends_id=sends_id, local=local
+    guard = Middleware(
+        app,
+        service.limits,
+        service.telemetry,
+        service.settings.keys,
+        express=express,
+        sends_id=sends_id,
+        local=local,
     )
     for router in (
-        openai_routes(service), inference_routes(service), own_routes(service), health_routes(service),
+        openai_routes(service),
+        inference_routes(service),
+        own_routes(service),
+        health_routes(service),
         page_routes(service, guard),
-    ):  # fmt: skip
+    ):
         app.include_router(router)
 
     @app.exception_handler(ApiError)
@@ -73,7 +91,9 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path"))
+        where = ".".join(
+            str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")
+        )
         message = f"{where or 'body'}: {first.get('msg', 'does not fit')}"
         return _refusal(request, Unacceptable(message[:300], param=where[:100] or None))
 
@@ -90,7 +110,8 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        return _refusal(request, Fault(request.scope["state"].get("request_id", "")))  # Starlette logs the traceback
+        # Starlette logs the traceback
+        return _refusal(request, Fault(request.scope["state"].get("request_id", "")))
 
     return guard
 

@@ -12,7 +12,8 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before PyTorch is imported: two processes with a thread for each core would wait for each other.
+    # Before PyTorch is imported: two processes with a thread for each core would wait for each
+    # other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GROUPS = ("ray", "cluster")
@@ -31,7 +32,8 @@ class ByGroupOrFile(LoadGroupScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroupOrFile | None:
     if config.getvalue("dist") != "loadgroup":
         return None
-    config.option.loadscopereorder = False  # the order of pytest_collection_modifyitems, not the largest first
+    # the order of pytest_collection_modifyitems, not the largest first
+    config.option.loadscopereorder = False
     return ByGroupOrFile(config, log)  # type: ignore[arg-type]
 
 
@@ -59,10 +61,12 @@ _FAILED: set[str] = set()  # tests since this Ray began: what they left on it ma
 
 @pytest.fixture(scope="module")
 def ray_here() -> None:
-    """A private Ray, as `genray train` starts it. It stays for the next file if that uses it, too."""
+    """A private Ray, as `genray train` starts it. It stays for the next file if that uses it,
+    too.
+    """
     import ray
 
-    from genray.dist.session import ray_session
+    from genray.distributed.session import ray_session
 
     if not ray.is_initialized():
         _RAY.enter_context(ray_session())
@@ -75,7 +79,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.hookimpl(trylast=True)  # after the fixtures of the test's file
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    if nextitem is not None and (nextitem.path == item.path or (_shares_ray(nextitem) and not _FAILED)):
+    if nextitem is not None and (
+        nextitem.path == item.path or (_shares_ray(nextitem) and not _FAILED)
+    ):
         return
     _RAY.close()
     _FAILED.clear()

@@ -1,4 +1,5 @@
-"""Slow, obvious twins of the fast code, and real things to compare it with. Ten lines each, loops allowed.
+"""Slow, obvious twins of the fast code, and real things to compare it with. Ten lines each,
+loops allowed.
 
 Shapes: E lanes, T rows, B batch, S stack, H height, W width, K past actions.
 """
@@ -23,7 +24,9 @@ class NaiveSumTree:
         self.priority = np.zeros(capacity)
 
     def set(self, index_B, priority_B) -> None:
-        for index, priority in zip(index_B, np.broadcast_to(priority_B, np.shape(index_B)), strict=True):
+        for index, priority in zip(
+            index_B, np.broadcast_to(priority_B, np.shape(index_B)), strict=True
+        ):
             self.priority[index] = priority
 
     @property
@@ -53,7 +56,9 @@ class Row:
 def slow_n_step(
     life: list[Row], start: int, n: int, gamma: float, life_loss: str = "ignore", clip: bool = True
 ) -> tuple[float, float, int]:
-    """(return, discount of the bootstrap, rows to the next observation) of the transition at `start`."""
+    """(return, discount of the bootstrap, rows to the next observation) of the transition at
+    `start`.
+    """
     total, discount = 0.0, 1.0
     for k in range(1, n + 1):
         row = life[start + k - 1]
@@ -67,7 +72,9 @@ def slow_n_step(
 
 
 def slow_stack(life: list[Row], index: int, stack: int, stack_start: str) -> np.ndarray:
-    """The observation at row `index`, going back one row at a time and stopping at the episode's first."""
+    """The observation at row `index`, going back one row at a time and stopping at the episode's
+    first.
+    """
     frames = [life[index].frame_HW]
     for back in range(1, stack):
         if back <= life[index].age:
@@ -79,31 +86,46 @@ def slow_stack(life: list[Row], index: int, stack: int, stack_start: str) -> np.
 
 def slow_past_actions(life: list[Row], index: int, count: int) -> list[int]:
     """The actions of the rows before, newest first; −1 before the episode's first row."""
-    return [life[index - back].action if back <= life[index].age else -1 for back in range(1, count + 1)]
+    return [
+        life[index - back].action if back <= life[index].age else -1 for back in range(1, count + 1)
+    ]
 
 
 def slow_priority(
-    network: QNetwork, obs_BSHW, past_BK, action_B, return_B, discount_B, next_obs_BSHW, next_past_BK
+    network: QNetwork,
+    obs_BSHW,
+    past_BK,
+    action_B,
+    return_B,
+    discount_B,
+    next_obs_BSHW,
+    next_past_BK,
 ) -> np.ndarray:
     """|n-step double-Q error| with `network` as w and as w⁻, one transition at a time."""
     deltas = []
     with torch.no_grad():
         for i in range(len(action_B)):
-            q_A = network(torch.from_numpy(obs_BSHW[i : i + 1]), torch.from_numpy(past_BK[i : i + 1]))[0]
-            q_next_A = network(torch.from_numpy(next_obs_BSHW[i : i + 1]), torch.from_numpy(next_past_BK[i : i + 1]))[0]
+            q_A = network(
+                torch.from_numpy(obs_BSHW[i : i + 1]), torch.from_numpy(past_BK[i : i + 1])
+            )[0]
+            q_next_A = network(
+                torch.from_numpy(next_obs_BSHW[i : i + 1]),
+                torch.from_numpy(next_past_BK[i : i + 1]),
+            )[0]
             best = int(q_next_A.argmax())
             target = float(return_B[i]) + float(discount_B[i]) * float(q_next_A[best])
             deltas.append(abs(target - float(q_A[int(action_B[i])])))
     return np.array(deltas)
 
 
-# --- a real environment beside its own stacks -----------------------------------------------------------------------
+# --- a real environment beside its own stacks -----------------------------------------------------
 
 
 class RecordedAtari:
     """AtariLanes, and beside it ALE's own vector environment with stacks, stepped in lockstep.
 
-    `lives[lane]` is what the lanes returned; `stacks[lane]` what the *other* environment returned as observations.
+    `lives[lane]` is what the lanes returned; `stacks[lane]` what the *other* environment
+    returned as observations.
     """
 
     def __init__(self, config: EnvConfig, num_lanes: int):
@@ -140,7 +162,9 @@ class RecordedAtari:
 
     def step(self, action_E: np.ndarray) -> Step:
         step = self._lanes.step(action_E)
-        obs_ESHW, reward_E, terminated_E, truncated_E, info = self._reference.step(np.asarray(action_E, np.int64))
+        obs_ESHW, reward_E, terminated_E, truncated_E, info = self._reference.step(
+            np.asarray(action_E, np.int64)
+        )
         for lane, life in enumerate(self.lives):
             row = life[-1]
             row.action, row.reward = int(action_E[lane]), float(reward_E[lane])
@@ -157,7 +181,7 @@ class RecordedAtari:
         self._reference.close()
 
 
-# --- invented streams, to drive a replay shard through any geometry --------------------------------------------------
+# --- invented streams, to drive a replay shard through any geometry -------------------------------
 
 
 class InventedStream:
@@ -169,7 +193,14 @@ class InventedStream:
     frame_shape = (6, 12)
 
     def __init__(
-        self, seed: int, *, source: int, num_lanes: int, n_step: int, wait: int = 0, life_loss: str = "ignore"
+        self,
+        seed: int,
+        *,
+        source: int,
+        num_lanes: int,
+        n_step: int,
+        wait: int = 0,
+        life_loss: str = "ignore",
     ):
         self.rng = np.random.default_rng(seed)
         self.source, self.n_step, self.life_loss, self.wait = source, n_step, life_loss, wait
@@ -185,7 +216,12 @@ class InventedStream:
         before = life[-1] if life else None
         fresh = before is None or before.over
         row = Row(
-            np.tile(np.array([[self.tag, lane + 1, len(life) // 256, len(life) % 256, 255, 7]], np.uint8), (6, 2)),
+            np.tile(
+                np.array(
+                    [[self.tag, lane + 1, len(life) // 256, len(life) % 256, 255, 7]], np.uint8
+                ),
+                (6, 2),
+            ),
             action=int(rng.integers(18)),
             age=0 if fresh else before.age + 1,  # type: ignore[union-attr]
             over=bool(before) and (before.terminated or before.truncated),  # type: ignore[union-attr]
@@ -210,7 +246,7 @@ class InventedStream:
         self.first_row += num_rows
         rows = range(first, first + num_rows)
         starts = range(first - n, first - n + num_rows)
-        slow = [[slow_n_step(self.lives[e], t, n, 0.9, self.life_loss) if t >= 0 else (9.0, 9.0, 1) for t in starts]
+        slow = [[slow_n_step(self.lives[e], t, n, 0.9, self.life_loss) if t >= 0 else (9.0, 9.0, 1) for t in starts]  # noqa: E501
                 for e in lanes]  # fmt: skip
         slow_ET3 = np.array(slow)
         return Chunk(
@@ -220,18 +256,24 @@ class InventedStream:
             weight_version=0,
             frame_ETHW=np.array([[self.lives[e][t].frame_HW for t in rows] for e in lanes]),
             action_ET=np.array([[self.lives[e][t].action for t in rows] for e in lanes], np.uint8),
-            age_ET=np.array([[min(self.lives[e][t].age, 255) for t in rows] for e in lanes], np.uint8),
+            age_ET=np.array(
+                [[min(self.lives[e][t].age, 255) for t in rows] for e in lanes], np.uint8
+            ),
             return_ET=slow_ET3[..., 0].astype(np.float32),
             discount_ET=slow_ET3[..., 1].astype(np.float32),
             horizon_ET=slow_ET3[..., 2].astype(np.uint8),
-            delta_ET=np.array([[self.deltas[e][t] if t >= 0 else 9.0 for t in starts] for e in lanes], np.float32),
+            delta_ET=np.array(
+                [[self.deltas[e][t] if t >= 0 else 9.0 for t in starts] for e in lanes], np.float32
+            ),
             valid_ET=np.array([[t >= 0 and self.valid(e, t) for t in starts] for e in lanes]),
         )
 
 
 @dataclass
 class NaiveReplay:
-    """What a shard should hold: a list of everything that ever came, and the rules said in words."""
+    """What a shard should hold: a list of everything that ever came, and the rules said in
+    words.
+    """
 
     layout: ShardLayout
     n_step: int
@@ -258,7 +300,8 @@ class NaiveReplay:
         layout = self.layout
         for place, source in enumerate(layout.sources):
             held = self.rows.get(source, [])
-            for row in range(max(0, len(held) - layout.rows), len(held)):  # older ones are overwritten
+            # older ones are overwritten
+            for row in range(max(0, len(held) - layout.rows), len(held)):
                 stream, stream_row, segment = held[row]
                 for lane in range(layout.lanes_per_source):
                     age = stream.lives[lane][stream_row].age
@@ -266,10 +309,12 @@ class NaiveReplay:
                     if (
                         stream.valid(lane, stream_row)
                         and row + self.n_step < len(held)  # its return is known
-                        and held[row + self.n_step][2] == segment  # … and was known in the same segment
+                        # … and was known in the same segment
+                        and held[row + self.n_step][2] == segment
                         and oldest >= 0
                         and held[oldest][2] == segment  # its stack does not reach across a gap
-                        and row - layout.lookback >= len(held) - layout.rows  # nothing of it was overwritten
+                        # nothing of it was overwritten
+                        and row - layout.lookback >= len(held) - layout.rows
                     ):
                         key = row * layout.lanes + place * layout.lanes_per_source + lane
                         found[key] = (stream, lane, stream_row)
@@ -305,16 +350,25 @@ def full_state(agent) -> dict[str, np.ndarray]:
     state: dict[str, np.ndarray] = {}
     for which in ("online", "target"):
         network = getattr(agent.learner, which)
-        state |= {f"{which}.{name}": tensor.numpy().copy() for name, tensor in network.state_dict().items()}
+        state |= {
+            f"{which}.{name}": tensor.numpy().copy()
+            for name, tensor in network.state_dict().items()
+        }
     for index, slots in agent.learner.optimizer.state_dict()["state"].items():
-        state |= {f"optimizer.{index}.{name}": np.asarray(value).copy() for name, value in slots.items()}
+        state |= {
+            f"optimizer.{index}.{name}": np.asarray(value).copy() for name, value in slots.items()
+        }
     for index, shard in enumerate(agent.shards):
         state[f"shard{index}.frame_LCP"] = shard._frames.frame_LCP.copy()
         for name in ("action_LC", "age_LC", "return_LC", "discount_LC", "horizon_LC", "valid_LC"):
             state[f"shard{index}.{name}"] = getattr(shard, f"_{name}").copy()
         state[f"shard{index}.tree"] = shard._tree.state()
-        state[f"shard{index}.counts"] = np.array([shard.size, shard.inserted, shard.dropped_updates])
-    state["counts"] = np.array([agent.steps, agent.learner.updates, agent.limiter.inserted, agent.limiter.sampled])
+        state[f"shard{index}.counts"] = np.array(
+            [shard.size, shard.inserted, shard.dropped_updates]
+        )
+    state["counts"] = np.array(
+        [agent.steps, agent.learner.updates, agent.limiter.inserted, agent.limiter.sampled]
+    )
     return state
 
 

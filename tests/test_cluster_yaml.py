@@ -1,6 +1,7 @@
 """The lint of the files that start a cluster: they pass, and each kind of damage is seen.
 
-What Ray itself refuses and what it lets through are kept apart, so that the day it looks closer is noticed.
+What Ray itself refuses and what it lets through are kept apart, so that the day it looks closer
+is noticed.
 """
 
 from collections.abc import Callable
@@ -68,21 +69,51 @@ def test_ray_refuses_a_damaged_local_file(mutate: Mutation):
 @pytest.mark.parametrize(
     ("mutate", "complaint"),
     [
-        (set_at("available_node_types", "collector", "min_workers", to=9), "min_workers 9 > max_workers 8"),
-        (set_at("available_node_types", "learner", "node_config", "InstanceType", to="g6.2xlrge"), "g6.2xlrge"),
-        (set_at("available_node_types", "learner", "node_config", "ImageID", to="ami-1"), "ImageID"),
-        (set_at("available_node_types", "learner", "resources", to={"CPU": 8}), "(CPU, GPU) = (8, 1)"),
-        (set_at("available_node_types", "head", "resources", to={"CPU": 4}), "(CPU, GPU) = (0, 0)"),
-        (set_at("available_node_types", "replay", "resources", to={"CPU": 4}), "replay: custom resources []"),
         (
-            set_at("available_node_types", "replay", "node_config", "InstanceMarketOptions", to={"MarketType": "spot"}),
+            set_at("available_node_types", "collector", "min_workers", to=9),
+            "min_workers 9 > max_workers 8",
+        ),
+        (
+            set_at(
+                "available_node_types", "learner", "node_config", "InstanceType", to="g6.2xlrge"
+            ),
+            "g6.2xlrge",
+        ),
+        (
+            set_at("available_node_types", "learner", "node_config", "ImageID", to="ami-1"),
+            "ImageID",
+        ),
+        (
+            set_at("available_node_types", "learner", "resources", to={"CPU": 8}),
+            "(CPU, GPU) = (8, 1)",
+        ),
+        (set_at("available_node_types", "head", "resources", to={"CPU": 4}), "(CPU, GPU) = (0, 0)"),
+        (
+            set_at("available_node_types", "replay", "resources", to={"CPU": 4}),
+            "replay: custom resources []",
+        ),
+        (
+            set_at(
+                "available_node_types",
+                "replay",
+                "node_config",
+                "InstanceMarketOptions",
+                to={"MarketType": "spot"},
+            ),
             "spot machines are for collectors alone",
         ),
         (
-            set_at("available_node_types", "replay", "node_config", to={"InstanceType": "r7i.xlarge"}),
+            set_at(
+                "available_node_types", "replay", "node_config", to={"InstanceType": "r7i.xlarge"}
+            ),
             "replay: no ImageId",
         ),
-        (set_at("available_node_types", "replay", "node_config", to={"InstanceType": "r7i.xlarge"}), "no IamInstanceP"),
+        (
+            set_at(
+                "available_node_types", "replay", "node_config", to={"InstanceType": "r7i.xlarge"}
+            ),
+            "no IamInstanceP",
+        ),
         (
             set_at(
                 "available_node_types",
@@ -99,7 +130,10 @@ def test_ray_refuses_a_damaged_local_file(mutate: Mutation):
         (set_at("file_mounts", to={"/home/ray/genray": "."}), "no auth_token"),
         (set_at("docker", "image", to="rayproject/ray:2.59.0-py311"), "constraints.txt pins Ray"),
         (set_at("worker_start_ray_commands", to=["ray start"]), "worker starts without"),
-        (set_at("head_start_ray_commands", to=["ray start --head"]), "belongs to the head's start line"),
+        (
+            set_at("head_start_ray_commands", to=["ray start --head"]),
+            "belongs to the head's start line",
+        ),
     ],
 )
 def test_what_ray_overlooks_is_found(mutate: Mutation, complaint: str):
@@ -112,11 +146,20 @@ def test_what_ray_overlooks_is_found(mutate: Mutation, complaint: str):
 @pytest.mark.parametrize(
     ("mutate", "complaint"),
     [
-        (set_at("provider", "worker_ips", to=["10.0.0.10", "10.0.0.11", "10.0.0.12"]), "an address is there twice"),
+        (
+            set_at("provider", "worker_ips", to=["10.0.0.10", "10.0.0.11", "10.0.0.12"]),
+            "an address is there twice",
+        ),
         (set_at("min_workers", to=2), "should be the 3 workers"),
         (set_at("worker_start_ray_commands", to=["ray start"]), "who is the learner?"),
-        (set_at("provider", "worker_ips", to=["10.0.0.11", "10.0.0.22", "10.0.0.13"]), "10.0.0.12 is given a role"),
-        (set_at("provider", "head_ip", to="10.0.0.9"), "does not start with --node-ip-address=10.0.0.9"),
+        (
+            set_at("provider", "worker_ips", to=["10.0.0.11", "10.0.0.22", "10.0.0.13"]),
+            "10.0.0.12 is given a role",
+        ),
+        (
+            set_at("provider", "head_ip", to="10.0.0.9"),
+            "does not start with --node-ip-address=10.0.0.9",
+        ),
     ],
 )
 def test_what_ray_overlooks_in_a_local_file_is_found(mutate: Mutation, complaint: str):
@@ -149,10 +192,22 @@ POD = (*GROUP, 0, "template", "spec", "containers", 0)
         (set_at(0, "spec", "headGroupSpec", "rayStartParams", to={}), "num-cpus"),
         (set_at(1, "spec", "clusterSelector", to={"ray.io/cluster": "genrya"}), "another cluster"),
         (set_at(1, "spec", "entrypoint", to="genray train dqq --out /shared/x"), "no such command"),
-        (set_at(1, "spec", "entrypoint", to="genray train dqn --out /shared/x"), "add --address auto"),
-        (set_at(1, "spec", "entrypoint", to="genray train dqn --address auto --out runs/x"), "--out runs/x"),
-        (set_at(2, "spec", "serveConfigV2", to="applications: 7"), "serveConfigV2: ('applications',)"),
-        (set_at(2, "spec", "serveConfigV2", to="applications: []"), "differs from serve/config.yaml"),
+        (
+            set_at(1, "spec", "entrypoint", to="genray train dqn --out /shared/x"),
+            "add --address auto",
+        ),
+        (
+            set_at(1, "spec", "entrypoint", to="genray train dqn --address auto --out runs/x"),
+            "--out runs/x",
+        ),
+        (
+            set_at(2, "spec", "serveConfigV2", to="applications: 7"),
+            "serveConfigV2: ('applications',)",
+        ),
+        (
+            set_at(2, "spec", "serveConfigV2", to="applications: []"),
+            "differs from serve/config.yaml",
+        ),
     ],
 )
 def test_damage_to_kuberay_yaml_is_found(mutate: Mutation, complaint: str):
@@ -164,10 +219,14 @@ def test_damage_to_kuberay_yaml_is_found(mutate: Mutation, complaint: str):
 
 def test_damage_to_the_dockerfile_is_found():
     text = (lint.ROOT / "Dockerfile").read_text(encoding="utf-8")
-    assert any("pins Ray" in one for one in lint.dockerfile_problems(text.replace("2.60.0", "2.59.0", 1)))
+    assert any(
+        "pins Ray" in one for one in lint.dockerfile_problems(text.replace("2.60.0", "2.59.0", 1))
+    )
     assert any(
         "COPY ['tunnig']" in one
-        for one in lint.dockerfile_problems(text.replace("COPY --chown=ray:users tuning", "COPY tunnig"))
+        for one in lint.dockerfile_problems(
+            text.replace("COPY --chown=ray:users tuning", "COPY tunnig")
+        )
     )
 
 
@@ -177,19 +236,38 @@ def test_kuberays_own_crds_are_read_strictly(tmp_path: Path):
         "type": "object",
         "properties": {
             "replicas": {"type": "integer", "format": "int32"},
-            "port": {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
-            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {}},
+            "port": {
+                "x-kubernetes-int-or-string": True,
+                "anyOf": [{"type": "integer"}, {"type": "string"}],
+            },
+            "free": {
+                "type": "object",
+                "x-kubernetes-preserve-unknown-fields": True,
+                "properties": {},
+            },
             "labels": {"type": "object", "additionalProperties": {"type": "string"}},
         },
     }
-    top = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}, "spec": spec}
+    top = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        "spec": spec,
+    }
     version = {"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "properties": top}}}
     for kind in lint.SCHEMAS:
-        (tmp_path / f"ray.io_{kind.lower()}s.yaml").write_text(yaml.safe_dump({"spec": {"versions": [version]}}))
+        (tmp_path / f"ray.io_{kind.lower()}s.yaml").write_text(
+            yaml.safe_dump({"spec": {"versions": [version]}})
+        )
     schemas = lint.crd_schemas(tmp_path)
 
     def complaints(**fields: object) -> str:
-        object_ = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "a"}, "spec": fields}
+        object_ = {
+            "apiVersion": "ray.io/v1",
+            "kind": "RayJob",
+            "metadata": {"name": "a"},
+            "spec": fields,
+        }
         return "\n".join(lint.schema_problems([object_], schemas))
 
     assert not complaints(replicas=1, port="http", free={"any": 1}, labels={"a": "b"})

@@ -1,4 +1,6 @@
-"""Configurations: bad values are refused in one clear line, good ones survive the way to YAML and back."""
+"""Configurations: bad values are refused in one clear line, good ones survive the way to YAML
+and back.
+"""
 
 import math
 import re
@@ -49,7 +51,8 @@ BAD = [
     ("replay", {"samples_per_insert": -8.0}, "--samples-per-insert -8.0", "≥ 0"),
     ("replay", {"samples_per_insert": float("nan")}, "--samples-per-insert nan", "≥ 0"),
     ("replay", {"capacity": 20, "min_size": 10}, "--capacity 20", "--batch-size 32"),
-    ("replay", {"capacity": 600, "min_size": 10}, "--capacity 600", "at least 624"),  # 16 lanes of 32 + 3 + 3 + 1 rows
+    # 16 lanes of 32 + 3 + 3 + 1 rows
+    ("replay", {"capacity": 600, "min_size": 10}, "--capacity 600", "at least 624"),
     ("replay", {"shards": 3}, "--shards 3", "at most 2"),
     ("learner", {"batch_size": 0}, "--batch-size 0", "≥ 1"),
     ("learner", {"learning_rate": 0.0}, "--learning-rate 0.0", "1e-4"),
@@ -82,8 +85,12 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("part", "values", "option", "choice"), BAD, ids=[bad[2].replace(" ", "=") for bad in BAD])
-def test_a_bad_value_is_named_with_its_option_and_a_valid_choice(part: str, values: dict, option: str, choice: str):
+@pytest.mark.parametrize(
+    ("part", "values", "option", "choice"), BAD, ids=[bad[2].replace(" ", "=") for bad in BAD]
+)
+def test_a_bad_value_is_named_with_its_option_and_a_valid_choice(
+    part: str, values: dict, option: str, choice: str
+):
     with pytest.raises(ConfigError) as caught:
         changed(part, **values).validate()
     message = str(caught.value)
@@ -93,7 +100,9 @@ def test_a_bad_value_is_named_with_its_option_and_a_valid_choice(part: str, valu
 
 
 def test_the_edges_of_what_is_valid():
-    """What stands just inside the limits is accepted, so the refusals above are not refusals of everything."""
+    """What stands just inside the limits is accepted, so the refusals above are not refusals of
+    everything.
+    """
     DQNConfig().validate()
     edges: list[tuple[str, dict[str, Any]]] = [
         ("env", {"stack": 1}), ("env", {"sticky_actions": 0.99}), ("env", {"noop_max": 0}),
@@ -117,7 +126,9 @@ def test_every_preset_is_valid_and_survives_yaml(name: str, tmp_path: Path):
 
 def test_a_configuration_survives_yaml_with_every_kind_of_value(tmp_path: Path):
     config = changed("network", channels=(1, 2, 3), dueling=False)
-    config = replace(config, run=replace(config.run, seed=9), learner=replace(config.learner, learning_rate=1e-9))
+    config = replace(
+        config, run=replace(config.run, seed=9), learner=replace(config.learner, learning_rate=1e-9)
+    )
     path = tmp_path / "config.yaml"
     save_yaml(config, path)
     again = load_yaml(DQNConfig, path)
@@ -133,7 +144,10 @@ def test_a_configuration_survives_yaml_with_every_kind_of_value(tmp_path: Path):
         ({"learner": {"batch_size": "many"}}, "learner.batch_size: 'many' is not a int"),
         ({"learner": {"batch_size": True}}, "learner.batch_size: True is not"),
         ({"learner": {"batch_size": 1.5}}, "learner.batch_size: 1.5 is not"),
-        ({"learner": {"loss": "hubber"}}, "learner.loss: 'hubber' is not one of 'huber', 'squared'"),
+        (
+            {"learner": {"loss": "hubber"}},
+            "learner.loss: 'hubber' is not one of 'huber', 'squared'",
+        ),
         ({"learner": {"double": 1}}, "learner.double: 1 is not"),
         ({"learner": {"learning_rate": True}}, "learner.learning_rate: True is not"),
         ({"network": {"channels": [1, 2]}}, "network.channels: .1, 2. is not"),
@@ -176,7 +190,9 @@ def test_files_that_are_no_configuration(tmp_path: Path):
 def test_check_resumes_knows_a_game_in_every_spelling():
     qbert = DQNConfig(env=EnvConfig(game="qbert"))
     DQNConfig(env=EnvConfig(game="ALE/Qbert-v5")).check_resumes(qbert)
-    with pytest.raises(ConfigError, match="--game pong: this run began with --game qbert, and a resumed"):
+    with pytest.raises(
+        ConfigError, match="--game pong: this run began with --game qbert, and a resumed"
+    ):
         DQNConfig(env=EnvConfig(game="pong")).check_resumes(qbert)
 
 
@@ -184,7 +200,9 @@ def test_check_learns_names_the_steps_of_the_first_update():
     """The number that it names is enough, and one chunk less is not."""
     config = presets.catch()
     lanes = config.collect.collectors * config.collect.envs_per_collector
-    with pytest.raises(ConfigError, match="--steps 10: ends before the first update.*--min-size") as refused:
+    with pytest.raises(
+        ConfigError, match="--steps 10: ends before the first update.*--min-size"
+    ) as refused:
         replace(config, run=replace(config.run, steps=10)).check_learns()
     enough = int(re.search(r"at least --steps (\d+)", str(refused.value)).group(1))  # type: ignore[union-attr]
     assert enough > config.replay.min_size + config.collect.n_step * lanes - 1
@@ -204,12 +222,28 @@ def test_notes_name_what_a_short_run_never_reaches():
 
 def test_from_dict_takes_numpy_scalars_where_they_are_exact(tmp_path: Path):
     values = {
-        "learner": {"batch_size": np.int64(64), "learning_rate": np.float32(0.25), "double": np.bool_(False)},
-        "replay": {"capacity": np.uint32(9_000), "samples_per_insert": np.int8(4), "min_size": np.array(80)},
+        "learner": {
+            "batch_size": np.int64(64),
+            "learning_rate": np.float32(0.25),
+            "double": np.bool_(False),
+        },
+        "replay": {
+            "capacity": np.uint32(9_000),
+            "samples_per_insert": np.int8(4),
+            "min_size": np.array(80),
+        },
     }
     config = from_dict(DQNConfig, values)
-    assert (config.learner.batch_size, config.learner.learning_rate, config.learner.double) == (64, 0.25, False)
-    assert (config.replay.capacity, config.replay.samples_per_insert, config.replay.min_size) == (9_000, 4.0, 80)
+    assert (config.learner.batch_size, config.learner.learning_rate, config.learner.double) == (
+        64,
+        0.25,
+        False,
+    )
+    assert (config.replay.capacity, config.replay.samples_per_insert, config.replay.min_size) == (
+        9_000,
+        4.0,
+        80,
+    )
     assert type(config.learner.batch_size) is int and type(config.learner.double) is bool
     with pytest.raises(ConfigError, match="learner.batch_size: 64.5 is not a int"):
         from_dict(DQNConfig, {"learner": {"batch_size": np.float64(64.5)}})
@@ -220,10 +254,15 @@ def test_from_dict_takes_numpy_scalars_where_they_are_exact(tmp_path: Path):
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize(
-    ("part", "name"), [("replay", "priority_epsilon"), ("replay", "samples_per_insert"), ("learner", "learning_rate")]
+    ("part", "name"),
+    [
+        ("replay", "priority_epsilon"),
+        ("replay", "samples_per_insert"),
+        ("learner", "learning_rate"),
+    ],
 )
 def test_check_finite_refuses_infinite_options(part: str, name: str, value: float):
-    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} {value}: must be a finite number"):
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} {value}: must be "):
         changed(part, **{name: value}).validate()
     with pytest.raises(ConfigError, match=f"{part}.{name} {value}: must be a finite number"):
         from_dict(DQNConfig, {part: {name: value}})

@@ -1,4 +1,6 @@
-"""What is printed: commands that a shell takes as they are, and text that every encoding takes. Files: always UTF-8."""
+"""What is printed: commands that a shell takes as they are, and text that every encoding takes.
+Files: always UTF-8.
+"""
 
 import ast
 import io
@@ -16,21 +18,33 @@ from PIL import Image
 
 from genray import cli
 from genray.commands import sweep
+from genray.commands.train_dqn import LaunchConfig
 from genray.console import shell_command, shell_word
 from genray.errors import ConfigError
-from genray.launch import LaunchConfig
 from genray.media import write_png
-from genray.rundir import RunDir
+from genray.runs.rundir import RunDir
 from tests.test_imports import product_files
 
-# -- commands that are printed -------------------------------------------------------------------------------------
+# -- commands that are printed ---------------------------------------------------------------------
 
-NAMES = ["plain/run", "a b", "it's", '$HOME; "x"', "ü", "b\udce4d\udcff.png", "two\nlines", "back\\slash\udcff'"]
+NAMES = [
+    "plain/run",
+    "a b",
+    "it's",
+    '$HOME; "x"',
+    "ü",
+    "b\udce4d\udcff.png",
+    "two\nlines",
+    "back\\slash\udcff'",
+]
 
 
 def as_bash_reads(words: str) -> list[bytes]:
     done = subprocess.run(
-        ["bash", "-c", f"printf '%s\\0' {words}"], capture_output=True, check=True, env={**os.environ, "LC_ALL": "C"}
+        ["bash", "-c", f"printf '%s\\0' {words}"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "LC_ALL": "C"},
     )
     return done.stdout.split(b"\0")[:-1]
 
@@ -63,7 +77,9 @@ def test_resume_advice_of_a_taken_folder_can_be_pasted(tmp_path: Path):
     assert shlex.split(words) == ["--resume", str(tmp_path / "a run")]
 
 
-def test_advice_of_a_stopped_sweep_and_of_promote_can_be_pasted(tmp_path: Path, monkeypatch, capsys):
+def test_advice_of_a_stopped_sweep_and_of_promote_can_be_pasted(
+    tmp_path: Path, monkeypatch, capsys
+):
     folder = tmp_path / "a sweep"
     folder.mkdir()
     (folder / "sweep.yaml").touch()
@@ -77,13 +93,24 @@ def test_advice_of_a_stopped_sweep_and_of_promote_can_be_pasted(tmp_path: Path, 
     assert shlex.split(words) == ["genray", "sweep", "--resume", str(folder)]
 
     monkeypatch.setattr("tuning.sweep.promote", lambda *_: tmp_path / "the models" / "best")
-    assert sweep.promote([str(folder), "--name", "best", "--models", str(tmp_path / "the models")], "promote") == 0
+    assert (
+        sweep.promote(
+            [str(folder), "--name", "best", "--models", str(tmp_path / "the models")], "promote"
+        )
+        == 0
+    )
     sample, serve = capsys.readouterr().out.splitlines()[0].removeprefix("try it: ").split("; ")
-    assert shlex.split(sample) == ["genray", "sample", str(tmp_path / "the models" / "best"), "--out", "grid.png"]
+    assert shlex.split(sample) == [
+        "genray",
+        "sample",
+        str(tmp_path / "the models" / "best"),
+        "--out",
+        "grid.png",
+    ]
     assert shlex.split(serve) == ["genray", "serve", str(tmp_path / "the models")]
 
 
-# -- encodings -----------------------------------------------------------------------------------------------------
+# -- encodings -------------------------------------------------------------------------------------
 
 
 def text_files_without_encoding(source: str) -> list[int]:
@@ -92,11 +119,17 @@ def text_files_without_encoding(source: str) -> list[int]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
             continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
         owner = getattr(getattr(node.func, "value", None), "id", "")
-        constants = [each.value for each in node.args if isinstance(each, ast.Constant) and each.value != ""]
+        constants = [
+            each.value for each in node.args if isinstance(each, ast.Constant) and each.value != ""
+        ]
         mode = [each for each in constants if isinstance(each, str) and set(each) <= set("rwaxbt+")]
-        opens = name == "open" and (isinstance(node.func, ast.Name) or mode or not (node.args or node.keywords))
+        opens = name == "open" and (
+            isinstance(node.func, ast.Name) or mode or not (node.args or node.keywords)
+        )
         if owner not in ("os", "self") and (
             name in ("read_text", "write_text") or (opens and not any("b" in each for each in mode))
         ):
@@ -105,11 +138,17 @@ def text_files_without_encoding(source: str) -> list[int]:
 
 
 def test_every_text_file_names_its_encoding():
-    bad = "open(p)\np.open()\np.open('w')\np.read_text()\np.write_text(t)\nopen(p, 'a')\nlock.open()"
+    bad = (
+        "open(p)\np.open()\np.open('w')\np.read_text()\np.write_text(t)\nopen(p, 'a')\nlock.open()"
+    )
     assert len(text_files_without_encoding(bad)) == 7
-    good = "open(p, 'rb')\np.open('wb')\nImage.open(p)\nav.open(b, mode='w')\nos.open(p, 0)\nopen(p, encoding='utf-8')"
+    good = "open(p, 'rb')\np.open('wb')\nImage.open(p)\nav.open(b, mode='w')\nos.open(p, 0)\nopen(p, encoding='utf-8')"  # noqa: E501
     assert text_files_without_encoding(good) == []
-    found = {str(path): lines for path in product_files() if (lines := text_files_without_encoding(path.read_text()))}
+    found = {
+        str(path): lines
+        for path in product_files()
+        if (lines := text_files_without_encoding(path.read_text()))
+    }
     assert not found
 
 
@@ -131,12 +170,26 @@ def test_names_that_are_no_text_in_an_ascii_terminal(tmp_path: Path, monkeypatch
         assert status == 0, content.getvalue()
         return content.getvalue().decode("ascii")
 
-    words = ["--data", f"folder:{pictures}", "--without", "", "--size", "8", "--steps", "2", "--batch-size", "4"]
+    words = [
+        "--data",
+        f"folder:{pictures}",
+        "--without",
+        "",
+        "--size",
+        "8",
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+    ]
     said = genray("train", "vae", *words, "--out", str(run))
     assert "\\u2026" in said and said.endswith("r\\udcfcn\\udcff\n")
     card = (run / "model" / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# Variational autoencoder")
-    assert json.loads((run / "model" / "config.json").read_bytes())["data"]["options"]["data"] == f"folder:{pictures}"
+    assert (
+        json.loads((run / "model" / "config.json").read_bytes())["data"]["options"]["data"]
+        == f"folder:{pictures}"
+    )
     genray("train", "vae", "--resume", str(run), "--steps", "3")
 
     genray("encode", str(run), "--split", "train", "--out", f"{run}.parquet")
@@ -148,6 +201,18 @@ def test_names_that_are_no_text_in_an_ascii_terminal(tmp_path: Path, monkeypatch
     assert table["name"] == [name.encode(errors="backslashreplace").decode() for name in exact]
 
     style = str(pictures / "class\udcfc0" / "bad\udcff0.png")
-    genray("stylize", style, style, "--out", f"{run}.png", "--size", "32", "--steps", "1", "--features", "untrained")
+    genray(
+        "stylize",
+        style,
+        style,
+        "--out",
+        f"{run}.png",
+        "--size",
+        "32",
+        "--steps",
+        "1",
+        "--features",
+        "untrained",
+    )
     with Path(f"{run}.png").open("rb") as file, Image.open(file) as picture:
         assert json.loads(picture.text["genray"])["content"] == "bad\udcff0.png"  # type: ignore[attr-defined]

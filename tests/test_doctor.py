@@ -1,4 +1,6 @@
-"""Each check meets the broken thing it is there for: really occupied ports, damaged files, other versions."""
+"""Each check meets the broken thing it is there for: really occupied ports, damaged files, other
+versions.
+"""
 
 import io
 import socket
@@ -35,7 +37,7 @@ def test_every_finding_that_is_not_ok_says_how_to_mend_it(tmp_path: Path):
     assert all(check.status != "ok" and check.mend for check in broken)
 
 
-# --- versions -----------------------------------------------------------------------------------------------
+# --- versions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,9 @@ def test_python(version: tuple[int, int, int], status: str):
 
 
 def test_libraries_name_the_missing_and_the_too_old_ones():
-    check = doctor.check_libraries(["numpy<1", "no-such-library>=2", "pyyaml>=6", "torch>=1; extra == 'test'"])
+    check = doctor.check_libraries(
+        ["numpy<1", "no-such-library>=2", "pyyaml>=6", "torch>=1; extra == 'test'"]
+    )
     assert check.status == "fail"
     assert "numpy is" in check.detail and "no-such-library is missing" in check.detail
     assert "pyyaml" not in check.detail
@@ -56,10 +60,14 @@ def test_libraries_name_the_missing_and_the_too_old_ones():
 
 
 def test_torchvision_refuses_a_torch_that_it_was_not_built_for():
-    check = doctor.check_torch(torch_version="2.1.0+cpu", torchvision_version="0.24.0", torchvision_wants="==2.9.0")
+    check = doctor.check_torch(
+        torch_version="2.1.0+cpu", torchvision_version="0.24.0", torchvision_wants="==2.9.0"
+    )
     assert check.status == "fail"
     assert "2.1.0+cpu" in check.detail and "==2.9.0" in check.detail
-    local = doctor.check_torch(torch_version="2.9.0+cu130", torchvision_version="0.24.0", torchvision_wants="==2.9.0")
+    local = doctor.check_torch(
+        torch_version="2.9.0+cu130", torchvision_version="0.24.0", torchvision_wants="==2.9.0"
+    )
     assert local.status == "ok"
 
 
@@ -74,7 +82,9 @@ def test_torchvision_operators_that_do_not_load_are_found():
     assert check.status == "fail" and "nms" in check.detail and "same index" in check.mend
 
 
-@pytest.mark.parametrize(("version", "status"), [("2.9.3", "fail"), ("2.60.0", "ok"), ("3.0.0", "fail")])
+@pytest.mark.parametrize(
+    ("version", "status"), [("2.9.3", "fail"), ("2.60.0", "ok"), ("3.0.0", "fail")]
+)
 def test_ray(version: str, status: str):
     assert doctor.check_ray(version=version, wanted=">=2.60,<3").status == status
 
@@ -92,7 +102,7 @@ def test_requirement_of_a_distribution_that_is_not_there():
     assert requirement("ray", "no-such-library") is None
 
 
-# --- GPU ----------------------------------------------------------------------------------------------------
+# --- GPU ------------------------------------------------------------------------------------------
 
 
 def fake_machine(root: Path, *, pci: bool = False, node: bool = False, driver: str = "") -> Path:
@@ -102,7 +112,8 @@ def fake_machine(root: Path, *, pci: bool = False, node: bool = False, driver: s
         ("0000:00:01.0", "0x8086", "0x030000"),
         ("0000:00:02.0", "0x10de", "0x040300"),
     ]:
-        (bus / slot).mkdir(parents=True)  # another maker's graphics, and NVIDIA's sound: neither is a GPU of ours
+        # another maker's graphics, and NVIDIA's sound: neither is a GPU of ours
+        (bus / slot).mkdir(parents=True)
         (bus / slot / "vendor").write_text(f"{vendor}\n")
         (bus / slot / "class").write_text(f"{kind}\n")
     (root / "dev").mkdir()
@@ -129,24 +140,32 @@ def test_no_gpu_is_fine(tmp_path: Path):
 
 @pytest.mark.parametrize("on_the_bus", [True, False])
 def test_gpu_without_a_driver(tmp_path: Path, on_the_bus: bool):
-    check = doctor.check_gpu(fake_machine(tmp_path, pci=on_the_bus, node=not on_the_bus), lambda: "13.0", lambda: None)
+    check = doctor.check_gpu(
+        fake_machine(tmp_path, pci=on_the_bus, node=not on_the_bus), lambda: "13.0", lambda: None
+    )
     assert check.status == "warn" and "no driver" in check.detail
 
 
 def test_driver_too_old_for_torchs_cuda(tmp_path: Path):
-    check = doctor.check_gpu(fake_machine(tmp_path, pci=True, driver="535.183.01"), lambda: "13.0", lambda: None)
+    check = doctor.check_gpu(
+        fake_machine(tmp_path, pci=True, driver="535.183.01"), lambda: "13.0", lambda: None
+    )
     assert check.status == "warn"
     assert "535.183.01 is too old" in check.detail and "580.65" in check.mend
 
 
 def test_driver_new_enough_but_torch_without_cuda(tmp_path: Path):
-    check = doctor.check_gpu(fake_machine(tmp_path, pci=True, driver="580.95.05"), lambda: None, lambda: None)
+    check = doctor.check_gpu(
+        fake_machine(tmp_path, pci=True, driver="580.95.05"), lambda: None, lambda: None
+    )
     assert check.status == "warn" and "without CUDA" in check.detail
 
 
 def test_gpu_that_is_there_but_fails(tmp_path: Path):
     def no_kernel() -> str | None:
-        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore text")
+        raise RuntimeError(
+            "CUDA error: no kernel image is available for execution on the device\nmore text"
+        )
 
     root = fake_machine(tmp_path, pci=True, node=True, driver="580.95.05")
     check = doctor.check_gpu(root, lambda: "13.0", no_kernel)
@@ -167,7 +186,7 @@ def test_this_machines_gpu_is_named():
     assert check.status == "ok" and "driver" in check.detail
 
 
-# --- Atari, programs ----------------------------------------------------------------------------------------
+# --- Atari, programs ------------------------------------------------------------------------------
 
 
 def test_roms(tmp_path: Path):
@@ -212,7 +231,7 @@ def test_haproxy_from_the_wheel_or_the_path(tmp_path: Path):
     assert check.status == "ok" and check.detail == str(program)
 
 
-# --- room ---------------------------------------------------------------------------------------------------
+# --- room -----------------------------------------------------------------------------------------
 
 
 def test_shared_memory(tmp_path: Path):
@@ -236,9 +255,13 @@ def test_disk(tmp_path: Path):
         (2 * GIB, 2 * GIB - 1, "fail"),
     ],
 )
-def test_memory_counts_the_containers_limit(tmp_path: Path, limit: int | str, used: int | str, status: str):
+def test_memory_counts_the_containers_limit(
+    tmp_path: Path, limit: int | str, used: int | str, status: str
+):
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable:   {32 * 2**20} kB\n")
+    (tmp_path / "proc/meminfo").write_text(
+        f"MemTotal: 99999999 kB\nMemAvailable:   {32 * 2**20} kB\n"
+    )
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup/memory.max").write_text(f"{limit}\n")
     (tmp_path / "sys/fs/cgroup/memory.current").write_text(f"{used}\n")
@@ -254,7 +277,9 @@ def test_a_port_that_somebody_listens_on(address: str):
     with socket.create_server((address, 0)) as server:
         port = server.getsockname()[1]
         check = doctor.check_port(port, "stop it")
-        assert check == Check(name=f"Port {port}", status="warn", detail="Address already in use", mend="stop it")
+        assert check == Check(
+            name=f"Port {port}", status="warn", detail="Address already in use", mend="stop it"
+        )
     assert doctor.check_port(port, "stop it").status == "ok"
 
 
@@ -263,7 +288,7 @@ def test_open_files():
     assert doctor.check_open_files(65536).status == "ok"
 
 
-# --- the report ---------------------------------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
 def _import_something_missing() -> Check:
@@ -307,9 +332,14 @@ def test_report_on_a_terminal_without_unicode():
 
 
 def test_doctor_speaks_where_no_library_is_installed():
-    """Isolated from site-packages: every library check fails, each with its line, and the status is 1."""
+    """Isolated from site-packages: every library check fails, each with its line, and the status
+    is 1.
+    """
     root = Path(doctor.__file__).parents[2]
-    script = f"import sys; sys.path.append({str(root)!r}); from genray import doctor; sys.exit(doctor.main())"
+    script = (
+        f"import sys; sys.path.append({str(root)!r}); from genray import doctor; "
+        "sys.exit(doctor.main())"
+    )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-X", "utf8", "-c", script],
         capture_output=True,

@@ -22,7 +22,11 @@ def commands() -> set[tuple[str, ...]]:
         for block in FENCE.findall(page.read_text()):
             for line in block.replace("\\\n", " ").splitlines():
                 inner = re.search(r'"(genray [^"]*)"', line)  # ray exec cluster.yaml "genray …"
-                words = shlex.split(inner[1] if inner else line, comments=True) if "genray " in line else []
+                words = (
+                    shlex.split(inner[1] if inner else line, comments=True)
+                    if "genray " in line
+                    else []
+                )
                 if words[:1] == ["genray"]:
                     found.add(tuple(words[1:]))
     return found
@@ -42,7 +46,7 @@ def check_preset(model: str, name: str) -> None:
 
 @pytest.mark.timeout(300)  # about 20 s of CPU time
 def test_documented_commands_and_options_exist(capsys: pytest.CaptureFixture[str]):
-    """Every command of the pages exists, has the options that the pages give it, and knows their presets."""
+    """Every command of the pages exists, and has the options and presets that the pages name."""
     helps: dict[tuple[str, ...], str] = {}
     missing = []
     for command in sorted(commands()):
@@ -70,6 +74,10 @@ def test_page_links_lead_to_files_and_lines_are_short(page: Path):
     text = page.read_text()
     outside_code = FENCE.sub("", text)
     targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", outside_code)]
-    lost = [target for target in targets if target and ":" not in target and not (page.parent / target).exists()]
+    lost = [
+        target
+        for target in targets
+        if target and ":" not in target and not (page.parent / target).exists()
+    ]
     assert not lost
     assert max(map(len, text.splitlines())) <= 120

@@ -41,7 +41,9 @@ def read_mp4(path: Path) -> tuple[list[np.ndarray], float]:
     with av.open(path) as container:
         stream = container.streams.video[0]
         assert stream.average_rate is not None
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], float(stream.average_rate)
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], float(
+            stream.average_rate
+        )
 
 
 def test_a_gif_of_few_colours_is_exact_and_keeps_time(tmp_path: Path):
@@ -50,21 +52,28 @@ def test_a_gif_of_few_colours_is_exact_and_keeps_time(tmp_path: Path):
     assert len(got) == 30
     for frame, back in zip(frames, got, strict=True):
         np.testing.assert_array_equal(back, frame.repeat(2, axis=0).repeat(2, axis=1))
-    # 1/15 s is no whole number of hundredths: rounding each duration by itself would play this in 1.8 or 2.1 s.
+    # 1/15 s is no whole number of hundredths: rounding each duration by itself would play this in
+    # 1.8 or 2.1 s.
     assert sum(durations) == 2000
     assert set(durations) == {60, 70}
 
 
 def test_a_standing_picture_is_stored_once_and_stays_as_long(tmp_path: Path):
     first, second = moving_square(2)
-    got, durations = read_gif(write_gif(tmp_path / "clip.gif", [first, first, first, second, first], fps=10, scale=1))
+    got, durations = read_gif(
+        write_gif(tmp_path / "clip.gif", [first, first, first, second, first], fps=10, scale=1)
+    )
     assert durations == [300, 100, 100]
     for frame, back in zip([first, second, first], got, strict=True):
         np.testing.assert_array_equal(back, frame)
 
 
 def test_only_what_changes_is_stored(tmp_path: Path):
-    noise = np.random.default_rng(0).choice(np.array([10, 90], np.uint8), size=(100, 100, 1)).repeat(3, axis=2)
+    noise = (
+        np.random.default_rng(0)
+        .choice(np.array([10, 90], np.uint8), size=(100, 100, 1))
+        .repeat(3, axis=2)
+    )
     frames = [noise.copy() for _ in range(30)]
     for number, frame in enumerate(frames):
         frame[40:44, number : number + 4] = 255
@@ -80,7 +89,9 @@ def test_exactly_255_colours_are_exact_and_more_are_close(tmp_path: Path):
     np.testing.assert_array_equal(got[1], exact[::-1])
 
     y, x = np.mgrid[:64, :64]
-    many = [np.stack([4 * x, 4 * y, np.full_like(x, 8 * n)], axis=2).astype(np.uint8) for n in range(8)]
+    many = [
+        np.stack([4 * x, 4 * y, np.full_like(x, 8 * n)], axis=2).astype(np.uint8) for n in range(8)
+    ]
     got, _ = read_gif(write_gif(tmp_path / "many.gif", many, scale=1))
     error = np.abs(np.stack(got).astype(int) - np.stack(many))
     assert error.mean() < 12 and error.max() < 100
@@ -137,7 +148,10 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, name: st
     path = write_clip(tmp_path / name, moving_square(2))
     before = path.read_bytes()
     noise = np.random.default_rng(0).integers(256, size=(20, 60, 80, 3), dtype=np.uint8)
-    with largest_file(1000), pytest.raises(ResourceError, match=rf"{name}: cannot be written \(File too large"):
+    with (
+        largest_file(1000),
+        pytest.raises(ResourceError, match=rf"{name}: cannot be written \(File too large"),
+    ):
         write_clip(path, noise)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -171,8 +185,10 @@ def test_write_clip_takes_frames_one_by_one(tmp_path: Path, name: str):
 def test_write_gif_of_a_long_episode_is_small_in_memory(tmp_path: Path):
     """150 frames of a game's size, 15 MB raw and 20 MB enlarged indices, take less than 8 MB."""
     words = (
-        "import resource, sys; from pathlib import Path; import numpy as np; from genray.media import write_clip\n"
-        "rng = np.random.default_rng(0); back = rng.integers(0, 100, (210, 160, 3), dtype=np.uint8) // 20 * 20\n"
+        "import resource, sys; from pathlib import Path; import numpy as np; from genray.media "
+        "import write_clip\n"
+        "rng = np.random.default_rng(0); back = rng.integers(0, 100, (210, 160, 3), "
+        "dtype=np.uint8) // 20 * 20\n"
         "def frames(count):\n"
         "    for n in range(count):\n"
         "        frame = back.copy(); frame[n % 200 : n % 200 + 8, :120] = 200; yield frame\n"

@@ -1,4 +1,6 @@
-"""Options that hold paths: absolute as soon as they are read, whatever the command; other words as they are."""
+"""Options that hold paths: absolute as soon as they are read, whatever the command; other words
+as they are.
+"""
 
 import dataclasses
 import typing
@@ -7,18 +9,28 @@ from pathlib import Path
 import pytest
 
 from genray.commands import codes, models, train
+from genray.commands.train_dqn import LaunchConfig
 from genray.config import from_dict, to_dict
-from genray.gen.data import DataConfig, changed
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import changed
 from genray.gen.families import FAMILIES
-from genray.gen.images.style_base import StyleTrainConfig
-from genray.launch import LaunchConfig
+from genray.gen.images.style.base import StyleTrainConfig
 from genray.options import parse
 from genray.paths import HoldsPath, absolute_paths
-from tests.tuning.helpers import tiny_vae
+from tests.helpers.tuning import tiny_vae
 from tuning.plan import SweepConfig
 from tuning.sweep import base_config
 
-NAMES_OF_PATHS = ("data", "data_folder", "style", "styles", "features", "extractor", "out", "resume")
+NAMES_OF_PATHS = (
+    "data",
+    "data_folder",
+    "style",
+    "styles",
+    "features",
+    "extractor",
+    "out",
+    "resume",
+)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +58,9 @@ NAMES_OF_PATHS = ("data", "data_folder", "style", "styles", "features", "extract
         (FAMILIES["gan"].config, "--extractor runs/c", "extractor", "{}/runs/c"),
     ],
 )
-def test_paths_are_absolute_when_options_are_read(config, words, field, said, tmp_path, monkeypatch):
+def test_paths_are_absolute_when_options_are_read(
+    config, words, field, said, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     expected = str(said).replace("{}", str(tmp_path)).replace("{up}", str(tmp_path.parent))
     found = getattr(parse(config, words.split(), "genray x"), field)
@@ -63,21 +77,31 @@ def test_relative_paths_of_old_runs_load_and_are_the_same_data(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     old = from_dict(DataConfig, to_dict(DataConfig(data="folder:pics")))
     assert old.data == "folder:pics" and absolute_paths(old).data == f"folder:{tmp_path}/pics"
-    then, now = ({"data": data, "names": data[:3], "words": ""} for data in (old.data, absolute_paths(old).data))
+    then, now = (
+        {"data": data, "names": data[:3], "words": ""}
+        for data in (old.data, absolute_paths(old).data)
+    )
     assert not changed(then, now) and changed(then, {**now, "names": "other"})
 
 
 def test_every_text_option_of_a_family_that_names_files_is_marked():
-    """Without the mark, such an option would stay relative and mean another file in another process."""
+    """Without the mark, such an option would stay relative and mean another file in another
+    process.
+    """
 
     def unmarked(cls: type) -> list[str]:
         found, hints = [], typing.get_type_hints(cls, include_extras=True)
         for each in dataclasses.fields(cls):
             if dataclasses.is_dataclass(hints[each.name]):
                 found += unmarked(hints[each.name])
-            elif each.name in NAMES_OF_PATHS and typing.get_type_hints(cls)[each.name] in (str, str | None):
+            elif each.name in NAMES_OF_PATHS and typing.get_type_hints(cls)[each.name] in (
+                str,
+                str | None,
+            ):
                 marks = getattr(hints[each.name], "__metadata__", ()) or [
-                    mark for arg in typing.get_args(hints[each.name]) for mark in getattr(arg, "__metadata__", ())
+                    mark
+                    for arg in typing.get_args(hints[each.name])
+                    for mark in getattr(arg, "__metadata__", ())
                 ]
                 if not any(isinstance(mark, HoldsPath) for mark in marks):
                     found.append(f"{cls.__name__}.{each.name}")

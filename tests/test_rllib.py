@@ -16,16 +16,17 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.util import placement_group, remove_placement_group
 
-from genray.dist import session
-from genray.dist.session import even_share
-from genray.dist.waiting import waits_explained
+from genray.distributed import session
+from genray.distributed.session import even_share
+from genray.distributed.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.rl.agent import LocalAgent, Progress
+from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig
+from genray.rl.engine import Progress
 from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
 from genray.rllib.options import ALIASES, FIELDS
 from genray.runs import files
-from tests.kills import kill_at_every_instant
+from tests.helpers.kills import kill_at_every_instant
 
 SMALL = {
     "channels": (8, 16, 16),
@@ -45,10 +46,12 @@ def small(env: str = "genray.rl.catch:Catch", steps: int = 300) -> ApexDQNConfig
     return config.update_from_dict(SMALL).debugging(seed=1)
 
 
-# -- configuration: no Ray ---------------------------------------------------------------------------------------------
+# -- configuration: no Ray -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ALE/Breakout-v5", "ale_py:ALE/Breakout-v5", "breakout", "Breakout"])
+@pytest.mark.parametrize(
+    "name", ["ALE/Breakout-v5", "ale_py:ALE/Breakout-v5", "breakout", "Breakout"]
+)
 def test_a_game_has_many_names(name: str):
     config = ApexDQNConfig().environment(name, env_config={"sticky_actions": 0.25})
     config.validate()
@@ -70,32 +73,66 @@ def test_the_defaults_are_those_of_genray():
 
 
 def test_options_under_both_names():
-    ours = ApexDQNConfig().environment("pong").training(learning_rate=1e-3, batch_size=64, double=False, min_size=70)
+    ours = (
+        ApexDQNConfig()
+        .environment("pong")
+        .training(learning_rate=1e-3, batch_size=64, double=False, min_size=70)
+    )
     theirs = (
         ApexDQNConfig()
         .environment("pong")
-        .training(lr=1e-3, train_batch_size=64, double_q=False, num_steps_sampled_before_learning_starts=70)
+        .training(
+            lr=1e-3,
+            train_batch_size=64,
+            double_q=False,
+            num_steps_sampled_before_learning_starts=70,
+        )
     )
     assert ours.to_dict() == theirs.to_dict()
     dqn = theirs.env_runners(num_env_runners=3, num_envs_per_env_runner=5).to_dqn()
-    assert (dqn.learner.learning_rate, dqn.learner.batch_size, dqn.learner.double) == (1e-3, 64, False)
-    assert (dqn.replay.min_size, dqn.collect.collectors, dqn.collect.envs_per_collector) == (70, 3, 5)
+    assert (dqn.learner.learning_rate, dqn.learner.batch_size, dqn.learner.double) == (
+        1e-3,
+        64,
+        False,
+    )
+    assert (dqn.replay.min_size, dqn.collect.collectors, dqn.collect.envs_per_collector) == (
+        70,
+        3,
+        5,
+    )
 
 
 def test_config_takes_numpy_scalars():
-    config = ApexDQNConfig().environment("pong").training(train_batch_size=np.int64(64), n_step=np.int32(2))
-    config.training(capacity=np.int64(9_000)).debugging(seed=np.int64(3)).evaluation(evaluation_duration=np.int64(4))
+    config = (
+        ApexDQNConfig()
+        .environment("pong")
+        .training(train_batch_size=np.int64(64), n_step=np.int32(2))
+    )
+    config.training(capacity=np.int64(9_000)).debugging(seed=np.int64(3)).evaluation(
+        evaluation_duration=np.int64(4)
+    )
     config.env_runners(num_env_runners=np.int64(1), num_cpus_per_env_runner=np.float32(0.5))
     config.validate()
     dqn = config.to_dqn()
-    assert (dqn.learner.batch_size, dqn.collect.n_step, dqn.replay.capacity, dqn.run.seed) == (64, 2, 9_000, 3)
+    assert (dqn.learner.batch_size, dqn.collect.n_step, dqn.replay.capacity, dqn.run.seed) == (
+        64,
+        2,
+        9_000,
+        3,
+    )
     assert (dqn.run.evaluate_episodes, dqn.collect.collectors) == (4, 1)
 
 
 def test_every_option_of_training_arrives_somewhere():
     assert all(ALIASES.get(name, name) in FIELDS for name in TrainingOptions.__annotations__)
     taken = {ALIASES.get(name, name) for name in TrainingOptions.__annotations__}
-    elsewhere = {"num_env_runners", "num_envs_per_env_runner", "num_learners", "seed", "evaluation_duration"}
+    elsewhere = {
+        "num_env_runners",
+        "num_envs_per_env_runner",
+        "num_learners",
+        "seed",
+        "evaluation_duration",
+    }
     assert taken | elsewhere == set(FIELDS)
 
 
@@ -117,15 +154,27 @@ def test_a_configuration_survives_tunes_dictionary(through):
         (lambda config: config.environment(None), "name an Atari game"),
         (lambda config: config.environment("pong", env_config={"frameskip": 4}), "frame_skip"),
         (lambda config: config.training(learning_rat=1e-3), "did you mean learning_rate"),
-        (lambda config: config.training(replay_buffer_config={"capacity": 5}), "training(capacity="),
+        (
+            lambda config: config.training(replay_buffer_config={"capacity": 5}),
+            "training(capacity=",
+        ),
         (lambda config: config.training(target_network_update_freq=5), "target_period_updates"),
         (lambda config: config.training(gamma=1.5), "--gamma"),
         (lambda config: config.training(n_step="three"), "n_step: 'three' is not a int"),
-        (lambda config: config.update_from_dict({"learning_rat": 1e-3}), "did you mean learning_rate"),
+        (
+            lambda config: config.update_from_dict({"learning_rat": 1e-3}),
+            "did you mean learning_rate",
+        ),
         (lambda config: config.update_from_dict({"noisy": True}), "not a part of this Ape-X"),
         (lambda config: config.framework("tf2"), "PyTorch only"),
-        (lambda config: config.rl_module(model_config={"fcnet_hiddens": [8]}), "training(channels="),
-        (lambda config: config.update_from_dict({"model": {"fcnet_hiddens": [8]}}), "training(channels="),
+        (
+            lambda config: config.rl_module(model_config={"fcnet_hiddens": [8]}),
+            "training(channels=",
+        ),
+        (
+            lambda config: config.update_from_dict({"model": {"fcnet_hiddens": [8]}}),
+            "training(channels=",
+        ),
         (lambda config: config.environment("pong", clip_rewards=True), "reward_clip"),
         (lambda config: config.evaluation(evaluation_num_env_runners=1), "own process"),
         (lambda config: config.evaluation(evaluation_duration="auto"), "evaluate_episodes"),
@@ -163,7 +212,7 @@ def test_even_shares_fit_where_they_must(places: list[float], share: float):
     assert even_share(DQNConfig(), places) == pytest.approx(share)
 
 
-# -- with Ray ----------------------------------------------------------------------------------------------------------
+# -- with Ray --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +245,8 @@ def test_save_to_path_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path
 
     def check() -> None:
         again.restore_from_path(place)
-        assert again._engine.steps == again._progress.steps  # the engine's part and RLlib's are of one instant
+        # the engine's part and RLlib's are of one instant
+        assert again._engine.steps == again._progress.steps
         found.append(again._engine.steps)
 
     algo._engine.collect()
@@ -217,7 +267,9 @@ def test_save_to_path_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path
 
 
 def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path):
-    """RLlib's files in the folder itself, and not among the engine's; leftovers of a killed writer beside them."""
+    """RLlib's files in the folder itself, and not among the engine's; leftovers of a killed
+    writer beside them.
+    """
     algo, again = without_ray(), without_ray()
     algo._engine.collect()
     place = Path(algo.save_to_path(tmp_path))
@@ -250,9 +302,15 @@ def test_waits_explained_says_why_nothing_starts_and_only_then(two_cpus, capsys)
 
 
 @pytest.mark.ray
-def test_catch_trains_evaluates_and_continues_from_a_checkpoint(two_cpus, tmp_path: Path, monkeypatch):
+def test_catch_trains_evaluates_and_continues_from_a_checkpoint(
+    two_cpus, tmp_path: Path, monkeypatch
+):
     heard: list[str] = []
-    config = small().evaluation(evaluation_interval=2, evaluation_duration=8).env_runners(num_env_runners=1)
+    config = (
+        small()
+        .evaluation(evaluation_interval=2, evaluation_duration=8)
+        .env_runners(num_env_runners=1)
+    )
     config.callbacks(
         on_algorithm_init=lambda **_: heard.append("init"),
         on_train_result=lambda result, **_: heard.append("result"),
@@ -293,7 +351,10 @@ def test_catch_trains_evaluates_and_continues_from_a_checkpoint(two_cpus, tmp_pa
     third = again.train()
     assert third["training_iteration"] == 3
     assert third["num_env_steps_sampled_lifetime"] >= state["steps"] + 300
-    assert third["env_runners"]["num_episodes_lifetime"] > second["env_runners"]["num_episodes_lifetime"]
+    assert (
+        third["env_runners"]["num_episodes_lifetime"]
+        > second["env_runners"]["num_episodes_lifetime"]
+    )
     assert third["replay_buffer"]["num_env_steps_stored"] > report.size
     # A trial that has worked may be restored too (population-based training).
     again.restore_from_path(folder)
@@ -305,9 +366,13 @@ def test_catch_trains_evaluates_and_continues_from_a_checkpoint(two_cpus, tmp_pa
 
 @pytest.mark.ray
 def test_pong_trains_evaluates_and_holds_its_cpus(two_cpus, tmp_path: Path, monkeypatch):
-    config = small("ale_py:ALE/Pong-v5", steps=200).environment(env_config={"max_episode_frames": 400})
+    config = small("ale_py:ALE/Pong-v5", steps=200).environment(
+        env_config={"max_episode_frames": 400}
+    )
     config.env_runners(num_env_runners=1)
-    algo = config.evaluation(evaluation_duration=2, evaluation_config={"explore": False}).build_algo()
+    algo = config.evaluation(
+        evaluation_duration=2, evaluation_config={"explore": False}
+    ).build_algo()
     algo.train()
     result = algo.train()
     assert result["num_env_steps_sampled_lifetime"] >= 400
@@ -326,7 +391,9 @@ def test_pong_trains_evaluates_and_holds_its_cpus(two_cpus, tmp_path: Path, monk
     assert weights.keys() == algo.network().state_dict().keys()
     assert all(isinstance(array, np.ndarray) for array in weights.values())
     monkeypatch.setattr(session, "FREE_S", 1.0)
-    with pytest.raises(ResourceError, match=r"another run, ApexDQN or sweep holds them; end it \(algo.stop\(\)"):
+    with pytest.raises(
+        ResourceError, match=r"another run, ApexDQN or sweep holds them; end it \(algo.stop\(\)"
+    ):
         small().build_algo()
     algo.stop()
     small().build_algo().stop()
@@ -339,7 +406,9 @@ def test_the_default_trial_fits_two_cpus(two_cpus):
     assert request.required_resources["CPU"] == pytest.approx(1.98)
     beside = ApexDQN.default_resource_request({"env": "pong", "num_cpus_for_main_process": 1})
     assert beside.bundles == [{"CPU": 1.0}] + [{"CPU": 0.33}] * 3
-    halves = ApexDQN.default_resource_request({"env": "pong", "num_env_runners": 1, "num_cpus_per_learner": 1})
+    halves = ApexDQN.default_resource_request(
+        {"env": "pong", "num_env_runners": 1, "num_cpus_per_learner": 1}
+    )
     assert halves.bundles == [{"CPU": 1.0}, {"CPU": 1.0}]
 
 
@@ -370,7 +439,9 @@ def test_the_tuner_takes_a_config_object(two_cpus, tmp_path: Path):
     results = tune.Tuner(
         ApexDQN,
         param_space=space,
-        run_config=tune.RunConfig(stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0),
+        run_config=tune.RunConfig(
+            stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0
+        ),
         tune_config=tune.TuneConfig(metric="env_runners/episode_return_mean", mode="max"),
     ).fit()
     assert not results.errors

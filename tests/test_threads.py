@@ -1,4 +1,6 @@
-"""The number of PyTorch's threads: by a step's work and by the free cores, the user's where there is one, kept in runs."""
+"""The number of PyTorch's threads: by a step's work and by the free cores, the user's where
+there is one, kept in runs.
+"""
 
 import os
 import subprocess
@@ -11,16 +13,16 @@ import torch
 from torch import nn
 
 from genray import cli, threads
-from genray.gen.data import DataConfig
+from genray.commands.train_dqn import LaunchConfig, open_engine
+from genray.gen.data.config import DataConfig
 from genray.gen.families import open_fit
-from genray.gen.fit import Fit, FitConfig
-from genray.gen.run import FitRun, columns
+from genray.gen.training.fit import Fit, FitConfig
+from genray.gen.training.run import FitRun, columns
 from genray.gen.vae import VAEConfig, VAEModelConfig
-from genray.launch import LaunchConfig, open_engine
-from genray.live import Live
 from genray.rl.agent import LocalAgent
 from genray.rl.presets import preset
-from genray.rundir import RunDir
+from genray.runs.live import Live
+from genray.runs.rundir import RunDir
 from genray.threads import CpuTimes, FlopCount, free_between, threads_for, usable_cores
 
 
@@ -38,15 +40,21 @@ def three_threads_on_an_idle_machine_of_eight(monkeypatch):
     torch.set_num_threads(before)
 
 
-# -- the free cores ------------------------------------------------------------------------------------------------
+# -- the free cores --------------------------------------------------------------------------------
 
 
 def test_free_cores_are_those_that_others_leave():
     start = CpuTimes(clock=10.0, idle=100.0, own=1.0)
-    assert free_between(start, CpuTimes(20.0, 130.0, 11.0), cores=4) == 4, "one core for itself, three idle"
-    assert free_between(start, CpuTimes(20.0, 110.0, 11.0), cores=4) == 2, "two cores busy with other programs"
+    assert free_between(start, CpuTimes(20.0, 130.0, 11.0), cores=4) == 4, (
+        "one core for itself, three idle"
+    )
+    assert free_between(start, CpuTimes(20.0, 110.0, 11.0), cores=4) == 2, (
+        "two cores busy with other programs"
+    )
     assert free_between(start, CpuTimes(20.0, 100.0, 6.0), cores=4) == 1, "never none"
-    assert free_between(start, CpuTimes(20.0, 180.0, 11.0), cores=4) == 4, "never more than there are"
+    assert free_between(start, CpuTimes(20.0, 180.0, 11.0), cores=4) == 4, (
+        "never more than there are"
+    )
 
 
 def test_usable_cores_are_cut_by_the_quota_of_a_container(tmp_path: Path, monkeypatch):
@@ -75,7 +83,8 @@ def test_free_cores_beside_busy_processes_is_one(monkeypatch):
             assert each.stdout is not None and each.stdout.readline()
         monkeypatch.setattr(threads, "_at_start", threads.cpu_times())
         before = time.process_time()
-        while time.process_time() - before < 0.05:  # what this process computes itself is no other program's
+        # what this process computes itself is no other program's
+        while time.process_time() - before < 0.05:
             pass
         assert threads.free_cores() == 1
     finally:
@@ -85,11 +94,18 @@ def test_free_cores_beside_busy_processes_is_one(monkeypatch):
     torch.set_num_threads(3)
 
 
-# -- the choice ----------------------------------------------------------------------------------------------------
+# -- the choice ------------------------------------------------------------------------------------
 
 
 def test_threads_for_small_steps_is_one():
-    assert [threads_for(flop, 8) for flop in (0, 58e6, 9e8, 1.1e9, 3.3e9, 9e9)] == [1, 1, 1, 2, 6, 8]
+    assert [threads_for(flop, 8) for flop in (0, 58e6, 9e8, 1.1e9, 3.3e9, 9e9)] == [
+        1,
+        1,
+        1,
+        2,
+        6,
+        8,
+    ]
     assert threads_for(float("inf"), 2) == 2 and threads_for(9e9, 0) == 1
 
 
@@ -111,7 +127,11 @@ def test_sleep_while_waiting_keeps_what_the_user_set(monkeypatch):
 
 
 def test_flop_count_of_known_layers():
-    linear, convolution, transposed = nn.Linear(100, 200), nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(3, 8, 4, stride=2)
+    linear, convolution, transposed = (
+        nn.Linear(100, 200),
+        nn.Conv2d(3, 8, 3),
+        nn.ConvTranspose2d(3, 8, 4, stride=2),
+    )
     images = torch.randn(2, 3, 10, 10)
     for layer, x, one in (
         (linear, torch.randn(10, 100), 2 * 10 * 100 * 200),
@@ -129,7 +149,7 @@ def test_flop_count_of_known_layers():
     assert count.flop == 2 * 200 * 100 * 7
 
 
-# -- runs of the generative families -------------------------------------------------------------------------------
+# -- runs of the generative families ---------------------------------------------------------------
 
 
 def small_vae(widths: tuple[int, ...] = (16,), steps: int = 4) -> VAEConfig:
@@ -164,11 +184,14 @@ def test_fit_run_trains_a_tiny_network_on_one_thread(tmp_path: Path):
         pass
     torch.set_num_threads(3)
     for name, tensor in plain.task.networks.state_dict().items():
-        assert torch.equal(tensor, fit.task.networks.state_dict()[name]), f"{name}: counting changed it"
+        assert torch.equal(tensor, fit.task.networks.state_dict()[name]), (
+            f"{name}: counting changed it"
+        )
 
 
 def test_fit_run_trains_a_large_network_on_the_free_cores(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(threads, "FLOP_PER_THREAD", 1e5)  # a small one counts as large, so that the test is quick
+    # a small one counts as large, so that the test is quick
+    monkeypatch.setattr(threads, "FLOP_PER_THREAD", 1e5)
     assert threads_of_steps(open_fit("vae", small_vae(steps=3)), tmp_path / "free") == [1, 3, 3]
     monkeypatch.setattr(threads, "free_cores", lambda: 1)
     assert threads_of_steps(open_fit("vae", small_vae(steps=3)), tmp_path / "busy") == [1, 1, 1]
@@ -187,11 +210,13 @@ def test_fit_run_resumes_with_the_threads_that_it_had(tmp_path: Path, monkeypatc
     assert threads_of_steps(user, tmp_path / "user") == [3, 3]
 
 
-# -- runs of the agent ---------------------------------------------------------------------------------------------
+# -- runs of the agent -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flop, chosen", [(5e9, 1), (1e5, 3)])
-def test_open_engine_local_chooses_threads_and_resumes_alike(tmp_path: Path, monkeypatch, flop, chosen):
+def test_open_engine_local_chooses_threads_and_resumes_alike(
+    tmp_path: Path, monkeypatch, flop, chosen
+):
     monkeypatch.setattr(threads, "FLOP_PER_THREAD", flop)
     config = preset("catch", None)
     with open_engine(config, LaunchConfig(local=True)) as engine:

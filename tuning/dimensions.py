@@ -1,5 +1,5 @@
-"""One setting that is varied, and over what: ranges, whole numbers, choices, switches. Values; they need no Ray but to be
-handed to Tune.
+"""One setting that is varied, and over what: ranges, whole numbers, choices, switches. Values;
+they need no Ray but to be handed to Tune.
 """
 
 import math
@@ -14,7 +14,9 @@ Coordinate = bool | int | float | str
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that is varied. A dimension maps [0, 1) onto its values, by equal shares of what it calls even."""
+    """One setting that is varied. A dimension maps [0, 1) onto its values, by equal shares of
+    what it calls even.
+    """
 
     path: str
 
@@ -31,7 +33,9 @@ class Dimension:
         raise NotImplementedError
 
     def grid(self, count: int) -> list[Any]:
-        """About `count` values, evenly spread; all of them where there are no more, or where order means nothing."""
+        """About `count` values, evenly spread; all of them where there are no more, or where
+        order means nothing.
+        """
         return list(dict.fromkeys(self.at((index + 0.5) / count) for index in range(count)))
 
     @property
@@ -57,7 +61,8 @@ class Uniform(Dimension):
     def check(self) -> None:
         require(
             math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high,
-            f"{self.path}: {type(self).__name__}({self.low:g}, {self.high:g}) is empty; low must be below high",
+            f"{self.path}: {type(self).__name__}({self.low:g}, {self.high:g}) is empty; low must "
+            "be below high",
         )
 
     def at(self, share: float) -> float:
@@ -81,7 +86,10 @@ class LogUniform(Uniform):
 
     def check(self) -> None:
         super().check()
-        require(self.low > 0, f"{self.path}: LogUniform({self.low:g}, {self.high:g}): low must be above 0, e.g. 1e-5")
+        require(
+            self.low > 0,
+            f"{self.path}: LogUniform({self.low:g}, {self.high:g}): low must be above 0, e.g. 1e-5",
+        )
 
     def at(self, share: float) -> float:
         return self.clip(math.exp(math.log(self.low) + share * math.log(self.high / self.low)))
@@ -94,7 +102,9 @@ class LogUniform(Uniform):
 
 @dataclass(frozen=True)
 class Integers(Dimension):
-    """A whole number from `low` to `high`, both included; with `log` its logarithm is about uniform."""
+    """A whole number from `low` to `high`, both included; with `log` its logarithm is about
+    uniform.
+    """
 
     low: int
     high: int
@@ -102,14 +112,24 @@ class Integers(Dimension):
 
     def check(self) -> None:
         require(
-            isinstance(self.low, Integral) and isinstance(self.high, Integral) and self.low <= self.high,
-            f"{self.path}: Integers({self.low}, {self.high}) is empty; low must be at most high, both whole",
+            isinstance(self.low, Integral)
+            and isinstance(self.high, Integral)
+            and self.low <= self.high,
+            f"{self.path}: Integers({self.low}, {self.high}) is empty; low must be at most high, "
+            "both whole",
         )
-        require(not self.log or self.low >= 1, f"{self.path}: Integers({self.low}, …, log=True): low must be ≥ 1")
+        require(
+            not self.log or self.low >= 1,
+            f"{self.path}: Integers({self.low}, …, log=True): low must be ≥ 1",
+        )
 
     def at(self, share: float) -> int:
         if self.log:
-            return self.clip(math.floor(math.exp(math.log(self.low) + share * math.log((self.high + 1) / self.low))))
+            return self.clip(
+                math.floor(
+                    math.exp(math.log(self.low) + share * math.log((self.high + 1) / self.low))
+                )
+            )
         return self.clip(self.low + math.floor(share * (self.high - self.low + 1)))
 
     def clip(self, value: Any) -> int:
@@ -126,7 +146,8 @@ class Integers(Dimension):
     def to_tune(self) -> Any:
         from ray import tune
 
-        return (tune.lograndint if self.log else tune.randint)(self.low, self.high + 1)  # Tune leaves the end out
+        # Tune leaves the end out
+        return (tune.lograndint if self.log else tune.randint)(self.low, self.high + 1)
 
 
 @dataclass(frozen=True)
@@ -166,7 +187,9 @@ class Choice(Dimension):
 
 @dataclass(frozen=True)
 class Switch(Dimension):
-    """`off`, or a value of `on`, half of the time each: whether a regulariser helps, and how strong it should be."""
+    """`off`, or a value of `on`, half of the time each: whether a regulariser helps, and how
+    strong it should be.
+    """
 
     on: Dimension
     off: Any = 0.0
@@ -177,7 +200,10 @@ class Switch(Dimension):
         return f"{self.path}?"
 
     def check(self) -> None:
-        require(self.on.path == self.path, f"{self.path}: the switch is of {self.on.path}; both must name one setting")
+        require(
+            self.on.path == self.path,
+            f"{self.path}: the switch is of {self.on.path}; both must name one setting",
+        )
         require(not isinstance(self.on, Switch), f"{self.path}: a switch of a switch")
         self.on.check()
 

@@ -1,7 +1,8 @@
 """The sweep on Ray Tune: which trial is next, who stops early, what is told meanwhile.
 
-The trials' own files are the record, written by the processes that train, and the only one that a resumed sweep believes:
-Tune saves its state every ten seconds at most, so by its books a trial that ended just before a crash would run again.
+The trials' own files are the record, written by the processes that train, and the only one that
+a resumed sweep believes: Tune saves its state every ten seconds at most, so by its books a trial
+that ended just before a crash would run again.
 """
 
 import logging
@@ -21,9 +22,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
-from genray.dist.session import node_cpus
+from genray.distributed.session import node_cpus
 from genray.errors import ResourceError
-from genray.live import Live
+from genray.runs.live import Live
 from tuning.plan import Slot, Sweep
 from tuning.population import align, population
 from tuning.trainable import SweepTrial
@@ -42,12 +43,15 @@ EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Fault|Exit|
 
 
 def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
-    """How many trials run at once on so many CPUs and GPUs. Raises ResourceError when what was asked for is not there."""
+    """How many trials run at once on so many CPUs and GPUs. Raises ResourceError when what was
+    asked for is not there.
+    """
     config = sweep.config
     most = int(cpus / config.cpus_each + 1e-6)
     if config.cpus_each > cpus:
         raise ResourceError(
-            f"--cpus-each {config.cpus_each:g}: there are {cpus:g} CPUs; use at most --cpus-each {cpus:g}"
+            f"--cpus-each {config.cpus_each:g}: there are {cpus:g} CPUs; use at most --cpus-each "
+            f"{cpus:g}"
         )
     if config.gpus_each > gpus:
         advice = "leave it out" if not gpus else f"use at most --gpus-each {gpus:g}"
@@ -58,14 +62,17 @@ def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
         most = min(most, int(gpus * a_gpu + 1e-6))
     if config.parallel > most:
         raise ResourceError(
-            f"--parallel {config.parallel}: {cpus:g} CPUs and {gpus:g} GPUs are enough for {most} at once, with "
+            f"--parallel {config.parallel}: {cpus:g} CPUs and {gpus:g} GPUs are enough for {most} "
+            "at once, with "
             f"--cpus-each {config.cpus_each:g} and --gpus-each {config.gpus_each:g}"
         )
     return config.parallel or most
 
 
 class PlanSearch(Searcher):
-    """Hands out the plan's trials that have not ended; the tuned ones of an arm when its search has."""
+    """Hands out the plan's trials that have not ended; the tuned ones of an arm when its search
+    has.
+    """
 
     def __init__(self, sweep: Sweep):
         super().__init__(metric=sweep.metric, mode=sweep.mode)
@@ -73,7 +80,8 @@ class PlanSearch(Searcher):
         self._waiting: list[tuple[Slot, TrialRow | None]] = sweep.waiting()
         self._optuna: dict[str, Any] = {}
         self._asked: dict[str, str] = {}  # Tune's trial id -> arm, where Optuna waits to be told
-        self._resumed: dict[str, Slot] = {}  # Tune's trial id -> a trial that an Optuna of before asked for
+        # Tune's trial id -> a trial that an Optuna of before asked for
+        self._resumed: dict[str, Slot] = {}
 
     @property
     def num_waiting(self) -> int:
@@ -114,11 +122,18 @@ class PlanSearch(Searcher):
 
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             sweep, space = self._sweep, self._sweep.arm(arm).space
-            ended = [row for row in sweep.search_rows(arm) if row is not None and row.status != "running"]
+            ended = [
+                row for row in sweep.search_rows(arm) if row is not None and row.status != "running"
+            ]
             number = [each.name for each in sweep.study.arms].index(arm)
-            sampler = optuna.samplers.TPESampler(seed=(sweep.config.seed * 1009 + number) * 1009 + len(ended))
+            sampler = optuna.samplers.TPESampler(
+                seed=(sweep.config.seed * 1009 + number) * 1009 + len(ended)
+            )
             self._optuna[arm] = search = OptunaSearch(
-                OptunaSearch.convert_search_space(space.to_tune()), metric="best", mode=sweep.mode, sampler=sampler
+                OptunaSearch.convert_search_space(space.to_tune()),
+                metric="best",
+                mode=sweep.mode,
+                sampler=sampler,
             )
             for row in ended:
                 self._tell(search, arm, row)
@@ -126,10 +141,15 @@ class PlanSearch(Searcher):
 
     def _tell(self, search: Any, arm: str, row: TrialRow) -> None:
         """Tell Optuna of a trial that it did not ask for."""
-        known, point = row.best is not None and row.status in ("done", "stopped"), self._sweep.arm(arm).space.point
+        known, point = (
+            row.best is not None and row.status in ("done", "stopped"),
+            self._sweep.arm(arm).space.point,
+        )
         search.add_evaluated_point(point(row.params), row.best if known else 0.0, error=not known)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         arm = self._asked.pop(trial_id, None)
         if arm is not None:
             self._optuna[arm].on_trial_complete(trial_id, result, error)
@@ -151,8 +171,14 @@ class Halving(AsyncHyperBandScheduler):
     """ASHA over looks. [Li 2020, https://arxiv.org/abs/1810.05934]"""
 
     def __init__(self, sweep: Sweep, looks: int):
-        super().__init__(time_attr="look", max_t=max(2, looks), grace_period=1, reduction_factor=sweep.config.reduction)
-        # Of a sweep that is resumed: trials are measured by those that ended before, too, and by their own first looks.
+        super().__init__(
+            time_attr="look",
+            max_t=max(2, looks),
+            grace_period=1,
+            reduction_factor=sweep.config.reduction,
+        )
+        # Of a sweep that is resumed: trials are measured by those that ended before, too, and by
+        # their own first looks.
         self._begun: dict[str, TrialRow] = {}
         for row in sweep.rows():
             if row.status == "running":
@@ -162,7 +188,9 @@ class Halving(AsyncHyperBandScheduler):
 
     def _replay(self, row: TrialRow, trial_id: str) -> None:
         sign = -1.0 if row.mode == "min" else 1.0
-        for look, value in enumerate((value for _, _, value in row.curve if math.isfinite(value)), 1):
+        for look, value in enumerate(
+            (value for _, _, value in row.curve if math.isfinite(value)), 1
+        ):
             self._brackets[0].on_result(SimpleNamespace(trial_id=trial_id), look, sign * value)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -173,12 +201,15 @@ class Halving(AsyncHyperBandScheduler):
 
 
 class Progress(tune.Callback):
-    """Settles what only Tune knows, a trial stopped early or a process that died, and shows how the sweep goes."""
+    """Settles what only Tune knows, a trial stopped early or a process that died, and shows how
+    the sweep goes.
+    """
 
     def __init__(self, sweep: Sweep, live: Live):
         self._sweep, self._live = sweep, live
         self._shown_at = 0.0
-        self._names: dict[str, str] = {}  # Tune's trial id -> ours; PBT copies configurations with the names in them
+        # Tune's trial id -> ours; PBT copies configurations with the names in them
+        self._names: dict[str, str] = {}
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._names.setdefault(trial.trial_id, trial.config["trial"])
@@ -189,7 +220,11 @@ class Progress(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         file = trial.error_file
-        text = Path(file).read_text(errors="replace") if file and Path(file).exists() else ""
+        text = (
+            Path(file).read_text(encoding="utf-8", errors="replace")
+            if file and Path(file).exists()
+            else ""
+        )
         self._settle(trial, "failed", cause_of_death(text))
 
     def _settle(self, trial: Any, status: Any, error: str) -> None:
@@ -209,13 +244,19 @@ class Progress(tune.Callback):
         rows = self._sweep.rows()
         counts = Counter(row.status for row in rows)
         best = best_trial(rows)
-        values: dict[str, Any] = {"running": running, "diverged": counts["diverged"], "failed": counts["failed"]}
+        values: dict[str, Any] = {
+            "running": running,
+            "diverged": counts["diverged"],
+            "failed": counts["failed"],
+        }
         values |= {"best": best and best.best, "arm": best and best.arm}
         self._live.update(values, len(rows) - counts["running"])
 
 
 def cause_of_death(text: str) -> str:
-    """One line from what Ray Tune wrote of a trial that ended with an error: the exception, or how its process died."""
+    """One line from what Ray Tune wrote of a trial that ended with an error: the exception, or
+    how its process died.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     raised = "its creation task" in text or "ray::" in text
     named = [match for line in lines if (match := EXCEPTION.fullmatch(line))] if raised else []
@@ -229,7 +270,8 @@ def cause_of_death(text: str) -> str:
 
 
 def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
-    """Run what has not ended, on the Ray that is up. Raises KeyboardInterrupt when it was asked to stop.
+    """Run what has not ended, on the Ray that is up. Raises KeyboardInterrupt when it was asked
+    to stop.
 
     `looks`: of a trial that goes its full length.
     """
@@ -243,17 +285,28 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     # Tune's own logs would be a second copy of each trial's run directory.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new form is not silent when it is asked to be
-    members: dict[str, Any] = {"sweep": sweep.path.resolve(), "base": sweep.base, "home": os.getcwd()}
+    members: dict[str, Any] = {
+        "sweep": sweep.path.resolve(),
+        "base": sweep.base,
+        "home": os.getcwd(),
+    }
     members["family"] = config.model
     options: dict[str, Any] = {}
-    # With a search algorithm Tune keeps a single trial ready, and of two processes that get free it ends one: the next
-    # trial would wait seconds for another to import PyTorch.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "auto" if config.scheduler == "pbt" else str(parallel + 1)
+    # With a search algorithm Tune keeps a single trial ready, and of two processes that get free it
+    # ends one: the next trial would wait seconds for another to import PyTorch.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
+        "auto" if config.scheduler == "pbt" else str(parallel + 1)
+    )
     if config.scheduler == "pbt":
         stands = align(sweep)
         options["config"], scheduler = population(sweep, stands)
-        members |= {"reborn_after": looks - stands, "barrier": config.perturb_every, "space": sweep.study.arms[0].space}
-        # Only the newest are copied; a few more, because Tune may delete one while another trial still reads it.
+        members |= {
+            "reborn_after": looks - stands,
+            "barrier": config.perturb_every,
+            "space": sweep.study.arms[0].space,
+        }
+        # Only the newest are copied; a few more, because Tune may delete one while another trial
+        # still reads it.
         options["checkpoint_config"] = tune.CheckpointConfig(num_to_keep=4)
     else:
         search = PlanSearch(sweep)
@@ -271,8 +324,9 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
         mode=sweep.mode,
         scheduler=scheduler,
         resources_per_trial={"cpu": share, "gpu": config.gpus_each},
-        # Not `max_concurrent_trials`: with it Tune prepares no trial while others train, and population based training
-        # sees only as many members as run at once. A trial's share of the CPUs does the same.
+        # Not `max_concurrent_trials`: with it Tune prepares no trial while others train, and
+        # population based training sees only as many members as run at once. A trial's share of the
+        # CPUs does the same.
         trial_dirname_creator=lambda trial: trial.config["trial"],
         reuse_actors=True,
         raise_on_failed_trial=False,

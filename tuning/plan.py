@@ -1,4 +1,5 @@
-"""What a sweep will try, trial by trial, and its folder. The plan is a function of the sweep's configuration alone.
+"""What a sweep will try, trial by trial, and its folder. The plan is a function of the sweep's
+configuration alone.
 
 SWEEP/sweep.yaml   study.yaml   base.yaml      what was asked for, and what its names meant that day
 SWEEP/trials/0007-adam-search/                 a run directory a trial, with its row in trial.json
@@ -18,7 +19,16 @@ from genray.errors import CheckpointError, ConfigError, require
 from genray.paths import DataName
 from tuning.presets import Arm, Study
 from tuning.training import ModelFamily, config_class
-from tuning.trials import TRIAL_FILE, TRIALS_FOLDER, Mode, Phase, TrialRow, best_trial, read_trial, write_trial
+from tuning.trials import (
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+    Mode,
+    Phase,
+    TrialRow,
+    best_trial,
+    read_trial,
+    write_trial,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,28 +40,37 @@ class SweepConfig:
     model: ModelFamily = "vae"
     """Whose trainer is swept."""
     preset: str = ""
-    """The trainer's named configuration that every trial starts from. Empty: the family's first; Catch for dqn."""
+    """The trainer's named configuration that every trial starts from. Empty: the family's first;
+    Catch for dqn.
+    """
     data: DataName = ""
     """The data set, where it is not the preset's."""
     set: tuple[str, ...] = ()
-    """PATH=VALUE … for every trial, e.g. model.latent=8 optimizer.schedule=cosine. What a search varies, it varies all the
-    same; what the study itself sets is refused."""
+    """PATH=VALUE … for every trial, e.g. model.latent=8 optimizer.schedule=cosine. What a search
+    varies, it varies all the same; what the study itself sets is refused.
+    """
     arms: tuple[str, ...] = ()
     """Only these of the study's arms, e.g. sgd adam."""
     steps: int = 0
     """Steps of a trial; 0: as the preset has it."""
     looks: int = 10
-    """Looks at the validation data in a trial, evenly spread: what curves are made of, and the best is chosen from. Fewer
-    where the steps cannot be divided into so many: of 11 steps 6, not 10."""
+    """Looks at the validation data in a trial, evenly spread: what curves are made of, and the
+    best is chosen from. Fewer where the steps cannot be divided into so many: of 11 steps 6, not
+    10.
+    """
     trials: int = 16
     """Search trials of each arm, the same number for all; a grid takes at most as many."""
     seeds: int = 5
-    """Seeds of the comparison: each arm's defaults, and its best found, once with each. 0: a search without comparison."""
+    """Seeds of the comparison: each arm's defaults, and its best found, once with each. 0: a
+    search without comparison.
+    """
     search: Literal["random", "quasi-random", "grid", "optuna"] = "quasi-random"
     """How points of an arm's space are chosen."""
     scheduler: Literal["none", "asha", "pbt"] = "none"
-    """none: every trial gets all its steps, as a comparison needs. asha: those that are behind stop early. pbt: those that
-    are behind go on from a copy of a better one, with changed settings."""
+    """none: every trial gets all its steps, as a comparison needs. asha: those that are behind
+    stop early. pbt: those that are behind go on from a copy of a better one, with changed
+    settings.
+    """
     metric: str = ""
     """What is compared. Empty: validation_loss; evaluation_return for dqn."""
     mode: Literal["auto", "min", "max"] = "auto"
@@ -67,30 +86,40 @@ class SweepConfig:
     gpus_each: float = 0.0
     """GPUs that a trial reserves, e.g. 0.25: four share one."""
     seed: int = 0
-    """Of the points that are tried, and of the search's trials; the comparison's seeds follow after it."""
+    """Of the points that are tried, and of the search's trials; the comparison's seeds follow
+    after it.
+    """
 
     def validate(self) -> None:
         require(self.trials >= 1, f"--trials {self.trials}: must be ≥ 1, e.g. 16")
-        require(0 <= self.seeds <= 1000, f"--seeds {self.seeds}: must lie in 0..1000 (0: no comparison), e.g. 5")
+        require(
+            0 <= self.seeds <= 1000,
+            f"--seeds {self.seeds}: must lie in 0..1000 (0: no comparison), e.g. 5",
+        )
         require(self.steps >= 0, f"--steps {self.steps}: must be ≥ 0 (0: as the preset has it)")
         require(self.looks >= 1, f"--looks {self.looks}: must be ≥ 1, e.g. 10")
         require(self.reduction >= 2, f"--reduction {self.reduction}: must be ≥ 2, e.g. 3")
-        require(self.perturb_every >= 1, f"--perturb-every {self.perturb_every}: must be ≥ 1, e.g. 2")
+        require(
+            self.perturb_every >= 1, f"--perturb-every {self.perturb_every}: must be ≥ 1, e.g. 2"
+        )
         require(self.parallel >= 0, f"--parallel {self.parallel}: must be ≥ 0 (0: as many as fit)")
         require(self.cpus_each > 0, f"--cpus-each {self.cpus_each:g}: must be > 0, e.g. 1")
         require(self.gpus_each >= 0, f"--gpus-each {self.gpus_each:g}: must be ≥ 0, e.g. 0.5")
         require(0 <= self.seed < 2**30, f"--seed {self.seed}: must lie in 0 .. 2^30 − 1")
         require(
             self.scheduler == "none" or self.seeds == 0,
-            f"--scheduler {self.scheduler}: a comparison needs all steps of every trial; use --scheduler none, or --seeds 0",
+            f"--scheduler {self.scheduler}: a comparison needs all steps of every trial; use "
+            "--scheduler none, or --seeds 0",
         )
         require(
             self.scheduler != "asha" or self.looks >= 2,
-            f"--looks {self.looks}: asha stops trials at a look before the last; give 2 or more, e.g. 9",
+            f"--looks {self.looks}: asha stops trials at a look before the last; give 2 or more, "
+            "e.g. 9",
         )
         require(
             self.scheduler != "pbt" or self.perturb_every < self.looks,
-            f"--perturb-every {self.perturb_every}: a trial has {self.looks} looks, so that no copy would be made; use at most "
+            f"--perturb-every {self.perturb_every}: a trial has {self.looks} looks, so that no "
+            "copy would be made; use at most "
             f"{max(1, self.looks - 1)}, or more --looks",
         )
         require(
@@ -99,7 +128,8 @@ class SweepConfig:
         )
         require(
             self.scheduler != "pbt" or self.search in ("random", "quasi-random"),
-            f"--search {self.search}: population based training begins at random; use random or quasi-random",
+            f"--search {self.search}: population based training begins at random; use random or "
+            "quasi-random",
         )
 
 
@@ -129,7 +159,9 @@ class Sweep:
     metric: str
     mode: Mode
     points: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
-    """By arm, in the order of the search; without those of an Optuna search, which follow from results."""
+    """By arm, in the order of the search; without those of an Optuna search, which follow from
+    results.
+    """
 
     def save(self) -> None:
         save_yaml(self.config, self.path / "sweep.yaml")
@@ -149,17 +181,23 @@ class Sweep:
             study = Study.from_dict(about)
             metric, mode = about["metric"], about["mode"]
         except (OSError, yaml.YAMLError, KeyError, TypeError, ConfigError) as error:
-            raise CheckpointError(f"{path}: damaged sweep (study.yaml: {str(error).splitlines()[0]})") from error
+            raise CheckpointError(
+                f"{path}: damaged sweep (study.yaml: {str(error).splitlines()[0]})"
+            ) from error
         base: Any = load_yaml(config_class(config.model), path / "base.yaml")
         return cls(path, config, study, base, metric, mode, plan_points(config, study))
 
-    # -- the plan ------------------------------------------------------------------------------------------------------
+    # -- the plan ----------------------------------------------------------------------------------
 
     @cached_property
     def slots(self) -> list[Slot]:
-        """Every trial's place. Arms take turns, so that a sweep that is cut short has treated them alike."""
+        """Every trial's place. Arms take turns, so that a sweep that is cut short has treated
+        them alike.
+        """
         config, names = self.config, [arm.name for arm in self.study.arms]
-        searches = {name: len(self.points[name]) if name in self.points else config.trials for name in names}
+        searches = {
+            name: len(self.points[name]) if name in self.points else config.trials for name in names
+        }
         wanted: list[tuple[Phase, str, int]] = []
         wanted += [("default", name, seed) for seed in range(config.seeds) for name in names]
         wanted += [
@@ -169,7 +207,9 @@ class Sweep:
             if index < searches[name]
         ]
         wanted += [("tuned", name, seed) for seed in range(config.seeds) for name in names]
-        return [Slot(number, name, phase, index) for number, (phase, name, index) in enumerate(wanted)]
+        return [
+            Slot(number, name, phase, index) for number, (phase, name, index) in enumerate(wanted)
+        ]
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.study.arms if arm.name == name)
@@ -182,12 +222,18 @@ class Sweep:
         return {}
 
     def row(self, slot: Slot) -> TrialRow | None:
-        """The slot's row as it stands on disk; None before it began. One that has ended is read once."""
+        """The slot's row as it stands on disk; None before it began. One that has ended is read
+        once.
+        """
         if slot.name not in self._ended:
             path = self.row_path(slot)
             row = read_trial(path) if path.exists() else None
             # A diverged member of a population may be revived.
-            if row is None or row.status == "running" or (row.status, self.config.scheduler) == ("diverged", "pbt"):
+            if (
+                row is None
+                or row.status == "running"
+                or (row.status, self.config.scheduler) == ("diverged", "pbt")
+            ):
                 return row
             self._ended[slot.name] = row
         return self._ended[slot.name]
@@ -207,32 +253,57 @@ class Sweep:
     def tuned(self, arm: str) -> dict[str, Any] | None:
         """The settings of the best trial of an arm's search; None when none was sound."""
         best = best_trial(row for row in self.search_rows(arm) if row is not None)
-        return None if best is None else {path: best.params[path] for path in self.arm(arm).space.paths}
+        return (
+            None
+            if best is None
+            else {path: best.params[path] for path in self.arm(arm).space.paths}
+        )
 
     def waiting(self) -> list[tuple[Slot, TrialRow | None]]:
-        """The slots whose trials have not ended, with their rows where they had begun; hopeless ones are left out."""
-        found = [(slot, row) for slot in self.slots if (row := self.row(slot)) is None or row.status == "running"]
-        hopeless = {arm.name for arm in self.study.arms if self.searched(arm.name) and self.tuned(arm.name) is None}
-        return [(slot, row) for slot, row in found if slot.phase != "tuned" or slot.arm not in hopeless]
+        """The slots whose trials have not ended, with their rows where they had begun; hopeless
+        ones are left out.
+        """
+        found = [
+            (slot, row)
+            for slot in self.slots
+            if (row := self.row(slot)) is None or row.status == "running"
+        ]
+        hopeless = {
+            arm.name
+            for arm in self.study.arms
+            if self.searched(arm.name) and self.tuned(arm.name) is None
+        }
+        return [
+            (slot, row) for slot, row in found if slot.phase != "tuned" or slot.arm not in hopeless
+        ]
 
     def begin(self, slot: Slot, tuned: dict[str, Any]) -> TrialRow:
         """Write the first row of a trial; `tuned`: settings of the arm's nuisance parameters."""
         arm, config = self.arm(slot.arm), self.config
         row = TrialRow(
-            trial=slot.name, study=self.study.name, family=config.model, arm=slot.arm, phase=slot.phase,
+            trial=slot.name,
+            study=self.study.name,
+            family=config.model,
+            arm=slot.arm,
+            phase=slot.phase,
             data=self.base.env.title if config.model == "dqn" else self.base.data.data,
-            # The same seeds for all arms and both phases of a comparison, so that effects are of pairs; none the search's.
+            # The same seeds for all arms and both phases of a comparison, so that effects are of
+            # pairs; none the search's.
             seed=config.seed if slot.phase == "search" else config.seed + 1 + slot.index,
-            params={**_plain(arm.fixed), **_plain(tuned)}, metric=self.metric, mode=self.mode,
+            params={**_plain(arm.fixed), **_plain(tuned)},
+            metric=self.metric,
+            mode=self.mode,
             path=f"{TRIALS_FOLDER}/{slot.name}",
-        )  # fmt: skip
+        )
         (self.path / row.path).mkdir(parents=True, exist_ok=True)
         write_trial(self.path, row)
         return row
 
 
 def plan_points(config: SweepConfig, study: Study) -> dict[str, list[dict[str, Any]]]:
-    """Each arm's points, by arm, as settings; empty for Optuna. Raises ConfigError where a grid has too many."""
+    """Each arm's points, by arm, as settings; empty for Optuna. Raises ConfigError where a grid
+    has too many.
+    """
     points: dict[str, list[dict[str, Any]]] = {}
     for number, arm in enumerate(study.arms):
         match config.search:
@@ -249,4 +320,6 @@ def plan_points(config: SweepConfig, study: Study) -> dict[str, list[dict[str, A
 
 
 def _plain(settings: Any) -> dict[str, Any]:
-    return {path: list(value) if isinstance(value, tuple) else value for path, value in settings.items()}
+    return {
+        path: list(value) if isinstance(value, tuple) else value for path, value in settings.items()
+    }

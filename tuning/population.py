@@ -1,8 +1,10 @@
-"""Population based training: the members that go on, the look at which they stand together, and Tune's scheduler.
+"""Population based training: the members that go on, the look at which they stand together, and
+Tune's scheduler.
 
-Members meet at barriers, every `perturb_every` looks, where those that are behind become copies of better ones. A sweep
-whose driver was killed goes on from the last barrier at which all of them were kept: what a member did after it is done
-again, bit for bit, since a copy may only be made of members that stand at the same step.
+Members meet at barriers, every `perturb_every` looks, where those that are behind become copies
+of better ones. A sweep whose driver was killed goes on from the last barrier at which all of
+them were kept: what a member did after it is done again, bit for bit, since a copy may only be
+made of members that stand at the same step.
 """
 
 import random
@@ -13,26 +15,35 @@ from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
 from genray.errors import CheckpointError
-from genray.rundir import RunDir, verify_checkpoint
 from genray.runs.files import remove_directory
+from genray.runs.rundir import RunDir, verify_checkpoint
 from tuning.plan import Slot, Sweep
 from tuning.trial_run import ROW_FILE
 from tuning.trials import TrialRow, read_trial, write_trial
 
 
 def members(sweep: Sweep) -> list[tuple[Slot, TrialRow | None]]:
-    """Who goes on. Diverged members are among them while others train: a copy of a better one may revive them."""
+    """Who goes on. Diverged members are among them while others train: a copy of a better one
+    may revive them.
+    """
     waiting = sweep.waiting()
     diverged = [
-        (slot, row) for slot in sweep.slots if (row := sweep.row(slot)) is not None and row.status == "diverged"
+        (slot, row)
+        for slot in sweep.slots
+        if (row := sweep.row(slot)) is not None and row.status == "diverged"
     ]
     return sorted([*waiting, *diverged], key=lambda member: member[0].number) if waiting else []
 
 
 def align(sweep: Sweep) -> int:
-    """Bring the members back to the last barrier at which all of them were kept; returns its look, 0 for the start."""
+    """Bring the members back to the last barrier at which all of them were kept; returns its
+    look, 0 for the start.
+    """
     every, waiting = sweep.config.perturb_every, members(sweep)
-    kept = {slot: _barriers(sweep.path / row.path, every) if row is not None else {} for slot, row in waiting}
+    kept = {
+        slot: _barriers(sweep.path / row.path, every) if row is not None else {}
+        for slot, row in waiting
+    }
     alive = [slot for slot, row in waiting if row is None or row.status == "running"]
     look = min((max(kept[slot], default=0) for slot in alive), default=0)
     for slot, row in waiting:
@@ -70,13 +81,17 @@ def _go_back(sweep: Sweep, row: TrialRow, checkpoint: Path) -> None:
 
 
 def population(sweep: Sweep, stands: int) -> tuple[dict[str, Any], PopulationBasedTraining]:
-    """(Tune's config, the scheduler) of population based training over the search's trials, which stand at one look.
+    """(Tune's config, the scheduler) of population based training over the search's trials,
+    which stand at one look.
 
-    Synchronous, so that a trial and what it copies stand at the same step, and a sweep can be repeated.
-    [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
+    Synchronous, so that a trial and what it copies stand at the same step, and a sweep can be
+    repeated. [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
     """
     arm = sweep.study.arms[0]
-    rows = {slot.name: row or sweep.begin(slot, sweep.points[arm.name][slot.index]) for slot, row in members(sweep)}
+    rows = {
+        slot.name: row or sweep.begin(slot, sweep.points[arm.name][slot.index])
+        for slot, row in members(sweep)
+    }
     points = {name: arm.space.point(row.params) for name, row in rows.items()}
 
     def coordinate_of(name: str) -> Any:

@@ -1,9 +1,11 @@
-"""Studies by name: which arms are compared, what each holds fixed, and the space of what is tuned for it.
+"""Studies by name: which arms are compared, what each holds fixed, and the space of what is
+tuned for it.
 
-An arm's `default` is how it comes: what its library or its paper takes when nobody says otherwise. Its `space` holds the
-nuisance parameters that are tuned for it alone; every arm gets the same number of trials.
-[Choi 2019, https://arxiv.org/abs/1910.05446; Schmidt 2021, https://arxiv.org/abs/2007.01547: rankings of optimizers
-follow the search space, so a study states its own]
+An arm's `default` is how it comes: what its library or its paper takes when nobody says
+otherwise. Its `space` holds the nuisance parameters that are tuned for it alone; every arm gets
+the same number of trials. [Choi 2019, https://arxiv.org/abs/1910.05446; Schmidt 2021,
+https://arxiv.org/abs/2007.01547: rankings of optimizers follow the search space, so a study
+states its own]
 """
 
 import difflib
@@ -41,14 +43,21 @@ class Study:
     about: str = ""
 
     def check(self, base: Any) -> None:
-        """Raises ConfigError for an arm whose settings or space do not fit the configuration `base`, or are empty."""
+        """Raises ConfigError for an arm whose settings or space do not fit the configuration
+        `base`, or are empty.
+        """
         require(len(self.arms) > 0, f"study {self.name}: has no arms")
         names = [arm.name for arm in self.arms]
-        require(len(set(names)) == len(names), f"study {self.name}: two arms have one name ({', '.join(names)})")
+        require(
+            len(set(names)) == len(names),
+            f"study {self.name}: two arms have one name ({', '.join(names)})",
+        )
         for arm in self.arms:
             where = f"study {self.name}, arm {arm.name}"
             clash = sorted(set(arm.fixed) & set(arm.space.paths))
-            require(not clash, f"{where}: {', '.join(clash)} is both fixed and varied; leave one out")
+            require(
+                not clash, f"{where}: {', '.join(clash)} is both fixed and varied; leave one out"
+            )
             try:
                 for settings in (arm.fixed, {**arm.fixed, **arm.default}):
                     changed(base, settings).validate()
@@ -57,12 +66,16 @@ class Study:
                 raise ConfigError(f"{where}: {error}") from error
 
     def only(self, names: Sequence[str]) -> "Study":
-        """The study of some of its arms. Raises ConfigError, with the nearest names, for an unknown one."""
+        """The study of some of its arms. Raises ConfigError, with the nearest names, for an
+        unknown one.
+        """
         known = {arm.name: arm for arm in self.arms}
         for name in names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
-                raise ConfigError(f"--arms {name}: no such arm of {self.name}; did you mean {', '.join(near)}?")
+                raise ConfigError(
+                    f"--arms {name}: no such arm of {self.name}; did you mean {', '.join(near)}?"
+                )
         return Study(self.name, tuple(known[name] for name in names), self.base, self.about)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,29 +94,40 @@ class Study:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Study":
         arms = tuple(
-            Arm(each["name"], Space.from_list(each["space"]), each["fixed"], each["default"]) for each in values["arms"]
+            Arm(each["name"], Space.from_list(each["space"]), each["fixed"], each["default"])
+            for each in values["arms"]
         )
         return cls(values["name"], arms, values["base"], values["about"])
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {path: list(value) if isinstance(value, tuple) else value for path, value in settings.items()}
+    return {
+        path: list(value) if isinstance(value, tuple) else value for path, value in settings.items()
+    }
 
 
-# -- optimizers ------------------------------------------------------------------------------------------------------------
+# -- optimizers ------------------------------------------------------------------------------------
 
 RATE = "optimizer.learning_rate"
 
 
 def _arm(name: str, default_rate: float, low: float, high: float, *more: Any) -> Arm:
-    return Arm(name, Space(LogUniform(RATE, low, high), *more), {"optimizer.optimizer": name}, {RATE: default_rate})
+    return Arm(
+        name,
+        Space(LogUniform(RATE, low, high), *more),
+        {"optimizer.optimizer": name},
+        {RATE: default_rate},
+    )
 
 
 def optimizers(family: str, base: Any) -> Study:
-    """Eleven optimizers. Default learning rates are those of PyTorch's classes, and of genray.gen.rules for the last four.
+    """Eleven optimizers. Default learning rates are those of PyTorch's classes.
 
-    Ranges of η span four decades and more around what is used, wide enough that no arm's best lies at an end by design.
-    The four rules that solve for L1 may switch it on: without a penalty the proximal ones are SGD and AdaGrad.
+    Those of the last four are of genray.gen.training.extra_optimizers.
+
+    Ranges of η span four decades and more around what is used, wide enough that no arm's best
+    lies at an end by design. The four rules that solve for L1 may switch it on: without a
+    penalty the proximal ones are SGD and AdaGrad.
     """
     _need(base, family, "optimizers", RATE)
     momentum = Choice("optimizer.momentum", (0.5, 0.8, 0.9, 0.95, 0.99))
@@ -116,28 +140,50 @@ def optimizers(family: str, base: Any) -> Study:
         _arm("adagrad", 1e-2, 1e-4, 1.0),
         _arm("rmsprop", 1e-2, 1e-5, 1e-1, rho),
         _arm(
-            "adam", 1e-3, 1e-5, 1e-1,
-            Choice("optimizer.beta1", (0.5, 0.8, 0.9, 0.95)), Choice("optimizer.beta2", (0.9, 0.99, 0.999)),
+            "adam",
+            1e-3,
+            1e-5,
+            1e-1,
+            Choice("optimizer.beta1", (0.5, 0.8, 0.9, 0.95)),
+            Choice("optimizer.beta2", (0.9, 0.99, 0.999)),
         ),
         _arm("adadelta", 1.0, 1e-3, 10.0, rho),
         _arm("adagrad-da", 1e-2, 1e-4, 1.0, sparse),
         _arm("ftrl", 1e-2, 1e-4, 1.0, LogUniform("optimizer.epsilon", 1e-4, 10.0), sparse),
         _arm("proximal-gradient-descent", 1e-3, 1e-5, 1.0, sparse),
         _arm("proximal-adagrad", 1e-2, 1e-4, 1.0, sparse),
-    )  # fmt: skip
-    return Study("optimizers", arms, {}, f"{len(arms)} optimizers of the {family}, each with its own tuned η and more")
+    )
+    return Study(
+        "optimizers",
+        arms,
+        {},
+        f"{len(arms)} optimizers of the {family}, each with its own tuned η and more",
+    )
 
 
-# -- regularisers ----------------------------------------------------------------------------------------------------------
+# -- regularisers ----------------------------------------------------------------------------------
 
 
 def regularisers(family: str, base: Any) -> Study:
-    """None against one regulariser at a time, each with its strength and η tuned; what a family lacks is left out."""
+    """None against one regulariser at a time, each with its strength and η tuned; what a family
+    lacks is left out.
+    """
     _need(base, family, "regularisers", RATE)
-    off: dict[str, Any] = {"optimizer.l1": 0.0, "optimizer.l2": 0.0, "fit.patience": 0, "data.augment": ()}
-    for path, value in (("model.dropout", 0.0), ("model.batch_norm", False), ("model.generator_norm", "none")):
+    off: dict[str, Any] = {
+        "optimizer.l1": 0.0,
+        "optimizer.l2": 0.0,
+        "fit.patience": 0,
+        "data.augment": (),
+    }
+    for path, value in (
+        ("model.dropout", 0.0),
+        ("model.batch_norm", False),
+        ("model.generator_norm", "none"),
+    ):
         # An autoencoder's dropout is its classifier's, where there is one.
-        mute = (family, path) == ("ae", "model.dropout") and not setting(base, "model.finetune_labels")
+        mute = (family, path) == ("ae", "model.dropout") and not setting(
+            base, "model.finetune_labels"
+        )
         if _has(base, path) and not mute:
             off[path] = value
     rate = setting(base, RATE)
@@ -153,7 +199,8 @@ def regularisers(family: str, base: Any) -> Study:
         arms.append(Arm("batch-norm", Space(eta), {"model.generator_norm": "batch"}))
     arms.append(_strength("early-stopping", Integers("fit.patience", 1, 8), eta, 3))
     if setting(base, "data.data").partition(":")[0] not in ("docs", "folder-text"):
-        # Its strength is how much moves: a shift of a tenth of the side, a crop to four fifths of it, both.
+        # Its strength is how much moves: a shift of a tenth of the side, a crop to four fifths of
+        # it, both.
         kinds = Choice("data.augment", (("shift",), ("crop",), ("shift", "crop")))
         arms.append(_strength("augmentation", kinds, eta, ("shift",)))
     arms = [Arm(arm.name, arm.space, arm.fixed, {RATE: rate, **arm.default}) for arm in arms]
@@ -164,11 +211,13 @@ def _strength(name: str, dimension: Any, eta: LogUniform, default: Any) -> Arm:
     return Arm(name, Space(dimension, eta), {}, {dimension.path: default})
 
 
-# -- searches with one arm --------------------------------------------------------------------------------------------------
+# -- searches with one arm -------------------------------------------------------------------------
 
 
 def gan_stability(family: str, base: Any) -> Study:
-    """Both players' learning rates and one-sided label smoothing: what population based training moves as it goes."""
+    """Both players' learning rates and one-sided label smoothing: what population based training
+    moves as it goes.
+    """
     _need(base, family, "gan_stability", "discriminator_learning_rate")
     space = Space(
         LogUniform(RATE, 1e-5, 1e-2),
@@ -177,7 +226,12 @@ def gan_stability(family: str, base: Any) -> Study:
     )
     rates = {"discriminator_learning_rate": setting(base, RATE)}
     # Smoothing is of labels, which the hinge loss of some presets has not.
-    return Study("gan_stability", (Arm("all", space, {}, rates),), {"loss": "non-saturating"}, "stability of a GAN")
+    return Study(
+        "gan_stability",
+        (Arm("all", space, {}, rates),),
+        {"loss": "non-saturating"},
+        "stability of a GAN",
+    )
 
 
 def architecture(family: str, base: Any) -> Study:
@@ -196,11 +250,22 @@ def architecture(family: str, base: Any) -> Study:
             dimensions.append(Choice("model.latent", _around(setting(base, "model.latent"))))
         if _has(base, "model.code"):
             dimensions.append(Choice("model.code", _around(setting(base, "model.code"))))
-        for path in ("model.widths", "model.channels", "model.generator_widths", "model.discriminator_widths"):
+        for path in (
+            "model.widths",
+            "model.channels",
+            "model.generator_widths",
+            "model.discriminator_widths",
+        ):
             if _has(base, path) and setting(base, path):
                 widths = setting(base, path)
-                dimensions.append(Choice(path, tuple(tuple(max(1, w * k // 2) for w in widths) for k in (1, 2, 4))))
-    return Study("architecture", (Arm("all", Space(*dimensions)),), {}, f"sizes of the {family}'s networks")
+                dimensions.append(
+                    Choice(
+                        path, tuple(tuple(max(1, w * k // 2) for w in widths) for k in (1, 2, 4))
+                    )
+                )
+    return Study(
+        "architecture", (Arm("all", Space(*dimensions)),), {}, f"sizes of the {family}'s networks"
+    )
 
 
 def agent(family: str, base: Any) -> Study:
@@ -237,7 +302,10 @@ def _takes(config: Any, settings: Mapping[str, Any]) -> bool:
 
 
 def _need(config: Any, family: str, study: str, path: str) -> None:
-    require(_has(config, path), f"genray sweep {study} --model {family}: this study is not for it; {_FITTING[study]}")
+    require(
+        _has(config, path),
+        f"genray sweep {study} --model {family}: this study is not for it; {_FITTING[study]}",
+    )
 
 
 _FITTING = {
@@ -248,13 +316,16 @@ _FITTING = {
 }
 
 STUDIES: dict[str, Callable[[str, Any], Study]] = {
-    function.__name__: function for function in (optimizers, regularisers, gan_stability, architecture, agent)
+    function.__name__: function
+    for function in (optimizers, regularisers, gan_stability, architecture, agent)
 }
 """Name → study of (family, base configuration)."""
 
 
 def named_study(name: str, family: str, base: Any) -> Study:
-    """The study `name` of a family. Raises ConfigError with the nearest names for an unknown one."""
+    """The study `name` of a family. Raises ConfigError with the nearest names for an unknown
+    one.
+    """
     squeezed = name.replace("-", "_")
     if squeezed not in STUDIES:
         near = difflib.get_close_matches(squeezed, STUDIES, n=2, cutoff=0.4) or list(STUDIES)

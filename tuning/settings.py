@@ -1,7 +1,8 @@
-"""Settings of a configuration by dotted path: `optimizer.learning_rate`, `model.widths`. What a search space varies.
+"""Settings of a configuration by dotted path: `optimizer.learning_rate`, `model.widths`. What a
+search space varies.
 
-A path leads through the trainers' own frozen dataclasses; a value is what the field's type takes, or its text, as on a
-command line (`256 128` for a tuple of numbers).
+A path leads through the trainers' own frozen dataclasses; a value is what the field's type
+takes, or its text, as on a command line (`256 128` for a tuple of numbers).
 """
 
 import ast
@@ -18,7 +19,9 @@ T = TypeVar("T")
 
 
 def setting_paths(cls: type, prefix: str = "") -> dict[str, Any]:
-    """Every dotted path of a configuration's class → the type of its value, in the order of the fields."""
+    """Every dotted path of a configuration's class → the type of its value, in the order of the
+    fields.
+    """
     hints = typing.get_type_hints(cls)
     paths: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
@@ -31,7 +34,9 @@ def setting_paths(cls: type, prefix: str = "") -> dict[str, Any]:
 
 
 def check_path(cls: type, path: str) -> Any:
-    """The type of the setting at `path`. Raises ConfigError with the nearest names when there is none."""
+    """The type of the setting at `path`. Raises ConfigError with the nearest names when there is
+    none.
+    """
     paths = setting_paths(cls)
     if path in paths:
         return paths[path]
@@ -41,7 +46,11 @@ def check_path(cls: type, path: str) -> Any:
     near += difflib.get_close_matches(path, paths, n=3, cutoff=0.5)
     lasts = {known.rpartition(".")[2]: known for known in paths}
     near += [lasts[each] for each in difflib.get_close_matches(word, lasts, n=2, cutoff=0.7)]
-    hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else f"there are {', '.join(paths)}"
+    hint = (
+        f"did you mean {', '.join(dict.fromkeys(near))}?"
+        if near
+        else f"there are {', '.join(paths)}"
+    )
     raise ConfigError(f"{path}: no such setting of {cls.__name__}; {hint}")
 
 
@@ -70,16 +79,23 @@ def setting(config: Any, path: str) -> Any:
 
 
 def from_text(text: str, hint: Any) -> Any:
-    """What `text` means for a field of type `hint`; text that means nothing is returned as it is, for a later complaint."""
+    """What `text` means for a field of type `hint`; text that means nothing is returned as it
+    is, for a later complaint.
+    """
     if hint is str or (typing.get_origin(hint) is typing.Literal and text in typing.get_args(hint)):
         return text
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         return [from_text(word, inner) for word in text.replace(",", " ").strip("()[] ").split()]
     if hint is bool:
-        return {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}.get(
-            text.lower(), text
-        )
+        return {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "no": False,
+            "off": False,
+        }.get(text.lower(), text)
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

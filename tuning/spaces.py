@@ -1,11 +1,14 @@
-"""Search spaces: which settings of a trainer are varied together, and the points that a search tries.
+"""Search spaces: which settings of a trainer are varied together, and the points that a search
+tries.
 
-    space = Space(LogUniform("optimizer.learning_rate", 1e-5, 1e-1), Integers("model.latent", 2, 32))
+    space = Space(LogUniform("optimizer.learning_rate", 1e-5, 1e-1), Integers("model.latent", 2,
+    32))
     space.check(vae_digits())               # unknown paths and wrong types end here, in one line
-    tune.run(trainable("vae", vae_digits()), config=space.to_tune(), metric="validation_loss", mode="min")
+    tune.run(trainable("vae", vae_digits()), config=space.to_tune(), metric="validation_loss",
+    mode="min")
 
-A *point* of a space is a dictionary of its coordinates. `resolve` turns it into settings: a switch has a coordinate of
-its own (`optimizer.l2?`), and a tuple's is its text.
+A *point* of a space is a dictionary of its coordinates. `resolve` turns it into settings: a
+switch has a coordinate of its own (`optimizer.l2?`), and a tuple's is its text.
 """
 
 import itertools
@@ -16,14 +19,34 @@ from typing import Any
 import numpy as np
 
 from genray.errors import ConfigError, require
-from tuning.dimensions import Choice, Coordinate, Dimension, Integers, LogUniform, Switch, Uniform, coordinate
+from tuning.dimensions import (
+    Choice,
+    Coordinate,
+    Dimension,
+    Integers,
+    LogUniform,
+    Switch,
+    Uniform,
+    coordinate,
+)
 from tuning.settings import changed, check_path
 
-__all__ = ["Choice", "Coordinate", "Dimension", "Integers", "LogUniform", "Space", "Switch", "Uniform"]
+__all__ = [
+    "Choice",
+    "Coordinate",
+    "Dimension",
+    "Integers",
+    "LogUniform",
+    "Space",
+    "Switch",
+    "Uniform",
+]
 
 
 class Space:
-    """Dimensions that are varied together. Raises ConfigError where two are of the same setting, or one is empty."""
+    """Dimensions that are varied together. Raises ConfigError where two are of the same setting,
+    or one is empty.
+    """
 
     def __init__(self, *dimensions: Dimension):
         self.dimensions = dimensions
@@ -32,7 +55,8 @@ class Space:
         require(not twice, f"the space varies {', '.join(twice)} twice; leave one out")
         for dimension in dimensions:
             dimension.check()
-        # What stands behind each coordinate: a switch has two, so that every search algorithm can hold it.
+        # What stands behind each coordinate: a switch has two, so that every search algorithm can
+        # hold it.
         self.coordinates: dict[str, Dimension] = {}
         for dimension in dimensions:
             if isinstance(dimension, Switch):
@@ -55,7 +79,9 @@ class Space:
         return tuple(dimension.path for dimension in self.dimensions)
 
     def check(self, config: Any) -> None:
-        """Raises ConfigError unless every dimension is of a setting that `config` has, and it takes the values."""
+        """Raises ConfigError unless every dimension is of a setting that `config` has, and it
+        takes the values.
+        """
         for dimension in self.dimensions:
             check_path(type(config), dimension.path)
             for value in dimension.ends():
@@ -85,7 +111,9 @@ class Space:
         return settings
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, Coordinate]:
-        """The point that resolves to `settings`; what a switched-off dimension would be stands in its middle."""
+        """The point that resolves to `settings`; what a switched-off dimension would be stands
+        in its middle.
+        """
         point: dict[str, Coordinate] = {}
         for dimension in self.dimensions:
             value = settings[dimension.path]
@@ -97,17 +125,23 @@ class Space:
 
     def clip(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """`point` with every coordinate inside its dimension; other keys are left as they are."""
-        inside = {name: each.clip(point[name]) for name, each in self.coordinates.items() if name in point}
+        inside = {
+            name: each.clip(point[name]) for name, each in self.coordinates.items() if name in point
+        }
         return {**point, **{name: coordinate(value) for name, value in inside.items()}}
 
-    # -- points -------------------------------------------------------------------------------------------------------
+    # -- points ------------------------------------------------------------------------------------
 
     def random(self, count: int, seed: Sequence[int]) -> list[dict[str, Coordinate]]:
         """`count` independent points; the first n of them do not depend on `count`."""
-        return [self.at(shares) for shares in np.random.default_rng(list(seed)).random((count, len(self)))]
+        return [
+            self.at(shares)
+            for shares in np.random.default_rng(list(seed)).random((count, len(self)))
+        ]
 
     def quasi_random(self, count: int, seed: Sequence[int]) -> list[dict[str, Coordinate]]:
-        """`count` points of a scrambled Sobol' sequence: more even than independent ones, above all along one axis.
+        """`count` points of a scrambled Sobol' sequence: more even than independent ones, above
+        all along one axis.
 
         [Sobol' 1967; recommended for tuning by Bousquet 2017, https://arxiv.org/abs/1706.03200]
         """
@@ -116,7 +150,8 @@ class Space:
         if len(self) == 0:
             return [{} for _ in range(count)]
         sobol = qmc.Sobol(len(self), scramble=True, rng=np.random.default_rng(list(seed)))
-        # Drawn by powers of two, where the sequence is balanced; its beginning is the same for every power.
+        # Drawn by powers of two, where the sequence is balanced; its beginning is the same for
+        # every power.
         shares = sobol.random_base2(max(1, math.ceil(math.log2(count))))
         return [self.at(row) for row in np.minimum(shares[:count], np.nextafter(1.0, 0.0))]
 
@@ -136,22 +171,28 @@ class Space:
             return math.prod(len(axis) for axis in axes(count))
 
         require(
-            size(1) <= most, f"--trials {most}: the grid has {size(1)} points at least; use --trials {size(1)} or more"
+            size(1) <= most,
+            f"--trials {most}: the grid has {size(1)} points at least; use --trials {size(1)} or "
+            "more",
         )
         ranges = any(not each.few for each in self.coordinates.values())
         count = 1
         while ranges and size(count + 1) <= most:
             count += 1
         names = list(self.coordinates)
-        points = (dict(zip(names, map(coordinate, values))) for values in itertools.product(*axes(count)))
+        points = (
+            dict(zip(names, map(coordinate, values))) for values in itertools.product(*axes(count))
+        )
         # Points that differ only in what a switch has turned off are one.
         unlike = {repr(sorted(self.resolve(point).items())): point for point in points}
         return list(unlike.values())
 
-    # -- for Ray Tune, and on disk --------------------------------------------------------------------------------------
+    # -- for Ray Tune, and on disk -----------------------------------------------------------------
 
     def to_tune(self) -> dict[str, Any]:
-        """Ray Tune's search space, for `tune.run(trainable(…), config=space.to_tune())` and its search algorithms."""
+        """Ray Tune's search space, for `tune.run(trainable(…), config=space.to_tune())` and its
+        search algorithms.
+        """
         return {name: dimension.to_tune() for name, dimension in self.coordinates.items()}
 
     def to_list(self) -> list[Any]:
@@ -182,7 +223,9 @@ def _from_plain(values: Mapping[str, Any]) -> Dimension:
     if "on" in fields:
         fields["on"] = _from_plain(fields["on"])
     if "values" in fields:
-        fields["values"] = tuple(tuple(each) if isinstance(each, list) else each for each in fields["values"])
+        fields["values"] = tuple(
+            tuple(each) if isinstance(each, list) else each for each in fields["values"]
+        )
     if isinstance(fields.get("off"), list):
         fields["off"] = tuple(fields["off"])
     return _KINDS[values["kind"]](**fields)

@@ -1,7 +1,8 @@
-"""Sweeps from start to end: check everything, run the trials on Ray, resume, open the seal, promote the best.
+"""Sweeps from start to end: check everything, run the trials on Ray, resume, open the seal,
+promote the best.
 
-sweep = run_sweep(SweepConfig(study="optimizers", model="vae", steps=500, trials=16, seeds=5), Path("runs/optimizers"))
-for row in read_trials(sweep): print(row.arm, row.phase, row.best)
+sweep = run_sweep(SweepConfig(study="optimizers", model="vae", steps=500, trials=16, seeds=5),
+Path("runs/optimizers")) for row in read_trials(sweep): print(row.arm, row.phase, row.best)
 """
 
 import fcntl
@@ -13,12 +14,12 @@ from typing import Any
 
 from genray import __version__
 from genray.config import load_yaml
-from genray.dist.session import ray_session
+from genray.distributed.session import ray_session
 from genray.errors import CheckpointError, ConfigError, UsageError, require
-from genray.live import Live
-from genray.modelstore import NAME
 from genray.paths import absolute_paths
-from genray.rundir import RunDir, verify_checkpoint
+from genray.runs.live import Live
+from genray.runs.modelstore import NAME
+from genray.runs.rundir import RunDir, verify_checkpoint
 from tuning.driver import COLUMNS, run_trials
 from tuning.plan import Sweep, SweepConfig, plan_points
 from tuning.presets import Study, named_study
@@ -35,7 +36,15 @@ from tuning.training import (
     rehearse,
     with_budget,
 )
-from tuning.trials import TRIAL_FILE, TRIALS_FOLDER, Mode, TrialRow, best_trial, read_trial, read_trials, write_table
+from tuning.trials import (
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+    Mode,
+    TrialRow,
+    best_trial,
+    read_trials,
+    write_table,
+)
 
 __all__ = ["SweepConfig", "base_config", "measure_test", "promote", "resume_sweep", "run_sweep"]
 
@@ -43,13 +52,17 @@ MORE_IS_BETTER = ("accuracy", "return", "psnr", "precision", "recall", "modes")
 """Endings of metrics' names."""
 
 
-def run_sweep(config: SweepConfig, out: Path, *, study: Study | None = None, address: str | None = None) -> Path:
-    """Run a sweep in the new folder `out`; returns it. `study`: your own, instead of the one that `config` names.
+def run_sweep(
+    config: SweepConfig, out: Path, *, study: Study | None = None, address: str | None = None
+) -> Path:
+    """Run a sweep in the new folder `out`; returns it. `study`: your own, instead of the one
+    that `config` names.
 
-    `address`: a Ray cluster to run on (`out` must then be on a disk that its nodes share); default: a private Ray.
+    `address`: a Ray cluster to run on (`out` must then be on a disk that its nodes share);
+    default: a private Ray.
 
-    Raises ConfigError or ResourceError, before any trial starts and with nothing left behind, for what cannot be done;
-    KeyboardInterrupt when it was stopped, to be resumed.
+    Raises ConfigError or ResourceError, before any trial starts and with nothing left behind,
+    for what cannot be done; KeyboardInterrupt when it was stopped, to be resumed.
     """
     config.validate()
     run = RunDir.create(out)
@@ -64,13 +77,16 @@ def run_sweep(config: SweepConfig, out: Path, *, study: Study | None = None, add
 
 
 def resume_sweep(path: Path, *, address: str | None = None) -> Path:
-    """Run what is left of a sweep that was stopped or killed. Raises CheckpointError when `path` is none."""
+    """Run what is left of a sweep that was stopped or killed. Raises CheckpointError when `path`
+    is none.
+    """
     _wait_for_orphans(path)
     return _run(Sweep.open(path), address)
 
 
 def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Sweep:
-    """The sweep that `config` describes, checked: spaces, points, metric, and that a trial of each arm can be trained.
+    """The sweep that `config` describes, checked: spaces, points, metric, and that a trial of
+    each arm can be trained.
 
     Raises ConfigError for what makes no sense.
     """
@@ -83,7 +99,8 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
     if config.gpus_each == 0:
         part = "run.device" if config.model == "dqn" else "fit.device"
         require(
-            setting(base, part) != "cuda", "--set fit.device=cuda: trials get no GPU; give --gpus-each 1, or a share"
+            setting(base, part) != "cuda",
+            "--set fit.device=cuda: trials get no GPU; give --gpus-each 1, or a share",
         )
         require(
             config.model == "dqn" or setting(base, "fit.amp") != "float16",
@@ -92,32 +109,44 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
         base = on_cpu(config.model, base)
     require(
         config.scheduler != "pbt" or len(study.arms) == 1,
-        f"--scheduler pbt: {study.name} compares {len(study.arms)} arms; name one, e.g. --arms {study.arms[0].name}",
+        f"--scheduler pbt: {study.name} compares {len(study.arms)} arms; name one, e.g. --arms "
+        f"{study.arms[0].name}",
     )
     study.check(base)
     base = _with_steps(config, base)
     points = plan_points(config, study)
     for arm in study.arms:
         for settings in points.get(arm.name, []):
-            _validate(changed(base, {**arm.fixed, **settings}), f"arm {arm.name}, {_spoken(settings)}")
+            _validate(
+                changed(base, {**arm.fixed, **settings}), f"arm {arm.name}, {_spoken(settings)}"
+            )
     metric, mode = _metric(config)
     for arm in study.arms:
-        told = rehearse(config.model, on_cpu(config.model, changed(base, {**arm.fixed, **arm.default})))
+        told = rehearse(
+            config.model, on_cpu(config.model, changed(base, {**arm.fixed, **arm.default}))
+        )
         known = ", ".join(sorted(told))
-        require(metric in told, f"--metric {metric}: no trial of arm {arm.name} reports it; they report {known}")
+        require(
+            metric in told,
+            f"--metric {metric}: no trial of arm {arm.name} reports it; they report {known}",
+        )
     return Sweep(path, config, study, base, metric, mode, points)
 
 
 def base_config(config: SweepConfig) -> Any:
-    """The configuration that every trial starts from, before the study's own settings; its paths are absolute."""
+    """The configuration that every trial starts from, before the study's own settings; its paths
+    are absolute.
+    """
     base = preset(config.model, config.preset, config.data)
     return absolute_paths(changed(base, parse_settings(config.set)))
 
 
 def _check_set(config: SweepConfig, study: Study, base: Any) -> None:
-    """Raises ConfigError for what --set cannot set for every trial, because the plan or the study sets it itself.
+    """Raises ConfigError for what --set cannot set for every trial, because the plan or the
+    study sets it itself.
 
-    What an arm's search varies may be set: it is then how the arm comes, or what its space is drawn around.
+    What an arm's search varies may be set: it is then how the arm comes, or what its space is
+    drawn around.
     """
     part, looks = ("run", "evaluate_every") if config.model == "dqn" else ("fit", "validate_every")
     instead = {f"{part}.seed": "--seed", f"{part}.{looks}": "--looks"}
@@ -125,13 +154,23 @@ def _check_set(config: SweepConfig, study: Study, base: Any) -> None:
         instead |= {f"{part}.steps": "--steps alone", f"{part}.epochs": "--steps alone"}
     for path, text in parse_settings(config.set).items():
         word = f"--set {path}={text}"
-        require(path not in instead, f"{word}: the sweep sets it for each trial; use {instead.get(path)}")
+        require(
+            path not in instead,
+            f"{word}: the sweep sets it for each trial; use {instead.get(path)}",
+        )
         for whose, settings in (
             (f"study {study.name}", study.base),
-            *((f"arm {arm.name} of {study.name}", {**arm.default, **arm.fixed}) for arm in study.arms),
+            *(
+                (f"arm {arm.name} of {study.name}", {**arm.default, **arm.fixed})
+                for arm in study.arms
+            ),
         ):
-            if path in settings and setting(changed(base, {path: settings[path]}), path) != setting(base, path):
-                raise ConfigError(f"{word}: {whose} sets it to {settings[path]} in its trials; leave it out")
+            if path in settings and setting(changed(base, {path: settings[path]}), path) != setting(
+                base, path
+            ):
+                raise ConfigError(
+                    f"{word}: {whose} sets it to {settings[path]} in its trials; leave it out"
+                )
 
 
 def _with_steps(config: SweepConfig, base: Any) -> Any:
@@ -160,11 +199,12 @@ def _validate(config: Any, where: str) -> None:
 
 def _spoken(settings: dict[str, Any]) -> str:
     return ", ".join(
-        f"{path} = {value:.3g}" if isinstance(value, float) else f"{path} = {value}" for path, value in settings.items()
+        f"{path} = {value:.3g}" if isinstance(value, float) else f"{path} = {value}"
+        for path, value in settings.items()
     )
 
 
-# -- running ---------------------------------------------------------------------------------------------------------------
+# -- running ---------------------------------------------------------------------------------------
 
 
 def _run(sweep: Sweep, address: str | None) -> Path:
@@ -188,10 +228,12 @@ def _announcement(sweep: Sweep) -> str:
     done = len(sweep.slots) - len(sweep.waiting())
     looks = planned_looks(config.model, sweep.base)
     each = f"{config.trials} search trials" + (
-        f", {config.seeds} seed{'s' * (config.seeds > 1)} as it comes and {config.seeds} tuned" * bool(config.seeds)
+        f", {config.seeds} seed{'s' * (config.seeds > 1)} as it comes and {config.seeds} tuned"
+        * bool(config.seeds)
     )
     return (
-        f"{sweep.study.name}: {arms} {'arms' if arms > 1 else 'arm'}, each {each}: {len(sweep.slots)} trials of "
+        f"{sweep.study.name}: {arms} {'arms' if arms > 1 else 'arm'}, each {each}: "
+        f"{len(sweep.slots)} trials of "
         f"{sweep.metric} ({'less' if sweep.mode == 'min' else 'more'} is better)"
         + (f", {looks} looks each instead of {config.looks}" if looks != config.looks else "")
         + (f", {done} of them done" if done else "")
@@ -199,25 +241,32 @@ def _announcement(sweep: Sweep) -> str:
 
 
 def _wait_for_orphans(path: Path, patience_s: float = 60.0) -> None:
-    """Wait until no process of a killed sweep still trains: Ray ends them some seconds after their driver."""
+    """Wait until no process of a killed sweep still trains: Ray ends them some seconds after
+    their driver.
+    """
     deadline = time.monotonic() + patience_s
     for lock in sorted((path / TRIALS_FOLDER).glob("*/.lock")):
         while _held(lock):
             if time.monotonic() > deadline:
                 raise ConfigError(
-                    f"--resume {path}: {lock.parent.name} is still in training; is the sweep running elsewhere?"
+                    f"--resume {path}: {lock.parent.name} is still in training; is the sweep "
+                    "running elsewhere?"
                 )
             time.sleep(0.2)
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One driver at a time: a lock that dies with the process. Raises ConfigError where another holds it."""
+    """One driver at a time: a lock that dies with the process. Raises ConfigError where another
+    holds it.
+    """
     with (path / ".lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"{path}: this sweep is running in another process; wait for it") from error
+            raise ConfigError(
+                f"{path}: this sweep is running in another process; wait for it"
+            ) from error
         yield
 
 
@@ -230,7 +279,7 @@ def _held(lock: Path) -> bool:
     return False
 
 
-# -- the last word ---------------------------------------------------------------------------------------------------------
+# -- the last word ---------------------------------------------------------------------------------
 
 
 def measure_test(sweep: Path, row: TrialRow) -> dict[str, float]:
@@ -249,7 +298,8 @@ def _best(sweep: Path, row: TrialRow) -> Iterator[Training]:
     checkpoint = folder / "checkpoints" / f"{row.best_step or 0:08d}"
     if row.best_step is None or not (checkpoint / "manifest.json").exists():
         raise CheckpointError(
-            f"{folder}: has no checkpoint of its best step; it was {row.status} ({row.error or 'no error'})"
+            f"{folder}: has no checkpoint of its best step; it was {row.status} "
+            f"({row.error or 'no error'})"
         )
     verify_checkpoint(checkpoint)
     config: Any = load_yaml(config_class(row.family), folder / "config.yaml")
@@ -262,39 +312,53 @@ def _best(sweep: Path, row: TrialRow) -> Iterator[Training]:
 
 
 def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
-    """The best trial by validation (or `trial`) as a model of the store `models`, with how it was found in its config.json.
+    """The best trial by validation (or `trial`) as a model of the store `models`, with how it
+    was found in its config.json.
 
     Raises ConfigError for a name that is taken or no name, CheckpointError when no trial is sound.
     """
     require(
         bool(NAME.fullmatch(name)),
-        f"--name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit, e.g. best-vae",
+        f"--name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit, e.g. "
+        "best-vae",
     )
     folder = models / name
     require(not folder.exists(), f"--name {name}: {folder} is there already; choose another name")
     opened, rows = Sweep.open(sweep), read_trials(sweep)
     known = {row.trial: row for row in rows}
-    require(not trial or trial in known, f"--trial {trial}: not of this sweep; see {sweep / 'trials.csv'}")
+    require(
+        not trial or trial in known,
+        f"--trial {trial}: not of this sweep; see {sweep / 'trials.csv'}",
+    )
     row = known[trial] if trial else best_trial(rows)
     if row is None:
         raise CheckpointError(f"{sweep}: no trial has ended soundly; there is nothing to promote")
     origin = {
-        "sweep": sweep.resolve().name, "study": row.study, "arm": row.arm, "phase": row.phase, "trial": row.trial,
-        "seed": row.seed, "params": row.params, "metric": row.metric, "mode": row.mode, "validation": row.best,
-        "step": row.best_step, "of_trials": len([each for each in rows if each.status != "running"]),
-        "search": opened.config.search, "scheduler": opened.config.scheduler, "genray": __version__,
-    }  # fmt: skip
+        "sweep": sweep.resolve().name,
+        "study": row.study,
+        "arm": row.arm,
+        "phase": row.phase,
+        "trial": row.trial,
+        "seed": row.seed,
+        "params": row.params,
+        "metric": row.metric,
+        "mode": row.mode,
+        "validation": row.best,
+        "step": row.best_step,
+        "of_trials": len([each for each in rows if each.status != "running"]),
+        "search": opened.config.search,
+        "scheduler": opened.config.scheduler,
+        "genray": __version__,
+    }
     chosen = "named by a person" if trial else "the best by it"
     words = (
-        f"Trial {row.trial} of the sweep {origin['sweep']} ({row.study}): {row.metric} {row.best:.5g}, {chosen} of "
-        f"{origin['of_trials']} trials. A best of many looks better on the data that it was chosen by than on new data: "
-        f"believe the figures on test data.\n\nSettings: {_spoken(row.params) or 'as the preset has them'}; seed {row.seed}."
+        f"Trial {row.trial} of the sweep {origin['sweep']} ({row.study}): {row.metric} "
+        f"{row.best:.5g}, {chosen} of "
+        f"{origin['of_trials']} trials. A best of many looks better on the data that it was chosen "
+        "by than on new data: "
+        "believe the figures on test data.\n\nSettings: "
+        f"{_spoken(row.params) or 'as the preset has them'}; seed {row.seed}."
     )
     models.mkdir(parents=True, exist_ok=True)
     with _best(sweep, row) as training:
         return training.export(folder, origin, words)
-
-
-def row_of(sweep: Path, trial: str) -> TrialRow:
-    """One trial's row."""
-    return read_trial(sweep / TRIALS_FOLDER / trial / TRIAL_FILE)

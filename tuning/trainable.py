@@ -1,9 +1,11 @@
-"""The face that Ray Tune sees: a class to run trials with, in a sweep of ours or in anybody's `tune.run`.
+"""The face that Ray Tune sees: a class to run trials with, in a sweep of ours or in anybody's
+`tune.run`.
 
-    tune.run(trainable("vae", vae_digits()), config=space.to_tune(), metric="validation_loss", mode="min", num_samples=20)
+    tune.run(trainable("vae", vae_digits()), config=space.to_tune(), metric="validation_loss",
+    mode="min", num_samples=20)
 
-Each step of Tune is one look at validation data. A trial that diverges or raises ends with a result that says so
-(`status`, and the worst possible metric): Tune goes on.
+Each step of Tune is one look at validation data. A trial that diverges or raises ends with a
+result that says so (`status`, and the worst possible metric): Tune goes on.
 """
 
 import os
@@ -14,12 +16,12 @@ import torch
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from genray import modelstore
 from genray.errors import require
 from genray.gen.families import BUILDERS
 from genray.machine import keep_freed_memory
 from genray.paths import absolute_paths
 from genray.rl.networks import build_network
+from genray.runs import modelstore
 from tuning.settings import changed, check_path
 from tuning.spaces import Space
 from tuning.training import config_class, rehearse
@@ -36,12 +38,16 @@ def default_metric(family: str) -> tuple[str, Mode]:
 
 
 class _Trial(tune.Trainable):
-    """One trial after the other in one process: Tune reuses it, so that PyTorch is imported once."""
+    """One trial after the other in one process: Tune reuses it, so that PyTorch is imported
+    once.
+    """
 
     home = "."
     """Where relative paths of configurations begin; Tune would move into a folder of its own."""
     reborn_after = 0
-    """In population based training: looks that a trial makes, diverged or not, since another's state may revive it."""
+    """In population based training: looks that a trial makes, diverged or not, since another's
+    state may revive it.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
         self._go_home()
@@ -83,23 +89,29 @@ class _Trial(tune.Trainable):
 
 
 class SweepTrial(_Trial):
-    """A trial of a sweep: its row waits in SWEEP/trials/NAME/trial.json, and Tune's folder for it has the same name."""
+    """A trial of a sweep: its row waits in SWEEP/trials/NAME/trial.json, and Tune's folder for
+    it has the same name.
+    """
 
     sweep = Path()
     family, base = "", cast(Any, None)
     space = Space()
-    """In population based training: what Tune's configuration holds beside the name, newer than the row's settings."""
+    """In population based training: what Tune's configuration holds beside the name, newer than
+    the row's settings.
+    """
     barrier = 0
     """In population based training: looks between copies."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._go_home()
-        # What PyTorch imports at a first step costs a second or two, which no trial should be charged with.
+        # What PyTorch imports at a first step costs a second or two, which no trial should be
+        # charged with.
         rehearse(self.family, self.base)
         super().setup(config)
 
     def make_run(self, config: dict[str, Any]) -> TrialRun:
-        # Not config["trial"]: a trial that takes over another's configuration takes the name in it, too.
+        # Not config["trial"]: a trial that takes over another's configuration takes the name in it,
+        # too.
         row = read_trial(self.sweep / "trials" / Path(self.logdir).name / TRIAL_FILE)
         if len(self.space):
             row.params.update(self.space.resolve(config))
@@ -107,10 +119,11 @@ class SweepTrial(_Trial):
 
 
 class FreeTrial(_Trial):
-    """A trial of somebody's own `tune.run`: the run directory is the trial's folder on the machine that trains it.
+    """A trial of somebody's own `tune.run`: the run directory is the trial's folder on the
+    machine that trains it.
 
-    That folder is lost with the machine or with Ray's session. Tune's checkpoints, which lie on its storage, hold
-    everything: the exact state to continue from, and the model in `model/`.
+    That folder is lost with the machine or with Ray's session. Tune's checkpoints, which lie on
+    its storage, hold everything: the exact state to continue from, and the model in `model/`.
     """
 
     family, metric = "", ""
@@ -122,7 +135,8 @@ class FreeTrial(_Trial):
         result = super().step()
         assert self._run is not None
         row, seconds = self._run.row, self._run.row.seconds
-        # Tune writes a checkpoint after a result with this key, whatever its own configuration says.
+        # Tune writes a checkpoint after a result with this key, whatever its own configuration
+        # says.
         better = row.best_step == row.steps
         if row.status in ("running", "done") and (
             better or result["done"] or seconds - self._saved_at_s >= SAVE_EVERY_S
@@ -155,9 +169,18 @@ class FreeTrial(_Trial):
             row.params.update({path: value for path, value in settings.items() if path != "seed"})
             return TrialRun(folder.parent, row, self.base)
         row = TrialRow(
-            trial=self.trial_id, study="", family=self.family, data=data, arm="all", phase="search",
-            seed=settings.pop("seed", 0), params=settings, metric=self.metric, mode=self.mode, path="run",
-        )  # fmt: skip
+            trial=self.trial_id,
+            study="",
+            family=self.family,
+            data=data,
+            arm="all",
+            phase="search",
+            seed=settings.pop("seed", 0),
+            params=settings,
+            metric=self.metric,
+            mode=self.mode,
+            path="run",
+        )
         folder.mkdir(parents=True, exist_ok=True)
         write_trial(folder.parent, row)
         return TrialRun(folder.parent, row, self.base)
@@ -166,19 +189,24 @@ class FreeTrial(_Trial):
 def trainable(
     family: str, base: Any, *, metric: str = "", mode: Literal["min", "max"] | None = None
 ) -> type[tune.Trainable]:
-    """A class for `tune.run` or `tune.Tuner`: trains `base` (e.g. `vae_digits()`) with the settings that Tune chooses.
+    """A class for `tune.run` or `tune.Tuner`: trains `base` (e.g. `vae_digits()`) with the
+    settings that Tune chooses.
 
-    Keys of Tune's `config` are dotted paths of the family's configuration, and `seed`; a trial with any other key raises
-    ConfigError. Results hold `metric` (by default the family's own) and every other figure of a look, `steps`,
-    `cpu_seconds` and `status`. Test data are sealed.
+    Keys of Tune's `config` are dotted paths of the family's configuration, and `seed`; a trial
+    with any other key raises ConfigError. Results hold `metric` (by default the family's own)
+    and every other figure of a look, `steps`, `cpu_seconds` and `status`. Test data are sealed.
 
-    Tune writes a checkpoint to its storage after each look that is the trial's best so far, at the trial's end, and every
-    15 CPU seconds of training. `tune.run(…, resume=True)` continues each trial from its newest checkpoint, bit for bit.
-    `load_model(analysis.best_checkpoint)` gives the best model; `genray sample CHECKPOINT` reads it, too.
+    Tune writes a checkpoint to its storage after each look that is the trial's best so far, at
+    the trial's end, and every 15 CPU seconds of training. `tune.run(…, resume=True)` continues
+    each trial from its newest checkpoint, bit for bit. `load_model(analysis.best_checkpoint)`
+    gives the best model; `genray sample CHECKPOINT` reads it, too.
 
     Raises ConfigError for an unknown family or a base that makes no sense.
     """
-    require(isinstance(base, config_class(family)), f"trainable({family!r}, …): its base is a {type(base).__name__}")
+    require(
+        isinstance(base, config_class(family)),
+        f"trainable({family!r}, …): its base is a {type(base).__name__}",
+    )
     base = absolute_paths(base)
     base.validate()
     name, way = default_metric(family)
@@ -192,10 +220,13 @@ def trainable(
 def load_model(checkpoint: Any) -> torch.nn.Module:
     """The model, in evaluation mode on the CPU, of a checkpoint that a trial of `trainable` wrote.
 
-    `checkpoint`: Tune's `Checkpoint` (of a result, or `analysis.best_checkpoint`), or the folder of one.
-    Raises CheckpointError where the checkpoint holds no model, as after a trial that diverged.
+    `checkpoint`: Tune's `Checkpoint` (of a result, or `analysis.best_checkpoint`), or the folder
+    of one. Raises CheckpointError where the checkpoint holds no model, as after a trial that
+    diverged.
     """
     if isinstance(checkpoint, str | Path):
-        return modelstore.load_model(Path(checkpoint) / "model", {**BUILDERS, "dqn": build_network})[0]
+        return modelstore.load_model(
+            Path(checkpoint) / "model", {**BUILDERS, "dqn": build_network}
+        )[0]
     with checkpoint.as_directory() as folder:
         return load_model(folder)

@@ -1,7 +1,9 @@
-"""What one trial trains, whichever family it is of: looks at the validation data, one after the other. No Ray.
+"""What one trial trains, whichever family it is of: looks at the validation data, one after the
+other. No Ray.
 
-Two forms of one interface: `FitTraining` drives genray.gen.fit.Fit, `AgentTraining` the agent in one process. Neither can
-read test data: the fit's is sealed, and the agent's validation episodes are other ones than its test's.
+Two forms of one interface: `FitTraining` drives a `Fit`, `AgentTraining` the agent in one
+process. Neither can read test data: the fit's is sealed, and the agent's validation episodes are
+other ones than its test's.
 """
 
 import math
@@ -14,8 +16,8 @@ import torch
 
 from genray.errors import ConfigError, require
 from genray.gen.families import FAMILIES, open_fit
-from genray.gen.fit import looking
-from genray.gen.run import save_export
+from genray.gen.training.fit import looking
+from genray.gen.training.run import save_export
 from genray.rl import presets as agent_presets
 from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig
@@ -25,10 +27,14 @@ from tuning.settings import changed
 
 ModelFamily = Literal["ae", "vae", "gan", "classifier", "dqn"]
 VALIDATION_EPISODES, TEST_EPISODES = 10_000, 20_000
-"""Added to an agent's seed: first seeds of the episodes that choices are made by, and of those for the last word."""
+"""Added to an agent's seed: first seeds of the episodes that choices are made by, and of those
+for the last word.
+"""
 
 UNMEASURED = "A trial of a search: chosen by its validation data, and not measured on test data."
-"""In the card of a model that a search leaves before anybody has asked for its figures on test data."""
+"""In the card of a model that a search leaves before anybody has asked for its figures on test
+data.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,13 @@ class Look:
 
     step: int
     values: Mapping[str, float]
-    """Means of what training reports since the last look, and the figures on validation data under `validation_…`."""
+    """Means of what training reports since the last look, and the figures on validation data
+    under `validation_…`.
+    """
     counts: bool
-    """Whether the trial is judged by it: there are validation figures, and they are of the last stage."""
+    """Whether the trial is judged by it: there are validation figures, and they are of the last
+    stage.
+    """
 
 
 class Training(Protocol):
@@ -65,7 +75,9 @@ class Training(Protocol):
         """Go on from `save`, with this configuration's settings."""
 
     def state(self) -> Iterable[torch.Tensor]:
-        """Every tensor that the next step depends on, in a fixed order: weights, optimizers, random state."""
+        """Every tensor that the next step depends on, in a fixed order: weights, optimizers,
+        random state.
+        """
 
     def measure_test(self) -> dict[str, float]:
         """The last word, on test data. Raises SealedError where these are sealed."""
@@ -80,7 +92,9 @@ class Training(Protocol):
 
 
 def open_training(family: str, config: Any, *, sealed: bool = True) -> Training:
-    """The training that `config` describes. Raises ConfigError for options or data that make no sense."""
+    """The training that `config` describes. Raises ConfigError for options or data that make no
+    sense.
+    """
     return AgentTraining(config) if family == "dqn" else FitTraining(family, config, sealed)
 
 
@@ -101,7 +115,9 @@ class FitTraining:
         for step in self.fit:
             if step.values or step.held_out:
                 held_out = {f"validation_{name}": value for name, value in step.held_out.items()}
-                yield Look(step.step, {**step.values, **held_out}, bool(held_out) and step.stage == last)
+                yield Look(
+                    step.step, {**step.values, **held_out}, bool(held_out) and step.stage == last
+                )
 
     def is_finite(self) -> bool:
         return _finite(self.fit.task.networks)
@@ -121,7 +137,10 @@ class FitTraining:
         yield from _tensors(self.fit.task.networks.state_dict())
         if self.fit.done:  # no step depends on the rest
             return
-        updaters = [updater.state_dict()["optimizer"]["state"] for updater in self.fit.task.updaters.values()]
+        updaters = [
+            updater.state_dict()["optimizer"]["state"]
+            for updater in self.fit.task.updaters.values()
+        ]
         yield from _tensors(updaters)
         yield torch.get_rng_state()
 
@@ -132,7 +151,8 @@ class FitTraining:
         return save_export(folder, self.fit, self.measure_test(), origin, words)
 
     def save_model(self, folder: Path) -> None:
-        with looking(self.fit.task, self.config.fit.seed):  # so that training goes on as if nothing was saved
+        # so that training goes on as if nothing was saved
+        with looking(self.fit.task, self.config.fit.seed):
             save_export(folder, self.fit, {}, words=UNMEASURED)
 
     def close(self) -> None:
@@ -140,7 +160,9 @@ class FitTraining:
 
 
 class AgentTraining:
-    """The DQN agent in one process; a look is an evaluation on episodes that begin from seeds of their own."""
+    """The DQN agent in one process; a look is an evaluation on episodes that begin from seeds of
+    their own.
+    """
 
     def __init__(self, config: DQNConfig):
         config.check_learns()
@@ -162,9 +184,14 @@ class AgentTraining:
             values: dict[str, float] = {}
             while self.agent.steps < until:
                 progress = self.agent.advance(until, seconds=1.0)
-                known = {"loss": progress.loss, "q_mean": progress.q_mean, "epsilon": progress.epsilon}
+                known = {
+                    "loss": progress.loss,
+                    "q_mean": progress.q_mean,
+                    "epsilon": progress.epsilon,
+                }
                 values |= {name: value for name, value in known.items() if value is not None}
-            if result is None or self.agent.steps != evaluated_at:  # one chunk may pass several looks
+            # one chunk may pass several looks
+            if result is None or self.agent.steps != evaluated_at:
                 evaluated_at, result = self.agent.steps, self._evaluate(VALIDATION_EPISODES)
             self._evaluated = result
             yield Look(self.agent.steps, {**values, "evaluation_return": result.mean}, counts=True)
@@ -205,13 +232,15 @@ class AgentTraining:
 
     def save_model(self, folder: Path) -> None:
         result = self._evaluated or self._evaluate(VALIDATION_EPISODES)
-        save_policy(folder, self.config, self.agent.network(), self.agent.steps, result, words=UNMEASURED)
+        save_policy(
+            folder, self.config, self.agent.network(), self.agent.steps, result, words=UNMEASURED
+        )
 
     def close(self) -> None:
         self.agent.close()
 
 
-# -- configurations --------------------------------------------------------------------------------------------------------
+# -- configurations --------------------------------------------------------------------------------
 
 
 def config_class(family: str) -> type:
@@ -219,7 +248,8 @@ def config_class(family: str) -> type:
 
 
 def preset(family: str, name: str, data: str) -> Any:
-    """The configuration that a family's preset names (its first, or Catch, without a name), on other data if some is named.
+    """The configuration that a family's preset names (its first, or Catch, without a name), on
+    other data if some is named.
 
     Raises ConfigError with the nearest names for an unknown one.
     """
@@ -234,11 +264,14 @@ def with_seed(family: str, config: Any, seed: int) -> Any:
 
 
 def with_budget(family: str, config: Any, steps: int, looks: int) -> Any:
-    """`config` for `steps` steps (0: as it says), with its looks at validation data spread evenly over them."""
+    """`config` for `steps` steps (0: as it says), with its looks at validation data spread
+    evenly over them.
+    """
     part = config.run if family == "dqn" else config.fit
     every = "evaluate_every" if family == "dqn" else "validate_every"
     steps = steps or part.steps
-    if not steps:  # by epochs, whose number of steps the data decides: each trial in as many looks as its own says
+    # by epochs, whose number of steps the data decides: each trial in as many looks as its own says
+    if not steps:
         return config
     part = replace(part, **{"steps": steps, every: max(1, math.ceil(steps / looks))})
     return replace(config, **{"run" if family == "dqn" else "fit": part})
@@ -260,7 +293,8 @@ def on_cpu(family: str, config: Any) -> Any:
 
 
 def rehearse(family: str, config: Any) -> set[str]:
-    """What a trial of `config` reports when it is judged; trains each stage for one step, or an agent for none.
+    """What a trial of `config` reports when it is judged; trains each stage for one step, or an
+    agent for none.
 
     Raises ConfigError where it could not be trained at all.
     """
@@ -273,11 +307,13 @@ def rehearse(family: str, config: Any) -> set[str]:
     for look in training.looks():
         names = set(look.values) if look.counts else names
     if not names:
-        raise ConfigError("--set data.validation: this data has no validation rows to choose by; give e.g. 0.1")
+        raise ConfigError(
+            "--set data.validation: this data has no validation rows to choose by; give e.g. 0.1"
+        )
     return names
 
 
-# -- tensors ---------------------------------------------------------------------------------------------------------------
+# -- tensors ---------------------------------------------------------------------------------------
 
 
 def _finite(networks: torch.nn.Module) -> bool:

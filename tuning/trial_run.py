@@ -1,7 +1,8 @@
 """One trial: a run directory, a training, and the row that says how it goes. No Ray.
 
-Whatever happens in a trial ends in its row: a loss that is no number makes it `diverged`, an exception `failed`. The best
-checkpoint by validation stays, and a recent one for going on after the process was killed.
+Whatever happens in a trial ends in its row: a loss that is no number makes it `diverged`, an
+exception `failed`. The best checkpoint by validation stays, and a recent one for going on after
+the process was killed.
 """
 
 import dataclasses
@@ -18,26 +19,32 @@ import torch
 
 from genray.config import save_yaml
 from genray.errors import RunFault
-from genray.rundir import MetricsLog, RunDir
+from genray.runs.rundir import MetricsLog, RunDir
 from genray.threads import user_threads
 from tuning.settings import changed
 from tuning.training import Look, Training, open_training, with_seed
 from tuning.trials import TrialRow, read_trial, write_trial
 
 WORST = 1e30
-"""What search algorithms are told of a trial that has nothing to show (with the sign that is worst): they take no NaN."""
+"""What search algorithms are told of a trial that has nothing to show (with the sign that is
+worst): they take no NaN.
+"""
 SAVE_EVERY_S = 15.0
 """CPU seconds of training between checkpoints that are only for going on."""
 ROW_FILE, CLONE_FILE = "row.json", "clone.json"
 CLONES_FILE = "clones.jsonl"
-"""A line for each time that a trial went on from a copy of another: at which step, of which, and with which settings."""
+"""A line for each time that a trial went on from a copy of another: at which step, of which, and
+with which settings.
+"""
 
 
 class TrialRun:
-    """One trial in its run directory SWEEP/`row.path`; `base` is the configuration that its settings change.
+    """One trial in its run directory SWEEP/`row.path`; `base` is the configuration that its
+    settings change.
 
-    A folder that holds a checkpoint is continued from it. `barrier`: a member of a population, which is kept every so many
-    looks, and long enough that all members can go back to the same one.
+    A folder that holds a checkpoint is continued from it. `barrier`: a member of a population,
+    which is kept every so many looks, and long enough that all members can go back to the same
+    one.
     """
 
     def __init__(self, sweep: Path, row: TrialRow, base: Any, barrier: int = 0):
@@ -51,23 +58,31 @@ class TrialRun:
         self._seconds = row.seconds
         self._locked = False
 
-    # -- work ----------------------------------------------------------------------------------------------------------
+    # -- work --------------------------------------------------------------------------------------
 
     def advance(self) -> dict[str, Any]:
-        """Train up to the next look that counts; returns what Ray Tune is told: the metric, other figures, `done`."""
+        """Train up to the next look that counts; returns what Ray Tune is told: the metric,
+        other figures, `done`.
+        """
         values: Mapping[str, float] = {}
         if self.row.status == "running":
             try:
                 values = self._next_look()
             except Exception as error:
                 self._end(_fate(error, self._training), _line(error))
-        known = self.row.curve[-1][2] if self.row.curve and self.row.status in ("running", "done") else None
+        known = (
+            self.row.curve[-1][2]
+            if self.row.curve and self.row.status in ("running", "done")
+            else None
+        )
         metric = _worst(self.row.mode) if known is None or not math.isfinite(known) else known
         figures = {name: value for name, value in values.items() if math.isfinite(value)}
         return {
             **figures,
             self.row.metric: metric,
-            "best": self.row.best if self.row.best is not None and metric != _worst(self.row.mode) else metric,
+            "best": self.row.best
+            if self.row.best is not None and metric != _worst(self.row.mode)
+            else metric,
             "look": len(self.row.curve),
             "steps": self.row.steps,
             "cpu_seconds": self.row.seconds,
@@ -77,7 +92,8 @@ class TrialRun:
 
     def _next_look(self) -> Mapping[str, float]:
         training = self.open()
-        if len(self.row.curve) >= training.planned_looks:  # it was killed between its last checkpoint and its last word
+        # it was killed between its last checkpoint and its last word
+        if len(self.row.curve) >= training.planned_looks:
             self._end("done")
             return {}
         start = time.process_time()
@@ -109,7 +125,8 @@ class TrialRun:
             seconds=round(self._seconds, 4),
             curve=[*row.curve, (look.step, round(self._seconds, 4), value)],
         )
-        # Before the row's file says so: a trial that is killed here must not claim a best that is not on the disk.
+        # Before the row's file says so: a trial that is killed here must not claim a best that is
+        # not on the disk.
         meets = self._barrier > 0 and len(self.row.curve) % self._barrier == 0
         self._keep(training, look.step, value if better else None, must=meets)
         if len(self.row.curve) >= training.planned_looks:
@@ -124,14 +141,17 @@ class TrialRun:
         self._saved_at_s = self._seconds
 
     def _checkpoint(self, training: Training, step: int, best: float | None) -> None:
-        """The training and the row as they are at `step`, in one folder: neither is ever ahead of the other."""
+        """The training and the row as they are at `step`, in one folder: neither is ever ahead
+        of the other.
+        """
 
         def fill(folder: Path) -> None:
             training.save(folder)
             self._write_row(folder)
 
         score = None if best is None else best if self.row.mode == "max" else -best
-        # Others may still be on their way to this barrier, and a killed sweep goes on from the one before.
+        # Others may still be on their way to this barrier, and a killed sweep goes on from the one
+        # before.
         keep = self._barrier + 2 if self._barrier else 1
         self._run.write_checkpoint(step, fill, keep=keep, score=score)
 
@@ -139,10 +159,12 @@ class TrialRun:
         self.row = replace(self.row, status=status, error=error, seconds=round(self._seconds, 4))
         write_trial(self.sweep, self.row)
 
-    # -- opening and closing -------------------------------------------------------------------------------------------
+    # -- opening and closing -----------------------------------------------------------------------
 
     def open(self) -> Training:
-        """The training, opened with the first look: from the newest checkpoint where there is one."""
+        """The training, opened with the first look: from the newest checkpoint where there is
+        one.
+        """
         if self._training is None:
             training = self._start()
             folder = self._run.latest_checkpoint() if self._run.list_checkpoints() else None
@@ -151,7 +173,9 @@ class TrialRun:
                 row = read_trial(folder / ROW_FILE)
                 self.row, self._seconds, self._saved_at_s = row, row.seconds, row.seconds
             else:
-                self.row = replace(self.row, curve=[], best=None, best_step=None, last=None, steps=0, seconds=0.0)
+                self.row = replace(
+                    self.row, curve=[], best=None, best_step=None, last=None, steps=0, seconds=0.0
+                )
                 self._seconds = 0.0
             self._begin(training, int(folder.name) if folder is not None else -1)
         assert self._training is not None
@@ -172,12 +196,16 @@ class TrialRun:
         self._training, self._looks = training, iter(training.looks())
 
     def close(self) -> None:
-        """Let go of the folder; a trial that is still running can be continued from where it stands."""
+        """Let go of the folder; a trial that is still running can be continued from where it
+        stands.
+        """
         training, self._training = self._training, None
         if training is not None:
             if self.row.status == "running" and self.row.curve and training.is_finite():
                 self._checkpoint(
-                    training, self.row.steps, self.row.best if self.row.best_step == self.row.steps else None
+                    training,
+                    self.row.steps,
+                    self.row.best if self.row.best_step == self.row.steps else None,
                 )
             training.close()
         if self._log is not None:
@@ -187,15 +215,19 @@ class TrialRun:
             self._run.__exit__(None, None, None)
             self._locked = False
 
-    # -- handing over, for population based training --------------------------------------------------------------------
+    # -- handing over, for population based training -----------------------------------------------
 
     def save(self, folder: Path, *, with_model: bool = False) -> None:
-        """The whole state into `folder`, with a digest of it; a diverged trial leaves a note that there is none.
+        """The whole state into `folder`, with a digest of it; a diverged trial leaves a note
+        that there is none.
 
-        `with_model`: also the row and the model, `folder`/model, of a trial that has ended, too. Whoever loads the state
-        then needs no other file of this trial.
+        `with_model`: also the row and the model, `folder`/model, of a trial that has ended, too.
+        Whoever loads the state then needs no other file of this trial.
         """
-        training, alive = self._training, self.row.status == "running" and self._training is not None
+        training, alive = (
+            self._training,
+            self.row.status == "running" and self._training is not None,
+        )
         about: dict[str, Any] = {"trial": self.row.trial, "step": self.row.steps, "alive": alive}
         about["value"] = self.row.curve[-1][2] if self.row.curve else math.nan
         if training is not None and (alive or (with_model and self.row.status == "done")):
@@ -211,7 +243,8 @@ class TrialRun:
         (folder / ROW_FILE).write_text(json.dumps(dataclasses.asdict(row)), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Go on from `save`, of this trial or of another: bit for bit, but for the settings, which are this trial's.
+        """Go on from `save`, of this trial or of another: bit for bit, but for the settings,
+        which are this trial's.
 
         Raises RunFault when what was loaded is not what was saved.
         """
@@ -231,17 +264,25 @@ class TrialRun:
             self.row = replace(row, params=self.row.params, path=self.row.path)
             self._seconds = self._saved_at_s = row.seconds
         else:
-            # The row remembers what the trial was before; what is reported from now on is the clone's.
+            # The row remembers what the trial was before; what is reported from now on is the
+            # clone's.
             self.row = replace(self.row, steps=about["step"], status="running", error="")
         if about["trial"] != self.row.trial:
             self._become_clone(training, about)
         write_trial(self.sweep, self.row)
 
     def _become_clone(self, training: Training, about: Mapping[str, Any]) -> None:
-        rates = {path: value for path, value in self.row.params.items() if isinstance(value, int | float)}
+        rates = {
+            path: value for path, value in self.row.params.items() if isinstance(value, int | float)
+        }
         assert self._log is not None
         self._log.write(about["step"], {"cloned": 1, **rates})
-        line = {"step": about["step"], "of": about["trial"], "digest": about["digest"], "settings": self.row.params}
+        line = {
+            "step": about["step"],
+            "of": about["trial"],
+            "digest": about["digest"],
+            "settings": self.row.params,
+        }
         with (self._run.path / CLONES_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         value = about["value"]
@@ -256,7 +297,9 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
     """SHA-256 of the bytes of some tensors, in order."""
     total = hashlib.sha256()
     for tensor in tensors:
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        total.update(
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
     return total.hexdigest()
 
 

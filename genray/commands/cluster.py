@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from genray import storage
 from genray.console import shell_command
 from genray.errors import ConfigError, ResourceError, RunFault, require
 from genray.options import option_value, parse
-from genray.rundir import last_metrics
+from genray.runs import storage
+from genray.runs.rundir import last_metrics
 
 DASHBOARD = "http://127.0.0.1:8265"
 OUT_KEY = "genray_out"
@@ -20,10 +20,14 @@ OUT_KEY = "genray_out"
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitConfig:
-    """Run a genray command as a Ray job: genray submit [options] -- train dqn --preset catch --out /shared/catch"""
+    """Run a genray command as a Ray job: genray submit [options] -- train dqn --preset catch
+    --out /shared/catch
+    """
 
     address: str = ""
-    """The cluster's dashboard, http://HOST:PORT. Default: RAY_API_SERVER_ADDRESS, or the one of this machine."""
+    """The cluster's dashboard, http://HOST:PORT. Default: RAY_API_SERVER_ADDRESS, or the one of
+    this machine.
+    """
     wait: bool = True
     """Show the job's output until it ends; --no-wait prints its name and returns."""
 
@@ -42,7 +46,9 @@ def submit(argv: list[str], prog: str) -> int:
     words = job_words(argv[mark + 1 :], prog)
     client, address = _jobs(options.address)
     out = option_value(words, "--out") or option_value(words, "--resume") or ""
-    job = client.submit_job(entrypoint=shlex.join(["genray", *words]), metadata={OUT_KEY: out} if out else {})
+    job = client.submit_job(
+        entrypoint=shlex.join(["genray", *words]), metadata={OUT_KEY: out} if out else {}
+    )
     print(f"{job} at {address}: {shlex.join(words)}", flush=True)
     if options.wait:
         _follow(client, job, words, out)
@@ -51,29 +57,40 @@ def submit(argv: list[str], prog: str) -> int:
 
 
 def job_words(words: list[str], prog: str) -> list[str]:
-    """The command of a job, checked as far as it can be before it is sent; `train dqn` joins the job's cluster."""
+    """The command of a job, checked as far as it can be before it is sent; `train dqn` joins the
+    job's cluster.
+    """
     from genray.cli import COMMANDS
 
     example = f"{prog} -- train dqn --preset catch --out /shared/catch"
     require(bool(words), f"{prog}: name a genray command after --, e.g. {example}")
     name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
     if name not in COMMANDS or name == "submit":
-        raise ConfigError(f"{prog} -- {' '.join(words[:2])}: no such command of genray for a job; e.g. {example}")
+        raise ConfigError(
+            f"{prog} -- {' '.join(words[:2])}: no such command of genray for a job; e.g. {example}"
+        )
     if not name.startswith("train"):
         return words
     out = option_value(words, "--out") or option_value(words, "--resume")
     require(
-        out is not None, f"{prog} -- {name}: a job has no folder of yours; add --out /SHARED/NAME or s3://BUCKET/NAME"
+        out is not None,
+        f"{prog} -- {name}: a job has no folder of yours; add --out /SHARED/NAME or "
+        "s3://BUCKET/NAME",
     )
     if not storage.is_url(str(out)) and not os.path.isabs(str(out)):
-        raise ConfigError(f"--out {out}: a job has no folder of yours; give the whole path, /SHARED/{out}, or a URL")
+        raise ConfigError(
+            f"--out {out}: a job has no folder of yours; give the whole path, /SHARED/{out}, or a "
+            "URL"
+        )
     joins = name == "train dqn" or option_value(words, "--workers") is not None
     own = "--local" in words or option_value(words, "--address") is not None
     return [*words, "--address", "auto"] if joins and not own else words
 
 
 def _jobs(address: str) -> tuple[Any, str]:
-    """A client of the cluster's job service; raises ResourceError when there is none or it refuses us."""
+    """A client of the cluster's job service; raises ResourceError when there is none or it
+    refuses us.
+    """
     from ray.job_submission import JobSubmissionClient
 
     place = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DASHBOARD
@@ -86,9 +103,15 @@ def _jobs(address: str) -> tuple[Any, str]:
     except Exception as error:  # connection, token, version: each has a class of its own
         reason = _first_line(error)
         if "auth" in type(error).__name__.lower() or "token" in reason.lower():
-            reason = "it refuses this machine's token; copy the head's ~/.ray/auth_token here, or set RAY_AUTH_TOKEN"
+            reason = (
+                "it refuses this machine's token; copy the head's ~/.ray/auth_token here, or set "
+                "RAY_AUTH_TOKEN"
+            )
         else:
-            reason += "; on the cluster's head, or with `ray dashboard cluster.yaml` running, leave --address out"
+            reason += (
+                "; on the cluster's head, or with `ray dashboard cluster.yaml` running, leave "
+                "--address out"
+            )
         raise ResourceError(f"--address {place}: {reason}") from error
 
 
@@ -115,10 +138,13 @@ def _follow(client: Any, job: str, words: list[str], out: str) -> None:
     except Exception as error:
         raise RunFault(f"{job}: lost the cluster ({_first_line(error)}){advice}") from error
     if status != "SUCCEEDED":
-        raise RunFault(f"{job} {status.lower()}: {_first_line(Exception(message or 'no reason given'))}{advice}")
+        raise RunFault(
+            f"{job} {status.lower()}: "
+            f"{_first_line(Exception(message or 'no reason given'))}{advice}"
+        )
 
 
-# -- status ------------------------------------------------------------------------------------------------------------
+# -- status ----------------------------------------------------------------------------------------
 
 
 def status(argv: list[str], prog: str) -> int:
@@ -128,7 +154,7 @@ def status(argv: list[str], prog: str) -> int:
     options = parse(StatusConfig, argv, prog)
     import ray
 
-    from genray.dist.session import ray_session
+    from genray.distributed.session import ray_session
 
     with ray_session(options.address):
         nodes, free = ray.nodes(), ray.available_resources()
@@ -138,7 +164,9 @@ def status(argv: list[str], prog: str) -> int:
     for run in runs:
         print("\n".join(run_lines(run)))
     if not runs:
-        print("no run was submitted as a job; name run directories to see them: genray status RUN …")
+        print(
+            "no run was submitted as a job; name run directories to see them: genray status RUN …"
+        )
     return 0
 
 
@@ -147,15 +175,21 @@ def cluster_lines(nodes: list[dict[str, Any]], free: dict[str, float], address: 
 
     `nodes` as `ray.nodes()` gives them, `free` as `ray.available_resources()`.
     """
-    up, gone = [node for node in nodes if node["Alive"]], [node for node in nodes if not node["Alive"]]
+    up, gone = (
+        [node for node in nodes if node["Alive"]],
+        [node for node in nodes if not node["Alive"]],
+    )
     lines = [f"cluster {address}: {len(up)} machines up, {len(gone)} lost since it started"]
     lines.append(f"  {'role':<12} {'machines':>8} {'places':>8} {'taken':>8}")
-    roles = sorted({name for node in up for name in node["Resources"] if name.startswith("genray_")})
+    roles = sorted(
+        {name for node in up for name in node["Resources"] if name.startswith("genray_")}
+    )
     for role in roles:
         offers = [node["Resources"].get(role, 0) for node in up]
         taken = sum(offers) - free.get(role, 0)
         lines.append(
-            f"  {role.removeprefix('genray_'):<12} {sum(map(bool, offers)):>8} {sum(offers):>8.0f} {taken:>8.0f}"
+            f"  {role.removeprefix('genray_'):<12} {sum(map(bool, offers)):>8} {sum(offers):>8.0f} "
+            f"{taken:>8.0f}"
         )
     if plain := sum(not any(role in node["Resources"] for role in roles) for node in up):
         lines.append(f"  {'no role':<12} {plain:>8}")
@@ -163,7 +197,8 @@ def cluster_lines(nodes: list[dict[str, Any]], free: dict[str, float], address: 
     for node in gone:
         back = "; back since" if node["NodeManagerAddress"] in alive else ""
         lines.append(
-            f"  lost: {node['NodeManagerAddress']} ({node.get('DeathReasonMessage') or 'unknown reason'}{back})"
+            f"  lost: {node['NodeManagerAddress']} "
+            f"({node.get('DeathReasonMessage') or 'unknown reason'}{back})"
         )
     return lines
 
@@ -194,7 +229,9 @@ def run_lines(run: str) -> list[str]:
 
 def _runs_of_jobs() -> Iterator[str]:
     """The run directories of submitted jobs, newest first; none where there is no job service."""
-    from ray._private.worker import global_worker  # the public API does not tell the dashboard's address
+    from ray._private.worker import (
+        global_worker,  # the public API does not tell the dashboard's address
+    )
 
     url = getattr(global_worker.node, "address_info", {}).get("webui_url")
     if not url:

@@ -1,4 +1,6 @@
-"""What one does with codes: map, retrieve, cluster, anomalies. Each command takes a MODEL (a run or model directory)."""
+"""What one does with codes: map, retrieve, cluster, anomalies. Each command takes a MODEL (a run
+or model directory).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from genray.commands.models import codes_of, encoder, model_argument, own_data, reconstruction, say_conversion
+from genray.commands.models import (
+    codes_of,
+    encoder,
+    model_argument,
+    own_data,
+    reconstruction,
+    say_conversion,
+)
 from genray.config import from_dict, whole_number
 from genray.errors import ConfigError, require
-from genray.gen.data import Data, DataConfig, Split, load_data, need_labels, select_class
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data, Split, need_labels, select_class
 from genray.gen.generative import to_uint8
 from genray.gen.sheets import Tile, draw_sheet
 from genray.media import check_png_path, write_png
@@ -30,7 +41,7 @@ class MapConfig:
 
 
 def map_codes(argv: list[str], prog: str) -> int:
-    from genray.gen.explore import map_picture
+    from genray.gen.evaluation.explore import map_picture
 
     folder, argv = model_argument(argv, prog)
     options = parse(MapConfig, argv, prog)
@@ -39,13 +50,20 @@ def map_codes(argv: list[str], prog: str) -> int:
     data = own_data(config, options.data)
     codes = codes_of(model, data.test)
     label = None if data.test.label is None else data.test.label.numpy()
-    print(write_png(options.out, map_picture(codes, label, data.classes, f"{len(codes)} held-out rows of {data.name}")))
+    print(
+        write_png(
+            options.out,
+            map_picture(codes, label, data.classes, f"{len(codes)} held-out rows of {data.name}"),
+        )
+    )
     return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieveConfig:
-    """The nearest neighbours of a query by their codes: a contact sheet for images, titles and scores for text."""
+    """The nearest neighbours of a query by their codes: a contact sheet for images, titles and
+    scores for text.
+    """
 
     out: Path | None = None
     """sheet.png, for images. Each row: a query, marked, then its neighbours."""
@@ -57,7 +75,14 @@ class RetrieveConfig:
 
 
 def retrieve(argv: list[str], prog: str) -> int:
-    from genray.gen.retrieval import CodeIndex, baselines, binarize, bit_thresholds, database, judge_retrieval
+    from genray.gen.evaluation.retrieval import (
+        CodeIndex,
+        baselines,
+        binarize,
+        bit_thresholds,
+        database,
+        judge_retrieval,
+    )
 
     folder, argv = model_argument(argv, prog)
     queries = []
@@ -71,19 +96,28 @@ def retrieve(argv: list[str], prog: str) -> int:
     data = own_data(config, options.data)
     base = database(data)
     is_image = len(data.shape) == 3
-    require(not is_image or options.out is not None, "--out: name a picture for the neighbours, e.g. --out sheet.png")
+    require(
+        not is_image or options.out is not None,
+        "--out: name a picture for the neighbours, e.g. --out sheet.png",
+    )
     query = _queries(queries, data, config)
     codes, test_codes, query_codes = (codes_of(model, split) for split in (base, data.test, query))
     metric: Any = "euclidean" if is_image else "cosine"
     if options.binary:
         # Codes that were trained as bits are −1 or 1; others are cut at their medians.
         threshold = 0.0 if config.get("model", {}).get("binary") else bit_thresholds(codes)
-        codes, test_codes, query_codes = (binarize(each, threshold) for each in (codes, test_codes, query_codes))
+        codes, test_codes, query_codes = (
+            binarize(each, threshold) for each in (codes, test_codes, query_codes)
+        )
         metric = "hamming"
-    rows, distances = CodeIndex(codes, metric).search(query_codes, min(options.neighbours, len(base)))
+    rows, distances = CodeIndex(codes, metric).search(
+        query_codes, min(options.neighbours, len(base))
+    )
     if is_image:
         assert options.out is not None
-        write_png(options.out, _neighbours_sheet(query, base, data.classes, rows, distances, metric))
+        write_png(
+            options.out, _neighbours_sheet(query, base, data.classes, rows, distances, metric)
+        )
     else:
         for name, near, away in zip(query.names, rows, distances):
             print(f"\n{name}")
@@ -101,18 +135,31 @@ def retrieve(argv: list[str], prog: str) -> int:
             text=not is_image,
             k=k,
         )
-        table = {"these codes": judge_retrieval(codes, label, test_codes, test_label, metric, k), **table}
+        table = {
+            "these codes": judge_retrieval(codes, label, test_codes, test_label, metric, k),
+            **table,
+        }
         unit = "bits" if options.binary else "numbers"
-        print(f"\nheld-out rows as queries, {len(base):,} rows in the index, {codes.shape[1]} {unit} a code")
+        print(
+            f"\nheld-out rows as queries, {len(base):,} rows in the index, {codes.shape[1]} {unit} "
+            "a code"
+        )
         for name, figures in table.items():
-            print(f"  {name:<14}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+            print(
+                f"  {name:<14}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items())
+            )
     if options.out is not None and is_image:
         print(options.out)
     return 0
 
 
 def _neighbours_sheet(
-    query: Split, base: Split, classes: Sequence[str], rows: np.ndarray, distances: np.ndarray, metric: str
+    query: Split,
+    base: Split,
+    classes: Sequence[str],
+    rows: np.ndarray,
+    distances: np.ndarray,
+    metric: str,
 ) -> np.ndarray:
     """A row for each query: the query, marked, then its neighbours with class and distance."""
 
@@ -128,10 +175,15 @@ def _neighbours_sheet(
                 for row, away in zip(near, far)
             ),
         ]
-        for number, (image, near, far) in enumerate(zip(to_uint8(query.all(), query.low, query.high), rows, distances))
+        for number, (image, near, far) in enumerate(
+            zip(to_uint8(query.all(), query.low, query.high), rows, distances)
+        )
     ]
     about = "class and " if classes and base.label is not None else ""
-    title = f"Queries (bordered), each with its {rows.shape[1]} nearest by code; below: {about}{metric} distance"
+    title = (
+        f"Queries (bordered), each with its {rows.shape[1]} nearest by code; below: "
+        f"{about}{metric} distance"
+    )
     return draw_sheet(tiles, title=title)
 
 
@@ -139,30 +191,45 @@ def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
     """Codes beside which recorded pool positions travel do not hold the image: the positions do."""
     if config.get("model", {}).get("upsampling") == "unpool":
         raise ConfigError(
-            f"{folder}: its pool positions leak the image past the code; train with --upsampling nearest for codes"
+            f"{folder}: its pool positions leak the image past the code; train with --upsampling "
+            "nearest for codes"
         )
 
 
 def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
-    """Held-out rows by number, images by path, or texts by title; the first eight held-out rows without any."""
+    """Held-out rows by number, images by path, or texts by title; the first eight held-out rows
+    without any.
+    """
     if not words:
         return data.test.first(8)
     numbers = [whole_number(word) for word in words]
     rows = [number for number in numbers if number is not None]
     if len(rows) == len(words):
-        require(max(rows) < len(data.test), f"row {max(rows)}: there are {len(data.test)} held-out rows, from 0")
+        require(
+            max(rows) < len(data.test),
+            f"row {max(rows)}: there are {len(data.test)} held-out rows, from 0",
+        )
         return _rows(data.test, rows)
     if len(data.shape) == 3:
-        from genray.gen.sources import read_image
+        from genray.gen.data.sources import read_image
 
         channels, height, width = data.shape
         low, high = data.train.low, data.train.high
         say_conversion(", ".join(words), config)
-        images = np.stack([read_image(Path(word), (width, height), channels == 1) for word in words])
+        images = np.stack(
+            [read_image(Path(word), (width, height), channels == 1) for word in words]
+        )
         return Split(torch.from_numpy(images), None, low, high, tuple(words))
-    rows = [row for word in words for row, name in enumerate(data.test.names) if word.lower() in name.lower()][:8]
+    rows = [
+        row
+        for word in words
+        for row, name in enumerate(data.test.names)
+        if word.lower() in name.lower()
+    ][:8]
     require(
-        bool(rows), f"{' '.join(words)}: no held-out title contains it; try a row number, 0 to {len(data.test) - 1}"
+        bool(rows),
+        f"{' '.join(words)}: no held-out title contains it; try a row number, 0 to "
+        f"{len(data.test) - 1}",
     )
     return _rows(data.test, rows)
 
@@ -185,7 +252,7 @@ class ClusterConfig:
 
 
 def cluster(argv: list[str], prog: str) -> int:
-    from genray.gen import explore
+    from genray.gen.evaluation import explore
 
     folder, argv = model_argument(argv, prog)
     options = parse(ClusterConfig, argv, prog)
@@ -195,7 +262,10 @@ def cluster(argv: list[str], prog: str) -> int:
     assert data.test.label is not None
     label = data.test.label.numpy()
     clusters = options.clusters or len(np.unique(label))
-    for name, values in (("codes", codes_of(model, data.test)), ("raw values", data.test.all().flatten(1).numpy())):
+    for name, values in (
+        ("codes", codes_of(model, data.test)),
+        ("raw values", data.test.all().flatten(1).numpy()),
+    ):
         found = explore.judge_clusters(explore.cluster(values, clusters, options.seed), label)
         print(f"{name:<12}" + "  ".join(f"{key} {value:.3f}" for key, value in found.items()))
     return 0
@@ -203,7 +273,9 @@ def cluster(argv: list[str], prog: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class AnomaliesConfig:
-    """Anomalies by reconstruction error: a class that training never saw against the classes it did."""
+    """Anomalies by reconstruction error: a class that training never saw against the classes it
+    did.
+    """
 
     out: Path | None = None
     """sheet.png: the held-out rows that the model rebuilds worst, unseen ones marked."""
@@ -212,7 +284,7 @@ class AnomaliesConfig:
 
 
 def anomalies(argv: list[str], prog: str) -> int:
-    from genray.gen import explore
+    from genray.gen.evaluation import explore
 
     folder, argv = model_argument(argv, prog)
     options = parse(AnomaliesConfig, argv, prog)
@@ -227,9 +299,12 @@ def anomalies(argv: list[str], prog: str) -> int:
     for split in (test, odd):
         x = split.all()
         with torch.no_grad():
-            errors.append(explore.reconstruction_errors(x.numpy(), reconstruction(model, x).numpy()))
+            errors.append(
+                explore.reconstruction_errors(x.numpy(), reconstruction(model, x).numpy())
+            )
     print(
-        f"mean squared error: {errors[0].mean():.5f} of {len(test)} usual rows, {errors[1].mean():.5f} of {len(odd)} others"
+        f"mean squared error: {errors[0].mean():.5f} of {len(test)} usual rows, "
+        f"{errors[1].mean():.5f} of {len(odd)} others"
     )
     print(f"AUROC {explore.auroc(errors[0], errors[1]):.3f}")
     if options.out is not None:
@@ -237,15 +312,20 @@ def anomalies(argv: list[str], prog: str) -> int:
     return 0
 
 
-def _worst_sheet(splits: tuple[Split, Split], errors: list[np.ndarray], most: int = 40) -> np.ndarray:
-    """The rows of (usual, unseen) that are rebuilt worst, worst first, with their errors; unseen ones are marked."""
+def _worst_sheet(
+    splits: tuple[Split, Split], errors: list[np.ndarray], most: int = 40
+) -> np.ndarray:
+    """The rows of (usual, unseen) that are rebuilt worst, worst first, with their errors; unseen
+    ones are marked.
+    """
     worst = np.argsort(-np.concatenate(errors), kind="stable")[:most]
     pictures = np.concatenate([to_uint8(split.all(), split.low, split.high) for split in splits])
     error, usual = np.concatenate(errors), len(splits[0])
     tiles = [Tile(pictures[row], f"{error[row]:.4f}", marked=bool(row >= usual)) for row in worst]
     unseen = int((worst >= usual).sum())
     title = (
-        f"The {len(worst)} held-out rows that are rebuilt worst, by mean squared error; bordered: the {unseen} "
+        f"The {len(worst)} held-out rows that are rebuilt worst, by mean squared error; bordered: "
+        f"the {unseen} "
         "that training never saw the like of"
     )
     return draw_sheet([tiles[at : at + 10] for at in range(0, len(tiles), 10)], title=title)
@@ -257,8 +337,11 @@ def _unseen(folder: Path, config: dict[str, Any]) -> Split:
     stored = from_dict(DataConfig, about["options"], "data.")
     if not stored.without:
         raise ConfigError(
-            f"{folder}: was trained on every class; train one with --without CLASS, or name other rows with --data"
+            f"{folder}: was trained on every class; train one with --without CLASS, or name other "
+            "rows with --data"
         )
     idf = about.get("recipe", {}).get("idf")
-    whole = load_data(replace(stored, without="", augment=()), low=about["low"], high=about["high"], idf=idf)
+    whole = load_data(
+        replace(stored, without="", augment=()), low=about["low"], high=about["high"], idf=idf
+    )
     return select_class(whole, stored.without, keep=True).test

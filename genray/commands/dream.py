@@ -1,4 +1,6 @@
-"""`genray dream IMAGE --out out.png`: what a trained network sees in a picture, more and more of it."""
+"""`genray dream IMAGE --out out.png`: what a trained network sees in a picture, more and more of
+it.
+"""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +33,9 @@ from genray.threads import choose_threads, own_threads
 
 MOST_SIDE = 4096
 OWN_SIDE = 512
-"""Pixels of the longer side, beyond which a picture is scaled down unless `--size` says otherwise."""
+"""Pixels of the longer side, beyond which a picture is scaled down unless `--size` says
+otherwise.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,9 @@ class DreamLaunch:
     model: Path | None = None
     """The run or model directory of a classifier of your own (genray train classifier)."""
     features: FeaturesName = "auto"
-    """Instead of --model: vgg19 (ImageNet's), model:PATH. auto: vgg19 if its weights are on this machine."""
+    """Instead of --model: vgg19 (ImageNet's), model:PATH. auto: vgg19 if its weights are on this
+    machine.
+    """
     guide: Path | None = None
     """A picture whose features the dream grows towards, instead of its own."""
     size: int = 0
@@ -65,8 +71,13 @@ class DreamLaunch:
         )
         require(2 <= self.frames <= 3600, f"--frames {self.frames}: must lie in 2..3600, e.g. 60")
         require(1 <= self.zoom <= 2, f"--zoom {self.zoom}: must lie in 1..2, e.g. 1.04")
-        require(-90 <= self.turn <= 90, f"--turn {self.turn}: must lie in -90..90 degrees, e.g. 0.5")
-        require(1 <= self.frame_steps <= 1000, f"--frame-steps {self.frame_steps}: must lie in 1..1000, e.g. 3")
+        require(
+            -90 <= self.turn <= 90, f"--turn {self.turn}: must lie in -90..90 degrees, e.g. 0.5"
+        )
+        require(
+            1 <= self.frame_steps <= 1000,
+            f"--frame-steps {self.frame_steps}: must lie in 1..1000, e.g. 3",
+        )
         require(
             self.model is None or self.features == "auto",
             f"--features {self.features}: cannot stand beside --model; leave one of them out",
@@ -101,7 +112,8 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
     if launch.size == 0 and picture.rgb.shape != whole.rgb.shape:
         (height, width), (new_height, new_width) = whole.rgb.shape[:2], picture.rgb.shape[:2]
         print(
-            f"{whole.name}: {width}x{height} pixels are reduced to {new_width}x{new_height}; --size N "
+            f"{whole.name}: {width}x{height} pixels are reduced to {new_width}x{new_height}; "
+            "--size N "
             f"chooses another size, up to {MOST_SIDE}"
         )
     if launch.is_clip:
@@ -113,7 +125,10 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
     device = resolve_device(launch.device)
     features = _open(launch).to(device)
     objective = Objective(
-        features, config.layer, config.channels, None if guide is None else to_tensor(guide.rgb).to(device)
+        features,
+        config.layer,
+        config.channels,
+        None if guide is None else to_tensor(guide.rgb).to(device),
     )
     content = to_tensor(picture.rgb).to(device)
     before, start = activation(content, objective), time.monotonic()
@@ -122,12 +137,20 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
     after = activation(result, objective)
     print(
         f"{features.name} {objective.layer}: activation {before:.4g} → {after:.4g} "
-        f"({after / before if before > 0 else float('inf'):.1f} times), {time.monotonic() - start:.0f} s"
+        f"({after / before if before > 0 else float('inf'):.1f} times), "
+        f"{time.monotonic() - start:.0f} s"
     )
     if launch.is_clip:
         with _bar("falling") as progress:
             fall = zoom(
-                result, objective, config, launch.frames, launch.zoom, launch.turn, launch.frame_steps, progress
+                result,
+                objective,
+                config,
+                launch.frames,
+                launch.zoom,
+                launch.turn,
+                launch.frame_steps,
+                progress,
             )
             print(write_clip(launch.out, map(to_rgb, fall), fps=15, scale=1))
         return 0
@@ -137,7 +160,11 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
         "image": picture.name,
         "guide": guide.name if guide else None,
         "features": features.about,
-        "options": {**to_dict(config), "layer": objective.layer, "size": max(picture.rgb.shape[:2])},
+        "options": {
+            **to_dict(config),
+            "layer": objective.layer,
+            "size": max(picture.rgb.shape[:2]),
+        },
         "activation": {"before": before, "after": after},
     }
     print(write_picture(launch.out, to_rgb(result), picture.alpha, about))
@@ -150,13 +177,17 @@ def _image_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
     if "-h" in argv or "--help" in argv:
         print(f"{prog} IMAGE --out dream.png [options]   IMAGE: a JPEG, PNG or WebP\n")
         return Path(), argv
-    raise ConfigError(f"{prog}: name a picture first, e.g. {prog} photo.jpg --model runs/classifier --out dream.png")
+    raise ConfigError(
+        f"{prog}: name a picture first, e.g. {prog} photo.jpg --model runs/classifier --out "
+        "dream.png"
+    )
 
 
 def _check_out(out: Path, picture: Picture) -> None:
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ConfigError(
-            f"--out {out}: must end in .png, .jpg or .webp (a picture), or in {' or '.join(SUFFIXES)} (a clip)"
+            f"--out {out}: must end in .png, .jpg or .webp (a picture), or in "
+            f"{' or '.join(SUFFIXES)} (a clip)"
         )
     check_picture_path(out, alpha=picture.alpha is not None)
 
@@ -173,12 +204,15 @@ def _open(launch: DreamLaunch) -> Features:
         return open_features(f"model:{launch.model}")
     if launch.features == "auto" and not vgg.cached_file().exists():
         raise ResourceError(
-            "--features auto: a dream needs a trained network, and VGG-19's weights are not on this machine; name your "
-            "own with --model RUN (genray train classifier --preset classifier_atari), or download: --features vgg19"
+            "--features auto: a dream needs a trained network, and VGG-19's weights are not on "
+            "this machine; name your "
+            "own with --model RUN (genray train classifier --preset classifier_atari), or "
+            "download: --features vgg19"
         )
     require(
         launch.features != "untrained",
-        "--features untrained: a dream shows what a network has learnt, and this one has learnt nothing; "
+        "--features untrained: a dream shows what a network has learnt, and this one has learnt "
+        "nothing; "
         "use --model RUN (genray train classifier) or --features vgg19",
     )
     return open_features(launch.features, say=print)

@@ -1,4 +1,5 @@
-"""What one does with a trained image or text model: sample, reconstruct, interpolate, encode, map, retrieve, cluster, …
+"""What one does with a trained image or text model: sample, reconstruct, interpolate, encode,
+map, retrieve, cluster, …
 
 Each command takes a MODEL: a run directory or a model directory.
 """
@@ -13,20 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genray import modelstore
 from genray.config import from_dict
 from genray.console import escaped
 from genray.errors import ConfigError, require
-from genray.gen.autoencoders import AEModelConfig
-from genray.gen.corruption import corrupt
-from genray.gen.data import Data, DataConfig, Split, changed, load_data
+from genray.gen.autoencoder.corruption import corrupt
+from genray.gen.autoencoder.model import AEModelConfig
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import changed, load_data
+from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS
-from genray.gen.fit import fixed_randomness
 from genray.gen.generative import GenerativeModel, image_grid, to_uint8, walk_frames
 from genray.gen.sheets import Tile, draw_sheet
+from genray.gen.training.fit import fixed_randomness
 from genray.media import check_clip_path, check_png_path, check_writable, write_clip, write_png
 from genray.options import folder_argument, parse
 from genray.paths import DATA, DataName
+from genray.runs import modelstore
 from genray.runs.files import writing_file
 
 CHUNK = 512
@@ -53,7 +56,9 @@ def generator(folder: Path) -> GenerativeModel:
     """Raises ConfigError for a model that cannot generate."""
     model, config = load(folder)
     if not isinstance(model, GenerativeModel):
-        raise ConfigError(f"{folder}: a model of kind {config['kind']!r} does not generate; use a vae or a gan")
+        raise ConfigError(
+            f"{folder}: a model of kind {config['kind']!r} does not generate; use a vae or a gan"
+        )
     return model
 
 
@@ -61,16 +66,21 @@ def encoder(folder: Path) -> tuple[Any, dict[str, Any]]:
     """Raises ConfigError for a model without codes."""
     model, config = load(folder)
     if not hasattr(model, "encode"):
-        raise ConfigError(f"{folder}: a model of kind {config['kind']!r} has no codes; use an autoencoder or a vae")
+        raise ConfigError(
+            f"{folder}: a model of kind {config['kind']!r} has no codes; use an autoencoder or a "
+            "vae"
+        )
     return model, config
 
 
 def own_data(config: dict[str, Any], data: str) -> Data:
-    """The data that a model was trained on, cut and scaled as then; or all of `data`, converted to the model's form.
+    """The data that a model was trained on, cut and scaled as then; or all of `data`, converted
+    to the model's form.
 
-    The options of the model's own data (the class left out, the share of validation rows) do not apply to other data.
-    A conversion is reported on stderr, and so are files of the model's own data that have come or gone since: another
-    fifth is then held out. Raises ConfigError where texts meet a model of images, or images a model of texts.
+    The options of the model's own data (the class left out, the share of validation rows) do not
+    apply to other data. A conversion is reported on stderr, and so are files of the model's own
+    data that have come or gone since: another fifth is then held out. Raises ConfigError where
+    texts meet a model of images, or images a model of texts.
     """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
@@ -83,16 +93,20 @@ def own_data(config: dict[str, Any], data: str) -> Data:
         require(takes == forms[not wanted.is_text], f"--data {data}: the model takes {takes}")
         like = None if wanted.is_text else tuple(config["shape"])
     recipe = about.get("recipe", {})
-    found = load_data(wanted, low=about["low"], high=about["high"], idf=recipe.get("idf"), like=like)
+    found = load_data(
+        wanted, low=about["low"], high=about["high"], idf=recipe.get("idf"), like=like
+    )
     if found.about.get("converted"):
         say_conversion(f"--data {data}", config)
     require(
         list(found.shape) == list(config["shape"]),
-        f"--data {wanted.data}: rows of shape {list(found.shape)}, the model takes {list(config['shape'])}; give it the like",
+        f"--data {wanted.data}: rows of shape {list(found.shape)}, the model takes "
+        f"{list(config['shape'])}; give it the like",
     )
     if changed(recipe.get("rows"), found.about.get("rows")):
         print(
-            f"warning: --data {wanted.data}: its files are not those that the model was trained on; rows that are called "
+            f"warning: --data {wanted.data}: its files are not those that the model was trained "
+            "on; rows that are called "
             "held-out may have been trained on",
             file=sys.stderr,
         )
@@ -112,7 +126,7 @@ def codes_of(model: Any, split: Split) -> np.ndarray:
     return torch.cat([model.encode(x).flatten(1).float() for x in split.all().split(CHUNK)]).numpy()
 
 
-# -- pictures ------------------------------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +186,16 @@ def reconstruct(argv: list[str], prog: str) -> int:
     print(f"mean squared error of these {len(x)}: {error:.5f}")
     title = f"{len(x)} held-out images; mean squared error {error:.5f}"
     if noise is not None:
-        before, after = ((shown[row] - x).square().mean().item() for row in (noise.label, "denoised"))
-        print(f"mean squared error of the noisy ones: {before:.5f}; of the denoised ones: {after:.5f}")
-        title = f"{len(x)} held-out images; mean squared error: noisy {before:.5f}, denoised {after:.5f}"
+        before, after = (
+            (shown[row] - x).square().mean().item() for row in (noise.label, "denoised")
+        )
+        print(
+            f"mean squared error of the noisy ones: {before:.5f}; of the denoised ones: {after:.5f}"
+        )
+        title = (
+            f"{len(x)} held-out images; mean squared error: noisy {before:.5f}, denoised "
+            f"{after:.5f}"
+        )
     print(write_png(options.out, _bands(shown, test.low, test.high, title)))
     return 0
 
@@ -242,14 +263,17 @@ def interpolate(argv: list[str], prog: str) -> int:
     folder, argv = model_argument(argv, prog)
     options = parse(InterpolateConfig, argv, prog)
     check_clip_path(options.out)
-    require(options.stops >= 2 and options.frames >= 1, "--stops must be ≥ 2 and --frames ≥ 1, e.g. 5 and 16")
+    require(
+        options.stops >= 2 and options.frames >= 1,
+        "--stops must be ≥ 2 and --frames ≥ 1, e.g. 5 and 16",
+    )
     model = generator(folder)
     frames = walk_frames(model, options.stops, options.frames, options.seed)
     print(write_clip(options.out, frames, fps=15, scale=max(1, 128 // model.shape[-1])))
     return 0
 
 
-# -- codes ---------------------------------------------------------------------------------------------------------------
+# -- codes -----------------------------------------------------------------------------------------
 
 
 SplitName = Literal["train", "validation", "test"]
@@ -284,7 +308,9 @@ def encode(argv: list[str], prog: str) -> int:
         if columns["name"] != list(split.names):  # a name that is no text stays exact, as bytes
             columns["name_bytes"] = [os.fsencode(name) for name in split.names]
     if split.label is not None:
-        columns["label"] = [escaped(data.classes[i]) if data.classes else str(i) for i in split.label.tolist()]
+        columns["label"] = [
+            escaped(data.classes[i]) if data.classes else str(i) for i in split.label.tolist()
+        ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     # Arrow itself opens only paths that are valid UTF-8.
     with writing_file(options.out) as temporary, temporary.open("wb") as file:

@@ -6,11 +6,12 @@ from dataclasses import field, make_dataclass, replace
 from typing import Any
 
 from genray.options import folder_argument, parse
-from genray.stop import stop_signals
+from genray.runs.stop import stop_signals
 
 
 def serve(argv: list[str], prog: str) -> int:
-    from serve.launch import ServeLaunch, keys_in_environment, running
+    from serve.launch import ServeLaunch, running
+    from serve.middleware import keys_in_environment
     from serve.service import Settings
 
     folder, argv = folder_argument(argv, prog, "MODELS_DIR", "runs")
@@ -23,7 +24,10 @@ def serve(argv: list[str], prog: str) -> int:
         frozen=True,
         kw_only=True,
     )
-    both.__doc__ = "Serve the models of a directory: a page, OpenAI's image routes, the Open Inference Protocol."
+    both.__doc__ = (
+        "Serve the models of a directory: a page, OpenAI's image routes, the Open Inference "
+        "Protocol."
+    )
     options = parse(both, argv, prog)
     settings = replace(options.settings, keys=keys_in_environment())
     stop = threading.Event()
@@ -37,8 +41,13 @@ def serve(argv: list[str], prog: str) -> int:
         print(f"schema     {service.url}/openapi.json")
         print(f"metrics    {service.metrics_url}")
         if options.launch.dashboard_port:
-            print(f"dashboard  http://127.0.0.1:{options.launch.dashboard_port}/ (its key: ray get-auth-token)")
-        keys = "needed: Authorization: Bearer KEY" if settings.keys else "none: open to this machine"
+            print(
+                f"dashboard  http://127.0.0.1:{options.launch.dashboard_port}/ (its key: ray "
+                "get-auth-token)"
+            )
+        keys = (
+            "needed: Authorization: Bearer KEY" if settings.keys else "none: open to this machine"
+        )
         print(f"key        {keys}")
         print("Ctrl-C stops it", flush=True)
         stop.wait()

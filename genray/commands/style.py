@@ -1,5 +1,6 @@
-"""`genray stylize CONTENT STYLE … --out out.png`: a picture or a clip in the manner of others, by optimisation or by a
-trained model."""
+"""`genray stylize CONTENT STYLE … --out out.png`: a picture or a clip in the manner of others,
+by optimisation or by a trained model.
+"""
 
 import contextlib
 import os
@@ -15,12 +16,18 @@ from genray import __version__
 from genray.commands.stylers import LOSSES, ByOptimisation, StyleLaunch, Styler, open_styler, spoken
 from genray.errors import ConfigError, require
 from genray.gen.images.clips import Clip, copy_sound, has_sound, is_clip, read_clip
-from genray.gen.images.pictures import Picture, check_picture_path, read_picture, to_rgb, write_picture
-from genray.gen.images.style import StyleConfig, StyleStep
-from genray.gen.images.style_clip import FlickerMeter, style_clip
-from genray.live import Column, Live
+from genray.gen.images.pictures import (
+    Picture,
+    check_picture_path,
+    read_picture,
+    to_rgb,
+    write_picture,
+)
+from genray.gen.images.style.clip import FlickerMeter, style_clip
+from genray.gen.images.style.optimise import StyleConfig, StyleStep
 from genray.media import check_clip_path, check_writable, write_clip
 from genray.options import option_value, parse
+from genray.runs.live import Column, Live
 from genray.threads import choose_threads, own_threads
 
 COLUMNS: tuple[Column, ...] = tuple((name, name, "{:.4f}") for name in LOSSES)
@@ -44,15 +51,24 @@ def stylize(argv: list[str], prog: str) -> int:
     config: StyleConfig = options.config
     launch.validate()
     if launch.model is None:
-        require(len(styles) >= 1, f"{prog}: name a style picture behind the content, or a trained --model")
+        require(
+            len(styles) >= 1,
+            f"{prog}: name a style picture behind the content, or a trained --model",
+        )
     config.validate(len(styles) or None)
     size = config.size if option_value(argv, "--size") else None
     if is_clip(content):
-        require(launch.preview == 0, f"--preview {launch.preview}: for pictures; leave it out with a clip")
+        require(
+            launch.preview == 0,
+            f"--preview {launch.preview}: for pictures; leave it out with a clip",
+        )
         with own_threads(choose_threads()):
             return _clip(content, styles, launch, config, size)
     for name in FOR_CLIPS:
-        require(option_value(argv, name) is None, f"{name}: for clips; {content.name} is none (.gif or .mp4)")
+        require(
+            option_value(argv, name) is None,
+            f"{name}: for clips; {content.name} is none (.gif or .mp4)",
+        )
     with own_threads(choose_threads()):
         return _picture(content, styles, launch, config, size)
 
@@ -64,12 +80,24 @@ def _pictures(argv: list[str], prog: str) -> tuple[Path, list[Path], list[str]]:
     if names:
         return names[0], names[1:], rest
     if "-h" in argv or "--help" in argv:
-        print(f"{prog} CONTENT STYLE [STYLE …] --out out.png [options]   JPEG, PNG or WebP; CONTENT also GIF or MP4\n")
+        print(
+            f"{prog} CONTENT STYLE [STYLE …] --out out.png [options]   JPEG, PNG or WebP; CONTENT "
+            "also GIF or MP4\n"
+        )
         return Path(), [], argv
-    raise ConfigError(f"{prog}: name the content and a style first, e.g. {prog} photo.jpg painting.jpg --out out.png")
+    raise ConfigError(
+        f"{prog}: name the content and a style first, e.g. {prog} photo.jpg painting.jpg --out "
+        "out.png"
+    )
 
 
-def _picture(content: Path, styles: Sequence[Path], launch: StyleLaunch, config: StyleConfig, size: int | None) -> int:
+def _picture(
+    content: Path,
+    styles: Sequence[Path],
+    launch: StyleLaunch,
+    config: StyleConfig,
+    size: int | None,
+) -> int:
     check_picture_path(launch.out)
     check_writable(launch.out)
     picture, manners = read_picture(content), [read_picture(path) for path in styles]
@@ -78,7 +106,9 @@ def _picture(content: Path, styles: Sequence[Path], launch: StyleLaunch, config:
     rgb = styler.sized(picture.rgb)
     alpha = None if picture.alpha is None else styler.sized(picture.alpha)
     _say_reduction(content, picture.rgb, styler, launch, size)
-    result = _optimised(styler, rgb, launch) if isinstance(styler, ByOptimisation) else styler.style(rgb)
+    result = (
+        _optimised(styler, rgb, launch) if isinstance(styler, ByOptimisation) else styler.style(rgb)
+    )
     print(write_picture(launch.out, result, alpha, _note(picture, manners, styler)))
     return 0
 
@@ -93,7 +123,9 @@ def _optimised(styler: ByOptimisation, rgb: np.ndarray, launch: StyleLaunch) -> 
             nonlocal before
             live.update(step.values, step.step)
             if launch.preview and step.step // launch.preview > before // launch.preview:
-                write_picture(launch.out.with_stem(f"{launch.out.stem}-preview"), to_rgb(step.image()))
+                write_picture(
+                    launch.out.with_stem(f"{launch.out.stem}-preview"), to_rgb(step.image())
+                )
             before = step.step
 
         styler.progress = progress
@@ -105,14 +137,24 @@ def _note(picture: Picture, styles: Sequence[Picture], styler: Styler) -> dict[s
     return {"command": "genray stylize", "version": __version__, **names, **styler.about()}
 
 
-def _clip(content: Path, styles: Sequence[Path], launch: StyleLaunch, config: StyleConfig, size: int | None) -> int:
-    require(is_clip(launch.out), f"--out {launch.out}: {content.name} is a clip, so its name must end in .gif or .mp4")
+def _clip(
+    content: Path,
+    styles: Sequence[Path],
+    launch: StyleLaunch,
+    config: StyleConfig,
+    size: int | None,
+) -> int:
+    require(
+        is_clip(launch.out),
+        f"--out {launch.out}: {content.name} is a clip, so its name must end in .gif or .mp4",
+    )
     check_clip_path(launch.out)
     manners = [read_picture(path) for path in styles]
     clip = read_clip(content, max_frames=launch.frames)
     require(
         launch.out.suffix.lower() != ".gif" or clip.fps <= GIF_FPS,
-        f"--out {launch.out}: {content.name} has {clip.fps:g} frames/s, a GIF plays at most {GIF_FPS}; choose an .mp4",
+        f"--out {launch.out}: {content.name} has {clip.fps:g} frames/s, a GIF plays at most "
+        f"{GIF_FPS}; choose an .mp4",
     )
     first = next(iter(clip), None)
     if first is None:
@@ -123,7 +165,10 @@ def _clip(content: Path, styles: Sequence[Path], launch: StyleLaunch, config: St
     _say_reduction(content, first, styler, launch, size)
     sound = has_sound(content)
     if sound and launch.out.suffix.lower() == ".gif":
-        print(f"{launch.out}: a GIF has no sound; the sound of {content.name} is left out (an .mp4 keeps it)")
+        print(
+            f"{launch.out}: a GIF has no sound; the sound of {content.name} is left out (an .mp4 "
+            "keeps it)"
+        )
         sound = False
     start, meter, frames = time.monotonic(), FlickerMeter(), 0
     with Live("styling", count, (("pace", "s/frame", "{:.2f}"),), unit="frames") as live:
@@ -145,7 +190,8 @@ def _clip(content: Path, styles: Sequence[Path], launch: StyleLaunch, config: St
 
 
 def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
-    """(the number of frames, roughly how many seconds they take). Raises ConfigError for more than --max-minutes.
+    """(the number of frames, roughly how many seconds they take). Raises ConfigError for more
+    than --max-minutes.
 
     Only optimisation takes long enough for the clip to be read once beforehand, frame by frame.
     """
@@ -154,18 +200,23 @@ def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
     count, work, before = 0, 0, None
     for frame in map(styler.sized, clip):
         count += 1
-        work += before is None or not np.array_equal(frame, before)  # one equal to the one before keeps its result
+        # one equal to the one before keeps its result
+        work += before is None or not np.array_equal(frame, before)
         before = frame
     seconds = styler.seconds(work)
     require(
         seconds <= 60 * launch.max_minutes,
-        f"{clip.path}: {work} frames by optimisation would take about {spoken(seconds)}; raise --max-minutes "
-        f"{launch.max_minutes:g}, choose fewer --frames or --frame-steps or a smaller --size, or style with a trained --model",
+        f"{clip.path}: {work} frames by optimisation would take about {spoken(seconds)}; raise "
+        "--max-minutes "
+        f"{launch.max_minutes:g}, choose fewer --frames or --frame-steps or a smaller --size, or "
+        "style with a trained --model",
     )
     return count, seconds
 
 
-def _write_with_sound(out: Path, styled: Iterator[np.ndarray], clip: Clip, seconds: Callable[[], float]) -> None:
+def _write_with_sound(
+    out: Path, styled: Iterator[np.ndarray], clip: Clip, seconds: Callable[[], float]
+) -> None:
     """Write the clip with the sound of its content, as a whole or not at all."""
     # Not `out` itself: that may be the file whose sound is still to be read.
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.mp4")
@@ -181,12 +232,18 @@ def _write_with_sound(out: Path, styled: Iterator[np.ndarray], clip: Clip, secon
             temporary.unlink()
 
 
-def _say_reduction(content: Path, rgb: np.ndarray, styler: Styler, launch: StyleLaunch, size: int | None) -> None:
+def _say_reduction(
+    content: Path, rgb: np.ndarray, styler: Styler, launch: StyleLaunch, size: int | None
+) -> None:
     """Say that the result is smaller than the content, where nobody asked for that."""
     (height, width), (new_height, new_width) = rgb.shape[:2], styler.sized(rgb).shape[:2]
     if size is not None or (height, width) == (new_height, new_width):
         return
     # Not in tiles: a network normalises by the mean and deviation of all that it is given, so that
     # each tile would get contrasts and colours of its own, and the seams would show.
-    why = "--size N chooses another size" if launch.model is None else f"a model takes at most {styler.longest} a side"
+    why = (
+        "--size N chooses another size"
+        if launch.model is None
+        else f"a model takes at most {styler.longest} a side"
+    )
     print(f"{content.name}: {width}x{height} pixels are reduced to {new_width}x{new_height}; {why}")

@@ -12,15 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genray import modelstore
 from genray.config import to_dict
 from genray.errors import require
 from genray.gen.images.features import open_features
 from genray.gen.images.pictures import Picture, scaled, to_rgb, to_tensor, with_colours_of
-from genray.gen.images.style import LEAST, StyleConfig, StyleStep, estimate_seconds, normalised, prepared, sizes_of
-from genray.gen.images.style import stylize as optimise
-from genray.gen.images.style_net import build_style_any, build_style_fast
+from genray.gen.images.style.networks import build_style_any, build_style_fast
+from genray.gen.images.style.optimise import (
+    LEAST,
+    StyleConfig,
+    StyleStep,
+    estimate_seconds,
+    normalised,
+    prepared,
+    sizes_of,
+)
+from genray.gen.images.style.optimise import stylize as optimise
 from genray.machine import resolve_device
+from genray.runs import modelstore
 
 LOSSES = ("loss", "style", "content", "tv")
 FOR_MODELS = ("size", "weights", "keep_colours", "seed")
@@ -34,7 +42,9 @@ class StyleLaunch:
     out: Path
     """out.png (what was done is noted inside), .jpg or .webp; of a clip .gif or .mp4"""
     model: Path | None = None
-    """The run or model directory of a style model (genray train style): seconds, where optimisation takes longer."""
+    """The run or model directory of a style model (genray train style): seconds, where
+    optimisation takes longer.
+    """
     method: Literal["optimise", "model"] = "optimise"
     """model: what --model means anyway."""
     alpha: float = 1.0
@@ -44,9 +54,13 @@ class StyleLaunch:
     frames: int = 0
     """Of a clip, the first so many; 0: all."""
     frame_steps: int = 20
-    """Of a clip by optimisation, the steps of each frame after the first: it begins with the frame before."""
+    """Of a clip by optimisation, the steps of each frame after the first: it begins with the
+    frame before.
+    """
     blend: float = 0.0
-    """Of a clip, the share of the frame before where the content stands still, against flicker; below 1."""
+    """Of a clip, the share of the frame before where the content stands still, against flicker;
+    below 1.
+    """
     max_minutes: float = 10.0
     """Of a clip by optimisation: one that would take longer is refused."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -65,7 +79,9 @@ class StyleLaunch:
 
 
 class Styler:
-    """Styles pictures of one size. `longest`: their longest side, pixels; smaller ones grow only if `enlarge`."""
+    """Styles pictures of one size. `longest`: their longest side, pixels; smaller ones grow only
+    if `enlarge`.
+    """
 
     longest: int
     enlarge: bool
@@ -75,7 +91,9 @@ class Styler:
         return scaled(rgb, self.longest, enlarge=self.enlarge)
 
     def style(self, rgb: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """A sized picture in the styles; `before`: the styled frame before it, if it is a clip's."""
+        """A sized picture in the styles; `before`: the styled frame before it, if it is a
+        clip's.
+        """
         raise NotImplementedError
 
     def seconds(self, frames: int = 1) -> float:
@@ -88,30 +106,48 @@ class Styler:
 
 
 def open_styler(
-    first: np.ndarray, styles: Sequence[Picture], launch: StyleLaunch, config: StyleConfig, size: int | None
+    first: np.ndarray,
+    styles: Sequence[Picture],
+    launch: StyleLaunch,
+    config: StyleConfig,
+    size: int | None,
 ) -> Styler:
-    """The way that the options name, for pictures like `first`; `size` is --size where it was given."""
+    """The way that the options name, for pictures like `first`; `size` is --size where it was
+    given.
+    """
     way = ByOptimisation if launch.model is None else ByModel
     return way(first, styles, launch, config, size)
 
 
 class ByOptimisation(Styler):
-    """Gatys'. The features are calibrated on the first picture and the styles, and serve all frames alike."""
+    """Gatys'. The features are calibrated on the first picture and the styles, and serve all
+    frames alike.
+    """
 
     def __init__(
-        self, first: np.ndarray, styles: Sequence[Picture], launch: StyleLaunch, config: StyleConfig, size: int | None
+        self,
+        first: np.ndarray,
+        styles: Sequence[Picture],
+        launch: StyleLaunch,
+        config: StyleConfig,
+        size: int | None,
     ):
         self.longest, self.enlarge = config.size, size is not None
         self._config, self._launch, self._styles = config, launch, len(styles)
         self._device = resolve_device(launch.device)
         content = self._tensor(self.sized(first))
         self._height, self._width = content.shape[-2:]
-        # As large as they are compared at: a camera's whole picture would fill the memory for nothing.
+        # As large as they are compared at: a camera's whole picture would fill the memory for
+        # nothing.
         longest = max(content.shape[-2:]) * config.style_scale
         self._manners = [self._tensor(_fitting(style.rgb, longest)) for style in styles]
         seen, palette = prepared(content, self._manners, config)
         self._features = open_features(
-            config.features, seed=config.seed, calibrate=[seen, *palette], palette=palette, say=print
+            config.features,
+            seed=config.seed,
+            calibrate=[seen, *palette],
+            palette=palette,
+            say=print,
         ).to(self._device)
         self._first = content
         self.newest: dict[str, float] = {}
@@ -136,7 +172,9 @@ class ByOptimisation(Styler):
     @property
     def steps(self) -> int:
         """Of one picture, over all scales."""
-        scales = sizes_of(self._height, self._width, self._config.scales, max(self._features.min_side, LEAST))
+        scales = sizes_of(
+            self._height, self._width, self._config.scales, max(self._features.min_side, LEAST)
+        )
         return len(scales) * self._config.steps
 
     def seconds(self, frames: int = 1) -> float:
@@ -144,14 +182,20 @@ class ByOptimisation(Styler):
         if frames == 1:
             return one
         later = replace(self._config, scales=1, steps=self._launch.frame_steps)
-        return one + (frames - 1) * estimate_seconds(self._first, self._manners, later, self._features)
+        return one + (frames - 1) * estimate_seconds(
+            self._first, self._manners, later, self._features
+        )
 
     def __str__(self) -> str:
         kind = "" if self._features.trained else " (colour and texture, not semantics)"
         return f"{self._width}x{self._height} pixels, {self._features.name} features{kind}"
 
     def about(self) -> dict[str, Any]:
-        options = {"features": self._features.name, "size": max(self._height, self._width), "alpha": self._launch.alpha}
+        options = {
+            "features": self._features.name,
+            "size": max(self._height, self._width),
+            "alpha": self._launch.alpha,
+        }
         return {
             "method": "optimise",
             "features": self._features.about,
@@ -165,7 +209,12 @@ class ByModel(Styler):
     """A trained network, in one pass."""
 
     def __init__(
-        self, first: np.ndarray, styles: Sequence[Picture], launch: StyleLaunch, config: StyleConfig, size: int | None
+        self,
+        first: np.ndarray,
+        styles: Sequence[Picture],
+        launch: StyleLaunch,
+        config: StyleConfig,
+        size: int | None,
     ):
         assert launch.model is not None
         plain = to_dict(StyleConfig())
@@ -174,7 +223,10 @@ class ByModel(Styler):
                 name in FOR_MODELS or value == plain[name],
                 f"--{name.replace('_', '-')}: belongs to optimisation; leave it out beside --model",
             )
-        require(launch.preview == 0, f"--preview {launch.preview}: a model takes one step; leave it out beside --model")
+        require(
+            launch.preview == 0,
+            f"--preview {launch.preview}: a model takes one step; leave it out beside --model",
+        )
         self._folder = modelstore.model_folder(launch.model)
         builders = {"style_fast": build_style_fast, "style_any": build_style_any}
         loaded, card = modelstore.load_model(self._folder, builders)
@@ -183,14 +235,19 @@ class ByModel(Styler):
         self._model = cast(Any, loaded.to(self._device))
         most: int = self._model.max_side
         self.longest, self.enlarge = size or min(most, max(first.shape[:2])), size is not None
-        require(self.longest <= most, f"--size {self.longest}: this model takes at most {most} pixels a side")
+        require(
+            self.longest <= most,
+            f"--size {self.longest}: this model takes at most {most} pixels a side",
+        )
         self._config, self._launch = config, launch
         self._manners = [to_tensor(scaled(style.rgb, most)).to(self._device) for style in styles]
 
     @torch.no_grad()
     def style(self, rgb: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         content = to_tensor(rgb).to(self._device)
-        styled = self._model.stylize(content, self._manners, weights=self._config.weights, alpha=self._launch.alpha)
+        styled = self._model.stylize(
+            content, self._manners, weights=self._config.weights, alpha=self._launch.alpha
+        )
         result = to_rgb(styled.clamp(0, 1))
         return with_colours_of(result, rgb) if self._config.keep_colours else result
 
@@ -211,10 +268,12 @@ class ByModel(Styler):
             "model": self._name,
             "features": getattr(self._model, "about", {}),
             "options": {
-                "size": self.longest, "alpha": self._launch.alpha, "keep_colours": self._config.keep_colours,
+                "size": self.longest,
+                "alpha": self._launch.alpha,
+                "keep_colours": self._config.keep_colours,
             },
             "weights": list(normalised(self._config.weights, styles)) if styles else [],
-        }  # fmt: skip
+        }
 
 
 def _fitting(rgb: np.ndarray, longest: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 from genray.console import shell_command
 from genray.errors import ConfigError, RunFault, require
 from genray.options import folder_argument, option_value, parse
-from genray.rundir import new_folder
+from genray.runs.rundir import new_folder
 from tuning.plan import SweepConfig
 
 
@@ -44,7 +44,8 @@ def sweep(argv: list[str], prog: str) -> int:
 
     @dataclass(frozen=True, kw_only=True)
     class SweepOptions:
-        """Compare optimizers, regularisers or architectures under one protocol: genray sweep STUDY [options].
+        """Compare optimizers, regularisers or architectures under one protocol: genray sweep
+        STUDY [options].
 
         Studies: optimizers, regularisers, gan_stability, architecture, agent.
         """
@@ -57,12 +58,17 @@ def sweep(argv: list[str], prog: str) -> int:
     resume = option_value(argv, "--resume")
     if resume is None and "--help" not in argv and "-h" not in argv:
         named = option_value(argv, "--study")
-        require(named is not None, f"{prog}: name a study first: {', '.join(STUDIES)}; or --resume SWEEP")
+        require(
+            named is not None,
+            f"{prog}: name a study first: {', '.join(STUDIES)}; or --resume SWEEP",
+        )
     options = parse(SweepOptions, argv, prog)
     launch, config = options.launch, options.config
     if launch.resume is not None:
         if config != SweepConfig():
-            raise ConfigError(f"--resume {launch.resume}: goes on as it began; leave out the options beside it")
+            raise ConfigError(
+                f"--resume {launch.resume}: goes on as it began; leave out the options beside it"
+            )
         folder = launch.resume
         _going(folder, lambda: resume_sweep(folder, address=launch.address))
     else:
@@ -78,7 +84,9 @@ def sweep(argv: list[str], prog: str) -> int:
 
 
 def refuse_all_failed(folder: Path) -> None:
-    """Raises RunFault when not one trial of the sweep trained to a result: every one raised an error or died."""
+    """Raises RunFault when not one trial of the sweep trained to a result: every one raised an
+    error or died.
+    """
     from tuning.trials import read_trials
 
     rows = read_trials(folder)
@@ -97,7 +105,9 @@ def _going(folder: Path, work: Callable[[], Path]) -> None:
 
 
 def report(argv: list[str], prog: str) -> int:
-    """SWEEP: one page with every table and picture, from the trials' files, whether the sweep has ended or not."""
+    """SWEEP: one page with every table and picture, from the trials' files, whether the sweep
+    has ended or not.
+    """
     folder, rest = folder_argument(argv, prog, "SWEEP", "runs/sweep-optimizers-vae")
     parse(_NoOptions, rest, prog)
     print(_report(folder))
@@ -110,7 +120,7 @@ class _NoOptions:
 
 
 def _report(folder: Path) -> Path:
-    from tuning.report import write_report
+    from tuning.report.report import write_report
     from tuning.trials import read_trials, write_table
 
     write_table(folder, read_trials(folder))

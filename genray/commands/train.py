@@ -8,12 +8,12 @@ from genray import config as configs
 from genray.console import shell_command
 from genray.errors import UsageError, require
 from genray.gen.families import FAMILIES, Family, open_fit
-from genray.gen.fit import Fit
-from genray.gen.optimizers import OptimizerConfig
-from genray.gen.run import FitRun, columns
-from genray.live import Live
+from genray.gen.training.fit import Fit
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.run import FitRun, columns
 from genray.options import given, option_value, parse
-from genray.rundir import RunDir, new_folder
+from genray.runs.live import Live
+from genray.runs.rundir import RunDir, new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +25,17 @@ class TrainLaunch:
     out: Path | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME."""
     resume: Path | None = None
-    """Continue this run from its newest checkpoint; options given beside it change its configuration."""
+    """Continue this run from its newest checkpoint; options given beside it change its
+    configuration.
+    """
     workers: int = 1
-    """Data-parallel workers that share each batch, started by Ray Train; 1: in this process, without Ray."""
+    """Data-parallel workers that share each batch, started by Ray Train; 1: in this process,
+    without Ray.
+    """
     address: str | None = None
-    """With --workers: a Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this machine."""
+    """With --workers: a Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on
+    this machine.
+    """
 
 
 def train_ae(argv: list[str], prog: str) -> int:
@@ -55,7 +61,9 @@ def train_style(argv: list[str], prog: str) -> int:
 def _train(name: str, argv: list[str], prog: str) -> int:
     launch, config = _options(name, FAMILIES[name], argv, prog)
     run = RunDir.open(launch.resume) if launch.resume else None
-    train_in(run or _new_run(name, config, launch.out), name, config, launch, resumed=run is not None)
+    train_in(
+        run or _new_run(name, config, launch.out), name, config, launch, resumed=run is not None
+    )
     return 0
 
 
@@ -78,7 +86,8 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     both.__doc__ = f"Train {family.about}. Presets: {', '.join(family.presets)}."
     options = parse(both, argv, prog, default=both(config=default))
     config: Any = options.config
-    if given(argv, "--epochs") and not given(argv, "--steps"):  # a preset's or a run's steps would go before
+    # a preset's or a run's steps would go before
+    if given(argv, "--epochs") and not given(argv, "--steps"):
         config = replace(config, fit=replace(config.fit, steps=0))
     config.validate()
     if resume is not None:
@@ -92,17 +101,22 @@ def _refuse_idle(config: Any, argv: list[str]) -> None:
     """Raises ConfigError for an option on the command line that would change nothing."""
     if getattr(config.model, "lbfgs", False):
         for name in ("--" + each.name.replace("_", "-") for each in fields(OptimizerConfig)):
-            require(not given(argv, name), f"{name}: --lbfgs takes no such option; leave it out, or give --no-lbfgs")
+            require(
+                not given(argv, name),
+                f"{name}: --lbfgs takes no such option; leave it out, or give --no-lbfgs",
+            )
     if given(argv, "--patience") or given(argv, "--validation"):
         require(
             not config.fit.patience or config.data.validation > 0,
-            f"--patience {config.fit.patience}: needs held-out rows, and --validation is 0; give e.g. --validation 0.1, "
+            f"--patience {config.fit.patience}: needs held-out rows, and --validation is 0; give "
+            "e.g. --validation 0.1, "
             "or --patience 0",
         )
     if given(argv, "--decoder-std"):
         require(
             config.model.likelihood == "gaussian" or not config.model.decoder_std,
-            f"--decoder-std {config.model.decoder_std:g}: a Bernoulli decoder has none; give --likelihood gaussian, too",
+            f"--decoder-std {config.model.decoder_std:g}: a Bernoulli decoder has none; give "
+            "--likelihood gaussian, too",
         )
 
 
@@ -112,12 +126,16 @@ def _notes(fit: Fit, config: Any) -> list[str]:
     warm, updates = config.optimizer.warmup_updates, steps // config.fit.accumulate
     if warm > updates:
         notes.append(
-            f"note: --warmup-updates {warm:,} is longer than a stage of {updates:,} updates, so the learning rate does "
+            f"note: --warmup-updates {warm:,} is longer than a stage of {updates:,} updates, so "
+            "the learning rate does "
             "not reach its value"
         )
     looks = -(-steps // (config.fit.validate_every or fit.steps_an_epoch(len(fit.train))))
     if config.fit.patience >= looks:
-        notes.append(f"note: a stage has {looks} validations, so --patience {config.fit.patience} cannot stop it early")
+        notes.append(
+            f"note: a stage has {looks} validations, so --patience {config.fit.patience} cannot "
+            "stop it early"
+        )
     return notes
 
 
@@ -126,10 +144,13 @@ FIXED = ("data", "model")
 
 
 def _check_resumes(before: Any, now: Any) -> None:
-    """Raise ConfigError, which names the option, where a resumed run's data or networks are others."""
+    """Raise ConfigError, which names the option, where a resumed run's data or networks are
+    others.
+    """
     same = replace(now.data, augment=before.data.augment, data_folder=before.data.data_folder)
     kinds = {each.data.data.partition(":")[0] for each in (before, now)}
-    if kinds in ({"folder"}, {"folder-text"}):  # a folder may have moved; loading compares its files
+    # a folder may have moved; loading compares its files
+    if kinds in ({"folder"}, {"folder-text"}):
         same = replace(same, data=before.data.data)
     configs.refuse_changes(before, replace(now, data=same), FIXED)
     for name in ("loss", "method"):
@@ -142,8 +163,11 @@ def _new_run(name: str, config: Any, out: Path | None) -> RunDir:
     return RunDir.create(out or new_folder(f"{name}-{data}"))
 
 
-def train_in(run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resumed: bool = False) -> dict[str, float]:
-    """Train the family `name` in `run`; returns the figures on the test split (none with workers: see metrics.jsonl).
+def train_in(
+    run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resumed: bool = False
+) -> dict[str, float]:
+    """Train the family `name` in `run`; returns the figures on the test split (none with
+    workers: see metrics.jsonl).
 
     A request that cannot be carried out (UsageError) leaves no new run directory behind.
     """
@@ -155,12 +179,14 @@ def train_in(run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resume
     try:
         checkpoint = run.latest_checkpoint() if resumed else None
         if launch.workers > 1:
-            from genray.dist.coordinator import ray_session
-            from genray.dist.parallel_fit import train_with_workers
+            from genray.distributed.coordinator import ray_session
+            from genray.distributed.parallel_fit import train_with_workers
 
             with ray_session(launch.address):
                 configs.save_yaml(config, run.path / "config.yaml")
-                train_with_workers(name, config, run, launch.workers, resume_command=again, checkpoint=checkpoint)
+                train_with_workers(
+                    name, config, run, launch.workers, resume_command=again, checkpoint=checkpoint
+                )
         else:
             with run:
                 fit = open_fit(name, config)

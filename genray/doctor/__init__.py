@@ -1,8 +1,9 @@
 """`genray doctor`: what is wrong with this installation, and how to mend it.
 
-Each check is one function that looks at one thing and returns a `Check`. What it looks at (a version, a
-directory, a port) is an argument with the real thing as its default, so that a test can show it a broken one.
-Heavy libraries are imported inside the checks: the doctor must still speak when one is missing or broken.
+Each check is one function that looks at one thing and returns a `Check`. What it looks at (a
+version, a directory, a port) is an argument with the real thing as its default, so that a test
+can show it a broken one. Heavy libraries are imported inside the checks: the doctor must still
+speak when one is missing or broken.
 """
 
 import sys
@@ -11,7 +12,13 @@ from importlib import metadata
 from typing import TextIO
 
 from genray.doctor.check import REINSTALL, Check, fail
-from genray.doctor.libraries import check_gymnasium, check_libraries, check_python, check_ray, check_torch
+from genray.doctor.libraries import (
+    check_gymnasium,
+    check_libraries,
+    check_python,
+    check_ray,
+    check_torch,
+)
 from genray.doctor.machine import (
     PORTS,
     check_disk,
@@ -73,7 +80,9 @@ def _broken(name: str, detail: str, library: str) -> Check:
 
 
 def main(checks: dict[str, Callable[[], Check]] | None = None, out: TextIO | None = None) -> int:
-    """Print each check on a line and its mend under it; 1 when something would stop a run, else 0."""
+    """Print each check on a line and its mend under it; 1 when something would stop a run, else
+    0.
+    """
     out = out or sys.stdout
     found = run_checks(checks)
     marks = {"ok": "✓", "warn": "!", "fail": "✗"}

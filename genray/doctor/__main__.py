@@ -1,4 +1,6 @@
-"""`python -m genray.doctor`: the checks without the command line, which needs more libraries than they do."""
+"""`python -m genray.doctor`: the checks without the command line, which needs more libraries
+than they do.
+"""
 
 import sys
 

@@ -11,7 +11,9 @@ REINSTALL = "make clean test   (or: pip install --force-reinstall {} -c constrai
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One finding: `fail` would stop a run, `warn` would slow or limit one; `mend` says what to do."""
+    """One finding: `fail` would stop a run, `warn` would slow or limit one; `mend` says what to
+    do.
+    """
 
     name: str
     status: Status

@@ -20,7 +20,9 @@ def check_python(version: Sequence[int] = sys.version_info[:3]) -> Check:
 
 
 def requirement(distribution: str, name: str) -> str | None:
-    """The versions of `name` that an installed distribution asks for, as ">=2.60,<3"; None when for none."""
+    """The versions of `name` that an installed distribution asks for, as ">=2.60,<3"; None when
+    for none.
+    """
     from packaging.requirements import Requirement
 
     try:
@@ -28,14 +30,18 @@ def requirement(distribution: str, name: str) -> str | None:
     except metadata.PackageNotFoundError:
         return None
     wanted = (Requirement(line) for line in lines)
-    return next((str(r.specifier) for r in wanted if r.name.lower() == name and str(r.specifier)), None)
+    return next(
+        (str(r.specifier) for r in wanted if r.name.lower() == name and str(r.specifier)), None
+    )
 
 
 def fits(version: str, specifier: str | None) -> bool:
     """Whether a version meets a specifier; local parts such as +cu130 do not count."""
     from packaging.specifiers import SpecifierSet
 
-    return not specifier or SpecifierSet(specifier).contains(version.partition("+")[0], prereleases=True)
+    return not specifier or SpecifierSet(specifier).contains(
+        version.partition("+")[0], prereleases=True
+    )
 
 
 def check_libraries(requirements: Iterable[str] | None = None) -> Check:
@@ -52,7 +58,11 @@ def check_libraries(requirements: Iterable[str] | None = None) -> Check:
                 "genray itself is not installed, only imported from a folder",
                 "pip install -e . -c constraints.txt",
             )
-    wanted = [r for r in map(Requirement, requirements) if not r.marker or r.marker.evaluate({"extra": ""})]
+    wanted = [
+        r
+        for r in map(Requirement, requirements)
+        if not r.marker or r.marker.evaluate({"extra": ""})
+    ]
     wrong = []
     for one in wanted:
         try:
@@ -117,15 +127,23 @@ def check_ray(version: str | None = None, wanted: str | None = None) -> Check:
 
         version = ray.__version__
     if not fits(version, wanted):
-        return fail(name, f"{version}, wanted {wanted}", 'pip install "ray[rllib,tune,serve]" -c constraints.txt')
+        return fail(
+            name,
+            f"{version}, wanted {wanted}",
+            'pip install "ray[rllib,tune,serve]" -c constraints.txt',
+        )
     return ok(name, version)
 
 
 def check_gymnasium(version: str | None = None, pinned: str | None = None) -> Check:
-    """Gymnasium is the version that RLlib pins; another one breaks RLlib's wrappers in ways hard to read."""
+    """Gymnasium is the version that RLlib pins; another one breaks RLlib's wrappers in ways hard
+    to read.
+    """
     name = "Gymnasium"
     version = version or metadata.version("gymnasium")
     pinned = pinned or requirement("ray", "gymnasium")
     if not fits(version, pinned):
-        return fail(name, f"{version}, but RLlib wants {pinned}", f'pip install "gymnasium{pinned}"')
+        return fail(
+            name, f"{version}, but RLlib wants {pinned}", f'pip install "gymnasium{pinned}"'
+        )
     return ok(name, f"{version} (RLlib wants {pinned or 'any'})")

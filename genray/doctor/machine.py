@@ -8,11 +8,13 @@ from pathlib import Path
 from genray import machine
 from genray.doctor.check import GIB, REINSTALL, Check, Status, ok, warn
 
-# The oldest Linux driver that runs any CUDA release of a major version (NVIDIA: minor-version compatibility).
+# The oldest Linux driver that runs any CUDA release of a major version (NVIDIA: minor-version
+# compatibility).
 OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
 
 PORTS = {
-    6379: "a Ray head node (or Redis) runs on this machine: `ray status` tells; local runs take another port",
+    6379: "a Ray head node (or Redis) runs on this machine: `ray status` tells; local runs use "
+    "others",
     8265: "Ray's dashboard: another Ray runs on this machine; the next one takes 8266",
     8000: "Ray Serve's HTTP port: `genray serve` needs another one",
 }
@@ -23,7 +25,9 @@ def check_gpu(
     torch_cuda: Callable[[], str | None] = machine.torch_cuda,
     cuda_trial: Callable[[], str | None] = machine.cuda_trial,
 ) -> Check:
-    """A GPU that is there can be used. None at all is fine: nothing stops, so this check never fails."""
+    """A GPU that is there can be used. None at all is fine: nothing stops, so this check never
+    fails.
+    """
     name = "GPU"
     driver, cuda = machine.driver_version(root), torch_cuda()
     try:
@@ -40,7 +44,8 @@ def check_gpu(
         return warn(
             name,
             "an NVIDIA GPU is here, but no driver is loaded: training uses the CPU",
-            "install the NVIDIA driver (in a container: start it with the NVIDIA runtime, --gpus all)",
+            "install the NVIDIA driver (in a container: start it with the NVIDIA runtime, --gpus "
+            "all)",
         )
     if not cuda:
         return warn(
@@ -53,17 +58,21 @@ def check_gpu(
         return warn(
             name,
             f"driver {driver} is too old for torch's CUDA {cuda}: training uses the CPU",
-            f"update the driver to {oldest[0]}.{oldest[1]} or newer, or take a torch for an older CUDA",
+            f"update the driver to {oldest[0]}.{oldest[1]} or newer, or take a torch for an older "
+            "CUDA",
         )
     return warn(
         name,
         f"driver {driver}, CUDA {cuda}: {reason}",
-        "see CUDA_VISIBLE_DEVICES, and that nvidia-smi lists the GPU; after a driver update, reboot",
+        "see CUDA_VISIBLE_DEVICES, and that nvidia-smi lists the GPU; after a driver update, "
+        "reboot",
     )
 
 
 def check_shared_memory(path: Path = Path("/dev/shm"), least_bytes: int = 2 * GIB) -> Check:
-    """Ray's object store fits into shared memory; otherwise it moves to /tmp, and through a disk."""
+    """Ray's object store fits into shared memory; otherwise it moves to /tmp, and through a
+    disk.
+    """
     name = "Shared memory"
     if not path.is_dir():
         return ok(name, f"no {path} on this system: Ray uses its own files")
@@ -72,13 +81,16 @@ def check_shared_memory(path: Path = Path("/dev/shm"), least_bytes: int = 2 * GI
         return warn(
             name,
             f"{free / GIB:.1f} GiB free in {path}: Ray's object store falls back to a disk",
-            "in a container: docker run --shm-size=4g; else, as root: mount -o remount,size=4g /dev/shm",
+            "in a container: docker run --shm-size=4g; else, as root: mount -o remount,size=4g "
+            "/dev/shm",
         )
     return ok(name, f"{free / GIB:.1f} GiB free in {path}")
 
 
 def check_disk(path: Path = Path(), warn_bytes: int = 10 * GIB, fail_bytes: int = 1 * GIB) -> Check:
-    """Runs fit where they are written: checkpoints hold the replay (7.1 GB a million transitions)."""
+    """Runs fit where they are written: checkpoints hold the replay (7.1 GB a million
+    transitions).
+    """
     free = shutil.disk_usage(path).free
     status: Status = "fail" if free < fail_bytes else "warn" if free < warn_bytes else "ok"
     return Check(
@@ -89,18 +101,24 @@ def check_disk(path: Path = Path(), warn_bytes: int = 10 * GIB, fail_bytes: int 
     )
 
 
-def check_memory(root: Path = Path("/"), warn_bytes: int = 4 * GIB, fail_bytes: int = 1 * GIB) -> Check:
+def check_memory(
+    root: Path = Path("/"), warn_bytes: int = 4 * GIB, fail_bytes: int = 1 * GIB
+) -> Check:
     """A run fits: about 0.4 GiB a process that imports PyTorch, Ray's own, and the replay."""
     name = "Memory"
     available = machine.available_memory(root)
     if available is None:
         return ok(name, "unknown on this system")
-    status: Status = "fail" if available < fail_bytes else "warn" if available < warn_bytes else "ok"
+    status: Status = (
+        "fail" if available < fail_bytes else "warn" if available < warn_bytes else "ok"
+    )
     return Check(
         name=name,
         status=status,
         detail=f"{available / GIB:.1f} GiB available",
-        mend="" if status == "ok" else "close other programs, or use --local (one process) with a smaller capacity",
+        mend=""
+        if status == "ok"
+        else "close other programs, or use --local (one process) with a smaller capacity",
     )
 
 
@@ -117,7 +135,9 @@ def check_port(port: int, mend: str, host: str = "") -> Check:
 
 
 def check_open_files(hard_limit: int | None = None, least: int = 4096) -> Check:
-    """Enough open files: Ray raises the soft limit to the hard one by itself, so the hard one counts."""
+    """Enough open files: Ray raises the soft limit to the hard one by itself, so the hard one
+    counts.
+    """
     name = "Open files"
     if hard_limit is None:
         try:

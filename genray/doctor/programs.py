@@ -1,4 +1,6 @@
-"""Checks of what plays, films and serves: the games, their vector environment, the MP4 encoder, HAProxy."""
+"""Checks of what plays, films and serves: the games, their vector environment, the MP4 encoder,
+HAProxy.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -42,7 +44,9 @@ def check_vector_env(game: str = "road_runner") -> Check:
         finally:
             env.close()
     except Exception as error:
-        return fail(name, f"ale_py.vector_env.AtariVectorEnv: {error}", REINSTALL.format("ale-py gymnasium"))
+        return fail(
+            name, f"ale_py.vector_env.AtariVectorEnv: {error}", REINSTALL.format("ale-py gymnasium")
+        )
     return ok(name, f"AtariVectorEnv, frames {'x'.join(map(str, frames.shape))}")
 
 
@@ -54,7 +58,9 @@ def _has_h264() -> str:
 
 
 def check_video(path: str | None = None, encoder: Callable[[], str] = _has_h264) -> Check:
-    """MP4 clips can be written: PyAV carries its own FFmpeg, the program `ffmpeg` is only a convenience."""
+    """MP4 clips can be written: PyAV carries its own FFmpeg, the program `ffmpeg` is only a
+    convenience.
+    """
     program = shutil.which("ffmpeg", path=path)
     beside = f"ffmpeg at {program}" if program else "no ffmpeg program, none needed"
     try:

@@ -1,1 +1,3 @@
-"""Generative and representation learning: autoencoders, VAEs, GANs, and what measures them. No Ray in here."""
+"""Generative and representation learning: autoencoders, VAEs, GANs, and what measures them. No
+Ray in here.
+"""

@@ -1,4 +1,6 @@
-"""The families that one command each trains: what configures them, what their presets are, and how their models are built."""
+"""The families that one command each trains: what configures them, what their presets are, and
+how their models are built.
+"""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -9,19 +11,26 @@ import torch
 from torch import nn
 
 from genray.errors import ConfigError, require
-from genray.gen import ae_presets, presets
-from genray.gen.ae_task import AEConfig, AETask
-from genray.gen.autoencoders import build_autoencoder
-from genray.gen.data import load_data
-from genray.gen.fit import Fit, Task
-from genray.gen.gan import GANConfig, GANTask, build_generator
+from genray.gen import presets
+from genray.gen.autoencoder import presets as ae_presets
+from genray.gen.autoencoder.model import build_autoencoder
+from genray.gen.autoencoder.task import AEConfig, AETask
+from genray.gen.data.load import load_data
+from genray.gen.gan.task import GANConfig, GANTask, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier
-from genray.gen.images.style_base import StyleTrainConfig
-from genray.gen.images.style_net import build_style_any, build_style_fast
-from genray.gen.images.style_presets import style_any, style_any_full, style_best, style_fast, style_fast_full
-from genray.gen.images.style_task import style_task
+from genray.gen.images.style.base import StyleTrainConfig
+from genray.gen.images.style.networks import build_style_any, build_style_fast
+from genray.gen.images.style.one_style_task import style_task
+from genray.gen.images.style.presets import (
+    style_any,
+    style_any_full,
+    style_best,
+    style_fast,
+    style_fast_full,
+)
+from genray.gen.training.fit import Fit, Task
+from genray.gen.training.world import ALONE, World
 from genray.gen.vae import VAEConfig, VAETask, build_vae
-from genray.gen.world import ALONE, World
 from genray.machine import keep_freed_memory, resolve_device
 
 
@@ -42,7 +51,9 @@ class Family:
         """
         name = name or next(iter(self.presets))
         if name not in self.presets:
-            near = difflib.get_close_matches(name, self.presets, n=3, cutoff=0.4) or list(self.presets)
+            near = difflib.get_close_matches(name, self.presets, n=3, cutoff=0.4) or list(
+                self.presets
+            )
             raise ConfigError(f"--preset {name}: no such preset; did you mean {', '.join(near)}?")
         config = self.presets[name]()
         return replace(config, data=replace(config.data, data=data)) if data else config
@@ -57,22 +68,39 @@ FAMILIES: dict[str, Family] = {
         AEConfig,
         AETask,
         _named(
-            ae_presets.ae_digits, ae_presets.pca, ae_presets.map_digits, ae_presets.denoising_digits,
-            ae_presets.conv_digits, ae_presets.stacked_digits, ae_presets.stacked_source, ae_presets.stacked_classifier,
-            ae_presets.stacked_conv_digits, ae_presets.retrieval_digits, ae_presets.text_docs, ae_presets.hashing_docs,
+            ae_presets.ae_digits,
+            ae_presets.pca,
+            ae_presets.map_digits,
+            ae_presets.denoising_digits,
+            ae_presets.conv_digits,
+            ae_presets.stacked_digits,
+            ae_presets.stacked_source,
+            ae_presets.stacked_classifier,
+            ae_presets.stacked_conv_digits,
+            ae_presets.retrieval_digits,
+            ae_presets.text_docs,
+            ae_presets.hashing_docs,
         ),
         "autoencoders: undercomplete, denoising, convolutional, stacked",
     ),
     "vae": Family(
         VAEConfig,
         VAETask,
-        _named(presets.vae_digits, presets.vae_conv_digits, presets.vae_mnist, presets.vae_conv_atari),
+        _named(
+            presets.vae_digits, presets.vae_conv_digits, presets.vae_mnist, presets.vae_conv_atari
+        ),
         "variational autoencoders, dense and convolutional",
     ),
     "gan": Family(
         GANConfig,
         GANTask,
-        _named(presets.gan_digits, presets.gan_mnist, presets.dcgan_svhn, presets.dcgan_atari, presets.dcgan_game),
+        _named(
+            presets.gan_digits,
+            presets.gan_mnist,
+            presets.dcgan_svhn,
+            presets.dcgan_atari,
+            presets.dcgan_game,
+        ),
         "GANs, dense and convolutional (DCGAN)",
     ),
     "classifier": Family(
@@ -87,7 +115,7 @@ FAMILIES: dict[str, Family] = {
         _named(style_fast, style_best, style_any, style_fast_full, style_any_full),
         "style models: one style (Johnson) or any (AdaIN) in one pass",
     ),
-}  # fmt: skip
+}
 
 BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "autoencoder": build_autoencoder,
@@ -101,17 +129,19 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 
 
 def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = False) -> Fit:
-    """The data, the task and the loop that `config` describes, ready to be iterated over or loaded into.
+    """The data, the task and the loop that `config` describes, ready to be iterated over or
+    loaded into.
 
-    `sealed`: the test rows are dropped before anything is made of them, and SealedError is raised where they are asked for.
-    Raises ConfigError for options or data that make no sense.
+    `sealed`: the test rows are dropped before anything is made of them, and SealedError is
+    raised where they are asked for. Raises ConfigError for options or data that make no sense.
     """
     config.validate()
     device = torch.device(resolve_device(config.fit.device))
     if device.type == "cpu":
         keep_freed_memory()
     require(
-        config.fit.amp != "float16" or device.type == "cuda", "--amp float16: needs a GPU; use --amp bfloat16 or off"
+        config.fit.amp != "float16" or device.type == "cuda",
+        "--amp float16: needs a GPU; use --amp bfloat16 or off",
     )
     low, high = getattr(FAMILIES[family].task, "value_range", (0.0, 1.0))
     data = load_data(config.data, low=low, high=high)

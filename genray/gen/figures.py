@@ -1,6 +1,8 @@
-"""Five pictures of optimisation, each from real arithmetic: valley, schedules, gradients by depth, losses, residual depth.
+"""Five pictures of optimisation, each from real arithmetic: valley, schedules, gradients by
+depth, losses, residual depth.
 
-Every `…_figure` writes one PNG; what it draws comes from a function beside it, so that tests can look at the numbers.
+Every `…_figure` writes one PNG; what it draws comes from a function beside it, so that tests can
+look at the numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,31 +17,48 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genray.errors import require
-from genray.gen.fit import fixed_randomness
 from genray.gen.images.classifier import Loss, classification_loss
 from genray.gen.layers import ACTIVATIONS, activation_layer, fan_out
-from genray.gen.optimizers import OPTIMIZERS, OptimizerConfig, make_optimizer
-from genray.gen.schedules import SCHEDULES, factor
+from genray.gen.training.fit import fixed_randomness
+from genray.gen.training.optimizers import OPTIMIZERS, OptimizerConfig, make_optimizer
+from genray.gen.training.schedules import SCHEDULES, factor
 from genray.media import write_png
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#222222", "#8a8a8a"
 
-# -- E2: the valley ----------------------------------------------------------------------------------------------------
+# -- E2: the valley --------------------------------------------------------------------------------
 
 VALLEY = (1.0, 30.0)
 """Curvatures of f(x, y) = ½(a·x² + b·y²): flat along x, steep along y."""
 VALLEY_START = (-4.0, 1.2)
 VALLEY_STEPS = 60
-# Each at a rate that suits it, chosen by hand among 1, 2, 3, 5, 6 · 10ᵏ: at one common rate most would stand or fly away.
-# SGD's 0.06 is just below 2/b = 0.067, above which the steep direction diverges.
+# Each at a rate that suits it, chosen by hand among 1, 2, 3, 5, 6 · 10ᵏ: at one common rate most
+# would stand or fly away. SGD's 0.06 is just below 2/b = 0.067, above which the steep direction
+# diverges.
 VALLEY_RATES: dict[str, float] = {
-    "sgd": 0.06, "momentum": 0.02, "nesterov": 0.02, "adagrad": 1.0, "adadelta": 50.0, "rmsprop": 0.1,
-    "rmsprop-centered": 0.05, "adam": 0.3, "adamw": 0.3, "amsgrad": 0.3, "nadam": 0.2, "radam": 0.06, "adamax": 0.5,
-    "adafactor": 0.3, "asgd": 0.06, "rprop": 0.1, "adagrad-da": 1.0, "ftrl": 1.0, "proximal-gradient-descent": 0.06,
+    "sgd": 0.06,
+    "momentum": 0.02,
+    "nesterov": 0.02,
+    "adagrad": 1.0,
+    "adadelta": 50.0,
+    "rmsprop": 0.1,
+    "rmsprop-centered": 0.05,
+    "adam": 0.3,
+    "adamw": 0.3,
+    "amsgrad": 0.3,
+    "nadam": 0.2,
+    "radam": 0.06,
+    "adamax": 0.5,
+    "adafactor": 0.3,
+    "asgd": 0.06,
+    "rprop": 0.1,
+    "adagrad-da": 1.0,
+    "ftrl": 1.0,
+    "proximal-gradient-descent": 0.06,
     "proximal-adagrad": 1.0,
-}  # fmt: skip
+}
 
 VALLEY_MORE_STEPS: dict[str, int] = {"radam": 400}
 """RAdam takes plain momentum steps until its variance is known, so its rate must be below 2/b like
@@ -69,12 +88,26 @@ def valley_figure(path: Path, seed: int = 0) -> Path:
         steps = VALLEY_MORE_STEPS.get(name, VALLEY_STEPS)
         walked = valley_path(name, VALLEY_RATES[name], steps)
         longer = f"   {steps} updates" if steps != VALLEY_STEPS else ""
-        axis.contour(x, y, height, levels=np.geomspace(0.05, 50, 10), colors="#c9d3dc", linewidths=0.8)
-        axis.plot(*walked.T, "-o", color=COLOURS[number % 2], markersize=2.4, linewidth=1.1, clip_on=True)
+        axis.contour(
+            x, y, height, levels=np.geomspace(0.05, 50, 10), colors="#c9d3dc", linewidths=0.8
+        )
+        axis.plot(
+            *walked.T, "-o", color=COLOURS[number % 2], markersize=2.4, linewidth=1.1, clip_on=True
+        )
         axis.plot(0, 0, "*", color=INK, markersize=9)
         value = (np.array(VALLEY) * walked[-1] ** 2).sum() / 2
-        axis.set_title(f"{name}   η = {VALLEY_RATES[name]:g}{longer}", fontsize=10.5, color=INK, loc="left")
-        axis.text(0.98, 0.05, f"f = {value:.1e}", transform=axis.transAxes, ha="right", fontsize=9, color=FAINT)
+        axis.set_title(
+            f"{name}   η = {VALLEY_RATES[name]:g}{longer}", fontsize=10.5, color=INK, loc="left"
+        )
+        axis.text(
+            0.98,
+            0.05,
+            f"f = {value:.1e}",
+            transform=axis.transAxes,
+            ha="right",
+            fontsize=9,
+            color=FAINT,
+        )
         axis.set(xlim=(-4.6, 2.2), ylim=(-1.7, 1.7))
         _plain(axis)
     for axis in axes[len(names) :]:
@@ -82,14 +115,16 @@ def valley_figure(path: Path, seed: int = 0) -> Path:
     _title(
         figure,
         "Down a narrow valley",
-        f"f(x, y) = ½(x² + {VALLEY[1]:g}y²), {VALLEY_STEPS} updates from {VALLEY_START} unless a panel "
-        "says more; each at its own learning rate η; momentum 0.9, β = (0.9, 0.999), ρ = 0.9; f: where "
+        f"f(x, y) = ½(x² + {VALLEY[1]:g}y²), {VALLEY_STEPS} updates from {VALLEY_START} unless a "
+        "panel "
+        "says more; each at its own learning rate η; momentum 0.9, β = (0.9, 0.999), ρ = 0.9; f: "
+        "where "
         "it ends",
     )
     return _write(figure, path)
 
 
-# -- E3: schedules -----------------------------------------------------------------------------------------------------
+# -- E3: schedules ---------------------------------------------------------------------------------
 
 
 def schedules_figure(path: Path, seed: int = 0, total: int = 300, warmup: int = 15) -> Path:
@@ -104,32 +139,44 @@ def schedules_figure(path: Path, seed: int = 0, total: int = 300, warmup: int = 
             axis.plot(updates, values, color=colour, linewidth=1.8, label=label)
     begin = [factor("cosine", int(update), total, warmup=warmup) for update in updates]
     for axis in (plain, logarithmic):
-        axis.plot(updates, begin, "--", color=COLOURS[2], linewidth=1.2, label=f"cosine, warm-up of {warmup}")
+        axis.plot(
+            updates,
+            begin,
+            "--",
+            color=COLOURS[2],
+            linewidth=1.2,
+            label=f"cosine, warm-up of {warmup}",
+        )
         axis.set_xlabel("update t")
         axis.set_xlim(0, total)
         _plain(axis, grid=True)
     plain.set_ylabel("learning rate / η")
     logarithmic.set(yscale="log", ylim=(3e-4, 1.5))
     logarithmic.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _title(figure, "Learning-rate schedules", f"over {total} updates; left linear, right logarithmic")
+    _title(
+        figure, "Learning-rate schedules", f"over {total} updates; left linear, right logarithmic"
+    )
     return _write(figure, path)
 
 
-# -- E6: gradients by depth --------------------------------------------------------------------------------------------
+# -- E6: gradients by depth ------------------------------------------------------------------------
 
 
 def gradients_by_depth(name: str, depth: int = 20, width: int = 128, seed: int = 0) -> np.ndarray:
-    """Root mean square of ∂loss/∂(input of layer l), divided by that of the last layer: float64 [depth].
+    """Root mean square of ∂loss/∂(input of layer l), divided by that of the last layer: float64
+    [depth].
 
-    A dense network of equal layers as it is before training, on the digits, all with Glorot's weights: what is left is
-    the activation's doing. [Glorot 2010, https://proceedings.mlr.press/v9/glorot10a.html]
+    A dense network of equal layers as it is before training, on the digits, all with Glorot's
+    weights: what is left is the activation's doing. [Glorot 2010,
+    https://proceedings.mlr.press/v9/glorot10a.html]
     """
     images, labels = _digits()
     with fixed_randomness([seed, 6]):
         layers: list[nn.Module] = [nn.Linear(64, width)]
         for _ in range(depth):
             linear = nn.Linear(width, fan_out(name, width))
-            nn.init.normal_(linear.weight, std=width**-0.5)  # Glorot's 2/(in + out), with maxout's pieces as one unit
+            # Glorot's 2/(in + out), with maxout's pieces as one unit
+            nn.init.normal_(linear.weight, std=width**-0.5)
             nn.init.zeros_(linear.bias)
             layers.append(nn.Sequential(linear, activation_layer(name, slope=0.1)))
         head = nn.Linear(width, 10)
@@ -140,7 +187,9 @@ def gradients_by_depth(name: str, depth: int = 20, width: int = 128, seed: int =
             x.retain_grad()
             inputs.append(x)
     functional.cross_entropy(head(x), labels[:256]).backward()
-    sizes = [float(each.grad.double().square().mean().sqrt()) for each in inputs if each.grad is not None]
+    sizes = [
+        float(each.grad.double().square().mean().sqrt()) for each in inputs if each.grad is not None
+    ]
     return np.array(sizes) / sizes[-1]
 
 
@@ -152,10 +201,20 @@ def gradients_figure(path: Path, seed: int = 0, depth: int = 20) -> Path:
         sizes = gradients_by_depth(name, depth, seed=seed)
         # Leaky ReLU lies on ReLU: a dashed line lets the other be seen.
         line = "--s" if name == "leaky" else "-o"
-        axis.semilogy(np.arange(1, depth + 1), sizes, line, color=colour, markersize=3.5, linewidth=1.6, label=name)
+        axis.semilogy(
+            np.arange(1, depth + 1),
+            sizes,
+            line,
+            color=colour,
+            markersize=3.5,
+            linewidth=1.6,
+            label=name,
+        )
     axis.axhline(1, color=FAINT, linewidth=0.8)
     axis.set(
-        xlabel="layer (1: next to the data)", ylabel="gradient, relative to the last layer's", xlim=(0.5, depth + 0.5)
+        xlabel="layer (1: next to the data)",
+        ylabel="gradient, relative to the last layer's",
+        xlim=(0.5, depth + 0.5),
     )
     axis.set_xticks([1, *range(5, depth + 1, 5)])
     axis.legend(frameon=False, fontsize=10, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -163,26 +222,34 @@ def gradients_figure(path: Path, seed: int = 0, depth: int = 20) -> Path:
     _title(
         figure,
         "Gradient by depth and activation",
-        f"root mean square of ∂loss/∂(a layer's input): {depth} dense layers of 128 units before training, digits, "
+        f"root mean square of ∂loss/∂(a layer's input): {depth} dense layers of 128 units before "
+        "training, digits, "
         "variance 1/128; leaky: 0.1",
     )
     return _write(figure, path)
 
 
-# -- E7: squared error against cross-entropy ---------------------------------------------------------------------------
+# -- E7: squared error against cross-entropy -------------------------------------------------------
 
 LOSSES: tuple[Loss, ...] = ("cross_entropy", "squared_error")
 STARTS = {"as usual": 1.0, "surely wrong": 30.0}
-"""Factor of the last layer's first weights: 30 makes the softmax all but certain, of a class drawn by lot."""
+"""Factor of the last layer's first weights: 30 makes the softmax all but certain, of a class
+drawn by lot.
+"""
 
 
-def loss_gradients(loss: Loss, classes: int = 10, points: int = 201) -> tuple[np.ndarray, np.ndarray]:
-    """(p, |∂loss/∂z|), float64 [points] each: z is the true class's logit, p what the softmax gives it; 0.0001..0.9999.
+def loss_gradients(
+    loss: Loss, classes: int = 10, points: int = 201
+) -> tuple[np.ndarray, np.ndarray]:
+    """(p, |∂loss/∂z|), float64 [points] each: z is the true class's logit, p what the softmax
+    gives it; 0.0001..0.9999.
 
     The other classes share the rest evenly.
     """
     p = torch.linspace(-9.21, 9.21, points, dtype=torch.float64).sigmoid()
-    logits = torch.cat([p[:, None], ((1 - p) / (classes - 1))[:, None].expand(-1, classes - 1)], 1).log()
+    logits = torch.cat(
+        [p[:, None], ((1 - p) / (classes - 1))[:, None].expand(-1, classes - 1)], 1
+    ).log()
     logits = logits.requires_grad_()
     classification_loss(loss, logits, torch.zeros(len(p), dtype=torch.int64)).sum().backward()
     assert logits.grad is not None
@@ -190,9 +257,11 @@ def loss_gradients(loss: Loss, classes: int = 10, points: int = 201) -> tuple[np
 
 
 def loss_curve(loss: Loss, start: str = "as usual", epochs: int = 25, seed: int = 0) -> list[float]:
-    """Training error of each epoch on 1,297 digits: 64 ReLUs and a softmax, momentum, the best of three rates.
+    """Training error of each epoch on 1,297 digits: 64 ReLUs and a softmax, momentum, the best
+    of three rates.
 
-    The two losses' gradients differ in size, so each gets 0.2, 0.05 and 0.0125 to choose from, by its last error.
+    The two losses' gradients differ in size, so each gets 0.2, 0.05 and 0.0125 to choose from,
+    by its last error.
     """
     images, labels = _digits()
     curves = []
@@ -202,7 +271,9 @@ def loss_curve(loss: Loss, start: str = "as usual", epochs: int = 25, seed: int 
             network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), last)
             with torch.no_grad():
                 last.weight.mul_(STARTS[start])
-            optimizer = make_optimizer(network.parameters(), OptimizerConfig(optimizer="momentum", learning_rate=rate))
+            optimizer = make_optimizer(
+                network.parameters(), OptimizerConfig(optimizer="momentum", learning_rate=rate)
+            )
             curve = []
             for _ in range(epochs):
                 wrong, batches = 0.0, torch.randperm(len(images))[:1200].split(100)
@@ -218,18 +289,29 @@ def loss_curve(loss: Loss, start: str = "as usual", epochs: int = 25, seed: int 
 
 
 def losses_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
-    """E7: the gradient of both losses by how wrong the network is, and what comes of it from two starts."""
+    """E7: the gradient of both losses by how wrong the network is, and what comes of it from two
+    starts.
+    """
     figure = _figure(12, 4.8)
     left, right = figure.subplots(1, 2)
     for loss, colour in zip(LOSSES, COLOURS):
         left.plot(*loss_gradients(loss), color=colour, linewidth=2, label=loss.replace("_", " "))
         for start, line in zip(STARTS, ("--", "-")):
-            curves = np.array([loss_curve(loss, start, epochs, seed + number) for number in range(3)]) * 100
+            curves = (
+                np.array([loss_curve(loss, start, epochs, seed + number) for number in range(3)])
+                * 100
+            )
             at = np.arange(1, epochs + 1)
             label = f"{loss.replace('_', ' ')}, {start}"
             right.plot(at, curves.mean(0), line, color=colour, linewidth=2, label=label)
-            right.fill_between(at, curves.min(0), curves.max(0), color=colour, alpha=0.15, linewidth=0)
-    left.set(xscale="logit", xlabel="probability that the softmax gives to the true class", ylim=(0, 1.02))
+            right.fill_between(
+                at, curves.min(0), curves.max(0), color=colour, alpha=0.15, linewidth=0
+            )
+    left.set(
+        xscale="logit",
+        xlabel="probability that the softmax gives to the true class",
+        ylim=(0, 1.02),
+    )
     left.set_ylabel("gradient by the true class's logit")
     ticks = [1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999]
     left.set_xticks(ticks, labels=["0.0001", "0.001", "0.01", "0.1", "0.5", "0.9", "0.99", "0.999"])
@@ -241,19 +323,21 @@ def losses_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
     _title(
         figure,
         "Squared error forgives what it should mend",
-        "where the softmax is surely wrong, its gradient is 0; right: digits, two kinds of first weights, mean and range "
+        "where the softmax is surely wrong, its gradient is 0; right: digits, two kinds of first "
+        "weights, mean and range "
         "of 3 seeds, best of 3 rates",
     )
     return _write(figure, path)
 
 
-# -- E10: plain against residual ---------------------------------------------------------------------------------------
+# -- E10: plain against residual -------------------------------------------------------------------
 
 DEPTHS = (4, 20, 40)
 
 
 class Tower(nn.Module):
-    """`depth` dense layers with batch norm and ReLU, in pairs; each pair may add its input: x + f(x).
+    """`depth` dense layers with batch norm and ReLU, in pairs; each pair may add its input: x +
+    f(x).
 
     [He 2015, https://arxiv.org/abs/1512.03385, with dense layers for convolutions]
     """
@@ -279,7 +363,9 @@ class Tower(nn.Module):
 
 
 def depth_curve(depth: int, residual: bool, epochs: int = 25, seed: int = 0) -> list[float]:
-    """Training error (share of wrong answers on the batches trained on) of each epoch, on 1,297 digits."""
+    """Training error (share of wrong answers on the batches trained on) of each epoch, on 1,297
+    digits.
+    """
     images, labels = _digits()
     batch_size, rate = 100, 0.05
     with fixed_randomness([seed, 10]):
@@ -306,11 +392,20 @@ def depth_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
     both = figure.subplots(1, 2, sharey=True)
     for axis, residual in zip(both, (False, True)):
         for depth, colour in zip(DEPTHS, COLOURS):
-            curves = np.array([depth_curve(depth, residual, epochs, seed + number) for number in range(3)]) * 100
+            curves = (
+                np.array(
+                    [depth_curve(depth, residual, epochs, seed + number) for number in range(3)]
+                )
+                * 100
+            )
             at = np.arange(1, epochs + 1)
             axis.plot(at, curves.mean(0), color=colour, linewidth=2, label=f"{depth} layers")
-            axis.fill_between(at, curves.min(0), curves.max(0), color=colour, alpha=0.2, linewidth=0)
-        axis.set_title("residual: x + f(x)" if residual else "plain: f(x)", fontsize=11, color=INK, loc="left")
+            axis.fill_between(
+                at, curves.min(0), curves.max(0), color=colour, alpha=0.2, linewidth=0
+            )
+        axis.set_title(
+            "residual: x + f(x)" if residual else "plain: f(x)", fontsize=11, color=INK, loc="left"
+        )
         axis.set(xlabel="epoch", xlim=(1, epochs), ylim=(0, 100))
         _plain(axis, grid=True)
     both[0].set_ylabel("training error, %")
@@ -318,12 +413,13 @@ def depth_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
     _title(
         figure,
         "Do not always blame overfitting",
-        "training error on 1,297 digits, dense layers of 32 with batch norm; mean and range of 3 seeds, momentum, η = 0.05",
+        "training error on 1,297 digits, dense layers of 32 with batch norm; mean and range of 3 "
+        "seeds, momentum, η = 0.05",
     )
     return _write(figure, path)
 
 
-# -- all of them -------------------------------------------------------------------------------------------------------
+# -- all of them -----------------------------------------------------------------------------------
 
 FIGURES: dict[str, Callable[[Path, int], Path]] = {
     "valley": valley_figure,
@@ -336,7 +432,8 @@ FIGURES: dict[str, Callable[[Path, int], Path]] = {
 
 
 def main_figures(out: Path, names: Sequence[str] = (), seed: int = 0) -> list[Path]:
-    """Write the named figures (all, when there are no names) as NAME.png into `out`; returns their paths.
+    """Write the named figures (all, when there are no names) as NAME.png into `out`; returns
+    their paths.
 
     Raises ConfigError for an unknown name, ResourceError when a file cannot be written.
     """
@@ -347,7 +444,8 @@ def main_figures(out: Path, names: Sequence[str] = (), seed: int = 0) -> list[Pa
 
 def _digits() -> tuple[Tensor, Tensor]:
     """(float32 [1297, 64] in 0..1, int64 [1297]): the training rows."""
-    from genray.gen.data import DataConfig, load_data
+    from genray.gen.data.config import DataConfig
+    from genray.gen.data.load import load_data
 
     train = load_data(DataConfig(validation=0.0)).train
     assert train.label is not None

@@ -1,4 +1,5 @@
-"""Layers and their arithmetic: activations by name, SAME and VALID convolutions, pooling that records positions.
+"""Layers and their arithmetic: activations by name, SAME and VALID convolutions, pooling that
+records positions.
 
 Shapes: B batch, C channels, H height, W width, F features.
 """
@@ -7,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +18,7 @@ ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 Padding = Literal["same", "valid"]
 
 
-# -- activations -------------------------------------------------------------------------------------------------------
+# -- activations -----------------------------------------------------------------------------------
 
 
 class Maxout(nn.Module):
@@ -40,7 +40,8 @@ class Maxout(nn.Module):
 
 
 def activation_layer(name: str, *, slope: float = 0.01, pieces: int = 2) -> nn.Module:
-    """The activation as a module. `slope`: of leaky below 0. Raises ConfigError for an unknown name.
+    """The activation as a module. `slope`: of leaky below 0. Raises ConfigError for an unknown
+    name.
 
     The layer before a maxout must have `fan_out(name, width, pieces)` outputs.
     """
@@ -52,7 +53,9 @@ def activation_layer(name: str, *, slope: float = 0.01, pieces: int = 2) -> nn.M
         "elu": nn.ELU,  # [Clevert 2016, https://arxiv.org/abs/1511.07289], α = 1
         "maxout": lambda: Maxout(pieces),
     }
-    require(name in makers, f"--activation {name}: no such activation; there are {', '.join(makers)}")
+    require(
+        name in makers, f"--activation {name}: no such activation; there are {', '.join(makers)}"
+    )
     return makers[name]()
 
 
@@ -62,10 +65,12 @@ def fan_out(name: str, width: int, pieces: int = 2) -> int:
 
 
 def init_for(name: str, weight: Tensor, slope: float = 0.01) -> None:
-    """Fill `weight` in place as suits the activation behind it: He's variance for the kinked ones, Glorot's for others.
+    """Fill `weight` in place as suits the activation behind it: He's variance for the kinked
+    ones, Glorot's for others.
 
-    [He 2015, https://arxiv.org/abs/1502.01852; Glorot 2010, https://proceedings.mlr.press/v9/glorot10a.html]
-    A maxout of two zero-mean pieces passes on E max(a, b)² = Var a: a variance of 1/fan_in keeps its size.
+    [He 2015, https://arxiv.org/abs/1502.01852; Glorot 2010,
+    https://proceedings.mlr.press/v9/glorot10a.html] A maxout of two zero-mean pieces passes on E
+    max(a, b)² = Var a: a variance of 1/fan_in keeps its size.
     """
     if name in ("relu", "elu"):
         nn.init.kaiming_normal_(weight, nonlinearity="relu")
@@ -77,7 +82,7 @@ def init_for(name: str, weight: Tensor, slope: float = 0.01) -> None:
         nn.init.xavier_normal_(weight)
 
 
-# -- arithmetic --------------------------------------------------------------------------------------------------------
+# -- arithmetic ------------------------------------------------------------------------------------
 
 
 def conv_size(size: int, kernel: int, stride: int = 1, padding: Padding = "same") -> int:
@@ -87,32 +92,43 @@ def conv_size(size: int, kernel: int, stride: int = 1, padding: Padding = "same"
     """
     if padding == "same":
         return -(-size // stride)
-    require(kernel <= size, f"--kernel {kernel}: does not fit into {size} pixels without padding; use at most {size}")
+    require(
+        kernel <= size,
+        f"--kernel {kernel}: does not fit into {size} pixels without padding; use at most {size}",
+    )
     return (size - kernel) // stride + 1
 
 
 def transposed_size(size: int, kernel: int, stride: int = 1, padding: Padding = "same") -> int:
-    """Outputs along one axis of a transposed convolution: SAME in·stride, VALID (in − 1)·stride + kernel.
+    """Outputs along one axis of a transposed convolution: SAME in·stride, VALID (in − 1)·stride
+    + kernel.
 
-    Departure from TensorFlow: where stride > kernel, VALID there is in·stride, with zeros that no input reaches.
+    Departure from TensorFlow: where stride > kernel, VALID there is in·stride, with zeros that
+    no input reaches.
     """
     return size * stride if padding == "same" else (size - 1) * stride + kernel
 
 
 def same_padding(size: int, kernel: int, stride: int = 1) -> tuple[int, int]:
-    """Zeros (before, after) along one axis, as TensorFlow's SAME has them: the odd one comes after."""
+    """Zeros (before, after) along one axis, as TensorFlow's SAME has them: the odd one comes
+    after.
+    """
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution to ⌈in/stride⌉ pixels, padded as TensorFlow does: float32 [B, C, H, W] → [B, C', ⌈H/s⌉, ⌈W/s⌉].
+    """A convolution to ⌈in/stride⌉ pixels, padded as TensorFlow does: float32 [B, C, H, W] → [B,
+    C', ⌈H/s⌉, ⌈W/s⌉].
 
-    PyTorch's own padding is the same on both sides, and its "same" refuses strides: for DCGAN's 5x5 at stride 2 on an
-    even size TensorFlow pads 1 before and 2 after, so PyTorch's padding of 2 looks at other pixels.
+    PyTorch's own padding is the same on both sides, and its "same" refuses strides: for DCGAN's
+    5x5 at stride 2 on an even size TensorFlow pads 1 before and 2 after, so PyTorch's padding of
+    2 looks at other pixels.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, bias: bool = True):
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, bias: bool = True
+    ):
         super().__init__(channels_in, channels_out, kernel, stride, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -125,26 +141,35 @@ class SameConv2d(nn.Conv2d):
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution to in·stride pixels: the adjoint of `SameConv2d` with the same kernel and stride."""
+    """A transposed convolution to in·stride pixels: the adjoint of `SameConv2d` with the same
+    kernel and stride.
+    """
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, bias: bool = True):
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, bias: bool = True
+    ):
         super().__init__(channels_in, channels_out, kernel, stride, bias=bias)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
         before, after = same_padding(stride, kernel, stride)  # of any multiple of the stride
-        # Where the kernel is smaller than the stride, no input reaches the last pixels: they hold the bias.
+        # Where the kernel is smaller than the stride, no input reaches the last pixels: they hold
+        # the bias.
         missing = max(stride - kernel, 0)
-        out = functional.conv_transpose2d(input, self.weight, self.bias, self.stride, before, missing)
+        out = functional.conv_transpose2d(
+            input, self.weight, self.bias, self.stride, before, missing
+        )
         extra = after - before  # PyTorch would crop both sides alike
         return out[..., : out.shape[-2] - extra, : out.shape[-1] - extra] if extra else out
 
 
-# -- pooling that records ----------------------------------------------------------------------------------------------
+# -- pooling that records --------------------------------------------------------------------------
 
 
 def max_pool(x_BCHW: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(the largest of each size x size window, its position in the H·W plane int64): both [B, C, ⌊H/size⌋, ⌊W/size⌋]."""
+    """(the largest of each size x size window, its position in the H·W plane int64): both [B, C,
+    ⌊H/size⌋, ⌊W/size⌋].
+    """
     return functional.max_pool2d(x_BCHW, size, return_indices=True)
 
 
@@ -159,17 +184,7 @@ def unpool(x_BChw: Tensor, position_BChw: Tensor, height: int, width: int) -> Te
 
 
 def position_bits(channels: int, height: int, width: int, size: int) -> float:
-    """Bits that the recorded positions of one pooling can carry around the code: log2(size²) for each window."""
+    """Bits that the recorded positions of one pooling can carry around the code: log2(size²) for
+    each window.
+    """
     return channels * (height // size) * (width // size) * math.log2(size * size)
-
-
-def num_parameters(module: nn.Module) -> int:
-    """Trainable numbers."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-def gradient_norms(module: nn.Module) -> dict[str, float]:
-    """Euclidean norm of each parameter's gradient, by name; parameters without one are left out."""
-    return {
-        name: float(torch.linalg.vector_norm(p.grad)) for name, p in module.named_parameters() if p.grad is not None
-    }

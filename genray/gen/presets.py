@@ -1,22 +1,25 @@
-"""Named configurations are functions: each returns a value, complete, to be changed with dataclasses.replace.
+"""Named configurations are functions: each returns a value, complete, to be changed with
+dataclasses.replace.
 
 The autoencoders' presets stand in ae_presets.py, the style models' in images/style_presets.py.
 """
 
 from dataclasses import replace
 
-from genray.gen.data import DataConfig
-from genray.gen.fit import FitConfig
-from genray.gen.gan import GANConfig, GANModelConfig
+from genray.gen.data.config import DataConfig
+from genray.gen.gan.task import GANConfig, GANModelConfig
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig
-from genray.gen.optimizers import OptimizerConfig
+from genray.gen.training.fit import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.vae import VAEConfig, VAEModelConfig
 
-# -- VAE ---------------------------------------------------------------------------------------------------------------
+# -- VAE -------------------------------------------------------------------------------------------
 
 
 def vae_digits() -> VAEConfig:
-    """A dense VAE on scikit-learn's digits: 1,167 training rows, 200 epochs = 2,200 steps, about 10 s of one core."""
+    """A dense VAE on scikit-learn's digits: 1,167 training rows, 200 epochs = 2,200 steps, about
+    10 s of one core.
+    """
     return VAEConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(epochs=200, batch_size=100, validate_every=220),
@@ -47,18 +50,22 @@ def vae_conv_atari() -> VAEConfig:
     return VAEConfig(
         data=DataConfig(data="atari"),
         fit=FitConfig(epochs=20, batch_size=128),
-        model=VAEModelConfig(network="conv", latent=32, widths=(32, 64, 128), likelihood="gaussian"),
+        model=VAEModelConfig(
+            network="conv", latent=32, widths=(32, 64, 128), likelihood="gaussian"
+        ),
     )
 
 
-# -- GAN ---------------------------------------------------------------------------------------------------------------
+# -- GAN -------------------------------------------------------------------------------------------
 
 
 def gan_mnist() -> GANConfig:
-    """The dense GAN of the lectures, to the letter: one hidden layer of 128 in each player, slope 0.01, z ~ U(−1, 1)^100,
-    real labels 0.9, Adam 0.002, batch 100, 100 epochs = 54,000 steps, samples every epoch.
+    """The dense GAN of the lectures, to the letter: one hidden layer of 128 in each player,
+    slope 0.01, z ~ U(−1, 1)^100, real labels 0.9, Adam 0.002, batch 100, 100 epochs = 54,000
+    steps, samples every epoch.
 
-    Its loss is the one that the source's code uses, the non-saturating; `--loss minimax` is the one that it states.
+    Its loss is the one that the source's code uses, the non-saturating; `--loss minimax` is the
+    one that it states.
     """
     return GANConfig(
         data=DataConfig(data="mnist"),
@@ -93,10 +100,12 @@ def gan_digits() -> GANConfig:
 
 
 def dcgan_svhn() -> GANConfig:
-    """DCGAN on SVHN, to the letter: z ~ U(−1, 1)^100 → 4·4·512 → 256 → 128 → 3 by 5x5 transposed convolutions of
-    stride 2; 64 → 128 → 256 → one logit; batch norm, slope 0.2, Adam 2e-4 with β1 = 0.5, batch 128, 25 epochs.
+    """DCGAN on SVHN, to the letter: z ~ U(−1, 1)^100 → 4·4·512 → 256 → 128 → 3 by 5x5 transposed
+    convolutions of stride 2; 64 → 128 → 256 → one logit; batch norm, slope 0.2, Adam 2e-4 with
+    β1 = 0.5, batch 128, 25 epochs.
 
-    On two cores a step takes most of a second, and 25 epochs are 12,875 steps (65,931 training rows): it wants a GPU.
+    On two cores a step takes most of a second, and 25 epochs are 12,875 steps (65,931 training
+    rows): it wants a GPU.
     """
     return GANConfig(
         data=DataConfig(data="svhn"),
@@ -118,11 +127,13 @@ def dcgan_svhn() -> GANConfig:
 
 
 def dcgan_atari() -> GANConfig:
-    """DCGAN at a quarter of its width on 32x32 colour frames of games: what a core can train in minutes.
+    """DCGAN at a quarter of its width on 32x32 colour frames of games: what a core can train in
+    minutes.
 
-    Departures from the source (dcgan_svhn): a discriminator that sees four images at once and has spectral norm for
-    batch norm, the hinge loss, Adam 5e-4, batch 64, and an average of the generator. Games differ so much from each
-    other that the source's generator, and one with these changes but `pack`, leaves one or two out.
+    Departures from the source (dcgan_svhn): a discriminator that sees four images at once and
+    has spectral norm for batch norm, the hinge loss, Adam 5e-4, batch 64, and an average of the
+    generator. Games differ so much from each other that the source's generator, and one with
+    these changes but `pack`, leaves one or two out.
     """
     return GANConfig(
         data=DataConfig(data="atari"),
@@ -146,10 +157,12 @@ def dcgan_atari() -> GANConfig:
 
 
 def dcgan_game() -> GANConfig:
-    """DCGAN at a quarter of its width on frames of one game, with the source's losses and norms (dcgan_svhn).
+    """DCGAN at a quarter of its width on frames of one game, with the source's losses and norms
+    (dcgan_svhn).
 
-    `dcgan_atari`, which was made for several games, ends with one picture of the background; this one varies a little more,
-    but within minutes it, too, paints who moves in front only faintly.
+    `dcgan_atari`, which was made for several games, ends with one picture of the background;
+    this one varies a little more, but within minutes it, too, paints who moves in front only
+    faintly.
     """
     several, source = dcgan_atari(), dcgan_svhn()
     return replace(
@@ -161,7 +174,7 @@ def dcgan_game() -> GANConfig:
     )
 
 
-# -- classifier --------------------------------------------------------------------------------------------------------
+# -- classifier ------------------------------------------------------------------------------------
 
 
 def classifier_digits() -> ClassifierConfig:
@@ -174,22 +187,27 @@ def classifier_digits() -> ClassifierConfig:
 
 
 def classifier_atari() -> ClassifierConfig:
-    """Which game is it? Colour frames at 64 pixels, four blocks of two convolutions: the network of the dreams.
+    """Which game is it? Colour frames at 64 pixels, four blocks of two convolutions: the network
+    of the dreams.
 
-    Needs `genray data atari --size 64 --games …` first, best of a dozen games or more. Without the other colours it would
-    tell games by their backgrounds alone, and dream of glare instead of shapes. 400 steps of 64 frames: under 3 minutes
-    of one core.
+    Needs `genray data atari --size 64 --games …` first, best of a dozen games or more. Without
+    the other colours it would tell games by their backgrounds alone, and dream of glare instead
+    of shapes. 400 steps of 64 frames: under 3 minutes of one core.
     """
     return ClassifierConfig(
         data=DataConfig(data="atari", size=64, augment=("flip", "crop", "colour")),
         fit=FitConfig(steps=400, batch_size=64, validate_every=100),
         optimizer=OptimizerConfig(optimizer="adam", learning_rate=1e-3),
-        model=ClassifierModelConfig(channels=(16, 32, 64, 96), convolutions=2, features=96, batch_norm=True),
+        model=ClassifierModelConfig(
+            channels=(16, 32, 64, 96), convolutions=2, features=96, batch_norm=True
+        ),
     )
 
 
 def classifier_cifar10() -> ClassifierConfig:
-    """A small VGG on CIFAR-10: six convolutions with batch norm, mirrored and shifted images; it wants a GPU."""
+    """A small VGG on CIFAR-10: six convolutions with batch norm, mirrored and shifted images; it
+    wants a GPU.
+    """
     return ClassifierConfig(
         data=DataConfig(data="cifar10", augment=("flip", "shift")),
         fit=FitConfig(epochs=30, batch_size=128),

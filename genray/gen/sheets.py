@@ -1,4 +1,5 @@
-"""Sheets of small images that explain themselves: a title, a label for each row, captions and marks.
+"""Sheets of small images that explain themselves: a title, a label for each row, captions and
+marks.
 
 Images are uint8 RGB [H, W, 3], all of one size.
 """
@@ -14,7 +15,9 @@ INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
 MARK = "#D55E00"
 """Okabe and Ito's vermilion, which colour-blind readers can tell from grey."""
 LEAST_SIDE = 64
-"""Pixels of the shorter side of an image on a sheet; smaller ones are enlarged, each pixel to a square."""
+"""Pixels of the shorter side of an image on a sheet; smaller ones are enlarged, each pixel to a
+square.
+"""
 _GAP, _EDGE, _BORDER = 8, 12, 3
 
 
@@ -29,7 +32,9 @@ class Tile:
     """Drawn with a thick coloured border."""
 
 
-def draw_sheet(rows: Sequence[Sequence[Tile]], labels: Sequence[str] = (), title: str = "") -> np.ndarray:
+def draw_sheet(
+    rows: Sequence[Sequence[Tile]], labels: Sequence[str] = (), title: str = ""
+) -> np.ndarray:
     """`rows` of tiles below a `title`, with a label to the left of each row; uint8 RGB [H, W, 3].
 
     Captions and labels that are too long are cut; the title is broken into lines.

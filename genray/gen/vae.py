@@ -1,4 +1,5 @@
-"""The variational autoencoder: Gaussian prior and posterior, Bernoulli or Gaussian decoder, bounds in nats.
+"""The variational autoencoder: Gaussian prior and posterior, Bernoulli or Gaussian decoder,
+bounds in nats.
 
 [Kingma 2014, https://arxiv.org/abs/1312.6114]
 Shapes: B batch, Z latent, K importance samples, C channels, H height, W width.
@@ -15,16 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.errors import require
-from genray.gen.data import Data, DataConfig, Split, need_images
-from genray.gen.fit import Batch, Export, FitConfig, Task
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split, need_images
 from genray.gen.generative import GenerativeModel, image_grid
 from genray.gen.layers import SameConv2d, SameConvTranspose2d, activation_layer, fan_out
-from genray.gen.optimizers import OptimizerConfig, Updater
-from genray.gen.world import ALONE, World
+from genray.gen.training.fit import Batch, Export, FitConfig, Task
+from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.world import ALONE, World
 
 Binarisation = Literal["none", "threshold", "fixed", "dynamic"]
 LOG_2PI = math.log(2 * math.pi)
-# The posterior's log-variance is cut off here: e^20 would overflow in the first steps of a rate that is too high.
+# The posterior's log-variance is cut off here: e^20 would overflow in the first steps of a rate
+# that is too high.
 LOG_VARIANCE_LIMIT = 20.0
 
 
@@ -36,22 +39,29 @@ class VAEModelConfig:
     latent: int = 20
     """Numbers of the code."""
     widths: tuple[int, ...] = (400,)
-    """dense: units of the hidden layers; conv: channels of the 3x3 convolutions of stride 2. The decoder mirrors them."""
+    """dense: units of the hidden layers; conv: channels of the 3x3 convolutions of stride 2. The
+    decoder mirrors them.
+    """
     activation: str = "relu"
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     decoder_std: float = 0.0
     """The Gaussian decoder's standard deviation; 0: one learned number for all pixels."""
     binarise: Binarisation = "none"
-    """Pixels made 0 or 1: never, at 1/2, drawn once (their value is the chance of a 1), or drawn anew every time.
-    Only between models with the same binarisation may bounds be compared."""
+    """Pixels made 0 or 1: never, at 1/2, drawn once (their value is the chance of a 1), or drawn
+    anew every time. Only between models with the same binarisation may bounds be compared.
+    """
 
     def validate(self) -> None:
         require(self.latent >= 1, f"--latent {self.latent}: must be ≥ 1, e.g. 20")
         require(
             len(self.widths) >= 1 and min(self.widths) >= 1,
-            f"--widths {' '.join(map(str, self.widths)) or '(none)'}: every layer needs ≥ 1, e.g. 400",
+            f"--widths {' '.join(map(str, self.widths)) or '(none)'}: every layer needs ≥ 1, e.g. "
+            "400",
         )
-        require(self.decoder_std >= 0, f"--decoder-std {self.decoder_std}: must be ≥ 0 (0: learned), e.g. 0.1")
+        require(
+            self.decoder_std >= 0,
+            f"--decoder-std {self.decoder_std}: must be ≥ 0 (0: learned), e.g. 0.1",
+        )
         require(
             self.likelihood == "bernoulli" or self.binarise == "none",
             f"--binarise {self.binarise}: pixels of 0 and 1 want --likelihood bernoulli",
@@ -72,21 +82,28 @@ class VAEConfig:
     """Nats of KL that each latent has for free, on the batch's mean.
     [Kingma 2016, https://arxiv.org/abs/1606.04934]"""
     importance_samples: int = 50
-    """K of the importance-weighted bound on the test split. [Burda 2016, https://arxiv.org/abs/1509.00519]"""
+    """K of the importance-weighted bound on the test split. [Burda 2016,
+    https://arxiv.org/abs/1509.00519]
+    """
 
     def validate(self) -> None:
         for part in (self.data, self.fit, self.optimizer, self.model):
             part.validate()
         require(self.beta >= 0, f"--beta {self.beta}: must be ≥ 0, e.g. 1")
         require(self.free_bits >= 0, f"--free-bits {self.free_bits}: must be ≥ 0, e.g. 0.1")
-        require(self.importance_samples >= 1, f"--importance-samples {self.importance_samples}: must be ≥ 1, e.g. 50")
+        require(
+            self.importance_samples >= 1,
+            f"--importance-samples {self.importance_samples}: must be ≥ 1, e.g. 50",
+        )
 
 
-# -- the equations -----------------------------------------------------------------------------------------------------
+# -- the equations ---------------------------------------------------------------------------------
 
 
 def gaussian_kl(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ (μ² + σ² − 1 − ln σ²) of each latent, nats, [B, Z].  [Kingma 2014, appendix B]"""
+    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ (μ² + σ² − 1 − ln σ²) of each latent, nats, [B, Z].  [Kingma
+    2014, appendix B]
+    """
     return 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1.0 - log_variance_BZ)
 
 
@@ -102,19 +119,24 @@ def binarised(x: Tensor, how: Binarisation, chance: Tensor | None = None) -> Ten
     return (x > (0.5 if how == "threshold" or chance is None else chance)).to(x.dtype)
 
 
-# -- the model ---------------------------------------------------------------------------------------------------------
+# -- the model -------------------------------------------------------------------------------------
 
 
 class VAE(GenerativeModel):
-    """Encoder and decoder. Departure from the paper: ReLU and Adam where it had tanh and AdaGrad (by default)."""
+    """Encoder and decoder. Departure from the paper: ReLU and Adam where it had tanh and AdaGrad
+    (by default).
+    """
 
     def __init__(self, config: VAEModelConfig, shape: Sequence[int]):
         super().__init__(latent=config.latent, prior="normal", shape=shape, low=0.0, high=1.0)
         self.config = config
         build = _dense if config.network == "dense" else _convolutional
         self.encoder, self.decoder = build(config, self.shape)
-        # One number; fixed unless it is to be learned. [σ-VAE: Rybkin 2021, https://arxiv.org/abs/2006.13202]
-        log_std = torch.tensor(math.log(config.decoder_std)) if config.decoder_std else torch.tensor(0.0)
+        # One number; fixed unless it is to be learned. [σ-VAE: Rybkin 2021,
+        # https://arxiv.org/abs/2006.13202]
+        log_std = (
+            torch.tensor(math.log(config.decoder_std)) if config.decoder_std else torch.tensor(0.0)
+        )
         learned = config.likelihood == "gaussian" and not config.decoder_std
         self.log_std = nn.Parameter(log_std, requires_grad=learned)
 
@@ -128,7 +150,9 @@ class VAE(GenerativeModel):
         return self.posterior(x_BCHW)[0]
 
     def decode(self, z_BZ: Tensor) -> Tensor:
-        """The mean of p(x given z), float32 [B, C, H, W]: in [0, 1] for Bernoulli pixels, about so for Gaussian ones."""
+        """The mean of p(x given z), float32 [B, C, H, W]: in [0, 1] for Bernoulli pixels, about
+        so for Gaussian ones.
+        """
         output = self.decoder(z_BZ).float()
         return output.sigmoid() if self.config.likelihood == "bernoulli" else output
 
@@ -142,30 +166,44 @@ class VAE(GenerativeModel):
     def log_likelihood(self, x_BCHW: Tensor, z_BZ: Tensor) -> Tensor:
         """ln p(x given z), nats, float32 [B].
 
-        Grey pixels under a Bernoulli decoder give the cross-entropy, no likelihood; Gaussian ones a density of [0, 1]
-        values, which may be above 0. Either is comparable only with itself.
+        Grey pixels under a Bernoulli decoder give the cross-entropy, no likelihood; Gaussian
+        ones a density of [0, 1] values, which may be above 0. Either is comparable only with
+        itself.
         """
         output = self.decoder(z_BZ).float()
         if self.config.likelihood == "bernoulli":
-            return -F.binary_cross_entropy_with_logits(output, x_BCHW, reduction="none").flatten(1).sum(1)
-        # One variance for all pixels, so that their squares are added up first: a third of the passes over the pixels.
+            return (
+                -F.binary_cross_entropy_with_logits(output, x_BCHW, reduction="none")
+                .flatten(1)
+                .sum(1)
+            )
+        # One variance for all pixels, so that their squares are added up first: a third of the
+        # passes over the pixels.
         square_B = F.mse_loss(output, x_BCHW, reduction="none").flatten(1).sum(1)
         log_variance = 2.0 * self.log_std
-        return -0.5 * (x_BCHW[0].numel() * (LOG_2PI + log_variance) + square_B * (-log_variance).exp())
+        return -0.5 * (
+            x_BCHW[0].numel() * (LOG_2PI + log_variance) + square_B * (-log_variance).exp()
+        )
 
     def elbo_terms(self, x_BCHW: Tensor, noise_BZ: Tensor) -> tuple[Tensor, Tensor]:
-        """(ln p(x given z) [B], KL of each latent [B, Z]) at z = μ + σ·noise: the ELBO is their difference."""
+        """(ln p(x given z) [B], KL of each latent [B, Z]) at z = μ + σ·noise: the ELBO is their
+        difference.
+        """
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
         z_BZ = mean_BZ + (0.5 * log_variance_BZ).exp() * noise_BZ
         return self.log_likelihood(x_BCHW, z_BZ), gaussian_kl(mean_BZ, log_variance_BZ)
 
     def importance_bound(self, x_BCHW: Tensor, samples: int) -> Tensor:
-        """ln 1/K Σ p(x, z_k) / q(z_k given x), z_k ~ q: between the ELBO and ln p(x), nats, [B].  [Burda 2016]"""
+        """ln 1/K Σ p(x, z_k) / q(z_k given x), z_k ~ q: between the ELBO and ln p(x), nats, [B].
+        [Burda 2016]
+        """
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
         log_weights = []
         for _ in range(samples):
             z_BZ = mean_BZ + (0.5 * log_variance_BZ).exp() * torch.randn_like(mean_BZ)
-            prior_B = gaussian_log_density(z_BZ, torch.zeros_like(z_BZ), torch.zeros_like(z_BZ)).sum(1)
+            prior_B = gaussian_log_density(
+                z_BZ, torch.zeros_like(z_BZ), torch.zeros_like(z_BZ)
+            ).sum(1)
             posterior_B = gaussian_log_density(z_BZ, mean_BZ, log_variance_BZ).sum(1)
             log_weights.append(self.log_likelihood(x_BCHW, z_BZ) + prior_B - posterior_B)
         return torch.stack(log_weights).logsumexp(0) - math.log(samples)
@@ -185,7 +223,9 @@ def _dense(config: VAEModelConfig, shape: tuple[int, int, int]) -> tuple[nn.Modu
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 
-def _convolutional(config: VAEModelConfig, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+def _convolutional(
+    config: VAEModelConfig, shape: tuple[int, int, int]
+) -> tuple[nn.Module, nn.Module]:
     (channels, height, width), kind = shape, config.activation
     halvings = len(config.widths)
     height, width = height >> halvings, width >> halvings
@@ -195,7 +235,10 @@ def _convolutional(config: VAEModelConfig, shape: tuple[int, int, int]) -> tuple
     encoder += [nn.Flatten(), nn.Linear(config.widths[-1] * height * width, 2 * config.latent)]
     back = config.widths[::-1]
     first = fan_out(kind, back[0])
-    decoder = [nn.Linear(config.latent, first * height * width), nn.Unflatten(1, (first, height, width))]
+    decoder = [
+        nn.Linear(config.latent, first * height * width),
+        nn.Unflatten(1, (first, height, width)),
+    ]
     for inputs, outputs in zip(back, (*(fan_out(kind, width) for width in back[1:]), channels)):
         decoder += [activation_layer(kind), SameConvTranspose2d(inputs, outputs, 3, stride=2)]
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
@@ -208,7 +251,7 @@ def build_vae(config: dict[str, Any]) -> VAE:
     return VAE(VAEModelConfig(**{**values, "widths": tuple(config["widths"])}), config["shape"])
 
 
-# -- training ----------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 class VAETask(Task):
@@ -229,10 +272,15 @@ class VAETask(Task):
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
         config = self.config
         halvings = len(config.model.widths) if config.model.network == "conv" else 0
-        need_images(data, f"a VAE with {halvings} convolutions of stride 2" if halvings else "a VAE", 2**halvings)
+        need_images(
+            data,
+            f"a VAE with {halvings} convolutions of stride 2" if halvings else "a VAE",
+            2**halvings,
+        )
         require(
             (data.train.low, data.train.high) == self.value_range,
-            f"--data {data.name}: its values lie in {data.train.low:g}..{data.train.high:g}; a VAE needs 0..1",
+            f"--data {data.name}: its values lie in {data.train.low:g}..{data.train.high:g}; a VAE "
+            "needs 0..1",
         )
         self.networks["vae"] = VAE(config.model, data.shape).to(self.device)
         learned = [parameter for parameter in self.vae.parameters() if parameter.requires_grad]
@@ -266,10 +314,16 @@ class VAETask(Task):
         penalty = kl_Z.clamp(min=config.free_bits).sum() if config.free_bits else kl_Z.sum()
         loss = reconstruction + config.beta * penalty
         self.updaters["vae"].step(loss)
-        return {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl_Z.detach().sum()}
+        return {
+            "loss": loss.detach(),
+            "reconstruction": reconstruction.detach(),
+            "kl": kl_Z.detach().sum(),
+        }
 
     def judge(self, split: Split) -> dict[str, float]:
-        """−ELBO (β = 1, no free bits), its two terms in nats an image, and the MSE of reconstructions from the means."""
+        """−ELBO (β = 1, no free bits), its two terms in nats an image, and the MSE of
+        reconstructions from the means.
+        """
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for x_BCHW in self._chunks(split):
             noise_BZ = torch.randn(len(x_BCHW), self.config.model.latent, device=self.device)
@@ -289,17 +343,23 @@ class VAETask(Task):
         return {**self.judge(split), f"negative_iwae_{samples}": -total / len(split)}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """64 samples from fixed noise, and 16 images of the validation split above their reconstructions."""
+        """64 samples from fixed noise, and 16 images of the validation split above their
+        reconstructions.
+        """
         z_BZ = torch.randn(64, self.config.model.latent, device=self.device)
         pictures = {"samples": image_grid(self.vae.generate(z_BZ), 0.0, 1.0)}
         if len(data.validation):
             x_BCHW = next(self._chunks(data.validation.first(16)))
-            rows = [part for half in zip(x_BCHW.split(8), self.vae(x_BCHW).split(8)) for part in half]
+            rows = [
+                part for half in zip(x_BCHW.split(8), self.vae(x_BCHW).split(8)) for part in half
+            ]
             pictures["reconstructions"] = image_grid(torch.cat(rows), 0.0, 1.0)
         return pictures
 
     def _chunks(self, split: Split, size: int = 1000):
-        """The split's images, binarised as the model's are: doing it to binary ones changes nothing."""
+        """The split's images, binarised as the model's are: doing it to binary ones changes
+        nothing.
+        """
         for rows in torch.arange(len(split), device=self.device).split(size):
             x_BCHW = split.take(rows)[0]
             yield binarised(x_BCHW, self.config.model.binarise, torch.rand_like(x_BCHW))
@@ -307,21 +367,32 @@ class VAETask(Task):
     def export(self) -> Export:
         model = self.config.model
         config = {name: getattr(model, name) for name in VAEModelConfig.__dataclass_fields__}
-        config |= {"widths": list(model.widths), "shape": list(self.vae.shape), "low": 0.0, "high": 1.0}
+        config |= {
+            "widths": list(model.widths),
+            "shape": list(self.vae.shape),
+            "low": 0.0,
+            "high": 1.0,
+        }
         config |= {"prior": "normal", "beta": self.config.beta}
         card = (
-            f"# Variational autoencoder\n\n{model.network}, {model.latent} latents, prior N(0, I), {model.likelihood} "
-            f"decoder, β = {self.config.beta:g}, free bits {self.config.free_bits:g}. Bounds are in nats an image, "
+            f"# Variational autoencoder\n\n{model.network}, {model.latent} latents, prior N(0, I), "
+            f"{model.likelihood} "
+            f"decoder, β = {self.config.beta:g}, free bits {self.config.free_bits:g}. Bounds are "
+            "in nats an image, "
             f"binarisation: {model.binarise}.\n"
         )
         return Export("vae", config, dict(self.vae.state_dict()), card)
 
 
 def _binarised_once(split: Split, how: Binarisation) -> Split:
-    """The whole split in 0 and 1; "fixed" draws with a seed of its own, so that every run has the same images."""
+    """The whole split in 0 and 1; "fixed" draws with a seed of its own, so that every run has
+    the same images.
+    """
     chance = None
     if how == "fixed":
-        chance = torch.rand(split.values.shape, generator=torch.Generator().manual_seed(0)).to(split.values.device)
+        chance = torch.rand(split.values.shape, generator=torch.Generator().manual_seed(0)).to(
+            split.values.device
+        )
     values = binarised(split.all(), how, chance)
     if split.values.dtype == torch.uint8:
         values = values.mul_(255).to(torch.uint8)

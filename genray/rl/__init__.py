@@ -1,7 +1,7 @@
 """Value-based reinforcement learning on Atari: plain PyTorch and NumPy, no Ray.
 
-Read in this order: `targets` (the equations), `networks`, `nstep`, `sum_tree`, `replay`, `collect`, `learner`, and
-`agent`, which puts them together in one process.
+Read in this order: `targets` (the equations), `networks`, `nstep`, `sum_tree`, `replay`,
+`collect`, `learner`, and `agent`, which puts them together in one process.
 """
 
 import importlib
@@ -23,7 +23,9 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public class at its first use: a replay shard's process imports this package, and needs no PyTorch."""
+    """Import a public class at its first use: a replay shard's process imports this package, and
+    needs no PyTorch.
+    """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,131 +1,55 @@
 """The whole algorithm in one process: the readable form, and the oracle for the distributed one.
 
-    collect a chunk  →  add it to a shard  →  while samples per insert allows: sample, update, send priorities back
+    collect a chunk  →  add it to a shard  →  while samples per insert allows: sample, update,
+    send priorities back
 
-The same collectors, shards and learner as the distributed form, called one after the other, so that a seed gives one
-curve and a resumed run continues bit for bit.
+The same collectors, shards and learner as the distributed form, called one after the other, so
+that a seed gives one curve and a resumed run continues bit for bit.
 """
 
-import io
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from genray.errors import CheckpointError, ConfigError
+from genray.errors import ConfigError
 from genray.machine import keep_freed_memory, resolve_device
+from genray.rl.checkpoint import load_learner, save_learner, shards_of
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
 from genray.rl.device_frames import DeviceFrames, room
-from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
+from genray.rl.engine import Progress, initial_network, network_card, probe_env
+from genray.rl.env import make_env
 from genray.rl.learner import Learner
 from genray.rl.networks import QNetwork, build_network, update_flop
 from genray.rl.replay import ReplayShard
 from genray.rl.transfer import AnySample, DeviceSample
-from genray.storage import Place, reading, writing
+from genray.runs.storage import Place, reading, writing
 from genray.threads import choose_threads, saved_threads
-
-
-@dataclass
-class Progress:
-    """Where a run stands. Counts are totals of the run; means are over what happened since the last report."""
-
-    steps: int = 0
-    updates: int = 0
-    replay_size: int = 0
-    samples_per_insert: float = 0.0
-    epsilon: float | None = 1.0
-    """Mean of the lanes; None: no collector has told it yet."""
-    weight_lag: float = 0.0
-    """Updates that the learner was ahead of the weights which chose the newest actions."""
-    loss: float | None = None
-    q_mean: float | None = None
-    grad_norm: float | None = None
-    lost_transitions: int = 0
-    lost_updates: int = 0
-    """Made, and gone with a learner that died."""
-    refused_writes: int = 0
-    """Of actors that were taken for dead, replaced, and came back."""
-    restarts: int = 0
-    recovering: bool = False
-    """The learner is on its way back: that it stands still does not mean that it is done."""
-    episodes: list[Episode] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
-    """Things to tell the user: a collector that died, lanes that begin new episodes."""
-
-
-class Engine(Protocol):
-    """A run in motion, in one process or on a cluster; what trains, whoever drives it."""
-
-    def advance(self, until_step: int, seconds: float) -> Progress:
-        """Work until `until_step` agent steps or for about `seconds`, whichever comes first."""
-
-    def network(self) -> QNetwork:
-        """A copy of the policy to evaluate and to keep, on the CPU."""
-
-    def settle(self) -> int:
-        """Let what is on its way arrive, so that nothing moves until the next `advance`; returns the steps made."""
-
-    def save(self, place: Place) -> None:
-        """Write everything needed to continue, as it is at one instant. On a cluster each actor writes its own part."""
-
-    def load(self, place: Place) -> bool:
-        """Continue from what `save` wrote; True when episodes go on as well, False when lanes begin new ones."""
-
-    def close(self) -> None: ...
-
-
-def network_card(config: DQNConfig, num_actions: int, frame_shape: tuple[int, int]) -> dict[str, Any]:
-    """What `build_network` needs to make the network again; JSON-able, stored with every model."""
-    return {
-        "num_actions": num_actions,
-        "frame_shape": list(frame_shape),
-        "stack": config.env.stack,
-        "channels": list(config.network.channels),
-        "hidden": config.network.hidden,
-        "dueling": config.network.dueling,
-        "past_actions": config.network.past_actions,
-        "layer_norm": config.network.layer_norm,
-    }
-
-
-def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
-    """`build_network` with weights that depend on `seed` alone; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(card)
-
-
-def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:
-    """(number of actions, frame shape) of the environment; makes and closes one lane.
-
-    Raises ConfigError when an own environment does not keep the protocol.
-    """
-    env: FrameVectorEnv = make_env(config, 1, num_threads=1)
-    try:
-        if config.env:
-            check_env(env, config.env)
-        return env.num_actions, env.frame_shape
-    finally:
-        env.close()
 
 
 class LocalAgent:
     """`Engine` in one process."""
 
     def __init__(self, config: DQNConfig, threads: int | None = None):
-        """`threads`: PyTorch's number in this process until `close`; 0: chosen by the network's size, the free cores,
-        and the checkpoint that is loaded; None: left as it is."""
+        """`threads`: PyTorch's number in this process until `close`; 0: chosen by the network's
+        size, the free cores, and the checkpoint that is loaded; None: left as it is.
+        """
         config.validate()
         if not config.replay.samples_per_insert:
-            raise ConfigError("--samples-per-insert 0: a free-running learner needs Ray; with --local choose e.g. 8")
+            raise ConfigError(
+                "--samples-per-insert 0: a free-running learner needs Ray; with --local choose "
+                "e.g. 8"
+            )
         if config.learner.learners > 1:
-            raise ConfigError(f"--learners {config.learner.learners}: one process has one; leave --local out, or use 1")
+            raise ConfigError(
+                f"--learners {config.learner.learners}: one process has one; leave --local out, or "
+                "use 1"
+            )
         self.config = config
         keep_freed_memory()
         seed = config.run.seed
@@ -167,7 +91,9 @@ class LocalAgent:
         self._chooses_threads = threads == 0
         if threads == 0:
             flop = update_flop(self._card, self.config.learner.batch_size)
-            threads = choose_threads(flop) if resolve_device(self.config.run.device) == "cpu" else None
+            threads = (
+                choose_threads(flop) if resolve_device(self.config.run.device) == "cpu" else None
+            )
         if threads:
             torch.set_num_threads(threads)
 
@@ -183,7 +109,9 @@ class LocalAgent:
         progress.steps, progress.updates = self.steps, self.learner.updates
         progress.replay_size = sum(shard.size for shard in self.shards)
         progress.samples_per_insert = self.limiter.actual
-        progress.epsilon = float(np.mean([collector.epsilon_E.mean() for collector in self.collectors]))
+        progress.epsilon = float(
+            np.mean([collector.epsilon_E.mean() for collector in self.collectors])
+        )
         return progress
 
     def collect(self) -> list[Episode]:
@@ -205,10 +133,18 @@ class LocalAgent:
 
     def update(self, batch_size: int) -> Any:
         """Draw a batch over all shards by mass, learn, and send the new priorities back."""
-        counts, shares = split_by_mass(batch_size, [shard.total for shard in self.shards], self._rng)
-        batch = room(batch_size, self.shards[0].layout, self.learner.device, self.config.learner.frames_on)
+        counts, shares = split_by_mass(
+            batch_size, [shard.total for shard in self.shards], self._rng
+        )
+        batch = room(
+            batch_size, self.shards[0].layout, self.learner.device, self.config.learner.frames_on
+        )
         ends = np.cumsum(counts).tolist()
-        parts = [(index, slice(end - count, end)) for index, (count, end) in enumerate(zip(counts, ends)) if count]
+        parts = [
+            (index, slice(end - count, end))
+            for index, (count, end) in enumerate(zip(counts, ends))
+            if count
+        ]
         for index, part in parts:
             rows = batch.rows(part)
             self._draw(index, counts[index], rows)
@@ -228,10 +164,15 @@ class LocalAgent:
             shard.sample(count, out)
 
     def _copy_frames(self) -> None:
-        """Begin copies of the shards' frames where the learner works, if it is to have them there."""
+        """Begin copies of the shards' frames where the learner works, if it is to have them
+        there.
+        """
         if self.config.learner.frames_on == "device":
             self._copies = []  # the old ones first, since both might not fit
-            self._copies = [DeviceFrames(shard.layout, shard.frame_LCP, self.learner.device) for shard in self.shards]
+            self._copies = [
+                DeviceFrames(shard.layout, shard.frame_LCP, self.learner.device)
+                for shard in self.shards
+            ]
 
     def network(self) -> QNetwork:
         network = build_network(self._card)
@@ -261,7 +202,9 @@ class LocalAgent:
             np.savez(folder / f"collector-{index}.npz", **arrays)  # type: ignore[arg-type]
             state["collectors"].append(values)
         if self.config.run.checkpoint_replay:
-            state["shards"] = [shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)]
+            state["shards"] = [
+                shard.save(folder / f"replay-{index}") for index, shard in enumerate(self.shards)
+            ]
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, place: Place) -> bool:
@@ -271,8 +214,10 @@ class LocalAgent:
     def _load(self, folder: Path) -> bool:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         load_learner(self.learner, folder)
-        if self._chooses_threads and state.get("threads"):  # older checkpoints, and the Ray form's, have none
-            torch.set_num_threads(saved_threads(state["threads"]))  # so that sums are made in the same order
+        # older checkpoints, and the Ray form's, have none
+        if self._chooses_threads and state.get("threads"):
+            # so that sums are made in the same order
+            torch.set_num_threads(saved_threads(state["threads"]))
         self.steps, self._turn = state["steps"], state.get("turn", 0)
         self._rng.bit_generator.state = state["rng"]
         if state["shards"]:
@@ -297,41 +242,11 @@ class LocalAgent:
             collector.env.close()
 
 
-def save_learner(learner: Learner, folder: Path) -> None:
-    """Write `learner.pt`. Serialised in memory first, so that a full disk is an OSError and nothing stranger."""
-    buffer = io.BytesIO()
-    torch.save(learner.state_dict(), buffer)
-    (folder / "learner.pt").write_bytes(buffer.getbuffer())
-
-
-def load_learner(learner: Learner, folder: Path) -> None:
-    """Restore a learner from `learner.pt`; tensors and plain values only, nothing in the file is executed.
-
-    Raises CheckpointError when the weights or the optimizer do not fit.
-    """
-    try:
-        learner.load_state_dict(torch.load(folder / "learner.pt", map_location="cpu", weights_only=True))
-    except (RuntimeError, KeyError, ValueError) as error:
-        what = " ".join(" ".join(str(error).splitlines()[:2]).split())  # PyTorch's first line is only a heading
-        raise CheckpointError(
-            f"{folder}: does not fit this network ({what}); resume with the same --dueling, --hidden, --channels, "
-            "--layer-norm, --past-actions and --optimizer"
-        ) from error
-
-
-def shards_of(state: dict[str, Any], shards: int, folder: Place) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The shards that a checkpoint holds, each with its index; one that was down then is not among them: it is empty.
-
-    Raises CheckpointError unless the checkpoint's replay has as many shards as the run.
-    """
-    if len(state["shards"]) != shards:
-        saved = len(state["shards"])
-        raise CheckpointError(f"{folder}: a replay of {saved} shards; resume with --shards {saved}, not {shards}")
-    return ((index, saved) for index, saved in enumerate(state["shards"]) if not saved.get("absent"))
-
-
-def split_by_mass(count: int, masses: list[float], rng: np.random.Generator) -> tuple[list[int], list[float]]:
-    """How many of `count` draws go to each shard, by a multinomial over their masses, and the shares used.
+def split_by_mass(
+    count: int, masses: list[float], rng: np.random.Generator
+) -> tuple[list[int], list[float]]:
+    """How many of `count` draws go to each shard, by a multinomial over their masses, and the
+    shares used.
 
     P(i) over all shards is share · P(i | shard), exactly, even where a mass is a little stale.
     """

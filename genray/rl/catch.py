@@ -1,8 +1,10 @@
-"""Catch: the smallest game that needs eyes, memory of nothing, and credit over several steps. A test bed and an example.
+"""Catch: the smallest game that needs eyes, memory of nothing, and credit over several steps. A
+test bed and an example.
 
-A ball falls from a random column; a paddle on the bottom row moves left, stays, or moves right; the reward is +1 for a
-catch and −1 for a miss, at the last step. Played on a 12x12 board drawn as 84x84 frames (a cell is 7x7 pixels), so the
-same network that plays Atari plays this. Its optimum is a mean return of 1.0; random play gets about −0.7.
+A ball falls from a random column; a paddle on the bottom row moves left, stays, or moves right;
+the reward is +1 for a catch and −1 for a miss, at the last step. Played on a 12x12 board drawn
+as 84x84 frames (a cell is 7x7 pixels), so the same network that plays Atari plays this. Its
+optimum is a mean return of 1.0; random play gets about −0.7.
 
 This file is also the shortest example of an environment for `--env module:factory`.
 """
@@ -18,7 +20,9 @@ CELL = 7
 
 
 class Catch:
-    """`FrameVectorEnv` and `SavesState`: E boards in lockstep, episodes of exactly BOARD − 1 steps."""
+    """`FrameVectorEnv` and `SavesState`: E boards in lockstep, episodes of exactly BOARD − 1
+    steps.
+    """
 
     num_actions = 3
     frame_shape = (BOARD * CELL, BOARD * CELL)
@@ -40,7 +44,9 @@ class Catch:
     def step(self, action_E: np.ndarray) -> Step:
         begins_E, self._over_E = self._over_E, np.zeros(self.num_lanes, bool)
         self._row_E += ~begins_E
-        self._paddle_E = np.where(begins_E, self._paddle_E, np.clip(self._paddle_E + action_E - 1, 0, BOARD - 1))
+        self._paddle_E = np.where(
+            begins_E, self._paddle_E, np.clip(self._paddle_E + action_E - 1, 0, BOARD - 1)
+        )
         self._begin(begins_E)
         self._over_E = ~begins_E & (self._row_E == BOARD - 1)
         caught_E = self._paddle_E == self._column_E
@@ -52,7 +58,10 @@ class Catch:
         pass
 
     def state(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, f"_{name}_E").tolist() for name in ("row", "column", "paddle", "over")}
+        arrays = {
+            name: getattr(self, f"_{name}_E").tolist()
+            for name in ("row", "column", "paddle", "over")
+        }
         return {"rng": self._rng.bit_generator.state, **arrays}
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""What travels from a collector to a replay shard, and from shards to the learner: plain arrays, each with its shape.
+"""What travels from a collector to a replay shard, and from shards to the learner: plain arrays,
+each with its shape.
 
 Shapes: E lanes, T rows (or frames of a block), B batch, S stack, H height, W width, K past actions.
 """
@@ -13,9 +14,10 @@ import numpy as np
 class Chunk:
     """T consecutive rows of E lanes, and the transitions that they completed.
 
-    A *row* is a frame and the action chosen on it. A transition that starts at row t is complete n rows later, when its
-    n-step return is known: so the transitions of a chunk start n rows *before* its frames do, and no frame is ever sent
-    twice. 64 rows of 8 lanes are 64·8·7,056 = 3.6 MB.
+    A *row* is a frame and the action chosen on it. A transition that starts at row t is complete
+    n rows later, when its n-step return is known: so the transitions of a chunk start n rows
+    *before* its frames do, and no frame is ever sent twice. 64 rows of 8 lanes are 64·8·7,056 =
+    3.6 MB.
     """
 
     source: int
@@ -23,7 +25,9 @@ class Chunk:
     incarnation: int
     """Random number of this life of the collector: rows of different lives never join."""
     first_row: int
-    """The row number, in this incarnation, of `frame_ETHW[:, 0]`; a jump tells the shard that rows were lost."""
+    """The row number, in this incarnation, of `frame_ETHW[:, 0]`; a jump tells the shard that
+    rows were lost.
+    """
     weight_version: int
     """Version of the weights that chose the actions."""
 
@@ -61,7 +65,8 @@ class Draw:
     action_B: np.ndarray  # uint8
     return_B: np.ndarray  # float32
     discount_B: np.ndarray  # float32
-    key_B: np.ndarray  # int64: where to send the new priority; tells an overwritten slot from its successor
+    # int64: where to send the new priority; tells an overwritten slot from its successor
+    key_B: np.ndarray
     probability_B: np.ndarray  # float64: P(i) of the draw
 
     @property
@@ -87,7 +92,9 @@ class Sample(Draw):
 
     @classmethod
     def empty(cls, count: int, stack: int, frame_shape: tuple[int, int], past_actions: int) -> Self:
-        """Room for `count` transitions, to be filled again and again: fresh memory costs more than what goes into it."""
+        """Room for `count` transitions, to be filled again and again: fresh memory costs more
+        than what goes into it.
+        """
         return cls(
             obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
             next_obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
@@ -97,17 +104,21 @@ class Sample(Draw):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSample(Draw):
-    """Transitions as blocks of consecutive frames, T = S + n: 7 frames where both observations have 8, 5 where n is 1.
+    """Transitions as blocks of consecutive frames, T = S + n: 7 frames where both observations
+    have 8, 5 where n is 1.
 
-    The observation is frames 0 … S − 1 of a block, the next one frames k … k + S − 1. Frames before the episode's first
-    follow the start rule; those after row k may belong to the next episode, and mean nothing.
+    The observation is frames 0 … S − 1 of a block, the next one frames k … k + S − 1. Frames
+    before the episode's first follow the start rule; those after row k may belong to the next
+    episode, and mean nothing.
     """
 
     block_BTHW: np.ndarray  # uint8, oldest frame first
     horizon_B: np.ndarray  # uint8: k, 1 … n
 
     @classmethod
-    def empty(cls, count: int, frames: int, frame_shape: tuple[int, int], past_actions: int) -> Self:
+    def empty(
+        cls, count: int, frames: int, frame_shape: tuple[int, int], past_actions: int
+    ) -> Self:
         """Room for `count` blocks of `frames` frames, to be filled again and again."""
         return cls(
             block_BTHW=np.empty((count, frames, *frame_shape), np.uint8),
@@ -116,10 +127,11 @@ class BlockSample(Draw):
         )
 
     def stacks(self, stack: int) -> Sample:
-        """The same transitions as a Sample, whose observations are views; so are the next ones, as a rule.
+        """The same transitions as a Sample, whose observations are views; so are the next ones,
+        as a rule.
 
-        A next observation with discount 0 means nothing: after a termination it is a view of the wrong frames. If a
-        truncation shortened a horizon, all next observations are copied.
+        A next observation with discount 0 means nothing: after a termination it is a view of the
+        wrong frames. If a truncation shortened a horizon, all next observations are copied.
         """
         n = self.block_BTHW.shape[1] - stack
         short_B = (self.horizon_B < n) & (self.discount_B != 0)
@@ -128,13 +140,19 @@ class BlockSample(Draw):
             next_obs_BSHW = self.block_BTHW[np.arange(self.size)[:, None], frame_BS]
         else:
             next_obs_BSHW = self.block_BTHW[:, n:]
-        draw = {name: array for name, array in vars(self).items() if name not in ("block_BTHW", "horizon_B")}
+        draw = {
+            name: array
+            for name, array in vars(self).items()
+            if name not in ("block_BTHW", "horizon_B")
+        }
         return Sample(obs_BSHW=self.block_BTHW[:, :stack], next_obs_BSHW=next_obs_BSHW, **draw)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedSample(Draw):
-    """Transitions with the places of their frames, for a learner that reads the shard's memory itself."""
+    """Transitions with the places of their frames, for a learner that reads the shard's memory
+    itself.
+    """
 
     leaf_B: np.ndarray  # int64: lane · rows + slot
     age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
@@ -144,7 +162,9 @@ class PlacedSample(Draw):
 
 @dataclass(frozen=True, kw_only=True)
 class SlicedSample(Draw):
-    """Transitions with their frames as they travel: each of those that the two observations need once, LZ4 or as it is."""
+    """Transitions with their frames as they travel: each of those that the two observations need
+    once, LZ4 or as it is.
+    """
 
     data_N: np.ndarray  # uint8: frames one after the other, a transition's oldest first
     start_B: np.ndarray  # int64: where a transition's bytes begin
@@ -154,7 +174,9 @@ class SlicedSample(Draw):
     next_age_B: np.ndarray  # uint8
 
     def rows(self, index) -> Self:
-        parts = {name: array if name == "data_N" else array[index] for name, array in vars(self).items()}
+        parts = {
+            name: array if name == "data_N" else array[index] for name, array in vars(self).items()
+        }
         return type(self)(**parts)
 
     @property

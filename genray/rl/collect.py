@@ -33,7 +33,9 @@ class CollectConfig:
     n_step: int = 3
     """Rewards summed before the bootstrap."""
     reward_clip: Literal["clip", "sign", "none"] = "clip"
-    """What learning sees of a reward: clipped to ±1, its sign, or as it is. Reported returns are never clipped."""
+    """What learning sees of a reward: clipped to ±1, its sign, or as it is. Reported returns are
+    never clipped.
+    """
 
     def validate(self) -> None:
         require(self.collectors >= 1, f"--collectors {self.collectors}: must be ≥ 1")
@@ -61,7 +63,9 @@ class Episode:
 
 
 class Lanes:
-    """What E lanes look like to the policy: stacks, ages and past actions, kept as φ defines them at an episode's start."""
+    """What E lanes look like to the policy: stacks, ages and past actions, kept as φ defines
+    them at an episode's start.
+    """
 
     def __init__(self, frame_EHW: np.ndarray, config: EnvConfig, past_actions: int):
         self._config = config
@@ -104,9 +108,12 @@ class Lanes:
 
 
 LARGEST_REWARD = 1e18
-"""Of a reward after --reward-clip. Its square must be a float32 (below 3.4e38) in the squared loss."""
+"""Of a reward after --reward-clip. Its square must be a float32 (below 3.4e38) in the squared
+loss.
+"""
 
-# The rows of one lane's life that n-step returns need; the last n of a chunk are carried into the next.
+# The rows of one lane's life that n-step returns need; the last n of a chunk are carried into the
+# next.
 _ROW_FIELDS = {
     "reward": np.float32,  # clipped as learning sees it
     "discount": np.float32,  # γ, or 0 after a termination
@@ -122,10 +129,12 @@ def _new_incarnation() -> int:
 
 
 class Collector:
-    """Plays E lanes with its own copy of the network and makes chunks of rows with n-step returns and first priorities.
+    """Plays E lanes with its own copy of the network and makes chunks of rows with n-step
+    returns and first priorities.
 
-    The priority of a transition is |R + D · max_a Q(s', a) − Q(s, a)| with the collector's own weights as w and w⁻, taken
-    from the Q-values that it computed anyway when acting (Ape-X, https://arxiv.org/abs/1803.00933, section 3.1).
+    The priority of a transition is |R + D · max_a Q(s', a) − Q(s, a)| with the collector's own
+    weights as w and w⁻, taken from the Q-values that it computed anyway when acting (Ape-X,
+    https://arxiv.org/abs/1803.00933, section 3.1).
     """
 
     def __init__(
@@ -146,12 +155,16 @@ class Collector:
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
         self._incarnation = _new_incarnation()
         first = index * env.num_lanes
-        self._final_epsilon_E = final_epsilons(explore, config.total_lanes)[first : first + env.num_lanes]
+        self._final_epsilon_E = final_epsilons(explore, config.total_lanes)[
+            first : first + env.num_lanes
+        ]
         self._env_config = env_config
         self._begin_episodes()
         self.weight_version = 0
         self.run_step = 0
-        """Agent steps of the whole run so far, as far as this collector knows: the clock of ε's annealing."""
+        """Agent steps of the whole run so far, as far as this collector knows: the clock of ε's
+        annealing.
+        """
 
     def _begin_episodes(self) -> None:
         """New episodes in all lanes, and nothing left of those before."""
@@ -168,7 +181,9 @@ class Collector:
 
     @property
     def incarnation(self) -> int:
-        """Random number of this life: a shard tells by it which rows belong together, and whom it listens to."""
+        """Random number of this life: a shard tells by it which rows belong together, and whom
+        it listens to.
+        """
         return self._incarnation
 
     @property
@@ -183,7 +198,8 @@ class Collector:
     def collect(self) -> tuple[Chunk, list[Episode]]:
         """Play `chunk_rows` steps in every lane; the chunk's arrays are the caller's to keep.
 
-        Raises RunFault when the environment fails, or gives a reward that nothing can be learned from.
+        Raises RunFault when the environment fails, or gives a reward that nothing can be learned
+        from.
         """
         num_lanes, num_rows, n = self.env.num_lanes, self.config.chunk_rows, self.config.n_step
         frame_ETHW = np.empty((num_lanes, num_rows, *self.env.frame_shape), np.uint8)
@@ -201,7 +217,8 @@ class Collector:
         if largest > LARGEST_REWARD:
             raise RunFault(
                 f"{self._env_config.title}: its step gave a reward of {largest:g}, more than the "
-                f"{LARGEST_REWARD:g} that float32 can learn from; use --reward-clip clip, or scale it"
+                f"{LARGEST_REWARD:g} that float32 can learn from; use --reward-clip clip, or scale "
+                "it"
             )
         steps = n_step(r["reward"], r["discount"], r["ends"], n, num_rows)
         bootstrap_T = np.arange(num_rows) + steps.horizon_ET
@@ -246,7 +263,11 @@ class Collector:
         self._score_E += step.reward_E
         self._length_E += ~over_E
         for lane in np.flatnonzero(ends_E):
-            episodes.append(Episode(float(self._score_E[lane]), int(self._length_E[lane]), float(epsilon_E[lane])))
+            episodes.append(
+                Episode(
+                    float(self._score_E[lane]), int(self._length_E[lane]), float(epsilon_E[lane])
+                )
+            )
             self._score_E[lane] = self._length_E[lane] = 0
         self._over_E = ends_E.copy()
         self.run_step += self.config.total_lanes
@@ -257,7 +278,7 @@ class Collector:
             return reward_E
         return np.clip(reward_E, -1, 1) if self.config.reward_clip == "clip" else np.sign(reward_E)
 
-    # -- checkpoints: bit for bit where the environment can save itself ------------------------------------------------
+    # -- checkpoints: bit for bit where the environment can save itself ----------------------------
 
     _STATE = ("_incarnation", "_row", "weight_version", "run_step")
     _STATE_ARRAYS = ("_over_E", "_score_E", "_length_E")
@@ -275,7 +296,9 @@ class Collector:
         return arrays
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """(JSON-able values, arrays). Without `SavesState` only the random state and counters, for new episodes."""
+        """(JSON-able values, arrays). Without `SavesState` only the random state and counters,
+        for new episodes.
+        """
         values: dict[str, Any] = {"rng": self._rng.bit_generator.state, "run_step": self.run_step}
         if not isinstance(self.env, SavesState):
             return values, {}
@@ -283,15 +306,18 @@ class Collector:
         return values, {name: array.copy() for name, array in self._arrays().items()}
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> bool:
-        """Continue from `state`; True when the episodes themselves go on, False when the lanes begin new ones.
+        """Continue from `state`; True when the episodes themselves go on, False when the lanes
+        begin new ones.
 
-        They do where the environment cannot save itself, and where a changed option (n_step, chunk_rows, lanes …) gives
-        the arrays other shapes.
+        They do where the environment cannot save itself, and where a changed option (n_step,
+        chunk_rows, lanes …) gives the arrays other shapes.
         """
         self._rng.bit_generator.state = values["rng"]
         self.run_step = values["run_step"]
         mine = self._arrays()
-        fits = all(name in arrays and arrays[name].shape == array.shape for name, array in mine.items())
+        fits = all(
+            name in arrays and arrays[name].shape == array.shape for name, array in mine.items()
+        )
         if "env" not in values or not isinstance(self.env, SavesState) or not fits:
             if self._row:  # a shard must not join what was played before to what comes
                 self._incarnation = _new_incarnation()

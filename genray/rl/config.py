@@ -1,4 +1,6 @@
-"""A DQN run's whole configuration: the parts, each defined beside what it configures, and what ties them."""
+"""A DQN run's whole configuration: the parts, each defined beside what it configures, and what
+ties them.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -32,14 +34,18 @@ class RunConfig:
     checkpoint_every: int = 100_000
     """Agent steps between checkpoints; 0: only at the end, and when stopped."""
     checkpoint_replay: bool = True
-    """Put the replay's contents into checkpoints (7 KB a transition); without, resuming fills it anew."""
+    """Put the replay's contents into checkpoints (7 KB a transition); without, resuming fills it
+    anew.
+    """
     keep: int = 2
     """Newest checkpoints kept, beside the best."""
     publish_every: int = 25
     """Updates between versions of the weights that collectors pull."""
     learner_snapshot_s: float = 10.0
-    """Seconds of learning that the death of a learner's machine may cost at most, half a second more or less: so often the
-    head takes a copy of weights, target network and optimizer (53 MB for DQN's network, dueling)."""
+    """Seconds of learning that the death of a learner's machine may cost at most, half a second
+    more or less: so often the head takes a copy of weights, target network and optimizer (53 MB
+    for DQN's network, dueling).
+    """
 
     def validate(self) -> None:
         require(self.steps >= 1, f"--steps {self.steps}: must be ≥ 1")
@@ -47,9 +53,17 @@ class RunConfig:
             self.evaluate_every >= 0,
             f"--evaluate-every {self.evaluate_every}: must be ≥ 0 (0: only at the end)",
         )
-        require(self.evaluate_episodes >= 1, f"--evaluate-episodes {self.evaluate_episodes}: must be ≥ 1, e.g. 30")
-        require(0 <= self.evaluate_epsilon <= 1, f"--evaluate-epsilon {self.evaluate_epsilon}: must lie in [0, 1]")
-        require(self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: must be ≥ 0")
+        require(
+            self.evaluate_episodes >= 1,
+            f"--evaluate-episodes {self.evaluate_episodes}: must be ≥ 1, e.g. 30",
+        )
+        require(
+            0 <= self.evaluate_epsilon <= 1,
+            f"--evaluate-epsilon {self.evaluate_epsilon}: must lie in [0, 1]",
+        )
+        require(
+            self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: must be ≥ 0"
+        )
         require(self.keep >= 1, f"--keep {self.keep}: must be ≥ 1")
         require(self.publish_every >= 1, f"--publish-every {self.publish_every}: must be ≥ 1")
         require(
@@ -60,10 +74,19 @@ class RunConfig:
 
 
 FIXED = (
-    "env.env", "env.full_action_space", "env.frame_skip", "env.stack", "env.stack_start", "env.sticky_actions",
-    "env.life_loss", "network", "learner.optimizer",
-)  # fmt: skip
-"""What a resumed run cannot change, beside the game: the task, which the replay's transitions are of, and the network."""
+    "env.env",
+    "env.full_action_space",
+    "env.frame_skip",
+    "env.stack",
+    "env.stack_start",
+    "env.sticky_actions",
+    "env.life_loss",
+    "network",
+    "learner.optimizer",
+)
+"""What a resumed run cannot change, beside the game: the task, which the replay's transitions
+are of, and the network.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +103,33 @@ class DQNConfig:
 
     def validate(self) -> None:
         """Raise ConfigError for the first option that makes no sense, alone or beside another."""
-        for part in (self.env, self.network, self.replay, self.learner, self.explore, self.collect, self.run):
+        for part in (
+            self.env,
+            self.network,
+            self.replay,
+            self.learner,
+            self.explore,
+            self.collect,
+            self.run,
+        ):
             part.validate()
         check_finite(self)
         require(
             self.replay.capacity >= self.learner.batch_size,
-            f"--capacity {self.replay.capacity}: less than a batch; use at least --batch-size {self.learner.batch_size}",
+            f"--capacity {self.replay.capacity}: less than a batch; use at least --batch-size "
+            f"{self.learner.batch_size}",
         )
         require(
             self.learner.frames_on == "host" or self.replay.replay_store == "raw",
-            f"--frames-on {self.learner.frames_on}: needs the shards' frames as they are; use --replay-store raw",
+            f"--frames-on {self.learner.frames_on}: needs the shards' frames as they are; use "
+            "--replay-store raw",
         )
         self.plan_shards((84, 84))
 
     def check_resumes(self, before: "DQNConfig") -> None:
-        """Raise ConfigError, which names the option, where a run of `before` cannot go on as this one."""
+        """Raise ConfigError, which names the option, where a run of `before` cannot go on as
+        this one.
+        """
         refuse_changes(before, self, FIXED)
         if not self.env.env and self.env.title != before.env.title:  # a game has several spellings
             refuse_changes(before, self, ("env.game",))
@@ -115,16 +150,21 @@ class DQNConfig:
         needed = limiter.inserts_needed(self.learner.batch_size)
         require(
             steps >= missing + needed,
-            f"--steps {self.run.steps}: ends before the first update, because learning begins after --min-size "
-            f"{self.replay.min_size} transitions; use at least --steps {made + missing + needed}, or a smaller --min-size",
+            f"--steps {self.run.steps}: ends before the first update, because learning begins "
+            "after --min-size "
+            f"{self.replay.min_size} transitions; use at least --steps {made + missing + needed}, "
+            "or a smaller --min-size",
         )
 
     def notes(self) -> list[str]:
-        """What in this run never comes to pass because the run is too short for it, one line each."""
+        """What in this run never comes to pass because the run is too short for it, one line
+        each.
+        """
         notes, steps = [], self.run.steps
         if self.explore.anneal_steps > steps:
             notes.append(
-                f"note: --anneal-steps {self.explore.anneal_steps:,} is longer than the run, so ε does not reach its end"
+                f"note: --anneal-steps {self.explore.anneal_steps:,} is longer than the run, so ε "
+                "does not reach its end"
             )
         learning = steps - self.replay.min_size
         updates = int(self.replay.samples_per_insert * learning / self.learner.batch_size)
@@ -132,7 +172,8 @@ class DQNConfig:
             period = self.learner.target_period_updates
             if updates < period:
                 notes.append(
-                    f"note: about {updates:,} updates are to be made, fewer than --target-period-updates {period:,}, so the "
+                    f"note: about {updates:,} updates are to be made, fewer than "
+                    f"--target-period-updates {period:,}, so the "
                     "target network keeps its first weights"
                 )
         return notes

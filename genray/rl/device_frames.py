@@ -1,7 +1,9 @@
-"""Frames in the memory of the learner's device: each goes there once, and batches are put together where they are needed.
+"""Frames in the memory of the learner's device: each goes there once, and batches are put
+together where they are needed.
 
-A batch of 512 is 29 MB with its frames, 40 KB without; a transition is drawn 8 times as a rule, its frame is part of 8
-observations. Shards keep their own frames as ever: this is a copy, filled as transitions are drawn.
+A batch of 512 is 29 MB with its frames, 40 KB without; a transition is drawn 8 times as a rule,
+its frame is part of 8 observations. Shards keep their own frames as ever: this is a copy, filled
+as transitions are drawn.
 
 Shapes: L lanes, C rows a lane, N = L·C frames, B batch, S stack, P pixels.
 """
@@ -19,24 +21,30 @@ from genray.rl.transfer import AnySample, DeviceSample, empty_sample
 class DeviceFrames:
     """A copy of one shard's ring.
 
-    Its row is the shard's row: whoever draws makes sure that what was drawn has not been overwritten there since, and what
-    has not is right here, too.
+    Its row is the shard's row: whoever draws makes sure that what was drawn has not been
+    overwritten there since, and what has not is right here, too.
     """
 
     def __init__(self, layout: ShardLayout, frame_LCP: np.ndarray, device: torch.device):
-        """`frame_LCP`: the shard's own frames, read as they are needed. Raises ResourceError when they do not fit."""
+        """`frame_LCP`: the shard's own frames, read as they are needed. Raises ResourceError
+        when they do not fit.
+        """
         lanes, rows, pixels = frame_LCP.shape
         self._layout, self._source_LCP, self._device = layout, frame_LCP, device
         self._blank = lanes * rows  # one frame more, which nothing is ever written to
         try:
-            self._frame_NP = torch.zeros((lanes * rows + 1, pixels), dtype=torch.uint8, device=device)
+            self._frame_NP = torch.zeros(
+                (lanes * rows + 1, pixels), dtype=torch.uint8, device=device
+            )
         except torch.OutOfMemoryError as error:
             free = torch.cuda.mem_get_info(device)[0]
             raise ResourceError(
-                f"--frames-on device: a shard's frames need {lanes * rows * pixels / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
+                f"--frames-on device: a shard's frames need {lanes * rows * pixels / 1e9:.1f} GB, "
+                f"{free / 1e9:.1f} GB are "
                 "free there; use --frames-on host, or a smaller --capacity"
             ) from error
-        self._copied_L = np.zeros(lanes, np.int64)  # rows of each lane, ever, of which a copy has been made
+        # rows of each lane, ever, of which a copy has been made
+        self._copied_L = np.zeros(lanes, np.int64)
         self._back_S = np.arange(layout.stack - 1, -1, -1)
 
     @property
@@ -65,14 +73,17 @@ class DeviceFrames:
 
     def _stacks(self, first_B: np.ndarray, slot_B: np.ndarray, age_B: np.ndarray) -> np.ndarray:
         """Where the frames of the observations at `slot_B` lie, oldest first; int64 [B·S]."""
-        back_BS = np.minimum(self._back_S, age_B[:, None])  # before the episode's first frame comes that one again
+        # before the episode's first frame comes that one again
+        back_BS = np.minimum(self._back_S, age_B[:, None])
         index_BS = first_B[:, None] + (slot_B[:, None] - back_BS) % self._layout.rows
         if self._layout.stack_start != "repeat":
             index_BS[self._back_S > age_B[:, None]] = self._blank
         return index_BS.ravel()
 
     def _copy(self, needed_L: np.ndarray) -> None:
-        """Bring the rows of each lane up to `needed_L` here. What was drawn had been written: so had all rows before it."""
+        """Bring the rows of each lane up to `needed_L` here. What was drawn had been written: so
+        had all rows before it.
+        """
         rows = self._layout.rows
         for lane in np.flatnonzero(needed_L > self._copied_L):
             first = max(int(self._copied_L[lane]), int(needed_L[lane]) - rows)
@@ -83,7 +94,9 @@ class DeviceFrames:
         self._copied_L = needed_L
 
     def _send(self, array: np.ndarray) -> torch.Tensor:
-        """To the device, behind the work that it has: from pinned memory, or this would wait until it is done."""
+        """To the device, behind the work that it has: from pinned memory, or this would wait
+        until it is done.
+        """
         tensor = torch.from_numpy(array)
         if self._device.type == "cuda":
             tensor = tensor.pin_memory()

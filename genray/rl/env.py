@@ -5,9 +5,10 @@ Shapes: E lanes, H height, W width.
 The protocol is small, so that any environment fits behind it (`--env module:factory`):
 
 * `factory(num_lanes=E)` returns an object with the attributes and methods of `FrameVectorEnv`.
-* Episodes restart by themselves *one step late* ("next-step" autoreset, gymnasium's name): the step that ends an
-  episode returns its final frame; the following step ignores its action and returns the next episode's first frame
-  with reward 0. So every frame is seen exactly once, and a truncated episode's final frame is there to bootstrap from.
+* Episodes restart by themselves *one step late* ("next-step" autoreset, gymnasium's name): the
+  step that ends an episode returns its final frame; the following step ignores its action and
+  returns the next episode's first frame with reward 0. So every frame is seen exactly once, and
+  a truncated episode's final frame is there to bootstrap from.
 """
 
 import importlib
@@ -32,11 +33,17 @@ class EnvConfig:
     env: str = ""
     """`module:factory` of an own environment (see genray/rl/env.py); then --game is not used."""
     sticky_actions: float = 0.0
-    """Probability that the emulator repeats the previous action each frame: 0 in DQN and Ape-X, 0.25 in Machado 2018."""
+    """Probability that the emulator repeats the previous action each frame: 0 in DQN and Ape-X,
+    0.25 in Machado 2018.
+    """
     life_loss: Literal["ignore", "terminal"] = "ignore"
-    """terminal: losing a life ends the return (discount 0) without resetting the game, DQN's training convention."""
+    """terminal: losing a life ends the return (discount 0) without resetting the game, DQN's
+    training convention.
+    """
     max_episode_frames: int = 108_000
-    """Emulator frames (30 minutes at 60 Hz) after which an episode is truncated; truncation bootstraps."""
+    """Emulator frames (30 minutes at 60 Hz) after which an episode is truncated; truncation
+    bootstraps.
+    """
     noop_max: int = 30
     """Up to this many no-op actions at random before each episode."""
     frame_skip: int = 4
@@ -46,8 +53,10 @@ class EnvConfig:
     stack: int = 4
     """Frames in one observation."""
     stack_start: Literal["blank", "repeat", "wait"] = "blank"
-    """φ's rule for an episode's first stack−1 steps: blank frames (the default, as ALE's own vector environment has
-    it), copies of the first frame, or wait: no-ops, unlearned from, until the stack is full."""
+    """φ's rule for an episode's first stack−1 steps: blank frames (the default, as ALE's own
+    vector environment has it), copies of the first frame, or wait: no-ops, unlearned from, until
+    the stack is full.
+    """
 
     def validate(self) -> None:
         require(
@@ -82,7 +91,9 @@ class Step(NamedTuple):
 
 
 class FrameVectorEnv(Protocol):
-    """E lanes of one game, stepped together, restarting by themselves one step late (see the module's text)."""
+    """E lanes of one game, stepped together, restarting by themselves one step late (see the
+    module's text).
+    """
 
     num_lanes: int
     num_actions: int
@@ -99,7 +110,9 @@ class FrameVectorEnv(Protocol):
 
 @runtime_checkable
 class SavesState(Protocol):
-    """An environment that can also be checkpointed, so that resuming continues its episodes bit for bit."""
+    """An environment that can also be checkpointed, so that resuming continues its episodes bit
+    for bit.
+    """
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON-able values."""
@@ -109,13 +122,17 @@ class SavesState(Protocol):
 
 
 class AtariLanes:
-    """Atari through ALE's C++ vector environment with DQN's preprocessing: grey, 84x84, max-pooled, frames skipped.
+    """Atari through ALE's C++ vector environment with DQN's preprocessing: grey, 84x84,
+    max-pooled, frames skipped.
 
-    Frames come singly (no stacks): collectors stack for themselves and the replay stores each frame once.
-    `color=True` gives the game's own picture instead, RGB [E, 210, 160, 3], for people to look at.
+    Frames come singly (no stacks): collectors stack for themselves and the replay stores each
+    frame once. `color=True` gives the game's own picture instead, RGB [E, 210, 160, 3], for
+    people to look at.
     """
 
-    def __init__(self, config: EnvConfig, num_lanes: int, num_threads: int = 0, *, color: bool = False):
+    def __init__(
+        self, config: EnvConfig, num_lanes: int, num_threads: int = 0, *, color: bool = False
+    ):
         from ale_py.vector_env import AtariVectorEnv
 
         self._env = AtariVectorEnv(
@@ -129,7 +146,8 @@ class AtariLanes:
             noop_max=config.noop_max,
             stack_num=1,
             reward_clipping=False,  # clipping here would hide the true score
-            episodic_life=False,  # would reset the whole game at each life; `lives` below tells the same
+            # would reset the whole game at each life; `lives` below tells the same
+            episodic_life=False,
             img_height=210 if color else 84,
             img_width=160 if color else 84,
             grayscale=not color,
@@ -146,11 +164,14 @@ class AtariLanes:
         return obs[:, 0].copy()
 
     def step(self, action_E: np.ndarray) -> Step:
-        obs, reward_E, terminated_E, truncated_E, info = self._env.step(np.asarray(action_E, np.int64))
+        obs, reward_E, terminated_E, truncated_E, info = self._env.step(
+            np.asarray(action_E, np.int64)
+        )
         # `lives` goes up again when a new episode begins, so a fall is always a life lost.
         life_lost_E = (info["lives"] < self._lives_E) & ~terminated_E
         self._lives_E = info["lives"].copy()
-        # Copied because ALE's arrays do not own their memory: a kept view would pin the whole observation buffer.
+        # Copied because ALE's arrays do not own their memory: a kept view would pin the whole
+        # observation buffer.
         return Step(
             obs[:, 0].copy(),
             reward_E.astype(np.float32),
@@ -174,29 +195,41 @@ def load_factory(name: str) -> Any:
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"--env {name}: {error}; write module:factory, e.g. genray.rl.catch:Catch") from error
+        raise ConfigError(
+            f"--env {name}: {error}; write module:factory, e.g. genray.rl.catch:Catch"
+        ) from error
     if not callable(factory):
-        raise ConfigError(f"--env {name}: {attribute} cannot be called; it must make an environment")
+        raise ConfigError(
+            f"--env {name}: {attribute} cannot be called; it must make an environment"
+        )
     return factory
 
 
 def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVectorEnv:
-    """The environment that `config` names, with `num_lanes` lanes; `num_threads` 0 lets ALE choose."""
+    """The environment that `config` names, with `num_lanes` lanes; `num_threads` 0 lets ALE
+    choose.
+    """
     if not config.env:
         return AtariLanes(config, num_lanes, num_threads)
     factory = load_factory(config.env)
     try:
         env = factory(num_lanes=num_lanes)
     except Exception as error:
-        raise _breaks(config.env, f"making it with num_lanes={num_lanes} failed: {_words(error)}") from error
+        raise _breaks(
+            config.env, f"making it with num_lanes={num_lanes} failed: {_words(error)}"
+        ) from error
     for name in ("num_lanes", "num_actions", "frame_shape", "reset", "step", "close"):
         if not hasattr(env, name):
-            raise ConfigError(f"--env {config.env}: the environment lacks `{name}` (see genray.rl.env.FrameVectorEnv)")
+            raise ConfigError(
+                f"--env {config.env}: the environment lacks `{name}` (see "
+                "genray.rl.env.FrameVectorEnv)"
+            )
     return cast(FrameVectorEnv, CheckedEnv(env, config.env))
 
 
 class CheckedEnv:
-    """An own environment whose every reset and step is checked, so that nothing wrong is learned from.
+    """An own environment whose every reset and step is checked, so that nothing wrong is learned
+    from.
 
     Passes on all attributes of the environment `own`, `state` and `restore` among them where they
     exist. An exception of the environment, and arrays of a wrong type, shape, dtype or value, raise
@@ -284,11 +317,16 @@ def problem_of_step(step: Step, frames: tuple[int, ...]) -> str:
 def check_env(env: FrameVectorEnv, name: str) -> None:
     """Play one step of an own environment, as far as it shows whether the protocol is kept.
 
-    Raises ConfigError naming what is wrong. Without it a float frame or a mask of 0 and 1 would be learned from, wrongly.
+    Raises ConfigError naming what is wrong. Without it a float frame or a mask of 0 and 1 would
+    be learned from, wrongly.
     """
     env = env.own if isinstance(env, CheckedEnv) else env
     shape = env.frame_shape
-    if not (isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(side, Integral) for side in shape)):
+    if not (
+        isinstance(shape, tuple)
+        and len(shape) == 2
+        and all(isinstance(side, Integral) for side in shape)
+    ):
         raise _breaks(name, f"frame_shape is {shape!r}, not (height, width)")
     if not isinstance(env.num_actions, Integral) or not 1 <= int(env.num_actions) <= 256:
         raise _breaks(name, f"num_actions is {env.num_actions!r}, not a number in 1..256")
@@ -304,7 +342,10 @@ def check_env(env: FrameVectorEnv, name: str) -> None:
 
 
 def _breaks(name: str, what: str) -> ConfigError:
-    return ConfigError(f"--env {name}: {what}; genray/rl/env.py says what it must do, genray/rl/catch.py is an example")
+    return ConfigError(
+        f"--env {name}: {what}; genray/rl/env.py says what it must do, genray/rl/catch.py is an "
+        "example"
+    )
 
 
 def _words(error: Exception) -> str:

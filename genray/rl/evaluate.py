@@ -34,7 +34,8 @@ def evaluate(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Play `episodes` whole episodes ε-greedily; `progress(done, episodes)` is called after every step of the lanes.
+    """Play `episodes` whole episodes ε-greedily; `progress(done, episodes)` is called after
+    every step of the lanes.
 
     `network` is moved to `device`. The same seed gives the same episodes. KeyboardInterrupt that
     `progress` raises becomes EvaluationStopped, which holds the scores so far.
@@ -49,7 +50,9 @@ def evaluate(
 
 
 def random_play(config: EnvConfig, episodes: int = 30, seed: int = 0) -> Evaluation:
-    """Uniformly random actions under the same protocol: the floor of the scale, measured rather than published."""
+    """Uniformly random actions under the same protocol: the floor of the scale, measured rather
+    than published.
+    """
     num_actions = len(action_names(config))
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     return play_out(
@@ -63,19 +66,24 @@ def random_score(config: EnvConfig, episodes: int = 30, seed: int = 0) -> float:
     return random_play(config, episodes, seed).mean
 
 
-def constant_action_scores(config: EnvConfig, episodes: int = 10, seed: int = 0) -> dict[str, float]:
+def constant_action_scores(
+    config: EnvConfig, episodes: int = 10, seed: int = 0
+) -> dict[str, float]:
     """The mean score of holding each action, by the action's name, all from the same starts.
 
-    The best of them is what a policy must clearly beat to have learned anything: in some games holding one direction
-    scores far above random play.
+    The best of them is what a policy must clearly beat to have learned anything: in some games
+    holding one direction scores far above random play.
     """
     return {
         name: play_out(
             lambda lanes, playing_E, held=action: np.full(len(playing_E), held),  # type: ignore[misc]
-            config, episodes=episodes, epsilon=0.0, seed=seed,
+            config,
+            episodes=episodes,
+            epsilon=0.0,
+            seed=seed,
         ).mean
         for action, name in enumerate(action_names(config))
-    }  # fmt: skip
+    }
 
 
 def best_constant_action(config: EnvConfig, episodes: int = 10, seed: int = 0) -> tuple[str, float]:
@@ -84,7 +92,9 @@ def best_constant_action(config: EnvConfig, episodes: int = 10, seed: int = 0) -
 
 
 def action_names(config: EnvConfig) -> list[str]:
-    """The joystick's words (NOOP, FIRE, UPLEFT …) in the order of the actions; numbers for an own environment."""
+    """The joystick's words (NOOP, FIRE, UPLEFT …) in the order of the actions; numbers for an
+    own environment.
+    """
     if config.env:
         env = make_env(config, 1)
         try:
@@ -93,7 +103,9 @@ def action_names(config: EnvConfig) -> list[str]:
             env.close()
     from ale_py.vector_env import AtariVectorEnv
 
-    game = AtariVectorEnv(config.title, 1, num_threads=1, full_action_space=config.full_action_space)
+    game = AtariVectorEnv(
+        config.title, 1, num_threads=1, full_action_space=config.full_action_space
+    )
     try:
         return [action.name for action in game.ale.get_action_set()]
     finally:
@@ -107,7 +119,8 @@ def greedy_policy(
     device: str = "cpu",
     watch: Callable[[np.ndarray], None] | None = None,
 ) -> Policy:
-    """ε-greedy in `network`, which is moved to `device`; only the lanes that still play cost a forward pass.
+    """ε-greedy in `network`, which is moved to `device`; only the lanes that still play cost a
+    forward pass.
 
     `watch` is shown q_EA float32 before each choice.
     """
@@ -118,8 +131,11 @@ def greedy_policy(
         q_EA[playing_E] = lanes.q_values(network, torch.device(device), playing_E)
         if watch:
             watch(q_EA)
-        # Over all lanes, so that how much randomness a lane sees does not hang on when the others ended.
-        return np.where(lanes.waits_E, 0, epsilon_greedy(q_EA, np.full(len(playing_E), epsilon), rng))
+        # Over all lanes, so that how much randomness a lane sees does not hang on when the others
+        # ended.
+        return np.where(
+            lanes.waits_E, 0, epsilon_greedy(q_EA, np.full(len(playing_E), epsilon), rng)
+        )
 
     return act
 
@@ -136,8 +152,8 @@ def play_out(
 ) -> Evaluation:
     """One episode in each of `episodes` lanes, at most `evaluation.MOST_LANES` of them at a time.
 
-    One a lane, because "the first N episodes that end" in fewer lanes would favour short episodes, which are bad ones.
-    `epsilon` is only recorded: acting is the policy's business.
+    One a lane, because "the first N episodes that end" in fewer lanes would favour short
+    episodes, which are bad ones. `epsilon` is only recorded: acting is the policy's business.
     """
     require(episodes >= 1, f"--episodes {episodes}: must be ≥ 1, e.g. 30")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
@@ -186,7 +202,12 @@ class _Played(NamedTuple):
 
 
 def _play_batch(
-    policy: Policy, config: EnvConfig, num_lanes: int, seed: int, past_actions: int, report: Callable[[int], None]
+    policy: Policy,
+    config: EnvConfig,
+    num_lanes: int,
+    seed: int,
+    past_actions: int,
+    report: Callable[[int], None],
 ) -> _Played:
     """Play until every lane has ended an episode, or until `report` raises KeyboardInterrupt."""
     env = make_env(config, num_lanes)
@@ -199,7 +220,8 @@ def _play_batch(
         while playing_E.any():
             action_E = policy(lanes, playing_E)
             step = env.step(action_E)
-            # A lane that has ended goes on into episodes that nobody asked for: their rewards do not count.
+            # A lane that has ended goes on into episodes that nobody asked for: their rewards do
+            # not count.
             score_E += step.reward_E * playing_E
             steps_E += playing_E
             ended_E = playing_E & (step.terminated_E | step.truncated_E | (steps_E >= limit))
@@ -220,8 +242,9 @@ class PlayedStep:
     """What one looks at while a policy plays."""
 
     frame: np.ndarray
-    """uint8 RGB: [210, 160, 3] in the game's own colours, which come from a second emulator that takes the same actions
-    from the same seed; grey for an own environment."""
+    """uint8 RGB: [210, 160, 3] in the game's own colours, which come from a second emulator that
+    takes the same actions from the same seed; grey for an own environment.
+    """
     action: int | None
     """What led to this frame; None for the first."""
     q_A: np.ndarray | None
@@ -239,13 +262,16 @@ def play_steps(
     max_steps: int = 1800,
     device: str = "cpu",
 ) -> Iterator[PlayedStep]:
-    """One episode as it is played: a frame before the first step and one after each, cut after `max_steps` agent steps.
+    """One episode as it is played: a frame before the first step and one after each, cut after
+    `max_steps` agent steps.
 
     Raises RunFault when the two emulators part.
     """
     require(max_steps >= 1, f"--max-steps {max_steps}: must be ≥ 1, e.g. 1800")
     require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
-    env_rng, act_rng = (np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (0, 1))
+    env_rng, act_rng = (
+        np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (0, 1)
+    )
     values: list[np.ndarray] = []
     policy = greedy_policy(network, epsilon, act_rng, device, values.append)
     env_seed = int(env_rng.integers(2**31 - 1))
@@ -254,7 +280,9 @@ def play_steps(
     try:
         frame_EHW = env.reset(env_seed)
         lanes = Lanes(frame_EHW, config, network.config.past_actions)
-        yield PlayedStep(screen.reset(env_seed)[0].copy() if screen else _rgb(frame_EHW[0]), None, None, 0.0)
+        yield PlayedStep(
+            screen.reset(env_seed)[0].copy() if screen else _rgb(frame_EHW[0]), None, None, 0.0
+        )
         score, on = 0.0, np.ones(1, bool)
         for number in range(1, max_steps + 1):
             action_E = policy(lanes, on)
@@ -264,13 +292,19 @@ def play_steps(
             frame = step.frame_EHW[0]
             if screen:
                 seen = screen.step(action_E)
-                if seen.reward_E[0] != step.reward_E[0] or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over:
+                if (
+                    seen.reward_E[0] != step.reward_E[0]
+                    or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over
+                ):
                     raise RunFault(
-                        f"{config.title}: the emulator that draws the picture left the one that plays "
+                        f"{config.title}: the emulator that draws the picture left the one that "
+                        "plays "
                         f"at step {number} (seed {seed}); play again with another --seed"
                     )
                 frame = seen.frame_EHW[0]
-            yield PlayedStep(frame.copy() if screen else _rgb(frame), int(action_E[0]), values.pop()[0], score)
+            yield PlayedStep(
+                frame.copy() if screen else _rgb(frame), int(action_E[0]), values.pop()[0], score
+            )
             if over:
                 break
             lanes.push(step.frame_EHW, action_E, begins_E=~on)
@@ -289,8 +323,12 @@ def play(
     max_steps: int = 1800,
     device: str = "cpu",
 ) -> tuple[list[np.ndarray], float]:
-    """One episode to look at: (its frames as `play_steps` gives them, its score); 1,800 steps are two minutes."""
-    steps = list(play_steps(network, config, epsilon=epsilon, seed=seed, max_steps=max_steps, device=device))
+    """One episode to look at: (its frames as `play_steps` gives them, its score); 1,800 steps
+    are two minutes.
+    """
+    steps = list(
+        play_steps(network, config, epsilon=epsilon, seed=seed, max_steps=max_steps, device=device)
+    )
     return [step.frame for step in steps], steps[-1].score
 
 

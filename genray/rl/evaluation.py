@@ -1,4 +1,6 @@
-"""Results of evaluations: the scores, the protocol they hold for, and a report while they are made."""
+"""Results of evaluations: the scores, the protocol they hold for, and a report while they are
+made.
+"""
 
 import math
 import statistics
@@ -6,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from scipy.special import stdtrit
 
 from genray.rl.env import EnvConfig
 from genray.rl.scores import PUBLISHED_FRAMES, human_normalised, reference
@@ -17,7 +21,9 @@ REPORT_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol of their play."""
+    """Episodes as the game scored them (unclipped, a lost life ends nothing), and the protocol
+    of their play.
+    """
 
     game: str
     scores: list[float]
@@ -31,7 +37,9 @@ class Evaluation:
     num_cut: int = 0
     """Episodes that a limit on their length, or a stop, ended: their scores are those so far."""
     stopped: bool = False
-    """Whether a stop (Ctrl-C) ended the evaluation: the episodes still running are among the cut."""
+    """Whether a stop (Ctrl-C) ended the evaluation: the episodes still running are among the
+    cut.
+    """
 
     @property
     def mean(self) -> float:
@@ -50,11 +58,15 @@ class Evaluation:
 
     @property
     def ci95(self) -> float | None:
-        """Half the width of the mean's 95% confidence interval (Student's t); None for a single episode.
+        """Half the width of the mean's 95% confidence interval (Student's t); None for a single
+        episode.
 
-        Treats episodes as independent. Greedy play without sticky actions is not: at most `noop_max` + 1 starts differ.
+        Treats episodes as independent. Greedy play without sticky actions is not: at most
+        `noop_max` + 1 starts differ.
         """
-        return None if self.std_error is None else student_t95(len(self.scores) - 1) * self.std_error
+        return (
+            None if self.std_error is None else student_t95(len(self.scores) - 1) * self.std_error
+        )
 
     @property
     def human_normalised(self) -> float | None:
@@ -78,7 +90,8 @@ class Evaluation:
         published = reference(self.game)
         if published and self.is_whole:
             score += (
-                f"; human-normalised {self.human_normalised:.1%} (random {published[0]:,g}, human {published[1]:,g})"
+                f"; human-normalised {self.human_normalised:.1%} (random {published[0]:,g}, human "
+                f"{published[1]:,g})"
             )
         elif published:
             score += "; not human-normalised, which needs whole episodes"
@@ -125,17 +138,8 @@ class EvaluationStopped(KeyboardInterrupt):
 
 
 def student_t95(degrees: int) -> float:
-    """The 97.5% quantile of Student's t, exact for 1 to 4 degrees of freedom, else to 0.2%.
-
-    [Abramowitz & Stegun 26.7.5: an expansion around the normal quantile]
-    """
-    if degrees <= 4:
-        return (12.7062, 4.3027, 3.1824, 2.7764)[degrees - 1]
-    z = 1.959964
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / degrees + second / degrees**2 + third / degrees**3
+    """The 97.5% quantile of Student's t with `degrees` ≥ 1 degrees of freedom."""
+    return float(stdtrit(degrees, 0.975))
 
 
 def num_batches_of(episodes: int) -> int:

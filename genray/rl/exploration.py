@@ -10,27 +10,39 @@ from genray.errors import require
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
-    """How lanes explore. ε starts at 1 and anneals linearly to its final value over `anneal_steps`."""
+    """How lanes explore. ε starts at 1 and anneals linearly to its final value over
+    `anneal_steps`.
+    """
 
     exploration: Literal["ladder", "shared"] = "ladder"
-    """ladder: lane i ends at epsilon^(1 + power·i/(N−1)) (Ape-X); shared: every lane ends at epsilon."""
+    """ladder: lane i ends at epsilon^(1 + power·i/(N−1)) (Ape-X); shared: every lane ends at
+    epsilon.
+    """
     epsilon: float = 0.4
     """The final ε (shared) or the ladder's base (ladder). 0 to 1."""
     epsilon_power: float = 7.0
     """The ladder's exponent α: 7 in Ape-X, so ε runs from 0.4 down to 0.4^8 = 0.00066."""
     anneal_steps: int = 0
-    """Agent steps of the whole run over which ε falls from 1 to its final value; 0: final from the start."""
+    """Agent steps of the whole run over which ε falls from 1 to its final value; 0: final from
+    the start.
+    """
     persistence: float = 0.0
-    """εz-greedy: a random action is held for z steps, P(z) ∝ z^−persistence (2 in the paper); 0: for one step. Finds
-    rewards that lie several steps in one direction."""
+    """εz-greedy: a random action is held for z steps, P(z) ∝ z^−persistence (2 in the paper); 0:
+    for one step. Finds rewards that lie several steps in one direction.
+    """
 
     def validate(self) -> None:
-        require(0.0 <= self.epsilon <= 1.0, f"--epsilon {self.epsilon}: must lie in [0, 1], e.g. 0.4")
+        require(
+            0.0 <= self.epsilon <= 1.0, f"--epsilon {self.epsilon}: must lie in [0, 1], e.g. 0.4"
+        )
         require(
             self.exploration == "shared" or 0.0 < self.epsilon < 1.0,
-            f"--epsilon {self.epsilon}: a ladder needs a base inside (0, 1), e.g. 0.4; or choose --exploration shared",
+            f"--epsilon {self.epsilon}: a ladder needs a base inside (0, 1), e.g. 0.4; or choose "
+            "--exploration shared",
         )
-        require(self.epsilon_power >= 0, f"--epsilon-power {self.epsilon_power}: must be ≥ 0, e.g. 7")
+        require(
+            self.epsilon_power >= 0, f"--epsilon-power {self.epsilon_power}: must be ≥ 0, e.g. 7"
+        )
         require(self.anneal_steps >= 0, f"--anneal-steps {self.anneal_steps}: must be ≥ 0")
         require(
             self.persistence == 0 or self.persistence > 1,
@@ -55,7 +67,9 @@ def final_epsilons(config: ExploreConfig, num_lanes: int) -> np.ndarray:
 
 
 def annealed(final_E: np.ndarray, step: int, anneal_steps: int) -> np.ndarray:
-    """ε at agent step `step` of the run: linear from 1 to `final_E` over `anneal_steps`, then constant."""
+    """ε at agent step `step` of the run: linear from 1 to `final_E` over `anneal_steps`, then
+    constant.
+    """
     left = max(0.0, 1.0 - step / anneal_steps) if anneal_steps else 0.0
     return final_E + (1.0 - final_E) * left
 
@@ -64,7 +78,8 @@ MAX_HELD_STEPS = 100
 
 
 class EpsilonGreedy:
-    """Acts ε-greedily in E lanes; with `persistence`, a random action is held for a while (εz-greedy).
+    """Acts ε-greedily in E lanes; with `persistence`, a random action is held for a while
+    (εz-greedy).
 
     Draws the same amount of randomness at every step, whatever the lanes do.
     [Dabney 2021, https://arxiv.org/abs/2006.01782; there z may reach 10,000, here MAX_HELD_STEPS]
@@ -77,12 +92,18 @@ class EpsilonGreedy:
         self.left_E = np.zeros(num_lanes, np.int64)
         """Steps for which it still does."""
 
-    def __call__(self, q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self, q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Actions, int64 [E]: the held one, else a random one with probability ε, else the best."""
         num_lanes, num_actions = q_EA.shape
         begins_E = (rng.random(num_lanes) < epsilon_E) & (self.left_E == 0)
         random_E = rng.integers(num_actions, size=num_lanes)
-        steps_E = np.minimum(rng.zipf(self._persistence, num_lanes), MAX_HELD_STEPS) if self._persistence else 1
+        steps_E = (
+            np.minimum(rng.zipf(self._persistence, num_lanes), MAX_HELD_STEPS)
+            if self._persistence
+            else 1
+        )
         self.held_E = np.where(begins_E, random_E, self.held_E)
         self.left_E = np.where(begins_E, steps_E, self.left_E)
         holds_E = self.left_E > 0

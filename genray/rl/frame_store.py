@@ -1,4 +1,5 @@
-"""Where a shard keeps its frames: as they are, or compressed. Both give the same frames, bit for bit.
+"""Where a shard keeps its frames: as they are, or compressed. Both give the same frames, bit for
+bit.
 
 Shapes: L lanes, C rows a lane, E lanes of a source, T rows of a piece, B batch, S stack, P pixels.
 """
@@ -16,10 +17,15 @@ from genray.rl.replay_config import ShardLayout
 
 
 def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
-    """(ring slice, slice of what comes) of `count` rows from `head` on: none, one, or two where the ring wraps."""
+    """(ring slice, slice of what comes) of `count` rows from `head` on: none, one, or two where
+    the ring wraps.
+    """
     start = head % rows
     first = min(count, rows - start)
-    both = [(slice(start, start + first), slice(0, first)), (slice(0, count - first), slice(first, count))]
+    both = [
+        (slice(start, start + first), slice(0, first)),
+        (slice(0, count - first), slice(first, count)),
+    ]
     return [(ring, part) for ring, part in both if part.stop > part.start]
 
 
@@ -49,11 +55,17 @@ class FrameStore(Protocol):
     def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
         """Rows `head` … head + T − 1 of some lanes, over those of a whole ring before."""
 
-    def stacks(self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray) -> None:
-        """Both observations, oldest frame first; `repeat`: φ repeats an episode's first frame before it, else blank."""
+    def stacks(
+        self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray
+    ) -> None:
+        """Both observations, oldest frame first; `repeat`: φ repeats an episode's first frame
+        before it, else blank.
+        """
 
     def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
-        """`history` frames before each place's own, that one, and as many after it as there is room for."""
+        """`history` frames before each place's own, that one, and as many after it as there is
+        room for.
+        """
 
     def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
         """The frames of both observations, each once, at most `history` + 1 + `horizon` a place.
@@ -79,11 +91,15 @@ class RawFrames:
         for ring, part in pieces(head, frame_ETP.shape[1], self.frame_LCP.shape[1]):
             self.frame_LCP[lanes, ring] = frame_ETP[:, part]
 
-    def stacks(self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray) -> None:
+    def stacks(
+        self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray
+    ) -> None:
         kernels.gather_stacks(self.frame_LCP, *places, repeat, obs_BSP, next_obs_BSP)
 
     def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
-        kernels.gather_blocks(self.frame_LCP, places.leaf_B, places.age_B, history, repeat, block_BTP)
+        kernels.gather_blocks(
+            self.frame_LCP, places.leaf_B, places.age_B, history, repeat, block_BTP
+        )
 
     def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
         from genray.rl import lz4_kernels
@@ -91,9 +107,19 @@ class RawFrames:
         leaf_B, age_B = places.leaf_B, places.age_B
         start_B, length_BT = _slice_table(len(leaf_B), history + 1 + horizon)
         frames, pixels = length_BT.size, self.frame_LCP.shape[2]
-        data_N = np.empty(lz4_kernels.compress_bound(frames, pixels) if packed else frames * pixels, np.uint8)
+        data_N = np.empty(
+            lz4_kernels.compress_bound(frames, pixels) if packed else frames * pixels, np.uint8
+        )
         total = lz4_kernels.slice_rows(
-            self.frame_LCP, leaf_B, age_B, places.horizon_B, history, packed, start_B, length_BT, data_N
+            self.frame_LCP,
+            leaf_B,
+            age_B,
+            places.horizon_B,
+            history,
+            packed,
+            start_B,
+            length_BT,
+            data_N,
         )
         assert total >= 0, "compress_bound is LZ4's own bound"
         return Slices(data_N[:total], start_B, length_BT)
@@ -103,7 +129,9 @@ class RawFrames:
 
 
 class Lz4Frames:
-    """Frames compressed one by one. A chunk's are one buffer, which goes when the last of its rows is overwritten."""
+    """Frames compressed one by one. A chunk's are one buffer, which goes when the last of its
+    rows is overwritten.
+    """
 
     def __init__(self, lanes: int, rows: int, pixels: int):
         from genray.rl import lz4_kernels  # imported, and compiled, only where it is asked for
@@ -112,7 +140,8 @@ class Lz4Frames:
         self._rows, self._pixels = rows, pixels
         self._address_LC = np.zeros((lanes, rows), np.int64)
         self._length_LC = np.zeros((lanes, rows), np.int32)
-        self._buffers: dict[int, deque[tuple[int, np.ndarray]]] = {}  # first lane -> (rows, bytes), oldest first
+        # first lane -> (rows, bytes), oldest first
+        self._buffers: dict[int, deque[tuple[int, np.ndarray]]] = {}
         self._held: dict[int, int] = {}  # first lane -> rows in its buffers
         self._bytes = 0
 
@@ -122,13 +151,17 @@ class Lz4Frames:
 
     def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
         num_lanes, num_rows = frame_ETP.shape[:2]
-        address_ET, length_ET = self._pack(lanes.start, frame_ETP.reshape(-1, self._pixels), num_rows)
+        address_ET, length_ET = self._pack(
+            lanes.start, frame_ETP.reshape(-1, self._pixels), num_rows
+        )
         for ring, part in pieces(head, num_rows, self._rows):
             self._address_LC[lanes, ring] = address_ET.reshape(num_lanes, num_rows)[:, part]
             self._length_LC[lanes, ring] = length_ET.reshape(num_lanes, num_rows)[:, part]
         self._drop(lanes.start)
 
-    def _pack(self, first_lane: int, frame_NP: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    def _pack(
+        self, first_lane: int, frame_NP: np.ndarray, num_rows: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Compress frames into a new buffer of that source; (addresses, lengths)."""
         target = self._lz4.empty_target(len(frame_NP), self._pixels)
         length_N = np.empty(len(frame_NP), np.int32)
@@ -148,26 +181,39 @@ class Lz4Frames:
             self._held[first_lane] -= rows
             self._bytes -= buffer.nbytes
 
-    def stacks(self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray) -> None:
-        self._check(self._lz4.gather_stacks(self._address_LC, self._length_LC, *places, repeat, obs_BSP, next_obs_BSP))
+    def stacks(
+        self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray
+    ) -> None:
+        self._check(
+            self._lz4.gather_stacks(
+                self._address_LC, self._length_LC, *places, repeat, obs_BSP, next_obs_BSP
+            )
+        )
 
     def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
         leaf_B, age_B = places.leaf_B, places.age_B
         self._check(
-            self._lz4.gather_blocks(self._address_LC, self._length_LC, leaf_B, age_B, history, repeat, block_BTP)
+            self._lz4.gather_blocks(
+                self._address_LC, self._length_LC, leaf_B, age_B, history, repeat, block_BTP
+            )
         )
 
     def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
         leaf_B, age_B, length_LC = places.leaf_B, places.age_B, self._length_LC
         start_B, length_BT = _slice_table(len(leaf_B), history + 1 + horizon)
-        total = self._lz4.slice_lengths(length_LC, leaf_B, age_B, places.horizon_B, history, start_B, length_BT)
+        total = self._lz4.slice_lengths(
+            length_LC, leaf_B, age_B, places.horizon_B, history, start_B, length_BT
+        )
         data_N = np.empty(total, np.uint8)
         self._lz4.copy_slices(self._address_LC, leaf_B, age_B, history, start_B, length_BT, data_N)
         return Slices(data_N, start_B, length_BT)
 
     def _check(self, fine: bool) -> None:
         if not fine:
-            raise RunFault("the replay's compressed frames are damaged: a fault of this machine's memory, or of genray")
+            raise RunFault(
+                "the replay's compressed frames are damaged: a fault of this machine's memory, or "
+                "of genray"
+            )
 
     def save(self, path: Path, used: int) -> None:
         lanes = len(self._address_LC)
@@ -175,8 +221,11 @@ class Lz4Frames:
         with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             frame_CP = np.empty((used, self._pixels), np.uint8)
-            for lane in range(lanes):  # one lane at a time: all of them would not fit where they are kept compressed
-                self._check(self._lz4.unpack_rows(self._address_LC[lane], self._length_LC[lane], frame_CP))
+            # one lane at a time: all of them would not fit where they are kept compressed
+            for lane in range(lanes):
+                self._check(
+                    self._lz4.unpack_rows(self._address_LC[lane], self._length_LC[lane], frame_CP)
+                )
                 file.write(frame_CP.data)
 
 
@@ -194,12 +243,23 @@ def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
     stacks = (sliced.size, layout.stack, layout.frame_shape[0] * layout.frame_shape[1])
     obs_BSP, next_obs_BSP = out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
     # Copies, and an address: for read-only arrays (Ray's are) Numba would compile the loop again.
-    small = [np.array(getattr(sliced, name)) for name in ("start_B", "length_BT", "age_B", "horizon_B", "next_age_B")]
+    small = [
+        np.array(getattr(sliced, name))
+        for name in ("start_B", "length_BT", "age_B", "horizon_B", "next_age_B")
+    ]
     fine = lz4_kernels.unpack_slices(
-        sliced.data_N.ctypes.data, len(sliced.data_N), *small, layout.stack_start == "repeat", obs_BSP, next_obs_BSP
-    )  # fmt: skip
+        sliced.data_N.ctypes.data,
+        len(sliced.data_N),
+        *small,
+        layout.stack_start == "repeat",
+        obs_BSP,
+        next_obs_BSP,
+    )
     if not fine:
-        raise RunFault("frames came damaged from a replay shard: a fault of the network or of a machine's memory")
+        raise RunFault(
+            "frames came damaged from a replay shard: a fault of the network or of a machine's "
+            "memory"
+        )
     sliced.copy_draw(out)
 
 

@@ -1,8 +1,9 @@
 """Flow control between collecting and learning: samples per insert.
 
-Ape-X's two halves run at their own speeds. Left alone, a fast learner overfits a small replay, and fast collectors
-overwrite transitions that were never seen. One number ties them: on average every inserted transition is sampled
-`ratio` times (batch 32, one update per 4 agent steps: 32/4 = 8).
+Ape-X's two halves run at their own speeds. Left alone, a fast learner overfits a small replay,
+and fast collectors overwrite transitions that were never seen. One number ties them: on average
+every inserted transition is sampled `ratio` times (batch 32, one update per 4 agent steps: 32/4
+= 8).
 """
 
 import math
@@ -11,19 +12,24 @@ from dataclasses import dataclass
 
 @dataclass
 class SamplesPerInsert:
-    """Who may go on: collectors while `insert_room() > 0`, the learner while `sample_room()` holds its next samples.
+    """Who may go on: collectors while `insert_room() > 0`, the learner while `sample_room()`
+    holds its next samples.
 
     Never both blocked: if the learner lacks room for its next b samples, then
-    ratio·(inserted − min_size) − sampled < b, so inserted < min_size + sampled/ratio + b/ratio, and collectors have room
-    as long as `tolerance` ≥ b/ratio. That is the deadlock which a smaller tolerance would build; `for_run` chooses it
-    large enough. Collectors check before a chunk and may overshoot by that chunk, which only ever gives the learner room.
+    ratio·(inserted − min_size) − sampled < b, so inserted < min_size + sampled/ratio + b/ratio,
+    and collectors have room as long as `tolerance` ≥ b/ratio. That is the deadlock which a
+    smaller tolerance would build; `for_run` chooses it large enough. Collectors check before a
+    chunk and may overshoot by that chunk, which only ever gives the learner room.
 
-    As Reverb's `SampleToInsertRatio` (https://arxiv.org/abs/2102.04736), counted over *all* shards together: limiting
-    each shard by its own counts would throttle the collectors of the shard that happens to hold less priority.
+    As Reverb's `SampleToInsertRatio` (https://arxiv.org/abs/2102.04736), counted over *all*
+    shards together: limiting each shard by its own counts would throttle the collectors of the
+    shard that happens to hold less priority.
     """
 
     ratio: float
-    """Samples per inserted transition; 0: no limit after `min_size` (the learner runs free, as in the Ape-X paper)."""
+    """Samples per inserted transition; 0: no limit after `min_size` (the learner runs free, as
+    in the Ape-X paper).
+    """
     min_size: int
     """Transitions in the replay before the first sample."""
     tolerance: float
@@ -32,8 +38,12 @@ class SamplesPerInsert:
     sampled: int = 0
 
     @classmethod
-    def for_run(cls, ratio: float, min_size: int, chunk: int, sources: int, round_samples: int) -> "SamplesPerInsert":
-        """A limiter for `sources` collectors that insert `chunk` transitions at once and rounds of `round_samples`."""
+    def for_run(
+        cls, ratio: float, min_size: int, chunk: int, sources: int, round_samples: int
+    ) -> "SamplesPerInsert":
+        """A limiter for `sources` collectors that insert `chunk` transitions at once and rounds
+        of `round_samples`.
+        """
         ahead = chunk * sources + (round_samples / ratio if ratio else 0)
         return cls(ratio=ratio, min_size=min_size, tolerance=ahead)
 
@@ -60,7 +70,9 @@ class SamplesPerInsert:
         return max(0, missing)
 
     def lose(self, lost: int, remaining: int) -> None:
-        """`lost` transitions vanished with a shard, `remaining` are left: learning waits until `min_size` are there again."""
+        """`lost` transitions vanished with a shard, `remaining` are left: learning waits until
+        `min_size` are there again.
+        """
         self.inserted -= min(lost, max(0, self.min_size - remaining))
 
     def state(self) -> dict[str, float]:
@@ -69,7 +81,8 @@ class SamplesPerInsert:
     def restore(self, state: dict[str, float]) -> None:
         """Continue from `state`; with another ratio than then, as if it had held from the start.
 
-        After none at all nothing is owed: how far a free-running learner was ahead or behind says nothing.
+        After none at all nothing is owed: how far a free-running learner was ahead or behind
+        says nothing.
         """
         self.inserted, self.sampled = int(state["inserted"]), int(state["sampled"])
         if self.ratio and not state["ratio"]:

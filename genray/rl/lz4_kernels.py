@@ -2,8 +2,9 @@
 
 Shapes: N frames, L lanes, C rows a lane, B batch, S stack, T frames of a block, P pixels.
 
-The `lz4` package's Python functions take and make bytes objects, which costs more than the decompression of a frame.
-The compiled part of that package exports the functions of the LZ4 library; they are found there by their names.
+The `lz4` package's Python functions take and make bytes objects, which costs more than the
+decompression of a frame. The compiled part of that package exports the functions of the LZ4
+library; they are found there by their names.
 """
 
 from typing import Any
@@ -17,12 +18,19 @@ from genray.errors import ResourceError
 from genray.rl.kernels import _memcpy, compiled, copy_bytes
 
 llvmlite.binding.load_library_permanently(lz4.block._block.__file__)
-for _name in ("LZ4_compress_default", "LZ4_compress_HC_extStateHC", "LZ4_sizeofStateHC", "LZ4_decompress_safe"):
+for _name in (
+    "LZ4_compress_default",
+    "LZ4_compress_HC_extStateHC",
+    "LZ4_sizeofStateHC",
+    "LZ4_decompress_safe",
+):
     if not llvmlite.binding.address_of_symbol(_name):  # LLVM itself would end the process
         raise ResourceError(
-            f"this build of the lz4 package hides {_name}: reinstall it (pip install --force-reinstall lz4)"
+            f"this build of the lz4 package hides {_name}: reinstall it (pip install "
+            "--force-reinstall lz4)"
         )
-# int LZ4_…(const char* source, char* target, int source_bytes, int target_bytes): bytes written, ≤ 0 for failure
+# int LZ4_…(const char* source, char* target, int source_bytes, int target_bytes): bytes written, ≤
+# 0 for failure
 _SIGNATURE = types.int32(types.uintp, types.uintp, types.int32, types.int32)
 _compress: Any = types.ExternalFunction("LZ4_compress_default", _SIGNATURE)
 _compress_hard: Any = types.ExternalFunction(
@@ -30,15 +38,17 @@ _compress_hard: Any = types.ExternalFunction(
     types.int32(types.uintp, types.uintp, types.uintp, types.int32, types.int32, types.int32),
 )
 _state_bytes: Any = types.ExternalFunction("LZ4_sizeofStateHC", types.int32())
-# Level 2 of "high compression": 16 µs a frame, not 2.5, but 15% fewer bytes and fewer pieces, so that decompressing takes
-# a third less. A frame is compressed once, and decompressed 7 times as often as its transitions are sampled.
+# Level 2 of "high compression": 16 µs a frame, not 2.5, but 15% fewer bytes and fewer pieces, so
+# that decompressing takes a third less. A frame is compressed once, and decompressed 7 times as
+# often as its transitions are sampled.
 LEVEL = 2
 _decompress: Any = types.ExternalFunction("LZ4_decompress_safe", _SIGNATURE)
 
 
 @compiled
 def _pack(frame_P, target, at, state):
-    """Compress a frame into target[at:]: its length there, P if it does not get smaller, ≤ 0 if there is no room.
+    """Compress a frame into target[at:]: its length there, P if it does not get smaller, ≤ 0 if
+    there is no room.
 
     `state`: memory for the slow and thorough way; empty: the fast one.
     """
@@ -52,7 +62,8 @@ def _pack(frame_P, target, at, state):
 
 @compiled
 def compress(frame_NP, target, length_N):
-    """Each frame's compressed bytes, one after the other, into `target`; returns how many in all, −1 if it is too small.
+    """Each frame's compressed bytes, one after the other, into `target`; returns how many in
+    all, −1 if it is too small.
 
     A frame that does not get smaller stands there as it is: that its length is P says so.
     """
@@ -70,7 +81,9 @@ def compress(frame_NP, target, length_N):
 
 @compiled
 def _unpack(address, length, target_TP, t):
-    """One frame into target_TP[t]; a slot that was never written is blank. False for damaged bytes."""
+    """One frame into target_TP[t]; a slot that was never written is blank. False for damaged
+    bytes.
+    """
     pixels = target_TP.shape[1]
     if address == 0:
         target_TP[t] = 0
@@ -92,7 +105,9 @@ def unpack_rows(address_C, length_C, target_CP):
 
 @compiled
 def _observe(address_C, length_C, slot, age, history, later, repeat, target_TP):
-    """As kernels._observe: rows slot − history … slot + later; those before the episode's first blank, or copies of it."""
+    """As kernels._observe: rows slot − history … slot + later; those before the episode's first
+    blank, or copies of it.
+    """
     fine, rows = True, len(address_C)
     for t in range(history + 1 + later):
         offset = t - history
@@ -105,8 +120,12 @@ def _observe(address_C, length_C, slot, age, history, later, repeat, target_TP):
 
 
 @compiled
-def gather_stacks(address_LC, length_LC, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP):
-    """As kernels.gather_stacks; each frame is decompressed once, though both observations may have it."""
+def gather_stacks(
+    address_LC, length_LC, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP
+):
+    """As kernels.gather_stacks; each frame is decompressed once, though both observations may
+    have it.
+    """
     fine, rows, history = True, address_LC.shape[1], obs_BSP.shape[1] - 1
     for b in range(len(leaf_B)):
         lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
@@ -115,7 +134,9 @@ def gather_stacks(address_LC, length_LC, leaf_B, age_B, horizon_B, next_age_B, r
             np.int64(horizon_B[b]),
             np.int64(next_age_B[b]),
         )  # int() gives uint64
-        fine &= _observe(address_LC[lane], length_LC[lane], slot, age, history, 0, repeat, obs_BSP[b])
+        fine &= _observe(
+            address_LC[lane], length_LC[lane], slot, age, history, 0, repeat, obs_BSP[b]
+        )
         for t in range(history + 1):
             offset = t - history
             if offset < -next_age and not repeat:
@@ -125,7 +146,11 @@ def gather_stacks(address_LC, length_LC, leaf_B, age_B, horizon_B, next_age_B, r
             if -min(history, age) <= from_slot <= 0:
                 pixels, frames = obs_BSP.shape[2], b * (history + 1)
                 copy_bytes(
-                    obs_BSP, (frames + history + from_slot) * pixels, next_obs_BSP, (frames + t) * pixels, pixels
+                    obs_BSP,
+                    (frames + history + from_slot) * pixels,
+                    next_obs_BSP,
+                    (frames + t) * pixels,
+                    pixels,
                 )
             else:
                 row = (slot + from_slot) % rows
@@ -140,19 +165,28 @@ def gather_blocks(address_LC, length_LC, leaf_B, age_B, history, repeat, block_B
     for b in range(len(leaf_B)):
         lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
         fine &= _observe(
-            address_LC[lane], length_LC[lane], slot, np.int64(age_B[b]), history, later, repeat, block_BTP[b]
+            address_LC[lane],
+            length_LC[lane],
+            slot,
+            np.int64(age_B[b]),
+            history,
+            later,
+            repeat,
+            block_BTP[b],
         )
     return fine
 
 
-# --- slices: the compressed frames of a transition as they travel -----------------------------------------------------
+# --- slices: the compressed frames of a transition as they travel ---------------------------------
 
 
 @compiled
 def slice_lengths(length_LC, leaf_B, age_B, horizon_B, history, start_B, length_BT):
-    """The lengths of a transition's frames, rows slot − known … slot + horizon, known = min(history, age), then zeros.
+    """The lengths of a transition's frames, rows slot − known … slot + horizon, known =
+    min(history, age), then zeros.
 
-    `start_B`: where each transition's bytes begin when they stand one after the other; returns where the last ones end.
+    `start_B`: where each transition's bytes begin when they stand one after the other; returns
+    where the last ones end.
     """
     rows, total = length_LC.shape[1], 0
     for b in range(len(leaf_B)):
@@ -167,7 +201,9 @@ def slice_lengths(length_LC, leaf_B, age_B, horizon_B, history, start_B, length_
 
 @compiled
 def copy_slices(address_LC, leaf_B, age_B, history, start_B, length_BT, data_N):
-    """The bytes whose lengths `slice_lengths` found, into `data_N`; what is one piece of memory is copied as one."""
+    """The bytes whose lengths `slice_lengths` found, into `data_N`; what is one piece of memory
+    is copied as one.
+    """
     rows = address_LC.shape[1]
     for b in range(len(leaf_B)):
         lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
@@ -176,7 +212,11 @@ def copy_slices(address_LC, leaf_B, age_B, history, start_B, length_BT, data_N):
             begin = address_LC[lane, (first + t) % rows]
             end = begin + length_BT[b, t]
             t += 1
-            while t < length_BT.shape[1] and length_BT[b, t] and address_LC[lane, (first + t) % rows] == end:
+            while (
+                t < length_BT.shape[1]
+                and length_BT[b, t]
+                and address_LC[lane, (first + t) % rows] == end
+            ):
                 end += length_BT[b, t]
                 t += 1
             _memcpy(data_N.ctypes.data + at, begin, end - begin)
@@ -185,7 +225,9 @@ def copy_slices(address_LC, leaf_B, age_B, history, start_B, length_BT, data_N):
 
 @compiled
 def slice_rows(frame_LCP, leaf_B, age_B, horizon_B, history, packed, start_B, length_BT, data_N):
-    """As `slice_lengths` and `copy_slices`, from frames as they are: compressed on the way, or not. −1: no room."""
+    """As `slice_lengths` and `copy_slices`, from frames as they are: compressed on the way, or
+    not. −1: no room.
+    """
     rows, pixels, total, no_state = frame_LCP.shape[1], frame_LCP.shape[2], 0, np.empty(0, np.uint8)
     for b in range(len(leaf_B)):
         lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
@@ -207,8 +249,12 @@ def slice_rows(frame_LCP, leaf_B, age_B, horizon_B, history, packed, start_B, le
 
 
 @compiled
-def unpack_slices(address, size, start_B, length_BT, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP):
-    """Both observations from `size` bytes of slices at `address`, each frame decompressed once; False for damaged ones."""
+def unpack_slices(
+    address, size, start_B, length_BT, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP
+):
+    """Both observations from `size` bytes of slices at `address`, each frame decompressed once;
+    False for damaged ones.
+    """
     fine, history, pixels = True, obs_BSP.shape[1] - 1, obs_BSP.shape[2]
     for b in range(len(start_B)):
         horizon = np.int64(horizon_B[b])
@@ -225,7 +271,13 @@ def unpack_slices(address, size, start_B, length_BT, age_B, horizon_B, next_age_
             if t <= known:
                 fine &= _unpack(address + at, length, obs_BSP[b], place)
                 if next_place >= history - next_known:
-                    copy_bytes(obs_BSP, (frame + place) * pixels, next_obs_BSP, (frame + next_place) * pixels, pixels)
+                    copy_bytes(
+                        obs_BSP,
+                        (frame + place) * pixels,
+                        next_obs_BSP,
+                        (frame + next_place) * pixels,
+                        pixels,
+                    )
             elif next_place >= history - next_known:
                 fine &= _unpack(address + at, length, next_obs_BSP[b], next_place)
             at += length

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from genray.errors import ConfigError, require
 from genray.threads import FlopCount
 
-# He's variance is right before a ReLU. An output layer with it would begin with Q-values of ±1, as large as the clipped
-# rewards, which the first thousands of updates would then have to unlearn.
+# He's variance is right before a ReLU. An output layer with it would begin with Q-values of ±1, as
+# large as the clipped rewards, which the first thousands of updates would then have to unlearn.
 OUTPUT_SCALE = 0.1
 
 
@@ -28,10 +28,14 @@ class NetworkConfig:
     dueling: bool = True
     """Two streams, V(s) and A(s, a), and Q = V + A − mean A."""
     past_actions: int = 0
-    """The last k actions, one-hot, beside the convolutions' features: they tell motion that frames alone hide."""
+    """The last k actions, one-hot, beside the convolutions' features: they tell motion that
+    frames alone hide.
+    """
     layer_norm: bool = False
-    """Normalise the convolutions' features and the hidden layers, which steadies short runs from seed to seed.
-    [Ba 2016, https://arxiv.org/abs/1607.06450; in Q-learning: Gallici 2024, https://arxiv.org/abs/2407.04811]"""
+    """Normalise the convolutions' features and the hidden layers, which steadies short runs from
+    seed to seed. [Ba 2016, https://arxiv.org/abs/1607.06450; in Q-learning: Gallici 2024,
+    https://arxiv.org/abs/2407.04811]
+    """
 
     def validate(self) -> None:
         require(
@@ -39,19 +43,26 @@ class NetworkConfig:
             f"--channels {self.channels}: every layer needs ≥ 1 channel, e.g. 32 64 64",
         )
         require(self.hidden >= 1, f"--hidden {self.hidden}: must be ≥ 1, e.g. 512")
-        require(0 <= self.past_actions <= 16, f"--past-actions {self.past_actions}: must lie in 0..16, e.g. 4")
+        require(
+            0 <= self.past_actions <= 16,
+            f"--past-actions {self.past_actions}: must lie in 0..16, e.g. 4",
+        )
 
 
 class QNetwork(nn.Module):
     """Q(s, ·) from a stack of frames.
 
     [Mnih 2015, https://doi.org/10.1038/nature14236; Wang 2016, https://arxiv.org/abs/1511.06581]
-    Departures: He initialisation (normal, variance 2/fan_in; theirs was uniform), with outputs that start near 0; each
-    dueling stream has `hidden` units of its own.
+    Departures: He initialisation (normal, variance 2/fan_in; theirs was uniform), with outputs
+    that start near 0; each dueling stream has `hidden` units of its own.
     """
 
     def __init__(
-        self, config: NetworkConfig, num_actions: int, stack: int = 4, frame_shape: tuple[int, int] = (84, 84)
+        self,
+        config: NetworkConfig,
+        num_actions: int,
+        stack: int = 4,
+        frame_shape: tuple[int, int] = (84, 84),
     ):
         super().__init__()
         self.config = config
@@ -72,7 +83,10 @@ class QNetwork(nn.Module):
         def stream(outputs: int) -> nn.Sequential:
             norm = [nn.LayerNorm(config.hidden)] if config.layer_norm else []
             return nn.Sequential(
-                nn.Linear(features, config.hidden), *norm, nn.ReLU(), nn.Linear(config.hidden, outputs)
+                nn.Linear(features, config.hidden),
+                *norm,
+                nn.ReLU(),
+                nn.Linear(config.hidden, outputs),
             )
 
         self.advantage = stream(num_actions)
@@ -95,8 +109,9 @@ class QNetwork(nn.Module):
     def forward(self, frames_BSHW: Tensor, past_BK: Tensor | None = None) -> Tensor:
         """Q-values, float32 [B, A].
 
-        `frames_BSHW`: uint8, 0 to 255, oldest first. `past_BK`: the last K actions, newest first, −1 where the episode
-        had none yet; needed exactly when the network was made with `past_actions`.
+        `frames_BSHW`: uint8, 0 to 255, oldest first. `past_BK`: the last K actions, newest
+        first, −1 where the episode had none yet; needed exactly when the network was made with
+        `past_actions`.
         """
         features = self.convolutions(to_floats(frames_BSHW))
         if self.config.past_actions:
@@ -106,12 +121,15 @@ class QNetwork(nn.Module):
         advantage_BA = _through(self.advantage, features)
         if self.value is None:
             return advantage_BA
-        return _through(self.value, features) + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+        return (
+            _through(self.value, features) + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+        )
 
 
 def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
-    """The stream's output, float32 also where the layers before it work in bfloat16, in which the small gaps between
-    actions would be lost (a Q-value of 3 is a multiple of 1/64 there)."""
+    """The stream's output, float32 also where the layers before it work in bfloat16, in which
+    the small gaps between actions would be lost (a Q-value of 3 is a multiple of 1/64 there).
+    """
     *layers, output = stream
     for layer in layers:
         features_BF = layer(features_BF)
@@ -120,10 +138,13 @@ def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
 
 
 def to_floats(frames_BSHW: Tensor) -> Tensor:
-    """uint8 0..255 to float32 0..1, channels last: the convolutions' backward pass on a CPU takes 2/3 of the time then."""
+    """uint8 0..255 to float32 0..1, channels last: the convolutions' backward pass on a CPU
+    takes 2/3 of the time then.
+    """
     if frames_BSHW.device.type != "cpu":
         return frames_BSHW.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
-    # Plane by plane: PyTorch takes half as long again, or twice as long, to change type and order at once.
+    # Plane by plane: PyTorch takes half as long again, or twice as long, to change type and order
+    # at once.
     batch, stack, height, width = frames_BSHW.shape
     floats_BHWS = torch.empty(batch, height, width, stack)
     for index in range(stack):
@@ -132,17 +153,23 @@ def to_floats(frames_BSHW: Tensor) -> Tensor:
 
 
 def he_init(module: nn.Module) -> None:
-    """Weights normal with variance 2/fan_in, biases 0.  [He 2015, https://arxiv.org/abs/1502.01852]"""
+    """Weights normal with variance 2/fan_in, biases 0.  [He 2015,
+    https://arxiv.org/abs/1502.01852]
+    """
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 def update_flop(card: dict[str, Any], batch_size: int) -> float:
-    """The floating-point operations of a DQN update: w over s and s', w⁻ over s', and w's backward pass, twice a forward."""
+    """The floating-point operations of a DQN update: w over s and s', w⁻ over s', and w's
+    backward pass, twice a forward.
+    """
     network = build_network(card)
     frames_BSHW = torch.zeros(1, card["stack"], *card["frame_shape"], dtype=torch.uint8)
-    past_BK = torch.zeros(1, card["past_actions"], dtype=torch.int64) if card["past_actions"] else None
+    past_BK = (
+        torch.zeros(1, card["past_actions"], dtype=torch.int64) if card["past_actions"] else None
+    )
     with torch.no_grad(), FlopCount() as count:
         network(frames_BSHW, past_BK)
     return 5 * batch_size * count.flop

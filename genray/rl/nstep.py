@@ -9,21 +9,27 @@ import numpy as np
 
 
 class NStep(NamedTuple):
-    """For each row t: R = Σ_{j<k} γ^j r_{t+j}, the discount D of the bootstrap, and the horizon k ≤ n it lies at."""
+    """For each row t: R = Σ_{j<k} γ^j r_{t+j}, the discount D of the bootstrap, and the horizon
+    k ≤ n it lies at.
+    """
 
     return_ET: np.ndarray  # float32
     discount_ET: np.ndarray  # float32: γ^k, or 0 when a termination lies inside the window
     horizon_ET: np.ndarray  # uint8: the next observation is row t + k
 
 
-def n_step(reward_ET: np.ndarray, discount_ET: np.ndarray, ends_ET: np.ndarray, n: int, num_rows: int) -> NStep:
-    """n-step returns of the first `num_rows` rows; the arrays hold at least `num_rows + n − 1` rows.
+def n_step(
+    reward_ET: np.ndarray, discount_ET: np.ndarray, ends_ET: np.ndarray, n: int, num_rows: int
+) -> NStep:
+    """n-step returns of the first `num_rows` rows; the arrays hold at least `num_rows + n − 1`
+    rows.
 
-    `reward_ET`: reward of row t's action. `discount_ET`: γ, or 0 where that action terminated the episode (or lost a
-    life, under that protocol). `ends_ET`: the episode ended after row t, by termination *or truncation*: the window
-    stops there and, when truncated, bootstraps from the final frame with γ^k. A window never reaches into the next
-    episode, and no row near an episode's end is dropped: its horizon only gets shorter.
-    [Sutton 1988; as used by Ape-X, https://arxiv.org/abs/1803.00933, section 3.1]
+    `reward_ET`: reward of row t's action. `discount_ET`: γ, or 0 where that action terminated
+    the episode (or lost a life, under that protocol). `ends_ET`: the episode ended after row t,
+    by termination *or truncation*: the window stops there and, when truncated, bootstraps from
+    the final frame with γ^k. A window never reaches into the next episode, and no row near an
+    episode's end is dropped: its horizon only gets shorter. [Sutton 1988; as used by Ape-X,
+    https://arxiv.org/abs/1803.00933, section 3.1]
     """
     num_lanes = reward_ET.shape[0]
     total = np.zeros((num_lanes, num_rows))

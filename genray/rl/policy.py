@@ -9,14 +9,14 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from genray import modelstore
 from genray.config import from_dict, load_yaml
 from genray.errors import CheckpointError, ConfigError
-from genray.rl.agent import network_card, probe_env
 from genray.rl.config import DQNConfig
+from genray.rl.engine import network_card, probe_env
 from genray.rl.env import EnvConfig
 from genray.rl.networks import QNetwork, build_network
-from genray.rundir import RunDir, verify_checkpoint
+from genray.runs import modelstore
+from genray.runs.rundir import RunDir, verify_checkpoint
 
 
 class LoadedPolicy(NamedTuple):
@@ -42,7 +42,9 @@ def open_policy(path: Path, step: int | None = None) -> LoadedPolicy:
     """
     is_run = (path / "config.yaml").exists()
     model = path / "model" if is_run or (path / "model").is_dir() else path
-    checkpoints = {int(folder.name): folder for folder in RunDir(path).list_checkpoints()} if is_run else {}
+    checkpoints = (
+        {int(folder.name): folder for folder in RunDir(path).list_checkpoints()} if is_run else {}
+    )
     if not checkpoints and step is None:
         return _from_model(model)
     at_model = _model_step(model)
@@ -82,10 +84,14 @@ def _from_checkpoint(run: Path, folder: Path, step: int) -> LoadedPolicy:
     num_actions, frame_shape = probe_env(config.env)
     network = build_network(network_card(config, num_actions, frame_shape))
     try:
-        state: dict[str, Any] = torch.load(folder / "learner.pt", map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(
+            folder / "learner.pt", map_location="cpu", weights_only=True
+        )
         average = state.get("average") if config.learner.average_updates else None
         network.load_state_dict(average or state["online"])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{folder}: holds no policy of this run ({reason}); choose another --step") from error
+        raise CheckpointError(
+            f"{folder}: holds no policy of this run ({reason}); choose another --step"
+        ) from error
     return LoadedPolicy(network.eval(), config.env, step, folder)

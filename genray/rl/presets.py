@@ -1,4 +1,6 @@
-"""Named configurations. A preset is a function; options on the command line change what it returns."""
+"""Named configurations. A preset is a function; options on the command line change what it
+returns.
+"""
 
 import difflib
 from collections.abc import Callable
@@ -22,8 +24,9 @@ def dqn() -> DQNConfig:
 def road_runner_quick() -> DQNConfig:
     """Road Runner in about five minutes of two cores: the demo.
 
-    45,000 agent steps = 180,000 emulator frames = 50 minutes of play; samples per insert 8 = 11,000 updates of 32.
-    Replay: 50,000 x 7,077 bytes = 354 MB. A narrow network, because a core makes 3 times as many updates with it.
+    45,000 agent steps = 180,000 emulator frames = 50 minutes of play; samples per insert 8 =
+    11,000 updates of 32. Replay: 50,000 x 7,077 bytes = 354 MB. A narrow network, because a core
+    makes 3 times as many updates with it.
     """
     return DQNConfig(
         # 5 minutes a game and a lost life as an end, as in Mnih 2015.
@@ -47,17 +50,26 @@ def road_runner_quick() -> DQNConfig:
             max_grad_norm=10.0,
             average_updates=1_000,
         ),
-        # Rewards are rare at first: 11 in 12,000 random steps, 21 when random actions are held for a while.
+        # Rewards are rare at first: 11 in 12,000 random steps, 21 when random actions are held for
+        # a while.
         explore=ExploreConfig(epsilon=0.4, anneal_steps=8_000, persistence=2.0),
         collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=16, n_step=10),
-        run=RunConfig(steps=45_000, evaluate_every=15_000, checkpoint_every=15_000, keep=1, evaluate_episodes=30),
+        run=RunConfig(
+            steps=45_000,
+            evaluate_every=15_000,
+            checkpoint_every=15_000,
+            keep=1,
+            evaluate_episodes=30,
+        ),
     )
 
 
 def road_runner() -> DQNConfig:
-    """Road Runner in five minutes of two cores: the demo's without layer norm, with 5 steps and half its learning rate.
+    """Road Runner in five minutes of two cores: the demo's without layer norm, with 5 steps and
+    half its learning rate.
 
-    Better where there is time for some 15,000 updates, but not as steady from seed to seed at 10,000.
+    Better where there is time for some 15,000 updates, but not as steady from seed to seed at
+    10,000.
     """
     quick = road_runner_quick()
     return replace(
@@ -70,11 +82,17 @@ def road_runner() -> DQNConfig:
 
 
 def pong_quick() -> DQNConfig:
-    """Pong on one GPU machine with 8 or more cores: 4 million agent steps, a wide network and large batches."""
+    """Pong on one GPU machine with 8 or more cores: 4 million agent steps, a wide network and
+    large batches.
+    """
     return DQNConfig(
         env=EnvConfig(game="pong"),
         replay=ReplayConfig(
-            capacity=500_000, shards=2, min_size=20_000, samples_per_insert=8.0, beta_anneal_updates=60_000
+            capacity=500_000,
+            shards=2,
+            min_size=20_000,
+            samples_per_insert=8.0,
+            beta_anneal_updates=60_000,
         ),
         learner=LearnerConfig(batch_size=512, learning_rate=2.5e-4, target_period_updates=500),
         explore=ExploreConfig(anneal_steps=200_000),
@@ -84,31 +102,42 @@ def pong_quick() -> DQNConfig:
 
 
 def apex_breakout() -> DQNConfig:
-    """Ape-X's replay, batch, optimizer and ladder (Horgan 2018, appendix C) on Breakout: a GPU, memory for 2M transitions,
-    many cores. Departure: 8 samples per insert; the paper's learner ran free at about 0.8.
+    """Ape-X's replay, batch, optimizer and ladder (Horgan 2018, appendix C) on Breakout: a GPU,
+    memory for 2M transitions, many cores. Departure: 8 samples per insert; the paper's learner
+    ran free at about 0.8.
 
-    Replay: 2,000,000 x 7,077 bytes = 14.2 GB over 4 shards. Collectors x lanes = 32 x 8 = 256 values of ε.
+    Replay: 2,000,000 x 7,077 bytes = 14.2 GB over 4 shards. Collectors x lanes = 32 x 8 = 256
+    values of ε.
     """
     return DQNConfig(
         env=EnvConfig(game="breakout", life_loss="terminal"),
-        replay=ReplayConfig(capacity=2_000_000, shards=4, min_size=50_000, samples_per_insert=8.0, beta_end=0.4),
-        learner=LearnerConfig(batch_size=512, optimizer="rmsprop", learning_rate=6.25e-5, optimizer_epsilon=1.5e-7),
+        replay=ReplayConfig(
+            capacity=2_000_000, shards=4, min_size=50_000, samples_per_insert=8.0, beta_end=0.4
+        ),
+        learner=LearnerConfig(
+            batch_size=512, optimizer="rmsprop", learning_rate=6.25e-5, optimizer_epsilon=1.5e-7
+        ),
         collect=CollectConfig(collectors=32, envs_per_collector=8, chunk_rows=64),
         run=RunConfig(steps=50_000_000, evaluate_every=2_500_000, checkpoint_every=2_500_000),
     )
 
 
 def dqn_nature() -> DQNConfig:
-    """DQN as published in 2015: uniform replay, one step, no double, no dueling, shared annealed ε."""
+    """DQN as published in 2015: uniform replay, one step, no double, no dueling, shared annealed
+    ε.
+    """
     return DQNConfig(
         env=EnvConfig(game="breakout", life_loss="terminal"),
         network=NetworkConfig(dueling=False),
-        replay=ReplayConfig(capacity=1_000_000, prioritized=False, min_size=50_000, samples_per_insert=8.0),
+        replay=ReplayConfig(
+            capacity=1_000_000, prioritized=False, min_size=50_000, samples_per_insert=8.0
+        ),
         learner=LearnerConfig(
             double=False,
             optimizer="rmsprop",
             learning_rate=2.5e-4,
-            # The paper's 0.01 stands beside the squared gradient of a summed loss; ours is the mean of 32.
+            # The paper's 0.01 stands beside the squared gradient of a summed loss; ours is the mean
+            # of 32.
             optimizer_epsilon=0.01 / 32**2,
             target_period_updates=10_000,
         ),
@@ -123,17 +152,33 @@ def catch() -> DQNConfig:
     return DQNConfig(
         env=EnvConfig(env="genray.rl.catch:Catch"),
         network=NetworkConfig(channels=(16, 32, 32), hidden=128),
-        replay=ReplayConfig(capacity=20_000, min_size=500, samples_per_insert=8.0, beta_anneal_updates=6_000),
+        replay=ReplayConfig(
+            capacity=20_000, min_size=500, samples_per_insert=8.0, beta_anneal_updates=6_000
+        ),
         learner=LearnerConfig(learning_rate=5e-4, target_period_updates=200),
         explore=ExploreConfig(anneal_steps=4_000),
         collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=8),
-        run=RunConfig(steps=24_000, evaluate_every=0, checkpoint_every=0, evaluate_episodes=128, evaluate_epsilon=0.0),
+        run=RunConfig(
+            steps=24_000,
+            evaluate_every=0,
+            checkpoint_every=0,
+            evaluate_episodes=128,
+            evaluate_epsilon=0.0,
+        ),
     )
 
 
 PRESETS: dict[str, Callable[[], DQNConfig]] = {
     preset.__name__: preset
-    for preset in (dqn, road_runner_quick, road_runner, pong_quick, apex_breakout, dqn_nature, catch)
+    for preset in (
+        dqn,
+        road_runner_quick,
+        road_runner,
+        pong_quick,
+        apex_breakout,
+        dqn_nature,
+        catch,
+    )
 }
 
 

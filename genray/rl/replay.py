@@ -1,10 +1,11 @@
-"""One shard of the prioritized replay: a ring of frames a lane, each frame stored once, and a sum tree over its slots.
+"""One shard of the prioritized replay: a ring of frames a lane, each frame stored once, and a
+sum tree over its slots.
 
-Shapes: L lanes of the shard, C rows a lane, B batch, S stack, T frames of a block, H height, W width, P = H·W, K past
-actions.
+Shapes: L lanes of the shard, C rows a lane, B batch, S stack, T frames of a block, H height, W
+width, P = H·W, K past actions.
 
-Bytes a transition (84x84): frame 7,056 + action, age, horizon, valid 4 + return, discount 8 + tree leaf and parents
-8·(8/7) = 9.1, in all 7,077. Stacks are put together when sampled.
+Bytes a transition (84x84): frame 7,056 + action, age, horizon, valid 4 + return, discount 8 +
+tree leaf and parents 8·(8/7) = 9.1, in all 7,077. Stacks are put together when sampled.
 """
 
 from dataclasses import replace
@@ -29,9 +30,10 @@ _IN_ORDER = np.empty(0)
 class ReplayShard:
     """Rings of rows, sampled in proportion to (|δ| + ε)^α.  [Lin 1992; Schaul 2016; Horgan 2018]
 
-    A row can be drawn while its n-step return is known, its stack has not been overwritten, and its next frame is
-    here: the `lookback` oldest rows and the n newest rest. Keys are absolute row numbers, so that a late priority for a
-    row that has since been overwritten is recognised and dropped.
+    A row can be drawn while its n-step return is known, its stack has not been overwritten, and
+    its next frame is here: the `lookback` oldest rows and the n newest rest. Keys are absolute
+    row numbers, so that a late priority for a row that has since been overwritten is recognised
+    and dropped.
     """
 
     def __init__(
@@ -54,7 +56,8 @@ class ReplayShard:
         self._repeat = layout.stack_start == "repeat"
         self._head = dict.fromkeys(layout.sources, 0)  # rows ever written in each lane of a source
         self._floor = dict.fromkeys(layout.sources, 0)  # first row of the stream that is going on
-        self._expected = dict.fromkeys(layout.sources, (0, 0))  # (incarnation, row) of the next chunk
+        # (incarnation, row) of the next chunk
+        self._expected = dict.fromkeys(layout.sources, (0, 0))
         self._head_L = np.zeros(lanes, np.int64)  # _head, a lane
         self.size = 0
         self.inserted = 0
@@ -82,8 +85,9 @@ class ReplayShard:
     def add(self, chunk: Chunk) -> int:
         """Write a chunk; returns the number of transitions that became available.
 
-        A chunk that does not continue its source's last one (a restarted collector, a lost chunk) begins a new stream:
-        no observation reaches across the gap. A chunk that was written already (a retried call) is ignored.
+        A chunk that does not continue its source's last one (a restarted collector, a lost
+        chunk) begins a new stream: no observation reaches across the gap. A chunk that was
+        written already (a retried call) is ignored.
         """
         layout, source, num_rows = self.layout, chunk.source, chunk.num_rows
         incarnation, expected_row = self._expected[source]
@@ -96,7 +100,9 @@ class ReplayShard:
         lanes = slice(base, base + layout.lanes_per_source)
 
         self._retire(lanes, head, num_rows)
-        self._frames.write(lanes, head, chunk.frame_ETHW.reshape(layout.lanes_per_source, num_rows, self._pixels))
+        self._frames.write(
+            lanes, head, chunk.frame_ETHW.reshape(layout.lanes_per_source, num_rows, self._pixels)
+        )
         for ring, part in pieces(head, num_rows, layout.rows):
             self._action_LC[lanes, ring] = chunk.action_ET[:, part]
             self._age_LC[lanes, ring] = chunk.age_ET[:, part]
@@ -108,7 +114,9 @@ class ReplayShard:
         return added
 
     def _retire(self, lanes: slice, head: int, num_rows: int) -> None:
-        """Take the rows about to be overwritten out of the tree, and those whose stacks reach into them."""
+        """Take the rows about to be overwritten out of the tree, and those whose stacks reach
+        into them.
+        """
         rows = self.layout.rows
         first, last = max(0, head - rows), head + num_rows - rows + self.layout.lookback
         if last <= 0:
@@ -148,10 +156,10 @@ class ReplayShard:
     def sample(self, count: int, out: Sample | None = None, *, shuffled: bool = False) -> Sample:
         """`count` transitions with P(i) = p_i^α / Σ p_k^α over this shard.
 
-        The arrays are the caller's to keep, or those of `out` (`Sample.empty`), written over: for a caller who is done
-        with a batch before the next, that saves touching fresh memory. `shuffled`: in random order, so that any part is a
-        fair batch; otherwise in the tree's order.
-        Raises ValueError when the shard is empty.
+        The arrays are the caller's to keep, or those of `out` (`Sample.empty`), written over:
+        for a caller who is done with a batch before the next, that saves touching fresh memory.
+        `shuffled`: in random order, so that any part is a fair batch; otherwise in the tree's
+        order. Raises ValueError when the shard is empty.
         """
         layout = self.layout
         if out is None:
@@ -166,14 +174,21 @@ class ReplayShard:
         return out
 
     def sample_blocks(self, count: int, out: BlockSample | None = None) -> BlockSample:
-        """As `sample`, the frames of both observations in one block each: fewer bytes, one copy a transition."""
+        """As `sample`, the frames of both observations in one block each: fewer bytes, one copy
+        a transition.
+        """
         layout = self.layout
         frames = layout.stack + layout.n_step
         if out is None:
             out = BlockSample.empty(count, frames, layout.frame_shape, layout.past_actions)
         places = self._draw(count, out)
         out.horizon_B[:] = places.horizon_B
-        self._frames.blocks(places, layout.stack - 1, self._repeat, out.block_BTHW.reshape(count, frames, self._pixels))
+        self._frames.blocks(
+            places,
+            layout.stack - 1,
+            self._repeat,
+            out.block_BTHW.reshape(count, frames, self._pixels),
+        )
         return out
 
     def sample_places(self, count: int, *, shuffled: bool = False) -> PlacedSample:
@@ -182,12 +197,20 @@ class ReplayShard:
         out = PlacedSample(**empty_draw(count, self.layout.past_actions), **places._asdict())
         return replace(out, **self._draw(count, out, shuffled)._asdict())
 
-    def sample_slices(self, count: int, *, packed: bool = True, shuffled: bool = False) -> SlicedSample:
-        """As `sample`, the frames as they travel: with n = 3 seven of them, not eight, and compressed if `packed`."""
+    def sample_slices(
+        self, count: int, *, packed: bool = True, shuffled: bool = False
+    ) -> SlicedSample:
+        """As `sample`, the frames as they travel: with n = 3 seven of them, not eight, and
+        compressed if `packed`.
+        """
         draw = Draw(**empty_draw(count, self.layout.past_actions))
         places = self._draw(count, draw, shuffled)
         slices = self._frames.slices(places, self.layout.stack - 1, self.layout.n_step, packed)
-        ages = {"age_B": places.age_B, "horizon_B": places.horizon_B, "next_age_B": places.next_age_B}
+        ages = {
+            "age_B": places.age_B,
+            "horizon_B": places.horizon_B,
+            "next_age_B": places.next_age_B,
+        }
         return SlicedSample(**vars(draw), **slices._asdict(), **ages)
 
     def _draw(self, count: int, out: Draw, shuffled: bool = False) -> Places:
@@ -197,15 +220,29 @@ class ReplayShard:
         leaf_B = np.empty(count, np.int64)
         age_B, horizon_B, next_age_B = np.empty((3, count), np.uint8)
         kernels.draw(
-            self._tree.flat_F8, self._tree.start, self._row_LC, self._head_L,
-            self._rng.random(count), self._rng.random(count) if shuffled else _IN_ORDER, leaf_B,
-            out.past_BK, out.next_past_BK, out.action_B, out.return_B, out.discount_B, out.key_B, out.probability_B,
-            age_B, horizon_B, next_age_B,
-        )  # fmt: skip
+            self._tree.flat_F8,
+            self._tree.start,
+            self._row_LC,
+            self._head_L,
+            self._rng.random(count),
+            self._rng.random(count) if shuffled else _IN_ORDER,
+            leaf_B,
+            out.past_BK,
+            out.next_past_BK,
+            out.action_B,
+            out.return_B,
+            out.discount_B,
+            out.key_B,
+            out.probability_B,
+            age_B,
+            horizon_B,
+            next_age_B,
+        )
         return Places(leaf_B, age_B, horizon_B, next_age_B)
 
     def update(self, key_B: np.ndarray, delta_B: np.ndarray) -> None:
-        """Set priorities from the learner's latest |δ|; keys whose rows are gone are counted and ignored.
+        """Set priorities from the learner's latest |δ|; keys whose rows are gone are counted and
+        ignored.
 
         Raises ValueError for a δ that is not finite; nothing is changed.
         """
@@ -223,18 +260,22 @@ class ReplayShard:
     def _priority(self, delta_B: np.ndarray) -> np.ndarray | float:
         if not self.config.prioritized:
             return 1.0
-        return targets.priority(np.abs(delta_B, dtype=np.float64), self.config.priority_epsilon, self.config.alpha)
+        return targets.priority(
+            np.abs(delta_B, dtype=np.float64), self.config.priority_epsilon, self.config.alpha
+        )
 
     @property
     def _pixels(self) -> int:
         return self.layout.frame_shape[0] * self.layout.frame_shape[1]
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     _ARRAYS = ("action_LC", "age_LC", "return_LC", "discount_LC", "horizon_LC", "valid_LC")
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write the arrays into `folder`; returns the rest as JSON-able values. Only rows ever written are stored."""
+        """Write the arrays into `folder`; returns the rest as JSON-able values. Only rows ever
+        written are stored.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         used = min(self.layout.rows, max(self._head.values()))
         self._frames.save(folder / "frame_LCP.npy", used)
@@ -252,11 +293,16 @@ class ReplayShard:
             "head": {str(k): v for k, v in self._head.items()},
             "floor": {str(k): v for k, v in self._floor.items()},
             "expected": {str(k): list(v) for k, v in self._expected.items()},
-            "counts": {"size": self.size, "inserted": self.inserted, "dropped_updates": self.dropped_updates},
+            "counts": {
+                "size": self.size,
+                "inserted": self.inserted,
+                "dropped_updates": self.dropped_updates,
+            },
         }
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
-        """Continue from what `save` wrote, bit for bit. Collectors that begin new streams are seen as such.
+        """Continue from what `save` wrote, bit for bit. Collectors that begin new streams are
+        seen as such.
 
         Raises CheckpointError when the shard's geometry differs.
         """
@@ -267,15 +313,18 @@ class ReplayShard:
         }
         if state["layout"] != geometry:
             raise CheckpointError(
-                f"{folder}: a replay of {state['layout']} does not fit this run's {geometry}; resume with the same "
+                f"{folder}: a replay of {state['layout']} does not fit this run's {geometry}; "
+                "resume with the same "
                 "--capacity, --shards, --collectors and --envs-per-collector"
             )
         used = state["used"]
         for name in self._ARRAYS:
             getattr(self, f"_{name}")[:, :used] = np.load(folder / f"{name}.npy")
-        if (longest := int(self._horizon_LC.max())) > self.layout.n_step:  # a slice holds n_step frames beside a stack
+        # a slice holds n_step frames beside a stack
+        if (longest := int(self._horizon_LC.max())) > self.layout.n_step:
             raise CheckpointError(
-                f"{folder}: its returns reach over {longest} steps; resume with --n-step {longest} or more, not "
+                f"{folder}: its returns reach over {longest} steps; resume with --n-step {longest} "
+                "or more, not "
                 f"{self.layout.n_step}"
             )
         self._load_frames(folder / "frame_LCP.npy", {int(k): v for k, v in state["head"].items()})
@@ -293,12 +342,16 @@ class ReplayShard:
         self.dropped_updates = state["counts"]["dropped_updates"]
 
     def _load_frames(self, path: Path, heads: dict[int, int]) -> None:
-        """Write a file's frames as if they came in chunks, the oldest first: either store takes either store's file."""
+        """Write a file's frames as if they came in chunks, the oldest first: either store takes
+        either store's file.
+        """
         stored_LCP = np.load(path, mmap_mode="r")
         each = self.layout.lanes_per_source
         for place, source in enumerate(self.layout.sources):
             lanes = slice(place * each, (place + 1) * each)
-            for first in range(max(0, heads[source] - self.layout.rows), heads[source], ROWS_A_LOAD):
+            for first in range(
+                max(0, heads[source] - self.layout.rows), heads[source], ROWS_A_LOAD
+            ):
                 rows = min(ROWS_A_LOAD, heads[source] - first)
                 slot_T = np.arange(first, first + rows) % self.layout.rows
                 self._frames.write(lanes, first, stored_LCP[lanes, slot_T])

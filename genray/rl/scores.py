@@ -1,7 +1,9 @@
-"""Published scores of random play and of a human tester, the two ends of the human-normalised scale.
+"""Published scores of random play and of a human tester, the two ends of the human-normalised
+scale.
 
-From [Wang 2016, https://arxiv.org/abs/1511.06581, appendix, "30 no-op"]: up to 30 no-op actions at the start, at most
-108,000 emulator frames (30 minutes), no sticky actions. The 57 games that papers report; others have no reference.
+From [Wang 2016, https://arxiv.org/abs/1511.06581, appendix, "30 no-op"]: up to 30 no-op actions
+at the start, at most 108,000 emulator frames (30 minutes), no sticky actions. The 57 games that
+papers report; others have no reference.
 """
 
 from genray.errors import ConfigError
@@ -65,7 +67,8 @@ _REFERENCE = {
     "tutankham": (11.4, 167.6),
     "up_n_down": (533.4, 11693.2),
     "venture": (0.0, 1187.5),
-    # The published random score is nearly the human one, so this game's normalised scores explode: read its raw score.
+    # The published random score is nearly the human one, so this game's normalised scores explode:
+    # read its raw score.
     "video_pinball": (16256.9, 17667.9),
     "wizard_of_wor": (563.5, 4756.5),
     "yars_revenge": (3092.9, 54576.9),
@@ -82,6 +85,8 @@ def reference(game: str) -> tuple[float, float] | None:
 
 
 def human_normalised(game: str, score: float) -> float | None:
-    """(score − random) / (human − random): 0 is random play, 1 the human tester; None without a reference."""
+    """(score − random) / (human − random): 0 is random play, 1 the human tester; None without a
+    reference.
+    """
     scores = reference(game)
     return (score - scores[0]) / (scores[1] - scores[0]) if scores else None

@@ -1,8 +1,9 @@
 """A sum tree: draw index i with probability p_i / Σp in O(log N), and change any p_i in O(log N).
 
-Eight children a node, float64: a node's children are 64 bytes, one cache line. Parents are *recomputed* from their
-children, never adjusted by differences: differences count a duplicate index twice and drift (with float32 by 1.5% in
-small subtrees). Whole batches move through the levels in lockstep, in loops that Numba compiles (kernels.py).
+Eight children a node, float64: a node's children are 64 bytes, one cache line. Parents are
+*recomputed* from their children, never adjusted by differences: differences count a duplicate
+index twice and drift (with float32 by 1.5% in small subtrees). Whole batches move through the
+levels in lockstep, in loops that Numba compiles (kernels.py).
 """
 
 import numpy as np
@@ -19,7 +20,8 @@ class SumTree:
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: a tree needs at least one leaf")
         self.capacity = capacity
-        families = [-(-capacity // BRANCH)]  # of each level: the leaves' first, the root's alone at the end
+        # of each level: the leaves' first, the root's alone at the end
+        families = [-(-capacity // BRANCH)]
         while families[-1] > 1 or len(families) == 1:
             families.append(-(-families[-1] // BRANCH))
         if families[-2] > 1:
@@ -58,9 +60,11 @@ class SumTree:
     def set(self, index_B: np.ndarray, priority_B: np.ndarray | float) -> None:
         """Set priorities; of an index given twice the last one counts.
 
-        Raises ValueError for a negative or non-finite priority, or an index outside [0, capacity); nothing is changed.
+        Raises ValueError for a negative or non-finite priority, or an index outside [0,
+        capacity); nothing is changed.
         """
-        # Copies: the loop needs one to climb with, and for a read-only array (Ray's are) Numba would compile it again.
+        # Copies: the loop needs one to climb with, and for a read-only array (Ray's are) Numba
+        # would compile it again.
         node_B = np.array(index_B, np.int64)
         leaf_B = np.empty(node_B.shape, np.float64)
         leaf_B[:] = priority_B
@@ -72,18 +76,19 @@ class SumTree:
     def find(self, mass_B: np.ndarray) -> np.ndarray:
         """The index i whose interval [Σ_{j<i} p_j, Σ_{j≤i} p_j) holds each mass; int64 [B].
 
-        `mass_B` lies in [0, total). Rounding can never land on an index of priority 0: a descent that would is moved to
-        the family's last child with weight.
+        `mass_B` lies in [0, total). Rounding can never land on an index of priority 0: a descent
+        that would is moved to the family's last child with weight.
         """
         node_B = np.empty(len(mass_B), np.int64)
         kernels.tree_find(self._flat_F8, self._start, np.array(mass_B, np.float64), node_B)
         return node_B
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` indices, stratified: one from each of `count` equal slices of the total; int64 [count].
+        """`count` indices, stratified: one from each of `count` equal slices of the total; int64
+        [count].
 
-        Stratifying keeps P(i) per draw and lowers the variance of the batch.  [Schaul 2016, appendix B.2.1]
-        Raises ValueError when every priority is 0.
+        Stratifying keeps P(i) per draw and lowers the variance of the batch.  [Schaul 2016,
+        appendix B.2.1] Raises ValueError when every priority is 0.
         """
         if self.total <= 0:
             raise ValueError("every priority is 0: nothing to sample")
@@ -92,7 +97,9 @@ class SumTree:
         return leaf_B
 
     def state(self) -> np.ndarray:
-        """The leaves; enough to restore the tree bit for bit, since parents are pure functions of them."""
+        """The leaves; enough to restore the tree bit for bit, since parents are pure functions
+        of them.
+        """
         return self._leaf_N.copy()
 
     def restore(self, leaves: np.ndarray) -> None:

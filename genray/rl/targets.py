@@ -1,7 +1,7 @@
 """The equations of value-based RL, each a few lines of PyTorch.
 
-Shapes: B batch, A actions. The discount carries the ending: γⁿ while the episode goes on *or was truncated*,
-0 after a termination; so no `done` appears in the maths.
+Shapes: B batch, A actions. The discount carries the ending: γⁿ while the episode goes on *or was
+truncated*, 0 after a termination; so no `done` appears in the maths.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ if TYPE_CHECKING:  # replay shards use `priority` on arrays and run without PyTo
 
 
 def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Tensor) -> Tensor:
-    """R + D · max_a Q(s', a; w⁻): the DQN target.  [Mnih 2015, https://doi.org/10.1038/nature14236]"""
+    """R + D · max_a Q(s', a; w⁻): the DQN target.  [Mnih 2015,
+    https://doi.org/10.1038/nature14236]
+    """
     return return_B + discount_B * q_next_target_BA.amax(dim=1)
 
 
-def double_q_target(return_B: Tensor, discount_B: Tensor, q_next_online_BA: Tensor, q_next_target_BA: Tensor) -> Tensor:
+def double_q_target(
+    return_B: Tensor, discount_B: Tensor, q_next_online_BA: Tensor, q_next_target_BA: Tensor
+) -> Tensor:
     """R + D · Q(s', argmax_a Q(s', a; w); w⁻): w chooses the action, w⁻ values it.
 
     [van Hasselt 2016, https://arxiv.org/abs/1509.06461]
@@ -32,7 +36,9 @@ def td_error(q_BA: Tensor, action_B: Tensor, target_B: Tensor) -> Tensor:
 
 
 def huber(delta_B: Tensor, threshold: float = 1.0) -> Tensor:
-    """δ²/2 inside ±threshold, linear outside: DQN's "error clipping". Its derivative is clip(δ, ±threshold)."""
+    """δ²/2 inside ±threshold, linear outside: DQN's "error clipping". Its derivative is clip(δ,
+    ±threshold).
+    """
     quadratic = delta_B.abs().clamp(max=threshold)
     return quadratic * (delta_B.abs() - 0.5 * quadratic)
 
@@ -43,16 +49,20 @@ def squared(delta_B: Tensor) -> Tensor:
 
 
 def importance_weights(probability_B: Tensor, size: int, beta: float) -> Tensor:
-    """(1/N · 1/P(i))^β, divided by the batch's largest, so that weights only ever scale updates down.
+    """(1/N · 1/P(i))^β, divided by the batch's largest, so that weights only ever scale updates
+    down.
 
-    `probability_B`: P(i) over *all* shards' transitions, > 0; `size`: N, the number of transitions in all shards.
-    Normalised here, once, over the whole batch: normalising a shard at a time would distort the ratios between shards.
-    [Schaul 2016, https://arxiv.org/abs/1511.05952, section 3.4]
+    `probability_B`: P(i) over *all* shards' transitions, > 0; `size`: N, the number of
+    transitions in all shards. Normalised here, once, over the whole batch: normalising a shard
+    at a time would distort the ratios between shards. [Schaul 2016,
+    https://arxiv.org/abs/1511.05952, section 3.4]
     """
     weight_B = (size * probability_B) ** -beta
     return weight_B / weight_B.max()
 
 
 def priority(delta_abs_B, epsilon: float, alpha: float):
-    """(|δ| + ε)^α, the unnormalised P(i) of proportional prioritization; arrays or tensors.  [Schaul 2016]"""
+    """(|δ| + ε)^α, the unnormalised P(i) of proportional prioritization; arrays or tensors.
+    [Schaul 2016]
+    """
     return (delta_abs_B + epsilon) ** alpha

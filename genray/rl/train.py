@@ -1,4 +1,5 @@
-"""A training run from start to end: drive an engine, report, evaluate, checkpoint, and leave a model.
+"""A training run from start to end: drive an engine, report, evaluate, checkpoint, and leave a
+model.
 
 The engine is `LocalAgent` or the Ray `Coordinator`; this file cannot tell which.
 """
@@ -12,20 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from genray import machine, modelstore
+from genray import machine
 from genray.config import to_dict
 from genray.console import shell_command
-from genray.errors import ResourceError, RunFault
-from genray.live import Live
-from genray.rl.agent import Engine, Progress, network_card, probe_env
+from genray.errors import GenrayError, ResourceError, RunFault
 from genray.rl.config import DQNConfig
+from genray.rl.engine import Engine, Progress, network_card, probe_env
 from genray.rl.evaluate import Evaluation, evaluate
 from genray.rl.evaluation import EvaluationProgress, EvaluationStopped
 from genray.rl.networks import QNetwork
-from genray.rundir import MetricsLog, RunDir, require_disk
-from genray.stop import StopRequests
+from genray.runs import modelstore
+from genray.runs.live import Live
+from genray.runs.rundir import MetricsLog, RunDir, require_disk
+from genray.runs.stop import StopRequests
 
-BYTES_BESIDE_FRAME = 44  # of a transition: action, return, priority … are 21 (see replay.py), and some to spare
+# of a transition: action, return, priority … are 21 (see replay.py), and some to spare
+BYTES_BESIDE_FRAME = 44
 
 # What is shown while training: (value, title, format).
 COLUMNS = (
@@ -44,9 +47,13 @@ COLUMNS = (
 class Trainer:
     """One run of one engine in one run directory."""
 
-    def __init__(self, config: DQNConfig, engine: Engine, run: RunDir, live: Live, resume_command: str = ""):
+    def __init__(
+        self, config: DQNConfig, engine: Engine, run: RunDir, live: Live, resume_command: str = ""
+    ):
         """`resume_command`: what a fault's last line tells the user to run."""
-        self._resume_command = resume_command or shell_command("genray", "train", "dqn", "--resume", run.place)
+        self._resume_command = resume_command or shell_command(
+            "genray", "train", "dqn", "--resume", run.place
+        )
         self._config, self._engine, self._run, self._live = config, engine, run, live
         self._returns: deque[float] = deque(maxlen=100)
         self._progress = Progress()
@@ -54,10 +61,11 @@ class Trainer:
         self._stop = StopRequests()
 
     def run(self, start_step: int | None = None) -> Evaluation:
-        """Train to the configured number of steps, from `start_step` when resumed; returns the last evaluation.
+        """Train to the configured number of steps, from `start_step` when resumed; returns the
+        last evaluation.
 
-        Ctrl-C, SIGTERM, SIGHUP or a closed output saves and raises KeyboardInterrupt (a second signal does not save);
-        a fault raises RunFault with the command that resumes.
+        Ctrl-C, SIGTERM, SIGHUP or a closed output saves and raises KeyboardInterrupt (a second
+        signal does not save); a fault raises RunFault with the command that resumes.
         """
         self._saved_at = -1 if start_step is None else start_step
         self._progress.steps = start_step or 0
@@ -79,14 +87,17 @@ class Trainer:
         settings = self._config.run
         result: Evaluation | None = None
         reached = start_step
-        for step in milestones(start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every):
+        for step in milestones(
+            start_step, settings.steps, settings.evaluate_every, settings.checkpoint_every
+        ):
             before = reached
             if step <= before and step < settings.steps:
                 continue  # one chunk passed several milestones: these weights have been evaluated
             self._train_until(step)
             reached = self._progress.steps
             last = max(step, reached) >= settings.steps
-            self._save()  # first: whatever the evaluation comes to, the run can be resumed from here
+            # first: whatever the evaluation comes to, the run can be resumed from here
+            self._save()
             if last or self._passed(settings.evaluate_every, before):
                 result = self._evaluate(last)
             if last:
@@ -111,7 +122,11 @@ class Trainer:
             if progress.updates != before.updates or progress.steps != before.steps:
                 self._log.write(progress.steps, values)
             self._live.update(values, progress.steps)
-            stalled = progress.steps >= step and progress.updates == before.updates and not progress.recovering
+            stalled = (
+                progress.steps >= step
+                and progress.updates == before.updates
+                and not progress.recovering
+            )
             self._progress = progress
             if stalled:
                 return
@@ -119,15 +134,23 @@ class Trainer:
     def _learner_behind(self) -> bool:
         """The steps are made but samples per insert still allows updates."""
         ratio = self._config.replay.samples_per_insert
-        return bool(ratio) and self._progress.updates > 0 and self._progress.samples_per_insert < 0.98 * ratio
+        return (
+            bool(ratio)
+            and self._progress.updates > 0
+            and self._progress.samples_per_insert < 0.98 * ratio
+        )
 
-    def _values(self, now: Progress, before: Progress, seconds: float) -> dict[str, float | int | None]:
+    def _values(
+        self, now: Progress, before: Progress, seconds: float
+    ) -> dict[str, float | int | None]:
         return {
             "frames": now.steps * (1 if self._config.env.env else self._config.env.frame_skip),
             "agent_steps_per_s": (now.steps - before.steps) / seconds,
             "updates": now.updates,
             # None at first: a resumed run's earlier updates were not made in this second.
-            "updates_per_s": max(0, now.updates - before.updates) / seconds if before.updates else None,
+            "updates_per_s": max(0, now.updates - before.updates) / seconds
+            if before.updates
+            else None,
             "samples_per_insert": now.samples_per_insert,
             "weight_lag_updates": now.weight_lag,
             "epsilon": now.epsilon,
@@ -149,7 +172,9 @@ class Trainer:
         """
         settings = self._config.run
         if last and not self._progress.updates:
-            self._live.say("warning: no update was made; what is evaluated is the untrained network")
+            self._live.say(
+                "warning: no update was made; what is evaluated is the untrained network"
+            )
         episodes = settings.evaluate_episodes if last else math.ceil(settings.evaluate_episodes / 3)
         self._live.say(f"evaluating: {episodes} episodes …")
         network = self._engine.network()
@@ -190,12 +215,15 @@ class Trainer:
         if self._progress.steps == self._saved_at:
             return
         start = time.monotonic()
-        step = self._engine.settle()  # counts what was on its way: the step of all that the folder will hold
+        # counts what was on its way: the step of all that the folder will hold
+        step = self._engine.settle()
         self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep)
         self._saved_at = self._progress.steps = step
         # An evaluation that follows adds its score to this model.
         save_policy(self._run.model, self._config, self._engine.network(), step, None)
-        self._live.say(f"step {step:,}: checkpoint; the run stood still for {time.monotonic() - start:.1f} s")
+        self._live.say(
+            f"step {step:,}: checkpoint; the run stood still for {time.monotonic() - start:.1f} s"
+        )
 
     def _save_or_fault(self) -> None:
         try:
@@ -217,11 +245,15 @@ class Trainer:
 
 def _described(error: Exception) -> str:
     text = str(error).strip().splitlines()
+    if isinstance(error, GenrayError):
+        return text[0]
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 def milestones(start: int, end: int, *periods: int) -> Iterator[int]:
-    """The steps after `start` at which something is due, in order, `end` last; a period of 0 never is."""
+    """The steps after `start` at which something is due, in order, `end` last; a period of 0
+    never is.
+    """
     due = {end}
     for period in filter(None, periods):
         due.update(range((start // period + 1) * period, end, period))
@@ -237,11 +269,13 @@ def save_policy(
     origin: dict[str, Any] | None = None,
     words: str = "",
 ) -> Path:
-    """Leave the policy as a model of kind "dqn", with the protocol it was trained and evaluated under.
+    """Leave the policy as a model of kind "dqn", with the protocol it was trained and evaluated
+    under.
 
     `result`: None for a policy that has not been evaluated.
 
-    `origin`, JSON-able, and `words` for the card: how it came to be chosen, where it was one of many.
+    `origin`, JSON-able, and `words` for the card: how it came to be chosen, where it was one of
+    many.
     """
     card = network_card(config, network.num_actions, network.frame_shape)
     about = {"step": step, "env": to_dict(config.env), "evaluation": result and result.to_dict()}
@@ -265,20 +299,24 @@ Trained by genray for {step:,} agent steps.
 
 {summary}
 
-Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are in `model.safetensors`, what they mean in
-`config.json`. Input: a uint8 stack of frames [B, {input}], oldest first; output: Q-values [B, {actions}].
+Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are in
+`model.safetensors`, what they mean in `config.json`. Input: a uint8 stack of frames
+[B, {input}], oldest first; output: Q-values [B, {actions}].
 """
 
 
 def transition_bytes(config: DQNConfig) -> int:
-    """What a transition takes in a checkpoint, and in a raw store: the environment's own frame, and a little beside it."""
+    """What a transition takes in a checkpoint, and in a raw store: the environment's own frame,
+    and a little beside it.
+    """
     height, width = probe_env(config.env)[1]
     return height * width + BYTES_BESIDE_FRAME
 
 
 def memory_bytes(config: DQNConfig) -> int:
-    """What a transition takes in memory. How small LZ4 makes a frame is the game's affair: a tenth of it on Road Runner, where
-    a sixth is counted, and an address."""
+    """What a transition takes in memory. How small LZ4 makes a frame is the game's affair: a
+    tenth of it on Road Runner, where a sixth is counted, and an address.
+    """
     height, width = probe_env(config.env)[1]
     if config.replay.replay_store == "lz4":
         return height * width // 6 + BYTES_BESIDE_FRAME + 12
@@ -286,7 +324,9 @@ def memory_bytes(config: DQNConfig) -> int:
 
 
 def check_disk(config: DQNConfig, out: Path) -> None:
-    """Refuse a run whose checkpoints will not fit: (keep + best + the one being written) replays."""
+    """Refuse a run whose checkpoints will not fit: (keep + best + the one being written)
+    replays.
+    """
     if config.run.checkpoint_replay:
         replay = min(config.replay.capacity, config.run.steps) * transition_bytes(config)
         require_disk(
@@ -304,6 +344,7 @@ def check_memory(config: DQNConfig) -> None:
     if available and needed > available:
         fits = int(0.8 * available / each)
         raise ResourceError(
-            f"--capacity {config.replay.capacity}: needs {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are available "
+            f"--capacity {config.replay.capacity}: needs {needed / 1e9:.1f} GB, "
+            f"{available / 1e9:.1f} GB are available "
             f"here; use at most --capacity {fits}"
         )

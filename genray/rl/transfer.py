@@ -1,4 +1,5 @@
-"""How a batch gets to the learner's device: it lies there already on a CPU, over the bus ahead of its turn on a GPU.
+"""How a batch gets to the learner's device: it lies there already on a CPU, over the bus ahead
+of its turn on a GPU.
 
 Shapes: B batch, S stack, H height, W width, K past actions.
 """
@@ -26,7 +27,9 @@ class DeviceSample(Draw):
     def empty(cls, count: int, layout: ShardLayout, device: torch.device) -> Self:
         shape = (2, count, layout.stack, *layout.frame_shape)
         obs_BSHW, next_obs_BSHW = torch.empty(shape, dtype=torch.uint8, device=device)
-        return cls(obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW, **empty_draw(count, layout.past_actions))
+        return cls(
+            obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW, **empty_draw(count, layout.past_actions)
+        )
 
     def fill(self, sample: Sample) -> None:
         """Take everything from host memory, and wait for it."""
@@ -52,15 +55,19 @@ class DeviceBatch(NamedTuple):
 
 
 def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sample:
-    """Room for a batch that goes to `device`: for a GPU in pinned memory, from which a copy runs beside other work.
+    """Room for a batch that goes to `device`: for a GPU in pinned memory, from which a copy runs
+    beside other work.
 
-    PyTorch keeps pinned memory that is given back and hands it out again, so that only the first few batches pin any.
+    PyTorch keeps pinned memory that is given back and hands it out again, so that only the first
+    few batches pin any.
     """
     out = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
     if device.type != "cuda":
         return out
     shape = (count, layout.stack, *layout.frame_shape)
-    obs_BSHW, next_obs_BSHW = (torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() for _ in range(2))
+    obs_BSHW, next_obs_BSHW = (
+        torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() for _ in range(2)
+    )
     return replace(out, obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW)
 
 
@@ -74,7 +81,8 @@ class _Sent(NamedTuple):
 
 
 class Transfers:
-    """Batches to a device, one after the other, the next one sent while the device works on the last.
+    """Batches to a device, one after the other, the next one sent while the device works on the
+    last.
 
     On a CPU the tensors are the batch's own memory, and nothing is copied or sent ahead.
     """
@@ -85,7 +93,8 @@ class Transfers:
         self._copies = device.type != "cpu" if copies is None else copies
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._ahead: _Sent | None = None
-        # A copy reads the batch's memory until it is over: until then nobody may get that memory for something else.
+        # A copy reads the batch's memory until it is over: until then nobody may get that memory
+        # for something else.
         self._held: list[_Sent] = []
 
     def start(self, batch: AnySample) -> None:
@@ -100,13 +109,16 @@ class Transfers:
         if sent.arrived:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(sent.arrived)
-            for tensor in sent.tensors:  # made on the other stream: memory not to be reused before this one is done
+            # made on the other stream: memory not to be reused before this one is done
+            for tensor in sent.tensors:
                 tensor.record_stream(current)
         return sent.tensors
 
     def _send(self, batch: AnySample) -> _Sent:
         with self._beside():
-            tensors = DeviceBatch(*(self._tensor(getattr(batch, name)) for name in DeviceBatch._fields))
+            tensors = DeviceBatch(
+                *(self._tensor(getattr(batch, name)) for name in DeviceBatch._fields)
+            )
             sent = _Sent(batch, tensors, self._mark())
         self._held = [each for each in self._held if each.arrived and not each.arrived.query()]
         if sent.arrived:

@@ -22,12 +22,12 @@ from ray.rllib.utils import force_list
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.tune import PlacementGroupFactory
 
-from genray.dist.coordinator import Coordinator
-from genray.dist.session import even_share, node_cpus, ray_session
-from genray.dist.waiting import waits_explained
+from genray.distributed.coordinator import Coordinator
+from genray.distributed.session import even_share, node_cpus, ray_session
+from genray.distributed.waiting import waits_explained
 from genray.errors import CheckpointError, ConfigError
-from genray.rl.agent import Progress
 from genray.rl.collect import Episode
+from genray.rl.engine import Progress
 from genray.rl.evaluate import evaluate
 from genray.rl.networks import QNetwork
 from genray.rllib.config import ApexDQNConfig
@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 
 WORK_S = 0.25  # one training step; the iteration's limits are looked at in between
 
-# A private Ray that `build_algo` had to start, as RLlib would have; it lives as long as the process.
+# A private Ray that `build_algo` had to start, as RLlib would have; it lives as long as the
+# process.
 _SESSION = contextlib.ExitStack()
 atexit.register(_SESSION.close)
 
@@ -55,7 +56,8 @@ class ApexDQN(Algorithm):
 
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """A bundle for this process, each collector and the learner; of even shares where the machine is small.
+        """A bundle for this process, each collector and the learner; of even shares where the
+        machine is small.
 
         Tune starts a trial when all its bundles are free, so parallel trials never share a core.
         """
@@ -68,14 +70,20 @@ class ApexDQN(Algorithm):
         share = even_share(dqn, places)
 
         def bundle(role: str, cpus: Any, gpus: float = 0) -> dict[str, float]:
-            # Where nodes are marked by role (cluster.yaml), the actors ask for one unit of their role.
+            # Where nodes are marked by role (cluster.yaml), the actors ask for one unit of their
+            # role.
             marks = {f"genray_{role}": 1.0} if f"genray_{role}" in cluster else {}
             return {"CPU": share if cpus == "auto" else cpus, "GPU": gpus, **marks}
 
         gpus = settings.num_gpus_per_learner
         if gpus == "auto":
             gpus = 1 if cluster.get("GPU") else 0
-        bundles = [{"CPU": settings.num_cpus_for_main_process, **settings.custom_resources_for_main_process}]
+        bundles = [
+            {
+                "CPU": settings.num_cpus_for_main_process,
+                **settings.custom_resources_for_main_process,
+            }
+        ]
         bundles += [bundle("collector", settings.num_cpus_per_env_runner)] * dqn.collect.collectors
         bundles += [bundle("learner", settings.num_cpus_per_learner, gpus)] * dqn.learner.learners
         if "genray_replay" in cluster:
@@ -85,7 +93,9 @@ class ApexDQN(Algorithm):
         return PlacementGroupFactory(bundles, strategy=settings.placement_strategy)
 
     def setup(self, config: AlgorithmConfig) -> None:
-        """In place of RLlib's: no environment runners, no learner group, no replay; a coordinator."""
+        """In place of RLlib's: no environment runners, no learner group, no replay; a
+        coordinator.
+        """
         if not ray.is_initialized():
             _SESSION.enter_context(ray_session(os.environ.get("RAY_ADDRESS")))
         if self.config.log_level:
@@ -93,7 +103,9 @@ class ApexDQN(Algorithm):
         self._set_up_metrics()
         self.callbacks = [cls() for cls in force_list(self.config.callbacks_class)]
         self._progress = Progress()
-        self._episodes: deque[Episode] = deque(maxlen=self.config.metrics_num_episodes_for_smoothing)
+        self._episodes: deque[Episode] = deque(
+            maxlen=self.config.metrics_num_episodes_for_smoothing
+        )
         self._num_episodes = 0
         self._engine = self._new_engine()
         self._worked = False
@@ -101,28 +113,42 @@ class ApexDQN(Algorithm):
 
     def _new_engine(self) -> Coordinator:
         settings, dqn = self.config, self.config.to_dqn()
-        cpus_each = None if settings.num_cpus_per_env_runner == "auto" else float(settings.num_cpus_per_env_runner)
-        threads = 0 if settings.num_cpus_per_learner == "auto" else int(settings.num_cpus_per_learner)
+        cpus_each = (
+            None
+            if settings.num_cpus_per_env_runner == "auto"
+            else float(settings.num_cpus_per_env_runner)
+        )
+        threads = (
+            0 if settings.num_cpus_per_learner == "auto" else int(settings.num_cpus_per_learner)
+        )
         trial = ray.util.get_current_placement_group()
         if trial:
-            # Ray places the actors into the trial's bundles by itself (Tune sets placement_group_capture_child_tasks),
-            # but only what fits into them: they must not ask for shares of the whole cluster.
+            # Ray places the actors into the trial's bundles by itself (Tune sets
+            # placement_group_capture_child_tasks), but only what fits into them: they must not ask
+            # for shares of the whole cluster.
             bundles = [dict(bundle) for bundle in trial.bundle_specs]
             mine = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
             bundles[0]["CPU"] = bundles[0].get("CPU", 0.0) - mine  # this process sits in the first
             cpus_each = even_share(dqn, [bundle.get("CPU", 0.0) for bundle in bundles])
             threads = max(1, threads)
             gpu = any(bundle.get("GPU") for bundle in bundles)
-            dqn = dataclasses.replace(dqn, run=dataclasses.replace(dqn.run, device="cuda" if gpu else "cpu"))
-        engine = Coordinator(dqn, learner_threads=threads or user_threads() or None, cpus_each=cpus_each)
+            dqn = dataclasses.replace(
+                dqn, run=dataclasses.replace(dqn.run, device="cuda" if gpu else "cpu")
+            )
+        engine = Coordinator(
+            dqn, learner_threads=threads or user_threads() or None, cpus_each=cpus_each
+        )
         with waits_explained("ApexDQN"):
-            engine.network()  # the learner has its place (the bundle with the GPU) before collectors look for theirs
+            # the learner has its place (the bundle with the GPU) before collectors look for theirs
+            engine.network()
         return engine
 
-    # -- work ----------------------------------------------------------------------------------------------------------
+    # -- work --------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, Any]:
-        """One iteration: training steps until the configured minimum of time and steps is reached, then evaluation."""
+        """One iteration: training steps until the configured minimum of time and steps is
+        reached, then evaluation.
+        """
         before, start = self._progress, time.monotonic()
         num_before, self._reports = self._num_episodes, list[Progress]()
         settings, batch_size = self.config, self.config.train_batch_size
@@ -130,14 +156,20 @@ class ApexDQN(Algorithm):
             self.training_step()
             done = (
                 time.monotonic() - start >= (settings.min_time_s_per_iteration or 0),
-                self._progress.steps - before.steps >= (settings.min_sample_timesteps_per_iteration or 0),
+                self._progress.steps - before.steps
+                >= (settings.min_sample_timesteps_per_iteration or 0),
                 (self._progress.updates - before.updates) * batch_size
                 >= (settings.min_train_timesteps_per_iteration or 0),
             )
             if all(done):
                 break
         ours = iteration_results(
-            before, self._progress, self._reports, self._episodes, (num_before, self._num_episodes), batch_size
+            before,
+            self._progress,
+            self._reports,
+            self._episodes,
+            (num_before, self._num_episodes),
+            batch_size,
         )
         results = self.metrics.compile() | ours  # what callbacks logged, and ours
         interval = settings.evaluation_interval
@@ -146,7 +178,9 @@ class ApexDQN(Algorithm):
         return results
 
     def training_step(self) -> None:
-        """Let the engine work for a moment, and take in what it tells. It never drains: calls stay queued."""
+        """Let the engine work for a moment, and take in what it tells. It never drains: calls
+        stay queued.
+        """
         self._worked = True
         progress = self._engine.advance(sys.maxsize, WORK_S)
         for event in progress.events:
@@ -155,11 +189,16 @@ class ApexDQN(Algorithm):
         self._num_episodes += len(progress.episodes)
         self._reports.append(progress)
         if not progress.updates:  # the learner has not reported since this process started
-            progress.updates, progress.replay_size = self._progress.updates, self._progress.replay_size
+            progress.updates, progress.replay_size = (
+                self._progress.updates,
+                self._progress.replay_size,
+            )
         self._progress = progress
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
-        """Play `evaluation_duration` whole episodes with the current network, here; the engine's queue runs dry."""
+        """Play `evaluation_duration` whole episodes with the current network, here; the engine's
+        queue runs dry.
+        """
         self._tell("on_evaluate_start", metrics_logger=self.metrics)
         dqn = self.config.to_dqn()
         played = evaluate(
@@ -169,7 +208,10 @@ class ApexDQN(Algorithm):
             epsilon=dqn.run.evaluate_epsilon,
             seed=dqn.run.seed + 10_000,
         )
-        episodes = [Episode(score, steps, played.epsilon) for score, steps in zip(played.scores, played.steps)]
+        episodes = [
+            Episode(score, steps, played.epsilon)
+            for score, steps in zip(played.scores, played.steps)
+        ]
         counts = {"num_episodes": len(episodes), "num_env_steps_sampled": sum(played.steps)}
         results: dict[str, Any] = {"env_runners": episode_results(episodes) | counts}
         if played.human_normalised is not None:
@@ -182,43 +224,58 @@ class ApexDQN(Algorithm):
         return self._engine.network()
 
     def get_module(self, *args: Any, **kwargs: Any) -> Any:
-        raise ConfigError("get_module: there is no RLModule here; algo.network() gives the PyTorch network")
+        raise ConfigError(
+            "get_module: there is no RLModule here; algo.network() gives the PyTorch network"
+        )
 
     def get_weights(self, policies: Any = None) -> dict[str, dict[str, np.ndarray]]:
-        """The current network's tensors by name, float32 arrays, under RLlib's name of the one policy."""
+        """The current network's tensors by name, float32 arrays, under RLlib's name of the one
+        policy.
+        """
         tensors = self.network().state_dict()
         return {DEFAULT_POLICY_ID: {name: tensor.numpy() for name, tensor in tensors.items()}}
 
     def set_weights(self, weights: Any) -> None:
         raise ConfigError(
-            "set_weights: not supported; algo.restore_from_path(PATH) loads networks, optimizer and replay"
+            "set_weights: not supported; algo.restore_from_path(PATH) loads networks, optimizer "
+            "and replay"
         )
 
     def compute_single_action(self, *args: Any, **kwargs: Any) -> Any:
         raise ConfigError(
-            "compute_single_action: there is no RLlib policy here; algo.network()(frames).argmax(1), frames uint8 "
+            "compute_single_action: there is no RLlib policy here; "
+            "algo.network()(frames).argmax(1), frames uint8 "
             "[B, stack, H, W], gives greedy actions"
         )
 
     compute_actions = compute_single_action
 
     def get_policy(self, *args: Any, **kwargs: Any) -> Any:
-        raise ConfigError("get_policy: there is no RLlib policy here; algo.network() gives the PyTorch network")
+        raise ConfigError(
+            "get_policy: there is no RLlib policy here; algo.network() gives the PyTorch network"
+        )
 
     def _tell(self, event: str, **kwargs: Any) -> None:
         functions = getattr(self.config, f"callbacks_{event}")
         make_callback(event, self.callbacks, functions, kwargs={"algorithm": self, **kwargs})
 
-    # -- checkpoints: RLlib's files, and the engine's folder beside them -----------------------------------------------
+    # -- checkpoints: RLlib's files, and the engine's folder beside them ---------------------------
 
     def save_to_path(
-        self, path: Any = None, *, state: Any = None, filesystem: Any = None, use_msgpack: bool = False
+        self,
+        path: Any = None,
+        *,
+        state: Any = None,
+        filesystem: Any = None,
+        use_msgpack: bool = False,
     ) -> str:
-        """Write everything needed to continue: networks, optimizer, *the replay's contents*, random states, counters.
+        """Write everything needed to continue: networks, optimizer, *the replay's contents*,
+        random states, counters.
 
-        `path` is a local folder (Tune uploads what it saves by itself). Everything is in `path`/engine, which
-        is replaced as a whole: if the process is killed, the older checkpoint or the new one loads. RLlib's own
-        files are copied to `path` as well, where RLlib looks for them.
+        `path` is a local folder (Tune uploads what it saves by itself). Everything is in
+        `path`/engine, which is replaced as a whole: if the process is killed, the older
+        checkpoint or the new one loads. RLlib's own files are copied to `path` as well, where
+        RLlib looks for them.
         """
         folder = _local(path or tempfile.mkdtemp(prefix="apex-dqn-"), filesystem)
         for leftover in folder.glob("engine.*.tmp"):  # of an earlier version that was killed here
@@ -233,14 +290,19 @@ class ApexDQN(Algorithm):
 
     @classmethod
     def from_checkpoint(cls, path: Any, filesystem: Any = None, **kwargs: Any) -> "ApexDQN":
-        """A new algorithm that continues from what `save_to_path` wrote. Raises as `restore_from_path` does."""
+        """A new algorithm that continues from what `save_to_path` wrote. Raises as
+        `restore_from_path` does.
+        """
         place = path.to_directory() if isinstance(path, ray.tune.Checkpoint) else path
         return super().from_checkpoint(str(_rllib_files(_local(place, filesystem))), **kwargs)
 
-    def restore_from_path(self, path: Any, *, component: Any = None, filesystem: Any = None, **kwargs: Any) -> None:
+    def restore_from_path(
+        self, path: Any, *, component: Any = None, filesystem: Any = None, **kwargs: Any
+    ) -> None:
         """Continue from what `save_to_path` wrote; the lanes begin new episodes.
 
-        Raises CheckpointError when the folder is not such a checkpoint or does not fit this configuration.
+        Raises CheckpointError when the folder is not such a checkpoint or does not fit this
+        configuration.
         """
         folder = _local(path, filesystem)
         if component is not None:
@@ -255,13 +317,17 @@ class ApexDQN(Algorithm):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         return []
 
-    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
         """What is not the engine's: this face's own counters."""
         return {
             "training_iteration": self.training_iteration,
             "metrics_logger": self.metrics.get_state(),
             "progress": dataclasses.asdict(
-                dataclasses.replace(self._progress, steps=self._engine.steps, episodes=[], events=[])
+                dataclasses.replace(
+                    self._progress, steps=self._engine.steps, episodes=[], events=[]
+                )
             ),
             "episodes": [dataclasses.astuple(episode) for episode in self._episodes],
             "num_episodes": self._num_episodes,
@@ -281,7 +347,9 @@ class ApexDQN(Algorithm):
 
 
 def _engine_files(folder: Path) -> Path:
-    """The engine's part of a checkpoint: `folder`/engine, or `folder` when that is the part itself."""
+    """The engine's part of a checkpoint: `folder`/engine, or `folder` when that is the part
+    itself.
+    """
     for place in (find_directory(folder / "engine"), folder):
         if (place / "state.json").exists():
             return place
@@ -289,12 +357,17 @@ def _engine_files(folder: Path) -> Path:
 
 
 def _rllib_files(folder: Path) -> Path:
-    """Where RLlib's files of a checkpoint are: with the engine's, or (earlier versions) in `folder`."""
+    """Where RLlib's files of a checkpoint are: with the engine's, or (earlier versions) in
+    `folder`.
+    """
     engine = _engine_files(folder)
     return engine if (engine / ApexDQN.CLASS_AND_CTOR_ARGS_FILE_NAME).exists() else folder
 
 
 def _local(path: Any, filesystem: Any) -> Path:
     if getattr(filesystem, "type_name", "local") != "local" or "://" in str(path):
-        raise ConfigError(f"{path}: checkpoints go to a local folder; let Tune upload them (storage_path), or copy it")
+        raise ConfigError(
+            f"{path}: checkpoints go to a local folder; let Tune upload them (storage_path), or "
+            "copy it"
+        )
     return Path(path).absolute()

@@ -1,4 +1,6 @@
-"""The options' names: what `training` takes, where each value goes, and which of RLlib's settings mean something here."""
+"""The options' names: what `training` takes, where each value goes, and which of RLlib's
+settings mean something here.
+"""
 
 import dataclasses
 import difflib
@@ -15,8 +17,10 @@ from genray.rl.replay import ReplayConfig
 
 
 class TrainingOptions(TypedDict, total=False):
-    """What `training(...)` takes: the fields of genray's dataclasses, documented there, under their own names and
-    under those of RLlib's DQNConfig that mean the same. A value may also be one of Tune's search spaces."""
+    """What `training(...)` takes: the fields of genray's dataclasses, documented there, under
+    their own names and under those of RLlib's DQNConfig that mean the same. A value may also be
+    one of Tune's search spaces.
+    """
 
     # genray.rl.collect.CollectConfig, genray.rl.exploration.ExploreConfig
     gamma: float
@@ -101,7 +105,8 @@ PARTS: dict[str, type] = {
     "collect": CollectConfig,
     "run": RunConfig,
 }
-# How long, how often and where to save is RLlib's and Tune's business; the device follows num_gpus_per_learner.
+# How long, how often and where to save is RLlib's and Tune's business; the device follows
+# num_gpus_per_learner.
 NOT_HERE = {"steps", "evaluate_every", "checkpoint_every", "keep", "device"}
 # The config's attribute -> where its value goes in DQNConfig.
 FIELDS = {
@@ -113,12 +118,25 @@ FIELDS = {
 
 # Settings of AlgorithmConfig (as `to_dict` names them) that mean here what they mean in RLlib.
 HONOURED = {
-    "env", "env_config", "num_cpus_per_env_runner", "num_cpus_per_learner", "num_gpus_per_learner",
-    "num_cpus_for_main_process", "custom_resources_for_main_process", "placement_strategy",
-    "evaluation_interval", "evaluation_config", "log_level", "log_sys_usage",
-    "min_time_s_per_iteration", "min_train_timesteps_per_iteration", "min_sample_timesteps_per_iteration",
-    "metrics_num_episodes_for_smoothing", "stats_cls_lookup", "callbacks",
-}  # fmt: skip
+    "env",
+    "env_config",
+    "num_cpus_per_env_runner",
+    "num_cpus_per_learner",
+    "num_gpus_per_learner",
+    "num_cpus_for_main_process",
+    "custom_resources_for_main_process",
+    "placement_strategy",
+    "evaluation_interval",
+    "evaluation_config",
+    "log_level",
+    "log_sys_usage",
+    "min_time_s_per_iteration",
+    "min_train_timesteps_per_iteration",
+    "min_sample_timesteps_per_iteration",
+    "metrics_num_episodes_for_smoothing",
+    "stats_cls_lookup",
+    "callbacks",
+}
 EVENTS = ("algorithm_init", "train_result", "evaluate_start", "evaluate_end", "checkpoint_loaded")
 HONOURED |= {f"callbacks_on_{event}" for event in EVENTS}
 
@@ -138,16 +156,23 @@ INSTEAD = {
     "evaluation_duration_unit": "evaluation counts episodes",
     "num_gpus": "use learners(num_gpus_per_learner=1)",
     "num_gpus_per_env_runner": "collectors act on CPUs",
-    "target_network_update_freq": "use training(target_period_updates=…), which counts updates, not steps",
+    "target_network_update_freq": (
+        "use training(target_period_updates=…), which counts updates, not steps"
+    ),
     "replay_buffer_config": "use training(capacity=…, prioritized=…, alpha=…, beta=…)",
     "td_error_loss_fn": "use training(loss='huber' or 'squared')",
     "device": "use learners(num_gpus_per_learner=0 or 1)",
     "steps": "use Tune's stop={'num_env_steps_sampled_lifetime': …}",
-    **dict.fromkeys(("tau", "num_atoms", "v_min", "v_max", "noisy", "sigma0", "lr_schedule", "burn_in_len"), _NOT_PART),
+    **dict.fromkeys(
+        ("tau", "num_atoms", "v_min", "v_max", "noisy", "sigma0", "lr_schedule", "burn_in_len"),
+        _NOT_PART,
+    ),
 }
 
 
 def no_such_option(what: str, name: str, names: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(name, dict.fromkeys(names), n=3, cutoff=0.5)
-    advice = INSTEAD.get(name) or (f"did you mean {', '.join(near)}?" if near else "see genray.rllib.TrainingOptions")
+    advice = INSTEAD.get(name) or (
+        f"did you mean {', '.join(near)}?" if near else "see genray.rllib.TrainingOptions"
+    )
     return ConfigError(f"{what}: no such option; {advice}")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from genray.rl.agent import Progress
 from genray.rl.collect import Episode
+from genray.rl.engine import Progress
 
 
 def iteration_results(
@@ -20,11 +20,14 @@ def iteration_results(
 ) -> dict[str, Any]:
     """What happened between `before` and `now`, with a few keys of our own at the top.
 
-    `reports` came in between; `episodes` are the newest, which means are over; `num_episodes` ever ended before and now.
+    `reports` came in between; `episodes` are the newest, which means are over; `num_episodes`
+    ever ended before and now.
     """
     num_before, num_after = num_episodes
     learned = [[p.loss, p.q_mean, p.grad_norm] for p in reports if p.loss is not None]
-    loss, q_mean, grad_norm = np.mean(np.array(learned, float), axis=0).tolist() if learned else (math.nan,) * 3
+    loss, q_mean, grad_norm = (
+        np.mean(np.array(learned, float), axis=0).tolist() if learned else (math.nan,) * 3
+    )
     trained = now.updates * batch_size
     return {
         "env_runners": episode_results(episodes)
@@ -63,7 +66,9 @@ def iteration_results(
 
 
 def episode_results(episodes: Iterable[Episode]) -> dict[str, float]:
-    """NaN where no episode has ended yet, as schedulers expect the keys from the first result on."""
+    """NaN where no episode has ended yet, as schedulers expect the keys from the first result
+    on.
+    """
     scores = [episode.score for episode in episodes] or [math.nan]
     steps = [float(episode.steps) for episode in episodes] or [math.nan]
     return {

@@ -67,7 +67,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ResourceError(f"{path}: cannot be written ({reason}); choose another place") from error
+        raise ResourceError(
+            f"{path}: cannot be written ({reason}); choose another place"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -184,7 +186,11 @@ def clear_leftovers(parent: Path, *, only: str | None = None, exclusive: bool = 
 def _leftovers(parent: Path) -> list[tuple[Path, re.Match[str]]]:
     with contextlib.suppress(OSError):
         entries = [(path, LEFTOVER.fullmatch(path.name)) for path in parent.iterdir()]
-        return [(path, match) for path, match in entries if match and (match["old"] or path.name.endswith(".tmp"))]
+        return [
+            (path, match)
+            for path, match in entries
+            if match and (match["old"] or path.name.endswith(".tmp"))
+        ]
     return []
 
 

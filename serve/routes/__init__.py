@@ -1,1 +1,3 @@
-"""The HTTP routes, a file for each convention; each adds its own to an application around a `Service`."""
+"""The HTTP routes, a file for each convention; each adds its own to an application around a
+`Service`.
+"""

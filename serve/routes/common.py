@@ -54,7 +54,9 @@ ABOUT = {
 }
 
 
-def refusals(*statuses: int, model: type[BaseModel] = ErrorAnswer) -> dict[int | str, dict[str, Any]]:
+def refusals(
+    *statuses: int, model: type[BaseModel] = ErrorAnswer
+) -> dict[int | str, dict[str, Any]]:
     """The documentation of these refusals, and of those that any route may give."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in sorted({*statuses, 401, 403, 408, 413, 429}):
@@ -63,7 +65,9 @@ def refusals(*statuses: int, model: type[BaseModel] = ErrorAnswer) -> dict[int |
 
 
 class Body(BaseModel):
-    """A JSON body. Unknown fields are let pass: clients of the convention send more than we know."""
+    """A JSON body. Unknown fields are let pass: clients of the convention send more than we
+    know.
+    """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
@@ -93,7 +97,9 @@ def picture_of(content: bytes, limits: Limits, name: str) -> Picture:
 
 
 def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
-    """A picture cut and scaled to what a model takes, uint8 [1, H, W, C]. Raises BadRequest for a model of text."""
+    """A picture cut and scaled to what a model takes, uint8 [1, H, W, C]. Raises BadRequest for
+    a model of text.
+    """
     from PIL import Image, ImageOps
 
     model: Any = predictor.model
@@ -102,7 +108,9 @@ def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
         raise BadRequest(f"model {predictor.name!r} takes text, not pictures", param="model")
     height, width, channels = spec.shape
     image = Image.fromarray(picture.rgb)
-    image = ImageOps.fit(image.convert("L") if channels == 1 else image, (width, height), Image.Resampling.BOX)
+    image = ImageOps.fit(
+        image.convert("L") if channels == 1 else image, (width, height), Image.Resampling.BOX
+    )
     return np.asarray(image, np.uint8).reshape(1, height, width, channels)
 
 

@@ -1,8 +1,9 @@
-"""The Open Inference Protocol, version 2, over HTTP: JSON tensors and the binary ones that Triton's client sends.
+"""The Open Inference Protocol, version 2, over HTTP: JSON tensors and the binary ones that
+Triton's client sends.
 
-[https://github.com/kserve/open-inference-protocol] A model NAME is reached as NAME (its main function) and, for each
-function, as NAME.FUNCTION: digits-vae.encode, road-runner.act, … . The one version of a model is its hash.
-Shapes: the first axis of every tensor is rows.
+[https://github.com/kserve/open-inference-protocol] A model NAME is reached as NAME (its main
+function) and, for each function, as NAME.FUNCTION: digits-vae.encode, road-runner.act, … . The
+one version of a model is its hash. Shapes: the first axis of every tensor is rows.
 """
 
 import json
@@ -62,7 +63,9 @@ def inference_routes(service: Service) -> APIRouter:
 
     @router.get("", responses=maybe, summary="The server")
     async def server() -> Response:
-        return json_answer({"name": "genray", "version": __version__, "extensions": ["binary_tensor_data"]})
+        return json_answer(
+            {"name": "genray", "version": __version__, "extensions": ["binary_tensor_data"]}
+        )
 
     @router.get("/health/live", responses=maybe, summary="Whether it lives")
     async def live() -> Response:
@@ -78,7 +81,9 @@ def inference_routes(service: Service) -> APIRouter:
     async def metadata(name: Name) -> Response:
         return json_answer(_metadata(_asked(service, name)))
 
-    @router.get("/models/{name}/versions/{version}", responses=maybe, summary="The same, by version")
+    @router.get(
+        "/models/{name}/versions/{version}", responses=maybe, summary="The same, by version"
+    )
     async def metadata_of_version(name: Name, version: Version) -> Response:
         return json_answer(_metadata(_asked(service, name, version)))
 
@@ -86,14 +91,24 @@ def inference_routes(service: Service) -> APIRouter:
     async def model_ready(name: Name) -> Response:
         return json_answer({"name": _asked(service, name).name, "ready": True})
 
-    @router.get("/models/{name}/versions/{version}/ready", responses=maybe, summary="The same, by version")
+    @router.get(
+        "/models/{name}/versions/{version}/ready", responses=maybe, summary="The same, by version"
+    )
     async def model_ready_of_version(name: Name, version: Version) -> Response:
         return json_answer({"name": _asked(service, name, version).name, "ready": True})
 
-    body = {"content": {"application/json": {"schema": InferRequest.model_json_schema()}}, "required": True}
+    body = {
+        "content": {"application/json": {"schema": InferRequest.model_json_schema()}},
+        "required": True,
+    }
     body["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}  # type: ignore[index]
 
-    @router.post("/models/{name}/infer", responses=maybe, summary="Infer", openapi_extra={"requestBody": body})
+    @router.post(
+        "/models/{name}/infer",
+        responses=maybe,
+        summary="Infer",
+        openapi_extra={"requestBody": body},
+    )
     async def infer(request: Request, name: Name) -> Response:
         return await _infer(service, request, _asked(service, name))
 
@@ -119,9 +134,14 @@ def _asked(service: Service, name: str, version: str = "") -> Asked:
     if not function:
         function = next((each for each in MAIN if each in predictor.functions), "")
         if not function:
-            raise BadRequest(f"model {model!r} ({predictor.kind}) does nothing by tensors; use /v1/images/edits")
+            raise BadRequest(
+                f"model {model!r} ({predictor.kind}) does nothing by tensors; use /v1/images/edits"
+            )
     if function not in predictor.functions:
-        raise NotFound(f"model {model!r} has no function {function!r}; it has {', '.join(sorted(predictor.functions))}")
+        raise NotFound(
+            f"model {model!r} has no function {function!r}; it has "
+            f"{', '.join(sorted(predictor.functions))}"
+        )
     return Asked(predictor, name, function, predictor.functions[function])
 
 
@@ -140,7 +160,11 @@ def _metadata(asked: Asked) -> dict[str, Any]:
 
 async def _infer(service: Service, request: Request, asked: Asked) -> Response:
     body, headers = await inferred(
-        service, asked, await request.body(), request.headers.get(BINARY_HEADER), request.scope["state"]
+        service,
+        asked,
+        await request.body(),
+        request.headers.get(BINARY_HEADER),
+        request.scope["state"],
     )
     media_type = "application/octet-stream" if headers else "application/json"
     return Response(body, headers=headers, media_type=media_type)
@@ -162,7 +186,9 @@ def quick_infer(service: Service) -> express.ShortNamed:
     async def quick(name: str, asked: express.Asked) -> express.Reply:
         length = asked.headers.get(BINARY_HEADER.encode())
         text = None if length is None else length.decode("latin-1")
-        body, headers = await inferred(service, _asked(service, name), asked.body, text, asked.state)
+        body, headers = await inferred(
+            service, _asked(service, name), asked.body, text, asked.state
+        )
         if not headers:
             return express.Reply(body)
         pairs = tuple((key.lower().encode(), value.encode()) for key, value in headers.items())
@@ -173,7 +199,10 @@ def quick_infer(service: Service) -> express.ShortNamed:
 
 def quick_health(service: Service) -> tuple[express.Short, express.Short]:
     """The short ways of /v2/health/live and /v2/health/ready."""
-    alive, ready = express.Reply(json_bytes({"live": True})), express.Reply(json_bytes({"ready": True}))
+    alive, ready = (
+        express.Reply(json_bytes({"live": True})),
+        express.Reply(json_bytes({"ready": True})),
+    )
 
     async def lives(asked: express.Asked) -> express.Reply:
         return alive
@@ -184,15 +213,26 @@ def quick_health(service: Service) -> tuple[express.Short, express.Short]:
     return lives, is_ready
 
 
-# -- the wire ----------------------------------------------------------------------------------------------------------
+# -- the wire --------------------------------------------------------------------------------------
 
 
-def read_request(body: bytes, header_length: str | None, spec: Function) -> tuple[dict[str, Any], Arrays]:
-    """(the request without its tensors, the tensors) of a body. Raises BadRequest, naming what does not fit."""
+def read_request(
+    body: bytes, header_length: str | None, spec: Function
+) -> tuple[dict[str, Any], Arrays]:
+    """(the request without its tensors, the tensors) of a body. Raises BadRequest, naming what
+    does not fit.
+    """
     text, rest = body, b""
     if header_length is not None:
-        if not (header_length.isascii() and header_length.isdigit() and int(header_length[:12]) <= len(body)):
-            raise BadRequest(f"Inference-Header-Content-Length {header_length[:20]!r}: the body has {len(body)} bytes")
+        if not (
+            header_length.isascii()
+            and header_length.isdigit()
+            and int(header_length[:12]) <= len(body)
+        ):
+            raise BadRequest(
+                f"Inference-Header-Content-Length {header_length[:20]!r}: the body has {len(body)} "
+                "bytes"
+            )
         text, rest = body[: int(header_length)], body[int(header_length) :]
     try:
         wanted = json.loads(text)
@@ -218,10 +258,15 @@ def read_request(body: bytes, header_length: str | None, spec: Function) -> tupl
         raise BadRequest("outputs: must be a list of requested tensors")
     if not isinstance(wanted.get("parameters") or {}, dict):
         raise BadRequest("parameters: must be an object")
-    unknown = [each.get("name") for each in outputs if each.get("name") not in [out.name for out in spec.outputs]]
+    unknown = [
+        each.get("name")
+        for each in outputs
+        if each.get("name") not in [out.name for out in spec.outputs]
+    ]
     if unknown:
         raise BadRequest(
-            f"outputs: there are {', '.join(out.name for out in spec.outputs)}, not {str(unknown[0])[:80]!r}"
+            f"outputs: there are {', '.join(out.name for out in spec.outputs)}, not "
+            f"{str(unknown[0])[:80]!r}"
         )
     return {key: value for key, value in wanted.items() if key != "inputs"}, arrays
 
@@ -229,10 +274,16 @@ def read_request(body: bytes, header_length: str | None, spec: Function) -> tupl
 def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple[np.ndarray, bytes]:
     name, shape = spec.name, tensor.get("shape")
     if tensor.get("datatype") != spec.datatype:
-        raise BadRequest(f"input {name}: datatype {str(tensor.get('datatype'))[:20]}; must be {spec.datatype}")
-    whole = isinstance(shape, list) and all(type(side) is int and 0 < side <= 2**24 for side in shape)
+        raise BadRequest(
+            f"input {name}: datatype {str(tensor.get('datatype'))[:20]}; must be {spec.datatype}"
+        )
+    whole = isinstance(shape, list) and all(
+        type(side) is int and 0 < side <= 2**24 for side in shape
+    )
     if not whole or list(shape[1:]) != list(spec.shape):  # type: ignore[index]
-        raise BadRequest(f"input {name}: shape {str(shape)[:60]}; must be {[-1, *spec.shape]}, with ≥ 1 rows")
+        raise BadRequest(
+            f"input {name}: shape {str(shape)[:60]}; must be {[-1, *spec.shape]}, with ≥ 1 rows"
+        )
     assert isinstance(shape, list)
     count, dtype = int(np.prod(shape, dtype=np.float64)), np.dtype(DTYPES[spec.datatype])
     parameters = tensor.get("parameters") or {}
@@ -240,7 +291,8 @@ def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple
     if size is not None:
         if type(size) is not int or size != count * dtype.itemsize or size > len(rest):
             raise BadRequest(
-                f"input {name}: binary_data_size must be {count * dtype.itemsize}, and as many bytes must follow"
+                f"input {name}: binary_data_size must be {count * dtype.itemsize}, and as many "
+                "bytes must follow"
             )
         values = np.frombuffer(rest[:size], dtype.newbyteorder("<")).astype(dtype).reshape(shape)
         return finite(values, name), rest[size:]
@@ -248,7 +300,9 @@ def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple
 
 
 def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.ndarray:
-    """Numbers, flat or nested like the shape. Raises BadRequest unless each is of the datatype and in its range."""
+    """Numbers, flat or nested like the shape. Raises BadRequest unless each is of the datatype
+    and in its range.
+    """
     name, wrong = spec.name, f"input {spec.name}: data must be {count} numbers of {spec.datatype}"
     if not isinstance(data, list):
         raise BadRequest(wrong)
@@ -268,24 +322,40 @@ def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.
         raise BadRequest(wrong) from None
 
 
-def write_answer(asked: Asked, wanted: dict[str, Any], found: Arrays) -> tuple[bytes, dict[str, str]]:
-    """(the outputs that were asked for, as JSON or as binary parts behind it; the headers that say so)."""
+def write_answer(
+    asked: Asked, wanted: dict[str, Any], found: Arrays
+) -> tuple[bytes, dict[str, str]]:
+    """(the outputs that were asked for, as JSON or as binary parts behind it; the headers that
+    say so).
+    """
     requested = wanted.get("outputs") or [{"name": spec.name} for spec in asked.spec.outputs]
     all_binary = bool((wanted.get("parameters") or {}).get("binary_data_output", False))
     types = {spec.name: spec.datatype for spec in asked.spec.outputs}
     outputs, parts = [], []
     for each in requested:
         values = np.ascontiguousarray(found[each["name"]])
-        tensor: dict[str, Any] = {"name": each["name"], "datatype": types[each["name"]], "shape": list(values.shape)}
+        tensor: dict[str, Any] = {
+            "name": each["name"],
+            "datatype": types[each["name"]],
+            "shape": list(values.shape),
+        }
         parameters = each.get("parameters")
-        if (parameters.get("binary_data", all_binary) if isinstance(parameters, dict) else all_binary) is True:
+        if (
+            parameters.get("binary_data", all_binary)
+            if isinstance(parameters, dict)
+            else all_binary
+        ) is True:
             part = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
             tensor["parameters"] = {"binary_data_size": len(part)}
             parts.append(part)
         else:
             tensor["data"] = values.ravel().tolist()
         outputs.append(tensor)
-    answer = {"model_name": asked.name, "model_version": asked.predictor.version, "outputs": outputs}
+    answer = {
+        "model_name": asked.name,
+        "model_version": asked.predictor.version,
+        "outputs": outputs,
+    }
     if isinstance(wanted.get("id"), str):
         answer["id"] = wanted["id"]
     head = json_bytes(answer)

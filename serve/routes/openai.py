@@ -1,7 +1,9 @@
-"""The shape of OpenAI's images and models API, so that its clients work: generate, edit (style, dream), list, delete.
+"""The shape of OpenAI's images and models API, so that its clients work: generate, edit (style,
+dream), list, delete.
 
-[https://platform.openai.com/docs/api-reference/images] Departures, all visible in the documentation: prompts are ignored
-(these generators are unconditional); `seed` and `latent` are ours; pictures come as `b64_json` or as a data URL.
+[https://platform.openai.com/docs/api-reference/images] Departures, all visible in the
+documentation: prompts are ignored (these generators are unconditional); `seed` and `latent` are
+ours; pictures come as `b64_json` or as a data URL.
 """
 
 import time
@@ -34,13 +36,21 @@ Name = Annotated[str, Path(max_length=64, description="A model's name, as /v1/mo
 class Generations(Body):
     """What to generate."""
 
-    model: str | None = Field(None, max_length=200, description="A generator's name; none: the first one.")
-    prompt: str | None = Field(None, max_length=32_000, description="Ignored: the generators are unconditional.")
+    model: str | None = Field(
+        None, max_length=200, description="A generator's name; none: the first one."
+    )
+    prompt: str | None = Field(
+        None, max_length=32_000, description="Ignored: the generators are unconditional."
+    )
     n: int | None = Field(1, ge=1, le=1_000_000)
     size: str | None = Field(
-        None, max_length=20, description="`auto`, or WIDTHxHEIGHT: a whole multiple of the model's own size."
+        None,
+        max_length=20,
+        description="`auto`, or WIDTHxHEIGHT: a whole multiple of the model's own size.",
     )
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Image i is that of seed + i; none: a new seed.")
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED, description="Image i is that of seed + i; none: a new seed."
+    )
     latent: list[list[float]] | None = Field(
         None, max_length=1024, description="Latents instead of a seed, a row an image."
     )
@@ -52,28 +62,38 @@ def openai_routes(service: Service) -> APIRouter:
 
     @router.get("/models", responses=refusals(), summary="All models")
     async def list_models() -> Response:
-        return json_answer({"object": "list", "data": [card(service, each) for each in service.models()]})
+        return json_answer(
+            {"object": "list", "data": [card(service, each) for each in service.models()]}
+        )
 
     @router.get("/models/{name}", responses=refusals(404, 422), summary="One model")
     async def get_model(name: Name) -> Response:
         return json_answer(card(service, service.model(name)))
 
     @router.delete(
-        "/models/{name}", responses=refusals(400, 404, 422), summary="Take a model away; it can be rolled back"
+        "/models/{name}",
+        responses=refusals(400, 404, 422),
+        summary="Take a model away; it can be rolled back",
     )
     async def delete_model(name: Name) -> Response:
         await service.delete(name)
         return json_answer({"id": name, "object": "model", "deleted": True})
 
-    @router.post("/images/generations", responses=refusals(400, 404, 422), summary="Images from a generator")
+    @router.post(
+        "/images/generations", responses=refusals(400, 404, 422), summary="Images from a generator"
+    )
     async def generate(request: Request, body: Generations) -> Response:
-        return Response(await generated(service, body, request.scope["state"]), media_type="application/json")
+        return Response(
+            await generated(service, body, request.scope["state"]), media_type="application/json"
+        )
 
     @router.post(
         "/images/edits",
         responses=refusals(400, 404, 415, 422),
         summary="A picture styled or dreamt upon",
-        openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": EDITS}}}},
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": EDITS}}}
+        },
     )
     async def edits(request: Request) -> Response:
         options, contents, as_url = await _edit_form(request, service)
@@ -83,7 +103,8 @@ def openai_routes(service: Service) -> APIRouter:
         def written(check: Check) -> bytes:
             # Pictures, 75 MB each when decoded, are only in memory while their turn lasts.
             content, *styles = (
-                picture_of(each, service.limits, f"image {index + 1}") for index, each in enumerate(contents)
+                picture_of(each, service.limits, f"image {index + 1}")
+                for index, each in enumerate(contents)
             )
             result, about = edit(predictor, content, styles, options, service.limits, check)
             answer = {"created": int(time.time()), "model": predictor.name, "about": about}
@@ -104,8 +125,11 @@ async def generated(service: Service, body: Generations, state: dict[str, Any]) 
     as_url = body.response_format == "url"
     answer = {"created": int(time.time()), "model": predictor.name, "seed": seeds}
 
-    def written(arrays: Arrays) -> bytes:  # in the batcher's thread: the event loop has others to serve
-        return with_pictures(answer, [png_base64(image, scale) for image in arrays["image"]], as_url)
+    # in the batcher's thread: the event loop has others to serve
+    def written(arrays: Arrays) -> bytes:
+        return with_pictures(
+            answer, [png_base64(image, scale) for image in arrays["image"]], as_url
+        )
 
     return await service.predict(predictor, "generate", {"latent": latents}, written)
 
@@ -126,8 +150,12 @@ def quick_generations(service: Service) -> Short:
 
 
 def with_pictures(answer: dict[str, Any], pictures: list[bytes], as_url: bool) -> bytes:
-    """`answer` with OpenAI's `data` at its end, JSON. Base64 has nothing to escape, so it is not looked through for it."""
-    before, after = (b'{"url": "data:image/png;base64,', b'"}') if as_url else (b'{"b64_json": "', b'"}')
+    """`answer` with OpenAI's `data` at its end, JSON. Base64 has nothing to escape, so it is not
+    looked through for it.
+    """
+    before, after = (
+        (b'{"url": "data:image/png;base64,', b'"}') if as_url else (b'{"b64_json": "', b'"}')
+    )
     data = b", ".join(before + picture + after for picture in pictures)
     return json_bytes(answer)[:-1] + b', "data": [' + data + b"]}"
 
@@ -148,7 +176,9 @@ def card(service: Service, predictor: Predictor) -> dict[str, Any]:
 
 
 def scale_of(size: str | None, predictor: Predictor, max_side: int) -> int:
-    """How much each pixel is enlarged for `size`. Raises BadRequest, naming the sizes there are, or TooLarge."""
+    """How much each pixel is enlarged for `size`. Raises BadRequest, naming the sizes there are,
+    or TooLarge.
+    """
     height, width, _ = image_spec(predictor.model).shape
     if size in (None, "", "auto"):
         return 1
@@ -157,20 +187,26 @@ def scale_of(size: str | None, predictor: Predictor, max_side: int) -> int:
         wide, high = (int(part) for part in size.lower().split("x"))
     except ValueError:
         raise BadRequest(
-            f"size {size!r}: must be `auto` or WIDTHxHEIGHT, e.g. {4 * width}x{4 * height}", param="size"
+            f"size {size!r}: must be `auto` or WIDTHxHEIGHT, e.g. {4 * width}x{4 * height}",
+            param="size",
         ) from None
     if max(wide, high) > max_side:
         raise TooLarge(f"size {size}: the longer side may be at most {max_side}", param="size")
     scale = wide // width if width else 0
     if scale < 1 or (scale * width, scale * height) != (wide, high):
-        some = ", ".join(f"{k * width}x{k * height}" for k in (1, 2, 4, 8) if k * max(width, height) <= max_side)
+        some = ", ".join(
+            f"{k * width}x{k * height}" for k in (1, 2, 4, 8) if k * max(width, height) <= max_side
+        )
         raise BadRequest(
-            f"size {size}: model {predictor.name!r} makes multiples of {width}x{height}: {some}", param="size"
+            f"size {size}: model {predictor.name!r} makes multiples of {width}x{height}: {some}",
+            param="size",
         )
     return scale
 
 
-def _latents(service: Service, predictor: Predictor, body: Generations) -> tuple[list[int], np.ndarray]:
+def _latents(
+    service: Service, predictor: Predictor, body: Generations
+) -> tuple[list[int], np.ndarray]:
     """(the seeds, none with latents of the client's own; latents float32 [n, Z])."""
     limit = service.limits.max_images
     number = len(body.latent) if body.latent is not None else (body.n or 1)
@@ -192,7 +228,8 @@ def _default_editor(service: Service) -> Predictor:
         if predictor.kind.startswith("style_"):
             return predictor
     raise BadRequest(
-        "no style model here; name a classifier to dream with, or train one: genray train style", param="model"
+        "no style model here; name a classifier to dream with, or train one: genray train style",
+        param="model",
     )
 
 
@@ -201,7 +238,9 @@ EDITS: dict[str, Any] = {
     "required": ["image"],
     "properties": {
         "image": {
-            "description": "The picture; more of them (or `image[]`) are styles for a model of any style.",
+            "description": (
+                "The picture; more of them (or `image[]`) are styles for a model of any style."
+            ),
             "anyOf": [
                 {"type": "string", "format": "binary"},
                 {"type": "array", "items": {"type": "string", "format": "binary"}},
@@ -212,9 +251,17 @@ EDITS: dict[str, Any] = {
             "description": "A style model's or a classifier's name; none: the first style model.",
         },
         "prompt": {"type": "string", "description": "Ignored."},
-        "size": {"type": "string", "description": "`auto`, or the longest side in pixels as SIDExSIDE."},
+        "size": {
+            "type": "string",
+            "description": "`auto`, or the longest side in pixels as SIDExSIDE.",
+        },
         "n": {"type": "integer", "minimum": 1, "maximum": 1},
-        "alpha": {"type": "number", "minimum": 0, "maximum": 1, "description": "How much style; 1 is all."},
+        "alpha": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "description": "How much style; 1 is all.",
+        },
         "keep_colours": {"type": "boolean"},
         "layer": {"type": "string", "description": "Which layer a dream is of."},
         "steps": {"type": "integer", "minimum": 1, "description": "Steps of a dream."},
@@ -225,7 +272,9 @@ EDITS: dict[str, Any] = {
 
 
 async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], bool]:
-    """(the options, the files of the pictures, whether the result comes back as a URL) of a multipart form."""
+    """(the options, the files of the pictures, whether the result comes back as a URL) of a
+    multipart form.
+    """
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
     from starlette.formparsers import MultiPartException
@@ -242,8 +291,19 @@ async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, l
                     fields[key] = value
                 elif key in ("image", "image[]", "style"):
                     contents.append(await value.read())
-    except (HTTPException, MultiPartException, ValueError, AssertionError, KeyError, RuntimeError) as error:
+    except (
+        HTTPException,
+        MultiPartException,
+        ValueError,
+        AssertionError,
+        KeyError,
+        RuntimeError,
+    ) as error:
         raise BadRequest("the multipart body cannot be read", param="image") from error
     if not contents:
         raise BadRequest("image: send a picture as a file in this field", param="image")
-    return EditOptions.read(fields, service.limits), contents, fields.get("response_format") == "url"
+    return (
+        EditOptions.read(fields, service.limits),
+        contents,
+        fields.get("response_format") == "url",
+    )

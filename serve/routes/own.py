@@ -1,4 +1,6 @@
-"""Our own routes, for what no convention has: neighbours of a picture, walks, games to watch, health, rollback."""
+"""Our own routes, for what no convention has: neighbours of a picture, walks, games to watch,
+health, rollback.
+"""
 
 import asyncio
 import json
@@ -18,7 +20,15 @@ from genray.rl.networks import QNetwork
 from serve.errors import BadRequest, Busy, TooLarge
 from serve.express import Asked, Reply
 from serve.models import Predictor
-from serve.routes.common import for_model, json_answer, json_bytes, note_model, picture_of, png_text, refusals
+from serve.routes.common import (
+    for_model,
+    json_answer,
+    json_bytes,
+    note_model,
+    picture_of,
+    png_text,
+    refusals,
+)
 from serve.service import Service
 from serve.walk import walk
 
@@ -63,7 +73,9 @@ def health_routes(service: Service) -> APIRouter:
         "/readyz",
         summary="Whether every model is loaded (no key needed)",
         response_model=Readiness,
-        responses={503: {"model": Readiness, "description": "Some model is not: `failed` says why."}},
+        responses={
+            503: {"model": Readiness, "description": "Some model is not: `failed` says why."}
+        },
     )
     async def readyz() -> Response:
         ready, about = service.readiness()
@@ -77,11 +89,15 @@ def own_routes(service: Service) -> APIRouter:
     watched = _Streams(service.limits.max_streams)
 
     @router.post(
-        "/models/{name}/rollback", responses=refusals(400, 404, 422), summary="Put an earlier version in place"
+        "/models/{name}/rollback",
+        responses=refusals(400, 404, 422),
+        summary="Put an earlier version in place",
     )
     async def roll_back(
         name: Name,
-        version: Annotated[str, Query(max_length=64, description="None: the newest but the present one.")] = "",
+        version: Annotated[
+            str, Query(max_length=64, description="None: the newest but the present one.")
+        ] = "",
     ) -> Response:
         return json_answer({"id": name, "version": await service.roll_back(name, version)})
 
@@ -92,11 +108,15 @@ def own_routes(service: Service) -> APIRouter:
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES},
+                "content": {
+                    kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES
+                },
             }
         },
     )
-    async def retrieve(request: Request, name: Name, count: Annotated[int, Query(ge=1, le=1000)] = 10) -> Response:
+    async def retrieve(
+        request: Request, name: Name, count: Annotated[int, Query(ge=1, le=1000)] = 10
+    ) -> Response:
         predictor = service.model(name)
         note_model(request.scope["state"], predictor)
         if count > service.limits.max_images:
@@ -109,7 +129,9 @@ def own_routes(service: Service) -> APIRouter:
         )
         arrays = await service.predict(predictor, "encode", {"image": query})
         found = (
-            await service.slowly(lambda check: service.search.neighbours(predictor, arrays["code"], count, check))
+            await service.slowly(
+                lambda check: service.search.neighbours(predictor, arrays["code"], count, check)
+            )
         )[0]
         neighbours = [
             {
@@ -125,7 +147,10 @@ def own_routes(service: Service) -> APIRouter:
 
     @router.get(
         "/walk/{name}",
-        responses={**refusals(400, 404, 422), 200: {"content": {"image/gif": {}}, "description": "A looping GIF."}},
+        responses={
+            **refusals(400, 404, 422),
+            200: {"content": {"image/gif": {}}, "description": "A looping GIF."},
+        },
         response_class=Response,
         summary="A walk through a generator's latents, as a GIF",
     )
@@ -146,7 +171,10 @@ def own_routes(service: Service) -> APIRouter:
         "/play/{name}",
         responses={
             **refusals(400, 404, 422),
-            200: {"content": {"application/x-ndjson": {}}, "description": "A JSON object a line, a line a step."},
+            200: {
+                "content": {"application/x-ndjson": {}},
+                "description": "A JSON object a line, a line a step.",
+            },
         },
         response_class=StreamingResponse,
         summary="A policy playing, as it plays: frames, values of the actions, score",
@@ -157,7 +185,9 @@ def own_routes(service: Service) -> APIRouter:
         seed: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
         steps: Annotated[int, Query(ge=1, le=1_000_000)] = 450,
         epsilon: Annotated[float, Query(ge=0, le=1)] = 0.001,
-        fps: Annotated[float, Query(ge=1, le=120, description="Steps a second; 15 is the game's own speed.")] = 15,
+        fps: Annotated[
+            float, Query(ge=1, le=120, description="Steps a second; 15 is the game's own speed.")
+        ] = 15,
     ) -> StreamingResponse:
         predictor = service.model(name)
         note_model(request.scope["state"], predictor)
@@ -175,7 +205,9 @@ PICTURES = ("image/png", "image/jpeg", "image/webp")
 
 
 class _Streams:
-    """Games that are being watched, each stepped in a thread of the default pool, no faster than its watcher reads."""
+    """Games that are being watched, each stepped in a thread of the default pool, no faster than
+    its watcher reads.
+    """
 
     def __init__(self, most: int):
         self._most, self._running = most, 0
@@ -202,7 +234,8 @@ class _Streams:
             due = loop.time()
             while (line := await loop.run_in_executor(None, advance)) is not None:
                 yield line
-                due = max(due + 1 / fps, loop.time() - 1)  # a second behind is made up for, more is not
+                # a second behind is made up for, more is not
+                due = max(due + 1 / fps, loop.time() - 1)
                 await asyncio.sleep(max(0.0, due - loop.time()))
         finally:
             self._running -= 1
@@ -216,16 +249,23 @@ def _game_of(predictor: Predictor) -> EnvConfig:
     except (ConfigError, KeyError, TypeError) as error:
         raise BadRequest(f"model {predictor.name!r} does not say what it plays") from error
     if env.env:
-        raise BadRequest(f"model {predictor.name!r} plays an environment of its own, which the service does not import")
+        raise BadRequest(
+            f"model {predictor.name!r} plays an environment of its own, which the service does not "
+            "import"
+        )
     return env
 
 
-def _played(predictor: Predictor, env: EnvConfig, seed: int, steps: int, epsilon: float) -> Iterator[bytes]:
+def _played(
+    predictor: Predictor, env: EnvConfig, seed: int, steps: int, epsilon: float
+) -> Iterator[bytes]:
     """One JSON line a step; the last is an error where the game is not at hand."""
     network = cast(QNetwork, predictor.model)
     try:
         names = action_names(env)
-        for number, step in enumerate(play_steps(network, env, epsilon=epsilon, seed=seed, max_steps=steps)):
+        for number, step in enumerate(
+            play_steps(network, env, epsilon=epsilon, seed=seed, max_steps=steps)
+        ):
             yield _line(number, step, names)
     except ConfigError as error:
         yield json.dumps({"error": str(error)}).encode() + b"\n"

@@ -1,4 +1,6 @@
-"""The page at `/`, made by hand and free of anything from elsewhere, and the login that it needs where keys are set."""
+"""The page at `/`, made by hand and free of anything from elsewhere, and the login that it needs
+where keys are set.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -8,20 +10,30 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.errors import NotFound
-from serve.guard import COOKIE, LOGIN_AGAIN, LOGIN_POLICY, Guard, Unauthorized
+from serve.middleware import COOKIE, LOGIN_AGAIN, LOGIN_POLICY, Middleware, Unauthorized
 from serve.routes.common import refusals
 from serve.service import Service
 
 PAGE = Path(__file__).parents[1] / "page"
-TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 
-def page_routes(service: Service, guard: Guard) -> APIRouter:
+def page_routes(service: Service, guard: Middleware) -> APIRouter:
     router = APIRouter(tags=["page"])
 
     @router.get("/", include_in_schema=False)
@@ -57,7 +69,9 @@ def page_routes(service: Service, guard: Guard) -> APIRouter:
         answer = Response(status_code=303, headers={"Location": "/"})
         # Strict: no other site's page can make the browser send it.
         secure = request.headers.get("x-forwarded-proto") == "https"
-        answer.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=secure, max_age=30 * 86_400)
+        answer.set_cookie(
+            COOKIE, key, httponly=True, samesite="strict", secure=secure, max_age=30 * 86_400
+        )
         return answer
 
     return router

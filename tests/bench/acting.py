@@ -1,12 +1,15 @@
-"""Who should choose the actions: each collector's core, or one GPU for all? `python -m tests.bench.acting`
+"""Who should choose the actions: each collector's core, or one GPU for all? `python -m
+tests.bench.acting`
 
-Local: a collector runs the network on its own core (what genray does). Central: collectors only play; a process with a
-GPU gets the newest frame of each lane, keeps the stacks there, and answers with actions. A collector's lanes alternate in
-two groups, so that one plays while the other waits: what counts is the work of each core, not the latency.
+Local: a collector runs the network on its own core (what genray does). Central: collectors only
+play; a process with a GPU gets the newest frame of each lane, keeps the stacks there, and
+answers with actions. A collector's lanes alternate in two groups, so that one plays while the
+other waits: what counts is the work of each core, not the latency.
 
-Measured here: the step with and without the network, and what a frame and its answer cost both sides, by Ray calls and by
-shared memory with a pipe. Assumed, for want of a GPU here: what the GPU's process needs for a batch (`bench_gpu` measures that
-where there is one: put it in with `--launch-ms` and `--gpu-us`).
+Measured here: the step with and without the network, and what a frame and its answer cost both
+sides, by Ray calls and by shared memory with a pipe. Assumed, for want of a GPU here: what the
+GPU's process needs for a batch (`bench_gpu` measures that where there is one: put it in with
+`--launch-ms` and `--gpu-us`).
 """
 
 import argparse
@@ -21,7 +24,7 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.coordinator import ray_session
+from genray.distributed.coordinator import ray_session
 from genray.machine import keep_freed_memory
 from genray.rl.collect import CollectConfig, Collector
 from genray.rl.env import AtariLanes, EnvConfig
@@ -32,9 +35,11 @@ from tests.bench.common import describe_machine, last_json_line, print_table, tr
 GAME, ACTIONS, FRAME = "road_runner", 18, (84, 84)
 CORES = 16
 CORES_ELSEWHERE = 2  # a shard's and the learner's
-LAUNCH_S = 0.3e-3  # assumed: of the GPU's process, to send frames, roll stacks, start 20 kernels and fetch the actions
+# assumed: of the GPU's process, to send frames, roll stacks, start 20 kernels and fetch the actions
+LAUNCH_S = 0.3e-3
 GPU_S = 3e-6  # assumed: of the GPU, a lane's forward pass in a batch of a hundred or more
-TOGETHER = 8  # assumed: groups of lanes that wait when the GPU's process looks, and go into one batch
+# assumed: groups of lanes that wait when the GPU's process looks, and go into one batch
+TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,12 @@ class StepCosts:
     shared_serve_s: float
 
 
-def rates(costs: StepCosts, lanes: int, launch_s: float = LAUNCH_S, gpu_s: float = GPU_S) -> dict[str, float]:
-    """Agent steps a second of one machine of CORES and a GPU, `lanes` in a group: local, and each central way."""
+def rates(
+    costs: StepCosts, lanes: int, launch_s: float = LAUNCH_S, gpu_s: float = GPU_S
+) -> dict[str, float]:
+    """Agent steps a second of one machine of CORES and a GPU, `lanes` in a group: local, and
+    each central way.
+    """
     found = {"local": (CORES - CORES_ELSEWHERE) / (costs.play_s + costs.network_s)}
     for way, send_s, serve_s in (
         ("ray", costs.ray_send_s, costs.ray_serve_s),
@@ -62,7 +71,7 @@ def rates(costs: StepCosts, lanes: int, launch_s: float = LAUNCH_S, gpu_s: float
     return found
 
 
-# --- costs ------------------------------------------------------------------------------------------------------------
+# --- costs ----------------------------------------------------------------------------------------
 
 
 def playing(lanes: int, seconds: float) -> tuple[float, float]:
@@ -155,8 +164,12 @@ def by_shared_memory(lanes: int, seconds: float) -> tuple[float, float]:
 
 
 def measure(lanes: tuple[int, ...], seconds: float) -> dict[int, StepCosts]:
-    shared = {each: by_shared_memory(each, seconds) for each in lanes}  # it forks: before there are threads
-    return {each: StepCosts(*playing(each, seconds), *by_ray(each, seconds), *shared[each]) for each in lanes}
+    # it forks: before there are threads
+    shared = {each: by_shared_memory(each, seconds) for each in lanes}
+    return {
+        each: StepCosts(*playing(each, seconds), *by_ray(each, seconds), *shared[each])
+        for each in lanes
+    }
 
 
 WAYS = {
@@ -168,9 +181,13 @@ WAYS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lanes", type=int, nargs="+", default=[8, 32], help="in a group that acts together")
+    parser.add_argument(
+        "--lanes", type=int, nargs="+", default=[8, 32], help="in a group that acts together"
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="of each cost")
-    parser.add_argument("--launch-ms", type=float, default=1e3 * LAUNCH_S, help="of the GPU's process, a batch")
+    parser.add_argument(
+        "--launch-ms", type=float, default=1e3 * LAUNCH_S, help="of the GPU's process, a batch"
+    )
     parser.add_argument("--gpu-us", type=float, default=1e6 * GPU_S, help="of the GPU, a lane")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -179,17 +196,25 @@ def main() -> None:
     for lanes, costs in measure(tuple(arguments.lanes), arguments.seconds).items():
         found = rates(costs, lanes, arguments.launch_ms / 1e3, arguments.gpu_us / 1e6)
         print_table(
-            f"Agent steps a second on {CORES} cores and a GPU, {lanes} lanes a group; {describe_machine()}",
+            f"Agent steps a second on {CORES} cores and a GPU, {lanes} lanes a group; "
+            f"{describe_machine()}",
             ("who acts", "steps/s", "of local"),
-            [(WAYS[way], f"{rate:,.0f}", f"{rate / found['local']:.2f}") for way, rate in found.items()],
+            [
+                (WAYS[way], f"{rate:,.0f}", f"{rate / found['local']:.2f}")
+                for way, rate in found.items()
+            ],
         )
         print(", ".join(f"{name} {1e6 * value:.1f} µs" for name, value in asdict(costs).items()))
         best = max(found, key=found.__getitem__)
         print(
-            f"wins: {WAYS[best]}. Assumed: {arguments.launch_ms} ms a batch of {TOGETHER} groups, {arguments.gpu_us} µs a lane"
+            f"wins: {WAYS[best]}. Assumed: {arguments.launch_ms} ms a batch of {TOGETHER} groups, "
+            f"{arguments.gpu_us} µs a lane"
         )
         result |= {f"{way}_{lanes}_steps_per_s": rate for way, rate in found.items()}
-        result |= {f"{name.removesuffix('_s')}_{lanes}_us": 1e6 * value for name, value in asdict(costs).items()}
+        result |= {
+            f"{name.removesuffix('_s')}_{lanes}_us": 1e6 * value
+            for name, value in asdict(costs).items()
+        }
     last_json_line(result)
 
 

@@ -1,10 +1,12 @@
 """The data plane beside its peers and its limits. `python -m tests.bench.bench_dataplane`
 
-Every system does the work of `rivals/replays/work.py` in a fresh process with one thread, in turns, `--repeats` times; figures
-are medians of rates a CPU second. genray's process measures the limit (the fastest gather of the same bytes, and nothing else)
-in turns with genray itself; a part of the limit is the median of such pairs. The feed is measured by the wall clock: it
-means something on a machine with nothing else to do, and so is torchrl's Ray replay beside it. The bytes between two hosts need
-root (`hosts_feed.py`); without it they are null, with the reason. A peer that is not installed is named, and left out.
+Every system does the work of `rivals/replays/work.py` in a fresh process with one thread, in
+turns, `--repeats` times; figures are medians of rates a CPU second. genray's process measures
+the limit (the fastest gather of the same bytes, and nothing else) in turns with genray itself; a
+part of the limit is the median of such pairs. The feed is measured by the wall clock: it means
+something on a machine with nothing else to do, and so is torchrl's Ray replay beside it. The
+bytes between two hosts need root (`hosts_feed.py`); without it they are null, with the reason. A
+peer that is not installed is named, and left out.
 """
 
 import argparse
@@ -14,7 +16,13 @@ from statistics import median
 from typing import Any
 
 from tests.bench import hosts_feed
-from tests.bench.common import BenchError, describe_machine, last_json_line, print_table, run_measured
+from tests.bench.common import (
+    BenchError,
+    describe_machine,
+    last_json_line,
+    print_table,
+    run_measured,
+)
 
 PEERS = {  # our name: the package that must be here
     "cpprb": "cpprb",
@@ -36,14 +44,18 @@ BATCH_SIZES = (32, 128, 512)
 Results = dict[str, list[dict[str, Any]]]
 
 
-def measure(names: list[str], argv: list[str], repeats: int, results: Results, broken: dict[str, str]) -> None:
+def measure(
+    names: list[str], argv: list[str], repeats: int, results: Results, broken: dict[str, str]
+) -> None:
     """Each system's process in turns; one that fails is left out from then on, and says why."""
     for _ in range(repeats):
         for name in names:
             if name in broken:
                 continue
             try:
-                found = run_measured(["tests.bench.rivals.replays", name, *argv], threads=1, timeout_s=1500)
+                found = run_measured(
+                    ["tests.bench.rivals.replays", name, *argv], threads=1, timeout_s=1500
+                )
             except BenchError as error:
                 broken[name] = str(error).strip().splitlines()[-1]
                 print(f"{name} left out: {error}", flush=True)
@@ -53,7 +65,10 @@ def measure(names: list[str], argv: list[str], repeats: int, results: Results, b
 
 
 def medians(found: list[dict[str, Any]]) -> dict[str, Any]:
-    return {k: median(one[k] for one in found) if isinstance(v, int | float) else v for k, v in found[0].items()}
+    return {
+        k: median(one[k] for one in found) if isinstance(v, int | float) else v
+        for k, v in found[0].items()
+    }
 
 
 def best_peer(peers: dict[str, dict[str, Any]], figure: str) -> tuple[str, float]:
@@ -66,15 +81,28 @@ def best_peer(peers: dict[str, dict[str, Any]], figure: str) -> tuple[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.5, help="CPU seconds of each measured stretch")
-    parser.add_argument("--quick", action="store_true", help="one repeat, short stretches")
-    parser.add_argument("--only", nargs="+", choices=("genray", *PEERS), default=["genray", *PEERS], metavar="SYSTEM")
     parser.add_argument(
-        "--frames", metavar="RUN", default=None, help="measure the compressed store on frames of this run's policy, too"
+        "--seconds", type=float, default=0.5, help="CPU seconds of each measured stretch"
+    )
+    parser.add_argument("--quick", action="store_true", help="one repeat, short stretches")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=("genray", *PEERS),
+        default=["genray", *PEERS],
+        metavar="SYSTEM",
+    )
+    parser.add_argument(
+        "--frames",
+        metavar="RUN",
+        default=None,
+        help="measure the compressed store on frames of this run's policy, too",
     )
     arguments = parser.parse_args()
     if arguments.frames and not Path(arguments.frames, "model").is_dir():
-        parser.error(f"--frames {arguments.frames}: holds no model/; name a run of `genray train dqn`")
+        parser.error(
+            f"--frames {arguments.frames}: holds no model/; name a run of `genray train dqn`"
+        )
     if arguments.quick:
         arguments.repeats, arguments.seconds = 1, 0.2
     machine = describe_machine()
@@ -116,7 +144,13 @@ def main() -> None:
 
     trained: dict[str, Any] = {}
     if arguments.frames:
-        argv = ["tests.bench.rivals.replays", "genray", *stretch, "--run", str(Path(arguments.frames).resolve())]
+        argv = [
+            "tests.bench.rivals.replays",
+            "genray",
+            *stretch,
+            "--run",
+            str(Path(arguments.frames).resolve()),
+        ]
         trained = run_measured(argv, threads=1, timeout_s=1500)
 
     feed_seconds = ["--seconds", str(4 * arguments.seconds)]
@@ -125,7 +159,10 @@ def main() -> None:
         argv = [f"tests.bench.rivals.{system}", "--batch-size", str(size), *more, *feed_seconds]
         return run_measured(argv, threads=1, timeout_s=1500)
 
-    feed_512, feed_32 = feed("feed", 512, "--round-batches", "1"), feed("feed", 32, "--round-batches", "16")
+    feed_512, feed_32 = (
+        feed("feed", 512, "--round-batches", "1"),
+        feed("feed", 32, "--round-batches", "16"),
+    )
     ray_512 = ray_32 = None
     if "torchrl" in names:
         try:
@@ -160,7 +197,15 @@ def main() -> None:
         ("memcpy in one piece, in turns", "memcpy"),
     ):
         rows.append(
-            (title, *(f"{ours[f'{name}_{which}']:,.0f}" for name in ("sample_512", "sample_32", "adds")), "", "")
+            (
+                title,
+                *(
+                    f"{ours[f'{name}_{which}']:,.0f}"
+                    for name in ("sample_512", "sample_32", "adds")
+                ),
+                "",
+                "",
+            )
         )
     print_table(
         f"Sample + update, adds, a CPU second of one core; {arguments.repeats} repeats; {machine}",
@@ -179,33 +224,70 @@ def main() -> None:
         ("sample + update, 32", "≥ 0.80", ours["sample_32_of_limit"]),
         ("blocks of 4 + 3 frames + update, 512", "≥ 0.80", ours["block_512_of_limit"]),
         ("adds", "≥ 0.50", ours["adds_of_limit"]),
-        ("learner of a bare loop, the worst of 32, 128, 512", "≥ 0.95", min(one["of_bare"] for one in bare.values())),
+        (
+            "learner of a bare loop, the worst of 32, 128, 512",
+            "≥ 0.95",
+            min(one["of_bare"] for one in bare.values()),
+        ),
         ("collector of a bare loop", "≥ 0.92", play["of_bare"]),
     ]
     parts += [
         ("LZ4 store: sampling rate, of the raw store's", "≥ 0.50", ours["compressed_rate_of_raw"]),
         ("tree, of the best peer's", "≥ 1.25", our_tree["pairs"] / best_peer(pairs, "pairs")[1]),
-        ("feed over Ray, 512, of the same in one process", "≥ 0.50", feed_512["shared_1"] / feed_512["in_process"]),
+        (
+            "feed over Ray, 512, of the same in one process",
+            "≥ 0.50",
+            feed_512["shared_1"] / feed_512["in_process"],
+        ),
     ]
     if trained:
-        parts.append(("LZ4 store on a policy's frames: the same", "≥ 0.50", trained["compressed_rate_of_raw"]))
-    print_table("Parts of what is possible", ("what", "goal", "measured"), [(a, b, f"{c:.2f}") for a, b, c in parts])
-    packed = [("random play", ours)] + ([(f"the policy of {arguments.frames}", trained)] if trained else [])
+        parts.append(
+            (
+                "LZ4 store on a policy's frames: the same",
+                "≥ 0.50",
+                trained["compressed_rate_of_raw"],
+            )
+        )
+    print_table(
+        "Parts of what is possible",
+        ("what", "goal", "measured"),
+        [(a, b, f"{c:.2f}") for a, b, c in parts],
+    )
+    packed = [("random play", ours)] + (
+        [(f"the policy of {arguments.frames}", trained)] if trained else []
+    )
     print_table(
         "LZ4 store, bytes a transition",
         ("frames of", "goal", "measured"),
         [(who, "≤ 1,024", f"{found['bytes_compressed']:,.0f}") for who, found in packed],
     )
     print_table(
-        "The learner's feed over Ray, batches a second by the wall clock; two processes on one node",
-        ("batches of", "in one process", "genray: shared memory", "genray: sent as slices", "torchrl's RayReplayBuffer"),
+        "The learner's feed over Ray, batches a second by the wall clock; two processes on one "
+        "node",
+        (
+            "batches of",
+            "in one process",
+            "genray: shared memory",
+            "genray: sent as slices",
+            "torchrl's RayReplayBuffer",
+        ),
         [
-            ("512", f"{feed_512['in_process']:,.0f}", f"{feed_512['shared_1']:,.0f}", f"{feed_512['store_1']:,.0f}",
-             f"{ray_512:,.1f}" if ray_512 else "–"),
-            ("32, 16 a call (torchrl: 1)", f"{feed_32['in_process']:,.0f}", f"{feed_32['shared_16']:,.0f}",
-             f"{feed_32['store_16']:,.0f}", f"{ray_32:,.1f}" if ray_32 else "–"),
+            (
+                "512",
+                f"{feed_512['in_process']:,.0f}",
+                f"{feed_512['shared_1']:,.0f}",
+                f"{feed_512['store_1']:,.0f}",
+                f"{ray_512:,.1f}" if ray_512 else "–",
+            ),
+            (
+                "32, 16 a call (torchrl: 1)",
+                f"{feed_32['in_process']:,.0f}",
+                f"{feed_32['shared_16']:,.0f}",
+                f"{feed_32['store_16']:,.0f}",
+                f"{ray_32:,.1f}" if ray_32 else "–",
+            ),
         ],
-    )  # fmt: skip
+    )
     if wire:
         print_table(
             "A batch of 512 between two hosts, MB on the wire",
@@ -219,10 +301,15 @@ def main() -> None:
     for name, why in broken.items():
         print(f"failed, so not compared: {name}: {why}")
 
-    peer_512, peer_32, peer_adds = (best_peer(rates, figure) for figure in ("sample_512", "sample_32", "adds"))
+    peer_512, peer_32, peer_adds = (
+        best_peer(rates, figure) for figure in ("sample_512", "sample_32", "adds")
+    )
     peer_tree = best_peer(pairs, "pairs")
     last_json_line(
-        {f"{name}_of_limit": ours[f"{name}_of_limit"] for name in ("sample_512", "sample_32", "block_512", "adds")}
+        {
+            f"{name}_of_limit": ours[f"{name}_of_limit"]
+            for name in ("sample_512", "sample_32", "block_512", "adds")
+        }
         | {
             "bytes_raw": ours["bytes"],
             "bytes_compressed": ours.get("bytes_compressed"),

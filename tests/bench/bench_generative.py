@@ -1,13 +1,15 @@
-"""The training loop against a bare loop over the same modules, a VAE against pythae. `python -m tests.bench.bench_generative`
+"""The training loop against a bare loop over the same modules, a VAE against pythae. `python -m
+tests.bench.bench_generative`
 
-Bare: the same networks, batches and random draws, fused Adam, gradients of the player alone whose turn it is, and nothing
-else: no configuration, no report, no guard, no order that can be resumed. It is the limit. Blocks of steps alternate
-between the two, so that the machine's moods strike both; the figure is the median of the blocks' ratios of CPU time
-(one thread: CPU time is wall time on a quiet core).
+Bare: the same networks, batches and random draws, fused Adam, gradients of the player alone
+whose turn it is, and nothing else: no configuration, no report, no guard, no order that can be
+resumed. It is the limit. Blocks of steps alternate between the two, so that the machine's moods
+strike both; the figure is the median of the blocks' ratios of CPU time (one thread: CPU time is
+wall time on a quiet core).
 
-pythae: its own trainer and its default MLP VAE (784 inputs, 512 hidden units, 16 latents), batch 100, data in memory. Both
-minimise the same loss, squares of the error under a standard deviation of 1; pythae's decoder goes without the sigmoid at
-its end, which ours does not have.
+pythae: its own trainer and its default MLP VAE (784 inputs, 512 hidden units, 16 latents), batch
+100, data in memory. Both minimise the same loss, squares of the error under a standard deviation
+of 1; pythae's decoder goes without the sigmoid at its end, which ours does not have.
 """
 
 import argparse
@@ -24,10 +26,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from genray.gen import gan_losses, presets
-from genray.gen.data import Data, Split
-from genray.gen.fit import Fit
-from genray.gen.gan import GANConfig, GANTask
+from genray.gen import presets
+from genray.gen.data.types import Data, Split
+from genray.gen.gan import losses as gan_losses
+from genray.gen.gan.task import GANConfig, GANTask
+from genray.gen.training.fit import Fit
 from genray.gen.vae import VAETask
 from genray.machine import keep_freed_memory
 from tests.bench.common import describe_machine, last_json_line, print_table
@@ -65,7 +68,10 @@ def quarter_dcgan() -> GANConfig:
         tuple(width // 4 for width in widths)
         for widths in (config.model.generator_widths, config.model.discriminator_widths)
     )
-    return replace(config, model=replace(config.model, generator_widths=generator, discriminator_widths=discriminator))
+    return replace(
+        config,
+        model=replace(config.model, generator_widths=generator, discriminator_widths=discriminator),
+    )
 
 
 def gan_pair(config: GANConfig, shape: tuple[int, int, int]) -> tuple[Advance, Advance]:
@@ -78,10 +84,16 @@ def gan_pair(config: GANConfig, shape: tuple[int, int, int]) -> tuple[Advance, A
 
 
 def bare_gan(task: GANTask, data: Data, config: GANConfig) -> Advance:
-    generator, discriminator = task.networks["generator"].train(), task.networks["discriminator"].train()
+    generator, discriminator = (
+        task.networks["generator"].train(),
+        task.networks["discriminator"].train(),
+    )
     rate, betas = config.optimizer.learning_rate, (config.optimizer.beta1, config.optimizer.beta2)
     players = {net: list(net.parameters()) for net in (generator, discriminator)}
-    adam = {net: torch.optim.Adam(weights, lr=rate, betas=betas, fused=True) for net, weights in players.items()}
+    adam = {
+        net: torch.optim.Adam(weights, lr=rate, betas=betas, fused=True)
+        for net, weights in players.items()
+    }
     images, size = data.train.values, config.fit.batch_size
 
     def step(net: nn.Module, loss: torch.Tensor) -> None:
@@ -93,8 +105,14 @@ def bare_gan(task: GANTask, data: Data, config: GANConfig) -> Advance:
         for number in range(count):
             start = number * size % (len(images) - size)
             fake = generator(torch.rand(size, config.model.latent).mul_(2.0).sub_(1.0))
-            real_B, fake_B = discriminator(images[start : start + size]), discriminator(fake.detach())
-            step(discriminator, gan_losses.discriminator_loss(config.loss, real_B, fake_B, config.label_smoothing))
+            real_B, fake_B = (
+                discriminator(images[start : start + size]),
+                discriminator(fake.detach()),
+            )
+            step(
+                discriminator,
+                gan_losses.discriminator_loss(config.loss, real_B, fake_B, config.label_smoothing),
+            )
             step(generator, gan_losses.generator_loss(config.loss, discriminator(fake)))
 
     return advance
@@ -115,7 +133,7 @@ def compare(ours: Advance, other: Advance, steps: int, blocks: int) -> list[floa
     return ratios
 
 
-# -- pythae ------------------------------------------------------------------------------------------------------------
+# -- pythae ----------------------------------------------------------------------------------------
 
 
 def vae_fit(images: torch.Tensor, epochs: int) -> Fit:
@@ -131,9 +149,13 @@ def vae_fit(images: torch.Tensor, epochs: int) -> Fit:
         binarise="none",
         activation="relu",
     )
-    config = replace(config, model=model, fit=replace(config.fit, epochs=epochs, batch_size=100, device="cpu"))
+    config = replace(
+        config, model=model, fit=replace(config.fit, epochs=epochs, batch_size=100, device="cpu")
+    )
     split = Split(images, None, 0.0, 1.0)
-    return Fit(VAETask(config), Data("random", split, split.first(100), split.first(100)), config.fit)
+    return Fit(
+        VAETask(config), Data("random", split, split.first(100), split.first(100)), config.fit
+    )
 
 
 def vae_epoch_s(images: torch.Tensor, epochs: int) -> float:
@@ -146,7 +168,9 @@ def vae_epoch_s(images: torch.Tensor, epochs: int) -> float:
 
 
 def bare_vae_epoch_s(images: torch.Tensor) -> float:
-    """CPU seconds an epoch of the same networks and loss under fused Adam, rows in their order, and nothing else."""
+    """CPU seconds an epoch of the same networks and loss under fused Adam, rows in their order,
+    and nothing else.
+    """
     vae = cast(VAETask, vae_fit(images, 1).task).vae.train()
     weights = [weight for weight in vae.parameters() if weight.requires_grad]
     adam = torch.optim.Adam(weights, lr=1e-3, fused=True)
@@ -168,12 +192,19 @@ def pythae_epoch_s(images: torch.Tensor, epochs: int) -> float:
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
     model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=16))
-    model.decoder.layers[-1] = model.decoder.layers[-1][0]  # the linear layer, without the sigmoid behind it
+    # the linear layer, without the sigmoid behind it
+    model.decoder.layers[-1] = model.decoder.layers[-1][0]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         settings = BaseTrainerConfig(
-            output_dir=folder, num_epochs=epochs, per_device_train_batch_size=100, per_device_eval_batch_size=100,
-            learning_rate=1e-3, no_cuda=True, steps_saving=None, keep_best_on_train=False,
-        )  # fmt: skip
+            output_dir=folder,
+            num_epochs=epochs,
+            per_device_train_batch_size=100,
+            per_device_eval_batch_size=100,
+            learning_rate=1e-3,
+            no_cuda=True,
+            steps_saving=None,
+            keep_best_on_train=False,
+        )
         trainer = BaseTrainer(model=model, train_dataset=_DataSet(images), training_config=settings)
         start = time.process_time()
         trainer.train()
@@ -196,7 +227,9 @@ class _DataSet(torch.utils.data.Dataset):
 
 
 def vae_over_pythae(rows: int, repeats: int) -> tuple[list[float], list[float]] | None:
-    """pythae's CPU time over ours, and over the bare loop's, which is the limit; None where it is not installed."""
+    """pythae's CPU time over ours, and over the bare loop's, which is the limit; None where it
+    is not installed.
+    """
     try:
         import pythae  # noqa: F401
     except ImportError:
@@ -220,8 +253,12 @@ def main() -> None:
     keep_freed_memory()
     machine = describe_machine()
     blocks = 3 if quick else 11
-    dcgan = compare(*gan_pair(quarter_dcgan(), (3, 32, 32)), steps=5 if quick else 12, blocks=blocks)
-    dense = compare(*gan_pair(presets.gan_mnist(), (1, 28, 28)), steps=100 if quick else 400, blocks=blocks)
+    dcgan = compare(
+        *gan_pair(quarter_dcgan(), (3, 32, 32)), steps=5 if quick else 12, blocks=blocks
+    )
+    dense = compare(
+        *gan_pair(presets.gan_mnist(), (1, 28, 28)), steps=100 if quick else 400, blocks=blocks
+    )
     vae = vae_over_pythae(2_000 if quick else 10_000, 1 if quick else 5)
     rows = [
         ("DCGAN, quarter width, batch 128", "bare loop", dcgan),
@@ -233,7 +270,12 @@ def main() -> None:
         f"Speed of genray's loop over the other's, CPU time, 1 thread; {machine}",
         ("model", "beside", "ratio (median)", "spread"),
         [
-            (model, other, f"{statistics.median(found):.3f}", f"{min(found):.3f} to {max(found):.3f}")
+            (
+                model,
+                other,
+                f"{statistics.median(found):.3f}",
+                f"{min(found):.3f} to {max(found):.3f}",
+            )
             if found
             else (model, other, "not installed", "–")
             for model, other, found in rows

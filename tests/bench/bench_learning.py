@@ -1,8 +1,10 @@
-"""Five minutes of Road Runner on this machine, beside Stable-Baselines3. `python -m tests.bench.bench_learning`
+"""Five minutes of Road Runner on this machine, beside Stable-Baselines3. `python -m
+tests.bench.bench_learning`
 
-genray through Ray with a preset; SB3 with n_steps=5, the same network widths and the same protocol, at its better
-of 1 and 2 threads. Both train for the same wall time and then play 30 whole games from no-op starts (ε 0.001, no sticky
-actions). Holding one direction scores about 975 in this game, so the best constant action is measured in the same run.
+genray through Ray with a preset; SB3 with n_steps=5, the same network widths and the same
+protocol, at its better of 1 and 2 threads. Both train for the same wall time and then play 30
+whole games from no-op starts (ε 0.001, no sticky actions). Holding one direction scores about
+975 in this game, so the best constant action is measured in the same run.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from genray.dist.coordinator import Coordinator, ray_session
+from genray.distributed.coordinator import Coordinator, ray_session
 from genray.rl import presets
 from genray.rl.evaluate import best_constant_action, evaluate
 from tests.bench.common import describe_machine, last_json_line, print_table, run_measured
@@ -43,13 +45,23 @@ def row(system: str, seed: int, threads: int | str, run: dict[str, Any]) -> tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", choices=("road_runner", "road_runner_quick"), default="road_runner")
+    parser.add_argument(
+        "--preset", choices=("road_runner", "road_runner_quick"), default="road_runner"
+    )
     parser.add_argument("--seconds", type=float, default=300.0, help="training time of each run")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rival-seeds", type=int, help="runs of Stable-Baselines3; as many as --seeds unless given")
-    parser.add_argument("--rival-threads", type=int, nargs="+", default=[1, 2], help="tried with the first seed")
+    parser.add_argument(
+        "--rival-seeds", type=int, help="runs of Stable-Baselines3; as many as --seeds unless given"
+    )
+    parser.add_argument(
+        "--rival-threads", type=int, nargs="+", default=[1, 2], help="tried with the first seed"
+    )
     parser.add_argument("--episodes", type=int, default=30)
-    parser.add_argument("--quick", action="store_true", help="60 s, one seed: shows that it runs, not what it learns")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="60 s, one seed: shows that it runs, not what it learns",
+    )
     arguments = parser.parse_args()
     seconds, seeds = (60.0, 1) if arguments.quick else (arguments.seconds, arguments.seeds)
     rival_seeds = seeds if arguments.rival_seeds is None else arguments.rival_seeds
@@ -63,12 +75,20 @@ def main() -> None:
         # Which number of threads suits SB3 better is settled with the first seed.
         best = max(rival, key=lambda threads: rival[threads][0]["score"] if rival[threads] else 0.0)
         for threads in (rival if seed == 0 else [best]) if seed < rival_seeds else []:
-            argv = ["tests.bench.rivals.sb3", "learn", "--seconds", str(seconds), "--seed", str(seed)]
+            argv = [
+                "tests.bench.rivals.sb3",
+                "learn",
+                "--seconds",
+                str(seconds),
+                "--seed",
+                str(seed),
+            ]
             rival[threads].append(run_measured(argv, threads=threads, timeout_s=seconds + 600))
             rows.append(row("Stable-Baselines3", seed, threads, rival[threads][-1]))
     held, constant = best_constant_action(presets.PRESETS[arguments.preset]().env, episodes=10)
     print_table(
-        f"Road Runner, {seconds:.0f} s of training, mean of {arguments.episodes} games; best constant action: {held} "
+        f"Road Runner, {seconds:.0f} s of training, mean of {arguments.episodes} games; best "
+        f"constant action: {held} "
         f"{constant:,.0f}; {machine}",
         ("system", "seed", "threads", "agent steps", "updates", "score"),
         rows,

@@ -1,10 +1,13 @@
-"""Feed-forward style models beside optimisation, on held-out pictures. `python -m tests.bench.bench_style`
+"""Feed-forward style models beside optimisation, on held-out pictures. `python -m
+tests.bench.bench_style`
 
-The two presets are trained as `genray train style` does, with untrained features (no download). Optimisation minimises the
-very loss that the network was trained by (Gram matrices as they are, contents in their own colours) with the same features,
-crops and otherwise its own defaults. Times are CPU seconds of one thread.
+The two presets are trained as `genray train style` does, with untrained features (no download).
+Optimisation minimises the very loss that the network was trained by (Gram matrices as they are,
+contents in their own colours) with the same features, crops and otherwise its own defaults.
+Times are CPU seconds of one thread.
 
-`--run RUN` judges a run of `genray train style` for one style instead, such as one of `--preset style_best`.
+`--run RUN` judges a run of `genray train style` for one style instead, such as one of `--preset
+style_best`.
 """
 
 import argparse
@@ -19,14 +22,14 @@ import torch
 from torch import Tensor
 
 from genray.config import load_yaml
-from genray.gen.data import load_data
-from genray.gen.fit import Fit
-from genray.gen.images.style import StyleConfig, stylize
-from genray.gen.images.style_any import AnyStyleTask
-from genray.gen.images.style_base import StyleTrainConfig
-from genray.gen.images.style_presets import style_any, style_fast
-from genray.gen.images.style_task import FastStyleTask, style_task
-from genray.rundir import RunDir
+from genray.gen.data.load import load_data
+from genray.gen.images.style.any_style_task import AnyStyleTask
+from genray.gen.images.style.base import StyleTrainConfig
+from genray.gen.images.style.one_style_task import FastStyleTask, style_task
+from genray.gen.images.style.optimise import StyleConfig, stylize
+from genray.gen.images.style.presets import style_any, style_fast
+from genray.gen.training.fit import Fit
+from genray.runs.rundir import RunDir
 from tests.bench.common import describe_machine, last_json_line, print_table
 
 PICTURES = 6
@@ -44,7 +47,9 @@ def trained(config: Any, steps: int) -> Fit:
 
 
 def cpu_s(*functions: Callable[[], Any], repeats: int = 9) -> list[float]:
-    """The median of several runs of each, after one to warm up; in turns, so that a busy machine slows all alike."""
+    """The median of several runs of each, after one to warm up; in turns, so that a busy machine
+    slows all alike.
+    """
     spent: list[list[float]] = [[] for _ in functions]
     for turn in range(repeats + 1):
         for function, times in zip(functions, spent):
@@ -73,9 +78,14 @@ def fast(steps: int, opt_steps: int, run: Path | None = None) -> dict[str, float
     contents = list(fit.whole_data.test.first(PICTURES).all().split(1))
     side = contents[0].shape[-1]
     config = StyleConfig(
-        size=side, steps=opt_steps, content_weight=task.config.content_weight, tv=task.config.tv, features="untrained",
-        centred=False, recolour=False,
-    )  # fmt: skip
+        size=side,
+        steps=opt_steps,
+        content_weight=task.config.content_weight,
+        tv=task.config.tv,
+        features="untrained",
+        centred=False,
+        recolour=False,
+    )
     start = time.process_time()
     optimised = [stylize(content, [task.style], config, task.features) for content in contents]
     slow = (time.process_time() - start) / len(contents)
@@ -88,7 +98,9 @@ def fast(steps: int, opt_steps: int, run: Path | None = None) -> dict[str, float
     large = torch.rand(1, 3, 256, 256)
     with torch.no_grad():
         quick, bare, whole = cpu_s(
-            lambda: task.model.stylize(contents[0]), lambda: task.model(large), lambda: task.model.stylize(large)
+            lambda: task.model.stylize(contents[0]),
+            lambda: task.model(large),
+            lambda: task.model.stylize(large),
         )
     found = {
         "unstyled": losses(contents),
@@ -97,11 +109,16 @@ def fast(steps: int, opt_steps: int, run: Path | None = None) -> dict[str, float
     }
     spent = {"one pass": f"{quick:.4f}", "optimised": f"{slow:.2f}"}
     print_table(
-        f"One style, {len(contents)} held-out crops of {side} pixels; loss = style + {config.content_weight:g} content + "
+        f"One style, {len(contents)} held-out crops of {side} pixels; loss = style + "
+        f"{config.content_weight:g} content + "
         f"{config.tv:g} tv",
         ["", "loss", "style", "content", "tv", "CPU s a picture"],
         [
-            (name, *(f"{parts[part]:.4f}" for part in ("loss", "style", "content", "tv")), spent.get(name, ""))
+            (
+                name,
+                *(f"{parts[part]:.4f}" for part in ("loss", "style", "content", "tv")),
+                spent.get(name, ""),
+            )
             for name, parts in found.items()
         ],
     )
@@ -125,7 +142,10 @@ def anything(steps: int) -> dict[str, float]:
     task = fit.task
     assert isinstance(task, AnyStyleTask)
     figures = fit.measure()
-    content, style = torch.rand(1, 3, 256, 256), torch.rand(1, 3, task.model.style_side, task.model.style_side)
+    content, style = (
+        torch.rand(1, 3, 256, 256),
+        torch.rand(1, 3, task.model.style_side, task.model.style_side),
+    )
     (whole,) = cpu_s(lambda: task.model.stylize(content, [style]))
     print_table(
         "Any style: held-out crops in held-out patterns",

@@ -1,11 +1,14 @@
-"""What Ray Tune costs: a sweep beside two plain processes that go through the same trials. `python -m tests.bench.bench_sweep`
+"""What Ray Tune costs: a sweep beside two plain processes that go through the same trials.
+`python -m tests.bench.bench_sweep`
 
-24 trainings of a digits VAE, about 30 s of one thread each, with 24 learning rates; two at once. The bare runner is a pool
-of two processes that train and look at the validation split as often, but keep no checkpoints, no rows, no TensorBoard.
+24 trainings of a digits VAE, about 30 s of one thread each, with 24 learning rates; two at once.
+The bare runner is a pool of two processes that train and look at the validation split as often,
+but keep no checkpoints, no rows, no TensorBoard.
 
-`wall_over_bare` is the sweep's wall time, from its call to its return, Ray's start included, over half the sum of the bare
-trials' own wall times; the goal is 1.15. Wall times mean something only where nothing else runs; `cpu_over_bare`, CPU
-seconds of all processes of the sweep over those of the bare trainings, is steadier beside other work.
+`wall_over_bare` is the sweep's wall time, from its call to its return, Ray's start included,
+over half the sum of the bare trials' own wall times; the goal is 1.15. Wall times mean something
+only where nothing else runs; `cpu_over_bare`, CPU seconds of all processes of the sweep over
+those of the bare trainings, is steadier beside other work.
 """
 
 import argparse
@@ -16,7 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench.common import THREAD_VARIABLES, describe_machine, last_json_line, print_table, watched_tree_cpu
+from tests.bench.common import (
+    THREAD_VARIABLES,
+    describe_machine,
+    last_json_line,
+    print_table,
+    watched_tree_cpu,
+)
 
 AT_ONCE = 2
 GOAL = 1.15
@@ -26,9 +35,15 @@ def config_of(trials: int, steps: int) -> Any:
     from tuning.plan import SweepConfig
 
     return SweepConfig(
-        study="optimizers", arms=("adam",), search="random", trials=trials, seeds=0, steps=steps, looks=10,
+        study="optimizers",
+        arms=("adam",),
+        search="random",
+        trials=trials,
+        seeds=0,
+        steps=steps,
+        looks=10,
         parallel=AT_ONCE,
-    )  # fmt: skip
+    )
 
 
 def train_bare(work: tuple[str, Any]) -> tuple[float, float, float]:
@@ -46,7 +61,9 @@ def train_bare(work: tuple[str, Any]) -> tuple[float, float, float]:
 
 
 def import_first() -> None:
-    """What a trial's process does before its first trial, in Ray too, where it is part of the sweep's time."""
+    """What a trial's process does before its first trial, in Ray too, where it is part of the
+    sweep's time.
+    """
     import tuning.training  # noqa: F401
 
 
@@ -82,11 +99,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=30.0, help="of one thread, each trial")
-    parser.add_argument("--quick", action="store_true", help="6 trials of 3 s: shows that it runs, not what it costs")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="6 trials of 3 s: shows that it runs, not what it costs",
+    )
     options = parser.parse_args()
     trials, seconds = (6, 3.0) if options.quick else (options.trials, options.seconds)
 
-    from genray.dist.session import ray_session
+    from genray.distributed.session import ray_session
     from tuning.settings import changed
     from tuning.sweep import prepare, run_sweep
     from tuning.training import with_seed
@@ -95,7 +116,9 @@ def main() -> None:
     config = config_of(trials, steps_of(seconds))
     plan = prepare(config, Path("unused"))
     fixed = plan.study.arms[0].fixed
-    configs = [with_seed("vae", changed(plan.base, {**fixed, **point}), 0) for point in plan.points["adam"]]
+    configs = [
+        with_seed("vae", changed(plan.base, {**fixed, **point}), 0) for point in plan.points["adam"]
+    ]
     bare, bare_wall = run_bare(configs)
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()

@@ -1,7 +1,8 @@
 """What every benchmark needs: fresh processes, CPU time, a table, and one JSON line at the end.
 
-A system is measured in a process of its own, started with the number of threads that it may use: PyTorch, NumPy's BLAS
-and OpenMP read their thread counts once, when they are loaded, and one system's warm allocator would help the next.
+A system is measured in a process of its own, started with the number of threads that it may use:
+PyTorch, NumPy's BLAS and OpenMP read their thread counts once, when they are loaded, and one
+system's warm allocator would help the next.
 """
 
 import json
@@ -34,13 +35,19 @@ class BenchError(RuntimeError):
 def run_measured(argv: Sequence[str], *, threads: int, timeout_s: float) -> dict[str, Any]:
     """Run `python -m argv… --threads N` in a fresh process; the JSON object of its last line.
 
-    Raises BenchError with the end of what the process said when it fails, hangs or prints no JSON line.
+    Raises BenchError with the end of what the process said when it fails, hangs or prints no
+    JSON line.
     """
     command = [sys.executable, "-m", *argv, "--threads", str(threads)]
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
     shown = " ".join(command[1:])
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         out, err = process.communicate(timeout=timeout_s)
@@ -61,18 +68,22 @@ def run_measured(argv: Sequence[str], *, threads: int, timeout_s: float) -> dict
 
 
 def tree_cpu_s() -> float:
-    """CPU seconds (user + system) of this process and all its living and awaited descendants, from /proc.
+    """CPU seconds (user + system) of this process and all its living and awaited descendants,
+    from /proc.
 
-    Ray's processes count too when they descend from this one; so does everything that they have waited for.
+    Ray's processes count too when they descend from this one; so does everything that they have
+    waited for.
     """
     return sum(own + awaited for own, awaited in _tree().values())
 
 
 @contextmanager
 def watched_tree_cpu(period_s: float = 0.25) -> Iterator[Callable[[], float]]:
-    """A function that tells the CPU seconds of this process and its descendants since the beginning of the block.
+    """A function that tells the CPU seconds of this process and its descendants since the
+    beginning of the block.
 
-    Looks all the time, because what a process that nobody waits for has spent is gone with it (Ray ends its workers so).
+    Looks all the time, because what a process that nobody waits for has spent is gone with it
+    (Ray ends its workers so).
     """
     before = {pid: own for pid, (own, _) in _tree().items()}
     spent: dict[int, float] = {}
@@ -97,7 +108,9 @@ def watched_tree_cpu(period_s: float = 0.25) -> Iterator[Callable[[], float]]:
 
 
 def _tree() -> dict[int, tuple[float, float]]:
-    """CPU seconds of this process and each living descendant: its own, and of the children it has waited for."""
+    """CPU seconds of this process and each living descendant: its own, and of the children it
+    has waited for.
+    """
     tick = os.sysconf("SC_CLK_TCK")
     parent: dict[int, int] = {}
     spent: dict[int, tuple[float, float]] = {}
@@ -144,7 +157,8 @@ def describe_machine() -> str:
 
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return (
-        f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {pages / 2**30:.0f} GiB, load {os.getloadavg()[0]:.1f} "
+        f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {pages / 2**30:.0f} GiB, load "
+        f"{os.getloadavg()[0]:.1f} "
         f"| Python {platform.python_version()}, torch {torch.__version__} | {_commit()}"
     )
 
@@ -176,12 +190,21 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     width = [max(len(row[column]) for row in cells) for column in range(len(header))]
     print(f"\n{title}\n")
     for index, row in enumerate(cells):
-        print("| " + " | ".join(cell.ljust(width[column]) for column, cell in enumerate(row)) + " |")
+        print(
+            "| " + " | ".join(cell.ljust(width[column]) for column, cell in enumerate(row)) + " |"
+        )
         if index == 0:
             print("|" + "|".join("-" * (size + 2) for size in width) + "|")
     print()
 
 
 def last_json_line(values: dict[str, Any]) -> None:
-    """Print the result for programs: one JSON object on one line, the last thing that a benchmark says."""
-    print(json.dumps({name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}), flush=True)
+    """Print the result for programs: one JSON object on one line, the last thing that a
+    benchmark says.
+    """
+    print(
+        json.dumps(
+            {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
+        ),
+        flush=True,
+    )

@@ -1,9 +1,11 @@
-"""The learner's feed between two hosts: what a batch of 512 costs on the wire. `python -m tests.bench.hosts_feed`
+"""The learner's feed between two hosts: what a batch of 512 costs on the wire. `python -m
+tests.bench.hosts_feed`
 
-Two hosts made of namespaces (tests/cluster/hosts.py: root needed) on a bridge. On the first one replay shard, on the second the
-learner's feed, which takes batches as fast as it can. The wire's bytes are those of the learner's network interface, both
-ways, as the kernel counts them: frames, priorities, Ray's own talk, and TCP's headers. The bridge is memory: rates say what
-the two ends can do, on processors that both share, not what a network would.
+Two hosts made of namespaces (tests/cluster/hosts.py: root needed) on a bridge. On the first one
+replay shard, on the second the learner's feed, which takes batches as fast as it can. The wire's
+bytes are those of the learner's network interface, both ways, as the kernel counts them: frames,
+priorities, Ray's own talk, and TCP's headers. The bridge is memory: rates say what the two ends
+can do, on processors that both share, not what a network would.
 """
 
 import argparse
@@ -54,7 +56,7 @@ def learner(address: str, n_step: int, seconds: float) -> dict[str, dict[str, fl
     """On the second host: {way: batches a second, bytes a batch}."""
     import ray
 
-    from genray.dist.replay_shard import ReplayShardActor
+    from genray.distributed.replay_shard import ReplayShardActor
     from tests.bench.rivals.feed import feed_of, fill
 
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -64,7 +66,9 @@ def learner(address: str, n_step: int, seconds: float) -> dict[str, dict[str, fl
         replay = genray_shard.Replay(store, n_step)
         for one in steps:
             replay.add(one)  # for its chunks
-        remote = ray.remote(ReplayShardActor).options(num_cpus=0, resources={"shard": 0.01}, max_concurrency=1000)
+        remote = ray.remote(ReplayShardActor).options(
+            num_cpus=0, resources={"shard": 0.01}, max_concurrency=1000
+        )
         shard = remote.remote(replay.shard.config, replay.layout, (0,))
         fill(shard, replay)
         for way, (of_store, packed) in WAYS.items():
@@ -93,15 +97,33 @@ def measure(seconds: float) -> dict[int, dict[str, dict[str, float]]]:
     if reason := missing():
         raise BenchError(reason)
     found = {}
-    start = ["ray", "start", "--object-store-memory", "300000000", "--num-cpus", "1", "--disable-usage-stats"]
+    start = [
+        "ray",
+        "start",
+        "--object-store-memory",
+        "300000000",
+        "--num-cpus",
+        "1",
+        "--disable-usage-stats",
+    ]
     try:
         with Hosts(2, shm="1g") as (first, second):
             first.run(*start, "--head", "--port", str(PORT), "--include-dashboard", "false",
-                      "--node-ip-address", first.address, "--resources", json.dumps({"shard": 1}))  # fmt: skip
-            second.run(*start, "--address", f"{first.address}:{PORT}", "--node-ip-address", second.address)
+                      "--node-ip-address", first.address, "--resources", json.dumps({"shard": 1}))  # fmt: skip  # noqa: E501
+            second.run(
+                *start, "--address", f"{first.address}:{PORT}", "--node-ip-address", second.address
+            )
             for n_step in (1, 3):
-                words = [sys.executable, "-m", "tests.bench.hosts_feed", "--learner", f"{first.address}:{PORT}"]
-                done = second.run(*words, "--n-step", str(n_step), "--seconds", str(seconds), timeout=300)
+                words = [
+                    sys.executable,
+                    "-m",
+                    "tests.bench.hosts_feed",
+                    "--learner",
+                    f"{first.address}:{PORT}",
+                ]
+                done = second.run(
+                    *words, "--n-step", str(n_step), "--seconds", str(seconds), timeout=300
+                )
                 found[n_step] = json.loads(done.stdout.splitlines()[-1])
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         raise BenchError(f"no feed between two hosts: {error}") from error
@@ -136,7 +158,12 @@ def main() -> None:
         ],
     )
     last_json_line(
-        {f"{way}_{what}_n{n}": found[n][way][what] for n in found for way in found[n] for what in ("bytes", "per_s")}
+        {
+            f"{way}_{what}_n{n}": found[n][way][what]
+            for n in found
+            for way in found[n]
+            for what in ("bytes", "per_s")
+        }
     )
 
 

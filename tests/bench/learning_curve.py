@@ -1,7 +1,9 @@
-"""A run's evaluations as a picture and numbers. `python -m tests.bench.learning_curve RUN --out curve.png`
+"""A run's evaluations as a picture and numbers. `python -m tests.bench.learning_curve RUN --out
+curve.png`
 
-Each point is the mean of whole games from no-op starts with its 95% confidence interval (Student's t), beside random play,
-measured now under the same protocol. Time is training time: what the run's log counts, its evaluations included.
+Each point is the mean of whole games from no-op starts with its 95% confidence interval
+(Student's t), beside random play, measured now under the same protocol. Time is training time:
+what the run's log counts, its evaluations included.
 """
 
 import argparse
@@ -17,7 +19,9 @@ from tests.bench.common import describe_machine, last_json_line, print_table
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:
-    """The log's evaluations, with minutes of training over all the pieces that a resumed run consists of."""
+    """The log's evaluations, with minutes of training over all the pieces that a resumed run
+    consists of.
+    """
     points, finished, last = [], 0.0, 0.0
     for line in (run / "metrics.jsonl").read_text().splitlines():
         entry = json.loads(line)
@@ -29,7 +33,9 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
     return points
 
 
-def draw(path: Path, title: str, points: list[dict[str, Any]], random: float, human: float | None) -> None:
+def draw(
+    path: Path, title: str, points: list[dict[str, Any]], random: float, human: float | None
+) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -42,10 +48,16 @@ def draw(path: Path, title: str, points: list[dict[str, Any]], random: float, hu
         yerr=[point["evaluation_ci95"] for point in points],
         marker="o", capsize=3, color="#1f5fbf", label="genray (mean of games, 95% interval)",
     )  # fmt: skip
-    axes.axhline(random, color="#888888", linestyle=":", label=f"random play, measured ({random:,.0f})")
+    axes.axhline(
+        random, color="#888888", linestyle=":", label=f"random play, measured ({random:,.0f})"
+    )
     if human is not None:
-        axes.axhline(human, color="#bf5f1f", linestyle="--", label=f"human tester, published ({human:,.0f})")
-    axes.set(title=title, xlabel="minutes on 2 cores", ylabel="score", ylim=(0, None), xlim=(0, None))
+        axes.axhline(
+            human, color="#bf5f1f", linestyle="--", label=f"human tester, published ({human:,.0f})"
+        )
+    axes.set(
+        title=title, xlabel="minutes on 2 cores", ylabel="score", ylim=(0, None), xlim=(0, None)
+    )
     axes.legend(loc="center left", bbox_to_anchor=(0.0, 0.75), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,16 +76,28 @@ def main() -> None:
     published = reference(config.env.title)
     draw(arguments.out, config.env.title, points, floor.mean, published[1] if published else None)
     print_table(
-        f"{config.env.title}, seed {config.run.seed}; random play {floor.mean:,.0f} ± {floor.ci95 or 0:,.0f}; "
-        + describe_machine(),
+        f"{config.env.title}, seed {config.run.seed}; random play {floor.mean:,.0f} ± "
+        f"{floor.ci95 or 0:,.0f}; " + describe_machine(),
         ("minutes", "agent steps", "score", "± 95%"),
-        [(f"{p['minutes']:.1f}", f"{p['step']:,}", f"{p['evaluation_mean']:,.0f}", f"{p['evaluation_ci95']:,.0f}")
-         for p in points],
-    )  # fmt: skip
+        [
+            (
+                f"{p['minutes']:.1f}",
+                f"{p['step']:,}",
+                f"{p['evaluation_mean']:,.0f}",
+                f"{p['evaluation_ci95']:,.0f}",
+            )
+            for p in points
+        ],
+    )
     last_json_line(
-        {"minutes": points[-1]["minutes"], "score": points[-1]["evaluation_mean"], "ci95": points[-1]["evaluation_ci95"],
-         "score_random": floor.mean, "ci95_random": floor.ci95}
-    )  # fmt: skip
+        {
+            "minutes": points[-1]["minutes"],
+            "score": points[-1]["evaluation_mean"],
+            "ci95": points[-1]["evaluation_ci95"],
+            "score_random": floor.mean,
+            "ci95_random": floor.ci95,
+        }
+    )
     print(arguments.out)
 
 

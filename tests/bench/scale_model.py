@@ -1,13 +1,16 @@
-"""What a cluster of a given shape can do, from costs measured on one machine. `python -m tests.bench.scale_model`
+"""What a cluster of a given shape can do, from costs measured on one machine. `python -m
+tests.bench.scale_model`
 
-Three parts. *Costs*: CPU seconds of a step, a chunk, a batch and an update, and their bytes, measured here a process at a time.
-*Check*: real runs of 1, 2 and 4 collectors on this machine beside what the model says of them. *Table*: 16, 360 and 4,000
-collectors, with what gives out first. `--update-ms` puts another learner's time in (a GPU's) in place of this machine's.
+Three parts. *Costs*: CPU seconds of a step, a chunk, a batch and an update, and their bytes,
+measured here a process at a time. *Check*: real runs of 1, 2 and 4 collectors on this machine
+beside what the model says of them. *Table*: 16, 360 and 4,000 collectors, with what gives out
+first. `--update-ms` puts another learner's time in (a GPU's) in place of this machine's.
 
-The model adds up. A process has one core; what a second of it holds is what it can do. Steps and updates are tied by
-samples per insert, s = updates · batch / steps, or run free of each other. Left out: waiting (two rounds and two chunks are
-in flight, which hide it while no process is full), the caches and the memory bus that processes of a machine share, faults.
-Whether collectors should leave the network to one GPU is a model of its own: `tests.bench.acting`.
+The model adds up. A process has one core; what a second of it holds is what it can do. Steps and
+updates are tied by samples per insert, s = updates · batch / steps, or run free of each other.
+Left out: waiting (two rounds and two chunks are in flight, which hide it while no process is
+full), the caches and the memory bus that processes of a machine share, faults. Whether
+collectors should leave the network to one GPU is a model of its own: `tests.bench.acting`.
 """
 
 import argparse
@@ -20,7 +23,7 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.coordinator import Coordinator, ray_session
+from genray.distributed.coordinator import Coordinator, ray_session
 from genray.machine import keep_freed_memory
 from genray.rl.chunk import Chunk
 from genray.rl.collect import CollectConfig, Collector
@@ -49,7 +52,8 @@ class Costs:
     ship_s: float  # … handing a step's part of the chunk to Ray
     take_s: float  # a shard's, taking that in
     pack_s: float  # … and compressing it
-    draw_s: float  # a shard's (and Ray's), drawing a batch whose frames the learner reads in its memory
+    # a shard's (and Ray's), drawing a batch whose frames the learner reads in its memory
+    draw_s: float
     gather_s: float  # the learner's, for such a batch
     slice_s: float  # a shard's, for a batch that travels as LZ4 slices
     unpack_s: float  # the learner's, for such a batch
@@ -71,7 +75,8 @@ class Plan:
     batch_size: int = 512
     samples_per_insert: float = 0.0  # 0: free
     capacity: int = 2_000_000
-    cores: int | None = None  # shared by all processes; None: each has a core, shards and learners nodes of their own
+    # shared by all processes; None: each has a core, shards and learners nodes of their own
+    cores: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,18 @@ class Prediction:
 def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
     """What gives out first, and the rates then."""
     apart = plan.cores is None
-    draw_s, take_batch_s = (costs.slice_s, costs.unpack_s) if apart else (costs.draw_s, costs.gather_s)
-    learn_s = max(costs.update_s - costs.second_s, costs.second_s) + take_batch_s  # by the clock, with two cores
+    draw_s, take_batch_s = (
+        (costs.slice_s, costs.unpack_s) if apart else (costs.draw_s, costs.gather_s)
+    )
+    # by the clock, with two cores
+    learn_s = max(costs.update_s - costs.second_s, costs.second_s) + take_batch_s
     can_update = plan.learners / learn_s
     batch_bytes = plan.batch_size * costs.slice_bytes
-    # Weights leave the learner once for each node of collectors; with several learners, one of them sends.
+    # Weights leave the learner once for each node of collectors; with several learners, one of them
+    # sends.
     learner_bytes = (
-        batch_bytes + costs.weights_bytes * plan.collectors / COLLECTORS_A_NODE / publish_every * plan.learners
+        batch_bytes
+        + costs.weights_bytes * plan.collectors / COLLECTORS_A_NODE / publish_every * plan.learners
     )
     teacher = "the learner"
     if apart and plan.learners * LINK_BYTES_S / learner_bytes < can_update:
@@ -108,16 +118,27 @@ def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
 
     limits = {
         "the collectors": plan.collectors / (costs.step_s + costs.ship_s),
-        "the shards' processors": fits(plan.shards, updates_free, costs.pack_s if apart else costs.take_s, draw_s),
+        "the shards' processors": fits(
+            plan.shards, updates_free, costs.pack_s if apart else costs.take_s, draw_s
+        ),
         "the coordinator's calls": 32 * plan.games / COORDINATOR_CALL_S,
     }
     if ratio:
         limits[teacher] = can_update / ratio
     if apart:
-        limits["the shards' network"] = fits(plan.shards * LINK_BYTES_S, updates_free, costs.step_bytes, batch_bytes)
+        limits["the shards' network"] = fits(
+            plan.shards * LINK_BYTES_S, updates_free, costs.step_bytes, batch_bytes
+        )
     else:
-        everything = costs.step_s + costs.ship_s + costs.take_s + ratio * (draw_s + take_batch_s + costs.update_s)
-        limits["this machine's cores"] = (plan.cores or 0) * (1 - costs.idle_s / (plan.cores or 1)) / everything
+        everything = (
+            costs.step_s
+            + costs.ship_s
+            + costs.take_s
+            + ratio * (draw_s + take_batch_s + costs.update_s)
+        )
+        limits["this machine's cores"] = (
+            (plan.cores or 0) * (1 - costs.idle_s / (plan.cores or 1)) / everything
+        )
     bottleneck = min(limits, key=limits.__getitem__)
     steps = limits[bottleneck]
     updates = steps * ratio if ratio else can_update
@@ -132,7 +153,7 @@ def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
     )
 
 
-# --- costs ------------------------------------------------------------------------------------------------------------
+# --- costs ----------------------------------------------------------------------------------------
 
 
 def cpu_s_a_call(work_: Any, seconds: float) -> float:
@@ -144,11 +165,15 @@ def cpu_s_a_call(work_: Any, seconds: float) -> float:
     return spent / calls
 
 
-def configuration(collectors: int, games: int, samples_per_insert: float, batch_size: int) -> DQNConfig:
+def configuration(
+    collectors: int, games: int, samples_per_insert: float, batch_size: int
+) -> DQNConfig:
     return DQNConfig(
         env=EnvConfig(game=GAME),
         network=NetworkConfig(),
-        replay=ReplayConfig(capacity=work.CAPACITY, min_size=2_000, samples_per_insert=samples_per_insert),
+        replay=ReplayConfig(
+            capacity=work.CAPACITY, min_size=2_000, samples_per_insert=samples_per_insert
+        ),
         learner=LearnerConfig(batch_size=batch_size),
         collect=CollectConfig(collectors=collectors, envs_per_collector=games, n_step=N_STEP),
         run=RunConfig(device="cpu"),
@@ -170,7 +195,8 @@ def measure(games: int, batch_size: int, seconds: float) -> Costs:
     update_s = cpu_s_a_call(lambda: learner.update(batch, 50_000, 0.4), seconds)
     following = torch.from_numpy(batch.next_obs_BSHW), torch.from_numpy(batch.next_past_BK)
     with torch.no_grad():
-        second_s = 2 * cpu_s_a_call(lambda: learner.target(*following), seconds)  # w's and w⁻'s over s'
+        # w's and w⁻'s over s'
+        second_s = 2 * cpu_s_a_call(lambda: learner.target(*following), seconds)
 
     packed, raw = genray_shard.Replay("lz4"), genray_shard.Replay()
     steps = work.played_steps()
@@ -220,22 +246,28 @@ def measure(games: int, batch_size: int, seconds: float) -> Costs:
     )
 
 
-def _chunk_costs(shard: ray.actor.ActorHandle, chunk: Chunk, idle_s: float, count: int = 40) -> tuple[float, float]:
+def _chunk_costs(
+    shard: ray.actor.ActorHandle, chunk: Chunk, idle_s: float, count: int = 40
+) -> tuple[float, float]:
     """CPU seconds a step of (sending, taking in) a chunk; the shard is full before."""
     head = (work.CAPACITY // work.CHUNK + 2) * chunk.num_rows
     start, mine, everyone = time.perf_counter(), time.process_time(), tree_cpu_s()
     for index in range(count):
-        ray.get(shard.add.remote(Chunk(**{**vars(chunk), "first_row": head + index * chunk.num_rows})))
+        ray.get(
+            shard.add.remote(Chunk(**{**vars(chunk), "first_row": head + index * chunk.num_rows}))
+        )
     sent = time.process_time() - mine
     taken = tree_cpu_s() - everyone - sent - idle_s * (time.perf_counter() - start)
     return sent / (count * work.CHUNK), max(0.0, taken) / (count * work.CHUNK)
 
 
-# --- the check ----------------------------------------------------------------------------------------------------------
+# --- the check ------------------------------------------------------------------------------------
 
 
 def run(plan: Plan, seconds: float) -> tuple[float, float, float]:
-    """A real run of one shard and one learner: (agent steps a second, updates a second, CPU seconds a step)."""
+    """A real run of one shard and one learner: (agent steps a second, updates a second, CPU
+    seconds a step).
+    """
     config = configuration(plan.collectors, plan.games, plan.samples_per_insert, plan.batch_size)
     with ray_session():
         engine = Coordinator(config, learner_threads=1)
@@ -250,7 +282,9 @@ def run(plan: Plan, seconds: float) -> tuple[float, float, float]:
     return steps / wall, (last.updates - first.updates) / wall, cpu / steps
 
 
-def check(costs: Costs, games: int, batch_size: int, seconds: float) -> tuple[list[tuple[str, ...]], dict[str, float]]:
+def check(
+    costs: Costs, games: int, batch_size: int, seconds: float
+) -> tuple[list[tuple[str, ...]], dict[str, float]]:
     """Rows of the table, and the errors."""
     rows, found = [], {}
     cores = len(os.sched_getaffinity(0))
@@ -265,10 +299,17 @@ def check(costs: Costs, games: int, batch_size: int, seconds: float) -> tuple[li
         error, cpu_error = said.steps_per_s / steps - 1, said_cpu / cpu - 1
         rows.append(
             (
-                f"{collectors}", f"{said.steps_per_s:,.0f}", f"{steps:,.0f}", f"{error:+.0%}", said.bottleneck,
-                f"{updates:.1f}", f"{1e3 * said_cpu:.3f}", f"{1e3 * cpu:.3f}", f"{cpu_error:+.0%}",
+                f"{collectors}",
+                f"{said.steps_per_s:,.0f}",
+                f"{steps:,.0f}",
+                f"{error:+.0%}",
+                said.bottleneck,
+                f"{updates:.1f}",
+                f"{1e3 * said_cpu:.3f}",
+                f"{1e3 * cpu:.3f}",
+                f"{cpu_error:+.0%}",
             )
-        )  # fmt: skip
+        )
         found |= {f"steps_error_{collectors}": error, f"cpu_error_{collectors}": cpu_error}
     return rows, found
 
@@ -287,7 +328,9 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=8, help="of each collector")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each cost")
     parser.add_argument("--run-seconds", type=float, default=15.0, help="of each real run; 0: none")
-    parser.add_argument("--update-ms", type=float, default=None, help="the learner's update of 512 in the table")
+    parser.add_argument(
+        "--update-ms", type=float, default=None, help="the learner's update of 512 in the table"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -306,10 +349,19 @@ def main() -> None:
         rows, errors = check(small, arguments.games, 32, arguments.run_seconds)
         print_table(
             "The model beside real runs here: batch 32, 2 samples an insert",
-            ("collectors", "steps/s said", "measured", "error", "what gives out", "updates/s", "CPU-ms a step said",
-             "measured", "error"),
+            (
+                "collectors",
+                "steps/s said",
+                "measured",
+                "error",
+                "what gives out",
+                "updates/s",
+                "CPU-ms a step said",
+                "measured",
+                "error",
+            ),
             rows,
-        )  # fmt: skip
+        )
         result |= errors
     large = measure(arguments.games, 512, arguments.seconds)
     if arguments.update_ms:
@@ -318,24 +370,46 @@ def main() -> None:
     rows = []
     for collectors, shards, learners in ((16, 1, 1), (360, 4, 1), (4_000, 32, 8)):
         for samples in (0.0, 8.0):
-            one = predict(Plan(collectors, shards, learners, arguments.games, samples_per_insert=samples), large)
+            one = predict(
+                Plan(collectors, shards, learners, arguments.games, samples_per_insert=samples),
+                large,
+            )
             rows.append(
                 (
-                    f"{collectors:,}", shards, learners, f"{samples:g}" if samples else "free",
-                    f"{one.steps_per_s:,.0f}", f"{one.updates_per_s:,.1f}", f"{one.shard_bytes_s / 1e6:,.0f}",
-                    f"{one.learner_bytes_s / 1e6:,.0f}", f"{one.memory_bytes / 1e9:,.2f}", one.bottleneck,
+                    f"{collectors:,}",
+                    shards,
+                    learners,
+                    f"{samples:g}" if samples else "free",
+                    f"{one.steps_per_s:,.0f}",
+                    f"{one.updates_per_s:,.1f}",
+                    f"{one.shard_bytes_s / 1e6:,.0f}",
+                    f"{one.learner_bytes_s / 1e6:,.0f}",
+                    f"{one.memory_bytes / 1e9:,.2f}",
+                    one.bottleneck,
                 )
-            )  # fmt: skip
+            )
             name = f"{collectors}_{'free' if not samples else 'tied'}"
             result |= {f"steps_{name}": one.steps_per_s, f"updates_{name}": one.updates_per_s,
                        f"bottleneck_{name}": one.bottleneck}  # fmt: skip
     print_table(
-        f"Predicted: batch 512, n = 3, {arguments.games} games a collector, 2 M transitions, LZ4, links of 10 Gbit/s, "
-        f"an update in {1e3 * large.update_s:.0f} ms" + (" (given)" if arguments.update_ms else " (this machine's CPU)"),
-        ("collectors", "shards", "learners", "samples an insert", "agent steps/s", "updates/s", "MB/s a shard",
-         "MB/s a learner", "GB a shard", "first bottleneck"),
+        f"Predicted: batch 512, n = 3, {arguments.games} games a collector, 2 M transitions, LZ4, "
+        "links of 10 Gbit/s, "
+        f"an update in {1e3 * large.update_s:.0f} ms"
+        + (" (given)" if arguments.update_ms else " (this machine's CPU)"),
+        (
+            "collectors",
+            "shards",
+            "learners",
+            "samples an insert",
+            "agent steps/s",
+            "updates/s",
+            "MB/s a shard",
+            "MB/s a learner",
+            "GB a shard",
+            "first bottleneck",
+        ),
         rows,
-    )  # fmt: skip
+    )
     last_json_line(result)
 
 

@@ -19,8 +19,9 @@ from tests.bench.common import REPOSITORY, THREAD_VARIABLES, BenchError
 
 SCRIPT = Path(__file__).with_name("load.lua")
 ROLES = ("replica", "haproxy", "proxy", "controller", "ray")
-"""Who spends the time: our code; HAProxy; Serve's proxy actor (with HAProxy it only looks after it); Serve's controller; the
-rest of Ray."""
+"""Who spends the time: our code; HAProxy; Serve's proxy actor (with HAProxy it only looks after
+it); Serve's controller; the rest of Ray.
+"""
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,39 @@ class Serving:
         return sum(found) / 2**20
 
     def load(
-        self, path: str, *, connections: int, seconds: float, model: str = "-", pause_ms: float = 0, count: bool = False
+        self,
+        path: str,
+        *,
+        connections: int,
+        seconds: float,
+        model: str = "-",
+        pause_ms: float = 0,
+        count: bool = False,
     ) -> Load:
-        """Let wrk ask for `seconds`. Raises BenchError where anything but 200 comes and it was not to count."""
+        """Let wrk ask for `seconds`. Raises BenchError where anything but 200 comes and it was
+        not to count.
+        """
         command = [
-            "wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds:g}s", "--timeout", "30s", "-s", str(SCRIPT), self.url,
-            "--", "GET" if model == "-" else "POST", path, self.key or "none", model, f"{pause_ms:.3f}", "1" if count else "0",
-        ]  # fmt: skip
+            "wrk",
+            "-t",
+            "1",
+            "-c",
+            str(connections),
+            "-d",
+            f"{seconds:g}s",
+            "--timeout",
+            "30s",
+            "-s",
+            str(SCRIPT),
+            self.url,
+            "--",
+            "GET" if model == "-" else "POST",
+            path,
+            self.key or "none",
+            model,
+            f"{pause_ms:.3f}",
+            "1" if count else "0",
+        ]
         before = self.cpu_s()
         ran = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
         after = self.cpu_s()
@@ -94,9 +121,15 @@ class Serving:
         if wrong and not count:
             raise BenchError(f"{path}: {wrong} of {saw['requests']} requests were refused or broke")
         return Load(
-            saw["requests"], saw["seconds"], saw["good"] if count else saw["requests"], saw["busy"], wrong, saw["p50_ms"],
-            saw["p99_ms"], {role: after[role] - before[role] for role in ROLES},
-        )  # fmt: skip
+            saw["requests"],
+            saw["seconds"],
+            saw["good"] if count else saw["requests"],
+            saw["busy"],
+            wrong,
+            saw["p50_ms"],
+            saw["p99_ms"],
+            {role: after[role] - before[role] for role in ROLES},
+        )
 
 
 def _role(process: psutil.Process) -> str:
@@ -114,11 +147,18 @@ def _role(process: psutil.Process) -> str:
 
 @contextmanager
 def serving(command: list[str], ready: str, key: str = "") -> Iterator[Serving]:
-    """Run `command` until the block ends. `ready`: a pattern of the line that says it is up, whose group 1 is the address."""
+    """Run `command` until the block ends. `ready`: a pattern of the line that says it is up,
+    whose group 1 is the address.
+    """
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | {"PYTHONUNBUFFERED": "1"}
     environment |= {"GENRAY_API_KEY": key} if key else {}
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.stdout is not None
     said: list[str] = []
@@ -131,7 +171,8 @@ def serving(command: list[str], ready: str, key: str = "") -> Iterator[Serving]:
                 break
         if not url:
             raise BenchError(f"{' '.join(command)} did not start:\n{''.join(said)[-2000:]}")
-        rest = threading.Thread(target=process.stdout.read, daemon=True)  # or it would wait for a full pipe
+        # or it would wait for a full pipe
+        rest = threading.Thread(target=process.stdout.read, daemon=True)
         rest.start()
         yield Serving(process, url, key)
     finally:

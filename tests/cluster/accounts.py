@@ -1,4 +1,4 @@
-"""What became of every transition of a run, by the ledger that actors keep outside themselves (genray/dist/ledger.py)."""
+"""What became of every transition of a run, by the ledger (genray/distributed/ledger.py)."""
 
 import json
 from collections import Counter
@@ -23,7 +23,9 @@ class Accounts:
     lost_on_the_way: int
     """Made, and never stored: their shard was out of reach, or their collector died first."""
     doubled: int
-    """Stored a second time by one life of a shard. Must be 0. (A chunk that is sent again to a shard's next life is none.)"""
+    """Stored a second time by one life of a shard. Must be 0. (A chunk that is sent again to a
+    shard's next life is none.)
+    """
     zombie_chunks: int
     """Chunks of a collector's older life that were stored after one of a newer life. Must be 0."""
     refused_chunks: int
@@ -58,7 +60,11 @@ def account(lines: list[Line]) -> Accounts:
     for line in lines:
         if line["event"] == "stored":
             lives["-".join(line["file"].split("-")[:2])] = line["file"]
-    kept = {chunk_id(line) for line in lines if line["event"] == "stored" and line["file"] in lives.values()}
+    kept = {
+        chunk_id(line)
+        for line in lines
+        if line["event"] == "stored" and line["file"] in lives.values()
+    }
 
     zombies = 0
     newest: dict[int, int] = {}
@@ -84,7 +90,9 @@ def account(lines: list[Line]) -> Accounts:
     )
 
 
-def first_stored(lines: list[Line], collector: int, after: float, incarnation_not: int) -> float | None:
+def first_stored(
+    lines: list[Line], collector: int, after: float, incarnation_not: int
+) -> float | None:
     """When a new life of a collector first had a chunk stored."""
     times = (
         line["time"]

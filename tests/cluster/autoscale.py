@@ -1,7 +1,9 @@
-"""Runs on a host: a cluster whose collectors an autoscaler starts on demand, and a run that needs them. See test_autoscaler.py.
+"""Runs on a host: a cluster whose collectors an autoscaler starts on demand, and a run that
+needs them. See test_autoscaler.py.
 
-Ray's fake provider starts its machines as processes beside the head. Its AutoscalingCluster wants a file that the wheel
-lacks, and quotes resources twice: so the head is started here. The host's power-off ends it all.
+Ray's fake provider starts its machines as processes beside the head. Its AutoscalingCluster
+wants a file that the wheel lacks, and quotes resources twice: so the head is started here. The
+host's power-off ends it all.
 """
 
 import json
@@ -16,9 +18,14 @@ import ray
 from genray import cli
 
 HEAD = {"genray_learner": 1, "genray_replay": 2}
-COLLECTOR = {"resources": {"CPU": 2, "genray_collector": 2}, "node_config": {}, "min_workers": 0, "max_workers": 3}
-LISTS = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
-         "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude",
+COLLECTOR = {
+    "resources": {"CPU": 2, "genray_collector": 2},
+    "node_config": {},
+    "min_workers": 0,
+    "max_workers": 3,
+}
+LISTS = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",  # noqa: E501
+         "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude",  # noqa: E501
          "rsync_filter")  # fmt: skip
 CONFIG: dict[str, Any] = {
     "cluster_name": "fake_multinode",
@@ -46,13 +53,21 @@ CONFIG: dict[str, Any] = {
 
 
 def count_collectors() -> list[float]:
-    return [node["Resources"]["genray_collector"] for node in ray.nodes() if "genray_collector" in node["Resources"]]
+    return [
+        node["Resources"]["genray_collector"]
+        for node in ray.nodes()
+        if "genray_collector" in node["Resources"]
+    ]
 
 
 def main(out: str) -> int:
     file = Path("/root/autoscaler.json")
     file.write_text(json.dumps(CONFIG))
-    fake = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "0"}
+    fake = {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "0",
+    }
     words = [
         "ray",
         "start",
@@ -64,7 +79,18 @@ def main(out: str) -> int:
     subprocess.run([*words, "--object-store-memory=100000000"], env=os.environ | fake, check=True)
     ray.init(address="auto", log_to_driver=False)
     before = count_collectors()
-    run = ["--preset", "catch", "--collectors", "4", "--steps", "600", "--min-size", "200", "--evaluate-episodes", "2"]
+    run = [
+        "--preset",
+        "catch",
+        "--collectors",
+        "4",
+        "--steps",
+        "600",
+        "--min-size",
+        "200",
+        "--evaluate-episodes",
+        "2",
+    ]
     status = cli.main(["train", "dqn", *run, "--address", "auto", "--out", out])
     print(json.dumps({"status": status, "before": before, "after": count_collectors()}))
     return status

@@ -10,7 +10,9 @@ from tests.cluster.hosts import Hosts, missing
 
 @pytest.fixture(scope="module")
 def make_hosts() -> Iterator[Callable[[int], Hosts]]:
-    """`make_hosts(3)` boots three hosts; all are gone when the module's tests end, however they end."""
+    """`make_hosts(3)` boots three hosts; all are gone when the module's tests end, however they
+    end.
+    """
     if reason := missing():
         pytest.skip(reason)
     with ExitStack() as stack:

@@ -2,7 +2,7 @@
 
 host 0  head and driver        host 2, 3  replay, a shard each
 host 1  learner                host 4     collectors, both          host 5  joins later and offers every role
-"""
+"""  # noqa: E501
 
 import json
 import signal
@@ -28,7 +28,8 @@ ROLES = {
 }
 SPARE = 5
 VICTIM = {"head": 0, "learner": 1, "replay": 2, "collector": 4}
-HEAL_S = {"ours": 20.0, "default": 80.0}  # a cable is put back when the loss has surely been noticed
+# a cable is put back when the loss has surely been noticed
+HEAL_S = {"ours": 20.0, "default": 80.0}
 WINDOW_S = {"ours": 60.0, "default": 130.0}  # for the run to be whole again
 START_S = 300.0  # for the run to begin: a process loads PyTorch in 5 s, on busy cores in minutes
 AFTER_S = 8.0  # and that much longer: what came back has to behave
@@ -66,12 +67,16 @@ class Outcome:
     restored: int | None = None
     """The update from which learning went on, where a learner had to be restored."""
     since_checkpoint: int | None = None
-    """Transitions stored between the checkpoint that a resumed run began from and the loss of its head: gone, all of them."""
+    """Transitions stored between the checkpoint that a resumed run began from and the loss of
+    its head: gone, all of them.
+    """
     refused_writes: int = 0
     events: list[str] = field(default_factory=list)
 
     def misses(self) -> list[str]:
-        """The goals with our settings that this outcome does not hold; of the defaults, only what is never allowed."""
+        """The goals with our settings that this outcome does not hold; of the defaults, only
+        what is never allowed.
+        """
         accounts, missed = self.accounts, []
         assert accounts is not None
         goals = (
@@ -82,15 +87,24 @@ class Outcome:
         for name, seconds, goal in goals:
             if name == "detected" and self.case.role in ("none", "head"):
                 continue
-            # The head is not replaced by anything but a person, or a script, that submits the job again.
-            limit = float("inf") if self.case.settings == "default" or self.case.role == "head" else goal
+            # The head is not replaced by anything but a person, or a script, that submits the job
+            # again.
+            limit = (
+                float("inf")
+                if self.case.settings == "default" or self.case.role == "head"
+                else goal
+            )
             if seconds is None or seconds > limit:
-                missed.append(f"{name}: {seconds if seconds is None else round(seconds, 1)} s, goal {limit} s")
+                missed.append(
+                    f"{name}: {seconds if seconds is None else round(seconds, 1)} s, goal {limit} s"
+                )
         for name in ("lost_acknowledged", "doubled", "zombie_chunks"):
             if value := getattr(accounts, name):
                 missed.append(f"{name}: {value}, goal 0")
         if accounts.lost_with_shard and self.case.role not in ("replay", "head"):
-            missed.append(f"lost_with_shard: {accounts.lost_with_shard}, although no replay host was lost")
+            missed.append(
+                f"lost_with_shard: {accounts.lost_with_shard}, although no replay host was lost"
+            )
         return missed
 
 
@@ -110,12 +124,37 @@ class Run:
     def start(self, *words: str) -> None:
         program = ["-m", "genray"] if self.case.recovery else ["-m", "tests.cluster.no_recovery"]
         options = [
-            *("--env", "tests.cluster.slow_catch:SlowCatch", "--steps", "1000000", "--checkpoint-every", "1000"),
-            *("--evaluate-every", "0", "--shards", "2", "--min-size", "300", "--seed", str(self.case.seed)),
+            *(
+                "--env",
+                "tests.cluster.slow_catch:SlowCatch",
+                "--steps",
+                "1000000",
+                "--checkpoint-every",
+                "1000",
+            ),
+            *(
+                "--evaluate-every",
+                "0",
+                "--shards",
+                "2",
+                "--min-size",
+                "300",
+                "--seed",
+                str(self.case.seed),
+            ),
             *("--learner-snapshot-s", str(SNAPSHOT_S), "--evaluate-episodes", "1"),
         ]
         # `words` last: of two values of an option the later one counts.
-        line = [sys.executable, *program, "train", "dqn", *options, "--address", self.cluster.address, *words]
+        line = [
+            sys.executable,
+            *program,
+            "train",
+            "dqn",
+            *options,
+            "--address",
+            self.cluster.address,
+            *words,
+        ]
         env = self.cluster.env | {"GENRAY_LEDGER": str(self.ledger)}
         self._driver = self.cluster.head.start(*line, log=self.log, env=env)
 
@@ -164,7 +203,9 @@ class Run:
             seen = len(whole)
 
     def await_line(self, holds: Any, timeout_s: float, since: float = 0.0) -> float | None:
-        """When a line of metrics for which `holds(line)` first arrived after `since`; None: not in time, or it has ended."""
+        """When a line of metrics for which `holds(line)` first arrived after `since`; None: not
+        in time, or it has ended.
+        """
         stop = time.time() + timeout_s
         while True:
             for when, line in list(self.lines):
@@ -195,7 +236,9 @@ def experiment(hosts: Hosts, case: Case, folder: Path) -> Outcome:
         # Late, so that no actor of the run is on it.
         cluster.start_workers(SPARE)
         watch.await_up(hosts[SPARE].address)
-        ready = run.await_line(lambda line: line["step"] > 1_500 and line.get("updates", 0) > 200, START_S)
+        ready = run.await_line(
+            lambda line: line["step"] > 1_500 and line.get("updates", 0) > 200, START_S
+        )
         assert ready, run.said()[-3000:]
         time.sleep(SNAPSHOT_S)
         outcome = Outcome(case=case, published=run.lines[-1][1]["updates"])
@@ -204,8 +247,12 @@ def experiment(hosts: Hosts, case: Case, folder: Path) -> Outcome:
         run.interrupt()
         time.sleep(0.5)
         outcome.accounts = account(read_ledger(run.ledger))
-        outcome.refused_writes = max((line.get("refused_writes", 0) for _, line in run.lines), default=0)
-        outcome.events = [line for line in run.said().splitlines() if "died" in line or "error" in line]
+        outcome.refused_writes = max(
+            (line.get("refused_writes", 0) for _, line in run.lines), default=0
+        )
+        outcome.events = [
+            line for line in run.said().splitlines() if "died" in line or "error" in line
+        ]
         return outcome
     finally:
         run.close()
@@ -245,21 +292,42 @@ def _lose(run: Run, watch: Watch, outcome: Outcome) -> None:
         victim.heal()
 
 
-def _acting(case: Case, ledger: list[dict[str, Any]], start: float, lives: dict[int, int]) -> float | None:
-    """Until the last of the collectors that were lost, or whose shard was, had a chunk stored again."""
+def _acting(
+    case: Case, ledger: list[dict[str, Any]], start: float, lives: dict[int, int]
+) -> float | None:
+    """Until the last of the collectors that were lost, or whose shard was, had a chunk stored
+    again.
+    """
     if case.role == "collector":
         times = [first_stored(ledger, collector, start, lives[collector]) for collector in lives]
     else:
         after = start
-        if case.role == "replay":  # only what the shard's new life stored counts; the other shard has never stopped
-            old = {line["file"] for line in ledger if line["event"] == "stored" and line["time"] <= start}
-            new = [line["time"] for line in ledger if line["event"] == "stored" and line["file"] not in old]
+        # only what the shard's new life stored counts; the other shard has never stopped
+        if case.role == "replay":
+            old = {
+                line["file"]
+                for line in ledger
+                if line["event"] == "stored" and line["time"] <= start
+            }
+            new = [
+                line["time"]
+                for line in ledger
+                if line["event"] == "stored" and line["file"] not in old
+            ]
             return min(new) - start if new else None
         times = [
-            next((line["time"] for line in ledger if line["event"] == "stored" and line["collector"] == collector
-                  and line["time"] > after), None)
+            next(
+                (
+                    line["time"]
+                    for line in ledger
+                    if line["event"] == "stored"
+                    and line["collector"] == collector
+                    and line["time"] > after
+                ),
+                None,
+            )
             for collector in lives
-        ]  # fmt: skip
+        ]
     return None if None in times else max(time for time in times if time is not None) - start
 
 
@@ -269,19 +337,27 @@ def _learning(
     """(seconds until updates were made again, the update that a restored learner began from)."""
     after = [(when, line) for when, line in lines if when > start + 0.5 and "updates" in line]
     if case.role != "learner":
-        return next((when - start for when, line in after if line["updates"] > published), None), None
+        return next(
+            (when - start for when, line in after if line["updates"] > published), None
+        ), None
     fallen = [index for index in range(1, len(after)) if after[index][1].get("lost_updates", 0) > 0]
     # A snapshot may hold the very last update: then nothing was lost, and restarts alone tell.
-    fallen = fallen or [index for index in range(1, len(after)) if after[index][1].get("restarts", 0) > 0]
+    fallen = fallen or [
+        index for index in range(1, len(after)) if after[index][1].get("restarts", 0) > 0
+    ]
     if not fallen:
         return None, None
     restored = after[fallen[0]][1]["updates"]
-    again = next((when - start for when, line in after[fallen[0] :] if line["updates"] > restored), None)
+    again = next(
+        (when - start for when, line in after[fallen[0] :] if line["updates"] > restored), None
+    )
     return again, restored
 
 
 def _lose_head(run: Run, watch: Watch, outcome: Outcome) -> None:
-    """The run ends with its head; the cluster is started again, as `ray up` does, and the job with --resume."""
+    """The run ends with its head; the cluster is started again, as `ray up` does, and the job
+    with --resume.
+    """
     case, cluster = outcome.case, run.cluster
     start = time.time()
     if case.fault == "power-off":
@@ -305,13 +381,20 @@ def _lose_head(run: Run, watch: Watch, outcome: Outcome) -> None:
         if outcome.restored is None and "resuming from" in run.said():
             checkpoint = Path(run.said().partition("resuming from ")[2].split(";")[0])
             outcome.restored = (
-                json.loads((checkpoint / "state.json").read_text()).get("limiter", {}).get("sampled", 0) // 32
+                json.loads((checkpoint / "state.json").read_text())
+                .get("limiter", {})
+                .get("sampled", 0)
+                // 32
             )
         stored = [line["time"] for line in read_ledger(run.ledger)
                   if line["event"] == "stored" and line["incarnation"] not in before]  # fmt: skip
         outcome.acting_s = stored[0] - start if stored else None
-        updates = [(when, line["updates"]) for when, line in run.lines[lines_before:] if "updates" in line]
-        outcome.learning_s = next((when - start for when, made in updates if made > updates[0][1]), None)
+        updates = [
+            (when, line["updates"]) for when, line in run.lines[lines_before:] if "updates" in line
+        ]
+        outcome.learning_s = next(
+            (when - start for when, made in updates if made > updates[0][1]), None
+        )
         if outcome.acting_s is not None and outcome.learning_s is not None:
             break
         time.sleep(0.25)

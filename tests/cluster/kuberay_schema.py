@@ -1,8 +1,10 @@
-"""A schema of what kuberay.yaml uses of KubeRay's RayCluster, RayJob and RayService (ray.io/v1, fields of v1.7).
+"""A schema of what kuberay.yaml uses of KubeRay's RayCluster, RayJob and RayService (ray.io/v1,
+fields of v1.7).
 
-Written from the documented API, not taken from the operator's CRDs: those are in no package that is installed here. It is
-narrower than they are: a field that this file does not know is a mistake until it is added here. Of a pod it knows the part
-that is used. Who has a checkout of KubeRay holds kuberay.yaml against the CRDs themselves: `crd_schemas`.
+Written from the documented API, not taken from the operator's CRDs: those are in no package that
+is installed here. It is narrower than they are: a field that this file does not know is a
+mistake until it is added here. Of a pod it knows the part that is used. Who has a checkout of
+KubeRay holds kuberay.yaml against the CRDs themselves: `crd_schemas`.
 """
 
 from pathlib import Path
@@ -53,7 +55,9 @@ CONTAINER = fields(
             )
         ),
         "resources": fields({"requests": AMOUNTS, "limits": AMOUNTS}),
-        "volumeMounts": listed(fields({"name": NAME, "mountPath": {"type": "string", "pattern": "^/"}})),
+        "volumeMounts": listed(
+            fields({"name": NAME, "mountPath": {"type": "string", "pattern": "^/"}})
+        ),
     },
     ports=listed(fields({"name": NAME, "containerPort": PORT})),
 )
@@ -95,7 +99,14 @@ SERVICE = fields({"serveConfigV2": TEXT, "rayClusterConfig": CLUSTER})
 
 def document(kind: str, spec: Schema) -> Schema:
     metadata = fields({"name": NAME}, labels=WORDS)
-    return fields({"apiVersion": {"const": "ray.io/v1"}, "kind": {"const": kind}, "metadata": metadata, "spec": spec})
+    return fields(
+        {
+            "apiVersion": {"const": "ray.io/v1"},
+            "kind": {"const": kind},
+            "metadata": metadata,
+            "spec": spec,
+        }
+    )
 
 
 SCHEMAS = {
@@ -108,13 +119,15 @@ SCHEMAS = {
 def crd_schemas(folder: Path) -> dict[str, Schema]:
     """The operator's own schemas of ray.io/v1, by kind, from its `config/crd/bases`.
 
-    Stricter than JSON schema takes them: an API server drops fields that a CRD does not name, here they are mistakes.
-    Raises OSError when the folder does not hold them.
+    Stricter than JSON schema takes them: an API server drops fields that a CRD does not name,
+    here they are mistakes. Raises OSError when the folder does not hold them.
     """
     found = {}
     for kind in SCHEMAS:
         text = (folder / f"ray.io_{kind.lower()}s.yaml").read_text(encoding="utf-8")
-        versions = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"]["versions"]
+        versions = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"][
+            "versions"
+        ]
         schema = next(one["schema"]["openAPIV3Schema"] for one in versions if one["name"] == "v1")
         # What every Kubernetes object may have, which a CRD leaves open.
         schema["properties"]["metadata"] = document(kind, {})["properties"]["metadata"]
@@ -128,8 +141,12 @@ def _closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     if schema.get("x-kubernetes-int-or-string"):
-        return {"type": ["integer", "string"]} | {key: schema[key] for key in ("pattern",) if key in schema}
-    closed = {key: _closed(value) for key, value in schema.items() if key not in ("default", "format")}
+        return {"type": ["integer", "string"]} | {
+            key: schema[key] for key in ("pattern",) if key in schema
+        }
+    closed = {
+        key: _closed(value) for key, value in schema.items() if key not in ("default", "format")
+    }
     open_ = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
     if isinstance(schema.get("properties"), dict) and "type" in schema and not open_:
         closed["additionalProperties"] = False

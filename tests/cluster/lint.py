@@ -1,11 +1,13 @@
-"""The files that start a cluster are what Ray and KubeRay accept, and what those let through is looked at here.
+"""The files that start a cluster are what Ray and KubeRay accept, and what those let through is
+looked at here.
 
     python -m tests.cluster.lint        # part of `make check`; prints a line a problem, exit status 1
     python -m tests.cluster.lint --crds KUBERAY/ray-operator/config/crd/bases    # with a checkout of KubeRay, its CRDs too
 
-Ray's `validate_config` knows the fields but accepts min > max, a mistyped instance type, missing files. KubeRay's own schemas
-are not in any package that we install: kuberay_schema.py is ours, of the fields that kuberay.yaml uses.
-"""
+Ray's `validate_config` knows the fields but accepts min > max, a mistyped instance type, missing
+files. KubeRay's own schemas are not in any package that we install: kuberay_schema.py is ours,
+of the fields that kuberay.yaml uses.
+"""  # noqa: E501
 
 import argparse
 import copy
@@ -30,10 +32,25 @@ HEALTH = {
 }
 HEALTH_WORDS = {f"{name}={value}" for name, value in HEALTH.items()}
 # Instance type -> vCPU and GPUs, as AWS lists them: add a row when cluster.yaml names another one.
-MACHINES = {"m7i.xlarge": (4, 0), "g6.2xlarge": (8, 1), "r7i.xlarge": (4, 0), "c7i.4xlarge": (16, 0)}
-NODE_FIELDS = {"InstanceType", "ImageId", "InstanceMarketOptions", "BlockDeviceMappings", "IamInstanceProfile"}
-MUST = {"ImageId": "Ray's own choice is an image of 2023", "IamInstanceProfile": "it cannot reach the bucket"}
-LEAST_DISK_GB = 150  # EC2 refuses a disk smaller than the image's; one of Amazon's for deep learning wanted 140
+MACHINES = {
+    "m7i.xlarge": (4, 0),
+    "g6.2xlarge": (8, 1),
+    "r7i.xlarge": (4, 0),
+    "c7i.4xlarge": (16, 0),
+}
+NODE_FIELDS = {
+    "InstanceType",
+    "ImageId",
+    "InstanceMarketOptions",
+    "BlockDeviceMappings",
+    "IamInstanceProfile",
+}
+MUST = {
+    "ImageId": "Ray's own choice is an image of 2023",
+    "IamInstanceProfile": "it cannot reach the bucket",
+}
+# EC2 refuses a disk smaller than the image's; one of Amazon's for deep learning wanted 140
+LEAST_DISK_GB = 150
 ROLES = {"learner": "genray_learner", "replay": "genray_replay", "collector": "genray_collector"}
 
 Config = dict[str, Any]
@@ -49,16 +66,20 @@ def load_all(name: str) -> list[Config]:
 
 def pinned_ray() -> str:
     """The Ray that constraints.txt names."""
-    found = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(
+        r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert found, "constraints.txt pins no Ray"
     return found.group(1)
 
 
-# -- what Ray checks ---------------------------------------------------------------------------------------------------
+# -- what Ray checks -------------------------------------------------------------------------------
 
 
 def ray_refuses(config: Config) -> str:
-    """Ray's own check, as `ray up` runs it before it touches anything: its complaint, or nothing."""
+    """Ray's own check, as `ray up` runs it before it touches anything: its complaint, or
+    nothing.
+    """
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     try:
@@ -71,7 +92,7 @@ def ray_refuses(config: Config) -> str:
     return ""
 
 
-# -- what it lets through ----------------------------------------------------------------------------------------------
+# -- what it lets through --------------------------------------------------------------------------
 
 
 def common_problems(config: Config) -> Iterator[str]:
@@ -103,7 +124,9 @@ def aws_problems(config: Config) -> Iterator[str]:
         for field, without in MUST.items():
             if field not in node["node_config"]:
                 yield f"{name}: no {field}: without one, {without}"
-        disks = [disk["Ebs"]["VolumeSize"] for disk in node["node_config"].get("BlockDeviceMappings", [])]
+        disks = [
+            disk["Ebs"]["VolumeSize"] for disk in node["node_config"].get("BlockDeviceMappings", [])
+        ]
         if not disks or min(disks) < LEAST_DISK_GB:
             yield f"{name}: a disk of {disks} GB: the image wants {LEAST_DISK_GB}"
         custom = set(node["resources"]) - {"CPU", "GPU"}
@@ -138,9 +161,12 @@ def local_problems(config: Config) -> Iterator[str]:
     if head in workers or len(set(workers)) < len(workers):
         yield "provider: an address is there twice"
     if not config.get("min_workers", 0) == config.get("max_workers") == len(workers):
-        yield f"min_workers and max_workers should be the {len(workers)} workers that the file lists"
+        yield (
+            f"min_workers and max_workers should be the {len(workers)} workers that the file lists"
+        )
     start = " ".join(config["worker_start_ray_commands"])
-    # Ray knows one type of node here, so that the roles are in a shell line: every role must be somebody's.
+    # Ray knows one type of node here, so that the roles are in a shell line: every role must be
+    # somebody's.
     for name, role in ROLES.items():
         if f'"{role}"' not in start:
             yield f"no worker is given {role}: who is the {name}?"
@@ -151,7 +177,7 @@ def local_problems(config: Config) -> Iterator[str]:
         yield f"the head does not start with --node-ip-address={head}"
 
 
-# -- Kubernetes --------------------------------------------------------------------------------------------------------
+# -- Kubernetes ------------------------------------------------------------------------------------
 
 
 def schema_problems(documents: list[Config], schemas: dict[str, Config]) -> Iterator[str]:
@@ -159,8 +185,12 @@ def schema_problems(documents: list[Config], schemas: dict[str, Config]) -> Iter
 
     for document in documents:
         validator = jsonschema.Draft202012Validator(schemas[document["kind"]])
-        errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.path)))
-        yield from (f"{document['kind']}: {error.json_path}: {error.message[:200]}" for error in errors)
+        errors = sorted(
+            validator.iter_errors(document), key=lambda error: list(map(str, error.path))
+        )
+        yield from (
+            f"{document['kind']}: {error.json_path}: {error.message[:200]}" for error in errors
+        )
 
 
 def kuberay_problems(documents: list[Config]) -> Iterator[str]:
@@ -171,8 +201,13 @@ def kuberay_problems(documents: list[Config]) -> Iterator[str]:
     if wrong := list(schema_problems(documents, SCHEMAS)):
         yield from wrong
         return
-    cluster, job, service = (next(one for one in documents if one["kind"] == kind) for kind in SCHEMAS)
-    for name, spec in (("RayCluster", cluster["spec"]), ("RayService", service["spec"]["rayClusterConfig"])):
+    cluster, job, service = (
+        next(one for one in documents if one["kind"] == kind) for kind in SCHEMAS
+    )
+    for name, spec in (
+        ("RayCluster", cluster["spec"]),
+        ("RayService", service["spec"]["rayClusterConfig"]),
+    ):
         yield from (f"{name}: {problem}" for problem in _pods_problems(spec))
     offered = [role for group in cluster["spec"]["workerGroupSpecs"] for role in _custom(group)]
     if sorted(offered) != sorted(ROLES.values()):
@@ -190,13 +225,19 @@ def _pods_problems(spec: Config) -> Iterator[str]:
         yield 'the head should have num-cpus: "0"'
     for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
         name = group.get("groupName", "head")
-        if "groupName" in group and not group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]:
+        if (
+            "groupName" in group
+            and not group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        ):
             yield f"{name}: replicas are not within minReplicas .. maxReplicas"
         pod = group["template"]["spec"]
         claimed = {volume["name"] for volume in pod.get("volumes", [])}
         for container in pod["containers"]:
             if not re.fullmatch(r"genray:\d+\.\d+\.\d+(-gpu)?", container["image"]):
-                yield f"{name}: image {container['image']}: not one that the Dockerfile makes, with its version"
+                yield (
+                    f"{name}: image {container['image']}: not one that the Dockerfile makes, with "
+                    "its version"
+                )
             env = {entry["name"]: entry.get("value") for entry in container["env"]}
             if lost := sorted(key for key, value in HEALTH.items() if env.get(key) != value):
                 yield f"{name} starts without {lost}"
@@ -247,18 +288,24 @@ def _serve_problems(text: str) -> Iterator[str]:
         yield "RayService: serveConfigV2 differs from serve/config.yaml"
 
 
-# -- images ------------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------
 
 
 def dockerfile_problems(text: str) -> Iterator[str]:
     images = re.findall(r"rayproject/ray:([\d.]+)-py311", text)
     if not images or set(images) != {pinned_ray()}:
         yield f"base images {sorted(set(images))}: constraints.txt pins Ray {pinned_ray()}"
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     for line in text.splitlines():
         if line.startswith("COPY"):
             sources = [word for word in line.split()[1:-1] if not word.startswith("--")]
-            if lost := [source for source in sources if source not in kept or not (ROOT / source).exists()]:
+            if lost := [
+                source for source in sources if source not in kept or not (ROOT / source).exists()
+            ]:
                 yield f"COPY {lost}: not there, or left out by .dockerignore"
 
 
@@ -266,7 +313,9 @@ CHECKS: dict[str, Callable[[], list[str]]] = {
     "cluster.yaml": lambda: ray_up_problems("cluster.yaml", aws_problems),
     "cluster-local.yaml": lambda: ray_up_problems("cluster-local.yaml", local_problems),
     "kuberay.yaml": lambda: list(kuberay_problems(load_all("kuberay.yaml"))),
-    "Dockerfile": lambda: list(dockerfile_problems((ROOT / "Dockerfile").read_text(encoding="utf-8"))),
+    "Dockerfile": lambda: list(
+        dockerfile_problems((ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    ),
 }
 
 
@@ -278,7 +327,9 @@ def ray_up_problems(name: str, ours: Callable[[Config], Iterator[str]]) -> list[
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.lint")
     parser.add_argument(
-        "--crds", type=Path, help="a folder with KubeRay's ray.io_*.yaml: kuberay.yaml against them, too"
+        "--crds",
+        type=Path,
+        help="a folder with KubeRay's ray.io_*.yaml: kuberay.yaml against them, too",
     )
     options = parser.parse_args()
     found = [f"{name}: {problem}" for name, check in CHECKS.items() for problem in check()]

@@ -1,9 +1,11 @@
 """Lose every kind of machine in every way, and print what became of the run: `make test-cluster`.
 
-    python -m tests.cluster.matrix [--roles learner,replay] [--faults cut] [--settings ours] [--seeds 0] [--controls-only]
+    python -m tests.cluster.matrix [--roles learner,replay] [--faults cut] [--settings ours]
+    [--seeds 0] [--controls-only]
 
-One machine plays six hosts: what is proved is proved of hosts on one kernel. About two minutes a case, four with Ray's default
-settings. The last line is one JSON object of all outcomes; exit status 1 when a goal is missed or a control does not behave.
+One machine plays six hosts: what is proved is proved of hosts on one kernel. About two minutes a
+case, four with Ray's default settings. The last line is one JSON object of all outcomes; exit
+status 1 when a goal is missed or a control does not behave.
 """
 
 import argparse
@@ -23,7 +25,8 @@ FAULTS = ("power-off", "cut")
 CONTROL = Case(role="none", fault="none")
 NEGATIVE = Case(role="learner", fault="power-off", recovery=False)
 HEADER = (
-    "| case | detected s | acting s | learning s | made | acknowledged | … lost | lost with its host | lost on the way "
+    "| case | detected s | acting s | learning s | made | acknowledged | … lost | lost with its "
+    "host | lost on the way "
     "| doubled | zombie chunks | refused writes | published → restored | goals |"
 )
 
@@ -36,14 +39,26 @@ def row(outcome: Outcome) -> str:
         return "–" if value is None else f"{value:.1f}"
 
     # A lost head takes the replay with it: what came after the last checkpoint is gone.
-    gone = accounts.lost_with_shard if outcome.since_checkpoint is None else outcome.since_checkpoint
+    gone = (
+        accounts.lost_with_shard if outcome.since_checkpoint is None else outcome.since_checkpoint
+    )
     restored = f"{outcome.published} → {outcome.restored}" if outcome.restored is not None else "–"
     cells = [
-        outcome.case.name, seconds(outcome.detected_s), seconds(outcome.acting_s), seconds(outcome.learning_s),
-        accounts.made, accounts.acknowledged, accounts.lost_acknowledged, gone,
-        accounts.lost_on_the_way, accounts.doubled, accounts.zombie_chunks, outcome.refused_writes, restored,
+        outcome.case.name,
+        seconds(outcome.detected_s),
+        seconds(outcome.acting_s),
+        seconds(outcome.learning_s),
+        accounts.made,
+        accounts.acknowledged,
+        accounts.lost_acknowledged,
+        gone,
+        accounts.lost_on_the_way,
+        accounts.doubled,
+        accounts.zombie_chunks,
+        outcome.refused_writes,
+        restored,
         "; ".join(outcome.misses()) or "held",
-    ]  # fmt: skip
+    ]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -53,7 +68,9 @@ def as_expected(outcome: Outcome) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.cluster.matrix", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.cluster.matrix", description=__doc__.splitlines()[0]
+    )
     for name, choices in (
         ("roles", ROLES),
         ("faults", FAULTS),
@@ -72,7 +89,9 @@ def main() -> int:
         Case(role=role, fault=fault, settings=settings, seed=int(seed))
         for settings, role, fault, seed in itertools.product(*(part.split(",") for part in parts))
     ]
-    cases = ([] if options.no_controls else [CONTROL, NEGATIVE]) + ([] if options.controls_only else cases)
+    cases = ([] if options.no_controls else [CONTROL, NEGATIVE]) + (
+        [] if options.controls_only else cases
+    )
     outcomes, failed = [], 0
     print(HEADER + "\n" + "|---" * HEADER.count(" | ") + "|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="genray-matrix-") as scratch, Hosts(HOSTS) as hosts:
@@ -82,13 +101,23 @@ def main() -> int:
                 outcome = experiment(hosts, case, Path(scratch) / str(number))
             except (AssertionError, RuntimeError) as error:
                 failed += 1
-                print(f"| {case.name} | could not be run: {str(error).strip().splitlines()[-1][:200]} |", flush=True)
+                print(
+                    f"| {case.name} | could not be run: "
+                    f"{str(error).strip().splitlines()[-1][:200]} |",
+                    flush=True,
+                )
                 continue
             outcomes.append(outcome)
             failed += not as_expected(outcome)
             print(row(outcome), flush=True)
-            print(f"  {time.monotonic() - start:.0f} s; {outcome.events}", file=sys.stderr, flush=True)
-    print(json.dumps([dataclasses.asdict(outcome) | {"held": not outcome.misses()} for outcome in outcomes]))
+            print(
+                f"  {time.monotonic() - start:.0f} s; {outcome.events}", file=sys.stderr, flush=True
+            )
+    print(
+        json.dumps(
+            [dataclasses.asdict(outcome) | {"held": not outcome.misses()} for outcome in outcomes]
+        )
+    )
     return 1 if failed else 0
 
 

@@ -1,4 +1,6 @@
-"""`genray` whose learner is not replaced when it dies: the negative control, which the fault tests must notice."""
+"""`genray` whose learner is not replaced when it dies: the negative control, which the fault
+tests must notice.
+"""
 
 import sys
 
@@ -11,7 +13,7 @@ def give_up(self: object, error: Exception) -> None:
 
 
 if __name__ == "__main__":
-    from genray.dist.learner_group import LearnerGroup
+    from genray.distributed.learner_group import LearnerGroup
 
     LearnerGroup.restart = give_up  # type: ignore[method-assign]
     sys.exit(main())

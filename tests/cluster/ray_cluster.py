@@ -1,4 +1,6 @@
-"""A Ray cluster on hosts, by roles, as `ray up` would start it: for tests that lose its machines."""
+"""A Ray cluster on hosts, by roles, as `ray up` would start it: for tests that lose its
+machines.
+"""
 
 import json
 import os
@@ -19,10 +21,16 @@ TOKEN = "a-token-for-tests-of-clusters-0123456789"
 
 
 class RayCluster:
-    """hosts[0] is the head; `roles[i]` is what host i offers, e.g. {"genray_replay": 1}. Hosts without a row stay idle."""
+    """hosts[0] is the head; `roles[i]` is what host i offers, e.g. {"genray_replay": 1}. Hosts
+    without a row stay idle.
+    """
 
     def __init__(
-        self, hosts: Hosts, roles: Mapping[int, Mapping[str, int]], settings: str = "ours", dashboard: bool = False
+        self,
+        hosts: Hosts,
+        roles: Mapping[int, Mapping[str, int]],
+        settings: str = "ours",
+        dashboard: bool = False,
     ):
         self.hosts, self.roles, self.dashboard = hosts, roles, dashboard
         self.head: Host = hosts[0]
@@ -35,13 +43,24 @@ class RayCluster:
         self.start_workers(*(index for index in self.roles if index not in but))
 
     def start_head(self) -> None:
-        words = ["--head", f"--port={PORT}", f"--node-ip-address={self.head.address}", "--num-cpus=0"]
+        words = [
+            "--head",
+            f"--port={PORT}",
+            f"--node-ip-address={self.head.address}",
+            "--num-cpus=0",
+        ]
         self._ray_start(self.head, *words, f"--include-dashboard={str(self.dashboard).lower()}")
 
     def start_workers(self, *indices: int) -> None:
-        """One after the other: Ray gives each 30 s, which several at once on two busy cores do not keep."""
+        """One after the other: Ray gives each 30 s, which several at once on two busy cores do
+        not keep.
+        """
         for index in indices:
-            words = [f"--address={self.address}", f"--resources={json.dumps(self.roles[index])}", "--num-cpus=4"]
+            words = [
+                f"--address={self.address}",
+                f"--resources={json.dumps(self.roles[index])}",
+                "--num-cpus=4",
+            ]
             self._ray_start(self.hosts[index], *words)
 
     def _ray_start(self, host: Host, *words: str) -> None:
@@ -88,12 +107,16 @@ class Watch:
         stop = time.monotonic() + timeout_s
         while not (lines := self.lines()) or not set(addresses) <= set(lines[-1][1]):
             if time.monotonic() > stop or self._process.poll() is not None:
-                raise RuntimeError(f"{addresses} did not join: {lines}\n{self._log.read_text()[-2000:]}")
+                raise RuntimeError(
+                    f"{addresses} did not join: {lines}\n{self._log.read_text()[-2000:]}"
+                )
             time.sleep(0.1)
 
     def seconds_to_miss(self, address: str, since: float) -> float | None:
         """From `since` until the head held this machine for dead."""
-        return next((when - since for when, up in self.lines() if when > since and address not in up), None)
+        return next(
+            (when - since for when, up in self.lines() if when > since and address not in up), None
+        )
 
     def stop(self) -> None:
         self._process.kill()

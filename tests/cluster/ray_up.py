@@ -32,11 +32,15 @@ class Laptop:
         (root / "cluster.yaml").write_text(adapted(hosts))
         self.ray("get-auth-token", "--generate")
 
-    def ray(self, *words: str, timeout: float = 240, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def ray(
+        self, *words: str, timeout: float = 240, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run `ray WORDS` in the checkout."""
         line = f"cd {ROOT} && ray {subprocess.list2cmdline(words)}"
         return self.host.run("bash", "-c", line, timeout=timeout, check=check)
 
-    def on_head(self, command: str, timeout: float = 240, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def on_head(
+        self, command: str, timeout: float = 240, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """`ray exec`: run a command on the head."""
         return self.ray("exec", self.file, command, timeout=timeout, check=check)

@@ -1,4 +1,6 @@
-"""Catch at a pace: a run that leaves the processors time to answer health checks, on two cores that play six hosts."""
+"""Catch at a pace: a run that leaves the processors time to answer health checks, on two cores
+that play six hosts.
+"""
 
 import time
 
@@ -7,7 +9,8 @@ import numpy as np
 from genray.rl.catch import Catch
 from genray.rl.env import Step
 
-STEP_S = 0.04  # 4 lanes, 2 collectors: at most 200 agent steps/s, and at 8 samples per insert 50 updates/s of 32
+# 4 lanes, 2 collectors: at most 200 agent steps/s, and at 8 samples per insert 50 updates/s of 32
+STEP_S = 0.04
 
 
 class SlowCatch(Catch):

@@ -1,4 +1,6 @@
-"""A run asks for collectors that are not there yet, and Ray's autoscaler starts as many machines as that takes."""
+"""A run asks for collectors that are not there yet, and Ray's autoscaler starts as many machines
+as that takes.
+"""
 
 import json
 import sys
@@ -17,4 +19,6 @@ def test_collectors_are_started_on_demand(make_hosts, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "waiting for machines with genray_collector (4 needed, 0 offered)" in done.stdout
     result = json.loads(done.stdout.strip().splitlines()[-1])
-    assert result == {"status": 0, "before": [], "after": [2.0, 2.0]}, "two machines of two, not three"
+    assert result == {"status": 0, "before": [], "after": [2.0, 2.0]}, (
+        "two machines of two, not three"
+    )

@@ -1,6 +1,7 @@
 """A cluster that a run cannot use is one clear line, exit status 2, and nothing left behind.
 
-The clock alone is not tested here: hosts on one kernel share it (tests/test_cluster_commands.py has its arithmetic).
+The clock alone is not tested here: hosts on one kernel share it
+(tests/commands/test_cluster_commands.py has its arithmetic).
 """
 
 import shutil
@@ -40,7 +41,9 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     """The one line that a refused request ends with."""
     assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     # Ray's C++ part may have written a warning of its own before.
-    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("[20")]
+    lines = [
+        line for line in done.stderr.splitlines() if line.strip() and not line.startswith("[20")
+    ]
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     return lines[0]
 
@@ -57,13 +60,19 @@ def replace_file(host: Host, file: Path, old: str, new: str) -> None:
 def test_missing_roles(cluster, tmp_path):
     out = tmp_path / "run"
     line = refused(cluster.genray(*RUN, "--collectors", "6", "--wait-s", "2", "--out", str(out)))
-    assert "the cluster lacks genray_collector (6 needed, 2 offered) after 2 s" in line and "--collectors" in line
+    assert (
+        "the cluster lacks genray_collector (6 needed, 2 offered) after 2 s" in line
+        and "--collectors" in line
+    )
     assert not out.exists()
 
 
 def test_storage_that_only_the_head_can_see(cluster):
     line = refused(cluster.genray(*RUN, "--out", "/root/run"))
-    assert f"{cluster.hosts[1].address} cannot see /root/run; choose an --out that every machine sees" in line
+    assert (
+        f"{cluster.hosts[1].address} cannot see /root/run; choose an --out that every machine sees"
+        in line
+    )
     assert cluster.head.run("ls", "/root").stdout.split() == [], "nothing is left behind"
 
 
@@ -81,7 +90,9 @@ def test_another_ray_on_a_machine(cluster, late):
     """Ray itself refuses the machine, and names both versions."""
     import ray
 
-    replace_file(late, Path(ray.__file__).parent / "_version.py", f'"{ray.__version__}"', '"2.59.0"')
+    replace_file(
+        late, Path(ray.__file__).parent / "_version.py", f'"{ray.__version__}"', '"2.59.0"'
+    )
     done = late.run("ray", "start", f"--address={cluster.address}", env=cluster.env, check=False)
     assert done.returncode != 0
     said = done.stdout + done.stderr
@@ -92,7 +103,10 @@ def test_another_genray_on_a_machine(cluster, late, tmp_path):
     replace_file(late, ROOT / "genray/__init__.py", '"""', '"""Changed here. ')
     cluster.start_workers(2)
     line = refused(cluster.genray(*RUN, "--out", str(tmp_path / "run")))
-    assert f"machine {late.address} runs genray" in line and "install the same on every machine" in line
+    assert (
+        f"machine {late.address} runs genray" in line
+        and "install the same on every machine" in line
+    )
 
 
 def test_another_ray_at_the_driver(cluster, tmp_path):
@@ -104,19 +118,41 @@ def test_another_ray_at_the_driver(cluster, tmp_path):
         line = refused(cluster.genray(*RUN, "--out", str(tmp_path / "run")))
     finally:
         cluster.head.run("umount", str(version))
-    assert "2.59.0" in line and ray.__version__ in line and "install the same on every machine" in line, line
+    assert (
+        "2.59.0" in line and ray.__version__ in line and "install the same on every machine" in line
+    ), line
 
 
 def test_a_machine_outside_the_cluster(cluster, late, tmp_path):
-    words = [sys.executable, "-m", "genray", *RUN[:-4], "--address", cluster.address, "--out", str(tmp_path / "run")]
+    words = [
+        sys.executable,
+        "-m",
+        "genray",
+        *RUN[:-4],
+        "--address",
+        cluster.address,
+        "--out",
+        str(tmp_path / "run"),
+    ]
     line = refused(late.run(*words, env=cluster.env, check=False))
     assert "run it on a machine of the cluster, or with genray submit" in line, line
 
 
 def test_the_same_cluster_takes_a_run_that_fits(cluster, tmp_path):
-    """So that the refusals above are of what they say. The run is behind a URL that every host sees."""
+    """So that the refusals above are of what they say. The run is behind a URL that every host
+    sees.
+    """
     folder = shared_folder(tmp_path / "shared")
-    words = ("--steps", "600", "--evaluate-episodes", "2", "--min-size", "200", "--out", f"file://{folder}/run")
+    words = (
+        "--steps",
+        "600",
+        "--evaluate-episodes",
+        "2",
+        "--min-size",
+        "200",
+        "--out",
+        f"file://{folder}/run",
+    )
     done = cluster.genray(*RUN, *words, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     names = {file.name for file in (folder / "run").glob("checkpoints/*/*")}

@@ -1,6 +1,8 @@
-"""A small part of `make test-cluster`, for every commit: what may never happen does not, and the run goes on.
+"""A small part of `make test-cluster`, for every commit: what may never happen does not, and the
+run goes on.
 
-How fast it goes on is for the full matrix on a quiet machine (tests/cluster/matrix.py); here only that it does.
+How fast it goes on is for the full matrix on a quiet machine (tests/cluster/matrix.py); here
+only that it does.
 """
 
 import pytest
@@ -23,11 +25,16 @@ def hosts(make_hosts) -> Hosts:
 )
 def test_a_lost_machine_costs_no_acknowledged_transition(hosts, case, tmp_path):
     outcome = experiment(hosts, case, tmp_path)
-    wrong = [miss for miss in outcome.misses() if not miss.startswith(("detected", "acting", "learning"))]
+    wrong = [
+        miss for miss in outcome.misses() if not miss.startswith(("detected", "acting", "learning"))
+    ]
     assert not wrong, (wrong, outcome)
     assert None not in (outcome.detected_s, outcome.acting_s, outcome.learning_s), outcome
     assert outcome.accounts and outcome.accounts.acknowledged > 1_000
-    # Whether the cut learner still tries to write when it is back is a race with its own raylet, which ends it then;
-    # `misses` counts what such a writer got accepted, and tests/dist/test_recovery.py forges one.
+    # Whether the cut learner still tries to write when it is back is a race with its own raylet,
+    # which ends it then; `misses` counts what such a writer got accepted, and
+    # tests/distributed/test_recovery.py forges one.
     if case.role == "learner":
-        assert outcome.restored is not None and 0 < outcome.restored <= outcome.published + 200, outcome
+        assert outcome.restored is not None and 0 < outcome.restored <= outcome.published + 200, (
+            outcome
+        )

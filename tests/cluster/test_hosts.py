@@ -1,4 +1,6 @@
-"""The hosts are what the other tests take them for: apart, silent when they die, and gone at the end."""
+"""The hosts are what the other tests take them for: apart, silent when they die, and gone at the
+end.
+"""
 
 import os
 import signal
@@ -22,9 +24,16 @@ def pair(make_hosts) -> Hosts:
 def test_each_has_its_own_folders_processes_and_address(pair):
     first, second = pair
     for host in pair:
-        host.run("bash", "-c", "echo mine > /root/file; echo mine > /dev/shm/file; echo mine > /tmp/ray/file")
+        host.run(
+            "bash",
+            "-c",
+            "echo mine > /root/file; echo mine > /dev/shm/file; echo mine > /tmp/ray/file",
+        )
     first.run("bash", "-c", "rm /root/file /dev/shm/file /tmp/ray/file")
-    assert second.run("cat", "/root/file", "/dev/shm/file", "/tmp/ray/file").stdout.split() == ["mine"] * 3
+    assert (
+        second.run("cat", "/root/file", "/dev/shm/file", "/tmp/ray/file").stdout.split()
+        == ["mine"] * 3
+    )
     assert first.run("hostname", "-I").stdout.strip() == first.address != second.address
     assert not any("sleep 77" in words for _, words in first.processes())
     sleeper = second.start("sleep", "77", log=Path(os.devnull))
@@ -35,10 +44,26 @@ def test_each_has_its_own_folders_processes_and_address(pair):
 
 
 def test_a_key_opens_its_sshd_and_the_shell_finds_this_python(pair):
-    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    words = ["ssh", "-i", str(pair.key), *options, f"root@{pair[1].address}", "hostname; command -v python"]
+    options = [
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "LogLevel=ERROR",
+    ]
+    words = [
+        "ssh",
+        "-i",
+        str(pair.key),
+        *options,
+        f"root@{pair[1].address}",
+        "hostname; command -v python",
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20)
-    assert done.stdout.split() == [pair[1].name, str(Path(sys.executable).parent / "python")], done.stderr
+    assert done.stdout.split() == [pair[1].name, str(Path(sys.executable).parent / "python")], (
+        done.stderr
+    )
 
 
 def test_a_pulled_cable_is_silence_and_heals(pair):
@@ -74,7 +99,11 @@ def test_nothing_stays_when_the_run_that_made_them_is_killed():
     script += "    print(h.prefix, h.folder, h[0]._init, flush=True)\n    time.sleep(60)"
     words = [sys.executable, "-c", script]
     made = subprocess.Popen(
-        words, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        words,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert made.stdout
     prefix, folder, init = made.stdout.readline().split()

@@ -1,4 +1,6 @@
-"""`ray up` with the shipped cluster-local.yaml, a job that survives a machine's power-off, and nothing left at the end."""
+"""`ray up` with the shipped cluster-local.yaml, a job that survives a machine's power-off, and
+nothing left at the end.
+"""
 
 import json
 import threading
@@ -42,13 +44,20 @@ def steps_in(run: Path) -> int:
 def test_up_job_power_off_and_down(cluster, tmp_path):
     hosts, laptop = cluster
     await_in_status(laptop, "4 machines up", "collector", "learner", "replay")
-    assert (hosts[1].files / "root/genray/genray/cli.py").exists(), "the checkout travels to every machine"
+    assert (hosts[1].files / "root/genray/genray/cli.py").exists(), (
+        "the checkout travels to every machine"
+    )
     assert not (hosts[1].files / "root/genray/.git").exists()
 
     out, results = tmp_path / "catch", []
-    words = f"train dqn --preset catch --steps 3000 --evaluate-episodes 16 --evaluate-every 0 --out {out}"
+    words = (
+        "train dqn --preset catch --steps 3000 --evaluate-episodes 16 --evaluate-every 0 --out "
+        f"{out}"
+    )
     job = threading.Thread(
-        target=lambda: results.append(laptop.on_head(f"genray submit -- {words}", timeout=600, check=False))
+        target=lambda: results.append(
+            laptop.on_head(f"genray submit -- {words}", timeout=600, check=False)
+        )
     )
     job.start()
     stop = time.monotonic() + 240
@@ -73,7 +82,15 @@ def test_up_job_power_off_and_down(cluster, tmp_path):
 
     laptop.ray("down", "-y", laptop.file)
     for host in hosts[1:4]:  # as the file's comments say
-        ssh = ["ssh", "-i", KEY, "-o", "StrictHostKeyChecking=no", f"root@{host.address}", 'bash -ic "ray stop"']
+        ssh = [
+            "ssh",
+            "-i",
+            KEY,
+            "-o",
+            "StrictHostKeyChecking=no",
+            f"root@{host.address}",
+            'bash -ic "ray stop"',
+        ]
         laptop.host.run(*ssh)
     for host in hosts[:4]:
         left = [words for _, words in host.processes() if "ray" in words and "sshd" not in words]

@@ -1,4 +1,6 @@
-"""Runs on a cluster's head: prints a line whenever Ray's opinion of which machines are up changes. See ray_cluster.Watch."""
+"""Runs on a cluster's head: prints a line whenever Ray's opinion of which machines are up
+changes. See ray_cluster.Watch.
+"""
 
 import json
 import sys

@@ -72,7 +72,9 @@ def test_encode_of_an_old_model_gives_the_same_codes(family: str, old: Path):
     new, expected = pq.read_table("new.parquet"), pq.read_table(f"expected/{family}.parquet")
     assert new.schema.names == expected.schema.names
     assert new["label"] == expected["label"]
-    np.testing.assert_allclose(np.array(new["code"].to_pylist()), np.array(expected["code"].to_pylist()), atol=1e-4)
+    np.testing.assert_allclose(
+        np.array(new["code"].to_pylist()), np.array(expected["code"].to_pylist()), atol=1e-4
+    )
 
 
 def test_stylize_with_an_old_model_paints_the_same_picture(old: Path):

@@ -1,4 +1,6 @@
-"""No trainer's step makes a GPU wait, and every tensor in it is made on the network's device; checked without a GPU."""
+"""No trainer's step makes a GPU wait, and every tensor in it is made on the network's device;
+checked without a GPU.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -7,33 +9,40 @@ import pytest
 import torch
 from torch import nn
 
-from genray.gen.ae_task import AETask
-from genray.gen.data import Data, DataConfig, Split
-from genray.gen.fit import Fit, FitConfig, Task
-from genray.gen.gan import GANConfig, GANModelConfig, GANTask
+from genray.gen.autoencoder.task import AETask
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split
+from genray.gen.gan.task import GANConfig, GANModelConfig, GANTask
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask
-from genray.gen.images.style_base import StyleTrainConfig
-from genray.gen.images.style_net import StyleNetConfig
-from genray.gen.images.style_task import style_task
-from genray.gen.optimizers import OPTIMIZERS, READING, OptimizerConfig, Updater
+from genray.gen.images.style.base import StyleTrainConfig
+from genray.gen.images.style.networks import StyleNetConfig
+from genray.gen.images.style.one_style_task import style_task
+from genray.gen.training.fit import Fit, FitConfig, Task
+from genray.gen.training.optimizers import OPTIMIZERS, READING, OptimizerConfig, Updater
 from genray.gen.vae import VAEConfig, VAEModelConfig, VAETask
-from tests.device_audit import META, Fault, audited
-from tests.gen.helpers import small_ae
+from tests.helpers.device_audit import META, Fault, audited
+from tests.helpers.gen import small_ae
 
 AUGMENT = ("flip", "shift", "crop", "colour")
 FIT = FitConfig(steps=9, batch_size=4, validate_every=9, log_every=3)
 
 
-def images(low: float, channels: int = 1, side: int = 8, augment: tuple[str, ...] = AUGMENT) -> Data:
+def images(
+    low: float, channels: int = 1, side: int = 8, augment: tuple[str, ...] = AUGMENT
+) -> Data:
     """20 noisy images of two classes."""
     values = torch.randint(0, 256, (20, channels, side, side), dtype=torch.uint8)
     label = torch.arange(20) % 2
-    train, validation, test = (Split(values[a:b], label[a:b], low, 1.0) for a, b in ((0, 12), (12, 16), (16, 20)))
+    train, validation, test = (
+        Split(values[a:b], label[a:b], low, 1.0) for a, b in ((0, 12), (12, 16), (16, 20))
+    )
     return Data("noise", replace(train, augment=augment), validation, test, ("even", "odd"))
 
 
 def waits(task: Task, data: Data, steps: int = 3) -> tuple[list[Fault], int]:
-    """(faults outside the log lines, reads of the log lines) of steps 2, 3, …: the first one makes the optimizer."""
+    """(faults outside the log lines, reads of the log lines) of steps 2, 3, …: the first one
+    makes the optimizer.
+    """
     config: FitConfig = task.config.fit
     with audited() as audit:
         fit = Fit(task, data, config)
@@ -52,16 +61,25 @@ def ae(**changes: Any) -> Task:
 
 
 def gan(model: dict[str, Any] | None = None, **changes: Any) -> Task:
-    return GANTask(GANConfig(fit=FIT, model=GANModelConfig(latent=4, **(model or {})), **changes), device=META)
+    return GANTask(
+        GANConfig(fit=FIT, model=GANModelConfig(latent=4, **(model or {})), **changes), device=META
+    )
 
 
 def dcgan(model: dict[str, Any] | None = None, **changes: Any) -> Task:
-    widths = {"network": "conv", "generator_widths": (4, 4), "discriminator_widths": (4, 4), "kernel": 3}
+    widths = {
+        "network": "conv",
+        "generator_widths": (4, 4),
+        "discriminator_widths": (4, 4),
+        "kernel": 3,
+    }
     return gan(widths | (model or {}), **changes)
 
 
 def vae(**model: Any) -> Task:
-    return VAETask(VAEConfig(fit=FIT, free_bits=0.1, model=VAEModelConfig(latent=3, **model)), device=META)
+    return VAETask(
+        VAEConfig(fit=FIT, free_bits=0.1, model=VAEModelConfig(latent=3, **model)), device=META
+    )
 
 
 def classifier(**changes: Any) -> Task:
@@ -85,15 +103,21 @@ def style(method: str, **changes: Any) -> Task:
 
 TASKS = {
     "ae-gaussian": lambda: ae(sparsity=0.1, code_activation="sigmoid", contractive=0.1),
-    "ae-masking": lambda: ae(corruption="masking", binary=True, activation="maxout", batch_norm=True),
+    "ae-masking": lambda: ae(
+        corruption="masking", binary=True, activation="maxout", batch_norm=True
+    ),
     "ae-salt-pepper": lambda: ae(kind="conv", corruption="salt-pepper", upsampling="unpool"),
     "ae-warp": lambda: ae(corruption="warp", reconstruction="bce", tied=True),
     "ae-stacked": lambda: ae(kind="stacked", finetune_labels=4, dropout=0.1),
     "vae-dense": lambda: vae(widths=(8,), binarise="dynamic"),
     "vae-conv": lambda: vae(network="conv", widths=(4, 4), likelihood="gaussian"),
-    "gan-dense": lambda: gan({"pack": 2}, ema=0.9, diffaugment=("color", "translation", "cutout"), r1=1.0),
+    "gan-dense": lambda: gan(
+        {"pack": 2}, ema=0.9, diffaugment=("color", "translation", "cutout"), r1=1.0
+    ),
     "gan-wgan-gp": lambda: gan(loss="wgan-gp", discriminator_steps=2),
-    "gan-dcgan": lambda: dcgan({"generator_norm": "batch", "discriminator_norm": "spectral"}, loss="lsgan"),
+    "gan-dcgan": lambda: dcgan(
+        {"generator_norm": "batch", "discriminator_norm": "spectral"}, loss="lsgan"
+    ),
     "classifier": lambda: classifier(label_smoothing=0.1),
     "classifier-squared": lambda: classifier(loss="squared_error"),
     "style-fast": lambda: style("style_fast"),

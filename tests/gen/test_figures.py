@@ -22,7 +22,7 @@ from genray.gen.figures import (
     valley_path,
 )
 from genray.gen.layers import ACTIVATIONS
-from genray.gen.optimizers import OPTIMIZERS
+from genray.gen.training.optimizers import OPTIMIZERS
 
 
 def height(point_XY: np.ndarray) -> float:
@@ -36,7 +36,9 @@ def crossings(path: np.ndarray) -> int:
 
 
 def test_sgds_path_is_the_closed_form():
-    """On a quadratic each coordinate shrinks by (1 − η·a) a step: the steep one changes its sign each time."""
+    """On a quadratic each coordinate shrinks by (1 − η·a) a step: the steep one changes its sign
+    each time.
+    """
     path = valley_path("sgd", 0.06, steps=20)
     rates = 1 - 0.06 * np.array(VALLEY)
     expected = np.array(VALLEY_START) * rates ** np.arange(21)[:, None]
@@ -62,17 +64,24 @@ def test_every_optimizer_goes_down_at_its_rate(name: str):
 def test_gradients_vanish_under_sigmoids_alone():
     first = {name: gradients_by_depth(name)[0] for name in ACTIVATIONS}
     assert first["sigmoid"] < 1e-9
-    assert 1e-4 < first["relu"] < 1e-2 and first["leaky"] > first["relu"]  # √½ a layer: 2⁻¹⁰ = 1e-3 over 20
+    # √½ a layer: 2⁻¹⁰ = 1e-3 over 20
+    assert 1e-4 < first["relu"] < 1e-2 and first["leaky"] > first["relu"]
     assert min(first[name] for name in ("tanh", "elu", "maxout")) > 0.1
 
 
 def test_gradients_by_depth_repeat():
-    assert np.array_equal(gradients_by_depth("tanh", depth=4, seed=3), gradients_by_depth("tanh", depth=4, seed=3))
-    assert not np.array_equal(gradients_by_depth("tanh", depth=4), gradients_by_depth("tanh", depth=4, seed=1))
+    assert np.array_equal(
+        gradients_by_depth("tanh", depth=4, seed=3), gradients_by_depth("tanh", depth=4, seed=3)
+    )
+    assert not np.array_equal(
+        gradients_by_depth("tanh", depth=4), gradients_by_depth("tanh", depth=4, seed=1)
+    )
 
 
 def test_squared_errors_gradient_vanishes_at_both_ends():
-    """Cross-entropy's is 1 − p; squared error's has its top in between and is 0 where the softmax is sure, right or wrong."""
+    """Cross-entropy's is 1 − p; squared error's has its top in between and is 0 where the
+    softmax is sure, right or wrong.
+    """
     p, cross_entropy = loss_gradients("cross_entropy")
     _, squared = loss_gradients("squared_error")
     np.testing.assert_allclose(cross_entropy, 1 - p, atol=1e-9)
@@ -84,20 +93,28 @@ def test_squared_errors_gradient_vanishes_at_both_ends():
 @pytest.mark.learn
 @pytest.mark.timeout(600)
 def test_squared_error_stays_behind_where_the_start_is_surely_wrong():
-    """Training error, mean of three seeds, after 10 epochs: cross-entropy hardly minds the start, squared error does."""
+    """Training error, mean of three seeds, after 10 epochs: cross-entropy hardly minds the
+    start, squared error does.
+    """
     error = {
-        (loss, start): np.mean([loss_curve(loss, start, epochs=10, seed=seed)[-1] for seed in range(3)])
+        (loss, start): np.mean(
+            [loss_curve(loss, start, epochs=10, seed=seed)[-1] for seed in range(3)]
+        )
         for loss in ("cross_entropy", "squared_error")
         for start in ("as usual", "surely wrong")
     }
-    assert error["cross_entropy", "surely wrong"] < 0.05 and error["squared_error", "as usual"] < 0.08
+    assert (
+        error["cross_entropy", "surely wrong"] < 0.05 and error["squared_error", "as usual"] < 0.08
+    )
     assert error["squared_error", "surely wrong"] > 2 * error["cross_entropy", "surely wrong"]
 
 
 @pytest.mark.learn
 @pytest.mark.timeout(600)
 def test_depth_hurts_plain_networks_and_not_residual_ones():
-    """Training error after 12 epochs: 40 plain layers stay far above 4, 40 residual ones come near."""
+    """Training error after 12 epochs: 40 plain layers stay far above 4, 40 residual ones come
+    near.
+    """
     plain, residual = depth_curve(40, False, epochs=12)[-1], depth_curve(40, True, epochs=12)[-1]
     shallow = depth_curve(4, False, epochs=12)[-1]
     assert shallow < 0.05
@@ -117,7 +134,9 @@ def test_a_figure_is_the_same_file_each_time(tmp_path: Path, name: str):
 
 
 def test_unknown_figures_are_refused_before_any_is_drawn(tmp_path: Path):
-    with pytest.raises(ConfigError, match=f"^vally: no such figure; there are {', '.join(FIGURES)}$"):
+    with pytest.raises(
+        ConfigError, match=f"^vally: no such figure; there are {', '.join(FIGURES)}$"
+    ):
         main_figures(tmp_path, ["schedules", "vally"])
     assert not list(tmp_path.iterdir())
 

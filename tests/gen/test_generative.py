@@ -1,4 +1,6 @@
-"""Walks through latents: they begin and end where they should, and stay where the prior's latents are."""
+"""Walks through latents: they begin and end where they should, and stay where the prior's
+latents are.
+"""
 
 import pytest
 import torch
@@ -7,7 +9,13 @@ from genray.gen.generative import between
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [([1.0], [-1.5]), ([1.0, 0.02], [-1.8, 0.02]), ([1.0, 0.0], [2.0, 0.0]), ([1.0, 0.0], [-2.0, 1e-3])]
+    ("a", "b"),
+    [
+        ([1.0], [-1.5]),
+        ([1.0, 0.02], [-1.8, 0.02]),
+        ([1.0, 0.0], [2.0, 0.0]),
+        ([1.0, 0.0], [-2.0, 1e-3]),
+    ],
 )
 def test_a_walk_of_few_numbers_never_leaves_the_lengths_of_its_ends(a, b):
     walk = between(torch.tensor(a), torch.tensor(b), 16, "normal")
@@ -21,7 +29,9 @@ def test_a_walk_turns_evenly_and_its_length_goes_evenly(latent):
     for _ in range(100):
         a, b = torch.randn(2, latent, generator=random)
         walk = torch.cat([between(a, b, 8, "normal"), b[None]])
-        torch.testing.assert_close(walk.norm(dim=1), torch.linspace(float(a.norm()), float(b.norm()), 9))
+        torch.testing.assert_close(
+            walk.norm(dim=1), torch.linspace(float(a.norm()), float(b.norm()), 9)
+        )
         turns = torch.nn.functional.cosine_similarity(walk[1:], walk[:-1]).clamp(-1, 1).arccos()
         torch.testing.assert_close(turns, turns.mean().expand(8), atol=2e-3, rtol=0)
 

@@ -1,4 +1,6 @@
-"""What the generators learn from 1,167 real digits, judged by a classifier on 500 that none of them has seen."""
+"""What the generators learn from 1,167 real digits, judged by a classifier on 500 that none of
+them has seen.
+"""
 
 import functools
 
@@ -7,11 +9,13 @@ import torch
 from torch import Tensor
 
 from genray.gen import presets
-from genray.gen.data import Data, DataConfig, load_data
-from genray.gen.fit import Fit
-from genray.gen.gan import GANTask
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data
+from genray.gen.evaluation.metrics import Extractor, pca_gaussian_samples
+from genray.gen.gan.task import GANTask
 from genray.gen.images.classifier import ClassifierTask, train_extractor
-from genray.gen.metrics import Extractor, pca_gaussian_samples
+from genray.gen.training.fit import Fit
 from genray.gen.vae import VAETask
 
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
@@ -30,7 +34,9 @@ def judge() -> Extractor:
 
 
 def fcd(samples: Tensor, low: float) -> float:
-    """Of 1,000 samples to the 500 test digits; 1,000 for each model, as the distance is biased by the count."""
+    """Of 1,000 samples to the 500 test digits; 1,000 for each model, as the distance is biased
+    by the count.
+    """
     assert len(samples) == SAMPLES
     images = (samples - low) / (1.0 - low)
     return judge().distance(digits().test.all(), images).value
@@ -69,7 +75,10 @@ def test_vae_bound_falls_on_held_out_digits():
     assert after["kl"] > 2 and after["mse"] < 0.03  # it does use its code
     with torch.no_grad():
         bound = -task.vae.eval().importance_bound(digits().test.all(), 20).mean().item()
-    print(f"held-out −ELBO {before['loss']:.1f} → {after['loss']:.1f} nats, IWAE-20 {bound:.1f}, grey pixels")
+    print(
+        f"held-out −ELBO {before['loss']:.1f} → {after['loss']:.1f} nats, IWAE-20 {bound:.1f}, "
+        "grey pixels"
+    )
     assert bound < after["loss"]
 
 
@@ -77,10 +86,14 @@ def test_vae_samples_beat_a_gaussian_in_pca_space():
     task, _, _ = trained_vae()
     samples = task.vae.sample(SAMPLES)
     of_gaussian = min(
-        fcd(pca_gaussian_samples(digits().train.all(), SAMPLES, 0.0, 1.0, components), 0.0) for components in (10, 32)
+        fcd(pca_gaussian_samples(digits().train.all(), SAMPLES, 0.0, 1.0, components), 0.0)
+        for components in (10, 32)
     )
     of_vae = fcd(samples, 0.0)
-    print(f"FCD ({judge().name}, {SAMPLES} samples to 500): VAE {of_vae:.1f}, Gaussian in PCA space {of_gaussian:.1f}")
+    print(
+        f"FCD ({judge().name}, {SAMPLES} samples to 500): VAE {of_vae:.1f}, Gaussian in PCA space "
+        f"{of_gaussian:.1f}"
+    )
     assert of_vae < 0.8 * of_gaussian
     assert judge().modes(samples) >= 9
 
@@ -96,7 +109,8 @@ def test_gan_samples_beat_the_vaes_and_have_all_digits():
     after, of_vae = fcd(samples, -1.0), fcd(trained_vae()[0].vae.sample(SAMPLES), 0.0)
     modes = judge().modes(samples, -1.0, 1.0)
     print(
-        f"FCD ({judge().name}, {SAMPLES} samples to 500): GAN {before:.1f} → {after:.1f}, VAE {of_vae:.1f}; {modes} modes"
+        f"FCD ({judge().name}, {SAMPLES} samples to 500): GAN {before:.1f} → {after:.1f}, VAE "
+        f"{of_vae:.1f}; {modes} modes"
     )
     assert after < before / 5
     assert after < of_vae

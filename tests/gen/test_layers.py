@@ -18,10 +18,8 @@ from genray.gen.layers import (
     activation_layer,
     conv_size,
     fan_out,
-    gradient_norms,
     init_for,
     max_pool,
-    num_parameters,
     position_bits,
     same_padding,
     transposed_size,
@@ -32,13 +30,15 @@ RANDOM_SHAPES = 200
 
 
 def random_shapes():
-    """(size, kernel, stride), 200 of them, no two alike in order; kernels smaller than the stride among them."""
+    """(size, kernel, stride), 200 of them, no two alike in order; kernels smaller than the
+    stride among them.
+    """
     generator = np.random.default_rng(0)
     for _ in range(RANDOM_SHAPES):
         yield tuple(int(generator.integers(1, top)) for top in (20, 8, 5))
 
 
-# -- arithmetic --------------------------------------------------------------------------------------------------------
+# -- arithmetic ------------------------------------------------------------------------------------
 
 
 def test_valid_convolutions_agree_with_pytorchs():
@@ -58,7 +58,10 @@ def test_same_convolutions_agree_with_pytorchs():
     for size, kernel, stride in random_shapes():
         expected = conv_size(size, kernel, stride, "same")
         assert expected == math.ceil(size / stride)
-        assert SameConv2d(1, 1, kernel, stride)(torch.zeros(1, 1, size, size)).shape[2:] == (expected,) * 2
+        assert (
+            SameConv2d(1, 1, kernel, stride)(torch.zeros(1, 1, size, size)).shape[2:]
+            == (expected,) * 2
+        )
         before, after = same_padding(size, kernel, stride)
         assert 0 <= after - before <= 1
         padded = functional.pad(torch.zeros(1, 1, size, size), (before, after, before, after))
@@ -72,7 +75,10 @@ def test_same_convolutions_agree_with_pytorchs():
 def test_transposed_convolutions_agree_with_pytorchs():
     for size, kernel, stride in random_shapes():
         x = torch.zeros(1, 1, size, size)
-        assert transposed_size(size, kernel, stride, "valid") == nn.ConvTranspose2d(1, 1, kernel, stride)(x).shape[2]
+        assert (
+            transposed_size(size, kernel, stride, "valid")
+            == nn.ConvTranspose2d(1, 1, kernel, stride)(x).shape[2]
+        )
         same = transposed_size(size, kernel, stride, "same")
         assert same == size * stride
         assert SameConvTranspose2d(1, 1, kernel, stride)(x).shape[2:] == (same,) * 2
@@ -81,7 +87,12 @@ def test_transposed_convolutions_agree_with_pytorchs():
 def test_4x4_to_2x2_and_back():
     assert conv_size(4, 3, 1, "valid") == 2
     assert transposed_size(2, 3, 1, "valid") == 4
-    assert nn.ConvTranspose2d(1, 1, 3)(nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 4, 4))).shape == (1, 1, 4, 4)
+    assert nn.ConvTranspose2d(1, 1, 3)(nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 4, 4))).shape == (
+        1,
+        1,
+        4,
+        4,
+    )
 
 
 def test_dcgans_padding_is_tensorflows():
@@ -90,23 +101,29 @@ def test_dcgans_padding_is_tensorflows():
     assert same_padding(28, 3, 1) == (1, 1)
 
 
-# -- SAME layers -------------------------------------------------------------------------------------------------------
+# -- SAME layers -----------------------------------------------------------------------------------
 
 
 def slow_same(x_HW: np.ndarray, w: np.ndarray, stride: int) -> np.ndarray:
-    """TensorFlow's definition: out[i, j] = Σ w[a, b]·x[i·s + a − before, j·s + b − before], zeros outside."""
+    """TensorFlow's definition: out[i, j] = Σ w[a, b]·x[i·s + a − before, j·s + b − before],
+    zeros outside.
+    """
     size, kernel = len(x_HW), len(w)
     out_size = math.ceil(size / stride)
     before = max((out_size - 1) * stride + kernel - size, 0) // 2
     out = np.zeros((out_size, out_size))
-    for i, j, a, b in itertools.product(range(out_size), range(out_size), range(kernel), range(kernel)):
+    for i, j, a, b in itertools.product(
+        range(out_size), range(out_size), range(kernel), range(kernel)
+    ):
         row, column = i * stride + a - before, j * stride + b - before
         if 0 <= row < size and 0 <= column < size:
             out[i, j] += w[a, b] * x_HW[row, column]
     return out
 
 
-@pytest.mark.parametrize("size, kernel, stride", [(8, 5, 2), (7, 5, 2), (6, 3, 1), (9, 4, 3), (5, 1, 2), (6, 2, 3)])
+@pytest.mark.parametrize(
+    "size, kernel, stride", [(8, 5, 2), (7, 5, 2), (6, 3, 1), (9, 4, 3), (5, 1, 2), (6, 2, 3)]
+)
 def test_same_is_tensorflows_sum(size: int, kernel: int, stride: int):
     torch.manual_seed(0)
     layer = SameConv2d(1, 1, kernel, stride, bias=False).double()
@@ -121,14 +138,17 @@ def test_the_transposed_layer_is_the_adjoint(kernel: int, stride: int):
     torch.manual_seed(0)
     down = SameConv2d(3, 4, kernel, stride, bias=False).double()
     up = SameConvTranspose2d(4, 3, kernel, stride, bias=False).double()
-    up.weight = down.weight  # [4, 3, k, k] in both: PyTorch stores a transposed layer's weight in by out
+    # [4, 3, k, k] in both: PyTorch stores a transposed layer's weight in by out
+    up.weight = down.weight
     x, y = torch.randn(2, 3, 4 * stride, 5 * stride).double(), torch.randn(2, 4, 4, 5).double()
     assert down(x).shape == y.shape and up(y).shape == x.shape
     torch.testing.assert_close((down(x) * y).sum(), (x * up(y)).sum())
 
 
 def test_a_6x6_image_under_two_3x3_filters():
-    """Left half 10, right half 0. The vertical edge filter answers 30 at the edge, the horizontal one nothing."""
+    """Left half 10, right half 0. The vertical edge filter answers 30 at the edge, the
+    horizontal one nothing.
+    """
     image = torch.zeros(1, 1, 6, 6)
     image[..., :3] = 10
     vertical = tensor([[1.0, 0, -1]]).expand(3, 3)
@@ -140,7 +160,7 @@ def test_a_6x6_image_under_two_3x3_filters():
     assert out[1].tolist() == [[0, 0, 0, 0]] * 4
 
 
-# -- activations -------------------------------------------------------------------------------------------------------
+# -- activations -----------------------------------------------------------------------------------
 
 
 def test_activations_by_hand():
@@ -157,7 +177,9 @@ def test_activations_by_hand():
     for name, values in expected.items():
         found = activation_layer(name, slope=0.1)(x)[0].tolist()
         assert found == pytest.approx(values, rel=1e-6), name
-    with pytest.raises(ConfigError, match="--activation swish: no such activation; there are sigmoid"):
+    with pytest.raises(
+        ConfigError, match="--activation swish: no such activation; there are sigmoid"
+    ):
         activation_layer("swish")
 
 
@@ -172,7 +194,9 @@ def test_maxout_takes_neighbours_of_images_too():
 
 @pytest.mark.parametrize("name", ["relu", "leaky", "maxout"])
 def test_initial_weights_keep_the_signals_size(name: str):
-    """E x² through 30 layers of 200: within a factor of 10; PyTorch's own initial weights lose it entirely."""
+    """E x² through 30 layers of 200: within a factor of 10; PyTorch's own initial weights lose
+    it entirely.
+    """
     torch.manual_seed(0)
     x = torch.randn(64, 200)
     for _ in range(30):
@@ -182,7 +206,7 @@ def test_initial_weights_keep_the_signals_size(name: str):
     assert 0.1 < x.square().mean() < 10
 
 
-# -- pooling -----------------------------------------------------------------------------------------------------------
+# -- pooling ---------------------------------------------------------------------------------------
 
 
 def test_unpooling_puts_the_maxima_back_where_they_were():
@@ -200,7 +224,9 @@ def test_unpooling_is_pytorchs_and_lets_gradients_through(height: int, width: in
     x = torch.randn(2, 3, height, width, requires_grad=True)
     pooled, positions = max_pool(x, size)
     back = unpool(pooled, positions, height, width)
-    assert torch.equal(back, functional.max_unpool2d(pooled, positions, size, output_size=(height, width)))
+    assert torch.equal(
+        back, functional.max_unpool2d(pooled, positions, size, output_size=(height, width))
+    )
     back.sum().backward()
     assert x.grad is not None and x.grad.sum() == pooled.numel()
 
@@ -210,11 +236,13 @@ def test_positions_carry_bits():
     assert position_bits(3, 9, 9, 3) == pytest.approx(27 * math.log2(9))
 
 
-# -- oracles of backpropagation ----------------------------------------------------------------------------------------
+# -- oracles of backpropagation --------------------------------------------------------------------
 
 
 def test_a_weight_that_reaches_the_output_by_two_paths_gets_both_products():
-    """h = w·x feeds a = tanh(u·h) and b = sigmoid(v·h); y = a + b; E = ½(y − t)². By hand, then by autograd."""
+    """h = w·x feeds a = tanh(u·h) and b = sigmoid(v·h); y = a + b; E = ½(y − t)². By hand, then
+    by autograd.
+    """
     x, target = 0.5, 0.3
     w, u, v = (tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.8, -1.2, 0.7))
     h = w * x
@@ -228,12 +256,18 @@ def test_a_weight_that_reaches_the_output_by_two_paths_gets_both_products():
     by_b = error * b_value * (1 - b_value) * 0.7 * x
     assert abs(by_a) > 0.01 and abs(by_b) > 0.01
     assert w.grad is not None and w.grad.item() == pytest.approx(by_a + by_b, rel=1e-12)
-    assert u.grad is not None and u.grad.item() == pytest.approx(error * (1 - a_value**2) * hidden, rel=1e-12)
-    assert v.grad is not None and v.grad.item() == pytest.approx(error * b_value * (1 - b_value) * hidden, rel=1e-12)
+    assert u.grad is not None and u.grad.item() == pytest.approx(
+        error * (1 - a_value**2) * hidden, rel=1e-12
+    )
+    assert v.grad is not None and v.grad.item() == pytest.approx(
+        error * b_value * (1 - b_value) * hidden, rel=1e-12
+    )
 
 
 def test_squared_error_under_softmax_hardly_learns_from_a_sure_mistake():
-    """∂/∂logits: cross-entropy p − y; squared error J(p − y) with softmax's J = diag p − p·pᵀ, which vanishes."""
+    """∂/∂logits: cross-entropy p − y; squared error J(p − y) with softmax's J = diag p − p·pᵀ,
+    which vanishes.
+    """
 
     def gradients(logits: list[float]) -> tuple[Tensor, Tensor, Tensor]:
         z = tensor(logits, dtype=torch.float64, requires_grad=True)
@@ -254,7 +288,9 @@ def test_squared_error_under_softmax_hardly_learns_from_a_sure_mistake():
 
 
 def test_dropout_at_test_time_is_the_mean_of_all_subnetworks():
-    """One linear layer of 6 inputs: the 64 masks, each with its probability, average to what evaluation computes."""
+    """One linear layer of 6 inputs: the 64 masks, each with its probability, average to what
+    evaluation computes.
+    """
     torch.manual_seed(0)
     layer, drop, x = nn.Linear(6, 3).double(), 0.3, torch.randn(6, dtype=torch.float64)
     mean = torch.zeros(3, dtype=torch.float64)
@@ -265,11 +301,3 @@ def test_dropout_at_test_time_is_the_mean_of_all_subnetworks():
     torch.testing.assert_close(network.eval()(x), mean)
     # Behind a nonlinearity this is an approximation only.
     assert not torch.allclose(network(x).relu().detach(), network.train()(x).relu().detach())
-
-
-def test_small_helpers():
-    layer = nn.Linear(2, 3)
-    layer.bias.requires_grad = False
-    assert num_parameters(layer) == 6
-    layer(tensor([3.0, 4.0])).sum().backward()
-    assert gradient_norms(layer) == {"weight": pytest.approx(math.sqrt(3) * 5)}

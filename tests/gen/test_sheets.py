@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genray.commands.codes import _neighbours_sheet, _worst_sheet
-from genray.gen.data import Split
+from genray.gen.data.types import Split
 from genray.gen.sheets import LEAST_SIDE, MARK, Tile, draw_sheet
 
 GREEN = (0, 200, 0)
@@ -25,7 +25,9 @@ def marked(sheet: np.ndarray) -> int:
 def test_draw_sheet_enlarges_small_images_whole_and_labels_them():
     bare = draw_sheet([[green()] * 3] * 2)
     assert count(bare, GREEN) == 6 * LEAST_SIDE**2
-    told = draw_sheet([[green(caption="0.5")] * 3] * 2, ["original", "reconstruction"], "What this is")
+    told = draw_sheet(
+        [[green(caption="0.5")] * 3] * 2, ["original", "reconstruction"], "What this is"
+    )
     assert count(told, GREEN) == 6 * LEAST_SIDE**2 and told.shape[0] > bare.shape[0]
     ink = (told < 128).all(2)
     assert ink[:40].any(), "a title above"
@@ -41,7 +43,9 @@ def test_draw_sheet_marks_a_tile_by_a_border_around_it():
 
 @pytest.mark.parametrize("long", ["caption " * 50, "…"])
 def test_a_caption_never_widens_the_sheet(long):
-    assert draw_sheet([[green(caption=long)]]).shape[1] == draw_sheet([[green(caption="a")]]).shape[1]
+    assert (
+        draw_sheet([[green(caption=long)]]).shape[1] == draw_sheet([[green(caption="a")]]).shape[1]
+    )
 
 
 def split(rows: int, label: list[int] | None = None) -> Split:
@@ -54,7 +58,9 @@ def split(rows: int, label: list[int] | None = None) -> Split:
 def test_the_neighbours_sheet_marks_every_query():
     border = (LEAST_SIDE + 6) ** 2 - LEAST_SIDE**2
     rows, distances = np.array([[0, 1], [2, 3]]), np.array([[0.1, 0.2], [0.3, 0.4]])
-    sheet = _neighbours_sheet(split(2, [0, 1]), split(4, [0, 0, 1, 1]), ("a", "b"), rows, distances, "euclidean")
+    sheet = _neighbours_sheet(
+        split(2, [0, 1]), split(4, [0, 0, 1, 1]), ("a", "b"), rows, distances, "euclidean"
+    )
     assert 2 * border <= marked(sheet) < 2.2 * border  # and the captions of the queries
 
 

@@ -1,4 +1,6 @@
-"""The ELBO against integrals done on paper, the bounds in their order, and training that continues bit for bit."""
+"""The ELBO against integrals done on paper, the bounds in their order, and training that
+continues bit for bit.
+"""
 
 import dataclasses
 import math
@@ -9,15 +11,29 @@ import torch
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, RunFault
-from genray.gen.fit import Fit, FitConfig, fixed_randomness
-from genray.gen.optimizers import OptimizerConfig
-from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask, binarised, build_vae, gaussian_kl
-from genray.modelstore import load_model, save_model
-from tests.gen.helpers import check_resume, spots
+from genray.gen.training.fit import Fit, FitConfig, fixed_randomness
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.vae import (
+    VAE,
+    VAEConfig,
+    VAEModelConfig,
+    VAETask,
+    binarised,
+    build_vae,
+    gaussian_kl,
+)
+from genray.runs.modelstore import load_model, save_model
+from tests.helpers.gen import check_resume, spots
 
 
 def small(**changes) -> VAEConfig:
-    fit = {"steps": 12, "batch_size": 20, "validate_every": 4, "log_every": 4, **changes.pop("fit", {})}
+    fit = {
+        "steps": 12,
+        "batch_size": 20,
+        "validate_every": 4,
+        "log_every": 4,
+        **changes.pop("fit", {}),
+    }
     model = VAEModelConfig(latent=3, widths=(16,), **changes.pop("model", {}))
     return VAEConfig(fit=FitConfig(**fit), model=model, **changes)
 
@@ -26,7 +42,9 @@ class LinearGaussian(VAE):
     """One pixel, one latent: z ~ N(0, 1), x given z ~ N(w z, s²), q(z given x) = N(a x, e^(2c))."""
 
     def __init__(self, w: float, s: float, a: float, c: float):
-        super().__init__(VAEModelConfig(latent=1, widths=(1,), likelihood="gaussian", decoder_std=s), (1, 1, 1))
+        super().__init__(
+            VAEModelConfig(latent=1, widths=(1,), likelihood="gaussian", decoder_std=s), (1, 1, 1)
+        )
         self.w, self.a, self.c = (nn.Parameter(torch.tensor(value)) for value in (w, a, c))
 
     def posterior(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +70,8 @@ W, S, A, C, X = 0.8, 0.5, 0.6, -0.4, 1.3
 def elbo_by_hand() -> tuple[float, dict[str, float]]:
     """The ELBO's value and slopes, every expectation integrated on paper.
 
-    E ln p(x given z) = −½ ln 2πs² − ((x − w a x)² + w² e^(2c)) / 2s²;  KL = ½ (a²x² + e^(2c) − 1 − 2c).
+    E ln p(x given z) = −½ ln 2πs² − ((x − w a x)² + w² e^(2c)) / 2s²;  KL = ½ (a²x² + e^(2c) − 1
+    − 2c).
     """
     v = math.exp(2 * C)
     rest = X - W * A * X
@@ -67,8 +86,12 @@ def elbo_by_hand() -> tuple[float, dict[str, float]]:
 
 
 def balanced_noise(rows: int = 2000) -> Tensor:
-    """±pairs scaled to a second moment of 1: a quadratic integrand's expectation comes out exactly."""
-    half = torch.randn(rows // 2, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    """±pairs scaled to a second moment of 1: a quadratic integrand's expectation comes out
+    exactly.
+    """
+    half = torch.randn(
+        rows // 2, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     noise = torch.cat([half, -half])
     return noise / noise.square().mean().sqrt()
 
@@ -113,7 +136,8 @@ def test_importance_bound_with_the_true_posterior_is_the_likelihood_at_any_sampl
 def test_kl_is_pytorchs():
     mean, log_variance = torch.randn(2, 5, 3).unbind()
     theirs = torch.distributions.kl_divergence(
-        torch.distributions.Normal(mean, (0.5 * log_variance).exp()), torch.distributions.Normal(0.0, 1.0)
+        torch.distributions.Normal(mean, (0.5 * log_variance).exp()),
+        torch.distributions.Normal(0.0, 1.0),
     )
     torch.testing.assert_close(gaussian_kl(mean, log_variance), theirs)
 
@@ -121,7 +145,9 @@ def test_kl_is_pytorchs():
 @pytest.mark.parametrize("network", ["dense", "conv"])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_likelihood_is_that_of_the_decoded_mean(network: str, likelihood: str):
-    model = VAE(VAEModelConfig(network=network, latent=3, widths=(4, 5), likelihood=likelihood), (2, 8, 8))
+    model = VAE(
+        VAEModelConfig(network=network, latent=3, widths=(4, 5), likelihood=likelihood), (2, 8, 8)
+    )
     model.log_std.data.fill_(-0.7)
     x_BCHW, z_BZ = torch.rand(6, 2, 8, 8), torch.randn(6, 3)
     mean = model.decode(z_BZ)
@@ -130,13 +156,18 @@ def test_likelihood_is_that_of_the_decoded_mean(network: str, likelihood: str):
         each = torch.distributions.Bernoulli(probs=mean).log_prob(x_BCHW)
     else:
         each = torch.distributions.Normal(mean, math.exp(-0.7)).log_prob(x_BCHW)
-    torch.testing.assert_close(model.log_likelihood(x_BCHW, z_BZ), each.flatten(1).sum(1), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        model.log_likelihood(x_BCHW, z_BZ), each.flatten(1).sum(1), rtol=1e-4, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("activation", ["maxout", "elu"])
 def test_networks_of_every_activation_mirror_themselves(activation: str):
     for network in ("dense", "conv"):
-        model = VAE(VAEModelConfig(network=network, latent=3, widths=(4, 6), activation=activation), (3, 8, 12))
+        model = VAE(
+            VAEModelConfig(network=network, latent=3, widths=(4, 6), activation=activation),
+            (3, 8, 12),
+        )
         x_BCHW = torch.rand(2, 3, 8, 12)
         assert model.encode(x_BCHW).shape == (2, 3)
         assert model(x_BCHW).shape == x_BCHW.shape
@@ -149,7 +180,11 @@ def test_binarisation():
     for chance in (0.0, 0.5, 0.99):  # 0 and 1 are never changed
         drawn = binarised(x, "dynamic", torch.full((4,), chance))
         assert (drawn[0], drawn[3]) == (0, 1)
-    many = binarised(torch.full((20000,), 0.3), "fixed", torch.rand(20000, generator=torch.Generator().manual_seed(0)))
+    many = binarised(
+        torch.full((20000,), 0.3),
+        "fixed",
+        torch.rand(20000, generator=torch.Generator().manual_seed(0)),
+    )
     assert many.mean().item() == pytest.approx(0.3, abs=0.015)
 
 
@@ -169,7 +204,9 @@ def _seeds(how: str) -> list[VAEConfig]:
 def test_uint8_data_is_binarised_as_uint8():
     data = spots()
     parts = {
-        name: dataclasses.replace(getattr(data, name), values=(getattr(data, name).values * 255).to(torch.uint8))
+        name: dataclasses.replace(
+            getattr(data, name), values=(getattr(data, name).values * 255).to(torch.uint8)
+        )
         for name in ("train", "validation", "test")
     }
     config = small(model={"binarise": "threshold"})
@@ -191,9 +228,12 @@ def test_beta_weighs_the_kl():
     config = small(beta=4.0, fit={"log_every": 1})
     for step in Fit(VAETask(config), spots(), config.fit):
         values = step.values
-        assert values["loss"] == pytest.approx(values["reconstruction"] + 4 * values["kl"], rel=1e-5)
+        assert values["loss"] == pytest.approx(
+            values["reconstruction"] + 4 * values["kl"], rel=1e-5
+        )
     figures = Fit(VAETask(config), spots(), config.fit).judge(spots().test)
-    assert figures["loss"] == pytest.approx(figures["reconstruction"] + figures["kl"])  # held out: −ELBO, β or not
+    # held out: −ELBO, β or not
+    assert figures["loss"] == pytest.approx(figures["reconstruction"] + figures["kl"])
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7])
@@ -212,13 +252,19 @@ def test_a_kept_model_comes_back_the_same(network: str, tmp_path: Path):
     export = fit.task.export()
     save_model(tmp_path / "model", export.kind, export.config, export.tensors, export.card)
     model, kept = load_model(tmp_path / "model", {"vae": build_vae})
-    assert isinstance(model, VAE) and (model.latent, model.prior, kept["prior"]) == (3, "normal", "normal")
+    assert isinstance(model, VAE) and (model.latent, model.prior, kept["prior"]) == (
+        3,
+        "normal",
+        "normal",
+    )
     images = model.sample(7, seed=3)
     assert images.shape == (7, 1, 8, 8)
     task = fit.task
     assert isinstance(task, VAETask)
     assert torch.equal(images, task.vae.sample(7, seed=3))
-    assert torch.equal(images, model.sample(7, seed=3)) and not torch.equal(images, model.sample(7, seed=4))
+    assert torch.equal(images, model.sample(7, seed=3)) and not torch.equal(
+        images, model.sample(7, seed=4)
+    )
     assert torch.equal(model.encode(images), task.vae.eval().encode(images))
 
 

@@ -1,11 +1,13 @@
-"""Catch is solved, in one process and through Ray: a mean return of at least 0.95 of its optimum, 1.0."""
+"""Catch is solved, in one process and through Ray: a mean return of at least 0.95 of its
+optimum, 1.0.
+"""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from genray.launch import LaunchConfig, open_engine
+from genray.commands.train_dqn import LaunchConfig, open_engine
 from genray.rl import presets
 from genray.rl.evaluate import evaluate
 
@@ -14,7 +16,10 @@ pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
 
 @pytest.mark.parametrize(
     "local",
-    [pytest.param(True, id="local"), pytest.param(False, id="ray", marks=pytest.mark.xdist_group("ray"))],
+    [
+        pytest.param(True, id="local"),
+        pytest.param(False, id="ray", marks=pytest.mark.xdist_group("ray")),
+    ],
 )
 def test_catch_is_solved(local):
     torch.set_num_threads(1)

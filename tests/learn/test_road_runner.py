@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from genray.launch import LaunchConfig, open_engine
+from genray.commands.train_dqn import LaunchConfig, open_engine
 from genray.rl import presets
 from genray.rl.config import DQNConfig
 from genray.rl.evaluate import best_constant_action, evaluate
@@ -33,7 +33,10 @@ def test_road_runner_is_learned_through_ray():
     for seed in (0, 1, 2):
         for step, mean in scores(replace(preset, run=replace(preset.run, seed=seed))):
             means.append(mean)
-            print(f"\nseed {seed}, {step:,} steps: mean {mean:.0f}; best constant action {constant:.0f}")
+            print(
+                f"\nseed {seed}, {step:,} steps: mean {mean:.0f}; best constant action "
+                f"{constant:.0f}"
+            )
             if mean >= wanted:
                 return
     pytest.fail(f"means {means}, wanted {wanted:.0f}")

@@ -1,4 +1,6 @@
-"""The whole algorithm in one process: the same seed gives the same run, and resuming is as if nothing had happened."""
+"""The whole algorithm in one process: the same seed gives the same run, and resuming is as if
+nothing had happened.
+"""
 
 import json
 from dataclasses import replace
@@ -10,10 +12,11 @@ import torch
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.machine import resolve_device
-from genray.rl.agent import LocalAgent, build_network, initial_network, network_card, split_by_mass
+from genray.rl.agent import LocalAgent, build_network, split_by_mass
 from genray.rl.catch import BOARD, Catch
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
+from genray.rl.engine import initial_network, network_card
 from genray.rl.env import EnvConfig
 from genray.rl.exploration import ExploreConfig
 from genray.rl.learner import LearnerConfig
@@ -25,7 +28,9 @@ CATCH = DQNConfig(
     env=EnvConfig(env="genray.rl.catch:Catch"),
     network=NetworkConfig(channels=(4, 4, 4), hidden=16, past_actions=2),
     # 400 rows over 8 lanes are 50 a lane: 800 steps go twice round the ring.
-    replay=ReplayConfig(capacity=400, shards=2, min_size=100, samples_per_insert=2.0, beta_anneal_updates=50),
+    replay=ReplayConfig(
+        capacity=400, shards=2, min_size=100, samples_per_insert=2.0, beta_anneal_updates=50
+    ),
     learner=LearnerConfig(batch_size=16, learning_rate=1e-3, target_period_updates=20),
     explore=ExploreConfig(anneal_steps=600),
     collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=10),
@@ -41,7 +46,9 @@ ATARI = replace(
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Sums in one order: what is promised bit for bit is promised for one machine and one number of threads."""
+    """Sums in one order: what is promised bit for bit is promised for one machine and one number
+    of threads.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -66,13 +73,17 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 
 def weights_differ(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    return any(not np.array_equal(one[name], other[name]) for name in one if name.startswith("online."))
+    return any(
+        not np.array_equal(one[name], other[name]) for name in one if name.startswith("online.")
+    )
 
 
-# --- determinism ----------------------------------------------------------------------------------------------------
+# --- determinism ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("config", "steps"), [(CATCH, 500), (ATARI, 250)], ids=["catch", "breakout"])
+@pytest.mark.parametrize(
+    ("config", "steps"), [(CATCH, 500), (ATARI, 250)], ids=["catch", "breakout"]
+)
 def test_a_seed_gives_one_run(config: DQNConfig, steps: int):
     states: list[dict[str, np.ndarray]] = []
     for seed in (5, 5, 6):
@@ -98,7 +109,7 @@ def test_initial_weights_depend_on_the_seed_alone():
     assert not torch.equal(first["advantage.0.weight"], other["advantage.0.weight"])
 
 
-# --- the loop -------------------------------------------------------------------------------------------------------
+# --- the loop -------------------------------------------------------------------------------------
 
 
 def test_keeps_its_samples_per_insert_and_waits_for_the_minimum():
@@ -116,7 +127,9 @@ def test_keeps_its_samples_per_insert_and_waits_for_the_minimum():
 
 
 def test_priorities_return_to_the_rows_they_came_from():
-    """After an update a drawn row's leaf, in its own shard, is (|δ| + ε)^α, and P(i) was p_i / Σ over all shards."""
+    """After an update a drawn row's leaf, in its own shard, is (|δ| + ε)^α, and P(i) was p_i / Σ
+    over all shards.
+    """
     agent = played(CATCH, 600)
     learner, seen = agent.learner, []
     really_update = learner.update
@@ -135,7 +148,8 @@ def test_priorities_return_to_the_rows_they_came_from():
         assert size == sum(shard.size for shard in agent.shards)
         assert beta == pytest.approx(min(1.0, 0.4 + 0.6 * (learner.updates - 1) / 50))
         expected = [tree.copy() for tree in before]
-        # Rows come shard by shard, a shard's ordered by leaf: the second shard begins where leaves fall back.
+        # Rows come shard by shard, a shard's ordered by leaf: the second shard begins where leaves
+        # fall back.
         leaf_B = (batch.key_B % 4) * 50 + batch.key_B // 4 % 50
         falls = np.flatnonzero(np.diff(leaf_B) < 0)
         assert len(falls) <= 1
@@ -183,11 +197,13 @@ def test_a_card_makes_the_same_network_again():
     agent.close()
 
 
-# --- resume ---------------------------------------------------------------------------------------------------------
+# --- resume ---------------------------------------------------------------------------------------
 
 
 def test_resuming_catch_equals_no_interruption(tmp_path: Path):
-    """Catch saves its boards, so everything goes on bit for bit: weights, optimizer, replay, tree, episodes."""
+    """Catch saves its boards, so everything goes on bit for bit: weights, optimizer, replay,
+    tree, episodes.
+    """
     agent = played(CATCH, 360)  # 9 chunks of 40: the second collector's turn is next
     agent.save(tmp_path)
     advance(agent, 800)
@@ -206,7 +222,9 @@ def test_resuming_catch_equals_no_interruption(tmp_path: Path):
 
 
 def test_resuming_atari_equals_no_interruption_until_new_frames_come(tmp_path: Path):
-    """The emulator cannot be saved, so lanes begin anew; the next 20 updates from what is there are the same."""
+    """The emulator cannot be saved, so lanes begin anew; the next 20 updates from what is there
+    are the same.
+    """
     agent = played(ATARI, 300)
     agent.save(tmp_path)
     resumed = LocalAgent(ATARI)
@@ -217,11 +235,15 @@ def test_resuming_atari_equals_no_interruption_until_new_frames_come(tmp_path: P
         np.testing.assert_array_equal(mine.delta_B, theirs.delta_B)
         assert mine[1:] == theirs[1:]
     assert_same(full_state(resumed), full_state(agent))
-    assert [c.epsilon_E.tolist() for c in agent.collectors] == [c.epsilon_E.tolist() for c in resumed.collectors]
-    # New episodes are a new stream: the rows before the gap stay, those behind it never reach across it.
+    assert [c.epsilon_E.tolist() for c in agent.collectors] == [
+        c.epsilon_E.tolist() for c in resumed.collectors
+    ]
+    # New episodes are a new stream: the rows before the gap stay, those behind it never reach
+    # across it.
     size, inserted = resumed.shards[0].size, resumed.limiter.inserted
     resumed.collect()
-    assert resumed.limiter.inserted == inserted + 2 * (25 - 3)  # the first 3 rows' returns are not known yet
+    # the first 3 rows' returns are not known yet
+    assert resumed.limiter.inserted == inserted + 2 * (25 - 3)
     assert resumed.shards[0].size <= size + 44
     for one in (agent, resumed):
         one.close()
@@ -234,7 +256,9 @@ def test_resuming_without_the_replay_fills_it_anew_before_learning(tmp_path: Pat
     resumed = LocalAgent(config)
     resumed.load(tmp_path)
     updates = resumed.learner.updates
-    assert updates == agent.learner.updates > 0 and not weights_differ(full_state(agent), full_state(resumed))
+    assert updates == agent.learner.updates > 0 and not weights_differ(
+        full_state(agent), full_state(resumed)
+    )
     assert resumed.shards[0].size == 0
     while resumed.limiter.inserted < 100:
         assert resumed.learner.updates == updates
@@ -249,7 +273,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path):
     agent = LocalAgent(CATCH)
     agent.save(tmp_path)
     other = LocalAgent(replace(CATCH, network=replace(CATCH.network, hidden=17)))
-    with pytest.raises(CheckpointError, match=r"does not fit this network \(.*size mismatch for .*--hidden"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit this network \(.*size mismatch for .*--hidden"
+    ):
         other.load(tmp_path)
     smaller = LocalAgent(replace(CATCH, replay=replace(CATCH.replay, capacity=320)))
     with pytest.raises(CheckpointError, match="resume with the same --capacity"):
@@ -257,13 +283,21 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path):
     advance(agent, 40)
     agent.save(tmp_path)
     shorter = LocalAgent(replace(CATCH, collect=replace(CATCH.collect, n_step=1)))
-    with pytest.raises(CheckpointError, match=r"reach over \d steps; resume with --n-step \d or more, not 1"):
+    with pytest.raises(
+        CheckpointError, match=r"reach over \d steps; resume with --n-step \d or more, not 1"
+    ):
         shorter.load(tmp_path)
 
 
-@pytest.mark.parametrize("changed", [{"n_step": 5}, {"chunk_rows": 4}, {"envs_per_collector": 2}], ids=str)
-def test_options_that_change_a_collectors_arrays_begin_new_episodes(tmp_path: Path, changed: dict[str, int]):
-    config = replace(CATCH, run=replace(CATCH.run, checkpoint_replay="envs_per_collector" not in changed))
+@pytest.mark.parametrize(
+    "changed", [{"n_step": 5}, {"chunk_rows": 4}, {"envs_per_collector": 2}], ids=str
+)
+def test_options_that_change_a_collectors_arrays_begin_new_episodes(
+    tmp_path: Path, changed: dict[str, int]
+):
+    config = replace(
+        CATCH, run=replace(CATCH.run, checkpoint_replay="envs_per_collector" not in changed)
+    )
     agent = played(config, 360)
     agent.save(tmp_path)
     resumed = LocalAgent(replace(config, collect=replace(config.collect, **changed)))
@@ -286,7 +320,9 @@ class Forgetful(Catch):
 
 
 def test_loading_into_an_agent_that_has_worked_joins_nothing(tmp_path: Path):
-    """Its lanes begin anew: no episode, no return and no stream of rows reaches from the old life into the new one."""
+    """Its lanes begin anew: no episode, no return and no stream of rows reaches from the old
+    life into the new one.
+    """
     agent = played(replace(CATCH, env=EnvConfig(env=f"{__name__}:Forgetful")), 360)
     agent.save(tmp_path)
     lives = [collector.incarnation for collector in agent.collectors]

@@ -1,4 +1,6 @@
-"""Collectors: first priorities against the slow double-Q error, endings, scores, ε, and truncation's bootstrap."""
+"""Collectors: first priorities against the slow double-Q error, endings, scores, ε, and
+truncation's bootstrap.
+"""
 
 from dataclasses import replace
 from typing import Literal
@@ -38,7 +40,9 @@ def make(
     return Collector(env, net, env_config, config, explore, seed=seed)
 
 
-def shard_for(env_config: EnvConfig, config: CollectConfig = CONFIG, past_actions: int = 0) -> ReplayShard:
+def shard_for(
+    env_config: EnvConfig, config: CollectConfig = CONFIG, past_actions: int = 0
+) -> ReplayShard:
     replay = ReplayConfig(capacity=LANES * 400, min_size=1)
     [layout] = plan_shards(
         replay,
@@ -54,14 +58,19 @@ def shard_for(env_config: EnvConfig, config: CollectConfig = CONFIG, past_action
     return ReplayShard(replay, layout)
 
 
-@pytest.mark.parametrize(("dueling", "past_actions", "n"), [(True, 0, 3), (False, 4, 1), (True, 2, 5)])
+@pytest.mark.parametrize(
+    ("dueling", "past_actions", "n"), [(True, 0, 3), (False, 4, 1), (True, 2, 5)]
+)
 def test_first_priorities_are_the_n_step_double_q_error(dueling: bool, past_actions: int, n: int):
-    """Ape-X: |R + γⁿ Q(s', argmax_a Q(s', a; w); w⁻) − Q(s, a; w)| with the collector's own weights as w and as w⁻,
-    worked out again from the observations that the shard gives back."""
+    """Ape-X: |R + γⁿ Q(s', argmax_a Q(s', a; w); w⁻) − Q(s, a; w)| with the collector's own
+    weights as w and as w⁻, worked out again from the observations that the shard gives back.
+    """
     env_config = EnvConfig(game="breakout", life_loss="terminal", max_episode_frames=200)
     config = replace(CONFIG, n_step=n)
     env = AtariLanes(env_config, LANES, num_threads=1)
-    collector = make(env, env_config, config, network=replace(SMALL, dueling=dueling, past_actions=past_actions))
+    collector = make(
+        env, env_config, config, network=replace(SMALL, dueling=dueling, past_actions=past_actions)
+    )
     shard = shard_for(env_config, config, past_actions)
     delta_of: dict[tuple[int, int], float] = {}
     for _ in range(4):
@@ -84,16 +93,21 @@ def test_first_priorities_are_the_n_step_double_q_error(dueling: bool, past_acti
     fast_B = np.array([delta_of[key % LANES, key // LANES] for key in batch.key_B.tolist()])
     np.testing.assert_allclose(fast_B, slow_B, rtol=1e-4, atol=1e-5)
     assert slow_B.std() > 1e-3 and (batch.discount_B == 0).any() and (batch.discount_B > 0).any()
-    # … which is what the shard draws by, and what a learner whose weights are the same finds for itself.
+    # … which is what the shard draws by, and what a learner whose weights are the same finds for
+    # itself.
     powered_B = targets.priority(slow_B, shard.config.priority_epsilon, shard.config.alpha)
     np.testing.assert_allclose(batch.probability_B * shard.total, powered_B, rtol=1e-3)
     learner = Learner(LearnerConfig(), collector.network, collector.network.__class__(
         collector.network.config, env.num_actions, 4))  # fmt: skip
-    np.testing.assert_allclose(learner.update(batch, shard.size, 0.4).delta_B, slow_B, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        learner.update(batch, shard.size, 0.4).delta_B, slow_B, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_priorities_across_a_change_of_weights_use_what_was_known_when_acting():
-    """New weights arrive between two chunks: a transition that ends in the second uses each row's own Q-values."""
+    """New weights arrive between two chunks: a transition that ends in the second uses each
+    row's own Q-values.
+    """
     env = RecordedAtari(PONG, LANES)
     collector = make(env)
     old = QNetwork(SMALL, env.num_actions)
@@ -106,7 +120,8 @@ def test_priorities_across_a_change_of_weights_use_what_was_known_when_acting():
     assert chunk.weight_version == 7
     env.close()
     for lane, life in enumerate(env.lives):
-        for t in range(3):  # rows 61, 62, 63 acted with the old weights, bootstrap at 64, 65, 66 with the new
+        # rows 61, 62, 63 acted with the old weights, bootstrap at 64, 65, 66 with the new
+        for t in range(3):
             row = 61 + t
             assert not any(life[row + k].over or life[row + k].truncated for k in range(4))
             with torch.no_grad():
@@ -116,15 +131,21 @@ def test_priorities_across_a_change_of_weights_use_what_was_known_when_acting():
             assert chunk.delta_ET[lane, t] == pytest.approx(abs(target - q), rel=1e-4, abs=1e-5)
 
 
-# --- endings --------------------------------------------------------------------------------------------------------
+# --- endings --------------------------------------------------------------------------------------
 
 
 class CutAsIfLost:
-    """A real environment whose truncations are reported as terminations: the bootstrap at truncation switched off."""
+    """A real environment whose truncations are reported as terminations: the bootstrap at
+    truncation switched off.
+    """
 
     def __init__(self, env: FrameVectorEnv):
         self._env = env
-        self.num_lanes, self.num_actions, self.frame_shape = env.num_lanes, env.num_actions, env.frame_shape
+        self.num_lanes, self.num_actions, self.frame_shape = (
+            env.num_lanes,
+            env.num_actions,
+            env.frame_shape,
+        )
 
     def reset(self, seed: int) -> np.ndarray:
         return self._env.reset(seed)
@@ -132,7 +153,8 @@ class CutAsIfLost:
     def step(self, action_E: np.ndarray) -> Step:
         step = self._env.step(action_E)
         return step._replace(
-            terminated_E=step.terminated_E | step.truncated_E, truncated_E=np.zeros_like(step.truncated_E)
+            terminated_E=step.terminated_E | step.truncated_E,
+            truncated_E=np.zeros_like(step.truncated_E),
         )
 
     def close(self) -> None:
@@ -140,8 +162,9 @@ class CutAsIfLost:
 
 
 def assert_truncations_bootstrap(env: FrameVectorEnv) -> None:
-    """In Pong cut so early nothing terminates: every transition bootstraps with γ^k, from the cut episode's own
-    last frame where it is near, and never from a reset's."""
+    """In Pong cut so early nothing terminates: every transition bootstraps with γ^k, from the
+    cut episode's own last frame where it is near, and never from a reset's.
+    """
     collector = make(env)
     chunks = [collector.collect()[0] for _ in range(4)]
     env.close()
@@ -154,7 +177,8 @@ def assert_truncations_bootstrap(env: FrameVectorEnv) -> None:
     np.testing.assert_allclose(discount[valid], 0.99 ** horizon[valid].astype(float), rtol=1e-6)
     for lane, column in np.argwhere(short):
         row = column - 3  # transitions lag n rows behind the frames
-        assert age[lane, row + horizon[lane, column]] == age[lane, row] + horizon[lane, column]  # same episode
+        # same episode
+        assert age[lane, row + horizon[lane, column]] == age[lane, row] + horizon[lane, column]
         assert age[lane, row + horizon[lane, column] + 1] == 0  # … and the next row begins another
 
 
@@ -165,7 +189,9 @@ def test_truncation_bootstraps():
 
 
 class Endless:
-    """One grey picture, reward 1 for whatever is done, cut after every 4 steps: worth 1 + γ + γ² + … = 1/(1 − γ)."""
+    """One grey picture, reward 1 for whatever is done, cut after every 4 steps: worth 1 + γ + γ²
+    + … = 1/(1 − γ).
+    """
 
     num_actions = 2
     frame_shape = (36, 36)
@@ -184,7 +210,11 @@ class Endless:
         none_E = np.zeros(self.num_lanes, bool)
         reward_E = np.full(self.num_lanes, 0.0 if begins else 1.0, np.float32)
         return Step(
-            np.full((self.num_lanes, 36, 36), 128, np.uint8), reward_E, none_E, none_E | (self._age == 4), none_E
+            np.full((self.num_lanes, 36, 36), 128, np.uint8),
+            reward_E,
+            none_E,
+            none_E | (self._age == 4),
+            none_E,
         )
 
     def close(self) -> None:
@@ -207,7 +237,9 @@ def learned_value(env: str) -> float:
         replay=ReplayConfig(capacity=1000, min_size=100, samples_per_insert=16, prioritized=False),
         learner=LearnerConfig(learning_rate=3e-2, target_period_updates=5),
         explore=ExploreConfig(exploration="shared", epsilon=1.0),
-        collect=CollectConfig(collectors=1, envs_per_collector=4, chunk_rows=16, gamma=0.5, n_step=3),
+        collect=CollectConfig(
+            collectors=1, envs_per_collector=4, chunk_rows=16, gamma=0.5, n_step=3
+        ),
         run=RunConfig(device="cpu"),
     )
     agent = LocalAgent(config)
@@ -218,8 +250,10 @@ def learned_value(env: str) -> float:
 
 
 def test_a_task_that_is_only_ever_cut_is_worth_its_endless_return():
-    """1/(1 − 0.5) = 2, although no episode is longer than 4 steps. Were the cuts terminations, it would be the mean of
-    the four steps' targets: Q = (1.75 + Q/8 + 1.75 + 1.5 + 1)/4, so 1.548."""
+    """1/(1 − 0.5) = 2, although no episode is longer than 4 steps. Were the cuts terminations,
+    it would be the mean of the four steps' targets: Q = (1.75 + Q/8 + 1.75 + 1.5 + 1)/4, so
+    1.548.
+    """
     assert learned_value("Endless") == pytest.approx(2.0, abs=0.05)
     assert learned_value("EndlessLost") == pytest.approx(1.548, abs=0.05)
 
@@ -233,7 +267,11 @@ def test_a_lost_life_ends_the_return_only_where_that_was_chosen():
         chunks = [collector.collect()[0] for _ in range(2)]
         env.close()
         discount_ET = np.concatenate([chunk.discount_ET for chunk in chunks], axis=1)[:, 3:]
-        rows = [(lane, t, life[t]) for lane, life in enumerate(env.lives) for t in range(discount_ET.shape[1])]
+        rows = [
+            (lane, t, life[t])
+            for lane, life in enumerate(env.lives)
+            for t in range(discount_ET.shape[1])
+        ]
         lost = [(lane, t) for lane, t, row in rows if row.life_lost and not row.terminated]
         died = [(lane, t) for lane, t, row in rows if row.terminated]
         assert len(lost) >= 4
@@ -244,10 +282,14 @@ def test_a_lost_life_ends_the_return_only_where_that_was_chosen():
 
 
 def test_scores_are_the_games_own_and_learning_sees_clipped_rewards():
-    """Ms. Pac-Man pays tens at a time: episodes report them whole, the replay gets at most 1 a step."""
+    """Ms. Pac-Man pays tens at a time: episodes report them whole, the replay gets at most 1 a
+    step.
+    """
     env_config = EnvConfig(game="ms_pacman", max_episode_frames=600)
     env = RecordedAtari(env_config, LANES)
-    collector = make(env, env_config, replace(CONFIG, n_step=1), ExploreConfig(exploration="shared", epsilon=1.0))
+    collector = make(
+        env, env_config, replace(CONFIG, n_step=1), ExploreConfig(exploration="shared", epsilon=1.0)
+    )
     played = [collector.collect() for _ in range(7)]
     env.close()
     episodes = [episode for _, ended in played for episode in ended]
@@ -259,13 +301,17 @@ def test_scores_are_the_games_own_and_learning_sees_clipped_rewards():
             if row.terminated or row.truncated:
                 slow.append((t, score, steps))
                 score, steps = 0.0, 0
-    assert sorted((e.score, e.steps) for e in episodes) == sorted((score, steps) for _, score, steps in slow)
+    assert sorted((e.score, e.steps) for e in episodes) == sorted(
+        (score, steps) for _, score, steps in slow
+    )
     assert len(episodes) >= 4 and max(e.score for e in episodes) >= 100
     return_ET = np.concatenate([chunk.return_ET for chunk, _ in played], axis=1)
     assert set(np.unique(return_ET).tolist()) <= {-1.0, 0.0, 1.0} and (return_ET == 1).any()
 
 
-@pytest.mark.parametrize(("rule", "expected"), [("clip", [-0.5, 1]), ("sign", [-1, 1]), ("none", [-0.5, 9])])
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("clip", [-0.5, 1]), ("sign", [-1, 1]), ("none", [-0.5, 9])]
+)
 def test_reward_rules(rule, expected):
     """Rewards −½ and 9 in two lanes."""
 
@@ -279,7 +325,7 @@ def test_reward_rules(rule, expected):
     assert chunk.return_ET[:, 1].tolist() == expected
 
 
-# --- ε, seeds, the lanes' own view ----------------------------------------------------------------------------------
+# --- ε, seeds, the lanes' own view ----------------------------------------------------------------
 
 
 def test_every_lane_has_its_own_place_on_the_runs_ladder():
@@ -328,7 +374,9 @@ def test_waiting_lanes_do_nothing_and_teach_nothing():
     chunks = [collector.collect()[0] for _ in range(3)]
     env.close()
     valid_ET = np.concatenate([chunk.valid_ET for chunk in chunks], axis=1)[:, 3:]
-    rows = [(lane, t, life[t]) for lane, life in enumerate(env.lives) for t in range(valid_ET.shape[1])]
+    rows = [
+        (lane, t, life[t]) for lane, life in enumerate(env.lives) for t in range(valid_ET.shape[1])
+    ]
     waiting = [(lane, t, row) for lane, t, row in rows if row.age < 3]
     assert len(waiting) >= 3 * 2 * LANES
     assert all(row.action == 0 and not valid_ET[lane, t] for lane, t, row in waiting)
@@ -356,6 +404,8 @@ class Rich(Endless):
 
 
 def test_collect_refuses_rewards_that_float32_cannot_learn_from():
-    with pytest.raises(RunFault, match=r"a reward of 3e\+38, more than the 1e\+18.*--reward-clip clip"):
+    with pytest.raises(
+        RunFault, match=r"a reward of 3e\+38, more than the 1e\+18.*--reward-clip clip"
+    ):
         make(Rich(LANES), config=replace(CONFIG, reward_clip="none")).collect()
     make(Rich(LANES), config=replace(CONFIG, reward_clip="clip")).collect()

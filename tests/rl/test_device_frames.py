@@ -1,4 +1,6 @@
-"""Frames on the learner's device: the same transitions as the shard's own, whatever was copied when."""
+"""Frames on the learner's device: the same transitions as the shard's own, whatever was copied
+when.
+"""
 
 from dataclasses import replace
 
@@ -11,8 +13,15 @@ from genray.rl.agent import LocalAgent
 from genray.rl.device_frames import DeviceFrames
 from genray.rl.replay import ReplayShard, ShardLayout
 from genray.rl.transfer import DeviceSample
-from tests.oracles import LAYOUT, InventedStream, NaiveReplay, assert_row, expected_sample, full_state
-from tests.rl.shards import CONFIG, GEOMETRIES, stream
+from tests.helpers.shards import CONFIG, GEOMETRIES, stream
+from tests.oracles import (
+    LAYOUT,
+    InventedStream,
+    NaiveReplay,
+    assert_row,
+    expected_sample,
+    full_state,
+)
 from tests.rl.test_agent import CATCH, advance, assert_same, played
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -23,10 +32,16 @@ class Pair:
 
     def __init__(self, layout: ShardLayout, device: str = "cpu", seed: int = 0):
         self.layout, self.device = layout, torch.device(device)
-        self.shard, self.naive = ReplayShard(CONFIG, layout, seed=seed), NaiveReplay(layout, layout.n_step)
+        self.shard, self.naive = (
+            ReplayShard(CONFIG, layout, seed=seed),
+            NaiveReplay(layout, layout.n_step),
+        )
         self.copy = DeviceFrames(layout, self.shard.frame_LCP, self.device)
         wait = layout.stack - 1 if layout.stack_start == "wait" else 0
-        self.streams = {source: stream(layout, seed + source + 1, source, wait=wait) for source in layout.sources}
+        self.streams = {
+            source: stream(layout, seed + source + 1, source, wait=wait)
+            for source in layout.sources
+        }
 
     def add(self, source: int, rows: int) -> None:
         chunk = self.streams[source].chunk(rows)
@@ -43,7 +58,9 @@ class Pair:
         if not self.shard.size:
             return 0
         batch, live = self.draw(count), self.naive.live()
-        fields = vars(batch) | {name: getattr(batch, name).cpu().numpy() for name in ("obs_BSHW", "next_obs_BSHW")}
+        fields = vars(batch) | {
+            name: getattr(batch, name).cpu().numpy() for name in ("obs_BSHW", "next_obs_BSHW")
+        }
         for i, key in enumerate(batch.key_B.tolist()):
             assert_row(fields, i, expected_sample(self.layout, live[key]))
         return count
@@ -52,11 +69,14 @@ class Pair:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape", GEOMETRIES, ids=range(len(GEOMETRIES)))
 def test_batches_hold_what_the_list_of_everything_holds(shape: ShardLayout, device: str):
-    """3,072 transitions of each of seven geometries, 21,504 in all: wraps, lanes, ends, and rows that nobody drew in time."""
+    """3,072 transitions of each of seven geometries, 21,504 in all: wraps, lanes, ends, and rows
+    that nobody drew in time.
+    """
     pair, rng, checked = Pair(shape, device), np.random.default_rng(shape.rows), 0
     most_rows = shape.rows - shape.n_step - shape.lookback - 1
     while checked < 3_072:
-        for _ in range(int(rng.choice([1, 1, 1, 9]))):  # now and then the ring goes round between two draws
+        # now and then the ring goes round between two draws
+        for _ in range(int(rng.choice([1, 1, 1, 9]))):
             pair.add(int(rng.choice(shape.sources)), int(rng.integers(1, most_rows + 1)))
         checked += pair.check(128)
     assert min(one.first_row for one in pair.streams.values()) > 3 * shape.rows
@@ -77,7 +97,10 @@ def test_a_frame_goes_to_the_device_once(monkeypatch: pytest.MonkeyPatch):
         for _ in range(4):
             pair.check(64)
     pixels = int(np.prod(LAYOUT.frame_shape))
-    came = sum(LAYOUT.lanes_per_source * pair.streams[source].first_row for source in LAYOUT.sources) * pixels
+    came = (
+        sum(LAYOUT.lanes_per_source * pair.streams[source].first_row for source in LAYOUT.sources)
+        * pixels
+    )
     assert 0.98 * came < sum(sent) <= came  # the newest rows have not been drawn
 
 
@@ -107,13 +130,15 @@ def test_frames_of_any_size_do():
     np.testing.assert_array_equal(out.next_obs_BSHW.numpy(), wanted.next_obs_BSHW)
 
 
-# --- in the algorithm -------------------------------------------------------------------------------------------------
+# --- in the algorithm -----------------------------------------------------------------------------
 
 ON_DEVICE = replace(CATCH, learner=replace(CATCH.learner, frames_on="device"))
 
 
 def test_where_the_frames_are_changes_no_bit(tmp_path):
-    """A run of one process, with frames here and there; also after a load, which replaces the frames under the copy."""
+    """A run of one process, with frames here and there; also after a load, which replaces the
+    frames under the copy.
+    """
     host, device = played(CATCH, 600), played(ON_DEVICE, 600)
     assert_same(full_state(host), full_state(device))
     host.save(tmp_path)
@@ -128,6 +153,7 @@ def test_where_the_frames_are_changes_no_bit(tmp_path):
 
 def test_compressed_frames_cannot_be_copied():
     with pytest.raises(
-        ConfigError, match="--frames-on device: needs the shards' frames as they are; use --replay-store raw"
+        ConfigError,
+        match="--frames-on device: needs the shards' frames as they are; use --replay-store raw",
     ):
         LocalAgent(replace(ON_DEVICE, replay=replace(CATCH.replay, replay_store="lz4")))

@@ -1,4 +1,6 @@
-"""An update waits for the device once, and so does acting; every tensor is made on the network's device. No GPU needed."""
+"""An update waits for the device once, and so does acting; every tensor is made on the network's
+device. No GPU needed.
+"""
 
 from dataclasses import replace
 
@@ -9,8 +11,8 @@ from genray.rl.collect import Lanes
 from genray.rl.env import EnvConfig
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
-from tests.device_audit import META, audited
-from tests.rl.batches import ACTIONS, SIDE, random_batch
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
+from tests.helpers.device_audit import META, audited
 
 PAST = 2
 
@@ -29,8 +31,12 @@ def batch(seed: int):
     "config",
     [
         LearnerConfig(precision="bfloat16"),
-        LearnerConfig(double=False, loss="squared", importance_weighting=False, target_network=False),
-        LearnerConfig(optimizer="rmsprop", average_updates=5, target_period_updates=2, max_grad_norm=0),
+        LearnerConfig(
+            double=False, loss="squared", importance_weighting=False, target_network=False
+        ),
+        LearnerConfig(
+            optimizer="rmsprop", average_updates=5, target_period_updates=2, max_grad_norm=0
+        ),
     ],
     ids=["double", "single", "rmsprop"],
 )
@@ -41,7 +47,9 @@ def test_learner_update_reads_the_device_once(config: LearnerConfig):
         for seed in (1, 2):
             audit.faults.clear()
             learner.update(batch(seed), 100, 0.5, batch(seed + 1))
-            assert [(fault.kind, fault.line.split()[-1]) for fault in audit.faults] == [("read", "finish")]
+            assert [(fault.kind, fault.line.split()[-1]) for fault in audit.faults] == [
+                ("read", "finish")
+            ]
 
 
 def test_acting_reads_the_device_once_a_step():
@@ -50,4 +58,6 @@ def test_acting_reads_the_device_once_a_step():
         net = network().to(META)
         audit.faults.clear()
         assert lanes.q_values(net, META).shape == (3, ACTIONS)
-    assert [(fault.kind, fault.line.split()[-1]) for fault in audit.faults] == [("read", "q_values")]
+    assert [(fault.kind, fault.line.split()[-1]) for fault in audit.faults] == [
+        ("read", "q_values")
+    ]

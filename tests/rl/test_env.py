@@ -1,4 +1,6 @@
-"""Environments: ALE's lanes as they are promised, Catch as the example, and what `--env` refuses."""
+"""Environments: ALE's lanes as they are promised, Catch as the example, and what `--env`
+refuses.
+"""
 
 from typing import Any
 
@@ -21,8 +23,12 @@ from genray.rl.env import (
 
 
 def test_atari_lanes_restart_one_step_late_and_show_every_frame_once():
-    """Cut after 25 steps: the cutting step shows the final frame, the next one the first frame of a new episode."""
-    env = AtariLanes(EnvConfig(game="breakout", max_episode_frames=100, noop_max=0), 2, num_threads=1)
+    """Cut after 25 steps: the cutting step shows the final frame, the next one the first frame
+    of a new episode.
+    """
+    env = AtariLanes(
+        EnvConfig(game="breakout", max_episode_frames=100, noop_max=0), 2, num_threads=1
+    )
     first = env.reset(3)
     assert first.shape == (2, 84, 84) and first.dtype == np.uint8
     for age in range(1, 26):
@@ -60,7 +66,8 @@ def test_atari_rewards_are_not_clipped_and_lives_are_reported():
         rewards.append(float(step.reward_E[0]))
         lost += int(step.life_lost_E[0])
         ended += int(step.terminated_E[0])
-    assert max(rewards) >= 10 and lost == 2  # 3 lives: two are lost while it goes on, the last ends it
+    # 3 lives: two are lost while it goes on, the last ends it
+    assert max(rewards) >= 10 and lost == 2
     env.close()
 
 
@@ -82,7 +89,7 @@ def test_the_full_action_space_is_a_choice():
         env.close()
 
 
-# --- Catch ----------------------------------------------------------------------------------------------------------
+# --- Catch ----------------------------------------------------------------------------------------
 
 
 def follow(frame_EHW: np.ndarray) -> np.ndarray:
@@ -125,7 +132,7 @@ def test_catch_goes_on_from_its_state_bit_for_bit():
             np.testing.assert_array_equal(mine, theirs)
 
 
-# --- --env ----------------------------------------------------------------------------------------------------------
+# --- --env ----------------------------------------------------------------------------------------
 
 
 class NoShape:
@@ -176,7 +183,10 @@ def test_an_environment_without_all_of_the_protocol_is_refused():
 
 
 def test_an_environment_that_cannot_be_made_is_refused():
-    with pytest.raises(ConfigError, match=r"--env math:sin: making it with num_lanes=1 failed: TypeError: .*catch\.py"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--env math:sin: making it with num_lanes=1 failed: TypeError: .*catch\.py",
+    ):
         make_env(EnvConfig(env="math:sin"), 1)
 
 
@@ -196,7 +206,10 @@ class Changed(Catch):
     def step(self, action_E: np.ndarray) -> Step:
         step = super().step(action_E)
         return step._replace(
-            **{name: self._changes[name](getattr(step, name)) for name in self._changes.keys() & step._fields}
+            **{
+                name: self._changes[name](getattr(step, name))
+                for name in self._changes.keys() & step._fields
+            }
         )
 
 
@@ -208,13 +221,21 @@ class Changed(Catch):
         ({"frame_shape": (42, 42)}, r"reset is uint8 \[1, 84, 84\], not uint8 \[1, 42, 42\]"),
         ({"reset": lambda frames: frames / 255}, r"reset is float64 \[1, 84, 84\], not uint8"),
         ({"reset": lambda frames: frames.tolist()}, "reset is list, not uint8"),
-        ({"frame_EHW": lambda frames: frames[0]}, r"step's frame_EHW is uint8 \[84, 84\], not uint8 \[1, 84, 84\]"),
+        (
+            {"frame_EHW": lambda frames: frames[0]},
+            r"step's frame_EHW is uint8 \[84, 84\], not uint8 \[1, 84, 84\]",
+        ),
         ({"reward_E": lambda rewards: float(rewards[0])}, "step's reward_E is float, not float32"),
-        ({"terminated_E": lambda ends: ends.astype(int)}, r"step's terminated_E is int64 \[1\], not bool \[1\]"),
+        (
+            {"terminated_E": lambda ends: ends.astype(int)},
+            r"step's terminated_E is int64 \[1\], not bool \[1\]",
+        ),
         ({"truncated_E": lambda ends: 1 / 0}, "its first step failed: ZeroDivisionError"),
     ],
 )
-def test_an_environment_that_breaks_the_protocol_is_refused(changes: dict[str, Any], complaint: str):
+def test_an_environment_that_breaks_the_protocol_is_refused(
+    changes: dict[str, Any], complaint: str
+):
     with pytest.raises(ConfigError, match=f"--env mine: {complaint}.*catch.py is an example"):
         check_env(Changed(**changes), "mine")
 
@@ -242,12 +263,36 @@ class WrongLate(Catch):
 @pytest.mark.parametrize(
     ("field", "change", "complaint"),
     [
-        ("terminated_E", lambda ends: ends.astype(int), r"terminated_E is int64 \[2\], not bool \[2\]"),
-        ("frame_EHW", lambda frames: frames / 255, r"frame_EHW is float64 \[2, 84, 84\], not uint8"),
-        ("life_lost_E", lambda lost: lost[:, None], r"life_lost_E is bool \[2, 1\], not bool \[2\]"),
-        ("reward_E", lambda rewards: rewards * np.nan + np.nan, "a reward of nan, not a finite number"),
-        ("reward_E", lambda rewards: rewards.astype(float) + 1e39, "a reward of inf, not a finite number"),
-        ("frame_EHW", lambda frames: 1 / 0, r"its step failed: ZeroDivisionError.*\(\S+test_env.py:\d+\)"),
+        (
+            "terminated_E",
+            lambda ends: ends.astype(int),
+            r"terminated_E is int64 \[2\], not bool \[2\]",
+        ),
+        (
+            "frame_EHW",
+            lambda frames: frames / 255,
+            r"frame_EHW is float64 \[2, 84, 84\], not uint8",
+        ),
+        (
+            "life_lost_E",
+            lambda lost: lost[:, None],
+            r"life_lost_E is bool \[2, 1\], not bool \[2\]",
+        ),
+        (
+            "reward_E",
+            lambda rewards: rewards * np.nan + np.nan,
+            "a reward of nan, not a finite number",
+        ),
+        (
+            "reward_E",
+            lambda rewards: rewards.astype(float) + 1e39,
+            "a reward of inf, not a finite number",
+        ),
+        (
+            "frame_EHW",
+            lambda frames: 1 / 0,
+            r"its step failed: ZeroDivisionError.*\(\S+test_env.py:\d+\)",
+        ),
     ],
 )
 def test_checked_env_refuses_a_late_breach_of_the_protocol(field, change, complaint, monkeypatch):

@@ -1,4 +1,6 @@
-"""Evaluation counts exactly one whole episode a lane, and the picture shows the game that was scored."""
+"""Evaluation counts exactly one whole episode a lane, and the picture shows the game that was
+scored.
+"""
 
 import json
 from collections.abc import Callable
@@ -35,14 +37,18 @@ class Scripted(QNetwork):
     """Takes the actions that `choose(frames_BSHW, past_BK)` names; keeps what it saw."""
 
     def __init__(self, choose: Choose, num_actions: int = 3, past_actions: int = 0):
-        super().__init__(NetworkConfig(channels=(1, 1, 1), hidden=1, past_actions=past_actions), num_actions)
+        super().__init__(
+            NetworkConfig(channels=(1, 1, 1), hidden=1, past_actions=past_actions), num_actions
+        )
         self.choose = choose
         self.seen: list[tuple[np.ndarray, np.ndarray]] = []
 
     def forward(self, frames_BSHW: Tensor, past_BK: Tensor | None = None) -> Tensor:
         assert past_BK is not None
         self.seen.append((frames_BSHW.numpy().copy(), past_BK.numpy().copy()))
-        return torch.nn.functional.one_hot(self.choose(frames_BSHW, past_BK), self.num_actions).float()
+        return torch.nn.functional.one_hot(
+            self.choose(frames_BSHW, past_BK), self.num_actions
+        ).float()
 
 
 def hold(action: int, num_actions: int = 3) -> Scripted:
@@ -52,12 +58,17 @@ def hold(action: int, num_actions: int = 3) -> Scripted:
 def chase(frames_BSHW: Tensor, past_BK: Tensor) -> Tensor:
     """Catch, played perfectly."""
     board = frames_BSHW[:, -1, ::CELL, ::CELL].int()
-    ball, paddle = (board == 255).any(dim=1).int().argmax(dim=1), (board[:, -1] == 128).int().argmax(dim=1)
+    ball, paddle = (
+        (board == 255).any(dim=1).int().argmax(dim=1),
+        (board[:, -1] == 128).int().argmax(dim=1),
+    )
     return torch.sign(ball - paddle) + 1
 
 
 class Uneven:
-    """Lane i's episode k is `lengths[i]` steps of reward 1 + 100 k: anything counted after the first shows at once."""
+    """Lane i's episode k is `lengths[i]` steps of reward 1 + 100 k: anything counted after the
+    first shows at once.
+    """
 
     num_actions, frame_shape = 3, (84, 84)
 
@@ -89,13 +100,22 @@ def test_one_episode_a_lane_however_uneven(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "make_env", lambda config, num_lanes: env)
     reports: list[tuple[int, int]] = []
     network = hold(0)
-    result = evaluate(network, CATCH, episodes=6, epsilon=0, progress=lambda done, total: reports.append((done, total)))
+    result = evaluate(
+        network,
+        CATCH,
+        episodes=6,
+        epsilon=0,
+        progress=lambda done, total: reports.append((done, total)),
+    )
     assert result.steps == lengths
     assert result.scores == lengths
     assert env.closed
-    assert reports == [(sum(length <= t for length in lengths), 6) for t in range(1, 21)]  # after every step
+    # after every step
+    assert reports == [(sum(length <= t for length in lengths), 6) for t in range(1, 21)]
     # Lanes that have ended are not thought about.
-    assert [len(frames) for frames, _ in network.seen] == [sum(length > t for length in lengths) for t in range(20)]
+    assert [len(frames) for frames, _ in network.seen] == [
+        sum(length > t for length in lengths) for t in range(20)
+    ]
 
 
 def test_many_episodes_play_in_even_batches(monkeypatch: pytest.MonkeyPatch):
@@ -107,7 +127,9 @@ def test_many_episodes_play_in_even_batches(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(module, "make_env", make)
     reports: list[int] = []
-    result = evaluate(hold(0), CATCH, episodes=130, progress=lambda done, total: reports.append(done))
+    result = evaluate(
+        hold(0), CATCH, episodes=130, progress=lambda done, total: reports.append(done)
+    )
     assert sizes == [43, 43, 44]
     assert len(result.scores) == 130
     assert reports == [0, 43, 43, 86, 86, 130]
@@ -121,14 +143,19 @@ def test_an_own_environment_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPat
 
 def test_the_policy_sees_stacks_and_past_actions():
     network = Scripted(
-        lambda frames, past: (frames[:, -1, -CELL, ::CELL] == 128).int().argmax(dim=1) % 3, past_actions=2
+        lambda frames, past: (frames[:, -1, -CELL, ::CELL] == 128).int().argmax(dim=1) % 3,
+        past_actions=2,
     )
     evaluate(network, CATCH, episodes=1, epsilon=0)
     frames = [stack[0, -1] for stack, _ in network.seen]
     blank = np.zeros_like(frames[0])
-    actions = [int(network.choose(torch.from_numpy(stack), torch.zeros(0))[0]) for stack, _ in network.seen]
+    actions = [
+        int(network.choose(torch.from_numpy(stack), torch.zeros(0))[0]) for stack, _ in network.seen
+    ]
     for t, (stack, past) in enumerate(network.seen):
-        np.testing.assert_array_equal(stack[0], [frames[k] if k >= 0 else blank for k in range(t - 3, t + 1)])
+        np.testing.assert_array_equal(
+            stack[0], [frames[k] if k >= 0 else blank for k in range(t - 3, t + 1)]
+        )
         assert past[0].tolist() == [actions[k] if k >= 0 else -1 for k in (t - 1, t - 2)]
     assert len(frames) == 11
 
@@ -144,7 +171,10 @@ def test_perfect_and_random_play_of_catch():
     assert perfect.scores == [1.0] * 100
     assert perfect.std_error == 0.0
     # ε = 1 forgets the policy; the expected score is about −0.7.
-    for result in (evaluate(Scripted(chase), CATCH, episodes=300, epsilon=1), random_play(CATCH, episodes=300)):
+    for result in (
+        evaluate(Scripted(chase), CATCH, episodes=300, epsilon=1),
+        random_play(CATCH, episodes=300),
+    ):
         assert result.ci95 is not None and -0.95 < result.mean < -0.45 and 0.04 < result.ci95 < 0.12
         assert result.epsilon == 1
     assert random_score(CATCH, episodes=50, seed=3) == random_play(CATCH, episodes=50, seed=3).mean
@@ -152,7 +182,9 @@ def test_perfect_and_random_play_of_catch():
 
 def test_a_seed_is_the_whole_evaluation():
     network = Scripted(chase)
-    first, again, other = (evaluate(network, CATCH, episodes=70, epsilon=0.5, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        evaluate(network, CATCH, episodes=70, epsilon=0.5, seed=seed) for seed in (1, 1, 2)
+    )
     assert first == again
     assert first.scores != other.scores
 
@@ -161,7 +193,12 @@ def test_atari_is_deterministic_and_a_lost_life_ends_nothing():
     torch.manual_seed(0)
     network = QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=8), num_actions=4)
     results = [
-        evaluate(network, EnvConfig(game="breakout", life_loss=life_loss, sticky_actions=0.25), episodes=2, epsilon=0.5)
+        evaluate(
+            network,
+            EnvConfig(game="breakout", life_loss=life_loss, sticky_actions=0.25),
+            episodes=2,
+            epsilon=0.5,
+        )
         for life_loss in ("ignore", "terminal")
     ]
     assert results[0] == results[1]
@@ -184,15 +221,18 @@ def test_constant_actions_by_their_names():
 @pytest.mark.parametrize("sticky_actions", [0.0, 0.25])
 def test_the_picture_shows_the_game_that_was_scored(sticky_actions: float):
     config = EnvConfig(game="breakout", sticky_actions=sticky_actions, max_episode_frames=400)
-    network = Scripted(lambda frames, past: torch.ones(len(frames), dtype=torch.long), num_actions=4)
+    network = Scripted(
+        lambda frames, past: torch.ones(len(frames), dtype=torch.long), num_actions=4
+    )
     frames, score = play(network, config, epsilon=0.7, seed=5)
     assert frames[0].shape == (210, 160, 3) and frames[0].dtype == np.uint8
     result = evaluate(network, config, episodes=1, epsilon=0.7, seed=5)
     assert result.scores == [score] and result.steps == [len(frames) - 1]
     # The red brick rows are red: it is not a grey picture in three channels.
     assert (frames[0].max(axis=2).astype(int) - frames[0].min(axis=2)).max() > 80
-    # What the policy saw is the picture, in grey and small, at every step. The largest difference of any pixel, because
-    # another game of Breakout differs by a ball and a paddle: about 50 for the same game, 120 for another.
+    # What the policy saw is the picture, in grey and small, at every step. The largest difference
+    # of any pixel, because another game of Breakout differs by a ball and a paddle: about 50 for
+    # the same game, 120 for another.
     for t in range(len(frames) - 1):
         small = Image.fromarray(frames[t]).convert("L").resize((84, 84), Image.Resampling.BOX)
         seen = network.seen[t][0][0, -1].astype(int)
@@ -226,8 +266,10 @@ def test_statistics_by_hand():
     assert result.human_normalised == pytest.approx((3 + 20.7) / (14.6 + 20.7))
     assert json.loads(json.dumps(result.to_dict()))["mean"] == 3.0
     assert result.summary() == (
-        "pong: mean 3.0 ± 3.4 (95%), median 2.5; human-normalised 67.1% (random -20.7, human 14.6)\n"
-        "4 episodes of 25 steps, ε 0.01, sticky actions 0, up to 30 no-ops at the start, at most 108,000 frames, "
+        "pong: mean 3.0 ± 3.4 (95%), median 2.5; human-normalised 67.1% (random -20.7, human "
+        "14.6)\n"
+        "4 episodes of 25 steps, ε 0.01, sticky actions 0, up to 30 no-ops at the start, at most "
+        "108,000 frames, "
         "lost lives ignored"
     )
 
@@ -235,13 +277,15 @@ def test_statistics_by_hand():
 def test_one_episode_has_no_interval_and_an_own_environment_no_emulator():
     result = Evaluation("m:f", [1.0], [10], 0.0, None, None, 108_000)
     assert result.std_error is None and result.ci95 is None and result.human_normalised is None
-    assert result.summary().startswith("m:f: mean 1.0, median 1.0\n1 episodes of 10 steps, ε 0, at most")
+    assert result.summary().startswith(
+        "m:f: mean 1.0, median 1.0\n1 episodes of 10 steps, ε 0, at most"
+    )
     assert json.loads(json.dumps(result.to_dict()))["ci95"] is None
 
 
 def test_students_t_against_scipy():
     for degrees in [*range(1, 40), 99, 999]:
-        assert student_t95(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-3)
+        assert student_t95(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-9)
 
 
 def test_nonsense_is_refused():

@@ -16,7 +16,13 @@ def hold(lanes, playing_E):
 
 def pong(**changes) -> Evaluation:
     values = dict(
-        game="pong", scores=[3.0], steps=[10], epsilon=0.0, sticky_actions=0.0, noop_max=30, max_episode_frames=108_000
+        game="pong",
+        scores=[3.0],
+        steps=[10],
+        epsilon=0.0,
+        sticky_actions=0.0,
+        noop_max=30,
+        max_episode_frames=108_000,
     )
     return Evaluation(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -26,7 +32,9 @@ def test_human_normalised_is_of_whole_episodes_only():
     result = random_play(EnvConfig(game="pong", max_episode_frames=400), episodes=2)
     assert result.num_cut == 2 and result.human_normalised is None
     assert "; not human-normalised, which needs whole episodes\n2 episodes of" in result.summary()
-    assert "2 of them cut, ε 1" in result.summary() and "%" not in result.summary().replace("(95%)", "")
+    assert "2 of them cut, ε 1" in result.summary() and "%" not in result.summary().replace(
+        "(95%)", ""
+    )
     assert result.to_dict()["human_normalised"] is None and result.to_dict()["cut_episodes"] == 2
 
 
@@ -62,7 +70,9 @@ def test_evaluation_progress_says_how_long_it_can_take():
     progress = EvaluationProgress(config, lines.append, every_s=0.0)
     play_out(hold, config, episodes=100, epsilon=0, seed=0, progress=progress)
     assert len(lines) == 21  # after every step but the last
-    assert lines[0].startswith("evaluating: 0 of 100 episodes have ended after 1 steps in 0 s; at most ")
+    assert lines[0].startswith(
+        "evaluating: 0 of 100 episodes have ended after 1 steps in 0 s; at most "
+    )
     assert lines[11].startswith("evaluating: 50 of 100 episodes have ended after 12 steps")
 
 
@@ -74,5 +84,7 @@ def test_evaluation_progress_estimates_from_the_limit(monkeypatch: pytest.Monkey
     progress = EvaluationProgress(EnvConfig(env=CATCH.env, max_episode_frames=400), lines.append)
     for _ in range(10):
         progress(0, 100)
-    assert lines == ["evaluating: 0 of 100 episodes have ended after 10 steps in 20 s; at most 6 min more"]
+    assert lines == [
+        "evaluating: 0 of 100 episodes have ended after 10 steps in 20 s; at most 6 min more"
+    ]
     assert [spoken_s(seconds) for seconds in (89, 90, 7200)] == ["89 s", "2 min", "2.0 h"]

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, epsilon_greedy, final_epsilons, ladder
+from genray.rl.exploration import (
+    EpsilonGreedy,
+    ExploreConfig,
+    annealed,
+    epsilon_greedy,
+    final_epsilons,
+    ladder,
+)
 
 
 def test_ladder_by_hand():
@@ -18,7 +25,10 @@ def test_ladder_by_hand():
 
 def test_shared_gives_every_lane_the_same():
     assert final_epsilons(ExploreConfig(exploration="shared", epsilon=0.1), 3).tolist() == [0.1] * 3
-    assert final_epsilons(ExploreConfig(epsilon=0.4, epsilon_power=7), 2).tolist() == [0.4, pytest.approx(0.4**8)]
+    assert final_epsilons(ExploreConfig(epsilon=0.4, epsilon_power=7), 2).tolist() == [
+        0.4,
+        pytest.approx(0.4**8),
+    ]
 
 
 def test_anneals_from_1_to_the_final_value_and_stays():

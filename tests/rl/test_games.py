@@ -12,15 +12,27 @@ from genray.rl.games import REFUSED, resolve_game, supported_games
 
 @pytest.mark.parametrize(
     "name",
-    ["road_runner", "RoadRunner", "ALE/RoadRunner-v5", "ale_py:ALE/RoadRunner-v5", "RoadRunnerNoFrameskip-v4",
-     "road-runner", "road runner", "ROAD_RUNNER", "roadrunner", " RoadRunner "],
-)  # fmt: skip
+    [
+        "road_runner",
+        "RoadRunner",
+        "ALE/RoadRunner-v5",
+        "ale_py:ALE/RoadRunner-v5",
+        "RoadRunnerNoFrameskip-v4",
+        "road-runner",
+        "road runner",
+        "ROAD_RUNNER",
+        "roadrunner",
+        " RoadRunner ",
+    ],
+)
 def test_spellings_of_one_game(name: str):
     assert resolve_game(name) == "road_runner"
 
 
 def test_every_games_own_names_lead_to_it():
-    """Snake case and gymnasium's form, for all of them (with digits and all: hero, pitfall2, video_chess, …)."""
+    """Snake case and gymnasium's form, for all of them (with digits and all: hero, pitfall2,
+    video_chess, …).
+    """
     games = supported_games()
     assert len(games) > 50 and {"breakout", "pong", "ms_pacman", "montezuma_revenge"} <= set(games)
     for game in games:
@@ -39,7 +51,9 @@ def test_every_games_own_names_lead_to_it():
     ],
 )
 def test_an_unknown_game_suggests_the_nearest(name: str, near: str):
-    with pytest.raises(ConfigError, match=f"--game {name}: no such Atari game; did you mean .*{near}"):
+    with pytest.raises(
+        ConfigError, match=f"--game {name}: no such Atari game; did you mean .*{near}"
+    ):
         resolve_game(name)
     with pytest.raises(ConfigError, match=near):
         EnvConfig(game=name).validate()
@@ -47,15 +61,19 @@ def test_an_unknown_game_suggests_the_nearest(name: str, near: str):
 
 def test_a_name_like_nothing_gets_known_games():
     with pytest.raises(
-        ConfigError, match="--game qqqqqq: no such Atari game; did you mean breakout, pong, road_runner?"
+        ConfigError,
+        match="--game qqqqqq: no such Atari game; did you mean breakout, pong, road_runner?",
     ):
         resolve_game("qqqqqq")
 
 
-@pytest.mark.parametrize("name", ["joust", "warlords", "Joust", "ALE/Warlords-v5", "MazeCraze", "combat"])
+@pytest.mark.parametrize(
+    "name", ["joust", "warlords", "Joust", "ALE/Warlords-v5", "MazeCraze", "combat"]
+)
 def test_two_player_games_are_refused_with_the_reason(name: str):
     with pytest.raises(
-        ConfigError, match=f"--game {re.escape(name)}: a two-player game.*choose another, e.g. breakout"
+        ConfigError,
+        match=f"--game {re.escape(name)}: a two-player game.*choose another, e.g. breakout",
     ):
         resolve_game(name)
     assert not set(REFUSED) & set(supported_games())

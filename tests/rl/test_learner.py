@@ -1,4 +1,6 @@
-"""One update against numbers worked out by hand, and what the target network and the importance weights are for."""
+"""One update against numbers worked out by hand, and what the target network and the importance
+weights are for.
+"""
 
 import io
 import threading
@@ -14,17 +16,21 @@ from genray.rl.chunk import Chunk, Sample
 from genray.rl.learner import CentredRMSprop, Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
-from tests.rl.batches import ACTIONS, SIDE, random_batch
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
 
 PLAIN = LearnerConfig(double=False, loss="squared", max_grad_norm=0)
 
 
 def network(seed: int, dueling: bool = False) -> QNetwork:
     torch.manual_seed(seed)
-    return QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=16, dueling=dueling), ACTIONS, 1, (SIDE, SIDE))
+    return QNetwork(
+        NetworkConfig(channels=(4, 4, 4), hidden=16, dueling=dueling), ACTIONS, 1, (SIDE, SIDE)
+    )
 
 
-def learner(config: LearnerConfig = PLAIN, seed: int = 0, dueling: bool = False, threads: int = 0) -> Learner:
+def learner(
+    config: LearnerConfig = PLAIN, seed: int = 0, dueling: bool = False, threads: int = 0
+) -> Learner:
     return Learner(config, network(seed, dueling), network(seed + 1, dueling), threads=threads)
 
 
@@ -35,7 +41,11 @@ def q(net: QNetwork, frames: np.ndarray) -> np.ndarray:
 
 def slow_delta(w: QNetwork, w_minus: QNetwork, batch: Sample, double: bool) -> np.ndarray:
     """δ of each transition, one at a time."""
-    q_BA, next_w_BA, next_minus_BA = q(w, batch.obs_BSHW), q(w, batch.next_obs_BSHW), q(w_minus, batch.next_obs_BSHW)
+    q_BA, next_w_BA, next_minus_BA = (
+        q(w, batch.obs_BSHW),
+        q(w, batch.next_obs_BSHW),
+        q(w_minus, batch.next_obs_BSHW),
+    )
     deltas = []
     for i in range(batch.size):
         best = int(np.argmax(next_w_BA[i] if double else next_minus_BA[i]))
@@ -67,7 +77,9 @@ def test_errors_are_those_of_the_slow_loop(double: bool, dueling: bool):
 @pytest.mark.parametrize("weighted", [True, False])
 def test_the_gradient_is_weight_times_clipped_error(loss, weighted: bool):
     """Without dueling, dQ/db_a of the last bias is 1 for the action taken and 0 else, so on paper
-    dL/db_a = −1/B Σ_{i: a_i = a} w_i · clip(δ_i, ±1); squared loss does not clip, and w_i = 1 without weighting."""
+    dL/db_a = −1/B Σ_{i: a_i = a} w_i · clip(δ_i, ±1); squared loss does not clip, and w_i = 1
+    without weighting.
+    """
     rng = np.random.default_rng(5)
     probability_B = rng.dirichlet(np.ones(100))[:40]
     config = replace(PLAIN, loss=loss, importance_weighting=weighted)
@@ -80,11 +92,15 @@ def test_the_gradient_is_weight_times_clipped_error(loss, weighted: bool):
     pull_B = weight_B * (np.clip(delta_B, -1, 1) if loss == "huber" else delta_B)
     by_hand = [-pull_B[batch.action_B == a].sum() / 40 for a in range(ACTIONS)]
     size_B = np.abs(delta_B)
-    error_B = np.where(size_B < 1, delta_B**2 / 2, size_B - 0.5) if loss == "huber" else delta_B**2 / 2
+    error_B = (
+        np.where(size_B < 1, delta_B**2 / 2, size_B - 0.5) if loss == "huber" else delta_B**2 / 2
+    )
     update = one.update(batch, size, beta)
     np.testing.assert_allclose(one.online.advantage[-1].bias.grad, by_hand, rtol=1e-3, atol=1e-5)
     assert update.loss == pytest.approx((weight_B * error_B).mean(), rel=1e-4)
-    assert update.q_mean == pytest.approx(q(one.online, batch.obs_BSHW)[np.arange(40), batch.action_B].mean(), abs=0.1)
+    assert update.q_mean == pytest.approx(
+        q(one.online, batch.obs_BSHW)[np.arange(40), batch.action_B].mean(), abs=0.1
+    )
 
 
 def test_the_whole_gradient_is_autograds():
@@ -94,10 +110,16 @@ def test_the_whole_gradient_is_autograds():
     twin = network(0, dueling=True)
     twin.load_state_dict(one.online.state_dict())
     best = q(twin, batch.next_obs_BSHW).argmax(axis=1)
-    target = batch.return_B + batch.discount_B * q(one.target, batch.next_obs_BSHW)[np.arange(16), best]
-    taken = twin(torch.from_numpy(batch.obs_BSHW))[torch.arange(16), torch.from_numpy(batch.action_B.astype(np.int64))]
+    target = (
+        batch.return_B + batch.discount_B * q(one.target, batch.next_obs_BSHW)[np.arange(16), best]
+    )
+    taken = twin(torch.from_numpy(batch.obs_BSHW))[
+        torch.arange(16), torch.from_numpy(batch.action_B.astype(np.int64))
+    ]
     weight = (50 * torch.from_numpy(batch.probability_B)) ** -0.5
-    loss = torch.nn.functional.huber_loss(taken, torch.from_numpy(target.astype(np.float32)), reduction="none")
+    loss = torch.nn.functional.huber_loss(
+        taken, torch.from_numpy(target.astype(np.float32)), reduction="none"
+    )
     ((weight / weight.max()).float() * loss).mean().backward()
     one.update(batch, 50, 0.5)
     for (name, mine), theirs in zip(one.online.named_parameters(), twin.parameters()):
@@ -118,10 +140,15 @@ def test_long_gradients_are_shortened():
     batch = random_batch(16, spread=100.0)
     free, bound = separated(PLAIN), separated(replace(PLAIN, max_grad_norm=0.5))
     norms = [one.update(batch, 16, 0.0).grad_norm for one in (free, bound)]
-    assert norms[0] == pytest.approx(norms[1]) and norms[0] > 1  # what is reported is the length before
+    # what is reported is the length before
+    assert norms[0] == pytest.approx(norms[1]) and norms[0] > 1
 
     def length(one: Learner) -> float:
-        return float(torch.cat([p.grad.flatten() for p in one.online.parameters() if p.grad is not None]).norm())
+        return float(
+            torch.cat(
+                [p.grad.flatten() for p in one.online.parameters() if p.grad is not None]
+            ).norm()
+        )
 
     assert length(free) == pytest.approx(norms[0], rel=1e-4)
     assert length(bound) == pytest.approx(0.5, rel=1e-3)
@@ -138,14 +165,21 @@ def test_steps_as_adam():
         twin.grad = p.grad.clone()
     optimizer.step()
     # Ours is the fused form where there is one, so the last bits may differ.
-    assert all(torch.allclose(twin, p, rtol=1e-6, atol=1e-8) for twin, p in zip(twins, one.online.parameters()))
+    assert all(
+        torch.allclose(twin, p, rtol=1e-6, atol=1e-8)
+        for twin, p in zip(twins, one.online.parameters())
+    )
     assert not all(torch.equal(old, p) for old, p in zip(before, one.online.parameters()))
 
 
 def test_steps_as_the_papers_rmsprop():
-    """As Mnih 2015's code writes it, on gradients of ε's own size, where it matters on which side of the root ε stands."""
+    """As Mnih 2015's code writes it, on gradients of ε's own size, where it matters on which
+    side of the root ε stands.
+    """
     epsilon = 1e-6
-    one = learner(replace(PLAIN, optimizer="rmsprop", learning_rate=1e-4, optimizer_epsilon=epsilon))
+    one = learner(
+        replace(PLAIN, optimizer="rmsprop", learning_rate=1e-4, optimizer_epsilon=epsilon)
+    )
     weights = list(one.online.parameters())
     w = [p.detach().numpy().astype(np.float64) for p in weights]
     g = [np.zeros_like(each) for each in w]
@@ -182,7 +216,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_where():
         one.update(replace(batch, return_B=np.full(8, np.nan, np.float32)), 8, 0.4)
 
 
-# --- the target network ----------------------------------------------------------------------------------------------
+# --- the target network ---------------------------------------------------------------------------
 
 
 def equal(a: QNetwork, b: QNetwork) -> bool:
@@ -206,7 +240,9 @@ def assert_targets_stand_still(config: LearnerConfig) -> None:
     frozen = network(0)
     for _ in range(9):
         slow = slow_delta(one.online, frozen, batch, one.config.double)
-        np.testing.assert_allclose(one.update(batch, 16, 1.0).delta_B, np.abs(slow), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            one.update(batch, 16, 1.0).delta_B, np.abs(slow), rtol=1e-3, atol=1e-4
+        )
     assert np.abs(q(one.online, batch.next_obs_BSHW) - q(frozen, batch.next_obs_BSHW)).max() > 0.05
 
 
@@ -214,16 +250,18 @@ def assert_targets_stand_still(config: LearnerConfig) -> None:
 def test_targets_stand_still_between_copies(double: bool):
     config = replace(PLAIN, double=double, target_period_updates=10, learning_rate=1e-2)
     assert_targets_stand_still(config)
-    with pytest.raises(AssertionError, match="Not equal to tolerance"):  # switched off, the check fails
+    # switched off, the check fails
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
         assert_targets_stand_still(replace(config, target_network=False))
 
 
-# --- importance weights ----------------------------------------------------------------------------------------------
+# --- importance weights ---------------------------------------------------------------------------
 
 
 def estimate(weighting: bool) -> float:
-    """The value learned from 200 transitions of one state, a quarter of which pay 1 and the rest 0, drawn in proportion
-    to their errors (α = 1) with β = 1."""
+    """The value learned from 200 transitions of one state, a quarter of which pay 1 and the rest
+    0, drawn in proportion to their errors (α = 1) with β = 1.
+    """
     layout = ShardLayout(
         sources=(0,), lanes_per_source=1, rows=210, frame_shape=(SIDE, SIDE),
         stack=1, stack_start="blank", past_actions=0, n_step=1,
@@ -243,7 +281,10 @@ def estimate(weighting: bool) -> float:
         valid_ET=(rows > 0)[None],
     ))  # fmt: skip
     assert shard.size == 200
-    learning = learner(LearnerConfig(loss="squared", learning_rate=3e-3, importance_weighting=weighting), dueling=False)
+    learning = learner(
+        LearnerConfig(loss="squared", learning_rate=3e-3, importance_weighting=weighting),
+        dueling=False,
+    )
     values = []
     for _ in range(220):
         batch = shard.sample(64)
@@ -254,13 +295,14 @@ def estimate(weighting: bool) -> float:
 
 
 def test_importance_weights_take_out_the_bias_of_prioritized_draws():
-    """The mean payment is 1/4. Drawn in proportion to the error and left uncorrected, the estimate settles where
-    ¼(1 − q)² = ¾q²: q = 1/(1 + √3) = 0.366."""
+    """The mean payment is 1/4. Drawn in proportion to the error and left uncorrected, the
+    estimate settles where ¼(1 − q)² = ¾q²: q = 1/(1 + √3) = 0.366.
+    """
     assert estimate(weighting=True) == pytest.approx(0.25, abs=0.03)
     assert estimate(weighting=False) == pytest.approx(0.366, abs=0.04)
 
 
-# --- state ----------------------------------------------------------------------------------------------------------
+# --- state ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
@@ -273,10 +315,17 @@ def test_resumes_bit_for_bit_with_its_optimizer(optimizer):
     torch.save(one.state_dict(), file)  # as a checkpoint does it
     again.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     for seed in range(6, 12):
-        mine, theirs = one.update(random_batch(8, seed), 8, 0.4), again.update(random_batch(8, seed), 8, 0.4)
+        mine, theirs = (
+            one.update(random_batch(8, seed), 8, 0.4),
+            again.update(random_batch(8, seed), 8, 0.4),
+        )
         np.testing.assert_array_equal(mine.delta_B, theirs.delta_B)
         assert mine[1:] == theirs[1:]
-    assert equal(one.online, again.online) and equal(one.target, again.target) and one.updates == again.updates == 12
+    assert (
+        equal(one.online, again.online)
+        and equal(one.target, again.target)
+        and one.updates == again.updates == 12
+    )
 
 
 def test_weights_are_a_copy():
@@ -323,8 +372,16 @@ def flat(weights: dict[str, torch.Tensor]) -> torch.Tensor:
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("target_network", [True, False])
 def test_a_second_stream_changes_no_bit(double, target_network):
-    """Also across copies of w to w⁻, of which a batch that was looked at too early knows nothing, and across a load."""
-    config = replace(PLAIN, double=double, learning_rate=1e-2, target_period_updates=3, target_network=target_network)
+    """Also across copies of w to w⁻, of which a batch that was looked at too early knows
+    nothing, and across a load.
+    """
+    config = replace(
+        PLAIN,
+        double=double,
+        learning_rate=1e-2,
+        target_period_updates=3,
+        target_network=target_network,
+    )
     plain, quick = learner(config, dueling=True), learner(config, dueling=True, threads=1)
     batches = [random_batch(8, seed=seed) for seed in range(11)]
     for batch, following in pairwise(batches):
@@ -335,7 +392,9 @@ def test_a_second_stream_changes_no_bit(double, target_network):
     other = learner(config, dueling=True, seed=1).state_dict()
     for one in (plain, quick):
         one.load_state_dict(other)
-    assert np.array_equal(plain.update(batches[-1], 8, 0.4).delta_B, quick.update(batches[-1], 8, 0.4).delta_B)
+    assert np.array_equal(
+        plain.update(batches[-1], 8, 0.4).delta_B, quick.update(batches[-1], 8, 0.4).delta_B
+    )
 
 
 def test_the_second_stream_makes_the_passes_without_a_gradient(monkeypatch):
@@ -359,7 +418,9 @@ def test_the_second_stream_makes_the_passes_without_a_gradient(monkeypatch):
 
 def test_bfloat16_rounds_the_products_and_keeps_float32_outputs():
     batch = random_batch(16)
-    plain, rounded = (learner(replace(PLAIN, double=True, precision=name)) for name in ("float32", "bfloat16"))
+    plain, rounded = (
+        learner(replace(PLAIN, double=True, precision=name)) for name in ("float32", "bfloat16")
+    )
     expected, found = plain.update(batch, 16, 0.4), rounded.update(batch, 16, 0.4)
     # bfloat16 keeps 8 bits of a product: 1 in 256.
     np.testing.assert_allclose(found.delta_B, expected.delta_B, atol=0.02 * expected.delta_B.max())

@@ -11,7 +11,9 @@ from genray.rl.limiter import SamplesPerInsert
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 3.7, 8.0, 64.0])
 @pytest.mark.parametrize("chunk", [1, 7, 256])
 def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
-    """Collectors and learner take turns at random as far as each may; somebody always may, and the ratio comes out."""
+    """Collectors and learner take turns at random as far as each may; somebody always may, and
+    the ratio comes out.
+    """
     rng = np.random.default_rng(chunk)
     batch, sources, min_size = 32, 3, 500
     limiter = SamplesPerInsert.for_run(ratio, min_size, chunk, sources, batch)
@@ -19,7 +21,8 @@ def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
         may = [limiter.insert_room() > 0, limiter.sample_room() >= batch]
         assert any(may), limiter
         if may[0] and (not may[1] or rng.random() < 0.5):
-            for _ in range(int(rng.integers(1, sources + 1))):  # all that wait see the same room and overshoot together
+            # all that wait see the same room and overshoot together
+            for _ in range(int(rng.integers(1, sources + 1))):
                 limiter.inserted += chunk
         else:
             limiter.sampled += batch
@@ -34,7 +37,9 @@ def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
 
 
 def test_a_smaller_tolerance_would_deadlock():
-    """The deadlock of the docstring, built on purpose: 10 inserts cannot pay for a batch of 32 at ratio 1."""
+    """The deadlock of the docstring, built on purpose: 10 inserts cannot pay for a batch of 32
+    at ratio 1.
+    """
     stuck = SamplesPerInsert(ratio=1.0, min_size=100, tolerance=10, inserted=110)
     assert stuck.insert_room() <= 0 and stuck.sample_room() < 32
     sound = SamplesPerInsert.for_run(1.0, 100, chunk=1, sources=1, round_samples=32)
@@ -61,11 +66,14 @@ def test_inserts_needed_is_just_enough(ratio: float):
         while limiter.sample_room() < 32:
             limiter.inserted += 1
             slow += 1
-        assert slow <= needed <= slow + (ratio == 0.3)  # 0.3 is no binary fraction: rounding may ask for one more
+        # 0.3 is no binary fraction: rounding may ask for one more
+        assert slow <= needed <= slow + (ratio == 0.3)
 
 
 def test_after_a_lost_shard_learning_waits_until_the_minimum_is_there_again():
-    limiter = SamplesPerInsert(ratio=4.0, min_size=1000, tolerance=500, inserted=5000, sampled=16_000)
+    limiter = SamplesPerInsert(
+        ratio=4.0, min_size=1000, tolerance=500, inserted=5000, sampled=16_000
+    )
     limiter.lose(3000, remaining=2000)
     assert limiter.inserted == 5000  # enough is left: nothing to wait for
     limiter.lose(1900, remaining=100)

@@ -11,11 +11,15 @@ SMALL = NetworkConfig(channels=(4, 4, 4), hidden=16)
 
 
 def frames(batch: int, stack: int = 4, seed: int = 0) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (batch, stack, 84, 84)).astype(np.uint8))
+    return torch.from_numpy(
+        np.random.default_rng(seed).integers(0, 256, (batch, stack, 84, 84)).astype(np.uint8)
+    )
 
 
 def test_dueling_is_value_plus_advantage_minus_its_mean():
-    """V = 10 and A = (1, 2, 6), mean 3: Q = (8, 9, 13). The last layers' biases are all that is left."""
+    """V = 10 and A = (1, 2, 6), mean 3: Q = (8, 9, 13). The last layers' biases are all that is
+    left.
+    """
     network = QNetwork(SMALL, 3)
     assert network.value is not None
     with torch.no_grad():
@@ -32,9 +36,13 @@ def test_dueling_with_real_features():
         features = network.convolutions(frames(3).float() / 255)
         value_B1, advantage_BA = network.value(features), network.advantage(features)
         q_BA = network(frames(3))
-    by_hand = value_B1.numpy() + advantage_BA.numpy() - advantage_BA.numpy().mean(axis=1, keepdims=True)
+    by_hand = (
+        value_B1.numpy() + advantage_BA.numpy() - advantage_BA.numpy().mean(axis=1, keepdims=True)
+    )
     np.testing.assert_allclose(q_BA.numpy(), by_hand, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(q_BA.numpy().mean(axis=1), value_B1.numpy()[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        q_BA.numpy().mean(axis=1), value_B1.numpy()[:, 0], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_without_dueling_there_is_one_stream():
@@ -47,7 +55,9 @@ def test_without_dueling_there_is_one_stream():
 
 
 def test_he_initialisation():
-    """Variance 2/fan_in, normal, biases 0, before every ReLU; a tenth of that deviation in the outputs."""
+    """Variance 2/fan_in, normal, biases 0, before every ReLU; a tenth of that deviation in the
+    outputs.
+    """
     torch.manual_seed(0)
     network = QNetwork(NetworkConfig(), 18)
     checked = 0
@@ -80,14 +90,24 @@ def test_frames_are_scaled_to_one():
     network = QNetwork(SMALL, 3)
     with torch.no_grad():
         features = network.convolutions(torch.ones(1, 4, 84, 84))
-        expected = network.value(features) + network.advantage(features) - network.advantage(features).mean()  # type: ignore[misc]
-        torch.testing.assert_close(network(torch.full((1, 4, 84, 84), 255, dtype=torch.uint8)), expected)
+        expected = (
+            network.value(features)
+            + network.advantage(features)
+            - network.advantage(features).mean()
+        )  # type: ignore[misc]
+        torch.testing.assert_close(
+            network(torch.full((1, 4, 84, 84), 255, dtype=torch.uint8)), expected
+        )
 
 
 def test_past_actions_are_one_hot_beside_the_features():
-    """With the features' weights at 0 the hidden units see the one-hot alone: K·A inputs, zeros for "none yet"."""
+    """With the features' weights at 0 the hidden units see the one-hot alone: K·A inputs, zeros
+    for "none yet".
+    """
     num_actions, k = 3, 2
-    network = QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=6, dueling=False, past_actions=k), num_actions)
+    network = QNetwork(
+        NetworkConfig(channels=(4, 4, 4), hidden=6, dueling=False, past_actions=k), num_actions
+    )
     first, last = network.advantage[0], network.advantage[-1]
     num_features = first.in_features - k * num_actions
     with torch.no_grad():
@@ -107,7 +127,9 @@ def test_past_actions_must_be_given_to_a_network_that_was_made_with_them():
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_layer_norm_makes_the_scale_of_weights_no_matter(layer_norm: bool):
-    """Three times the last convolution's weights, or a hidden layer's, change nothing with the norm, and much without."""
+    """Three times the last convolution's weights, or a hidden layer's, change nothing with the
+    norm, and much without.
+    """
     config = NetworkConfig(channels=(8, 8, 8), hidden=32, layer_norm=layer_norm)
     network, x = QNetwork(config, 3), frames(4)
     with torch.no_grad():
@@ -118,9 +140,17 @@ def test_layer_norm_makes_the_scale_of_weights_no_matter(layer_norm: bool):
 
 
 def test_a_card_of_before_builds_a_network_without_layer_norm():
-    card = {"channels": [4, 4, 4], "hidden": 16, "dueling": True, "past_actions": 0, "frame_shape": [84, 84]}
+    card = {
+        "channels": [4, 4, 4],
+        "hidden": 16,
+        "dueling": True,
+        "past_actions": 0,
+        "frame_shape": [84, 84],
+    }
     card |= {"num_actions": 3, "stack": 4}
-    assert not any(isinstance(module, torch.nn.LayerNorm) for module in build_network(card).modules())
+    assert not any(
+        isinstance(module, torch.nn.LayerNorm) for module in build_network(card).modules()
+    )
     normed = build_network({**card, "layer_norm": True})
     assert sum(isinstance(module, torch.nn.LayerNorm) for module in normed.modules()) == 3
 
@@ -128,4 +158,7 @@ def test_a_card_of_before_builds_a_network_without_layer_norm():
 def test_frames_too_small_for_the_convolutions_are_refused():
     with pytest.raises(ConfigError, match="at least 36x36"):
         QNetwork(SMALL, 3, 4, (35, 36))
-    assert QNetwork(SMALL, 3, 4, (36, 36))(torch.zeros(1, 4, 36, 36, dtype=torch.uint8)).shape == (1, 3)
+    assert QNetwork(SMALL, 3, 4, (36, 36))(torch.zeros(1, 4, 36, 36, dtype=torch.uint8)).shape == (
+        1,
+        3,
+    )

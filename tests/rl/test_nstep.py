@@ -1,4 +1,6 @@
-"""n-step returns, effective discounts and horizons against the loop that walks one row at a time."""
+"""n-step returns, effective discounts and horizons against the loop that walks one row at a
+time.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ GAMMA = 0.97
 
 
 def random_life(rng: np.random.Generator, length: int) -> list[Row]:
-    """Rows with all three kinds of endings, some beside each other; the row after an ending is the reset."""
+    """Rows with all three kinds of endings, some beside each other; the row after an ending is
+    the reset.
+    """
     life: list[Row] = []
     for _ in range(length):
         over = bool(life) and (life[-1].terminated or life[-1].truncated)
@@ -29,7 +33,10 @@ def test_agrees_with_the_slow_loop(n: int, life_loss: str):
     rng = np.random.default_rng(n)
     lanes, rows = 6, 200
     lives = [random_life(rng, rows + n) for _ in range(lanes)]
-    dies = [[row.terminated or (row.life_lost and life_loss == "terminal") for row in life] for life in lives]
+    dies = [
+        [row.terminated or (row.life_lost and life_loss == "terminal") for row in life]
+        for life in lives
+    ]
     ends = [[row.terminated or row.truncated or row.over for row in life] for life in lives]
     fast = n_step(
         np.array([[row.reward for row in life] for life in lives]),
@@ -53,7 +60,9 @@ def test_agrees_with_the_slow_loop(n: int, life_loss: str):
 
 
 def one_lane(reward, discount, ends, n):
-    result = n_step(np.array([reward]), np.array([discount]), np.array([ends]), n, len(reward) - n + 1)
+    result = n_step(
+        np.array([reward]), np.array([discount]), np.array([ends]), n, len(reward) - n + 1
+    )
     return [array[0].tolist() for array in result]
 
 
@@ -63,7 +72,9 @@ def test_numbers_by_hand():
 
 
 def test_a_termination_takes_the_discount_a_truncation_keeps_it():
-    """The second row ends the episode: both windows stop there, but only the truncated one bootstraps, with γ²."""
+    """The second row ends the episode: both windows stop there, but only the truncated one
+    bootstraps, with γ².
+    """
     terminated = one_lane([1.0, 2.0, 4.0], [0.5, 0.0, 0.5], [False, True, False], 3)
     truncated = one_lane([1.0, 2.0, 4.0], [0.5, 0.5, 0.5], [False, True, False], 3)
     assert terminated == [[2.0], [0.0], [2]]

@@ -8,16 +8,23 @@ import pytest
 
 from genray.rl.chunk import BlockSample, Sample
 from genray.rl.replay import ReplayShard, ShardLayout
+from tests.helpers.shards import CONFIG, GEOMETRIES, compare, filled, layout, leaf_of, stream
 from tests.oracles import InventedStream, NaiveReplay
-from tests.rl.shards import CONFIG, GEOMETRIES, compare, filled, layout, leaf_of, stream
 
 
 @pytest.mark.parametrize("store", ["raw", "lz4"])
 @pytest.mark.parametrize("shape", GEOMETRIES, ids=range(len(GEOMETRIES)))
-def test_holds_what_a_list_of_everything_holds_through_many_wraps(shape: ShardLayout, store: Literal["raw", "lz4"]):
-    """Episodes that terminate, are cut and lose lives at random; chunks of any length; five times round the ring."""
+def test_holds_what_a_list_of_everything_holds_through_many_wraps(
+    shape: ShardLayout, store: Literal["raw", "lz4"]
+):
+    """Episodes that terminate, are cut and lose lives at random; chunks of any length; five
+    times round the ring.
+    """
     rng = np.random.default_rng(shape.rows)
-    shard, naive = ReplayShard(replace(CONFIG, replay_store=store), shape), NaiveReplay(shape, shape.n_step)
+    shard, naive = (
+        ReplayShard(replace(CONFIG, replay_store=store), shape),
+        NaiveReplay(shape, shape.n_step),
+    )
     wait = shape.stack - 1 if shape.stack_start == "wait" else 0
     life_loss = "terminal" if shape.rows % 2 else "ignore"
     streams = {s: stream(shape, s + 1, s, wait=wait, life_loss=life_loss) for s in shape.sources}
@@ -34,7 +41,9 @@ def test_holds_what_a_list_of_everything_holds_through_many_wraps(shape: ShardLa
 
 
 def test_memory_given_beforehand_is_filled_like_fresh_memory():
-    """The same draws, with and without `out`, through several batches: nothing of the one before shines through."""
+    """The same draws, with and without `out`, through several batches: nothing of the one before
+    shines through.
+    """
     for kind, frames in (("sample", 4), ("sample_blocks", 7)):
         (fresh, _), (reused, _) = filled(chunks=3), filled(chunks=3)
         make = Sample.empty if kind == "sample" else BlockSample.empty
@@ -50,7 +59,9 @@ def test_memory_given_beforehand_is_filled_like_fresh_memory():
 
 
 def test_any_part_of_a_shuffled_draw_is_a_fair_batch():
-    """The same transitions as in the tree's order; the first quarter comes from all over the ring, not from its first lane."""
+    """The same transitions as in the tree's order; the first quarter comes from all over the
+    ring, not from its first lane.
+    """
     (ordered, _), (shuffled, _) = filled(chunks=3), filled(chunks=3)
     one, other = ordered.sample(64), shuffled.sample(64, shuffled=True)
     assert sorted(one.key_B.tolist()) == sorted(other.key_B.tolist()) != other.key_B.tolist()
@@ -68,11 +79,15 @@ def test_priorities_may_come_in_memory_that_cannot_be_written():
     for array in (key_B, delta_B):
         array.flags.writeable = False
     shard.update(key_B, delta_B)
-    assert (shard._tree.get(leaf_of(shard, key_B)) == (2.0 + CONFIG.priority_epsilon) ** CONFIG.alpha).all()
+    assert (
+        shard._tree.get(leaf_of(shard, key_B)) == (2.0 + CONFIG.priority_epsilon) ** CONFIG.alpha
+    ).all()
 
 
 def test_no_observation_crosses_a_gap_and_nothing_is_counted_twice():
-    """Lost chunks, repeated chunks and restarted collectors at random, in a shard of two collectors."""
+    """Lost chunks, repeated chunks and restarted collectors at random, in a shard of two
+    collectors.
+    """
     rng = np.random.default_rng(0)
     shape = layout(sources=(0, 1), rows=60, past_actions=5)
     shard, naive = ReplayShard(CONFIG, shape), NaiveReplay(shape, shape.n_step)
@@ -102,7 +117,9 @@ def test_no_observation_crosses_a_gap_and_nothing_is_counted_twice():
 
 
 def test_every_stack_after_a_gap_is_of_one_life():
-    """A look at the pixels themselves: rows of a stack follow one another in one stream, or are blank."""
+    """A look at the pixels themselves: rows of a stack follow one another in one stream, or are
+    blank.
+    """
     shape = layout(rows=200)
     shard = ReplayShard(CONFIG, shape)
     first, second = stream(shape, 7), stream(shape, 8)
@@ -125,7 +142,9 @@ def test_every_stack_after_a_gap_is_of_one_life():
 
 
 def test_a_restarted_shard_takes_up_a_stream_in_its_middle():
-    """A new shard meets row 90 of a stream: the first rows only serve as history, and their returns are no one's."""
+    """A new shard meets row 90 of a stream: the first rows only serve as history, and their
+    returns are no one's.
+    """
     shape = layout(rows=100)
     old = stream(shape, 3)
     for _ in range(3):

@@ -1,7 +1,9 @@
-"""Every sampled transition against the environment itself: what ALE's own stacks showed, frame for frame.
+"""Every sampled transition against the environment itself: what ALE's own stacks showed, frame
+for frame.
 
-A second `AtariVectorEnv`, which stacks for itself (stack_num=4), steps in lockstep with ours (stack_num=1) under the
-same seed and actions. Whatever the replay puts together from single frames must be what that one returned, bit for bit.
+A second `AtariVectorEnv`, which stacks for itself (stack_num=4), steps in lockstep with ours
+(stack_num=1) under the same seed and actions. Whatever the replay puts together from single
+frames must be what that one returned, bit for bit.
 """
 
 import math
@@ -22,7 +24,8 @@ from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig, ReplayShard, plan_shards
 from tests.oracles import RecordedAtari, slow_n_step, slow_past_actions, slow_stack
 
-LANES, RING_ROWS, CHUNK_ROWS, N_STEP, GAMMA = 2, 100, 25, 3, 0.99  # a lane costs 0.2 s to start, a step 1 ms
+# a lane costs 0.2 s to start, a step 1 ms
+LANES, RING_ROWS, CHUNK_ROWS, N_STEP, GAMMA = 2, 100, 25, 3, 0.99
 REPLAY = ReplayConfig(capacity=LANES * RING_ROWS, min_size=1)
 EXPLORE = ExploreConfig(epsilon=0.4, epsilon_power=1.0)
 
@@ -31,13 +34,21 @@ class Play:
     """A collector in a recorded environment, feeding one shard."""
 
     def __init__(
-        self, env_config: EnvConfig, past_actions: int = 0, seed: int = 0, store: Literal["raw", "lz4"] = "raw"
+        self,
+        env_config: EnvConfig,
+        past_actions: int = 0,
+        seed: int = 0,
+        store: Literal["raw", "lz4"] = "raw",
     ):
         torch.manual_seed(seed)
         self.env_config, self.past_actions = env_config, past_actions
         self.env = RecordedAtari(env_config, LANES)
         config = CollectConfig(
-            collectors=1, envs_per_collector=LANES, chunk_rows=CHUNK_ROWS, n_step=N_STEP, gamma=GAMMA
+            collectors=1,
+            envs_per_collector=LANES,
+            chunk_rows=CHUNK_ROWS,
+            n_step=N_STEP,
+            gamma=GAMMA,
         )
         shape = NetworkConfig(channels=(4, 4, 4), hidden=16, past_actions=past_actions)
         network = QNetwork(shape, self.env.num_actions, env_config.stack)
@@ -56,7 +67,9 @@ class Play:
         self.shard = ReplayShard(replace(REPLAY, replay_store=store), layout, seed=seed)
 
     def drawable(self) -> int:
-        """How many transitions must be there: rows whose stack and return lie in the ring, resets left out."""
+        """How many transitions must be there: rows whose stack and return lie in the ring,
+        resets left out.
+        """
         head = len(self.env.lives[0]) - 1
         oldest = max(0, head - RING_ROWS + self.shard.layout.lookback)
         waits = self.env_config.stack - 1 if self.env_config.stack_start == "wait" else 0
@@ -71,7 +84,11 @@ class Play:
             row, lane = divmod(key, LANES)
             k, rule = int(blocks.horizon_B[i]), self.env_config.stack_start
             for at, first in ((row, 0), (row + k, k)):
-                stack = self.env.stacks[lane][at] if rule == "blank" else slow_stack(self.env.lives[lane], at, 4, rule)
+                stack = (
+                    self.env.stacks[lane][at]
+                    if rule == "blank"
+                    else slow_stack(self.env.lives[lane], at, 4, rule)
+                )
                 assert np.array_equal(blocks.block_BTHW[i, first : first + 4], stack)
         for packed in (True, False):
             self.check_slices(draws // 2, packed)
@@ -87,7 +104,9 @@ class Play:
                 assert np.array_equal(batch.obs_BSHW[i], slow_stack(life, row, 4, rule))
                 assert np.array_equal(batch.next_obs_BSHW[i], slow_stack(life, row + k, 4, rule))
             assert batch.past_BK[i].tolist() == slow_past_actions(life, row, self.past_actions)
-            assert batch.next_past_BK[i].tolist() == slow_past_actions(life, row + k, self.past_actions)
+            assert batch.next_past_BK[i].tolist() == slow_past_actions(
+                life, row + k, self.past_actions
+            )
             assert batch.action_B[i] == life[row].action
             assert math.isclose(batch.return_B[i], total, rel_tol=1e-6)
             assert math.isclose(batch.discount_B[i], discount, rel_tol=1e-6)
@@ -106,8 +125,15 @@ class Play:
         unpack(sliced, layout, came)
         for i, key in enumerate(came.key_B.tolist()):
             row, lane = divmod(key, LANES)
-            for at, obs in ((row, came.obs_BSHW[i]), (row + int(sliced.horizon_B[i]), came.next_obs_BSHW[i])):
-                stack = self.env.stacks[lane][at] if rule == "blank" else slow_stack(self.env.lives[lane], at, 4, rule)
+            for at, obs in (
+                (row, came.obs_BSHW[i]),
+                (row + int(sliced.horizon_B[i]), came.next_obs_BSHW[i]),
+            ):
+                stack = (
+                    self.env.stacks[lane][at]
+                    if rule == "blank"
+                    else slow_stack(self.env.lives[lane], at, 4, rule)
+                )
                 assert np.array_equal(obs, stack)
 
     def run(self, chunks: int, draws: int) -> dict[str, int]:
@@ -124,10 +150,15 @@ class Play:
         return met
 
 
-# 4 plays x 16 chunks x 320 draws = 20,480 transitions, and as many in blocks, through 16·25/100 = 4 rounds of the ring.
-# Episodes are cut early, so that many begin and end; with noop_max they begin out of step with each other.
+# 4 plays x 16 chunks x 320 draws = 20,480 transitions, and as many in blocks, through 16·25/100 = 4
+# rounds of the ring.
+# Episodes are cut early, so that many begin and end; with noop_max they begin out of step with each
+# other.
 CASES = {
-    "breakout": (EnvConfig(game="breakout", life_loss="terminal"), ["terminated", "life_lost", "young"]),
+    "breakout": (
+        EnvConfig(game="breakout", life_loss="terminal"),
+        ["terminated", "life_lost", "young"],
+    ),
     "breakout, lives ignored, cut": (
         EnvConfig(game="breakout", life_loss="ignore", max_episode_frames=280),
         ["truncated", "life_lost", "young"],
@@ -157,8 +188,12 @@ def test_start_rules_and_past_actions(stack_start):
 
 
 def test_the_policy_sees_what_the_replay_gives_back():
-    """The collector's own stacks and past actions, noted as it acts, are those that are sampled later."""
-    play = Play(EnvConfig(game="breakout", max_episode_frames=200, stack_start="repeat"), past_actions=3)
+    """The collector's own stacks and past actions, noted as it acts, are those that are sampled
+    later.
+    """
+    play = Play(
+        EnvConfig(game="breakout", max_episode_frames=200, stack_start="repeat"), past_actions=3
+    )
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     network = play.collector.network
     network.register_forward_hook(

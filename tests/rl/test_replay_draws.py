@@ -10,7 +10,7 @@ from scipy import stats
 from genray.rl import targets
 from genray.rl.agent import split_by_mass
 from genray.rl.replay import ReplayShard
-from tests.rl.shards import CONFIG, drawable_keys, filled, layout, leaf_of
+from tests.helpers.shards import CONFIG, drawable_keys, filled, layout, leaf_of
 
 
 def test_new_priorities_arrive_at_their_transitions():
@@ -35,14 +35,18 @@ def test_late_priorities_for_overwritten_rows_are_dropped_and_counted():
         dropped = shard.dropped_updates
         shard.update(old_B, np.full(len(old_B), 123.0, np.float32))
         changed = np.flatnonzero(shard._tree.state() != before)
-        assert set(changed.tolist()) <= set(leaf_of(shard, np.array(sorted(alive), np.int64)).tolist())
+        assert set(changed.tolist()) <= set(
+            leaf_of(shard, np.array(sorted(alive), np.int64)).tolist()
+        )
         assert shard.dropped_updates - dropped == len(old_B) - len(alive)
         old_B = np.unique(np.concatenate([old_B, shard.sample(50).key_B]))
     assert shard.dropped_updates > 100
 
 
 def test_keys_from_the_future_are_dropped():
-    """A shard that restarted empty gets a priority for a row that it never held: the row that shares its slot stays."""
+    """A shard that restarted empty gets a priority for a row that it never held: the row that
+    shares its slot stays.
+    """
     shard, _ = filled()
     before = shard._tree.state()
     key_B = shard.sample(10).key_B + 5 * shard.layout.rows * shard.layout.lanes
@@ -51,7 +55,7 @@ def test_keys_from_the_future_are_dropped():
     assert shard.dropped_updates == 10
 
 
-# --- sampling -------------------------------------------------------------------------------------------------------
+# --- sampling -------------------------------------------------------------------------------------
 
 
 def spread(shard: ReplayShard, seed: int) -> dict[int, float]:
@@ -95,16 +99,26 @@ def test_without_prioritization_draws_are_uniform_whatever_the_errors():
     batch = shard.sample(500)
     np.testing.assert_allclose(batch.probability_B, 1 / len(p), rtol=1e-12)
     counts = frequencies(shard, 4000)
-    assert stats.chisquare([counts.get(key, 0) for key in p], np.full(len(p), 4000 / len(p))).pvalue > 1e-3
+    assert (
+        stats.chisquare([counts.get(key, 0) for key in p], np.full(len(p), 4000 / len(p))).pvalue
+        > 1e-3
+    )
 
 
 def test_draws_over_several_shards_follow_the_priorities_of_all():
-    """Three shards of very different mass: P(i) = p_i^α / Σ over *all* shards, in frequency and as reported."""
+    """Three shards of very different mass: P(i) = p_i^α / Σ over *all* shards, in frequency and
+    as reported.
+    """
     config = replace(CONFIG, priority_epsilon=0.1)
-    shards = [filled(seed, config, chunks=chunks, rows=60)[0] for seed, chunks in ((1, 1), (2, 2), (3, 1))]
-    p = {(m, key): value for m, shard in enumerate(shards) for key, value in spread(shard, m).items()}
+    shards = [
+        filled(seed, config, chunks=chunks, rows=60)[0] for seed, chunks in ((1, 1), (2, 2), (3, 1))
+    ]
+    p = {
+        (m, key): value for m, shard in enumerate(shards) for key, value in spread(shard, m).items()
+    }
     third = {key for m, key in p if m == 2}
-    shards[2].update(np.array(sorted(third)), np.full(len(third), 30.0, np.float32))  # ever so surprising
+    # ever so surprising
+    shards[2].update(np.array(sorted(third)), np.full(len(third), 30.0, np.float32))
     p |= {(2, key): (30.0 + 0.1) ** 0.6 for key in third}
     total = sum(p.values())
     rng, counts, batches, size = np.random.default_rng(8), dict.fromkeys(p, 0), 500, 32
@@ -120,13 +134,18 @@ def test_draws_over_several_shards_follow_the_priorities_of_all():
             assert probability == pytest.approx(p[m, key] / total, rel=1e-6)
         # The learner's weights, over the joined batch, against the formula (1/N · 1/P(i))^β / max.
         everything = sum(shard.size for shard in shards)
-        raw = [(1 / everything * total / p[m, key]) ** 0.7 for m, key in zip(places, key_B.tolist())]
-        weight_B = targets.importance_weights(torch.from_numpy(probability_B), everything, 0.7).numpy()
+        raw = [
+            (1 / everything * total / p[m, key]) ** 0.7 for m, key in zip(places, key_B.tolist())
+        ]
+        weight_B = targets.importance_weights(
+            torch.from_numpy(probability_B), everything, 0.7
+        ).numpy()
         np.testing.assert_allclose(weight_B, np.array(raw) / max(raw), rtol=1e-6)
     draws = batches * size
     observed = np.array(list(counts.values()))
     expected = np.array([p[place] * draws / total for place in counts])
-    assert stats.chisquare(observed, expected).pvalue > 1e-3  # stratified: fits even better than chance
+    # stratified: fits even better than chance
+    assert stats.chisquare(observed, expected).pvalue > 1e-3
     mass_M = np.array([shard.total for shard in shards]) / total
     by_shard = [sum(n for (m, _), n in counts.items() if m == place) for place in range(3)]
     assert stats.chisquare(by_shard, mass_M * draws).pvalue > 1e-3

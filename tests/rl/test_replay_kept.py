@@ -11,17 +11,20 @@ import pytest
 from genray.errors import CheckpointError, ConfigError, RunFault
 from genray.rl.config import DQNConfig
 from genray.rl.replay import ReplayConfig, ReplayShard
+from tests.helpers.shards import CONFIG, compare, filled, layout, stream
 from tests.oracles import NaiveReplay
-from tests.rl.shards import CONFIG, compare, filled, layout, stream
 
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_a_transition_takes_at_most_7200_bytes(shards: int):
-    """Frames, tree and everything, at 100,000 transitions; counted per transition that can really be drawn, too."""
+    """Frames, tree and everything, at 100,000 transitions; counted per transition that can
+    really be drawn, too.
+    """
     replay = ReplayConfig(capacity=100_000, shards=shards)
     layouts = DQNConfig(replay=replay).plan_shards((84, 84))
     assert len(layouts) == shards
-    held = [ReplayShard(replay, one) for one in layouts]  # never touched, so the kernel gives no memory
+    # never touched, so the kernel gives no memory
+    held = [ReplayShard(replay, one) for one in layouts]
     nbytes = sum(shard.nbytes for shard in held)
     assert 7056 < nbytes / replay.capacity <= 7200
     drawable = sum(one.lanes * (one.rows - one.lookback - one.n_step) for one in layouts)
@@ -44,8 +47,12 @@ def save_and_load(shard: ReplayShard, folder: Path, into: ReplayShard | None = N
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 7], ids=["empty", "partly filled", "wrapped"])
-@pytest.mark.parametrize(("before", "after"), [("raw", "raw"), ("raw", "lz4"), ("lz4", "raw"), ("lz4", "lz4")])
-def test_resumes_bit_for_bit(tmp_path: Path, chunks: int, before: Literal["raw", "lz4"], after: Literal["raw", "lz4"]):
+@pytest.mark.parametrize(
+    ("before", "after"), [("raw", "raw"), ("raw", "lz4"), ("lz4", "raw"), ("lz4", "lz4")]
+)
+def test_resumes_bit_for_bit(
+    tmp_path: Path, chunks: int, before: Literal["raw", "lz4"], after: Literal["raw", "lz4"]
+):
     """Also in the other store."""
     shard, source = filled(chunks=chunks, config=replace(CONFIG, replay_store=before))
     into = ReplayShard(replace(CONFIG, replay_store=after), shard.layout, seed=999)
@@ -55,7 +62,9 @@ def test_resumes_bit_for_bit(tmp_path: Path, chunks: int, before: Literal["raw",
         assert shard.add(chunk) == again.add(chunk)
         batches = [one.sample(32) for one in (shard, again)]
         for name in vars(batches[0]):
-            np.testing.assert_array_equal(getattr(batches[0], name), getattr(batches[1], name), err_msg=name)
+            np.testing.assert_array_equal(
+                getattr(batches[0], name), getattr(batches[1], name), err_msg=name
+            )
         for one, batch in zip((shard, again), batches):
             one.update(batch.key_B, np.linspace(0, 5, 32).astype(np.float32))
     assert (shard.size, shard.inserted, shard.total) == (again.size, again.inserted, again.total)
@@ -77,7 +86,9 @@ def test_a_collector_that_begins_anew_after_resuming_begins_a_new_stream(tmp_pat
 
 
 def test_compressed_frames_take_no_more_memory_than_the_ring_holds():
-    """Each chunk's bytes go when its rows are overwritten: the same after three and after thirty rounds."""
+    """Each chunk's bytes go when its rows are overwritten: the same after three and after thirty
+    rounds.
+    """
     shard, source = filled(config=replace(CONFIG, replay_store="lz4"), chunks=6)
     before = shard.nbytes
     for _ in range(60):
@@ -103,5 +114,7 @@ def test_a_store_that_is_not_there_is_refused():
 
 def test_a_checkpoint_of_another_geometry_is_refused(tmp_path: Path):
     shard, _ = filled()
-    with pytest.raises(CheckpointError, match="--capacity, --shards, --collectors and --envs-per-collector"):
+    with pytest.raises(
+        CheckpointError, match="--capacity, --shards, --collectors and --envs-per-collector"
+    ):
         save_and_load(shard, tmp_path, into=ReplayShard(CONFIG, layout(rows=41)))

@@ -1,4 +1,6 @@
-"""Frames as they travel: what comes out of slices is what the list of everything holds, and damage is noticed."""
+"""Frames as they travel: what comes out of slices is what the list of everything holds, and
+damage is noticed.
+"""
 
 import pickle
 from dataclasses import replace
@@ -22,13 +24,20 @@ def unpacked(sliced: SlicedSample, layout: ShardLayout) -> Sample:
     return out
 
 
-def filled(store: Literal["raw", "lz4"], noise: bool = False, layout: ShardLayout = LAYOUT) -> ReplayShard:
+def filled(
+    store: Literal["raw", "lz4"], noise: bool = False, layout: ShardLayout = LAYOUT
+) -> ReplayShard:
     shard = ReplayShard(ReplayConfig(replay_store=store), layout, seed=7)
-    stream, rng = InventedStream(5, source=0, num_lanes=2, n_step=layout.n_step), np.random.default_rng(0)
+    stream, rng = (
+        InventedStream(5, source=0, num_lanes=2, n_step=layout.n_step),
+        np.random.default_rng(0),
+    )
     for _ in range(3):
         chunk = stream.chunk(20)
         if noise:
-            chunk = replace(chunk, frame_ETHW=rng.integers(256, size=chunk.frame_ETHW.shape, dtype=np.uint8))
+            chunk = replace(
+                chunk, frame_ETHW=rng.integers(256, size=chunk.frame_ETHW.shape, dtype=np.uint8)
+            )
         shard.add(chunk)
     return shard
 
@@ -36,9 +45,14 @@ def filled(store: Literal["raw", "lz4"], noise: bool = False, layout: ShardLayou
 @pytest.mark.parametrize("stack_start", ["blank", "repeat"])
 @pytest.mark.parametrize(("store", "packed"), [("raw", True), ("raw", False), ("lz4", True)])
 def test_slices_hold_what_the_list_of_everything_holds(store, packed, stack_start):
-    """More than 20,000 transitions for each kind of slice, through many rounds of the ring, in parts and whole."""
+    """More than 20,000 transitions for each kind of slice, through many rounds of the ring, in
+    parts and whole.
+    """
     layout = replace(LAYOUT, stack_start=stack_start)
-    shard, naive = ReplayShard(ReplayConfig(replay_store=store), layout, seed=1), NaiveReplay(layout, layout.n_step)
+    shard, naive = (
+        ReplayShard(ReplayConfig(replay_store=store), layout, seed=1),
+        NaiveReplay(layout, layout.n_step),
+    )
     streams = {s: InventedStream(s, source=s, num_lanes=2, n_step=3) for s in layout.sources}
     rng, checked = np.random.default_rng(1), 0
     while checked < 10_240:
@@ -76,9 +90,13 @@ def test_noise_which_no_compression_makes_smaller_travels_too(packed):
         came = unpacked(sliced, LAYOUT)
         for name in vars(wanted):
             if name != "next_obs_BSHW":  # after a termination it means nothing
-                np.testing.assert_array_equal(getattr(came, name), getattr(wanted, name), err_msg=name)
+                np.testing.assert_array_equal(
+                    getattr(came, name), getattr(wanted, name), err_msg=name
+                )
         goes_on_B = wanted.discount_B > 0
-        np.testing.assert_array_equal(came.next_obs_BSHW[goes_on_B], wanted.next_obs_BSHW[goes_on_B])
+        np.testing.assert_array_equal(
+            came.next_obs_BSHW[goes_on_B], wanted.next_obs_BSHW[goes_on_B]
+        )
     stored = filled("lz4", noise=True).sample(200)
     np.testing.assert_array_equal(stored.obs_BSHW, wanted.obs_BSHW)
 

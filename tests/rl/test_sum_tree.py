@@ -13,7 +13,9 @@ SIZES = [1, 2, 7, 8, 9, 63, 64, 65, 100, 512, 513, 4097, 5000]
 
 
 def whole_numbers(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Priorities whose sums are exact in any order, so that both trees must agree on every edge; many are 0."""
+    """Priorities whose sums are exact in any order, so that both trees must agree on every edge;
+    many are 0.
+    """
     return rng.integers(0, 9, size).astype(float) * (rng.random(size) < 0.7)
 
 
@@ -35,13 +37,20 @@ def test_agrees_with_cumulative_sums_through_many_changes(size: int):
         inside = rng.random(50) * naive.total
         on_edges = np.concatenate([right_edges, right_edges - naive.priority])
         just_below = np.nextafter(right_edges, -1)
-        for mass_B in (inside, on_edges[on_edges < naive.total], just_below[just_below >= 0], np.zeros(1)):
+        for mass_B in (
+            inside,
+            on_edges[on_edges < naive.total],
+            just_below[just_below >= 0],
+            np.zeros(1),
+        ):
             np.testing.assert_array_equal(tree.find(mass_B), naive.find(mass_B))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_never_finds_a_leaf_of_priority_0(size: int):
-    """Real-valued priorities of very different sizes, where rounding makes the edges differ: still never a zero."""
+    """Real-valued priorities of very different sizes, where rounding makes the edges differ:
+    still never a zero.
+    """
     rng = np.random.default_rng(size)
     tree = SumTree(size)
     priority = 10.0 ** rng.uniform(-12, 6, size) * (rng.random(size) < 0.3)
@@ -58,7 +67,9 @@ def test_never_finds_a_leaf_of_priority_0(size: int):
 
 
 def test_a_descent_that_rounds_past_an_interval_ends_on_the_leaf_before():
-    """Two ties, both rounded to even, lead to leaf 3, whose priority is 0; found by arithmetic, no random draw meets it."""
+    """Two ties, both rounded to even, lead to leaf 3, whose priority is 0; found by arithmetic,
+    no random draw meets it.
+    """
     ulp = 2.0**-52
     tree = SumTree(8)
     tree.set(np.array([0, 2]), np.array([1.5 * ulp, 1.5]))
@@ -75,7 +86,9 @@ def test_duplicates_in_one_call_count_once():
 
 
 def test_parents_do_not_drift_after_many_changes():
-    """Parents are recomputed, so a million changes later the total is still the sum of the leaves."""
+    """Parents are recomputed, so a million changes later the total is still the sum of the
+    leaves.
+    """
     rng = np.random.default_rng(0)
     tree = SumTree(1000)
     for _ in range(500):
@@ -113,7 +126,8 @@ def test_a_stratified_batch_has_the_right_expectation_and_less_variance():
     standard_error = np.sqrt(size * p * (1 - p) / batches)
     assert (np.abs(counts.mean(axis=0) - size * p) < 4.5 * standard_error).all()
     assert counts.var(axis=0).sum() < 0.7 * (size * p * (1 - p)).sum()
-    # One index of probability p is drawn floor(size·p) − 1 to ceil(size·p) + 1 times in *every* batch.
+    # One index of probability p is drawn floor(size·p) − 1 to ceil(size·p) + 1 times in *every*
+    # batch.
     assert (np.abs(counts - size * p) < 2).all()
 
 
@@ -124,7 +138,13 @@ def test_refuses_what_it_cannot_hold():
     with pytest.raises(ValueError, match="every priority is 0"):
         tree.sample(1, np.random.default_rng(0))
     tree.set(np.array([1]), 2.0)
-    for index, priority in (([0, 10], 1.0), ([-1], 1.0), ([0], -1.0), ([0], np.nan), ([0, 2], [1.0, np.inf])):
+    for index, priority in (
+        ([0, 10], 1.0),
+        ([-1], 1.0),
+        ([0], -1.0),
+        ([0], np.nan),
+        ([0, 2], [1.0, np.inf]),
+    ):
         with pytest.raises(ValueError):
             tree.set(np.array(index), np.array(priority))
         assert tree.total == 2.0 and tree.get(np.arange(10)).sum() == 2.0  # nothing was changed
@@ -143,7 +163,9 @@ def test_restores_bit_for_bit():
 
 
 def test_works_where_compiled_code_cannot_be_kept(monkeypatch):
-    """No folder to write to: Numba raises at decoration; the loop is compiled in each process instead."""
+    """No folder to write to: Numba raises at decoration; the loop is compiled in each process
+    instead.
+    """
     real = numba.njit
 
     def njit(**options):

@@ -1,4 +1,6 @@
-"""The equations against numbers worked out by hand, and their gradients against the derivatives on paper."""
+"""The equations against numbers worked out by hand, and their gradients against the derivatives
+on paper.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,10 @@ RETURN, DISCOUNT = tensor([1.0, -1.0]), tensor([0.5, 0.25])
 
 
 def test_q_learning_takes_the_largest_value_of_the_target_network():
-    assert targets.q_learning_target(RETURN, DISCOUNT, Q_TARGET).tolist() == [1 + 0.5 * 50, -1 + 0.25 * 4]
+    assert targets.q_learning_target(RETURN, DISCOUNT, Q_TARGET).tolist() == [
+        1 + 0.5 * 50,
+        -1 + 0.25 * 4,
+    ]
 
 
 def test_double_q_lets_w_choose_and_w_minus_judge():
@@ -45,13 +50,23 @@ def test_huber_by_hand():
     loss_B = targets.huber(delta_B)
     assert loss_B.tolist() == [2.5, 0.5, 0.125, 0.0, 0.125, 0.5, 2.5]  # δ²/2, then |δ| − 1/2
     loss_B.sum().backward()
-    assert delta_B.grad is not None and delta_B.grad.tolist() == [-1.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.0]  # clip(δ, ±1)
+    assert delta_B.grad is not None and delta_B.grad.tolist() == [
+        -1.0,
+        -1.0,
+        -0.5,
+        0.0,
+        0.5,
+        1.0,
+        1.0,
+    ]  # clip(δ, ±1)
 
 
 def test_huber_is_pytorchs():
     delta_B = torch.linspace(-5, 5, 101)
     for threshold in (0.5, 1.0, 2.0):
-        theirs = torch.nn.functional.huber_loss(delta_B, torch.zeros(101), reduction="none", delta=threshold)
+        theirs = torch.nn.functional.huber_loss(
+            delta_B, torch.zeros(101), reduction="none", delta=threshold
+        )
         torch.testing.assert_close(targets.huber(delta_B, threshold), theirs)
 
 
@@ -65,7 +80,9 @@ def test_squared_by_hand():
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 def test_importance_weights_follow_the_formula(beta: float):
-    """N = 10: an even draw has P = 1/10 and raw weight 1; one drawn twice as often 2^−β; half as often 2^β."""
+    """N = 10: an even draw has P = 1/10 and raw weight 1; one drawn twice as often 2^−β; half as
+    often 2^β.
+    """
     weight_B = targets.importance_weights(tensor([0.1, 0.2, 0.05], dtype=torch.float64), 10, beta)
     raw = np.array([1.0, 2.0**-beta, 2.0**beta])
     np.testing.assert_allclose(weight_B.numpy(), raw / raw.max(), rtol=1e-12)
@@ -74,5 +91,7 @@ def test_importance_weights_follow_the_formula(beta: float):
 
 def test_priority_by_hand():
     assert targets.priority(3.0, 1.0, 0.5) == 2.0  # √(3 + 1)
-    assert targets.priority(np.array([0.0]), 1e-3, 1.0).tolist() == [1e-3]  # ε: never impossible to draw
-    assert targets.priority(np.array([0.0, 7.0]), 1e-3, 0.0).tolist() == [1.0, 1.0]  # α = 0: uniform
+    # ε: never impossible to draw
+    assert targets.priority(np.array([0.0]), 1e-3, 1.0).tolist() == [1e-3]
+    # α = 0: uniform
+    assert targets.priority(np.array([0.0, 7.0]), 1e-3, 0.0).tolist() == [1.0, 1.0]

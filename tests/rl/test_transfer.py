@@ -1,4 +1,6 @@
-"""Batches on their way to a device: sent once, ahead where that is asked for, and held until they are there."""
+"""Batches on their way to a device: sent once, ahead where that is asked for, and held until
+they are there.
+"""
 
 import gc
 import weakref
@@ -11,14 +13,17 @@ import torch
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.transfer import AnySample, DeviceBatch, DeviceSample, Transfers, empty_sample
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
 from tests.oracles import LAYOUT
-from tests.rl.batches import ACTIONS, SIDE, random_batch
 
 CPU = torch.device("cpu")
 
 
 def same(tensors: DeviceBatch, batch: AnySample) -> bool:
-    return all(np.array_equal(getattr(tensors, name).cpu(), getattr(batch, name)) for name in DeviceBatch._fields)
+    return all(
+        np.array_equal(getattr(tensors, name).cpu(), getattr(batch, name))
+        for name in DeviceBatch._fields
+    )
 
 
 def test_on_a_cpu_a_batch_is_not_copied():
@@ -98,9 +103,13 @@ def learner(device: str = "cpu") -> Learner:
 
 
 def learned(one: Learner, ahead: bool) -> list[np.ndarray]:
-    """|δ| of ten updates; `ahead`: each batch is expected while the one before is learned from, early or late."""
+    """|δ| of ten updates; `ahead`: each batch is expected while the one before is learned from,
+    early or late.
+    """
     deltas = []
-    for number, (batch, following) in enumerate(pairwise([random_batch(8, seed) for seed in range(11)])):
+    for number, (batch, following) in enumerate(
+        pairwise([random_batch(8, seed) for seed in range(11)])
+    ):
         one.begin(batch, 8, 0.4, following if ahead and number % 2 else None)
         if ahead and number % 3 == 0:
             one.expect(following)

@@ -13,14 +13,23 @@ import pytest
 import torch
 import uvicorn
 
-from genray import cli, modelstore
+from genray import cli
 from genray.rl import presets
-from genray.rl.agent import initial_network, network_card, probe_env
+from genray.rl.engine import initial_network, network_card, probe_env
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
+from genray.runs import modelstore
 from serve.limits import Limits
 from serve.service import Service, Settings
 from serve.web import build_web
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process, so that the models are trained once; tests that start Ray have a group."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("serve"))
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +68,7 @@ def _policy(folder: Path) -> None:
 
 def _style(folder: Path) -> None:
     """An untrained style network: it changes pictures, not for the better."""
-    from genray.gen.images.style_net import StyleNetConfig, TransformerNet
+    from genray.gen.images.style.networks import StyleNetConfig, TransformerNet
 
     torch.manual_seed(0)
     network = TransformerNet(StyleNetConfig(widths=(4, 8), residual=1, kernel=3))
@@ -90,7 +99,9 @@ def start_web(folder: Path, **options: object) -> Web:
     limits, local = options.pop("limits", None) or Limits(), bool(options.pop("local", False))
     settings = Settings(models_dir=str(folder), watch_s=0.1, limits=limits, **options)  # type: ignore[arg-type]
     service = Service(settings)
-    config = uvicorn.Config(build_web(service, local=local), port=0, log_level="error", lifespan="on")
+    config = uvicorn.Config(
+        build_web(service, local=local), port=0, log_level="error", lifespan="on"
+    )
     server = uvicorn.Server(config)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

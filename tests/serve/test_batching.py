@@ -41,7 +41,10 @@ def test_callers_share_calls_and_each_gets_its_own_rows():
     async def main() -> list[Arrays]:
         batcher = Batcher(max_rows=8)
         doubling.gate.clear()
-        tasks = [asyncio.create_task(batcher.run(doubling.function, rows(value, 1 + value % 3))) for value in range(12)]
+        tasks = [
+            asyncio.create_task(batcher.run(doubling.function, rows(value, 1 + value % 3)))
+            for value in range(12)
+        ]
         await asyncio.sleep(0.05)
         doubling.gate.set()
         return await asyncio.gather(*tasks)
@@ -49,7 +52,8 @@ def test_callers_share_calls_and_each_gets_its_own_rows():
     found = asyncio.run(main())
     for value, arrays in enumerate(found):
         assert arrays["x"].shape == (1 + value % 3, 2) and (arrays["x"] == 2 * value).all()
-    # The first went alone or with those that came before the worker began; the others were joined, none beyond 8 rows.
+    # The first went alone or with those that came before the worker began; the others were joined,
+    # none beyond 8 rows.
     assert sum(doubling.calls) == 24 and len(doubling.calls) <= 5 and max(doubling.calls) <= 8
 
 
@@ -69,7 +73,10 @@ def test_what_after_makes_of_it_is_the_answer_and_its_fault_hits_its_own_caller_
         batcher = Batcher()
         doubling.gate.clear()
         calls = [batcher.run(doubling.function, rows(1), lambda arrays: float(arrays["x"].sum()))]
-        calls += [batcher.run(doubling.function, rows(2), spoil), batcher.run(doubling.function, rows(3))]
+        calls += [
+            batcher.run(doubling.function, rows(2), spoil),
+            batcher.run(doubling.function, rows(3)),
+        ]
         tasks = [asyncio.create_task(call) for call in calls]
         await asyncio.sleep(0.05)
         doubling.gate.set()
@@ -118,7 +125,9 @@ def test_a_caller_that_hangs_up_costs_nothing_and_the_others_get_theirs():
     async def main() -> None:
         batcher = Batcher(max_rows=1)
         doubling.gate.clear()
-        tasks = [asyncio.create_task(batcher.run(doubling.function, rows(value))) for value in range(3)]
+        tasks = [
+            asyncio.create_task(batcher.run(doubling.function, rows(value))) for value in range(3)
+        ]
         await asyncio.sleep(0.05)
         tasks[1].cancel()
         doubling.gate.set()

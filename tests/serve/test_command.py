@@ -1,4 +1,6 @@
-"""`genray serve` with requests that cannot be carried out: one line each, before anything starts."""
+"""`genray serve` with requests that cannot be carried out: one line each, before anything
+starts.
+"""
 
 import socket
 from pathlib import Path
@@ -20,7 +22,11 @@ from genray import cli
     ],
 )
 def test_a_wrong_request_is_one_line(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.delenv("GENRAY_API_KEY", raising=False)
     assert cli.main(["serve", *(word.replace("FOLDER", str(tmp_path)) for word in words)]) == 2

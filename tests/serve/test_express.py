@@ -1,4 +1,6 @@
-"""The short way: whatever it answers, the framework's way answers alike; and what it leaves, the framework refuses."""
+"""The short way: whatever it answers, the framework's way answers alike; and what it leaves, the
+framework refuses.
+"""
 
 import asyncio
 import json
@@ -11,8 +13,8 @@ import numpy as np
 import pytest
 
 from serve.express import Asked, Express
-from serve.guard import Guard
 from serve.limits import Limits
+from serve.middleware import Middleware
 from serve.models import Arrays
 from serve.service import Service, Settings
 from serve.telemetry import MOST_SAMPLES, Sample
@@ -30,7 +32,9 @@ def service(trained: Path) -> Iterator[Service]:
     made.close()
 
 
-def ask(app: Guard, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
+def ask(
+    app: Middleware, method: str, path: str, content: bytes = b"", **headers: str
+) -> httpx.Response:
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -39,17 +43,19 @@ def ask(app: Guard, method: str, path: str, content: bytes = b"", **headers: str
     return asyncio.run(run())
 
 
-def only_short(service: Service) -> Guard:
+def only_short(service: Service) -> Middleware:
     """The application without the framework behind it: what is not answered shortly fails."""
 
     async def nobody(*_: object) -> None:
         raise AssertionError("it went the long way")
 
     whole = build_web(service)
-    return Guard(nobody, service.limits, service.telemetry, service.settings.keys, express=whole._express)
+    return Middleware(
+        nobody, service.limits, service.telemetry, service.settings.keys, express=whole._express
+    )
 
 
-def only_long(service: Service) -> Guard:
+def only_long(service: Service) -> Middleware:
     whole = build_web(service)
     whole._express = Express({})
     return whole
@@ -63,11 +69,26 @@ GOOD = [
     ("GET", "/healthz", b"", {}),
     ("GET", "/v2/health/live", b"", {}),
     ("GET", "/v2/health/ready", b"", {}),
-    ("POST", "/v1/images/generations", {"model": "digits-gan", "n": 3, "seed": 5, "size": "16x16"}, JSON),
-    ("POST", "/v1/images/generations", {"model": "digits-vae", "seed": 2**63 - 1, "n": 2, "user": "me"}, JSON),
+    (
+        "POST",
+        "/v1/images/generations",
+        {"model": "digits-gan", "n": 3, "seed": 5, "size": "16x16"},
+        JSON,
+    ),
+    (
+        "POST",
+        "/v1/images/generations",
+        {"model": "digits-vae", "seed": 2**63 - 1, "n": 2, "user": "me"},
+        JSON,
+    ),
     ("POST", "/v1/images/generations", {"latent": [[0.5] * 32], "response_format": "url"}, JSON),
     ("POST", "/v1/images/generations?ignored=1", {"seed": 1, "model": None}, JSON),
-    ("POST", "/v2/models/digits/infer", {"id": "a", "inputs": [tensor("UINT8", [2, 8, 8, 1])]}, JSON),
+    (
+        "POST",
+        "/v2/models/digits/infer",
+        {"id": "a", "inputs": [tensor("UINT8", [2, 8, 8, 1])]},
+        JSON,
+    ),
     ("POST", "/v2/models/digits-vae.encode/infer", {"inputs": [tensor("UINT8", [1, 8, 8, 1])]}, {}),
     (
         "POST",
@@ -155,13 +176,24 @@ def test_a_fault_on_the_short_way_is_logged_and_tells_the_client_an_id_alone(
 
     generate = service.shelf.get("digits-gan").functions["generate"]
     monkeypatch.setitem(
-        service.shelf.get("digits-gan").functions, "generate", generate.__class__(*_with(generate, broken))
+        service.shelf.get("digits-gan").functions,
+        "generate",
+        generate.__class__(*_with(generate, broken)),
     )
     with caplog.at_level(logging.ERROR):
-        answer = ask(build_web(service), "POST", "/v1/images/generations", b'{"model": "digits-gan"}', **JSON)
+        answer = ask(
+            build_web(service), "POST", "/v1/images/generations", b'{"model": "digits-gan"}', **JSON
+        )
     error = answer.json()["error"]
-    assert answer.status_code == 500 and error["type"] == "server_error" and "secret" not in answer.text
-    assert answer.headers["x-request-id"] in error["message"] and answer.headers["x-request-id"] in caplog.text
+    assert (
+        answer.status_code == 500
+        and error["type"] == "server_error"
+        and "secret" not in answer.text
+    )
+    assert (
+        answer.headers["x-request-id"] in error["message"]
+        and answer.headers["x-request-id"] in caplog.text
+    )
     assert "a secret of the house" in caplog.text
 
 
@@ -179,7 +211,12 @@ def test_only_a_name_between_two_slashes_is_a_name():
 
     express = Express({}, infer)
     assert express.find("POST", "/v2/models/a/infer")[1] == "/v2/models/{name}/infer"
-    for path in ("/v2/models/infer", "/v2/models//infer", "/v2/models/a/b/infer", "/v2/models/a/infer/"):
+    for path in (
+        "/v2/models/infer",
+        "/v2/models//infer",
+        "/v2/models/a/b/infer",
+        "/v2/models/a/infer/",
+    ):
         assert express.find("POST", path) == (None, "")
     assert express.find("GET", "/v2/models/a/infer") == (None, "")
 

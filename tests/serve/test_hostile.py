@@ -1,4 +1,6 @@
-"""Strangers: thousands of cases made from the schema, thousands of broken requests and pictures; none may shake it."""
+"""Strangers: thousands of cases made from the schema, thousands of broken requests and pictures;
+none may shake it.
+"""
 
 import gc
 import io
@@ -25,13 +27,17 @@ pytestmark = [
     pytest.mark.service,
     pytest.mark.timeout(600),
     # Starlette leaves the file of a part that breaks off to the garbage collector, which says so.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+    ),
 ]
 
 
 @pytest.fixture(autouse=True)
 def leave_no_garbage() -> Iterator[None]:
-    """What is left to the collector is collected here, where its warnings are expected, and not in the next file's tests."""
+    """What is left to the collector is collected here, where its warnings are expected, and not
+    in the next file's tests.
+    """
     yield
     gc.collect()
 
@@ -43,17 +49,27 @@ GROWTH_MB = 150
 
 
 def test_schemathesis_finds_nothing(start: Callable[..., Web], tmp_path: Path):
-    """Property-based cases over the OpenAPI document: no server error, no undocumented status, every body in its schema.
+    """Property-based cases over the OpenAPI document: no server error, no undocumented status,
+    every body in its schema.
 
-    Left out: the play stream, whose answers take as long as a game. Models cannot be deleted here, or nothing would be left.
+    Left out: the play stream, whose answers take as long as a game. Models cannot be deleted
+    here, or nothing would be left.
     """
     web = start(allow_changes=False, limits=Limits(max_steps=1, max_side=64))
     command = [
-        str(Path(sys.executable).with_name("schemathesis")), "run", f"{web.url}/openapi.json", "--seed=1",
-        "--max-examples=140", "--phases=examples,coverage,fuzzing", "--exclude-path-regex=^/api/play", "--workers=1",
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"{web.url}/openapi.json",
+        "--seed=1",
+        "--max-examples=140",
+        "--phases=examples,coverage,fuzzing",
+        "--exclude-path-regex=^/api/play",
+        "--workers=1",
         "--checks=not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
-        "--no-color", "--suppress-health-check=all", "--generation-database=none",
-    ]  # fmt: skip
+        "--no-color",
+        "--suppress-health-check=all",
+        "--generation-database=none",
+    ]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=580)
     assert ran.returncode == 0, ran.stdout[-6000:]
     found = re.search(r"([\d,]+) generated", ran.stdout)
@@ -76,7 +92,10 @@ def test_malformed_requests_never_shake_it(start: Callable[..., Web]):
             status = _strange(client, web, rng)
             statuses[status] = statuses.get(status, 0) + 1
         growth = (process.memory_info().rss - before) / 2**20
-        print(f"\n{MALFORMED} malformed requests: {dict(sorted(statuses.items()))}; memory grew by {growth:.0f} MB")
+        print(
+            f"\n{MALFORMED} malformed requests: {dict(sorted(statuses.items()))}; memory grew by "
+            f"{growth:.0f} MB"
+        )
         assert not [status for status in statuses if status >= 500], statuses
         assert growth < GROWTH_MB
         answer = client.post("/v1/images/generations", json={"model": "digits-gan", "n": 2})
@@ -84,7 +103,9 @@ def test_malformed_requests_never_shake_it(start: Callable[..., Web]):
 
 
 def _strange(client: httpx.Client, web: Web, rng: random.Random) -> int:
-    """Send one request that is wrong in some way; its status (0: the connection was closed without one)."""
+    """Send one request that is wrong in some way; its status (0: the connection was closed
+    without one).
+    """
     kind = rng.randrange(6)
     if kind == 0:
         return _raw(web, _mutated(rng, VALID_HEAD + VALID_JSON))
@@ -115,7 +136,7 @@ VALID_JSON = json.dumps(
     {"model": "digits-gan", "n": 2, "size": "16x16", "seed": 3, "response_format": "b64_json"}
 ).encode()
 VALID_HEAD = (
-    b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"  # noqa: E501
     % len(VALID_JSON)
 )
 INFER = {
@@ -125,7 +146,7 @@ INFER = {
 PICTURE = png(np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8))
 MULTIPART = (
     b'--frontier\r\nContent-Disposition: form-data; name="model"\r\n\r\nwaves\r\n--frontier\r\n'
-    b'Content-Disposition: form-data; name="image"; filename="x.png"\r\nContent-Type: image/png\r\n\r\n'
+    b'Content-Disposition: form-data; name="image"; filename="x.png"\r\nContent-Type: image/png\r\n\r\n'  # noqa: E501
     + PICTURE
     + b"\r\n--frontier--\r\n"
 )

@@ -1,4 +1,6 @@
-"""The Open Inference Protocol: Triton's own client, JSON and binary tensors, and what is refused."""
+"""The Open Inference Protocol: Triton's own client, JSON and binary tensors, and what is
+refused.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from genray.rl import presets
-from genray.rl.agent import initial_network, network_card
+from genray.rl.engine import initial_network, network_card
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
 from tests.serve.conftest import Web
@@ -41,15 +43,21 @@ def test_the_server_and_its_models_introduce_themselves(client: triton.Inference
     about = client.get_model_metadata("digits-vae.encode")
     assert about["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 8, 8, 1]}]
     assert about["outputs"] == [{"name": "code", "datatype": "FP32", "shape": [-1, 10]}]
-    assert client.is_model_ready("digits-vae") and client.is_model_ready("digits-vae", about["versions"][0])
+    assert client.is_model_ready("digits-vae") and client.is_model_ready(
+        "digits-vae", about["versions"][0]
+    )
     assert not client.is_model_ready("digits-vae", "1")
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_encode_decode_and_reconstruct_agree(client: triton.InferenceServerClient, web: Web, binary: bool):
+def test_encode_decode_and_reconstruct_agree(
+    client: triton.InferenceServerClient, web: Web, binary: bool
+):
     wanted = [triton.InferRequestedOutput("code", binary_data=binary)]
     x = images()
-    code = client.infer("digits-ae.encode", [tensor("image", x, binary)], outputs=wanted).as_numpy("code")
+    code = client.infer("digits-ae.encode", [tensor("image", x, binary)], outputs=wanted).as_numpy(
+        "code"
+    )
     predictor = web.service.shelf.get("digits-ae")
     expected = predictor.functions["encode"].run({"image": x})["code"]
     assert code.dtype == np.float32 and np.allclose(code, expected, atol=1e-5)
@@ -73,7 +81,9 @@ def test_probabilities_sum_to_one(client: triton.InferenceServerClient):
 
 def test_only_the_outputs_that_were_asked_for_come_back(client: triton.InferenceServerClient):
     obs = np.zeros((1, 4, 84, 84), np.uint8)
-    found = client.infer("road-runner", [tensor("obs", obs)], outputs=[triton.InferRequestedOutput("action")])
+    found = client.infer(
+        "road-runner", [tensor("obs", obs)], outputs=[triton.InferRequestedOutput("action")]
+    )
     assert [each["name"] for each in found.get_response()["outputs"]] == ["action"]
     assert found.as_numpy("q") is None
 
@@ -92,7 +102,9 @@ def test_only_the_outputs_that_were_asked_for_come_back(client: triton.Inference
         ("waves", [tensor("image", images())], "does nothing by tensors"),
     ],
 )
-def test_what_does_not_fit_is_refused(client: triton.InferenceServerClient, model: str, inputs: list, message: str):
+def test_what_does_not_fit_is_refused(
+    client: triton.InferenceServerClient, model: str, inputs: list, message: str
+):
     with pytest.raises(InferenceServerException, match=message):
         client.infer(model, inputs)
 
@@ -133,7 +145,9 @@ def test_bytes_are_not_wrapped_round(web: Web):
 
 
 def test_a_foreign_version_is_not_answered_for(web: Web):
-    answer = httpx.post(f"{web.url}/v2/models/digits-gan/versions/7/infer", json={"inputs": [VALID]})
+    answer = httpx.post(
+        f"{web.url}/v2/models/digits-gan/versions/7/infer", json={"inputs": [VALID]}
+    )
     assert answer.status_code == 404 and "is at version" in answer.json()["error"]
 
 
@@ -149,13 +163,25 @@ def test_an_action_that_there_is_not_is_refused_and_is_no_other_callers_fault(
     web = start()
 
     def ask(past: list[int]) -> httpx.Response:
-        obs = {"name": "obs", "datatype": "UINT8", "shape": [1, 4, 84, 84], "data": [0] * (4 * 84 * 84)}
+        obs = {
+            "name": "obs",
+            "datatype": "UINT8",
+            "shape": [1, 4, 84, 84],
+            "data": [0] * (4 * 84 * 84),
+        }
         actions = {"name": "past_actions", "datatype": "INT64", "shape": [1, 2], "data": past}
-        return httpx.post(f"{web.url}/v2/models/past/infer", json={"inputs": [obs, actions]}, timeout=60)
+        return httpx.post(
+            f"{web.url}/v2/models/past/infer", json={"inputs": [obs, actions]}, timeout=60
+        )
 
     assert ask([17, -1]).status_code == 200
     refused = ask([0, wrong])
-    assert refused.status_code == 400 and f"past_actions: {wrong}; must lie in 0..17" in refused.json()["error"]
+    assert (
+        refused.status_code == 400
+        and f"past_actions: {wrong}; must lie in 0..17" in refused.json()["error"]
+    )
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda number: ask([0, wrong if number % 2 else 0]).status_code, range(8)))
+        statuses = list(
+            pool.map(lambda number: ask([0, wrong if number % 2 else 0]).status_code, range(8))
+        )
     assert statuses == [200, 400] * 4

@@ -34,12 +34,19 @@ def test_every_function_keeps_to_its_specification(models: dict[str, Predictor],
         for spec in function.outputs:
             values = found[spec.name]
             assert values.shape == (3, *spec.shape)
-            assert values.dtype == {"FP32": np.float32, "UINT8": np.uint8, "INT64": np.int64}[spec.datatype]
+            assert (
+                values.dtype
+                == {"FP32": np.float32, "UINT8": np.uint8, "INT64": np.int64}[spec.datatype]
+            )
 
 
 @pytest.mark.parametrize("name", ["digits-gan", "digits-vae"])
-def test_a_seeds_image_is_the_same_whatever_batch_it_rode_in(models: dict[str, Predictor], name: str):
-    """To one level of 255, as the README says: matrix products of other sizes add up in another order."""
+def test_a_seeds_image_is_the_same_whatever_batch_it_rode_in(
+    models: dict[str, Predictor], name: str
+):
+    """To one level of 255, as the README says: matrix products of other sizes add up in another
+    order.
+    """
     model = models[name]
     generate = model.functions["generate"]
     seeds = list(range(40, 73))

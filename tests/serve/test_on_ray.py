@@ -1,4 +1,6 @@
-"""`genray serve` as a person starts it: Ray Serve, HAProxy; replicas killed and models replaced under load."""
+"""`genray serve` as a person starts it: Ray Serve, HAProxy; replicas killed and models replaced
+under load.
+"""
 
 import base64
 import io
@@ -51,7 +53,9 @@ def _command(process: psutil.Process) -> str:
 
 
 def _listening(process: psutil.Process) -> list[tuple[str, int]]:
-    """(address, port) that it listens on; none when it has just ended, as an HAProxy does that a newer one replaces."""
+    """(address, port) that it listens on; none when it has just ended, as an HAProxy does that a
+    newer one replaces.
+    """
     try:
         return [link.laddr for link in process.net_connections() if link.status == "LISTEN"]
     except psutil.NoSuchProcess:
@@ -61,9 +65,19 @@ def _listening(process: psutil.Process) -> list[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("served") / "models"))
-    command = [str(Path(sys.executable).with_name("genray")), "serve", str(folder), "--port", "0", "--replicas", "2"]
+    command = [
+        str(Path(sys.executable).with_name("genray")),
+        "serve",
+        str(folder),
+        "--port",
+        "0",
+        "--replicas",
+        "2",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
     said: list[str] = []
     assert process.stdout is not None
     for line in process.stdout:
@@ -73,7 +87,8 @@ def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     text = "".join(said)
     page, metrics = re.search(r"page +(http\S+)/\n", text), re.search(r"metrics +(http\S+)", text)
     assert page and metrics, text
-    rest = threading.Thread(target=process.stdout.read, daemon=True)  # or the service would wait for a full pipe
+    # or the service would wait for a full pipe
+    rest = threading.Thread(target=process.stdout.read, daemon=True)
     rest.start()
     running = Served(page.group(1), metrics.group(1), folder, process)
     family = running.family()
@@ -91,7 +106,10 @@ def test_every_kind_of_route_answers(served: Served):
         assert client.get("/readyz").json()["failed"] == {}
         assert b"<h1>genray</h1>" in client.get("/").content
         assert len(client.get("/v1/models").json()["data"]) == 6
-        assert client.post("/v1/images/generations", json={"model": "digits-gan", "n": 3}).status_code == 200
+        assert (
+            client.post("/v1/images/generations", json={"model": "digits-gan", "n": 3}).status_code
+            == 200
+        )
         assert client.get("/v2/models/digits-vae.encode").status_code == 200
         assert client.get("/api/walk/digits-vae").headers["content-type"] == "image/gif"
         with client.stream("GET", "/api/play/road-runner?steps=3&fps=60") as answer:
@@ -112,31 +130,43 @@ def test_metrics_are_there_for_prometheus(served: Served):
     httpx.get(f"{served.url}/v1/models")
     for _ in range(60):
         text = httpx.get(served.metrics).text
-        if re.search(r'genray_requests\w*\{[^}]*route="/v1/models"', text) and "genray_models" in text:
+        if (
+            re.search(r'genray_requests\w*\{[^}]*route="/v1/models"', text)
+            and "genray_models" in text
+        ):
             return
         time.sleep(0.5)
-    pytest.fail(f"no counts of ours: {sorted(set(re.findall(r'^ray_genray_[a-z_]+', text, re.MULTILINE)))}")
+    pytest.fail(
+        f"no counts of ours: {sorted(set(re.findall(r'^ray_genray_[a-z_]+', text, re.MULTILINE)))}"
+    )
 
 
 def test_haproxy_keeps_each_answers_id_and_its_own_word(served: Served):
     answer = httpx.get(f"{served.url}/healthz", headers={"X-Request-Id": "mine-1"})
     assert answer.headers.get_list("x-request-id") == ["mine-1"]
     for bad in ('"><script>', "a b", "x" * 65):
-        (made,) = httpx.get(f"{served.url}/healthz", headers={"X-Request-Id": bad}).headers.get_list("x-request-id")
+        (made,) = httpx.get(
+            f"{served.url}/healthz", headers={"X-Request-Id": bad}
+        ).headers.get_list("x-request-id")
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", made) and made != bad
 
 
 def test_a_client_sets_no_timeout_of_serves(served: Served):
     body = {"model": "digits-gan", "n": 32, "size": "512x512"}
     answer = httpx.post(
-        f"{served.url}/v1/images/generations", json=body, headers={"X-Request-Timeout-Seconds": "0.0001"}, timeout=60
+        f"{served.url}/v1/images/generations",
+        json=body,
+        headers={"X-Request-Timeout-Seconds": "0.0001"},
+        timeout=60,
     )
     assert answer.status_code == 200
 
 
 def test_who_hangs_up_makes_room(served: Served):
-    """A crowd that leaves takes its requests with it, even if it says that it need not be watched."""
-    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    """A crowd that leaves takes its requests with it, even if it says that it need not be
+    watched.
+    """
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"  # noqa: E501
     head += b"X-Request-Disconnect-Disabled: ?1\r\nContent-Length: %d\r\n\r\n"
     body = b'{"model": "digits-gan", "n": 32, "size": "1024x1024"}'  # half a second of work each
     port = int(served.url.rpartition(":")[2])
@@ -148,17 +178,23 @@ def test_who_hangs_up_makes_room(served: Served):
         each.close()
     begin = time.monotonic()
     for _ in range(4):  # both replicas
-        answer = httpx.post(f"{served.url}/v1/images/generations", json={"model": "digits-gan"}, timeout=60)
+        answer = httpx.post(
+            f"{served.url}/v1/images/generations", json={"model": "digits-gan"}, timeout=60
+        )
         assert answer.status_code == 200
     one = time.monotonic()
     httpx.post(
-        f"{served.url}/v1/images/generations", json={"model": "digits-gan", "n": 32, "size": "1024x1024"}, timeout=60
+        f"{served.url}/v1/images/generations",
+        json={"model": "digits-gan", "n": 32, "size": "1024x1024"},
+        timeout=60,
     )
     large_s = time.monotonic() - one
     assert one - begin < 6 * large_s, "the crowd was worked off"
 
 
-def test_the_same_seed_gives_the_same_bytes_from_every_replica_and_in_company_nearly(served: Served):
+def test_the_same_seed_gives_the_same_bytes_from_every_replica_and_in_company_nearly(
+    served: Served,
+):
     """What the README says: alone, byte for byte; among others, to one level of 255."""
 
     def image(seed: int) -> bytes:
@@ -171,7 +207,8 @@ def test_the_same_seed_gives_the_same_bytes_from_every_replica_and_in_company_ne
             return np.asarray(opened).astype(int)
 
     with httpx.Client(base_url=served.url, timeout=30) as client:
-        alone = {seed: {image(seed) for _ in range(6)} for seed in range(8)}  # HAProxy gives the replicas turns
+        # HAProxy gives the replicas turns
+        alone = {seed: {image(seed) for _ in range(6)} for seed in range(8)}
         assert [len(each) for each in alone.values()] == [1] * 8
         with Load(served.url, clients=8):
             for seed, (first,) in alone.items():
@@ -185,13 +222,19 @@ class Load:
     def __init__(self, url: str, clients: int = 4):
         self.made, self.failed = 0, []  # type: ignore[var-annotated]
         self._url, self._stop = url, threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,)) for number in range(clients)
+        ]
 
     def _run(self, number: int) -> None:
-        with openai.OpenAI(base_url=f"{self._url}/v1", api_key="none", max_retries=10, timeout=20) as client:
+        with openai.OpenAI(
+            base_url=f"{self._url}/v1", api_key="none", max_retries=10, timeout=20
+        ) as client:
             while not self._stop.is_set():
                 try:
-                    client.images.generate(model="digits-gan", prompt="", extra_body={"seed": number})
+                    client.images.generate(
+                        model="digits-gan", prompt="", extra_body={"seed": number}
+                    )
                     self.made += 1
                 except openai.OpenAIError as error:
                     self.failed.append(repr(error))
@@ -230,7 +273,8 @@ def test_replicas_are_killed_under_load_and_clients_that_retry_see_nothing(serve
             victim.send_signal(signal.SIGKILL)
             _until(
                 lambda dead=victim.pid: (
-                    dead not in [each.pid for each in served.replicas()] and len(served.replicas()) == 2
+                    dead not in [each.pid for each in served.replicas()]
+                    and len(served.replicas()) == 2
                 )
             )
             _until(lambda made=before: load.made > made + 20)

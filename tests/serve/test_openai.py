@@ -1,4 +1,6 @@
-"""OpenAI's own client against the service: models, generations, edits, and refusals as its exceptions."""
+"""OpenAI's own client against the service: models, generations, edits, and refusals as its
+exceptions.
+"""
 
 import base64
 import io
@@ -71,7 +73,9 @@ def test_latents_instead_of_a_seed(client: openai.OpenAI, web: Web):
     model = web.service.shelf.get("digits-vae")
     latent = model.latents([3])
     by_seed = client.images.generate(model="digits-vae", prompt="", extra_body={"seed": 3})
-    by_latent = client.images.generate(model="digits-vae", prompt="", extra_body={"latent": latent.tolist()})
+    by_latent = client.images.generate(
+        model="digits-vae", prompt="", extra_body={"latent": latent.tolist()}
+    )
     assert np.abs(image_of(by_seed.data[0]).astype(int) - image_of(by_latent.data[0])).max() <= 1
 
 
@@ -80,7 +84,9 @@ def test_a_picture_is_styled(client: openai.OpenAI, photo: np.ndarray):
         made = client.images.edit(model="waves", image=("photo", png(photo, kind)), prompt="waves")
         result = image_of(made.data[0])
         assert result.shape == photo.shape and (result != photo).any()
-    halfway = client.images.edit(model="waves", image=png(photo), prompt="", extra_body={"alpha": 0})
+    halfway = client.images.edit(
+        model="waves", image=png(photo), prompt="", extra_body={"alpha": 0}
+    )
     assert np.abs(image_of(halfway.data[0]).astype(int) - photo).max() <= 1
 
 
@@ -90,7 +96,9 @@ def test_a_picture_is_scaled_down_to_the_size_asked_for(client: openai.OpenAI, p
 
 
 def test_a_classifier_dreams(client: openai.OpenAI, photo: np.ndarray):
-    made = client.images.edit(model="digits", image=png(photo), prompt="", extra_body={"steps": 1, "seed": 1})
+    made = client.images.edit(
+        model="digits", image=png(photo), prompt="", extra_body={"steps": 1, "seed": 1}
+    )
     assert image_of(made.data[0]).shape == photo.shape
     assert made.about["layer"].startswith("conv")  # type: ignore[attr-defined]
 
@@ -110,7 +118,9 @@ def test_a_classifier_dreams(client: openai.OpenAI, photo: np.ndarray):
         ({"extra_body": {"latent": [[1e300] * 32]}}, openai.BadRequestError, "NaN or infinite"),
     ],
 )
-def test_refusals_are_the_clients_own_exceptions(client: openai.OpenAI, options: dict, kind: type, message: str):
+def test_refusals_are_the_clients_own_exceptions(
+    client: openai.OpenAI, options: dict, kind: type, message: str
+):
     with pytest.raises(kind, match=message):
         client.images.generate(**{"prompt": "", "model": "digits-gan", **options})
 
@@ -123,7 +133,9 @@ def bomb() -> bytes:
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     parts = [b"\x89PNG\r\n\x1a\n"]
     for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 10_000)), (b"IEND", b"")):
-        parts.append(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+        parts.append(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
     return b"".join(parts)
 
 
@@ -138,7 +150,9 @@ def bomb() -> bytes:
         (b"GIF89a" + b"\0" * 100, 415, "GIF"),
     ],
 )
-def test_what_is_no_picture_is_refused(client: openai.OpenAI, content: bytes, status: int, message: str):
+def test_what_is_no_picture_is_refused(
+    client: openai.OpenAI, content: bytes, status: int, message: str
+):
     with pytest.raises(openai.APIStatusError, match=message) as refused:
         client.images.edit(model="waves", image=("x.png", content), prompt="")
     assert refused.value.status_code == status
@@ -155,7 +169,9 @@ def test_what_is_no_picture_is_refused(client: openai.OpenAI, content: bytes, st
         ({"model": "digits", "extra_body": {"steps": 1000}}, "1..100"),
     ],
 )
-def test_bad_edits_are_refused(client: openai.OpenAI, photo: np.ndarray, options: dict, message: str):
+def test_bad_edits_are_refused(
+    client: openai.OpenAI, photo: np.ndarray, options: dict, message: str
+):
     with pytest.raises(openai.BadRequestError, match=message):
         client.images.edit(**{"model": "waves", "image": png(photo), "prompt": "", **options})
 
@@ -179,8 +195,12 @@ def test_models_stay_where_changes_are_not_allowed(start: Callable[..., Web]):
             client.models.delete("digits-gan")
 
 
-def test_pictures_are_decoded_where_they_hold_nobody_up(web: Web, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch):
-    """In the slow lane: one of 25 million pixels takes a second, in which the event loop would answer nobody."""
+def test_pictures_are_decoded_where_they_hold_nobody_up(
+    web: Web, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    """In the slow lane: one of 25 million pixels takes a second, in which the event loop would
+    answer nobody.
+    """
     from serve.routes import common
 
     threads: list[str] = []
@@ -192,7 +212,9 @@ def test_pictures_are_decoded_where_they_hold_nobody_up(web: Web, photo: np.ndar
     read_picture = common.read_picture
     monkeypatch.setattr(common, "read_picture", spy)
     with httpx.Client(base_url=web.url, timeout=30) as client:
-        edited = client.post("/v1/images/edits", data={"model": "waves"}, files={"image": ("x", png(photo))})
+        edited = client.post(
+            "/v1/images/edits", data={"model": "waves"}, files={"image": ("x", png(photo))}
+        )
         found = client.post("/api/retrieve/digits-vae", content=png(photo))
     assert (edited.status_code, found.status_code) == (200, 200)
     assert len(threads) == 2 and all(name.startswith("genray-slow") for name in threads)
@@ -207,13 +229,18 @@ def test_a_busy_service_says_when_to_come_back(start: Callable[..., Web], photo:
     assert refused.value.response.headers["retry-after"] == "5"
 
 
-def test_a_dream_that_is_given_up_leaves_the_slow_lane(start: Callable[..., Web], photo: np.ndarray):
+def test_a_dream_that_is_given_up_leaves_the_slow_lane(
+    start: Callable[..., Web], photo: np.ndarray
+):
     """Its client is told 408; it ends at its next step, and counts as waiting until then."""
     web = start(limits=Limits(request_timeout_s=1, max_slow=1))
     with httpx.Client(base_url=web.url, timeout=60) as client:
         picture = png(np.tile(photo, (8, 8, 1)))
         form = {"model": "digits", "steps": "100", "size": "512x512"}
-        assert client.post("/v1/images/edits", data=form, files={"image": ("x", picture)}).status_code == 408
+        assert (
+            client.post("/v1/images/edits", data=form, files={"image": ("x", picture)}).status_code
+            == 408
+        )
         stop = time.monotonic() + 20
         while web.service.waiting and time.monotonic() < stop:
             time.sleep(0.02)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genray.gen.data import DataConfig, load_data
-from genray.gen.retrieval import database
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.evaluation.retrieval import database
 from serve.limits import Limits
 from tests.serve.conftest import Web
 
@@ -28,7 +29,9 @@ def test_a_picture_of_the_data_finds_itself_first(web: Web):
     base = database(load_data(DataConfig()))
     row = 11
     image = (base.take(np_rows(row))[0][0, 0].numpy() * 255).round().astype(np.uint8)
-    answer = httpx.post(f"{web.url}/api/retrieve/digits-ae?count=5", content=as_png(image), timeout=60)
+    answer = httpx.post(
+        f"{web.url}/api/retrieve/digits-ae?count=5", content=as_png(image), timeout=60
+    )
     assert answer.status_code == 200, answer.text
     found = answer.json()["neighbours"]
     assert found[0]["row"] == row and found[0]["distance"] == pytest.approx(0, abs=0.05)
@@ -59,14 +62,18 @@ def test_a_large_photo_is_cut_to_the_models_size(web: Web, photo: np.ndarray):
         ("digits-ae?count=500", 413, "at most 32"),
     ],
 )
-def test_what_cannot_be_searched_says_so(web: Web, photo: np.ndarray, path: str, status: int, message: str):
+def test_what_cannot_be_searched_says_so(
+    web: Web, photo: np.ndarray, path: str, status: int, message: str
+):
     answer = httpx.post(f"{web.url}/api/retrieve/{path}", content=as_png(photo))
     assert answer.status_code == status and message in answer.json()["error"]["message"]
 
 
 def test_a_walk_is_a_looping_gif_of_the_same_seed(web: Web):
     first, again, other = (
-        httpx.get(f"{web.url}/api/walk/digits-vae", params={"seed": seed, "stops": 3, "frames": 4}).content
+        httpx.get(
+            f"{web.url}/api/walk/digits-vae", params={"seed": seed, "stops": 3, "frames": 4}
+        ).content
         for seed in (1, 1, 2)
     )
     assert first == again != other
@@ -75,17 +82,23 @@ def test_a_walk_is_a_looping_gif_of_the_same_seed(web: Web):
 
 
 def test_a_game_is_watched_as_it_is_played(web: Web):
-    with httpx.stream("GET", f"{web.url}/api/play/road-runner?steps=12&seed=3&fps=120", timeout=60) as answer:
+    with httpx.stream(
+        "GET", f"{web.url}/api/play/road-runner?steps=12&seed=3&fps=120", timeout=60
+    ) as answer:
         steps = [json.loads(line) for line in answer.iter_lines()]
     assert [step["step"] for step in steps] == list(range(13))
     assert len(steps[0]["actions"]) == 18 and "q" not in steps[0]
     for step in steps[1:]:
-        assert len(step["q"]) == 18 and np.argmax(step["q"]) == steps[0]["actions"].index(step["action"])
+        assert len(step["q"]) == 18 and np.argmax(step["q"]) == steps[0]["actions"].index(
+            step["action"]
+        )
     with Image.open(io.BytesIO(base64.b64decode(steps[-1]["png"]))) as frame:
         assert frame.size == (160, 210) and frame.mode == "RGB"
 
 
-def test_only_so_many_games_at_a_time_and_a_watcher_who_leaves_makes_room(start: Callable[..., Web]):
+def test_only_so_many_games_at_a_time_and_a_watcher_who_leaves_makes_room(
+    start: Callable[..., Web],
+):
     web = start(limits=Limits(max_streams=1))
     path = f"{web.url}/api/play/road-runner?steps=2000"
     with httpx.stream("GET", path, timeout=60) as answer:
@@ -94,7 +107,9 @@ def test_only_so_many_games_at_a_time_and_a_watcher_who_leaves_makes_room(start:
         assert httpx.get(path).status_code == 429
     for _ in range(100):
         time.sleep(0.1)
-        with httpx.stream("GET", f"{web.url}/api/play/road-runner?steps=1&fps=120", timeout=60) as again:
+        with httpx.stream(
+            "GET", f"{web.url}/api/play/road-runner?steps=1&fps=120", timeout=60
+        ) as again:
             if again.status_code == 200:
                 break
     assert again.status_code == 200
@@ -102,7 +117,10 @@ def test_only_so_many_games_at_a_time_and_a_watcher_who_leaves_makes_room(start:
 
 def test_only_policies_play(web: Web):
     answer = httpx.get(f"{web.url}/api/play/digits-gan")
-    assert answer.status_code == 400 and "cannot act; it can: generate" in answer.json()["error"]["message"]
+    assert (
+        answer.status_code == 400
+        and "cannot act; it can: generate" in answer.json()["error"]["message"]
+    )
     assert httpx.get(f"{web.url}/api/play/road-runner?steps=3000").status_code == 413
 
 
@@ -126,7 +144,7 @@ def test_a_client_starts_no_download(
     data: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    from genray.gen import published
+    from genray.gen.data import published
 
     place = models_dir / "digits-ae" / "config.json"
     config = json.loads(place.read_text())
@@ -141,5 +159,8 @@ def test_a_client_starts_no_download(
     monkeypatch.setattr(published, "probe", probe)
     web = start()
     answer = httpx.post(f"{web.url}/api/retrieve/digits-ae", content=as_png(photo), timeout=60)
-    assert answer.status_code == 400 and f"({data}) are not at hand here" in answer.json()["error"]["message"]
+    assert (
+        answer.status_code == 400
+        and f"({data}) are not at hand here" in answer.json()["error"]["message"]
+    )
     assert asked == [] and not list(tmp_path.glob("none/**/*.gz"))

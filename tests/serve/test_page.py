@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import browser, marks
+from tests.helpers.browser import browser, marks
 from tests.serve.conftest import Web
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here
@@ -19,17 +19,27 @@ pytestmark = marks
 
 @pytest.fixture
 def page(browser: Any, web: Web) -> Iterator[Any]:
-    """The page on a desk's screen; any error of its script, and any request to elsewhere, fails the test."""
+    """The page on a desk's screen; any error of its script, and any request to elsewhere, fails
+    the test.
+    """
     opened = browser.new_page(viewport={"width": 1100, "height": 900})
     wrong: list[str] = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on(
         "console",
-        lambda message: wrong.append(message.text) if message.type == "error" and "415" not in message.text else None,
+        lambda message: (
+            wrong.append(message.text)
+            if message.type == "error" and "415" not in message.text
+            else None
+        ),
     )
     opened.on(
         "request",
-        lambda request: None if request.url.startswith((web.url, "data:", "blob:")) else wrong.append(request.url),
+        lambda request: (
+            None
+            if request.url.startswith((web.url, "data:", "blob:"))
+            else wrong.append(request.url)
+        ),
     )
     opened.goto(web.url)
     opened.wait_for_selector("#models .cards li")
@@ -39,7 +49,9 @@ def page(browser: Any, web: Web) -> Iterator[Any]:
 
 
 def until(page: Any, condition: str, seconds: float = 30) -> None:
-    """Wait for a JavaScript expression to be true. (Playwright's own way evaluates in the page, which its policy forbids.)"""
+    """Wait for a JavaScript expression to be true. (Playwright's own way evaluates in the page,
+    which its policy forbids.)
+    """
     stop = time.monotonic() + seconds
     while not _holds(page, condition):
         assert time.monotonic() < stop, f"still not: {condition}"
@@ -109,7 +121,9 @@ def test_a_refusal_is_shown_where_it_happened(page: Any, tmp_path: Path):
 
 
 def test_a_picture_finds_its_like(page: Any, tmp_path: Path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8)).astype(np.uint8)).save(tmp_path / "digit.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8)).astype(np.uint8)).save(
+        tmp_path / "digit.png"
+    )
     page.set_input_files("#find [name=photo]", str(tmp_path / "digit.png"))
     page.click("#find button")
     until(page, "document.querySelectorAll('#find .grid img').length === 13", 60)
@@ -118,7 +132,11 @@ def test_a_picture_finds_its_like(page: Any, tmp_path: Path):
 
 def test_a_game_is_watched_and_stopped(page: Any):
     page.click("#watch button:text-is('Play')")
-    until(page, "/step (1[0-9]|[2-9][0-9])/.test(document.querySelector('#watch figcaption').textContent)", 60)
+    until(
+        page,
+        "/step (1[0-9]|[2-9][0-9])/.test(document.querySelector('#watch figcaption').textContent)",
+        60,
+    )
     assert page.locator("#watch .values .best").count() == 1
     colours = page.evaluate(
         "() => { const c = document.querySelector('#watch canvas'); "

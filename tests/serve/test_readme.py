@@ -22,7 +22,10 @@ def snippets() -> Callable[[str, Web], list[str]]:
 
     def blocks(language: str, web: Web) -> list[str]:
         found = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-        return [each.replace("127.0.0.1:8000", f"127.0.0.1:{web.port}").replace("KEY", KEY) for each in found]
+        return [
+            each.replace("127.0.0.1:8000", f"127.0.0.1:{web.port}").replace("KEY", KEY)
+            for each in found
+        ]
 
     return blocks
 
@@ -36,7 +39,9 @@ def room(tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 # The examples leave files and connections to the end of the program, as examples do.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_the_python_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
     web = start(keys=(KEY,))
     triton, openai = sorted(snippets("python", web), key=lambda code: "OpenAI" in code)
@@ -56,13 +61,24 @@ def test_the_curl_examples_run(start: Callable[..., Web], snippets: Callable, ro
     (block,) = snippets("sh", web)
     commands = block.replace("\\\n", "").strip().splitlines()
     answers = [
-        subprocess.run(f"{command} --fail-with-body", shell=True, cwd=room, capture_output=True, text=True, timeout=60)
+        subprocess.run(
+            f"{command} --fail-with-body",
+            shell=True,
+            cwd=room,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         for command in commands
     ]
     assert [answer.returncode for answer in answers] == [0] * 5, [
         answer.stdout[:300] + answer.stderr for answer in answers
     ]
     assert (
-        '"b64_json"' in answers[0].stdout and '"neighbours"' in answers[1].stdout and '"version"' in answers[4].stdout
+        '"b64_json"' in answers[0].stdout
+        and '"neighbours"' in answers[1].stdout
+        and '"version"' in answers[4].stdout
     )
-    assert (room / "walk.gif").read_bytes().startswith(b"GIF89a") and answers[3].stdout.count("\n") == 31
+    assert (room / "walk.gif").read_bytes().startswith(b"GIF89a") and answers[3].stdout.count(
+        "\n"
+    ) == 31

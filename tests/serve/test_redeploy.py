@@ -1,4 +1,6 @@
-"""The service's own ends: replaced under load, ended in seconds, and Ray's dashboard guarded while the service answers."""
+"""The service's own ends: replaced under load, ended in seconds, and Ray's dashboard guarded
+while the service answers.
+"""
 
 import json
 import os
@@ -22,7 +24,9 @@ from tests.serve.test_on_ray import Load
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 ENDING_S = 20
-"""Of a whole service, on a busy machine; Ray's own settings need more than 30 s, and then leave work undone."""
+"""Of a whole service, on a busy machine; Ray's own settings need more than 30 s, and then leave
+work undone.
+"""
 
 DRIVER = """
 import sys
@@ -41,16 +45,25 @@ with running(settings, launch) as service:
 
 @contextmanager
 def running(command: list[str], **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    """A service's process, which must have left nothing behind ENDING_S after its end was asked for."""
+    """A service's process, which must have left nothing behind ENDING_S after its end was asked
+    for.
+    """
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment},
-    )  # fmt: skip
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment},
+    )
     assert process.stdin and process.stdout
     try:
         yield process
     finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        family = (
+            psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        )
         process.stdin.close()
         if "serve" in command:
             process.send_signal(signal.SIGINT)
@@ -103,7 +116,11 @@ def test_replicas_are_replaced_under_load_and_no_request_is_lost(trained: Path):
                 process.stdin.flush()
                 line(process, "^(deployed)")
                 deadline = time.monotonic() + 60
-                while (present := replicas(process)) & before or len(present) != 2 or load.made < made + 20:
+                while (
+                    (present := replicas(process)) & before
+                    or len(present) != 2
+                    or load.made < made + 20
+                ):
                     assert time.monotonic() < deadline, f"{present} of {before}"
                     time.sleep(0.2)
                 before = present
@@ -114,20 +131,36 @@ def test_rays_dashboard_and_jobs_want_its_token_while_the_service_answers(traine
     token, port = "5a" * 32, free_port()
     genray = str(Path(sys.executable).with_name("genray"))
     command = [genray, "serve", str(trained), "--port", "0", "--dashboard-port", str(port)]
-    with tempfile.TemporaryDirectory(prefix="gr-") as folder:  # of a short name: Ray's sockets lie in it
+    # of a short name: Ray's sockets lie in it
+    with tempfile.TemporaryDirectory(prefix="gr-") as folder:
         environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_TMPDIR": folder}
         with running(command, **environment) as process:
             url = line(process, r"^page +(http\S+)/\n")
             dashboard = f"http://127.0.0.1:{port}"
             job = {"entrypoint": "touch /tmp/never"}
-            for path in ("/api/jobs/", "/api/version", "/nodes?view=summary", "/api/serve/applications/"):
+            for path in (
+                "/api/jobs/",
+                "/api/version",
+                "/nodes?view=summary",
+                "/api/serve/applications/",
+            ):
                 assert httpx.get(dashboard + path).status_code == 401, path
                 wrong = {"Authorization": f"Bearer {'00' * 32}"}
                 assert httpx.get(dashboard + path, headers=wrong).status_code == 403, path
             assert httpx.post(f"{dashboard}/api/jobs/", json=job).status_code == 401
-            assert httpx.put(f"{dashboard}/api/serve/applications/", json={"applications": []}).status_code == 401
-            opened = httpx.get(f"{dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+            assert (
+                httpx.put(
+                    f"{dashboard}/api/serve/applications/", json={"applications": []}
+                ).status_code
+                == 401
+            )
+            opened = httpx.get(
+                f"{dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"}, timeout=30
+            )
             assert opened.status_code == 200 and isinstance(json.loads(opened.text), list)
             body = {"model": "digits-gan", "seed": 1}
-            assert httpx.post(f"{url}/v1/images/generations", json=body, timeout=30).status_code == 200
-            assert httpx.get(f"{url}/readyz").status_code == 200  # the token is Ray's, not the service's
+            assert (
+                httpx.post(f"{url}/v1/images/generations", json=body, timeout=30).status_code == 200
+            )
+            # the token is Ray's, not the service's
+            assert httpx.get(f"{url}/readyz").status_code == 200

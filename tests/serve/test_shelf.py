@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
-from genray.modelstore import save_model
+from genray.runs.modelstore import save_model
 from serve.models import version_of
 from serve.shelf import Shelf, UnknownModel
 from serve.versions import KEPT_VERSIONS
@@ -127,7 +127,9 @@ def test_a_strange_configuration_takes_nothing_else_down_and_is_tried_again(
 
 
 def test_a_folder_that_may_not_be_looked_into_takes_nothing_else_down(models_dir: Path):
-    """A link whose target's name is too long, so that the test works as root, too, for whom no folder is closed."""
+    """A link whose target's name is too long, so that the test works as root, too, for whom no
+    folder is closed.
+    """
     shelf = Shelf(models_dir)
     shelf.refresh()
     shutil.move(models_dir / "digits", models_dir.parent / "away")
@@ -145,7 +147,9 @@ def test_a_folder_that_may_not_be_looked_into_takes_nothing_else_down(models_dir
     assert shelf.failed == {}
 
 
-def test_a_version_that_fails_leaves_the_one_before_serving_and_a_mended_one_is_taken(models_dir: Path):
+def test_a_version_that_fails_leaves_the_one_before_serving_and_a_mended_one_is_taken(
+    models_dir: Path,
+):
     shelf = Shelf(models_dir)
     shelf.refresh()
     good = (models_dir / "digits-ae" / "model.safetensors").read_bytes()

@@ -1,4 +1,6 @@
-"""Deleted, rolled back, replaced, damaged, on a full disk, in whatever order: nothing that was on the disk is lost."""
+"""Deleted, rolled back, replaced, damaged, on a full disk, in whatever order: nothing that was
+on the disk is lost.
+"""
 
 import hashlib
 import random
@@ -42,7 +44,9 @@ def damage(place: Path) -> None:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow: what the system says differs from a full disk's words, not what can be done."""
+    """No file may grow: what the system says differs from a full disk's words, not what can be
+    done.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
@@ -53,14 +57,19 @@ def full_disk() -> Iterator[None]:
 
 def weights(folder: Path) -> set[str]:
     """Hashes of all weights anywhere below."""
-    return {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("model.safetensors")}
+    return {
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("model.safetensors")
+    }
 
 
 def test_of_a_run_directory_only_the_model_is_deleted_and_rolled_back(runs: Path):
     shelf = loaded(runs)
     version = shelf.get("waves").version
     shelf.delete("waves")
-    assert sorted(path.name for path in (runs / "waves").iterdir()) == ["checkpoints", "metrics.jsonl"]
+    assert sorted(path.name for path in (runs / "waves").iterdir()) == [
+        "checkpoints",
+        "metrics.jsonl",
+    ]
     assert shelf.roll_back("waves") == version
     assert (runs / "waves" / "checkpoints" / "00001").read_text() == "days of work"
     assert version_of(runs / "waves" / "model") == version == shelf.get("waves").version
@@ -140,7 +149,9 @@ def test_a_full_disk_refuses_a_roll_back_and_lets_nothing_go(runs: Path):
     assert not [path for path in (runs / ".versions").iterdir() if path.name.startswith(".")]
 
 
-def test_a_link_to_a_model_elsewhere_is_taken_away_and_the_model_left(trained: Path, runs: Path, tmp_path: Path):
+def test_a_link_to_a_model_elsewhere_is_taken_away_and_the_model_left(
+    trained: Path, runs: Path, tmp_path: Path
+):
     shutil.copytree(trained / "waves", tmp_path / "elsewhere")
     (runs / "linked").symlink_to("../elsewhere")
     shelf = loaded(runs)

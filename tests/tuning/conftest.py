@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.tuning import helpers
+from tests.helpers import tuning as helpers
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,6 @@
-"""`genray sweep`: what it refuses, in one line each, before any trial starts and with nothing left behind."""
+"""`genray sweep`: what it refuses, in one line each, before any trial starts and with nothing
+left behind.
+"""
 
 import os
 from dataclasses import replace
@@ -8,7 +10,7 @@ import pytest
 
 from genray import cli
 from genray.errors import ConfigError, ResourceError
-from tests.tuning.helpers import new_trial, tiny_vae, to_the_end
+from tests.helpers.tuning import new_trial, tiny_vae, to_the_end
 from tuning.driver import check_resources
 from tuning.plan import SweepConfig
 from tuning.settings import setting
@@ -22,11 +24,17 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
     ("words", "said"),
     [
         ((), "name a study first: optimizers, regularisers"),
-        (("optimisers",), "genray sweep optimisers: no such study; did you mean optimizers, regularisers?"),
+        (
+            ("optimisers",),
+            "genray sweep optimisers: no such study; did you mean optimizers, regularisers?",
+        ),
         (("optimizers", "--model", "vqvae"), "--model"),
         (("optimizers", "--preset", "vae_digit"), "did you mean vae_digits"),
         (("optimizers", "--data", "digit"), "did you mean digits"),
-        (("optimizers", "--arms", "adan"), "--arms adan: no such arm of optimizers; did you mean adam"),
+        (
+            ("optimizers", "--arms", "adan"),
+            "--arms adan: no such arm of optimizers; did you mean adam",
+        ),
         (
             ("optimizers", "--set", "model.laten=3"),
             "model.laten: no such setting of VAEConfig; did you mean model.latent",
@@ -34,9 +42,18 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
         (("optimizers", "--set", "model.latent"), "write PATH=VALUE"),
         (("optimizers", "--set", "model.latent=many"), "model.latent: 'many' is not a int"),
         (("optimizers", "--trials", "0"), "--trials 0: must be ≥ 1"),
-        (("optimizers", "--search", "grid", "--arms", "adam", "--trials", "3"), "--trials 3: the grid has 12 points"),
-        (("optimizers", "--scheduler", "asha"), "--scheduler asha: a comparison needs all steps of every trial"),
-        (("optimizers", "--scheduler", "pbt", "--seeds", "0"), "--scheduler pbt: optimizers compares 11 arms"),
+        (
+            ("optimizers", "--search", "grid", "--arms", "adam", "--trials", "3"),
+            "--trials 3: the grid has 12 points",
+        ),
+        (
+            ("optimizers", "--scheduler", "asha"),
+            "--scheduler asha: a comparison needs all steps of every trial",
+        ),
+        (
+            ("optimizers", "--scheduler", "pbt", "--seeds", "0"),
+            "--scheduler pbt: optimizers compares 11 arms",
+        ),
         (
             ("optimizers", "--scheduler", "asha", "--seeds", "0", "--looks", "1"),
             "--looks 1: asha stops trials at a look",
@@ -46,21 +63,34 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
             "--perturb-every 2: a trial has 2 looks",
         ),
         (("gan-stability", "--model", "vae"), "this study is not for it; use --model gan"),
-        (("agent", "--model", "dqn", "--data", "digits"), "--data digits: an agent has no data set"),
+        (
+            ("agent", "--model", "dqn", "--data", "digits"),
+            "--data digits: an agent has no data set",
+        ),
         (
             ("optimizers", "--metric", "validation_accuracy", *SMALL),
             "--metric validation_accuracy: no trial of arm sgd",
         ),
-        (("optimizers", "--set", "data.validation=0", "fit.steps=4"), "no validation rows to choose by"),
+        (
+            ("optimizers", "--set", "data.validation=0", "fit.steps=4"),
+            "no validation rows to choose by",
+        ),
         (("optimizers", "--set", "fit.device=cuda", "fit.steps=4"), "trials get no GPU"),
         (("optimizers", "--set", "fit.batch_size=5000"), "--batch-size 5000"),
         (
             ("optimizers", "--set", "optimizer.learning_rate=0.123"),
-            "--set optimizer.learning_rate=0.123: arm sgd of optimizers sets it to 0.001 in its trials; leave it out",
+            "--set optimizer.learning_rate=0.123: arm sgd of optimizers sets it to 0.001 in its "
+            "trials; leave it out",
         ),
-        (("optimizers", "--set", "optimizer.optimizer=adam"), "arm sgd of optimizers sets it to sgd"),
+        (
+            ("optimizers", "--set", "optimizer.optimizer=adam"),
+            "arm sgd of optimizers sets it to sgd",
+        ),
         (("regularisers", "--set", "optimizer.l2=0.1"), "study regularisers sets it to 0.0"),
-        (("optimizers", "--set", "fit.seed=7"), "--set fit.seed=7: the sweep sets it for each trial; use --seed"),
+        (
+            ("optimizers", "--set", "fit.seed=7"),
+            "--set fit.seed=7: the sweep sets it for each trial; use --seed",
+        ),
         (("agent", "--model", "dqn", "--set", "run.evaluate_every=9"), "use --looks"),
         (("optimizers", "--steps", "4", "--set", "fit.epochs=2"), "use --steps alone"),
         (("--resume", "nowhere"), "nowhere: not a"),
@@ -94,7 +124,11 @@ def test_more_than_the_machine_has_is_refused():
         return check_resources(replace(sweep, config=replace(sweep.config, **more)), cpus, gpus)
 
     assert asked(4, 0) == 4 and asked(4, 0, parallel=3) == 3 and asked(4, 0, cpus_each=1.5) == 2
-    assert asked(8, 2, gpus_each=0.5) == 4 and asked(8, 2, gpus_each=2) == 1 and asked(8, 1, gpus_each=0.3) == 3
+    assert (
+        asked(8, 2, gpus_each=0.5) == 4
+        and asked(8, 2, gpus_each=2) == 1
+        and asked(8, 1, gpus_each=0.3) == 3
+    )
     for more, said in (
         ({"gpus_each": 1}, "--gpus-each 1: there are 0 GPUs; leave it out"),
         ({"cpus_each": 8}, "--cpus-each 8: there are 4 CPUs; use at most --cpus-each 4"),
@@ -102,14 +136,22 @@ def test_more_than_the_machine_has_is_refused():
     ):
         with pytest.raises(ResourceError, match=said):
             asked(4, 0, **more)
-    with pytest.raises(ResourceError, match="--gpus-each 3: there are 2 GPUs; use at most --gpus-each 2"):
+    with pytest.raises(
+        ResourceError, match="--gpus-each 3: there are 2 GPUs; use at most --gpus-each 2"
+    ):
         asked(8, 2, gpus_each=3)
 
 
 def test_a_plan_treats_all_arms_alike():
-    sweep = prepare(SweepConfig(arms=("sgd", "ftrl"), trials=5, seeds=3, steps=4, looks=2), Path("unused"))
+    sweep = prepare(
+        SweepConfig(arms=("sgd", "ftrl"), trials=5, seeds=3, steps=4, looks=2), Path("unused")
+    )
     names = [slot.name for slot in sweep.slots]
-    assert names[0] == "0000-sgd-default" and names[6] == "0006-sgd-search" and names[-1] == "0021-ftrl-tuned"
+    assert (
+        names[0] == "0000-sgd-default"
+        and names[6] == "0006-sgd-search"
+        and names[-1] == "0021-ftrl-tuned"
+    )
     assert len(names) == len(set(names)) == 2 * (3 + 5 + 3)
     assert [len(points) for points in sweep.points.values()] == [5, 5]
     assert setting(sweep.base, "fit.steps") == 4 and setting(sweep.base, "fit.validate_every") == 2
@@ -119,7 +161,10 @@ def test_a_plan_treats_all_arms_alike():
 
 def test_what_a_study_is_drawn_around_may_be_set():
     words = ("optimizer.learning_rate=3e-4", "model.widths=8")
-    sweep = prepare(SweepConfig(study="regularisers", arms=("none",), steps=4, looks=2, set=words), Path("unused"))
+    sweep = prepare(
+        SweepConfig(study="regularisers", arms=("none",), steps=4, looks=2, set=words),
+        Path("unused"),
+    )
     assert sweep.arm("none").default["optimizer.learning_rate"] == 3e-4
     words = ("optimizer.beta1=0.5", "model.widths=8")  # adam as it comes; its search varies it
     sweep = prepare(SweepConfig(arms=("adam",), steps=11, looks=10, set=words), Path("unused"))
@@ -129,13 +174,18 @@ def test_what_a_study_is_drawn_around_may_be_set():
 
 def test_steps_follow_the_preset_where_none_are_given():
     sweep = prepare(SweepConfig(arms=("adam",), looks=4), Path("unused"))
-    assert setting(sweep.base, "fit.steps") == 200 * 11 and setting(sweep.base, "fit.validate_every") == 550
+    assert (
+        setting(sweep.base, "fit.steps") == 200 * 11
+        and setting(sweep.base, "fit.validate_every") == 550
+    )
 
 
 def test_promoting_nothing_or_onto_something_is_refused(tmp_path, capsys):
     assert cli.main(["sweep", "promote", str(tmp_path), "--name", "best"]) == 2
     assert "not a run directory" in capsys.readouterr().err
-    sweep = prepare(SweepConfig(arms=("adam",), steps=4, looks=2, set=("model.widths=8",)), tmp_path / "sweep")
+    sweep = prepare(
+        SweepConfig(arms=("adam",), steps=4, looks=2, set=("model.widths=8",)), tmp_path / "sweep"
+    )
     os.mkdir(sweep.path)
     sweep.save()
     models = str(tmp_path / "models")
@@ -144,32 +194,44 @@ def test_promoting_nothing_or_onto_something_is_refused(tmp_path, capsys):
         (("--name", "bestä"), "--name 'bestä': use"),  # the service takes neither
         (("--name", "a" * 65), "aaa': use"),
         (("--name", "best"), "no trial has ended soundly"),
-        (("--name", "best", "--trial", "0007-adam-search"), "--trial 0007-adam-search: not of this sweep"),
+        (
+            ("--name", "best", "--trial", "0007-adam-search"),
+            "--trial 0007-adam-search: not of this sweep",
+        ),
     ):
         assert cli.main(["sweep", "promote", str(sweep.path), *words, "--models", models]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "models" / "best").exists()
     to_the_end(new_trial(sweep.path, tiny_vae()))
     (tmp_path / "models" / "best").mkdir(parents=True)
-    assert cli.main(["sweep", "promote", str(sweep.path), "--name", "best", "--models", models]) == 2
+    assert (
+        cli.main(["sweep", "promote", str(sweep.path), "--name", "best", "--models", models]) == 2
+    )
     assert "is there already; choose another name" in capsys.readouterr().err
 
 
 def test_the_space_of_a_study_is_checked_point_by_point():
     with pytest.raises(ConfigError, match="accuracy_of_nothing"):
-        prepare(SweepConfig(arms=("adam",), steps=4, looks=2, metric="accuracy_of_nothing"), Path("unused"))
+        prepare(
+            SweepConfig(arms=("adam",), steps=4, looks=2, metric="accuracy_of_nothing"),
+            Path("unused"),
+        )
 
 
 @pytest.mark.parametrize(("second", "status"), [("failed", 1), ("diverged", 0)])
 def test_a_sweep_whose_trials_all_failed_ends_with_status_1(tmp_path, capsys, second, status):
     path = tmp_path / "sweep"
     path.mkdir()
-    config = SweepConfig(arms=("adam",), trials=2, seeds=0, steps=4, looks=2, set=("model.widths=8",))
+    config = SweepConfig(
+        arms=("adam",), trials=2, seeds=0, steps=4, looks=2, set=("model.widths=8",)
+    )
     sweep = prepare(config, path)
     sweep.save()
     for (slot, _), fate in zip(sweep.waiting(), ("failed", second), strict=True):
         row = sweep.begin(slot, sweep.points[slot.arm][slot.index])
-        write_trial(path, replace(row, status=fate, error="ConfigError: --data folder:x: no such folder"))
+        write_trial(
+            path, replace(row, status=fate, error="ConfigError: --data folder:x: no such folder")
+        )
     assert cli.main(["sweep", "--resume", str(path), "--no-report"]) == status
     said = "all 2 trials failed; 0000-adam-search: ConfigError: --data folder:x: no such folder"
     assert (said in capsys.readouterr().err) == bool(status)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
-from genray.gen.autoencoders import AEModelConfig, Autoencoder
+from genray.gen.autoencoder.model import AEModelConfig, Autoencoder
 from tuning.plan import SweepConfig
 from tuning.presets import STUDIES, Arm, Study, named_study
 from tuning.settings import changed
@@ -20,7 +20,9 @@ FITTING = {
 }
 
 
-@pytest.mark.parametrize(("name", "family"), [(name, family) for name in FITTING for family in FITTING[name]])
+@pytest.mark.parametrize(
+    ("name", "family"), [(name, family) for name in FITTING for family in FITTING[name]]
+)
 def test_a_study_fits_its_trainers(name, family):
     base = base_config(SweepConfig(model=family))
     study = named_study(name, family, base)
@@ -35,25 +37,43 @@ def test_a_study_fits_its_trainers(name, family):
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_refuses_what_it_is_not_for(name):
     for family in {"ae", "vae", "gan", "classifier", "dqn"} - set(FITTING[name]):
-        with pytest.raises(ConfigError, match=f"{name} --model {family}: this study is not for it; use --model"):
+        with pytest.raises(
+            ConfigError, match=f"{name} --model {family}: this study is not for it; use --model"
+        ):
             named_study(name, family, base_config(SweepConfig(model=family)))
 
 
 def test_there_are_eleven_optimizers_with_defaults_inside_their_ranges():
     study = named_study("optimizers", "vae", base_config(SweepConfig()))
     assert [arm.name for arm in study.arms] == [
-        "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adadelta", "adagrad-da", "ftrl",
-        "proximal-gradient-descent", "proximal-adagrad",
-    ]  # fmt: skip
+        "sgd",
+        "momentum",
+        "nesterov",
+        "adagrad",
+        "rmsprop",
+        "adam",
+        "adadelta",
+        "adagrad-da",
+        "ftrl",
+        "proximal-gradient-descent",
+        "proximal-adagrad",
+    ]
     for arm in study.arms:
         rate = arm.space.coordinates["optimizer.learning_rate"]
         assert (
             rate.low < arm.default["optimizer.learning_rate"] < rate.high
             and arm.fixed["optimizer.optimizer"] == arm.name
         )
-    assert [arm.name for arm in study.arms if any(isinstance(each, Switch) for each in arm.space.dimensions)] == [
-        "adagrad-da", "ftrl", "proximal-gradient-descent", "proximal-adagrad",
-    ]  # fmt: skip
+    assert [
+        arm.name
+        for arm in study.arms
+        if any(isinstance(each, Switch) for each in arm.space.dimensions)
+    ] == [
+        "adagrad-da",
+        "ftrl",
+        "proximal-gradient-descent",
+        "proximal-adagrad",
+    ]
 
 
 def test_regularisers_are_those_that_a_family_has():
@@ -65,7 +85,9 @@ def test_regularisers_are_those_that_a_family_has():
     assert arms("classifier") == every
     assert arms("vae") == [name for name in every if name not in ("dropout", "batch-norm")]
     assert "dropout" in arms("ae", preset="stacked_digits") and "dropout" not in arms("ae")
-    assert "batch-norm" in arms("ae", preset="stacked_digits") and "batch-norm" in arms("ae", preset="conv_digits")
+    assert "batch-norm" in arms("ae", preset="stacked_digits") and "batch-norm" in arms(
+        "ae", preset="conv_digits"
+    )
     assert "batch-norm" not in arms("ae", preset="pca"), "it has no layer to normalise"
     assert {"augmentation", "batch-norm"}.isdisjoint(arms("ae", preset="text_docs"))
 
@@ -75,10 +97,14 @@ def test_an_autoencoders_dropout_is_its_classifiers_in_training_only():
     torch.manual_seed(0)
     model, x = Autoencoder(config, (1, 8, 8), 0.0, 1.0, num_classes=3), torch.rand(64, 1, 8, 8)
     model.train()
-    assert not torch.equal(model.classify(x), model.classify(x)) and torch.equal(model.up(x)[0], model.up(x)[0])
+    assert not torch.equal(model.classify(x), model.classify(x)) and torch.equal(
+        model.up(x)[0], model.up(x)[0]
+    )
     model.eval()
     assert torch.equal(model.classify(x), model.classify(x))
-    with pytest.raises(ConfigError, match="--dropout 0.5: is the classifier's; give --finetune-labels 100"):
+    with pytest.raises(
+        ConfigError, match="--dropout 0.5: is the classifier's; give --finetune-labels 100"
+    ):
         AEModelConfig(dropout=0.5).validate()
 
 
@@ -96,7 +122,10 @@ def test_a_contradictory_study_is_refused():
             Study("mine", (Arm("a", rate, {"optimizer.optimizer": "adan"}),)),
             "arm a: --optimizer adan: no such optimizer",
         ),
-        (Study("mine", (Arm("a", rate, {}, {"model.laten": 3}),)), "arm a: model.laten: no such setting"),
+        (
+            Study("mine", (Arm("a", rate, {}, {"model.laten": 3}),)),
+            "arm a: model.laten: no such setting",
+        ),
     ):
         with pytest.raises(ConfigError, match=said):
             study.check(base)

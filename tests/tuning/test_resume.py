@@ -1,4 +1,6 @@
-"""Sweeps on Ray whose driver is killed: whatever the search and the scheduler, nothing is lost, and nothing run twice."""
+"""Sweeps on Ray whose driver is killed: whatever the search and the scheduler, nothing is lost,
+and nothing run twice.
+"""
 
 import json
 import os
@@ -12,16 +14,20 @@ from pathlib import Path
 import pytest
 
 from genray import cli
-from tests.tuning.helpers import check_clones, clones_of
+from tests.helpers.tuning import check_clones, clones_of
 from tuning.trials import TrialRow, read_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(420)]
 
 SMALL = ("model.widths=16", "model.latent=2", "fit.batch_size=64")
 SMALL_GAN = (
-    "model.network=dense", "model.generator_widths=16", "model.discriminator_widths=16", "model.latent=8",
-    "model.generator_norm=none", "fit.batch_size=32",
-)  # fmt: skip
+    "model.network=dense",
+    "model.generator_widths=16",
+    "model.discriminator_widths=16",
+    "model.latent=8",
+    "model.generator_norm=none",
+    "fit.batch_size=32",
+)
 
 
 def killed(sweep: Path, *words: str, when: Callable[[], bool]) -> dict[str, TrialRow]:
@@ -31,7 +37,9 @@ def killed(sweep: Path, *words: str, when: Callable[[], bool]) -> dict[str, Tria
     try:
         deadline = time.monotonic() + 200
         while not when():
-            assert time.monotonic() < deadline and driver.poll() is None, "the sweep ended, or hangs"
+            assert time.monotonic() < deadline and driver.poll() is None, (
+                "the sweep ended, or hangs"
+            )
             time.sleep(0.02)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
@@ -44,16 +52,26 @@ def rows_of(sweep: Path) -> list[TrialRow]:
 
 
 def resumed(sweep: Path, before: dict[str, TrialRow]) -> list[TrialRow]:
-    """The rows after `--resume`, checked: those that had ended are as they were, file by file; others were not begun anew."""
+    """The rows after `--resume`, checked: those that had ended are as they were, file by file;
+    others were not begun anew.
+    """
     ended = [row for row in before.values() if row.status in ("done", "stopped")]
-    files = {path: path.stat().st_mtime_ns for row in ended for path in (sweep / row.path).rglob("*") if path.is_file()}
+    files = {
+        path: path.stat().st_mtime_ns
+        for row in ended
+        for path in (sweep / row.path).rglob("*")
+        if path.is_file()
+    }
     assert len(ended) < len(before) or len(before) == 0, "it was killed too late to show anything"
     assert cli.main(["sweep", "--resume", str(sweep), "--no-report"]) == 0
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in files.items())
     rows = read_trials(sweep)
     assert len({row.trial for row in rows}) == len(rows)
     for row in rows:
-        lines = [json.loads(line) for line in (sweep / row.path / "metrics.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line)
+            for line in (sweep / row.path / "metrics.jsonl").read_text().splitlines()
+        ]
         steps = [line["step"] for line in lines if "cloned" not in line]
         assert steps == sorted(set(steps)), f"{row.trial} was trained twice"
         looks = [step for step, _, _ in row.curve]
@@ -66,8 +84,26 @@ def resumed(sweep: Path, before: dict[str, TrialRow]) -> list[TrialRow]:
 
 def test_a_comparison_goes_on(tmp_path):
     sweep = tmp_path / "sweep"
-    words = ("--arms", "adam", "--trials", "4", "--seeds", "1", "--steps", "500", "--looks", "5", "--set", *SMALL)
-    before = killed(sweep, "optimizers", *words, when=lambda: any(row.status == "done" for row in rows_of(sweep)))
+    words = (
+        "--arms",
+        "adam",
+        "--trials",
+        "4",
+        "--seeds",
+        "1",
+        "--steps",
+        "500",
+        "--looks",
+        "5",
+        "--set",
+        *SMALL,
+    )
+    before = killed(
+        sweep,
+        "optimizers",
+        *words,
+        when=lambda: any(row.status == "done" for row in rows_of(sweep)),
+    )
     rows = resumed(sweep, before)
     assert [row.status for row in rows] == ["done"] * 6
     assert all([step for step, _, _ in row.curve] == [100, 200, 300, 400, 500] for row in rows)
@@ -75,7 +111,18 @@ def test_a_comparison_goes_on(tmp_path):
 
 def test_a_search_by_optuna_under_asha_goes_on(tmp_path):
     sweep = tmp_path / "sweep"
-    words = ("--search", "optuna", "--scheduler", "asha", "--arms", "sgd", "--trials", "8", "--seeds", "0")
+    words = (
+        "--search",
+        "optuna",
+        "--scheduler",
+        "asha",
+        "--arms",
+        "sgd",
+        "--trials",
+        "8",
+        "--seeds",
+        "0",
+    )
     words += ("--steps", "900", "--looks", "9", "--set", *SMALL)
 
     def two_have_ended_and_one_is_under_way() -> bool:
@@ -89,7 +136,9 @@ def test_a_search_by_optuna_under_asha_goes_on(tmp_path):
     assert all(row.params == before[row.trial].params for row in rows if row.trial in before), (
         "what was asked for stays"
     )
-    assert len({row.params["optimizer.learning_rate"] for row in rows}) == 8, "nothing is proposed twice"
+    assert len({row.params["optimizer.learning_rate"] for row in rows}) == 8, (
+        "nothing is proposed twice"
+    )
     for row in rows:
         assert row.status != "done" or len(row.curve) == 9
         assert row.status != "stopped" or 1 <= len(row.curve) < 9
@@ -97,7 +146,20 @@ def test_a_search_by_optuna_under_asha_goes_on(tmp_path):
 
 def test_a_population_goes_on_from_the_barrier_where_all_stood(tmp_path):
     sweep = tmp_path / "sweep"
-    words = ("--model", "gan", "--scheduler", "pbt", "--trials", "4", "--seeds", "0", "--steps", "160", "--looks", "8")
+    words = (
+        "--model",
+        "gan",
+        "--scheduler",
+        "pbt",
+        "--trials",
+        "4",
+        "--seeds",
+        "0",
+        "--steps",
+        "160",
+        "--looks",
+        "8",
+    )
     words += ("--perturb-every", "2", "--set", *SMALL_GAN)
 
     def one_is_past_the_first_copies() -> bool:
@@ -107,10 +169,13 @@ def test_a_population_goes_on_from_the_barrier_where_all_stood(tmp_path):
     copied = clones_of(sweep)
     rows = resumed(sweep, before)
     assert [row.status for row in rows] == ["done"] * 4
-    for row in rows:  # every look is there once, so nobody skipped a part or went on from another place than the rest
+    # every look is there once, so nobody skipped a part or went on from another place than the rest
+    for row in rows:
         assert [step for step, _, _ in row.curve] == [20 * look for look in range(1, 9)]
     now = clones_of(sweep)
-    assert now[: len(copied)] == copied and len(now) > len(copied), "copies of before stay, and others follow"
+    assert now[: len(copied)] == copied and len(now) > len(copied), (
+        "copies of before stay, and others follow"
+    )
     assert check_clones(sweep, rows) >= 1
     # Looks before the barrier are those of the first session, bit for bit.
     for row in rows:

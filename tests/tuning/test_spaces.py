@@ -7,7 +7,7 @@ import pytest
 
 from genray.errors import ConfigError
 from genray.gen.presets import gan_digits, vae_digits
-from tests.tuning.helpers import tiny_vae
+from tests.helpers.tuning import tiny_vae
 from tuning.settings import changed, parse_settings, setting, setting_paths
 from tuning.spaces import Choice, Integers, LogUniform, Space, Switch, Uniform
 
@@ -16,10 +16,17 @@ RATE = "optimizer.learning_rate"
 
 def test_settings_are_changed_by_path_and_keep_their_types():
     config = changed(
-        vae_digits(), {RATE: 1, "model.widths": "64 32", "optimizer.decoupled_l2": "true", "fit.steps": "7"}
+        vae_digits(),
+        {RATE: 1, "model.widths": "64 32", "optimizer.decoupled_l2": "true", "fit.steps": "7"},
     )
-    assert config.optimizer.learning_rate == 1.0 and isinstance(config.optimizer.learning_rate, float)
-    assert config.model.widths == (64, 32) and config.optimizer.decoupled_l2 is True and config.fit.steps == 7
+    assert config.optimizer.learning_rate == 1.0 and isinstance(
+        config.optimizer.learning_rate, float
+    )
+    assert (
+        config.model.widths == (64, 32)
+        and config.optimizer.decoupled_l2 is True
+        and config.fit.steps == 7
+    )
     assert setting(config, "model.widths") == (64, 32)
     assert {RATE, "beta", "data.augment"} <= setting_paths(type(config)).keys()
     assert parse_settings(["a.b=1", "c=x=y"]) == {"a.b": "1", "c": "x=y"}
@@ -43,33 +50,44 @@ def test_a_wrong_setting_is_named(settings, said):
 @pytest.mark.parametrize(
     "dimension",
     [
-        Uniform("x", -1.0, 3.0), LogUniform("x", 1e-5, 1e-1), Integers("x", 2, 9), Integers("x", 1, 1000, log=True),
+        Uniform("x", -1.0, 3.0),
+        LogUniform("x", 1e-5, 1e-1),
+        Integers("x", 2, 9),
+        Integers("x", 1, 1000, log=True),
         Choice("x", ("a", "b", "c")),
     ],
-)  # fmt: skip
+)
 def test_a_dimension_covers_its_range_evenly(dimension):
     values = [dimension.at(share) for share in np.linspace(0, 1, 4001)[:-1]]
     assert all(dimension.clip(value) == value for value in values)
     if isinstance(dimension, LogUniform):
-        assert math.isclose(np.exp(np.mean(np.log(values))), 1e-3, rel_tol=0.01)  # the middle of the exponents
+        # the middle of the exponents
+        assert math.isclose(np.exp(np.mean(np.log(values))), 1e-3, rel_tol=0.01)
     elif isinstance(dimension, Integers) and dimension.log:
-        assert (values[0], dimension.at(1 - 1e-9)) == (1, 1000) and np.median(values) == pytest.approx(31, abs=2)
+        assert (values[0], dimension.at(1 - 1e-9)) == (1, 1000) and np.median(
+            values
+        ) == pytest.approx(31, abs=2)
     elif isinstance(dimension, Uniform):
         assert np.mean(values) == pytest.approx(1.0, abs=0.01)
     else:
         counts = {value: values.count(value) for value in values}
-        assert set(counts) == set(dimension.ends() if isinstance(dimension, Choice) else range(2, 10))
+        assert set(counts) == set(
+            dimension.ends() if isinstance(dimension, Choice) else range(2, 10)
+        )
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
 def test_a_switch_is_off_half_of_the_time():
     space = Space(
-        Switch("optimizer.l2", LogUniform("optimizer.l2", 1e-6, 1e-2)), Choice("model.widths", ((8,), (16, 8)))
+        Switch("optimizer.l2", LogUniform("optimizer.l2", 1e-6, 1e-2)),
+        Choice("model.widths", ((8,), (16, 8))),
     )
     points = space.random(400, (0,))
     found = [space.resolve(point) for point in points]
     off = sum(each["optimizer.l2"] == 0.0 for each in found)
-    assert 160 < off < 240 and all(each["optimizer.l2"] == 0 or each["optimizer.l2"] >= 1e-6 for each in found)
+    assert 160 < off < 240 and all(
+        each["optimizer.l2"] == 0 or each["optimizer.l2"] >= 1e-6 for each in found
+    )
     assert {tuple(each["model.widths"]) for each in found} == {(8,), (16, 8)}
     assert all(space.resolve(space.point(each)) == each for each in found)
     assert space.random(3, (0,)) == points[:3] != space.random(3, (1,))
@@ -79,7 +97,8 @@ def test_quasi_random_points_leave_no_gap():
     space = Space(Uniform("x", 0.0, 1.0), Uniform("y", 0.0, 1.0))
     points = space.quasi_random(16, (0, 1))
     for name in ("x", "y"):
-        assert sorted(int(16 * float(point[name])) for point in points) == list(range(16))  # one in each sixteenth
+        # one in each sixteenth
+        assert sorted(int(16 * float(point[name])) for point in points) == list(range(16))
     assert space.quasi_random(5, (0, 1)) == points[:5]
 
 
@@ -99,7 +118,9 @@ def test_a_grid_is_the_finest_that_fits_and_has_no_point_twice():
 
 def test_a_space_survives_the_disk():
     space = Space(
-        Switch("l2", LogUniform("l2", 1e-6, 1e-2)), Choice("w", ((8,), (16, 8))), Integers("n", 1, 5, log=True)
+        Switch("l2", LogUniform("l2", 1e-6, 1e-2)),
+        Choice("w", ((8,), (16, 8))),
+        Integers("n", 1, 5, log=True),
     )
     assert Space.from_list(space.to_list()) == space
 
@@ -113,8 +134,14 @@ def test_a_space_survives_the_disk():
         (lambda: Space(Choice("model.latent", ())), "Choice of nothing"),
         (lambda: Space(Choice("model.latent", (2, 4, 2))), "names 2 twice"),
         (lambda: Space(Integers("model.latent", 5, 2)), "is empty"),
-        (lambda: Space(Uniform(RATE, 0.1, 1.0), LogUniform(RATE, 0.1, 1.0)), "varies optimizer.learning_rate twice"),
-        (lambda: Space(Switch("optimizer.l1", Uniform("optimizer.l2", 0.0, 1.0))), "both must name one setting"),
+        (
+            lambda: Space(Uniform(RATE, 0.1, 1.0), LogUniform(RATE, 0.1, 1.0)),
+            "varies optimizer.learning_rate twice",
+        ),
+        (
+            lambda: Space(Switch("optimizer.l1", Uniform("optimizer.l2", 0.0, 1.0))),
+            "both must name one setting",
+        ),
     ],
 )
 def test_an_empty_or_contradictory_space_is_refused(make, said):
@@ -125,14 +152,30 @@ def test_an_empty_or_contradictory_space_is_refused(make, said):
 @pytest.mark.parametrize(
     ("space", "base", "said"),
     [
-        (Space(LogUniform("optimizer.lr", 1e-4, 1.0)), tiny_vae(), "optimizer.lr: no such setting of VAEConfig"),
+        (
+            Space(LogUniform("optimizer.lr", 1e-4, 1.0)),
+            tiny_vae(),
+            "optimizer.lr: no such setting of VAEConfig",
+        ),
         (Space(Uniform("model.latent", 2.0, 8.0)), tiny_vae(), "2.0 is not a int"),
-        (Space(Uniform("optimizer.momentum", 0.5, 1.0)), tiny_vae(), "optimizer.momentum = 1.0: --momentum 1.0: must lie"),
-        (Space(Choice("optimizer.optimizer", ("adam", "adan"))), tiny_vae(), "no such optimizer; did you mean adam"),
+        (
+            Space(Uniform("optimizer.momentum", 0.5, 1.0)),
+            tiny_vae(),
+            "optimizer.momentum = 1.0: --momentum 1.0: must lie",
+        ),
+        (
+            Space(Choice("optimizer.optimizer", ("adam", "adan"))),
+            tiny_vae(),
+            "no such optimizer; did you mean adam",
+        ),
         # Contradictory: the hinge loss of this preset has no labels.
-        (Space(Uniform("label_smoothing", 0.0, 0.3)), gan_digits(), "hinge has no labels to smooth"),
+        (
+            Space(Uniform("label_smoothing", 0.0, 0.3)),
+            gan_digits(),
+            "hinge has no labels to smooth",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_space_that_does_not_fit_its_trainer_is_refused(space, base, said):
     with pytest.raises(ConfigError, match=said):
         space.check(base)

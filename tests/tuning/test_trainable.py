@@ -1,4 +1,6 @@
-"""What `trainable` gives to somebody's own Ray Tune: checkpoints that need no other file, and typos that raise. No cluster."""
+"""What `trainable` gives to somebody's own Ray Tune: checkpoints that need no other file, and
+typos that raise. No cluster.
+"""
 
 import json
 import shutil
@@ -9,7 +11,7 @@ import torch
 from genray import cli
 from genray.errors import CheckpointError, ConfigError
 from genray.rl import presets as agent_presets
-from tests.tuning.helpers import tiny_vae
+from tests.helpers.tuning import tiny_vae
 from tuning.driver import cause_of_death
 from tuning.settings import changed
 from tuning.trainable import load_model, trainable
@@ -20,7 +22,9 @@ RATE = "optimizer.learning_rate"
 
 @pytest.fixture
 def begin(monkeypatch):
-    """Makes a trial as Tune's actor does, each in a new folder of its own; `seed` is not the process's."""
+    """Makes a trial as Tune's actor does, each in a new folder of its own; `seed` is not the
+    process's.
+    """
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
     made = []
 
@@ -43,7 +47,9 @@ def to_the_end(trial) -> list[dict]:
 
 
 def figures(results: list[dict]) -> list[tuple]:
-    return [(each["steps"], each["look"], each["best"], each["validation_loss"]) for each in results]
+    return [
+        (each["steps"], each["look"], each["best"], each["validation_loss"]) for each in results
+    ]
 
 
 def test_trainable_resumes_bit_for_bit_from_tunes_checkpoint_alone(begin, tmp_path):
@@ -65,15 +71,23 @@ def test_trainable_leaves_its_model_in_the_checkpoint(begin, tmp_path):
     trial = begin(tiny_vae(), **{RATE: 1e-2})
     results = to_the_end(trial)
     assert results[-1]["should_checkpoint"] and trial._run.row.status == "done"
-    assert all(each.get("should_checkpoint") for each in results if each["best"] == each["validation_loss"])
+    assert all(
+        each.get("should_checkpoint") for each in results if each["best"] == each["validation_loss"]
+    )
     trial.save(str(tmp_path / "checkpoint"))
     kept = trial._run.open().fit.task.networks.state_dict()
     model = load_model(tmp_path / "checkpoint")
-    assert all(torch.equal(tensor, kept[f"vae.{name}"]) for name, tensor in model.state_dict().items())
+    assert all(
+        torch.equal(tensor, kept[f"vae.{name}"]) for name, tensor in model.state_dict().items()
+    )
     assert json.loads((tmp_path / "checkpoint" / "model" / "config.json").read_text())["test"] == {}
     out = tmp_path / "grid.png"
-    assert cli.main(["sample", str(tmp_path / "checkpoint"), "--num", "4", "--out", str(out)]) == 0 and out.exists()
-    # A trial that was killed after its last checkpoint is continued from it: it only says again that it is done.
+    assert (
+        cli.main(["sample", str(tmp_path / "checkpoint"), "--num", "4", "--out", str(out)]) == 0
+        and out.exists()
+    )
+    # A trial that was killed after its last checkpoint is continued from it: it only says again
+    # that it is done.
     again = begin(tiny_vae(), **{RATE: 1e-2})
     again.restore(str(tmp_path / "checkpoint"))
     assert figures([again.train()]) == figures(results[-1:])
@@ -92,9 +106,15 @@ def test_trainable_that_diverges_has_no_model_to_load(begin, tmp_path):
 def test_trainable_leaves_an_agents_policy(begin, tmp_path):
     base = changed(
         agent_presets.preset("catch"),
-        {"run.steps": 64, "run.evaluate_every": 32, "run.evaluate_episodes": 1, "replay.min_size": 8,
-         "replay.capacity": 512, "network.hidden": 8},
-    )  # fmt: skip
+        {
+            "run.steps": 64,
+            "run.evaluate_every": 32,
+            "run.evaluate_episodes": 1,
+            "replay.min_size": 8,
+            "replay.capacity": 512,
+            "network.hidden": 8,
+        },
+    )
     trial = begin(base, "dqn")
     trial.train()
     trial.save(str(tmp_path))
@@ -104,11 +124,14 @@ def test_trainable_leaves_an_agents_policy(begin, tmp_path):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"optimizer.learningrate": 1e-2}, "optimizer.learningrate: no such setting of VAEConfig; did you mean optimizer"),
+        (
+            {"optimizer.learningrate": 1e-2},
+            "optimizer.learningrate: no such setting of VAEConfig; did you mean optimizer",
+        ),
         ({"optimizer.l3?": False, "optimizer.l3": 1.0}, "optimizer.l3: no such setting"),
         ({RATE: "fast"}, "optimizer.learning_rate: 'fast' is not a float"),
     ],
-)  # fmt: skip
+)
 def test_trainable_raises_for_a_key_that_is_no_setting(begin, config, said):
     with pytest.raises(ConfigError, match=said):
         begin(tiny_vae(), **config)
@@ -119,12 +142,12 @@ The actor died because of an error raised in its creation task, \x1b[36mray::Tri
   File "/x/tuning/trainable.py", line 70, in setup
     rehearse(self.family, self.base)
 genray.errors.ConfigError: --data folder:pics: no such folder
-"""
+"""  # noqa: E501
 KILLED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
 The actor died unexpectedly before finishing this task.
 \tclass_name: Trial
 The actor is dead because its worker process has died. Worker exit detail: End of file. (1) The process is killed by OOM
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""One trial without Ray: its row whatever happens, going on bit for bit, the sealed test split, a clone's exactness."""
+"""One trial without Ray: its row whatever happens, going on bit for bit, the sealed test split,
+a clone's exactness.
+"""
 
 import json
 from dataclasses import replace
@@ -7,10 +9,11 @@ import pytest
 import torch
 
 from genray.errors import RunFault, SealedError
-from genray.gen.data import DataConfig, load_data
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
 from genray.gen.families import open_fit
 from genray.gen.vae import VAETask
-from tests.tuning.helpers import new_trial, tiny_gan, tiny_vae, to_the_end, track
+from tests.helpers.tuning import new_trial, tiny_gan, tiny_vae, to_the_end, track
 from tuning.sweep import measure_test
 from tuning.trial_run import WORST, TrialRun, digest
 from tuning.trials import read_trial
@@ -19,10 +22,18 @@ from tuning.trials import read_trial
 def test_a_trial_leaves_its_row_its_curve_and_its_best_checkpoint(tmp_path):
     trial = new_trial(tmp_path, tiny_vae(), params={"optimizer.learning_rate": 1e-2}, seed=3)
     first = trial.advance()
-    assert first["look"] == 1 and not first["done"] and first["validation_loss"] == trial.row.curve[0][2]
+    assert (
+        first["look"] == 1
+        and not first["done"]
+        and first["validation_loss"] == trial.row.curve[0][2]
+    )
     row = to_the_end(trial)
     assert row == read_trial(tmp_path / row.path / "trial.json")
-    assert row.status == "done" and [step for step, _, _ in row.curve] == [4, 8, 12] and row.steps == 12
+    assert (
+        row.status == "done"
+        and [step for step, _, _ in row.curve] == [4, 8, 12]
+        and row.steps == 12
+    )
     assert row.best == min(value for _, _, value in row.curve) and row.last == row.curve[-1][2]
     assert 0 < row.curve[0][1] < row.curve[-1][1] <= row.seconds
     folder = tmp_path / row.path
@@ -35,14 +46,19 @@ def test_a_trial_leaves_its_row_its_curve_and_its_best_checkpoint(tmp_path):
     assert lines[-1]["validation_loss"] == row.last and list((folder / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize(("optimizer", "bytes_each"), [("sgd", 0), ("momentum", 4), ("adam", 8), ("adagrad-da", 12)])
+@pytest.mark.parametrize(
+    ("optimizer", "bytes_each"), [("sgd", 0), ("momentum", 4), ("adam", 8), ("adagrad-da", 12)]
+)
 def test_the_optimizer_state_is_weighed(tmp_path, optimizer, bytes_each):
     row = to_the_end(new_trial(tmp_path, tiny_vae(4, 1, optimizer=optimizer)))
-    assert row.state_bytes_per_parameter == pytest.approx(bytes_each, abs=0.2)  # PyTorch counts steps, too
+    # PyTorch counts steps, too
+    assert row.state_bytes_per_parameter == pytest.approx(bytes_each, abs=0.2)
 
 
 def test_a_trial_that_diverges_is_a_row(tmp_path):
-    trial = new_trial(tmp_path, tiny_vae(), params={"optimizer.optimizer": "sgd", "optimizer.learning_rate": 1e4})
+    trial = new_trial(
+        tmp_path, tiny_vae(), params={"optimizer.optimizer": "sgd", "optimizer.learning_rate": 1e4}
+    )
     row = to_the_end(trial)
     assert row.status == "diverged" and "lower --learning-rate" in row.error
     again = trial.advance()
@@ -85,7 +101,11 @@ def test_a_task_that_reads_the_test_split_fails_in_a_trial(tmp_path, monkeypatch
     monkeypatch.setattr(VAETask, "begin_stage", begin_stage)
     assert "test" in open_fit("vae", tiny_vae()).measure()  # unsealed it works
     row = to_the_end(new_trial(tmp_path, tiny_vae()))
-    assert row.status == "failed" and row.error.startswith("SealedError: test split: sealed") and row.best is None
+    assert (
+        row.status == "failed"
+        and row.error.startswith("SealedError: test split: sealed")
+        and row.best is None
+    )
 
 
 @pytest.mark.parametrize("binarise", ["fixed", "none"])
@@ -109,14 +129,17 @@ def test_a_killed_trial_goes_on_as_if_nothing_had_happened(tmp_path):
     trial.advance()
     trial._run.__exit__(None, None, None)  # the kernel lets go of a dead process's lock
     trial._locked = trial._training = None
-    # Killed after its last checkpoint, whose look it had not reported; lines of its log are ahead of the checkpoint.
+    # Killed after its last checkpoint, whose look it had not reported; lines of its log are ahead
+    # of the checkpoint.
     log = tmp_path / "cut" / whole.path / "metrics.jsonl"
     log.write_text(log.read_text() + '{"step": 12, "seconds": 1, "loss": 1}\n{"step": 1')
     row = read_trial(tmp_path / "cut" / whole.path / "trial.json")
     assert row.status == "running" and len(row.curve) == 2
     torch.manual_seed(999)
     end = to_the_end(track(TrialRun(tmp_path / "cut", row, tiny_gan())))
-    assert [(step, value) for step, _, value in end.curve] == [(step, value) for step, _, value in whole.curve]
+    assert [(step, value) for step, _, value in end.curve] == [
+        (step, value) for step, _, value in whole.curve
+    ]
     assert (end.best, end.best_step, end.status) == (whole.best, whole.best_step, "done")
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert steps == sorted(set(steps)) and steps[-1] == 12
@@ -133,7 +156,11 @@ def test_a_trial_killed_before_its_last_word_only_says_it(tmp_path):
 @pytest.fixture
 def pair(tmp_path):
     """(a GAN's trial after two looks, another one with other settings)."""
-    settings = {"optimizer.learning_rate": 5e-4, "discriminator_learning_rate": 3e-4, "label_smoothing": 0.2}
+    settings = {
+        "optimizer.learning_rate": 5e-4,
+        "discriminator_learning_rate": 3e-4,
+        "label_smoothing": 0.2,
+    }
     source = new_trial(tmp_path, tiny_gan(16, 4), "gan", "0000-all-search")
     clone = new_trial(tmp_path, tiny_gan(16, 4), "gan", "0001-all-search", params=settings, seed=5)
     source.advance()
@@ -149,17 +176,23 @@ def test_a_clone_has_both_players_bit_for_bit_and_its_own_settings(pair):
     weights = clone.open().fit.task.networks.state_dict()["generator.layers.0.weight"].clone()
     clone.load(handed)
     one, other = source.open().fit, clone.open().fit
-    torch.manual_seed(0)  # source and clone share this process's generator: what was handed over is in the file
+    # source and clone share this process's generator: what was handed over is in the file
+    torch.manual_seed(0)
     state = torch.load(handed / "fit.pt", weights_only=True)
     assert not torch.equal(weights, other.task.networks.state_dict()["generator.layers.0.weight"])
-    for name, tensor in one.task.networks.state_dict().items():  # the average and the discriminator among them
+    # the average and the discriminator among them
+    for name, tensor in one.task.networks.state_dict().items():
         assert torch.equal(tensor, other.task.networks.state_dict()[name]), name
     for player in ("generator", "discriminator"):
         mine, theirs = (fit.task.updaters[player].state_dict() for fit in (one, other))
         assert mine["updates"] == theirs["updates"] == 8
-        for number, moments in mine["optimizer"]["state"].items():  # both of Adam's moments, and its count
+        # both of Adam's moments, and its count
+        for number, moments in mine["optimizer"]["state"].items():
             assert moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
-            assert all(torch.equal(moments[name], theirs["optimizer"]["state"][number][name]) for name in moments)
+            assert all(
+                torch.equal(moments[name], theirs["optimizer"]["state"][number][name])
+                for name in moments
+            )
     assert other.task.updaters["generator"].optimizer.param_groups[0]["lr"] == 5e-4
     assert other.task.updaters["discriminator"].optimizer.param_groups[0]["lr"] == 3e-4
     assert other.step == one.step == state["step"] == 8 and other.task.config.label_smoothing == 0.2
@@ -179,7 +212,9 @@ def test_a_clone_starts_from_the_random_state_that_was_saved(pair):
     _, clone, handed = pair
     torch.manual_seed(77)
     clone.load(handed)
-    assert torch.equal(torch.get_rng_state(), torch.load(handed / "fit.pt", weights_only=True)["random"])
+    assert torch.equal(
+        torch.get_rng_state(), torch.load(handed / "fit.pt", weights_only=True)["random"]
+    )
 
 
 def test_a_clone_says_whose_it_is_and_keeps_what_it_took_over(tmp_path, pair):
@@ -190,11 +225,19 @@ def test_a_clone_says_whose_it_is_and_keeps_what_it_took_over(tmp_path, pair):
     folder = tmp_path / clone.row.path
     line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     told = json.loads((folder / "clones.jsonl").read_text())
-    assert told["of"] == "0000-all-search" and told["step"] == 8 and told["settings"] == clone.row.params
+    assert (
+        told["of"] == "0000-all-search"
+        and told["step"] == 8
+        and told["settings"] == clone.row.params
+    )
     assert line["cloned"] == 1 and line["step"] == 8 and line["label_smoothing"] == 0.2
     kept = torch.load(folder / "checkpoints" / "00000008" / "fit.pt", weights_only=True)
-    assert digest(kept["networks"].values()) == digest(source.open().fit.task.networks.state_dict().values())
-    assert len(clone.row.curve) == 2 and clone.row.best <= min(value for _, _, value in clone.row.curve)
+    assert digest(kept["networks"].values()) == digest(
+        source.open().fit.task.networks.state_dict().values()
+    )
+    assert len(clone.row.curve) == 2 and clone.row.best <= min(
+        value for _, _, value in clone.row.curve
+    )
 
 
 def test_a_damaged_hand_over_is_refused(pair):
@@ -208,14 +251,22 @@ def test_a_damaged_hand_over_is_refused(pair):
 
 def test_a_diverged_member_of_a_population_is_revived(tmp_path, pair):
     _, _, handed = pair
-    dead = new_trial(tmp_path, tiny_gan(16, 4), "gan", "0004-all-search", params={"optimizer.learning_rate": 1e38})
+    dead = new_trial(
+        tmp_path,
+        tiny_gan(16, 4),
+        "gan",
+        "0004-all-search",
+        params={"optimizer.learning_rate": 1e38},
+    )
     while not dead.advance()["done"]:
         pass
     assert dead.row.status == "diverged"
     (tmp_path / "note").mkdir()
     dead.save(tmp_path / "note")  # what Tune does when it pauses a trial
     dead.load(tmp_path / "note")
-    assert dead.row.status == "diverged" and list((tmp_path / "note").iterdir()) == [tmp_path / "note" / "clone.json"]
+    assert dead.row.status == "diverged" and list((tmp_path / "note").iterdir()) == [
+        tmp_path / "note" / "clone.json"
+    ]
     dead.row.params["optimizer.learning_rate"] = 1e-3
     dead.load(handed)
     assert dead.row.status == "running" and dead.advance()["steps"] == 12

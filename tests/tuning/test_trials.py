@@ -14,10 +14,23 @@ from tuning.trials import TrialRow, best_trial, read_trial, read_trials, write_t
 def row(number: int, **values) -> TrialRow:
     name = f"{number:04d}-adam-search"
     first = TrialRow(
-        trial=name, study="optimizers", family="vae", data="digits", arm="adam", phase="search", seed=1, status="done",
-        params={"optimizer.learning_rate": 1e-3 * (number + 1), "model.widths": [64, 32]}, path=f"trials/{name}",
-        best=2.0, best_step=20, last=2.5, steps=30, seconds=1.5, curve=[(10, 0.5, 3.0), (20, 1.0, 2.0), (30, 1.5, 2.5)],
-    )  # fmt: skip
+        trial=name,
+        study="optimizers",
+        family="vae",
+        data="digits",
+        arm="adam",
+        phase="search",
+        seed=1,
+        status="done",
+        params={"optimizer.learning_rate": 1e-3 * (number + 1), "model.widths": [64, 32]},
+        path=f"trials/{name}",
+        best=2.0,
+        best_step=20,
+        last=2.5,
+        steps=30,
+        seconds=1.5,
+        curve=[(10, 0.5, 3.0), (20, 1.0, 2.0), (30, 1.5, 2.5)],
+    )
     return replace(first, **values)
 
 
@@ -33,13 +46,28 @@ def test_rows_survive_the_disk_in_the_order_of_their_numbers(tmp_path):
     rows = [row(number, best=float(number), curve=[(1, 0.1, math.nan)]) for number in (2, 0, 11)]
     found = read_trials(sweep_of(tmp_path, *rows))
     assert [each.trial[:4] for each in found] == ["0000", "0002", "0011"]
-    assert math.isnan(found[0].curve[0][2]) and found[1].best == 2.0 and found[1].params == rows[0].params
+    assert (
+        math.isnan(found[0].curve[0][2])
+        and found[1].best == 2.0
+        and found[1].params == rows[0].params
+    )
 
 
 def test_the_table_has_a_column_for_each_setting(tmp_path):
-    rows = [row(0), row(1, params={"optimizer.learning_rate": 1, "optimizer.l1": 0.5}, best=None, status="diverged")]
+    rows = [
+        row(0),
+        row(
+            1,
+            params={"optimizer.learning_rate": 1, "optimizer.l1": 0.5},
+            best=None,
+            status="diverged",
+        ),
+    ]
     write_table(sweep_of(tmp_path, *rows), rows)
-    for table in (pandas.read_parquet(tmp_path / "trials.parquet"), pandas.read_csv(tmp_path / "trials.csv")):
+    for table in (
+        pandas.read_parquet(tmp_path / "trials.parquet"),
+        pandas.read_csv(tmp_path / "trials.csv"),
+    ):
         assert list(table["trial"]) == [each.trial for each in rows]
         assert list(table["param:optimizer.learning_rate"]) == [1e-3, 1.0]
         assert math.isnan(table["param:optimizer.l1"][0]) and table["param:optimizer.l1"][1] == 0.5
@@ -69,7 +97,12 @@ def test_what_is_no_sweep_and_what_is_damaged_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="not a sweep"):
         read_trials(tmp_path)
     path = sweep_of(tmp_path, row(0)) / row(0).path / "trial.json"
-    for text in ("{", "[]", '{"trial": 1}', json.dumps(json.loads(path.read_text()) | {"status": "lost"})):
+    for text in (
+        "{",
+        "[]",
+        '{"trial": 1}',
+        json.dumps(json.loads(path.read_text()) | {"status": "lost"}),
+    ):
         path.write_text(text)
         with pytest.raises(CheckpointError):
             read_trial(path)

@@ -1,4 +1,5 @@
-"""A convolutional classifier: useful by itself, and the feature extractor of the metrics, of styles and of dreams.
+"""A convolutional classifier: useful by itself, and the feature extractor of the metrics, of
+styles and of dreams.
 
 Shapes: B batch, K classes, F features, C channels, H height, W width.
 """
@@ -15,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, require
-from genray.gen.data import Data, DataConfig, Split, need_images, need_labels
-from genray.gen.fit import Batch, Export, Fit, FitConfig, Task
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split, need_images, need_labels
+from genray.gen.evaluation.metrics import Extractor
 from genray.gen.layers import activation_layer, fan_out
-from genray.gen.metrics import Extractor
-from genray.gen.optimizers import OptimizerConfig, Updater
-from genray.gen.world import ALONE, World
-from genray.modelstore import load_model
+from genray.gen.training.fit import Batch, Export, Fit, FitConfig, Task
+from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.world import ALONE, World
+from genray.runs.modelstore import load_model
 
 Loss = Literal["cross_entropy", "squared_error"]
 
@@ -37,7 +39,9 @@ class ClassifierModelConfig:
     kernel: int = 3
     """Side of the convolutions' kernels; odd, so that their padding is even."""
     features: int = 64
-    """Units of the layer before the softmax: few, so that a few hundred images estimate their covariance."""
+    """Units of the layer before the softmax: few, so that a few hundred images estimate their
+    covariance.
+    """
     activation: str = "relu"
     batch_norm: bool = False
     """After each convolution."""
@@ -47,10 +51,17 @@ class ClassifierModelConfig:
     def validate(self) -> None:
         require(
             len(self.channels) >= 1 and min(self.channels) >= 1,
-            f"--channels {' '.join(map(str, self.channels)) or '(none)'}: every layer needs ≥ 1 channel, e.g. 32 64",
+            f"--channels {' '.join(map(str, self.channels)) or '(none)'}: every layer needs ≥ 1 "
+            "channel, e.g. 32 64",
         )
-        require(1 <= self.convolutions <= 8, f"--convolutions {self.convolutions}: must lie in 1..8, e.g. 2")
-        require(self.kernel % 2 == 1 and self.kernel >= 1, f"--kernel {self.kernel}: must be odd, e.g. 3")
+        require(
+            1 <= self.convolutions <= 8,
+            f"--convolutions {self.convolutions}: must lie in 1..8, e.g. 2",
+        )
+        require(
+            self.kernel % 2 == 1 and self.kernel >= 1,
+            f"--kernel {self.kernel}: must be odd, e.g. 3",
+        )
         require(self.features >= 1, f"--features {self.features}: must be ≥ 1, e.g. 64")
         require(0 <= self.dropout < 1, f"--dropout {self.dropout}: must lie in [0, 1), e.g. 0.2")
 
@@ -64,22 +75,33 @@ class ClassifierConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: ClassifierModelConfig = field(default_factory=ClassifierModelConfig)
     loss: Loss = "cross_entropy"
-    """squared_error: of the softmax's probabilities, whose gradient vanishes where the network is surely wrong."""
+    """squared_error: of the softmax's probabilities, whose gradient vanishes where the network
+    is surely wrong.
+    """
     label_smoothing: float = 0.0
-    """Share of the label that is spread over all classes. [Szegedy 2016, https://arxiv.org/abs/1512.00567]"""
+    """Share of the label that is spread over all classes. [Szegedy 2016,
+    https://arxiv.org/abs/1512.00567]
+    """
 
     def validate(self) -> None:
         for part in (self.data, self.fit, self.optimizer, self.model):
             part.validate()
-        require(0 <= self.label_smoothing < 1, f"--label-smoothing {self.label_smoothing}: must lie in [0, 1)")
+        require(
+            0 <= self.label_smoothing < 1,
+            f"--label-smoothing {self.label_smoothing}: must lie in [0, 1)",
+        )
 
 
-def classification_loss(loss: str, logits_BK: Tensor, label_B: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Per image, [B]: −Σ_k y_k log p_k in nats, or Σ_k (p_k − y_k)², p the softmax and y the label as one-hot, smoothed.
+def classification_loss(
+    loss: str, logits_BK: Tensor, label_B: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Per image, [B]: −Σ_k y_k log p_k in nats, or Σ_k (p_k − y_k)², p the softmax and y the
+    label as one-hot, smoothed.
 
-    The gradient by the logits is p − y for the first. For the second it is 2 J (p − y) with the softmax's Jacobian
-    J = diag(p) − p pᵀ, which is 0 wherever p is a corner: a network that is surely wrong does not learn.
-    [Golik 2013, https://www.isca-archive.org/interspeech_2013/golik13_interspeech.html]
+    The gradient by the logits is p − y for the first. For the second it is 2 J (p − y) with the
+    softmax's Jacobian J = diag(p) − p pᵀ, which is 0 wherever p is a corner: a network that is
+    surely wrong does not learn. [Golik 2013,
+    https://www.isca-archive.org/interspeech_2013/golik13_interspeech.html]
     """
     if loss == "cross_entropy":
         return F.cross_entropy(logits_BK, label_B, label_smoothing=smoothing, reduction="none")
@@ -89,16 +111,26 @@ def classification_loss(loss: str, logits_BK: Tensor, label_B: Tensor, smoothing
 
 
 class Classifier(nn.Module):
-    """Images in `low`..`high` to logits. Its layers have names: conv0, conv1, …, features, logits."""
+    """Images in `low`..`high` to logits. Its layers have names: conv0, conv1, …, features,
+    logits.
+    """
 
-    def __init__(self, config: ClassifierModelConfig, shape: Sequence[int], num_classes: int, low: float, high: float):
+    def __init__(
+        self,
+        config: ClassifierModelConfig,
+        shape: Sequence[int],
+        num_classes: int,
+        low: float,
+        high: float,
+    ):
         super().__init__()
         self.config, self.num_classes = config, num_classes
         self.shape = cast(tuple[int, int, int], tuple(shape))
         self.low, self.high = low, high
         channels, height, width = self.shape
         layers: list[nn.Module] = []
-        self._ends: dict[str, int] = {}  # a convolution's name -> the place of its activation in `layers`
+        # a convolution's name -> the place of its activation in `layers`
+        self._ends: dict[str, int] = {}
         inputs = channels
         for outputs in config.channels:
             for _ in range(config.convolutions):
@@ -133,14 +165,18 @@ class Classifier(nn.Module):
         return tuple(self._ends)
 
     def layer_outputs(self, x_BCHW: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Each named convolution's output after its activation, before any pooling, [B, C', H', W'].
+        """Each named convolution's output after its activation, before any pooling, [B, C', H',
+        W'].
 
-        x: in low..high with the channels of `shape`, of any size that survives the poolings. Gradients flow to it, and
-        nothing deeper than asked for is computed. Raises ConfigError, with the nearest names, for an unknown layer.
+        x: in low..high with the channels of `shape`, of any size that survives the poolings.
+        Gradients flow to it, and nothing deeper than asked for is computed. Raises ConfigError,
+        with the nearest names, for an unknown layer.
         """
         for name in names:
             if name not in self._ends:
-                near = difflib.get_close_matches(name, self._ends, n=3, cutoff=0.5) or self.layer_names
+                near = (
+                    difflib.get_close_matches(name, self._ends, n=3, cutoff=0.5) or self.layer_names
+                )
                 raise ConfigError(f"layer {name}: no such layer; did you mean {', '.join(near)}?")
         wanted = {self._ends[name]: name for name in names}
         found: dict[str, Tensor] = {}
@@ -160,9 +196,13 @@ class Classifier(nn.Module):
 
 
 def build_classifier(config: dict[str, Any]) -> Classifier:
-    """The classifier that a model's config describes; the model store's builder for kind "classifier"."""
+    """The classifier that a model's config describes; the model store's builder for kind
+    "classifier".
+    """
     # Models of before `convolutions` had one in each block, the default.
-    values = {name: config[name] for name in ClassifierModelConfig.__dataclass_fields__ if name in config}
+    values = {
+        name: config[name] for name in ClassifierModelConfig.__dataclass_fields__ if name in config
+    }
     model = ClassifierModelConfig(**{**values, "channels": tuple(config["channels"])})
     return Classifier(model, config["shape"], config["num_classes"], config["low"], config["high"])
 
@@ -173,7 +213,9 @@ class ClassifierTask(Task):
     shown = ("loss", "accuracy")
     value_range = (0.0, 1.0)
 
-    def __init__(self, config: ClassifierConfig, world: World = ALONE, device: torch.device | str = "cpu"):
+    def __init__(
+        self, config: ClassifierConfig, world: World = ALONE, device: torch.device | str = "cpu"
+    ):
         config.validate()
         super().__init__(world, device, config.fit.amp)
         self.config = config
@@ -190,7 +232,9 @@ class ClassifierTask(Task):
         num_classes = max(len(data.classes), int(data.train.label.max()) + 1)
         low, high = data.train.low, data.train.high
         self._check_batch_norm(data)
-        self.networks["classifier"] = Classifier(config.model, data.shape, num_classes, low, high).to(self.device)
+        self.networks["classifier"] = Classifier(
+            config.model, data.shape, num_classes, low, high
+        ).to(self.device)
         self.updaters["classifier"] = Updater(
             self.classifier.parameters(),
             config.optimizer,
@@ -203,12 +247,19 @@ class ClassifierTask(Task):
         return data
 
     def _check_batch_norm(self, data: Data) -> None:
-        """Raises ConfigError where a channel would have one value in a batch, which has no variance."""
-        rows, halvings = self.config.fit.batch_size // self.world.size, len(self.config.model.channels) - 1
-        pixels = math.prod(-(-side // 2**halvings) for side in data.shape[1:])  # where the last convolution is
+        """Raises ConfigError where a channel would have one value in a batch, which has no
+        variance.
+        """
+        rows, halvings = (
+            self.config.fit.batch_size // self.world.size,
+            len(self.config.model.channels) - 1,
+        )
+        # where the last convolution is
+        pixels = math.prod(-(-side // 2**halvings) for side in data.shape[1:])
         require(
             not self.config.model.batch_norm or rows * pixels >= 2,
-            f"--batch-size {self.config.fit.batch_size}: --batch-norm needs 2 rows or more for each worker where images "
+            f"--batch-size {self.config.fit.batch_size}: --batch-norm needs 2 rows or more for "
+            "each worker where images "
             f"shrink to one pixel; use {2 * self.world.size} or more",
         )
 
@@ -216,12 +267,19 @@ class ClassifierTask(Task):
         assert batch.label is not None
         with self.autocast():
             logits_BK = self.classifier(batch.x).float()
-        loss = classification_loss(self.config.loss, logits_BK, batch.label, self.config.label_smoothing).mean()
+        loss = classification_loss(
+            self.config.loss, logits_BK, batch.label, self.config.label_smoothing
+        ).mean()
         self.updaters["classifier"].step(loss)
-        return {"loss": loss.detach(), "accuracy": (logits_BK.detach().argmax(1) == batch.label).float().mean()}
+        return {
+            "loss": loss.detach(),
+            "accuracy": (logits_BK.detach().argmax(1) == batch.label).float().mean(),
+        }
 
     def judge(self, split: Split) -> dict[str, float]:
-        """The loss (without smoothing), the cross-entropy in nats where that is another, and the accuracy."""
+        """The loss (without smoothing), the cross-entropy in nats where that is another, and the
+        accuracy.
+        """
         loss = cross_entropy = right = 0.0
         for rows in torch.arange(len(split), device=self.device).split(1000):
             x_BCHW, label_B = split.take(rows)
@@ -231,38 +289,54 @@ class ClassifierTask(Task):
             cross_entropy += F.cross_entropy(logits_BK, label_B, reduction="sum").item()
             right += (logits_BK.argmax(1) == label_B).sum().item()
         figures = {"loss": loss / len(split), "accuracy": right / len(split)}
-        return figures | ({} if self.config.loss == "cross_entropy" else {"cross_entropy": cross_entropy / len(split)})
+        return figures | (
+            {}
+            if self.config.loss == "cross_entropy"
+            else {"cross_entropy": cross_entropy / len(split)}
+        )
 
     def export(self) -> Export:
         model = self.classifier
-        config = {name: getattr(model.config, name) for name in ClassifierModelConfig.__dataclass_fields__}
-        config |= {"channels": list(model.config.channels), "shape": list(model.shape), "low": model.low}
+        config = {
+            name: getattr(model.config, name) for name in ClassifierModelConfig.__dataclass_fields__
+        }
+        config |= {
+            "channels": list(model.config.channels),
+            "shape": list(model.shape),
+            "low": model.low,
+        }
         config |= {"high": model.high, "num_classes": model.num_classes}
         widths = " and ".join(map(str, model.config.channels))
         card = (
             f"# Image classifier\n\n{len(model.layer_names)} convolutions of {widths} channels, "
-            f"{model.config.features} features, {model.num_classes} classes: {', '.join(self._classes)}.\n"
+            f"{model.config.features} features, {model.num_classes} classes: "
+            f"{', '.join(self._classes)}.\n"
         )
         return Export("classifier", config, dict(model.state_dict()), card)
 
 
-# -- as a judge --------------------------------------------------------------------------------------------------------
+# -- as a judge ------------------------------------------------------------------------------------
 
 
 def load_extractor(folder: str, device: torch.device | str = "cpu") -> Extractor:
-    """A classifier of the model store as a judge of images. Raises CheckpointError for anything else."""
+    """A classifier of the model store as a judge of images. Raises CheckpointError for anything
+    else.
+    """
     model, _ = load_model(Path(folder), {"classifier": build_classifier})
     return Extractor(model.to(device))
 
 
 def train_extractor(data: Data, device: torch.device | str = "cpu", steps: int = 400) -> Extractor:
-    """A small classifier trained on the spot on `data`'s training rows: 400 batches of 100, a second or two for digits.
+    """A small classifier trained on the spot on `data`'s training rows: 400 batches of 100, a
+    second or two for digits.
 
-    A function of the data alone, so its hash is the same for every run on the same data and machine.
+    A function of the data alone, so its hash is the same for every run on the same data and
+    machine.
     """
     rows = min(100, len(data.train))
     config = ClassifierConfig(fit=FitConfig(steps=steps, batch_size=rows, validate_every=steps))
-    # Its own random state, and gradients: it may be asked for in the middle of somebody else's evaluation.
+    # Its own random state, and gradients: it may be asked for in the middle of somebody else's
+    # evaluation.
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         task = ClassifierTask(config, device=device)

@@ -70,7 +70,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
     )
 
 
-# -- GIF ---------------------------------------------------------------------------------------------------------------
+# -- GIF -------------------------------------------------------------------------------------------
 
 
 def _gif_frames(path: Path, max_frames: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -107,13 +107,15 @@ def _open_gif(path: Path, max_frames: int) -> Clip:
 
 
 def _tick(lasts: Sequence[int]) -> int:
-    """One clock for all frames, ms, so that one that lasts longer is repeated: what divides every duration, or the
-    shortest where that would make more frames than MAX_REPEATED. 20 at least: no browser plays a GIF faster."""
+    """One clock for all frames, ms, so that one that lasts longer is repeated: what divides
+    every duration, or the shortest where that would make more frames than MAX_REPEATED. 20 at
+    least: no browser plays a GIF faster.
+    """
     tick = max(20, math.gcd(*lasts))
     return tick if sum(lasts) / tick <= MAX_REPEATED else min(lasts)
 
 
-# -- MP4 ---------------------------------------------------------------------------------------------------------------
+# -- MP4 -------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -144,7 +146,9 @@ def _open_mp4(path: Path, max_frames: int) -> Clip:
             for frame in islice(container.decode(video), max_frames or None):
                 _check_size(path, frame.width, frame.height)
                 size = size or (frame.width, frame.height)
-                require(size == (frame.width, frame.height), f"{path}: its frames are not of one size")
+                require(
+                    size == (frame.width, frame.height), f"{path}: its frames are not of one size"
+                )
                 # Phones film lying down and say in the header how the picture is to be turned, in
                 # degrees anticlockwise.
                 upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
@@ -153,7 +157,7 @@ def _open_mp4(path: Path, max_frames: int) -> Clip:
     return Clip(path, fps, min(count, max_frames or count), frames)
 
 
-# -- sound -------------------------------------------------------------------------------------------------------------
+# -- sound -----------------------------------------------------------------------------------------
 
 
 def has_sound(path: Path) -> bool:
@@ -181,11 +185,15 @@ def copy_sound(source: Path, clip: Path, seconds: float) -> None:
         ):
             picture = silent.streams.video[0]
             tracks = {picture: out.add_stream_from_template(picture)}
-            tracks |= {track: out.add_stream_from_template(track) for track in sounding.streams.audio}
+            tracks |= {
+                track: out.add_stream_from_template(track) for track in sounding.streams.audio
+            }
             start = float((video.start_time or 0) * video.time_base)
             sound = _shifted(sounding.demux(*sounding.streams.audio), start, seconds)
             # Sound and pictures alternate in time, as a player reads them.
-            for _, packet in heapq.merge(_timed(silent.demux(picture)), sound, key=lambda one: one[0]):
+            for _, packet in heapq.merge(
+                _timed(silent.demux(picture)), sound, key=lambda one: one[0]
+            ):
                 packet.stream = tracks[packet.stream]
                 out.mux(packet)
         temporary.replace(clip)

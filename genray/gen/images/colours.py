@@ -17,7 +17,8 @@ def luminance(x_BCHW: Tensor) -> Tensor:
 
 
 def recoloured(content_1CHW: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The content with the styles' (weighted) mean and covariance of colours, by the linear map that moves them least.
+    """The content with the styles' (weighted) mean and covariance of colours, by the linear map
+    that moves them least.
 
     [Pitié 2007, The linear Monge-Kantorovitch colour mapping, https://doi.org/10.1049/cp:20070055]
     """
@@ -25,7 +26,9 @@ def recoloured(content_1CHW: Tensor, styles: Sequence[Tensor], weights: Sequence
     mean, covariance = pixels.mean(1, keepdim=True), _covariance(pixels)
     colours = [style[0].flatten(1).double() for style in styles]
     target_mean = sum(weight * each.mean(1, keepdim=True) for weight, each in zip(weights, colours))
-    target = torch.stack([weight * _covariance(each) for weight, each in zip(weights, colours)]).sum(0)
+    target = torch.stack(
+        [weight * _covariance(each) for weight, each in zip(weights, colours)]
+    ).sum(0)
     root = power(covariance, 0.5)
     inverse = power(covariance, -0.5)
     map_33 = inverse @ power(root @ target @ root, 0.5) @ inverse
@@ -35,7 +38,9 @@ def recoloured(content_1CHW: Tensor, styles: Sequence[Tensor], weights: Sequence
 
 def _covariance(pixels_3N: Tensor) -> Tensor:
     """With a hundredth of the range as noise, so that a picture of one colour has one too."""
-    return torch.cov(pixels_3N, correction=0) + 1e-4 * torch.eye(3, dtype=pixels_3N.dtype, device=pixels_3N.device)
+    return torch.cov(pixels_3N, correction=0) + 1e-4 * torch.eye(
+        3, dtype=pixels_3N.dtype, device=pixels_3N.device
+    )
 
 
 def colours_of(result_1CHW: Tensor, content_1CHW: Tensor) -> Tensor:

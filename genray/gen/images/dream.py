@@ -1,13 +1,15 @@
 """Deep Dream: change a picture so that a trained network sees more of what it already sees in it.
 
-Gradient ascent on the activations of one layer, from coarse to fine (octaves). What appears is what the layer has learnt
-to look for: eyes and fur in ImageNet's VGG; in a small classifier of game frames, brush strokes, ripples, towers and rows
-of studs, but no creatures. Single channels dream of one thing and look best; a whole layer at once is harsh. How many times
-the activation grows depends on how strongly the picture excites the layer already: a channel's 3 to 9 times in photographs.
-A whole layer's mean square has less room, since values end at 0 and 1: in the network of the tests, unrestrained ascent on
-the pixels makes it 3 to 30 times as large, as noise and glare; a dream 1.3 to 7 times, about twice as much with
-`--rate 0.025 --steps 24`. An untrained network looks for nothing, and is refused.
-[Mordvintsev 2015, https://research.google/blog/inceptionism-going-deeper-into-neural-networks/]
+Gradient ascent on the activations of one layer, from coarse to fine (octaves). What appears is
+what the layer has learnt to look for: eyes and fur in ImageNet's VGG; in a small classifier of
+game frames, brush strokes, ripples, towers and rows of studs, but no creatures. Single channels
+dream of one thing and look best; a whole layer at once is harsh. How many times the activation
+grows depends on how strongly the picture excites the layer already: a channel's 3 to 9 times in
+photographs. A whole layer's mean square has less room, since values end at 0 and 1: in the
+network of the tests, unrestrained ascent on the pixels makes it 3 to 30 times as large, as noise
+and glare; a dream 1.3 to 7 times, about twice as much with `--rate 0.025 --steps 24`. An
+untrained network looks for nothing, and is refused. [Mordvintsev 2015,
+https://research.google/blog/inceptionism-going-deeper-into-neural-networks/]
 
 Shapes: B batch, C channels, H height, W width, P positions of a layer, M vectors of a guide.
 """
@@ -39,9 +41,13 @@ class DreamConfig:
     """What is strengthened, and how."""
 
     layer: str = ""
-    """Whose activations grow. Shallow: strokes; deep: what the network calls things by. Empty: one near the end."""
+    """Whose activations grow. Shallow: strokes; deep: what the network calls things by. Empty:
+    one near the end.
+    """
     channels: tuple[int, ...] = ()
-    """Channels of the layer, counted from 0; none: all of them, each as much as it is active already."""
+    """Channels of the layer, counted from 0; none: all of them, each as much as it is active
+    already.
+    """
     octaves: int = 5
     """Sizes from small to full; fewer where the small ones would fall below 48 pixels."""
     octave_scale: float = 1.4
@@ -55,8 +61,10 @@ class DreamConfig:
     bands: int = 4
     """Frequency bands, an octave each, in which the gradient is made equally strong."""
     keep_tones: bool = True
-    """Leave out the gradient below those bands, so that light and shade at large stay the picture's. Without it the
-    activation grows more, and so does glare: a small network likes brightness best."""
+    """Leave out the gradient below those bands, so that light and shade at large stay the
+    picture's. Without it the activation grows more, and so does glare: a small network likes
+    brightness best.
+    """
     own_colours: float = 0.5
     """How far the new colours are the picture's own, 0..1; 0: as garish as the network wants."""
     seed: int = 0
@@ -67,46 +75,67 @@ class DreamConfig:
             f"--channels {' '.join(map(str, self.channels))}: must be ≥ 0",
         )
         require(1 <= self.octaves <= 20, f"--octaves {self.octaves}: must lie in 1..20, e.g. 5")
-        require(1.05 <= self.octave_scale <= 4, f"--octave-scale {self.octave_scale}: must lie in 1.05..4, e.g. 1.4")
+        require(
+            1.05 <= self.octave_scale <= 4,
+            f"--octave-scale {self.octave_scale}: must lie in 1.05..4, e.g. 1.4",
+        )
         require(1 <= self.steps <= 10_000, f"--steps {self.steps}: must lie in 1..10000, e.g. 12")
         require(0 < self.rate <= 1, f"--rate {self.rate}: must lie in (0, 1], e.g. 0.012")
         require(0 <= self.jitter <= 512, f"--jitter {self.jitter}: must lie in 0..512, e.g. 24")
         require(1 <= self.bands <= 8, f"--bands {self.bands}: must lie in 1..8, e.g. 4")
-        require(0 <= self.own_colours <= 1, f"--own-colours {self.own_colours}: must lie in 0..1, e.g. 0.5")
+        require(
+            0 <= self.own_colours <= 1,
+            f"--own-colours {self.own_colours}: must lie in 0..1, e.g. 0.5",
+        )
         require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
 
 
-# -- what grows --------------------------------------------------------------------------------------------------------
+# -- what grows ------------------------------------------------------------------------------------
 
 
 class Objective:
     """One number per picture: how strongly the chosen layer responds.
 
-    All channels: the mean square of the activations, whose gradient feeds each by its own strength. Some channels: their
-    mean. With a guide [1, 3, H, W] in 0..1: the mean dot product of every position's vector with the guide's vector that
-    is most like it. Departure from the first guided dreams: likeness is the cosine, or the guide's brightest spot would
-    be the answer everywhere.
+    All channels: the mean square of the activations, whose gradient feeds each by its own
+    strength. Some channels: their mean. With a guide [1, 3, H, W] in 0..1: the mean dot product
+    of every position's vector with the guide's vector that is most like it. Departure from the
+    first guided dreams: likeness is the cosine, or the guide's brightest spot would be the
+    answer everywhere.
     """
 
     def __init__(
-        self, features: Features, layer: str = "", channels: Sequence[int] = (), guide_1CHW: Tensor | None = None
+        self,
+        features: Features,
+        layer: str = "",
+        channels: Sequence[int] = (),
+        guide_1CHW: Tensor | None = None,
     ):
-        """Raises ConfigError for untrained features, an unknown layer (with the nearest names) or channel."""
+        """Raises ConfigError for untrained features, an unknown layer (with the nearest names)
+        or channel.
+        """
         require(
             features.trained,
-            f"--features {features.name}: a dream shows what a network has learnt, and this one has learnt nothing; "
+            f"--features {features.name}: a dream shows what a network has learnt, and this one "
+            "has learnt nothing; "
             "use vgg19, or --model RUN of your own: genray train classifier",
         )
-        self.features, self.layer, self.channels = features, choose_layer(features, layer), tuple(channels)
+        self.features, self.layer, self.channels = (
+            features,
+            choose_layer(features, layer),
+            tuple(channels),
+        )
         with torch.no_grad():
             probe = guide_1CHW if guide_1CHW is not None else torch.full((1, 3, 128, 128), 0.5)
             found = features(probe.to(device_of(features)), [self.layer])[self.layer]
         # Kept on the device: a list as an index would be sent there at every step.
-        self._channel_C = torch.tensor(self.channels, device=found.device) if self.channels else None
+        self._channel_C = (
+            torch.tensor(self.channels, device=found.device) if self.channels else None
+        )
         width = found.shape[1]
         require(
             all(channel < width for channel in self.channels),
-            f"--channels {' '.join(map(str, self.channels))}: {self.layer} has channels 0..{width - 1}",
+            f"--channels {' '.join(map(str, self.channels))}: {self.layer} has channels "
+            f"0..{width - 1}",
         )
         self.guide_CM: Tensor | None = None
         if guide_1CHW is not None:
@@ -115,7 +144,11 @@ class Objective:
             self.guide_CM = self.guide_CM[:, ::step]
 
     def _chosen(self, activations_BCHW: Tensor) -> Tensor:
-        return activations_BCHW if self._channel_C is None else activations_BCHW.index_select(1, self._channel_C)
+        return (
+            activations_BCHW
+            if self._channel_C is None
+            else activations_BCHW.index_select(1, self._channel_C)
+        )
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """The number to raise, a scalar; gradients flow to x, float32 [B, 3, H, W] in 0..1."""
@@ -138,7 +171,11 @@ def choose_layer(features: Features, layer: str) -> str:
         return features.layers[round(0.9 * (len(features.layers) - 1))]
     if layer not in features.layers:
         near = difflib.get_close_matches(layer, features.layers, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(features.layers)}"
+        hint = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else f"there are {', '.join(features.layers)}"
+        )
         raise ConfigError(f"--layer {layer}: {features.name} has no such layer; {hint}")
     return layer
 
@@ -147,14 +184,21 @@ def device_of(features: Features) -> torch.device:
     return next((tensor.device for tensor in features.parameters()), torch.device("cpu"))
 
 
-# -- the ascent --------------------------------------------------------------------------------------------------------
+# -- the ascent ------------------------------------------------------------------------------------
 
 
-def dream(content_1CHW: Tensor, objective: Objective, config: DreamConfig, progress: Progress | None = None) -> Tensor:
-    """The dream of a picture: float32 [1, 3, H, W] in 0..1, of the same size and on the same device.
+def dream(
+    content_1CHW: Tensor,
+    objective: Objective,
+    config: DreamConfig,
+    progress: Progress | None = None,
+) -> Tensor:
+    """The dream of a picture: float32 [1, 3, H, W] in 0..1, of the same size and on the same
+    device.
 
-    A function of its arguments, on one machine. Each octave begins with the picture at its size plus what the smaller
-    ones added to it, so that no detail of the picture is lost to the scaling.
+    A function of its arguments, on one machine. Each octave begins with the picture at its size
+    plus what the smaller ones added to it, so that no detail of the picture is lost to the
+    scaling.
     """
     config.validate()
     random = torch.Generator().manual_seed(config.seed)
@@ -180,7 +224,11 @@ def octave_sizes(height: int, width: int, config: DreamConfig) -> list[tuple[int
 
 
 def ascend(
-    x_1CHW: Tensor, objective: Objective, config: DreamConfig, random: torch.Generator, colours_33: Tensor
+    x_1CHW: Tensor,
+    objective: Objective,
+    config: DreamConfig,
+    random: torch.Generator,
+    colours_33: Tensor,
 ) -> Tensor:
     """One step up, values kept in 0..1."""
     most = config.jitter
@@ -193,7 +241,9 @@ def ascend(
             value = objective(part)
         (gradient[:, :, rows, columns],) = torch.autograd.grad(value, part)
     gradient = gradient.roll((-down, -right), (2, 3))
-    gradient = torch.einsum("ij,bjhw->bihw", colours_33, balanced(gradient, config.bands, config.keep_tones))
+    gradient = torch.einsum(
+        "ij,bjhw->bihw", colours_33, balanced(gradient, config.bands, config.keep_tones)
+    )
     return (x_1CHW + config.rate * gradient / (gradient.abs().mean() + 1e-12)).clamp(0, 1).detach()
 
 
@@ -211,16 +261,20 @@ def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
 
 
 def balanced(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor:
-    """The gradient with each of its `bands` highest octaves of frequency at the same strength; the finest at half of it.
+    """The gradient with each of its `bands` highest octaves of frequency at the same strength;
+    the finest at half of it.
 
-    As it comes, a gradient is mostly fine noise and glare. The bands are those of a Laplacian pyramid: each the difference
-    between a picture and its half-size blur. What remains below them is left out with `keep_tones`.
-    [Mordvintsev 2016, TensorFlow's DeepDream notebook, "Laplacian pyramid gradient normalization", which keeps it]
+    As it comes, a gradient is mostly fine noise and glare. The bands are those of a Laplacian
+    pyramid: each the difference between a picture and its half-size blur. What remains below
+    them is left out with `keep_tones`. [Mordvintsev 2016, TensorFlow's DeepDream notebook,
+    "Laplacian pyramid gradient normalization", which keeps it]
     """
     parts: list[Tensor] = []
     rest = gradient_1CHW
     while len(parts) < bands and min(rest.shape[-2:]) >= 4:
-        half = functional.interpolate(rest, scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False)
+        half = functional.interpolate(
+            rest, scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False
+        )
         parts.append(rest - _to_size(half, rest.shape[-2:]))
         rest = half
     total = torch.zeros_like(rest) if keep_tones else _unit(rest)
@@ -230,10 +284,12 @@ def balanced(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor:
 
 
 def colour_mixing(content_1CHW: Tensor, share: float) -> Tensor:
-    """What a gradient's colours are multiplied by, [3, 3]: `share` of the picture's own covariance, the rest identity.
+    """What a gradient's colours are multiplied by, [3, 3]: `share` of the picture's own
+    covariance, the rest identity.
 
-    Gradient ascent in colours that are decorrelated as the picture's are: it moves mostly along the picture's palette.
-    [Olah 2017, https://distill.pub/2017/feature-visualization, "preconditioning", there with ImageNet's covariance]
+    Gradient ascent in colours that are decorrelated as the picture's are: it moves mostly along
+    the picture's palette. [Olah 2017, https://distill.pub/2017/feature-visualization,
+    "preconditioning", there with ImageNet's covariance]
     """
     identity_33 = torch.eye(3, device=content_1CHW.device)
     # A hundredth of the range in any direction, so that a picture of one colour can still dream.
@@ -248,20 +304,26 @@ def _unit(x: Tensor) -> Tensor:
 def _to_size(x_1CHW: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x_1CHW.shape[-2:]) == tuple(size):
         return x_1CHW
-    return functional.interpolate(x_1CHW, tuple(size), mode="bilinear", antialias=True, align_corners=False)
+    return functional.interpolate(
+        x_1CHW, tuple(size), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 @torch.no_grad()
 def activation(x_1CHW: Tensor, objective: Objective) -> float:
-    """The objective's value for a whole picture: the mean over its tiles, each by its share of the pixels."""
+    """The objective's value for a whole picture: the mean over its tiles, each by its share of
+    the pixels.
+    """
     height, width = x_1CHW.shape[-2:]
     parts = list(tiles(height, width))
-    values = torch.stack([objective(x_1CHW[:, :, rows, columns]) for rows, columns in parts]).tolist()
+    values = torch.stack(
+        [objective(x_1CHW[:, :, rows, columns]) for rows, columns in parts]
+    ).tolist()
     pixels = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in parts]
     return sum(value * count for value, count in zip(values, pixels)) / (height * width)
 
 
-# -- the zoom ----------------------------------------------------------------------------------------------------------
+# -- the zoom --------------------------------------------------------------------------------------
 
 
 def zoom(
@@ -274,8 +336,9 @@ def zoom(
     steps: int = 3,
     progress: Progress | None = None,
 ) -> Iterator[Tensor]:
-    """`frames` pictures that fall into the dream: each is the last one's middle, enlarged by `factor`, turned by `turn`
-    degrees, and dreamt on for `steps` steps at full size. The first is the dream itself.
+    """`frames` pictures that fall into the dream: each is the last one's middle, enlarged by
+    `factor`, turned by `turn` degrees, and dreamt on for `steps` steps at full size. The first
+    is the dream itself.
     """
     random = torch.Generator().manual_seed(config.seed + 1)
     x, colours_33 = dreamt_1CHW, colour_mixing(dreamt_1CHW, config.own_colours)
@@ -293,8 +356,12 @@ def _enlarged(x_1CHW: Tensor, factor: float, angle: float) -> Tensor:
     height, width = x_1CHW.shape[-2:]
     cosine, sine = math.cos(angle) / factor, math.sin(angle) / factor
     # grid_sample's axes run −1..1 along both sides, whatever their lengths: a turn must undo that.
-    theta = torch.tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]])
+    theta = torch.tensor(
+        [[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]]
+    )
     theta = theta.to(x_1CHW.device, x_1CHW.dtype, non_blocking=True)
     grid = functional.affine_grid(theta[None], list(x_1CHW.shape), align_corners=False)
-    sampled = functional.grid_sample(x_1CHW, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    sampled = functional.grid_sample(
+        x_1CHW, grid, mode="bicubic", padding_mode="reflection", align_corners=False
+    )
     return sampled.clamp(0, 1)

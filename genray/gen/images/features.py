@@ -1,7 +1,7 @@
 """Feature extractors behind one face: what style, content and dreams compare pictures by.
 
     vgg19        ImageNet's VGG-19, torchvision's weights: semantics, where its file is at hand
-    untrained    orthogonal weights, each channel normalised on a few pictures: colour and texture, no download
+    untrained    orthogonal weights, channels normalised on a few pictures: colour and texture
     model:PATH   an own classifier or convolutional autoencoder of the model store
     auto         vgg19 if its file is cached, else untrained
 
@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.errors import ConfigError, require
-from genray.gen.ae_blocks import ConvBlock
-from genray.gen.autoencoders import Autoencoder, build_autoencoder
+from genray.gen.autoencoder.blocks import ConvBlock
+from genray.gen.autoencoder.model import Autoencoder, build_autoencoder
 from genray.gen.images import vgg
 from genray.gen.images.classifier import Classifier, build_classifier
-from genray.modelstore import load_model, model_folder
+from genray.runs.modelstore import load_model, model_folder
 
 UNTRAINED = "untrained features: colour and texture, not semantics"
 LUMA = (0.299, 0.587, 0.114)
@@ -32,9 +32,9 @@ LUMA = (0.299, 0.587, 0.114)
 class Features(nn.Module):
     """A frozen extractor: pictures in 0..1 to the activations of named layers.
 
-    `layers` are its names from shallow to deep; `style_layers` and `content_layers` the ones that its losses use by
-    default; `about` a JSON-able label that goes into the metadata of whatever is made with it. Weights are frozen,
-    gradients flow to the picture.
+    `layers` are its names from shallow to deep; `style_layers` and `content_layers` the ones
+    that its losses use by default; `about` a JSON-able label that goes into the metadata of
+    whatever is made with it. Weights are frozen, gradients flow to the picture.
     """
 
     name: str
@@ -62,7 +62,8 @@ class Features(nn.Module):
         for layer in layers:
             require(
                 layer in self.layers,
-                f"{option} {layer}: {self.name} has no such layer; there are {', '.join(self.layers)}",
+                f"{option} {layer}: {self.name} has no such layer; there are "
+                f"{', '.join(self.layers)}",
             )
 
     def freeze(self) -> None:
@@ -70,16 +71,19 @@ class Features(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "Features":
-        """Stays in evaluation mode, also inside a module that is trained: the statistics are fixed."""
+        """Stays in evaluation mode, also inside a module that is trained: the statistics are
+        fixed.
+        """
         return super().train(False)
 
 
 class ConvStack(Features):
-    """A VGG-like plain stack: blocks of 3x3 convolutions and ReLUs, 2x2 average pooling between the blocks.
+    """A VGG-like plain stack: blocks of 3x3 convolutions and ReLUs, 2x2 average pooling between
+    the blocks.
 
     Average pooling, not maximum, as Gatys found it to make smoother pictures. [Gatys 2016,
-    https://doi.org/10.1109/CVPR.2016.265] A departure from VGG's own zeros at the edges: "reflect" padding, which
-    leaves no frame around the result.
+    https://doi.org/10.1109/CVPR.2016.265] A departure from VGG's own zeros at the edges:
+    "reflect" padding, which leaves no frame around the result.
     """
 
     def __init__(
@@ -92,7 +96,9 @@ class ConvStack(Features):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ):
-        """`counts` convolutions of `widths` channels a block; pictures are normalised by `mean` and `std` first."""
+        """`counts` convolutions of `widths` channels a block; pictures are normalised by `mean`
+        and `std` first.
+        """
         super().__init__()
         self.name, self.layers = name, tuple(layers)
         self.counts, self.widths = tuple(counts), tuple(widths)
@@ -103,8 +109,11 @@ class ConvStack(Features):
         self._pools: list[bool] = []  # whether a pooling stands before the convolution
         for block, (count, width) in enumerate(zip(counts, widths)):
             for number in range(count):
-                # Its own first weights would cost time and draws from the common random state, and be overwritten.
-                conv = nn.utils.skip_init(nn.Conv2d, inputs, width, 3, padding=1, padding_mode="reflect")
+                # Its own first weights would cost time and draws from the common random state, and
+                # be overwritten.
+                conv = nn.utils.skip_init(
+                    nn.Conv2d, inputs, width, 3, padding=1, padding_mode="reflect"
+                )
                 self.convs.append(conv)
                 self._pools.append(block > 0 and number == 0)
                 inputs = width
@@ -127,8 +136,10 @@ class ConvStack(Features):
             return h_BCHW
         if min(h_BCHW.shape[-2:]) < 4:
             raise ConfigError(
-                f"a picture of too few pixels: layer {self.layers[index]} of {self.name} needs a short side of at "
-                f"least {2 << sum(self._pools[: index + 1])}; choose a larger --size, or shallower layers"
+                f"a picture of too few pixels: layer {self.layers[index]} of {self.name} needs a "
+                "short side of at "
+                f"least {2 << sum(self._pools[: index + 1])}; choose a larger --size, or shallower "
+                "layers"
             )
         return F.avg_pool2d(h_BCHW, 2)
 
@@ -143,7 +154,7 @@ class ConvStack(Features):
                 found[layer] = h_BCHW
         return found
 
-    # -- in a style model ------------------------------------------------------------------------------------------
+    # -- in a style model --------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
         """What `build_stack` needs to make this stack again, without the weights; JSON-able."""
@@ -160,42 +171,62 @@ class ConvStack(Features):
 
 
 def build_stack(config: Mapping[str, Any]) -> ConvStack:
-    """The stack that `ConvStack.config` describes; its weights and normalisation come from a state dict."""
+    """The stack that `ConvStack.config` describes; its weights and normalisation come from a
+    state dict.
+    """
     stack = ConvStack(config["name"], config["layers"], config["counts"], config["widths"])
     stack.trained, stack.about = bool(config["trained"]), dict(config["about"])
-    stack.style_layers, stack.content_layers = tuple(config["style_layers"]), tuple(config["content_layers"])
+    stack.style_layers, stack.content_layers = (
+        tuple(config["style_layers"]),
+        tuple(config["content_layers"]),
+    )
     return stack
 
 
-# -- untrained ---------------------------------------------------------------------------------------------------------
+# -- untrained -------------------------------------------------------------------------------------
 
 UNTRAINED_COUNTS, UNTRAINED_WIDTHS = (2, 2, 3, 2), (32, 64, 128, 256)
 
 
 @torch.no_grad()
-def untrained(seed: int = 0, calibrate: Sequence[Tensor] = (), palette: Sequence[Tensor] = ()) -> ConvStack:
-    """A half-width VGG of orthogonal weights whose channels have mean 0 and variance 1 before each ReLU on `calibrate`.
+def untrained(
+    seed: int = 0, calibrate: Sequence[Tensor] = (), palette: Sequence[Tensor] = ()
+) -> ConvStack:
+    """A half-width VGG of orthogonal weights whose channels have mean 0 and variance 1 before
+    each ReLU on `calibrate`.
 
-    `calibrate`: pictures [B, 3, H, W] in 0..1 of any sizes, each counting alike; without any, seeded clouds with a
-    photograph's spectrum. Random weights suffice for textures once every channel is heard alike; as they are drawn
-    (He's normal), a few channels drown the rest and the result is noise. The normalisation is folded into the weights
-    and biases afterwards, so the network is a plain function of its input.
+    `calibrate`: pictures [B, 3, H, W] in 0..1 of any sizes, each counting alike; without any,
+    seeded clouds with a photograph's spectrum. Random weights suffice for textures once every
+    channel is heard alike; as they are drawn (He's normal), a few channels drown the rest and
+    the result is noise. The normalisation is folded into the weights and biases afterwards, so
+    the network is a plain function of its input.
 
-    `palette`: pictures by whose colours differences are weighed: one along a direction in which they hardly vary weighs
-    more (by variance^-¼, half-way to whitening), so that an optimised picture does not stray from them into speckle.
-    [Saxe 2014, https://arxiv.org/abs/1312.6120; He 2016, https://arxiv.org/abs/1606.04801]
+    `palette`: pictures by whose colours differences are weighed: one along a direction in which
+    they hardly vary weighs more (by variance^-¼, half-way to whitening), so that an optimised
+    picture does not stray from them into speckle. [Saxe 2014, https://arxiv.org/abs/1312.6120;
+    He 2016, https://arxiv.org/abs/1606.04801]
     """
     generator = torch.Generator().manual_seed(seed)
     names = [f"conv{index}" for index in range(sum(UNTRAINED_COUNTS))]
-    pictures = [picture.detach().float().cpu() for picture in calibrate] or [clouds(generator=generator)]
+    pictures = [picture.detach().float().cpu() for picture in calibrate] or [
+        clouds(generator=generator)
+    ]
     weigh = _weighing(palette) if palette else torch.eye(3)
     # Of the calibration pictures together, so that a dark or a pale pair is as well spread as any.
     pixels = torch.cat([_even(picture) for picture in pictures], dim=1)
     mean, std = pixels.mean(1), (weigh @ pixels).std().clamp(min=0.05).expand(3)
-    stack = ConvStack("untrained", names, UNTRAINED_COUNTS, UNTRAINED_WIDTHS, mean=mean.tolist(), std=std.tolist())
-    stack.style_layers, stack.content_layers = ("conv0", "conv2", "conv4", "conv7"), ("conv2", "conv4")
+    stack = ConvStack(
+        "untrained", names, UNTRAINED_COUNTS, UNTRAINED_WIDTHS, mean=mean.tolist(), std=std.tolist()
+    )
+    stack.style_layers, stack.content_layers = (
+        ("conv0", "conv2", "conv4", "conv7"),
+        ("conv2", "conv4"),
+    )
     stack.trained, stack.about = False, {"features": "untrained", "note": UNTRAINED, "seed": seed}
-    hidden = [torch.einsum("ij,bjhw->bihw", weigh, (picture - stack.mean) / stack.std) for picture in pictures]
+    hidden = [
+        torch.einsum("ij,bjhw->bihw", weigh, (picture - stack.mean) / stack.std)
+        for picture in pictures
+    ]
     for index, conv in enumerate(stack.convs):
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         nn.init.orthogonal_(conv.weight, generator=generator)
@@ -218,52 +249,68 @@ def untrained(seed: int = 0, calibrate: Sequence[Tensor] = (), palette: Sequence
 def _weighing(palette: Sequence[Tensor]) -> Tensor:
     """The colours' covariance to the power −¼, relative to its largest direction: [3, 3]."""
     pixels = torch.cat([_even(picture.detach().float().cpu()) for picture in palette], dim=1)
-    # A floor of 4% of the range: a picture of two colours would make of every third one a catastrophe.
+    # A floor of 4% of the range: a picture of two colours would make of every third one a
+    # catastrophe.
     value_3, vector_33 = torch.linalg.eigh(torch.cov(pixels) + 0.04**2 * torch.eye(3))
     return vector_33 @ torch.diag((value_3 / value_3.max()) ** -0.25) @ vector_33.T
 
 
 def _even(h_BCHW: Tensor, most: int = 1 << 12) -> Tensor:
-    """The same number of pixels of every picture, evenly spaced: [C, most]. So each counts alike."""
+    """The same number of pixels of every picture, evenly spaced: [C, most]. So each counts
+    alike.
+    """
     flat = h_BCHW.movedim(1, 0).flatten(1)
     return flat[:, torch.linspace(0, flat.shape[1] - 1, most).round().long()]
 
 
 def clouds(side: int = 128, num: int = 4, *, generator: torch.Generator) -> Tensor:
-    """Coloured noise of amplitude 1/frequency, the spectrum of photographs: [num, 3, side, side] in 0..1."""
+    """Coloured noise of amplitude 1/frequency, the spectrum of photographs: [num, 3, side, side]
+    in 0..1.
+    """
     frequency = torch.fft.fftfreq(side)[:, None].square() + torch.fft.rfftfreq(side)[None].square()
     amplitude = frequency.clamp(min=1 / side**2).rsqrt()
     noise = torch.fft.rfft2(torch.randn(num, 3, side, side, generator=generator))
     picture = torch.fft.irfft2(noise * amplitude, s=(side, side))
-    picture = picture + picture.mean(1, keepdim=True)  # photographs vary more in lightness than in colour
+    # photographs vary more in lightness than in colour
+    picture = picture + picture.mean(1, keepdim=True)
     return (0.5 + 0.25 * picture / picture.std(dim=(1, 2, 3), keepdim=True)).clamp(0, 1)
 
 
-# -- trained -----------------------------------------------------------------------------------------------------------
+# -- trained ---------------------------------------------------------------------------------------
 
 
 def vgg19(say: Callable[[str], None] = lambda text: None) -> ConvStack:
     """ImageNet's VGG-19 up to conv5_1, with the style and content layers of Gatys.
 
-    [Simonyan 2015, https://arxiv.org/abs/1409.1556] Looks for torchvision's file first, then downloads it; `say` is
-    told which. Raises ResourceError, within seconds, where neither is possible; CheckpointError for a damaged file.
+    [Simonyan 2015, https://arxiv.org/abs/1409.1556] Looks for torchvision's file first, then
+    downloads it; `say` is told which. Raises ResourceError, within seconds, where neither is
+    possible; CheckpointError for a damaged file.
     """
     path, weights = vgg.open_weights(say)
-    names = [f"conv{block}_{number}" for block, count in enumerate(vgg.COUNTS, 1) for number in range(1, count + 1)]
+    names = [
+        f"conv{block}_{number}"
+        for block, count in enumerate(vgg.COUNTS, 1)
+        for number in range(1, count + 1)
+    ]
     stack = ConvStack("vgg19", names, vgg.COUNTS, vgg.WIDTHS, mean=vgg.MEAN, std=vgg.STD)
     for conv, (weight, bias) in zip(stack.convs, weights):
         conv.load_state_dict({"weight": weight, "bias": bias})
     stack.trained = True
     stack.style_layers = tuple(f"conv{block}_1" for block in range(1, 6))
     stack.content_layers = ("conv4_2",)
-    stack.about = {"features": "vgg19", "note": "VGG-19 trained on ImageNet, torchvision's weights", "file": path.name}
+    stack.about = {
+        "features": "vgg19",
+        "note": "VGG-19 trained on ImageNet, torchvision's weights",
+        "file": path.name,
+    }
     return stack
 
 
 class ModelFeatures(Features):
     """The convolutions of an own classifier or autoencoder, "conv0" and on; any size of picture.
 
-    Pictures are scaled to the range that the model was trained on, and made grey for a model of grey pictures.
+    Pictures are scaled to the range that the model was trained on, and made grey for a model of
+    grey pictures.
     """
 
     def __init__(self, model: Classifier | Autoencoder, name: str, about: Mapping[str, Any]):
@@ -281,7 +328,8 @@ class ModelFeatures(Features):
     def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         require(
             min(x_BCHW.shape[-2:]) >= self.min_side,
-            f"a picture of {min(x_BCHW.shape[-2:])} pixels: {self.name} needs a short side of ≥ {self.min_side}",
+            f"a picture of {min(x_BCHW.shape[-2:])} pixels: {self.name} needs a short side of ≥ "
+            f"{self.min_side}",
         )
         found: dict[str, Tensor] = {}
         h_BCHW = self.low + x_BCHW * (self.high - self.low)
@@ -311,7 +359,8 @@ def _stages(model: Classifier | Autoencoder) -> list[Stage]:
             if isinstance(block, ConvBlock):
                 stages.append(partial(_encoded, block))
         return stages
-    # A stage for each convolution, as the classifier itself counts them; a block may have several before it pools.
+    # A stage for each convolution, as the classifier itself counts them; a block may have several
+    # before it pools.
     groups: list[list[nn.Module]] = []
     for layer in model.layers:
         if isinstance(layer, nn.Flatten):
@@ -336,9 +385,13 @@ def _encoded(block: ConvBlock, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def model_features(path: Path) -> ModelFeatures:
-    """An own model as an extractor. Raises CheckpointError for what is none, ConfigError for one without convolutions."""
+    """An own model as an extractor. Raises CheckpointError for what is none, ConfigError for one
+    without convolutions.
+    """
     folder = model_folder(path)
-    model, config = load_model(folder, {"classifier": build_classifier, "autoencoder": build_autoencoder})
+    model, config = load_model(
+        folder, {"classifier": build_classifier, "autoencoder": build_autoencoder}
+    )
     assert isinstance(model, Classifier | Autoencoder)
     data = config.get("data", {}).get("name", "")
     about = {
@@ -349,12 +402,13 @@ def model_features(path: Path) -> ModelFeatures:
     channels = model.shape[0] if len(model.shape) == 3 else 0
     require(
         channels in (1, 3) and len(_stages(model)) > 0,
-        f"--features model:{path}: no convolutions over grey or RGB pictures; use a classifier or a convolutional ae",
+        f"--features model:{path}: no convolutions over grey or RGB pictures; use a classifier or "
+        "a convolutional ae",
     )
     return ModelFeatures(model, f"model:{path}", about)
 
 
-# -- by name -----------------------------------------------------------------------------------------------------------
+# -- by name ---------------------------------------------------------------------------------------
 
 
 def open_features(
@@ -367,8 +421,9 @@ def open_features(
 ) -> Features:
     """The extractor called "auto", "vgg19", "untrained" or "model:PATH".
 
-    `seed`, `calibrate` and `palette` (pictures [B, 3, H, W] in 0..1) belong to "untrained"; `say` is told about a download.
-    Raises ConfigError for another name; see the makers for the rest.
+    `seed`, `calibrate` and `palette` (pictures [B, 3, H, W] in 0..1) belong to "untrained";
+    `say` is told about a download. Raises ConfigError for another name; see the makers for the
+    rest.
     """
     kind, _, path = name.partition(":")
     if name == "auto":
@@ -379,6 +434,7 @@ def open_features(
         return untrained(seed, calibrate, palette)
     require(
         kind == "model" and bool(path),
-        f"--features {name}: no such features; use auto, untrained, vgg19 or model:PATH (of a trained classifier)",
+        f"--features {name}: no such features; use auto, untrained, vgg19 or model:PATH (of a "
+        "trained classifier)",
     )
     return model_features(Path(path))

@@ -1,7 +1,9 @@
-"""Styles without a download: procedural pictures in the manner of prints, paintings, mosaics and cloth, by seed.
+"""Styles without a download: procedural pictures in the manner of prints, paintings, mosaics and
+cloth, by seed.
 
-A pattern is a function of its seed alone: the same seed is the same picture at every size, as far as the pixels can
-show it. Everything is drawn in coordinates of 0..1 at twice the size and averaged down, so edges are smooth.
+A pattern is a function of its seed alone: the same seed is the same picture at every size, as
+far as the pixels can show it. Everything is drawn in coordinates of 0..1 at twice the size and
+averaged down, so edges are smooth.
 
 Shapes: S side, P points of a pattern, K colours of a palette.
 """
@@ -46,7 +48,10 @@ def pattern(seed: int, size: int = 128) -> np.ndarray:
 
     Raises ConfigError for a size outside 16..1024 or a negative seed.
     """
-    require(SMALLEST <= size <= LARGEST, f"a pattern of {size} pixels: its side must lie in {SMALLEST}..{LARGEST}")
+    require(
+        SMALLEST <= size <= LARGEST,
+        f"a pattern of {size} pixels: its side must lie in {SMALLEST}..{LARGEST}",
+    )
     require(seed >= 0, f"pattern {seed}: a seed must be ≥ 0")
     rng = np.random.default_rng([seed, 9])
     draw = PATTERNS[pattern_name(seed)]
@@ -61,23 +66,34 @@ def pattern(seed: int, size: int = 128) -> np.ndarray:
 
 
 def pattern_name(seed: int) -> str:
-    """Which kind of pattern a seed is; each run of as many seeds as there are kinds has every kind once."""
+    """Which kind of pattern a seed is; each run of as many seeds as there are kinds has every
+    kind once.
+    """
     names = list(PATTERNS)
     turn, place = divmod(seed, len(names))
     return names[int(np.random.default_rng([turn, 8]).permutation(len(names))[place])]
 
 
 def palette(rng: np.random.Generator) -> Colours:
-    """One of the palettes, its hues turned and its steps stretched a little, as smooth or stepped ramps."""
+    """One of the palettes, its hues turned and its steps stretched a little, as smooth or
+    stepped ramps.
+    """
     words = PALETTES[rng.choice(sorted(PALETTES))].split()
-    colours_K3 = np.array([[int(word[i : i + 2], 16) for i in (0, 2, 4)] for word in words], np.float32) / 255
+    colours_K3 = (
+        np.array([[int(word[i : i + 2], 16) for i in (0, 2, 4)] for word in words], np.float32)
+        / 255
+    )
     colours_K3 = _turned(colours_K3, rng.normal(0, 0.25))
     colours_K3 = (colours_K3 - 0.5) * rng.uniform(0.85, 1.15) + 0.5 + rng.normal(0, 0.03, 3)
-    stops = np.sort(np.concatenate([[0, 1], rng.uniform(0.05, 0.95, len(colours_K3) - 2)])).astype(np.float32)
+    stops = np.sort(np.concatenate([[0, 1], rng.uniform(0.05, 0.95, len(colours_K3) - 2)])).astype(
+        np.float32
+    )
     stops = 0.5 * stops + 0.5 * np.linspace(0, 1, len(stops), dtype=np.float32)
 
     def colour(values: np.ndarray) -> np.ndarray:
-        return np.stack([np.interp(values, stops, channel) for channel in colours_K3.T], -1).astype(np.float32)
+        return np.stack([np.interp(values, stops, channel) for channel in colours_K3.T], -1).astype(
+            np.float32
+        )
 
     return colour
 
@@ -91,11 +107,15 @@ def _turned(colours_K3: np.ndarray, angle: float) -> np.ndarray:
     return (colours_K3 @ turn).clip(0, 1).astype(np.float32)
 
 
-# -- fields ------------------------------------------------------------------------------------------------------------
+# -- fields ----------------------------------------------------------------------------------------
 
 
-def clouds(rng: np.random.Generator, points: Points, frequency: float, octaves: int = 1) -> np.ndarray:
-    """Smooth random values of about unit variance: 14 plane waves of random directions an octave, each half as strong."""
+def clouds(
+    rng: np.random.Generator, points: Points, frequency: float, octaves: int = 1
+) -> np.ndarray:
+    """Smooth random values of about unit variance: 14 plane waves of random directions an
+    octave, each half as strong.
+    """
     x, y = points
     total, power = np.zeros_like(x), 0.0
     for octave in range(octaves):
@@ -104,13 +124,19 @@ def clouds(rng: np.random.Generator, points: Points, frequency: float, octaves: 
         for _ in range(14):
             angle, phase = rng.uniform(0, 2 * np.pi, 2)
             length = 2 * np.pi * frequency * 2**octave * rng.uniform(0.5, 1.3)
-            layer += np.cos(np.float32(length * np.cos(angle)) * x + np.float32(length * np.sin(angle)) * y + phase)
+            layer += np.cos(
+                np.float32(length * np.cos(angle)) * x
+                + np.float32(length * np.sin(angle)) * y
+                + phase
+            )
         total += layer * np.float32(strength * (2 / 14) ** 0.5)
         power += strength**2
     return (total / power**0.5).astype(np.float32)
 
 
-def warped(rng: np.random.Generator, points: Points, frequency: float, by: float, octaves: int = 1) -> Points:
+def warped(
+    rng: np.random.Generator, points: Points, frequency: float, by: float, octaves: int = 1
+) -> Points:
     """The points, each moved by smooth random values of deviation `by`."""
     x, y = points
     return (
@@ -138,7 +164,9 @@ def edge(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
 
 
 def cells(points: Points, seeds_P2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the nearest seed's number int [S, S], how much further the second nearest is, float32 [S, S])."""
+    """(the nearest seed's number int [S, S], how much further the second nearest is, float32 [S,
+    S]).
+    """
     from scipy.spatial import cKDTree
 
     away, number = cKDTree(seeds_P2).query(np.stack(points, -1), k=2)
@@ -152,10 +180,14 @@ def scattered(rng: np.random.Generator, across: int, jitter: float = 0.45) -> np
     return grid + rng.uniform(-jitter, jitter, grid.shape) / across
 
 
-def brushed(rng: np.random.Generator, points: Points, angle: np.ndarray, length: float, grain: float) -> np.ndarray:
-    """Noise of `grain` waves a side drawn out along the directions `angle`: strokes of about unit variance.
+def brushed(
+    rng: np.random.Generator, points: Points, angle: np.ndarray, length: float, grain: float
+) -> np.ndarray:
+    """Noise of `grain` waves a side drawn out along the directions `angle`: strokes of about
+    unit variance.
 
-    Line integral convolution of a smooth noise. [Cabral 1993, https://doi.org/10.1145/166117.166151]
+    Line integral convolution of a smooth noise. [Cabral 1993,
+    https://doi.org/10.1145/166117.166151]
     """
     from scipy.ndimage import map_coordinates
 
@@ -167,7 +199,10 @@ def brushed(rng: np.random.Generator, points: Points, angle: np.ndarray, length:
     for way in (1, -1):
         row, column = np.mgrid[:side, :side].astype(np.float32)
         for _ in range(steps):
-            at = np.clip(row, 0, side - 1).astype(np.int32), np.clip(column, 0, side - 1).astype(np.int32)
+            at = (
+                np.clip(row, 0, side - 1).astype(np.int32),
+                np.clip(column, 0, side - 1).astype(np.int32),
+            )
             row, column = row + way * stride * sin[at], column + way * stride * cos[at]
             total += map_coordinates(noise, (row, column), order=1, mode="reflect")
     return (total / (total.std() + 1e-6)).astype(np.float32)
@@ -179,7 +214,7 @@ def lit(picture: np.ndarray, height: np.ndarray, strength: float) -> np.ndarray:
     return picture * (1 + strength * np.tanh(slope))[..., None]
 
 
-# -- the patterns ------------------------------------------------------------------------------------------------------
+# -- the patterns ----------------------------------------------------------------------------------
 
 
 def strokes(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
@@ -200,9 +235,14 @@ def swirls(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
         (cx, cy), radius = rng.uniform(0, 1, 2), rng.uniform(0.08, 0.2)
         dx, dy = x - np.float32(cx), y - np.float32(cy)
         near = np.exp(-(dx**2 + dy**2) / np.float32(2 * radius**2)) * (5 * rng.choice([-1, 1]))
-        along, across = along - dy / np.float32(radius) * near, across + dx / np.float32(radius) * near
+        along, across = (
+            along - dy / np.float32(radius) * near,
+            across + dx / np.float32(radius) * near,
+        )
         glow += np.exp(-(dx**2 + dy**2) / np.float32(0.7 * radius**2))
-    paint = brushed(rng, points, np.arctan2(across, along), rng.uniform(0.08, 0.13), rng.uniform(16, 24))
+    paint = brushed(
+        rng, points, np.arctan2(across, along), rng.uniform(0.08, 0.13), rng.uniform(16, 24)
+    )
     return lit(colours(unit(2.2 * glow - 1.3 + 0.65 * paint)), paint, 0.35)
 
 
@@ -214,7 +254,10 @@ def waves(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
     )
     band = np.floor(phase)
     within = phase - band
-    shade = np.random.default_rng(rng.integers(1 << 30)).permutation(997)[(band.astype(int)) % 997] / 997
+    shade = (
+        np.random.default_rng(rng.integers(1 << 30)).permutation(997)[(band.astype(int)) % 997]
+        / 997
+    )
     line = edge(np.minimum(within, 1 - within), 0.05)[..., None]
     body = colours((0.25 + 0.75 * shade + 0.25 * (within - 0.5)).clip(0, 1))
     return line * body + (1 - line) * colours(np.zeros(1))
@@ -226,7 +269,8 @@ def scales(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
     x, y = warped(rng, points, 2, 0.008)
     x, y = x * count, y * count * 2
     value = np.full_like(x, -1.0)
-    for above in range(3, -1, -1):  # rows below lie over rows above, each fan of radius ½ around its centre
+    # rows below lie over rows above, each fan of radius ½ around its centre
+    for above in range(3, -1, -1):
         row = np.floor(y) + 2 - above
         shift = np.where(row % 2 == 0, 0.0, 0.5)
         centre = np.round(x - shift) + shift
@@ -236,7 +280,9 @@ def scales(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
     tone = np.floor(value.clip(0, 0.999) * rings) / rings
     line = edge(np.minimum(ring, 1 - ring), 0.1)[..., None]
     drift = 0.12 * clouds(rng, points, 1.2)
-    return line * colours((0.1 + 0.75 * tone + drift).clip(0, 1)) + (1 - line) * colours(np.full(1, 0.85))
+    return line * colours((0.1 + 0.75 * tone + drift).clip(0, 1)) + (1 - line) * colours(
+        np.full(1, 0.85)
+    )
 
 
 def mosaic(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
@@ -245,7 +291,10 @@ def mosaic(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
     number, gap = cells(warped(rng, points, 3, 0.006), seeds_P2)
     at = (seeds_P2[:, 0].astype(np.float32)[None], seeds_P2[:, 1].astype(np.float32)[None])
     tone_P = unit(clouds(rng, at, 1.5)[0] + 0.6 * rng.standard_normal(len(seeds_P2)))
-    glass = colours(0.15 + 0.85 * tone_P)[number] * (0.92 + 0.16 * unit(clouds(rng, points, 6)))[..., None]
+    glass = (
+        colours(0.15 + 0.85 * tone_P)[number]
+        * (0.92 + 0.16 * unit(clouds(rng, points, 6)))[..., None]
+    )
     lead = edge(gap, 0.006)[..., None]
     return lead * glass + (1 - lead) * 0.6 * colours(np.zeros(1))
 
@@ -288,7 +337,11 @@ def facets(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
     line = np.ones_like(points[0])
     for _ in range(int(rng.integers(9, 14))):
         angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.35, 0.35)
-        side = (points[0] - 0.5) * np.float32(np.cos(angle)) + (points[1] - 0.5) * np.float32(np.sin(angle)) - offset
+        side = (
+            (points[0] - 0.5) * np.float32(np.cos(angle))
+            + (points[1] - 0.5) * np.float32(np.sin(angle))
+            - offset
+        )
         value = value + np.where(side > 0, 1, -1) * np.float32(rng.uniform(0.3, 1))
         shade = shade + (np.abs(side).clip(0, 0.12) / 0.12) * np.float32(rng.choice([-1, 1]))
         line = np.minimum(line, edge(np.abs(side), 0.003))
@@ -304,7 +357,11 @@ def weave(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
     u, v = x * np.float32(threads), y * np.float32(threads)
     tones = np.repeat(rng.uniform(0, 1, 6), rng.integers(1, 6, 6))
     over = (np.floor(u) + np.floor(v)) % 4 < 2
-    tone = np.where(over, tones[np.floor(u).astype(int) % len(tones)], tones[np.floor(v).astype(int) % len(tones)])
+    tone = np.where(
+        over,
+        tones[np.floor(u).astype(int) % len(tones)],
+        tones[np.floor(v).astype(int) % len(tones)],
+    )
     across = np.where(over, u % 1, v % 1)
     return colours(tone) * (0.72 + 0.34 * np.sin(np.pi * across))[..., None]
 
@@ -316,7 +373,9 @@ def hatching(rng: np.random.Generator, points: Points, colours: Colours) -> np.n
     picture = paper
     lines = rng.uniform(22, 32)
     for number, threshold in enumerate((0.85, 0.55, 0.3)):
-        across = turned(rng, warped(rng, points, 2, 0.02))[1] * np.float32(lines * (1 + 0.15 * number))
+        across = turned(rng, warped(rng, points, 2, 0.02))[1] * np.float32(
+            lines * (1 + 0.15 * number)
+        )
         width = (threshold - tone).clip(0, 0.5) * 0.55
         mark = 1 - edge(np.abs(across % 1 - 0.5).astype(np.float32), np.maximum(width, 1e-3))
         mark = (mark * (width > 0.01))[..., None]
@@ -331,7 +390,8 @@ def rings(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
     for _ in range(int(rng.integers(3, 7))):
         cx, cy = rng.uniform(-0.1, 1.1, 2)
         height = np.minimum(
-            height, np.hypot(x - np.float32(cx), (y - np.float32(cy)) * np.float32(rng.uniform(0.7, 1.4)))
+            height,
+            np.hypot(x - np.float32(cx), (y - np.float32(cy)) * np.float32(rng.uniform(0.7, 1.4))),
         )
     bands = height * np.float32(rng.uniform(16, 28))
     tones = rng.uniform(0, 1, 64)
@@ -362,7 +422,18 @@ def petals(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
 PATTERNS: dict[str, Callable[[np.random.Generator, Points, Colours], np.ndarray]] = {
     function.__name__: function
     for function in (
-        strokes, swirls, waves, scales, mosaic, dots, marble, facets, weave, hatching, rings, petals,
+        strokes,
+        swirls,
+        waves,
+        scales,
+        mosaic,
+        dots,
+        marble,
+        facets,
+        weave,
+        hatching,
+        rings,
+        petals,
     )
-}  # fmt: skip
+}
 """Kinds of patterns, by name."""

@@ -1,4 +1,5 @@
-"""A person's pictures: read with care from JPEG, PNG and WebP, written whole, with a note inside of what was done.
+"""A person's pictures: read with care from JPEG, PNG and WebP, written whole, with a note inside
+of what was done.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -37,14 +38,28 @@ _ABOUT = "genray"
 _DESCRIPTION = 0x010E  # EXIF's ImageDescription: where JPEG and WebP carry the note
 _ORIENTATION = 0x0112
 _TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+}
 """What makes a picture upright, by the value of EXIF's Orientation."""
 _NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """Of a PNG, the chunks that its pixels depend on."""
-_DAMAGED = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, TypeError, AttributeError)
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
 """What Pillow's readers raise for damaged files, by experience."""
 
 
@@ -68,7 +83,7 @@ class Picture:
     name: str
 
 
-# -- reading -----------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def read_picture(
@@ -79,7 +94,8 @@ def read_picture(
     formats: tuple[str, ...] = STILL_FORMATS,
     any_shape: bool = False,
 ) -> Picture:
-    """A picture as its maker meant it to be seen: turned as EXIF says, with its colour profile applied.
+    """A picture as its maker meant it to be seen: turned as EXIF says, with its colour profile
+    applied.
 
     This is the project's one reader of pictures. Damaged metadata (EXIF, colour profiles, a PNG's
     text) never costs the pixels. CMYK, palettes, grey, 16 bits a channel and floating-point grey in
@@ -127,7 +143,9 @@ def _open_image(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
 
 
 def _bare_png(file: BinaryIO) -> BinaryIO | None:
-    """The PNG in `file` with nothing but the chunks that its pixels need; None for another format."""
+    """The PNG in `file` with nothing but the chunks that its pixels need; None for another
+    format.
+    """
     file.seek(0)
     content = file.read()
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -147,9 +165,13 @@ def _open_file(source: Path | bytes, name: str, max_pixels: int) -> BinaryIO:
         _readable(source.is_file(), f"{name}: not a file; name a JPEG, PNG or WebP")
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     _readable(size > 0, f"{name}: an empty file; give a JPEG, PNG or WebP")
-    # 16-bit RGBA is 8 bytes a pixel, uncompressed. WebP's reader takes the whole file into memory when it opens it.
+    # 16-bit RGBA is 8 bytes a pixel, uncompressed. WebP's reader takes the whole file into memory
+    # when it opens it.
     most = 8 * max_pixels + (16 << 20)
-    _readable(size <= most, f"{name}: a file of {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} MB are read")
+    _readable(
+        size <= most,
+        f"{name}: a file of {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} MB are read",
+    )
     try:
         return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     except OSError as error:
@@ -163,27 +185,36 @@ def _foreign(file: BinaryIO) -> str:
     for magic, what in _OTHERS.items():
         if start.startswith(magic):
             return f"{what} file"
-    known = start.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+    known = start.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (
+        start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    )
     return "truncated or damaged" if known else "not an image"
 
 
-def _check_header(image: Image.Image, name: str, max_pixels: int, too_many: str, any_shape: bool) -> None:
+def _check_header(
+    image: Image.Image, name: str, max_pixels: int, too_many: str, any_shape: bool
+) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise PictureError(f"{name}: {width}x{height} are {too_many}")
     if any_shape:
         return
     _readable(
-        min(width, height) >= LEAST_SIDE, f"{name}: {width}x{height} pixels; each side needs at least {LEAST_SIDE}"
+        min(width, height) >= LEAST_SIDE,
+        f"{name}: {width}x{height} pixels; each side needs at least {LEAST_SIDE}",
     )
     _readable(
         max(width, height) <= MAX_ASPECT * min(width, height),
-        f"{name}: {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other: cut a part out",
+        f"{name}: {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other: "
+        "cut a part out",
     )
-    # A multi-picture JPEG (MPO) holds a preview or a stereo pair beside the picture: that is no animation.
+    # A multi-picture JPEG (MPO) holds a preview or a stereo pair beside the picture: that is no
+    # animation.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", 2)
-        raise PictureError(f"{name}: animated ({frames} frames); give a still picture, or save one of its frames")
+        raise PictureError(
+            f"{name}: animated ({frames} frames); give a still picture, or save one of its frames"
+        )
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -216,37 +247,51 @@ def _decoded(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | No
 
 
 def _from_floats(grey_HW: np.ndarray, name: str) -> np.ndarray:
-    require(bool(np.isfinite(grey_HW).all()), f"{name} has NaN or infinite pixels; mend or remove it")
+    require(
+        bool(np.isfinite(grey_HW).all()), f"{name} has NaN or infinite pixels; mend or remove it"
+    )
     low, high = grey_HW.min(), grey_HW.max()
     require(
         low >= 0 and high <= 1,
-        f"{name} has floating-point pixels in {low:g}..{high:g}; save them in 0..1, or with 8 or 16 bits",
+        f"{name} has floating-point pixels in {low:g}..{high:g}; save them in 0..1, or with 8 or "
+        "16 bits",
     )
     return np.repeat(np.rint(grey_HW * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey (modes I, I;16, …) as 8-bit, 65,535 → 255: Pillow's own conversion cuts off at 255. Others as they are."""
+    """16-bit grey (modes I, I;16, …) as 8-bit, 65,535 → 255: Pillow's own conversion cuts off at
+    255. Others as they are.
+    """
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray(np.rint(np.asarray(image).astype(np.int64).clip(0, 65535) / 257).astype(np.uint8))
+    return Image.fromarray(
+        np.rint(np.asarray(image).astype(np.int64).clip(0, 65535) / 257).astype(np.uint8)
+    )
 
 
 def _without_alpha(image: Image.Image, rgba: Image.Image) -> Image.Image:
     opaque = rgba.convert("RGB")
     # A grey profile does not fit three channels.
-    opaque.info["icc_profile"] = None if image.mode in ("L", "LA", "1") else rgba.info["icc_profile"]
+    opaque.info["icc_profile"] = (
+        None if image.mode in ("L", "LA", "1") else rgba.info["icc_profile"]
+    )
     return opaque
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """RGB by the embedded profile (phones write Display P3, print shops CMYK); plainly, without a usable one."""
+    """RGB by the embedded profile (phones write Display P3, print shops CMYK); plainly, without
+    a usable one.
+    """
     profile = image.info.get("icc_profile")
     if profile and image.mode in ("RGB", "CMYK", "L"):
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "sRGB" not in ImageCms.getProfileDescription(embedded):  # no rounding where nothing is to be done
-                changed = ImageCms.profileToProfile(image, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            # no rounding where nothing is to be done
+            if "sRGB" not in ImageCms.getProfileDescription(embedded):
+                changed = ImageCms.profileToProfile(
+                    image, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB"
+                )
                 assert changed is not None
                 return changed
         except (ImageCms.PyCMSError, *_DAMAGED):
@@ -254,14 +299,17 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-# -- writing -----------------------------------------------------------------------------------------------------------
+# -- writing ---------------------------------------------------------------------------------------
 
 
 def check_picture_path(path: Path, *, alpha: bool = False) -> None:
-    """Raises ConfigError unless `write_picture` can write there: to be asked before minutes of work are spent."""
+    """Raises ConfigError unless `write_picture` can write there: to be asked before minutes of
+    work are spent.
+    """
     suffix = path.suffix.lower()
     require(
-        suffix in FORMATS, f"{path}: a picture's name must end in {', '.join(FORMATS)}, e.g. {path.stem or 'out'}.png"
+        suffix in FORMATS,
+        f"{path}: a picture's name must end in {', '.join(FORMATS)}, e.g. {path.stem or 'out'}.png",
     )
     require(
         not (alpha and FORMATS[suffix] == "JPEG"),
@@ -271,12 +319,17 @@ def check_picture_path(path: Path, *, alpha: bool = False) -> None:
 
 
 def write_picture(
-    path: Path, rgb: np.ndarray, alpha: np.ndarray | None = None, about: Mapping[str, Any] | None = None
+    path: Path,
+    rgb: np.ndarray,
+    alpha: np.ndarray | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write uint8 RGB [H, W, 3], with alpha uint8 [H, W] if there is one, as PNG, JPEG or WebP by the path's suffix.
+    """Write uint8 RGB [H, W, 3], with alpha uint8 [H, W] if there is one, as PNG, JPEG or WebP
+    by the path's suffix.
 
-    `about` goes along as JSON: in a PNG's text chunk "genray", in the EXIF description of the others. Whole or not at all.
-    Raises ConfigError for another suffix or a JPEG with alpha, ResourceError when the file cannot be written.
+    `about` goes along as JSON: in a PNG's text chunk "genray", in the EXIF description of the
+    others. Whole or not at all. Raises ConfigError for another suffix or a JPEG with alpha,
+    ResourceError when the file cannot be written.
     """
     check_picture_path(path, alpha=alpha is not None)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
@@ -284,9 +337,10 @@ def write_picture(
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != rgb.shape[:2]):
         raise ValueError(f"alpha is uint8 {rgb.shape[:2]}, not {alpha.dtype} {alpha.shape}")
     image = Image.fromarray(rgb if alpha is None else np.dstack([rgb, alpha]))
-    options: dict[str, Any] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "exact": True}}.get(
-        FORMATS[path.suffix.lower()], {}
-    )
+    options: dict[str, Any] = {
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "WEBP": {"quality": 95, "exact": True},
+    }.get(FORMATS[path.suffix.lower()], {})
     if about:
         text = json.dumps(dict(about))
         if FORMATS[path.suffix.lower()] == "PNG":
@@ -300,15 +354,26 @@ def write_picture(
     try:
         image.save(buffer, format=FORMATS[path.suffix.lower()], **options)
     except (OSError, ValueError) as error:  # a WebP's side ends at 16,383 pixels
-        raise ResourceError(f"{path}: cannot be written ({str(error).splitlines()[0]}); use .png") from error
+        raise ResourceError(
+            f"{path}: cannot be written ({str(error).splitlines()[0]}); use .png"
+        ) from error
     return write_whole(path, buffer.getvalue())
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The note that `write_picture` left in a file. Raises ConfigError for no picture, or one without a note."""
+    """The note that `write_picture` left in a file. Raises ConfigError for no picture, or one
+    without a note.
+    """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
-            note = image.info.get(_ABOUT) if image.format == "PNG" else image.getexif().get(_DESCRIPTION)
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image,
+        ):
+            note = (
+                image.info.get(_ABOUT)
+                if image.format == "PNG"
+                else image.getexif().get(_DESCRIPTION)
+            )
             about = json.loads(note) if isinstance(note, str) else None
     except (Image.DecompressionBombError, *_DAMAGED) as error:
         raise ConfigError(f"{path}: not a picture, or one with a damaged note") from error
@@ -317,7 +382,7 @@ def read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-# -- arrays ------------------------------------------------------------------------------------------------------------
+# -- arrays ----------------------------------------------------------------------------------------
 
 
 def to_tensor(rgb: np.ndarray) -> Tensor:
@@ -326,7 +391,9 @@ def to_tensor(rgb: np.ndarray) -> Tensor:
 
 
 def to_rgb(image_1CHW: Tensor) -> np.ndarray:
-    """float [1, 3, H, W] in 0..1 → uint8 [H, W, 3], rounded; values outside are cut off. Raises ValueError for NaN."""
+    """float [1, 3, H, W] in 0..1 → uint8 [H, W, 3], rounded; values outside are cut off. Raises
+    ValueError for NaN.
+    """
     if image_1CHW.ndim != 4 or image_1CHW.shape[:2] != (1, 3):
         raise ValueError(f"a picture is [1, 3, H, W], not {tuple(image_1CHW.shape)}")
     image = image_1CHW.detach()[0].float()
@@ -336,7 +403,9 @@ def to_rgb(image_1CHW: Tensor) -> np.ndarray:
 
 
 def scaled(rgb: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarray:
-    """uint8 [H, W, 3] or [H, W] with its longest side at `longest` pixels (Lanczos); never larger unless `enlarge`."""
+    """uint8 [H, W, 3] or [H, W] with its longest side at `longest` pixels (Lanczos); never
+    larger unless `enlarge`.
+    """
     height, width = rgb.shape[:2]
     factor = longest / max(height, width)
     if factor == 1 or (factor > 1 and not enlarge):
@@ -353,7 +422,8 @@ def with_colours_of(result_rgb: np.ndarray, content_rgb: np.ndarray) -> np.ndarr
     """The luminance of the result with the content's colours, uint8 [H, W, 3] of the result's size.
 
     The luma Y and the chroma Cb, Cr of ITU-R 601, as in JPEG; what leaves 0..255 is cut off.
-    [Gatys 2016, Preserving color in neural artistic style transfer, https://arxiv.org/abs/1606.05897, luminance-only]
+    [Gatys 2016, Preserving color in neural artistic style transfer,
+    https://arxiv.org/abs/1606.05897, luminance-only]
     """
     if content_rgb.shape != result_rgb.shape:
         content_rgb = resized(content_rgb, *result_rgb.shape[:2])

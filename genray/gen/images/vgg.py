@@ -1,4 +1,6 @@
-"""VGG-19's ImageNet weights: torchvision's file in its cache, or a download that gives up instead of hanging."""
+"""VGG-19's ImageNet weights: torchvision's file in its cache, or a download that gives up
+instead of hanging.
+"""
 
 import hashlib
 import shutil
@@ -17,7 +19,9 @@ from genray.errors import CheckpointError, ResourceError
 from genray.runs.files import writing_file
 
 COUNTS, WIDTHS = (2, 2, 4, 4, 1), (64, 128, 256, 512, 512)
-"""Convolutions and channels of each block, up to conv5_1: nothing after it is used by any published style loss."""
+"""Convolutions and channels of each block, up to conv5_1: nothing after it is used by any
+published style loss.
+"""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pictures in 0..1, by which torchvision's weights expect theirs normalised."""
 INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
@@ -29,19 +33,24 @@ PATIENCE_S = 10.0
 
 
 def cached_file() -> Path:
-    """Where torchvision keeps the weights, whether they are there or not: $TORCH_HOME/hub/checkpoints/…"""
+    """Where torchvision keeps the weights, whether they are there or not:
+    $TORCH_HOME/hub/checkpoints/…
+    """
     return Path(torch.hub.get_dir()) / "checkpoints" / FILE
 
 
 def weights_url() -> str:
-    """Where torchvision has them from. Not asked for before it is needed: torchvision takes seconds to import."""
+    """Where torchvision has them from. Not asked for before it is needed: torchvision takes
+    seconds to import.
+    """
     from torchvision.models import VGG19_Weights
 
     return VGG19_Weights.IMAGENET1K_V1.url
 
 
 def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, Tensor]]]:
-    """(the file, weight and bias of each convolution up to conv5_1), downloading the file (548 MB) if need be.
+    """(the file, weight and bias of each convolution up to conv5_1), downloading the file (548
+    MB) if need be.
 
     Raises ResourceError without network or disk, CheckpointError for a file that is not VGG-19's.
     """
@@ -53,23 +62,31 @@ def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, T
         download(weights_url(), path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        pairs = [(state[f"features.{index}.weight"], state[f"features.{index}.bias"]) for index in INDICES]
+        pairs = [
+            (state[f"features.{index}.weight"], state[f"features.{index}.bias"])
+            for index in INDICES
+        ]
         shapes = [tuple(weight.shape) for weight, _ in pairs]
-    except Exception as error:  # a damaged zip, a foreign pickle, missing keys: torch has no common error for them
+    except (
+        Exception
+    ) as error:  # a damaged zip, a foreign pickle, missing keys: torch has no common error for them
         raise CheckpointError(
             f"{path}: not VGG-19's weights, or damaged; delete it, or use --features untrained"
         ) from error
     outputs = [width for count, width in zip(COUNTS, WIDTHS) for _ in range(count)]
     if shapes != [(wide, before, 3, 3) for before, wide in zip([3, *outputs], outputs)]:
-        raise CheckpointError(f"{path}: not VGG-19's weights; delete it, or use --features untrained")
+        raise CheckpointError(
+            f"{path}: not VGG-19's weights; delete it, or use --features untrained"
+        )
     return path, pairs
 
 
 def download(url: str, path: Path) -> None:
     """Fetch `url` whole or not at all; the hash in torchvision's file names is checked.
 
-    Raises ResourceError after PATIENCE_S without an answer: a name server that never answers would otherwise hold the
-    command for minutes, beyond the reach of any socket timeout, so the name is looked up in a thread of its own.
+    Raises ResourceError after PATIENCE_S without an answer: a name server that never answers
+    would otherwise hold the command for minutes, beyond the reach of any socket timeout, so the
+    name is looked up in a thread of its own.
     """
     try:
         _look_up(urlsplit(url).hostname or "")
@@ -83,7 +100,8 @@ def download(url: str, path: Path) -> None:
     except OSError as error:  # URLError and timeouts are among them
         reason = getattr(error, "reason", None) or error.strerror or error
         raise ResourceError(
-            f"--features vgg19: its weights are not at {path} and cannot be downloaded ({reason}); put the file there, "
+            f"--features vgg19: its weights are not at {path} and cannot be downloaded ({reason}); "
+            "put the file there, "
             "or use --features untrained"
         ) from error
 
@@ -97,7 +115,9 @@ def _fetch(url: str, path: Path) -> None:
 
 
 def _look_up(host: str) -> None:
-    """Raises OSError when `host` has no address, or none within PATIENCE_S. A proxy, where one is set, does it itself."""
+    """Raises OSError when `host` has no address, or none within PATIENCE_S. A proxy, where one
+    is set, does it itself.
+    """
     if urllib.request.getproxies().get("https"):
         return
     failure: list[OSError] = [TimeoutError(f"no answer about {host} in {PATIENCE_S:g} s")]

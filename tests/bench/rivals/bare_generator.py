@@ -1,6 +1,8 @@
-"""The generator in a bare loop: batches of 32 latents through the network, nothing else. The service is measured against it.
+"""The generator in a bare loop: batches of 32 latents through the network, nothing else. The
+service is measured against it.
 
-`python -m tests.bench.rivals.bare_generator MODEL_DIR --seconds 6 --threads 1`; the last line is JSON.
+`python -m tests.bench.rivals.bare_generator MODEL_DIR --seconds 6 --threads 1`; the last line is
+JSON.
 """
 
 import argparse

@@ -1,10 +1,13 @@
-"""The least that must happen: environment, forward pass, update. `python -m tests.bench.rivals.bare_loop`
+"""The least that must happen: environment, forward pass, update. `python -m
+tests.bench.rivals.bare_loop`
 
-No replay to fill, no tree, no n-step returns, no second process: batches are drawn uniformly from a small array that
-random play filled beforehand. What a system needs beyond this is its overhead; doing two things at once can
-make it faster. The update is genray's own (learner.py) written plainly: the same passes, loss, clipping and Adam.
+No replay to fill, no tree, no n-step returns, no second process: batches are drawn uniformly
+from a small array that random play filled beforehand. What a system needs beyond this is its
+overhead; doing two things at once can make it faster. The update is genray's own (learner.py)
+written plainly: the same passes, loss, clipping and Adam.
 
-`--algorithm full`: dueling and double. `--algorithm sb3`: neither, which is Stable-Baselines3's DQN.
+`--algorithm full`: dueling and double. `--algorithm sb3`: neither, which is Stable-Baselines3's
+DQN.
 """
 
 from itertools import count
@@ -40,7 +43,8 @@ def prefill(env: AtariVectorEnv, num_actions: int, rng: np.random.Generator) -> 
 
 def main() -> None:
     arguments = workload.parse_arguments(
-        __doc__, lambda parser: parser.add_argument("--algorithm", choices=("full", "sb3"), default="full")
+        __doc__,
+        lambda parser: parser.add_argument("--algorithm", choices=("full", "sb3"), default="full"),
     )
     full = arguments.algorithm == "full"
     torch.manual_seed(arguments.seed)
@@ -48,8 +52,13 @@ def main() -> None:
     env = workload.make_atari(arguments.game, autoreset_mode=AutoresetMode.SAME_STEP)
     num_actions = int(cast(Discrete, env.single_action_space).n)
     memory = prefill(env, num_actions, rng)
-    shape = NetworkConfig(channels=workload.NATURE_CHANNELS, hidden=workload.NATURE_HIDDEN, dueling=full)
-    online, target = QNetwork(shape, num_actions), QNetwork(shape, num_actions).requires_grad_(False)
+    shape = NetworkConfig(
+        channels=workload.NATURE_CHANNELS, hidden=workload.NATURE_HIDDEN, dueling=full
+    )
+    online, target = (
+        QNetwork(shape, num_actions),
+        QNetwork(shape, num_actions).requires_grad_(False),
+    )
     target.load_state_dict(online.state_dict())
     optimizer = torch.optim.Adam(online.parameters(), lr=workload.LEARNING_RATE, eps=1.5e-4)
 
@@ -61,7 +70,9 @@ def main() -> None:
 
     def update() -> None:
         index = torch.from_numpy(rng.integers(PREFILLED, size=workload.BATCH_SIZE))
-        obs, action, reward, discount, next_obs = (column.index_select(0, index) for column in memory)
+        obs, action, reward, discount, next_obs = (
+            column.index_select(0, index) for column in memory
+        )
         with torch.no_grad():
             q_next = target(next_obs)
             if full:
@@ -85,7 +96,10 @@ def main() -> None:
         if updates % workload.TARGET_PERIOD_UPDATES == 0:
             target.load_state_dict(online.state_dict())
         if result := watch.tick(updates * workload.NUM_ENVS, updates):
-            last_json_line({"system": f"bare loop ({arguments.algorithm})", "threads": arguments.threads} | result)
+            last_json_line(
+                {"system": f"bare loop ({arguments.algorithm})", "threads": arguments.threads}
+                | result
+            )
             return
 
 

@@ -1,8 +1,10 @@
-"""The learner beside a bare PyTorch loop, the collector beside a bare play loop. `python -m tests.bench.rivals.bare_update`
+"""The learner beside a bare PyTorch loop, the collector beside a bare play loop. `python -m
+tests.bench.rivals.bare_update`
 
-The bare update is genray's own written plainly, with the same network, fused Adam, memory format and allocator settings:
-what the learner needs beyond it is overhead. The bare play loop steps ALE's vector environment, which stacks for
-itself, and asks the same network for actions; it keeps nothing.
+The bare update is genray's own written plainly, with the same network, fused Adam, memory format
+and allocator settings: what the learner needs beyond it is overhead. The bare play loop steps
+ALE's vector environment, which stacks for itself, and asks the same network for actions; it
+keeps nothing.
 """
 
 import argparse
@@ -31,7 +33,9 @@ BETA = 0.4
 
 def network() -> QNetwork:
     torch.manual_seed(0)
-    return QNetwork(NetworkConfig(channels=workload.NATURE_CHANNELS, hidden=workload.NATURE_HIDDEN), ACTIONS)
+    return QNetwork(
+        NetworkConfig(channels=workload.NATURE_CHANNELS, hidden=workload.NATURE_HIDDEN), ACTIONS
+    )
 
 
 def batch_of(size: int) -> Sample:
@@ -78,11 +82,15 @@ def bare_update(batch: Sample) -> Callable[[], np.ndarray]:
 
 
 def learner_of_bare(size: int, seconds: float, turns: int) -> dict[str, float]:
-    """CPU-ms of an update, ours and bare, and the ratio of their rates, the median over the turns."""
+    """CPU-ms of an update, ours and bare, and the ratio of their rates, the median over the
+    turns.
+    """
     batch = batch_of(size)
     learner = Learner(LearnerConfig(batch_size=size), network(), network())
     rates = in_turns(
-        {"ours": (lambda: learner.update(batch, 50_000, BETA), 1), "bare": (bare_update(batch), 1)}, seconds, turns
+        {"ours": (lambda: learner.update(batch, 50_000, BETA), 1), "bare": (bare_update(batch), 1)},
+        seconds,
+        turns,
     )
     return _compared(rates)
 
@@ -98,7 +106,9 @@ def bare_play() -> Callable[[], Any]:
         with torch.inference_mode():
             greedy_E = online(torch.from_numpy(obs)).argmax(dim=1).numpy()
         random_E = rng.integers(ACTIONS, size=workload.NUM_ENVS)
-        obs = env.step(np.where(rng.random(workload.NUM_ENVS) < workload.EPSILON, random_E, greedy_E))[0]
+        obs = env.step(
+            np.where(rng.random(workload.NUM_ENVS) < workload.EPSILON, random_E, greedy_E)
+        )[0]
 
     return step
 
@@ -108,7 +118,9 @@ def collector_of_bare(seconds: float, turns: int) -> dict[str, float]:
     env_config = EnvConfig(game=workload.GAME)
     config = CollectConfig(collectors=1, envs_per_collector=workload.NUM_ENVS)
     explore = ExploreConfig(epsilon=workload.EPSILON)
-    collector = Collector(AtariLanes(env_config, workload.NUM_ENVS, 1), network(), env_config, config, explore)
+    collector = Collector(
+        AtariLanes(env_config, workload.NUM_ENVS, 1), network(), env_config, config, explore
+    )
     bare = bare_play()
 
     def bare_chunk() -> None:
@@ -116,14 +128,20 @@ def collector_of_bare(seconds: float, turns: int) -> dict[str, float]:
             bare()
 
     rates = in_turns(
-        {"ours": (collector.collect, config.chunk_rows), "bare": (bare_chunk, config.chunk_rows)}, seconds, turns
+        {"ours": (collector.collect, config.chunk_rows), "bare": (bare_chunk, config.chunk_rows)},
+        seconds,
+        turns,
     )
     return _compared(rates)
 
 
 def _compared(rates: dict[str, list[float]]) -> dict[str, float]:
     ours, bare = (np.array(rates[name]) for name in ("ours", "bare"))
-    return {"ms": 1e3 / median(ours), "bare_ms": 1e3 / median(bare), "of_bare": float(np.median(ours / bare))}
+    return {
+        "ms": 1e3 / median(ours),
+        "bare_ms": 1e3 / median(bare),
+        "of_bare": float(np.median(ours / bare)),
+    }
 
 
 def main() -> None:
@@ -131,7 +149,9 @@ def main() -> None:
     parser.add_argument("what", choices=("learner", "collector"))
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=2.0, help="CPU seconds of each measured stretch")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="CPU seconds of each measured stretch"
+    )
     parser.add_argument("--turns", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -1,8 +1,10 @@
-"""The learner's feed over Ray on one node, beside the same draws in one process. `python -m tests.bench.rivals.feed`
+"""The learner's feed over Ray on one node, beside the same draws in one process. `python -m
+tests.bench.rivals.feed`
 
-One replay shard is an actor, this process the learner: it takes batches with both observations put together, and sends
-priorities back, as fast as it can. In turns, by the wall clock, because two processes work at once: the shard in this process;
-one shard's frames by shared memory; sent as slices, as if from another node; several batches a call of each.
+One replay shard is an actor, this process the learner: it takes batches with both observations
+put together, and sends priorities back, as fast as it can. In turns, by the wall clock, because
+two processes work at once: the shard in this process; one shard's frames by shared memory; sent
+as slices, as if from another node; several batches a call of each.
 """
 
 import argparse
@@ -13,10 +15,10 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.coordinator import ray_session
-from genray.dist.feed import Feed, batches_per_round
-from genray.dist.messages import Request
-from genray.dist.replay_shard import ReplayShardActor
+from genray.distributed.coordinator import ray_session
+from genray.distributed.feed import Feed, batches_per_round
+from genray.distributed.messages import Request
+from genray.distributed.replay_shard import ReplayShardActor
 from genray.machine import keep_freed_memory
 from genray.rl.chunk import Chunk
 from genray.rl.limiter import SamplesPerInsert
@@ -40,7 +42,9 @@ def fill(shard: ray.actor.ActorHandle, replay: genray_shard.Replay) -> None:
         ray.get(shard.add.remote(Chunk(**{**vars(chunk), "first_row": index * chunk.num_rows})))
 
 
-def feed_of(shard: ray.actor.ActorHandle, batch_size: int, round_batches: int, shared: bool) -> Feed:
+def feed_of(
+    shard: ray.actor.ActorHandle, batch_size: int, round_batches: int, shared: bool
+) -> Feed:
     limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)
     feed = Feed([shard], limiter, batch_size, np.random.default_rng(0), round_batches)
     feed.refresh()

@@ -1,12 +1,14 @@
-"""genray through Ray on the common work. `python -m tests.bench.rivals.genray_ray --algorithm full|sb3`
+"""genray through Ray on the common work. `python -m tests.bench.rivals.genray_ray --algorithm
+full|sb3`
 
-One collector with all eight lanes, one replay shard, one learner: three processes on this machine's cores. The steps that
-count are those whose updates are made too: samples per insert holds the two together at 32 / 8 = 4.
+One collector with all eight lanes, one replay shard, one learner: three processes on this
+machine's cores. The steps that count are those whose updates are made too: samples per insert
+holds the two together at 32 / 8 = 4.
 """
 
 import ray
 
-from genray.dist.coordinator import Coordinator, ray_session
+from genray.distributed.coordinator import Coordinator, ray_session
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.env import EnvConfig
@@ -23,7 +25,9 @@ def configuration(arguments) -> DQNConfig:
     full = arguments.algorithm == "full"
     return DQNConfig(
         env=EnvConfig(game=arguments.game),
-        network=NetworkConfig(channels=workload.NATURE_CHANNELS, hidden=workload.NATURE_HIDDEN, dueling=full),
+        network=NetworkConfig(
+            channels=workload.NATURE_CHANNELS, hidden=workload.NATURE_HIDDEN, dueling=full
+        ),
         replay=ReplayConfig(
             capacity=workload.CAPACITY,
             prioritized=full,
@@ -38,7 +42,9 @@ def configuration(arguments) -> DQNConfig:
             precision=arguments.precision,
         ),
         explore=ExploreConfig(exploration="shared", epsilon=workload.EPSILON),
-        collect=CollectConfig(collectors=1, envs_per_collector=workload.NUM_ENVS, gamma=workload.GAMMA, n_step=1),
+        collect=CollectConfig(
+            collectors=1, envs_per_collector=workload.NUM_ENVS, gamma=workload.GAMMA, n_step=1
+        ),
         run=RunConfig(seed=arguments.seed, device="cpu"),
     )
 
@@ -56,7 +62,8 @@ def main() -> None:
         watch = workload.Stopwatch(arguments.seconds)
         while True:
             progress = engine.advance(10**9, seconds=0.5)
-            # Steps that the learner has answered with their updates, not those that merely wait in the replay.
+            # Steps that the learner has answered with their updates, not those that merely wait in
+            # the replay.
             learned_from = progress.updates * workload.STEPS_PER_UPDATE
             if result := watch.tick(learned_from, progress.updates):
                 break
@@ -64,9 +71,14 @@ def main() -> None:
         engine.close()
     bytes_a_transition = sum(shard["nbytes"] for shard in shards) / workload.CAPACITY
     last_json_line(
-        {"system": f"genray ({arguments.algorithm})", "threads": arguments.threads, "weight_lag": progress.weight_lag,
-         "bytes_per_transition": bytes_a_transition} | result
-    )  # fmt: skip
+        {
+            "system": f"genray ({arguments.algorithm})",
+            "threads": arguments.threads,
+            "weight_lag": progress.weight_lag,
+            "bytes_per_transition": bytes_a_transition,
+        }
+        | result
+    )
 
 
 if __name__ == "__main__":

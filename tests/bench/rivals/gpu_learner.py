@@ -1,4 +1,6 @@
-"""The learner with batches from somewhere, in the order of `LearnerActor`: what `bench_gpu` measures."""
+"""The learner with batches from somewhere, in the order of `LearnerActor`: what `bench_gpu`
+measures.
+"""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ import numpy as np
 import ray
 import torch
 
-from genray.dist.feed import Feed
+from genray.distributed.feed import Feed
 from genray.rl.device_frames import DeviceFrames, room
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.limiter import SamplesPerInsert
@@ -44,9 +46,20 @@ class Still:
 class InProcess:
     """A shard in this process."""
 
-    def __init__(self, replay: genray_shard.Replay, batch_size: int, device: torch.device, frames_on: str):
-        self._shard, self._size, self._device, self._frames_on = replay.shard, batch_size, device, frames_on
-        self._copy = DeviceFrames(replay.layout, replay.shard.frame_LCP, device) if frames_on == "device" else None
+    def __init__(
+        self, replay: genray_shard.Replay, batch_size: int, device: torch.device, frames_on: str
+    ):
+        self._shard, self._size, self._device, self._frames_on = (
+            replay.shard,
+            batch_size,
+            device,
+            frames_on,
+        )
+        self._copy = (
+            DeviceFrames(replay.layout, replay.shard.frame_LCP, device)
+            if frames_on == "device"
+            else None
+        )
 
     def draw(self) -> AnySample:
         batch = room(self._size, self._shard.layout, self._device, self._frames_on)
@@ -63,7 +76,9 @@ class InProcess:
 class OverRay:
     """A shard in a process of its own, by the learner's feed."""
 
-    def __init__(self, shard: ray.actor.ActorHandle, batch_size: int, device: torch.device, frames_on: str):
+    def __init__(
+        self, shard: ray.actor.ActorHandle, batch_size: int, device: torch.device, frames_on: str
+    ):
         limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)
         rng = np.random.default_rng(0)
         self._feed = Feed([shard], limiter, batch_size, rng, 1, device=device, frames_on=frames_on)
@@ -92,7 +107,9 @@ def learner_of(batch_size: int, precision: Any, device: torch.device) -> Learner
 
 
 def trained_per_s(learner: Learner, source: Source, seconds: float) -> float:
-    """Transitions a second, in the order of `LearnerActor`: the next batch is fetched while the device works."""
+    """Transitions a second, in the order of `LearnerActor`: the next batch is fetched while the
+    device works.
+    """
 
     def stretch(least: int, seconds: float) -> float:
         done, transitions, start = 0, 0, time.perf_counter()

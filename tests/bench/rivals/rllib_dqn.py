@@ -1,13 +1,15 @@
-"""RLlib's DQN (new API stack): double, dueling, prioritized. `python -m tests.bench.rivals.rllib_dqn`
+"""RLlib's DQN (new API stack): double, dueling, prioritized. `python -m
+tests.bench.rivals.rllib_dqn`
 
-In both forms: environment, replay and learner in one process (on two cores every hop costs more than it gains, and
-`training_step` waits for its runners anyway), ALE's vector environment through gymnasium's vector entry point, Nature's network
-with two streams of 512, as genray's.
+In both forms: environment, replay and learner in one process (on two cores every hop costs more
+than it gains, and `training_step` waits for its runners anyway), ALE's vector environment
+through gymnasium's vector entry point, Nature's network with two streams of 512, as genray's.
 
-As it comes (the default here): RLlib's own module, whose convolutions take floats, so that frames are scaled to floats in the
-environment, which is what RLlib's Atari wrapper does; one step of all lanes a `sample` call, DQN's default.
-`--tuned`: what a patient user could make of it: a module subclass that keeps uint8 frames in the replay, and four steps of all
-lanes a call, followed by as many updates, which spreads RLlib's fixed costs.
+As it comes (the default here): RLlib's own module, whose convolutions take floats, so that
+frames are scaled to floats in the environment, which is what RLlib's Atari wrapper does; one
+step of all lanes a `sample` call, DQN's default. `--tuned`: what a patient user could make of
+it: a module subclass that keeps uint8 frames in the replay, and four steps of all lanes a call,
+followed by as many updates, which spreads RLlib's fixed costs.
 """
 
 import shutil
@@ -40,7 +42,9 @@ VECTOR_ENV = "genray_bench/Atari-v0"
 
 
 class ChannelsLast(VectorWrapper):
-    """Stacks as [E, H, W, S], the order of RLlib's convolutions, and no infos for RLlib to take apart."""
+    """Stacks as [E, H, W, S], the order of RLlib's convolutions, and no infos for RLlib to take
+    apart.
+    """
 
     def __init__(self, env: gymnasium.vector.VectorEnv, *, floats: bool):
         super().__init__(env)
@@ -93,7 +97,11 @@ def make_config(game: str, seed: int, tuned: bool) -> DQNConfig:
             rl_module_spec=RLModuleSpec(
                 module_class=ByteFramesModule if tuned else DefaultDQNTorchRLModule,
                 model_config=DefaultModelConfig(
-                    conv_filters=[[first, 8, 4, "valid"], [second, 4, 2, "valid"], [third, 3, 1, "valid"]],
+                    conv_filters=[
+                        [first, 8, 4, "valid"],
+                        [second, 4, 2, "valid"],
+                        [third, 3, 1, "valid"],
+                    ],
                     conv_activation="relu",
                     head_fcnet_hiddens=[workload.NATURE_HIDDEN],
                     head_fcnet_activation="relu",
@@ -130,7 +138,9 @@ def measure(config: DQNConfig, seconds: float) -> dict[str, float]:
             report = algorithm.train()
             steps = int(report[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED_LIFETIME])
             trained = (
-                report.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {}).get(NUM_MODULE_STEPS_TRAINED_LIFETIME, 0)
+                report.get(LEARNER_RESULTS, {})
+                .get(DEFAULT_MODULE_ID, {})
+                .get(NUM_MODULE_STEPS_TRAINED_LIFETIME, 0)
             )
             if result := watch.tick(steps, int(trained) // workload.BATCH_SIZE):
                 return result
@@ -141,7 +151,8 @@ def measure(config: DQNConfig, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     arguments = workload.parse_arguments(
-        __doc__, lambda parser: parser.add_argument("--tuned", action="store_true", help="see above")
+        __doc__,
+        lambda parser: parser.add_argument("--tuned", action="store_true", help="see above"),
     )
     config = make_config(arguments.game, arguments.seed, arguments.tuned)
     with tempfile.TemporaryDirectory(prefix="rllib", ignore_cleanup_errors=True) as folder:
@@ -150,7 +161,9 @@ def main() -> None:
             result = measure(config, arguments.seconds)
         finally:
             ray.shutdown()
-    last_json_line({"system": "RLlib DQN", "threads": arguments.threads, "tuned": arguments.tuned} | result)
+    last_json_line(
+        {"system": "RLlib DQN", "threads": arguments.threads, "tuned": arguments.tuned} | result
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Stable-Baselines3's DQN. `python -m tests.bench.rivals.sb3 speed|learn --seconds … --seed …`
 
-speed: its own algorithm (uniform replay, 1 step, neither double nor dueling) and NatureCNN at `workload.py`'s work.
-learn: Road Runner in wall time with genray's protocol and widths and SB3's n-step replay; scored by `evaluation.py`.
+speed: its own algorithm (uniform replay, 1 step, neither double nor dueling) and NatureCNN at
+`workload.py`'s work. learn: Road Runner in wall time with genray's protocol and widths and SB3's
+n-step replay; scored by `evaluation.py`.
 
-Its environment is ALE's vector environment behind SB3's VecEnv instead of the Atari wrappers that SB3 comes with, which
-work in Python, one game after the other; infos are empty but at an episode's end. What SB3 does its own way stays: one
-coin for *all* lanes decides between exploring and acting greedily (so 5% of its steps need no forward pass).
+Its environment is ALE's vector environment behind SB3's VecEnv instead of the Atari wrappers
+that SB3 comes with, which work in Python, one game after the other; infos are empty but at an
+episode's end. What SB3 does its own way stays: one coin for *all* lanes decides between
+exploring and acting greedily (so 5% of its steps need no forward pass).
 """
 
 import time
@@ -31,9 +33,10 @@ ENDLESS = 10**9  # steps; callbacks end the runs
 
 
 class AtariVecEnv(VecEnv):
-    """ALE's vector environment as SB3 wants it: the step that ends an episode returns the next one's first observation,
-    and the last observation in `infos[lane]["terminal_observation"]`. `life_loss`: a lost life is reported as an end too,
-    and the game goes on."""
+    """ALE's vector environment as SB3 wants it: the step that ends an episode returns the next
+    one's first observation, and the last observation in `infos[lane]["terminal_observation"]`.
+    `life_loss`: a lost life is reported as an end too, and the game goes on.
+    """
 
     def __init__(self, game: str, num_envs: int, seed: int, life_loss: bool = False):
         self._life_loss, self._lives = life_loss, np.zeros(num_envs, np.int64)
@@ -41,7 +44,9 @@ class AtariVecEnv(VecEnv):
         self._seed = seed
         self._actions = np.zeros(num_envs, np.int64)
         self.render_mode = None
-        super().__init__(num_envs, self._env.single_observation_space, self._env.single_action_space)
+        super().__init__(
+            num_envs, self._env.single_observation_space, self._env.single_action_space
+        )
 
     def reset(self) -> np.ndarray:
         return self._env.reset(seed=self._seed)[0]
@@ -52,7 +57,9 @@ class AtariVecEnv(VecEnv):
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         obs, reward, terminated, truncated, info = self._env.recv()
         done = terminated | truncated
-        life_lost = (info["lives"] < self._lives) & ~done if self._life_loss else np.zeros_like(done)
+        life_lost = (
+            (info["lives"] < self._lives) & ~done if self._life_loss else np.zeros_like(done)
+        )
         self._lives = info["lives"].copy()
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for lane in np.flatnonzero(done):
@@ -73,7 +80,9 @@ class AtariVecEnv(VecEnv):
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         raise NotImplementedError
 
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> list[Any]:
         raise NotImplementedError
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
@@ -81,7 +90,9 @@ class AtariVecEnv(VecEnv):
 
 
 class NarrowCNN(BaseFeaturesExtractor):
-    """SB3's NatureCNN with convolutions of 16, 32 and 32 channels and 256 units; SB3 scales the frames before it."""
+    """SB3's NatureCNN with convolutions of 16, 32 and 32 channels and 256 units; SB3 scales the
+    frames before it.
+    """
 
     def __init__(self, observation_space: Box):
         super().__init__(observation_space, features_dim=256)
@@ -124,7 +135,9 @@ class StopAfter(BaseCallback):
 
 
 def measure_speed(game: str, seconds: float, seed: int, compact: bool) -> dict[str, float]:
-    """Agent steps/s of SB3's DQN at the common work. `compact`: each observation stored once instead of twice."""
+    """Agent steps/s of SB3's DQN at the common work. `compact`: each observation stored once
+    instead of twice.
+    """
     model = DQN(
         "CnnPolicy",
         AtariVecEnv(game, workload.NUM_ENVS, seed),
@@ -183,10 +196,14 @@ def train_and_score(
     def policy(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
         greedy_E = model.predict(lanes.stack_ESHW, deterministic=True)[0]
         return np.where(
-            rng.random(len(greedy_E)) < 0.001, rng.integers(model.action_space.n, size=len(greedy_E)), greedy_E
+            rng.random(len(greedy_E)) < 0.001,
+            rng.integers(model.action_space.n, size=len(greedy_E)),
+            greedy_E,
         )
 
-    result = play_out(policy, EnvConfig(game=game), episodes=episodes, epsilon=0.001, seed=10_000 + seed)
+    result = play_out(
+        policy, EnvConfig(game=game), episodes=episodes, epsilon=0.001, seed=10_000 + seed
+    )
     return {
         "score": result.mean,
         "score_median": result.median,
@@ -199,10 +216,21 @@ def train_and_score(
 def main() -> None:
     def add(parser: Any) -> None:
         parser.add_argument("what", choices=("speed", "learn"))
-        parser.add_argument("--twice", action="store_true", help="speed: store next observations too (SB3's default)")
+        parser.add_argument(
+            "--twice",
+            action="store_true",
+            help="speed: store next observations too (SB3's default)",
+        )
         parser.add_argument("--capacity", type=int, default=100_000, help="learn: transitions kept")
-        parser.add_argument("--adam-epsilon", type=float, default=1e-8, help="learn: SB3's default, and the preset's")
-        parser.add_argument("--episodes", type=int, default=30, help="learn: games of the evaluation")
+        parser.add_argument(
+            "--adam-epsilon",
+            type=float,
+            default=1e-8,
+            help="learn: SB3's default, and the preset's",
+        )
+        parser.add_argument(
+            "--episodes", type=int, default=30, help="learn: games of the evaluation"
+        )
 
     arguments = workload.parse_arguments(__doc__, add)
     if arguments.what == "speed":
@@ -218,7 +246,10 @@ def main() -> None:
             arguments.adam_epsilon,
             arguments.episodes,
         )
-    last_json_line({"system": "Stable-Baselines3", "threads": torch.get_num_threads(), "seed": arguments.seed} | result)
+    last_json_line(
+        {"system": "Stable-Baselines3", "threads": torch.get_num_threads(), "seed": arguments.seed}
+        | result
+    )
 
 
 if __name__ == "__main__":

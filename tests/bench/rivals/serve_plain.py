@@ -1,7 +1,8 @@
-"""The model behind Ray Serve as its tutorial does it: `python -m tests.bench.rivals.serve_plain MODEL_DIR --port N`
+"""The model behind Ray Serve as its tutorial does it: `python -m tests.bench.rivals.serve_plain
+MODEL_DIR --port N`
 
-Ray's own proxy in Python, Serve's defaults, one replica of one torch thread, one image a call, PNG by Pillow, JSON by
-Serve. Prints its address, and stays until SIGINT.
+Ray's own proxy in Python, Serve's defaults, one replica of one torch thread, one image a call,
+PNG by Pillow, JSON by Serve. Prints its address, and stays until SIGINT.
 """
 
 import argparse
@@ -45,11 +46,17 @@ def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     ray.init(
-        address="local", num_cpus=2, object_store_memory=200 * 2**20, include_dashboard=False, log_to_driver=False,
+        address="local",
+        num_cpus=2,
+        object_store_memory=200 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
         logging_level="ERROR",
-    )  # fmt: skip
+    )
     try:
-        serve.start(http_options={"port": arguments.port}, logging_config={"enable_access_log": False})
+        serve.start(
+            http_options={"port": arguments.port}, logging_config={"enable_access_log": False}
+        )
         serve.run(Images.bind(arguments.folder), route_prefix="/v1/images/generations")  # type: ignore[attr-defined]
         print(f"up at http://127.0.0.1:{arguments.port}", flush=True)
         stop.wait()

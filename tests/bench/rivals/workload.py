@@ -1,8 +1,9 @@
-"""The work that every system in `bench_end_to_end` does, in one place, and the clock that measures it.
+"""The work that every system in `bench_end_to_end` does, in one place, and the clock that
+measures it.
 
-Eight lanes of one game on ALE's vector environment, DQN's preprocessing (grey 84x84, 4 frames skipped, stack of 4, up
-to 30 no-ops, no sticky actions), rewards clipped to ±1, one update on 32 transitions for every 8 agent steps, Nature's
-network.
+Eight lanes of one game on ALE's vector environment, DQN's preprocessing (grey 84x84, 4 frames
+skipped, stack of 4, up to 30 no-ops, no sticky actions), rewards clipped to ±1, one update on 32
+transitions for every 8 agent steps, Nature's network.
 """
 
 import argparse
@@ -31,7 +32,9 @@ TARGET_PERIOD_UPDATES = 2_500
 
 
 def make_atari(game: str = GAME, num_envs: int = NUM_ENVS, **choices: Any) -> AtariVectorEnv:
-    """ALE's vector environment as every system here gets it; its C++ threads are its own choice (one a core)."""
+    """ALE's vector environment as every system here gets it; its C++ threads are its own choice
+    (one a core).
+    """
     return AtariVectorEnv(game, num_envs, reward_clipping=True, **choices)
 
 
@@ -74,7 +77,11 @@ class Stopwatch:
         if self._start is None:
             self._start = (now, tree_cpu_s(), steps, updates)
             return None
-        wall_s, steps, updates = now - self._start[0], steps - self._start[2], updates - self._start[3]
+        wall_s, steps, updates = (
+            now - self._start[0],
+            steps - self._start[2],
+            updates - self._start[3],
+        )
         if wall_s < self._seconds:
             return None
         return {

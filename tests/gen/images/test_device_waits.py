@@ -1,12 +1,14 @@
-"""Dreams wait for the device nowhere, style optimisation once an evaluation; checked without a GPU."""
+"""Dreams wait for the device nowhere, style optimisation once an evaluation; checked without a
+GPU.
+"""
 
 import pytest
 import torch
 
 from genray.gen.images.dream import DreamConfig, Objective, ascend, colour_mixing, zoom
 from genray.gen.images.features import Features, untrained
-from genray.gen.images.style import StyleConfig, StyleStep, stylize
-from tests.device_audit import META, audited
+from genray.gen.images.style.optimise import StyleConfig, StyleStep, stylize
+from tests.helpers.device_audit import META, audited
 
 # The audit's made-up value of a comparison makes PyTorch believe that too few pixels were there.
 pytestmark = pytest.mark.filterwarnings("ignore:cov")
@@ -48,5 +50,7 @@ def test_style_optimisation_by_adam_reads_the_device_twice_a_step(features: Feat
             counts.append(len(audit.of_kind("read", "upload")))
             audit.faults.clear()
 
-        stylize(picture, [picture], StyleConfig(scales=1, steps=2, optimizer="adam"), network, progress)
+        stylize(
+            picture, [picture], StyleConfig(scales=1, steps=2, optimizer="adam"), network, progress
+        )
     assert counts[1:] == [2]

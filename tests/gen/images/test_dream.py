@@ -1,4 +1,6 @@
-"""A dream raises what it was told to raise, stays a picture, and is the same picture for the same seed."""
+"""A dream raises what it was told to raise, stays a picture, and is the same picture for the
+same seed.
+"""
 
 import importlib.util
 from dataclasses import replace
@@ -30,7 +32,9 @@ SMALL = DreamConfig(octaves=2, steps=6)
 
 def train_dreamer(folder: Path) -> tuple[Path, float]:
     # Beside this file, which is in no package.
-    spec = importlib.util.spec_from_file_location("dreamer", Path(__file__).with_name("dreamer.py"))
+    spec = importlib.util.spec_from_file_location(
+        "dreamer", Path(__file__).parents[2] / "helpers" / "dreamer.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -58,7 +62,9 @@ def least_shown(features: Features, layer: str, picture: Tensor) -> int:
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])
-def test_a_dream_raises_the_chosen_activation_five_times_and_stays_in_range(features: Features, layer: str):
+def test_a_dream_raises_the_chosen_activation_five_times_and_stays_in_range(
+    features: Features, layer: str
+):
     picture = shades()
     objective = Objective(features, layer, [least_shown(features, layer, picture)])
     before = activation(picture, objective)
@@ -97,7 +103,9 @@ def test_the_same_seed_is_the_same_picture(features: Features):
 
 
 def test_a_guide_draws_the_dream_towards_itself(features: Features):
-    """The guide's standing stripes come into the picture: its change across is larger than its change down."""
+    """The guide's standing stripes come into the picture: its change across is larger than its
+    change down.
+    """
     phase = torch.arange(96).float()[None].expand(72, 96)
     standing = (0.5 + 0.4 * torch.sin(2 * torch.pi * phase / 4)).expand(1, 3, 72, 96)
 
@@ -106,12 +114,18 @@ def test_a_guide_draws_the_dream_towards_itself(features: Features):
 
     config = replace(DreamConfig(), octaves=1, steps=20, jitter=4)
     guided = dream(shades(), Objective(features, "conv3", guide_1CHW=standing), config)
-    other = dream(shades(), Objective(features, "conv3", guide_1CHW=standing.transpose(2, 3).contiguous()), config)
+    other = dream(
+        shades(),
+        Objective(features, "conv3", guide_1CHW=standing.transpose(2, 3).contiguous()),
+        config,
+    )
     assert across(guided) > 1.5 * across(other)
 
 
 def test_untrained_networks_are_refused_with_the_reason():
-    with pytest.raises(ConfigError, match="--features untrained: .* has learnt nothing; use vgg19, or --model"):
+    with pytest.raises(
+        ConfigError, match="--features untrained: .* has learnt nothing; use vgg19, or --model"
+    ):
         Objective(untrained(), "conv1")
 
 
@@ -125,17 +139,28 @@ def test_unknown_layers_and_channels(features: Features):
     assert choose_layer(features, "") == "conv3"
 
 
-@pytest.mark.parametrize("change", [
-    {"octaves": 0}, {"octave_scale": 1.0}, {"steps": 0}, {"rate": 0.0}, {"rate": float("nan")}, {"jitter": -1},
-    {"bands": 9}, {"own_colours": 1.5}, {"seed": -1}, {"channels": (-1,)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"octaves": 0},
+        {"octave_scale": 1.0},
+        {"steps": 0},
+        {"rate": 0.0},
+        {"rate": float("nan")},
+        {"jitter": -1},
+        {"bands": 9},
+        {"own_colours": 1.5},
+        {"seed": -1},
+        {"channels": (-1,)},
+    ],
+)
 def test_options_that_make_no_sense(change: dict):
     (name,) = change
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}"):
         DreamConfig(**change).validate()
 
 
-# -- the parts ---------------------------------------------------------------------------------------------------------
+# -- the parts -------------------------------------------------------------------------------------
 
 
 def test_octaves_grow_to_the_pictures_size():
@@ -164,11 +189,15 @@ def test_tiles_make_little_difference(features: Features, monkeypatch):
 
 
 def test_coarse_bands_count_as_much_as_fine_ones_and_tones_are_kept():
-    """White noise is mostly fine: balanced, its neighbours go together. Its mean is left out, or not."""
+    """White noise is mostly fine: balanced, its neighbours go together. Its mean is left out, or
+    not.
+    """
     noise = 1 + torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
 
     def neighbours(x: Tensor) -> float:
-        return float(torch.corrcoef(torch.stack([x[..., 1:].flatten(), x[..., :-1].flatten()]))[0, 1])
+        return float(
+            torch.corrcoef(torch.stack([x[..., 1:].flatten(), x[..., :-1].flatten()]))[0, 1]
+        )
 
     kept, free = balanced(noise, 4, True), balanced(noise, 4, False)
     assert abs(neighbours(noise)) < 0.02 and neighbours(kept) > 0.6
@@ -184,7 +213,9 @@ def test_new_colours_are_the_pictures_own():
     assert moved[0] > 5 * moved[1].abs() and moved[0] > 5 * moved[2].abs()
     assert torch.allclose(colour_mixing(red, 0.0), torch.eye(3))
     # A picture of one colour has no palette to keep to.
-    assert torch.allclose(colour_mixing(torch.full((1, 3, 9, 9), 0.3), 1.0), torch.eye(3), atol=1e-3)
+    assert torch.allclose(
+        colour_mixing(torch.full((1, 3, 9, 9), 0.3), 1.0), torch.eye(3), atol=1e-3
+    )
 
 
 def test_one_step_moves_by_the_rate(features: Features):
@@ -222,4 +253,6 @@ def test_the_fall_begins_with_the_dream_and_enlarges_its_middle(features: Featur
     assert dark[5] == pytest.approx(dark[0] * 1.1**10, rel=0.15)
     assert all(frame.min() >= 0 and frame.max() <= 1 for frame in frames)
     again = list(zoom(picture, objective, SMALL, 3, turn=10.0))
-    assert all(torch.equal(a, b) for a, b in zip(again, zoom(picture, objective, SMALL, 3, turn=10.0)))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again, zoom(picture, objective, SMALL, 3, turn=10.0))
+    )

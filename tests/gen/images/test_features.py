@@ -1,4 +1,6 @@
-"""Feature extractors: what calibration promises, gradients, models from the store, and VGG-19 without a network."""
+"""Feature extractors: what calibration promises, gradients, models from the store, and VGG-19
+without a network.
+"""
 
 import socket
 import time
@@ -10,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.gen.autoencoders import AEModelConfig, Autoencoder
+from genray.gen.autoencoder.model import AEModelConfig, Autoencoder
 from genray.gen.images import vgg
 from genray.gen.images.classifier import Classifier, ClassifierModelConfig
 from genray.gen.images.features import (
@@ -37,7 +39,9 @@ def test_every_channel_has_mean_0_and_variance_1_before_its_relu_on_the_calibrat
         assert before.mean((0, 2, 3)).abs().max() < 0.05, stack.layers[index]
         assert (before.std((0, 2, 3)) - 1).abs().max() < 0.05, stack.layers[index]
         hidden = F.relu(before)
-        assert torch.equal(stack(torch.cat(shown), [stack.layers[index]])[stack.layers[index]], hidden)
+        assert torch.equal(
+            stack(torch.cat(shown), [stack.layers[index]])[stack.layers[index]], hidden
+        )
 
 
 def test_layers_have_the_sizes_of_a_half_width_vgg():
@@ -76,7 +80,9 @@ def test_a_palette_makes_what_strays_from_it_weigh_more():
     def cost(stack: ConvStack, other: Tensor) -> float:
         return F.mse_loss(stack(other, ["conv2"])["conv2"], stack(grey, ["conv2"])["conv2"]).item()
 
-    assert cost(strict, redder) / cost(strict, brighter) > 3 * cost(plain, redder) / cost(plain, brighter)
+    assert cost(strict, redder) / cost(strict, brighter) > 3 * cost(plain, redder) / cost(
+        plain, brighter
+    )
 
 
 def test_a_stack_comes_back_from_its_config_and_weights():
@@ -85,7 +91,9 @@ def test_a_stack_comes_back_from_its_config_and_weights():
     again.load_state_dict(stack.state_dict())
     x = pictures(1, seed=9)[0]
     assert torch.equal(again(x, ["conv7"])["conv7"], stack(x, ["conv7"])["conv7"])
-    assert again.about == stack.about and "not semantics" in again.about["note"] and not again.trained
+    assert (
+        again.about == stack.about and "not semantics" in again.about["note"] and not again.trained
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -95,7 +103,11 @@ def test_an_own_classifier_sees_what_it_saw_in_training(channels: int):
     features = ModelFeatures(model, "own", {})
     assert features.layers == ("conv0", "conv1") and features.trained
     x = torch.rand(2, 3, 16, 16)
-    own = x if channels == 3 else (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    own = (
+        x
+        if channels == 3
+        else (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    )
     after_pool = F.max_pool2d(features(x, ["conv1"])["conv1"], 2, ceil_mode=True)
     flat = torch.nn.Sequential(*list(model.layers)[-3:])(after_pool)
     assert torch.allclose(flat, model.features(own * 2 - 1), atol=1e-6)
@@ -113,13 +125,20 @@ def test_an_own_autoencoder_gives_its_encoder():
     assert torch.allclose(F.max_pool2d(features(x, ["conv1"])["conv1"], 2), hidden, atol=1e-6)
 
 
-# -- VGG-19 ------------------------------------------------------------------------------------------------------------
+# -- VGG-19 ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "hub" / "checkpoints"
 
@@ -157,10 +176,14 @@ def test_a_cached_file_is_found_first(empty_cache: Path, monkeypatch):
     x = torch.rand(1, 3, 32, 32)
     mean, std = torch.tensor(vgg.MEAN)[:, None, None], torch.tensor(vgg.STD)[:, None, None]
     by_hand = F.conv2d(
-        F.pad((x - mean) / std, (1, 1, 1, 1), mode="reflect"), weights["features.0.weight"], weights["features.0.bias"]
+        F.pad((x - mean) / std, (1, 1, 1, 1), mode="reflect"),
+        weights["features.0.weight"],
+        weights["features.0.bias"],
     )
     found = features(x, ["conv1_1", "conv5_1"])
-    assert torch.allclose(found["conv1_1"], F.relu(by_hand), atol=1e-5) and found["conv5_1"].shape == (1, 512, 2, 2)
+    assert torch.allclose(found["conv1_1"], F.relu(by_hand), atol=1e-5) and found[
+        "conv5_1"
+    ].shape == (1, 512, 2, 2)
 
 
 @pytest.mark.parametrize("kind", ["text", "foreign", "short"])
@@ -170,7 +193,10 @@ def test_a_file_that_is_not_vggs_is_refused(kind: str, empty_cache: Path):
     if kind == "text":
         path.write_text("not weights")
     else:
-        torch.save({"a": torch.zeros(1)} if kind == "foreign" else {n: v[:4] for n, v in state().items()}, path)
+        torch.save(
+            {"a": torch.zeros(1)} if kind == "foreign" else {n: v[:4] for n, v in state().items()},
+            path,
+        )
     with pytest.raises(CheckpointError, match="not VGG-19's weights.*--features untrained"):
         open_features("vgg19")
 
@@ -181,9 +207,15 @@ def test_a_dead_network_is_one_line_at_once(empty_cache: Path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", dead)
     said: list[str] = []
-    with pytest.raises(ResourceError, match="--features vgg19: .*Temporary failure.*--features untrained") as caught:
+    with pytest.raises(
+        ResourceError, match="--features vgg19: .*Temporary failure.*--features untrained"
+    ) as caught:
         open_features("vgg19", say=said.append)
-    assert "\n" not in str(caught.value) and "downloading" in said[0] and not list(empty_cache.glob("*"))
+    assert (
+        "\n" not in str(caught.value)
+        and "downloading" in said[0]
+        and not list(empty_cache.glob("*"))
+    )
 
 
 def test_a_name_server_that_never_answers_does_not_hold_it(empty_cache: Path, monkeypatch):
@@ -198,13 +230,16 @@ def test_a_name_server_that_never_answers_does_not_hold_it(empty_cache: Path, mo
 def test_a_server_that_falls_silent_does_not_hold_it(tmp_path: Path, monkeypatch):
     """A real connection that is accepted and never answered."""
     monkeypatch.setattr(vgg, "PATIENCE_S", 0.3)
-    # The name is no part of this, and a proxy of the machine none either; the look-up's thread may be late under load.
+    # The name is no part of this, and a proxy of the machine none either; the look-up's thread may
+    # be late under load.
     monkeypatch.setattr(vgg, "_look_up", lambda host: None)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
         start = time.monotonic()
         with pytest.raises(ResourceError, match="timed out"):
-            vgg.download(f"http://127.0.0.1:{server.getsockname()[1]}/x-00.pth", tmp_path / "x-00.pth")
+            vgg.download(
+                f"http://127.0.0.1:{server.getsockname()[1]}/x-00.pth", tmp_path / "x-00.pth"
+            )
     assert time.monotonic() - start < 30, "Python's own patience with a silent server has no end"
     assert not list(tmp_path.iterdir())
 
@@ -232,7 +267,9 @@ def test_bad_input_is_one_line(tmp_path: Path):
     with pytest.raises(CheckpointError, match="not a model"):
         open_features(f"model:{tmp_path}")
     stack = untrained(0, pictures())
-    with pytest.raises(ConfigError, match=r"layer conv9: untrained has no such layer; there are conv0, .*conv8"):
+    with pytest.raises(
+        ConfigError, match=r"layer conv9: untrained has no such layer; there are conv0, .*conv8"
+    ):
         stack(torch.rand(1, 3, 32, 32), ["conv9"])
     with pytest.raises(ConfigError, match=r"conv7 .* short side of at least 16"):
         stack(torch.rand(1, 3, 15, 90), ["conv7"])

@@ -1,4 +1,6 @@
-"""Patterns: functions of their seed, alike at every size, and unlike each other. Photographs: credited, held out by region."""
+"""Patterns: functions of their seed, alike at every size, and unlike each other. Photographs:
+credited, held out by region.
+"""
 
 import numpy as np
 import pytest
@@ -6,11 +8,12 @@ import torch
 from torch.nn import functional
 
 from genray.errors import ConfigError
-from genray.gen.data import DataConfig, load_data
-from genray.gen.images import photos
+from genray.gen.data import photos
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.photos import credits, load_photos, photographs
 from genray.gen.images.patterns import PATTERNS, pattern, pattern_name
-from genray.gen.images.photos import credits, load_photos, photographs
-from genray.gen.images.styles import open_style, open_styles
+from genray.gen.images.style.sources import open_style, open_styles
 
 
 def test_a_pattern_is_a_function_of_its_seed():

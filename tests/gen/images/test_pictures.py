@@ -1,4 +1,6 @@
-"""Pictures come in as their makers meant them, bad files are one line, and what is written can be read back."""
+"""Pictures come in as their makers meant them, bad files are one line, and what is written can
+be read back.
+"""
 
 import struct
 import tracemalloc
@@ -31,7 +33,11 @@ HEIGHT, WIDTH = 24, 40
 def smooth() -> np.ndarray:
     """A picture that survives JPEG: red grows to the right, green downwards."""
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    rgb[..., 0], rgb[..., 1], rgb[..., 2] = np.arange(WIDTH) * 6, np.arange(HEIGHT)[:, None] * 10, 90
+    rgb[..., 0], rgb[..., 1], rgb[..., 2] = (
+        np.arange(WIDTH) * 6,
+        np.arange(HEIGHT)[:, None] * 10,
+        90,
+    )
     return rgb
 
 
@@ -46,17 +52,28 @@ def image() -> Image.Image:
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
-def png(width: int, height: int, bits: int = 8, colour: int = 2, pixels: bytes = b"", extra: bytes = b"") -> bytes:
+def png(
+    width: int, height: int, bits: int = 8, colour: int = 2, pixels: bytes = b"", extra: bytes = b""
+) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    )  # fmt: skip
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", zlib.compress(pixels))
+        + chunk(b"IEND", b"")
+    )
 
 
-# -- good files --------------------------------------------------------------------------------------------------------
+# -- good files ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("form", "options", "error"), [
@@ -69,12 +86,17 @@ def test_the_three_formats(form: str, options: dict, error: int, tmp_path: Path)
         picture = read_picture(source)
         assert picture.rgb.dtype == np.uint8 and picture.alpha is None
         assert np.abs(picture.rgb.astype(int) - smooth()).max() <= error
-    assert read_picture(tmp_path / "a.bin").name == "a.bin" and read_picture(content, name="x/b.png").name == "b.png"
+    assert (
+        read_picture(tmp_path / "a.bin").name == "a.bin"
+        and read_picture(content, name="x/b.png").name == "b.png"
+    )
 
 
 def test_grey_palette_bilevel_and_cmyk():
     luma = np.asarray(image().convert("L"))
-    assert np.array_equal(read_picture(saved(image().convert("L"), "PNG")).rgb, np.dstack([luma] * 3))
+    assert np.array_equal(
+        read_picture(saved(image().convert("L"), "PNG")).rgb, np.dstack([luma] * 3)
+    )
     few = image().quantize(16)
     assert np.array_equal(read_picture(saved(few, "PNG")).rgb, np.asarray(few.convert("RGB")))
     assert set(np.unique(read_picture(saved(image().convert("1"), "PNG")).rgb)) == {0, 255}
@@ -89,18 +111,29 @@ def test_sixteen_bits_are_scaled_and_not_cut_off():
     assert np.array_equal(picture.rgb[..., 0], np.rint(ramp.astype(float) / 257).astype(np.uint8))
     assert picture.rgb.max() == 255 and picture.alpha is None
     # One grey level is transparent: the first pixel's.
-    clear = read_picture(png(WIDTH, HEIGHT, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", int(ramp[0, 0])))))
-    assert clear.alpha is not None and clear.alpha[0, 0] == 0 and (clear.alpha == 255).sum() == HEIGHT * WIDTH - 1
+    clear = read_picture(
+        png(WIDTH, HEIGHT, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", int(ramp[0, 0]))))
+    )
+    assert (
+        clear.alpha is not None
+        and clear.alpha[0, 0] == 0
+        and (clear.alpha == 255).sum() == HEIGHT * WIDTH - 1
+    )
     colour = np.repeat(ramp[..., None], 3, axis=2)
     rows = b"".join(b"\0" + row.tobytes() for row in colour)
-    assert np.abs(read_picture(png(WIDTH, HEIGHT, 16, 2, rows)).rgb.astype(int) - picture.rgb).max() <= 1
+    assert (
+        np.abs(read_picture(png(WIDTH, HEIGHT, 16, 2, rows)).rgb.astype(int) - picture.rgb).max()
+        <= 1
+    )
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
 def test_alpha_is_kept(form: str):
     alpha = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
     rgba = Image.fromarray(np.dstack([smooth(), alpha]))
-    picture = read_picture(saved(rgba, form, **({"lossless": True, "exact": True} if form == "WEBP" else {})))
+    picture = read_picture(
+        saved(rgba, form, **({"lossless": True, "exact": True} if form == "WEBP" else {}))
+    )
     assert picture.alpha is not None and np.array_equal(picture.alpha, alpha)
     assert np.array_equal(picture.rgb, smooth())
 
@@ -128,26 +161,36 @@ def test_damaged_exif_costs_no_picture():
 
 def test_an_embedded_profile_is_applied():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # A profile whose red and green primaries are swapped is nobody's taste, but shows whether it is looked at.
-    swapped = srgb.replace(b"rXYZ", b"tmp!", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"tmp!", b"gXYZ", 1)
+    # A profile whose red and green primaries are swapped is nobody's taste, but shows whether it is
+    # looked at.
+    swapped = (
+        srgb.replace(b"rXYZ", b"tmp!", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"tmp!", b"gXYZ", 1)
+    )
     swapped = swapped.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
     assert np.array_equal(read_picture(saved(image(), "PNG", icc_profile=srgb)).rgb, smooth())
     seen = read_picture(saved(image(), "PNG", icc_profile=swapped)).rgb
     assert np.abs(seen.astype(int) - smooth()[..., [1, 0, 2]]).max() <= 1
-    assert np.array_equal(read_picture(saved(image(), "PNG", icc_profile=b"rubbish" * 40)).rgb, smooth())
+    assert np.array_equal(
+        read_picture(saved(image(), "PNG", icc_profile=b"rubbish" * 40)).rgb, smooth()
+    )
 
 
 def test_a_multi_picture_jpeg_is_its_first_picture():
-    content = saved(image(), "MPO", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
+    content = saved(
+        image(), "MPO", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))]
+    )
     assert np.abs(read_picture(content).rgb.astype(int) - smooth()).mean() < 4
 
 
-# -- bad files ---------------------------------------------------------------------------------------------------------
+# -- bad files -------------------------------------------------------------------------------------
 
 
 def frames(form: str) -> bytes:
     return saved(
-        image(), form, save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT), c) for c in ("red", "blue")]
+        image(),
+        form,
+        save_all=True,
+        append_images=[Image.new("RGB", (WIDTH, HEIGHT), c) for c in ("red", "blue")],
     )
 
 
@@ -157,18 +200,30 @@ BAD = {
     "gif": (lambda: saved(image(), "GIF"), "a GIF file; give"),
     "tiff": (lambda: saved(image(), "TIFF"), "a TIFF file; give"),
     "png header": (lambda: saved(image(), "PNG")[:20], "truncated or damaged"),
-    "half a png": (lambda: png(WIDTH, HEIGHT, pixels=bytes((3 * WIDTH + 1) * HEIGHT))[:50], "truncated or damaged"),
+    "half a png": (
+        lambda: png(WIDTH, HEIGHT, pixels=bytes((3 * WIDTH + 1) * HEIGHT))[:50],
+        "truncated or damaged",
+    ),
     "half a jpeg": (lambda: saved(image(), "JPEG")[:-200], "truncated or damaged"),
     "half a webp": (lambda: saved(image(), "WEBP")[:-50], "truncated or damaged"),
     "animated png": (lambda: frames("PNG"), r"animated \(3 frames\)"),
     "animated webp": (lambda: frames("WEBP"), r"animated \(3 frames\)"),
     "one pixel": (lambda: png(1, 1, pixels=bytes(4)), "1x1 pixels; each side needs at least 8"),
     "a line": (lambda: saved(Image.new("RGB", (400, 7)), "PNG"), "400x7 pixels; each side"),
-    "a ribbon": (lambda: saved(Image.new("RGB", (161, 8)), "JPEG"), "161x8 pixels; one side may be at most 20 times"),
-    "bomb": (lambda: png(60_000, 60_000, pixels=bytes(99)), "more pixels than the limit of 50,000,000"),
-    "small bomb": (lambda: png(8_000, 8_000, pixels=bytes(99)), "8000x8000 are more pixels than the limit of 50,000,000"),
+    "a ribbon": (
+        lambda: saved(Image.new("RGB", (161, 8)), "JPEG"),
+        "161x8 pixels; one side may be at most 20 times",
+    ),
+    "bomb": (
+        lambda: png(60_000, 60_000, pixels=bytes(99)),
+        "more pixels than the limit of 50,000,000",
+    ),
+    "small bomb": (
+        lambda: png(8_000, 8_000, pixels=bytes(99)),
+        "8000x8000 are more pixels than the limit of 50,000,000",
+    ),
     "no size": (lambda: png(0, 9), "truncated or damaged"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -203,13 +258,19 @@ def test_no_file_and_folders(tmp_path: Path):
         read_picture(tmp_path)
 
 
-# -- writing -----------------------------------------------------------------------------------------------------------
+# -- writing ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
 def test_what_is_written_can_be_read_with_its_note(suffix: str, tmp_path: Path):
     alpha = None if suffix == ".jpg" else np.full((HEIGHT, WIDTH), 77, np.uint8)
-    about = {"command": "dream", "layer": "conv3", "name": "Möwe", "rate": 0.5, "nested": {"a": [1, None]}}
+    about = {
+        "command": "dream",
+        "layer": "conv3",
+        "name": "Möwe",
+        "rate": 0.5,
+        "nested": {"a": [1, None]},
+    }
     path = write_picture(tmp_path / "new" / f"out{suffix}", smooth(), alpha, about)
     assert read_about(path) == about
     picture = read_picture(path)
@@ -241,12 +302,17 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path):
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
-# -- arrays ------------------------------------------------------------------------------------------------------------
+# -- arrays ----------------------------------------------------------------------------------------
 
 
 def test_tensors_and_back():
     x = to_tensor(smooth())
-    assert x.shape == (1, 3, HEIGHT, WIDTH) and x.dtype == torch.float32 and x.min() >= 0 and x.max() <= 1
+    assert (
+        x.shape == (1, 3, HEIGHT, WIDTH)
+        and x.dtype == torch.float32
+        and x.min() >= 0
+        and x.max() <= 1
+    )
     assert np.array_equal(to_rgb(x), smooth())
     values = torch.tensor([-0.5, 0.4999 / 255, 0.501 / 255, 1.5])
     assert to_rgb(values.expand(1, 3, 1, 4))[0, :, 0].tolist() == [0, 0, 1, 255]
@@ -255,7 +321,10 @@ def test_tensors_and_back():
 
 
 def test_scaling_keeps_the_shape_and_never_enlarges():
-    assert scaled(smooth(), 20).shape == (12, 20, 3) and scaled(smooth()[..., 0], 20).shape == (12, 20)
+    assert scaled(smooth(), 20).shape == (12, 20, 3) and scaled(smooth()[..., 0], 20).shape == (
+        12,
+        20,
+    )
     assert np.array_equal(scaled(smooth(), 100), smooth())
     assert scaled(smooth(), 80, enlarge=True).shape == (48, 80, 3)
     # What shrinks is averaged, not skipped: a fine chequerboard becomes grey.
@@ -279,7 +348,7 @@ def test_a_picture_is_a_value():
         Picture(smooth(), None, "a").name = "b"  # type: ignore[misc]
 
 
-# -- damaged metadata --------------------------------------------------------------------------------------------------
+# -- damaged metadata ------------------------------------------------------------------------------
 
 SIX = (0x0112, 3, 1, struct.pack(">HH", 6, 0))
 """EXIF's Orientation as a SHORT: turn the picture by 90 degrees clockwise."""
@@ -288,7 +357,9 @@ SIX = (0x0112, 3, 1, struct.pack(">HH", 6, 0))
 def exif(*entries: tuple[int, int, int, bytes], count: int | None = None) -> bytes:
     """An EXIF block whose IFD0 holds (tag, type, number, four bytes of value), big-endian."""
     block = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, len(entries) if count is None else count)
-    return block + b"".join(struct.pack(">HHI", *entry[:3]) + entry[3] for entry in entries) + bytes(4)
+    return (
+        block + b"".join(struct.pack(">HHI", *entry[:3]) + entry[3] for entry in entries) + bytes(4)
+    )
 
 
 DAMAGED_EXIF = {
@@ -311,7 +382,9 @@ def test_read_picture_with_damaged_exif_keeps_the_orientation(kind, form):
     assert read.rgb.shape == (WIDTH, HEIGHT, 3)
 
 
-@pytest.mark.parametrize("block", [b"Exif\0\0MM\0*\0", b"Exif\0\0" + b"x" * 40, exif((0x0112, 3, 1, b"\0\x63\0\0"))])
+@pytest.mark.parametrize(
+    "block", [b"Exif\0\0MM\0*\0", b"Exif\0\0" + b"x" * 40, exif((0x0112, 3, 1, b"\0\x63\0\0"))]
+)
 def test_read_picture_with_an_unreadable_orientation_keeps_the_pixels(block):
     assert read_picture(saved(image(), "JPEG", exif=block)).rgb.shape == (HEIGHT, WIDTH, 3)
 
@@ -320,7 +393,9 @@ def test_read_picture_of_a_png_with_a_damaged_text_keeps_the_pixels():
     content = saved(image(), "PNG")
     bad = chunk(b"tEXt", b"comment\0hello")[:-4] + b"????"  # a wrong checksum
     after_header = 8 + 25
-    np.testing.assert_array_equal(read_picture(content[:after_header] + bad + content[after_header:]).rgb, smooth())
+    np.testing.assert_array_equal(
+        read_picture(content[:after_header] + bad + content[after_header:]).rgb, smooth()
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

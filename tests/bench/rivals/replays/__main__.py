@@ -24,17 +24,25 @@ MODULES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=tuple(MODULES))
-    parser.add_argument("--tree", type=int, default=0, metavar="LEAVES", help="only the tree, with so many leaves")
+    parser.add_argument(
+        "--tree", type=int, default=0, metavar="LEAVES", help="only the tree, with so many leaves"
+    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.5, help="CPU seconds of each measured stretch")
+    parser.add_argument(
+        "--seconds", type=float, default=0.5, help="CPU seconds of each measured stretch"
+    )
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--run", type=Path, default=None, help="genray: on frames that this run's policy plays")
+    parser.add_argument(
+        "--run", type=Path, default=None, help="genray: on frames that this run's policy plays"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     module = importlib.import_module(f"tests.bench.rivals.replays.{MODULES[arguments.name]}")
     if arguments.tree:
         tree = module.Tree(arguments.tree)
-        rates = work.in_turns({"pairs": (lambda: tree.pair(512), 1)}, arguments.seconds, arguments.turns)
+        rates = work.in_turns(
+            {"pairs": (lambda: tree.pair(512), 1)}, arguments.seconds, arguments.turns
+        )
         last_json_line({"pairs": median(rates["pairs"])})
     elif arguments.name == "genray":
         last_json_line(module.measure(arguments.seconds, arguments.turns, arguments.run))

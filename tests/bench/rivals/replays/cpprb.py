@@ -1,4 +1,6 @@
-"""cpprb: C++ ring and segment trees; frames stored once by `stack_compress`. https://ymd_h.gitlab.io/cpprb/"""
+"""cpprb: C++ ring and segment trees; frames stored once by `stack_compress`.
+https://ymd_h.gitlab.io/cpprb/
+"""
 
 import numpy as np
 from cpprb import PrioritizedReplayBuffer
@@ -26,7 +28,8 @@ class Replay:
 
     def add(self, steps: work.Steps) -> None:
         first = 0
-        for end in [*np.flatnonzero(steps.done_T) + 1, len(steps.done_T)]:  # it wants to be told of ends
+        # it wants to be told of ends
+        for end in [*np.flatnonzero(steps.done_T) + 1, len(steps.done_T)]:
             part = slice(first, end)
             if first < end:
                 self._buffer.add(
@@ -55,7 +58,9 @@ class Tree:
 
     def __init__(self, leaves: int):
         self._rng = np.random.default_rng(0)
-        self._buffer = PrioritizedReplayBuffer(leaves, {"act": {"dtype": np.uint8}}, alpha=work.ALPHA)
+        self._buffer = PrioritizedReplayBuffer(
+            leaves, {"act": {"dtype": np.uint8}}, alpha=work.ALPHA
+        )
         self._buffer.add(act=np.zeros(leaves, np.uint8), priorities=self._rng.random(leaves))
 
     def pair(self, batch_size: int) -> None:

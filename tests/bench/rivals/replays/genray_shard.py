@@ -1,8 +1,10 @@
-"""genray's ReplayShard, and in turns with it the limits: the same bytes moved by one memcpy or one gather, nothing else.
+"""genray's ReplayShard, and in turns with it the limits: the same bytes moved by one memcpy or
+one gather, nothing else.
 
-The limit of a batch is the faster of NumPy's and PyTorch's gather by indices drawn beforehand into memory used again and
-again: no tree, no priorities, no metadata. Beside it stands memcpy of as many bytes in one piece, which nothing that
-picks frames from random places can be held to, though streaming stores may overtake it.
+The limit of a batch is the faster of NumPy's and PyTorch's gather by indices drawn beforehand
+into memory used again and again: no tree, no priorities, no metadata. Beside it stands memcpy of
+as many bytes in one piece, which nothing that picks frames from random places can be held to,
+though streaming stores may overtake it.
 """
 
 from collections.abc import Callable
@@ -39,7 +41,10 @@ class Replay:
             n_step=n,
         )
         config = ReplayConfig(
-            capacity=work.CAPACITY, alpha=work.ALPHA, priority_epsilon=work.EPSILON, replay_store=store
+            capacity=work.CAPACITY,
+            alpha=work.ALPHA,
+            priority_epsilon=work.EPSILON,
+            replay_store=store,
         )
         self.shard = ReplayShard(config, self.layout, seed=0)
         self._rng = np.random.default_rng(0)
@@ -115,12 +120,19 @@ def _chunk(steps: work.Steps, rng: np.random.Generator, n: int) -> Chunk:
 def _gathers(
     ring_NP: np.ndarray, batch_size: int, offsets: list[int], rng: np.random.Generator
 ) -> dict[str, Callable[[], None]]:
-    """Ways to bring the frames at `offsets` from random places of the ring into one piece of memory."""
+    """Ways to bring the frames at `offsets` from random places of the ring into one piece of
+    memory.
+    """
     frames = batch_size * len(offsets)
     out_NP = np.zeros((frames, ring_NP.shape[1]), np.uint8)
-    first_XB = rng.integers(len(ring_NP) - max(offsets), size=(64, batch_size))  # 64 draws, one after the other
+    # 64 draws, one after the other
+    first_XB = rng.integers(len(ring_NP) - max(offsets), size=(64, batch_size))
     index_XN = (first_XB[:, :, None] + np.array(offsets)).reshape(64, frames)
-    ring, out, index = torch.from_numpy(ring_NP), torch.from_numpy(out_NP), torch.from_numpy(index_XN)
+    ring, out, index = (
+        torch.from_numpy(ring_NP),
+        torch.from_numpy(out_NP),
+        torch.from_numpy(index_XN),
+    )
     turn = iter(range(10**9))
 
     def by_numpy() -> None:
@@ -137,7 +149,8 @@ def _gathers(
 
 
 def measure(seconds: float, turns: int, run: Path | None = None) -> dict[str, object]:
-    """Rates of genray and of the limits, in turns, and each as a part of its limit: the median over the turns.
+    """Rates of genray and of the limits, in turns, and each as a part of its limit: the median
+    over the turns.
 
     `run`: whose policy plays the frames.
     """
@@ -189,8 +202,13 @@ def measure(seconds: float, turns: int, run: Path | None = None) -> dict[str, ob
         result[f"{name}_limit"] = float(np.median(best_T))
         result[f"{name}_of_limit"] = float(np.median(np.array(rates[name]) / best_T))
         result[f"{name}_memcpy"] = median(rates[f"limit {name} memcpy"])
-        result[f"{name}_of_memcpy"] = float(np.median(np.array(rates[name]) / rates[f"limit {name} memcpy"]))
-    of_raw = [float(np.median(np.array(rates[f"lz4_{name}"]) / rates[name])) for name in ("sample_512", "sample_32")]
+        result[f"{name}_of_memcpy"] = float(
+            np.median(np.array(rates[name]) / rates[f"limit {name} memcpy"])
+        )
+    of_raw = [
+        float(np.median(np.array(rates[f"lz4_{name}"]) / rates[name]))
+        for name in ("sample_512", "sample_32")
+    ]
     return result | {
         "bytes": replay.nbytes() / work.CAPACITY,
         "bytes_compressed": packed.nbytes() / work.CAPACITY,

@@ -1,4 +1,6 @@
-"""Reverb: a server of compressed chunks; a client in the same process. https://github.com/google-deepmind/reverb"""
+"""Reverb: a server of compressed chunks; a client in the same process.
+https://github.com/google-deepmind/reverb
+"""
 
 import numpy as np
 import reverb
@@ -26,7 +28,11 @@ class Replay:
         with self._client.trajectory_writer(num_keep_alive_refs=work.STACK + 1) as writer:
             for t in range(len(steps.done_T)):
                 writer.append(
-                    {"frame": steps.frame_THW[t], "action": np.uint8(steps.action_T[t]), "reward": steps.reward_T[t]}
+                    {
+                        "frame": steps.frame_THW[t],
+                        "action": np.uint8(steps.action_T[t]),
+                        "reward": steps.reward_T[t],
+                    }
                 )
                 if t >= work.STACK:
                     history = writer.history
@@ -47,7 +53,9 @@ class Replay:
         for part in range(4):
             np.stack([sample.data[part] for sample in samples])
         priority_B = self._rng.random(batch_size)
-        self._client.mutate_priorities("replay", {s.info.key: float(p) for s, p in zip(samples, priority_B)})
+        self._client.mutate_priorities(
+            "replay", {s.info.key: float(p) for s, p in zip(samples, priority_B)}
+        )
 
     def nbytes(self) -> int:
         return 0  # it does not say

@@ -1,6 +1,8 @@
-"""RLlib's PrioritizedEpisodeReplayBuffer: episodes of whole stacks (its Atari examples stack in the environment).
+"""RLlib's PrioritizedEpisodeReplayBuffer: episodes of whole stacks (its Atari examples stack in
+the environment).
 
-A sample is a list of episodes of one step; its batches are put together here as its learner's connectors do. https://docs.ray.io
+A sample is a list of episodes of one step; its batches are put together here as its learner's
+connectors do. https://docs.ray.io
 """
 
 import numpy as np
@@ -16,13 +18,18 @@ class Replay:
         self._buffer = PrioritizedEpisodeReplayBuffer(capacity=work.CAPACITY, alpha=work.ALPHA)
 
     def add(self, steps: work.Steps) -> None:
-        """Episodes of the chunk's steps; observations of their own, as an environment makes them."""
+        """Episodes of the chunk's steps; observations of their own, as an environment makes
+        them.
+        """
         first, episodes = 0, []
         for end in [*np.flatnonzero(steps.done_T) + 1, len(steps.done_T)]:
             if first < end:
                 episodes.append(
                     SingleAgentEpisode(
-                        observations=[*steps.obs_TSHW[first:end].copy(), steps.next_obs_TSHW[end - 1].copy()],
+                        observations=[
+                            *steps.obs_TSHW[first:end].copy(),
+                            steps.next_obs_TSHW[end - 1].copy(),
+                        ],
                         actions=list(steps.action_T[first:end]),
                         rewards=steps.reward_T[first:end].tolist(),
                         infos=[{}] * (end - first + 1),

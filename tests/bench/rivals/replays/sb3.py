@@ -1,4 +1,5 @@
-"""Stable-Baselines3's ReplayBuffer: uniform, so it has no priorities to set; whole stacks, each once.
+"""Stable-Baselines3's ReplayBuffer: uniform, so it has no priorities to set; whole stacks, each
+once.
 
 https://stable-baselines3.readthedocs.io
 """
@@ -38,4 +39,6 @@ class Replay:
         self._buffer.sample(batch_size)
 
     def nbytes(self) -> int:
-        return sum(value.nbytes for value in vars(self._buffer).values() if isinstance(value, np.ndarray))
+        return sum(
+            value.nbytes for value in vars(self._buffer).values() if isinstance(value, np.ndarray)
+        )

@@ -1,4 +1,6 @@
-"""tianshou: NumPy ring, frames stored once (`save_only_last_obs`), segment tree by Numba. https://tianshou.org"""
+"""tianshou: NumPy ring, frames stored once (`save_only_last_obs`), segment tree by Numba.
+https://tianshou.org
+"""
 
 import numpy as np
 from tianshou.data import Batch, PrioritizedReplayBuffer, ReplayBuffer, SegmentTree
@@ -11,11 +13,17 @@ class Replay:
         self._rng = np.random.default_rng(0)
         self._chunks: dict[int, ReplayBuffer] = {}
         self._buffer = PrioritizedReplayBuffer(
-            work.CAPACITY, alpha=work.ALPHA, beta=work.BETA, stack_num=work.STACK, ignore_obs_next=True
+            work.CAPACITY,
+            alpha=work.ALPHA,
+            beta=work.BETA,
+            stack_num=work.STACK,
+            ignore_obs_next=True,
         )
 
     def add(self, steps: work.Steps) -> None:
-        """By `update`, which takes over another buffer's steps at once; `add` takes one step at a time."""
+        """By `update`, which takes over another buffer's steps at once; `add` takes one step at
+        a time.
+        """
         if id(steps) not in self._chunks:
             self._chunks[id(steps)] = _small_buffer(steps)
         self._buffer.update(self._chunks[id(steps)])
@@ -26,7 +34,9 @@ class Replay:
 
     def nbytes(self) -> int:
         leaves = 2 ** int(np.ceil(np.log2(work.CAPACITY)))
-        arrays = [value for value in vars(self._buffer._meta).values() if isinstance(value, np.ndarray)]
+        arrays = [
+            value for value in vars(self._buffer._meta).values() if isinstance(value, np.ndarray)
+        ]
         return sum(array.nbytes for array in arrays) + 2 * leaves * 8
 
 

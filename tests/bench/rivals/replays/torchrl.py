@@ -58,7 +58,9 @@ class Tree:
     def __init__(self, leaves: int):
         self._sampler = PrioritizedSampler(leaves, alpha=1.0, beta=work.BETA)
         self._leaves, self._generator = leaves, torch.Generator().manual_seed(0)
-        self._sampler._sum_tree[torch.arange(leaves)] = torch.rand(leaves, generator=self._generator)
+        self._sampler._sum_tree[torch.arange(leaves)] = torch.rand(
+            leaves, generator=self._generator
+        )
 
     def pair(self, batch_size: int) -> None:
         tree = self._sampler._sum_tree

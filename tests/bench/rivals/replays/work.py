@@ -1,9 +1,10 @@
 """The work that every replay does in `bench_dataplane`, and the clock that measures it.
 
-Frames of real play (84x84, grey), 50,000 transitions, observations of 4 frames. A *draw* is: sample a batch by priority
-with observation, next observation, action, reward, discount and importance weight in memory of one piece each, and set
-new priorities for it. An *add* is 500 steps given at once. Peers get 1-step transitions, and whole stacks, made
-beforehand, where they store those; genray and the limits work with n = 3, which reaches further.
+Frames of real play (84x84, grey), 50,000 transitions, observations of 4 frames. A *draw* is:
+sample a batch by priority with observation, next observation, action, reward, discount and
+importance weight in memory of one piece each, and set new priorities for it. An *add* is 500
+steps given at once. Peers get 1-step transitions, and whole stacks, made beforehand, where they
+store those; genray and the limits work with n = 3, which reaches further.
 """
 
 import time
@@ -57,7 +58,9 @@ class Tree(Protocol):
 
 
 def played_frames(count: int, seed: int = 0, run: Path | None = None) -> np.ndarray:
-    """`count` consecutive frames of Road Runner at random, or of a run's game by its policy; uint8 [count, 84, 84]."""
+    """`count` consecutive frames of Road Runner at random, or of a run's game by its policy;
+    uint8 [count, 84, 84].
+    """
     if run:
         return _frames_of_policy(count, seed, run)
     from ale_py.vector_env import AtariVectorEnv
@@ -96,7 +99,9 @@ def played_steps(count: int = CHUNKS, seed: int = 0, run: Path | None = None) ->
     rng = np.random.default_rng(seed)
     rows = count * CHUNK
     frame_THW = played_frames(rows + STACK, seed, run)
-    stack_TSHW = np.lib.stride_tricks.sliding_window_view(frame_THW, STACK, axis=0).transpose(0, 3, 1, 2)
+    stack_TSHW = np.lib.stride_tricks.sliding_window_view(frame_THW, STACK, axis=0).transpose(
+        0, 3, 1, 2
+    )
     done_T = np.arange(rows) % EPISODE == EPISODE - 1
     chunks = []
     for first in range(0, rows, CHUNK):
@@ -123,8 +128,12 @@ def cpu_rate(work: Callable[[], object], units: int, seconds: float) -> float:
     return calls * units / spent
 
 
-def in_turns(works: dict[str, tuple[Callable[[], object], int]], seconds: float, turns: int) -> dict[str, list[float]]:
-    """The rate of each work, measured `turns` times in turn: a busy spell of the machine meets all of them."""
+def in_turns(
+    works: dict[str, tuple[Callable[[], object], int]], seconds: float, turns: int
+) -> dict[str, list[float]]:
+    """The rate of each work, measured `turns` times in turn: a busy spell of the machine meets
+    all of them.
+    """
     rates: dict[str, list[float]] = {name: [] for name in works}
     for work, _ in works.values():
         work()  # compiles, allocates, touches
@@ -149,4 +158,6 @@ def measure_replay(replay: Replay, seconds: float, turns: int) -> dict[str, floa
         seconds,
         turns,
     )
-    return {name: median(values) for name, values in rates.items()} | {"bytes": replay.nbytes() / CAPACITY}
+    return {name: median(values) for name, values in rates.items()} | {
+        "bytes": replay.nbytes() / CAPACITY
+    }

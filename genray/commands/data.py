@@ -1,0 +1,21 @@
+"""`genray data atari`: plays games and keeps their frames as images."""
+
+from genray.options import parse
+
+
+def data_atari(argv: list[str], prog: str) -> int:
+    from rich.progress import Progress
+
+    from genray.distributed.frames import FramesConfig, collect_frames
+
+    options = parse(FramesConfig, argv, prog)
+    options.validate()  # before the bar appears
+    with Progress() as bar:
+        task = bar.add_task("playing", total=options.frames)
+        path, recipe = collect_frames(
+            options, lambda done, wanted: bar.update(task, completed=done, total=wanted)
+        )
+    for name, value in recipe.items():
+        print(f"{name}: {value}")
+    print(path)
+    return 0

@@ -1,0 +1,7 @@
+"""`genray doctor`: finds faults of an installation and says how to mend them."""
+
+
+def doctor(argv: list[str], prog: str) -> int:
+    from genray.doctor import main as run_doctor
+
+    return run_doctor()

@@ -1,0 +1,118 @@
+"""The commands of the agent: train dqn, evaluate, play."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from genray.errors import require
+from genray.options import folder_argument, parse
+
+# -- evaluate, play --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Play whole games with a trained policy and report scores under a stated protocol."""
+
+    step: int | None = None
+    """Evaluate the policy of this step of the run; default: the newest."""
+    episodes: int = 30
+    epsilon: float = 0.001
+    """Exploration while evaluating; 0: greedy."""
+    sticky_actions: float | None = None
+    """As trained unless given; 0.25 is Machado's protocol."""
+    max_episode_frames: int | None = None
+    """As trained unless given; 108000 emulator frames (30 minutes) is the published protocol's."""
+    seed: int = 10_000
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayConfig:
+    """Film a policy playing, in the game's own colours."""
+
+    out: Path
+    """clip.gif or clip.mp4"""
+    step: int | None = None
+    """Film the policy of this step of the run; default: the newest."""
+    epsilon: float = 0.001
+    seed: int = 0
+    max_steps: int = 450
+    """Agent steps to film at most (15 a second)."""
+
+
+def evaluate(argv: list[str], prog: str) -> int:
+    import json
+
+    from genray.machine import resolve_device
+    from genray.rl.evaluate import evaluate as run_evaluation
+    from genray.rl.evaluation import EvaluationProgress, EvaluationStopped
+    from genray.rl.policy import open_policy
+    from genray.runs.stop import StopRequests
+    from genray.threads import choose_threads, own_threads
+
+    path, argv = folder_argument(argv, prog, "RUN", "runs/demo")
+    options = parse(EvaluateConfig, argv, prog)
+    require(options.seed >= 0, f"--seed {options.seed}: must be ≥ 0, e.g. 10000")
+    policy = open_policy(path, options.step)
+    given = {name: getattr(options, name) for name in ("sticky_actions", "max_episode_frames")}
+    env = replace(policy.env, **{name: value for name, value in given.items() if value is not None})
+    env.validate()
+    print(policy, flush=True)
+    with own_threads(choose_threads()), StopRequests() as stop:
+        try:
+            result = run_evaluation(
+                policy.network, env, episodes=options.episodes, epsilon=options.epsilon,
+                seed=options.seed, device=resolve_device(options.device),
+                progress=EvaluationProgress(env, lambda line: print(line, flush=True), stop.check),
+            )  # fmt: skip
+        except EvaluationStopped as stopped:
+            result = stopped.result
+    print(result.summary())
+    print("per episode: " + " ".join(f"{score:g}" for score in result.scores))
+    log = path / "evaluations.jsonl"
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"step": policy.step, **result.to_dict()}) + "\n")
+    print(log)
+    if result.stopped:
+        raise KeyboardInterrupt
+    return 0
+
+
+def play(argv: list[str], prog: str) -> int:
+    import numpy as np
+
+    from genray.media import check_clip_path, write_clip
+    from genray.rl.evaluate import PlayedStep, play_steps
+    from genray.rl.policy import open_policy
+    from genray.threads import own_threads, user_threads
+
+    path, argv = folder_argument(argv, prog, "RUN", "runs/demo")
+    options = parse(PlayConfig, argv, prog)
+    require(options.seed >= 0, f"--seed {options.seed}: must be ≥ 0, e.g. 0")
+    check_clip_path(options.out)
+    policy = open_policy(path, options.step)
+    print(policy, flush=True)
+    steps = play_steps(
+        policy.network,
+        policy.env,
+        epsilon=options.epsilon,
+        seed=options.seed,
+        max_steps=options.max_steps,
+    )
+    last: PlayedStep | None = None
+    count = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal last, count
+        for step in steps:
+            last, count = step, count + 1
+            yield step.frame
+
+    with own_threads(user_threads() or 1):  # one lane is too little work for more
+        write_clip(options.out, frames(), fps=15)
+    assert last is not None
+    print(f"score {last.score:g} in {count - 1} steps")  # the first frame is that of the reset
+    print(options.out)
+    return 0

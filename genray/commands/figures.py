@@ -1,0 +1,31 @@
+"""`genray figures`: pictures of optimisation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from genray.media import check_writable
+from genray.options import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiguresConfig:
+    """Pictures of optimisation: optimizers' paths in a valley, gradients by depth, plain against
+    residual depth.
+    """
+
+    out: Path = Path("figures")
+    """The folder to write into."""
+    seed: int = 0
+
+
+def figures(argv: list[str], prog: str) -> int:
+    from genray.gen.figures import main_figures
+
+    names: list[str] = []
+    while argv and not argv[0].startswith("-"):
+        names.append(argv.pop(0))
+    options = parse(FiguresConfig, argv, prog)
+    check_writable(options.out / "figure.png")
+    for path in main_figures(options.out, tuple(names), options.seed):
+        print(path)
+    return 0

@@ -1,0 +1,238 @@
+"""From a configuration to a trained run: choose the engine, train in a run directory, say how to
+continue.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from genray import config as configs
+from genray.console import shell_command
+from genray.errors import GenrayError, disk_error, require
+from genray.options import option_value, parse
+from genray.paths import PathOrUrl
+from genray.rl.agent import LocalAgent
+from genray.rl.config import DQNConfig, RunConfig
+from genray.rl.engine import Engine
+from genray.rl.evaluate import Evaluation
+from genray.rl.train import COLUMNS, Trainer, milestones
+from genray.runs.live import Live
+from genray.runs.remote_run import checkpoint_step
+from genray.runs.rundir import RunDir
+from genray.runs.storage import Place
+from genray.threads import free_cores, user_threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchConfig:
+    """Where a run goes and on what."""
+
+    preset: str = "dqn"
+    """A named configuration: dqn, road_runner_quick, road_runner, pong_quick, apex_breakout,
+    dqn_nature, catch. Options change it.
+    """
+    out: PathOrUrl | None = None
+    """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: one that every
+    machine sees, or a URL (s3://BUCKET/NAME, gs://…, file:///…).
+    """
+    resume: PathOrUrl | None = None
+    """Continue this run from its newest checkpoint; options given beside it change its
+    configuration.
+    """
+    local: bool = False
+    """The same algorithm in one process, without Ray."""
+    address: str | None = None
+    """A Ray cluster to run on: `auto` or HOST:PORT; default: a private Ray on this machine."""
+    wait_s: float = 120.0
+    """With --address: seconds to wait until the cluster offers a place for every actor, before
+    the run is refused.
+    """
+    learner_threads: int = 0
+    """PyTorch threads of each learner on a CPU. 0: OMP_NUM_THREADS where it is set; otherwise
+    the free cores, less half a core a collector without --local, shared among the learners; one
+    thread for a small network.
+    """
+
+    def resume_command(self, run: Place) -> str:
+        """What continues a run, in the place where it was."""
+        place = ["--address", self.address] if self.address else ["--local"] * self.local
+        return shell_command("genray", "train", "dqn", "--resume", run, *place)
+
+
+def slug(config: DQNConfig) -> str:
+    """The run's name in file names."""
+    return "dqn-" + config.env.title.rpartition(":")[2].lower()
+
+
+@contextmanager
+def open_engine(
+    config: DQNConfig, launch: LaunchConfig, place: Place | None = None
+) -> Iterator[Engine]:
+    """The engine that `launch` asks for, with Ray around it where it needs Ray; closed at the end.
+
+    On a cluster its machines are looked at first; all of them must see `place`, the run
+    directory. Raises ResourceError.
+    """
+    if launch.local:
+        agent = LocalAgent(config, launch.learner_threads)
+        try:
+            yield agent
+        finally:
+            agent.close()
+        return
+    from genray.distributed.coordinator import Coordinator
+    from genray.distributed.session import ray_session
+
+    threads = launch.learner_threads or user_threads()
+    # before Ray's own processes are busy
+    free = None if threads or launch.address else free_cores()
+    with ray_session(launch.address):
+        if launch.address and place is not None:
+            from genray.distributed.preflight import await_roles, check_machines
+
+            await_roles(config, launch.address, launch.wait_s)
+            check_machines(place, launch.address, config.env.env)
+        coordinator = Coordinator(config, threads or None, free_cores=free)
+        try:
+            yield coordinator
+        finally:
+            coordinator.close()
+
+
+def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command: str) -> str:
+    """One line: the command that continues the run, and from which step on there is something to
+    continue from.
+    """
+    if start_step is not None:
+        return f"should the head be lost, continue with: {resume_command}"
+    first = next(milestones(0, settings.steps, settings.evaluate_every, settings.checkpoint_every))
+    if first < settings.steps:
+        return (
+            f"should the head be lost, continue with: {resume_command} (its first checkpoint comes "
+            f"at step {first:,})"
+        )
+    return (
+        "should the head be lost, the run is lost: it writes no checkpoint before its end "
+        "(--checkpoint-every N makes some)"
+    )
+
+
+def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: bool) -> Evaluation:
+    """Train in `run`, from its newest checkpoint when `resumed`; returns the last evaluation.
+
+    A request that cannot be carried out (UsageError), or a disk that does not even take its
+    beginning, leaves no new run directory behind.
+    """
+    with run:
+        try:
+            checkpoint = run.latest_checkpoint() if resumed else None
+            with open_engine(config, launch, run.place) as engine:
+                if checkpoint:
+                    episodes_go_on = engine.load(checkpoint)
+                    print(
+                        f"resuming from {checkpoint}"
+                        + "; lanes begin new episodes" * (not episodes_go_on)
+                    )
+                start = checkpoint_step(checkpoint) if checkpoint else None
+                # told now: when the head goes, Ray ends this process without a word
+                if launch.address:
+                    print(if_head_is_lost(config.run, start, launch.resume_command(run.place)))
+                configs.save_yaml(config, run.path / "config.yaml")
+                with Live(config.env.title, config.run.steps, COLUMNS, "agent steps") as live:
+                    trainer = Trainer(config, engine, run, live, launch.resume_command(run.place))
+                    return trainer.run(start)
+        except BaseException as error:
+            if not resumed and not run.list_checkpoints():
+                if isinstance(error, GenrayError | KeyboardInterrupt | OSError):
+                    run.discard()  # unless it began
+                if isinstance(error, KeyboardInterrupt) and run.began:
+                    print(
+                        "stopped before its first checkpoint; what was measured so far is in "
+                        f"{run.place}"
+                    )
+                if isinstance(error, OSError):
+                    raise disk_error(run.place, error) from error
+            elif isinstance(error, KeyboardInterrupt):
+                print(f"stopped; continue with: {launch.resume_command(run.place)}")
+            raise
+
+
+def train_dqn(argv: list[str], prog: str) -> int:
+    from genray import config as configs
+    from genray.commands.train_dqn import LaunchConfig, slug, train_in
+    from genray.machine import resolve_device
+    from genray.rl import presets
+    from genray.rl.config import DQNConfig
+    from genray.rl.train import check_disk, check_memory
+    from genray.runs.remote_run import checkpoint_step, create_run, open_run
+    from genray.runs.rundir import RUNS, new_folder
+    from genray.runs.storage import as_place
+
+    @dataclass(frozen=True, kw_only=True)
+    class TrainDQN:
+        """Train double/dueling DQN with distributed prioritized replay (Ape-X)."""
+
+        launch: LaunchConfig = field(default_factory=LaunchConfig)
+        config: DQNConfig = field(default_factory=DQNConfig)
+
+    resume = option_value(argv, "--resume")
+    if resume is not None:
+        for name in ("--out", "--preset"):
+            value = option_value(argv, name)
+            require(
+                value is None,
+                f"{name} {value}: a resumed run keeps its own; leave {name} out, or leave --resume "
+                "out",
+            )
+        run = open_run(as_place(resume))
+        default = configs.load_yaml(DQNConfig, run.path / "config.yaml")
+    else:
+        default = presets.preset(
+            option_value(argv, "--preset") or "dqn", option_value(argv, "--game")
+        )
+    options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
+    launch, config = options.launch, options.config
+    config.validate()
+    if resume is None:
+        config.check_learns()
+    else:
+        config.check_resumes(default)
+    if resume is not None and (folders := run.list_checkpoints()) and option_value(argv, "--steps"):
+        made = checkpoint_step(folders[-1])
+        require(
+            config.run.steps > made,
+            f"--steps {config.run.steps}: this run has made {made:,} already; ask for more",
+        )
+    require(0 <= launch.wait_s < 1e6, f"--wait-s {launch.wait_s}: must be ≥ 0 seconds, e.g. 120")
+    require(
+        launch.learner_threads >= 0,
+        f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)",
+    )
+    require(
+        not (launch.local and launch.address),
+        f"--address {launch.address}: --local runs without Ray; leave one out",
+    )
+    learners = config.learner.learners
+    require(
+        not (launch.local and learners > 1),
+        f"--learners {learners}: --local has one; leave either out",
+    )
+    if learners > 1 and launch.address is None:
+        import torch
+
+        from genray.distributed.session import gpus_each
+
+        gpus_each(config, torch.cuda.device_count())
+    if launch.address is None:  # a cluster's GPUs and memory are not this machine's
+        resolve_device(config.run.device)
+        check_memory(config)
+    if resume is None:
+        out = as_place(launch.out) if launch.out else None
+        if not isinstance(out, str):
+            check_disk(config, out or RUNS)
+        run = create_run(out or new_folder(slug(config)))
+    for note in config.notes():
+        print(note)
+    train_in(run, config, launch, resumed=resume is not None)
+    print(run.place)
+    return 0

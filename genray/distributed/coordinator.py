@@ -1,0 +1,363 @@
+"""The coordinator: starts the actors, keeps them busy, restarts what dies, checkpoints. No frame
+passes through it.
+
+collectors ──chunks──▶ shards ──batches──▶ learner ──weights by version──▶ (object store) ──▶
+collectors
+"""
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+
+from genray.distributed import ledger
+from genray.distributed.calls import MAX_FAILURES, get
+from genray.distributed.checkpoint import save_actors
+from genray.distributed.collector import CollectorActor
+from genray.distributed.collector_handle import PORTIONS_AHEAD, CollectorHandle
+from genray.distributed.epoch_broadcast import EpochBroadcast
+from genray.distributed.fence import Epochs
+from genray.distributed.learner_actor import LearnerActor
+from genray.distributed.learner_group import LearnerGroup, LearnerLost
+from genray.distributed.messages import LearnReport, ShardCounts
+from genray.distributed.replay_shard import ReplayShardActor
+from genray.distributed.session import (
+    draining_nodes,
+    gpus_each,
+    node_cpus,
+    ray_session,
+    reserve_share,
+    role,
+)
+from genray.distributed.tally import Tally
+from genray.errors import RunFault
+from genray.rl.checkpoint import shards_of
+from genray.rl.config import DQNConfig
+from genray.rl.engine import Progress, network_card, probe_env
+from genray.rl.networks import QNetwork, build_network, update_flop
+from genray.runs.storage import Place, absolute, child, reading, writing
+from genray.threads import threads_for
+
+__all__ = ["Coordinator", "ray_session"]
+
+# without a single collector: a cluster that should have found new hosts for them has not
+MAX_AWAY_S = 600.0
+LOOK_S = 1.0  # between two looks at the cluster's list of nodes that are about to go
+
+
+class Coordinator:
+    """`rl.agent.Engine` on Ray: N collectors, M replay shards, K learners.
+
+    Ray restarts collectors and shards, on other hosts if need be; the coordinator notices,
+    counts what was lost, has the shards refuse what a dead one may still write, and gives the
+    new ones work. Learners it replaces itself, and they continue from their last snapshot
+    (`learner_group`). Its own death ends the run; the last checkpoint continues it.
+    """
+
+    def __init__(
+        self,
+        config: DQNConfig,
+        learner_threads: int | None = None,
+        cpus_each: float | None = None,
+        free_cores: int | None = None,
+    ):
+        """`learner_threads`: PyTorch's, of each learner; None: chosen by the network's size and
+        the cores. `cpus_each`: CPUs that each collector and learner reserve; None: an even share
+        of the cluster's nodes. `free_cores`: those that other programs leave free on this
+        machine; None: all of the largest node's.
+        """
+        config.validate()
+        self.config = config
+        num_actions, frame_shape = probe_env(config.env)
+        card = self._card = network_card(config, num_actions, frame_shape)
+        layouts = config.plan_shards(frame_shape)
+        cpus = reserve_share(config) if cpus_each is None else cpus_each
+        gpus = gpus_each(config, int(ray.cluster_resources().get("GPU", 0)))
+
+        # Collectors find their shard by name: Ray cannot promise to restart an actor that was made
+        # with a handle.
+        run_name = secrets.token_hex(4)
+        self._ledger = ledger.folder_from_environment()
+        self._shard_names = [f"genray-replay-{run_name}-{index}" for index in range(len(layouts))]
+        shard_class = ray.remote(ReplayShardActor)
+        self.shards = [
+            shard_class.options(
+                name=self._shard_names[index],
+                num_cpus=0,
+                max_restarts=-1,
+                max_concurrency=1000,
+                resources=role("replay"),
+            ).remote(config.replay, layout, (config.run.seed, 1, index), self._ledger)
+            for index, layout in enumerate(layouts)
+        ]  # fmt: skip
+        learners, collectors = config.learner.learners, config.collect.collectors
+        cores = int(max(node_cpus(), default=1)) if free_cores is None else free_cores
+        threads = learner_threads or threads_for(
+            update_flop(card, config.learner.batch_size), (cores - collectors // 2) // learners
+        )
+        # Never restarted by Ray, which would give it back empty; and not at all if it was made with
+        # handles.
+        learner_class = ray.remote(LearnerActor).options(
+            num_cpus=cpus, num_gpus=gpus, resources=role("learner")
+        )
+        self._learners = LearnerGroup(
+            lambda epoch, rank: learner_class.remote(
+                config, card, self.shards, threads, epoch, rank
+            ),
+            learners,
+            config.run.learner_snapshot_s,
+        )
+        self._broadcast = EpochBroadcast(self.shards)
+        # The collectors are made when work begins: after `load`, so that they start with the loaded
+        # weights.
+        self._collector_options = {
+            "num_cpus": cpus,
+            "max_restarts": -1,
+            "resources": role("collector"),
+        }
+        self._collectors: list[CollectorHandle] = []
+        self._collector_states: list[dict[str, Any]] = []
+        self._unreported = Progress()
+        self._stale_reports = PORTIONS_AHEAD
+        self._tally = Tally(collectors, len(layouts), config.collect.envs_per_collector)
+        self._look_at = 0.0
+        self.restarts = 0
+
+    @property
+    def learner(self) -> ray.actor.ActorHandle:
+        """The learner that leads."""
+        return self._learners.first
+
+    @property
+    def steps(self) -> int:
+        """Agent steps made so far, as far as the collectors told."""
+        return self._tally.steps
+
+    # -- work --------------------------------------------------------------------------------------
+
+    def advance(self, until_step: int, seconds: float) -> Progress:
+        progress, self._unreported = self._unreported, Progress()
+        means: list[LearnReport] = []
+        if not self._collectors:
+            self._start_collectors()
+        stop = time.monotonic() + seconds
+        self._watch()
+        while time.monotonic() < stop:
+            if self._settled(until_step):
+                break
+            self._give_work(until_step)
+            means += self._take_results(progress)
+        self._report(progress, [report for report in means if report.done])
+        return progress
+
+    def _take_results(self, progress: Progress) -> list[LearnReport]:
+        """Wait a moment for calls to end; returns the learner's reports among them."""
+        self._watch()
+        owners = {call: worker for worker in self._collectors for call in worker.calls}
+        waiting = [*owners, *self._learners.waiting]
+        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0) if waiting else ([], [])
+        if not ready and waiting:
+            ready, _ = ray.wait(waiting, timeout=0.1)
+        for call in ready:
+            # not if its worker has died in between
+            if call in owners and call in owners[call].calls:
+                self._take_collected(owners[call], call, progress)
+        return self._take_learned(ready, progress)
+
+    def _settled(self, until_step: int) -> bool:
+        """All steps are made and the learner has used up what samples per insert allows."""
+        collecting = self.steps < until_step or any(worker.calls for worker in self._collectors)
+        learn = self._learners.last
+        free_running = not self.config.replay.samples_per_insert
+        caught_up = learn is not None and learn.idle and not self._stale_reports
+        return not collecting and not self._learners.starting and (free_running or caught_up)
+
+    def _start_collectors(self) -> None:
+        self._ask_shards(self._tally.begin)
+        actor_class = ray.remote(CollectorActor).options(**self._collector_options)
+        for index in range(self.config.collect.collectors):
+            shard = self._shard_names[index % len(self.shards)]
+            actor = actor_class.remote(self.config, self._card, index, shard, self._ledger)
+            if index < len(self._collector_states):
+                actor.restore.remote(self._collector_states[index])
+            self._collectors.append(CollectorHandle(index, actor))
+
+    def _give_work(self, until_step: int) -> None:
+        chunk = self.config.collect.chunk_rows * self.config.collect.envs_per_collector
+        for worker in self._collectors:
+            queued = sum(len(other.calls) for other in self._collectors)
+            while worker.may_work and self.steps + queued * chunk < until_step:
+                worker.collect(self.steps)
+                queued += 1
+        self._learners.give()
+
+    def _watch(self) -> None:
+        """Tell the shards whom to listen to, and have collectors leave the hosts that are about
+        to go.
+        """
+        epochs = {worker.index: worker.epoch for worker in self._collectors}
+        self._broadcast.tick(Epochs(collectors=epochs, learner=self._learners.epoch))
+        now = time.monotonic()
+        if self._collectors and all(worker.away_s() > MAX_AWAY_S for worker in self._collectors):
+            raise RunFault(f"no collector has come back for {MAX_AWAY_S / 60:.0f} minutes")
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            leaving = draining_nodes()
+            for worker in self._collectors:
+                if worker.node in leaving:
+                    worker.leave()
+
+    def _take_collected(
+        self, worker: CollectorHandle, call: ray.ObjectRef, progress: Progress
+    ) -> None:
+        report, event = worker.take(call)
+        if event:
+            progress.events.append(event)
+        if report is None:
+            self.restarts += event is not None
+            return
+        self._tally.add(worker.index, report)
+        # The learner's queued portions may have looked before this chunk was there.
+        self._stale_reports = PORTIONS_AHEAD
+        progress.episodes += report.episodes
+
+    def _take_learned(self, ready: list[ray.ObjectRef], progress: Progress) -> list[LearnReport]:
+        reports = self._learners.take(ready)
+        for report in reports:
+            self._stale_reports = max(0, self._stale_reports - 1)
+            progress.events += report.events
+            self.restarts += len(report.events)
+        return reports
+
+    def _report(self, progress: Progress, means: list[LearnReport]) -> None:
+        learners = self._learners
+        progress.events += learners.events()
+        progress.steps, progress.restarts = self.steps, self.restarts + learners.restarts
+        told = [worker.epsilon for worker in self._collectors if worker.epsilon is not None]
+        progress.epsilon = float(np.mean(told)) if told else None
+        progress.lost_transitions = self._tally.lost
+        progress.lost_updates, progress.refused_writes = (
+            learners.lost_updates,
+            self._broadcast.refused,
+        )
+        progress.recovering = learners.starting
+        if last := learners.last:
+            progress.updates, progress.replay_size = last.updates, last.size
+            progress.samples_per_insert, progress.weight_lag = (
+                last.samples_per_insert,
+                last.weight_lag,
+            )
+            progress.lost_transitions += last.lost_transitions
+        if means:
+            weights = [report.done for report in means]
+            values = [(report.loss, report.q_mean, report.grad_norm) for report in means]
+            progress.loss, progress.q_mean, progress.grad_norm = np.average(
+                values, axis=0, weights=weights
+            ).tolist()
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def network(self) -> QNetwork:
+        network = build_network(self._card)
+        network.load_state_dict(self._learners.ask(lambda learner: learner.policy.remote()))
+        return network.eval()
+
+    def settle(self) -> int:
+        """Let what is on its way arrive, and ask for no more: from here to the next `advance`
+        nothing moves.
+
+        Takes as long as the portions already queued: at most two chunks of each collector, which
+        the shards accept at once, beyond samples per insert, and half a second of the learner.
+        Returns the steps made.
+        """
+        for shard in self.shards:
+            shard.admit.remote(True)
+        try:
+            for worker in self._collectors:
+                worker.rest()
+            # The learner goes on meanwhile: a shard that has just restarted, and admits nothing,
+            # opens by its word.
+            while any(worker.calls for worker in self._collectors):
+                self._give_work(until_step=0)
+                self._take_results(self._unreported)
+            while self._learners.waiting:
+                self._take_results(self._unreported)
+        finally:
+            for shard in self.shards:
+                shard.admit.remote(False)
+        if self._collectors:
+            self._ask_shards(self._tally.balance)
+        return self.steps
+
+    def _ask_shards(self, tell: Callable[[int, ShardCounts, dict[int, int]], None]) -> None:
+        for index, shard in enumerate(self.shards):
+            # it has just died, and the learner counts what it held
+            with contextlib.suppress(RayError):
+                tell(index, *ray.get([shard.counts.remote(), shard.heads.remote()]))
+
+    def save(self, place: Place) -> None:
+        place = absolute(place)  # actors have working directories of their own
+        shards = self.shards if self.config.run.checkpoint_replay else []
+        state: dict[str, Any] = {"form": "ray", "turn": 0}
+        for _ in range(MAX_FAILURES):
+            self.settle()
+            here = [worker for worker in self._collectors if not worker.away]
+            try:
+                state |= save_actors(
+                    place, self._learners.members, shards, [worker.actor for worker in here]
+                )
+                break
+            except LearnerLost as error:
+                self._learners.restart(error)
+        else:
+            raise RunFault("the learner cannot be kept alive, so no checkpoint could be written")
+        state |= self._tally.state()
+        state["lost_transitions"] += self._tally.lost
+        state["restarts"] += self.restarts + self._learners.restarts
+        state["lost_updates"] = self._learners.lost_updates
+        states = dict(zip((worker.index for worker in here), state["collectors"]))
+        state["collectors"] = [
+            states.get(worker.index, self._new_state()) for worker in self._collectors
+        ]
+        # none was needed yet: they would still begin where the last checkpoint left them
+        if not self._collectors:
+            state["collectors"] = self._collector_states
+        with writing(place) as folder:
+            (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def _new_state(self) -> dict[str, Any]:
+        """For a collector that is away while the others are saved: its successor begins anew in
+        any case.
+        """
+        return {"rng": np.random.default_rng().bit_generator.state, "run_step": self.steps}
+
+    def load(self, place: Place) -> bool:
+        place = absolute(place)
+        with reading(place, deep=False) as folder:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        held = shards_of(state, len(self.shards), place) if state["shards"] else ()
+        for index, shard_state in held:
+            get(self.shards[index].load.remote(str(child(place, f"replay-{index}")), shard_state))
+        self._learners.load(str(place), state, bool(state["shards"]))
+        self._tally.restore(
+            state, [shard_state["counts"]["inserted"] for shard_state in state["shards"]]
+        )
+        self.restarts = state.get("restarts", 0)
+        self._learners.lost_updates = state.get("lost_updates", 0)
+        # Emulators cannot be saved: what continues is each collector's random state and clock, in
+        # new episodes.
+        self._collector_states = [
+            {"rng": values["rng"], "run_step": values["run_step"]} for values in state["collectors"]
+        ]
+        return False
+
+    def close(self) -> None:
+        self._learners.close()
+        for actor in [*(worker.actor for worker in self._collectors), *self.shards]:
+            ray.kill(actor)

@@ -1,0 +1,399 @@
+"""Frames of games as a data set: played by the collectors' environment, without repeats,
+labelled by game.
+
+The file (safetensors, read by gen/sources.py) holds `frames` uint8 [N, C, H, W], `label` int64
+[N], `held_out` bool [N] and the recipe that made it. It does not depend on how many workers
+played: a job is one game and one part, with a seed of its own. Held-out frames come from
+episodes of their own, because neighbours in an episode are nearly the same picture.
+
+Shapes: E lanes, N frames, C channels, H height, W width.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from genray.errors import ConfigError, ResourceError, RunFault, require
+from genray.gen.data.config import data_folder
+from genray.gen.data.sources import atari_file, resize
+from genray.gen.data.types import TEST_SHARE
+from genray.rl.collect import Lanes
+from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, make_env
+from genray.rl.evaluate import Policy, greedy_policy
+from genray.rl.games import resolve_game
+from genray.rl.policy import load_policy
+from genray.runs.files import writing_file
+
+MOST_LANES = 8
+"""Of one job."""
+EVERY = 4
+"""Agent steps between kept frames of a lane: neighbours are nearly the same."""
+HOLD = 0.75
+"""Chance that random play keeps a lane's action for another step: trembling on the spot shows
+little of a game.
+"""
+MOST_PLAYED = 20
+"""Frames looked at for each one wanted, before a game that repeats itself is left with fewer."""
+
+Progress = Callable[[int, int], None]
+"""(frames done, frames wanted)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesConfig:
+    """Which frames, and how they are played."""
+
+    games: tuple[str, ...] = ("breakout", "seaquest", "pong", "road_runner")
+    """Games, each a class: --games breakout seaquest, or with commas."""
+    frames: int = 20_000
+    """Different frames of all games together, a fifth held out. At most: held-out frames that
+    training has, too, go.
+    """
+    size: int = 32
+    """Side of the square frames in pixels."""
+    grey: bool = False
+    """The grey picture that agents see instead of the game's colours."""
+    seed: int = 0
+    model: Path | None = None
+    """A run or model directory whose policy plays (its own game) instead of random actions."""
+    epsilon: float = 0.05
+    """Share of random actions in a policy's play."""
+    workers: int = 1
+    """Processes that play; more than one are Ray actors."""
+    out: Path | None = None
+    """File to write. Default: $GENRAY_DATA or ~/.cache/genray, where `--data atari` looks."""
+
+    def validate(self) -> None:
+        require(
+            self.model is not None or len(self.names) >= 1,
+            "--games: name one at least, e.g. breakout,seaquest",
+        )
+        least = 10 if self.model else 10 * len(self.names)
+        require(self.frames >= least, f"--frames {self.frames}: must be ≥ {least}, ten a game")
+        require(8 <= self.size <= 210, f"--size {self.size}: must lie in 8..210, e.g. 32")
+        require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
+        require(0 <= self.epsilon <= 1, f"--epsilon {self.epsilon}: must lie in [0, 1], e.g. 0.05")
+        require(1 <= self.workers <= 256, f"--workers {self.workers}: must lie in 1..256")
+        if self.model is None:
+            for name in self.names:
+                _game(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for entry in self.games for name in entry.split(",") if name.strip())
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one worker plays at a time: one game's training or held-out frames."""
+
+    env: EnvConfig
+    count: int
+    held_out: bool
+    size: int
+    grey: bool
+    seed: int
+    model: Path | None = None
+    epsilon: float = 0.05
+
+    @property
+    def lanes(self) -> int:
+        """Games in lockstep: fewer for a small job, because each takes a while to start."""
+        return min(MOST_LANES, max(1, self.count // 50))
+
+
+def collect_frames(
+    config: FramesConfig, progress: Progress | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Play, and write the data set whole or not at all; returns (the file, its recipe).
+
+    Raises ConfigError for an unknown game (with the nearest names), ResourceError when the file
+    cannot be written, RunFault when a worker dies.
+    """
+    config.validate()
+    out = config.out or atari_file(data_folder(), config.size, config.grey)
+    _make_room(out)
+    envs = (
+        [load_policy(config.model)[1]]
+        if config.model
+        else [EnvConfig(game=_game(name)) for name in config.names]
+    )
+    envs = list({env.title: env for env in envs}.values())  # a game named twice is one class
+    require(
+        config.grey or not any(env.env for env in envs),
+        f"--model {config.model}: its environment has no colours: --grey",
+    )
+    jobs = [
+        Job(
+            env,
+            count,
+            held_out,
+            config.size,
+            config.grey,
+            config.seed,
+            config.model,
+            config.epsilon,
+        )
+        for index, env in enumerate(envs)
+        for held_out, count in _shares(config.frames, len(envs), index)
+    ]
+    played = list(
+        _play_on_ray(jobs, config.workers, progress)
+        if config.workers > 1
+        else _play_here(jobs, progress)
+    )
+    frames, label, held_out = merge(
+        [(number // 2, job.held_out, part) for number, (job, part) in enumerate(zip(jobs, played))]
+    )
+    games = [env.title for env in envs]
+    recipe = {
+        "games": games,
+        "frames": {
+            game: {
+                part: int(((label == number) & (held_out == (part == "test"))).sum())
+                for part in ("train", "test")
+            }
+            for number, game in enumerate(games)
+        },
+        "size": config.size,
+        "colours": "grey" if config.grey else "RGB",
+        "seed": config.seed,
+        "policy": f"{config.model}, ε {config.epsilon:g}"
+        if config.model
+        else f"random, holding an action with {HOLD:g}",
+        "every": EVERY,
+        "lanes": jobs[0].lanes,
+        "protocol": {
+            key: value for key, value in asdict(envs[0]).items() if key not in ("game", "env")
+        },
+        "ale_py": importlib.metadata.version("ale-py"),
+        "split": "held-out frames are from episodes of their own and are no training frame",
+    }
+    write_frames(out, frames, label, held_out, recipe)
+    return out, recipe
+
+
+def merge(
+    parts: Iterable[tuple[int, bool, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(frames, label, held_out) of (label, held_out, frames) parts, each picture once.
+
+    Training parts come first: a held-out frame that is also a training frame goes. A picture of
+    two games (a blank screen) stays with the first.
+    """
+    frames: list[np.ndarray] = []
+    label: list[int] = []
+    held_out: list[bool] = []
+    seen: set[bytes] = set()
+    for number, test, part in sorted(parts, key=lambda part: (part[1], part[0])):
+        for frame in part:
+            if _is_new(frame, seen):
+                frames.append(frame)
+                label.append(number)
+                held_out.append(test)
+    return np.stack(frames), np.array(label, np.int64), np.array(held_out, bool)
+
+
+def play_frames(job: Job, progress: Callable[[int], None] | None = None) -> np.ndarray:
+    """Different frames of one game, uint8 [N, C, size, size] with N ≤ `job.count`; the same job
+    gives the same frames.
+    """
+    entropy = [job.seed, zlib.crc32(job.env.title.encode()), int(job.held_out)]
+    env_rng, act_rng = (np.random.default_rng([*entropy, stream]) for stream in (0, 1))
+    seen: set[bytes] = set()
+    kept: list[np.ndarray] = []
+    looked_at = 0
+    for step, picture_ECHW in enumerate(
+        _pictures(job, int(env_rng.integers(2**31 - job.lanes)), act_rng)
+    ):
+        if step % EVERY:
+            continue
+        kept += [frame.copy() for frame in resize(picture_ECHW, job.size) if _is_new(frame, seen)]
+        looked_at += len(picture_ECHW)
+        if progress:
+            progress(min(len(kept), job.count))
+        if len(kept) >= job.count or looked_at >= MOST_PLAYED * job.count + 100 * job.lanes:
+            break
+    return np.stack(kept[: job.count])
+
+
+def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """What E lanes show after every step, uint8 [E, C, H, W], for ever."""
+    colour = not job.grey
+    if job.model:
+        network, env_config = load_policy(job.model)
+        past_actions, policy = network.config.past_actions, greedy_policy(network, job.epsilon, rng)
+        env: FrameVectorEnv = make_env(env_config, job.lanes, num_threads=1)
+        # A policy sees grey frames; a second emulator takes the same actions from the same seed and
+        # shows the colours.
+        screen = AtariLanes(env_config, job.lanes, 1, color=True) if colour else None
+    else:
+        env_config, past_actions, screen = job.env, 0, None
+        env = AtariLanes(env_config, job.lanes, 1, color=colour)
+        policy = random_policy(env.num_actions, job.lanes, rng)
+    try:
+        frame = env.reset(seed)
+        shown = screen.reset(seed) if screen else frame
+        lanes = Lanes(frame, env_config, past_actions) if job.model else cast(Lanes, None)
+        begins_E, playing_E = np.zeros(job.lanes, bool), np.ones(job.lanes, bool)
+        while True:
+            yield np.moveaxis(shown, 3, 1) if shown.ndim == 4 else shown[:, None]
+            action_E = policy(lanes, playing_E)
+            step = env.step(action_E)
+            shown = screen.step(action_E).frame_EHW if screen else step.frame_EHW
+            if job.model:
+                lanes.push(step.frame_EHW, action_E, begins_E)
+            # the next frame is the first of a new episode
+            begins_E = step.terminated_E | step.truncated_E
+    finally:
+        env.close()
+        if screen:
+            screen.close()
+
+
+def random_policy(num_actions: int, num_lanes: int, rng: np.random.Generator) -> Policy:
+    """Random actions, each held for 1 / (1 − HOLD) steps on average, in every lane by itself."""
+    action_E = rng.integers(num_actions, size=num_lanes)
+
+    def act(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
+        nonlocal action_E
+        fresh_E = rng.random(len(playing_E)) >= HOLD
+        action_E = np.where(fresh_E, rng.integers(num_actions, size=len(playing_E)), action_E)
+        return action_E
+
+    return act
+
+
+def write_frames(
+    out: Path, frames: np.ndarray, label: np.ndarray, held_out: np.ndarray, recipe: dict[str, Any]
+) -> None:
+    """Write the file whole or not at all; raises ResourceError when it cannot be written."""
+    from safetensors.numpy import save
+
+    tensors = {"frames": np.ascontiguousarray(frames), "label": label, "held_out": held_out}
+    try:
+        # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
+        with writing_file(out) as temporary:
+            temporary.write_bytes(save(tensors, metadata={"recipe": json.dumps(recipe)}))
+    except OSError as error:
+        raise ResourceError(
+            f"--out {out}: cannot be written ({error.strerror}); choose another place"
+        ) from error
+
+
+# -- who plays -------------------------------------------------------------------------------------
+
+
+def _play_here(jobs: Sequence[Job], progress: Progress | None) -> Iterator[np.ndarray]:
+    wanted, before = sum(job.count for job in jobs), 0
+    for job in jobs:
+
+        def report(done: int, before: int = before) -> None:
+            if progress:
+                progress(before + done, wanted)
+
+        yield play_frames(job, report)
+        before += job.count
+    if progress:
+        progress(wanted, wanted)
+
+
+def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -> list[np.ndarray]:
+    """The jobs' frames in the order of the jobs, played by `workers` actors, the longest jobs
+    first.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    from genray.distributed.coordinator import ray_session
+    from genray.distributed.waiting import waits_explained
+
+    with ray_session(), waits_explained("--workers"):
+        available = ray.cluster_resources().get("CPU", 1)
+        workers = min(workers, len(jobs))
+        actors = [
+            ray.remote(FramesActor).options(num_cpus=min(1.0, available / workers)).remote()
+            for _ in range(workers)
+        ]
+        try:
+            waiting = sorted(range(len(jobs)), key=lambda number: -jobs[number].count)
+            playing: dict[Any, tuple[int, Any]] = {}
+            played: dict[int, np.ndarray] = {}
+            idle = list(actors)
+            while len(played) < len(jobs):
+                while idle and waiting:
+                    actor, number = idle.pop(), waiting.pop(0)
+                    playing[actor.play.remote(jobs[number])] = (number, actor)
+                for reference in ray.wait(list(playing), num_returns=1)[0]:
+                    number, actor = playing.pop(reference)
+                    played[number] = np.array(ray.get(reference))
+                    idle.append(actor)
+                if progress:
+                    progress(
+                        sum(jobs[number].count for number in played), sum(job.count for job in jobs)
+                    )
+            return [played[number] for number in range(len(jobs))]
+        except RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise RunFault(
+                f"a worker that played frames died ({reason}); nothing was written: run again"
+            ) from error
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+
+
+class FramesActor:
+    """Plays one job after another in a process of its own."""
+
+    def __init__(self) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+
+    def play(self, job: Job) -> np.ndarray:
+        return play_frames(job)
+
+
+def _game(name: str) -> str:
+    try:
+        return resolve_game(name)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--game ", "--games ", 1)) from None
+
+
+def _shares(frames: int, games: int, index: int) -> list[tuple[bool, int]]:
+    """[(held out?, frames)] of one game: `frames` split evenly over games, a fifth of each held
+    out.
+    """
+    count = (frames + games - 1 - index) // games
+    test = round(count * TEST_SHARE)
+    return [(False, count - test), (True, test)]
+
+
+def _is_new(frame: np.ndarray, seen: set[bytes]) -> bool:
+    key = hashlib.blake2b(frame.tobytes(), digest_size=16).digest()
+    if key in seen:
+        return False
+    seen.add(key)
+    return True
+
+
+def _make_room(out: Path) -> None:
+    # Before minutes of play, not after.
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"--out {out}: {error.strerror}; choose a folder that can be written"
+        ) from error
+    if not os.access(out.parent, os.W_OK) or out.is_dir():
+        raise ResourceError(f"--out {out}: cannot be written; name a file in a folder of yours")

@@ -1,0 +1,195 @@
+"""A replay shard as a Ray actor: an event loop around `rl.replay.ReplayShard`.
+
+Every method is a coroutine on one thread, so the shard itself needs no locks; only `add` and
+`wait_for` ever wait.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from typing import Any
+
+import numpy as np
+import ray
+
+from genray.distributed.fence import Epochs, Fence
+from genray.distributed.ledger import Ledger
+from genray.distributed.messages import Published, Receipt, Reply, Request, ShardCounts
+from genray.distributed.shared_frames import SharedFrames
+from genray.rl.chunk import Chunk, PlacedSample, SlicedSample
+from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
+from genray.runs.storage import as_place, reading, writing
+
+
+class ReplayShardActor:
+    """One shard. It may accept `insert_limit` transitions, which the learner raises with every
+    request.
+
+    It listens to the latest life of each collector and of the learner alone; after a restart to
+    nobody, until the coordinator has told the epochs in force.
+    """
+
+    def __init__(
+        self,
+        config: ReplayConfig,
+        layout: ShardLayout,
+        seed: tuple[int, ...],
+        ledger: str | None = None,
+    ):
+        self._shared = SharedFrames(layout) if config.replay_store == "raw" else None
+        self._shard = ReplayShard(
+            config, layout, seed=np.random.SeedSequence(seed), frames=self._shared
+        )
+        self._incarnation = secrets.randbits(62)
+        self._insert_limit = 0.0
+        self._admits_all = False
+        # A first life knows that every epoch is 0; a later one has to be told what it is.
+        self._fence = Fence(
+            layout.sources, told=not ray.get_runtime_context().was_current_actor_reconstructed
+        )
+        self._hurried: set[int] = set()  # incarnations of collectors that are about to leave
+        self._ledger = Ledger(ledger, f"shard-{seed[-1]}")
+        self._published: Published | None = None
+        self._updates = 0
+        self._lags: deque[int] = deque(maxlen=64)
+        self._changed = asyncio.Condition()
+
+    async def add(self, chunk: Chunk, epoch: int = 0) -> Receipt:
+        """Accept a chunk, as soon as there is room for it. One that is here already (a retried
+        call) is not stored twice.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._fence.told and self._has_room(chunk))
+            # Looked at here, after the wait: a life may have become stale while its chunk stood in
+            # the queue.
+            accepted = self._fence.admits_chunk(chunk.source, epoch, chunk.incarnation)
+            fate = "refused"
+            if accepted:
+                known = self._shard.heads()[chunk.source]
+                self._shard.add(chunk)
+                fate = "stored" if self._shard.heads()[chunk.source] > known else "duplicate"
+                self._lags.append(max(0, self._updates - chunk.weight_version))
+                self._changed.notify_all()
+            self._ledger.chunk(fate, chunk, epoch, life=self._incarnation)
+        return Receipt(accepted=accepted, published=self._published)
+
+    def _has_room(self, chunk: Chunk) -> bool:
+        return (
+            self._admits_all
+            or self._shard.inserted < self._insert_limit
+            or chunk.incarnation in self._hurried
+        )
+
+    async def enter(self, source: int, incarnation: int) -> Published | None:
+        """A collector's new life begins: its predecessor's chunks are refused from here on.
+        Answers with the weights.
+        """
+        self._fence.enter(source, incarnation)
+        return self._published
+
+    async def hurry(self, incarnation: int) -> None:
+        """A collector has to leave: what it has on its way comes in beyond the limit."""
+        async with self._changed:
+            self._hurried.add(incarnation)
+            self._changed.notify_all()
+
+    async def guard(self, epochs: Epochs) -> tuple[int, int]:
+        """The coordinator tells the epochs in force; answers with (this life of the shard,
+        writes refused in it).
+        """
+        async with self._changed:
+            self._fence.tell(epochs)
+            self._changed.notify_all()
+        return self._incarnation, self._fence.refused
+
+    async def admit(self, everything: bool) -> None:
+        """Accept chunks beyond the limit, or no longer: before a checkpoint, what is on its way
+        has to arrive.
+
+        Only the chunks already made come in, and the learner catches up with them later.
+        """
+        async with self._changed:
+            self._admits_all = everything
+            self._changed.notify_all()
+
+    async def published(self) -> Published | None:
+        return self._published
+
+    async def sample(self, request: Request) -> Reply:
+        """Take in priorities, limit and weights; answer with the batches' parts."""
+        current = await self._take_in(request)
+        count = sum(request.counts)
+        drawn: PlacedSample | SlicedSample | None = None
+        if current and count and self._shard.total > 0:
+            shuffled = len(request.counts) > 1
+            if request.places and self._shared:
+                drawn = self._shard.sample_places(count, shuffled=shuffled)
+            else:
+                drawn = self._shard.sample_slices(count, packed=request.packed, shuffled=shuffled)
+        return Reply(counts=self._counts(), drawn=drawn)
+
+    async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
+        """Answer when this shard has accepted `inserted` transitions in all, or after
+        `timeout_s`.
+        """
+        await self._take_in(request)
+        async with self._changed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._changed.wait_for(lambda: self._shard.inserted >= inserted),
+                    timeout=timeout_s,
+                )
+        return self._counts()
+
+    async def _take_in(self, request: Request) -> bool:
+        """Do as the request says; False when it comes from a stale learner."""
+        if not self._fence.admits_learner(
+            request.epoch, len(request.key_B) > 0 or request.published is not None
+        ):
+            return False
+        if len(request.key_B):
+            self._shard.update(request.key_B, request.delta_B)
+        if request.published is not None:
+            self._published = request.published
+        self._updates = request.updates
+        if request.insert_limit is not None and request.insert_limit != self._insert_limit:
+            async with self._changed:
+                self._insert_limit = request.insert_limit
+                self._changed.notify_all()
+        return True
+
+    def _counts(self) -> ShardCounts:
+        return ShardCounts(
+            incarnation=self._incarnation,
+            inserted=self._shard.inserted,
+            size=self._shard.size,
+            total=self._shard.total,
+            weight_lag=float(np.mean(self._lags)) if self._lags else 0.0,
+            nbytes=self._shard.nbytes,
+            layout=self._shard.layout,
+            address=self._shared.address if self._shared else None,
+        )
+
+    async def counts(self) -> ShardCounts:
+        return self._counts()
+
+    async def stats(self) -> dict[str, Any]:
+        """Counts for people and tests."""
+        return {
+            name: value
+            for name, value in vars(self._counts()).items()
+            if name not in ("layout", "address")
+        }
+
+    async def heads(self) -> dict[int, int]:
+        """Rows written so far for each collector."""
+        return self._shard.heads()
+
+    async def save(self, folder: str) -> dict[str, Any]:
+        with writing(as_place(folder)) as local:
+            return self._shard.save(local)
+
+    async def load(self, folder: str, state: dict[str, Any]) -> None:
+        with reading(as_place(folder)) as local:
+            self._shard.load(local, state)

@@ -1,0 +1,1 @@
+"""Autoencoders: networks, losses, corruption, the training task and its presets."""

@@ -1,0 +1,154 @@
+"""The layers of an autoencoder: one goes up (`encode`) and comes down again (`decode`).
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from genray.errors import ConfigError
+from genray.gen.layers import activation_layer, fan_out, init_for, max_pool, unpool
+
+KERNEL = 3
+NO_POSITIONS = (
+    "--upsampling unpool: its decoder needs the pool positions of an image, which a code does not "
+    "have; nothing can be "
+    "generated, retrieved or mapped with its codes: train with --upsampling nearest or transposed"
+)
+
+
+def activation_or_none(name: str) -> nn.Module:
+    return nn.Identity() if name == "linear" else activation_layer(name)
+
+
+class Block(nn.Module):
+    """One layer up and its mirror down. `encode` gives the positions of a pooling, too, where
+    `decode` needs them.
+
+    `norms`: whether the sums have batch norm before the activation (above, below). Those have no
+    bias of their own: the norm takes every constant off, and adds one. [Ioffe 2015,
+    https://arxiv.org/abs/1502.03167]
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    back: nn.Parameter | None
+    """The weight on the way down; None where it is the transposed one, or nobody goes down."""
+    back_bias: nn.Parameter | None
+    norm_above: nn.Module
+    norm_below: nn.Module
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+    def decode(self, h: Tensor, position: Tensor | None) -> Tensor:
+        """What the layer below held, before that layer's activation."""
+        raise NotImplementedError
+
+    def forget_decoder(self) -> None:
+        """Drop what serves the way down."""
+        self.back = self.back_bias = None
+        self.norm_below = nn.Identity()
+
+
+class DenseBlock(Block):
+    """float32 [B, *shape] → [B, units] and back; `above` and `below` are the activations' names."""
+
+    def __init__(
+        self, shape: Sequence[int], units: int, above: str, below: str, tied: bool,
+        norms: tuple[bool, bool] = (False, False),
+    ):  # fmt: skip
+        super().__init__()
+        self.shape, inputs = tuple(shape), math.prod(shape)
+        self.weight = nn.Parameter(torch.empty(fan_out(above, units), inputs))
+        self.bias = None if norms[0] else nn.Parameter(torch.zeros(fan_out(above, units)))
+        self.back_bias = None if norms[1] else nn.Parameter(torch.zeros(fan_out(below, inputs)))
+        init_for(above, self.weight)
+        self.back = None if tied else nn.Parameter(torch.empty(fan_out(below, inputs), units))
+        if self.back is not None:
+            init_for(below, self.back)
+        self.above = activation_or_none(above)
+        self.norm_above = nn.BatchNorm1d(fan_out(above, units)) if norms[0] else nn.Identity()
+        self.norm_below = (
+            batch_norm(fan_out(below, shape[0]), len(shape)) if norms[1] else nn.Identity()
+        )
+
+    def encode(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.above(
+            self.norm_above(functional.linear(x.flatten(1), self.weight, self.bias))
+        ), None
+
+    def decode(self, h: Tensor, position: Tensor | None) -> Tensor:
+        weight = self.weight.t() if self.back is None else self.back
+        return self.norm_below(
+            functional.linear(h, weight, self.back_bias).unflatten(1, (-1, *self.shape[1:]))
+        )
+
+
+class ConvBlock(Block):
+    """[B, C, H, W] → 3x3 convolution, activation, 2x2 max-pooling → [B, C', H/2, W/2], and back
+    up.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: int,
+        above: str,
+        below: str,
+        tied: bool,
+        upsampling: str,
+        norms: tuple[bool, bool] = (False, False),
+    ):
+        super().__init__()
+        self.size, self.upsampling = tuple(shape[1:]), upsampling
+        self.weight = nn.Parameter(torch.empty(fan_out(above, channels), shape[0], KERNEL, KERNEL))
+        self.bias = None if norms[0] else nn.Parameter(torch.zeros(fan_out(above, channels)))
+        self.back_bias = None if norms[1] else nn.Parameter(torch.zeros(fan_out(below, shape[0])))
+        init_for(above, self.weight)
+        self.back = None
+        if not tied:
+            self.back = nn.Parameter(
+                torch.empty(channels, fan_out(below, shape[0]), KERNEL, KERNEL)
+            )
+            # The fan of a transposed convolution is that of the convolution which it undoes, turned
+            # round.
+            init_for(below, self.back.data.transpose(0, 1))
+        self.above = activation_or_none(above)
+        self.norm_above = nn.BatchNorm2d(fan_out(above, channels)) if norms[0] else nn.Identity()
+        self.norm_below = nn.BatchNorm2d(fan_out(below, shape[0])) if norms[1] else nn.Identity()
+
+    def activations(self, x: Tensor) -> Tensor:
+        """float32 [B, C', H, W], before the pooling."""
+        return self.above(
+            self.norm_above(functional.conv2d(x, self.weight, self.bias, padding=KERNEL // 2))
+        )
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return max_pool(self.activations(x), 2)
+
+    def decode(self, h: Tensor, position: Tensor | None) -> Tensor:
+        return self.norm_below(self._sums_below(h, position))
+
+    def _sums_below(self, h: Tensor, position: Tensor | None) -> Tensor:
+        weight = self.weight if self.back is None else self.back
+        if self.upsampling == "transposed":
+            return functional.conv_transpose2d(
+                h, weight, self.back_bias, stride=2, padding=1, output_padding=1
+            )
+        if self.upsampling == "unpool":
+            if position is None:
+                raise ConfigError(NO_POSITIONS)
+            up = unpool(h, position, *self.size)
+        else:
+            up = functional.interpolate(h, scale_factor=2.0, mode="nearest")
+        return functional.conv_transpose2d(up, weight, self.back_bias, padding=1)
+
+
+def batch_norm(channels: int, dimensions: int) -> nn.Module:
+    """For rows of so many dimensions: planes are normalised together."""
+    return nn.BatchNorm2d(channels) if dimensions == 3 else nn.BatchNorm1d(channels)

@@ -1,0 +1,76 @@
+"""What a denoising autoencoder has to undo: x̃ ~ C(x̃ given x).  [Vincent 2010,
+https://jmlr.org/papers/v11/vincent10a.html]
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from genray.errors import require
+from genray.gen.training.world import ALONE, World
+
+# A warp of strength s turns by up to s radians; its other parts were chosen so that s = 0.3 keeps
+# an 8x8 digit legible.
+SHEAR_AND_SCALE = 2 / 3
+SHIFT = 5 / 6
+
+
+def corrupt(
+    x: Tensor, kind: str, strength: float, low: float = 0.0, high: float = 1.0, world: World = ALONE
+) -> Tensor:
+    """A corrupted copy of the rows x [B, …] in low..high; all randomness is of PyTorch's global
+    generator.
+
+    gaussian: + N(0, strength²), not cut off; masking: a share `strength` of the values becomes
+    `low` (Vincent: 0, which is the same for data in 0..1); salt-pepper: such a share becomes low
+    or high, half each; warp (not in Vincent; images only): an affine map drawn for each image,
+    so that a code which rebuilds the upright image does not depend on its pose.
+    """
+    count, shape = len(x), x.shape[1:]
+    if kind == "none" or strength == 0:
+        return x
+    if kind == "gaussian":
+        return x + strength * world.normal(count, *shape, device=x.device)
+    if kind == "masking":
+        return torch.where(world.uniform(count, *shape, device=x.device) < strength, low, x)
+    if kind == "salt-pepper":
+        drawn = world.uniform(count, *shape, device=x.device)
+        return torch.where(drawn < strength / 2, low, torch.where(drawn < strength, high, x))
+    require(kind == "warp", f"--corruption {kind}: no such corruption")
+    return warp(x, strength, low, world)
+
+
+def warp(x_BCHW: Tensor, strength: float, low: float = 0.0, world: World = ALONE) -> Tensor:
+    """Each image turned by up to `strength` radians, and sheared, scaled and shifted in
+    proportion; outside is `low`.
+    """
+    require(x_BCHW.ndim == 4, "--corruption warp: needs images; use masking for text")
+    # Six numbers an image, U(−1, 1): turn, shear, scale across and down, shift across and down
+    # (grid −1..1).
+    drawn_B6 = 2 * world.uniform(len(x_BCHW), 6, device=x_BCHW.device) - 1
+    turn_B = strength * drawn_B6[:, 0]
+    shear_B = SHEAR_AND_SCALE * strength * drawn_B6[:, 1]
+    scale_B2 = 1 + SHEAR_AND_SCALE * strength * drawn_B6[:, 2:4]
+    shift_B2 = SHIFT * strength * drawn_B6[:, 4:6]
+    cos_B, sin_B = turn_B.cos(), turn_B.sin()
+    theta_B23 = torch.stack(
+        [
+            torch.stack([cos_B * scale_B2[:, 0], shear_B - sin_B, shift_B2[:, 0]], dim=1),
+            torch.stack([sin_B, cos_B * scale_B2[:, 1], shift_B2[:, 1]], dim=1),
+        ],
+        dim=1,
+    )
+    grid_BHW2 = functional.affine_grid(theta_B23, list(x_BCHW.shape), align_corners=False)
+    # Outside the picture grid_sample finds zeros, so that zero has to be the background.
+    return functional.grid_sample(x_BCHW - low, grid_BHW2, align_corners=False) + low
+
+
+def median_filter(x_BCHW: Tensor) -> Tensor:
+    """The median of each pixel's 3x3 neighbours, edges repeated: the denoiser that needs no
+    training.
+    """
+    padded = functional.pad(x_BCHW, (1, 1, 1, 1), mode="replicate")
+    windows_BC9N = functional.unfold(padded, 3).unflatten(1, (x_BCHW.shape[1], 9))
+    return windows_BC9N.median(dim=2).values.view_as(x_BCHW)

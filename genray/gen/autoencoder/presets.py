@@ -1,0 +1,178 @@
+"""Named autoencoders. A preset is a function; options on the command line change what it
+returns.
+"""
+
+from genray.gen.autoencoder.model import AEModelConfig
+from genray.gen.autoencoder.task import AEConfig
+from genray.gen.data.config import DataConfig
+from genray.gen.training.fit import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
+
+
+def ae_digits() -> AEConfig:
+    """64 → 256 → 128 → 10 numbers and back, in seconds."""
+    return AEConfig(
+        fit=FitConfig(epochs=60), optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine")
+    )
+
+
+def pca() -> AEConfig:
+    """A linear autoencoder solved by L-BFGS: it spans the principal components' subspace.
+
+    300 steps reach PCA's error on digits to 1e-5. Nothing else stops the solver, and how many
+    steps another data set needs depends on its spectrum: compare `mse` with `pca_mse` in the
+    test figures, and give more --steps where they differ.
+    """
+    return AEConfig(
+        fit=FitConfig(steps=300, validate_every=100),
+        model=AEModelConfig(code=10, widths=(), output="linear", tied=True, lbfgs=True),
+    )
+
+
+def map_digits() -> AEConfig:
+    """A code of 2 numbers, to be drawn as a map."""
+    return AEConfig(
+        fit=FitConfig(epochs=150),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
+        model=AEModelConfig(code=2),
+    )
+
+
+def denoising_digits() -> AEConfig:
+    """Gaussian noise of standard deviation 0.3 taken off digits; the code is wide, the noise is
+    what it has to learn.
+    """
+    return AEConfig(
+        fit=FitConfig(epochs=100),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
+        model=AEModelConfig(kind="denoising", code=64, widths=(256,), corruption_strength=0.3),
+    )
+
+
+def conv_digits() -> AEConfig:
+    """Two convolutions (16 and 32 channels) to a code of 16 numbers."""
+    return AEConfig(
+        fit=FitConfig(epochs=30),
+        optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine"),
+        model=AEModelConfig(kind="conv", code=16, widths=(16, 32)),
+    )
+
+
+def stacked_source() -> AEConfig:
+    """784 → 300 → 150 → 300 → 784 on MNIST, layer by layer, then whole."""
+    return AEConfig(
+        data=DataConfig(data="mnist"),
+        fit=FitConfig(epochs=10),
+        model=AEModelConfig(
+            kind="stacked", code=150, widths=(300,), activation="elu", code_activation="relu"
+        ),
+    )
+
+
+def stacked_classifier() -> AEConfig:
+    """784 → 128 → 64 → 10 → 2 on MNIST, then a classifier on 1,000 labels."""
+    return AEConfig(
+        data=DataConfig(data="mnist"),
+        fit=FitConfig(epochs=10),
+        model=AEModelConfig(
+            kind="stacked", code=2, widths=(128, 64, 10), activation="tanh", finetune_labels=1000
+        ),
+    )
+
+
+def stacked_digits() -> AEConfig:
+    """64 → 128 → 64 → 32 layer by layer from warped digits, then a classifier on 100 labels."""
+    return AEConfig(
+        fit=FitConfig(epochs=30),
+        optimizer=OptimizerConfig(learning_rate=2e-3),
+        model=AEModelConfig(
+            kind="stacked",
+            code=32,
+            widths=(128, 64),
+            corruption="warp",
+            whole=True,
+            finetune_labels=100,
+        ),
+    )
+
+
+def stacked_conv_digits() -> AEConfig:
+    """Two convolutional layers and a dense one, layer by layer."""
+    return AEConfig(
+        fit=FitConfig(epochs=10),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        model=AEModelConfig(kind="stacked-conv", code=16, widths=(16, 32)),
+    )
+
+
+def retrieval_digits() -> AEConfig:
+    """10 numbers for nearest neighbours: rebuilding upright digits from warped ones keeps the
+    pose out of the code.
+    """
+    return AEConfig(
+        fit=FitConfig(epochs=150),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
+        model=AEModelConfig(
+            kind="denoising", corruption="warp", corruption_strength=0.3, code_activation="tanh"
+        ),
+    )
+
+
+def text_docs() -> AEConfig:
+    """Bag of words → 128 numbers. Half of the words are hidden: a code must tell them from those
+    that are left.
+    """
+    return AEConfig(
+        data=DataConfig(data="docs"),
+        fit=FitConfig(epochs=40),
+        optimizer=OptimizerConfig(schedule="cosine"),
+        model=AEModelConfig(
+            kind="denoising",
+            corruption="masking",
+            corruption_strength=0.5,
+            code=128,
+            widths=(),
+            output="linear",
+            reconstruction="cosine",
+        ),
+    )
+
+
+def hashing_docs() -> AEConfig:
+    """Bag of words → 32 bits, for search by Hamming distance.  [Salakhutdinov 2009, semantic
+    hashing]
+    """
+    return AEConfig(
+        data=DataConfig(data="docs"),
+        fit=FitConfig(epochs=40),
+        optimizer=OptimizerConfig(schedule="cosine"),
+        model=AEModelConfig(
+            kind="denoising",
+            corruption="masking",
+            corruption_strength=0.5,
+            code=32,
+            widths=(256,),
+            output="linear",
+            reconstruction="cosine",
+            binary=True,
+        ),
+    )
+
+
+PRESETS = {
+    function.__name__: function
+    for function in (
+        ae_digits,
+        pca,
+        map_digits,
+        denoising_digits,
+        conv_digits,
+        stacked_source,
+        stacked_classifier,
+        stacked_digits,
+        stacked_conv_digits,
+        retrieval_digits,
+        text_docs,
+        hashing_docs,
+    )
+}

@@ -1,0 +1,76 @@
+"""Augmentation of training batches, on the training device.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from genray.gen.training.world import ALONE, World
+
+SHIFT = 0.1
+"""Of the side, either way."""
+SMALLEST_CROP = 0.8
+"""Of the side."""
+NEGATIVE_SHARE = 0.3
+"""Of the channels."""
+
+
+def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tensor:
+    """The batch under the transformations named in `names` (flip, shift, crop, colour), drawn
+    for each image by itself.
+
+    Randomness comes from PyTorch's global generator, for the global batch, as every other random
+    number of a step. Where a picture moves away, its edge pixels are repeated. Values stay in
+    the range of the input. Not in place.
+    """
+    if not names:
+        return x_BCHW
+    count, _, height, width = x_BCHW.shape
+    device = x_BCHW.device
+    if "flip" in names:
+        flip_B111 = world.uniform(count, 1, 1, 1, device=device) < 0.5
+        x_BCHW = torch.where(flip_B111, x_BCHW.flip(3), x_BCHW)
+    if "shift" in names:
+        # Whole pixels: a fraction of one would blur small images. At least one pixel, so that 8x8
+        # moves at all.
+        drawn_B2 = world.uniform(count, 2, device=device)
+        row_BH = _shifted(drawn_B2[:, :1], height)
+        column_BW = _shifted(drawn_B2[:, 1:], width)
+        x_BCHW = x_BCHW.gather(2, row_BH[:, None, :, None].expand_as(x_BCHW))
+        x_BCHW = x_BCHW.gather(3, column_BW[:, None, None, :].expand_as(x_BCHW))
+    if "crop" in names:
+        drawn_B3 = world.uniform(count, 3, device=device)
+        scale_B = SMALLEST_CROP + (1 - SMALLEST_CROP) * drawn_B3[:, 0]
+        # grid_sample's picture spans −1..1: a window of half-side `scale` has its middle within ±(1
+        # − scale).
+        middle_B2 = (2 * drawn_B3[:, 1:] - 1) * (1 - scale_B)[:, None]
+        theta_B23 = torch.zeros(count, 2, 3, device=device)
+        theta_B23[:, 0, 0] = theta_B23[:, 1, 1] = scale_B
+        theta_B23[:, :, 2] = middle_B2
+        grid_BHW2 = functional.affine_grid(
+            theta_B23, [count, 1, height, width], align_corners=False
+        )
+        x_BCHW = functional.grid_sample(
+            x_BCHW, grid_BHW2, padding_mode="border", align_corners=False
+        )
+    if "colour" in names:
+        drawn_B2C = world.uniform(count, 2, x_BCHW.shape[1], device=device)
+        x_BCHW = x_BCHW.gather(1, drawn_B2C[:, 0].argsort(1)[:, :, None, None].expand_as(x_BCHW))
+        # A negative within the channel's own range: light becomes dark, and nothing leaves the
+        # data's range.
+        turned = x_BCHW.amin((2, 3), keepdim=True) + x_BCHW.amax((2, 3), keepdim=True) - x_BCHW
+        x_BCHW = torch.where(drawn_B2C[:, 1, :, None, None] < NEGATIVE_SHARE, turned, x_BCHW)
+    return x_BCHW
+
+
+def _shifted(drawn_B1: Tensor, side: int) -> Tensor:
+    """The pixel along one side that each pixel is taken from, int64 [B, side]; `drawn_B1`: U[0,
+    1).
+    """
+    most = max(1, round(SHIFT * side))
+    by_B1 = (drawn_B1 * (2 * most + 1)).floor().long() - most
+    return (torch.arange(side, device=drawn_B1.device) + by_B1).clamp(0, side - 1)

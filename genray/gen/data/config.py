@@ -1,0 +1,110 @@
+"""The options that choose a data set, and the names of the sources."""
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from genray.errors import ConfigError, require
+from genray.paths import DataName, PathOrUrl
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data, and how it is cut."""
+
+    data: DataName = "digits"
+    """digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs,
+    folder-text:PATH
+    """
+    size: int = 0
+    """Side of the square images in pixels: others are scaled and cut to it. 0: as they are
+    (atari: 32).
+    """
+    grey: bool = False
+    """One channel of luma instead of colours."""
+    words: int = 2000
+    """Words of a text's vocabulary: the most frequent ones of the training rows."""
+    validation: float = 0.1
+    """Share of the training rows that is set aside for choices on the way (early stopping,
+    sweeps).
+    """
+    without: str = ""
+    """A class that is left out of every split: what `genray anomalies` then tries to tell from
+    the others.
+    """
+    augment: tuple[Literal["flip", "shift", "crop", "colour"], ...] = ()
+    """Done to training batches only. flip: mirrored left to right, half of them; shift: by up to
+    a tenth of the side; crop: a square of 80 to 100% of the side, scaled back; colour: red,
+    green and blue in any order, some as negatives.
+    """
+    data_folder: PathOrUrl = ""
+    """Where data sets are kept. Default: $GENRAY_DATA, else ~/.cache/genray."""
+
+    def validate(self) -> None:
+        from genray.gen.data.config import check_name
+
+        check_name(self.data)
+        require(
+            0 <= self.validation < 1,
+            f"--validation {self.validation}: must lie in [0, 1), e.g. 0.1",
+        )
+        require(
+            self.size == 0 or 4 <= self.size <= 1024,
+            f"--size {self.size}: must lie in 4..1024, or 0 for as it is",
+        )
+        require(self.words >= 2, f"--words {self.words}: must be ≥ 2, e.g. 2000")
+        text = self.is_text
+        require(
+            not (text and self.augment),
+            f"--augment {self._augment}: not for text ({self.data}); leave it out",
+        )
+        require(
+            not (text and self.size), f"--size {self.size}: not for text ({self.data}); use --words"
+        )
+        require(
+            not ("flip" in self.augment and self.data in ("digits", "mnist", "svhn")),
+            f"--augment {self._augment}: a mirrored digit is no digit; for {self.data} use "
+            "--augment shift",
+        )
+
+    @property
+    def is_text(self) -> bool:
+        return self.data.partition(":")[0] in ("docs", "folder-text")
+
+    @property
+    def _augment(self) -> str:
+        return " ".join(self.augment)
+
+
+NAMES = ("digits", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
+
+
+WITH_PATH = ("folder", "folder-text", "atari")
+
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def check_name(data: str) -> None:
+    """Raises ConfigError, with the nearest names, unless `data` names a data set."""
+    kind, colon, path = data.partition(":")
+    if kind in WITH_PATH and colon and path:
+        return
+    if not colon and kind in NAMES:
+        return
+    if kind in WITH_PATH:
+        raise ConfigError(f"--data {data}: write {kind}:PATH, e.g. {kind}:pictures")
+    near = difflib.get_close_matches(kind, (*NAMES, *WITH_PATH), n=3, cutoff=0.4)
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else f"choose {', '.join(NAMES)} or folder:PATH"
+    )
+    raise ConfigError(f"--data {data}: no such data set; {hint}")
+
+
+def data_folder(given: str = "") -> Path:
+    """Where data sets are kept: `given`, else $GENRAY_DATA, else ~/.cache/genray."""
+    return Path(given or os.environ.get("GENRAY_DATA") or "~/.cache/genray").expanduser()

@@ -1,0 +1,160 @@
+"""Data sets by name: what is in them, in which range, how they are split, and under which licence.
+
+| name | rows | test split | licence |
+|---|---|---|---|
+| digits | 1,797 grey 8x8, 10 classes | 500 | CC BY 4.0 (UCI); ships with scikit-learn |
+| photos | crops of scikit-learn's two photographs | 48, other regions | CC BY 2.0; credits in
+the model's card | | atari, atari:FILE | frames that `genray data atari` played, by game | a
+fifth, other episodes | the games' owners' | | mnist, fashion-mnist | 70,000 grey 28x28, 10
+classes | the publishers' 10,000 | CC BY-SA 3.0; MIT | | svhn, cifar10 | 99,289 and 60,000 RGB
+32x32, 10 classes | the publishers' 26,032 and 10,000 | non-commercial; none stated | |
+folder:PATH | any images; subfolders are the classes | a fifth | its owner's | | docs |
+docstrings of the standard library, by module | a fifth | PSF 2.0 | | folder-text:PATH | any text
+files; subfolders are the classes | a fifth | its owner's |
+
+Images are scaled to the caller's range (0..1 unless it says otherwise); text is TF-IDF, in 0..1
+by nature. No split depends on a run's seed, so that no two runs disagree about what was held
+out.
+
+Shapes: N rows, C channels, H height, W width.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from genray.errors import ConfigError, require
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split, select_class
+from genray.paths import DATA
+
+if TYPE_CHECKING:
+    from genray.gen.data.types import Source
+
+
+def load_data(
+    config: DataConfig,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    download: bool = True,
+    idf: dict[str, float] | None = None,
+    like: tuple[int, int, int] | None = None,
+) -> Data:
+    """The data set that `config` names, its values scaled to low..high; a published one may be
+    downloaded.
+
+    `idf`: a text model's words, as its `recipe` has them; without, they are fitted on these texts.
+    `like`: (C, H, W) of a model's rows, to which images are scaled, cut and recoloured.
+    Raises ConfigError in one line when it is missing or unfit, saying where it comes from.
+    """
+    from genray.gen.data import sources, text
+
+    config.validate()
+    path = config.data.partition(":")[2]
+    if config.is_text:
+        require(
+            (low, high) == (0, 1),
+            f"--data {config.data}: text lies in 0..1, this model needs {low:g}..{high:g}",
+        )
+        data = text.load_text(
+            path, config.words, config.validation, sources.data_folder(config.data_folder), idf
+        )
+    else:
+        data = _cut_images(
+            sources.load_images(config, download=download, like=like), config, low, high
+        )
+    check_data(data)
+    if data.train.names:
+        data = replace(data, about={**data.about, "rows": _record(data, config.data)})
+    return select_class(data, config.without, keep=False) if config.without else data
+
+
+def _record(data: Data, option: str) -> dict[str, str]:
+    """By what data are known again: a split is a function of the number of rows, and a text's
+    columns of its words.
+    """
+    names = sorted(data.train.names + data.validation.names + data.test.names)
+    return {"data": option, "names": _hash(names), "words": _hash(data.about.get("idf", ()))}
+
+
+def _hash(names: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
+    """Whether two records, `about["rows"]` of data, tell of other rows under one name, or of
+    other words.
+
+    False where either is None: rows without names do not change, and older models have no record.
+    """
+    if not then or not now:
+        return False
+    # Older runs recorded paths as they were typed.
+    same = DATA.absolute(then["data"]) == DATA.absolute(now["data"])
+    return then["words"] != now["words"] or (same and then["names"] != now["names"])
+
+
+def _cut_images(source: "Source", config: DataConfig, low: float, high: float) -> Data:
+    def split(values: np.ndarray, label: np.ndarray | None, names: tuple[str, ...]) -> Split:
+        values_N = torch.from_numpy(np.ascontiguousarray(values))
+        if values_N.dtype != torch.uint8:
+            values_N = values_N.float().mul(high - low).add(low)
+        return Split(
+            values_N,
+            None if label is None else torch.from_numpy(label.astype(np.int64)),
+            low,
+            high,
+            names,
+        )
+
+    train = split(source.train, source.train_label, source.train_names)
+    test = split(source.test, source.test_label, source.test_names)
+    require(
+        len(train) > 0 and len(test) > 0,
+        f"--data {config.data}: {len(train)} + {len(test)} images are too few",
+    )
+    cut = len(train) - round(len(train) * config.validation)
+    about = {"data": config.data, **source.about, "augment": list(config.augment)}
+    return Data(
+        source.name,
+        replace(train.part(0, cut), augment=tuple(config.augment)),
+        train.part(cut, len(train)),
+        test,
+        source.classes,
+        source.licence,
+        about,
+    )
+
+
+def check_data(data: Data) -> None:
+    """Raises ConfigError for what no model can learn from: no rows, a value that is no number,
+    parts unlike in shape.
+    """
+    for part, split in (
+        ("training", data.train),
+        ("validation", data.validation),
+        ("test", data.test),
+    ):
+        require(
+            len(split) > 0 or part == "validation",
+            f"--data {data.name}: the {part} split is empty; give more rows",
+        )
+        require(
+            tuple(split.values.shape[1:]) == data.shape,
+            f"--data {data.name}: {part} rows of shape {tuple(split.values.shape[1:])} beside "
+            f"{data.shape}; give --size",
+        )
+        if split.values.is_floating_point():
+            bad_N = ~torch.isfinite(split.values.flatten(1)).all(1)
+            if bad_N.any():
+                row, count = int(bad_N.nonzero()[0]), int(bad_N.sum())
+                raise ConfigError(
+                    f"--data {data.name}: {count} {part} rows have NaN or infinite values (the "
+                    f"first: row {row}); "
+                    "mend or remove them"
+                )

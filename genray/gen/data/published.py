@@ -1,0 +1,176 @@
+"""Published image data sets by torchvision, with their publishers' splits: read where they are,
+else downloaded.
+
+A missing network is noticed within seconds and answered with which files belong where.
+"""
+
+import socket
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genray.errors import ConfigError, require
+from genray.gen.data.types import Source
+
+PROBE_S = 5.0
+
+_TEN = tuple("0123456789")
+# name -> (class, files as torchvision wants them below its folder, where they are offered, class
+# names, licence)
+_PUBLISHED: dict[str, tuple[str, str, tuple[str, ...], str, tuple[str, ...], str]] = {
+    "mnist": (
+        "MNIST",
+        "MNIST/raw",
+        tuple(
+            f"{part}-{what}-ubyte.gz"
+            for part in ("train", "t10k")
+            for what in ("images-idx3", "labels-idx1")
+        ),
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        _TEN,
+        "CC BY-SA 3.0 (LeCun, Cortes)",
+    ),
+    "fashion-mnist": (
+        "FashionMNIST",
+        "FashionMNIST/raw",
+        tuple(
+            f"{part}-{what}-ubyte.gz"
+            for part in ("train", "t10k")
+            for what in ("images-idx3", "labels-idx1")
+        ),
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        (
+            "T-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "boot",
+        ),
+        "MIT (Zalando)",
+    ),
+    "svhn": (
+        "SVHN",
+        "SVHN",
+        ("train_32x32.mat", "test_32x32.mat"),
+        "http://ufldl.stanford.edu/housenumbers/",
+        _TEN,
+        "non-commercial use (Netzer 2011)",
+    ),
+    "cifar10": (
+        "CIFAR10",
+        "CIFAR10",
+        ("cifar-10-python.tar.gz",),
+        "https://www.cs.toronto.edu/~kriz/",
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        "none stated (Krizhevsky 2009)",
+    ),
+}
+
+
+def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
+    """A published data set with its publishers' split, from `folder`, downloaded when it is not
+    there and `download` says so.
+
+    Raises ConfigError in one line that says which files belong where; a missing network is
+    noticed within seconds.
+    """
+    class_name, subfolder, files, url, classes, licence = _PUBLISHED[name]
+    place = folder / subfolder
+    try:
+        train, test = _open_published(class_name, folder, download=False)
+    except (RuntimeError, OSError, ValueError):
+        missing = [file for file in files if not (place / file).exists()]
+        require(
+            download,
+            f"--data {name}: not at hand; put {', '.join(missing or files)} from {url} into "
+            f"{place}",
+        )
+        try:
+            if missing:
+                probe(url + missing[0])
+                print(
+                    f"--data {name}: downloading {', '.join(missing)} from {url} to {place}",
+                    file=sys.stderr,
+                )
+            with _socket_timeout(PROBE_S):
+                train, test = _open_published(class_name, folder, download=True)
+        except (RuntimeError, OSError, ValueError, EOFError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            what = ", ".join(missing or files)
+            raise ConfigError(
+                f"--data {name}: not at hand and no download ({reason}); put {what} from {url} "
+                f"into {place}"
+            ) from error
+    parts = []
+    for part in (train, test):
+        images = np.asarray(part.data)
+        if images.ndim == 3:
+            images = images[:, None]
+        elif images.shape[3] == 3:  # CIFAR-10 comes with its channels last, SVHN as it should be
+            images = np.moveaxis(images, 3, 1)
+        label = part.labels if class_name == "SVHN" else part.targets
+        parts.append((np.ascontiguousarray(images), np.asarray(label, np.int64)))
+    (train_x, train_label), (test_x, test_label) = parts
+    return Source(
+        name, train_x, test_x, train_label, test_label, classes, licence, {"split": "as published"}
+    )
+
+
+def _open_published(class_name: str, folder: Path, download: bool) -> tuple[Any, Any]:
+    from torchvision import datasets
+
+    make = getattr(datasets, class_name)
+    if class_name == "SVHN":
+        return tuple(
+            make(folder / "SVHN", split=part, download=download) for part in ("train", "test")
+        )
+    root = folder / "CIFAR10" if class_name == "CIFAR10" else folder
+    return tuple(make(root, train=part, download=download) for part in (True, False))
+
+
+def probe(url: str, seconds: float = PROBE_S) -> None:
+    """Raises OSError unless somebody answers at `url` in time. In a thread: looking up a name
+    heeds no timeout.
+    """
+    result: list[str] = [f"no answer in {seconds:g} s"]
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, method="HEAD"), timeout=seconds
+            ):
+                result[0] = ""
+        except urllib.error.HTTPError as error:
+            result[0] = "" if error.code in (403, 405) else f"HTTP {error.code}"
+        except (OSError, ValueError) as error:
+            result[0] = str(getattr(error, "reason", error)) or type(error).__name__
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds + 1)
+    if result[0]:
+        raise OSError(result[0])
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    # torchvision's downloads name no timeout of their own, so the process's default rules: a silent
+    # peer ends them.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds * 4)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,280 @@
+"""Where images come from: scikit-learn, our own collectors' cache, a folder of pictures, and
+(published.py) torchvision.
+
+Shapes: N rows, C channels, H height, W width.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from genray.errors import ConfigError, require
+from genray.gen.data.config import SUFFIXES, DataConfig, data_folder
+from genray.gen.data.folders import find_files
+from genray.gen.data.splits import labels_of, split_rows
+from genray.gen.data.types import Source
+
+MOST_PIXELS = 64_000_000
+"""Of one picture: a file of 400 KB can claim more and fill the memory."""
+
+
+def load_images(
+    config: DataConfig, *, download: bool = True, like: tuple[int, int, int] | None = None
+) -> Source:
+    """The images that `config` names, at its size and in its colours; whoever calls has
+    validated `config`.
+
+    `like`: (C, H, W) of a model's rows. Images are converted to that form, whatever `config`
+    says of size and colours, and `about["converted"]` says whether any had to be.
+    """
+    kind, _, path = config.data.partition(":")
+    if like is not None:
+        return _load_like(config, like, download)
+    if kind == "folder":
+        return load_folder(Path(path).expanduser(), config.size, config.grey)
+    if kind == "atari":
+        size = config.size or 32
+        file = (
+            Path(path).expanduser()
+            if path
+            else atari_file(data_folder(config.data_folder), size, config.grey)
+        )
+        source = load_atari(file)
+    elif kind == "digits":
+        source = load_digits()
+    elif kind == "photos":
+        from genray.gen.data.photos import load_photos
+
+        source = load_photos(config.size)
+    else:
+        from genray.gen.data.published import load_published
+
+        source = load_published(kind, data_folder(config.data_folder), download=download)
+    # A named file keeps its own size unless another is asked for.
+    return fitted(source, config.size, config.grey)
+
+
+def fitted(source: Source, size: int, grey: bool) -> Source:
+    """`source` with images scaled to `size` (0: as they are) and to luma when `grey` and they
+    have colours.
+    """
+
+    def fit(images: np.ndarray) -> np.ndarray:
+        if grey and images.shape[1] == 3:
+            images = to_grey(images)
+        if size and images.shape[2:] != (size, size):
+            images = resize(images, size)
+        return images
+
+    return replace(source, train=fit(source.train), test=fit(source.test))
+
+
+def _load_like(config: DataConfig, like: tuple[int, int, int], download: bool) -> Source:
+    kind, _, path = config.data.partition(":")
+    channels, height, width = like
+    if kind == "folder":
+        source = load_folder(Path(path).expanduser(), (width, height), channels == 1)
+        return replace(source, about={**source.about, "converted": True})
+    # Frames of our own are kept by size and colour; other sets have one form, and are converted
+    # from it.
+    size = height if kind == "atari" and not path else 0
+    grey = channels == 1 and kind == "atari" and not path
+    source = load_images(replace(config, size=size, grey=grey), download=download)
+
+    def convert(images: np.ndarray) -> np.ndarray:
+        if channels == 1 and images.shape[1] == 3:
+            images = to_grey(images)
+        elif channels == 3 and images.shape[1] == 1:
+            images = np.repeat(images, 3, axis=1)
+        return images if images.shape[2:] == (height, width) else resize(images, (height, width))
+
+    about = {**source.about, "converted": source.train.shape[1:] != like}
+    return replace(source, train=convert(source.train), test=convert(source.test), about=about)
+
+
+def to_grey(images_N3HW: np.ndarray) -> np.ndarray:
+    """Luma by ITU-R 601, of the same dtype; [N, 1, H, W]."""
+    out = np.empty((len(images_N3HW), 1, *images_N3HW.shape[2:]), images_N3HW.dtype)
+    for start in range(0, len(out), 1000):
+        luma = np.tensordot(images_N3HW[start : start + 1000], [0.299, 0.587, 0.114], axes=(1, 0))
+        out[start : start + 1000, 0] = luma if out.dtype != np.uint8 else np.rint(luma)
+    return out
+
+
+def resize(images_NCHW: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Bilinear with antialiasing (what shrinks is averaged, not skipped), of the same dtype.
+
+    `size`: a square's side, or (height, width).
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    out = np.empty((*images_NCHW.shape[:2], height, width), images_NCHW.dtype)
+    for start in range(0, len(out), 500):
+        part = torch.from_numpy(images_NCHW[start : start + 500]).float()
+        part = functional.interpolate(
+            part, (height, width), mode="bilinear", antialias=True, align_corners=False
+        )
+        out[start : start + 500] = (
+            part.numpy() if out.dtype != np.uint8 else part.round().clamp(0, 255).numpy()
+        )
+    return out
+
+
+def load_digits() -> Source:
+    """scikit-learn's 1,797 8x8 digits, 0..16 scaled to 0..1; 1,297 for training, 500 for
+    testing.
+    """
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    order = np.random.RandomState(0).permutation(1797)
+    images, label = (
+        (digits.images[order, None] / 16.0).astype(np.float32),
+        digits.target[order].astype(np.int64),
+    )
+    return Source(
+        "digits",
+        images[:1297],
+        images[1297:],
+        label[:1297],
+        label[1297:],
+        tuple("0123456789"),
+        "CC BY 4.0 (UCI)",
+    )
+
+
+# -- frames of our own collectors ------------------------------------------------------------------
+
+
+def atari_file(folder: Path, size: int, grey: bool) -> Path:
+    """Where `genray data atari` puts frames of that size and colour."""
+    return folder / f"atari-{size}-{'grey' if grey else 'rgb'}.safetensors"
+
+
+def load_atari(file: Path) -> Source:
+    """Frames that dist/frames.py wrote: deduplicated, labelled by game; the test rows come from
+    episodes of their own.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            recipe = json.loads((opened.metadata() or {})["recipe"])
+            frames, label, held_out = (
+                opened.get_tensor(name) for name in ("frames", "label", "held_out")
+            )
+    except FileNotFoundError as error:
+        grey = " --grey" if file.stem.endswith("grey") else ""
+        size = "".join(part for part in file.stem.split("-") if part.isdecimal()) or "32"
+        raise ConfigError(
+            f"--data atari: {file} is missing; play it: genray data atari --games "
+            "breakout,seaquest,pong "
+            f"--frames 20000 --size {size}{grey}"
+        ) from error
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"--data atari: {file} is damaged or not ours; play it again: genray data atari"
+        ) from error
+    classes = tuple(recipe["games"])
+    licence = "the games' owners'; frames played on this machine"
+    # games mixed, so that a cut is of all of them
+    order = np.random.RandomState(0).permutation(len(frames))
+    train, test = order[~held_out[order]], order[held_out[order]]
+    return Source(
+        "atari", frames[train], frames[test], label[train], label[test], classes, licence, recipe
+    )
+
+
+# -- a folder of pictures --------------------------------------------------------------------------
+
+
+def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source:
+    """Any images below `folder`, uint8; the first level of subfolders is the label when no image
+    lies outside of one.
+
+    Hidden names are skipped and links followed (see `find_files`); both are counted on stderr.
+
+    With `size`, images are scaled so that the shorter side fits and cut to the middle; without,
+    all must be of one size. Alpha is dropped; pictures are turned as their cameras say.
+    Unreadable files are named on stderr, counted and passed over. Raises ConfigError for an
+    empty folder, unequal sizes, or values that are no numbers.
+    """
+    from genray.gen.images.pictures import PictureError
+
+    require(folder.is_dir(), f"--data folder:{folder}: no such folder")
+    files = find_files(folder, SUFFIXES)
+    passed = f"; {files}" if str(files) else ""
+    require(
+        len(files.paths) > 0,
+        f"--data folder:{folder}: holds no images ({', '.join(SUFFIXES)}){passed}",
+    )
+    images: list[np.ndarray] = []
+    names: list[str] = []
+    broken: list[str] = []
+    for path in files.paths:
+        name = str(path.relative_to(folder))
+        try:
+            image = read_image(path, size, grey)
+        except PictureError as error:
+            broken.append(f"{name} ({str(error).removeprefix(f'{path}: ')})")
+            continue
+        if images and image.shape != images[0].shape:
+            (_, height, width), (_, first_height, first_width) = image.shape, images[0].shape
+            raise ConfigError(
+                f"--data folder:{folder}: {name} is {width}x{height}, {names[0]} is "
+                f"{first_width}x{first_height}; "
+                "give one size to all, e.g. --size 64"
+            )
+        images.append(image)
+        names.append(name)
+    if passed:
+        print(f"--data folder:{folder}: {files}", file=sys.stderr)
+    if broken:
+        more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
+        print(
+            f"--data folder:{folder}: {len(broken)} files skipped: {', '.join(broken[:5])}{more}",
+            file=sys.stderr,
+        )
+    require(
+        len(images) >= 5,
+        f"--data folder:{folder}: {len(images)} readable images are too few; give at least 5",
+    )
+    label, classes = labels_of(names)
+    stacked, row_names = np.stack(images), np.array(names, object)
+    train, test = split_rows(len(stacked))
+    about = {
+        "skipped": len(broken),
+        "skipped_files": broken[:100],
+        **files.about(),
+        "split": "a fifth at random is for the test",
+    }
+    return Source(
+        folder.name or "folder", stacked[train], stacked[test],
+        None if label is None else label[train], None if label is None else label[test],
+        classes, "its owner's", about, tuple(row_names[train]), tuple(row_names[test]),
+    )  # fmt: skip
+
+
+def read_image(path: Path, size: int | tuple[int, int], grey: bool) -> np.ndarray:
+    """One picture, uint8 [C, H, W]: scaled and cut to the middle for a `size` (a square's side,
+    or width and height).
+
+    Raises PictureError for a file that cannot be read or claims too many pixels, ConfigError for
+    floating-point pixels outside 0..1. 16-bit grey is scaled, 65,535 → 255.
+    """
+    from PIL import Image, ImageOps
+
+    from genray.gen.images.pictures import DATA_FORMATS, read_picture
+
+    picture = read_picture(path, max_pixels=MOST_PIXELS, formats=DATA_FORMATS, any_shape=True)
+    image = Image.fromarray(picture.rgb).convert("L" if grey else "RGB")
+    if size:
+        image = ImageOps.fit(
+            image, (size, size) if isinstance(size, int) else size, Image.Resampling.BICUBIC
+        )
+    pixels = np.asarray(image, np.uint8)
+    return pixels[None] if grey else np.moveaxis(pixels, 2, 0)

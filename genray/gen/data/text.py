@@ -1,0 +1,261 @@
+"""Texts as bags of words: docstrings of the standard library, or a folder of text files.
+
+Shapes: N rows, V words of the vocabulary.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import sys
+import sysconfig
+from collections import Counter
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from genray.errors import require
+from genray.gen.data.folders import find_files
+from genray.gen.data.splits import labels_of, split_rows
+from genray.gen.data.types import TEST_SHARE, Data, Split
+from genray.runs.files import writing_file
+
+MODULES = 30
+LEAST_DOCSTRINGS = 40
+LEAST_WORDS = 10
+MOST_BYTES = 4_000_000
+"""Of one text file."""
+SUFFIXES = (".txt", ".md", ".rst", ".text", ".py", ".html", ".csv", ".json", ".log", ".tex")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts as they were found."""
+
+    name: str
+    texts: list[str]
+    titles: list[str]
+    label: np.ndarray | None
+    classes: tuple[str, ...]
+    licence: str
+    about: dict[str, Any]
+
+
+def load_text(
+    path: str,
+    words: int,
+    validation: float,
+    cache: Path | None = None,
+    idf: dict[str, float] | None = None,
+) -> Data:
+    """Texts as TF-IDF rows, float32 [N, V] ≥ 0 of length 1 (a text without a known word: 0):
+    `docs`, or those below `path`.
+
+    `cache`: a folder where docstrings are kept once they have been read.
+
+    tf is 1 + ln(count), idf is 1 + ln((1 + N) / (1 + df)). Vocabulary and idf are fitted on the
+    training rows alone, validation excluded, and kept in `about` (words with their idf), so that
+    any later text means the same: give them as `idf`, and nothing is fitted. English stop words
+    do not count.
+    """
+    if path:
+        source = read_folder(Path(path).expanduser())
+    else:
+        source = cached_docstrings(cache) if cache else read_docstrings()
+    train_rows, test_rows = split_rows(len(source.texts), TEST_SHARE)
+    cut = len(train_rows) - round(len(train_rows) * validation)
+    known = (
+        fit_vocabulary([source.texts[row] for row in train_rows[:cut]], words)
+        if idf is None
+        else idf
+    )
+    require(
+        len(known) >= 2,
+        f"--data {source.name}: no two words are shared by two texts; give more text",
+    )
+
+    def split(rows: np.ndarray) -> Split:
+        values = torch.from_numpy(vectorize([source.texts[row] for row in rows], known))
+        label = None if source.label is None else torch.from_numpy(source.label[rows])
+        return Split(values, label, 0.0, 1.0, tuple(source.titles[row] for row in rows))
+
+    parts = [split(rows) for rows in (train_rows[:cut], train_rows[cut:], test_rows)]
+    require(
+        any(bool(part.values.any()) for part in parts),
+        f"--data {source.name}: holds none of the {len(known):,} words that the model knows; give "
+        "texts like its own",
+    )
+    about = {**source.about, "split": "a fifth at random is for the test", "idf": known}
+    return Data(source.name, parts[0], parts[1], parts[2], source.classes, source.licence, about)
+
+
+def fit_vocabulary(texts: list[str], words: int) -> dict[str, float]:
+    """word -> idf of the `words` most frequent words that two texts have at least, sorted by
+    word.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    require(len(texts) >= 2, f"{len(texts)} training texts are too few; give more")
+    try:
+        vectorizer = TfidfVectorizer(
+            max_features=words, min_df=2, stop_words="english", dtype=np.float64
+        ).fit(texts)
+    except ValueError:  # no word is left
+        return {}
+    return dict(
+        zip(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_.tolist(), strict=True)
+    )
+
+
+def vectorize(texts: list[str], idf: dict[str, float]) -> np.ndarray:
+    """TF-IDF under a vocabulary that was fitted before; float32 [N, V], rows of length 1 or 0."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    vectorizer = CountVectorizer(
+        vocabulary={word: column for column, word in enumerate(idf)}, stop_words="english"
+    )
+    count_NV = vectorizer.transform(texts).toarray().astype(np.float64)
+    tf_NV = np.log(count_NV, where=count_NV > 0, out=np.full_like(count_NV, -1.0)) + 1
+    tfidf_NV = tf_NV * np.array(list(idf.values()))
+    length_N1 = np.linalg.norm(tfidf_NV, axis=1, keepdims=True)
+    return (tfidf_NV / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)
+
+
+def cached_docstrings(folder: Path) -> Texts:
+    """`read_docstrings`, from a JSON file in `folder` when there is one: to parse the whole
+    library takes seconds.
+
+    Its name is a hash of what the texts depend on: this Python (version, build, place, modules)
+    and this file, the recipe. One that is damaged is made anew; a folder that cannot be written
+    to is done without.
+    """
+    library = sysconfig.get_paths()["stdlib"]
+    python = "\0".join((sys.version, library, *sorted(sys.stdlib_module_names)))
+    key = hashlib.sha256(python.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+    file = folder / f"docs-{key}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        label, classes = np.array(kept.pop("label"), np.int64), tuple(kept.pop("classes"))
+        found = Texts(label=label, classes=classes, **kept)
+        if len(found.texts) == len(found.titles) == len(label) and label.max() < len(classes):
+            return found
+    found = read_docstrings()
+    assert found.label is not None
+    record = {each.name: getattr(found, each.name) for each in fields(found)} | {
+        "label": found.label.tolist()
+    }
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing_file(file) as temporary:
+            temporary.write_text(json.dumps(record), encoding="utf-8")
+    return found
+
+
+def read_docstrings() -> Texts:
+    """Docstrings of this Python's standard library (read, not imported), labelled by top-level
+    module.
+
+    The 30 modules with most docstrings of at least ten words, repeated ones counted once, tests
+    left out; about 3,700 texts, which differ a little from one Python to the next.
+    """
+    library = Path(sysconfig.get_paths()["stdlib"])
+    found: dict[str, list[tuple[str, str]]] = {}
+    seen: set[str] = set()
+    for name in sorted(sys.stdlib_module_names):
+        single = library / f"{name}.py"
+        for path in [single] if single.exists() else sorted((library / name).rglob("*.py")):
+            parts = path.relative_to(library).with_suffix("").parts
+            if not {"test", "tests", "idle_test"} & set(parts):
+                for qualified, text in docstrings(
+                    path, ".".join(part for part in parts if part != "__init__")
+                ):
+                    if len(text.split()) >= LEAST_WORDS and text not in seen:
+                        seen.add(text)
+                        found.setdefault(name, []).append((qualified, text))
+    largest = Counter(
+        {name: len(items) for name, items in found.items() if len(items) >= LEAST_DOCSTRINGS}
+    )
+    modules = sorted(name for name, _ in largest.most_common(MODULES))
+    require(
+        len(modules) >= 2,
+        f"--data docs: {library} holds no docstrings (were they stripped?); use folder-text:PATH",
+    )
+    rows = [(number, *item) for number, name in enumerate(modules) for item in found[name]]
+    version = f"Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    return Texts(
+        "docs",
+        [text for _, _, text in rows],
+        [f"{qualified}: {text.strip().splitlines()[0]}" for _, qualified, text in rows],
+        np.array([number for number, _, _ in rows], np.int64),
+        tuple(modules),
+        "PSF-2.0",
+        {"source": f"docstrings of {version}'s standard library"},
+    )
+
+
+def docstrings(path: Path, module: str) -> list[tuple[str, str]]:
+    """(qualified name, docstring) of a file's module, classes and functions; [] for a file that
+    does not parse.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+    except (SyntaxError, ValueError, OSError):
+        return []
+    found: list[tuple[str, str]] = []
+
+    def visit(node: ast.AST, name: str) -> None:
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text and text.strip():
+                found.append((name, text))
+        for child in ast.iter_child_nodes(node):
+            visit(child, f"{name}.{child.name}" if hasattr(child, "name") and child.name else name)
+
+    visit(tree, module)
+    return found
+
+
+def read_folder(folder: Path) -> Texts:
+    """Text files below `folder` (UTF-8; others are named and skipped); the first level of
+    subfolders is the label.
+
+    Hidden names are skipped and links followed (see `find_files`); both are counted on stderr.
+    """
+    require(folder.is_dir(), f"--data folder-text:{folder}: no such folder")
+    files = find_files(folder, SUFFIXES)
+    texts: list[str] = []
+    titles: list[str] = []
+    broken: list[str] = []
+    for path in files.paths:
+        name = str(path.relative_to(folder))
+        try:
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError(f"larger than {MOST_BYTES:,} bytes")
+            text = path.read_text(encoding="utf-8")
+            if not text.strip():
+                raise ValueError("empty")
+        except (OSError, ValueError) as error:
+            broken.append(f"{name} ({str(error).splitlines()[0]})")
+            continue
+        texts.append(text)
+        titles.append(name)
+    if str(files):
+        print(f"--data folder-text:{folder}: {files}", file=sys.stderr)
+    if broken:
+        more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
+        print(
+            f"--data folder-text:{folder}: {len(broken)} files skipped: "
+            f"{', '.join(broken[:5])}{more}",
+            file=sys.stderr,
+        )
+    require(
+        len(texts) >= 5,
+        f"--data folder-text:{folder}: {len(texts)} readable texts ({', '.join(SUFFIXES)}) are too "
+        "few; give at least 5",
+    )
+    label, classes = labels_of(titles)
+    about = {"skipped": len(broken), "skipped_files": broken[:100], **files.about()}
+    return Texts(folder.name or "folder-text", texts, titles, label, classes, "its owner's", about)

@@ -1,0 +1,250 @@
+"""What codes are good for: clusters, anomalies, a map, a classifier with few labels. Pure
+functions of arrays.
+
+Shapes: N rows, K numbers of a code, C classes or clusters, P points.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from genray.errors import require
+
+
+def cluster(codes_NK: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
+    """k-means, best of ten starts by k-means++; the cluster of each row, int64 [N] in
+    0..clusters−1.
+    """
+    from sklearn.cluster import KMeans
+
+    require(
+        2 <= clusters <= len(codes_NK),
+        f"--clusters {clusters}: must lie in 2..{len(codes_NK)}, e.g. 10",
+    )
+    _check_finite(codes_NK)
+    return (
+        KMeans(clusters, n_init=10, random_state=seed)
+        .fit_predict(codes_NK.astype(np.float64))
+        .astype(np.int64)
+    )
+
+
+def judge_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
+    """Clusters against labels: NMI (arithmetic mean) and ARI, 1 for the same partition, and
+    accuracy under the best matching of clusters to classes, each to one. Chance is about 0, 0
+    and the largest class's share.
+    """
+    from sklearn import metrics
+
+    require(
+        len(np.unique(label_N)) >= 2,
+        "all rows are of one class: clusters cannot be judged against it",
+    )
+    return {
+        "nmi": float(metrics.normalized_mutual_info_score(label_N, cluster_N)),
+        "ari": float(metrics.adjusted_rand_score(label_N, cluster_N)),
+        "accuracy": matched_accuracy(cluster_N, label_N),
+    }
+
+
+def matched_accuracy(cluster_N: np.ndarray, label_N: np.ndarray) -> float:
+    """The share of rows whose cluster is matched to their label, at the one-to-one matching that
+    makes it largest.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    size = int(max(cluster_N.max(), label_N.max())) + 1
+    count_CC = np.zeros((size, size), np.int64)
+    np.add.at(count_CC, (cluster_N, label_N), 1)
+    return float(count_CC[linear_sum_assignment(count_CC, maximize=True)].sum() / len(label_N))
+
+
+def auroc(normal_score_N: np.ndarray, anomalous_score_N: np.ndarray) -> float:
+    """The chance that an anomalous row scores above a normal one, ties half: 0.5 is guessing, 1
+    is perfect.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    require(
+        len(normal_score_N) > 0 and len(anomalous_score_N) > 0,
+        "anomalies: both kinds of rows are needed",
+    )
+    score = np.concatenate([normal_score_N, anomalous_score_N])
+    _check_finite(score)
+    return float(
+        roc_auc_score(np.repeat([0, 1], [len(normal_score_N), len(anomalous_score_N)]), score)
+    )
+
+
+def reconstruction_errors(values_N: np.ndarray, reconstructed_N: np.ndarray) -> np.ndarray:
+    """The mean squared error of each row, float64 [N]: the anomaly score of an autoencoder."""
+    return (
+        ((values_N.astype(np.float64) - reconstructed_N) ** 2)
+        .reshape(len(values_N), -1)
+        .mean(axis=1)
+    )
+
+
+def map_picture(
+    codes_NK: np.ndarray,
+    label_N: np.ndarray | None,
+    classes: Sequence[str] = (),
+    title: str = "",
+    pixels: int = 800,
+) -> np.ndarray:
+    """Points in the plane, coloured by class; uint8 RGB [pixels, pixels, 3].
+
+    Codes of more than two numbers are shown by their first two principal components, and the
+    axes say so.
+    """
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    require(
+        codes_NK.ndim == 2 and codes_NK.shape[1] >= 2,
+        "a map needs codes of two numbers or more: train an ae with --code 2, or a vae with "
+        "--latent 2",
+    )
+    require(
+        len(codes_NK) >= 2,
+        f"a map needs two rows or more, and there are {len(codes_NK)}; give more with --data",
+    )
+    _check_finite(codes_NK)
+    axes_names = ("code 1", "code 2")
+    points_N2 = codes_NK
+    if codes_NK.shape[1] > 2:
+        from sklearn.decomposition import PCA
+
+        points_N2 = PCA(2, svd_solver="full").fit_transform(codes_NK.astype(np.float64))
+        axes_names = (
+            f"principal component 1 of {codes_NK.shape[1]} numbers",
+            "principal component 2",
+        )
+    figure = Figure(figsize=(8, 8), dpi=pixels / 8, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    dot = float(np.clip(40_000 / len(points_N2), 2, 30))
+    if label_N is None:
+        axes.scatter(points_N2[:, 0], points_N2[:, 1], s=dot, linewidths=0, alpha=0.7)
+    else:
+        numbers = np.unique(label_N)
+        # tab10 and tab20 are told apart at a glance; more classes than twenty share a spectrum.
+        colours = colormaps[
+            "tab10" if numbers.max() < 10 else "tab20" if numbers.max() < 20 else "hsv"
+        ]
+        for number in numbers:
+            name = classes[number] if number < len(classes) else str(number)
+            colour = (
+                colours(int(number))
+                if numbers.max() < 20
+                else colours(number / (numbers.max() + 1))
+            )
+            own_2N = points_N2[label_N == number].T
+            axes.scatter(
+                own_2N[0], own_2N[1], s=dot, linewidths=0, alpha=0.7, color=colour, label=name
+            )
+        if len(numbers) <= 40:  # more names than that leave no room for the map
+            figure.legend(ncols=min(len(numbers), 5), loc="outside lower center", frameon=False)
+    axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def few_labels(label_N: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Rows int64 [count], drawn at random with each class as often as any other (± 1)."""
+    numbers = np.unique(label_N)
+    require(
+        len(numbers) <= count <= len(label_N),
+        f"{count} labels: must lie in {len(numbers)} (one a class) .. {len(label_N)} (all rows)",
+    )
+    rng = np.random.default_rng([seed, 7])
+    queues = [rng.permutation(np.flatnonzero(label_N == number)).tolist() for number in numbers]
+    rows: list[int] = []
+    # in turn, so that a class that runs out leaves its place to the others
+    while len(rows) < count:
+        for queue in (queues[at] for at in rng.permutation(len(queues))):
+            if queue and len(rows) < count:
+                rows.append(queue.pop())
+    return np.array(rows, np.int64)
+
+
+def linear_probe(
+    train_NK: np.ndarray, train_label_N: np.ndarray, test_NK: np.ndarray, test_label_N: np.ndarray
+) -> float:
+    """Test accuracy of multinomial logistic regression (L2, C = 1) on features standardised by
+    the training rows.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    require(len(np.unique(train_label_N)) >= 2, "a linear probe needs rows of two classes at least")
+    train_NK, test_NK = (
+        each.reshape(len(each), -1).astype(np.float64) for each in (train_NK, test_NK)
+    )
+    _check_finite(train_NK)
+    _check_finite(test_NK)
+    scaler = StandardScaler().fit(train_NK)
+    probe = LogisticRegression(max_iter=2000).fit(scaler.transform(train_NK), train_label_N)
+    return float(probe.score(scaler.transform(test_NK), test_label_N))
+
+
+def probe_beside_baselines(
+    train_codes_NK: np.ndarray,
+    train_values_N: np.ndarray,
+    train_label_N: np.ndarray,
+    test_codes_NK: np.ndarray,
+    test_values_N: np.ndarray,
+    test_label_N: np.ndarray,
+    *,
+    labels: int,
+    seeds: int = 5,
+) -> dict[str, Any]:
+    """Mean accuracy of a linear probe with `labels` labels on codes, raw values, and PCA to as
+    many numbers as a code.
+
+    PCA sees all training rows, as the encoder did; the labels are the same draws for all three.
+    "interval" is half the 95% confidence interval (Student's t) of the mean of codes minus raw
+    over the draws; None for a single one.
+    """
+    from sklearn.decomposition import PCA
+
+    raw, test_raw = (
+        each.reshape(len(each), -1).astype(np.float64) for each in (train_values_N, test_values_N)
+    )
+    codes, test_codes = (each.reshape(len(each), -1) for each in (train_codes_NK, test_codes_NK))
+    numbers = min(codes.shape[1], *raw.shape)
+    pca = PCA(numbers, svd_solver="full").fit(raw)
+    features = {
+        "codes": (codes, test_codes),
+        "raw": (raw, test_raw),
+        "pca": (pca.transform(raw), pca.transform(test_raw)),
+    }
+    scores: dict[str, list[float]] = {name: [] for name in features}
+    for seed in range(seeds):
+        rows = few_labels(train_label_N, labels, seed)
+        for name, (train, test) in features.items():
+            scores[name].append(linear_probe(train[rows], train_label_N[rows], test, test_label_N))
+    gain = np.array(scores["codes"]) - np.array(scores["raw"])
+    found: dict[str, Any] = {name: float(np.mean(values)) for name, values in scores.items()}
+    found["codes_minus_raw"] = float(gain.mean())
+    found["interval"] = t95_half_width(gain)
+    return {**found, "labels": labels, "draws": seeds}
+
+
+def t95_half_width(values_N: np.ndarray) -> float | None:
+    """Half the 95% confidence interval of a mean, by Student's t; None for fewer than two."""
+    if len(values_N) < 2:
+        return None
+    quantile = stdtrit(len(values_N) - 1, 0.975)
+    return float(quantile * np.std(values_N, ddof=1) / math.sqrt(len(values_N)))
+
+
+def _check_finite(values: np.ndarray) -> None:
+    require(
+        bool(np.isfinite(values).all()),
+        "codes have NaN or infinite values: train again with a lower --learning-rate",
+    )

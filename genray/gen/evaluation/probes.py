@@ -1,0 +1,62 @@
+"""A few labels: which rows get them, and what the same classifier makes of codes, pixels and
+principal components.
+"""
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from genray.errors import require
+from genray.gen.data.types import Split
+
+
+def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
+    """`count` rows, int64, of all classes alike (to one row), drawn by `seed`; ConfigError where
+    there are too few.
+    """
+    classes, number_N = np.unique(label_N.cpu().numpy(), return_inverse=True)
+    require(
+        len(classes) <= count <= len(number_N),
+        f"--finetune-labels {count}: must lie in {len(classes)} (one a class) .. {len(number_N)} "
+        "(all training rows)",
+    )
+    order_N = np.random.default_rng([seed, 3]).permutation(len(number_N))
+    # A row's turn within its class: taking rows by turn takes every class in the same measure.
+    turn_N = np.zeros(len(order_N), np.int64)
+    for number in range(len(classes)):
+        of_class = number_N[order_N] == number
+        turn_N[of_class] = np.arange(of_class.sum())
+    return torch.from_numpy(order_N[np.argsort(turn_N, kind="stable")[:count]]).to(label_N.device)
+
+
+def labelled_few(split: Split, count: int, seed: int) -> Split:
+    """The rows of `labelled_rows` as a split."""
+    assert split.label is not None
+    rows = labelled_rows(split.label, count, seed)
+    values, label = split.take(rows)
+    return Split(values, label, split.low, split.high, augment=split.augment)
+
+
+def softmax_regression(
+    train: np.ndarray, label: np.ndarray, test: np.ndarray, test_label: np.ndarray
+) -> float:
+    """Test accuracy of a linear classifier on standardised features, L2 penalty 1
+    (scikit-learn's default).
+    """
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
+    return float(model.fit(train, label).score(test, test_label))
+
+
+def principal_components(train: np.ndarray, components: int) -> PCA | None:
+    """PCA of the training rows [N, D]; None where they have fewer components than asked for."""
+    if components > min(train.shape):
+        return None
+    return PCA(components, random_state=0).fit(train)
+
+
+def flat(x: Tensor) -> np.ndarray:
+    return x.flatten(1).float().cpu().numpy()

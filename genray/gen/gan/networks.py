@@ -1,0 +1,179 @@
+"""The two players of a GAN: dense (C2) and deep convolutional (C3) generators and discriminators.
+
+[Goodfellow 2014, https://arxiv.org/abs/1406.2661; DCGAN: Radford 2016,
+https://arxiv.org/abs/1511.06434] Shapes: B batch, Z latent, C channels, H height, W width.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from genray.errors import require
+from genray.gen.generative import GenerativeModel, Prior
+from genray.gen.layers import SameConv2d, SameConvTranspose2d
+
+
+@dataclass(frozen=True, kw_only=True)
+class GANModelConfig:
+    """The two players' networks."""
+
+    network: Literal["dense", "conv"] = "dense"
+    latent: int = 100
+    """Numbers of z."""
+    prior: Prior = "uniform"
+    """z ~ U(−1, 1) or N(0, 1)."""
+    generator_widths: tuple[int, ...] = (128,)
+    """dense: units of the hidden layers; conv: channels, from the smallest image on; each layer
+    doubles its sides.
+    """
+    discriminator_widths: tuple[int, ...] = (128,)
+    """dense: units of the hidden layers; conv: channels; each layer halves its sides."""
+    pack: int = 1
+    """Images that the discriminator judges at once, stacked as channels: it sees when they are
+    too much alike, which keeps a generator from making a few kinds only. [PacGAN: Lin 2018,
+    https://arxiv.org/abs/1712.04086]
+    """
+    kernel: int = 5
+    """Side of the convolutions' kernels (conv)."""
+    slope: float = 0.01
+    """Of the leaky ReLU below 0."""
+    generator_norm: Literal["none", "batch"] = "none"
+    """Batch norm in every layer of the generator but the output."""
+    discriminator_norm: Literal["none", "batch", "spectral"] = "none"
+    """Batch norm in every layer but the first and the output, or spectral norm in all.
+    [Miyato 2018, https://arxiv.org/abs/1802.05957]"""
+
+    def validate(self) -> None:
+        require(self.latent >= 1, f"--latent {self.latent}: must be ≥ 1, e.g. 100")
+        for name, widths in (
+            ("generator", self.generator_widths),
+            ("discriminator", self.discriminator_widths),
+        ):
+            require(
+                len(widths) >= 1 and min(widths) >= 1,
+                f"--{name}-widths {' '.join(map(str, widths)) or '(none)'}: every layer needs ≥ 1, "
+                "e.g. 128",
+            )
+        require(self.pack >= 1, f"--pack {self.pack}: must be ≥ 1, e.g. 4")
+        require(self.kernel >= 2, f"--kernel {self.kernel}: must be ≥ 2, e.g. 5")
+        require(0 <= self.slope < 1, f"--slope {self.slope}: must lie in [0, 1), e.g. 0.2")
+
+
+class Generator(GenerativeModel):
+    """z to images in −1..1 by tanh."""
+
+    def __init__(self, config: GANModelConfig, shape: Sequence[int]):
+        super().__init__(latent=config.latent, prior=config.prior, shape=shape, low=-1.0, high=1.0)
+        build = _dense_generator if config.network == "dense" else _convolutional_generator
+        self.layers = nn.Sequential(*build(config, self.shape), nn.Tanh())
+        self.apply(_initialise if config.network == "conv" else _keep)
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        return self.layers(z_BZ)
+
+    def generate(self, z_BZ: Tensor) -> Tensor:
+        return self.layers(z_BZ).float()
+
+
+class Discriminator(nn.Module):
+    """Images to one logit each, or one for every `pack` of them: [⌈B / pack⌉]."""
+
+    def __init__(self, config: GANModelConfig, shape: Sequence[int]):
+        super().__init__()
+        self.pack = config.pack
+        build = _dense_discriminator if config.network == "dense" else _convolutional_discriminator
+        self.layers = nn.Sequential(*build(config, (shape[0] * config.pack, *shape[1:])))
+        self.apply(_initialise if config.network == "conv" else _keep)
+        if config.discriminator_norm == "spectral":
+            for module in list(self.layers.modules()):
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    nn.utils.parametrizations.spectral_norm(module)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.layers(self._packed(x_BCHW)).squeeze(1)
+
+    def _packed(self, x_BCHW: Tensor) -> Tensor:
+        if self.pack == 1:
+            return x_BCHW
+        if len(x_BCHW) % self.pack:  # the first images once more, so that all are judged
+            packs = -(-len(x_BCHW) // self.pack)
+            x_BCHW = x_BCHW[torch.arange(packs * self.pack, device=x_BCHW.device) % len(x_BCHW)]
+        return x_BCHW.reshape(-1, self.pack * x_BCHW.shape[1], *x_BCHW.shape[2:])
+
+
+def _dense_generator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip((config.latent, *config.generator_widths), config.generator_widths):
+        layers.append(nn.Linear(inputs, outputs))
+        if config.generator_norm == "batch":
+            layers.append(nn.BatchNorm1d(outputs))
+        layers.append(nn.LeakyReLU(config.slope))
+    return [
+        *layers,
+        nn.Linear(config.generator_widths[-1], math.prod(shape)),
+        nn.Unflatten(1, shape),
+    ]
+
+
+def _dense_discriminator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Flatten()]
+    widths = config.discriminator_widths
+    for depth, (inputs, outputs) in enumerate(zip((math.prod(shape), *widths), widths)):
+        layers.append(nn.Linear(inputs, outputs))
+        if config.discriminator_norm == "batch" and depth:
+            layers.append(nn.BatchNorm1d(outputs))
+        layers.append(nn.LeakyReLU(config.slope))
+    return [*layers, nn.Linear(widths[-1], 1)]
+
+
+def _convolutional_generator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
+    channels, height, width = shape
+    widths = config.generator_widths
+    inner = (widths[0], height >> len(widths), width >> len(widths))
+    layers: list[nn.Module] = [nn.Linear(config.latent, math.prod(inner)), nn.Unflatten(1, inner)]
+    for inputs, outputs in zip(widths, (*widths[1:], channels)):
+        if config.generator_norm == "batch":
+            layers.append(nn.BatchNorm2d(inputs))
+        layers += [
+            nn.LeakyReLU(config.slope),
+            SameConvTranspose2d(inputs, outputs, config.kernel, stride=2),
+        ]
+    return layers
+
+
+def _convolutional_discriminator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.Module]:
+    channels, height, width = shape
+    widths = config.discriminator_widths
+    layers: list[nn.Module] = []
+    for depth, (inputs, outputs) in enumerate(zip((channels, *widths), widths)):
+        layers.append(SameConv2d(inputs, outputs, config.kernel, stride=2))
+        if config.discriminator_norm == "batch" and depth:
+            layers.append(nn.BatchNorm2d(outputs))
+        layers.append(nn.LeakyReLU(config.slope))
+    pixels = (height >> len(widths)) * (width >> len(widths))
+    return [*layers, nn.Flatten(), nn.Linear(widths[-1] * pixels, 1)]
+
+
+def _initialise(module: nn.Module) -> None:
+    """N(0, 0.02²), as DCGAN does; batch norms' scales N(1, 0.02²), too."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def _keep(module: nn.Module) -> None:
+    """PyTorch's own initialisation: 0.02 is too little for layers without batch norm."""
+
+
+def build_generator(config: dict[str, Any]) -> Generator:
+    """The generator that a model's config describes; the model store's builder for kind "gan"."""
+    values = {name: config[name] for name in GANModelConfig.__dataclass_fields__ if name in config}
+    values["generator_widths"] = tuple(values["generator_widths"])
+    return Generator(GANModelConfig(**values), config["shape"])

@@ -1,0 +1,189 @@
+"""Training of a network for any style: a decoder behind adaptive instance normalisation.
+
+[Huang 2017, https://arxiv.org/abs/1703.06868]
+Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genray.errors import require
+from genray.gen.data.types import Data, Split, need_images
+from genray.gen.generative import image_grid
+from genray.gen.images.features import ConvStack
+from genray.gen.images.style.base import CALIBRATION, StyleTask, squared
+from genray.gen.images.style.losses import (
+    content_loss,
+    grams,
+    mean_std,
+    style_loss,
+    total_variation,
+)
+from genray.gen.images.style.networks import MAX_SIDE, AdaINNet, stack_up_to
+from genray.gen.images.style.sources import StyleSet, open_styles
+from genray.gen.training.fit import Batch, Export
+
+
+def moments_loss(
+    found: Mapping[str, Tensor], style: Mapping[str, Tensor], layers: Sequence[str]
+) -> Tensor:
+    """How far each channel's mean and deviation are from the style's, averaged over layers and
+    the batch: Huang's style loss, but relative: (‖Δμ‖² + ‖Δσ‖²) / (‖μ‖² + ‖σ‖²), so that every
+    layer counts alike.
+    """
+    total = torch.zeros((), device=found[layers[0]].device)
+    for layer in layers:
+        mean, std = mean_std(found[layer])
+        mean_to, std_to = mean_std(style[layer])
+        off = (mean - mean_to).square().sum(1) + (std - std_to).square().sum(1)
+        total = (
+            total
+            + (off / (mean_to.square().sum(1) + std_to.square().sum(1)).clamp(min=1e-12)).mean()
+        )
+    return total / len(layers)
+
+
+class AnyStyleTask(StyleTask):
+    """Huang's: the decoder's result should have, encoded again, the restyled activations and the
+    style's statistics.
+
+    Departures: relative losses, whose logarithm is followed; total variation; contents that are
+    decoded unchanged, by `identity_weight`.
+    """
+
+    shown = ("loss", "style", "content", "identity")
+    styles: StyleSet
+
+    def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        config = self.config
+        need_images(data, "a style", self.multiple)
+        side = config.style_size or data.shape[-1]
+        side -= side % self.multiple
+        self.styles = open_styles(config.styles, config.num_styles, side)
+        some = (
+            torch.linspace(0, len(self.styles.train) - 1, min(CALIBRATION, len(self.styles.train)))
+            .round()
+            .long()
+        )
+        self.open_features(data, [self.styles.train[some].float() / 255])
+        features = self.features
+        require(
+            isinstance(features, ConvStack),
+            f"--features {config.features}: style_any builds its encoder in; use untrained or "
+            "vgg19",
+        )
+        require(
+            side >= features.min_side,
+            f"--style-size {side}: {features.name} needs pictures of at least {features.min_side} "
+            "pixels",
+        )
+        encoder = stack_up_to(cast(ConvStack, features), config.model.encoder_layer)
+        self.networks["model"] = AdaINNet(config.model, encoder, side)
+        self.updaters["model"] = self.updater(self.model.decoder.parameters(), total_updates)
+        self._train_styles = self.styles.train.to(self.device)
+        return data
+
+    def losses(self, content_BCHW: Tensor, style_BCHW: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """(loss and its parts, the results) of contents in styles, row by row."""
+        layer = self.config.model.encoder_layer
+        with torch.no_grad():
+            style = self.look(style_BCHW, (*self.style_layers, layer))
+            content = self.look(content_BCHW, [layer])
+            target = self.model.restyled(content[layer], [style[layer]], [1.0], 1.0)
+        with self.autocast():
+            y_BCHW = self.model.decoder(target)
+        y_BCHW = y_BCHW.float()
+        found = self.look(y_BCHW, (*self.style_layers, layer))
+        parts = {
+            "style": self.style_distance(found, style),
+            "content": content_loss(found, {layer: target}),
+            "tv": total_variation(y_BCHW),
+        }
+        loss = (
+            parts["style"]
+            + self.config.content_weight * parts["content"]
+            + self.config.tv * parts["tv"]
+        )
+        if self.config.identity_weight:
+            # Of the styles as much as of the contents: a decoder that has seen photographs alone
+            # lacks half the colours.
+            same = style_BCHW.shape == content_BCHW.shape
+            plain = [content_BCHW, style_BCHW] if same else [content_BCHW]
+            codes = [content[layer], style[layer]] if same else [content[layer]]
+            with self.autocast():
+                again = self.model.decoder(torch.cat(codes)).float()
+            parts["identity"] = F.mse_loss(again, torch.cat(plain)) / torch.cat(plain).var().clamp(
+                min=1e-4
+            )
+            loss = loss + self.config.identity_weight * parts["identity"]
+        return {"loss": loss, **parts}, y_BCHW
+
+    def style_distance(self, found: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> Tensor:
+        """The style loss, by the statistics that the configuration names."""
+        if self.config.statistics == "moments":
+            return moments_loss(found, style, self.style_layers)
+        return style_loss(found, grams({layer: style[layer] for layer in self.style_layers}))
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        count = len(self._train_styles)
+        drawn_B1 = self.world.uniform(len(batch.x), 1, device=self.device)
+        number_B = (drawn_B1[:, 0] * count).long().clamp(max=count - 1)
+        found, _ = self.losses(batch.x, self._train_styles[number_B].float() / 255)
+        self.updaters["model"].step(found["loss"].log())  # see FastStyleTask.step
+        return {name: value.detach() for name, value in found.items()}
+
+    def judge(self, split: Split) -> dict[str, float]:
+        """The losses on held-out contents in held-out styles, and the style loss in units of the
+        unstyled pictures'.
+        """
+        return self.judge_in(split, self.styles.validation)
+
+    def measure(self, data: Data) -> dict[str, float]:
+        """`judge` of the test contents in styles that nothing has seen."""
+        return self.judge_in(data.test.to(self.device), self.styles.test)
+
+    def judge_in(self, split: Split, styles: Tensor) -> dict[str, float]:
+        def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:
+            style = styles[row % len(styles)][None].to(self.device).float() / 255
+            parts, _ = self.losses(x_1CHW, style)
+            before = self.look(x_1CHW, self.style_layers)
+            return parts | {
+                "unstyled": self.style_distance(before, self.look(style, self.style_layers))
+            }
+
+        found = self.averaged(split, figures)
+        return found | {"style_of_unstyled": found["style"] / found.pop("unstyled")}
+
+    def pictures(self, data: Data) -> dict[str, np.ndarray]:
+        """Held-out contents (top row) in held-out styles (left column); the second row is each
+        content, decoded.
+        """
+        x_BCHW = data.test.first(6).all().to(self.device)
+        side = x_BCHW.shape[-1]
+        rows = [torch.zeros_like(x_BCHW[:1]), x_BCHW, torch.zeros_like(x_BCHW[:1])]
+        codes = self.model.encode_picture(x_BCHW)
+        rows.append(self.model.decoder(codes))
+        for style in self.styles.test[:6]:
+            one = style[None].to(self.device).float() / 255
+            restyled = self.model.restyled(codes, [self.model.encode_picture(one)], [1.0], 1.0)
+            rows += [squared(one, side), self.model.decoder(restyled)]
+        return {"styled": image_grid(torch.cat(rows), 0.0, 1.0, len(x_BCHW) + 1)}
+
+    def export(self) -> Export:
+        model = cast(AdaINNet, self.model)
+        widths = " ".join(map(str, model.config.widths))
+        card = (
+            f"# Style model for any style\n\nStyles a picture of up to {MAX_SIDE} pixels a side in "
+            "the manner of others, in "
+            f"one pass: adaptive instance normalisation behind {model.config.encoder_layer} of "
+            f"{self.features.about['note']}; a decoder of {widths} channels, trained on "
+            f"{self.styles.name}.\n"
+        )
+        config = self.described(styles=self.styles.name)
+        config |= {"encoder": model.encoder.config(), "style_side": model.style_side}
+        return Export("style_any", config, dict(model.state_dict()), card)

@@ -1,0 +1,127 @@
+"""Training of networks that style a picture in one pass, by the same losses as the optimisation
+in style.py.
+
+    style_fast   a transformer for one style   [Johnson 2016, https://arxiv.org/abs/1603.08155]
+    style_any    a decoder behind adaptive instance normalisation: style_any.py
+
+Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genray.errors import require
+from genray.gen.data.types import Data, Split
+from genray.gen.generative import image_grid
+from genray.gen.images.pictures import to_tensor
+from genray.gen.images.style.any_style_task import AnyStyleTask
+from genray.gen.images.style.base import StyleTask, StyleTrainConfig, squared
+from genray.gen.images.style.losses import content_loss, grams, style_loss, total_variation
+from genray.gen.images.style.networks import MAX_SIDE, TransformerNet
+from genray.gen.images.style.sources import open_style
+from genray.gen.training.fit import Batch, Export
+from genray.gen.training.world import ALONE, World
+
+
+def style_task(
+    config: StyleTrainConfig, world: World = ALONE, device: torch.device | str = "cpu"
+) -> StyleTask:
+    """The task that `config.method` names."""
+    return (FastStyleTask if config.method == "style_fast" else AnyStyleTask)(config, world, device)
+
+
+class Targets(nn.Module):
+    """The style's Gram matrices, kept with the checkpoint."""
+
+    def __init__(self, found: Mapping[str, Tensor]):
+        super().__init__()
+        for layer, gram_1CC in found.items():
+            self.register_buffer(layer, gram_1CC)
+
+    def grams(self) -> dict[str, Tensor]:
+        return dict(self.named_buffers())
+
+
+class FastStyleTask(StyleTask):
+    """Johnson's: style + content_weight · content + tv · total variation, of the network's output.
+
+    Departures: the losses are relative (style.py), content is compared where the features say,
+    and the logarithm of the loss is followed.
+    """
+
+    def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        config = self.config
+        side = config.style_size or data.shape[-1]
+        picture, self.style_name = open_style(config.style, side)
+        self.style = to_tensor(picture)
+        least = min(self.style.shape[-2:])
+        self.open_features(data, [self.style])
+        require(
+            least >= self.features.min_side,
+            f"--style {config.style}: {least} pixels at --style-size {side}; {self.features.name} "
+            "needs "
+            f"≥ {self.features.min_side}",
+        )
+        with torch.no_grad():
+            targets = grams(self.look(self.style.to(self.device), self.style_layers))
+        self.networks["targets"] = Targets(targets)
+        self.networks["model"] = TransformerNet(config.model)
+        self.model.begin_with(self.style)
+        self.updaters["model"] = self.updater(self.networks["model"].parameters(), total_updates)
+        return data
+
+    def losses(self, x_BCHW: Tensor, y_BCHW: Tensor) -> dict[str, Tensor]:
+        """loss and its parts, of the results y for the contents x."""
+        with torch.no_grad():
+            wanted = self.look(x_BCHW, self.content_layers)
+        found = self.look(y_BCHW, self.layers)
+        style = style_loss(found, cast(Targets, self.networks["targets"]).grams())
+        content, tv = content_loss(found, wanted), total_variation(y_BCHW)
+        loss = style + self.config.content_weight * content + self.config.tv * tv
+        return {"loss": loss, "style": style, "content": content, "tv": tv}
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        with self.autocast():
+            y_BCHW = self.model(batch.x)
+        found = self.losses(batch.x, y_BCHW.float())
+        # The logarithm: a picture far from the style has a hundred times the gradient of one that
+        # is near, and Adam would creep for as long as it remembers the first ones. The minimum is
+        # the same, the scale of the loss falls out.
+        self.updaters["model"].step(found["loss"].log())
+        return {name: value.detach() for name, value in found.items()}
+
+    def judge(self, split: Split) -> dict[str, float]:
+        """The loss and its parts, and the style loss in units of the unstyled pictures'."""
+
+        def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:
+            before = self.losses(x_1CHW, x_1CHW)["style"]
+            return self.losses(x_1CHW, self.model(x_1CHW)) | {"unstyled": before}
+
+        found = self.averaged(split, figures)
+        return found | {"style_of_unstyled": found["style"] / found.pop("unstyled")}
+
+    def pictures(self, data: Data) -> dict[str, np.ndarray]:
+        """The style (first) and held-out contents above the results, each beside what it came
+        from.
+        """
+        x_BCHW = data.test.first(7).all().to(self.device)
+        y_BCHW = torch.cat([self.model(x[None]) for x in x_BCHW])
+        style = squared(self.style, x_BCHW.shape[-1]).to(self.device)
+        sheet = torch.cat([style, x_BCHW, torch.zeros_like(style), y_BCHW])
+        return {"styled": image_grid(sheet, 0.0, 1.0, len(x_BCHW) + 1)}
+
+    def export(self) -> Export:
+        card = (
+            f"# Style model: {self.style_name}\n\nStyles a picture of up to {MAX_SIDE} pixels a "
+            "side in one pass. A "
+            f"transformer network of {' '.join(map(str, self.config.model.widths))} channels, "
+            "trained with "
+            f"{self.features.about['note']}.\n"
+        )
+        return Export(
+            "style_fast", self.described(style=self.style_name), dict(self.model.state_dict()), card
+        )

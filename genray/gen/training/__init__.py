@@ -1,0 +1,1 @@
+"""The training loop that all families share: optimizers, schedules, data-parallel workers."""

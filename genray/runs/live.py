@@ -1,0 +1,120 @@
+"""Live progress of a run: a panel that redraws itself in a terminal, a line now and then where
+there is none.
+"""
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from genray.runs.stop import leave_stdout
+
+LINE_EVERY_S = 10.0
+
+Column = tuple[str, str, str]
+"""(value, title, format)"""
+
+
+class _Console(Console):
+    """A console that raises BrokenPipeError, where Rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+class Live:
+    """Shows a run's values; `say` puts a line above them that stays.
+
+    `closed`: the output could not be written, since its reader has ended or the terminal is gone.
+    Nothing is raised then: the run stops where its state is whole.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total_steps: int,
+        columns: Sequence[Column],
+        unit: str = "steps",
+        console: Console | None = None,
+    ):
+        self._console = console or _Console(highlight=False)
+        self.closed = False
+        self._columns, self._one = tuple(columns), unit.removesuffix("s")
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            expand=True,
+        )
+        self._task = self._bar.add_task(title, total=total_steps)
+        self._shown: dict[str, str] = {}
+        self._panel = RichLive(
+            get_renderable=self._render, console=self._console, refresh_per_second=2
+        )
+        self._last_line = 0.0
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._panel.start()
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                self._panel.stop()
+
+    def say(self, text: str) -> None:
+        try:
+            self._console.print(text, markup=False, soft_wrap=True)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            self.closed = True
+            leave_stdout("the output was closed; the run stops, and later messages come here\n")
+
+    def update(self, values: dict[str, Any], step: int) -> None:
+        """Show the newest values; those that are None keep what was shown before."""
+        self._shown |= {
+            name: form.format(values[name])
+            for name, _, form in self._columns
+            if values.get(name) is not None
+        }
+        self._bar.update(self._task, completed=step)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            self.say(
+                f"{self._one} {step:,} · "
+                + " · ".join(
+                    f"{title} {self._shown.get(name, '–')}" for name, title, _ in self._columns
+                )
+            )
+
+    def _render(self) -> Group:
+        table = Table(expand=True, box=None, padding=(0, 1))
+        for _, title, _ in self._columns:
+            table.add_column(title, justify="right", style="cyan", header_style="dim", no_wrap=True)
+        table.add_row(*(self._shown.get(name, "–") for name, _, _ in self._columns))
+        return Group(self._bar, table)

@@ -1,0 +1,110 @@
+"""Models on disk: a folder with `config.json`, `model.safetensors` and a card, in the Hugging
+Face layout. No pickle, ever.
+
+    model/
+      config.json          {"format": 1, "kind": "dqn", …what the builder of that kind needs}
+      model.safetensors    the tensors
+      README.md            the card
+
+The store does not know how to build a kind: whoever loads passes the builders in, so this file
+imports no room.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from genray.errors import CheckpointError, first_line
+from genray.runs.files import find_directory, replacing_directory
+
+FORMAT = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A model's name, that is its folder's: what the service takes, in full."""
+Builder = Callable[[dict[str, Any]], torch.nn.Module]
+
+
+def save_model(
+    folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str
+) -> Path:
+    """Write a model folder, whole or not at all: it is made beside `folder` and moved into
+    place.
+    """
+    with replacing_directory(folder) as temporary:
+        (temporary / "config.json").write_text(
+            json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n",
+            encoding="utf-8",
+        )
+        # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
+        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        (temporary / "model.safetensors").write_bytes(data)
+        (temporary / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
+    return folder
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder of a run directory (its `model/`), or `path` itself where there is none."""
+    model = find_directory(path / "model")
+    return model if model.is_dir() else path
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model's config.json.
+
+    Raises CheckpointError when the folder is not a model of this format.
+    """
+    path = find_directory(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(
+            f"{folder}: not a model (no config.json); a run keeps its model in RUN/model"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged (not JSON)") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT or "kind" not in config:
+        raise CheckpointError(f"{path}: not a genray model of format {FORMAT}")
+    return config
+
+
+def load_model(
+    folder: Path, builders: Mapping[str, Builder]
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """(the model in evaluation mode on the CPU, its config).
+
+    Raises CheckpointError for a damaged or foreign folder, or a kind that `builders` does not know.
+    """
+    config = read_config(folder)
+    if config["kind"] not in builders:
+        raise CheckpointError(
+            f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}"
+        )
+    try:
+        model = builders[config["kind"]](config)
+        model.load_state_dict(load((find_directory(folder) / "model.safetensors").read_bytes()))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: model.safetensors is missing") from error
+    except (
+        SafetensorError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+    ) as error:
+        raise CheckpointError(f"{folder}: damaged model ({first_line(error)})") from error
+    return model.eval(), config
+
+
+def list_models(folder: Path) -> list[Path]:
+    """The model folders directly inside `folder`, sorted by name; hidden and other ones are left
+    out.
+    """
+    found = [path.parent for path in folder.glob("[!.]*/config.json")]
+    return sorted(path for path in found if (path / "model.safetensors").exists())

@@ -1,0 +1,265 @@
+"""A run directory behind a URL: kept here while it is made, copied there as it grows.
+
+    URL/config.yaml, metrics.jsonl, tensorboard/, pictures/, model/
+        copied every SYNC_S, at each checkpoint, at the end
+    URL/checkpoints/00045000/…, manifest.json
+        whole when the manifest is there, which is written last
+    URL/owner.json
+        who may write: the process that opened the run last
+
+The actors of a distributed run write their parts of a checkpoint straight to the URL. A process
+that was taken for dead and comes back finds another owner and writes no checkpoint any more.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from genray.console import shell_word
+from genray.errors import CheckpointError, ConfigError, RunFault
+from genray.runs import storage
+from genray.runs.rundir import CHECKPOINT_FORMAT, RunDir
+from genray.runs.storage import Place, child, name_of
+
+SYNC_S = 30.0
+KEPT_HERE = ("checkpoints", ".lock")  # what is not copied from the working folder
+
+
+class RemoteRun(RunDir):
+    """A `RunDir` whose checkpoints are places behind a URL; `path` is its working folder on this
+    machine.
+    """
+
+    def __init__(self, url: str):
+        super().__init__(Path(tempfile.mkdtemp(prefix="genray-run-")))
+        self._clear = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self._url = url
+        self._me = secrets.token_hex(8)
+        self._synced: dict[str, tuple[int, int]] = {}
+        self._sync_at = 0.0
+
+    @property
+    def place(self) -> Place:
+        return self._url
+
+    @classmethod
+    def create_at(cls, url: str) -> "RemoteRun":
+        """A new run where nothing is yet; raises ConfigError when something is, or when nothing
+        can be written there.
+        """
+        run = cls(url)
+        try:
+            there = storage.list_files(url)
+            if not there:
+                run._own()
+        except OSError as error:
+            raise ConfigError(
+                f"--out {url}: {_reason(error)}; choose one that this machine may write"
+            ) from error
+        if there:
+            raise ConfigError(
+                f"--out {url}: not empty; choose a new one, or continue with --resume "
+                f"{shell_word(url)}"
+            )
+        return run
+
+    @classmethod
+    def open_at(cls, url: str) -> "RemoteRun":
+        """A run that exists; raises CheckpointError when there is none."""
+        run = cls(url)
+        try:
+            there = storage.list_files(url)
+            for name in there:
+                if "/" not in name and name in ("config.yaml", "metrics.jsonl"):
+                    storage.download(str(child(url, name)), run.path / name)
+        except OSError as error:
+            raise CheckpointError(f"{url}: {_reason(error)}") from error
+        if "config.yaml" not in there:
+            raise CheckpointError(f"{url}: not a run directory (no config.yaml)")
+        return run
+
+    def __enter__(self) -> Self:
+        self._own()  # here, too: whoever resumes takes the run over
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self.path.exists():
+            # the run has ended, well or with an error of its own
+            with contextlib.suppress(OSError):
+                self.sync()
+        self._clear()
+
+    def discard(self) -> None:
+        if not self.began:
+            with contextlib.suppress(OSError):
+                storage.delete(self._url)
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    # -- who may write -----------------------------------------------------------------------------
+
+    def _own(self) -> None:
+        who = {
+            "token": self._me,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": time.time(),
+        }
+        storage.write_bytes(str(child(self._url, "owner.json")), json.dumps(who).encode())
+
+    def _check_owner(self) -> None:
+        owner = json.loads(storage.read_file(child(self._url, "owner.json"))[0])
+        if owner["token"] != self._me:
+            raise RunFault(
+                f"{self._url}: process {owner['pid']} on {owner['host']} has taken this run over"
+            )
+
+    # -- files that grow ---------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        if time.monotonic() >= self._sync_at:
+            self.sync()
+
+    def sync(self) -> None:
+        """Copy what has changed here since the last time. Raises OSError."""
+        for file in sorted(path for path in self.path.rglob("*") if path.is_file()):
+            name = file.relative_to(self.path)
+            stat = file.stat()
+            state = (stat.st_size, stat.st_mtime_ns)
+            if name.parts[0] not in KEPT_HERE and self._synced.get(str(name)) != state:
+                storage.upload(file, str(child(self._url, *name.parts)))
+                self._synced[str(name)] = state
+        self._sync_at = time.monotonic() + SYNC_S
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def write_checkpoint(  # type: ignore[override]  # a Place where the base has a Path: who opens URLs takes both
+        self, step: int, fill: Callable[[Any], None], *, keep: int, score: float | None = None
+    ) -> Place:
+        """As in `RunDir`; `fill` gets the URL to write to. Complete when its manifest is there.
+        Raises OSError.
+        """
+        self._check_owner()
+        taken = {
+            name.split("/")[1]
+            for name in storage.list_files(self._url)
+            if name.startswith("checkpoints/")
+        }
+        # Never into a folder that holds something: an object store cannot swap two of them.
+        name = next(
+            name
+            for tail in range(10**6)
+            if (name := f"{step:08d}" + f".{tail}" * bool(tail)) not in taken
+        )
+        folder = str(child(self._url, "checkpoints", name))
+        fill(folder)
+        there, files = storage.list_files(folder), {}
+        for file, size in there.items():
+            if not file.endswith(storage.SUM):
+                noted = storage.read_file(child(folder, file + storage.SUM))[0].split()
+                if int(noted[0]) != size:
+                    raise OSError(
+                        f"{folder}: {file} has {size} bytes there, {noted[0].decode()} were written"
+                    )
+                files[file] = [size, int(noted[1])]
+        manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
+        self._check_owner()
+        storage.write_bytes(
+            str(child(folder, "manifest.json")), json.dumps(manifest, indent=1).encode()
+        )
+        self.sync()
+        self._prune(keep)
+        return folder
+
+    def note_score(self, step: int, score: float, *, keep: int) -> None:
+        folders = self.list_checkpoints()
+        if folders and checkpoint_step(folders[-1]) == step:
+            self._check_owner()
+            manifest = self._manifest(folders[-1]) | {"score": score}
+            content = json.dumps(manifest, indent=1).encode()
+            storage.write_bytes(str(child(folders[-1], "manifest.json")), content)
+            self._prune(keep)
+
+    def _prune(self, keep: int) -> None:
+        folders = self.list_checkpoints()
+        scored = [
+            (score, str(folder))
+            for folder in folders
+            if (score := self._manifest(folder)["score"]) is not None
+        ]
+        best = max(scored)[1] if scored else None
+        names = {name_of(folder) for folder in folders[-keep:]} | (
+            {name_of(best)} if best else set()
+        )
+        for name in {
+            file.split("/")[1]
+            for file in storage.list_files(self._url)
+            if file.startswith("checkpoints/")
+        }:
+            if name not in names:  # too old, or left incomplete by a process that died
+                storage.delete(str(child(self._url, "checkpoints", name)))
+
+    def list_checkpoints(self) -> list[Place]:  # type: ignore[override]
+        files = storage.list_files(self._url)
+        names = [
+            parts[1]
+            for name in files
+            if (parts := name.split("/"))[0] == "checkpoints" and parts[-1] == "manifest.json"
+        ]
+        return [child(self._url, "checkpoints", name) for name in sorted(names, key=_order)]
+
+    def latest_checkpoint(self) -> Place:  # type: ignore[override]
+        """The newest complete checkpoint, all its files there at their sizes; their checksums
+        are compared on loading.
+        """
+        folders = self.list_checkpoints()
+        if not folders:
+            raise CheckpointError(
+                f"{self._url}: holds no complete checkpoint yet; start a new run instead"
+            )
+        there = storage.list_files(str(folders[-1]))
+        for name, (size, _) in self._manifest(folders[-1])["files"].items():
+            if there.get(name) != size:
+                raise CheckpointError(
+                    f"{folders[-1]}: {name} is missing or damaged; remove this folder to resume "
+                    "from an older checkpoint"
+                )
+        return folders[-1]
+
+    def _manifest(self, folder: Place) -> dict[str, Any]:
+        return json.loads(storage.read_file(child(folder, "manifest.json"))[0])
+
+
+def _order(name: str) -> tuple[int, int]:
+    """00012000 before 00012000.1: the second checkpoint of one step is the newer one."""
+    step, _, tail = name.partition(".")
+    return int(step), int(tail or 0)
+
+
+def checkpoint_step(place: Place) -> int:
+    """The agent steps that a checkpoint's folder is named by."""
+    return _order(name_of(place))[0]
+
+
+def create_run(place: Place) -> RunDir:
+    return RunDir.create(place) if isinstance(place, Path) else RemoteRun.create_at(place)
+
+
+def open_run(place: Place) -> RunDir:
+    return RunDir.open(place) if isinstance(place, Path) else RemoteRun.open_at(place)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).splitlines()[0]

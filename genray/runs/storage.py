@@ -1,0 +1,197 @@
+"""Places to keep a run: a folder, or one behind a URL (s3://bucket/run, gs://…,
+file:///mnt/run), by pyarrow.
+
+An object store has no rename and no half-written file: an object is there whole or not at all.
+So a folder is whole when the file that lists it (a manifest, written last) is there. Each file
+that is uploaded leaves a small `NAME.crc32` beside it: who makes the manifest need not read back
+gigabytes that other machines wrote.
+"""
+
+import contextlib
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from genray.errors import CheckpointError, ConfigError
+
+Place = Path | str
+"""A folder or file here, or the URL of one."""
+
+SUM = ".crc32"
+BLOCK = 1 << 24
+
+
+def is_url(place: Place) -> bool:
+    return "://" in str(place)
+
+
+def as_place(text: str) -> Place:
+    """What a user named: a URL stays one (a Path would make s3:/ of s3://)."""
+    return text.rstrip("/") if is_url(text) else Path(text)
+
+
+def absolute(place: Place) -> Place:
+    """For a process with another working directory."""
+    return place.resolve() if isinstance(place, Path) else place
+
+
+def child(place: Place, *names: str) -> Place:
+    """The place `names` below `place`; a URL's options (?region=…) stay at its end."""
+    if isinstance(place, Path):
+        return place.joinpath(*names)
+    path, mark, options = place.partition("?")
+    return "/".join([path.rstrip("/"), *names]) + mark + options
+
+
+def name_of(place: Place) -> str:
+    return place.name if isinstance(place, Path) else PurePosixPath(urlsplit(place).path).name
+
+
+def connect(url: str) -> tuple[Any, str]:
+    """(pyarrow file system, path on it) of a URL; raises ConfigError for one that pyarrow does
+    not understand.
+    """
+    import pyarrow
+    from pyarrow.fs import FileSystem
+
+    try:
+        return FileSystem.from_uri(url)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise ConfigError(
+            f"{url}: {_reason(error)}; choose a folder, s3://BUCKET/NAME, gs://… or file:///…"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def list_files(url: str) -> dict[str, int]:
+    """Name relative to `url` -> bytes of every file below it; empty when nothing is there.
+    Raises OSError.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    system, path = connect(url)
+    found = system.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
+    root = PurePosixPath(path)
+    return {
+        str(PurePosixPath(one.path).relative_to(root)): one.size
+        for one in found
+        if one.type == FileType.File
+    }
+
+
+def read_file(place: Place) -> tuple[bytes, float]:
+    """(content, seconds since 1970 when it was written). Raises OSError; FileNotFoundError when
+    there is no such file.
+    """
+    if isinstance(place, Path):
+        return place.read_bytes(), place.stat().st_mtime
+    system, path = connect(place)
+    with system.open_input_stream(path) as stream:
+        return stream.read(), (system.get_file_info(path).mtime_ns or 0) / 1e9
+
+
+def write_bytes(url: str, content: bytes) -> None:
+    """Whole or not at all. Raises OSError."""
+    system, path = connect(url)
+    _make_parent(system, path)
+    partial = f"{path}.{os.getpid()}.part"
+    with system.open_output_stream(partial) as stream:
+        stream.write(content)
+    system.move(partial, path)
+
+
+def _make_parent(system: Any, path: str) -> None:
+    parent = str(PurePosixPath(path).parent)
+    # An object store has no folders; asking it for one needs rights on the whole bucket.
+    if system.type_name in ("local", "hdfs", "abfs"):
+        system.create_dir(parent, recursive=True)
+
+
+def upload(file: Path, url: str, with_sum: bool = False) -> None:
+    """Copy a file to `url`. Raises OSError."""
+    system, path = connect(url)
+    _make_parent(system, path)
+    checksum = 0
+    with file.open("rb") as source, system.open_output_stream(path) as target:
+        while block := source.read(BLOCK):
+            checksum = zlib.crc32(block, checksum)
+            target.write(block)
+    if with_sum:
+        name, mark, options = url.partition("?")
+        write_bytes(f"{name}{SUM}{mark}{options}", f"{file.stat().st_size} {checksum}".encode())
+
+
+def download(url: str, file: Path) -> int:
+    """Copy `url` to a file; returns its CRC-32. Raises OSError."""
+    system, path = connect(url)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    checksum = 0
+    with system.open_input_stream(path) as source, file.open("wb") as target:
+        while block := source.read(BLOCK):
+            checksum = zlib.crc32(block, checksum)
+            target.write(block)
+    return checksum
+
+
+def remove_file(place: Place) -> None:
+    """Remove one file. Raises OSError."""
+    if isinstance(place, Path):
+        place.unlink()
+    else:
+        system, path = connect(place)
+        system.delete_file(path)
+
+
+def delete(url: str) -> None:
+    """Remove the folder `url` and all below it. Raises OSError."""
+    system, path = connect(url)
+    system.delete_dir(path)
+
+
+@contextlib.contextmanager
+def writing(place: Place) -> Iterator[Path]:
+    """A folder to write into: `place` itself, or one here whose files are uploaded to it when
+    the block ends well.
+    """
+    if isinstance(place, Path):
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="genray-") as name:
+        folder = Path(name)
+        yield folder
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            upload(file, str(child(place, *file.relative_to(folder).parts)), with_sum=True)
+
+
+@contextlib.contextmanager
+def reading(place: Place, deep: bool = True) -> Iterator[Path]:
+    """A folder to read from: `place` itself, or a copy here; `deep`: with the folders in it.
+
+    Raises CheckpointError when a file is not what was written there, OSError when it cannot be had.
+    """
+    if isinstance(place, Path):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="genray-") as name:
+        there = list_files(place)
+        for file in there:
+            if file.endswith(SUM) or ("/" in file and not deep):
+                continue
+            checksum = download(str(child(place, file)), Path(name) / file)
+            if (
+                file + SUM in there
+                and int(read_file(child(place, file + SUM))[0].split()[1]) != checksum
+            ):
+                raise CheckpointError(
+                    f"{place}: {file} is damaged (its checksum differs); remove this folder to "
+                    "resume from an older checkpoint"
+                )
+        yield Path(name)

@@ -1,0 +1,333 @@
+"""What stands before every route: request ids, keys, bounds on bodies and time, too many at
+once, and the request log.
+
+Plain ASGI, because it runs for every request: a framework's middleware costs as much as a small
+model.
+"""
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any
+
+from serve.errors import ApiError, Busy, Fault, TooLarge
+from serve.express import Asked, Express, Reply, Short
+from serve.limits import Limits
+from serve.origin import check_origin
+from serve.telemetry import Telemetry
+
+log = logging.getLogger("genray.serve")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+OPEN = frozenset({"/healthz", "/readyz", "/login"})
+"""Paths that need no key: health for load balancers, and the place where a browser hands its key
+in.
+"""
+COOKIE = "genray_key"
+MAX_HEAD_BYTES = 16_384  # what HAProxy takes, too
+LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
+LOGIN_AGAIN = LOGIN.replace(b"<form", b'<p role="alert">This is none of the keys.</p>\n<form')
+LOGIN_POLICY = "default-src 'none'; form-action 'self'; frame-ancestors 'none'"
+STREAMS = ("/api/play/",)
+"""Answers that take as long as somebody watches."""
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has it, too
+
+
+class Unauthorized(ApiError):
+    """No key, or a wrong one."""
+
+    status, code = 401, "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("a key is needed: send the header `Authorization: Bearer KEY`")
+        self.headers = {"WWW-Authenticate": "Bearer"}
+
+
+class TooSlow(ApiError):
+    """A body that came too slowly, or an answer that took too long."""
+
+    status, code = 408, "timeout"
+
+
+class HeadTooLarge(ApiError):
+    """Headers or a path beyond all use."""
+
+    status, code = 431, "headers_too_large"
+
+
+class Gone(Exception):
+    """The client hung up before its request was whole."""
+
+
+class Middleware:
+    """Wraps an ASGI application."""
+
+    def __init__(
+        self,
+        app: Any,
+        limits: Limits,
+        telemetry: Telemetry,
+        keys: tuple[str, ...] = (),
+        *,
+        express: Express | None = None,
+        sends_id: bool = True,
+        local: bool = False,
+    ):
+        """`express`: what is answered without `app`. `sends_id`: False where a server in front
+        names each answer.
+
+        `local`: it listens on loopback, and nobody said that others may come: without keys only
+        loopback's names are heeded, so that no site can point a name of its own here (DNS
+        rebinding).
+        """
+        self._app, self._limits, self._telemetry = app, limits, telemetry
+        self._keys = [key.encode() for key in keys]
+        self._express = express or Express({})
+        self._sends_id, self._local = sends_id, local and not keys
+        self._held_bytes = 0
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:  # there are no websockets here
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        start = time.perf_counter()
+        method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
+        answer, held, route = _Answer(send, request_id if self._sends_id else b""), 0, ""
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id.decode()
+        self._telemetry.in_flight += 1
+        try:
+            self._admit(method, path, headers)
+            has_body = b"content-length" in headers or b"transfer-encoding" in headers
+            body = await self._read(receive) if has_body else b""
+            held = len(body)
+            self._held_bytes += held
+            if path.startswith(STREAMS):
+                await self._app(scope, _Replay(body, receive), answer)
+            else:
+                short, route = self._express.find(method, path)
+                async with asyncio.timeout(self._limits.request_timeout_s):
+                    reply = await _shortly(short, Asked(headers, body, state)) if short else None
+                    if reply:
+                        await answer.reply(reply)
+                    else:
+                        await self._app(scope, _Replay(body, receive), answer)
+        except Unauthorized as error:
+            wants_page = path == "/" and b"text/html" in headers.get(b"accept", b"")
+            await (answer.login() if wants_page else answer.refuse(error, path))
+        except ApiError as error:
+            await answer.refuse(error, path)
+        except Gone:
+            pass
+        except TimeoutError:
+            await answer.refuse(
+                TooSlow(f"not done within {self._limits.request_timeout_s} s"), path
+            )
+        finally:
+            self._telemetry.in_flight -= 1
+            self._held_bytes -= held
+            self._telemetry.request(
+                route=route or getattr(scope.get("route"), "path", "other"),
+                status=answer.status,
+                seconds=time.perf_counter() - start,
+                method=method,
+                path=path[:200],
+                bytes=answer.bytes,
+                id=state["request_id"],
+                client=(scope.get("client") or ("",))[0],
+                model=state.get("model", ""),
+            )
+
+    def _admit(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
+        if (
+            len(path) + sum(len(name) + len(value) for name, value in headers.items())
+            > MAX_HEAD_BYTES
+        ):
+            raise HeadTooLarge(f"path and headers beyond {MAX_HEAD_BYTES} bytes")
+        if path in OPEN:
+            return
+        if self._keys and not self._known(headers):
+            raise Unauthorized
+        # no browser sends a key by itself; all else, it does
+        if not (self._keys and _bearer(headers)):
+            check_origin(method, path, headers, self._local)
+        if self._telemetry.in_flight > self._limits.max_in_flight:
+            raise Busy(f"{self._limits.max_in_flight} requests are being answered")
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._limits.max_body_bytes:
+            raise TooLarge(
+                f"a body of {length[:20].decode('latin-1')} bytes; the limit is "
+                f"{self._limits.max_body_mb} MiB"
+            )
+
+    async def _read(self, receive: Receive) -> bytes:
+        """The whole body, counted while it comes, whatever its header said. Raises TooLarge,
+        TooSlow or Busy.
+        """
+        parts: list[bytes] = []
+        size, more = 0, True
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    parts.append(message.get("body", b""))
+                    size, more = size + len(parts[-1]), message.get("more_body", False)
+                    if size > self._limits.max_body_bytes:
+                        raise TooLarge(f"a body beyond {self._limits.max_body_mb} MiB")
+                    if size + self._held_bytes > self._limits.max_bodies_mb * 2**20:
+                        raise Busy("other uploads fill the memory that is set aside for them")
+        except TimeoutError:
+            raise TooSlow(
+                f"the body was not there within {self._limits.body_timeout_s} s"
+            ) from None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _known(self, headers: dict[bytes, bytes]) -> bool:
+        given = _bearer(headers) or _cookie(headers.get(b"cookie", b""))
+        # All keys are compared, each in constant time: how long it takes tells nothing.
+        return bool(given) & any([hmac.compare_digest(given, each) for each in self._keys])
+
+    def opens(self, key: str) -> bool:
+        """Whether `key` is one of the keys; for the page's login."""
+        given = key.encode(errors="replace")
+        return any([hmac.compare_digest(given, each) for each in self._keys])
+
+
+async def _shortly(short: Short, asked: Asked) -> Reply | None:
+    """Raises ApiError; a fault is logged and becomes one."""
+    try:
+        return await short(asked)
+    except ApiError:
+        raise
+    except Exception as error:
+        log.exception("request %s failed", asked.state["request_id"])
+        raise Fault(asked.state["request_id"]) from error
+
+
+def _bearer(headers: dict[bytes, bytes]) -> bytes:
+    kind, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return key.strip() if kind.lower() == b"bearer" else b""
+
+
+def _cookie(header: bytes) -> bytes:
+    # Ours is looked for by name first: SimpleCookie gives up on all when one of another service of
+    # this host is odd.
+    for pair in header.split(b";"):
+        name, _, _ = pair.partition(b"=")
+        if name.strip() == COOKIE.encode():
+            try:
+                morsel = SimpleCookie(pair.decode("latin-1")).get(COOKIE)
+            except CookieError:
+                return b""
+            return morsel.value.encode() if morsel else b""
+    return b""
+
+
+class _Replay:
+    """`receive` for a body that has been read already; afterwards, the client's hanging up."""
+
+    def __init__(self, body: bytes, receive: Receive):
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+class _Answer:
+    """`send` that adds headers, and remembers what was sent."""
+
+    def __init__(self, send: Send, request_id: bytes):
+        self._send = send
+        self._headers = [(b"x-content-type-options", b"nosniff")]
+        if request_id:
+            self._headers.append((b"x-request-id", request_id))
+        self.status, self.bytes = 499, 0  # the client went away, unless something is sent
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        else:
+            self.bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    async def reply(self, reply: Reply) -> None:
+        """An answer that is whole."""
+        headers = [
+            (b"content-type", reply.media_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            *reply.headers,
+        ]
+        await self({"type": "http.response.start", "status": 200, "headers": headers})
+        await self({"type": "http.response.body", "body": reply.body})
+
+    async def login(self) -> None:
+        """The page that asks a browser for a key."""
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-length", str(len(LOGIN)).encode()),
+        ]
+        headers.append((b"content-security-policy", LOGIN_POLICY.encode()))
+        await self({"type": "http.response.start", "status": 401, "headers": headers})
+        await self({"type": "http.response.body", "body": LOGIN})
+
+    async def refuse(self, error: ApiError, path: str) -> None:
+        if self.status != 499:
+            return  # the answer had begun: closing the connection is all that is left
+        body = json.dumps(error_body(error, path)).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        headers += [
+            (name.lower().encode(), value.encode()) for name, value in error.headers.items()
+        ]
+        if error.status in (408, 413):  # the rest of the body is not wanted
+            headers.append((b"connection", b"close"))
+        await self({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self({"type": "http.response.body", "body": body})
+
+
+def error_body(error: ApiError, path: str) -> dict[str, Any]:
+    """An error in the shape of the convention that `path` belongs to: the Open Inference
+    Protocol's, or OpenAI's.
+    """
+    if path.startswith("/v2"):
+        return {"error": error.message}
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    kind = "rate_limit_error" if error.status == 429 else kind
+    return {
+        "error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    }
+
+
+def keys_in_environment() -> tuple[str, ...]:
+    """GENRAY_API_KEY, cut at commas."""
+    return tuple(
+        key.strip() for key in os.environ.get("GENRAY_API_KEY", "").split(",") if key.strip()
+    )

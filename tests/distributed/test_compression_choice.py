@@ -1,0 +1,42 @@
+"""Which way frames travel is decided by how long the learner waits for each."""
+
+from collections import deque
+
+import pytest
+
+from genray.distributed.compression_choice import EVERY_ROUNDS, TRIAL_ROUNDS, Wire
+
+
+def decided(wire: Wire, waits: dict[bool, float], rounds: int) -> list[bool]:
+    """What `rounds` rounds were asked for as, two in flight, when waiting takes so long."""
+    ways, flying = [], deque([wire.choose(), wire.choose()])
+    for _ in range(rounds):
+        way = flying.popleft()
+        ways.append(way)
+        wire.note(way, waits[way])
+        flying.append(wire.choose())
+    return ways
+
+
+@pytest.mark.parametrize(
+    ("packed_s", "plain_s", "wins"),
+    [
+        (0.010, 0.200, True),
+        (0.020, 0.008, False),
+        (0.010, 0.0095, True),
+        (0.0, 0.0, True),
+        (0.0011, 0.0005, True),
+    ],
+    ids=["slow network", "fast network", "no difference", "never waits", "too little to matter"],
+)
+def test_the_shorter_wait_wins(packed_s, plain_s, wins):
+    ways = decided(Wire(), {True: packed_s, False: plain_s}, 200)
+    trial = ways[: 4 * TRIAL_ROUNDS]
+    assert trial.count(True) == trial.count(False)
+    assert set(ways[4 * TRIAL_ROUNDS :]) == {wins}
+
+
+def test_it_changes_its_mind_when_the_network_changes():
+    wire = Wire()
+    assert decided(wire, {True: 0.01, False: 0.2}, EVERY_ROUNDS)[-1]
+    assert not decided(wire, {True: 0.02, False: 0.001}, 200)[-1]

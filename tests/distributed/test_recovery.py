@@ -1,0 +1,255 @@
+"""What dies comes back, what was dead writes no more, and nothing acknowledged is lost or stored
+twice.
+"""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from genray.distributed.coordinator import Coordinator
+from genray.distributed.ledger import VARIABLE
+from genray.distributed.messages import Published, Request
+from genray.rl import DQNConfig
+from tests.helpers.distributed import run, tiny
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+
+def config(snapshot_s: float = 0.5) -> DQNConfig:
+    return replace(tiny(), run=replace(tiny().run, learner_snapshot_s=snapshot_s))
+
+
+@pytest.fixture
+def engine(ray_here):
+    made = Coordinator(config(), learner_threads=1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ledger(monkeypatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "ledger"))
+    return tmp_path / "ledger"
+
+
+class Account:
+    """The ledger's lines, by chunk."""
+
+    def __init__(self, folder: Path):
+        self.fates: dict[str, Counter[tuple[int, int, int]]] = {}
+        self.lives: dict[tuple[int, int, int], list[int]] = {}
+        for path in folder.glob("*.jsonl"):
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                chunk = (entry["collector"], entry["incarnation"], entry["first_row"])
+                self.fates.setdefault(entry["event"], Counter())[chunk] += 1
+                if entry["event"] == "stored":
+                    self.lives.setdefault(chunk, []).append(entry["life"])
+
+    def check(self) -> None:
+        """Every acknowledged chunk was stored, and no chunk twice in one life of a shard."""
+        acknowledged = set(self.fates["acknowledged"])
+        assert len(acknowledged) > 10 and acknowledged <= set(self.lives)
+        assert all(len(lives) == len(set(lives)) for lives in self.lives.values())
+        assert set(self.fates["stored"]) <= set(self.fates["made"])
+
+
+def forge(engine: Coordinator, collector: int, epoch: int, incarnation: int | None):
+    """Let a collector's actor write a chunk under another life's name; the shard's answer."""
+
+    def write(self, epoch: int, incarnation: int | None):
+        from dataclasses import replace
+
+        import ray
+
+        chunk, _ = self._collector.collect()
+        if incarnation is not None:
+            chunk = replace(chunk, incarnation=incarnation)
+        return ray.get(self._shard.add.remote(chunk, epoch))
+
+    return ray.get(
+        engine._collectors[collector].actor.__ray_call__.remote(write, epoch, incarnation)
+    )
+
+
+def test_stale_writers_are_refused(engine):
+    """A forged collector and a forged learner, before and after the ones they stand for were
+    replaced.
+    """
+    run(engine, 600)
+    engine.settle()
+    ray.get([shard.admit.remote(True) for shard in engine.shards])
+    # another life of the same epoch
+    assert not forge(engine, 0, epoch=0, incarnation=12345).accepted
+    assert forge(engine, 0, epoch=0, incarnation=None).accepted
+    inserted = [
+        counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards])
+    ]
+
+    engine._learners.restart(RuntimeError("cut off"))
+    engine._collectors[0].epoch += 1
+    stop = time.monotonic() + 150
+    while engine.advance(0, seconds=0.5).refused_writes < 1 or engine._learners.starting:
+        assert time.monotonic() < stop
+    assert not forge(engine, 0, epoch=0, incarnation=None).accepted
+    priorities = {"key_B": np.zeros(1, np.int64), "delta_B": np.ones(1, np.float32)}
+    weights = Published(version=10**6, reference=[], epoch=0)
+    for request in (
+        Request(epoch=0, **priorities),
+        Request(epoch=0, published=weights),
+        Request(epoch=0, counts=(8,)),
+    ):
+        reply = ray.get(engine.shards[0].sample.remote(request))
+        assert reply.drawn is None
+    assert (
+        ray.get(
+            engine.shards[0].sample.remote(Request(epoch=1, counts=(8,), insert_limit=None))
+        ).drawn.size
+        == 8
+    )
+    assert ray.get(engine.shards[0].published.remote()).version < 10**6
+    assert [
+        counts["inserted"] for counts in ray.get([s.stats.remote() for s in engine.shards])
+    ] == inserted
+    ray.get([shard.admit.remote(False) for shard in engine.shards])
+    progress = run(engine, 1_500)
+    assert progress.refused_writes == 4  # two chunks, priorities, weights
+    assert progress.lost_updates >= 0
+
+
+def test_a_dead_learner_is_replaced_and_the_replay_stays(engine):
+    before = run(engine, 1_200)
+    stop = time.monotonic() + 150
+    while not engine._learners._snapshot or engine._learners._snapshot.updates < 100:
+        assert time.monotonic() < stop
+        # an engine that has nothing to do asks for no snapshot either
+        before = run(engine, before.steps + 50)
+    kept = engine._learners._snapshot.updates
+    ray.kill(engine.learner)
+    progress = run(engine, before.steps + 1_300)
+    event = next(event for event in progress.events if "the learner died" in event)
+    assert (
+        f"{before.updates - kept:,} updates lost" in event
+        or progress.lost_updates > before.updates - kept
+    )
+    assert progress.restarts == 1 and progress.lost_transitions == 0
+    assert progress.replay_size > before.replay_size
+    # It went on from what it had learned, not from the beginning; and no more is drawn than samples
+    # per insert allows.
+    assert progress.updates > kept
+    assert progress.samples_per_insert == pytest.approx(8.0, rel=0.03)
+    inserted = sum(
+        counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards])
+    )
+    limiter = ray.get(
+        engine.learner.__ray_call__.remote(
+            lambda self: (self._feed.limiter.inserted, self._limiter_state())
+        )
+    )
+    assert limiter[0] == inserted and limiter[1]["sampled"] == progress.updates * 32
+    optimizer = engine.learner.__ray_call__.remote(
+        lambda self: self._learner.optimizer.state_dict()["state"][0]["step"]
+    )
+    # Adam's own count: its moments were restored, too
+    assert ray.get(optimizer) == progress.updates
+
+
+def test_a_learner_that_dies_before_a_checkpoint_does_not_spoil_it(engine, tmp_path: Path):
+    run(engine, 1_000)
+    ray.kill(engine.learner)
+    engine.save(tmp_path)
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["restarts"] == 1
+    assert state["limiter"]["inserted"] == sum(
+        shard["counts"]["inserted"] for shard in state["shards"]
+    )
+    assert run(engine, 1_600).updates > 0
+
+
+def test_lost_actors_lose_and_double_nothing_that_was_acknowledged(ray_here, ledger: Path):
+    engine = Coordinator(config(), learner_threads=1)
+    try:
+        run(engine, 600)
+        ray.kill(engine._collectors[0].actor, no_restart=False)
+        run(engine, 1_500)
+        ray.kill(engine.shards[1], no_restart=False)
+        progress = run(engine, 3_500)
+    finally:
+        engine.close()
+    Account(ledger).check()
+    assert progress.restarts == 2 and progress.refused_writes == 0
+
+
+def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(ray_here, ledger: Path):
+    """The answers, not the chunks, get lost: each is put away and replaced by that of an actor
+    that is dead.
+    """
+
+    @ray.remote
+    class Dead:
+        def answer(self) -> None:
+            time.sleep(60)
+
+    def lose_answer(self, dead) -> None:
+        import ray
+
+        ray.wait([self._shipped.answer], timeout=30)  # it was accepted
+        self._shipped.answer = dead[0]
+
+    engine = Coordinator(config(), learner_threads=1)
+    try:
+        run(engine, 600)
+        engine.settle()
+        worker = engine._collectors[0]
+        before = ray.get(engine.shards[0].stats.remote())["inserted"]
+        dead = Dead.options(num_cpus=0).remote()
+        reference = dead.answer.remote()
+        worker.actor.collect.remote(0, worker.epoch)
+        lost = worker.actor.__ray_call__.remote(lose_answer, [reference])
+        ray.get(lost)
+        ray.kill(dead)
+        report = ray.get(worker.actor.rest.remote())
+        assert report.lost_transitions == 0
+        after = ray.get(engine.shards[0].stats.remote())["inserted"]
+        assert 0 < after - before <= 32
+    finally:
+        engine.close()
+    account = Account(ledger)
+    account.check()
+    assert sum(account.fates["duplicate"].values()) == 1
+
+
+def test_a_collector_that_is_told_to_go_leaves_nothing_behind(ray_here, ledger: Path):
+    """SIGTERM, as a spot machine's notice ends in: the chunk is finished and shipped, and the
+    leave is no fault.
+    """
+    engine = Coordinator(config(), learner_threads=1)
+    try:
+        run(engine, 600)
+        rows = ray.get(engine.shards[0].heads.remote())[0]
+        os.kill(
+            ray.get(engine._collectors[0].actor.__ray_call__.remote(lambda self: os.getpid())),
+            signal.SIGTERM,
+        )
+        progress = run(engine, 3_000)
+        assert ["left as it was asked to" in event for event in progress.events].count(True) == 1
+        assert progress.restarts == 0 and progress.lost_transitions == 0
+        assert ray.get(engine.shards[0].heads.remote())[0] > rows + 30  # its successor plays
+        engine.settle()  # so that nobody is closed with a chunk on its way
+    finally:
+        engine.close()
+    account = Account(ledger)
+    account.check()
+    assert (
+        len({incarnation for collector, incarnation, _ in account.fates["made"] if collector == 0})
+        == 2
+    )
+    assert set(account.fates["made"]) == set(account.fates["acknowledged"])

@@ -1,0 +1,106 @@
+"""Joining a cluster: an address where nobody answers, or too few GPUs, is one clear line."""
+
+import socket
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import ray
+
+from genray import cli
+from genray.distributed.session import gpus_each, ray_session
+from genray.errors import ResourceError
+from genray.rl import DQNConfig
+from tests.helpers.distributed import tiny
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_an_address_where_no_ray_answers(host: str):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound, but it does not listen
+        address, start = f"{host}:{nobody.getsockname()[1]}", time.monotonic()
+        with pytest.raises(
+            ResourceError,
+            match=f"--address {address}: no Ray cluster answers there .* leave --address out",
+        ):
+            with ray_session(address):
+                raise AssertionError("joined")
+    assert time.monotonic() - start < 30  # Ray itself tries for two minutes
+
+
+@pytest.mark.parametrize(
+    ("device", "learners", "have", "each"),
+    [("cpu", 4, 0, 0), ("cpu", 1, 8, 0), ("auto", 3, 0, 0), ("auto", 2, 2, 1), ("cuda", 2, 8, 1)],
+)
+def test_each_learner_has_a_gpu_of_its_own_where_there_are_any(
+    device: Any, learners: int, have: int, each: int
+):
+    assert gpus_each(on(device, learners), have) == each
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_more_learners_than_gpus(device: Any):
+    with pytest.raises(
+        ResourceError,
+        match=r"^--learners 4: each needs a GPU, and this cluster has 2; use --learners 2, or",
+    ):
+        gpus_each(on(device, 4), 2)
+
+
+def test_cuda_without_a_gpu():
+    with pytest.raises(
+        ResourceError, match="^--device cuda: Ray sees no GPU in this cluster; use --device cpu$"
+    ):
+        gpus_each(on("cuda", 1), 0)
+
+
+def on(device: Any, learners: int) -> DQNConfig:
+    config = tiny()
+    return replace(
+        config,
+        run=replace(config.run, device=device),
+        learner=replace(config.learner, learners=learners),
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="this machine has a GPU")
+def test_a_gpu_that_pytorch_cannot_use_does_not_stand_idle(tmp_path, capsys, monkeypatch):
+    """Ray counts it, and auto reserves it: a learner on the CPU beside it would only be slow,
+    and nobody know why.
+    """
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        address="local",
+        num_cpus=3,
+        num_gpus=1,
+        object_store_memory=3 * 10**8,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    try:
+        words = [
+            "train",
+            "dqn",
+            "--preset",
+            "catch",
+            "--collectors",
+            "1",
+            "--steps",
+            "64",
+            "--evaluate-episodes",
+            "2",
+            "--out",
+        ]
+        assert cli.main([*words, str(tmp_path / "run")]) == 2
+    finally:
+        ray.shutdown()
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        err.startswith("error: --device auto: Ray gave the learner a GPU on ")
+        and "use --device cpu" in err
+    )
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,106 @@
+"""What counts as data below a folder: hidden names do not, links do, and a loop of links ends."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genray.errors import ConfigError
+from genray.gen.data.folders import find_files
+from genray.gen.data.sources import load_folder
+from genray.gen.data.text import read_folder
+
+
+def pictures(folder: Path, count: int = 3) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(np.full((8, 8, 3), 40 * number, np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def texts(folder: Path, count: int = 3) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        (folder / f"{number}.txt").write_text(f"text {number} of {folder.name}")
+    return folder
+
+
+LOADERS = {
+    "folder": (pictures, lambda path: load_folder(path, 0, False)),
+    "folder-text": (texts, read_folder),
+}
+either = pytest.mark.parametrize("kind", LOADERS)
+
+
+@either
+def test_hidden_names_are_no_class_and_are_counted(kind, tmp_path, capsys):
+    make, load = LOADERS[kind]
+    for name in ("a", "b", ".ipynb_checkpoints"):
+        make(tmp_path / name)
+    one = next((tmp_path / "a").iterdir())
+    (tmp_path / "a" / f"._{one.name}").write_bytes(b"a resource fork of macOS")
+    found = load(tmp_path)
+    assert found.classes == ("a", "b")
+    assert found.about["hidden_names_skipped"] == 2 and found.about["skipped"] == 0
+    error = capsys.readouterr().err
+    assert "2 hidden names skipped (.ipynb_checkpoints, a/._" in error and error.count("\n") == 1
+
+
+@either
+def test_class_folders_that_are_links_are_followed_and_counted(kind, tmp_path, capsys):
+    make, load = LOADERS[kind]
+    (tmp_path / "data").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).symlink_to(make(tmp_path / "store" / name))
+    found = load(tmp_path / "data")
+    assert found.classes == ("a", "b") and found.about["links_followed"] == 2
+    assert "2 links to folders followed (a, b)" in capsys.readouterr().err
+
+
+@either
+def test_links_that_make_a_loop_are_skipped_and_counted(kind, tmp_path, capsys):
+    make, load = LOADERS[kind]
+    for name in ("a", "b"):
+        make(tmp_path / "data" / name)
+    (tmp_path / "data" / "a" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "a" / "0-first").symlink_to(tmp_path / "data" / "b")
+    (tmp_path / "data" / "b" / "above").symlink_to(tmp_path)
+    found = load(tmp_path / "data")
+    assert found.classes == ("a", "b")
+    assert (
+        "3 links skipped: they lead nowhere, or to folders that are read anyway ("
+        in capsys.readouterr().err
+    )
+
+
+def test_find_files_reads_each_real_folder_once_through_links_to_each_other(tmp_path):
+    for name in ("a", "b"):
+        pictures(tmp_path / "store" / name)
+    (tmp_path / "store" / "a" / "b").symlink_to(tmp_path / "store" / "b")
+    (tmp_path / "store" / "b" / "a").symlink_to(tmp_path / "store" / "a")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").symlink_to("../store/a")
+    (tmp_path / "data" / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "data" / "one.png").symlink_to("../store/a/0.png")
+    found = find_files(tmp_path / "data", (".png",))
+    names = [os.fspath(path.relative_to(tmp_path / "data")) for path in found.paths]
+    assert names == [
+        "a/0.png",
+        "a/1.png",
+        "a/2.png",
+        "a/b/0.png",
+        "a/b/1.png",
+        "a/b/2.png",
+        "one.png",
+    ]
+    assert found.followed == ["a", "a/b"] and found.skipped_links == ["gone.png", "a/b/a"]
+
+
+def test_a_folder_with_hidden_pictures_alone_says_so(tmp_path):
+    pictures(tmp_path / ".thumbnails")
+    with pytest.raises(
+        ConfigError, match=r"holds no images \(.*\); 1 hidden name skipped \(\.thumbnails\)"
+    ):
+        load_folder(tmp_path, 0, False)

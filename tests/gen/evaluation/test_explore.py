@@ -1,0 +1,114 @@
+"""Clusters, anomalies, maps and probes against scipy, numbers by hand, and plain cases."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from genray.errors import ConfigError
+from genray.gen.evaluation import explore
+
+RNG = np.random.default_rng(0)
+
+
+def test_matched_accuracy_tries_every_name():
+    label, clusters = RNG.integers(4, size=60), RNG.integers(4, size=60)
+    best = max((np.array(names)[clusters] == label).mean() for names in permutations(range(4)))
+    assert explore.matched_accuracy(clusters, label) == pytest.approx(best)
+    assert explore.matched_accuracy((label + 1) % 4, label) == 1.0
+    # each cluster one row, four classes
+    assert explore.matched_accuracy(np.arange(60), label) == pytest.approx(4 / 60)
+
+
+def test_clouds_apart_are_found():
+    label = np.repeat([0, 1, 2], 40)
+    codes = RNG.normal(size=(120, 2)) * 0.1 + np.array([[0, 0], [5, 0], [0, 5]])[label]
+    found = explore.judge_clusters(explore.cluster(codes, 3), label)
+    assert found == {"nmi": pytest.approx(1), "ari": pytest.approx(1), "accuracy": 1.0}
+    unrelated = explore.judge_clusters(RNG.integers(3, size=120), label)
+    assert unrelated["nmi"] < 0.1 and abs(unrelated["ari"]) < 0.1
+
+
+def test_auroc_counts_pairs():
+    normal, anomalous = RNG.integers(0, 6, 30).astype(float), RNG.integers(2, 9, 20).astype(float)
+    pairs = np.mean([(a > n) + 0.5 * (a == n) for a in anomalous for n in normal])
+    assert explore.auroc(normal, anomalous) == pytest.approx(pairs)
+
+
+def test_reconstruction_errors_are_means_of_rows():
+    values = np.zeros((2, 1, 2, 2), np.float32)
+    found = explore.reconstruction_errors(values, values + np.array([1, 3]).reshape(2, 1, 1, 1))
+    assert found.tolist() == [1.0, 9.0]
+
+
+def test_a_map_shows_each_class_in_its_colour():
+    codes = np.concatenate([RNG.normal(size=(50, 2)) + 8, RNG.normal(size=(50, 2)) - 8])
+    label = np.repeat([0, 1], 50)
+    picture = explore.map_picture(codes, label, ("cats", "dogs"), "pets", pixels=300)
+    assert picture.shape == (300, 300, 3) and picture.dtype == np.uint8
+    # tab10: class 0 blue, class 1 orange
+    blue = (picture[:, :, 2].astype(int) - picture[:, :, 0] > 60).nonzero()
+    orange = (picture[:, :, 0].astype(int) - picture[:, :, 2] > 60).nonzero()
+    upper = [rows[rows < 280] for rows in (blue[0], orange[0])]  # without the legend
+    assert blue[1].size > 20 and orange[1].size > 20
+    assert upper[0].mean() < upper[1].mean()  # +8 stands above −8
+
+
+@pytest.mark.parametrize("classes", [12, 25])
+def test_a_map_of_wide_codes_and_many_classes(classes):
+    codes, label = RNG.normal(size=(100, 7)), np.arange(100) % classes
+    assert explore.map_picture(codes, label, pixels=200).std() > 5
+    assert explore.map_picture(codes, None, pixels=200).std() > 5
+
+
+def test_few_labels_are_balanced_and_repeatable():
+    label = np.repeat([0, 1, 2], [100, 50, 3])
+    rows = explore.few_labels(label, 30, seed=1)
+    assert (
+        len(set(rows.tolist())) == 30
+        and rows.tolist() == explore.few_labels(label, 30, seed=1).tolist()
+    )
+    assert rows.tolist() != explore.few_labels(label, 30, seed=2).tolist()
+    counts = np.bincount(label[rows])
+    assert counts[2] == 3 and abs(int(counts[0]) - int(counts[1])) <= 1
+    assert explore.few_labels(label, 153, seed=0).size == 153
+
+
+def test_a_probe_on_the_label_itself_beats_raw_noise():
+    label, test_label = np.arange(300) % 3, np.arange(90) % 3
+    codes, test_codes = np.eye(3)[label], np.eye(3)[test_label]
+    values, test_values = RNG.normal(size=(300, 1, 4, 4)), RNG.normal(size=(90, 1, 4, 4))
+    found = explore.probe_beside_baselines(
+        codes, values, label, test_codes, test_values, test_label, labels=30, seeds=3
+    )
+    assert found["codes"] == 1.0 and found["raw"] < 0.6 and found["pca"] < 0.6
+    assert found["codes_minus_raw"] - found["interval"] > 0 and found["draws"] == 3
+
+
+@pytest.mark.parametrize("count", [2, 5, 10, 12, 40])
+def test_the_interval_is_students(count):
+    values = RNG.normal(size=count)
+    theirs = stats.t.ppf(0.975, count - 1) * stats.sem(values)
+    assert explore.t95_half_width(values) == pytest.approx(theirs, rel=1e-9)
+    assert explore.t95_half_width(values[:1]) is None
+
+
+def test_bad_input_is_one_line():
+    codes, label = RNG.normal(size=(10, 2)), np.arange(10) % 2
+    with pytest.raises(ConfigError, match="--clusters 11"):
+        explore.cluster(codes, 11)
+    with pytest.raises(ConfigError, match="NaN"):
+        explore.cluster(np.full((10, 2), np.nan), 2)
+    with pytest.raises(ConfigError, match="one class"):
+        explore.judge_clusters(label, np.zeros(10, int))
+    with pytest.raises(ConfigError, match="two numbers or more: .* --code 2, or .* --latent 2"):
+        explore.map_picture(codes[:, :1], label)
+    with pytest.raises(ConfigError, match="two rows or more, and there are 1"):
+        explore.map_picture(RNG.normal(size=(1, 3)), label[:1])
+    with pytest.raises(ConfigError, match=r"^1 labels: must lie in 2 .*\.\. 10"):
+        explore.few_labels(label, 1, 0)
+    with pytest.raises(ConfigError, match="two classes"):
+        explore.linear_probe(codes, np.zeros(10, int), codes, label)
+    with pytest.raises(ConfigError, match="both kinds"):
+        explore.auroc(np.zeros(0), np.ones(3))

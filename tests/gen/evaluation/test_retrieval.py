@@ -1,0 +1,168 @@
+"""The index against a plain loop, its measures against numbers by hand, and FACTS' figures on
+real data.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from genray.errors import ConfigError
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.evaluation import retrieval
+from genray.gen.evaluation.retrieval import CodeIndex
+
+RNG = np.random.default_rng(0)
+
+
+def slow_distance(one: np.ndarray, other: np.ndarray, metric: str) -> float:
+    if metric == "hamming":
+        return sum(a != b for a, b in zip(one.tolist(), other.tolist()))
+    if metric == "cosine":
+        return 1 - sum(a * b for a, b in zip(one, other)) / (sum(one**2) * sum(other**2)) ** 0.5
+    return sum((a - b) ** 2 for a, b in zip(one, other)) ** 0.5
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "hamming"])
+@pytest.mark.parametrize("width", [3, 8, 65])
+def test_search_is_a_plain_loop(metric, width):
+    codes, queries = RNG.normal(size=(50, width)), RNG.normal(size=(7, width))
+    if metric == "hamming":
+        codes, queries = codes > 0, queries > 0
+    rows, distances = CodeIndex(codes, metric).search(queries, 5)
+    for query in range(7):
+        slow = [(slow_distance(queries[query], codes[row], metric), row) for row in range(50)]
+        nearest = sorted(slow)[:5]
+        assert rows[query].tolist() == [row for _, row in nearest]
+        np.testing.assert_allclose(
+            distances[query], [distance for distance, _ in nearest], atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_code_index_is_exact_for_codes_far_from_zero(metric: str):
+    """float32 codes near 1e4 that differ in their last bits, against exact rational arithmetic."""
+    far = np.linspace(1e4, 4e4, 40, dtype=np.float32)
+    near = far + RNG.integers(-3, 4, (60, 40)).astype(np.float32) * np.spacing(far)
+    near[50:] = near[:10]  # exact ties
+    rows, _ = CodeIndex(near, metric).search(near[:6], 20)
+    for query in range(6):
+        exact = [
+            (exact_distance(near[query], row, metric), number) for number, row in enumerate(near)
+        ]
+        assert rows[query].tolist() == [number for _, number in sorted(exact)[:20]]
+
+
+def exact_distance(one: np.ndarray, other: np.ndarray, metric: str) -> Fraction:
+    """Something that grows as the distance does, without rounding: |a − b|², or 1 − cos² (all
+    cosines are positive).
+    """
+    a, b = ([Fraction(float(value)) for value in each] for each in (one, other))
+    if metric == "euclidean":
+        return sum(((x - y) ** 2 for x, y in zip(a, b)), Fraction())
+    product = sum((x * y for x, y in zip(a, b)), Fraction())
+    return 1 - product**2 / (sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def test_more_queries_than_a_chunk_come_back_in_order():
+    codes = RNG.normal(size=(600, 4))
+    rows, distances = CodeIndex(codes).search(codes, 1)
+    assert rows[:, 0].tolist() == list(range(600)) and distances.max() < 1e-6
+
+
+def test_bits_are_packed():
+    bits = RNG.random((1000, 32)) > 0.5
+    # one 64-bit word a row, against 256,000 as floats
+    assert CodeIndex(bits, "hamming").nbytes == 8000
+
+
+def test_measures_by_hand():
+    """The database on a line; the query at 0 finds labels 1, 0, 1, 0: AP = (1/1 + 2/3) / 2, P@2
+    = 1/2.
+    """
+    index, label = CodeIndex(np.array([[1.0], [2.0], [3.0], [4.0]])), np.array([1, 0, 1, 0])
+    query, query_label = np.zeros((1, 1)), np.array([1])
+    assert retrieval.precision_at(index, label, query, query_label, k=2) == 0.5
+    assert retrieval.mean_average_precision(index, label, query, query_label) == pytest.approx(
+        (1 + 2 / 3) / 2
+    )
+    # A query of label 0 meets 0, 1, 0, 1 reversed: (1/2 + 2/4) / 2. One without relevant rows does
+    # not count.
+    both = retrieval.mean_average_precision(index, label, np.zeros((3, 1)), np.array([1, 0, 9]))
+    assert both == pytest.approx((5 / 6 + 1 / 2) / 2)
+
+
+def test_average_precision_is_scikit_learns():
+    from sklearn.metrics import average_precision_score
+
+    codes, queries = RNG.normal(size=(80, 5)), RNG.normal(size=(300, 5))
+    label, query_label = RNG.integers(4, size=80), RNG.integers(4, size=300)
+    index = CodeIndex(codes)
+    distance = np.concatenate(list(index.distances(queries)))
+    theirs = [average_precision_score(label == query_label[q], -distance[q]) for q in range(300)]
+    ours = retrieval.mean_average_precision(index, label, queries, query_label)
+    assert ours == pytest.approx(np.mean(theirs), abs=1e-12)
+
+
+def test_digits_raw_pixels_and_pca_are_as_published():
+    """FACTS: mAP .669 by raw pixels, .685 by PCA to 10 numbers: test rows against the 1,297
+    training rows.
+    """
+    data = load_data(DataConfig())
+    rows = retrieval.database(data)
+    assert len(rows) == 1297 and rows.label is not None and data.test.label is not None
+    found = retrieval.baselines(
+        rows.all().numpy(),
+        rows.label.numpy(),
+        data.test.all().numpy(),
+        data.test.label.numpy(),
+        numbers=10,
+    )
+    assert round(found["raw"]["map"], 3) == 0.669
+    assert round(found["pca-10"]["map"], 3) == 0.685
+    assert found["chance"]["precision_at_10"] == pytest.approx(0.1, abs=0.005)
+
+
+@pytest.mark.learn
+def test_docstrings_by_tf_idf_and_lsa_are_near_the_published_figures():
+    """FACTS: P@10 .604, LSA-128 .608, 32 bits .428, chance .059; docstrings differ a little
+    between Pythons.
+    """
+    data = load_data(DataConfig(data="docs"))
+    assert len(data.classes) == 30 and data.shape == (2000,)
+    assert 3000 < len(data.train) + len(data.validation) + len(data.test) < 4500
+    rows = retrieval.database(data)
+    assert rows.label is not None and data.test.label is not None
+    arrays = (
+        rows.all().numpy(),
+        rows.label.numpy(),
+        data.test.all().numpy(),
+        data.test.label.numpy(),
+    )
+    found = retrieval.baselines(*arrays, numbers=128, text=True)
+    assert found["tf-idf"]["precision_at_10"] == pytest.approx(0.604, abs=0.02)
+    assert found["lsa-128"]["precision_at_10"] == pytest.approx(0.608, abs=0.025)
+    assert found["chance"]["precision_at_10"] == pytest.approx(0.059, abs=0.005)
+    bits = retrieval.baselines(*arrays, numbers=32, text=True)["lsa-32-bits"]
+    assert bits["precision_at_10"] == pytest.approx(0.428, abs=0.02)
+
+
+def test_bits_are_as_often_on_as_off():
+    codes = RNG.exponential(size=(1001, 6))
+    bits = retrieval.binarize(codes, retrieval.bit_thresholds(codes))
+    assert bits.dtype == bool and bits.sum(0).tolist() == [500] * 6
+
+
+def test_bad_input_is_one_line():
+    index = CodeIndex(RNG.normal(size=(5, 3)))
+    with pytest.raises(ConfigError, match=r"--neighbours 6: must lie in 1\.\.5"):
+        index.search(np.zeros((1, 3)), 6)
+    with pytest.raises(ConfigError, match="queries of 4 numbers for an index of 3"):
+        index.search(np.zeros((1, 4)), 1)
+    with pytest.raises(ConfigError, match="NaN"):
+        CodeIndex(np.array([[np.nan]]))
+    with pytest.raises(ConfigError, match="needs bits"):
+        CodeIndex(np.zeros((2, 2)), "hamming")
+    with pytest.raises(ConfigError, match="no query has a relevant row"):
+        retrieval.mean_average_precision(index, np.zeros(5, int), np.zeros((1, 3)), np.ones(1, int))

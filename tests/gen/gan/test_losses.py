@@ -1,0 +1,100 @@
+"""The players' losses and penalties against their formulas."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genray.gen.gan import losses as gan_losses
+
+REAL, FAKE = torch.tensor([2.0, -0.5, 0.3]), torch.tensor([-1.5, 0.4, 1.2])
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_are_their_formulas(smoothing: float):
+    d_real, d_fake = sigmoid(REAL), sigmoid(FAKE)
+    entropy = -(1 - smoothing) * d_real.log() - smoothing * (1 - d_real).log()
+    expected = {
+        "minimax": (entropy.mean() - (1 - d_fake).log().mean(), (1 - d_fake).log().mean()),
+        "non-saturating": (entropy.mean() - (1 - d_fake).log().mean(), -d_fake.log().mean()),
+        "lsgan": (
+            ((REAL - 1 + smoothing) ** 2).mean() / 2 + (FAKE**2).mean() / 2,
+            ((FAKE - 1) ** 2).mean() / 2,
+        ),
+    }
+    if not smoothing:
+        expected["hinge"] = (
+            (1 - REAL).clamp(min=0).mean() + (1 + FAKE).clamp(min=0).mean(),
+            -FAKE.mean(),
+        )
+        expected["wgan-gp"] = (FAKE.mean() - REAL.mean(), -FAKE.mean())
+    for loss, (discriminator, generator) in expected.items():
+        found = gan_losses.discriminator_loss(loss, REAL, FAKE, smoothing)  # type: ignore[arg-type]
+        torch.testing.assert_close(found, discriminator, msg=loss)
+        torch.testing.assert_close(gan_losses.generator_loss(loss, FAKE), generator, msg=loss)  # type: ignore[arg-type]
+
+
+def test_smoothing_is_pytorchs_cross_entropy_with_a_label_of_nine_tenths():
+    theirs = F.binary_cross_entropy_with_logits(REAL, torch.full((3,), 0.9))
+    theirs += F.binary_cross_entropy_with_logits(FAKE, torch.zeros(3))
+    torch.testing.assert_close(
+        gan_losses.discriminator_loss("non-saturating", REAL, FAKE, 0.1), theirs
+    )
+
+
+def test_a_discriminator_at_a_loss_has_the_loss_2_ln_2():
+    nothing = torch.zeros(5)
+    assert gan_losses.discriminator_loss("minimax", nothing, nothing).item() == pytest.approx(
+        2 * math.log(2)
+    )
+
+
+def test_accuracies():
+    for loss, expected in {
+        "minimax": (2 / 3, 1 / 3),
+        "hinge": (2 / 3, 1 / 3),
+        "lsgan": (1 / 3, 2 / 3),
+    }.items():
+        assert [a.item() for a in gan_losses.accuracies(loss, REAL, FAKE)] == pytest.approx(
+            expected
+        ), loss  # type: ignore[arg-type]
+    shifted = gan_losses.accuracies("wgan-gp", REAL + 7, FAKE + 7)
+    # the middle: 0.6 / 2 … wherever the zero is
+    assert [a.item() for a in shifted] == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_penalties_of_a_linear_discriminator_by_hand():
+    """D(x) = w·x has the slope w everywhere."""
+    w = torch.tensor([0.6, -1.2, 0.4, 0.0], requires_grad=True)
+    x, y = torch.randn(2, 5, 1, 2, 2).unbind()
+
+    def discriminator(images: Tensor) -> Tensor:
+        return images.flatten(1) @ w
+
+    norm = (0.36 + 1.44 + 0.16) ** 0.5
+    torch.testing.assert_close(
+        gan_losses.squared_gradient(discriminator, x), torch.full((5,), norm**2)
+    )
+    penalty = gan_losses.gradient_penalty(discriminator, x, y, torch.rand(5))
+    assert penalty.item() == pytest.approx((norm - 1) ** 2, rel=1e-5)
+    penalty.backward()
+    assert w.grad is not None
+    torch.testing.assert_close(w.grad, (2 * (norm - 1) / norm * w).detach())
+
+
+def test_the_gradient_penalty_looks_between_each_real_and_its_fake():
+    seen = []
+
+    def discriminator(images: Tensor) -> Tensor:
+        seen.append(images)
+        return images.flatten(1).sum(1)
+
+    real, fake = torch.zeros(2, 1, 1, 1), torch.ones(2, 1, 1, 1)
+    gan_losses.gradient_penalty(discriminator, real, fake, torch.tensor([0.25, 1.0]))
+    assert seen[0].flatten().tolist() == [0.75, 0.0]

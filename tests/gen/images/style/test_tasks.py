@@ -1,0 +1,191 @@
+"""Training of style models: the losses' parts, resuming bit for bit, what the command leaves
+behind, bad input.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from genray import cli
+from genray.errors import ConfigError
+from genray.gen.data.config import DataConfig
+from genray.gen.data.types import Data, Split
+from genray.gen.families import BUILDERS, FAMILIES
+from genray.gen.images.patterns import pattern
+from genray.gen.images.style.any_style_task import AnyStyleTask, moments_loss
+from genray.gen.images.style.base import StyleTask, StyleTrainConfig
+from genray.gen.images.style.networks import StyleNetConfig
+from genray.gen.images.style.one_style_task import FastStyleTask, style_task
+from genray.gen.training.fit import Fit, FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.media import write_png
+from genray.runs.modelstore import load_model
+
+SIDE = 16
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (20, 3, 4, 4), np.uint8)).repeat_interleave(4, 2)
+    images = images.repeat_interleave(4, 3)
+    return Data("squares", Split(images[:12]), Split(images[12:15]), Split(images[15:]))
+
+
+def small(method: str = "style_fast", **changes) -> StyleTrainConfig:
+    fit = {
+        "steps": 4,
+        "batch_size": 2,
+        "validate_every": 4,
+        "log_every": 1,
+        **changes.pop("fit", {}),
+    }
+    return StyleTrainConfig(
+        method=method,  # type: ignore[arg-type]
+        data=DataConfig(data="photos", size=SIDE),
+        fit=FitConfig(**fit),
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        model=StyleNetConfig(widths=(4, 6, 8), residual=1, kernel=3),
+        **{"features": "untrained", "num_styles": 4, "style": "pattern:3", **changes},
+    )
+
+
+def trained(config: StyleTrainConfig, data: Data, steps: int = 10**9) -> Fit:
+    fit = Fit(style_task(config), data, config.fit)
+    for step in fit:
+        if step.step == steps:
+            break
+    return fit
+
+
+@pytest.mark.parametrize("method", ["style_fast", "style_any"])
+def test_a_run_that_is_interrupted_continues_bit_for_bit(tmp_path: Path, data: Data, method: str):
+    config = small(method)
+    whole, part = trained(config, data), trained(config, data, steps=2)
+    part.save(tmp_path)
+    again = Fit(style_task(config), data, config.fit)
+    again.load(tmp_path)
+    for _ in again:
+        pass
+    assert again.step == whole.step == 4
+    for name, tensor in whole.task.networks.state_dict().items():
+        assert torch.equal(tensor, again.task.networks.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("method", ["style_fast", "style_any"])
+def test_only_the_network_learns(data: Data, method: str):
+    fresh = Fit(style_task(small(method)), data, small(method).fit)
+    before = {name: tensor.clone() for name, tensor in fresh.task.networks.state_dict().items()}
+    for _ in fresh:
+        pass
+    after = fresh.task.networks.state_dict()
+    learnt = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    part = "model." if method == "style_fast" else "model.decoder."
+    assert learnt and all(name.startswith(part) for name in learnt)
+
+
+def test_the_parts_of_the_fast_loss_add_up(data: Data):
+    task = trained(small(content_weight=0.7, tv=3.0), data, steps=1).task
+    assert isinstance(task, FastStyleTask)
+    x, y = torch.rand(2, 2, 3, SIDE, SIDE)
+    parts = {name: float(value) for name, value in task.losses(x, y).items()}
+    assert parts["loss"] == pytest.approx(
+        parts["style"] + 0.7 * parts["content"] + 3 * parts["tv"], rel=1e-5
+    )
+    assert float(task.losses(x, x)["content"]) == 0
+    assert float(task.losses(x[:1], task.style)["style"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_moments_by_hand():
+    """Means 1 and 3 wanted where there are 0 and 3, deviations 1 and 2 where there are 1 and 0:
+    (1 + 4) / (10 + 5).
+    """
+    wanted = torch.tensor([[0.0, 2.0], [1.0, 5.0]])[None, :, None]
+    found = torch.tensor([[-1.0, 1.0], [3.0, 3.0]])[None, :, None]
+    assert moments_loss({"a": found}, {"a": wanted}, ["a"]).item() == pytest.approx(
+        5 / 15, rel=1e-4
+    )
+    assert moments_loss({"a": wanted}, {"a": wanted}, ["a"]).item() == 0
+
+
+@pytest.mark.parametrize("statistics", ["moments", "gram"])
+def test_any_style_is_measured_on_the_test_styles(data: Data, statistics: str):
+    fit = trained(small("style_any", statistics=statistics), data, steps=1)
+    task = fit.task
+    assert isinstance(task, AnyStyleTask)
+    figures = fit.measure()
+    assert figures.keys() >= {"loss", "style", "content", "identity", "style_of_unstyled"}
+    task.styles = replace(task.styles, validation=task.styles.validation.flip(0))
+    assert fit.measure() == figures, "the last word is on the test styles"
+    task.styles = replace(task.styles, test=task.styles.test.flip(0))
+    assert fit.measure() != figures
+
+
+def test_the_command_leaves_a_model_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture):
+    write_png(tmp_path / "wave.png", pattern(5, 40))
+    run = tmp_path / "run"
+    words = (
+        f"train style --style {tmp_path / 'wave.png'} --data photos --size 16 --steps 2 "
+        "--batch-size 2 --features untrained "
+        f"--widths 4 6 --residual 1 --device cpu --validate-every 2 --out {run}"
+    )
+    assert cli.main(words.split()) == 0
+    assert (run / "pictures" / "styled.png").exists()
+    model, config = load_model(run / "model", BUILDERS)
+    assert config["kind"] == "style_fast" and config["about"]["style"] == "wave.png"
+    assert config["about"]["note"].startswith("untrained features")
+    assert "vultilion" in (run / "model" / "README.md").read_text()
+    assert cast(Any, model).stylize(torch.rand(1, 3, 30, 21)).shape == (1, 3, 30, 21)
+
+
+def test_an_own_folder_of_styles(tmp_path: Path, data: Data):
+    for seed in range(6):
+        write_png(tmp_path / f"{seed}.png", pattern(seed, 24))
+    config = small("style_any", styles=f"folder:{tmp_path}")
+    task = Fit(style_task(config), data, config.fit).task
+    assert isinstance(task, AnyStyleTask)
+    assert [
+        len(part) for part in (task.styles.train, task.styles.validation, task.styles.test)
+    ] == [4, 1, 1]
+    export = task.export()
+    assert export.kind == "style_any" and "6 pictures" in export.card
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"style": "nowhere.jpg"}, "nowhere.jpg: no such file"),
+        ({"style": "pattern:one"}, "pattern:SEED"),
+        ({"features": "resnet"}, "--features resnet"),
+        ({"style_layers": ("conv77",)}, "conv77"),
+        ({"tv": -1.0}, "--tv -1"),
+        ({"style_size": 4}, "--style-size 4"),
+        ({"method": "style_any", "styles": "folder:nowhere"}, "no such folder"),
+        ({"method": "style_any", "num_styles": 1}, "--num-styles 1"),
+    ],
+)
+def test_bad_options_are_one_line(data: Data, changes: dict, message: str):
+    with pytest.raises(ConfigError, match=message) as caught:
+        config = small(**changes)
+        Fit(style_task(config), data, config.fit)
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_must_be_colours_of_a_fitting_size():
+    config = small()
+    for shape, message in (((1, 16, 16), "give RGB"), ((3, 18, 18), "--size 16|--size 20")):
+        split = Split(torch.rand(6, *shape))
+        with pytest.raises(ConfigError, match=message):
+            Fit(style_task(config), Data("d", split, split, split), config.fit)
+
+
+def test_every_preset_is_valid():
+    for name, preset in FAMILIES["style"].presets.items():
+        config = preset()
+        config.validate()
+        assert config.method == ("style_any" if "any" in name else "style_fast")
+        assert issubclass(type(style_task(config)), StyleTask)

@@ -1,0 +1,112 @@
+"""What several test files of this room need: small data, a trained autoencoder, and the proof
+that a run continues.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from genray.gen.autoencoder.model import AEModelConfig
+from genray.gen.autoencoder.task import AEConfig, AETask
+from genray.gen.data.types import Data, Split
+from genray.gen.training.fit import Fit, FitConfig, looking
+from genray.gen.training.optimizers import OptimizerConfig
+
+
+def spots(rows: int = 120, side: int = 8, channels: int = 1, low: float = 0.0) -> Data:
+    """Bright spots at random places: images in `low`..1 that two numbers describe, without
+    labels; 40 rows held out.
+    """
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.rand(rows, 2, 1, generator=generator) * side
+    at = torch.arange(side)
+    y, x = (torch.exp(-((at - centre[:, i]) ** 2) / 4) for i in range(2))
+    images = (
+        ((1.0 - low) * y[:, :, None] * x[:, None, :] + low)[:, None]
+        .expand(-1, channels, -1, -1)
+        .contiguous()
+    )
+    cuts = (0, rows - 40), (rows - 40, rows - 20), (rows - 20, rows)
+    return Data("spots", *(Split(images[a:b], None, low, 1.0) for a, b in cuts))
+
+
+def small_ae(
+    kind="undercomplete", epochs=1, batch_size=100, seed=0, learning_rate=3e-3, **model
+) -> AEConfig:
+    """An autoencoder of a few thousand weights with a code of five numbers; `model`: fields of
+    AEModelConfig.
+    """
+    widths = (4, 6) if "conv" in kind else (20, 12)
+    return AEConfig(
+        fit=FitConfig(epochs=epochs, batch_size=batch_size, seed=seed),
+        optimizer=OptimizerConfig(learning_rate=learning_rate),
+        model=AEModelConfig(**{"kind": kind, "code": 5, "widths": widths, **model}),
+    )
+
+
+def trained(config: AEConfig, data: Data) -> Fit:
+    """An autoencoder at the end of its training."""
+    config.validate()
+    fit = Fit(AETask(config), data, config.fit)
+    for _ in fit:
+        pass
+    return fit
+
+
+def measured(fit: Fit) -> dict[str, float]:
+    """The task's last word; unlike `Fit.measure` with random numbers of seed 0, whatever the
+    run's.
+    """
+    with looking(fit.task, 0):
+        return fit.task.measure(fit.whole_data)
+
+
+def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:
+    """A run that was cut off after `stop` steps and loaded again makes the same steps, figures
+    and weights.
+    """
+    whole = start()
+    steps = list(whole)
+    first = start()
+    for step in first:
+        if step.step == stop:
+            break
+    first.save(folder)
+    torch.manual_seed(999)  # whatever happened in between
+    second = start()
+    second.load(folder)
+    assert list(second) == steps[stop:]
+    expected = whole.task.networks.state_dict()
+    assert all(
+        torch.equal(expected[name], tensor)
+        for name, tensor in second.task.networks.state_dict().items()
+    )
+    untrained = start().task.networks.state_dict()
+    # it did train
+    assert sum(not torch.equal(expected[name], untrained[name]) for name in expected) >= 4
+
+
+def sounding(path: Path, seconds: float = 2.0, fps: int = 10) -> Path:
+    """An MP4 with pictures and a tone of 440 Hz in AAC."""
+    rate = 8000
+    with av.open(str(path), mode="w") as out:
+        video: Any = out.add_stream("mpeg4", rate=fps)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio: Any = out.add_stream("aac", rate=rate, layout="mono")
+        for number in range(round(seconds * fps)):
+            picture = np.full((48, 64, 3), 10 * number % 256, np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        tone = np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate).astype(np.float32)
+        for at in range(0, len(tone) - 1023, 1024):
+            frame = av.AudioFrame.from_ndarray(
+                tone[None, at : at + 1024], format="fltp", layout="mono"
+            )
+            frame.sample_rate, frame.pts = rate, at
+            out.mux(audio.encode(frame))
+        out.mux(video.encode())
+        out.mux(audio.encode())
+    return path

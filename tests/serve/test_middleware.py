@@ -1,0 +1,372 @@
+"""What stands before the routes: keys, bounds, ids, and the request log, over real sockets."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from genray.errors import ConfigError
+from serve.launch import ServeLaunch
+from serve.limits import Limits
+from serve.middleware import COOKIE
+from serve.service import Settings
+from tests.serve.conftest import Web
+
+KEY, OTHER = "a-key-of-this-test-0001", "another-key-of-it-0002"
+
+
+def ask(web: Web, path: str, method: str = "GET", body: bytes | None = None, **headers: str):
+    """(status, headers, body)."""
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
+    try:
+        connection.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        answer = connection.getresponse()
+        return answer.status, dict(answer.headers), answer.read()
+    finally:
+        connection.close()
+
+
+def raw(web: Web, content: bytes, wait_s: float = 10) -> bytes:
+    """What the service answers to these bytes, up to its closing the connection."""
+    with socket.create_connection(("127.0.0.1", web.port), timeout=wait_s) as connection:
+        connection.sendall(content)
+        found = b""
+        try:
+            while part := connection.recv(65536):
+                found += part
+                if b"\r\n\r\n" in found and b"}" in found:
+                    break
+        except TimeoutError:
+            pass
+        return found
+
+
+# -- keys ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models",
+        "/v2/models/digits-gan",
+        "/api/walk/digits-gan",
+        "/openapi.json",
+        "/page/app.js",
+        "/nothing",
+    ],
+)
+def test_without_a_key_everything_but_health_is_closed(start: Callable[..., Web], path: str):
+    web = start(keys=(KEY, OTHER))
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Basic {KEY}"},
+        {"Authorization": f"Bearer {KEY}x"},
+    ):
+        status, answered, body = ask(web, path, **headers)
+        assert status == 401 and answered["www-authenticate"] == "Bearer"
+        assert "Authorization: Bearer KEY" in str(json.loads(body)["error"])
+    assert ask(web, "/healthz")[0] == 200 and ask(web, "/readyz")[0] == 200
+
+
+def test_any_of_the_keys_opens(start: Callable[..., Web]):
+    web = start(keys=(KEY, OTHER))
+    for key in (KEY, OTHER):
+        assert ask(web, "/v1/models", Authorization=f"Bearer {key}")[0] == 200
+        assert ask(web, "/v1/models", Authorization=f"bearer  {key} ")[0] == 200
+
+
+def test_a_browser_is_asked_for_its_key_and_keeps_it_as_a_cookie(start: Callable[..., Web]):
+    web = start(keys=(KEY,))
+    status, headers, page = ask(web, "/", Accept="text/html")
+    assert status == 401 and headers["content-type"].startswith("text/html") and b"<form" in page
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert ask(web, "/login", "POST", b"key=wrong", **form)[0] == 401
+    status, headers, _ = ask(web, "/login", "POST", f"key={KEY}".encode(), **form)
+    assert status == 303 and headers["location"] == "/"
+    cookie = headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie
+    assert ask(web, "/", Accept="text/html", Cookie=cookie.split(";")[0])[0] == 200
+    assert ask(web, "/v1/models", Cookie=f"{COOKIE}=wrong")[0] == 401
+
+
+@pytest.mark.parametrize("key", [KEY, 'odd;key="of\\this-test'])
+def test_other_services_cookies_of_this_host_do_not_hide_ours(start: Callable[..., Web], key: str):
+    web = start(keys=(key,))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    _, headers, _ = ask(web, "/login", "POST", urlencode({"key": key}).encode(), **form)
+    ours = headers["set-cookie"].rpartition("; HttpOnly")[0]
+    for other in (
+        'a={"x":1}',
+        "foo[bar]=1",
+        "n",
+        'theme="dark mode"',
+        f"x{COOKIE}=1",
+        f"a={COOKIE}",
+    ):
+        for cookie in (f"{other}; {ours}", f"{ours}; {other}"):
+            assert ask(web, "/v1/models", Cookie=cookie)[0] == 200, cookie
+        assert ask(web, "/v1/models", Cookie=other)[0] == 401
+
+
+def test_a_wrong_key_at_the_form_is_asked_for_again(start: Callable[..., Web]):
+    web = start(keys=(KEY,))
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html,*/*"}
+    status, headers, page = ask(web, "/login", "POST", b"key=wrong", **form)
+    assert (
+        status == 401
+        and headers["content-type"].startswith("text/html")
+        and headers["www-authenticate"] == "Bearer"
+    )
+    assert (
+        b"none of the keys" in page
+        and b"<form" in page
+        and "frame-ancestors" in headers["content-security-policy"]
+    )
+    assert b"none of the keys" not in ask(web, "/", Accept="text/html")[2]
+
+
+def test_without_keys_all_is_open_on_loopback_only():
+    with pytest.raises(ConfigError, match="GENRAY_API_KEY"):
+        ServeLaunch(host="0.0.0.0").validate(())
+    ServeLaunch(host="0.0.0.0").validate((KEY,))
+    ServeLaunch(host="0.0.0.0", open=True).validate(())
+    with pytest.raises(ConfigError, match="16 characters"):
+        Settings(models_dir=".", keys=("short",)).validate()
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+SMALL = Limits(max_body_mb=1, body_timeout_s=1, max_in_flight=3)
+
+
+def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(start: Callable[..., Web]):
+    web = start(limits=SMALL)
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
+    answer = raw(web, head)
+    assert (
+        answer.startswith(b"HTTP/1.1 413")
+        and b"1 MiB" in answer
+        and b"connection: close" in answer.lower()
+    )
+
+
+def test_a_chunked_body_is_counted_while_it_is_read(start: Callable[..., Web]):
+    web = start(limits=SMALL)
+    chunk = b"80000\r\n" + b" " * 0x80000 + b"\r\n"
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert raw(web, head + 3 * chunk).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_drips_is_given_up(start: Callable[..., Web]):
+    web = start(limits=SMALL)
+    begin = time.monotonic()
+    answer = raw(
+        web, b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    )
+    assert answer.startswith(b"HTTP/1.1 408") and time.monotonic() - begin < 8
+    assert ask(web, "/healthz")[0] == 200
+
+
+def test_too_many_at_once_are_told_to_come_back(start: Callable[..., Web]):
+    web = start(limits=SMALL)
+    slow = []
+    for _ in range(3):
+        connection = socket.create_connection(("127.0.0.1", web.port))
+        connection.sendall(
+            b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+        )
+        slow.append(connection)
+    time.sleep(0.2)
+    status, headers, body = ask(web, "/v1/models")
+    assert (
+        status == 429
+        and headers["retry-after"] == "1"
+        and json.loads(body)["error"]["type"] == "rate_limit_error"
+    )
+    assert ask(web, "/healthz")[0] == 200  # a full service is not a dead one
+    for connection in slow:
+        connection.close()
+    time.sleep(0.2)
+    assert ask(web, "/v1/models")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x00\x01\x02\x03\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"POST /v1/models HTTP/1.1\r\nHost: x\r\nContent-Length: minus\r\n\r\n",
+        b"POST /v1/models HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /page/..%2f..%2fapp.py HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/models/..%2f..%2fetc HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_nonsense_is_refused_and_nothing_falls_over(web: Web, content: bytes):
+    answer = raw(web, content, wait_s=3)
+    assert not answer or answer.split(b" ")[1][:1] == b"4", answer[:200]
+    assert ask(web, "/healthz")[0] == 200
+
+
+# -- ids, headers, log -----------------------------------------------------------------------------
+
+
+def test_an_id_is_kept_or_made(web: Web):
+    assert ask(web, "/healthz", X_Request_Id="mine-1")[1]["x-request-id"] == "mine-1"
+    made = ask(web, "/healthz", X_Request_Id='"><script>')[1]["x-request-id"]
+    assert len(made) == 16 and made != ask(web, "/healthz")[1]["x-request-id"]
+
+
+def test_errors_have_their_conventions_shape(web: Web):
+    assert set(json.loads(ask(web, "/v1/models/no")[2])["error"]) == {
+        "message",
+        "type",
+        "param",
+        "code",
+    }
+    assert isinstance(json.loads(ask(web, "/v2/models/no")[2])["error"], str)
+    status, headers, _ = ask(web, "/v1/models", "PUT")
+    assert status == 405 and headers["allow"] == "GET"
+
+
+EVIL = "https://evil.example"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": EVIL, "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},  # an image of the page
+        # another service of this machine
+        {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},
+        {"Origin": EVIL},  # a browser that says no more
+        {"Origin": "null"},  # a frame without rights
+        {"Origin": EVIL, "Host": "127.0.0.1", "X-Forwarded-Host": "example.org"},
+        {"Sec-Fetch-Site": "cross-site", "Cookie": f"{COOKIE}={KEY}"},
+    ],
+)
+def test_no_other_sites_page_may_ask(start: Callable[..., Web], headers: dict[str, str]):
+    web = start(keys=(KEY,) if "Cookie" in headers else ())
+    for path, method in (
+        ("/api/models/digits-gan/rollback", "POST"),
+        ("/v1/models/waves", "DELETE"),
+        ("/v1/images/generations", "POST"),
+        ("/v2/models/digits/infer", "POST"),
+        ("/api/walk/digits-vae", "GET"),
+    ):
+        status, answered, body = ask(web, path, method, b"x", **headers)
+        assert status == 403 and b"another site's page" in body
+        assert not [name for name in answered if name.lower().startswith("access-control")]
+    assert "waves" in web.service.shelf.models
+    assert (
+        "frame-ancestors 'none'"
+        in ask(web, "/", Authorization=f"Bearer {KEY}")[1]["content-security-policy"]
+    )
+
+
+def test_our_own_page_programs_and_links_may_ask(start: Callable[..., Web]):
+    web = start()
+    own = f"http://127.0.0.1:{web.port}"
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert ask(web, "/", **link)[0] == 200
+    assert ask(web, "/v1/models", **link)[0] == 403
+    for headers in (
+        {},
+        {"Origin": own},
+        {"Origin": own, "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},  # typed in
+        # a proxy that puts its own Host
+        {"Origin": "https://gpu.example", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "https://gpu.example", "X-Forwarded-Host": "gpu.example"},
+    ):
+        assert ask(web, "/v1/models", **headers)[0] == 200, headers
+    closed = start(keys=(KEY,))  # who sends a key is no stranger, wherever it comes from
+    assert ask(closed, "/v1/models", Origin=EVIL, Authorization=f"Bearer {KEY}")[0] == 200
+
+
+def test_without_a_key_only_loopbacks_names_are_answered_to(start: Callable[..., Web]):
+    """DNS rebinding: a site's own name that points here."""
+    web = start(local=True)
+    for host in (
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "[fe80::1]:8000",
+    ):
+        status, _, body = ask(web, "/v1/models/waves", "DELETE", Host=host, Origin=f"http://{host}")
+        assert status == 403 and b"GENRAY_API_KEY" in body
+    for host in (
+        "localhost:9000",
+        "127.0.0.1",
+        "LOCALHOST",
+        "127.8.8.8:1",
+        "[::1]:8000",
+        "gpu.localhost:80",
+    ):
+        assert ask(web, "/v1/models", Host=host)[0] == 200, host
+    assert ask(web, "/healthz", Host="10.0.0.1")[0] == 200  # a load balancer asks so
+    keyed = start(local=True, keys=(KEY,))
+    assert ask(keyed, "/v1/models", Host="gpu.example", Authorization=f"Bearer {KEY}")[0] == 200
+    assert ask(start(), "/v1/models", Host="gpu.example")[0] == 200  # --open
+
+
+def test_every_request_leaves_a_line(start: Callable[..., Web], tmp_path: Path):
+    web = start(request_log=str(tmp_path / "log" / "requests.jsonl"))
+    ask(web, "/v1/models/digits-gan?secret=1", X_Request_Id="line-1")
+    ask(
+        web,
+        "/v1/images/generations",
+        "POST",
+        b'{"model": "digits-gan"}',
+        Content_Type="application/json",
+    )
+    ask(web, "/v1/models/no")
+    web.service.telemetry.close()
+    (log,) = (tmp_path / "log").glob("requests-*.jsonl")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["status"] for line in lines] == [200, 200, 404]
+    assert (
+        lines[0]["id"] == "line-1"
+        and lines[0]["route"] == "/v1/models/{name}"
+        and "secret" not in str(lines)
+    )
+    assert (
+        lines[1]["model"].startswith("digits-gan@")
+        and lines[1]["bytes"] > 100
+        and lines[1]["ms"] > 0
+    )
+    assert web.service.telemetry.requests["/v1/images/generations", "200"] == 1
+
+
+# -- health ----------------------------------------------------------------------------------------
+
+
+def test_readiness_tells_the_truth(start: Callable[..., Web], models_dir: Path):
+    (models_dir / "digits-vae" / "config.json").write_text("{")
+    web = start()
+    status, _, body = ask(web, "/readyz")
+    assert status == 503 and set(json.loads(body)["failed"]) == {"digits-vae"}
+    assert ask(web, "/healthz")[0] == 200 and ask(web, "/v2/health/ready")[0] == 503
+    assert ask(web, "/v1/models/digits-gan")[0] == 200  # the others serve
+
+
+def test_nothing_to_serve_is_not_ready(start: Callable[..., Web], tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    web = start(tmp_path / "empty")
+    assert ask(web, "/readyz")[0] == 503 and ask(web, "/v2/health/live")[0] == 200
+    # As some load balancers ask.
+    assert ask(web, "/healthz", "HEAD")[::2] == (200, b"") and ask(web, "/readyz", "HEAD")[::2] == (
+        503,
+        b"",
+    )

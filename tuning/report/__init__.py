@@ -1,0 +1,1 @@
+"""The report page of a sweep: tables, charts, statistics and sentences."""

@@ -1,0 +1,166 @@
+"""The report as one HTML page: no script, nothing loaded from anywhere, pictures inside, light
+and dark, wide and narrow.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tuning.report.charts import Chart
+from tuning.report.markup import (
+    arms_table,
+    chosen_table,
+    effects_table,
+    importances_table,
+    trials_table,
+)
+from tuning.report.tables import Comparison
+from tuning.report.words import limits, plural, summary, title
+
+STYLE = Path(__file__).with_suffix(".css")
+TUNED = '<span class="key tuned">● tuned</span>'
+UNTUNED = '<span class="key untuned">◇ untuned</span>'
+BAD = '<span class="key bad">×</span>'
+
+HOW = {
+    "arms": f"{UNTUNED}: each arm as it comes; {TUNED}: the best setting of its search. Dots: "
+    "medians over seeds; bars: their "
+    "intervals, which hold the true median as often as the table's head says; small marks: seeds. "
+    "Dotted: the target. An "
+    "arrow on the edge: beyond it, at the value beside; a cross: no finite value.",
+    "learning-rates": "A ring for each search trial, the full one was chosen. "
+    f"{BAD} on the edge: diverged or failed; a triangle on the edge: beyond it. Dashed: the "
+    "untuned median. A wide flat "
+    "valley forgives a rate that was guessed; a single low point in a steep one does not.",
+    "best-so-far": "What the best of the first n trials would have been: median and quartiles "
+    "over all orders in which the "
+    "trials could have come, worked out exactly, so that it is not the luck of one order. Grey: "
+    "the other arms. Dashed: the "
+    "untuned median.",
+    "curves": "Every seed, at each look at the validation split. Full: tuned; dashed: untuned; "
+    "dotted across: the target; "
+    f"{BAD}: where one diverged.",
+    "profile": "In which share of the seeds an arm reached the target within so many times the "
+    "steps of the arm that was "
+    "quickest with that seed. At 1: how often it was the quickest itself; at the right end: how "
+    "often it got there at all. "
+    "Grey: the other arms.",
+    "effects": "Runs with the arm less runs without it, paired by seed where both have the same "
+    "seeds. A full dot: an "
+    "interval of 95% or more leaves out 0, for which it takes six seeds.",
+    "parameters": "A line for each search trial, from its settings to the rank of its result "
+    "(best on top). "
+    '<span class="key tuned">Blue</span>: the best quarter; <span class="key bad">dashed</span>: '
+    "diverged or failed.",
+}
+TITLES = {
+    "arms": "Arms",
+    "learning-rates": "Learning-rate sensitivity",
+    "best-so-far": "Best so far against trials",
+    "curves": "Learning curves",
+    "profile": "Performance profile",
+    "effects": "On against off",
+    "parameters": "Parameters",
+    "samples": "Samples",
+}
+
+
+def page(
+    comparison: Comparison,
+    charts: Mapping[str, Sequence[Chart]],
+    settings: Mapping[str, Any] | None = None,
+    samples: Sequence[tuple[str, bytes]] = (),
+    files: Sequence[str] = (),
+) -> str:
+    """The whole page. `charts`: by section (the keys of TITLES); `samples`: captions and PNG
+    files; `files`: beside it.
+    """
+    sections: dict[str, tuple[str, str]] = {"summary": ("Summary", _summary(comparison, settings))}
+    if comparison.lines:
+        sections["arms"] = (TITLES["arms"], _figures("arms", charts) + arms_table(comparison))
+    for name in ("effects", "learning-rates", "best-so-far", "curves", "profile"):
+        if charts.get(name):
+            text = _figures(name, charts) + (effects_table(comparison) if name == "effects" else "")
+            sections[name] = (TITLES[name], text)
+    parameters = (
+        _figures("parameters", charts) + chosen_table(comparison) + importances_table(comparison)
+    )
+    if parameters:
+        sections["parameters"] = (TITLES["parameters"], parameters)
+    if samples:
+        sections["samples"] = (TITLES["samples"], _samples(samples))
+    sections["limits"] = ("What this does not show", _list(limits(comparison)))
+    if comparison.rows:
+        sections["trials"] = ("Trials", trials_table(comparison))
+    if files:
+        links = ", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in files)
+        sections["files"] = ("Tables as files", f"<p>{links}, and the same as parquet.</p>")
+    body = "\n".join(
+        f'<section id="{name}"><h2>{heading}</h2>\n{text}</section>'
+        for name, (heading, text) in sections.items()
+    )
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, (heading, _) in sections.items())
+    under = ", ".join(
+        (
+            plural(len(comparison.rows), "trial"),
+            f"{sum(row.seconds for row in comparison.rows) / 60:.1f} CPU minutes of training",
+        )
+    )
+    heading = escape(title(comparison))
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{heading}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
+        f'<header><h1>{heading}</h1><p class="under">{under}</p><nav>{links}</nav></header>\n'
+        f"<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _summary(comparison: Comparison, settings: Mapping[str, Any] | None) -> str:
+    parts = summary(comparison, settings)
+    return (
+        '<dl class="summary">'
+        + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in parts)
+        + "</dl>"
+    )
+
+
+def _figures(name: str, charts: Mapping[str, Sequence[Chart]]) -> str:
+    """A section's charts with how to read them: panels that reflow, or figures side by side."""
+    shown = charts.get(name, ())
+    if not shown:
+        return ""
+    parts = [f'<p class="how">{HOW[name]}</p>'] if name in HOW else []
+    alone = []
+    for chart in shown:
+        svgs = chart.svgs()
+        if len(svgs) == 1:
+            alone.append(f"<figure>{svgs[0]}</figure>")
+        else:
+            parts.append(
+                f'<figure class="panels">{"".join(f"<div>{svg}</div>" for svg in svgs)}</figure>'
+            )
+            parts.append(f'<p class="axes">Across: {escape(chart.x)}. Up: {escape(chart.y)}.</p>')
+    if alone:
+        parts.append(f'<div class="figures">{"".join(alone)}</div>')
+    return "\n".join(parts)
+
+
+def _samples(samples: Sequence[tuple[str, bytes]]) -> str:
+    figures = "".join(
+        f'<figure><img alt="{escape(caption)}" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for caption, png in samples
+    )
+    how = (
+        "The best run of each arm by validation, at its best weights; the images themselves are "
+        "not picked."
+    )
+    return f'<p class="how">{how}</p>\n<div class="samples">{figures}</div>'
+
+
+def _list(points: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(point)}</li>" for point in points) + "</ul>"

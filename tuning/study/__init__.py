@@ -1,0 +1,1 @@
+"""The published study of optimizers and regularisers: what runs, and its results."""
