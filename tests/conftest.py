@@ -7,6 +7,8 @@ most one Ray and one cluster run at a time. The long groups and files start firs
 
 import os
 from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadGroupScheduling
@@ -16,16 +18,32 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-GROUPS = ("ray", "cluster")
-FIRST = (*GROUPS, "learn", "service")
+FIRST = ("ray", "cluster", "learn", "service")
+TESTS = Path(__file__).parent
 
 
 class ByGroupOrFile(LoadGroupScheduling):
-    """Hands out whole groups and, of the tests that have no group, whole files."""
+    """Hands out the groups of `group_of` and, of the files that have no group, whole files."""
 
     def _split_scope(self, nodeid: str) -> str:
-        scope = super()._split_scope(nodeid)
-        return scope.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return group_of(file) or file
+
+
+@cache
+def group_of(file: str) -> str:
+    """The group of a test file, by its path from the repository's root: "" for a file of its own.
+
+    The markers of single tests are not known where xdist hands the tests out, so a file that has
+    any test marked `ray` belongs to that group as a whole.
+    """
+    path = TESTS.parent / file
+    if TESTS / "cluster" in path.parents:
+        return "cluster"
+    text = path.read_text(encoding="utf-8")
+    if "pytest.mark.ray" in text or 'xdist_group("ray")' in text:
+        return "ray"
+    return "serve" if TESTS / "serve" in path.parents else ""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,12 +55,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroupOr
     return ByGroupOrFile(config, log)  # type: ignore[arg-type]
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for group in GROUPS:
-            if item.get_closest_marker(group):
-                item.add_marker(pytest.mark.xdist_group(group))
     if "PYTEST_XDIST_WORKER" in os.environ:
         sharing = {item.path for item in items if _shares_ray(item)}
         items.sort(key=lambda item: (_rank(item), item.path not in sharing))

@@ -1,3 +1,134 @@
-"""Generative and representation learning: autoencoders, VAEs, GANs, and what measures them. No
-Ray in here.
+"""Generative and representation learning: autoencoders, VAEs, GANs, classifiers and style models.
+
+This package does not use Ray. Its public classes can be imported from here:
+
+    from genray.gen import VAEConfig, open_fit
+
+    fit = open_fit("vae", VAEConfig())
+    for step in fit:  # trains
+        ...
+    model = fit.task.networks["vae"]
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genray.gen.autoencoder.model import AEModelConfig, Autoencoder
+    from genray.gen.autoencoder.task import AEConfig, AETask
+    from genray.gen.data.config import DataConfig
+    from genray.gen.data.load import load_data
+    from genray.gen.data.types import Data, Split
+    from genray.gen.families import Family, open_fit
+    from genray.gen.gan.networks import Discriminator, GANModelConfig, Generator
+    from genray.gen.gan.task import GANConfig, GANTask
+    from genray.gen.generative import GenerativeModel
+    from genray.gen.images.classifier import (
+        Classifier,
+        ClassifierConfig,
+        ClassifierModelConfig,
+        ClassifierTask,
+    )
+    from genray.gen.images.style.base import StyleTrainConfig
+    from genray.gen.images.style.networks import AdaINNet, StyleNetConfig, TransformerNet
+    from genray.gen.images.style.optimise import StyleConfig, stylize
+    from genray.gen.training.fit import Batch, Export, Fit, FitConfig, Step, Task
+    from genray.gen.training.optimizers import OptimizerConfig, Updater
+    from genray.gen.training.world import World
+    from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask
+
+__all__ = [
+    "VAE",
+    "AEConfig",
+    "AEModelConfig",
+    "AETask",
+    "AdaINNet",
+    "Autoencoder",
+    "Batch",
+    "Classifier",
+    "ClassifierConfig",
+    "ClassifierModelConfig",
+    "ClassifierTask",
+    "Data",
+    "DataConfig",
+    "Discriminator",
+    "Export",
+    "Family",
+    "Fit",
+    "FitConfig",
+    "GANConfig",
+    "GANModelConfig",
+    "GANTask",
+    "GenerativeModel",
+    "Generator",
+    "OptimizerConfig",
+    "Split",
+    "Step",
+    "StyleConfig",
+    "StyleNetConfig",
+    "StyleTrainConfig",
+    "Task",
+    "TransformerNet",
+    "Updater",
+    "VAEConfig",
+    "VAEModelConfig",
+    "VAETask",
+    "World",
+    "load_data",
+    "open_fit",
+    "stylize",
+]
+
+_PUBLIC = (
+    "genray.gen.autoencoder.task.AEConfig",
+    "genray.gen.autoencoder.task.AETask",
+    "genray.gen.autoencoder.model.AEModelConfig",
+    "genray.gen.autoencoder.model.Autoencoder",
+    "genray.gen.data.types.Data",
+    "genray.gen.data.config.DataConfig",
+    "genray.gen.data.types.Split",
+    "genray.gen.data.load.load_data",
+    "genray.gen.families.Family",
+    "genray.gen.families.open_fit",
+    "genray.gen.training.fit.Batch",
+    "genray.gen.training.fit.Export",
+    "genray.gen.training.fit.Fit",
+    "genray.gen.training.fit.FitConfig",
+    "genray.gen.training.fit.Step",
+    "genray.gen.training.fit.Task",
+    "genray.gen.gan.task.GANConfig",
+    "genray.gen.gan.task.GANTask",
+    "genray.gen.gan.networks.Discriminator",
+    "genray.gen.gan.networks.GANModelConfig",
+    "genray.gen.gan.networks.Generator",
+    "genray.gen.generative.GenerativeModel",
+    "genray.gen.images.classifier.Classifier",
+    "genray.gen.images.classifier.ClassifierConfig",
+    "genray.gen.images.classifier.ClassifierModelConfig",
+    "genray.gen.images.classifier.ClassifierTask",
+    "genray.gen.images.style.optimise.StyleConfig",
+    "genray.gen.images.style.optimise.stylize",
+    "genray.gen.images.style.base.StyleTrainConfig",
+    "genray.gen.images.style.networks.AdaINNet",
+    "genray.gen.images.style.networks.StyleNetConfig",
+    "genray.gen.images.style.networks.TransformerNet",
+    "genray.gen.training.optimizers.OptimizerConfig",
+    "genray.gen.training.optimizers.Updater",
+    "genray.gen.vae.VAE",
+    "genray.gen.vae.VAEConfig",
+    "genray.gen.vae.VAEModelConfig",
+    "genray.gen.vae.VAETask",
+    "genray.gen.training.world.World",
+)
+_MODULES = {name: module for module, _, name in (path.rpartition(".") for path in _PUBLIC)}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public class or function at its first use: importing one part loads no other."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

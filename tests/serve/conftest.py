@@ -24,14 +24,6 @@ from serve.service import Service, Settings
 from serve.web import build_web
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process, so that the models are trained once; tests that start Ray have a group."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("serve"))
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models directory; tests that change it use a copy (`models_dir`)."""
