@@ -1,6 +1,4 @@
-"""The README's Python example, as it is printed there, in a process of its own as a reader would
-start it.
-"""
+"""Runs the Python examples of README.md and docs/reference.md, each in a process of its own."""
 
 import json
 import math
@@ -11,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(420)
-def test_the_python_example_runs(tmp_path: Path):
-    section = README.read_text().partition("\n**From Python**\n")[2].partition("\n## ")[0]
+def test_reference_rllib_example_runs(tmp_path: Path):
+    section = (
+        (ROOT / "docs" / "reference.md")
+        .read_text()
+        .partition("\n### From Python\n")[2]
+        .partition("\n## ")[0]
+    )
     [example] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     folder = tmp_path / "apex"
     code = example.replace('"/tmp/apex"', repr(str(folder)))
@@ -30,5 +33,32 @@ def test_the_python_example_runs(tmp_path: Path):
     iterations = int(re.search(r"range\((\d+)\)", example)[1])  # type: ignore[index]
     state = json.loads((folder / "engine" / "state.json").read_text())
     assert state["steps"] >= 1_000 * iterations
-    # with the replay
-    assert sum(shard["counts"]["size"] for shard in state["shards"]) > 900 * iterations
+    assert (
+        sum(shard["counts"]["size"] for shard in state["shards"]) > 900 * iterations
+    )  # with the replay
+
+
+@pytest.mark.learn
+@pytest.mark.timeout(300)
+def test_readme_local_agent_example_runs_with_fewer_steps(tmp_path: Path):
+    section = (
+        (ROOT / "README.md")
+        .read_text()
+        .partition("\n## Train and watch an agent\n")[2]
+        .partition("\n## ")[0]
+    )
+    [example] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    code = example.replace("24_000", "800")
+    assert code != example
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=280, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "32 episodes" in done.stdout
+    assert (tmp_path / "catch.gif").read_bytes().startswith(b"GIF89a")
+
+
+def test_readme_stays_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.encode()) <= 8 * 1024
+    assert max(map(len, text.splitlines())) <= 120

@@ -1,4 +1,4 @@
-"""The README's clients, as they are printed there, against a service with a key."""
+"""Runs the client examples of docs/reference.md against a service with a key."""
 
 import re
 import subprocess
@@ -11,14 +11,14 @@ from PIL import Image
 
 from tests.serve.conftest import Web
 
-README = Path(__file__).parents[2] / "README.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 KEY = "a-key-of-this-test-0001"
 
 
 @pytest.fixture
 def snippets() -> Callable[[str, Web], list[str]]:
     """The section's blocks of one language, with the test's address and key in them."""
-    section = README.read_text().partition("\n## Serve\n")[2].partition("\n## ")[0]
+    section = REFERENCE.read_text().partition("\n## Serve\n")[2].partition("\n## ")[0]
 
     def blocks(language: str, web: Web) -> list[str]:
         found = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
@@ -46,9 +46,9 @@ def test_the_python_examples_run(start: Callable[..., Web], snippets: Callable, 
     web = start(keys=(KEY,))
     triton, openai = sorted(snippets("python", web), key=lambda code: "OpenAI" in code)
     found: dict = {}
-    exec(compile(openai, "README.md", "exec"), found)
+    exec(compile(openai, "reference.md", "exec"), found)
     assert len(found["made"].data) == 4 and found["styled"].data[0].b64_json
-    exec(compile(triton, "README.md", "exec"), found)
+    exec(compile(triton, "reference.md", "exec"), found)
     assert found["code"].shape == (1, 10)
 
 
