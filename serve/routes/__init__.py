@@ -1,3 +1,2 @@
-"""The HTTP routes, a file for each convention; each adds its own to an application around a
-`Service`.
-"""
+"""The HTTP routes, one file for each API. Each file adds its routes to an application around a
+`Service`."""
