@@ -20,7 +20,8 @@ from serve.service import Service, Settings
 MAX_ONGOING = 1024
 """Requests that one replica accepts at a time. Ray's default of 5 limits batches to 5 rows and
 raises the latency to seconds. The limit of the middleware (`Limits.max_in_flight`) answers 429
-first."""
+first.
+"""
 
 
 @serve.ingress()
@@ -40,7 +41,8 @@ class Gateway:
 
     def check_health(self) -> None:
         """Returns at once. Ray Serve replaces a replica whose event loop does not run this check in
-        time."""
+        time.
+        """
 
 
 def build(arguments: dict[str, Any]) -> Application:
@@ -105,7 +107,8 @@ def build(arguments: dict[str, Any]) -> Application:
 
 def _switch(arguments: dict[str, Any], name: str) -> bool:
     """Remove a boolean from the arguments and return it. The value is a boolean from YAML, or text
-    from a command line, where bool("false") would be True."""
+    from a command line, where bool("false") would be True.
+    """
     value = arguments.pop(name, False)
     text = str(value).lower()
     require(text in ("true", "1", "false", "0"), f"{name}: {value!r} must be true or false")

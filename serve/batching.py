@@ -29,7 +29,8 @@ class _Job:
 
 class Batcher:
     """Runs functions in one thread, one batch at a time. PyTorch itself uses one thread in each
-    replica."""
+    replica.
+    """
 
     def __init__(
         self,
@@ -38,7 +39,8 @@ class Batcher:
         seen: Callable[[int, float], None] | None = None,
     ):
         """`max_rows`: the most rows of a batch. `max_waiting_rows`: the most rows in the queue;
-        more are refused with Busy. `seen(rows, seconds_waited)` is called for every batch."""
+        more are refused with Busy. `seen(rows, seconds_waited)` is called for every batch.
+        """
         self.max_rows, self.max_waiting_rows = max_rows, max_waiting_rows
         self._seen = seen
         self._waiting: dict[int, tuple[Function, deque[_Job]]] = {}
@@ -102,7 +104,8 @@ class Batcher:
 
     def _take(self, queue: deque[_Job]) -> list[_Job]:
         """Remove requests from the front of the queue, up to `max_rows` rows. A request with more
-        rows than that forms a batch alone."""
+        rows than that forms a batch alone.
+        """
         jobs = [queue.popleft()]
         rows = jobs[0].rows
         while queue and rows + queue[0].rows <= self.max_rows:
@@ -117,7 +120,8 @@ class Batcher:
 
 def _run(function: Function, jobs: list[_Job]) -> list[Any]:
     """Run one call for all jobs. Returns the result of each job, or the exception that the job
-    raised."""
+    raised.
+    """
     try:
         if len(jobs) == 1:
             parts = [function.run(jobs[0].arrays)]

@@ -33,7 +33,8 @@ class EditOptions:
     @staticmethod
     def read(fields: Mapping[str, str], limits: Limits) -> "EditOptions":
         """Parse the fields of a form. Raises BadRequest, which names the field, its value and the
-        allowed values."""
+        allowed values.
+        """
         size = fields.get("size") or "auto"
         longest = min(512, limits.max_side)
         if size != "auto":

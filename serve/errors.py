@@ -60,7 +60,8 @@ class NotReady(ApiError):
 
 class Fault(ApiError):
     """An internal error. The client receives only a request id to quote; the service log has the
-    details."""
+    details.
+    """
 
     status, code = 500, "internal_error"
 

@@ -32,7 +32,8 @@ class Reply(NamedTuple):
 
 Short = Callable[[Asked], Awaitable[Reply | None]]
 """Handler of the fast path. Returns None if FastAPI must answer. May raise ApiError, which both
-paths format in the same way."""
+paths format in the same way.
+"""
 ShortNamed = Callable[[str, Asked], Awaitable[Reply | None]]
 INFER, INFER_END = "/v2/models/", "/infer"
 
@@ -42,12 +43,14 @@ class Express:
 
     def __init__(self, exact: Mapping[tuple[str, str], Short], infer: ShortNamed | None = None):
         """`exact`: (method, path) → handler. `infer`: handler of POST /v2/models/{name}/infer,
-        whose path contains a name."""
+        whose path contains a name.
+        """
         self._exact, self._infer = dict(exact), infer
 
     def find(self, method: str, path: str) -> tuple[Short | None, str]:
         """Return (the handler, or None if the route has no fast path; the route as FastAPI names
-        it)."""
+        it).
+        """
         if short := self._exact.get((method, path)):
             return short, path
         if self._infer and method == "POST" and path.startswith(INFER) and path.endswith(INFER_END):

@@ -8,8 +8,8 @@ configuration in place each time HAProxy starts or restarts. The changes:
   loopback only.
 * Two log lines for each request are removed. The first goes to a syslog server that does not run.
   The second goes to Ray's proxy actor, which parses it in Python to count requests;
-  `genray_requests` already has these counts. The log costs half of the CPU time that a request uses outside its
-  replica.
+  `genray_requests` already has these counts. The log costs half of the CPU time that a request
+  uses outside its replica.
 * Two request headers that Ray Serve obeys are removed. One stops Serve from noticing that a client
   has disconnected, so that abandoned requests would still be processed. The other sets a timeout,
   which Serve reports in its own error format.
@@ -44,7 +44,8 @@ RULES = "".join(
 
 def mended(configuration: str) -> str:
     """Return the configuration with every `bind` without an address moved to loopback, no log of
-    successful requests, and the rules of this service."""
+    successful requests, and the rules of this service.
+    """
     configuration = OPEN.sub(r"\g<1>127.0.0.1:\2", configuration)
     configuration = REQUEST_LOG.sub("", configuration)
     configuration = configuration.replace(

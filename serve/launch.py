@@ -35,12 +35,14 @@ class ServeLaunch:
 
     host: str = "127.0.0.1"
     """An IPv4 address or a host name. An address beyond loopback needs keys in GENRAY_API_KEY, or
-    --open."""
+    --open.
+    """
     port: int = 8000
     """TCP port; 0 chooses a free one."""
     open: bool = False
     """Answer without keys beyond loopback, too. Everyone who reaches the port may then use the
-    service and delete models."""
+    service and delete models.
+    """
     replicas: int = 1
     """Number of replica processes. Each uses one core and holds all models."""
     address: str | None = None
@@ -50,7 +52,8 @@ class ServeLaunch:
     """Use HAProxy as the ingress if it is installed; otherwise Ray's Python proxy is used."""
     dashboard_port: int = 0
     """Port of Ray's dashboard and jobs API on loopback, protected by Ray's token
-    (~/.ray/auth_token); 0: no dashboard."""
+    (~/.ray/auth_token); 0: no dashboard.
+    """
 
     def validate(self, keys: tuple[str, ...]) -> None:
         require(
@@ -97,7 +100,8 @@ def free_port() -> int:
 
 def prepare_environment(folder: Path, haproxy: bool) -> bool:
     """Set the environment variables that Ray Serve reads at import. Returns whether HAProxy will be
-    used. Raises RunFault if Ray Serve has been imported already."""
+    used. Raises RunFault if Ray Serve has been imported already.
+    """
     if "ray.serve" in sys.modules and "RAY_SERVE_ENABLE_HA_PROXY" not in os.environ:
         raise RunFault(
             "ray.serve was imported before the service's settings were made; start with `genray "
@@ -156,7 +160,8 @@ def _wrapper(folder: Path) -> Path:
 @contextlib.contextmanager
 def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     """Run the service inside a `with` block. Yields when the service answers. Raises ConfigError,
-    ResourceError or RunFault."""
+    ResourceError or RunFault.
+    """
     settings.validate()
     launch.validate(settings.keys)
     check_folder(Path(settings.models_dir))

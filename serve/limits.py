@@ -18,14 +18,16 @@ class Limits:
     """Seconds from the first byte of a body to its last."""
     request_timeout_s: int = 60
     """Seconds from a request's headers to the end of its answer. Play streams have their own
-    limits."""
+    limits.
+    """
     max_images: int = 32
     """Images (or rows) that one request may ask for."""
     max_rows: int = 256
     """Rows of one inference request."""
     max_side: int = 1024
     """Longer side, in pixels, of a requested image or of a picture to edit (larger pictures are
-    scaled down)."""
+    scaled down).
+    """
     max_pixels: int = 25_000_000
     """Pixels of an uploaded picture, read from its header before the picture is decoded."""
     max_steps: int = 100

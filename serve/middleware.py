@@ -181,7 +181,8 @@ class Middleware:
 
     async def _read(self, receive: Receive) -> bytes:
         """Read the whole body and count its bytes on arrival, whatever Content-Length says. Raises
-        TooLarge, TooSlow or Busy."""
+        TooLarge, TooSlow or Busy.
+        """
         parts: list[bytes] = []
         size, more = 0, True
         try:
@@ -245,7 +246,8 @@ def _cookie(header: bytes) -> bytes:
 
 class _Replay:
     """An ASGI `receive` for a body that has been read already; afterwards it waits for the client's
-    disconnection."""
+    disconnection.
+    """
 
     def __init__(self, body: bytes, receive: Receive):
         self._body: bytes | None = body

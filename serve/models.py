@@ -47,7 +47,8 @@ class Function:
     """Maps [N, …] arrays to [N, …] arrays; each row is independent of the others."""
     check: Callable[[Arrays], None] = lambda arrays: None
     """Raises ConfigError for invalid values of the right type. It is called before rows of several
-    requests are joined."""
+    requests are joined.
+    """
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Predictor:
 
     def latents(self, seeds: Sequence[int]) -> np.ndarray:
         """Return one latent for each seed, float32 [N, Z]. A latent depends on its own seed only,
-        not on the other seeds."""
+        not on the other seeds.
+        """
         model = self.model
         assert isinstance(model, GenerativeModel)
         draw = torch.rand if model.prior == "uniform" else torch.randn
@@ -80,7 +82,8 @@ class Predictor:
 
 def version_of(folder: Path) -> str:
     """Compute `Predictor.version` from the files alone. Raises CheckpointError if the files are
-    missing."""
+    missing.
+    """
     digest = hashlib.sha256()
     try:
         for name in ("config.json", "model.safetensors"):
@@ -94,7 +97,8 @@ def version_of(folder: Path) -> str:
 
 def load_predictor(folder: Path, name: str) -> Predictor:
     """Load the model in `folder` with all its functions. Raises CheckpointError if the model is
-    damaged or of an unknown kind."""
+    damaged or of an unknown kind.
+    """
     version = version_of(folder)
     model, config = modelstore.load_model(folder, {**BUILDERS, "dqn": build_network})
     card = (
@@ -139,7 +143,8 @@ def image_spec(model: Any, name: str = "image") -> TensorSpec:
 
 def to_model(model: Any, values: np.ndarray) -> Tensor:
     """Scale uint8 [N, H, W, C] to the model's range, float32 [N, C, H, W]. Rows of a text model
-    stay unchanged."""
+    stay unchanged.
+    """
     # PyTorch has no read-only tensors, so read-only arrays are copied.
     x = torch.from_numpy(np.require(values, requirements=["C", "W"]))
     if len(model.shape) != 3:
@@ -155,7 +160,8 @@ def to_model(model: Any, values: np.ndarray) -> Tensor:
 
 def from_model(model: Any, x: Tensor) -> np.ndarray:
     """Convert the model's range back to uint8, the inverse of `to_model`: round, and clip values
-    outside the range."""
+    outside the range.
+    """
     if len(model.shape) != 3:
         return x.numpy()
     x = x.reshape(len(x), *model.shape)

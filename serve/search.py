@@ -101,7 +101,8 @@ class Search:
 
 def training_data(predictor: Predictor) -> Data:
     """Load the data that a model was trained on, with the same split. Raises ConfigError if the
-    data are not on this machine."""
+    data are not on this machine.
+    """
     about = predictor.config.get("data")
     if not isinstance(about, dict) or "options" not in about:
         raise ConfigError(

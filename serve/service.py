@@ -44,18 +44,21 @@ class Settings:
     models_dir: PathOrUrl
     keys: tuple[str, ...] = ()
     """API keys; a request may use any of them. Empty: everyone who reaches the port may use the
-    service."""
+    service.
+    """
     limits: Limits = field(default_factory=Limits)
     max_batch: int = 32
     """Most rows in one call of a model. An image of a DCGAN costs 5.7 CPU-ms alone and 1.6 CPU-ms
-    in a batch of 32."""
+    in a batch of 32.
+    """
     watch_s: float = 2.0
     """Seconds between two scans of the directory."""
     allow_changes: bool = True
     """Allow clients to delete models and to roll them back."""
     request_log: PathOrUrl = ""
     """File that receives one JSON line for each request. The process id of each replica is added to
-    the file's name. Empty: no log."""
+    the file's name. Empty: no log.
+    """
 
     def validate(self) -> None:
         self.limits.validate()
@@ -114,7 +117,8 @@ class Service:
 
     def function(self, predictor: Predictor, name: str) -> Function:
         """Return a function of the model. Raises BadRequest if this kind of model does not have the
-        function."""
+        function.
+        """
         try:
             return predictor.functions[name]
         except KeyError:
@@ -218,7 +222,8 @@ class Service:
 
 def finite(values: np.ndarray, name: str) -> np.ndarray:
     """Return `values`. Raises BadRequest if some are NaN or infinite, because one bad row could
-    affect other requests of a batch."""
+    affect other requests of a batch.
+    """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise BadRequest(f"{name}: has NaN or infinite values", param=name)
     return values

@@ -26,7 +26,8 @@ log = logging.getLogger("genray.serve")
 
 RETRY_S = 30.0
 """Seconds after which a folder that failed is tried again. A folder that changes is tried at
-once."""
+once.
+"""
 
 Signature = tuple[tuple[int, int, int], ...]
 
@@ -53,14 +54,16 @@ class _Seen:
 
 class Shelf:
     """The models of `folder`, by name. Reading is a dictionary lookup; `refresh` may run in another
-    thread."""
+    thread.
+    """
 
     def __init__(self, folder: Path, load: Callable[[Path, str], Predictor] = load_predictor):
         check_folder(folder)
         self.folder, self._load, self._versions = folder, load, Versions(folder)
         self.models: dict[str, Predictor] = {}
         """The dictionary is replaced as a whole and never changed, so a caller may keep using a
-        predictor."""
+        predictor.
+        """
         self.failed: dict[str, str] = {}
         """Maps a name to the reason why its newest files could not be loaded."""
         self.loads = 0
@@ -113,7 +116,8 @@ class Shelf:
 
     def _places(self) -> tuple[dict[str, Path], dict[str, str]]:
         """Return (name → model folder of every entry that resembles a model; name → the reason why
-        the entry may not be read)."""
+        the entry may not be read).
+        """
         places, closed = {}, {}
         for child in sorted(self.folder.iterdir()):
             if child.name.startswith("."):
@@ -260,7 +264,8 @@ class Shelf:
 
 def model_in(entry: Path) -> Path | None:
     """Return the model folder of an entry of the directory: its model/ subfolder, or the entry
-    itself. Raises OSError if the entry may not be read."""
+    itself. Raises OSError if the entry may not be read.
+    """
     place = entry / "model" if (entry / "model").is_dir() else entry
     return (
         place

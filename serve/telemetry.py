@@ -22,12 +22,14 @@ BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 MOST_SAMPLES = 100
 """Most observations of each kind that are kept for one second. Further observations are counted,
 and each has the same chance to be kept. One observation of a Ray histogram costs 10 µs, and 100
-observations a second give the same curve as 1,000."""
+observations a second give the same curve as 1,000.
+"""
 
 
 class Sample:
     """Uniform random sample of at most MOST_SAMPLES of the added values. [reservoir sampling:
-    Vitter 1985]"""
+    Vitter 1985]
+    """
 
     def __init__(self) -> None:
         self.kept: list[Any] = []
@@ -43,7 +45,8 @@ class Sample:
 
 class Telemetry:
     """Counts of one replica. `publish` passes them to Ray; without `publish` they stay in this
-    object."""
+    object.
+    """
 
     def __init__(self, request_log: str = ""):
         self.requests: dict[tuple[str, str], int] = defaultdict(int)
@@ -61,7 +64,8 @@ class Telemetry:
 
     def batch(self, rows: int, waited_s: float) -> None:
         """Record a batch of `rows` that is about to run. Its oldest request has waited `waited_s`
-        seconds."""
+        seconds.
+        """
         with self._lock:
             self.batches.add((rows, waited_s))
 
@@ -81,7 +85,8 @@ class Telemetry:
 
     def publish(self, service: Any, period_s: float = 1.0) -> None:
         """Pass all counts to Ray's metrics once a period, in a separate thread. Must be called
-        inside a Serve replica."""
+        inside a Serve replica.
+        """
         metrics = _RayMetrics()
 
         def run() -> None:
@@ -148,7 +153,8 @@ class _RayMetrics:
 
 def _request_log(path: str) -> tuple[logging.Logger, QueueListener]:
     """Create a logger whose lines are written by a separate thread, so that the event loop never
-    waits for a disk. 5 files of 20 MB are kept."""
+    waits for a disk. 5 files of 20 MB are kept.
+    """
     file = Path(path)
     # Each replica needs its own file: replicas would rotate each other's file.
     file = file.with_name(f"{file.stem}-{os.getpid()}{file.suffix}")

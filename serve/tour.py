@@ -29,7 +29,8 @@ class Visit:
 
 def tour(url: str, key: str = "") -> list[Visit]:
     """Call every kind of route once for each model that supports it. The result includes calls that
-    fail."""
+    fail.
+    """
     visits: list[Visit] = []
     # Never use a proxy for a service on this machine, whatever the environment sets.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -110,7 +111,8 @@ def _form(model: str) -> tuple[bytes, str]:
 
 def screenshot(url: str, path: Path, size: tuple[int, int] = (1100, 1700)) -> bool:
     """Take a screenshot of the page with headless Chromium. Returns False if Chromium is not
-    installed."""
+    installed.
+    """
     browser = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if browser is None:
         return False

@@ -26,7 +26,8 @@ FILES = ("config.json", "model.safetensors", "README.md")
 
 class Versions:
     """The versions of all models of a directory. Several replicas may use the directory at a
-    time."""
+    time.
+    """
 
     def __init__(self, models_dir: Path):
         self.folder = models_dir / VERSIONS
@@ -47,7 +48,8 @@ class Versions:
 
     def keep(self, name: str, place: Path, version: str) -> None:
         """Copy a version, as the newest one. Raises OSError or CheckpointError if the copy
-        fails."""
+        fails.
+        """
         target = self.path(name, version)
         if not is_version(target, version):
             copy = self.copied(name, place, version)
@@ -60,7 +62,8 @@ class Versions:
 
     def copied(self, name: str, source: Path, version: str) -> Path:
         """Make a complete copy of `version` in a folder that is never scanned. On failure, raises
-        OSError or CheckpointError and leaves no copy."""
+        OSError or CheckpointError and leaves no copy.
+        """
         folder = self._unseen(name, "tmp")
         folder.mkdir(parents=True)
         try:
@@ -78,7 +81,8 @@ class Versions:
 
     def move_aside(self, name: str, place: Path) -> Path:
         """Rename a model's folder in one step; `file_away` must follow. Raises OSError and then
-        changes nothing."""
+        changes nothing.
+        """
         # Only the link may be removed: a copy of its target preserves the model.
         if place.is_symlink():
             self.keep(name, place, version_of(place))
@@ -89,7 +93,8 @@ class Versions:
 
     def file_away(self, name: str, aside: Path, place: Path) -> None:
         """Add the folder that was moved aside to the versions, as the newest. Files that do not
-        belong to the model return to `place`."""
+        belong to the model return to `place`.
+        """
         try:
             if aside.is_symlink():
                 aside.unlink()

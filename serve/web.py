@@ -1,5 +1,6 @@
 """Builds the ASGI application around a `Service`: all routes, error responses, and the
-middleware."""
+middleware.
+"""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -48,7 +49,8 @@ class WrongMethod(ApiError):
 
 def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -> Middleware:
     """Build one ASGI application that answers every HTTP request. `sends_id`, `local`: see
-    Middleware."""
+    Middleware.
+    """
     app = FastAPI(
         title="genray",
         version=__version__,

@@ -66,7 +66,8 @@ def refusals(
 
 class Body(BaseModel):
     """A JSON body. Unknown fields are ignored, because clients of the OpenAI API send more fields
-    than the service knows."""
+    than the service knows.
+    """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
@@ -82,13 +83,15 @@ def json_answer(value: Any, status: int = 200) -> Response:
 
 def note_model(state: dict[str, Any], predictor: Predictor) -> None:
     """Add the model's name to the line of the request log. `state` is the state of the ASGI
-    scope."""
+    scope.
+    """
     state["model"] = f"{predictor.name}@{predictor.version}"
 
 
 def picture_of(content: bytes, limits: Limits, name: str) -> Picture:
     """Read an uploaded picture. Raises TooLarge for a decompression bomb, NotAPicture for an
-    unreadable file."""
+    unreadable file.
+    """
     try:
         return read_picture(content, name=name, max_pixels=limits.max_pixels)
     except ConfigError as error:
@@ -99,7 +102,8 @@ def picture_of(content: bytes, limits: Limits, name: str) -> Picture:
 
 def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
     """Crop and scale a picture to the input of a model, uint8 [1, H, W, C]. Raises BadRequest for a
-    text model."""
+    text model.
+    """
     from PIL import Image, ImageOps
 
     model: Any = predictor.model

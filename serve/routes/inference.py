@@ -50,7 +50,8 @@ class InferTensor(BaseModel):
 
 class InferRequest(BaseModel):
     """An inference request. If tensors are binary, this is the JSON at the beginning of the
-    body."""
+    body.
+    """
 
     inputs: list[InferTensor]
     outputs: list[dict[str, Any]] | None = None
@@ -221,7 +222,8 @@ def read_request(
     body: bytes, header_length: str | None, spec: Function
 ) -> tuple[dict[str, Any], Arrays]:
     """Parse a body. Returns (the request without its tensors, the tensors). Raises BadRequest,
-    which names the invalid part."""
+    which names the invalid part.
+    """
     text, rest = body, b""
     if header_length is not None:
         if not (
@@ -301,7 +303,8 @@ def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple
 
 def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.ndarray:
     """Parse numbers, flat or nested like the shape. Raises BadRequest unless each number has the
-    datatype and is in its range."""
+    datatype and is in its range.
+    """
     name, wrong = spec.name, f"input {spec.name}: data must be {count} numbers of {spec.datatype}"
     if not isinstance(data, list):
         raise BadRequest(wrong)
@@ -325,7 +328,8 @@ def write_answer(
     asked: Asked, wanted: dict[str, Any], found: Arrays
 ) -> tuple[bytes, dict[str, str]]:
     """Return (the requested outputs as JSON, or as binary parts after the JSON; the headers that
-    describe this format)."""
+    describe this format).
+    """
     requested = wanted.get("outputs") or [{"name": spec.name} for spec in asked.spec.outputs]
     all_binary = bool((wanted.get("parameters") or {}).get("binary_data_output", False))
     types = {spec.name: spec.datatype for spec in asked.spec.outputs}

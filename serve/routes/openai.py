@@ -151,7 +151,8 @@ def quick_generations(service: Service) -> Short:
 
 def with_pictures(answer: dict[str, Any], pictures: list[bytes], as_url: bool) -> bytes:
     """Return `answer` as JSON with OpenAI's `data` at its end. Base64 needs no escaping, so the
-    pictures are not scanned."""
+    pictures are not scanned.
+    """
     before, after = (
         (b'{"url": "data:image/png;base64,', b'"}') if as_url else (b'{"b64_json": "', b'"}')
     )
@@ -176,7 +177,8 @@ def card(service: Service, predictor: Predictor) -> dict[str, Any]:
 
 def scale_of(size: str | None, predictor: Predictor, max_side: int) -> int:
     """Return the factor by which `size` enlarges each pixel. Raises BadRequest, which lists the
-    valid sizes, or TooLarge."""
+    valid sizes, or TooLarge.
+    """
     height, width, _ = image_spec(predictor.model).shape
     if size in (None, "", "auto"):
         return 1
@@ -271,7 +273,8 @@ EDITS: dict[str, Any] = {
 
 async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], bool]:
     """Parse a multipart form. Returns (the options, the picture files, whether the result is a data
-    URL)."""
+    URL).
+    """
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
     from starlette.formparsers import MultiPartException

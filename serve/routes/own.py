@@ -1,5 +1,6 @@
 """Routes that no standard API has: neighbours of a picture, latent walks, streamed games, health,
-rollback."""
+rollback.
+"""
 
 import asyncio
 import json
@@ -205,7 +206,8 @@ PICTURES = ("image/png", "image/jpeg", "image/webp")
 
 class _Streams:
     """Streams games to clients. Each game runs in a thread of the default pool, at the speed at
-    which its client reads."""
+    which its client reads.
+    """
 
     def __init__(self, most: int):
         self._most, self._running = most, 0
@@ -242,7 +244,8 @@ class _Streams:
 
 def _game_of(predictor: Predictor) -> EnvConfig:
     """Return the game's configuration. Raises BadRequest if the model is not a policy of an Atari
-    game."""
+    game.
+    """
     try:
         env = from_dict(EnvConfig, predictor.config["env"], "env.")
     except (ConfigError, KeyError, TypeError) as error:

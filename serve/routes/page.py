@@ -1,5 +1,6 @@
 """Serves the browser page at `/`, which loads nothing from other sites, and its login if keys are
-set."""
+set.
+"""
 
 from functools import cache
 from pathlib import Path
