@@ -193,7 +193,7 @@ class Sweep:
 
     @cached_property
     def slots(self) -> list[Slot]:
-        """List every trial of the plan. Arms alternate, so that an interrupted sweep has run about
+        """Every trial of the plan. Arms alternate, so that an interrupted sweep has run about
         as many trials of each arm.
         """
         config, names = self.config, [arm.name for arm in self.study.arms]
