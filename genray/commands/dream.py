@@ -1,5 +1,5 @@
-"""`genray dream IMAGE --out out.png`: what a trained network sees in a picture, more and more of
-it.
+"""`genray dream IMAGE --out out.png`: amplifies in a picture the features that a trained network
+detects.
 """
 
 import time
@@ -33,35 +33,35 @@ from genray.threads import choose_threads, own_threads
 
 MOST_SIDE = 4096
 OWN_SIDE = 512
-"""Pixels of the longer side, beyond which a picture is scaled down unless `--size` says
-otherwise.
-"""
+"""Longer side in pixels, to which a larger picture is scaled down unless `--size` is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamLaunch:
-    """With what, from which pictures, and where the result goes."""
+    """Options of `genray dream`: the network, the guide, and the output."""
 
     out: Path
-    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a fall into it."""
+    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a clip that zooms into the dream."""
     model: Path | None = None
     """The run or model directory of a classifier of your own (genray train classifier)."""
     features: FeaturesName = "auto"
-    """Instead of --model: vgg19 (ImageNet's), model:PATH. auto: vgg19 if its weights are on this
-    machine.
+    """Instead of --model: vgg19 (trained on ImageNet), model:PATH. auto: vgg19 if its weights are
+    on this machine.
     """
     guide: Path | None = None
-    """A picture whose features the dream grows towards, instead of its own."""
+    """A picture whose features the dream imitates, instead of amplifying the dream's own
+    features.
+    """
     size: int = 0
-    """Longer side of the result, pixels. 0: as the picture is, but at most 512."""
+    """Longer side of the result, pixels. 0: the size of the picture, but at most 512."""
     frames: int = 60
-    """Of a clip."""
+    """Number of frames of a clip."""
     zoom: float = 1.04
-    """From one frame of a clip to the next; 1: no zoom."""
+    """Zoom factor from one frame of a clip to the next; 1: no zoom."""
     turn: float = 0.0
-    """Degrees from one frame of a clip to the next."""
+    """Rotation in degrees from one frame of a clip to the next."""
     frame_steps: int = 3
-    """Of gradient ascent on each frame of a clip."""
+    """Steps of gradient ascent on each frame of a clip."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def validate(self) -> None:

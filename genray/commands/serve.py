@@ -1,4 +1,4 @@
-"""`genray serve MODELS_DIR`: the service on this machine."""
+"""`genray serve MODELS_DIR`: runs the HTTP service on this machine."""
 
 import signal
 import threading
