@@ -131,6 +131,6 @@ def _image(
 
 
 def _pack(frame: np.ndarray) -> np.ndarray:
-    """Each pixel as one number 0xRRGGBB."""
+    """Pack each pixel into one number 0xRRGGBB."""
     red, green, blue = np.moveaxis(frame.astype(np.uint32), 2, 0)
     return red << 16 | green << 8 | blue

@@ -162,6 +162,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     """Run the service inside a `with` block. Yields when the service answers. Raises ConfigError,
     ResourceError or RunFault.
     """
+    # Check all options before anything starts.
     settings.validate()
     launch.validate(settings.keys)
     check_folder(Path(settings.models_dir))
@@ -169,6 +170,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     _check_port("port", launch.host, port)
     if launch.dashboard_port:
         _check_port("dashboard-port", "127.0.0.1", launch.dashboard_port)
+    # Set the environment before Ray Serve is imported.
     with tempfile.TemporaryDirectory(prefix="genray-") as folder:
         haproxy = prepare_environment(Path(folder), launch.haproxy)
         import ray
@@ -177,6 +179,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
         # this command prints the progress itself
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         metrics_port = free_port()
+        # Join the cluster, or start a private Ray.
         if launch.address:
             ray.init(address=launch.address, log_to_driver=False, logging_level="ERROR")
         else:
@@ -191,6 +194,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 logging_level="ERROR",
                 _metrics_export_port=metrics_port,
             )
+        # Start Serve and the application, and wait until it answers.
         try:
             ray_serve.start(
                 http_options={"host": launch.host, "port": port, "request_timeout_s": None},

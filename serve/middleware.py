@@ -106,6 +106,7 @@ class Middleware:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        # Keep a valid request id of the client, or create one.
         start = time.perf_counter()
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
@@ -115,11 +116,13 @@ class Middleware:
         state["request_id"] = request_id.decode()
         self._telemetry.in_flight += 1
         try:
+            # Check the headers, then read the body.
             self._admit(method, path, headers)
             has_body = b"content-length" in headers or b"transfer-encoding" in headers
             body = await self._read(receive) if has_body else b""
             held = len(body)
             self._held_bytes += held
+            # Streams have no time limit. Other requests use the fast path or FastAPI.
             if path.startswith(STREAMS):
                 await self._app(scope, _Replay(body, receive), answer)
             else:
@@ -130,6 +133,7 @@ class Middleware:
                         await answer.reply(reply)
                     else:
                         await self._app(scope, _Replay(body, receive), answer)
+        # Send errors in the format of the API; a browser without a key gets the login page.
         except Unauthorized as error:
             wants_page = path == "/" and b"text/html" in headers.get(b"accept", b"")
             await (answer.login() if wants_page else answer.refuse(error, path))
@@ -142,6 +146,7 @@ class Middleware:
                 TooSlow(f"not done within {self._limits.request_timeout_s} s"), path
             )
         finally:
+            # Release the body's memory, and record the request.
             self._telemetry.in_flight -= 1
             self._held_bytes -= held
             self._telemetry.request(

@@ -80,7 +80,7 @@ class Shelf:
             known = ", ".join(sorted(self.models)[:20]) or "none yet"
             raise UnknownModel(f"no model {name[:80]!r}; there are: {known}") from None
 
-    # -- looking -----------------------------------------------------------------------------------
+    # -- scanning ----------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Scan the directory once: load new and changed models, and forget removed ones."""
@@ -132,6 +132,7 @@ class Shelf:
         return places, closed
 
     def _look_at(self, name: str, place: Path) -> None:
+        # Skip a folder that has not changed, unless a failed one is due for a retry.
         self._missing.discard(name)
         signature, now = _signature(place), time.monotonic()
         seen = self._seen.get(name)
@@ -139,6 +140,7 @@ class Shelf:
         if fresh and (name not in self.failed or now - (seen.at if seen else 0) < RETRY_S):
             return
         self._seen[name] = _Seen(signature, now)
+        # Load the new version.
         try:
             if not NAME.fullmatch(name):
                 raise ConfigError(
@@ -157,6 +159,7 @@ class Shelf:
                 name, reason if known else f"damaged model ({type(error).__name__}: {reason})"
             )
             return
+        # Replace the model in one assignment, and save a copy for roll-backs.
         self.models = {**self.models, name: predictor}
         self._forget_failure(name)
         self.loads += 1

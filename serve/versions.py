@@ -96,15 +96,19 @@ class Versions:
         belong to the model return to `place`.
         """
         try:
+            # A link has already been copied by `move_aside`.
             if aside.is_symlink():
                 aside.unlink()
                 return
+            # Return the files that do not belong to the model.
             for other in [path for path in aside.iterdir() if path.name not in FILES]:
                 place.mkdir(exist_ok=True)
                 other.rename(place / other.name)
+            # Nothing remains if the folder held no model.
             if not any(aside.iterdir()):
                 aside.rmdir()
                 return
+            # Add the model to the versions, unless that version exists there already.
             version = version_of(aside)
             target = self.path(name, version)
             if is_version(target, version):

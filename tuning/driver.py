@@ -88,6 +88,7 @@ class PlanSearch(Searcher):
         return len(self._waiting)
 
     def suggest(self, trial_id: str) -> Any:
+        # A tuned trial waits until the search of its arm has ended.
         for place, (slot, row) in enumerate(self._waiting):
             if row is None and slot.phase == "tuned" and not self._sweep.searched(slot.arm):
                 continue
@@ -105,6 +106,7 @@ class PlanSearch(Searcher):
     def _settings(self, slot: Slot, trial_id: str) -> dict[str, Any] | None:
         """Return the nuisance settings of a trial that begins now."""
         sweep, arm = self._sweep, self._sweep.arm(slot.arm)
+        # Settings come from the arm, from its best search trial, from the plan, or from Optuna.
         if slot.phase == "default":
             return dict(arm.default)
         if slot.phase == "tuned":
@@ -290,6 +292,7 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     # Tune's own logs would duplicate each trial's run directory.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output cannot be silenced completely
+    # Class attributes of the trials.
     members: dict[str, Any] = {
         "sweep": sweep.path.resolve(),
         "base": sweep.base,
@@ -302,6 +305,7 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
         "auto" if config.scheduler == "pbt" else str(parallel + 1)
     )
+    # Population based training runs its members only; other sweeps take their trials from the plan.
     if config.scheduler == "pbt":
         stands = align(sweep)
         options["config"], scheduler = population(sweep, stands)
@@ -321,6 +325,7 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     sessions = len(list((sweep.path / "tune").glob("session-*")))
     progress = Progress(sweep, live)
+    # Each start of the driver is a new session of Tune.
     tune.run(
         type("Trial", (SweepTrial,), members),
         name=f"session-{sessions + 1}",

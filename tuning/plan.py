@@ -61,7 +61,7 @@ class SweepConfig:
     steps, not 10.
     """
     trials: int = 16
-    """Search trials of each arm, the same number for all arms; the most points of a grid."""
+    """Search trials of each arm, the same number for all arms; a grid has at most so many."""
     seeds: int = 5
     """Seeds of the comparison. Each arm runs with its default settings and with its best settings,
     once with each seed. 0: a search without comparison.

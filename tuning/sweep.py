@@ -91,12 +91,14 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
 
     Raises ConfigError for invalid values.
     """
+    # The study, and the base configuration with the settings of --set and of the study.
     base = base_config(config)
     study = study or named_study(config.study, config.model, base)
     study = study.only(config.arms) if config.arms else study
     _check_set(config, study, base)
     base = changed(base, study.base)
     _validate(base, "--set" if config.set else "")
+    # Trials without a GPU train on the CPU, in full precision.
     if config.gpus_each == 0:
         part = "run.device" if config.model == "dqn" else "fit.device"
         require(
@@ -108,6 +110,7 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
             "--set fit.amp=float16: trials get no GPU; give --gpus-each 1, or leave it out",
         )
         base = on_cpu(config.model, base)
+    # Each population has one space, so that it needs a study with one arm.
     require(
         config.scheduler != "pbt" or len(study.arms) == 1,
         f"--scheduler pbt: {study.name} compares {len(study.arms)} arms; name one, e.g. --arms "
@@ -115,12 +118,14 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
     )
     study.check(base)
     base = _with_steps(config, base)
+    # Check every point before any trial starts.
     points = plan_points(config, study)
     for arm in study.arms:
         for settings in points.get(arm.name, []):
             _validate(
                 changed(base, {**arm.fixed, **settings}), f"arm {arm.name}, {_spoken(settings)}"
             )
+    # Train a step of each arm, to check that the arm can be trained and reports the metric.
     metric, mode = _metric(config)
     for arm in study.arms:
         told = rehearse(
@@ -281,7 +286,7 @@ def _held(lock: Path) -> bool:
     return False
 
 
-# -- the last word ---------------------------------------------------------------------------------
+# -- test data and promotion -----------------------------------------------------------------------
 
 
 def measure_test(sweep: Path, row: TrialRow) -> dict[str, float]:
@@ -321,6 +326,7 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
     Raises ConfigError for an invalid name or one that exists already, CheckpointError if no trial
     succeeded.
     """
+    # Check the name, and choose the trial.
     require(
         bool(NAME.fullmatch(name)),
         f"--name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit, e.g. "
@@ -337,6 +343,7 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
     row = known[trial] if trial else best_trial(rows)
     if row is None:
         raise CheckpointError(f"{sweep}: no trial has ended soundly; there is nothing to promote")
+    # Record how the model was found, for its config.json and its card.
     origin = {
         "sweep": sweep.resolve().name,
         "study": row.study,
@@ -363,6 +370,7 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
         "believe the figures on test data.\n\nSettings: "
         f"{_spoken(row.params) or 'as the preset has them'}; seed {row.seed}."
     )
+    # Load the best checkpoint, measure it on the test split, and save the model.
     models.mkdir(parents=True, exist_ok=True)
     with _best(sweep, row) as training:
         return training.export(folder, origin, words)

@@ -59,18 +59,20 @@ class TrialRun:
         self._seconds = row.seconds
         self._locked = False
 
-    # -- work --------------------------------------------------------------------------------------
+    # -- training ----------------------------------------------------------------------------------
 
     def advance(self) -> dict[str, Any]:
         """Train up to the next evaluation that counts. Returns the result for Ray Tune: the metric,
         other figures, `done`.
         """
         values: Mapping[str, float] = {}
+        # Train; an exception ends the trial.
         if self.row.status == "running":
             try:
                 values = self._next_look()
             except Exception as error:
                 self._end(_fate(error, self._training), _line(error))
+        # Search algorithms need a finite number for every trial.
         known = (
             self.row.curve[-1][2]
             if self.row.curve and self.row.status in ("running", "done")
@@ -98,6 +100,8 @@ class TrialRun:
             self._end("done")
             return {}
         start = time.process_time()
+        # Train up to an evaluation that counts. Training and evaluation count as the trial's time,
+        # saving does not.
         for look in self._looks:
             self._seconds += time.process_time() - start
             assert self._log is not None
@@ -112,6 +116,7 @@ class TrialRun:
         return {}
 
     def _take(self, look: Look, training: Training) -> None:
+        # Update the row with the new value.
         row, value = self.row, look.values.get(self.row.metric, math.nan)
         if row.state_bytes_per_parameter is None:
             row = replace(row, state_bytes_per_parameter=training.state_bytes_per_parameter())
@@ -197,6 +202,7 @@ class TrialRun:
         state.
         """
         training, self._training = self._training, None
+        # Save a running trial, so that it can continue.
         if training is not None:
             if self.row.status == "running" and self.row.curve and training.is_finite():
                 self._checkpoint(
@@ -212,7 +218,7 @@ class TrialRun:
             self._run.__exit__(None, None, None)
             self._locked = False
 
-    # -- handing over, for population based training -----------------------------------------------
+    # -- copying state, for population based training ----------------------------------------------
 
     def save(self, folder: Path, *, with_model: bool = False) -> None:
         """Save the whole state and a digest of it in `folder`. For a diverged trial, save only a
@@ -227,6 +233,7 @@ class TrialRun:
         )
         about: dict[str, Any] = {"trial": self.row.trial, "step": self.row.steps, "alive": alive}
         about["value"] = self.row.curve[-1][2] if self.row.curve else math.nan
+        # Only a running trial has a state to copy; with the model, also one that has ended.
         if training is not None and (alive or (with_model and self.row.status == "done")):
             training.save(folder)
             about["digest"] = digest(training.state())
@@ -247,15 +254,18 @@ class TrialRun:
         """
         about = json.loads((folder / CLONE_FILE).read_text(encoding="utf-8"))
         own = about["trial"] == self.row.trial and (folder / ROW_FILE).exists()
+        # A trial that failed has no state to copy.
         if not about["alive"] and not own:
             return
         self.close()
+        # Load the state, and compare its digest with the saved digest.
         training = self._start()
         training.load(folder)
         about["digest"], saved = digest(training.state()), about["digest"]
         if about["digest"] != saved:
             raise RunFault(f"{folder}: what was restored differs from what {about['trial']} saved")
         self._begin(training)
+        # Restore the row, or mark the trial as a copy.
         if own:
             row = read_trial(folder / ROW_FILE)
             self.row = replace(row, params=self.row.params, path=self.row.path)
@@ -271,6 +281,7 @@ class TrialRun:
         rates = {
             path: value for path, value in self.row.params.items() if isinstance(value, int | float)
         }
+        # Record the copy in the metrics and in CLONES_FILE.
         assert self._log is not None
         self._log.write(about["step"], {"cloned": 1, **rates})
         line = {

@@ -84,6 +84,7 @@ def retrieve(argv: list[str], prog: str) -> int:
         judge_retrieval,
     )
 
+    # Read the queries and options.
     folder, argv = model_argument(argv, prog)
     queries = []
     while argv and not argv[0].startswith("-"):
@@ -91,6 +92,7 @@ def retrieve(argv: list[str], prog: str) -> int:
     options = parse(RetrieveConfig, argv, prog)
     if options.out is not None:
         check_png_path(options.out)
+    # Load the model and its data, and encode the database, the test rows and the queries.
     model, config = encoder(folder)
     refuse_positions(folder, config)
     data = own_data(config, options.data)
@@ -110,6 +112,7 @@ def retrieve(argv: list[str], prog: str) -> int:
             binarize(each, threshold) for each in (codes, test_codes, query_codes)
         )
         metric = "hamming"
+    # Find the neighbours, and write a sheet of images or print titles.
     rows, distances = CodeIndex(codes, metric).search(
         query_codes, min(options.neighbours, len(base))
     )
@@ -123,6 +126,7 @@ def retrieve(argv: list[str], prog: str) -> int:
             print(f"\n{name}")
             for row, distance in zip(near, away):
                 print(f"  {distance:8.3f}  {base.names[row]}")
+    # With labels, compare the codes with baselines.
     if base.label is not None and data.test.label is not None:
         label, test_label = base.label.numpy(), data.test.label.numpy()
         k = min(10, len(base))

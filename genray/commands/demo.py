@@ -76,6 +76,7 @@ def main(argv: list[str], prog: str) -> int:
         0 <= options.sweep_trials <= 100,
         f"--sweep-trials {options.sweep_trials}: must lie in 0..100 (0: no sweep)",
     )
+    # Check everything before the run directory is created.
     start = time.monotonic()
     base = presets.road_runner_quick()
     config = replace(
@@ -93,6 +94,7 @@ def main(argv: list[str], prog: str) -> int:
         "hours of play. "
         "Ctrl-C stops, saves, and says how to go on.\n"
     )
+    # Train the agent, film it, and report its scores.
     result = train_in(run, config, LaunchConfig(), resumed=False)
     print("filming …")
     clip, frame = _film(run, config)
@@ -101,6 +103,7 @@ def main(argv: list[str], prog: str) -> int:
         f"the policy playing: {clip}",
         f"curves: {shell_command('tensorboard', '--logdir', run.path / 'tensorboard')}",
     ]
+    # The optional parts: a styled frame, a GAN, a sweep, and the service.
     if options.style_size:
         made.append(f"a frame of it in another style: {_styled(run, frame, options)}")
     if options.generator_steps:
@@ -122,11 +125,13 @@ def _served(run: RunDir, keep: bool) -> list[str]:
     from serve.service import Settings
     from serve.tour import screenshot, tour
 
+    # Collect the models in one directory.
     models = run.path / "models"
     for name, folder in (("agent", run.model), ("generator", run.path / "generator" / "model")):
         if folder.exists():
             shutil.copytree(folder, models / name)
     print("\nstarting the service …")
+    # Start the service, and call every route.
     with running(Settings(models_dir=str(models)), ServeLaunch(port=0)) as service:
         visits = tour(service.url)
         refused = [

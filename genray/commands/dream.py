@@ -49,7 +49,7 @@ class DreamLaunch:
     on this machine.
     """
     guide: Path | None = None
-    """A picture whose features the dream imitates, instead of amplifying the dream's own
+    """A picture whose features the dream imitates, instead of amplifying the picture's own
     features.
     """
     size: int = 0
@@ -107,6 +107,7 @@ def dream(argv: list[str], prog: str) -> int:
 
 
 def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
+    # Read the picture, and reduce it to the working size.
     whole = read_picture(image)
     picture = _sized(whole, launch.size)
     if launch.size == 0 and picture.rgb.shape != whole.rgb.shape:
@@ -116,12 +117,14 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
             "--size N "
             f"chooses another size, up to {MOST_SIDE}"
         )
+    # Check the output path before any work.
     if launch.is_clip:
         check_clip_path(launch.out)
     else:
         _check_out(launch.out, picture)
         check_writable(launch.out)
     guide = None if launch.guide is None else _sized(read_picture(launch.guide), 0)
+    # Load the network, and define the objective.
     device = resolve_device(launch.device)
     features = _open(launch).to(device)
     objective = Objective(
@@ -131,6 +134,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
         None if guide is None else to_tensor(guide.rgb).to(device),
     )
     content = to_tensor(picture.rgb).to(device)
+    # Make the dream, and report how much the activation has grown.
     before, start = activation(content, objective), time.monotonic()
     with _bar("dreaming") as progress:
         result = dreams.dream(content, objective, config, progress)
@@ -140,6 +144,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
         f"({after / before if before > 0 else float('inf'):.1f} times), "
         f"{time.monotonic() - start:.0f} s"
     )
+    # Write a clip that zooms into the dream, or the dream as a picture.
     if launch.is_clip:
         with _bar("falling") as progress:
             fall = zoom(

@@ -144,6 +144,7 @@ def _clip(
     config: StyleConfig,
     size: int | None,
 ) -> int:
+    # Check the output path, and read the styles and the clip.
     require(
         is_clip(launch.out),
         f"--out {launch.out}: {content.name} is a clip, so its name must end in .gif or .mp4",
@@ -156,6 +157,7 @@ def _clip(
         f"--out {launch.out}: {content.name} has {clip.fps:g} frames/s, a GIF plays at most "
         f"{GIF_FPS}; choose an .mp4",
     )
+    # The first frame determines the size and the features.
     first = next(iter(clip), None)
     if first is None:
         raise ConfigError(f"{content}: holds no frames")
@@ -163,6 +165,7 @@ def _clip(
     count, seconds = _work(clip, styler, launch)
     print(f"{styler}: {count} frames{f', about {spoken(seconds)}' if seconds else ''}")
     _say_reduction(content, first, styler, launch, size)
+    # A GIF loses the sound of its content.
     sound = has_sound(content)
     if sound and launch.out.suffix.lower() == ".gif":
         print(
@@ -178,6 +181,7 @@ def _clip(
             frames = done
             live.update({"pace": (time.monotonic() - start) / done}, done)
 
+        # Style the frames one by one while the clip is written.
         sized = map(styler.sized, clip)
         styled = style_clip(sized, styler.style, blend=launch.blend, meter=meter, progress=progress)
         if sound:

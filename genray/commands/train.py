@@ -169,6 +169,7 @@ def train_in(
 
     If the request cannot be carried out (UsageError), a new run directory is removed.
     """
+    # The command that resumes the run, for messages.
     words = ["genray", "train", name, "--resume", run.path]
     words += ["--workers", launch.workers] if launch.workers > 1 else []
     words += ["--address", launch.address] if launch.workers > 1 and launch.address else []
@@ -176,6 +177,7 @@ def train_in(
     figures: dict[str, float] = {}
     try:
         checkpoint = run.latest_checkpoint() if resumed else None
+        # Train with several workers on Ray, or alone in this process.
         if launch.workers > 1:
             from genray.distributed.coordinator import ray_session
             from genray.distributed.parallel_fit import train_with_workers
@@ -197,6 +199,7 @@ def train_in(
                 with Live(f"{name} {config.data.data}", fit.planned_steps(), columns(fit)) as live:
                     figures = FitRun(fit, run, live, again).run()
     except BaseException as error:
+        # Remove a run that left nothing; otherwise print how to continue.
         if not resumed and not run.list_checkpoints():
             if isinstance(error, UsageError | KeyboardInterrupt):
                 run.discard()  # removes only a run that has not begun

@@ -173,6 +173,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
         launch: LaunchConfig = field(default_factory=LaunchConfig)
         config: DQNConfig = field(default_factory=DQNConfig)
 
+    # Choose the configuration that the options change: a resumed run's, or a preset.
     resume = option_value(argv, "--resume")
     if resume is not None:
         for name in ("--out", "--preset"):
@@ -190,6 +191,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
         )
     options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
     launch, config = options.launch, options.config
+    # Check the configuration, and for a resumed run what may not change.
     config.validate()
     if resume is None:
         config.check_learns()
@@ -201,6 +203,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
             config.run.steps > made,
             f"--steps {config.run.steps}: this run has made {made:,} already; ask for more",
         )
+    # Check the launch options.
     require(0 <= launch.wait_s < 1e6, f"--wait-s {launch.wait_s}: must be ≥ 0 seconds, e.g. 120")
     require(
         launch.learner_threads >= 0,
@@ -224,6 +227,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
     if launch.address is None:  # the GPUs and memory of a cluster are not those of this machine
         resolve_device(config.run.device)
         check_memory(config)
+    # Create the run directory after all checks, then train.
     if resume is None:
         out = as_place(launch.out) if launch.out else None
         if not isinstance(out, str):

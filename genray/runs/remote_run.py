@@ -104,7 +104,7 @@ class RemoteRun(RunDir):
                 storage.delete(self._url)
             shutil.rmtree(self.path, ignore_errors=True)
 
-    # -- who may write -----------------------------------------------------------------------------
+    # -- ownership ---------------------------------------------------------------------------------
 
     def _own(self) -> None:
         who = {
@@ -122,7 +122,7 @@ class RemoteRun(RunDir):
                 f"{self._url}: process {owner['pid']} on {owner['host']} has taken this run over"
             )
 
-    # -- files that grow ---------------------------------------------------------------------------
+    # -- copying files -----------------------------------------------------------------------------
 
     def refresh(self) -> None:
         if time.monotonic() >= self._sync_at:
@@ -130,6 +130,7 @@ class RemoteRun(RunDir):
 
     def sync(self) -> None:
         """Copy the files that have changed since the last call. Raises OSError."""
+        # Upload the files whose size or time has changed.
         for file in sorted(path for path in self.path.rglob("*") if path.is_file()):
             name = file.relative_to(self.path)
             stat = file.stat()
@@ -147,6 +148,7 @@ class RemoteRun(RunDir):
         """Write a checkpoint as in `RunDir`; `fill` gets the URL to write to. The checkpoint is
         complete when its manifest exists. Raises OSError.
         """
+        # Another process may have become the owner.
         self._check_owner()
         taken = {
             name.split("/")[1]
@@ -161,6 +163,7 @@ class RemoteRun(RunDir):
         )
         folder = str(child(self._url, "checkpoints", name))
         fill(folder)
+        # Compare the size of each file at the URL with the size that its writer recorded.
         there, files = storage.list_files(folder), {}
         for file, size in there.items():
             if not file.endswith(storage.SUM):
@@ -170,6 +173,7 @@ class RemoteRun(RunDir):
                         f"{folder}: {file} has {size} bytes there, {noted[0].decode()} were written"
                     )
                 files[file] = [size, int(noted[1])]
+        # Write the manifest last: it makes the checkpoint complete.
         manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
         self._check_owner()
         storage.write_bytes(
@@ -189,6 +193,7 @@ class RemoteRun(RunDir):
             self._prune(keep)
 
     def _prune(self, keep: int) -> None:
+        # Keep the newest checkpoints and the best one.
         folders = self.list_checkpoints()
         scored = [
             (score, str(folder))

@@ -315,8 +315,8 @@ class MetricsLog:
     """Writes metrics.jsonl and TensorBoard events; appends to them when a run is resumed.
 
     `step`: the step from which the run continues. Lines of a killed process after that step are
-    removed from metrics.jsonl, and TensorBoard is told to drop its events, because the run repeats
-    those steps. None keeps all lines.
+    removed from metrics.jsonl, and TensorBoard receives a marker to drop their events, because the
+    run repeats those steps. None keeps all lines.
 
     Both files are written by the calling thread, so that a full disk raises OSError here and no
     thread blocks.

@@ -215,7 +215,7 @@ def quick_health(service: Service) -> tuple[express.Short, express.Short]:
     return lives, is_ready
 
 
-# -- the wire --------------------------------------------------------------------------------------
+# -- wire format -----------------------------------------------------------------------------------
 
 
 def read_request(
@@ -224,6 +224,7 @@ def read_request(
     """Parse a body. Returns (the request without its tensors, the tensors). Raises BadRequest,
     which names the invalid part.
     """
+    # Split the body into JSON and binary tensors.
     text, rest = body, b""
     if header_length is not None:
         if not (
@@ -236,6 +237,7 @@ def read_request(
                 "bytes"
             )
         text, rest = body[: int(header_length)], body[int(header_length) :]
+    # Parse the JSON, and check the names of the inputs.
     try:
         wanted = json.loads(text)
     except (ValueError, RecursionError):
@@ -247,6 +249,7 @@ def read_request(
     names = [each.name for each in spec.inputs]
     if sorted(given) != sorted(names) or len(inputs) != len(names):
         raise BadRequest(f"inputs: must be {', '.join(names)}, each once", param="inputs")
+    # Read the tensors.
     arrays: Arrays = {}
     for tensor in inputs:  # the binary tensors follow each other in the order of the inputs
         expected = spec.inputs[names.index(tensor["name"])]
@@ -255,6 +258,7 @@ def read_request(
         raise BadRequest(f"{len(rest)} bytes follow the last tensor")
     if len({len(values) for values in arrays.values()}) > 1:
         raise BadRequest("all inputs must have as many rows as each other")
+    # Check which outputs are requested.
     outputs = wanted.get("outputs") or []
     if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
         raise BadRequest("outputs: must be a list of requested tensors")

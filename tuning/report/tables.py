@@ -211,7 +211,7 @@ class Comparison:
         """Return the search trial whose settings the arm's tuned runs use."""
         return best_trial(self.of(arm, "search"))
 
-    # -- what pictures are made of -----------------------------------------------------------------
+    # -- data of the charts ------------------------------------------------------------------------
 
     @property
     def baseline(self) -> str | None:
