@@ -4,8 +4,8 @@
 Ray allows another binary, but few changes of the configuration. This script therefore rewrites the
 configuration in place each time HAProxy starts or restarts. The changes:
 
-* `bind :9101` and `bind *:8404` (metrics, statistics) listen on every interface. This script moves them to
-  loopback.
+* `bind :9101` and `bind *:8404` (metrics, statistics) listen on every interface. This
+  script moves them to loopback.
 * Two log lines for each request are removed. The first goes to a syslog server that does not run.
   The second goes to Ray's proxy actor, which parses it in Python to count requests;
   `genray_requests` already has these counts. The log costs half of the CPU time that a request

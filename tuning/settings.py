@@ -40,7 +40,7 @@ def check_path(cls: type, path: str) -> Any:
     paths = setting_paths(cls)
     if path in paths:
         return paths[path]
-    # Users often remember the last word of a path only.
+    # Users often remember only the last word of a path.
     word = path.rpartition(".")[2]
     near = [known for known in paths if known.rpartition(".")[2] == word]
     near += difflib.get_close_matches(path, paths, n=3, cutoff=0.5)

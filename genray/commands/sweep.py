@@ -32,7 +32,7 @@ class PromoteOptions:
     name: str
     """Name of the model."""
     models: Path = Path("models")
-    """The directory of models, as `genray serve` takes it."""
+    """The directory of models, which `genray serve` can read."""
     trial: str = ""
     """Another trial than the best one by validation, e.g. 0007-adam-search."""
 

@@ -45,7 +45,7 @@ class LaunchConfig:
     """
     learner_threads: int = 0
     """PyTorch threads of each learner on a CPU. 0: OMP_NUM_THREADS if set; otherwise the free
-    cores, minus half a core for each collector without --local, divided among the learners; one
+    cores (without --local, minus half a core for each collector) divided among the learners; one
     thread for a small network.
     """
 

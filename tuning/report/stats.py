@@ -250,7 +250,7 @@ def effect(first: Mapping[int, float], second: Mapping[int, float]) -> Effect | 
         )
     a, b = estimate(list(first.values())), estimate(list(second.values()))
     return Effect(
-        # The probability that a median is outside its interval is at most (1 − a) + (1 − b).
+        # The probability that either median is outside its interval is at most (1 − a) + (1 − b).
         difference=Estimate(
             median=_difference(a.median, b.median),
             low=_difference(a.low, b.high),
