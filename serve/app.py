@@ -55,6 +55,7 @@ def build(arguments: dict[str, Any]) -> Application:
     when the service listens on loopback: without keys, the service then accepts only loopback names
     as Host. Raises ConfigError.
     """
+    # Separate the arguments of the deployment from those of `Settings`.
     arguments = dict(arguments)
     is_open, local = _switch(arguments, "open"), _switch(arguments, "local")
     replicas, least, most = (
@@ -71,6 +72,7 @@ def build(arguments: dict[str, Any]) -> Application:
         raise ConfigError(
             f"{', '.join(sorted(unknown))}: no such argument; there are {', '.join(sorted(known))}"
         )
+    # Require a key, or an explicit decision for an open service.
     arguments.setdefault("keys", keys_in_environment())
     require(
         bool(arguments["keys"]) or is_open,

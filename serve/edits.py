@@ -74,6 +74,7 @@ def edit(
     rgb = scaled(content.rgb, min(options.longest, max(content.rgb.shape[:2])))
     if predictor.kind == "classifier":
         return _dream(predictor, rgb, options, check)
+    # Check that the model and the number of pictures fit together.
     if not predictor.kind.startswith("style_"):
         raise BadRequest(
             f"model {predictor.name!r} ({predictor.kind}) does not edit pictures; name a style "
@@ -88,6 +89,7 @@ def edit(
         raise BadRequest(
             f"model {predictor.name!r} holds its one style: send one picture", param="image"
         )
+    # Apply the styles.
     longest = min(512, limits.max_side)
     tensors = [
         to_tensor(scaled(style.rgb, min(longest, max(style.rgb.shape[:2])))) for style in styles

@@ -48,6 +48,7 @@ def tour(url: str, key: str = "") -> list[Visit]:
         visits.append(Visit(method, path.partition("?")[0], status, len(content)))
         return content
 
+    # Routes that do not depend on a model.
     for path in (
         "/healthz",
         "/readyz",
@@ -59,6 +60,7 @@ def tour(url: str, key: str = "") -> list[Visit]:
         "/v2/health/ready",
     ):
         ask("GET", path)
+    # Routes of each model that its functions allow.
     for model in json.loads(ask("GET", "/v1/models"))["data"]:
         name, functions = model["id"], model["functions"]
         ask("GET", f"/v1/models/{name}")

@@ -48,6 +48,7 @@ def export(argv: list[str], prog: str) -> int:
     check_writable(options.out)
     model, config = load(folder)
     kind = config["kind"]
+    # Choose the part: the named one, or the first one that the model has.
     parts = {"generator": "generate", "encoder": "encode", "classifier": "forward"}
     has = [
         part

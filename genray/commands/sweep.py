@@ -64,6 +64,7 @@ def sweep(argv: list[str], prog: str) -> int:
         )
     options = parse(SweepOptions, argv, prog)
     launch, config = options.launch, options.config
+    # Run the remaining trials of a sweep, or a new sweep.
     if launch.resume is not None:
         if config != SweepConfig():
             raise ConfigError(

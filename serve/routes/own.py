@@ -121,12 +121,14 @@ def own_routes(service: Service) -> APIRouter:
         note_model(request.scope["state"], predictor)
         if count > service.limits.max_images:
             raise TooLarge(f"count {count}: at most {service.limits.max_images}", param="count")
+        # Raises if the model has no codes.
         service.function(predictor, "encode")
         content = await request.body()
         # A picture of 25 million pixels takes a second to decode, too long for the event loop.
         query = await service.slowly(
             lambda check: for_model(picture_of(content, service.limits, "the picture"), predictor)
         )
+        # Encode the picture, and search the index in the slow lane.
         arrays = await service.predict(predictor, "encode", {"image": query})
         found = (
             await service.slowly(

@@ -57,6 +57,7 @@ def importances(rows: Sequence[TrialRow], seed: int = 0) -> Importances | None:
     value_TP = np.stack(
         [coordinates([row.params.get(name) for row in rows]).position for name in names], axis=1
     )
+    # Predict each trial by a forest that was fitted to the other folds.
     guess_T, losses = np.empty(len(rows)), []
     for known, asked in KFold(4, shuffle=True, random_state=seed).split(value_TP):
         forest = RandomForestRegressor(100, random_state=seed).fit(value_TP[known], rank_T[known])

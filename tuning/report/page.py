@@ -77,6 +77,7 @@ def page(
     """Render the whole page. `charts`: by section (the keys of TITLES); `samples`: captions and PNG
     files; `files`: files beside the page.
     """
+    # Sections without content are omitted.
     sections: dict[str, tuple[str, str]] = {"summary": ("Summary", _summary(comparison, settings))}
     if comparison.lines:
         sections["arms"] = (TITLES["arms"], _figures("arms", charts) + arms_table(comparison))

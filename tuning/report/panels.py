@@ -71,6 +71,7 @@ def _draw_rates(
     if line is not None and math.isfinite(line.best.median):
         value = comparison.metric_of(line.best.median)
         axis.axhline(window.clip(value), color=UNTUNED, linewidth=1.1, linestyle=(0, (4, 2)))
+    # Failed trials are crosses, and trials outside the window are triangles at its bad edge.
     chosen = comparison.chosen(arm)
     for row in finished(comparison.of(arm, "search")):
         if not _positive(row.params.get(path)):
@@ -131,6 +132,7 @@ def search_chart(comparison: Comparison) -> Chart | None:
         def clipped(costs: Sequence[float]) -> list[float]:
             return [window.clip(comparison.metric_of(value)) for value in costs]
 
+        # The other arms, in grey.
         for other, curve in curves.items():
             if other != arm:
                 axis.plot(
@@ -139,6 +141,7 @@ def search_chart(comparison: Comparison) -> Chart | None:
                     color=GRID,
                     linewidth=0.9,
                 )
+        # This arm: median and quartiles, and the median of its default runs.
         own = curves[arm]
         n = range(1, len(own.median) + 1)
         axis.fill_between(
@@ -178,6 +181,7 @@ def curves_chart(comparison: Comparison) -> Chart | None:
     first = 0 if first < last / 2 else first  # of several stages, only the last one is compared
 
     def draw(arm: str, axis: Axes) -> None:
+        # The target, and one line for each seed. A cross marks a diverged run.
         if comparison.target is not None:
             axis.axhline(
                 window.clip(comparison.metric_of(comparison.target)),

@@ -187,6 +187,7 @@ def effects_chart(comparison: Comparison) -> Chart | None:
         for each in effects.values()
         if math.isfinite(value := comparison.metric_of(each.difference.median))
     ]
+    # The axis is symmetric around 0.
     reach = max([abs(value) for value in ends] or [1.0]) * 1.15 or 1.0
 
     def draw(axis: Axes) -> None:
@@ -199,6 +200,7 @@ def effects_chart(comparison: Comparison) -> Chart | None:
             axis.plot(
                 [low, high], [place, place], color=TUNED, linewidth=1.8, solid_capstyle="round"
             )
+            # A filled mark is a certain effect, and a cross is an infinite one.
             if math.isfinite(middle):
                 axis.plot(
                     middle,
@@ -264,6 +266,7 @@ def _draw_parameters(
     good = finite & (order < max(1, len(rows) // 4))
     for place in range(len(names) + 1):
         axis.axvline(place, color=FAINT, linewidth=0.7)
+    # One line for each trial, the best ones last and on top.
     for number in np.argsort(-costs, kind="stable"):
         values = [*(scale.position[number] for scale in scales), result[number]]
         if not finite[number]:
@@ -272,6 +275,7 @@ def _draw_parameters(
             axis.plot(values, color=TUNED, linewidth=1.5)
         else:
             axis.plot(values, color=FAINT, linewidth=0.7, alpha=0.55)
+    # Labels of the values, and the best result.
     for place, scale in enumerate(scales):
         for height, text in scale.ticks:
             axis.annotate(

@@ -60,8 +60,10 @@ def write_report(
             f"{folder}: {error.strerror}; a report is written into the sweep's own folder"
         ) from error
     write_table(sweep, rows)
+    # The test split stays sealed while trials are still to be run.
     waiting = _waiting(sweep)
     comparison = Comparison(rows, {} if waiting else _tests(sweep, rows, measure, say), waiting)
+    # Write charts, tables and the page.
     charts = make_charts(comparison)
     for group in charts.values():
         for chart in group:
