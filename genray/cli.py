@@ -1,7 +1,7 @@
-"""The roof: one command, `genray`.
+"""Entry point of the `genray` command.
 
-Exit status: 0 done, 1 a fault on the way (the message says how to resume), 2 a request that
-cannot be carried out.
+Exit status: 0 success, 1 the run failed (the message says how to resume), 2 the request cannot be
+carried out.
 """
 
 import importlib
@@ -16,8 +16,8 @@ from genray.options import fail
 from genray.runs.stop import leave_stdout
 from genray.threads import sleep_while_waiting
 
-# name -> (module:function, which takes the remaining words and the program's name; what it does).
-# The modules are loaded when they are called: `genray --help` needs neither PyTorch nor Ray.
+# name -> (module:function, which takes the remaining words and the program's name; description). A
+# module is imported when its command is called: `genray --help` needs neither PyTorch nor Ray.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (
         "genray.commands.demo:main",
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):
             _show_token()
         status = command(rest, f"genray {name}")
-        sys.stdout.flush()  # here, where a closed pipe has an answer
+        sys.stdout.flush()  # flush here, so that a closed pipe raises inside this `try`
         return status
     except GenrayError as error:
         return fail(error, error.exit_status)
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (
         OSError
-    ) as error:  # a disk that is full or cannot be written, where nobody nearer had better words
+    ) as error:  # e.g. a full or read-only disk, if no caller has raised a more specific error
         return fail(error, 1)
 
 
@@ -150,15 +150,15 @@ def find_own_modules() -> None:
 
 
 def _show_token() -> None:
-    """Have Ray show this machine's token to a cluster: it settles that when it is imported, and
-    by itself not always so.
+    """Make Ray send this machine's token to a cluster. Ray decides this when it is imported, and
+    does not always do so by itself.
     """
     if os.environ.get("RAY_AUTH_TOKEN") or Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _find(words: list[str]) -> tuple[str, Callable[[list[str], str], int], list[str]]:
-    """The command that the first one or two words name."""
+    """Find the command that the first one or two words name."""
     if not words or words[0] in ("-h", "--help", "help"):
         return "help", _help, []
     if words[0] == "--version":

@@ -1,6 +1,7 @@
-"""Configurations as values: frozen dataclasses to plain dictionaries and YAML, and back, strictly.
+"""Converts configurations (frozen dataclasses) to plain dictionaries and YAML, and back, with
+strict checks.
 
-A configuration in YAML is a record of a run, not a language: it is written whole and read whole.
+A YAML configuration is a record of a run, not a language: it is always written and read completely.
 """
 
 import dataclasses
@@ -21,7 +22,9 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Nested dataclasses as nested dictionaries of JSON-able values (tuples become lists)."""
+    """Convert nested dataclasses to nested dictionaries of JSON-serializable values (tuples become
+    lists).
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -34,7 +37,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
-    """The dataclass `cls` from `to_dict`'s form; a missing field takes its default.
+    """Build the dataclass `cls` from the result of `to_dict`; a missing field gets its default.
 
     Raises ConfigError for an unknown field or a value of the wrong type, with the field's full
     name.
@@ -52,7 +55,9 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
 
 
 def _scalar(value: Any) -> Any:
-    """A NumPy or PyTorch scalar as the Python value that it equals; anything else as it is."""
+    """Convert a NumPy or PyTorch scalar to the equal Python value; return anything else
+    unchanged.
+    """
     if isinstance(value, bool | int | float | str) and type(value).__module__ == "builtins":
         return value
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
@@ -92,9 +97,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def refuse_changes(before: Any, now: Any, names: Sequence[str]) -> None:
-    """Raise ConfigError, which names the option, where a resumed run's `now` differs from `before`.
+    """Raise ConfigError, which names the option, if a resumed run's `now` differs from `before`.
 
-    `names`: what cannot change, as "part.field", or "part" for all fields of a part.
+    `names`: the parts that cannot change, as "part.field", or "part" for all fields of a part.
     """
     for name in names:
         old, new = before, now
@@ -114,7 +119,7 @@ def refuse_changes(before: Any, now: Any, names: Sequence[str]) -> None:
 
 
 def _as_option(field: str, value: Any) -> str:
-    """As it is written on the command line."""
+    """Format a value as on the command line."""
     name = field.replace("_", "-")
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
@@ -124,8 +129,7 @@ def _as_option(field: str, value: Any) -> str:
 
 
 def whole_number(text: str) -> int | None:
-    """The number that `text` writes in the digits 0 to 9, at most 18 of them; None for anything
-    else.
+    """Parse at most 18 of the digits 0 to 9 as a number; None for any other text.
 
     `str.isdigit` is true for "²", which `int` refuses.
     """
@@ -153,13 +157,15 @@ def check_finite(config: Any) -> None:
 
 
 def save_yaml(config: Any, path: Path) -> None:
-    """Write `config`, whole or not at all."""
+    """Write `config` to a YAML file, which is replaced atomically."""
     with writing_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
 
 
 def load_yaml(cls: type[T], path: Path) -> T:
-    """Raises CheckpointError when the file is missing or is not YAML of this configuration."""
+    """Read a configuration. Raises CheckpointError if the file is missing or is not YAML of this
+    configuration.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -172,7 +178,7 @@ def load_yaml(cls: type[T], path: Path) -> T:
         raise CheckpointError(f"{path}: holds no configuration")
     try:
         return from_dict(cls, values)
-    except ConfigError as error:  # nobody gave this option: it is the file that does not fit
+    except ConfigError as error:  # the user did not give this option: the file does not match
         name = str(error).partition(":")[0]
         raise CheckpointError(
             f"{path}: its {name} does not fit {cls.__name__}; a run of another command or version? "

@@ -1,4 +1,4 @@
-"""What genray prints: text that every output encoding takes, and commands that a shell takes.
+"""Prints text that every output encoding can represent, and commands that a shell can read.
 
 Imports only the standard library, so that every entry point can call it first.
 """
@@ -11,32 +11,32 @@ import sys
 def escape_unprintable() -> None:
     """Make stdout and stderr escape the characters that their encoding lacks, instead of raising.
 
-    An ASCII terminal has no `…`, and a file name that is not valid in the locale's encoding holds
-    surrogates that not even UTF-8 takes. Either would end a training with a UnicodeEncodeError.
+    An ASCII terminal has no `…`. A file name that is not valid in the locale's encoding contains
+    surrogates, which even UTF-8 cannot encode. Both would end a training with a UnicodeEncodeError.
     """
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a program that calls us may have put another stream there
+        if reconfigure is not None:  # a calling program may have replaced the stream
             reconfigure(errors="backslashreplace")
 
 
 def escaped(text: str) -> str:
-    """`text` as valid Unicode, for libraries that take nothing else: the bytes of a file name
-    that are no text escaped.
+    """Return `text` as valid Unicode, for libraries that accept nothing else. Bytes of a file name
+    that are not valid text are escaped.
     """
     return text.encode(errors="backslashreplace").decode()
 
 
 def shell_command(*words: object) -> str:
-    """The command `words` on one line, quoted for a shell."""
+    """Join `words` to one command line, quoted for a shell."""
     return " ".join(map(shell_word, words))
 
 
 def shell_word(word: object) -> str:
-    """`word` quoted for a shell, where it needs quotes.
+    """Return `word`, quoted for a shell if necessary.
 
-    A word that stdout cannot print as it is (bytes that are no text, a line break) becomes
-    `$'…'` with escaped bytes, which bash, ksh and zsh read back exactly.
+    A word that stdout cannot print unchanged (bytes that are not text, a line break) becomes `$'…'`
+    with escaped bytes, which bash, ksh and zsh read back exactly.
     """
     text = str(word)
     if text.isprintable() and _fits_stdout(text):

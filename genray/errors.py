@@ -1,12 +1,12 @@
-"""The error tree: two kinds, because a person does two different things about them.
+"""Exceptions of genray. There are two kinds, because users react to them in two different ways.
 
     GenrayError
     ├── UsageError      the request was wrong: change it and try again          (exit status 2)
     │   ├── ConfigError     an option's value
     │   ├── CheckpointError a damaged or foreign checkpoint or model on disk
-    │   ├── ResourceError   the machine lacks what was asked for
-    │   └── SealedError     the test split, asked for while choices are still made
-    └── RunFault        a sound request failed on the way: resume it            (exit status 1)
+    │   ├── ResourceError   the machine lacks what was requested
+    │   └── SealedError     access to the test split while choices are still made
+    └── RunFault        a valid request failed during the run: resume it        (exit status 1)
 
 Every message is one line that names the option, the value, and a valid choice or the next command.
 """
@@ -17,23 +17,23 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class GenrayError(Exception):
-    """Base of every error that genray raises on purpose."""
+    """Base of all exceptions that genray raises intentionally."""
 
     exit_status = 1
 
 
 class UsageError(GenrayError):
-    """The request cannot be carried out as it was made; nothing was written."""
+    """The request cannot be carried out; nothing was written."""
 
     exit_status = 2
 
 
 class ConfigError(UsageError):
-    """An option has a value that makes no sense, alone or beside another."""
+    """The value of an option is invalid, alone or together with another option."""
 
 
 class CheckpointError(UsageError):
-    """What lies on disk is damaged, incomplete, or not genray's."""
+    """A file on disk is damaged, incomplete, or not written by genray."""
 
 
 class ResourceError(UsageError):
@@ -41,18 +41,16 @@ class ResourceError(UsageError):
 
 
 class SealedError(UsageError):
-    """Something asked for the test split of sealed data: choices are made on the validation
-    split alone.
-    """
+    """The test split of sealed data was requested: choices may only use the validation split."""
 
 
 class RunFault(GenrayError):
-    """A run failed on the way; the message names the last checkpoint and how to resume it."""
+    """A run failed; the message names the last checkpoint and how to resume the run."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: its first, or the next one where PyTorch's first is a
-    mere heading.
+    """Return the first line of an error's message, or the second one if PyTorch's first line is
+    only a heading.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading"):
@@ -67,10 +65,11 @@ def require(condition: bool, message: str) -> None:
 
 
 def disk_error(place: object, error: OSError) -> ResourceError:
-    """The error to raise for an OSError while `place`, an --out, was written: its cause and a
-    remedy.
+    """Return the error to raise for an OSError while `place`, an --out, was written: its cause and
+    a remedy.
 
-    Only a full disk is called one. The path of the error comes first where it is another one.
+    Only a full disk is reported as full. If the error's path differs from `place`, the message
+    starts with this path.
     """
     reason = error.strerror or str(error) or type(error).__name__
     named = f"{error.filename}: " if error.filename and str(error.filename) != str(place) else ""

@@ -1,7 +1,7 @@
-"""GIFs written frame by frame, so that a long clip costs the memory of a few frames.
+"""Writes GIFs frame by frame, so that a long clip needs the memory of only a few frames.
 
-Frames are uint8 RGB [H, W, 3], all of one size. One palette serves the whole clip, and its colours
-are known only after the last frame: a `GifSpool` keeps the frames compressed in a file until then.
+Frames are uint8 RGB [H, W, 3], all of one size. The whole clip has one palette, and its colours are
+known only after the last frame. Until then, a `GifSpool` keeps the frames compressed in a file.
 Shapes: N frames, H height, W width, K colours.
 """
 
@@ -15,29 +15,29 @@ import numpy as np
 from PIL import GifImagePlugin, Image
 
 TRANSPARENT = 255
-"""The palette's index of pixels that a frame leaves as they were: 255 colours remain."""
+"""Palette index of pixels that a frame leaves unchanged; 255 colours remain."""
 LONGEST = 0xFFFF
-"""Hundredths of a second: a GIF's counter of a frame's duration has 16 bits."""
+"""Longest duration of a frame in hundredths of a second: the field in a GIF has 16 bits."""
 
 
 class GifSpool:
-    """Frames on their way into a GIF: `add` each, then `write` the file."""
+    """Collects frames for a GIF: `add` each frame, then `write` the file."""
 
     def __init__(self, stream: IO[bytes]):
-        """`stream` is where the compressed frames are kept: a temporary file open to write and
-        read.
-        """
+        """`stream` stores the compressed frames: a temporary file, open for writing and reading."""
         self._stream = stream
         # (offset, bytes) of each different frame in `stream`
         self._places: list[tuple[int, int]] = []
         self._begins: list[int] = []  # the number of the first frame that shows it
-        self._seen = np.zeros(1 << 24, bool)  # which colours there are
+        self._seen = np.zeros(1 << 24, bool)  # which colours occur
         self._last: np.ndarray | None = None
         self._shape: tuple[int, ...] = ()
         self._count = 0
 
     def add(self, frame: np.ndarray) -> None:
-        """Take one frame; one equal to the frame before only lengthens that. Raises OSError."""
+        """Add one frame. A frame equal to the previous one only extends its duration. Raises
+        OSError.
+        """
         if self._last is None or not np.array_equal(frame, self._last):
             self._seen[_pack(frame)] = True
             data = zlib.compress(frame.tobytes(), 1)
@@ -52,7 +52,8 @@ class GifSpool:
         palette_K3, index_of = self._palette()
         height, width = (size * scale for size in self._shape[:2])
         out.write(_header(width, height, palette_K3))
-        # Hundredths of a second, a GIF's clock; times are rounded, not durations, so none drifts.
+        # Times are in hundredths of a second, as in a GIF. Times are rounded, not durations, so
+        # that no error accumulates.
         times = [round(number * 100 / fps) for number in [*self._begins, self._count]]
         shown: np.ndarray | None = None
         for number, (begin, end) in enumerate(itertools.pairwise(times)):
@@ -69,7 +70,7 @@ class GifSpool:
         )
 
     def _palette(self) -> tuple[np.ndarray, np.ndarray]:
-        """(palette uint8 [K, 3] with K ≤ 255, the palette's index of every packed colour uint8
+        """Return (palette uint8 [K, 3] with K ≤ 255, the palette index of every packed colour uint8
         [2²⁴]).
         """
         packed_K = np.flatnonzero(self._seen)
@@ -80,7 +81,8 @@ class GifSpool:
         if len(colours_K3) <= 255:
             index_of[packed_K] = np.arange(len(colours_K3))
             return colours_K3, index_of
-        # Median cut of up to 16 frames spread over the clip, so that common colours get their due.
+        # Median cut uses up to 16 frames spread over the clip, so that frequent colours get more
+        # palette entries.
         spread = np.linspace(0, len(self._places) - 1, min(16, len(self._places)))
         some = np.concatenate([self._frame(round(at)) for at in spread])
         quantized = Image.fromarray(some).quantize(
@@ -97,8 +99,8 @@ class GifSpool:
 
 
 def _header(width: int, height: int, palette_K3: np.ndarray) -> bytes:
-    """The file's beginning: size, a palette of 256 entries, and the extension that makes it
-    loop.
+    """Return the header of the file: size, a palette of 256 entries, and the extension for
+    looping.
     """
     table = palette_K3.tobytes().ljust(3 * 256, b"\0")
     loop_for_ever = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
@@ -108,12 +110,12 @@ def _header(width: int, height: int, palette_K3: np.ndarray) -> bytes:
 def _image(
     index_HW: np.ndarray, before_HW: np.ndarray | None, hundredths: int, scale: int
 ) -> Iterator[bytes]:
-    """The bytes of one frame: the rectangle that changed, its other pixels transparent."""
+    """Encode one frame: the rectangle that changed, with unchanged pixels transparent."""
     top, bottom, left, right = 0, index_HW.shape[0], 0, index_HW.shape[1]
     if before_HW is not None:
         changed_HW = index_HW != before_HW
         rows, columns = np.flatnonzero(changed_HW.any(1)), np.flatnonzero(changed_HW.any(0))
-        # Two colours can share an index: a frame that is the same in the palette keeps one pixel.
+        # Two colours can share an index: a frame without visible changes keeps one pixel.
         top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 1)
         left, right = (columns[0], columns[-1] + 1) if len(columns) else (0, 1)
         index_HW = np.where(changed_HW, index_HW, TRANSPARENT).astype(np.uint8)
@@ -129,6 +131,6 @@ def _image(
 
 
 def _pack(frame: np.ndarray) -> np.ndarray:
-    """Each pixel as one number 0xRRGGBB."""
+    """Pack each pixel into one number 0xRRGGBB."""
     red, green, blue = np.moveaxis(frame.astype(np.uint32), 2, 0)
     return red << 16 | green << 8 | blue

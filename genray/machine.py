@@ -1,6 +1,6 @@
-"""What this machine has: GPU, driver, memory, read from the places where the kernel shows them.
+"""Detects the machine's GPU, driver and memory from the files in which the kernel shows them.
 
-`root` stands for the root of the file system, so that a test can build a machine out of files.
+`root` replaces the root of the file system, so that a test can simulate a machine with files.
 """
 
 import os
@@ -12,12 +12,12 @@ from genray.errors import ResourceError
 
 
 def cuda_trial() -> str | None:
-    """The GPU's name when a kernel really runs on it; None when PyTorch sees no GPU."""
+    """Run a kernel on the GPU and return the GPU's name; None if PyTorch sees no GPU."""
     import warnings
 
     import torch
 
-    with warnings.catch_warnings():  # PyTorch warns about old drivers here, at length
+    with warnings.catch_warnings():  # PyTorch prints long warnings about old drivers
         warnings.simplefilter("ignore")
         if not torch.cuda.is_available():
             return None
@@ -27,7 +27,7 @@ def cuda_trial() -> str | None:
 
 
 def resolve_device(device: str) -> str:
-    """ "auto" as the device at hand: "cuda" or "cpu".
+    """Replace "auto" by the available device: "cuda" or "cpu".
 
     Raises ResourceError for "cuda" without a usable GPU.
     """
@@ -42,8 +42,8 @@ def resolve_device(device: str) -> str:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether `device` ("cpu" or "cuda") multiplies bfloat16 in hardware. A CPU that does not is
-    slower with it.
+    """Whether `device` ("cpu" or "cuda") multiplies bfloat16 in hardware. On other CPUs, bfloat16
+    is slower than float32.
     """
     import torch
 
@@ -54,14 +54,14 @@ def has_bfloat16(device: str) -> bool:
 
 
 def torch_cuda() -> str | None:
-    """The CUDA release that PyTorch was built for; None for a CPU build."""
+    """Return the CUDA release that PyTorch was built for; None for a CPU build."""
     import torch
 
     return torch.version.cuda
 
 
 def driver_version(root: Path) -> str | None:
-    """The version of the NVIDIA kernel module that is loaded now, as its own file says."""
+    """Read the version of the NVIDIA kernel module that is loaded now."""
     try:
         text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
@@ -71,8 +71,8 @@ def driver_version(root: Path) -> str | None:
 
 
 def has_nvidia_gpu(root: Path) -> bool:
-    """Whether an NVIDIA GPU is here, driver or not: a device node, or a display controller on
-    the PCI bus.
+    """Whether the machine has an NVIDIA GPU, with or without a driver: a device node, or a display
+    controller on the PCI bus.
     """
     if any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists():  # dxg: under WSL
         return True
@@ -90,8 +90,8 @@ def has_nvidia_gpu(root: Path) -> bool:
 
 
 def available_memory(root: Path) -> int | None:
-    """Bytes that new processes may take: what the kernel says is available, cut by the
-    container's limit.
+    """Return the bytes that new processes may allocate: the memory that the kernel reports as
+    available, at most the container's limit.
     """
     try:
         found = re.search(
@@ -117,13 +117,12 @@ def available_memory(root: Path) -> int | None:
 
 
 def keep_freed_memory() -> None:
-    """Have malloc keep what is freed instead of giving it back to the kernel; for processes that
-    run a network on a CPU.
+    """Make malloc keep freed memory instead of returning it to the kernel, for processes that run a
+    network on a CPU.
 
-    PyTorch allocates megabytes anew in every layer of every update. By default glibc maps and
-    unmaps each such block, and touching a fresh page costs more than the arithmetic on it: an
-    update of 32 Atari transitions takes a quarter longer. Does nothing where the C library is
-    not glibc.
+    PyTorch allocates megabytes in every layer of every update. By default, glibc maps and unmaps
+    each such block, and the page faults cost more than the arithmetic: an update of 32 Atari
+    transitions takes a quarter longer. Does nothing if the C library is not glibc.
     """
     import ctypes
 
@@ -136,14 +135,14 @@ def keep_freed_memory() -> None:
         mallopt(parameter, 2**30)
 
 
-MAX_SOCKET_PATH_BYTES = 107  # of struct sockaddr_un on Linux, without its final zero
+MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un on Linux, without the final zero
 
 
 def check_socket_path() -> None:
-    """Raise ResourceError where Ray's session directory is too deep for the paths of its sockets.
+    """Raise ResourceError if the path of Ray's session directory is too long for its sockets.
 
-    Ray puts them at TMPDIR/ray/session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store, and Linux
-    takes at most 107 bytes.
+    Ray puts them at TMPDIR/ray/session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store. Linux
+    allows at most 107 bytes.
     """
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     name = f"session_2000-01-01_00-00-00_000000_{os.getpid()}"

@@ -1,7 +1,7 @@
-"""Frames as files to look at: GIF, MP4, and a sheet of stills.
+"""Writes frames as GIF, MP4, or a sheet of stills.
 
-Frames are uint8 RGB [H, W, 3], all of one size. Every file is written whole or not at all.
-Shapes: N frames, H height, W width, K colours.
+Frames are uint8 RGB [H, W, 3], all of one size. Every file is replaced atomically. Shapes: N
+frames, H height, W width, K colours.
 """
 
 import io
@@ -23,11 +23,11 @@ SUFFIXES = (".gif", ".mp4")
 
 
 def check_writable(path: Path) -> None:
-    """Raises unless a file can be written at `path`, an --out: to be asked before any work is
-    done for it.
+    """Check that a file can be written at `path`, an --out. Called before any work is done for the
+    file.
 
-    ConfigError for a folder, ResourceError for a place that cannot be written. Folders above
-    `path` need not exist; nothing is created.
+    Raises ConfigError for a directory, ResourceError for a path that cannot be written. Parent
+    directories need not exist; nothing is created.
     """
     require(
         not path.is_dir(),
@@ -42,8 +42,10 @@ def check_writable(path: Path) -> None:
 
 
 def check_clip_path(path: Path) -> None:
-    """Raises unless `write_clip` can write to `path`, an --out: to be asked before an episode is
-    played for it.
+    """Check that `write_clip` can write to `path`, an --out. Called before an episode is played for
+    it.
+
+    Raises ConfigError or ResourceError.
     """
     _check_clip_suffix(path)
     check_writable(path)
@@ -60,10 +62,10 @@ def _check_clip_suffix(path: Path) -> None:
 def write_clip(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
     """Write a GIF or an MP4, by the path's suffix.
 
-    `frames` are taken one by one: give an iterator, and a clip of any length costs the memory of a
-    few frames. 15 frames/s is Atari's own speed when an agent step is 4 of its 60 frames; `scale`
-    enlarges each pixel to a square.
-    Raises ConfigError for another suffix, ResourceError when the file cannot be written.
+    `frames` are consumed one by one: with an iterator, a clip of any length needs the memory of
+    only a few frames. 15 frames/s is Atari's own speed if an agent step is 4 of its 60 frames.
+    `scale` enlarges each pixel to a square. Raises ConfigError for another suffix, ResourceError if
+    the file cannot be written.
     """
     _check_clip_suffix(path)
     write = write_gif if path.suffix.lower() == ".gif" else write_mp4
@@ -73,7 +75,7 @@ def write_clip(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale:
 def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
     """Write a looping GIF: see `encode_gif`."""
     _check_gif(path, fps, scale)
-    # The frames wait on the disk that is to hold the clip, not in memory.
+    # The frames are stored on the disk of the clip, not in memory.
     with whole_file(path) as file, tempfile.TemporaryFile(dir=path.parent) as spool:
         _spooled(path, frames, spool).write(file, fps, scale)
     return path
@@ -82,10 +84,10 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
 def encode_gif(
     frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2, path: Path = Path("clip.gif")
 ) -> bytes:
-    """A looping GIF with one palette: exact where the clip has at most 255 colours, as an Atari
-    game's has.
+    """Encode a looping GIF with one palette. The colours are exact if the clip has at most 255 of
+    them, as in an Atari game.
 
-    A frame equal to the one before only lengthens it. `path` is what errors call it.
+    A frame equal to the previous one only extends its duration. Errors name `path`.
     """
     _check_gif(path, fps, scale)
     buffer = io.BytesIO()
@@ -95,7 +97,7 @@ def encode_gif(
 
 def _check_gif(path: Path, fps: float, scale: int) -> None:
     _check_scale(path, scale)
-    # Browsers slow anything above 50 frames/s down to 10.
+    # Browsers reduce any speed above 50 frames/s to 10.
     require(
         0 < fps <= 50,
         f"{path}: a GIF plays 1 to 50 frames/s, not {fps:g}; choose e.g. 15, or an .mp4",
@@ -110,11 +112,11 @@ def _spooled(path: Path, frames: Iterable[np.ndarray], stream: IO[bytes]) -> Gif
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
-    """Write an MP4 that every player shows: H.264 (MPEG-4 part 2 where PyAV lacks it), 4:2:0
+    """Write an MP4 that every player can show: H.264 (MPEG-4 part 2 if PyAV lacks it), 4:2:0
     colour.
 
-    4:2:0 keeps one colour for 2x2 pixels: `scale=2` gives each of the game's pixels its own. Odd
-    sizes gain an edge.
+    4:2:0 stores one colour for 2x2 pixels; with `scale=2`, each original pixel keeps its own
+    colour. Odd sizes gain one row or column.
     """
     import av
 
@@ -123,8 +125,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
     codec, options = "mpeg4", {"qscale": "3"}
     if "libx264" in av.codecs_available:
         codec, options = "libx264", {"crf": "18", "preset": "medium"}
-    # In memory, where it is as small as the file: PyAV hides the reason why a file cannot be
-    # written.
+    # The file is encoded in memory, because PyAV hides the reason why a file cannot be written.
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4") as container:
         rate = Fraction(fps).limit_denominator(1000)
@@ -143,8 +144,9 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
 
 
 def check_png_path(path: Path) -> None:
-    """Raises unless `write_png` can write to `path`, an --out: to be asked before minutes of
-    work are spent.
+    """Check that `write_png` can write to `path`, an --out. Called before work of several minutes.
+
+    Raises ConfigError or ResourceError.
     """
     _check_png_suffix(path)
     check_writable(path)
@@ -158,7 +160,7 @@ def _check_png_suffix(path: Path) -> None:
 
 
 def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
-    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`.
+    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`. Raises
     ConfigError for another suffix.
     """
     _check_png_suffix(path)
@@ -169,8 +171,8 @@ def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
 
 
 def contact_sheet(frames: Sequence[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:
-    """All frames in rows of `columns`, `gap` black pixels between; uint8 RGB [rows·(H + gap) −
-    gap, …, 3].
+    """Arrange all frames in rows of `columns`, with `gap` black pixels between them; uint8 RGB
+    [rows·(H + gap) − gap, …, 3].
     """
     _check(Path("contact sheet"), frames, 1)
     require(columns >= 1, f"columns {columns}: must be ≥ 1")
@@ -195,8 +197,8 @@ def _check_scale(path: Path, scale: int) -> None:
 
 
 def _checked(path: Path, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames one by one; raises ConfigError where there are none, ValueError for one that is
-    unlike the first.
+    """Yield the frames one by one. Raises ConfigError if there are none, ValueError for a frame
+    that differs in shape or dtype from the first.
     """
     shape: tuple[int, ...] | None = None
     for frame in frames:

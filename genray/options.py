@@ -1,6 +1,4 @@
-"""The command line: tyro parses typed options; bad input ends in one line of our own instead of
-a box.
-"""
+"""Parses command-line options with tyro. Every error becomes one line, instead of tyro's box."""
 
 import contextlib
 import io
@@ -22,10 +20,10 @@ T = TypeVar("T")
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
-    """An instance of the dataclass `cls` from command-line options, flat (`--alpha`, not
-    `--replay.alpha`).
+    """Build an instance of the dataclass `cls` from command-line options. Option names are flat
+    (`--alpha`, not `--replay.alpha`).
 
-    Paths in it are absolute. `--help` exits.
+    All paths in the result are absolute. `--help` prints the options and exits.
 
     Raises ConfigError with one line for an unknown option (nearest names), an unreadable value or a
     number that is not finite.
@@ -48,9 +46,9 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
 
 
 def _one_line(box: str, prog: str) -> str:
-    """What tyro's box says, without the box: the message, and the options that it suggests."""
+    """Extract from tyro's box the message and the suggested options."""
     raw = box.splitlines()
-    # where the output's encoding has no frames, the title is the first line
+    # If the output encoding has no box characters, the title is the first line.
     if not box.lstrip().startswith("╭"):
         raw = raw[1:]
     lines = [re.sub(r"^\s*│|│\s*$", "", line).rstrip() for line in raw]
@@ -71,7 +69,7 @@ def _one_line(box: str, prog: str) -> str:
 
 @contextlib.contextmanager
 def _wide_terminal(on: bool):
-    """Keep tyro from breaking its messages into lines of a terminal's width."""
+    """Prevent tyro from wrapping its messages at the terminal's width."""
     before = os.environ.get("COLUMNS")
     if on:
         os.environ["COLUMNS"] = "1000"
@@ -85,8 +83,8 @@ def _wide_terminal(on: bool):
 
 
 def option_value(argv: Sequence[str], name: str) -> str | None:
-    """The value of `--name` in `argv`, before anything is parsed: for options that choose the
-    other options' defaults.
+    """Return the value of `--name` in `argv` before parsing, for options that set the defaults of
+    other options.
     """
     for index, word in enumerate(argv):
         if word == name and index + 1 < len(argv):
@@ -103,10 +101,10 @@ def given(argv: Sequence[str], name: str) -> bool:
 
 
 def folder_argument(argv: list[str], prog: str, name: str, example: str) -> tuple[Path, list[str]]:
-    """(the run or model directory in front of the options, the other words); `name` is how
-    --help calls it.
+    """Split `argv` into (the run or model directory before the options, the other words). --help
+    calls the directory `name`.
 
-    Raises ConfigError, with `example`, when there is none, or when it lies at a URL.
+    Raises ConfigError, with `example`, if there is no directory, or if it is a URL.
     """
     if argv and not argv[0].startswith("-"):
         if is_url(argv[0]):

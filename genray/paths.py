@@ -1,4 +1,4 @@
-"""Which options hold paths, and how these become absolute, so that a process elsewhere finds the
+"""Marks options that hold paths, and makes these paths absolute, so that another process finds the
 same file.
 """
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 class HoldsPath:
     """Marks a text option that may hold a path: `PREFIX:PATH`, or with `bare` a path alone.
 
-    URLs (s3://…) are left as they are, and so is what follows one of `others` (pattern:7).
+    URLs (s3://…) stay unchanged, and so do values with one of the prefixes `others` (pattern:7).
     """
 
     prefixes: tuple[str, ...] = ()
@@ -24,7 +24,9 @@ class HoldsPath:
     others: tuple[str, ...] = ()
 
     def absolute(self, text: str) -> str:
-        """`text` with its path absolute. The working directory of this process counts."""
+        """Return `text` with its path made absolute, relative to the working directory of this
+        process.
+        """
         prefix, colon, path = text.partition(":")
         if not text or "://" in text:
             return text
@@ -49,12 +51,14 @@ PathOrUrl = Annotated[str, HoldsPath(bare=True)]
 
 
 def absolute_path(path: str | Path) -> Path:
-    """`path` from the root, `~` expanded; links stay links, unlike with `Path.resolve`."""
+    """Return `path` as an absolute path with `~` expanded. Unlike `Path.resolve`, links stay
+    links.
+    """
     return Path(os.path.abspath(Path(path).expanduser()))
 
 
 def absolute_paths(config: T) -> T:
-    """A copy of the dataclass `config`, nested ones included, with every path in it absolute."""
+    """Copy the dataclass `config`, nested ones included, with every path made absolute."""
     hints = typing.get_type_hints(type(config), include_extras=True)
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(typing.cast(Any, config)):
@@ -70,7 +74,7 @@ def absolute_paths(config: T) -> T:
 
 
 def _mark(hint: Any) -> HoldsPath | None:
-    """The mark of `Annotated[str, HoldsPath(…)]`, also within `… | None`."""
+    """Find the mark in `Annotated[str, HoldsPath(…)]`, also within `… | None`."""
     for each in (hint, *typing.get_args(hint)):
         for mark in getattr(each, "__metadata__", ()):
             if isinstance(mark, HoldsPath):

@@ -1,14 +1,15 @@
-"""How many threads PyTorch computes with on a CPU that other programs may use, too.
+"""Chooses the number of threads with which PyTorch computes on a CPU that other programs may also
+use.
 
-PyTorch takes every core by default. A loop in parallel ends when the last of its threads ends.
-Beside busy programs one of them always waits for a core, and the others spin until it gets one.
-Measured on 2 cores beside other work, milliseconds a step: a digits GAN 945 with 2 threads, 130
-with 1; the default DQN update 1,516 and 540. Therefore a process takes the cores that are free,
-a small network takes one thread, and waiting threads sleep instead of spinning (GAN: 108 with 2
+PyTorch uses every core by default. A parallel loop ends when the last of its threads ends. If other
+programs are busy, one thread always waits for a core, and the others spin until it gets one.
+Measured on 2 cores with other work, in milliseconds a step: a digits GAN takes 945 with 2 threads,
+130 with 1; the default DQN update takes 1,516 and 540. Therefore a process uses only free cores, a
+small network uses one thread, and waiting threads sleep instead of spinning (GAN: 108 with 2
 threads, DQN: 329).
 
-The number of threads changes the order of sums, so a checkpoint keeps it and a resumed run uses
-it again.
+The number of threads changes the order of sums. A checkpoint therefore stores it, and a resumed run
+uses it again.
 """
 
 import os
@@ -20,18 +21,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FLOP_PER_THREAD = 5e8
-"""Floating-point operations of a step that are worth a thread: 15 ms of one core. Less, and threads
-mostly wait for each other."""
+"""Floating-point operations of a step that justify one thread: 15 ms of one core. With less work,
+threads mostly wait for each other.
+"""
 USER_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables by which a user sets the number of threads; PyTorch reads both."""
 SHORTEST_S, LONGEST_S = 0.3, 60.0
-"""The window over which other programs' use of the CPU is measured."""
+"""Shortest and longest window over which other programs' use of the CPU is measured."""
 
 
 def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have OpenMP's threads sleep while they wait. Works only before PyTorch is imported.
+    """Make OpenMP's threads sleep while they wait. Works only before PyTorch is imported.
 
-    What the user has set stays.
+    Settings of the user are kept.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & environment.keys():
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -41,7 +43,9 @@ def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> N
 
 
 class CpuTimes(NamedTuple):
-    """Seconds: the time, what this process's CPUs were idle, and what this process computed."""
+    """In seconds: the time, the idle time of this process's CPUs, and the CPU time of this
+    process.
+    """
 
     clock: float
     idle: float
@@ -49,12 +53,14 @@ class CpuTimes(NamedTuple):
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """The cores that this process may use: its affinity, cut by the container's quota."""
+    """Return the cores that this process may use: its affinity, limited by the container's
+    quota.
+    """
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = (root / "sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         cores = min(cores, int(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such file, or the word "max"; then perhaps the older form
+    except (OSError, ValueError):  # no such file, or the word "max"; try the older form
         folder = root / "sys/fs/cgroup/cpu"
         try:
             quota, period = (
@@ -68,7 +74,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def cpu_times(root: Path = Path("/")) -> CpuTimes | None:
-    """The times up to now; None where the kernel does not show them."""
+    """Return the times up to now; None if the kernel does not show them."""
     mine, idle_ticks = os.sched_getaffinity(0), 0
     try:
         for line in (root / "proc/stat").read_text(encoding="utf-8").splitlines():
@@ -85,14 +91,14 @@ _at_start = cpu_times()
 
 
 def free_between(before: CpuTimes, now: CpuTimes, cores: int) -> int:
-    """The cores of `cores` that other programs left free between two times; at least 1."""
+    """Return how many of `cores` other programs left free between two times; at least 1."""
     free = (now.idle - before.idle + now.own - before.own) / (now.clock - before.clock)
     return min(cores, max(1, round(free)))
 
 
 def free_cores() -> int:
-    """The cores that are free for this process, at least 1; measured since it began, or now if
-    that is long ago.
+    """Return the cores that are free for this process, at least 1. They are measured since it
+    began, or now if that is long ago.
     """
     before = _at_start
     if before is not None and time.monotonic() - before.clock > LONGEST_S:
@@ -108,22 +114,22 @@ def free_cores() -> int:
 
 
 def user_threads() -> int:
-    """The number of threads that the user's environment asks for; 0 where it asks for none."""
+    """Return the number of threads that the user's environment sets; 0 if it sets none."""
     import torch
 
     return torch.get_num_threads() if any(os.environ.get(name) for name in USER_VARIABLES) else 0
 
 
 def threads_for(flop: float, cores: int) -> int:
-    """The threads, at most `cores`, for steps of `flop` floating-point operations each."""
+    """Return the threads, at most `cores`, for steps of `flop` floating-point operations each."""
     return max(1, int(min(cores, flop // FLOP_PER_THREAD)))
 
 
 def choose_threads(flop: float = float("inf"), most: int | None = None) -> int:
-    """The threads for steps of `flop` floating-point operations: the user's choice, or what is
-    free and worthwhile.
+    """Choose the threads for steps of `flop` floating-point operations: the user's setting, or as
+    many as are free and useful.
 
-    At most `most`; None: PyTorch's present number.
+    `most`: upper limit; None: PyTorch's current number.
     """
     import torch
 
@@ -131,14 +137,16 @@ def choose_threads(flop: float = float("inf"), most: int | None = None) -> int:
 
 
 def saved_threads(saved: int) -> int:
-    """The threads of a run that was saved with `saved`; the user's choice goes before."""
+    """Return the threads of a run that was saved with `saved` threads; the user's setting has
+    priority.
+    """
     return user_threads() or min(saved, usable_cores())
 
 
 @contextmanager
 def own_threads(threads: int | None = None) -> Iterator[None]:
-    """PyTorch's number of threads may change inside, and is `threads` to begin with; afterwards
-    it is as before.
+    """Set PyTorch's number of threads to `threads` inside `with`, and restore the previous number
+    afterwards. The block may change the number.
     """
     import torch
 
@@ -155,12 +163,12 @@ def own_threads(threads: int | None = None) -> Iterator[None]:
 
 
 class FlopCount:
-    """Estimates the floating-point operations of PyTorch's matrix products and convolutions
-    inside `with`.
+    """Estimates the floating-point operations of PyTorch's matrix products and convolutions inside
+    `with`.
 
     A backward pass counts as twice its forward pass. PyTorch's own counter
-    (torch.utils.flop_counter) sees each operation of both, but it imports the compiler, which
-    takes longer than many a training here.
+    (torch.utils.flop_counter) counts each operation of both, but it imports the compiler, which
+    takes longer than many trainings of this package.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
-"""Deployment: Ray Serve in front of models that a run has left on disk.
+"""HTTP service for the models that runs have written to disk.
 
-This room will hold the web application (one ingress that checks requests, batches them and
-answers with images, codes or actions), the predictors behind it (pure functions of arrays,
-testable without Ray), and the page that shows them in a browser. It loads models through
-`genray.runs.modelstore` and runs them with `genray.rl` and `genray.gen`; it never starts
-training and never imports `genray.distributed`.
+`serve.app` defines the Ray Serve application. `serve.web` builds the ASGI application of one
+replica, and `serve.routes` holds the HTTP routes. `serve.models` wraps each model as functions of
+arrays that can be tested without Ray. The package reads models with `genray.runs.modelstore`. It
+never trains, and it never imports `genray.distributed`.
 """

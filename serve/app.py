@@ -1,9 +1,9 @@
-"""The service on Ray Serve: one deployment, every replica of which answers HTTP by itself and
-holds all small models.
+"""Defines the Ray Serve application: one deployment whose replicas answer HTTP directly.
 
-One hop: behind HAProxy a request goes straight to a replica's own server; a deployment behind a
-deployment would double the price of a small model's request. Start it with `genray serve
-MODELS_DIR`, or on a cluster with `serve deploy serve/config.yaml`.
+Every replica holds all models of the directory. HAProxy forwards a request directly to the server
+of a replica. A second deployment behind the first would double the cost of a request to a small
+model. Start the service with `genray serve MODELS_DIR`, or on a cluster with `serve deploy
+serve/config.yaml`.
 """
 
 from dataclasses import fields
@@ -18,14 +18,15 @@ from serve.middleware import keys_in_environment
 from serve.service import Service, Settings
 
 MAX_ONGOING = 1024
-"""Requests in a replica. Ray's default of 5 keeps batches at 5 and latency at seconds; our own
-limit answers 429 first.
+"""Requests that one replica accepts at a time. Ray's default of 5 limits batches to 5 rows and
+raises the latency to seconds. The limit of the middleware (`Limits.max_in_flight`) answers 429
+first.
 """
 
 
 @serve.ingress()
 class Gateway:
-    """A replica."""
+    """One replica of the service."""
 
     def __init__(self, settings: dict[str, Any], local: bool = False):
         self._local = local
@@ -35,22 +36,26 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> Any:
         from serve.web import build_web
 
-        # Serve names every answer itself
+        # # Ray Serve adds the request id to each answer.
         return build_web(self._service, sends_id=False, local=self._local)
 
     def check_health(self) -> None:
-        """Serve replaces a replica whose event loop does not come to this in time."""
+        """Returns at once. Ray Serve replaces a replica whose event loop does not run this check in
+        time.
+        """
 
 
 def build(arguments: dict[str, Any]) -> Application:
-    """The application that `serve deploy serve/config.yaml` or `serve run serve.app:build
-    models_dir=runs` starts.
+    """Build the application for `serve deploy serve/config.yaml` or `serve run serve.app:build
+    models_dir=runs`.
 
-    `arguments`: the fields of `Settings`, and `replicas` (or `min_replicas`, `max_replicas`).
-    Keys come from the environment variable GENRAY_API_KEY, separated by commas, never from a
-    file; without one `open` must be true. `local` is `genray serve`'s, when it listens on
-    loopback: without keys, only loopback's names are answered to. Raises ConfigError.
+    `arguments`: the fields of `Settings`, and `replicas` (or `min_replicas` and `max_replicas`).
+    `open` must be true if the environment variable GENRAY_API_KEY is not set. GENRAY_API_KEY holds
+    the API keys, separated by commas; keys are never read from a file. `genray serve` sets `local`
+    when the service listens on loopback: without keys, the service then accepts only loopback names
+    as Host. Raises ConfigError.
     """
+    # Separate the arguments of the deployment from those of `Settings`.
     arguments = dict(arguments)
     is_open, local = _switch(arguments, "open"), _switch(arguments, "local")
     replicas, least, most = (
@@ -67,6 +72,7 @@ def build(arguments: dict[str, Any]) -> Application:
         raise ConfigError(
             f"{', '.join(sorted(unknown))}: no such argument; there are {', '.join(sorted(known))}"
         )
+    # Require a key, or an explicit decision for an open service.
     arguments.setdefault("keys", keys_in_environment())
     require(
         bool(arguments["keys"]) or is_open,
@@ -74,7 +80,8 @@ def build(arguments: dict[str, Any]) -> Application:
     )
     scaling: dict[str, Any] = {"num_replicas": replicas}
     if not replicas:
-        # A replica is a core; half of what it can hold at a time is a fair load.
+        # A replica uses one core. The autoscaler aims at half of the requests that a replica can
+        # hold.
         scaling = {
             "autoscaling_config": {
                 "min_replicas": least,
@@ -92,7 +99,8 @@ def build(arguments: dict[str, Any]) -> Application:
         health_check_timeout_s=20,
         graceful_shutdown_wait_loop_s=1,
         graceful_shutdown_timeout_s=30,
-        # Serve's log line of each request is a quarter of what it costs; ours is `request_log`.
+        # Ray Serve's log line costs a quarter of the CPU time of a request. `request_log` replaces
+        # it.
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
         **scaling,
     )
@@ -100,8 +108,8 @@ def build(arguments: dict[str, Any]) -> Application:
 
 
 def _switch(arguments: dict[str, Any], name: str) -> bool:
-    """Takes a yes or no out of the arguments: YAML's, or a command line's text, of which "false"
-    would be true.
+    """Remove a boolean from the arguments and return it. The value is a boolean from YAML, or text
+    from a command line, where bool("false") would be True.
     """
     value = arguments.pop(name, False)
     text = str(value).lower()

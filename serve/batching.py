@@ -1,8 +1,7 @@
-"""Requests that wait together ride together: rows of several callers in one call of a function,
-in one worker thread.
+"""Dynamic batching: rows of several requests are processed in one call, in one worker thread.
 
-No timer holds a request back: while a batch is worked on, the next one gathers. At low load a
-request goes alone and at once; at high load batches fill up to `max_rows`.
+No timer delays a request. While one batch is processed, the next batch collects. At low load a
+request is processed alone and at once; at high load batches grow to `max_rows`.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ class _Job:
 
 
 class Batcher:
-    """Runs functions in one thread, one batch at a time; PyTorch itself is left one thread a
+    """Runs functions in one thread, one batch at a time. PyTorch itself uses one thread in each
     replica.
     """
 
@@ -39,7 +38,9 @@ class Batcher:
         max_waiting_rows: int = 512,
         seen: Callable[[int, float], None] | None = None,
     ):
-        """`seen(rows, seconds_waited)` is told of every batch."""
+        """`max_rows`: the most rows of a batch. `max_waiting_rows`: the most rows in the queue;
+        more are refused with Busy. `seen(rows, seconds_waited)` is called for every batch.
+        """
         self.max_rows, self.max_waiting_rows = max_rows, max_waiting_rows
         self._seen = seen
         self._waiting: dict[int, tuple[Function, deque[_Job]]] = {}
@@ -55,17 +56,18 @@ class Batcher:
     async def run(
         self, function: Function, arrays: Arrays, after: Callable[[Arrays], Any] | None = None
     ) -> Any:
-        """The function's outputs for these rows, or what `after` (called in the worker thread)
-        makes of them.
+        """Return the outputs of `function` for the rows in `arrays`.
 
-        Raises Busy when too much waits already.
+        `after` is called in the worker thread with these outputs; if given, its result is returned
+        instead. Raises Busy when too many rows are waiting.
         """
         rows = len(next(iter(arrays.values())))
         if self._waiting_rows + rows > self.max_waiting_rows and self._waiting_rows:
             raise Busy(f"{self._waiting_rows} rows are waiting already", retry_after_s=1)
         loop = asyncio.get_running_loop()
         job = _Job(arrays, rows, after, loop.create_future(), time.monotonic())
-        # By identity: a model that is replaced keeps its own queue until the last caller is served.
+        # The key is the function's identity: after a model is replaced, the old model keeps its own
+        # queue until its last request is answered.
         self._waiting.setdefault(id(function), (function, deque()))[1].append(job)
         self._waiting_rows += rows
         if not self._working:
@@ -77,13 +79,14 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                # The function whose oldest caller has waited longest: no model starves another.
+                # The oldest request goes first, so that no model starves another.
                 key = min(self._waiting, key=lambda each: self._waiting[each][1][0].since)
                 function, queue = self._waiting[key]
                 jobs = self._take(queue)
                 if not queue:
                     del self._waiting[key]
-                jobs = [job for job in jobs if not job.done.done()]  # callers that have hung up
+                # skip requests whose clients have disconnected
+                jobs = [job for job in jobs if not job.done.done()]
                 if not jobs:
                     continue
                 if self._seen:
@@ -100,7 +103,9 @@ class Batcher:
             self._working = False
 
     def _take(self, queue: deque[_Job]) -> list[_Job]:
-        """Callers from the front, up to `max_rows`; one that brings more than that goes alone."""
+        """Remove requests from the front of the queue, up to `max_rows` rows. A request with more
+        rows than that forms a batch alone.
+        """
         jobs = [queue.popleft()]
         rows = jobs[0].rows
         while queue and rows + queue[0].rows <= self.max_rows:
@@ -114,7 +119,9 @@ class Batcher:
 
 
 def _run(function: Function, jobs: list[_Job]) -> list[Any]:
-    """One call for all; each job's result, or the exception that it met."""
+    """Run one call for all jobs. Returns the result of each job, or the exception that the job
+    raised.
+    """
     try:
         if len(jobs) == 1:
             parts = [function.run(jobs[0].arrays)]

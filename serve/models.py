@@ -1,9 +1,8 @@
-"""Pure predictors: what a stored model can do, as named functions from arrays to arrays. No web,
-no Ray.
+"""Wraps a stored model as named functions of NumPy arrays. The functions need neither HTTP nor Ray.
 
-A `Function` takes and gives NumPy arrays with a leading axis of rows, so that rows of several
-callers can ride in one call. Shapes: N rows, Z latents, K numbers of a code, C channels, H
-height, W width, S stack, A actions.
+The inputs and outputs of a `Function` have a leading axis of rows, so that rows of several requests
+can share one call. Shapes: N rows, Z latents, K numbers of a code, C channels, H height, W width, S
+stack, A actions.
 """
 
 import hashlib
@@ -29,32 +28,32 @@ DTYPES = {"FP32": np.float32, "INT64": np.int64, "UINT8": np.uint8}
 
 
 class TensorSpec(NamedTuple):
-    """Name, type and shape of one input or output, in the words of the Open Inference Protocol."""
+    """Name, datatype and shape of one input or output, as in the Open Inference Protocol."""
 
     name: str
     datatype: str
     """FP32, INT64 or UINT8."""
     shape: tuple[int, ...]
-    """Of one row: the axis of rows is not part of it."""
+    """The shape of one row, without the axis of rows."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """One thing that a model does."""
+    """One operation that a model offers."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     run: Callable[[Arrays], Arrays]
-    """[N, …] arrays in, [N, …] arrays out; every row by itself."""
+    """Maps [N, …] arrays to [N, …] arrays; each row is independent of the others."""
     check: Callable[[Arrays], None] = lambda arrays: None
-    """Raises ConfigError for values of the right type that make no sense; before rows of several
-    callers are joined.
+    """Raises ConfigError for invalid values of the right type. It is called before rows of several
+    requests are joined.
     """
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that has been loaded, and what it can do."""
+    """A loaded model and its functions."""
 
     name: str
     kind: str
@@ -70,8 +69,8 @@ class Predictor:
         return "generate" in self.functions
 
     def latents(self, seeds: Sequence[int]) -> np.ndarray:
-        """One latent for each seed, float32 [N, Z]: a function of the seed alone, whatever it is
-        asked for beside.
+        """Return one latent for each seed, float32 [N, Z]. A latent depends on its own seed only,
+        not on the other seeds.
         """
         model = self.model
         assert isinstance(model, GenerativeModel)
@@ -82,8 +81,8 @@ class Predictor:
 
 
 def version_of(folder: Path) -> str:
-    """What `Predictor.version` says, from the files alone. Raises CheckpointError where they are
-    not.
+    """Compute `Predictor.version` from the files alone. Raises CheckpointError if the files are
+    missing.
     """
     digest = hashlib.sha256()
     try:
@@ -97,8 +96,8 @@ def version_of(folder: Path) -> str:
 
 
 def load_predictor(folder: Path, name: str) -> Predictor:
-    """The model in `folder` with everything it can do. Raises CheckpointError for a damaged or
-    unknown one.
+    """Load the model in `folder` with all its functions. Raises CheckpointError if the model is
+    damaged or of an unknown kind.
     """
     version = version_of(folder)
     model, config = modelstore.load_model(folder, {**BUILDERS, "dqn": build_network})
@@ -135,7 +134,7 @@ def _functions(model: Any, config: dict[str, Any]) -> dict[str, Function]:
 
 
 def image_spec(model: Any, name: str = "image") -> TensorSpec:
-    """Images as people keep them: uint8 [H, W, C], or a text model's row of word weights."""
+    """Describe the model's images: uint8 [H, W, C], or for a text model a row of word weights."""
     if len(model.shape) == 3:
         channels, height, width = model.shape
         return TensorSpec(name, "UINT8", (height, width, channels))
@@ -143,10 +142,10 @@ def image_spec(model: Any, name: str = "image") -> TensorSpec:
 
 
 def to_model(model: Any, values: np.ndarray) -> Tensor:
-    """uint8 [N, H, W, C] scaled into the model's range, float32 [N, C, H, W]; a text model's
-    rows as they are.
+    """Scale uint8 [N, H, W, C] to the model's range, float32 [N, C, H, W]. Rows of a text model
+    stay unchanged.
     """
-    # PyTorch has no read-only tensors
+    # PyTorch has no read-only tensors, so read-only arrays are copied.
     x = torch.from_numpy(np.require(values, requirements=["C", "W"]))
     if len(model.shape) != 3:
         return x.float()
@@ -160,7 +159,9 @@ def to_model(model: Any, values: np.ndarray) -> Tensor:
 
 
 def from_model(model: Any, x: Tensor) -> np.ndarray:
-    """The way back: rounded, values outside the range cut off."""
+    """Convert the model's range back to uint8, the inverse of `to_model`: round, and clip values
+    outside the range.
+    """
     if len(model.shape) != 3:
         return x.numpy()
     x = x.reshape(len(x), *model.shape)
@@ -268,7 +269,7 @@ def _act(model: QNetwork) -> Function:
 
 
 def describe(predictor: Predictor) -> dict[str, Any]:
-    """What a client may know of a model, JSON-able: never a path."""
+    """Describe a model for a client, as JSON-serializable values. Paths are never included."""
     known = ("shape", "latent", "prior", "num_classes", "num_actions", "stack", "step")
     about = {key: predictor.config[key] for key in known if key in predictor.config}
     data = predictor.config.get("data") or {}

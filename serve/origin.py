@@ -1,8 +1,8 @@
-"""No other site's page may use the service through the browser of somebody who reaches it.
+"""Rejects requests that another site's page sends through a user's browser.
 
-That we send no CORS headers keeps a page from reading answers, not from asking: a form, an image
-or a simple POST is sent all the same, without a preflight. Programs (curl, the SDKs) send none
-of the headers that are looked at here.
+The service sends no CORS headers, so other pages cannot read its answers. They can still send
+requests: a form, an image or a simple POST needs no preflight. Programs (curl, the SDKs) send none
+of the headers that are checked here.
 """
 
 import ipaddress
@@ -12,16 +12,16 @@ from serve.errors import ApiError
 
 
 class Foreign(ApiError):
-    """Another site's page asks, or a name that is not ours was asked for."""
+    """The request comes from another site's page, or its Host is not a name of this service."""
 
     status, code = 403, "cross_site"
 
 
 def check_origin(method: str, path: str, headers: Mapping[bytes, bytes], local: bool) -> None:
-    """Raises Foreign for a request that a browser sends for another site's page.
+    """Raise Foreign for a request that a browser sends for another site's page.
 
-    `local`: only loopback's names (any port: it may be forwarded) are heeded as Host. A link to
-    the page itself may be followed from anywhere.
+    `local`: only loopback names are accepted as Host, with any port, because the port may be
+    forwarded. Any site may link to the page itself.
     """
     host = headers.get(b"host", b"")
     if local and host and not is_loopback(host.decode("latin-1")):
@@ -31,7 +31,7 @@ def check_origin(method: str, path: str, headers: Mapping[bytes, bytes], local: 
             "localhost, set GENRAY_API_KEY, or start the service with --open"
         )
     site = headers.get(b"sec-fetch-site")
-    if site is not None:  # the browser's own word, right behind any proxy
+    if site is not None:  # set by the browser, and correct behind any proxy
         foreign = site not in (b"same-origin", b"none")
         if (
             foreign
@@ -40,9 +40,10 @@ def check_origin(method: str, path: str, headers: Mapping[bytes, bytes], local: 
             and headers.get(b"sec-fetch-mode") == b"navigate"
         ):
             return
-    else:  # browsers leave it out towards http://HOST beyond loopback
+    else:  # browsers omit the header for http://HOST beyond loopback
         origin = headers.get(b"origin")
-        hosts = (host, headers.get(b"x-forwarded-host", host))  # which no other site's page can set
+        # another site's page cannot set this header
+        hosts = (host, headers.get(b"x-forwarded-host", host))
         foreign = origin is not None and origin.partition(b"://")[2] not in hosts
     if foreign:
         raise Foreign(
@@ -51,7 +52,7 @@ def check_origin(method: str, path: str, headers: Mapping[bytes, bytes], local: 
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine by a name of loopback, whatever the port."""
+    """Whether a Host header is a name of loopback, with any port."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     if name.lower().rstrip(".") == "localhost" or name.lower().endswith(".localhost"):
         return True

@@ -1,5 +1,5 @@
-"""PNG by hand: a tenth of Pillow's time for small pictures, by zlib's fastest level and no
-filters.
+"""Minimal PNG encoder: needs a tenth of Pillow's time for small pictures, with zlib's fastest level
+and no filters.
 """
 
 import struct
@@ -12,12 +12,12 @@ _GREY, _RGB = 0, 2
 
 
 def encode_png(image: np.ndarray, text: dict[str, str] | None = None) -> bytes:
-    """uint8 [H, W, 3] or [H, W, 1] as the bytes of a PNG; `text` goes into iTXt chunks (UTF-8).
+    """Encode uint8 [H, W, 3] or [H, W, 1] as a PNG. `text` is written to iTXt chunks (UTF-8).
 
     [PNG, third edition: https://www.w3.org/TR/png-3/]
     """
     height, width, channels = image.shape
-    # Each line begins with its filter type: 0, none.
+    # Each row of pixels begins with its filter type: 0, none.
     lines = np.zeros((height, 1 + width * channels), np.uint8)
     lines[:, 1:] = image.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, _GREY if channels == 1 else _RGB, 0, 0, 0)

@@ -1,8 +1,8 @@
-"""Nearest neighbours by a model's codes, over the data that it was trained on (training and
-validation rows).
+"""Finds the nearest neighbours of a picture among a model's training and validation data, by the
+model's codes.
 
-The index is made when it is first asked for, in the slow lane, and kept for the few models asked
-for last.
+The first request for a model builds its index, in the slow lane. The indexes of the most recently
+used models stay in memory.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ from genray.gen.evaluation.retrieval import CodeIndex, Metric, database
 from serve.models import Predictor, from_model
 
 KEPT = 4
-"""Indexes in memory; one of 60,000 images of 28x28 is 50 MB with its images."""
+"""Number of indexes in memory. An index of 60,000 images of 28x28 takes 50 MB with its images."""
 CHUNK = 512
 
 
@@ -45,7 +45,7 @@ class _Index:
 
 
 class Search:
-    """Indexes by model version. Used from one thread (the slow lane)."""
+    """Indexes by model version. Only one thread (the slow lane) uses them."""
 
     def __init__(self) -> None:
         self._indexes: OrderedDict[str, _Index] = OrderedDict()
@@ -57,8 +57,10 @@ class Search:
         count: int,
         check: Callable[[], None] = lambda: None,
     ) -> list[Found]:
-        """Of codes float32 [Q, K]. Raises ConfigError where the model's data are not at hand,
-        and what `check` does: it is called between the steps of making an index.
+        """Find `count` neighbours for each code of `codes_QK`, float32 [Q, K].
+
+        `check` is called between the steps that build an index. Raises ConfigError if the model's
+        data are not on this machine, and any exception of `check`.
         """
         index = self._index(predictor, check)
         count = min(count, len(index.codes))
@@ -98,8 +100,8 @@ class Search:
 
 
 def training_data(predictor: Predictor) -> Data:
-    """The data that a model was trained on, as it was cut then. Raises ConfigError where they
-    are not at hand.
+    """Load the data that a model was trained on, with the same split. Raises ConfigError if the
+    data are not on this machine.
     """
     about = predictor.config.get("data")
     if not isinstance(about, dict) or "options" not in about:
@@ -108,10 +110,11 @@ def training_data(predictor: Predictor) -> Data:
             "searched"
         )
     options = replace(from_dict(DataConfig, about["options"], "data."), augment=())
-    # a text model's words: those of changed texts would mean other columns
+    # A text model needs the words of its training: changed texts would give the columns other
+    # meanings.
     idf = about.get("recipe", {}).get("idf")
     try:
-        # a client starts none
+        # a client must not start a download
         data = load_data(options, low=about["low"], high=about["high"], download=False, idf=idf)
     except (ConfigError, OSError) as error:
         raise ConfigError(

@@ -1,9 +1,9 @@
-"""One replica without the web: the shelf of models, the batcher, the slow lane, and what both
-refuse.
+"""The service of one replica without HTTP: models, batching, slow requests, and the checks that all
+APIs share.
 
-Two lanes, one thread each. Predictions are batched in the fast one; styles, dreams and clips,
-which take seconds, stand in the slow one and never in a prediction's way (PyTorch lets go of the
-interpreter while it computes).
+Requests run in two lanes with one thread each. Predictions are batched in the fast lane. Styles,
+dreams and clips take seconds; they run in the slow lane, so that they do not delay predictions
+(PyTorch releases the interpreter lock while it computes).
 """
 
 import asyncio
@@ -30,30 +30,34 @@ from serve.telemetry import Telemetry
 
 T = TypeVar("T")
 Check = Callable[[], None]
-"""Raises when nobody waits for the result any more."""
+"""Raises if no client waits for the result any more."""
 
 
 class _Abandoned(Exception):
-    """Slow work whose caller has gone: it ends, and nobody is told."""
+    """Ends slow work whose client has disconnected. No answer is sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a replica needs to know."""
+    """Settings of one replica."""
 
     models_dir: PathOrUrl
     keys: tuple[str, ...] = ()
-    """Bearer keys, any of which opens; none: open to all who reach the port."""
+    """API keys; a request may use any of them. Empty: everyone who reaches the port may use the
+    service.
+    """
     limits: Limits = field(default_factory=Limits)
     max_batch: int = 32
-    """Rows of one call of a model: a DCGAN's image costs 5.7 CPU-ms alone and 1.6 among 32."""
+    """Most rows in one call of a model. An image of a DCGAN costs 5.7 CPU-ms alone and 1.6 CPU-ms
+    in a batch of 32.
+    """
     watch_s: float = 2.0
-    """Seconds between looks at the directory."""
+    """Seconds between two scans of the directory."""
     allow_changes: bool = True
-    """Clients may delete models and roll them back."""
+    """Allow clients to delete models and to roll them back."""
     request_log: PathOrUrl = ""
-    """A file for one JSON line a request, its name followed by each replica's process id; empty:
-    none.
+    """File that receives one JSON line for each request. The process id of each replica is added to
+    the file's name. Empty: no log.
     """
 
     def validate(self) -> None:
@@ -72,11 +76,11 @@ class Settings:
 
 
 class Service:
-    """Everything behind the routes. Its coroutines run in one event loop."""
+    """Implements all operations of the routes. Its coroutines run in one event loop."""
 
     def __init__(self, settings: Settings):
         settings.validate()
-        # a replica is one core: more threads of one model would only wait for each other
+        # a replica uses one core: more threads of one model would only wait for each other
         torch.set_num_threads(1)
         self.settings, self.limits = settings, settings.limits
         self.telemetry = Telemetry(settings.request_log)
@@ -92,7 +96,7 @@ class Service:
     # -- models ------------------------------------------------------------------------------------
 
     def model(self, name: str) -> Predictor:
-        """Raises NotFound."""
+        """Return the model of this name. Raises NotFound."""
         try:
             return self.shelf.get(name)
         except UnknownModel as error:
@@ -102,7 +106,7 @@ class Service:
         return [self.shelf.models[name] for name in sorted(self.shelf.models)]
 
     def default_generator(self) -> Predictor:
-        """The first model that makes images. Raises NotFound."""
+        """Return the first model that generates images. Raises NotFound."""
         for predictor in self.models():
             if predictor.makes_images:
                 return predictor
@@ -112,7 +116,9 @@ class Service:
         )
 
     def function(self, predictor: Predictor, name: str) -> Function:
-        """Raises BadRequest for what this kind of model does not do."""
+        """Return a function of the model. Raises BadRequest if this kind of model does not have the
+        function.
+        """
         try:
             return predictor.functions[name]
         except KeyError:
@@ -155,27 +161,28 @@ class Service:
         arrays: Arrays,
         after: Callable[[Arrays], T] | None = None,
     ) -> Any:
-        """Run a function of a model on some rows, among other callers' rows.
+        """Run a function of a model on some rows, batched with the rows of other requests.
 
-        Raises TooLarge, Busy, or BadRequest for values that the model refuses.
+        Raises TooLarge, Busy, or BadRequest if the model rejects the values.
         """
         rows = len(next(iter(arrays.values())))
         if rows > self.limits.max_rows:
             raise TooLarge(f"{rows} rows in one request; the limit is {self.limits.max_rows}")
         try:
             called = self.function(predictor, function)
-            called.check(arrays)  # by itself: a fault in a batch is everybody's
+            # check each request alone: an error in a batch fails all its requests
+            called.check(arrays)
             return await self.batcher.run(called, arrays, after)
         except ConfigError as error:
             raise BadRequest(str(error)) from error
 
     async def slowly(self, work: Callable[[Check], T]) -> T:
-        """Run something that takes seconds. Raises Busy when too much of the kind waits,
-        BadRequest for a ConfigError.
+        """Run work that takes seconds in the slow lane. Raises Busy when too much of this kind of
+        work waits, and BadRequest for a ConfigError.
 
-        `work` calls what it is given between its steps, which raises once the caller has gone or
-        its time is up: what nobody waits for must not hold the lane. Until it has ended it
-        counts as waiting.
+        `work` receives a function and must call it between its steps. The function raises once the
+        client has disconnected or the time limit has passed, so that abandoned work does not block
+        the lane. Until `work` has ended, it counts as waiting.
         """
         if len(self._slow_work) >= self.limits.max_slow:
             raise Busy(f"{len(self._slow_work)} slow requests are waiting already", retry_after_s=5)
@@ -189,7 +196,8 @@ class Service:
         self._slow_work.add(future)
         future.add_done_callback(self._slow_work.discard)
         try:
-            return await asyncio.wrap_future(future)  # to be cancelled cancels what has not begun
+            # cancelling the wait cancels work that has not begun
+            return await asyncio.wrap_future(future)
         except ConfigError as error:
             raise BadRequest(str(error)) from error
         finally:
@@ -197,11 +205,11 @@ class Service:
 
     @property
     def waiting(self) -> int:
-        """Rows and slow requests that wait or are worked on."""
+        """Number of rows and slow requests that wait or are being processed."""
         return self.batcher.waiting_rows + len(self._slow_work)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """(whether every model of the directory is loaded, why not)."""
+        """Return (whether every model of the directory is loaded, the reasons why not)."""
         failed = dict(self.shelf.failed)
         ready = bool(self.shelf.models) and not failed
         return ready, {"ready": ready, "models": sorted(self.shelf.models), "failed": failed}
@@ -213,8 +221,8 @@ class Service:
 
 
 def finite(values: np.ndarray, name: str) -> np.ndarray:
-    """`values`, or BadRequest where some are NaN or infinite: one bad row must not become
-    another caller's.
+    """Return `values`. Raises BadRequest if some are NaN or infinite, because one bad row could
+    affect other requests of a batch.
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise BadRequest(f"{name}: has NaN or infinite values", param=name)

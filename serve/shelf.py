@@ -1,11 +1,11 @@
-"""The models of one directory: loaded when they appear, replaced without a gap, deleted and
-rolled back by name.
+"""Keeps the models of one directory loaded: loads new ones, replaces changed ones without
+interruption, deletes models and rolls them back.
 
     MODELS_DIR/NAME/              a model folder, or a run directory with model/ inside
-    MODELS_DIR/.versions/NAME/    what NAME has been, newest last, for `roll_back`
+    MODELS_DIR/.versions/NAME/    earlier versions of NAME, newest last, for `roll_back`
 
-A folder that cannot be loaded is reported in `failed` and takes nothing else down; a version of
-it that was loaded before goes on serving.
+A folder that cannot be loaded is listed in `failed` and does not affect other models. If an earlier
+version of the model is loaded, the service continues to use it.
 """
 
 import logging
@@ -25,13 +25,15 @@ from serve.versions import Versions, is_version
 log = logging.getLogger("genray.serve")
 
 RETRY_S = 30.0
-"""A folder that failed is tried again when it changes, and after this time."""
+"""Seconds after which a folder that failed is tried again. A folder that changes is tried at
+once.
+"""
 
 Signature = tuple[tuple[int, int, int], ...]
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ConfigError unless it is a directory."""
+    """Raise ConfigError unless `folder` is a directory."""
     if not folder.is_dir():
         raise ConfigError(
             f"{folder}: no such directory; give one that holds model folders (or runs), e.g. runs"
@@ -44,24 +46,26 @@ class UnknownModel(GenrayError):
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a folder looked like when it was last looked into."""
+    """The state of a folder at the last scan."""
 
     signature: Signature
     at: float
 
 
 class Shelf:
-    """The models of `folder`, by name. Reading is a dictionary's lookup; `refresh` may run in
-    another thread.
+    """The models of `folder`, by name. Reading is a dictionary lookup; `refresh` may run in another
+    thread.
     """
 
     def __init__(self, folder: Path, load: Callable[[Path, str], Predictor] = load_predictor):
         check_folder(folder)
         self.folder, self._load, self._versions = folder, load, Versions(folder)
         self.models: dict[str, Predictor] = {}
-        """Replaced as a whole, never changed: who holds a predictor may go on using it."""
+        """The dictionary is replaced as a whole and never changed, so a caller may keep using a
+        predictor.
+        """
         self.failed: dict[str, str] = {}
-        """Name → why its newest files could not be loaded."""
+        """Maps a name to the reason why its newest files could not be loaded."""
         self.loads = 0
         self._seen: dict[str, _Seen] = {}
         self._missing: set[str] = set()
@@ -69,31 +73,32 @@ class Shelf:
         self._stop = threading.Event()
 
     def get(self, name: str) -> Predictor:
-        """Raises UnknownModel, naming those there are."""
+        """Return the model of this name. Raises UnknownModel, which lists the existing names."""
         try:
             return self.models[name]
         except KeyError:
             known = ", ".join(sorted(self.models)[:20]) or "none yet"
             raise UnknownModel(f"no model {name[:80]!r}; there are: {known}") from None
 
-    # -- looking -----------------------------------------------------------------------------------
+    # -- scanning ----------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Look at the directory once: load what is new or changed, forget what is gone."""
+        """Scan the directory once: load new and changed models, and forget removed ones."""
         with self._lock:
             found, closed = self._places()
             for name, place in found.items():
                 self._look_at(name, place)
             for name, reason in closed.items():
                 self._fail(name, reason)
-                self._seen.pop(name, None)  # once it opens, it is looked at at once
+                # once the folder is readable, the next scan loads it at once
+                self._seen.pop(name, None)
             for name in [*self.models, *self.failed]:
                 if name not in found and name not in closed:
                     self._miss(name)
             self._missing &= set(self.models) | set(self.failed)
 
     def watch(self, period_s: float = 2.0) -> None:
-        """`refresh` for ever in a thread of its own, until `close`."""
+        """Call `refresh` repeatedly in a thread of its own, until `close`."""
 
         def run() -> None:
             while not self._stop.wait(period_s):
@@ -101,7 +106,7 @@ class Shelf:
                     self.refresh()
                 except (
                     Exception
-                ):  # a network drive that is away for a moment, …: the next look may go well
+                ):  # e.g. a network drive is unavailable for a moment: the next scan may succeed
                     log.exception("the models directory could not be looked at")
 
         threading.Thread(target=run, name="genray-shelf", daemon=True).start()
@@ -110,8 +115,8 @@ class Shelf:
         self._stop.set()
 
     def _places(self) -> tuple[dict[str, Path], dict[str, str]]:
-        """(name → model folder of everything that looks like a model; name → why it may not be
-        looked into).
+        """Return (name → model folder of every entry that resembles a model; name → the reason why
+        the entry may not be read).
         """
         places, closed = {}, {}
         for child in sorted(self.folder.iterdir()):
@@ -121,11 +126,13 @@ class Shelf:
                 if child.is_dir() and (place := model_in(child)):
                     places[child.name] = place
             except OSError as error:
-                if NAME.fullmatch(child.name):  # a drive's lost+found is no model's
+                # skip entries that are no models, e.g. a drive's lost+found
+                if NAME.fullmatch(child.name):
                     closed[child.name] = f"cannot be looked into ({error.strerror})"
         return places, closed
 
     def _look_at(self, name: str, place: Path) -> None:
+        # Skip a folder that has not changed, unless a failed one is due for a retry.
         self._missing.discard(name)
         signature, now = _signature(place), time.monotonic()
         seen = self._seen.get(name)
@@ -133,6 +140,7 @@ class Shelf:
         if fresh and (name not in self.failed or now - (seen.at if seen else 0) < RETRY_S):
             return
         self._seen[name] = _Seen(signature, now)
+        # Load the new version.
         try:
             if not NAME.fullmatch(name):
                 raise ConfigError(
@@ -140,16 +148,18 @@ class Shelf:
                     "underscore"
                 )
             if name in self.models and self.models[name].version == version_of(place):
-                self._forget_failure(name)  # touched, not changed
+                self._forget_failure(name)  # the files were touched, not changed
                 return
             predictor = self._load(place, name)
-        except Exception as error:  # whatever odd files make of our code: it is theirs alone
+        # damaged files can raise any exception; the error concerns this model alone
+        except Exception as error:
             reason = (str(error).splitlines() or [""])[0].replace(str(self.folder), "")
             known = isinstance(error, GenrayError | OSError) and reason
             self._fail(
                 name, reason if known else f"damaged model ({type(error).__name__}: {reason})"
             )
             return
+        # Replace the model in one assignment, and save a copy for roll-backs.
         self.models = {**self.models, name: predictor}
         self._forget_failure(name)
         self.loads += 1
@@ -168,8 +178,8 @@ class Shelf:
         self.failed = {key: value for key, value in self.failed.items() if key != name}
 
     def _miss(self, name: str) -> None:
-        # A folder is replaced by two renames; between them it is away. Only a second look makes it
-        # gone.
+        # A folder is replaced by two renames and is missing between them. Only a model that is
+        # missing in two scans is removed.
         if name not in self._missing:
             self._missing.add(name)
             return
@@ -181,14 +191,15 @@ class Shelf:
     # -- versions ----------------------------------------------------------------------------------
 
     def versions(self, name: str) -> list[str]:
-        """Versions on disk, newest first."""
+        """List the versions on disk, newest first."""
         return self._versions.of(name)
 
     def delete(self, name: str) -> None:
-        """Take a model out of the directory; its last versions stay for `roll_back`.
+        """Remove a model from the directory. Its last versions remain for `roll_back`.
 
-        What goes is what is on the disk, be it newer than what is loaded. Raises UnknownModel;
-        OSError or CheckpointError where it could not be kept, and then it stays.
+        The version on disk is removed, even if it is newer than the loaded one. Raises
+        UnknownModel; raises OSError or CheckpointError if the version could not be saved, and the
+        model then stays.
         """
         self.get(name)
         with self._lock:
@@ -199,15 +210,15 @@ class Shelf:
             self._miss(name)
 
     def roll_back(self, name: str, version: str = "") -> str:
-        """Put an earlier version in place (the newest that can be loaded but the present one);
-        returns it.
+        """Restore an earlier version, and return it.
 
-        The present one is what is on the disk, loaded or not: so a damaged replacement is
-        mended. Raises UnknownModel where there is no other version, CheckpointError where none
-        can be loaded, OSError where the directory cannot be written.
+        Default: the newest loadable version except the current one. The current version is the one
+        on disk, loaded or not, so a rollback also repairs a damaged replacement. Raises
+        UnknownModel if there is no other version, CheckpointError if none can be loaded, OSError if
+        the directory cannot be written.
         """
         with self._lock:
-            kept = self.versions(name)  # none for a name that is none: it never becomes a path
+            kept = self.versions(name)  # empty for an invalid name, which never becomes a path
             home = self.folder / name
             place = model_in(home) if kept else None
             choices = [each for each in kept if place is None or not is_version(place, each)]
@@ -221,7 +232,7 @@ class Shelf:
             chosen = next((each for each in choices if self._loads(name, each)), None)
             if chosen is None:
                 raise CheckpointError(f"version {choices[0]} of {name} is damaged")
-            if place is None:  # of a run directory only model/ was ever ours
+            if place is None:  # of a run directory only model/ was ever replaced or deleted
                 place = home / "model" if home.is_dir() else home
             self._put(name, chosen, place)
         self.refresh()
@@ -235,12 +246,13 @@ class Shelf:
             return False
 
     def _put(self, name: str, version: str, place: Path) -> None:
-        """Put a kept version into `place`, and what is there among the versions."""
+        """Move a saved version to `place`, and save the version that is there."""
         source = self._versions.path(name, version)
         fresh = self._versions.copied(name, source, version)
         aside = None
         try:
-            os.utime(source)  # it must not be the one too many when what is there now is kept
+            # mark as newest, so that saving the current version does not delete this one
+            os.utime(source)
             if place.exists():
                 aside = self._versions.move_aside(name, place)
             fresh.rename(place)
@@ -254,8 +266,8 @@ class Shelf:
 
 
 def model_in(entry: Path) -> Path | None:
-    """The model folder of an entry of the directory: model/ inside, or itself. Raises OSError
-    where it may not be read.
+    """Return the model folder of an entry of the directory: its model/ subfolder, or the entry
+    itself. Raises OSError if the entry may not be read.
     """
     place = entry / "model" if (entry / "model").is_dir() else entry
     return (
@@ -266,7 +278,7 @@ def model_in(entry: Path) -> Path | None:
 
 
 def _signature(place: Path) -> Signature:
-    """Changes when a model's files do."""
+    """Return a value that changes when the files of a model change."""
     marks = []
     for file in ("config.json", "model.safetensors"):
         try:

@@ -1,8 +1,8 @@
-"""What the service tells about itself: Prometheus metrics by way of Ray, and a log with one JSON
-line a request.
+"""Reports on the service: Prometheus metrics through Ray, and a log with one JSON line for each
+request.
 
-Metrics are added up in plain numbers and handed to Ray once a second: a request pays nanoseconds
-for them, not the 10 µs of a tagged counter.
+Metrics are accumulated in plain numbers and passed to Ray once a second. This costs a request
+nanoseconds, instead of the 10 µs of a Ray counter with tags.
 """
 
 import json
@@ -20,14 +20,14 @@ from typing import Any
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 MOST_SAMPLES = 100
-"""Observations kept of a second, of each kind: more are counted, and each has the same chance to
-be one of those kept. A histogram of Ray's costs 10 µs an observation, and a hundred a second
-draw the same curve as a thousand.
+"""Most observations of each kind that are kept for one second. Further observations are counted,
+and each has the same chance to be kept. One observation of a Ray histogram costs 10 µs, and 100
+observations a second give the same curve as 1,000.
 """
 
 
 class Sample:
-    """At most MOST_SAMPLES of what was added, each with the same chance. [reservoir sampling:
+    """Uniform random sample of at most MOST_SAMPLES of the added values. [reservoir sampling:
     Vitter 1985]
     """
 
@@ -44,15 +44,17 @@ class Sample:
 
 
 class Telemetry:
-    """Counts of one replica. `publish` hands them on; without it they only stay here."""
+    """Counts of one replica. `publish` passes them to Ray; without `publish` they stay in this
+    object.
+    """
 
     def __init__(self, request_log: str = ""):
         self.requests: dict[tuple[str, str], int] = defaultdict(int)
-        """(route, status) → requests answered."""
+        """Maps (route, status) to the number of answered requests."""
         self.latency_s: dict[str, Sample] = defaultdict(Sample)
-        """By route."""
+        """Seconds per request, by route."""
         self.batches = Sample()
-        """(rows, seconds that the oldest caller waited)."""
+        """Pairs (rows, seconds that the oldest request waited)."""
         self.in_flight = 0
         self._lock = threading.Lock()
         self._log: logging.Logger | None = None
@@ -61,12 +63,14 @@ class Telemetry:
             self._log, self._listener = _request_log(request_log)
 
     def batch(self, rows: int, waited_s: float) -> None:
-        """A batch of `rows` is about to be run; its oldest caller has waited `waited_s`."""
+        """Record a batch of `rows` that is about to run. Its oldest request has waited `waited_s`
+        seconds.
+        """
         with self._lock:
             self.batches.add((rows, waited_s))
 
     def request(self, *, route: str, status: int, seconds: float, **about: Any) -> None:
-        """A request has been answered; `about` goes into its log line alone."""
+        """Record an answered request. `about` is written only to the request log."""
         with self._lock:
             self.requests[route, str(status)] += 1
             self.latency_s[route].add(seconds)
@@ -80,7 +84,7 @@ class Telemetry:
             self._log.info(json.dumps({**line, **about}, ensure_ascii=True))
 
     def publish(self, service: Any, period_s: float = 1.0) -> None:
-        """Hand everything to Ray's metrics once a period, in a thread of its own. To be called
+        """Pass all counts to Ray's metrics once a period, in a separate thread. Must be called
         inside a Serve replica.
         """
         metrics = _RayMetrics()
@@ -93,7 +97,7 @@ class Telemetry:
         threading.Thread(target=run, name="genray-metrics", daemon=True).start()
 
     def take(self) -> tuple[dict[tuple[str, str], int], dict[str, "Sample"], "Sample"]:
-        """(requests, latencies, batches) since the last call."""
+        """Return (requests, latencies, batches) since the last call."""
         with self._lock:
             taken = dict(self.requests), dict(self.latency_s), self.batches
             self.requests, self.latency_s, self.batches = (
@@ -148,11 +152,11 @@ class _RayMetrics:
 
 
 def _request_log(path: str) -> tuple[logging.Logger, QueueListener]:
-    """A logger whose lines a thread writes: the event loop never waits for a disk. 5 files of 20
-    MB are kept.
+    """Create a logger whose lines are written by a separate thread, so that the event loop never
+    waits for a disk. 5 files of 20 MB are kept.
     """
     file = Path(path)
-    # replicas would turn over each other's file
+    # Each replica needs its own file: replicas would rotate each other's file.
     file = file.with_name(f"{file.stem}-{os.getpid()}{file.suffix}")
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(file, maxBytes=20_000_000, backupCount=4)

@@ -1,4 +1,4 @@
-"""A walk past every route of a running service, as the demo takes it, and a picture of the page."""
+"""Calls every route of a running service, for the demo, and takes a screenshot of the page."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 @dataclass(frozen=True)
 class Visit:
-    """One route, once."""
+    """The result of one call of one route."""
 
     method: str
     path: str
@@ -28,11 +28,11 @@ class Visit:
 
 
 def tour(url: str, key: str = "") -> list[Visit]:
-    """Call every kind of route once for each model that it fits; what fails is in the list like
-    the rest.
+    """Call every kind of route once for each model that supports it. The result includes calls that
+    fail.
     """
     visits: list[Visit] = []
-    # A service on this machine is not reached through a proxy, whatever the environment says.
+    # Never use a proxy for a service on this machine, whatever the environment sets.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(
@@ -48,6 +48,7 @@ def tour(url: str, key: str = "") -> list[Visit]:
         visits.append(Visit(method, path.partition("?")[0], status, len(content)))
         return content
 
+    # Routes that do not depend on a model.
     for path in (
         "/healthz",
         "/readyz",
@@ -59,6 +60,7 @@ def tour(url: str, key: str = "") -> list[Visit]:
         "/v2/health/ready",
     ):
         ask("GET", path)
+    # Routes of each model that its functions allow.
     for model in json.loads(ask("GET", "/v1/models"))["data"]:
         name, functions = model["id"], model["functions"]
         ask("GET", f"/v1/models/{name}")
@@ -97,7 +99,7 @@ def _photo() -> bytes:
 
 
 def _form(model: str) -> tuple[bytes, str]:
-    """(a multipart body, its type): the model's name and a picture."""
+    """Return (a multipart body, its content type) with the model's name and a picture."""
     frontier = "genray-tour"
     parts = [
         f'--{frontier}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'.encode(),
@@ -110,7 +112,9 @@ def _form(model: str) -> tuple[bytes, str]:
 
 
 def screenshot(url: str, path: Path, size: tuple[int, int] = (1100, 1700)) -> bool:
-    """A picture of the page in a headless Chromium; False where there is none on this machine."""
+    """Take a screenshot of the page with headless Chromium. Returns False if Chromium is not
+    installed.
+    """
     browser = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if browser is None:
         return False

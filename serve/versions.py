@@ -1,8 +1,9 @@
-"""What models have been: MODELS_DIR/.versions/NAME/VERSION, newest last, for roll-backs.
+"""Stores earlier versions of models in MODELS_DIR/.versions/NAME/VERSION, newest last, for
+rollbacks.
 
-What is replaced or deleted is never thrown away unread: its folder is moved aside, which needs
-no room on the disk; then its model goes among the versions, and whatever lay beside it goes back
-to where it was.
+A replaced or deleted model is never removed unread. Its folder is first moved aside, which needs no
+disk space. Then the model is added to the versions, and all other files of the folder return to
+their place.
 """
 
 import logging
@@ -20,17 +21,19 @@ log = logging.getLogger("genray.serve")
 KEPT_VERSIONS = 3
 VERSIONS = ".versions"
 FILES = ("config.json", "model.safetensors", "README.md")
-"""A model's. Nothing else in its folder is ours to move."""
+"""The files of a model. All other files in its folder stay where they are."""
 
 
 class Versions:
-    """The versions of all models of a directory. Several replicas may work in it at a time."""
+    """The versions of all models of a directory. Several replicas may use the directory at a
+    time.
+    """
 
     def __init__(self, models_dir: Path):
         self.folder = models_dir / VERSIONS
 
     def of(self, name: str) -> list[str]:
-        """Versions on disk, newest first."""
+        """List the versions of `name` on disk, newest first."""
         folder = self.folder / name
         if not NAME.fullmatch(name) or not folder.is_dir():
             return []
@@ -44,8 +47,8 @@ class Versions:
         return self.folder / name / version
 
     def keep(self, name: str, place: Path, version: str) -> None:
-        """Make a copy of a version, as the newest. Raises OSError or CheckpointError where none
-        can be made.
+        """Copy a version, as the newest one. Raises OSError or CheckpointError if the copy
+        fails.
         """
         target = self.path(name, version)
         if not is_version(target, version):
@@ -58,8 +61,8 @@ class Versions:
         self._forget_old(name)
 
     def copied(self, name: str, source: Path, version: str) -> Path:
-        """A whole copy of `version` in a folder that nobody looks at. Raises OSError or
-        CheckpointError, leaving none.
+        """Make a complete copy of `version` in a folder that is never scanned. On failure, raises
+        OSError or CheckpointError and leaves no copy.
         """
         folder = self._unseen(name, "tmp")
         folder.mkdir(parents=True)
@@ -77,10 +80,11 @@ class Versions:
         return folder
 
     def move_aside(self, name: str, place: Path) -> Path:
-        """Take a model's folder away, in one step; `file_away` is next. Raises OSError, having
-        changed nothing.
+        """Rename a model's folder in one step; `file_away` must follow. Raises OSError and then
+        changes nothing.
         """
-        if place.is_symlink():  # only the link is ours: a copy of what it shows makes it come back
+        # Only the link may be removed: a copy of its target preserves the model.
+        if place.is_symlink():
             self.keep(name, place, version_of(place))
         aside = self._unseen(name, "aside")
         aside.parent.mkdir(exist_ok=True)
@@ -88,19 +92,23 @@ class Versions:
         return aside
 
     def file_away(self, name: str, aside: Path, place: Path) -> None:
-        """Put what was moved aside among the versions, as the newest, and what was no model's
-        back into `place`.
+        """Add the folder that was moved aside to the versions, as the newest. Files that do not
+        belong to the model return to `place`.
         """
         try:
+            # A link has already been copied by `move_aside`.
             if aside.is_symlink():
                 aside.unlink()
                 return
+            # Return the files that do not belong to the model.
             for other in [path for path in aside.iterdir() if path.name not in FILES]:
                 place.mkdir(exist_ok=True)
                 other.rename(place / other.name)
+            # Nothing remains if the folder held no model.
             if not any(aside.iterdir()):
                 aside.rmdir()
                 return
+            # Add the model to the versions, unless that version exists there already.
             version = version_of(aside)
             target = self.path(name, version)
             if is_version(target, version):
@@ -109,16 +117,16 @@ class Versions:
                 self._put(aside, target, version)
             os.utime(target)
             self._forget_old(name)
-        except (OSError, CheckpointError) as error:  # half a model, a full disk
+        except (OSError, CheckpointError) as error:  # an incomplete model, or a full disk
             log.warning("model %s: what it was before is left in %s (%s)", name, aside, error)
 
     def _put(self, folder: Path, target: Path, version: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)  # what is there is damaged
+        shutil.rmtree(target, ignore_errors=True)  # an existing target is damaged
         try:
             folder.rename(target)
         except OSError:
-            if not is_version(target, version):  # another replica was quicker
+            if not is_version(target, version):  # another replica may have finished first
                 raise
 
     def _unseen(self, name: str, why: str) -> Path:
@@ -130,7 +138,7 @@ class Versions:
 
 
 def is_version(folder: Path, version: str) -> bool:
-    """Whether the files in `folder` are whole, and of this version."""
+    """Whether the files in `folder` are complete and have this version."""
     try:
         return version_of(folder) == version
     except CheckpointError:

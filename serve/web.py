@@ -1,5 +1,5 @@
-"""The ASGI application around a `Service`: all routes, the shapes of refusals, and the guard in
-front.
+"""Builds the ASGI application around a `Service`: all routes, error responses, and the
+middleware.
 """
 
 from fastapi import FastAPI, Request
@@ -26,8 +26,7 @@ ABOUT = """Trained generators, encoders, style models and policies.
 * Key: `Authorization: Bearer KEY`, where the service was started with keys. * Page: `/`."""
 
 
-# Ray sets OpenTelemetry's global meter, and FastAPI would measure every request into it a second
-# time.
+# Ray sets OpenTelemetry's global meter. FastAPI would record every request there a second time.
 UNTRACED: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -37,24 +36,26 @@ UNTRACED: TelemetryConfig = {
 
 
 class Unacceptable(ApiError):
-    """A body or parameter that does not fit its schema."""
+    """A body or parameter does not match its schema."""
 
     status, code = 422, "unprocessable"
 
 
 class WrongMethod(ApiError):
-    """A path that exists, asked in another way."""
+    """The path exists, but not with this HTTP method."""
 
     status, code = 405, "method_not_allowed"
 
 
 def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -> Middleware:
-    """Everything that answers HTTP, as one ASGI callable. `sends_id`, `local`: see Middleware."""
+    """Build one ASGI application that answers every HTTP request. `sends_id`, `local`: see
+    Middleware.
+    """
     app = FastAPI(
         title="genray",
         version=__version__,
         description=ABOUT,
-        docs_url=None,  # its page loads scripts from elsewhere
+        docs_url=None,  # FastAPI's documentation page loads scripts from another site
         redoc_url=None,
         telemetry=UNTRACED,
     )
@@ -110,7 +111,7 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        # Starlette logs the traceback
+        # Starlette logs the traceback.
         return _refusal(request, Fault(request.scope["state"].get("request_id", "")))
 
     return guard

@@ -1,5 +1,5 @@
-"""One setting that is varied, and over what: ranges, whole numbers, choices, switches. Values;
-they need no Ray but to be handed to Tune.
+"""Dimensions of a search space: ranges, integers, choices and switches for one setting each. They
+need Ray only in `to_tune`.
 """
 
 import math
@@ -14,46 +14,48 @@ Coordinate = bool | int | float | str
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that is varied. A dimension maps [0, 1) onto its values, by equal shares of
-    what it calls even.
+    """One setting that is varied. A dimension maps [0, 1) to its values; intervals of equal length
+    have equal probability.
     """
 
     path: str
 
     def at(self, share: float) -> Any:
-        """The value at `share` in [0, 1) of the way."""
+        """Return the value at position `share` in [0, 1)."""
         raise NotImplementedError
 
     def clip(self, value: Any) -> Any:
-        """The nearest value that the dimension has."""
+        """Return the nearest value of the dimension."""
         raise NotImplementedError
 
     def ends(self) -> tuple[Any, ...]:
-        """Values at which the configuration must be valid, so that it is so in between."""
+        """Return extreme values. If the configuration is valid for them, it is valid for all values
+        between.
+        """
         raise NotImplementedError
 
     def grid(self, count: int) -> list[Any]:
-        """About `count` values, evenly spread; all of them where there are no more, or where
-        order means nothing.
+        """Return about `count` evenly spaced values. Returns all values if there are no more than
+        `count`, or if the values have no order.
         """
         return list(dict.fromkeys(self.at((index + 0.5) / count) for index in range(count)))
 
     @property
     def few(self) -> int | None:
-        """How many values there are; None for a range."""
+        """Number of values; None for a continuous range."""
         return None
 
     def to_tune(self) -> Any:
-        """Ray Tune's domain."""
+        """Return the search domain of Ray Tune."""
         raise NotImplementedError
 
     def check(self) -> None:
-        """Raises ConfigError where the dimension is empty or contradicts itself."""
+        """Raise ConfigError if the dimension is empty or contradicts itself."""
 
 
 @dataclass(frozen=True)
 class Uniform(Dimension):
-    """A real number between two others."""
+    """A real number between `low` and `high`."""
 
     low: float
     high: float
@@ -69,7 +71,7 @@ class Uniform(Dimension):
         return self.clip(self.low + share * (self.high - self.low))
 
     def clip(self, value: Any) -> float:
-        return float(min(max(float(value), self.low), self.high))  # rounding may pass an end
+        return float(min(max(float(value), self.low), self.high))  # rounding may exceed a bound
 
     def ends(self) -> tuple[float, ...]:
         return self.low, self.high
@@ -82,7 +84,7 @@ class Uniform(Dimension):
 
 @dataclass(frozen=True)
 class LogUniform(Uniform):
-    """A positive number whose logarithm is uniform: for learning rates and penalties."""
+    """A positive number whose logarithm is uniform, for learning rates and penalties."""
 
     def check(self) -> None:
         super().check()
@@ -102,7 +104,7 @@ class LogUniform(Uniform):
 
 @dataclass(frozen=True)
 class Integers(Dimension):
-    """A whole number from `low` to `high`, both included; with `log` its logarithm is about
+    """An integer from `low` to `high`, both included. With `log`, its logarithm is approximately
     uniform.
     """
 
@@ -146,13 +148,13 @@ class Integers(Dimension):
     def to_tune(self) -> Any:
         from ray import tune
 
-        # Tune leaves the end out
+        # Ray Tune excludes the upper bound.
         return (tune.lograndint if self.log else tune.randint)(self.low, self.high + 1)
 
 
 @dataclass(frozen=True)
 class Choice(Dimension):
-    """One of some values: names, numbers, switches, or tuples (`model.widths`)."""
+    """One of a list of values: names, numbers, booleans, or tuples (`model.widths`)."""
 
     values: tuple[Any, ...]
 
@@ -187,8 +189,8 @@ class Choice(Dimension):
 
 @dataclass(frozen=True)
 class Switch(Dimension):
-    """`off`, or a value of `on`, half of the time each: whether a regulariser helps, and how
-    strong it should be.
+    """Either `off` or a value of `on`, each with probability 1/2: tests whether a regulariser
+    helps, and how strong it should be.
     """
 
     on: Dimension
@@ -196,7 +198,7 @@ class Switch(Dimension):
 
     @property
     def name(self) -> str:
-        """Of the coordinate that says which."""
+        """Name of the coordinate that selects on or off."""
         return f"{self.path}?"
 
     def check(self) -> None:
@@ -212,7 +214,7 @@ class Switch(Dimension):
 
 
 def coordinate(value: Any) -> Coordinate:
-    """A value as a search algorithm may hold it: a tuple as its text."""
+    """Return a value in a form that search algorithms accept: a tuple becomes its text."""
     if isinstance(value, tuple | list):
         return " ".join(map(str, value))
     return value

@@ -1,8 +1,8 @@
-"""The sweep on Ray Tune: which trial is next, who stops early, what is told meanwhile.
+"""Runs a sweep on Ray Tune: chooses the next trial, stops trials early, and shows progress.
 
-The trials' own files are the record, written by the processes that train, and the only one that
-a resumed sweep believes: Tune saves its state every ten seconds at most, so by its books a trial
-that ended just before a crash would run again.
+The trials' own files are the only record that a resumed sweep reads; the training processes write
+them. Tune saves its own state only every ten seconds. With that state, a trial that ended just
+before a crash would run again.
 """
 
 import logging
@@ -39,12 +39,12 @@ COLUMNS = (
 )
 
 EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Fault|Exit|Interrupt)): (.+)")
-"""The last line of a traceback, without the exception's module."""
+"""Matches the last line of a traceback; the groups exclude the exception's module."""
 
 
 def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
-    """How many trials run at once on so many CPUs and GPUs. Raises ResourceError when what was
-    asked for is not there.
+    """Return how many trials can run at once on the given CPUs and GPUs. Raises ResourceError if
+    the cluster lacks the requested resources.
     """
     config = sweep.config
     most = int(cpus / config.cpus_each + 1e-6)
@@ -57,7 +57,7 @@ def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
         advice = "leave it out" if not gpus else f"use at most --gpus-each {gpus:g}"
         raise ResourceError(f"--gpus-each {config.gpus_each:g}: there are {gpus:g} GPUs; {advice}")
     if config.gpus_each:
-        # A share of one GPU never spans two.
+        # A fraction of a GPU never spans two GPUs.
         a_gpu = int(1 / config.gpus_each + 1e-6) if config.gpus_each <= 1 else 1 / config.gpus_each
         most = min(most, int(gpus * a_gpu + 1e-6))
     if config.parallel > most:
@@ -70,8 +70,8 @@ def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
 
 
 class PlanSearch(Searcher):
-    """Hands out the plan's trials that have not ended; the tuned ones of an arm when its search
-    has.
+    """Suggests the trials of the plan that have not ended. The tuned trials of an arm follow when
+    the arm's search has ended.
     """
 
     def __init__(self, sweep: Sweep):
@@ -79,8 +79,8 @@ class PlanSearch(Searcher):
         self._sweep = sweep
         self._waiting: list[tuple[Slot, TrialRow | None]] = sweep.waiting()
         self._optuna: dict[str, Any] = {}
-        self._asked: dict[str, str] = {}  # Tune's trial id -> arm, where Optuna waits to be told
-        # Tune's trial id -> a trial that an Optuna of before asked for
+        self._asked: dict[str, str] = {}  # Tune's trial id -> arm, if Optuna waits for the result
+        # Tune's trial id -> a trial that Optuna suggested before the sweep was resumed
         self._resumed: dict[str, Slot] = {}
 
     @property
@@ -88,13 +88,14 @@ class PlanSearch(Searcher):
         return len(self._waiting)
 
     def suggest(self, trial_id: str) -> Any:
+        # A tuned trial waits until the search of its arm has ended.
         for place, (slot, row) in enumerate(self._waiting):
             if row is None and slot.phase == "tuned" and not self._sweep.searched(slot.arm):
                 continue
             del self._waiting[place]
             if row is None:
                 settings = self._settings(slot, trial_id)
-                if settings is None:  # nothing of this arm's search was sound
+                if settings is None:  # no trial of this arm's search succeeded
                     return self.suggest(trial_id)
                 row = self._sweep.begin(slot, settings)
             elif slot.phase == "search" and not self._sweep.points:
@@ -103,8 +104,9 @@ class PlanSearch(Searcher):
         return None if self._waiting else Searcher.FINISHED
 
     def _settings(self, slot: Slot, trial_id: str) -> dict[str, Any] | None:
-        """The nuisance settings of a trial that begins now."""
+        """Return the nuisance settings of a trial that begins now."""
         sweep, arm = self._sweep, self._sweep.arm(slot.arm)
+        # Settings come from the arm, from its best search trial, from the plan, or from Optuna.
         if slot.phase == "default":
             return dict(arm.default)
         if slot.phase == "tuned":
@@ -115,7 +117,9 @@ class PlanSearch(Searcher):
         return arm.space.resolve(self._optuna_of(slot.arm).suggest(trial_id))
 
     def _optuna_of(self, arm: str) -> Any:
-        """Optuna's search of an arm, told of every trial that had ended before."""
+        """Return the Optuna search of an arm. It receives the results of all trials that had
+        already ended.
+        """
         if arm not in self._optuna:
             import optuna
             from ray.tune.search.optuna import OptunaSearch
@@ -140,7 +144,7 @@ class PlanSearch(Searcher):
         return self._optuna[arm]
 
     def _tell(self, search: Any, arm: str, row: TrialRow) -> None:
-        """Tell Optuna of a trial that it did not ask for."""
+        """Add a trial to Optuna's study that Optuna did not suggest."""
         known, point = (
             row.best is not None and row.status in ("done", "stopped"),
             self._sweep.arm(arm).space.point,
@@ -155,20 +159,20 @@ class PlanSearch(Searcher):
             self._optuna[arm].on_trial_complete(trial_id, result, error)
         slot = self._resumed.pop(trial_id, None)
         row = self._sweep.row(slot) if slot is not None else None
-        # An Optuna that was not asked yet reads the row itself when it is.
+        # An Optuna search that is not open yet reads the row itself when it opens.
         if row is not None and row.status != "running" and row.arm in self._optuna:
             self._tell(self._optuna[row.arm], row.arm, row)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the trials' files are the record."""
+        """Do nothing: the trials' files are the record."""
         Path(checkpoint_path).write_text("see the sweep's trials\n", encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Halving(AsyncHyperBandScheduler):
-    """ASHA over looks. [Li 2020, https://arxiv.org/abs/1810.05934]"""
+    """ASHA, with evaluations as its unit of time. [Li 2020, https://arxiv.org/abs/1810.05934]"""
 
     def __init__(self, sweep: Sweep, looks: int):
         super().__init__(
@@ -177,8 +181,8 @@ class Halving(AsyncHyperBandScheduler):
             grace_period=1,
             reduction_factor=sweep.config.reduction,
         )
-        # Of a sweep that is resumed: trials are measured by those that ended before, too, and by
-        # their own first looks.
+        # For a resumed sweep: trials are compared with trials that ended before, and with their own
+        # earlier evaluations.
         self._begun: dict[str, TrialRow] = {}
         for row in sweep.rows():
             if row.status == "running":
@@ -201,21 +205,22 @@ class Halving(AsyncHyperBandScheduler):
 
 
 class Progress(tune.Callback):
-    """Settles what only Tune knows, a trial stopped early or a process that died, and shows how
-    the sweep goes.
+    """Writes the outcomes that only Tune knows (a trial stopped early, a process that died) to the
+    rows, and shows the progress of the sweep.
     """
 
     def __init__(self, sweep: Sweep, live: Live):
         self._sweep, self._live = sweep, live
         self._shown_at = 0.0
-        # Tune's trial id -> ours; PBT copies configurations with the names in them
+        # Tune's trial id -> the name in the plan; PBT copies configurations, which contain the
+        # names.
         self._names: dict[str, str] = {}
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._names.setdefault(trial.trial_id, trial.config["trial"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        if trial.last_result.get("done"):  # else the sweep itself was interrupted
+        if trial.last_result.get("done"):  # otherwise the sweep itself was interrupted
             self._settle(trial, "stopped", "")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -240,7 +245,9 @@ class Progress(tune.Callback):
             self.show(sum(trial.status == Trial.RUNNING for trial in trials))
 
     def show(self, running: int = 0) -> None:
-        """`running`: trials at work; a few more have rows and wait for a process."""
+        """Update the display. `running`: the number of trials that train; a few more have rows and
+        wait for a process.
+        """
         rows = self._sweep.rows()
         counts = Counter(row.status for row in rows)
         best = best_trial(rows)
@@ -254,13 +261,13 @@ class Progress(tune.Callback):
 
 
 def cause_of_death(text: str) -> str:
-    """One line from what Ray Tune wrote of a trial that ended with an error: the exception, or
-    how its process died.
+    """Extract one line from Ray Tune's error text of a trial: the exception, or how its process
+    died.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     raised = "its creation task" in text or "ray::" in text
     named = [match for line in lines if (match := EXCEPTION.fullmatch(line))] if raised else []
-    if named:  # the last one is what the others led to
+    if named:  # the last exception is the one that the others caused
         return f"{named[-1][1]}: {named[-1][2]}"
     if "low on memory" in text:
         return "its process was killed because its machine ran low on memory"
@@ -270,21 +277,22 @@ def cause_of_death(text: str) -> str:
 
 
 def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
-    """Run what has not ended, on the Ray that is up. Raises KeyboardInterrupt when it was asked
+    """Run all trials that have not ended, on the running Ray. Raises KeyboardInterrupt on a request
     to stop.
 
-    `looks`: of a trial that goes its full length.
+    `looks`: the evaluations of a trial of full length.
     """
     config = sweep.config
     resources = ray.cluster_resources()
     cpus = resources.get("CPU", 0.0)
     parallel = check_resources(sweep, cpus, resources.get("GPU", 0.0))
     share = config.cpus_each
-    if config.parallel:  # on several nodes a trial must still fit into one
+    if config.parallel:  # on a cluster, each trial must still fit on one node
         share = max(share, min(math.floor(1e4 * cpus / parallel) / 1e4, max(node_cpus())))
-    # Tune's own logs would be a second copy of each trial's run directory.
+    # Tune's own logs would duplicate each trial's run directory.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new form is not silent when it is asked to be
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output cannot be silenced completely
+    # Class attributes of the trials.
     members: dict[str, Any] = {
         "sweep": sweep.path.resolve(),
         "base": sweep.base,
@@ -292,11 +300,12 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     }
     members["family"] = config.model
     options: dict[str, Any] = {}
-    # With a search algorithm Tune keeps a single trial ready, and of two processes that get free it
-    # ends one: the next trial would wait seconds for another to import PyTorch.
+    # With a search algorithm, Tune keeps one trial pending, and when two processes become free it
+    # ends one of them. The next trial would then wait seconds while a new process imports PyTorch.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
         "auto" if config.scheduler == "pbt" else str(parallel + 1)
     )
+    # Population based training runs its members only; other sweeps take their trials from the plan.
     if config.scheduler == "pbt":
         stands = align(sweep)
         options["config"], scheduler = population(sweep, stands)
@@ -305,17 +314,18 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
             "barrier": config.perturb_every,
             "space": sweep.study.arms[0].space,
         }
-        # Only the newest are copied; a few more, because Tune may delete one while another trial
-        # still reads it.
+        # Tune copies only the newest checkpoints. A few more are kept, because Tune may delete one
+        # while another trial still reads it.
         options["checkpoint_config"] = tune.CheckpointConfig(num_to_keep=4)
     else:
         search = PlanSearch(sweep)
         scheduler = Halving(sweep, looks) if config.scheduler == "asha" else FIFOScheduler()
         options |= {"search_alg": search, "num_samples": max(1, search.num_waiting)}
-    # What it would say is said by the trials' rows.
+    # The trials' rows hold the content of these messages.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     sessions = len(list((sweep.path / "tune").glob("session-*")))
     progress = Progress(sweep, live)
+    # Each start of the driver is a new session of Tune.
     tune.run(
         type("Trial", (SweepTrial,), members),
         name=f"session-{sessions + 1}",
@@ -324,9 +334,9 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
         mode=sweep.mode,
         scheduler=scheduler,
         resources_per_trial={"cpu": share, "gpu": config.gpus_each},
-        # Not `max_concurrent_trials`: with it Tune prepares no trial while others train, and
-        # population based training sees only as many members as run at once. A trial's share of the
-        # CPUs does the same.
+        # `max_concurrent_trials` is not used: with it, Tune prepares no trial while others train,
+        # and population based training sees only the members that run at once. Each trial's share
+        # of the CPUs limits the concurrency instead.
         trial_dirname_creator=lambda trial: trial.config["trial"],
         reuse_actors=True,
         raise_on_failed_trial=False,

@@ -1,8 +1,8 @@
-"""What a sweep will try, trial by trial, and its folder. The plan is a function of the sweep's
-configuration alone.
+"""The plan of a sweep: all its trials, and the files of its directory. The plan depends only on the
+sweep's configuration.
 
-SWEEP/sweep.yaml   study.yaml   base.yaml      what was asked for, and what its names meant that day
-SWEEP/trials/0007-adam-search/                 a run directory a trial, with its row in trial.json
+SWEEP/sweep.yaml   study.yaml   base.yaml      the configuration, the study and the base settings
+SWEEP/trials/0007-adam-search/                 one run directory a trial, with its row in trial.json
 """
 
 import dataclasses
@@ -33,62 +33,62 @@ from tuning.trials import (
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """What is tried, on what, how often, and in which order."""
+    """Configuration of a sweep: what is varied, on which model and data, how often, and in which
+    order.
+    """
 
     study: str = "optimizers"
-    """optimizers, regularisers, gan_stability, architecture or agent."""
+    """Name of the study: optimizers, regularisers, gan_stability, architecture or agent."""
     model: ModelFamily = "vae"
-    """Whose trainer is swept."""
+    """Model family whose trainer the sweep runs."""
     preset: str = ""
-    """The trainer's named configuration that every trial starts from. Empty: the family's first;
+    """The named configuration that every trial starts from. Empty: the first preset of the family;
     Catch for dqn.
     """
     data: DataName = ""
-    """The data set, where it is not the preset's."""
+    """The data set, if not the preset's."""
     set: tuple[str, ...] = ()
-    """PATH=VALUE … for every trial, e.g. model.latent=8 optimizer.schedule=cosine. What a search
-    varies, it varies all the same; what the study itself sets is refused.
+    """PATH=VALUE … for every trial, e.g. model.latent=8 optimizer.schedule=cosine. A search still
+    varies the settings of its space. Settings that the study fixes are refused.
     """
     arms: tuple[str, ...] = ()
-    """Only these of the study's arms, e.g. sgd adam."""
+    """Use only these arms of the study, e.g. sgd adam."""
     steps: int = 0
-    """Steps of a trial; 0: as the preset has it."""
+    """Training steps of a trial; 0: as the preset says."""
     looks: int = 10
-    """Looks at the validation data in a trial, evenly spread: what curves are made of, and the
-    best is chosen from. Fewer where the steps cannot be divided into so many: of 11 steps 6, not
-    10.
+    """Evaluations on the validation data in a trial, evenly spaced. They form the curve, and the
+    best one is chosen. There are fewer where the steps cannot be divided into so many: 6 for 11
+    steps, not 10.
     """
     trials: int = 16
-    """Search trials of each arm, the same number for all; a grid takes at most as many."""
+    """Search trials of each arm, the same number for all arms; a grid has at most so many."""
     seeds: int = 5
-    """Seeds of the comparison: each arm's defaults, and its best found, once with each. 0: a
-    search without comparison.
+    """Seeds of the comparison. Each arm runs with its default settings and with its best settings,
+    once with each seed. 0: a search without comparison.
     """
     search: Literal["random", "quasi-random", "grid", "optuna"] = "quasi-random"
-    """How points of an arm's space are chosen."""
+    """How the points of an arm's space are chosen."""
     scheduler: Literal["none", "asha", "pbt"] = "none"
-    """none: every trial gets all its steps, as a comparison needs. asha: those that are behind
-    stop early. pbt: those that are behind go on from a copy of a better one, with changed
-    settings.
+    """none: every trial runs all its steps, as a comparison needs. asha: trials with worse results
+    stop early. pbt: trials with worse results continue from a copy of a better trial, with
+    changed settings.
     """
     metric: str = ""
-    """What is compared. Empty: validation_loss; evaluation_return for dqn."""
+    """The metric that is compared. Empty: validation_loss; evaluation_return for dqn."""
     mode: Literal["auto", "min", "max"] = "auto"
-    """Whether less is better. auto: by the metric's name."""
+    """Whether lower or higher values are better. auto: by the metric's name."""
     reduction: int = 3
-    """asha: of so many trials one goes on."""
+    """asha: one of so many trials continues at each rung."""
     perturb_every: int = 2
-    """pbt: looks between copies."""
+    """pbt: evaluations between copies."""
     parallel: int = 0
-    """Trials at once; 0: as many as the CPUs and GPUs allow."""
+    """Trials that run at once; 0: as many as the CPUs and GPUs allow."""
     cpus_each: float = 1.0
-    """CPUs that a trial reserves; it uses one thread."""
+    """CPUs that a trial reserves; a trial uses one thread."""
     gpus_each: float = 0.0
-    """GPUs that a trial reserves, e.g. 0.25: four share one."""
+    """GPUs that a trial reserves, e.g. 0.25: four trials share one GPU."""
     seed: int = 0
-    """Of the points that are tried, and of the search's trials; the comparison's seeds follow
-    after it.
-    """
+    """Seed of the points and of the search trials. The seeds of the comparison follow it."""
 
     def validate(self) -> None:
         require(self.trials >= 1, f"--trials {self.trials}: must be ≥ 1, e.g. 16")
@@ -135,13 +135,13 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for a trial in the plan."""
+    """One trial of the plan: arm, phase and index."""
 
     number: int
     arm: str
     phase: Phase
     index: int
-    """Within its arm's phase: which point of the search, which seed of the others."""
+    """Index within the arm's phase: a point of the search, or a seed of the other phases."""
 
     @property
     def name(self) -> str:
@@ -150,7 +150,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's folder, and what stands in its files."""
+    """A sweep's directory, and the content of its files."""
 
     path: Path
     config: SweepConfig
@@ -159,8 +159,8 @@ class Sweep:
     metric: str
     mode: Mode
     points: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
-    """By arm, in the order of the search; without those of an Optuna search, which follow from
-    results.
+    """The points of each arm, in the order of the search. Empty for an Optuna search, whose points
+    depend on results.
     """
 
     def save(self) -> None:
@@ -174,7 +174,9 @@ class Sweep:
 
     @classmethod
     def open(cls, path: Path) -> "Sweep":
-        """Raises CheckpointError when the folder is no sweep's."""
+        """Read the sweep in directory `path`. Raises CheckpointError if the directory holds no
+        sweep.
+        """
         config = load_yaml(SweepConfig, path / "sweep.yaml")
         try:
             about = yaml.safe_load((path / "study.yaml").read_text(encoding="utf-8"))
@@ -191,8 +193,8 @@ class Sweep:
 
     @cached_property
     def slots(self) -> list[Slot]:
-        """Every trial's place. Arms take turns, so that a sweep that is cut short has treated
-        them alike.
+        """Every trial of the plan. Arms alternate, so that an interrupted sweep has run about
+        as many trials of each arm.
         """
         config, names = self.config, [arm.name for arm in self.study.arms]
         searches = {
@@ -222,13 +224,13 @@ class Sweep:
         return {}
 
     def row(self, slot: Slot) -> TrialRow | None:
-        """The slot's row as it stands on disk; None before it began. One that has ended is read
-        once.
+        """Read the slot's row from disk; None before the trial began. The row of a trial that has
+        ended is read only once.
         """
         if slot.name not in self._ended:
             path = self.row_path(slot)
             row = read_trial(path) if path.exists() else None
-            # A diverged member of a population may be revived.
+            # A diverged member of a population can be replaced by a copy of another member.
             if (
                 row is None
                 or row.status == "running"
@@ -239,11 +241,11 @@ class Sweep:
         return self._ended[slot.name]
 
     def rows(self) -> list[TrialRow]:
-        """Those of all trials that have begun."""
+        """Read the rows of all trials that have begun."""
         return [row for slot in self.slots if (row := self.row(slot)) is not None]
 
     def search_rows(self, arm: str) -> Iterator[TrialRow | None]:
-        """The rows of an arm's search, by index."""
+        """Yield the rows of an arm's search, by index."""
         return (self.row(slot) for slot in self.slots if slot.arm == arm and slot.phase == "search")
 
     def searched(self, arm: str) -> bool:
@@ -251,7 +253,7 @@ class Sweep:
         return all(row is not None and row.status != "running" for row in self.search_rows(arm))
 
     def tuned(self, arm: str) -> dict[str, Any] | None:
-        """The settings of the best trial of an arm's search; None when none was sound."""
+        """Return the settings of the best trial of an arm's search; None if no trial succeeded."""
         best = best_trial(row for row in self.search_rows(arm) if row is not None)
         return (
             None
@@ -260,8 +262,8 @@ class Sweep:
         )
 
     def waiting(self) -> list[tuple[Slot, TrialRow | None]]:
-        """The slots whose trials have not ended, with their rows where they had begun; hopeless
-        ones are left out.
+        """List the slots whose trials have not ended, with their rows if the trials had begun.
+        Tuned trials of arms whose search failed are omitted.
         """
         found = [
             (slot, row)
@@ -278,7 +280,7 @@ class Sweep:
         ]
 
     def begin(self, slot: Slot, tuned: dict[str, Any]) -> TrialRow:
-        """Write the first row of a trial; `tuned`: settings of the arm's nuisance parameters."""
+        """Write the first row of a trial. `tuned`: settings of the arm's nuisance parameters."""
         arm, config = self.arm(slot.arm), self.config
         row = TrialRow(
             trial=slot.name,
@@ -287,8 +289,8 @@ class Sweep:
             arm=slot.arm,
             phase=slot.phase,
             data=self.base.env.title if config.model == "dqn" else self.base.data.data,
-            # The same seeds for all arms and both phases of a comparison, so that effects are of
-            # pairs; none the search's.
+            # All arms and both phases of a comparison use the same seeds, so that effects are
+            # paired. The search uses a different seed.
             seed=config.seed if slot.phase == "search" else config.seed + 1 + slot.index,
             params={**_plain(arm.fixed), **_plain(tuned)},
             metric=self.metric,
@@ -301,8 +303,8 @@ class Sweep:
 
 
 def plan_points(config: SweepConfig, study: Study) -> dict[str, list[dict[str, Any]]]:
-    """Each arm's points, by arm, as settings; empty for Optuna. Raises ConfigError where a grid
-    has too many.
+    """Choose each arm's points. Returns arm → list of settings; empty for Optuna. Raises
+    ConfigError if a grid has too many points.
     """
     points: dict[str, list[dict[str, Any]]] = {}
     for number, arm in enumerate(study.arms):

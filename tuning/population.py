@@ -1,10 +1,10 @@
-"""Population based training: the members that go on, the look at which they stand together, and
-Tune's scheduler.
+"""Population based training: finds the active members, resets them to a common evaluation, and
+configures Tune's scheduler.
 
-Members meet at barriers, every `perturb_every` looks, where those that are behind become copies
-of better ones. A sweep whose driver was killed goes on from the last barrier at which all of
-them were kept: what a member did after it is done again, bit for bit, since a copy may only be
-made of members that stand at the same step.
+Members synchronise at barriers, every `perturb_every` evaluations. There, members with worse
+results become copies of better ones. After a crash, a sweep continues from the last barrier that
+every member has saved. Training after that barrier is repeated, bit for bit, because a copy
+requires members at the same step.
 """
 
 import random
@@ -23,8 +23,8 @@ from tuning.trials import TrialRow, read_trial, write_trial
 
 
 def members(sweep: Sweep) -> list[tuple[Slot, TrialRow | None]]:
-    """Who goes on. Diverged members are among them while others train: a copy of a better one
-    may revive them.
+    """List the members that continue. Diverged members are included while others train, because a
+    copy of a better member can replace them.
     """
     waiting = sweep.waiting()
     diverged = [
@@ -36,8 +36,8 @@ def members(sweep: Sweep) -> list[tuple[Slot, TrialRow | None]]:
 
 
 def align(sweep: Sweep) -> int:
-    """Bring the members back to the last barrier at which all of them were kept; returns its
-    look, 0 for the start.
+    """Reset the members to the last barrier that all of them have saved. Returns the number of its
+    evaluation, 0 for the start.
     """
     every, waiting = sweep.config.perturb_every, members(sweep)
     kept = {
@@ -49,18 +49,18 @@ def align(sweep: Sweep) -> int:
     for slot, row in waiting:
         if row is None:
             continue
-        if not look:  # nothing was copied yet, so that its settings are still those of the plan
+        if not look:  # no member was copied yet, so its settings are still those of the plan
             for folder in RunDir(sweep.path / row.path).list_checkpoints():
                 remove_directory(folder)
             sweep.begin(slot, sweep.points[slot.arm][slot.index])
         elif look in kept[slot]:
             _go_back(sweep, row, kept[slot][look])
-        # else it had diverged before, and waits for the next barrier
+        # else the member had diverged before, and waits for the next barrier
     return look
 
 
 def _barriers(run: Path, every: int) -> dict[int, Path]:
-    """Look → a member's checkpoint there."""
+    """Map evaluation numbers to a member's checkpoints at barriers."""
     found: dict[int, Path] = {}
     for folder in RunDir(run).list_checkpoints():
         try:
@@ -81,11 +81,11 @@ def _go_back(sweep: Sweep, row: TrialRow, checkpoint: Path) -> None:
 
 
 def population(sweep: Sweep, stands: int) -> tuple[dict[str, Any], PopulationBasedTraining]:
-    """(Tune's config, the scheduler) of population based training over the search's trials,
-    which stand at one look.
+    """Return (Tune's config, the scheduler) for population based training of the search trials,
+    which are all at one evaluation.
 
-    Synchronous, so that a trial and what it copies stand at the same step, and a sweep can be
-    repeated. [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
+    The scheduler is synchronous, so that a trial and its copy are at the same step, and a sweep is
+    reproducible. [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
     """
     arm = sweep.study.arms[0]
     rows = {
@@ -98,7 +98,8 @@ def population(sweep: Sweep, stands: int) -> tuple[dict[str, Any], PopulationBas
         return tune.sample_from(lambda spec: points[spec["config"]["trial"]][name])
 
     config = {name: coordinate_of(name) for name in arm.space.coordinates}
-    random.seed(sweep.config.seed + 1009 * stands)  # Tune's PBT draws from Python's own generator
+    # Tune's PBT uses Python's global random generator
+    random.seed(sweep.config.seed + 1009 * stands)
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration",
         perturbation_interval=sweep.config.perturb_every,

@@ -1,11 +1,10 @@
-"""Studies by name: which arms are compared, what each holds fixed, and the space of what is
-tuned for it.
+"""The named studies: which arms are compared, what each arm fixes, and which settings are tuned for
+each arm.
 
-An arm's `default` is how it comes: what its library or its paper takes when nobody says
-otherwise. Its `space` holds the nuisance parameters that are tuned for it alone; every arm gets
-the same number of trials. [Choi 2019, https://arxiv.org/abs/1910.05446; Schmidt 2021,
-https://arxiv.org/abs/2007.01547: rankings of optimizers follow the search space, so a study
-states its own]
+An arm's `default` holds the settings of its library or its paper. Its `space` holds the nuisance
+parameters, which are tuned separately for each arm; every arm gets the same number of trials. [Choi
+2019, https://arxiv.org/abs/1910.05446; Schmidt 2021, https://arxiv.org/abs/2007.01547: rankings of
+optimizers depend on the search space, so a study states its own]
 """
 
 import difflib
@@ -23,28 +22,30 @@ class Arm:
     """One of the choices that a study compares."""
 
     name: str
-    """As it stands in folders' names: small letters, digits and hyphens."""
+    """Name in the directories of trials: small letters, digits and hyphens."""
     space: Space
-    """What is tuned."""
+    """The settings that are tuned."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """What makes the arm: settings of each of its trials."""
+    """The settings that define the arm; every trial of the arm has them."""
     default: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of its `default` trials, where those of the base would be no fair ones."""
+    """Settings of the arm's `default` trials, where those of the base would be unfair."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Arms that are compared on equal terms; a search without comparison has one, `all`."""
+    """Arms that are compared under equal conditions. A search without comparison has one arm,
+    `all`.
+    """
 
     name: str
     arms: tuple[Arm, ...]
     base: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of every trial, before those of an arm."""
+    """Settings of every trial, applied before those of an arm."""
     about: str = ""
 
     def check(self, base: Any) -> None:
-        """Raises ConfigError for an arm whose settings or space do not fit the configuration
-        `base`, or are empty.
+        """Raise ConfigError if an arm's settings or space are empty or do not fit the configuration
+        `base`.
         """
         require(len(self.arms) > 0, f"study {self.name}: has no arms")
         names = [arm.name for arm in self.arms]
@@ -66,8 +67,8 @@ class Study:
                 raise ConfigError(f"{where}: {error}") from error
 
     def only(self, names: Sequence[str]) -> "Study":
-        """The study of some of its arms. Raises ConfigError, with the nearest names, for an
-        unknown one.
+        """Return the study with some of its arms. Raises ConfigError, with the nearest names, for
+        an unknown arm.
         """
         known = {arm.name: arm for arm in self.arms}
         for name in names:
@@ -79,7 +80,7 @@ class Study:
         return Study(self.name, tuple(known[name] for name in names), self.base, self.about)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; `from_dict` reads it."""
+        """Return a JSON-serializable dictionary; `from_dict` is the inverse."""
         arms = [
             {
                 "name": arm.name,
@@ -121,13 +122,12 @@ def _arm(name: str, default_rate: float, low: float, high: float, *more: Any) ->
 
 
 def optimizers(family: str, base: Any) -> Study:
-    """Eleven optimizers. Default learning rates are those of PyTorch's classes.
+    """Compare eleven optimizers. The default learning rates are those of PyTorch's classes, and for
+    the last four those of genray.gen.training.extra_optimizers.
 
-    Those of the last four are of genray.gen.training.extra_optimizers.
-
-    Ranges of η span four decades and more around what is used, wide enough that no arm's best
-    lies at an end by design. The four rules that solve for L1 may switch it on: without a
-    penalty the proximal ones are SGD and AdaGrad.
+    The ranges of η span at least four decades around the usual values, so that the best value of an
+    arm is not expected at a bound. The four rules that solve for L1 may switch L1 on: without a
+    penalty, the proximal rules equal SGD and AdaGrad.
     """
     _need(base, family, "optimizers", RATE)
     momentum = Choice("optimizer.momentum", (0.5, 0.8, 0.9, 0.95, 0.99))
@@ -165,8 +165,8 @@ def optimizers(family: str, base: Any) -> Study:
 
 
 def regularisers(family: str, base: Any) -> Study:
-    """None against one regulariser at a time, each with its strength and η tuned; what a family
-    lacks is left out.
+    """Compare no regulariser with one regulariser at a time; the strength and η are tuned for each.
+    Regularisers that the family does not have are omitted.
     """
     _need(base, family, "regularisers", RATE)
     off: dict[str, Any] = {
@@ -180,7 +180,7 @@ def regularisers(family: str, base: Any) -> Study:
         ("model.batch_norm", False),
         ("model.generator_norm", "none"),
     ):
-        # An autoencoder's dropout is its classifier's, where there is one.
+        # Dropout of an autoencoder belongs to its classifier, which not every autoencoder has.
         mute = (family, path) == ("ae", "model.dropout") and not setting(
             base, "model.finetune_labels"
         )
@@ -199,8 +199,8 @@ def regularisers(family: str, base: Any) -> Study:
         arms.append(Arm("batch-norm", Space(eta), {"model.generator_norm": "batch"}))
     arms.append(_strength("early-stopping", Integers("fit.patience", 1, 8), eta, 3))
     if setting(base, "data.data").partition(":")[0] not in ("docs", "folder-text"):
-        # Its strength is how much moves: a shift of a tenth of the side, a crop to four fifths of
-        # it, both.
+        # The choice sets the strength of the augmentation: a shift by a tenth of the side, a crop
+        # to four fifths of the side, or both.
         kinds = Choice("data.augment", (("shift",), ("crop",), ("shift", "crop")))
         arms.append(_strength("augmentation", kinds, eta, ("shift",)))
     arms = [Arm(arm.name, arm.space, arm.fixed, {RATE: rate, **arm.default}) for arm in arms]
@@ -215,8 +215,8 @@ def _strength(name: str, dimension: Any, eta: LogUniform, default: Any) -> Arm:
 
 
 def gan_stability(family: str, base: Any) -> Study:
-    """Both players' learning rates and one-sided label smoothing: what population based training
-    moves as it goes.
+    """Tune both networks' learning rates and one-sided label smoothing, which population based
+    training changes during training.
     """
     _need(base, family, "gan_stability", "discriminator_learning_rate")
     space = Space(
@@ -225,7 +225,7 @@ def gan_stability(family: str, base: Any) -> Study:
         Uniform("label_smoothing", 0.0, 0.3),
     )
     rates = {"discriminator_learning_rate": setting(base, RATE)}
-    # Smoothing is of labels, which the hinge loss of some presets has not.
+    # The hinge loss of some presets has no labels to smooth.
     return Study(
         "gan_stability",
         (Arm("all", space, {}, rates),),
@@ -235,7 +235,7 @@ def gan_stability(family: str, base: Any) -> Study:
 
 
 def architecture(family: str, base: Any) -> Study:
-    """Sizes of the networks, with η beside them since it depends on them."""
+    """Tune the sizes of the networks together with η, which depends on them."""
     dimensions: list[Any] = []
     if _has(base, "learner.learning_rate"):
         dimensions = [
@@ -269,7 +269,7 @@ def architecture(family: str, base: Any) -> Study:
 
 
 def agent(family: str, base: Any) -> Study:
-    """DQN's own options: η, n-step returns, target period, double, prioritisation."""
+    """Tune options of DQN: η, n-step returns, target period, double, prioritization."""
     _need(base, family, "agent", "learner.learning_rate")
     space = Space(
         LogUniform("learner.learning_rate", 3e-5, 3e-3),
@@ -319,12 +319,12 @@ STUDIES: dict[str, Callable[[str, Any], Study]] = {
     function.__name__: function
     for function in (optimizers, regularisers, gan_stability, architecture, agent)
 }
-"""Name → study of (family, base configuration)."""
+"""Maps a name to a function of (family, base configuration) that returns the study."""
 
 
 def named_study(name: str, family: str, base: Any) -> Study:
-    """The study `name` of a family. Raises ConfigError with the nearest names for an unknown
-    one.
+    """Return the study `name` of a family. Raises ConfigError with the nearest names for an unknown
+    study.
     """
     squeezed = name.replace("-", "_")
     if squeezed not in STUDIES:

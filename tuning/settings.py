@@ -1,8 +1,8 @@
-"""Settings of a configuration by dotted path: `optimizer.learning_rate`, `model.widths`. What a
-search space varies.
+"""Reads and changes settings of a configuration by dotted path, e.g. `optimizer.learning_rate`,
+`model.widths`.
 
-A path leads through the trainers' own frozen dataclasses; a value is what the field's type
-takes, or its text, as on a command line (`256 128` for a tuple of numbers).
+A path follows the nested frozen dataclasses of the trainers. A value has the type of its field, or
+is text as on a command line (`256 128` for a tuple of numbers).
 """
 
 import ast
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def setting_paths(cls: type, prefix: str = "") -> dict[str, Any]:
-    """Every dotted path of a configuration's class → the type of its value, in the order of the
+    """Map every dotted path of a configuration class to the type of its value, in the order of the
     fields.
     """
     hints = typing.get_type_hints(cls)
@@ -34,13 +34,13 @@ def setting_paths(cls: type, prefix: str = "") -> dict[str, Any]:
 
 
 def check_path(cls: type, path: str) -> Any:
-    """The type of the setting at `path`. Raises ConfigError with the nearest names when there is
-    none.
+    """Return the type of the setting at `path`. Raises ConfigError with the nearest names for an
+    unknown path.
     """
     paths = setting_paths(cls)
     if path in paths:
         return paths[path]
-    # People remember the last word of a path and forget where it stands.
+    # Users often remember only the last word of a path.
     word = path.rpartition(".")[2]
     near = [known for known in paths if known.rpartition(".")[2] == word]
     near += difflib.get_close_matches(path, paths, n=3, cutoff=0.5)
@@ -55,7 +55,7 @@ def check_path(cls: type, path: str) -> Any:
 
 
 def changed(config: T, settings: Mapping[str, Any]) -> T:
-    """`config` with some settings changed; not validated as a whole.
+    """Return `config` with some settings changed. The result is not validated as a whole.
 
     Raises ConfigError for an unknown path or a value of the wrong type.
     """
@@ -71,7 +71,7 @@ def changed(config: T, settings: Mapping[str, Any]) -> T:
 
 
 def setting(config: Any, path: str) -> Any:
-    """The value at `path`. Raises ConfigError for an unknown path."""
+    """Return the value at `path`. Raises ConfigError for an unknown path."""
     check_path(type(config), path)
     for name in path.split("."):
         config = getattr(config, name)
@@ -79,8 +79,8 @@ def setting(config: Any, path: str) -> Any:
 
 
 def from_text(text: str, hint: Any) -> Any:
-    """What `text` means for a field of type `hint`; text that means nothing is returned as it
-    is, for a later complaint.
+    """Parse `text` for a field of type `hint`. Invalid text is returned unchanged, and the later
+    type check reports it.
     """
     if hint is str or (typing.get_origin(hint) is typing.Literal and text in typing.get_args(hint)):
         return text
@@ -104,7 +104,7 @@ def from_text(text: str, hint: Any) -> Any:
 
 
 def parse_settings(words: typing.Iterable[str]) -> dict[str, str]:
-    """`path=value` words as a dictionary. Raises ConfigError for a word without `=`."""
+    """Parse `path=value` words into a dictionary. Raises ConfigError for a word without `=`."""
     settings = {}
     for word in words:
         path, equals, value = word.partition("=")

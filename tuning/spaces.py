@@ -44,8 +44,8 @@ __all__ = [
 
 
 class Space:
-    """Dimensions that are varied together. Raises ConfigError where two are of the same setting,
-    or one is empty.
+    """Dimensions that are varied together. Raises ConfigError if two dimensions vary the same
+    setting, or one is empty.
     """
 
     def __init__(self, *dimensions: Dimension):
@@ -55,8 +55,8 @@ class Space:
         require(not twice, f"the space varies {', '.join(twice)} twice; leave one out")
         for dimension in dimensions:
             dimension.check()
-        # What stands behind each coordinate: a switch has two, so that every search algorithm can
-        # hold it.
+        # The dimension of each coordinate. A switch has two coordinates, so that every search
+        # algorithm can represent it.
         self.coordinates: dict[str, Dimension] = {}
         for dimension in dimensions:
             if isinstance(dimension, Switch):
@@ -79,8 +79,8 @@ class Space:
         return tuple(dimension.path for dimension in self.dimensions)
 
     def check(self, config: Any) -> None:
-        """Raises ConfigError unless every dimension is of a setting that `config` has, and it
-        takes the values.
+        """Raise ConfigError unless `config` has the setting of every dimension and accepts its
+        values.
         """
         for dimension in self.dimensions:
             check_path(type(config), dimension.path)
@@ -92,14 +92,14 @@ class Space:
                     raise ConfigError(f"{dimension.path} = {coordinate(value)}: {error}") from error
 
     def at(self, shares: Sequence[float]) -> dict[str, Coordinate]:
-        """The point at some shares in [0, 1), one for each coordinate."""
+        """Return the point at `shares`, which holds one position in [0, 1) for each coordinate."""
         return {
             name: coordinate(dimension.at(float(share)))
             for (name, dimension), share in zip(self.coordinates.items(), shares, strict=True)
         }
 
     def resolve(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """A point as settings: dotted path → value, JSON-able."""
+        """Convert a point to settings: dotted path → JSON-serializable value."""
         settings: dict[str, Any] = {}
         for dimension in self.dimensions:
             value = point[dimension.path]
@@ -111,8 +111,8 @@ class Space:
         return settings
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, Coordinate]:
-        """The point that resolves to `settings`; what a switched-off dimension would be stands
-        in its middle.
+        """Return the point that resolves to `settings`. A dimension that is switched off gets the
+        value in its middle.
         """
         point: dict[str, Coordinate] = {}
         for dimension in self.dimensions:
@@ -124,7 +124,9 @@ class Space:
         return point
 
     def clip(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """`point` with every coordinate inside its dimension; other keys are left as they are."""
+        """Return `point` with every coordinate clipped to its dimension; other keys stay
+        unchanged.
+        """
         inside = {
             name: each.clip(point[name]) for name, each in self.coordinates.items() if name in point
         }
@@ -133,15 +135,15 @@ class Space:
     # -- points ------------------------------------------------------------------------------------
 
     def random(self, count: int, seed: Sequence[int]) -> list[dict[str, Coordinate]]:
-        """`count` independent points; the first n of them do not depend on `count`."""
+        """Draw `count` independent points; the first n of them do not depend on `count`."""
         return [
             self.at(shares)
             for shares in np.random.default_rng(list(seed)).random((count, len(self)))
         ]
 
     def quasi_random(self, count: int, seed: Sequence[int]) -> list[dict[str, Coordinate]]:
-        """`count` points of a scrambled Sobol' sequence: more even than independent ones, above
-        all along one axis.
+        """Draw `count` points of a scrambled Sobol' sequence. They are more even than independent
+        points, above all along one axis.
 
         [Sobol' 1967; recommended for tuning by Bousquet 2017, https://arxiv.org/abs/1706.03200]
         """
@@ -150,15 +152,15 @@ class Space:
         if len(self) == 0:
             return [{} for _ in range(count)]
         sobol = qmc.Sobol(len(self), scramble=True, rng=np.random.default_rng(list(seed)))
-        # Drawn by powers of two, where the sequence is balanced; its beginning is the same for
-        # every power.
+        # The sequence is balanced for powers of two. Its beginning is the same for every power.
         shares = sobol.random_base2(max(1, math.ceil(math.log2(count))))
         return [self.at(row) for row in np.minimum(shares[:count], np.nextafter(1.0, 0.0))]
 
     def grid(self, most: int) -> list[dict[str, Coordinate]]:
-        """The finest regular grid of at most `most` points; ranges have equally many values each.
+        """Return the finest regular grid of at most `most` points; all ranges have the same number
+        of values.
 
-        Raises ConfigError where the choices alone are more.
+        Raises ConfigError if the choices alone give more points.
         """
 
         def axes(count: int) -> list[list[Any]]:
@@ -183,20 +185,20 @@ class Space:
         points = (
             dict(zip(names, map(coordinate, values))) for values in itertools.product(*axes(count))
         )
-        # Points that differ only in what a switch has turned off are one.
+        # Points that differ only in settings of a switch that is off are duplicates.
         unlike = {repr(sorted(self.resolve(point).items())): point for point in points}
         return list(unlike.values())
 
     # -- for Ray Tune, and on disk -----------------------------------------------------------------
 
     def to_tune(self) -> dict[str, Any]:
-        """Ray Tune's search space, for `tune.run(trainable(…), config=space.to_tune())` and its
-        search algorithms.
+        """Return the search space of Ray Tune, for `tune.run(trainable(…), config=space.to_tune())`
+        and its search algorithms.
         """
         return {name: dimension.to_tune() for name, dimension in self.coordinates.items()}
 
     def to_list(self) -> list[Any]:
-        """JSON-able; `from_list` reads it."""
+        """Return a JSON-serializable list; `from_list` is the inverse."""
         return [_to_plain(dimension) for dimension in self.dimensions]
 
     @classmethod

@@ -1,8 +1,9 @@
-"""Sweeps from start to end: check everything, run the trials on Ray, resume, open the seal,
-promote the best.
+"""Runs sweeps from start to end: checks the configuration, runs the trials on Ray, resumes,
+measures test data, and promotes the best trial.
 
-sweep = run_sweep(SweepConfig(study="optimizers", model="vae", steps=500, trials=16, seeds=5),
-Path("runs/optimizers")) for row in read_trials(sweep): print(row.arm, row.phase, row.best)
+    sweep = run_sweep(SweepConfig(study="optimizers", model="vae", steps=500), Path("runs/sweep"))
+    for row in read_trials(sweep):
+        print(row.arm, row.phase, row.best)
 """
 
 import fcntl
@@ -49,20 +50,19 @@ from tuning.trials import (
 __all__ = ["SweepConfig", "base_config", "measure_test", "promote", "resume_sweep", "run_sweep"]
 
 MORE_IS_BETTER = ("accuracy", "return", "psnr", "precision", "recall", "modes")
-"""Endings of metrics' names."""
+"""Metrics whose names end with one of these words are maximized."""
 
 
 def run_sweep(
     config: SweepConfig, out: Path, *, study: Study | None = None, address: str | None = None
 ) -> Path:
-    """Run a sweep in the new folder `out`; returns it. `study`: your own, instead of the one
-    that `config` names.
+    """Run a sweep in the new directory `out`, and return the directory.
 
-    `address`: a Ray cluster to run on (`out` must then be on a disk that its nodes share);
-    default: a private Ray.
+    `study`: your own study, instead of the one that `config` names. `address`: a Ray cluster to run
+    on (all its nodes must then share the disk of `out`); default: a private Ray.
 
-    Raises ConfigError or ResourceError, before any trial starts and with nothing left behind,
-    for what cannot be done; KeyboardInterrupt when it was stopped, to be resumed.
+    Raises ConfigError or ResourceError before any trial starts if the sweep cannot be run, and
+    leaves no files then. Raises KeyboardInterrupt when the sweep was stopped; it can be resumed.
     """
     config.validate()
     run = RunDir.create(out)
@@ -72,30 +72,32 @@ def run_sweep(
         return _run(sweep, address)
     except (UsageError, KeyboardInterrupt):
         if not any((run.path / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
-            run.discard()  # no trial ever began
+            run.discard()  # no trial has begun
         raise
 
 
 def resume_sweep(path: Path, *, address: str | None = None) -> Path:
-    """Run what is left of a sweep that was stopped or killed. Raises CheckpointError when `path`
-    is none.
+    """Run the remaining trials of a sweep that was stopped or killed. Raises CheckpointError if
+    `path` holds no sweep.
     """
     _wait_for_orphans(path)
     return _run(Sweep.open(path), address)
 
 
 def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Sweep:
-    """The sweep that `config` describes, checked: spaces, points, metric, and that a trial of
-    each arm can be trained.
+    """Build and check the sweep of `config`: spaces, points, metric, and that a trial of each arm
+    can be trained.
 
-    Raises ConfigError for what makes no sense.
+    Raises ConfigError for invalid values.
     """
+    # The study, and the base configuration with the settings of --set and of the study.
     base = base_config(config)
     study = study or named_study(config.study, config.model, base)
     study = study.only(config.arms) if config.arms else study
     _check_set(config, study, base)
     base = changed(base, study.base)
     _validate(base, "--set" if config.set else "")
+    # Trials without a GPU train on the CPU, in full precision.
     if config.gpus_each == 0:
         part = "run.device" if config.model == "dqn" else "fit.device"
         require(
@@ -107,6 +109,7 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
             "--set fit.amp=float16: trials get no GPU; give --gpus-each 1, or leave it out",
         )
         base = on_cpu(config.model, base)
+    # Each population has one space, so that it needs a study with one arm.
     require(
         config.scheduler != "pbt" or len(study.arms) == 1,
         f"--scheduler pbt: {study.name} compares {len(study.arms)} arms; name one, e.g. --arms "
@@ -114,12 +117,14 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
     )
     study.check(base)
     base = _with_steps(config, base)
+    # Check every point before any trial starts.
     points = plan_points(config, study)
     for arm in study.arms:
         for settings in points.get(arm.name, []):
             _validate(
                 changed(base, {**arm.fixed, **settings}), f"arm {arm.name}, {_spoken(settings)}"
             )
+    # Train a step of each arm, to check that the arm can be trained and reports the metric.
     metric, mode = _metric(config)
     for arm in study.arms:
         told = rehearse(
@@ -134,19 +139,18 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
 
 
 def base_config(config: SweepConfig) -> Any:
-    """The configuration that every trial starts from, before the study's own settings; its paths
-    are absolute.
+    """Return the configuration that every trial starts from, before the study's own settings. Its
+    paths are absolute.
     """
     base = preset(config.model, config.preset, config.data)
     return absolute_paths(changed(base, parse_settings(config.set)))
 
 
 def _check_set(config: SweepConfig, study: Study, base: Any) -> None:
-    """Raises ConfigError for what --set cannot set for every trial, because the plan or the
-    study sets it itself.
+    """Raise ConfigError if --set names a setting that the plan or the study sets itself.
 
-    What an arm's search varies may be set: it is then how the arm comes, or what its space is
-    drawn around.
+    --set may name a setting that an arm's search varies. The value is then the arm's default, or
+    the centre of its space.
     """
     part, looks = ("run", "evaluate_every") if config.model == "dqn" else ("fit", "validate_every")
     instead = {f"{part}.seed": "--seed", f"{part}.{looks}": "--looks"}
@@ -174,7 +178,9 @@ def _check_set(config: SweepConfig, study: Study, base: Any) -> None:
 
 
 def _with_steps(config: SweepConfig, base: Any) -> Any:
-    """`base` with its budget in steps: how many an epoch has is the data's to say."""
+    """Return `base` with its budget in steps, because the number of steps in an epoch depends on
+    the data.
+    """
     steps = config.steps
     if not steps and config.model != "dqn":
         training = open_training(config.model, on_cpu(config.model, base))
@@ -241,7 +247,7 @@ def _announcement(sweep: Sweep) -> str:
 
 
 def _wait_for_orphans(path: Path, patience_s: float = 60.0) -> None:
-    """Wait until no process of a killed sweep still trains: Ray ends them some seconds after
+    """Wait until no process of a killed sweep trains. Ray ends these processes some seconds after
     their driver.
     """
     deadline = time.monotonic() + patience_s
@@ -257,8 +263,8 @@ def _wait_for_orphans(path: Path, patience_s: float = 60.0) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One driver at a time: a lock that dies with the process. Raises ConfigError where another
-    holds it.
+    """Hold a lock that the system releases when this process ends, so that only one driver runs.
+    Raises ConfigError if another process holds the lock.
     """
     with (path / ".lock").open("w", encoding="utf-8") as file:
         try:
@@ -279,13 +285,14 @@ def _held(lock: Path) -> bool:
     return False
 
 
-# -- the last word ---------------------------------------------------------------------------------
+# -- test data and promotion -----------------------------------------------------------------------
 
 
 def measure_test(sweep: Path, row: TrialRow) -> dict[str, float]:
-    """Open the seal: the figures of the trial's best checkpoint on the test split.
+    """Evaluate the trial's best checkpoint on the test split, which is sealed until this call.
 
-    Raises CheckpointError when there is none: a trial that never had a finite figure.
+    Raises CheckpointError if there is no such checkpoint, because the trial never had a finite
+    metric.
     """
     with _best(sweep, row) as training:
         return training.measure_test()
@@ -293,7 +300,7 @@ def measure_test(sweep: Path, row: TrialRow) -> dict[str, float]:
 
 @contextmanager
 def _best(sweep: Path, row: TrialRow) -> Iterator[Training]:
-    """The trial's training at its best step, unsealed."""
+    """Open the trial's training at its best step, with the test split available."""
     folder = sweep / row.path
     checkpoint = folder / "checkpoints" / f"{row.best_step or 0:08d}"
     if row.best_step is None or not (checkpoint / "manifest.json").exists():
@@ -312,11 +319,13 @@ def _best(sweep: Path, row: TrialRow) -> Iterator[Training]:
 
 
 def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
-    """The best trial by validation (or `trial`) as a model of the store `models`, with how it
-    was found in its config.json.
+    """Save the best trial by validation (or `trial`) as a model in the directory `models`. Its
+    config.json records how it was found.
 
-    Raises ConfigError for a name that is taken or no name, CheckpointError when no trial is sound.
+    Raises ConfigError for an invalid name or one that exists already, CheckpointError if no trial
+    succeeded.
     """
+    # Check the name, and choose the trial.
     require(
         bool(NAME.fullmatch(name)),
         f"--name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit, e.g. "
@@ -333,6 +342,7 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
     row = known[trial] if trial else best_trial(rows)
     if row is None:
         raise CheckpointError(f"{sweep}: no trial has ended soundly; there is nothing to promote")
+    # Record how the model was found, for its config.json and its card.
     origin = {
         "sweep": sweep.resolve().name,
         "study": row.study,
@@ -359,6 +369,7 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
         "believe the figures on test data.\n\nSettings: "
         f"{_spoken(row.params) or 'as the preset has them'}; seed {row.seed}."
     )
+    # Load the best checkpoint, measure it on the test split, and save the model.
     models.mkdir(parents=True, exist_ok=True)
     with _best(sweep, row) as training:
         return training.export(folder, origin, words)

@@ -1,11 +1,11 @@
-"""The face that Ray Tune sees: a class to run trials with, in a sweep of ours or in anybody's
+"""A Ray Tune `Trainable` for the model families, for the sweeps of this package and for any
 `tune.run`.
 
     tune.run(trainable("vae", vae_digits()), config=space.to_tune(), metric="validation_loss",
     mode="min", num_samples=20)
 
-Each step of Tune is one look at validation data. A trial that diverges or raises ends with a
-result that says so (`status`, and the worst possible metric): Tune goes on.
+Each Tune step is one evaluation on validation data. A trial that diverges or raises reports this in
+its last result (`status`, and the worst possible metric), and Tune continues.
 """
 
 import os
@@ -29,24 +29,26 @@ from tuning.trial_run import SAVE_EVERY_S, TrialRun
 from tuning.trials import TRIAL_FILE, Mode, TrialRow, read_trial, write_trial
 
 METRICS: dict[str, tuple[str, Mode]] = {"dqn": ("evaluation_return", "max")}
-"""What a family is judged by unless another metric is named."""
+"""Metric and mode of a family, if no other metric is named."""
 
 
 def default_metric(family: str) -> tuple[str, Mode]:
-    """(name, mode) of a family's metric."""
+    """Return (name, mode) of a family's metric."""
     return METRICS.get(family, ("validation_loss", "min"))
 
 
 class _Trial(tune.Trainable):
-    """One trial after the other in one process: Tune reuses it, so that PyTorch is imported
-    once.
+    """Runs trials one after another in one process. Tune reuses the process, so that PyTorch is
+    imported once.
     """
 
     home = "."
-    """Where relative paths of configurations begin; Tune would move into a folder of its own."""
+    """The directory that relative paths of configurations start from; Tune would change to its own
+    directory.
+    """
     reborn_after = 0
-    """In population based training: looks that a trial makes, diverged or not, since another's
-    state may revive it.
+    """For population based training: the least number of evaluations that a trial makes, diverged
+    or not, because a copy of another trial can replace its state.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -89,29 +91,29 @@ class _Trial(tune.Trainable):
 
 
 class SweepTrial(_Trial):
-    """A trial of a sweep: its row waits in SWEEP/trials/NAME/trial.json, and Tune's folder for
-    it has the same name.
+    """A trial of a sweep. Its row is in SWEEP/trials/NAME/trial.json, and Tune's directory for the
+    trial has the same name.
     """
 
     sweep = Path()
     family, base = "", cast(Any, None)
     space = Space()
-    """In population based training: what Tune's configuration holds beside the name, newer than
-    the row's settings.
+    """For population based training: the space of the values in Tune's configuration, which are
+    newer than the row's settings.
     """
     barrier = 0
-    """In population based training: looks between copies."""
+    """For population based training: evaluations between copies."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._go_home()
-        # What PyTorch imports at a first step costs a second or two, which no trial should be
-        # charged with.
+        # The first step imports more of PyTorch and takes a second or two longer. This rehearsal
+        # keeps that time out of the trial's count.
         rehearse(self.family, self.base)
         super().setup(config)
 
     def make_run(self, config: dict[str, Any]) -> TrialRun:
-        # Not config["trial"]: a trial that takes over another's configuration takes the name in it,
-        # too.
+        # config["trial"] may be wrong: a trial that copies another's configuration also copies its
+        # name.
         row = read_trial(self.sweep / "trials" / Path(self.logdir).name / TRIAL_FILE)
         if len(self.space):
             row.params.update(self.space.resolve(config))
@@ -119,11 +121,11 @@ class SweepTrial(_Trial):
 
 
 class FreeTrial(_Trial):
-    """A trial of somebody's own `tune.run`: the run directory is the trial's folder on the
+    """A trial of a user's own `tune.run`. Its run directory is Tune's trial directory on the
     machine that trains it.
 
-    That folder is lost with the machine or with Ray's session. Tune's checkpoints, which lie on
-    its storage, hold everything: the exact state to continue from, and the model in `model/`.
+    That directory is lost with the machine or with Ray's session. Tune's checkpoints on its storage
+    hold everything: the exact training state, and the model in `model/`.
     """
 
     family, metric = "", ""
@@ -151,20 +153,20 @@ class FreeTrial(_Trial):
 
     def make_run(self, config: dict[str, Any]) -> TrialRun:
         self._saved_at_s = 0.0
-        # A switch that is off leaves its setting as the base has it.
+        # If a switch is off, its setting keeps the value of the base.
         off = {name[:-1] for name, value in config.items() if name.endswith("?") and not value}
         settings: dict[str, Any] = {
             path: list(value) if isinstance(value, tuple) else value
             for path, value in config.items()
             if not path.endswith("?") and path not in off
         }
-        # A mistyped key would train every trial alike: refused here, before anything is trained.
+        # A mistyped key would leave every trial the same, so it raises an error before training.
         for path in off:
             check_path(type(self.base), path)
         changed(self.base, {path: value for path, value in settings.items() if path != "seed"})
         data = "" if self.family == "dqn" else self.base.data.data
         folder = Path(self.logdir) / "run"
-        if (folder / TRIAL_FILE).exists():  # it was paused
+        if (folder / TRIAL_FILE).exists():  # the trial was paused
             row = read_trial(folder / TRIAL_FILE)
             row.params.update({path: value for path, value in settings.items() if path != "seed"})
             return TrialRun(folder.parent, row, self.base)
@@ -189,19 +191,19 @@ class FreeTrial(_Trial):
 def trainable(
     family: str, base: Any, *, metric: str = "", mode: Literal["min", "max"] | None = None
 ) -> type[tune.Trainable]:
-    """A class for `tune.run` or `tune.Tuner`: trains `base` (e.g. `vae_digits()`) with the
-    settings that Tune chooses.
+    """Return a class for `tune.run` or `tune.Tuner` that trains `base` (e.g. `vae_digits()`) with
+    the settings that Tune chooses.
 
-    Keys of Tune's `config` are dotted paths of the family's configuration, and `seed`; a trial
-    with any other key raises ConfigError. Results hold `metric` (by default the family's own)
-    and every other figure of a look, `steps`, `cpu_seconds` and `status`. Test data are sealed.
+    Keys of Tune's `config` are dotted paths of the family's configuration, and `seed`. A trial with
+    any other key raises ConfigError. Results hold `metric` (by default the family's own), all other
+    figures of an evaluation, `steps`, `cpu_seconds` and `status`. The test data are sealed.
 
-    Tune writes a checkpoint to its storage after each look that is the trial's best so far, at
-    the trial's end, and every 15 CPU seconds of training. `tune.run(…, resume=True)` continues
+    Tune writes a checkpoint to its storage after each evaluation that is the trial's best so far,
+    at the trial's end, and every 15 CPU seconds of training. `tune.run(…, resume=True)` continues
     each trial from its newest checkpoint, bit for bit. `load_model(analysis.best_checkpoint)`
-    gives the best model; `genray sample CHECKPOINT` reads it, too.
+    returns the best model; `genray sample CHECKPOINT` reads the checkpoint, too.
 
-    Raises ConfigError for an unknown family or a base that makes no sense.
+    Raises ConfigError for an unknown family or an invalid base.
     """
     require(
         isinstance(base, config_class(family)),
@@ -218,10 +220,11 @@ def trainable(
 
 
 def load_model(checkpoint: Any) -> torch.nn.Module:
-    """The model, in evaluation mode on the CPU, of a checkpoint that a trial of `trainable` wrote.
+    """Load the model of a checkpoint that a trial of `trainable` wrote, in evaluation mode on the
+    CPU.
 
-    `checkpoint`: Tune's `Checkpoint` (of a result, or `analysis.best_checkpoint`), or the folder
-    of one. Raises CheckpointError where the checkpoint holds no model, as after a trial that
+    `checkpoint`: Tune's `Checkpoint` (of a result, or `analysis.best_checkpoint`), or its
+    directory. Raises CheckpointError if the checkpoint holds no model, e.g. after a trial that
     diverged.
     """
     if isinstance(checkpoint, str | Path):

@@ -1,9 +1,9 @@
-"""What one trial trains, whichever family it is of: looks at the validation data, one after the
-other. No Ray.
+"""Runs the training of one trial, for every family: trains and yields one evaluation on the
+validation data after another. Does not use Ray.
 
-Two forms of one interface: `FitTraining` drives a `Fit`, `AgentTraining` the agent in one
-process. Neither can read test data: the fit's is sealed, and the agent's validation episodes are
-other ones than its test's.
+There are two implementations of one interface: `FitTraining` runs a `Fit`, `AgentTraining` runs the
+agent in one process. Neither can read test data: the test split of a fit is sealed, and the agent's
+validation and test episodes start from different seeds.
 """
 
 import math
@@ -27,28 +27,26 @@ from tuning.settings import changed
 
 ModelFamily = Literal["ae", "vae", "gan", "classifier", "dqn"]
 VALIDATION_EPISODES, TEST_EPISODES = 10_000, 20_000
-"""Added to an agent's seed: first seeds of the episodes that choices are made by, and of those
-for the last word.
+"""Offsets that are added to an agent's seed: the first seeds of the validation episodes and of the
+test episodes.
 """
 
 UNMEASURED = "A trial of a search: chosen by its validation data, and not measured on test data."
-"""In the card of a model that a search leaves before anybody has asked for its figures on test
-data.
-"""
+"""Text of the model card for a model of a search that has not been measured on test data."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a training tells at some step."""
+    """The result of one evaluation during training."""
 
     step: int
     values: Mapping[str, float]
-    """Means of what training reports since the last look, and the figures on validation data
-    under `validation_…`.
+    """Means of the training metrics since the last evaluation, and the validation metrics as
+    `validation_…`.
     """
     counts: bool
-    """Whether the trial is judged by it: there are validation figures, and they are of the last
-    stage.
+    """Whether the trial is compared by this evaluation: it has validation metrics, and it belongs
+    to the last stage.
     """
 
 
@@ -57,49 +55,51 @@ class Training(Protocol):
 
     @property
     def planned_looks(self) -> int:
-        """Looks that count, unless it stops early."""
+        """Number of evaluations that count, unless the training stops early."""
 
     def looks(self) -> Iterator[Look]:
-        """Train to the end. Raises RunFault when a loss is no longer finite."""
+        """Train to the end, and yield every evaluation. Raises RunFault when a loss is no longer
+        finite.
+        """
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number."""
+        """Whether every weight is finite."""
 
     def state_bytes_per_parameter(self) -> float | None:
-        """Bytes of optimizer state by learned parameter; None before the first step."""
+        """Bytes of optimizer state for each learned parameter; None before the first step."""
 
     def save(self, folder: Path) -> None:
-        """Everything needed to go on bit for bit."""
+        """Save the complete state, so that training can continue bit for bit."""
 
     def load(self, folder: Path) -> None:
-        """Go on from `save`, with this configuration's settings."""
+        """Continue from `save`, with the settings of this configuration."""
 
     def state(self) -> Iterable[torch.Tensor]:
-        """Every tensor that the next step depends on, in a fixed order: weights, optimizers,
+        """Return every tensor that the next step depends on, in a fixed order: weights, optimizers,
         random state.
         """
 
     def measure_test(self) -> dict[str, float]:
-        """The last word, on test data. Raises SealedError where these are sealed."""
+        """Evaluate on the test data. Raises SealedError if the test data are sealed."""
 
     def export(self, folder: Path, origin: dict[str, Any], words: str) -> Path:
-        """Leave the model in the store, with its figures on test data and how it was chosen."""
+        """Save the model with its metrics on test data and a description of how it was chosen."""
 
     def save_model(self, folder: Path) -> None:
-        """Leave the model as it is now in the Hugging Face layout, without figures on test data."""
+        """Save the current model in the Hugging Face layout, without metrics on test data."""
 
     def close(self) -> None: ...
 
 
 def open_training(family: str, config: Any, *, sealed: bool = True) -> Training:
-    """The training that `config` describes. Raises ConfigError for options or data that make no
-    sense.
+    """Create the training that `config` describes. Raises ConfigError for invalid options or
+    data.
     """
     return AgentTraining(config) if family == "dqn" else FitTraining(family, config, sealed)
 
 
 class FitTraining:
-    """A `Fit` of the generative families."""
+    """Training of a generative family, by its `Fit`."""
 
     def __init__(self, family: str, config: Any, sealed: bool):
         self.config = config
@@ -135,7 +135,7 @@ class FitTraining:
 
     def state(self) -> Iterable[torch.Tensor]:
         yield from _tensors(self.fit.task.networks.state_dict())
-        if self.fit.done:  # no step depends on the rest
+        if self.fit.done:  # when the fit is done, no step depends on the other tensors
             return
         updaters = [
             updater.state_dict()["optimizer"]["state"]
@@ -151,7 +151,7 @@ class FitTraining:
         return save_export(folder, self.fit, self.measure_test(), origin, words)
 
     def save_model(self, folder: Path) -> None:
-        # so that training goes on as if nothing was saved
+        # restores the training state afterwards, so that saving does not change the training
         with looking(self.fit.task, self.config.fit.seed):
             save_export(folder, self.fit, {}, words=UNMEASURED)
 
@@ -160,9 +160,7 @@ class FitTraining:
 
 
 class AgentTraining:
-    """The DQN agent in one process; a look is an evaluation on episodes that begin from seeds of
-    their own.
-    """
+    """Training of a DQN agent in one process. Evaluation episodes have their own seeds."""
 
     def __init__(self, config: DQNConfig):
         config.check_learns()
@@ -190,7 +188,7 @@ class AgentTraining:
                     "epsilon": progress.epsilon,
                 }
                 values |= {name: value for name, value in known.items() if value is not None}
-            # one chunk may pass several looks
+            # one chunk of training may include several evaluation points
             if result is None or self.agent.steps != evaluated_at:
                 evaluated_at, result = self.agent.steps, self._evaluate(VALIDATION_EPISODES)
             self._evaluated = result
@@ -248,10 +246,10 @@ def config_class(family: str) -> type:
 
 
 def preset(family: str, name: str, data: str) -> Any:
-    """The configuration that a family's preset names (its first, or Catch, without a name), on
-    other data if some is named.
+    """Return the configuration of a family's preset `name` (without a name: its first, or Catch),
+    with other data if `data` is given.
 
-    Raises ConfigError with the nearest names for an unknown one.
+    Raises ConfigError with the nearest names for an unknown name.
     """
     if family != "dqn":
         return FAMILIES[family].preset(name or None, data or None)
@@ -264,13 +262,13 @@ def with_seed(family: str, config: Any, seed: int) -> Any:
 
 
 def with_budget(family: str, config: Any, steps: int, looks: int) -> Any:
-    """`config` for `steps` steps (0: as it says), with its looks at validation data spread
-    evenly over them.
+    """Return `config` with a budget of `steps` steps (0: unchanged), and evaluations on the
+    validation data evenly spaced over them.
     """
     part = config.run if family == "dqn" else config.fit
     every = "evaluate_every" if family == "dqn" else "validate_every"
     steps = steps or part.steps
-    # by epochs, whose number of steps the data decides: each trial in as many looks as its own says
+    # A budget in epochs: the number of steps depends on the data, so `config` sets the evaluations.
     if not steps:
         return config
     part = replace(part, **{"steps": steps, every: max(1, math.ceil(steps / looks))})
@@ -278,14 +276,16 @@ def with_budget(family: str, config: Any, steps: int, looks: int) -> Any:
 
 
 def planned_looks(family: str, config: Any) -> int:
-    """Looks that count in a trial of `with_budget`'s configuration that goes its full length."""
+    """Number of evaluations that count in a trial of full length with `with_budget`'s
+    configuration.
+    """
     if family == "dqn":
         return math.ceil(config.run.steps / (config.run.evaluate_every or config.run.steps))
     return math.ceil(config.fit.steps / config.fit.validate_every)
 
 
 def on_cpu(family: str, config: Any) -> Any:
-    """`config` where there is no GPU: for rehearsals and for trials that get none."""
+    """Return `config` for a CPU, for rehearsals and for trials without a GPU."""
     if family == "dqn":
         return changed(config, {"run.device": "cpu"})
     amp = "off" if config.fit.amp == "float16" else config.fit.amp
@@ -293,10 +293,10 @@ def on_cpu(family: str, config: Any) -> Any:
 
 
 def rehearse(family: str, config: Any) -> set[str]:
-    """What a trial of `config` reports when it is judged; trains each stage for one step, or an
-    agent for none.
+    """Return the metrics that a trial of `config` reports in an evaluation that counts. Trains each
+    stage of a fit for one step, and an agent for none.
 
-    Raises ConfigError where it could not be trained at all.
+    Raises ConfigError if the configuration cannot be trained.
     """
     if family == "dqn":
         open_training(family, config).close()

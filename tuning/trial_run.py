@@ -1,8 +1,9 @@
-"""One trial: a run directory, a training, and the row that says how it goes. No Ray.
+"""Runs one trial: its run directory, its training, and the row that records its results. Does not
+use Ray.
 
-Whatever happens in a trial ends in its row: a loss that is no number makes it `diverged`, an
-exception `failed`. The best checkpoint by validation stays, and a recent one for going on after
-the process was killed.
+Every outcome is written to the trial's row: a loss that is not finite makes the trial `diverged`,
+an exception makes it `failed`. The best checkpoint by validation is kept, and a recent checkpoint
+for continuing after the process was killed.
 """
 
 import dataclasses
@@ -26,25 +27,25 @@ from tuning.training import Look, Training, open_training, with_seed
 from tuning.trials import TrialRow, read_trial, write_trial
 
 WORST = 1e30
-"""What search algorithms are told of a trial that has nothing to show (with the sign that is
-worst): they take no NaN.
+"""Metric that search algorithms receive for a trial without a finite result, with the sign that is
+worst. They do not accept NaN.
 """
 SAVE_EVERY_S = 15.0
-"""CPU seconds of training between checkpoints that are only for going on."""
+"""CPU seconds of training between checkpoints that serve only to continue."""
 ROW_FILE, CLONE_FILE = "row.json", "clone.json"
 CLONES_FILE = "clones.jsonl"
-"""A line for each time that a trial went on from a copy of another: at which step, of which, and
-with which settings.
+"""One line for each time that a trial continued from a copy of another trial: the step, the other
+trial, and the settings.
 """
 
 
 class TrialRun:
-    """One trial in its run directory SWEEP/`row.path`; `base` is the configuration that its
-    settings change.
+    """Runs one trial in its run directory SWEEP/`row.path`.
 
-    A folder that holds a checkpoint is continued from it. `barrier`: a member of a population,
-    which is kept every so many looks, and long enough that all members can go back to the same
-    one.
+    `base` is the configuration that the row's settings change. If the directory holds a checkpoint,
+    the trial continues from it. `barrier`: for a member of a population, the number of evaluations
+    between checkpoints. These checkpoints are kept long enough that all members can return to the
+    same one.
     """
 
     def __init__(self, sweep: Path, row: TrialRow, base: Any, barrier: int = 0):
@@ -58,18 +59,20 @@ class TrialRun:
         self._seconds = row.seconds
         self._locked = False
 
-    # -- work --------------------------------------------------------------------------------------
+    # -- training ----------------------------------------------------------------------------------
 
     def advance(self) -> dict[str, Any]:
-        """Train up to the next look that counts; returns what Ray Tune is told: the metric,
+        """Train up to the next evaluation that counts. Returns the result for Ray Tune: the metric,
         other figures, `done`.
         """
         values: Mapping[str, float] = {}
+        # Train; an exception ends the trial.
         if self.row.status == "running":
             try:
                 values = self._next_look()
             except Exception as error:
                 self._end(_fate(error, self._training), _line(error))
+        # Search algorithms need a finite number for every trial.
         known = (
             self.row.curve[-1][2]
             if self.row.curve and self.row.status in ("running", "done")
@@ -92,11 +95,13 @@ class TrialRun:
 
     def _next_look(self) -> Mapping[str, float]:
         training = self.open()
-        # it was killed between its last checkpoint and its last word
+        # the process was killed after the last evaluation and before the row was completed
         if len(self.row.curve) >= training.planned_looks:
             self._end("done")
             return {}
         start = time.process_time()
+        # Train up to an evaluation that counts. Training and evaluation count as the trial's time,
+        # saving does not.
         for look in self._looks:
             self._seconds += time.process_time() - start
             assert self._log is not None
@@ -111,6 +116,7 @@ class TrialRun:
         return {}
 
     def _take(self, look: Look, training: Training) -> None:
+        # Update the row with the new value.
         row, value = self.row, look.values.get(self.row.metric, math.nan)
         if row.state_bytes_per_parameter is None:
             row = replace(row, state_bytes_per_parameter=training.state_bytes_per_parameter())
@@ -125,8 +131,8 @@ class TrialRun:
             seconds=round(self._seconds, 4),
             curve=[*row.curve, (look.step, round(self._seconds, 4), value)],
         )
-        # Before the row's file says so: a trial that is killed here must not claim a best that is
-        # not on the disk.
+        # The checkpoint is saved before the row. If the trial is killed in between, the row must
+        # not name a best checkpoint that is not on the disk.
         meets = self._barrier > 0 and len(self.row.curve) % self._barrier == 0
         self._keep(training, look.step, value if better else None, must=meets)
         if len(self.row.curve) >= training.planned_looks:
@@ -141,17 +147,15 @@ class TrialRun:
         self._saved_at_s = self._seconds
 
     def _checkpoint(self, training: Training, step: int, best: float | None) -> None:
-        """The training and the row as they are at `step`, in one folder: neither is ever ahead
-        of the other.
-        """
+        """Save the training and the row at `step` in one directory, so that they always agree."""
 
         def fill(folder: Path) -> None:
             training.save(folder)
             self._write_row(folder)
 
         score = None if best is None else best if self.row.mode == "max" else -best
-        # Others may still be on their way to this barrier, and a killed sweep goes on from the one
-        # before.
+        # Other members may not have reached this barrier yet, and a killed sweep continues from the
+        # one before.
         keep = self._barrier + 2 if self._barrier else 1
         self._run.write_checkpoint(step, fill, keep=keep, score=score)
 
@@ -162,9 +166,7 @@ class TrialRun:
     # -- opening and closing -----------------------------------------------------------------------
 
     def open(self) -> Training:
-        """The training, opened with the first look: from the newest checkpoint where there is
-        one.
-        """
+        """Open the training at the first evaluation, from the newest checkpoint if there is one."""
         if self._training is None:
             training = self._start()
             folder = self._run.latest_checkpoint() if self._run.list_checkpoints() else None
@@ -187,7 +189,7 @@ class TrialRun:
         self._run.path.mkdir(parents=True, exist_ok=True)
         self._run.__enter__()
         self._locked = True
-        torch.set_num_threads(user_threads() or 1)  # trials share the cores among them
+        torch.set_num_threads(user_threads() or 1)  # trials share the cores
         save_yaml(config, self._run.path / "config.yaml")
         return open_training(self.row.family, config)
 
@@ -196,10 +198,11 @@ class TrialRun:
         self._training, self._looks = training, iter(training.looks())
 
     def close(self) -> None:
-        """Let go of the folder; a trial that is still running can be continued from where it
-        stands.
+        """Release the directory. A trial that is still running can be continued from its current
+        state.
         """
         training, self._training = self._training, None
+        # Save a running trial, so that it can continue.
         if training is not None:
             if self.row.status == "running" and self.row.curve and training.is_finite():
                 self._checkpoint(
@@ -215,14 +218,14 @@ class TrialRun:
             self._run.__exit__(None, None, None)
             self._locked = False
 
-    # -- handing over, for population based training -----------------------------------------------
+    # -- copying state, for population based training ----------------------------------------------
 
     def save(self, folder: Path, *, with_model: bool = False) -> None:
-        """The whole state into `folder`, with a digest of it; a diverged trial leaves a note
-        that there is none.
+        """Save the whole state and a digest of it in `folder`. For a diverged trial, save only a
+        note that there is no state.
 
-        `with_model`: also the row and the model, `folder`/model, of a trial that has ended, too.
-        Whoever loads the state then needs no other file of this trial.
+        `with_model`: also save the row, and the model as `folder`/model, even if the trial has
+        ended. The state can then be loaded without any other file of this trial.
         """
         training, alive = (
             self._training,
@@ -230,6 +233,7 @@ class TrialRun:
         )
         about: dict[str, Any] = {"trial": self.row.trial, "step": self.row.steps, "alive": alive}
         about["value"] = self.row.curve[-1][2] if self.row.curve else math.nan
+        # Only a running trial has a state to copy; with the model, also one that has ended.
         if training is not None and (alive or (with_model and self.row.status == "done")):
             training.save(folder)
             about["digest"] = digest(training.state())
@@ -243,29 +247,31 @@ class TrialRun:
         (folder / ROW_FILE).write_text(json.dumps(dataclasses.asdict(row)), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Go on from `save`, of this trial or of another: bit for bit, but for the settings,
-        which are this trial's.
+        """Continue from the `save` of this or another trial. Everything is restored bit for bit,
+        except the settings, which are this trial's own.
 
-        Raises RunFault when what was loaded is not what was saved.
+        Raises RunFault if the loaded state differs from the saved state.
         """
         about = json.loads((folder / CLONE_FILE).read_text(encoding="utf-8"))
         own = about["trial"] == self.row.trial and (folder / ROW_FILE).exists()
+        # A trial that failed has no state to copy.
         if not about["alive"] and not own:
             return
         self.close()
+        # Load the state, and compare its digest with the saved digest.
         training = self._start()
         training.load(folder)
         about["digest"], saved = digest(training.state()), about["digest"]
         if about["digest"] != saved:
             raise RunFault(f"{folder}: what was restored differs from what {about['trial']} saved")
         self._begin(training)
+        # Restore the row, or mark the trial as a copy.
         if own:
             row = read_trial(folder / ROW_FILE)
             self.row = replace(row, params=self.row.params, path=self.row.path)
             self._seconds = self._saved_at_s = row.seconds
         else:
-            # The row remembers what the trial was before; what is reported from now on is the
-            # clone's.
+            # The row keeps the trial's earlier results. All new results belong to the copy.
             self.row = replace(self.row, steps=about["step"], status="running", error="")
         if about["trial"] != self.row.trial:
             self._become_clone(training, about)
@@ -275,6 +281,7 @@ class TrialRun:
         rates = {
             path: value for path, value in self.row.params.items() if isinstance(value, int | float)
         }
+        # Record the copy in the metrics and in CLONES_FILE.
         assert self._log is not None
         self._log.write(about["step"], {"cloned": 1, **rates})
         line = {
@@ -289,12 +296,12 @@ class TrialRun:
         better = self.row.better(value, self.row.best)
         if better:
             self.row = replace(self.row, best=value, best_step=about["step"])
-        # Kept at once, since the trial's own newest checkpoint is of another life.
+        # A checkpoint is saved at once, because the trial's newest checkpoint precedes the copy.
         self._checkpoint(training, about["step"], value if better else None)
 
 
 def digest(tensors: Iterable[torch.Tensor]) -> str:
-    """SHA-256 of the bytes of some tensors, in order."""
+    """Compute the SHA-256 of the bytes of some tensors, in order."""
     total = hashlib.sha256()
     for tensor in tensors:
         total.update(
@@ -304,7 +311,9 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
 
 
 def _fate(error: Exception, training: Training | None) -> str:
-    """What an exception makes of a trial: weights that are no numbers raise all kinds of them."""
+    """Return the status that an exception gives a trial: non-finite weights can raise many kinds of
+    exceptions.
+    """
     diverged = isinstance(error, RunFault) or (training is not None and not training.is_finite())
     return "diverged" if diverged else "failed"
 

@@ -1,9 +1,8 @@
-"""What a sweep leaves for each trial: one row, in its own file, readable while the sweep still
-runs.
+"""The row of each trial of a sweep: one JSON file for each trial, readable while the sweep runs.
 
-SWEEP/trials/0007-adam-search/trial.json is written at each validation, whole or not at all, so
-that a killed trial's row says how far it came. The table of all rows is made of these files:
-they are the only record.
+SWEEP/trials/0007-adam-search/trial.json is replaced atomically at each validation, so the row of a
+killed trial shows its progress. These files are the only record; the table of all rows is built
+from them.
 """
 
 import csv
@@ -29,49 +28,51 @@ TRIALS_FOLDER = "trials"
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """One trial of a sweep: what was tried, how it went, what came of it."""
+    """The settings and results of one trial of a sweep."""
 
     trial: str
-    """The folder's name: number, arm and phase, e.g. `0007-adam-search`."""
+    """The name of the trial's directory: number, arm and phase, e.g. `0007-adam-search`."""
     study: str
     family: str
     data: str
     arm: str
-    """The choice that is compared, e.g. an optimizer's name; "all" where nothing is."""
+    """The choice that is compared, e.g. an optimizer's name; "all" in a sweep without
+    comparison.
+    """
     phase: Phase
-    """`default`: the arm as it comes; `search`: a point of its space; `tuned`: the best such
-    point with a fresh seed.
+    """`default`: the arm with its default settings. `search`: a point of the arm's space. `tuned`:
+    the best point of the search with a new seed.
     """
     seed: int
     params: dict[str, Any] = field(default_factory=dict)
-    """The arm's and the space's overrides: dotted path → value."""
+    """The settings of the arm and of the point: dotted path → value."""
     status: Status = "running"
-    """`stopped`: early, by a scheduler. `diverged`: a loss that was no longer finite. `failed`:
-    it raised; see `error`.
+    """`stopped`: ended early by a scheduler. `diverged`: a loss was no longer finite. `failed`: an
+    exception was raised; see `error`.
     """
     metric: str = "validation_loss"
     mode: Mode = "min"
     best: float | None = None
-    """The metric's best finite value; None where there never was one."""
+    """Best finite value of the metric; None if there never was one."""
     best_step: int | None = None
     last: float | None = None
-    """The last finite value."""
+    """Last finite value of the metric."""
     steps: int = 0
-    """Steps trained."""
+    """Number of steps trained."""
     seconds: float = 0.0
-    """CPU seconds of training, looks included: the trial process's own time, not the clock's."""
+    """CPU seconds of the trial's process for training and evaluations, not wall-clock time."""
     state_bytes_per_parameter: float | None = None
-    """Bytes of the optimizers' state by learned parameter."""
+    """Bytes of the optimizers' state for each learned parameter."""
     curve: list[tuple[int, float, float]] = field(default_factory=list)
-    """(step, CPU seconds so far, metric) at each look at the validation split."""
+    """(step, CPU seconds so far, metric) at each evaluation on the validation split."""
     error: str = ""
-    """One line; "" where nothing went wrong."""
+    """One line; empty if there was no error."""
     path: str = ""
-    """The trial's run directory, relative to the sweep's."""
+    """The trial's run directory, relative to the sweep's directory."""
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether a value of this row's metric is finite and beats `than` (None: anything finite
-        does).
+        """Whether a value of this row's metric is finite and better than `than` (None: any finite
+        value is better).
         """
         if not math.isfinite(value):
             return False
@@ -79,13 +80,15 @@ class TrialRow:
 
 
 def write_trial(sweep: Path, row: TrialRow) -> None:
-    """Write the row into its run directory, whole or not at all. The folder must exist."""
+    """Write the row into its run directory atomically. The directory must exist."""
     path = sweep / row.path / TRIAL_FILE
     write_whole(path, json.dumps(dataclasses.asdict(row), indent=1).encode() + b"\n")
 
 
 def read_trial(path: Path) -> TrialRow:
-    """The row of one trial.json. Raises CheckpointError when it is damaged or not one."""
+    """Read the row of one trial.json. Raises CheckpointError if the file is damaged or not a
+    row.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["curve"] = [
@@ -104,9 +107,10 @@ def read_trial(path: Path) -> TrialRow:
 
 
 def read_trials(sweep: Path) -> list[TrialRow]:
-    """All rows of a sweep by the trials' numbers, those of running trials included.
+    """Read all rows of a sweep in the order of the trials' numbers, including those of running
+    trials.
 
-    Raises CheckpointError when `sweep` is no sweep's folder, or a row in it is damaged.
+    Raises CheckpointError if `sweep` is not a sweep's directory, or a row is damaged.
     """
     if not (sweep / "sweep.yaml").is_file():
         raise CheckpointError(
@@ -116,10 +120,10 @@ def read_trials(sweep: Path) -> list[TrialRow]:
 
 
 def best_trial(rows: Iterable[TrialRow]) -> TrialRow | None:
-    """The row whose best value is best; of equals the first. None where no row has a finite value.
+    """Return the row with the best value; the first one of equal rows. None if no row has a finite
+    value.
 
-    Trials that diverged or failed do not stand for choice: their best weights were on the way to
-    nothing.
+    Trials that diverged or failed are excluded: their best weights led to a failure.
     """
     best: TrialRow | None = None
     for row in rows:
@@ -134,11 +138,11 @@ def best_trial(rows: Iterable[TrialRow]) -> TrialRow | None:
 
 
 def write_table(sweep: Path, rows: Sequence[TrialRow]) -> None:
-    """trials.parquet and trials.csv: one row a trial, each written whole or not at all.
+    """Write trials.parquet and trials.csv with one row for each trial. Each file is replaced
+    atomically.
 
-    Parameters become columns `param:PATH`; the curve is JSON. A parameter's column is text in
-    parquet when its values are of several types (a choice of names in one arm, numbers in
-    another).
+    Parameters become columns `param:PATH`; the curve is JSON. In parquet, a parameter's column is
+    text if its values have several types (e.g. names in one arm, numbers in another).
     """
     import pyarrow as arrow
     from pyarrow import parquet
@@ -159,7 +163,7 @@ def write_table(sweep: Path, rows: Sequence[TrialRow]) -> None:
 
 
 def flatten(row: TrialRow) -> dict[str, Any]:
-    """A row without nesting: `param:PATH` for each parameter, the curve as JSON text."""
+    """Flatten a row: `param:PATH` for each parameter, the curve as JSON text."""
     values = {
         each.name: getattr(row, each.name)
         for each in dataclasses.fields(row)
@@ -176,7 +180,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _column(values: list[Any]) -> list[Any]:
-    """Values of one type for a column; numbers of both kinds are floats."""
+    """Convert the values of a column to one type; a mix of integers and floats becomes floats."""
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) <= 1:
         return values

@@ -1,3 +1,3 @@
-"""What the commands do, a file for each room. Only here and in cli.py may every room meet;
-imports are lazy.
+"""The subcommands of `genray`, one file for each package or topic. Only this package and cli.py may
+import every package; they import lazily.
 """

@@ -1,4 +1,6 @@
-"""`genray submit` and `genray status`: a cluster's jobs, and how it is, at a glance."""
+"""`genray submit` and `genray status`: run a command as a job on a Ray cluster, and show the state
+of the cluster and its runs.
+"""
 
 import asyncio
 import os
@@ -20,13 +22,13 @@ OUT_KEY = "genray_out"
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitConfig:
-    """Run a genray command as a Ray job: genray submit [options] -- train dqn --preset catch
-    --out /shared/catch
+    """Run a genray command as a Ray job: genray submit [options] -- train dqn --preset catch --out
+    /shared/catch
     """
 
     address: str = ""
-    """The cluster's dashboard, http://HOST:PORT. Default: RAY_API_SERVER_ADDRESS, or the one of
-    this machine.
+    """The cluster's dashboard, http://HOST:PORT. Default: RAY_API_SERVER_ADDRESS, or this machine's
+    dashboard.
     """
     wait: bool = True
     """Show the job's output until it ends; --no-wait prints its name and returns."""
@@ -34,7 +36,7 @@ class SubmitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StatusConfig:
-    """genray status [RUN …]: a cluster's roles, and the rates, lag and losses of its runs."""
+    """Show a cluster's roles, and the rates, lag and losses of its runs: genray status [RUN …]"""
 
     address: str = "auto"
     """The cluster: `auto` or HOST:PORT."""
@@ -57,8 +59,8 @@ def submit(argv: list[str], prog: str) -> int:
 
 
 def job_words(words: list[str], prog: str) -> list[str]:
-    """The command of a job, checked as far as it can be before it is sent; `train dqn` joins the
-    job's cluster.
+    """Check the command of a job as far as possible before it is sent. `train dqn` gets the address
+    of the job's cluster.
     """
     from genray.cli import COMMANDS
 
@@ -88,8 +90,8 @@ def job_words(words: list[str], prog: str) -> list[str]:
 
 
 def _jobs(address: str) -> tuple[Any, str]:
-    """A client of the cluster's job service; raises ResourceError when there is none or it
-    refuses us.
+    """Connect to the cluster's job service. Raises ResourceError if it does not exist or denies
+    access.
     """
     from ray.job_submission import JobSubmissionClient
 
@@ -100,7 +102,7 @@ def _jobs(address: str) -> tuple[Any, str]:
         client = JobSubmissionClient(place)
         client.list_jobs()
         return client, place
-    except Exception as error:  # connection, token, version: each has a class of its own
+    except Exception as error:  # connection, token and version errors have no common class
         reason = _first_line(error)
         if "auth" in type(error).__name__.lower() or "token" in reason.lower():
             reason = (
@@ -120,7 +122,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _follow(client: Any, job: str, words: list[str], out: str) -> None:
-    """Show the job's output; returns when it has succeeded, raises RunFault when it has not."""
+    """Show the job's output. Returns when the job has succeeded; raises RunFault if it failed."""
     again = shell_command("genray", "submit", "--", "train", *words[1:2], "--resume", out)
     resume = again if words[0] == "train" else ""
     advice = f"; continue with: {resume}" if resume else ""
@@ -171,9 +173,9 @@ def status(argv: list[str], prog: str) -> int:
 
 
 def cluster_lines(nodes: list[dict[str, Any]], free: dict[str, float], address: str) -> list[str]:
-    """A table of roles, and a line for each machine that is gone.
+    """Format a table of roles, and a line for each machine that has left the cluster.
 
-    `nodes` as `ray.nodes()` gives them, `free` as `ray.available_resources()`.
+    `nodes` as `ray.nodes()` returns them, `free` as `ray.available_resources()`.
     """
     up, gone = (
         [node for node in nodes if node["Alive"]],
@@ -204,7 +206,7 @@ def cluster_lines(nodes: list[dict[str, Any]], free: dict[str, float], address: 
 
 
 def run_lines(run: str) -> list[str]:
-    """Where a run stands, from the last lines of its metrics."""
+    """Describe the progress of a run by the last lines of its metrics."""
     try:
         last, written = last_metrics(storage.as_place(run))
     except OSError:
@@ -228,9 +230,11 @@ def run_lines(run: str) -> list[str]:
 
 
 def _runs_of_jobs() -> Iterator[str]:
-    """The run directories of submitted jobs, newest first; none where there is no job service."""
+    """Yield the run directories of submitted jobs, newest first; none if there is no job
+    service.
+    """
     from ray._private.worker import (
-        global_worker,  # the public API does not tell the dashboard's address
+        global_worker,  # the public API does not provide the dashboard's address
     )
 
     url = getattr(global_worker.node, "address_info", {}).get("webui_url")

@@ -1,4 +1,4 @@
-"""What one does with codes: map, retrieve, cluster, anomalies. Each command takes a MODEL (a run
+"""Commands that use a model's codes: map, retrieve, cluster, anomalies. Each takes a MODEL (a run
 or model directory).
 """
 
@@ -32,12 +32,12 @@ from genray.paths import DataName
 
 @dataclass(frozen=True, kw_only=True)
 class MapConfig:
-    """Held-out codes as points in the plane, coloured by class."""
+    """Plot held-out codes as points in the plane, coloured by class."""
 
     out: Path
     """map.png"""
     data: DataName = ""
-    """Other data than the model was trained on."""
+    """Use other data than the model's training data."""
 
 
 def map_codes(argv: list[str], prog: str) -> int:
@@ -61,17 +61,17 @@ def map_codes(argv: list[str], prog: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieveConfig:
-    """The nearest neighbours of a query by their codes: a contact sheet for images, titles and
+    """Find the nearest neighbours of a query by their codes: a contact sheet for images, titles and
     scores for text.
     """
 
     out: Path | None = None
-    """sheet.png, for images. Each row: a query, marked, then its neighbours."""
+    """sheet.png, for images. Each row holds a query, marked, and then its neighbours."""
     neighbours: int = 10
     data: DataName = ""
-    """Other data than the model was trained on."""
+    """Use other data than the model's training data."""
     binary: bool = False
-    """Cut the codes into bits and search by Hamming distance (semantic hashing)."""
+    """Convert the codes to bits and search by Hamming distance (semantic hashing)."""
 
 
 def retrieve(argv: list[str], prog: str) -> int:
@@ -84,6 +84,7 @@ def retrieve(argv: list[str], prog: str) -> int:
         judge_retrieval,
     )
 
+    # Read the queries and options.
     folder, argv = model_argument(argv, prog)
     queries = []
     while argv and not argv[0].startswith("-"):
@@ -91,6 +92,7 @@ def retrieve(argv: list[str], prog: str) -> int:
     options = parse(RetrieveConfig, argv, prog)
     if options.out is not None:
         check_png_path(options.out)
+    # Load the model and its data, and encode the database, the test rows and the queries.
     model, config = encoder(folder)
     refuse_positions(folder, config)
     data = own_data(config, options.data)
@@ -104,12 +106,13 @@ def retrieve(argv: list[str], prog: str) -> int:
     codes, test_codes, query_codes = (codes_of(model, split) for split in (base, data.test, query))
     metric: Any = "euclidean" if is_image else "cosine"
     if options.binary:
-        # Codes that were trained as bits are −1 or 1; others are cut at their medians.
+        # Codes that were trained as bits are −1 or 1; other codes are thresholded at their medians.
         threshold = 0.0 if config.get("model", {}).get("binary") else bit_thresholds(codes)
         codes, test_codes, query_codes = (
             binarize(each, threshold) for each in (codes, test_codes, query_codes)
         )
         metric = "hamming"
+    # Find the neighbours, and write a sheet of images or print titles.
     rows, distances = CodeIndex(codes, metric).search(
         query_codes, min(options.neighbours, len(base))
     )
@@ -123,6 +126,7 @@ def retrieve(argv: list[str], prog: str) -> int:
             print(f"\n{name}")
             for row, distance in zip(near, away):
                 print(f"  {distance:8.3f}  {base.names[row]}")
+    # With labels, compare the codes with baselines.
     if base.label is not None and data.test.label is not None:
         label, test_label = base.label.numpy(), data.test.label.numpy()
         k = min(10, len(base))
@@ -161,7 +165,9 @@ def _neighbours_sheet(
     distances: np.ndarray,
     metric: str,
 ) -> np.ndarray:
-    """A row for each query: the query, marked, then its neighbours with class and distance."""
+    """Draw one row for each query: the query, marked, then its neighbours with class and
+    distance.
+    """
 
     def named(split: Split, row: int) -> str:
         return "" if split.label is None or not classes else f"{classes[int(split.label[row])]}"
@@ -188,7 +194,9 @@ def _neighbours_sheet(
 
 
 def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
-    """Codes beside which recorded pool positions travel do not hold the image: the positions do."""
+    """Raise ConfigError for a model that records pool positions: they hold the image, and the codes
+    alone do not.
+    """
     if config.get("model", {}).get("upsampling") == "unpool":
         raise ConfigError(
             f"{folder}: its pool positions leak the image past the code; train with --upsampling "
@@ -197,8 +205,8 @@ def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
-    """Held-out rows by number, images by path, or texts by title; the first eight held-out rows
-    without any.
+    """Select held-out rows by number, images by path, or texts by title. Without words, select the
+    first eight held-out rows.
     """
     if not words:
         return data.test.first(8)
@@ -242,12 +250,12 @@ def _rows(split: Split, rows: list[int]) -> Split:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """k-means on held-out codes, judged against the labels, beside raw values."""
+    """Run k-means on held-out codes and on raw values, and compare the clusters with the labels."""
 
     clusters: int = 0
-    """0: as many as there are classes."""
+    """Number of clusters; 0: the number of classes."""
     data: DataName = ""
-    """Other data than the model was trained on."""
+    """Use other data than the model's training data."""
     seed: int = 0
 
 
@@ -273,14 +281,16 @@ def cluster(argv: list[str], prog: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class AnomaliesConfig:
-    """Anomalies by reconstruction error: a class that training never saw against the classes it
-    did.
+    """Find anomalies by reconstruction error: a class that was left out of the training, against
+    the classes that were trained.
     """
 
     out: Path | None = None
-    """sheet.png: the held-out rows that the model rebuilds worst, unseen ones marked."""
+    """sheet.png: the held-out rows with the largest reconstruction errors; unseen ones are
+    marked.
+    """
     data: DataName = ""
-    """Other data than the model was trained on: all of its rows are taken for anomalous."""
+    """Use other data than the model's training data; all of its rows count as anomalous."""
 
 
 def anomalies(argv: list[str], prog: str) -> int:
@@ -315,8 +325,8 @@ def anomalies(argv: list[str], prog: str) -> int:
 def _worst_sheet(
     splits: tuple[Split, Split], errors: list[np.ndarray], most: int = 40
 ) -> np.ndarray:
-    """The rows of (usual, unseen) that are rebuilt worst, worst first, with their errors; unseen
-    ones are marked.
+    """Draw the rows of (usual, unseen) with the largest reconstruction errors, largest first.
+    Unseen rows are marked.
     """
     worst = np.argsort(-np.concatenate(errors), kind="stable")[:most]
     pictures = np.concatenate([to_uint8(split.all(), split.low, split.high) for split in splits])
@@ -332,7 +342,7 @@ def _worst_sheet(
 
 
 def _unseen(folder: Path, config: dict[str, Any]) -> Split:
-    """Held-out rows of the class that training left out."""
+    """Return the held-out rows of the class that training left out."""
     about = config["data"]
     stored = from_dict(DataConfig, about["options"], "data.")
     if not stored.without:

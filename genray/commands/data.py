@@ -9,7 +9,7 @@ def data_atari(argv: list[str], prog: str) -> int:
     from genray.distributed.frames import FramesConfig, collect_frames
 
     options = parse(FramesConfig, argv, prog)
-    options.validate()  # before the bar appears
+    options.validate()  # report errors before the progress bar appears
     with Progress() as bar:
         task = bar.add_task("playing", total=options.frames)
         path, recipe = collect_frames(

@@ -1,5 +1,5 @@
-"""`genray demo`: the main job from end to end on a small machine, and an honest word about the
-result.
+"""`genray demo`: trains, evaluates, films, sweeps and serves on a small machine, and states what
+the scores mean.
 """
 
 import contextlib
@@ -36,31 +36,33 @@ from genray.runs.rundir import RUNS, RunDir, new_folder
 from genray.threads import choose_threads, own_threads
 
 STYLE = 9
-"""Seed of the pattern in whose style a frame is shown."""
+"""Seed of the pattern whose style is applied to a frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Train Ape-X on Road Runner with 2 collectors and 2 replay shards, evaluate it, film it,
-    and style a frame.
+    """Train Ape-X on Road Runner with 2 collectors and 2 replay shards, evaluate it, film it, and
+    style a frame.
     """
 
     out: Path | None = None
-    """Where everything goes. Default: runs/demo-TIME."""
+    """Directory for all results. Default: runs/demo-TIME."""
     steps: int = 42_000
-    """Agent steps; 42,000 make about 10,200 updates, less than four minutes of 2 quiet cores."""
+    """Agent steps; 42,000 make about 10,200 updates, less than four minutes on 2 idle cores."""
     generator_steps: int = 600
-    """Steps of the GAN on the frames that the agent plays; 0: none."""
+    """Training steps of a GAN on frames of the agent's play; 0: no GAN."""
     style_size: int = 160
-    """Longest side of a frame of the play in a style of our own, pixels; 0: none."""
+    """Longest side, in pixels, of a frame of the play in the style of a generated pattern; 0: no
+    styled frame.
+    """
     sweep_trials: int = 4
-    """Learning rates that are tried for each of three optimizers of a small VAE, half a minute
-    of 2 cores; 0: no sweep.
+    """Learning rates that are tried for each of three optimizers of a small VAE, half a minute on 2
+    cores; 0: no sweep.
     """
     serve: bool = True
-    """Put the models behind the service and call every route once."""
+    """Serve the models over HTTP and call every route once."""
     keep: bool = False
-    """Leave the service up until Ctrl-C."""
+    """Keep the service running until Ctrl-C."""
     seed: int = 0
 
 
@@ -74,6 +76,7 @@ def main(argv: list[str], prog: str) -> int:
         0 <= options.sweep_trials <= 100,
         f"--sweep-trials {options.sweep_trials}: must lie in 0..100 (0: no sweep)",
     )
+    # Check everything before the run directory is created.
     start = time.monotonic()
     base = presets.road_runner_quick()
     config = replace(
@@ -91,6 +94,7 @@ def main(argv: list[str], prog: str) -> int:
         "hours of play. "
         "Ctrl-C stops, saves, and says how to go on.\n"
     )
+    # Train the agent, film it, and report its scores.
     result = train_in(run, config, LaunchConfig(), resumed=False)
     print("filming …")
     clip, frame = _film(run, config)
@@ -99,6 +103,7 @@ def main(argv: list[str], prog: str) -> int:
         f"the policy playing: {clip}",
         f"curves: {shell_command('tensorboard', '--logdir', run.path / 'tensorboard')}",
     ]
+    # The optional parts: a styled frame, a GAN, a sweep, and the service.
     if options.style_size:
         made.append(f"a frame of it in another style: {_styled(run, frame, options)}")
     if options.generator_steps:
@@ -113,18 +118,20 @@ def main(argv: list[str], prog: str) -> int:
 
 
 def _served(run: RunDir, keep: bool) -> list[str]:
-    """The run's models behind the service: every route called once, a picture of its page; until
-    Ctrl-C with `keep`.
+    """Serve the run's models, call every route once, and take a screenshot of the page. With
+    `keep`, serve until Ctrl-C.
     """
     from serve.launch import ServeLaunch, running
     from serve.service import Settings
     from serve.tour import screenshot, tour
 
+    # Collect the models in one directory.
     models = run.path / "models"
     for name, folder in (("agent", run.model), ("generator", run.path / "generator" / "model")):
         if folder.exists():
             shutil.copytree(folder, models / name)
     print("\nstarting the service …")
+    # Start the service, and call every route.
     with running(Settings(models_dir=str(models)), ServeLaunch(port=0)) as service:
         visits = tour(service.url)
         refused = [
@@ -154,7 +161,7 @@ def _served(run: RunDir, keep: bool) -> list[str]:
 
 
 def _generator(run: RunDir, options: DemoConfig) -> Path:
-    """A quarter-width DCGAN on frames of the agent's own play; returns its newest grid of
+    """Train a quarter-width DCGAN on frames of the agent's own play. Returns its newest grid of
     samples.
     """
     print("\nplaying 2,000 frames for a generator to learn from …")
@@ -182,8 +189,8 @@ def _generator(run: RunDir, options: DemoConfig) -> Path:
 
 
 def _swept(run: RunDir, options: DemoConfig) -> Path:
-    """Three optimizers of a digits VAE, as they come and tuned, with three seeds each; returns
-    the report's page.
+    """Compare three optimizers of a digits VAE, with default and tuned settings and three seeds
+    each. Returns the report's page.
     """
     from tuning.report.report import write_report
     from tuning.sweep import SweepConfig, run_sweep
@@ -204,7 +211,7 @@ def _swept(run: RunDir, options: DemoConfig) -> Path:
 
 
 def _styled(run: RunDir, frame: np.ndarray, options: DemoConfig) -> Path:
-    """The frame in a pattern's style, by optimisation against untrained features: nothing is
+    """Apply a pattern's style to the frame, by optimization against untrained features. Nothing is
     downloaded.
     """
     out = run.pictures / "styled.png"
@@ -217,8 +224,8 @@ def _styled(run: RunDir, frame: np.ndarray, options: DemoConfig) -> Path:
 
 
 def _film(run: RunDir, config: DQNConfig) -> tuple[Path, np.ndarray]:
-    """(the best of three games as a GIF in the game's own colours, its middle frame); at most 30
-    seconds of play.
+    """Play three games. Returns (the best one as a GIF in the game's own colours, its middle
+    frame); films at most 30 seconds of play.
     """
     network = cast(QNetwork, modelstore.load_model(run.model, {"dqn": build_network})[0])
     games = [
@@ -229,7 +236,7 @@ def _film(run: RunDir, config: DQNConfig) -> tuple[Path, np.ndarray]:
 
 
 def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:
-    """What the scores mean, worded by what was measured."""
+    """Describe what the measured scores mean."""
     random, human = reference(config.env.game) or (0.0, 1.0)
     action, constant = best_constant_action(config.env, episodes=2)
     lines = [

@@ -1,4 +1,4 @@
-"""`genray doctor`: finds faults of an installation and says how to mend them."""
+"""`genray doctor`: finds faults of an installation and says how to repair them."""
 
 
 def doctor(argv: list[str], prog: str) -> int:

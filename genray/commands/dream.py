@@ -1,5 +1,5 @@
-"""`genray dream IMAGE --out out.png`: what a trained network sees in a picture, more and more of
-it.
+"""`genray dream IMAGE --out out.png`: amplifies in a picture the features that a trained network
+detects.
 """
 
 import time
@@ -33,35 +33,35 @@ from genray.threads import choose_threads, own_threads
 
 MOST_SIDE = 4096
 OWN_SIDE = 512
-"""Pixels of the longer side, beyond which a picture is scaled down unless `--size` says
-otherwise.
-"""
+"""Longer side in pixels, to which a larger picture is scaled down unless `--size` is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamLaunch:
-    """With what, from which pictures, and where the result goes."""
+    """Options of `genray dream`: the network, the guide, and the output."""
 
     out: Path
-    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a fall into it."""
+    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a clip that zooms into the dream."""
     model: Path | None = None
     """The run or model directory of a classifier of your own (genray train classifier)."""
     features: FeaturesName = "auto"
-    """Instead of --model: vgg19 (ImageNet's), model:PATH. auto: vgg19 if its weights are on this
-    machine.
+    """Instead of --model: vgg19 (trained on ImageNet), model:PATH. auto: vgg19 if its weights are
+    on this machine.
     """
     guide: Path | None = None
-    """A picture whose features the dream grows towards, instead of its own."""
+    """A picture whose features the dream imitates, instead of amplifying the picture's own
+    features.
+    """
     size: int = 0
-    """Longer side of the result, pixels. 0: as the picture is, but at most 512."""
+    """Longer side of the result, pixels. 0: the size of the picture, but at most 512."""
     frames: int = 60
-    """Of a clip."""
+    """Number of frames of a clip."""
     zoom: float = 1.04
-    """From one frame of a clip to the next; 1: no zoom."""
+    """Zoom factor from one frame of a clip to the next; 1: no zoom."""
     turn: float = 0.0
-    """Degrees from one frame of a clip to the next."""
+    """Rotation in degrees from one frame of a clip to the next."""
     frame_steps: int = 3
-    """Of gradient ascent on each frame of a clip."""
+    """Steps of gradient ascent on each frame of a clip."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def validate(self) -> None:
@@ -107,6 +107,7 @@ def dream(argv: list[str], prog: str) -> int:
 
 
 def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
+    # Read the picture, and reduce it to the working size.
     whole = read_picture(image)
     picture = _sized(whole, launch.size)
     if launch.size == 0 and picture.rgb.shape != whole.rgb.shape:
@@ -116,12 +117,14 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
             "--size N "
             f"chooses another size, up to {MOST_SIDE}"
         )
+    # Check the output path before any work.
     if launch.is_clip:
         check_clip_path(launch.out)
     else:
         _check_out(launch.out, picture)
         check_writable(launch.out)
     guide = None if launch.guide is None else _sized(read_picture(launch.guide), 0)
+    # Load the network, and define the objective.
     device = resolve_device(launch.device)
     features = _open(launch).to(device)
     objective = Objective(
@@ -131,6 +134,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
         None if guide is None else to_tensor(guide.rgb).to(device),
     )
     content = to_tensor(picture.rgb).to(device)
+    # Make the dream, and report how much the activation has grown.
     before, start = activation(content, objective), time.monotonic()
     with _bar("dreaming") as progress:
         result = dreams.dream(content, objective, config, progress)
@@ -140,6 +144,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
         f"({after / before if before > 0 else float('inf'):.1f} times), "
         f"{time.monotonic() - start:.0f} s"
     )
+    # Write a clip that zooms into the dream, or the dream as a picture.
     if launch.is_clip:
         with _bar("falling") as progress:
             fall = zoom(

@@ -1,4 +1,4 @@
-"""The commands of the agent: train dqn, evaluate, play."""
+"""`genray evaluate` and `genray play`: score a trained agent, and film it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,11 +19,15 @@ class EvaluateConfig:
     """Evaluate the policy of this step of the run; default: the newest."""
     episodes: int = 30
     epsilon: float = 0.001
-    """Exploration while evaluating; 0: greedy."""
+    """Exploration rate during evaluation; 0: greedy."""
     sticky_actions: float | None = None
-    """As trained unless given; 0.25 is Machado's protocol."""
+    """Probability to repeat the last action; default: as in training. 0.25 is Machado's
+    protocol.
+    """
     max_episode_frames: int | None = None
-    """As trained unless given; 108000 emulator frames (30 minutes) is the published protocol's."""
+    """Emulator frames after which an episode is cut off; default: as in training. The published
+    protocol has 108000 (30 minutes).
+    """
     seed: int = 10_000
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -39,7 +43,7 @@ class PlayConfig:
     epsilon: float = 0.001
     seed: int = 0
     max_steps: int = 450
-    """Agent steps to film at most (15 a second)."""
+    """Most agent steps to film (15 a second)."""
 
 
 def evaluate(argv: list[str], prog: str) -> int:
@@ -110,7 +114,7 @@ def play(argv: list[str], prog: str) -> int:
             last, count = step, count + 1
             yield step.frame
 
-    with own_threads(user_threads() or 1):  # one lane is too little work for more
+    with own_threads(user_threads() or 1):  # one environment is too little work for more threads
         write_clip(options.out, frames(), fps=15)
     assert last is not None
     print(f"score {last.score:g} in {count - 1} steps")  # the first frame is that of the reset

@@ -14,19 +14,21 @@ from genray.runs.files import writing_file
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """A model for other programs. A generator maps latents to images, an encoder images to
-    codes.
+    """Export a model as ONNX for other programs. A generator maps latents to images, an encoder
+    maps images to codes.
     """
 
     out: Path
     """model.onnx"""
     format: Literal["onnx"] = "onnx"
     part: Literal["auto", "generator", "encoder", "classifier"] = "auto"
-    """auto: the generator of a vae or gan, the encoder of an autoencoder, a classifier's logits."""
+    """The part to export. auto: the generator of a vae or gan, the encoder of an autoencoder, or a
+    classifier (logits).
+    """
 
 
 class _Method(torch.nn.Module):
-    """One method of a model as a module, which is what exporters take."""
+    """Wraps one method of a model as a module, because exporters accept only modules."""
 
     def __init__(self, model: torch.nn.Module, method: str):
         super().__init__()
@@ -46,6 +48,7 @@ def export(argv: list[str], prog: str) -> int:
     check_writable(options.out)
     model, config = load(folder)
     kind = config["kind"]
+    # Choose the part: the named one, or the first one that the model has.
     parts = {"generator": "generate", "encoder": "encode", "classifier": "forward"}
     has = [
         part
@@ -79,9 +82,9 @@ def export(argv: list[str], prog: str) -> int:
 
 
 def write_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, input_name: str) -> None:
-    """Write `module` as ONNX with a free batch size, whole or not at all.
+    """Write `module` as ONNX with a free batch size. The file is replaced atomically.
 
-    Raises ResourceError when the exporter's packages are not installed.
+    Raises ResourceError if the exporter's packages are not installed.
     """
     try:
         import onnx  # noqa: F401

@@ -1,4 +1,4 @@
-"""`genray figures`: pictures of optimisation."""
+"""`genray figures`: draws pictures of optimization."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from genray.options import parse
 
 @dataclass(frozen=True, kw_only=True)
 class FiguresConfig:
-    """Pictures of optimisation: optimizers' paths in a valley, gradients by depth, plain against
-    residual depth.
+    """Draw pictures of optimization: paths of optimizers in a valley, gradients by depth, plain and
+    residual depth compared.
     """
 
     out: Path = Path("figures")

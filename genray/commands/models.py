@@ -1,5 +1,4 @@
-"""What one does with a trained image or text model: sample, reconstruct, interpolate, encode,
-map, retrieve, cluster, …
+"""Commands that use a trained image or text model: sample, reconstruct, interpolate, encode.
 
 Each command takes a MODEL: a run directory or a model directory.
 """
@@ -36,15 +35,15 @@ CHUNK = 512
 
 
 def model_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
-    """(the model's folder, the other words)."""
+    """Split the arguments into (the model's directory, the other words)."""
     path, argv = folder_argument(argv, prog, "MODEL", "runs/vae-digits")
     return modelstore.model_folder(path), argv
 
 
 def load(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """(the model, its config); says of which step it is.
+    """Load a model. Returns (the model, its config), and prints the step of its training.
 
-    Raises CheckpointError for what is no model of these families.
+    Raises CheckpointError if the directory holds no model of these families.
     """
     model, config = modelstore.load_model(folder, BUILDERS)
     if isinstance(step := config.get("step"), int):
@@ -53,7 +52,7 @@ def load(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def generator(folder: Path) -> GenerativeModel:
-    """Raises ConfigError for a model that cannot generate."""
+    """Load a generator. Raises ConfigError for a model that cannot generate."""
     model, config = load(folder)
     if not isinstance(model, GenerativeModel):
         raise ConfigError(
@@ -63,7 +62,7 @@ def generator(folder: Path) -> GenerativeModel:
 
 
 def encoder(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Raises ConfigError for a model without codes."""
+    """Load a model with an encoder. Raises ConfigError for a model without codes."""
     model, config = load(folder)
     if not hasattr(model, "encode"):
         raise ConfigError(
@@ -74,13 +73,13 @@ def encoder(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def own_data(config: dict[str, Any], data: str) -> Data:
-    """The data that a model was trained on, cut and scaled as then; or all of `data`, converted
-    to the model's form.
+    """Load the data that a model was trained on, with the same split and scale; or all of `data`,
+    converted to the model's form.
 
     The options of the model's own data (the class left out, the share of validation rows) do not
-    apply to other data. A conversion is reported on stderr, and so are files of the model's own
-    data that have come or gone since: another fifth is then held out. Raises ConfigError where
-    texts meet a model of images, or images a model of texts.
+    apply to other data. Messages on stderr report a conversion. They also report files of the
+    model's own data that were added or removed since training, because the held-out fifth then
+    differs. Raises ConfigError for texts with an image model, or images with a text model.
     """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
@@ -114,7 +113,9 @@ def own_data(config: dict[str, Any], data: str) -> Data:
 
 
 def say_conversion(what: str, config: dict[str, Any]) -> None:
-    """Say on stderr that images named by `what` are read in the form that the model takes."""
+    """Report on stderr that images named by `what` are converted to the form of the model's
+    input.
+    """
     channels, height, width = config["shape"]
     form = f"{width}x{height} {'grey' if channels == 1 else 'colour'}"
     print(f"{what}: read as {form} images, the form that the model takes", file=sys.stderr)
@@ -122,7 +123,7 @@ def say_conversion(what: str, config: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def codes_of(model: Any, split: Split) -> np.ndarray:
-    """Codes of every row, float32 [N, K]."""
+    """Compute the codes of every row, float32 [N, K]."""
     return torch.cat([model.encode(x).flatten(1).float() for x in split.all().split(CHUNK)]).numpy()
 
 
@@ -131,7 +132,7 @@ def codes_of(model: Any, split: Split) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """Images from a generator (vae, gan) as one grid."""
+    """Sample images from a generator (vae, gan) and write them as one grid."""
 
     out: Path
     """grid.png"""
@@ -153,12 +154,12 @@ def sample(argv: list[str], prog: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructConfig:
-    """Held-out images above what the model makes of them; of a denoiser the noisy ones, too."""
+    """Show held-out images above their reconstructions; for a denoiser, also the noisy images."""
 
     out: Path
     """grid.png"""
     data: DataName = ""
-    """Other data than the model was trained on, e.g. folder:PATH."""
+    """Use other data than the model's training data, e.g. folder:PATH."""
     num: int = 12
 
 
@@ -201,11 +202,13 @@ def reconstruct(argv: list[str], prog: str) -> int:
 
 
 BAND = 12
-"""Images side by side on a sheet of reconstructions."""
+"""Number of images side by side on a sheet of reconstructions."""
 
 
 def _bands(shown: dict[str, Tensor], low: float, high: float, title: str) -> np.ndarray:
-    """The rows of `shown`, each with its label; a new band of rows begins after BAND images."""
+    """Draw the rows of `shown`, each with its label. After BAND images a new group of rows
+    begins.
+    """
     rows, labels = [], []
     count = len(next(iter(shown.values())))
     for at in range(0, count, BAND):
@@ -217,7 +220,7 @@ def _bands(shown: dict[str, Tensor], low: float, high: float, title: str) -> np.
 
 @dataclass(frozen=True)
 class _Noise:
-    """What a denoising model was trained to undo."""
+    """The corruption that a denoising model was trained to remove."""
 
     kind: str
     strength: float
@@ -231,7 +234,7 @@ class _Noise:
 
 
 def _corruption(config: dict[str, Any]) -> _Noise | None:
-    """Of a model that was trained to undo one; else None."""
+    """Return the corruption that a denoising model was trained to remove; None for other models."""
     if "corruption" not in config.get("model", {}):
         return None
     model = from_dict(AEModelConfig, config["model"], "model.")
@@ -241,21 +244,21 @@ def _corruption(config: dict[str, Any]) -> _Noise | None:
 
 
 def reconstruction(model: Any, x: Tensor) -> Tensor:
-    """What the model makes of x, through its codes alone where it can."""
+    """Reconstruct x, through the codes alone if the model allows it."""
     again = model.reconstruct(x) if hasattr(model, "reconstruct") else model.decode(model.encode(x))
     return again.reshape(x.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolateConfig:
-    """A walk through the latents, as a clip."""
+    """Render a walk through the latent space as a clip."""
 
     out: Path
     """walk.gif or walk.mp4"""
     stops: int = 5
-    """Random latents on the way; the walk ends where it began."""
+    """Random latents on the path; the walk ends at its start."""
     frames: int = 16
-    """From one stop to the next."""
+    """Number of frames from one latent to the next."""
     seed: int = 0
 
 
@@ -281,12 +284,12 @@ SplitName = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-    """Codes of a split as a parquet table: row, name, label, code."""
+    """Write the codes of a split as a parquet table: row, name, label, code."""
 
     out: Path
     """codes.parquet"""
     data: DataName = ""
-    """Other data than the model was trained on."""
+    """Use other data than the model's training data."""
     split: SplitName = "test"
 
 
@@ -305,14 +308,15 @@ def encode(argv: list[str], prog: str) -> int:
     columns: dict[str, Any] = {"row": np.arange(len(codes)), "code": list(codes)}
     if split.names:
         columns["name"] = [escaped(name) for name in split.names]
-        if columns["name"] != list(split.names):  # a name that is no text stays exact, as bytes
+        # a name that is not valid text is stored exactly, as bytes
+        if columns["name"] != list(split.names):
             columns["name_bytes"] = [os.fsencode(name) for name in split.names]
     if split.label is not None:
         columns["label"] = [
             escaped(data.classes[i]) if data.classes else str(i) for i in split.label.tolist()
         ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    # Arrow itself opens only paths that are valid UTF-8.
+    # Arrow opens only paths that are valid UTF-8, so Python opens the file.
     with writing_file(options.out) as temporary, temporary.open("wb") as file:
         pq.write_table(pa.table(columns), file)
     print(f"{codes.shape[0]:,} codes of {codes.shape[1]} numbers")

@@ -1,4 +1,4 @@
-"""`genray serve MODELS_DIR`: the service on this machine."""
+"""`genray serve MODELS_DIR`: runs the HTTP service on this machine."""
 
 import signal
 import threading
@@ -30,6 +30,7 @@ def serve(argv: list[str], prog: str) -> int:
     )
     options = parse(both, argv, prog)
     settings = replace(options.settings, keys=keys_in_environment())
+    # A signal ends the wait below, and the service then stops.
     stop = threading.Event()
     for number in stop_signals():
         signal.signal(number, lambda *_: stop.set())

@@ -1,5 +1,5 @@
-"""`genray stylize CONTENT STYLE … --out out.png`: a picture or a clip in the manner of others,
-by optimisation or by a trained model.
+"""`genray stylize CONTENT STYLE … --out out.png`: applies the style of pictures to a picture or a
+clip, by optimization or with a trained model.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ from genray.threads import choose_threads, own_threads
 COLUMNS: tuple[Column, ...] = tuple((name, name, "{:.4f}") for name in LOSSES)
 FOR_CLIPS = ("--frames", "--frame-steps", "--blend", "--max-minutes")
 GIF_FPS = 50
-"""No browser plays a GIF faster."""
+"""Frames per second; no browser plays a GIF faster."""
 
 
 def stylize(argv: list[str], prog: str) -> int:
-    """`genray stylize`."""
+    """Run `genray stylize`; returns the exit status."""
     content, styles, argv = _pictures(argv, prog)
     both: Any = make_dataclass(
         "Stylize",
@@ -74,7 +74,7 @@ def stylize(argv: list[str], prog: str) -> int:
 
 
 def _pictures(argv: list[str], prog: str) -> tuple[Path, list[Path], list[str]]:
-    """(the content, the styles, the other words)."""
+    """Split the arguments into (the content, the styles, the other words)."""
     count = next((number for number, word in enumerate(argv) if word.startswith("-")), len(argv))
     names, rest = [Path(word) for word in argv[:count]], argv[count:]
     if names:
@@ -114,7 +114,7 @@ def _picture(
 
 
 def _optimised(styler: ByOptimisation, rgb: np.ndarray, launch: StyleLaunch) -> np.ndarray:
-    """Watched while it is made."""
+    """Style by optimization, with a progress bar and previews."""
     print(f"{styler}: about {spoken(styler.seconds())}")
     before = 0
     with Live("styling", styler.steps, COLUMNS) as live:
@@ -144,6 +144,7 @@ def _clip(
     config: StyleConfig,
     size: int | None,
 ) -> int:
+    # Check the output path, and read the styles and the clip.
     require(
         is_clip(launch.out),
         f"--out {launch.out}: {content.name} is a clip, so its name must end in .gif or .mp4",
@@ -156,6 +157,7 @@ def _clip(
         f"--out {launch.out}: {content.name} has {clip.fps:g} frames/s, a GIF plays at most "
         f"{GIF_FPS}; choose an .mp4",
     )
+    # The first frame determines the size and the features.
     first = next(iter(clip), None)
     if first is None:
         raise ConfigError(f"{content}: holds no frames")
@@ -163,6 +165,7 @@ def _clip(
     count, seconds = _work(clip, styler, launch)
     print(f"{styler}: {count} frames{f', about {spoken(seconds)}' if seconds else ''}")
     _say_reduction(content, first, styler, launch, size)
+    # A GIF loses the sound of its content.
     sound = has_sound(content)
     if sound and launch.out.suffix.lower() == ".gif":
         print(
@@ -178,6 +181,7 @@ def _clip(
             frames = done
             live.update({"pace": (time.monotonic() - start) / done}, done)
 
+        # Style the frames one by one while the clip is written.
         sized = map(styler.sized, clip)
         styled = style_clip(sized, styler.style, blend=launch.blend, meter=meter, progress=progress)
         if sound:
@@ -190,17 +194,17 @@ def _clip(
 
 
 def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
-    """(the number of frames, roughly how many seconds they take). Raises ConfigError for more
-    than --max-minutes.
+    """Estimate the work: (the number of frames, about how many seconds they take). Raises
+    ConfigError for more than --max-minutes.
 
-    Only optimisation takes long enough for the clip to be read once beforehand, frame by frame.
+    For optimization, which is slow, the clip is first read once frame by frame.
     """
     if not isinstance(styler, ByOptimisation):
         return clip.count, 0.0
     count, work, before = 0, 0, None
     for frame in map(styler.sized, clip):
         count += 1
-        # one equal to the one before keeps its result
+        # a frame that equals the previous one reuses its result
         work += before is None or not np.array_equal(frame, before)
         before = frame
     seconds = styler.seconds(work)
@@ -217,8 +221,8 @@ def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
 def _write_with_sound(
     out: Path, styled: Iterator[np.ndarray], clip: Clip, seconds: Callable[[], float]
 ) -> None:
-    """Write the clip with the sound of its content, as a whole or not at all."""
-    # Not `out` itself: that may be the file whose sound is still to be read.
+    """Write the clip with the sound of its content. The file is replaced atomically."""
+    # `out` may be the file from which the sound is still to be read.
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.mp4")
     try:
         write_clip(temporary, styled, fps=clip.fps, scale=1)
@@ -235,12 +239,12 @@ def _write_with_sound(
 def _say_reduction(
     content: Path, rgb: np.ndarray, styler: Styler, launch: StyleLaunch, size: int | None
 ) -> None:
-    """Say that the result is smaller than the content, where nobody asked for that."""
+    """Report that the result is smaller than the content, if no size was given."""
     (height, width), (new_height, new_width) = rgb.shape[:2], styler.sized(rgb).shape[:2]
     if size is not None or (height, width) == (new_height, new_width):
         return
-    # Not in tiles: a network normalises by the mean and deviation of all that it is given, so that
-    # each tile would get contrasts and colours of its own, and the seams would show.
+    # The picture is not processed in tiles: a network normalizes by the mean and deviation of its
+    # whole input, so tiles would differ in contrast and colour, and their seams would be visible.
     why = (
         "--size N chooses another size"
         if launch.model is None

@@ -1,4 +1,4 @@
-"""The two ways in which `genray stylize` styles a picture, or one frame of a clip after the other.
+"""The two methods of `genray stylize`, for a picture or for the frames of a clip one after another.
 
 Pictures are uint8 RGB [H, W, 3].
 """
@@ -32,37 +32,37 @@ from genray.runs import modelstore
 
 LOSSES = ("loss", "style", "content", "tv")
 FOR_MODELS = ("size", "weights", "keep_colours", "seed")
-"""The options of StyleConfig that mean something to a trained model, too."""
+"""The options of StyleConfig that also affect a trained model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StyleLaunch:
-    """How, and where the result goes."""
+    """Options of `genray stylize`: the method, the clip, and the output."""
 
     out: Path
-    """out.png (what was done is noted inside), .jpg or .webp; of a clip .gif or .mp4"""
+    """out.png (the options are saved inside), .jpg or .webp; for a clip .gif or .mp4"""
     model: Path | None = None
-    """The run or model directory of a style model (genray train style): seconds, where
-    optimisation takes longer.
+    """The run or model directory of a style model (genray train style). It takes seconds;
+    optimization takes longer.
     """
     method: Literal["optimise", "model"] = "optimise"
-    """model: what --model means anyway."""
+    """model: implied by --model."""
     alpha: float = 1.0
-    """Strength of the style: 0 leaves the content, 1 is the whole style."""
+    """Strength of the style: 0 leaves the content unchanged, 1 applies the whole style."""
     preview: int = 0
-    """Every so many steps, write the picture as it stands to OUT-preview; 0: never."""
+    """Write the current picture to OUT-preview every so many steps; 0: never."""
     frames: int = 0
-    """Of a clip, the first so many; 0: all."""
+    """Style only the first so many frames of a clip; 0: all."""
     frame_steps: int = 20
-    """Of a clip by optimisation, the steps of each frame after the first: it begins with the
-    frame before.
+    """Optimization steps of each frame of a clip after the first; each frame starts from the
+    previous styled frame.
     """
     blend: float = 0.0
-    """Of a clip, the share of the frame before where the content stands still, against flicker;
+    """Share of the previous frame where the content of a clip does not change, against flicker;
     below 1.
     """
     max_minutes: float = 10.0
-    """Of a clip by optimisation: one that would take longer is refused."""
+    """Refuse a clip by optimization that would take longer than so many minutes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def validate(self) -> None:
@@ -79,29 +79,29 @@ class StyleLaunch:
 
 
 class Styler:
-    """Styles pictures of one size. `longest`: their longest side, pixels; smaller ones grow only
-    if `enlarge`.
+    """Styles pictures of one size.
+
+    `longest`: the longest side of the result in pixels. Smaller pictures are enlarged only with
+    `enlarge`.
     """
 
     longest: int
     enlarge: bool
 
     def sized(self, rgb: np.ndarray) -> np.ndarray:
-        """A picture, or its alpha, as large as it is worked at."""
+        """Resize a picture, or its alpha channel, to the size of the result."""
         return scaled(rgb, self.longest, enlarge=self.enlarge)
 
     def style(self, rgb: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """A sized picture in the styles; `before`: the styled frame before it, if it is a
-        clip's.
-        """
+        """Style a resized picture. `before`: the previous styled frame of a clip."""
         raise NotImplementedError
 
     def seconds(self, frames: int = 1) -> float:
-        """Roughly how long so many frames will take."""
+        """Estimate how many seconds so many frames will take."""
         raise NotImplementedError
 
     def about(self) -> dict[str, Any]:
-        """What was done, JSON-able."""
+        """Describe the options as JSON-serializable values."""
         raise NotImplementedError
 
 
@@ -112,16 +112,16 @@ def open_styler(
     config: StyleConfig,
     size: int | None,
 ) -> Styler:
-    """The way that the options name, for pictures like `first`; `size` is --size where it was
-    given.
+    """Create the styler that the options select, for pictures like `first`. `size`: the value of
+    --size, or None.
     """
     way = ByOptimisation if launch.model is None else ByModel
     return way(first, styles, launch, config, size)
 
 
 class ByOptimisation(Styler):
-    """Gatys'. The features are calibrated on the first picture and the styles, and serve all
-    frames alike.
+    """Styles by optimization, as Gatys does. The features are calibrated on the first picture and
+    the styles, and used for all frames.
     """
 
     def __init__(
@@ -137,8 +137,8 @@ class ByOptimisation(Styler):
         self._device = resolve_device(launch.device)
         content = self._tensor(self.sized(first))
         self._height, self._width = content.shape[-2:]
-        # As large as they are compared at: a camera's whole picture would fill the memory for
-        # nothing.
+        # Styles are scaled to the size at which they are compared: a camera's full picture would
+        # waste memory.
         longest = max(content.shape[-2:]) * config.style_scale
         self._manners = [self._tensor(_fitting(style.rgb, longest)) for style in styles]
         seen, palette = prepared(content, self._manners, config)
@@ -171,7 +171,7 @@ class ByOptimisation(Styler):
 
     @property
     def steps(self) -> int:
-        """Of one picture, over all scales."""
+        """Optimization steps of one picture, over all scales."""
         scales = sizes_of(
             self._height, self._width, self._config.scales, max(self._features.min_side, LEAST)
         )
@@ -206,7 +206,7 @@ class ByOptimisation(Styler):
 
 
 class ByModel(Styler):
-    """A trained network, in one pass."""
+    """Styles with a trained network, in one pass."""
 
     def __init__(
         self,
@@ -252,7 +252,7 @@ class ByModel(Styler):
         return with_colours_of(result, rgb) if self._config.keep_colours else result
 
     def seconds(self, frames: int = 1) -> float:
-        return 0.0  # not worth a warning
+        return 0.0  # too short for a warning
 
     def __str__(self) -> str:
         return f"{self._kind} model {self._name}"
@@ -277,13 +277,15 @@ class ByModel(Styler):
 
 
 def _fitting(rgb: np.ndarray, longest: float) -> np.ndarray:
-    """A style with its longest side at `longest`, its shortest at 32 pixels or more."""
+    """Resize a style to a longest side of `longest`, with at least 32 pixels on its shortest
+    side.
+    """
     factor = max(longest / max(rgb.shape[:2]), 32 / min(rgb.shape[:2]))
     return scaled(rgb, round(factor * max(rgb.shape[:2])), enlarge=True)
 
 
 def spoken(seconds: float) -> str:
-    """A time in the unit that a person would say it in."""
+    """Format a duration in a suitable unit."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,4 +1,4 @@
-"""The commands of sweeps: sweep STUDY, sweep report, sweep promote."""
+"""The sweep commands: sweep STUDY, sweep report, sweep promote."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from tuning.plan import SweepConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SweepLaunch:
-    """Where a sweep goes and on what."""
+    """Options of `genray sweep` on the output and the machines."""
 
     out: Path | None = None
-    """The sweep's folder; new or empty. Default: runs/sweep-STUDY-MODEL-TIME."""
+    """The sweep's directory; new or empty. Default: runs/sweep-STUDY-MODEL-TIME."""
     resume: Path | None = None
-    """Run what is left of this sweep; its own configuration counts, no other options."""
+    """Run the remaining trials of this sweep with its own configuration; no other options apply."""
     address: str | None = None
     """A Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this machine."""
     report: bool = True
@@ -27,18 +27,18 @@ class SweepLaunch:
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteOptions:
-    """Make the best trial of a sweep a model of the store."""
+    """Save the best trial of a sweep as a model in a directory of models."""
 
     name: str
-    """Of the model."""
+    """Name of the model."""
     models: Path = Path("models")
-    """The store: the folder that `genray serve` takes."""
+    """The directory of models, which `genray serve` can read."""
     trial: str = ""
-    """Another trial than the best by validation, e.g. 0007-adam-search."""
+    """Another trial than the best one by validation, e.g. 0007-adam-search."""
 
 
 def sweep(argv: list[str], prog: str) -> int:
-    """STUDY …: trials on Ray Tune, then the report."""
+    """Run trials on Ray Tune, then write the report. Arguments: STUDY and options."""
     from tuning.presets import STUDIES
     from tuning.sweep import resume_sweep, run_sweep
 
@@ -64,6 +64,7 @@ def sweep(argv: list[str], prog: str) -> int:
         )
     options = parse(SweepOptions, argv, prog)
     launch, config = options.launch, options.config
+    # Run the remaining trials of a sweep, or a new sweep.
     if launch.resume is not None:
         if config != SweepConfig():
             raise ConfigError(
@@ -73,7 +74,7 @@ def sweep(argv: list[str], prog: str) -> int:
         _going(folder, lambda: resume_sweep(folder, address=launch.address))
     else:
         study = config.study.replace("_", "-")
-        config.validate()  # before a folder is made
+        config.validate()  # report errors before a directory is made
         folder = launch.out or new_folder(f"sweep-{study}-{config.model}")
         _going(folder, lambda: run_sweep(config, folder, address=launch.address))
     if launch.report:
@@ -84,8 +85,8 @@ def sweep(argv: list[str], prog: str) -> int:
 
 
 def refuse_all_failed(folder: Path) -> None:
-    """Raises RunFault when not one trial of the sweep trained to a result: every one raised an
-    error or died.
+    """Raise RunFault if no trial of the sweep has a result, because every trial raised an error or
+    died.
     """
     from tuning.trials import read_trials
 
@@ -105,8 +106,8 @@ def _going(folder: Path, work: Callable[[], Path]) -> None:
 
 
 def report(argv: list[str], prog: str) -> int:
-    """SWEEP: one page with every table and picture, from the trials' files, whether the sweep
-    has ended or not.
+    """Write one page with every table and picture from the trials' files, even if the sweep has not
+    ended. Argument: SWEEP.
     """
     folder, rest = folder_argument(argv, prog, "SWEEP", "runs/sweep-optimizers-vae")
     parse(_NoOptions, rest, prog)
@@ -128,7 +129,7 @@ def _report(folder: Path) -> Path:
 
 
 def promote(argv: list[str], prog: str) -> int:
-    """SWEEP --name NAME: the best trial becomes a model of the store."""
+    """Save the best trial as a model in a directory of models. Arguments: SWEEP --name NAME."""
     from tuning.sweep import promote as promote_trial
 
     folder, rest = folder_argument(argv, prog, "SWEEP", "runs/sweep-optimizers-vae --name best-vae")

@@ -1,4 +1,4 @@
-"""`genray train ae|vae|gan|classifier|style`: one function, since a family is a value."""
+"""`genray train ae|vae|gan|classifier|style`: one training function for all families."""
 
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -18,23 +18,21 @@ from genray.runs.rundir import RunDir, new_folder
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLaunch:
-    """Where a run goes and on what."""
+    """Options of a training on the run directory, the workers and the cluster."""
 
     preset: str = ""
-    """A named configuration; options change it. Empty: the family's first."""
+    """A named configuration; other options change it. Empty: the family's first preset."""
     out: Path | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME."""
     resume: Path | None = None
-    """Continue this run from its newest checkpoint; options given beside it change its
-    configuration.
-    """
+    """Continue this run from its newest checkpoint; other options change its configuration."""
     workers: int = 1
-    """Data-parallel workers that share each batch, started by Ray Train; 1: in this process,
+    """Data-parallel workers that share each batch, started by Ray Train; 1: train in this process,
     without Ray.
     """
     address: str | None = None
-    """With --workers: a Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on
-    this machine.
+    """With --workers: a Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this
+    machine.
     """
 
 
@@ -86,7 +84,7 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     both.__doc__ = f"Train {family.about}. Presets: {', '.join(family.presets)}."
     options = parse(both, argv, prog, default=both(config=default))
     config: Any = options.config
-    # a preset's or a run's steps would go before
+    # The steps of a preset or of a resumed run would override --epochs.
     if given(argv, "--epochs") and not given(argv, "--steps"):
         config = replace(config, fit=replace(config.fit, steps=0))
     config.validate()
@@ -98,7 +96,7 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
 
 
 def _refuse_idle(config: Any, argv: list[str]) -> None:
-    """Raises ConfigError for an option on the command line that would change nothing."""
+    """Raise ConfigError if an option on the command line has no effect."""
     if getattr(config.model, "lbfgs", False):
         for name in ("--" + each.name.replace("_", "-") for each in fields(OptimizerConfig)):
             require(
@@ -121,7 +119,7 @@ def _refuse_idle(config: Any, argv: list[str]) -> None:
 
 
 def _notes(fit: Fit, config: Any) -> list[str]:
-    """What in this run never comes to pass because the run is too short for it, one line each."""
+    """Describe, one line each, what does not happen in this run because the run is too short."""
     notes, steps = [], fit.total_steps()
     warm, updates = config.optimizer.warmup_updates, steps // config.fit.accumulate
     if warm > updates:
@@ -140,16 +138,16 @@ def _notes(fit: Fit, config: Any) -> list[str]:
 
 
 FIXED = ("data", "model")
-"""What a resumed run cannot change: the data and the networks. Augmentation alone may change."""
+"""The parts that a resumed run cannot change: data and networks. Only the augmentation may
+change.
+"""
 
 
 def _check_resumes(before: Any, now: Any) -> None:
-    """Raise ConfigError, which names the option, where a resumed run's data or networks are
-    others.
-    """
+    """Raise ConfigError, which names the option, if a resumed run's data or networks differ."""
     same = replace(now.data, augment=before.data.augment, data_folder=before.data.data_folder)
     kinds = {each.data.data.partition(":")[0] for each in (before, now)}
-    # a folder may have moved; loading compares its files
+    # A folder may have moved; its files are compared when it is loaded.
     if kinds in ({"folder"}, {"folder-text"}):
         same = replace(same, data=before.data.data)
     configs.refuse_changes(before, replace(now, data=same), FIXED)
@@ -166,11 +164,12 @@ def _new_run(name: str, config: Any, out: Path | None) -> RunDir:
 def train_in(
     run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resumed: bool = False
 ) -> dict[str, float]:
-    """Train the family `name` in `run`; returns the figures on the test split (none with
+    """Train the family `name` in `run`. Returns the metrics on the test split (none with several
     workers: see metrics.jsonl).
 
-    A request that cannot be carried out (UsageError) leaves no new run directory behind.
+    If the request cannot be carried out (UsageError), a new run directory is removed.
     """
+    # The command that resumes the run, for messages.
     words = ["genray", "train", name, "--resume", run.path]
     words += ["--workers", launch.workers] if launch.workers > 1 else []
     words += ["--address", launch.address] if launch.workers > 1 and launch.address else []
@@ -178,6 +177,7 @@ def train_in(
     figures: dict[str, float] = {}
     try:
         checkpoint = run.latest_checkpoint() if resumed else None
+        # Train with several workers on Ray, or alone in this process.
         if launch.workers > 1:
             from genray.distributed.coordinator import ray_session
             from genray.distributed.parallel_fit import train_with_workers
@@ -199,9 +199,10 @@ def train_in(
                 with Live(f"{name} {config.data.data}", fit.planned_steps(), columns(fit)) as live:
                     figures = FitRun(fit, run, live, again).run()
     except BaseException as error:
+        # Remove a run that left nothing; otherwise print how to continue.
         if not resumed and not run.list_checkpoints():
             if isinstance(error, UsageError | KeyboardInterrupt):
-                run.discard()  # unless it began
+                run.discard()  # removes only a run that has not begun
         elif isinstance(error, KeyboardInterrupt):
             print(f"stopped; continue with: {again}")
         raise

@@ -1,6 +1,4 @@
-"""From a configuration to a trained run: choose the engine, train in a run directory, say how to
-continue.
-"""
+"""`genray train dqn`: starts the engine, trains in a run directory, and prints how to resume."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,42 +23,40 @@ from genray.threads import free_cores, user_threads
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
-    """Where a run goes and on what."""
+    """Options of a DQN training on the run directory, the engine and the cluster."""
 
     preset: str = "dqn"
     """A named configuration: dqn, road_runner_quick, road_runner, pong_quick, apex_breakout,
-    dqn_nature, catch. Options change it.
+    dqn_nature, catch. Other options change it.
     """
     out: PathOrUrl | None = None
-    """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: one that every
-    machine sees, or a URL (s3://BUCKET/NAME, gs://…, file:///…).
+    """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: a directory on a disk
+    that every machine shares, or a URL (s3://BUCKET/NAME, gs://…, file:///…).
     """
     resume: PathOrUrl | None = None
-    """Continue this run from its newest checkpoint; options given beside it change its
-    configuration.
-    """
+    """Continue this run from its newest checkpoint; other options change its configuration."""
     local: bool = False
-    """The same algorithm in one process, without Ray."""
+    """Run the same algorithm in one process, without Ray."""
     address: str | None = None
     """A Ray cluster to run on: `auto` or HOST:PORT; default: a private Ray on this machine."""
     wait_s: float = 120.0
-    """With --address: seconds to wait until the cluster offers a place for every actor, before
+    """With --address: seconds to wait until the cluster has resources for every actor; after that
     the run is refused.
     """
     learner_threads: int = 0
-    """PyTorch threads of each learner on a CPU. 0: OMP_NUM_THREADS where it is set; otherwise
-    the free cores, less half a core a collector without --local, shared among the learners; one
+    """PyTorch threads of each learner on a CPU. 0: OMP_NUM_THREADS if set; otherwise the free
+    cores (without --local, minus half a core for each collector) divided among the learners; one
     thread for a small network.
     """
 
     def resume_command(self, run: Place) -> str:
-        """What continues a run, in the place where it was."""
+        """Return the command that continues `run`."""
         place = ["--address", self.address] if self.address else ["--local"] * self.local
         return shell_command("genray", "train", "dqn", "--resume", run, *place)
 
 
 def slug(config: DQNConfig) -> str:
-    """The run's name in file names."""
+    """Return the run's name in file names."""
     return "dqn-" + config.env.title.rpartition(":")[2].lower()
 
 
@@ -68,10 +64,11 @@ def slug(config: DQNConfig) -> str:
 def open_engine(
     config: DQNConfig, launch: LaunchConfig, place: Place | None = None
 ) -> Iterator[Engine]:
-    """The engine that `launch` asks for, with Ray around it where it needs Ray; closed at the end.
+    """Open the engine that `launch` selects, and start or join Ray if the engine needs it. Both are
+    closed at the end.
 
-    On a cluster its machines are looked at first; all of them must see `place`, the run
-    directory. Raises ResourceError.
+    On a cluster, its machines are checked first: all of them must be able to access `place`, the
+    run directory. Raises ResourceError.
     """
     if launch.local:
         agent = LocalAgent(config, launch.learner_threads)
@@ -84,7 +81,7 @@ def open_engine(
     from genray.distributed.session import ray_session
 
     threads = launch.learner_threads or user_threads()
-    # before Ray's own processes are busy
+    # measure before Ray's own processes use the CPU
     free = None if threads or launch.address else free_cores()
     with ray_session(launch.address):
         if launch.address and place is not None:
@@ -100,8 +97,8 @@ def open_engine(
 
 
 def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command: str) -> str:
-    """One line: the command that continues the run, and from which step on there is something to
-    continue from.
+    """Return one line: the command that continues the run, and the step after which a checkpoint
+    exists.
     """
     if start_step is not None:
         return f"should the head be lost, continue with: {resume_command}"
@@ -118,10 +115,10 @@ def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command:
 
 
 def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: bool) -> Evaluation:
-    """Train in `run`, from its newest checkpoint when `resumed`; returns the last evaluation.
+    """Train in `run`, from its newest checkpoint if `resumed`. Returns the last evaluation.
 
-    A request that cannot be carried out (UsageError), or a disk that does not even take its
-    beginning, leaves no new run directory behind.
+    If the request cannot be carried out (UsageError), or the disk cannot hold the first files, a
+    new run directory is removed.
     """
     with run:
         try:
@@ -134,7 +131,8 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                         + "; lanes begin new episodes" * (not episodes_go_on)
                     )
                 start = checkpoint_step(checkpoint) if checkpoint else None
-                # told now: when the head goes, Ray ends this process without a word
+                # printed before training: if the head node fails, Ray ends this process without a
+                # message
                 if launch.address:
                     print(if_head_is_lost(config.run, start, launch.resume_command(run.place)))
                 configs.save_yaml(config, run.path / "config.yaml")
@@ -144,7 +142,7 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
         except BaseException as error:
             if not resumed and not run.list_checkpoints():
                 if isinstance(error, GenrayError | KeyboardInterrupt | OSError):
-                    run.discard()  # unless it began
+                    run.discard()  # removes only a run that has not begun
                 if isinstance(error, KeyboardInterrupt) and run.began:
                     print(
                         "stopped before its first checkpoint; what was measured so far is in "
@@ -175,6 +173,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
         launch: LaunchConfig = field(default_factory=LaunchConfig)
         config: DQNConfig = field(default_factory=DQNConfig)
 
+    # Choose the configuration that the options change: a resumed run's, or a preset.
     resume = option_value(argv, "--resume")
     if resume is not None:
         for name in ("--out", "--preset"):
@@ -192,6 +191,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
         )
     options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
     launch, config = options.launch, options.config
+    # Check the configuration, and for a resumed run what may not change.
     config.validate()
     if resume is None:
         config.check_learns()
@@ -203,6 +203,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
             config.run.steps > made,
             f"--steps {config.run.steps}: this run has made {made:,} already; ask for more",
         )
+    # Check the launch options.
     require(0 <= launch.wait_s < 1e6, f"--wait-s {launch.wait_s}: must be ≥ 0 seconds, e.g. 120")
     require(
         launch.learner_threads >= 0,
@@ -223,9 +224,10 @@ def train_dqn(argv: list[str], prog: str) -> int:
         from genray.distributed.session import gpus_each
 
         gpus_each(config, torch.cuda.device_count())
-    if launch.address is None:  # a cluster's GPUs and memory are not this machine's
+    if launch.address is None:  # the GPUs and memory of a cluster are not those of this machine
         resolve_device(config.run.device)
         check_memory(config)
+    # Create the run directory after all checks, then train.
     if resume is None:
         out = as_place(launch.out) if launch.out else None
         if not isinstance(out, str):

@@ -1,9 +1,10 @@
 """Writes files and directories so that a killed process leaves the old content or the new one.
 
-A writer fills `.NAME.HOST.PID-N.tmp` beside NAME and then renames it. HOST, PID and N name the
-writer, so that leftovers of a dead writer can be told from files that are still being written.
-Where the file system cannot exchange two directories in one step, the old directory is renamed to
-`.NAME.HOST.PID-N.old` for a moment; `find_directory` returns that copy if the writer died then.
+A writer fills `.NAME.HOST.PID-N.tmp` beside NAME and then renames it. HOST, PID and N identify the
+writer, so that leftovers of a dead writer can be distinguished from files that are still being
+written. Some file systems cannot exchange two directories in one step. There, the old directory is
+first renamed to `.NAME.HOST.PID-N.old`; `find_directory` returns that copy if the writer died
+before the end.
 """
 
 import contextlib
@@ -26,18 +27,22 @@ LEFTOVER = re.compile(
     r"\.(?P<name>.+?)(?:\.(?P<host>[0-9a-f]{8}))?\.(?P<pid>\d+)(?:-(?P<count>\d+))?"
     r"(?:\.(?P<old>old))?(?:\.tmp)?"
 )
-"""Names of unfinished writes, those of earlier versions (without HOST and N) included."""
+"""Matches the names of unfinished writes, including those of earlier versions (without HOST and
+N).
+"""
 OLD_AFTER_S = 86_400.0
-"""A leftover of a process that cannot be asked (another host's) is taken for dead after a day."""
+"""Age in seconds after which a leftover of a process on another host, which cannot be checked,
+counts as dead.
+"""
 LONGEST_NAME = 150
-"""Bytes of NAME that are kept: a file name has at most 255, and the rest needs up to 40."""
+"""Bytes of NAME that are kept: a file name has at most 255 bytes, and the rest needs up to 40."""
 RENAME_EXCHANGE, AT_FDCWD = 2, -100
 CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.ENOTSUP, errno.EPERM)
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _COUNT = itertools.count()
 _cleared: set[str] = set()
-"""Files whose leftovers this process has cleared: a look through the directory is made once."""
+"""Files whose leftovers this process has cleared, so that each directory is scanned only once."""
 _open: set[str] = set()
 """Names of the temporary files that this process is writing now."""
 
@@ -46,9 +51,9 @@ _open: set[str] = set()
 
 
 def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file, and the directories above it, whole or not at all.
+    """Write a file and its parent directories. The file is replaced atomically.
 
-    Raises ResourceError when the file cannot be written.
+    Raises ResourceError if the file cannot be written.
     """
     with whole_file(path) as file:
         file.write(content)
@@ -57,9 +62,9 @@ def write_whole(path: Path, content: bytes) -> Path:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file for writing that gets the name `path` when the block ends well.
+    """Open a new file for writing, which gets the name `path` if the block succeeds.
 
-    Makes the directories above it. Raises ResourceError when the file cannot be written.
+    Makes the parent directories. Raises ResourceError if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,9 +79,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def writing_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which replaces `path` when the block ends well.
+    """Yield a temporary path beside `path`, which replaces `path` if the block succeeds.
 
-    An exception in the block leaves `path` as it was. Raises OSError.
+    An exception in the block leaves `path` unchanged. Raises OSError.
     """
     if str(path) not in _cleared:
         _cleared.add(str(path))
@@ -91,10 +96,10 @@ def writing_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_directory(folder: Path) -> Iterator[Path]:
-    """Yield a new directory beside `folder`, which replaces `folder` when the block ends well.
+    """Yield a new directory beside `folder`, which replaces `folder` if the block succeeds.
 
-    `find_directory(folder)` is the old or the new directory at every instant, complete. An
-    exception in the block leaves `folder` as it was. Raises OSError.
+    At every instant, `find_directory(folder)` is the complete old or new directory. An exception in
+    the block leaves `folder` unchanged. Raises OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder.parent, only=folder.name)
@@ -109,9 +114,9 @@ def replacing_directory(folder: Path) -> Iterator[Path]:
 
 
 def _swap(fresh: Path, folder: Path) -> None:
-    """Put `fresh` in the place of `folder`; what was there ends at `fresh`, or is removed."""
+    """Put `fresh` in the place of `folder`. The old directory is moved to `fresh`, or removed."""
     try:
-        fresh.rename(folder)  # nothing there, or an empty directory
+        fresh.rename(folder)  # works if there is nothing, or an empty directory
         return
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
@@ -128,7 +133,7 @@ def _swap(fresh: Path, folder: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange the names of two paths in one step; False where this file system cannot.
+    """Exchange the names of two paths in one step; False if this file system cannot.
 
     Raises OSError for any other failure.
     """
@@ -145,7 +150,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def find_directory(folder: Path) -> Path:
-    """`folder`, or the copy that a writer had renamed aside when it died."""
+    """Return `folder`, or the copy that a writer had renamed before it died."""
     if not folder.exists():
         found = _leftovers(folder.parent)
         stem = _stem(folder.name)
@@ -164,10 +169,11 @@ def remove_directory(folder: Path) -> None:
 
 
 def clear_leftovers(parent: Path, *, only: str | None = None, exclusive: bool = False) -> None:
-    """Remove what dead writers left in the directory `parent`; with `only`, of that name.
+    """Remove the files that dead writers left in the directory `parent`; with `only`, those of that
+    name.
 
-    A directory that was renamed aside and not replaced gets its name back. `exclusive`: the caller
-    holds a lock that excludes every other writer, so that all leftovers are those of dead ones.
+    A directory that was renamed and not replaced gets its name back. `exclusive`: the caller holds
+    a lock that excludes every other writer, so that all leftovers are those of dead writers.
     """
     found = _leftovers(parent)
     if only is not None:
@@ -176,7 +182,8 @@ def clear_leftovers(parent: Path, *, only: str | None = None, exclusive: bool = 
         if path.name in _open or (not exclusive and _may_be_alive(path, match)):
             continue
         place = parent / match["name"]
-        with contextlib.suppress(OSError):  # another process was quicker, or this one may not
+        # another process was faster, or this one has no permission
+        with contextlib.suppress(OSError):
             if match["old"] and not place.exists():
                 path.rename(place)
             else:
@@ -195,14 +202,14 @@ def _leftovers(parent: Path) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _may_be_alive(path: Path, match: re.Match[str]) -> bool:
-    """Whether the writer of a leftover may still be at work."""
+    """Whether the writer of a leftover may still be running."""
     if time.time() - _changed(path) > OLD_AFTER_S:
         return False
     if match["host"] not in (None, _HOST):
-        return True  # its processes cannot be seen from here
+        return True  # processes of another host are not visible
     pid = int(match["pid"])
     if pid == os.getpid():
-        return False  # not in `_open`: of an earlier process with this one's number
+        return False  # not in `_open`: an earlier process had the same process id
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -224,7 +231,9 @@ def _changed(path: Path) -> float:
 
 @contextlib.contextmanager
 def _temporary(path: Path, kind: str = "tmp") -> Iterator[Path]:
-    """A name beside `path` that no other writer uses; what has it at the end is removed."""
+    """Yield a name beside `path` that no other writer uses. A file that has this name at the end is
+    removed.
+    """
     writer = f"{_HOST}.{os.getpid()}-{next(_COUNT)}"
     temporary = path.with_name(f".{_stem(path.name)}.{writer}.{kind}")
     _open.add(temporary.name)
@@ -237,7 +246,7 @@ def _temporary(path: Path, kind: str = "tmp") -> Iterator[Path]:
 
 
 def _stem(name: str) -> str:
-    """NAME as temporary names hold it: a very long one is cut and gets a checksum."""
+    """Return NAME for use in temporary names: a very long name is cut and gets a checksum."""
     whole = os.fsencode(name)
     if len(whole) <= LONGEST_NAME:
         return name
@@ -245,7 +254,7 @@ def _stem(name: str) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a directory with all that it holds. Raises OSError."""
+    """Remove a file, a link, or a directory with its content. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -253,7 +262,7 @@ def remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what was written to a file or directory. Raises OSError."""
+    """Flush a file or directory to the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

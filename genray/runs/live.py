@@ -1,6 +1,4 @@
-"""Live progress of a run: a panel that redraws itself in a terminal, a line now and then where
-there is none.
-"""
+"""Shows the progress of a run: a live panel in a terminal, or occasional lines in other outputs."""
 
 import contextlib
 import errno
@@ -31,17 +29,17 @@ Column = tuple[str, str, str]
 
 
 class _Console(Console):
-    """A console that raises BrokenPipeError, where Rich would end the process."""
+    """A console that raises BrokenPipeError. Rich would end the process instead."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Live:
-    """Shows a run's values; `say` puts a line above them that stays.
+    """Shows a run's values; `say` prints a permanent line above them.
 
-    `closed`: the output could not be written, since its reader has ended or the terminal is gone.
-    Nothing is raised then: the run stops where its state is whole.
+    `closed`: the output cannot be written, because its reader has ended or the terminal is closed.
+    No exception is raised then; the run stops at its next consistent state.
     """
 
     def __init__(
@@ -82,7 +80,7 @@ class Live:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._console.is_terminal:
-            with contextlib.suppress(OSError):  # the terminal is gone
+            with contextlib.suppress(OSError):  # the terminal is closed
                 self._panel.stop()
 
     def say(self, text: str) -> None:
@@ -95,7 +93,7 @@ class Live:
             leave_stdout("the output was closed; the run stops, and later messages come here\n")
 
     def update(self, values: dict[str, Any], step: int) -> None:
-        """Show the newest values; those that are None keep what was shown before."""
+        """Show the newest values. Values that are None keep the previous text."""
         self._shown |= {
             name: form.format(values[name])
             for name, _, form in self._columns

@@ -1,13 +1,12 @@
-"""Models on disk: a folder with `config.json`, `model.safetensors` and a card, in the Hugging
-Face layout. No pickle, ever.
+"""Reads and writes models on disk: a folder with `config.json`, `model.safetensors` and a card, in
+the Hugging Face layout. Pickle is never used.
 
     model/
-      config.json          {"format": 1, "kind": "dqn", …what the builder of that kind needs}
+      config.json          {"format": 1, "kind": "dqn", …arguments for the builder of that kind}
       model.safetensors    the tensors
       README.md            the card
 
-The store does not know how to build a kind: whoever loads passes the builders in, so this file
-imports no room.
+The callers pass a builder for each kind, so that this file imports no other package of genray.
 """
 
 import json
@@ -25,22 +24,20 @@ from genray.runs.files import find_directory, replacing_directory
 
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A model's name, that is its folder's: what the service takes, in full."""
+"""Matches a valid name of a model and its folder; the service accepts exactly these names."""
 Builder = Callable[[dict[str, Any]], torch.nn.Module]
 
 
 def save_model(
     folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str
 ) -> Path:
-    """Write a model folder, whole or not at all: it is made beside `folder` and moved into
-    place.
-    """
+    """Write a model folder: it is made beside `folder` and then replaces `folder` atomically."""
     with replacing_directory(folder) as temporary:
         (temporary / "config.json").write_text(
             json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n",
             encoding="utf-8",
         )
-        # Serialised in memory first, so that a full disk is an OSError and nothing stranger.
+        # The tensors are serialized in memory first, so that a full disk raises OSError.
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         (temporary / "model.safetensors").write_bytes(data)
         (temporary / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
@@ -48,15 +45,17 @@ def save_model(
 
 
 def model_folder(path: Path) -> Path:
-    """The model folder of a run directory (its `model/`), or `path` itself where there is none."""
+    """Return the model folder of a run directory (its `model/`), or `path` itself if there is
+    none.
+    """
     model = find_directory(path / "model")
     return model if model.is_dir() else path
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A model's config.json.
+    """Read a model's config.json.
 
-    Raises CheckpointError when the folder is not a model of this format.
+    Raises CheckpointError if the folder is not a model of this format.
     """
     path = find_directory(folder) / "config.json"
     try:
@@ -75,9 +74,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 def load_model(
     folder: Path, builders: Mapping[str, Builder]
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """(the model in evaluation mode on the CPU, its config).
+    """Load a model. Returns (the model in evaluation mode on the CPU, its config).
 
-    Raises CheckpointError for a damaged or foreign folder, or a kind that `builders` does not know.
+    Raises CheckpointError for a damaged or foreign folder, or a kind that `builders` does not
+    contain.
     """
     config = read_config(folder)
     if config["kind"] not in builders:
@@ -103,8 +103,8 @@ def load_model(
 
 
 def list_models(folder: Path) -> list[Path]:
-    """The model folders directly inside `folder`, sorted by name; hidden and other ones are left
-    out.
+    """List the model folders directly inside `folder`, sorted by name. Hidden folders and folders
+    without a model are omitted.
     """
     found = [path.parent for path in folder.glob("[!.]*/config.json")]
     return sorted(path for path in found if (path / "model.safetensors").exists())

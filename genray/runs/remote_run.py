@@ -1,14 +1,14 @@
-"""A run directory behind a URL: kept here while it is made, copied there as it grows.
+"""A run directory at a URL: it is written on this machine first, and copied to the URL regularly.
 
     URL/config.yaml, metrics.jsonl, tensorboard/, pictures/, model/
         copied every SYNC_S, at each checkpoint, at the end
     URL/checkpoints/00045000/…, manifest.json
-        whole when the manifest is there, which is written last
+        complete if the manifest exists, which is written last
     URL/owner.json
-        who may write: the process that opened the run last
+        the owner: the process that opened the run last
 
-The actors of a distributed run write their parts of a checkpoint straight to the URL. A process
-that was taken for dead and comes back finds another owner and writes no checkpoint any more.
+The actors of a distributed run write their parts of a checkpoint directly to the URL. A process
+that was assumed dead may continue; it finds another owner and then writes no more checkpoints.
 """
 
 import contextlib
@@ -32,13 +32,11 @@ from genray.runs.rundir import CHECKPOINT_FORMAT, RunDir
 from genray.runs.storage import Place, child, name_of
 
 SYNC_S = 30.0
-KEPT_HERE = ("checkpoints", ".lock")  # what is not copied from the working folder
+KEPT_HERE = ("checkpoints", ".lock")  # not copied from the working folder
 
 
 class RemoteRun(RunDir):
-    """A `RunDir` whose checkpoints are places behind a URL; `path` is its working folder on this
-    machine.
-    """
+    """A `RunDir` whose checkpoints are at a URL. `path` is its working folder on this machine."""
 
     def __init__(self, url: str):
         super().__init__(Path(tempfile.mkdtemp(prefix="genray-run-")))
@@ -54,9 +52,7 @@ class RemoteRun(RunDir):
 
     @classmethod
     def create_at(cls, url: str) -> "RemoteRun":
-        """A new run where nothing is yet; raises ConfigError when something is, or when nothing
-        can be written there.
-        """
+        """Create a new run. Raises ConfigError if `url` is not empty, or cannot be written."""
         run = cls(url)
         try:
             there = storage.list_files(url)
@@ -75,7 +71,7 @@ class RemoteRun(RunDir):
 
     @classmethod
     def open_at(cls, url: str) -> "RemoteRun":
-        """A run that exists; raises CheckpointError when there is none."""
+        """Open an existing run. Raises CheckpointError if there is none."""
         run = cls(url)
         try:
             there = storage.list_files(url)
@@ -89,7 +85,7 @@ class RemoteRun(RunDir):
         return run
 
     def __enter__(self) -> Self:
-        self._own()  # here, too: whoever resumes takes the run over
+        self._own()  # a process that resumes the run becomes its owner
         return super().__enter__()
 
     def __exit__(
@@ -97,7 +93,7 @@ class RemoteRun(RunDir):
     ) -> None:
         super().__exit__(kind, error, trace)
         if self.path.exists():
-            # the run has ended, well or with an error of its own
+            # the run has ended, possibly with an exception of its own
             with contextlib.suppress(OSError):
                 self.sync()
         self._clear()
@@ -108,7 +104,7 @@ class RemoteRun(RunDir):
                 storage.delete(self._url)
             shutil.rmtree(self.path, ignore_errors=True)
 
-    # -- who may write -----------------------------------------------------------------------------
+    # -- ownership ---------------------------------------------------------------------------------
 
     def _own(self) -> None:
         who = {
@@ -126,14 +122,15 @@ class RemoteRun(RunDir):
                 f"{self._url}: process {owner['pid']} on {owner['host']} has taken this run over"
             )
 
-    # -- files that grow ---------------------------------------------------------------------------
+    # -- copying files -----------------------------------------------------------------------------
 
     def refresh(self) -> None:
         if time.monotonic() >= self._sync_at:
             self.sync()
 
     def sync(self) -> None:
-        """Copy what has changed here since the last time. Raises OSError."""
+        """Copy the files that have changed since the last call. Raises OSError."""
+        # Upload the files whose size or time has changed.
         for file in sorted(path for path in self.path.rglob("*") if path.is_file()):
             name = file.relative_to(self.path)
             stat = file.stat()
@@ -148,16 +145,17 @@ class RemoteRun(RunDir):
     def write_checkpoint(  # type: ignore[override]  # a Place where the base has a Path: who opens URLs takes both
         self, step: int, fill: Callable[[Any], None], *, keep: int, score: float | None = None
     ) -> Place:
-        """As in `RunDir`; `fill` gets the URL to write to. Complete when its manifest is there.
-        Raises OSError.
+        """Write a checkpoint as in `RunDir`; `fill` gets the URL to write to. The checkpoint is
+        complete when its manifest exists. Raises OSError.
         """
+        # Another process may have become the owner.
         self._check_owner()
         taken = {
             name.split("/")[1]
             for name in storage.list_files(self._url)
             if name.startswith("checkpoints/")
         }
-        # Never into a folder that holds something: an object store cannot swap two of them.
+        # Each checkpoint gets an empty folder, because an object store cannot exchange two folders.
         name = next(
             name
             for tail in range(10**6)
@@ -165,6 +163,7 @@ class RemoteRun(RunDir):
         )
         folder = str(child(self._url, "checkpoints", name))
         fill(folder)
+        # Compare the size of each file at the URL with the size that its writer recorded.
         there, files = storage.list_files(folder), {}
         for file, size in there.items():
             if not file.endswith(storage.SUM):
@@ -174,6 +173,7 @@ class RemoteRun(RunDir):
                         f"{folder}: {file} has {size} bytes there, {noted[0].decode()} were written"
                     )
                 files[file] = [size, int(noted[1])]
+        # Write the manifest last: it makes the checkpoint complete.
         manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
         self._check_owner()
         storage.write_bytes(
@@ -193,6 +193,7 @@ class RemoteRun(RunDir):
             self._prune(keep)
 
     def _prune(self, keep: int) -> None:
+        # Keep the newest checkpoints and the best one.
         folders = self.list_checkpoints()
         scored = [
             (score, str(folder))
@@ -221,8 +222,8 @@ class RemoteRun(RunDir):
         return [child(self._url, "checkpoints", name) for name in sorted(names, key=_order)]
 
     def latest_checkpoint(self) -> Place:  # type: ignore[override]
-        """The newest complete checkpoint, all its files there at their sizes; their checksums
-        are compared on loading.
+        """Return the newest complete checkpoint, whose files all exist with the right sizes. Their
+        checksums are compared on loading.
         """
         folders = self.list_checkpoints()
         if not folders:
@@ -243,13 +244,13 @@ class RemoteRun(RunDir):
 
 
 def _order(name: str) -> tuple[int, int]:
-    """00012000 before 00012000.1: the second checkpoint of one step is the newer one."""
+    """Sort 00012000 before 00012000.1: the second checkpoint of one step is the newer one."""
     step, _, tail = name.partition(".")
     return int(step), int(tail or 0)
 
 
 def checkpoint_step(place: Place) -> int:
-    """The agent steps that a checkpoint's folder is named by."""
+    """Return the agent steps in the name of a checkpoint's folder."""
     return _order(name_of(place))[0]
 
 

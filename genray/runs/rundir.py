@@ -1,12 +1,12 @@
-"""What a run leaves behind, and how it is written: whole or not at all.
+"""The run directory: its files, and how they are written. Every file is complete or absent.
 
 RUN/
-  config.yaml        the configuration, replayable
+  config.yaml        the configuration, which can be used again
   metrics.jsonl      one object a line: step, seconds, values
   tensorboard/       the same for TensorBoard
   checkpoints/       00045000/ … each with a manifest of sizes and checksums
-  pictures/          what people look at
-  model/             what `evaluate`, `play` and the service load
+  pictures/          pictures of the results
+  model/             the model that `evaluate`, `play` and the service load
 """
 
 import contextlib
@@ -34,13 +34,13 @@ from genray.runs.files import (
 from genray.runs.storage import Place, child, read_file
 
 CHECKPOINT_FORMAT = 1
-FLUSH_S = 5.0  # TensorBoard's events reach the disk this often
+FLUSH_S = 5.0  # seconds between flushes of TensorBoard's events to the disk
 RUNS = Path("runs")
-"""Where a run goes whose user gave no --out."""
+"""Parent directory of a run whose user gave no --out."""
 
 
 class RunDir:
-    """A run's folder, held by one process at a time (an advisory lock that dies with the
+    """A run's directory, held by one process at a time (an advisory lock that ends with the
     process).
     """
 
@@ -53,18 +53,18 @@ class RunDir:
 
     @property
     def place(self) -> Place:
-        """Where the run is, as its user names it: `path`, or a URL (see remote_run.py)."""
+        """Location of the run as the user gave it: `path`, or a URL (see remote_run.py)."""
         return self.path
 
     def refresh(self) -> None:
-        """A moment to copy what has grown to where it is kept; called every few seconds. Raises
+        """Copy new data to remote storage if necessary; called every few seconds. Raises
         OSError.
         """
 
     @classmethod
     def create(cls, path: Path) -> "RunDir":
-        """A new run in an empty or absent folder; raises ConfigError when something is there
-        already.
+        """Create a new run in an empty or absent directory. Raises ConfigError if the directory is
+        not empty.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(
@@ -81,7 +81,7 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path) -> "RunDir":
-        """A run that exists; raises CheckpointError when it is none."""
+        """Open an existing run. Raises CheckpointError if `path` holds no run."""
         if not (path / "config.yaml").exists():
             raise CheckpointError(f"{path}: not a run directory (no config.yaml)")
         return cls(path)
@@ -100,8 +100,8 @@ class RunDir:
         return self
 
     def _clear_leftovers(self) -> None:
-        """Remove what processes left that died while they wrote or removed something; the run is
-        locked.
+        """Remove the files of processes that died while they wrote or removed something. The run
+        must be locked.
         """
         for folder in (self.path, self.pictures, self.checkpoints):
             clear_leftovers(folder, exclusive=True)
@@ -117,12 +117,12 @@ class RunDir:
 
     @property
     def began(self) -> bool:
-        """It holds a measurement or a checkpoint: something that somebody would miss."""
+        """Whether the run holds a measurement or a checkpoint, and must not be removed."""
         metrics = self.path / "metrics.jsonl"
         return (metrics.exists() and metrics.stat().st_size > 0) or bool(self.list_checkpoints())
 
     def discard(self) -> None:
-        """Remove a run that never began; one that did stays as it is."""
+        """Remove a run that never began. A run that began is kept."""
         if not self.began:
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -131,12 +131,12 @@ class RunDir:
     def write_checkpoint(
         self, step: int, fill: Callable[[Path], None], *, keep: int, score: float | None = None
     ) -> Path:
-        """Have `fill(folder)` write a checkpoint, check it in, and drop all but the `keep`
-        newest and the best.
+        """Write a checkpoint with `fill(folder)`, add its manifest, and remove all checkpoints
+        except the `keep` newest and the best.
 
-        `score` is the evaluation at this step; the highest marks the best. The folder appears
-        under its name only when every byte is on the disk. Raises OSError (with nothing left
-        behind) when the disk is full.
+        `score` is the evaluation at this step; the highest score marks the best checkpoint. The
+        folder gets its name only when every byte is on the disk. Raises OSError when the disk is
+        full, and then leaves no files.
         """
         final = self.checkpoints / f"{step:08d}"
         with replacing_directory(final) as temporary:
@@ -152,7 +152,7 @@ class RunDir:
         return final
 
     def note_score(self, step: int, score: float, *, keep: int) -> None:
-        """Add an evaluation's score to the newest checkpoint, if that is the one of `step`.
+        """Add an evaluation's score to the newest checkpoint, if it is the one of `step`.
 
         The checkpoint is written before the evaluation, so that a failing evaluation loses nothing.
         Raises OSError.
@@ -174,20 +174,21 @@ class RunDir:
                 remove_directory(folder)
 
     def list_checkpoints(self) -> list[Path]:
-        """Complete checkpoints, oldest first."""
+        """List the complete checkpoints, oldest first."""
         folders = [
             path.parent
             for path in self.checkpoints.glob("*/manifest.json")
             if path.parent.name.isdecimal()
         ]
-        # by number: names may outgrow their padding
+        # by number: a large step has more digits than the padding
         return sorted(folders, key=lambda folder: int(folder.name))
 
     def latest_checkpoint(self) -> Path:
-        """The newest checkpoint, verified; raises CheckpointError when there is none or it is
+        """Return the newest checkpoint, verified. Raises CheckpointError if there is none or it is
         damaged.
         """
-        clear_leftovers(self.checkpoints)  # a writer that died may have renamed the newest aside
+        # a writer that died may have renamed the newest checkpoint
+        clear_leftovers(self.checkpoints)
         folders = self.list_checkpoints()
         if not folders:
             raise CheckpointError(
@@ -198,9 +199,9 @@ class RunDir:
 
 
 def verify_checkpoint(folder: Path, only: str = "") -> None:
-    """Compare every file with the manifest, or the one called `only`.
+    """Compare every file with the manifest, or only the file called `only`.
 
-    Raises CheckpointError naming the first file that is missing or damaged.
+    Raises CheckpointError, which names the first file that is missing or damaged.
     """
     for name, (size, checksum) in _read_manifest(folder)["files"].items():
         if only and name != only:
@@ -232,8 +233,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _score(folder: Path) -> float | None:
-    """The evaluation that a checkpoint was written with; None without one, or when its manifest
-    is damaged.
+    """Return the evaluation score of a checkpoint; None if it has none, or if its manifest is
+    damaged.
     """
     try:
         return _read_manifest(folder)["score"]
@@ -250,11 +251,11 @@ def _checksum(file: Path) -> int:
 
 
 def new_folder(name: str) -> Path:
-    """Make the folder of a run whose user gave no --out, and return it: runs/NAME-TIME.
+    """Make the directory of a run whose user gave no --out, and return it: runs/NAME-TIME.
 
-    A number follows where that name is taken (runs/NAME-TIME-2). Two processes never get the same
-    folder, even if they start at the same instant, because only one of them can create it.
-    Raises ConfigError when it cannot be written.
+    If the name exists, a number is added (runs/NAME-TIME-2). Two processes never get the same
+    directory, even if they start at the same instant, because only one of them can create it.
+    Raises ConfigError if the directory cannot be created.
     """
     wanted = RUNS / f"{name.replace(os.sep, '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
@@ -272,7 +273,7 @@ def new_folder(name: str) -> Path:
 
 
 def require_disk(path: Path, needed_bytes: int, what: str) -> None:
-    """Raise ResourceError unless the disk that will hold `path` has `needed_bytes` free."""
+    """Raise ResourceError unless the disk of `path` has `needed_bytes` free."""
     while not path.exists():
         path = path.parent
     free = shutil.disk_usage(path).free
@@ -285,10 +286,9 @@ def require_disk(path: Path, needed_bytes: int, what: str) -> None:
 
 
 def _cut_log(path: Path, step: int | None) -> float:
-    """Remove lines of steps after `step`, which a resumed run makes again, and a half-written
-    last line.
+    """Remove lines of steps after `step`, which a resumed run repeats, and an incomplete last line.
 
-    Returns the seconds of the last line that stays; 0 without any.
+    Returns the seconds of the last remaining line; 0 if there is none.
     """
     written = path.read_bytes() if path.exists() else b""
     kept, seconds = [], 0.0
@@ -306,27 +306,27 @@ def _cut_log(path: Path, step: int | None) -> float:
 
 
 def last_metrics(place: Place) -> tuple[dict[str, Any], float]:
-    """(the newest value of each metric of a run, seconds since 1970 when they were written).
+    """Return (the newest value of each metric of a run, seconds since 1970 when they were written).
 
-    Raises OSError when there are none to be seen.
+    Raises OSError if there are none.
     """
     content, written = read_file(child(place, "metrics.jsonl"))
     values: dict[str, Any] = {}
     for line in content.splitlines()[-100:]:
-        with contextlib.suppress(ValueError):  # the last one may be half written
+        with contextlib.suppress(ValueError):  # the last line may be incomplete
             values |= json.loads(line)
     return values, written
 
 
 class MetricsLog:
-    """metrics.jsonl and TensorBoard events, side by side; appends when a run is resumed.
+    """Writes metrics.jsonl and TensorBoard events; appends to them when a run is resumed.
 
-    `step`: where the run goes on. What a killed process had logged after that step is removed from
-    metrics.jsonl, and TensorBoard is told to drop it: the run makes those steps again. None
-    keeps all.
+    `step`: the step from which the run continues. Lines of a killed process after that step are
+    removed from metrics.jsonl, and TensorBoard receives a marker to drop their events, because the
+    run repeats those steps. None keeps all lines.
 
-    Both are written where they are called, not by a thread: a full disk is an OSError here, not
-    a run that hangs.
+    Both files are written by the calling thread, so that a full disk raises OSError here and no
+    thread blocks.
     """
 
     def __init__(self, run: RunDir, step: int | None = None):
@@ -335,12 +335,12 @@ class MetricsLog:
 
         self._run = run
         path = run.path / "metrics.jsonl"
-        before = _cut_log(path, step)  # a resumed run's clock goes on
+        before = _cut_log(path, step)  # the seconds continue from those of the interrupted run
         self._file = path.open("a", buffering=1, encoding="utf-8")
         folder = run.path / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # TensorBoard reads what holds "tfevents" in its name, in the order of names; no file has
-        # this one yet.
+        # TensorBoard reads files whose names contain "tfevents", in the order of their names. This
+        # name is new.
         self._events = RecordWriter(str(folder / f"events.out.tfevents.{time.time_ns()}"))
         self._events.write(
             Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
@@ -353,8 +353,8 @@ class MetricsLog:
         self._flushed = time.monotonic()
 
     def write(self, step: int, values: dict[str, float | int | None]) -> None:
-        """One line; `None` values (not yet measured) are left out. Raises OSError when the disk
-        is full.
+        """Write one line; values that are None (not yet measured) are omitted. Raises OSError when
+        the disk is full.
         """
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
@@ -373,8 +373,8 @@ class MetricsLog:
             self._run.refresh()
 
     def close(self) -> None:
-        """Close both; what a full disk does not take any more is given up, since `write` has
-        told of it.
+        """Close both files. Data that a full disk cannot store are lost without an exception here,
+        because `write` has already raised one.
         """
         for stream in (self._file, self._events):
             with contextlib.suppress(OSError):

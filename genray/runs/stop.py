@@ -1,6 +1,6 @@
-"""Requests to stop a run: Ctrl-C, SIGTERM, SIGHUP, and a closed output.
+"""Handles requests to stop a run: Ctrl-C, SIGTERM, SIGHUP, and a closed output.
 
-A request is noted when it comes, and acted on where the run's state is whole.
+A request is recorded when it arrives. The run acts on it at its next consistent state.
 """
 
 import contextlib
@@ -12,10 +12,11 @@ from typing import Any, Self
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Signals that ask a process to stop: SIGINT, SIGTERM, and SIGHUP, which a closed terminal
-    sends.
+    """Return the signals that ask a process to stop: SIGINT, SIGTERM, and SIGHUP, which a closed
+    terminal sends.
 
-    SIGHUP is left out where it is ignored: `nohup` has a process outlive its terminal.
+    SIGHUP is omitted if it is ignored: with `nohup`, a process continues after its terminal is
+    closed.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -24,11 +25,11 @@ def stop_signals() -> list[signal.Signals]:
 
 
 class StopRequests:
-    """Notes Ctrl-C, SIGTERM (a scheduler's way to stop a job) and SIGHUP (a terminal that closed).
+    """Records Ctrl-C, SIGTERM (sent by job schedulers) and SIGHUP (sent by a closed terminal).
 
-    The first signal is only noted, with a line on standard error, and `check` raises
-    KeyboardInterrupt for it; the second one raises at once. `closed`: whether nobody reads the
-    run's output any more, which counts as a request, too.
+    The first signal is only recorded, with a line on standard error; `check` then raises
+    KeyboardInterrupt. The second signal raises at once. `closed` returns whether the reader of the
+    run's output has ended, which is also a request to stop.
     """
 
     def __init__(self, closed: Callable[[], bool] = lambda: False) -> None:
@@ -37,7 +38,7 @@ class StopRequests:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        # not in the main thread: the caller has its own signals
+        # outside the main thread, the caller handles signals
         with contextlib.suppress(ValueError):
             for number in stop_signals():
                 self._before[number] = signal.signal(number, self._note)
@@ -51,7 +52,7 @@ class StopRequests:
         self.count += 1
         if self.count > 1:
             raise KeyboardInterrupt
-        # not `print`: the signal may have come in the middle of one
+        # `print` is not safe: the signal may interrupt another `print`
         with contextlib.suppress(OSError):
             os.write(
                 2,
@@ -68,8 +69,8 @@ class StopRequests:
 def leave_stdout(notice: str = "") -> None:
     """Send later output to standard error, after standard output was closed (`genray … | head -1`).
 
-    Where standard error is closed as well, later output of both is discarded. `notice`: a line that
-    standard error gets first.
+    If standard error is closed as well, later output of both is discarded. `notice`: a line that is
+    printed to standard error first.
     """
     if not _is_process_stdout():
         return
@@ -84,7 +85,7 @@ def leave_stdout(notice: str = "") -> None:
 
 
 def _is_process_stdout() -> bool:
-    """Whether `sys.stdout` is descriptor 1: a notebook and a test have another one."""
+    """Whether `sys.stdout` is descriptor 1; in a notebook and in a test it is not."""
     try:
         return sys.stdout.fileno() == 1
     except (OSError, ValueError, AttributeError):

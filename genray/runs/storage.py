@@ -1,10 +1,9 @@
-"""Places to keep a run: a folder, or one behind a URL (s3://bucket/run, gs://…,
-file:///mnt/run), by pyarrow.
+"""Storage of a run: a local folder, or a URL (s3://bucket/run, gs://…, file:///mnt/run) by pyarrow.
 
-An object store has no rename and no half-written file: an object is there whole or not at all.
-So a folder is whole when the file that lists it (a manifest, written last) is there. Each file
-that is uploaded leaves a small `NAME.crc32` beside it: who makes the manifest need not read back
-gigabytes that other machines wrote.
+An object store has no rename, and it writes each object completely or not at all. A folder is
+therefore complete when the file that lists its content (a manifest, written last) exists. Each
+uploaded file gets a small `NAME.crc32` beside it, so that the writer of the manifest need not read
+back gigabytes that other machines wrote.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 from genray.errors import CheckpointError, ConfigError
 
 Place = Path | str
-"""A folder or file here, or the URL of one."""
+"""A local folder or file, or the URL of one."""
 
 SUM = ".crc32"
 BLOCK = 1 << 24
@@ -30,17 +29,19 @@ def is_url(place: Place) -> bool:
 
 
 def as_place(text: str) -> Place:
-    """What a user named: a URL stays one (a Path would make s3:/ of s3://)."""
+    """Convert a user's text: a URL stays text (a Path would change s3:// to s3:/)."""
     return text.rstrip("/") if is_url(text) else Path(text)
 
 
 def absolute(place: Place) -> Place:
-    """For a process with another working directory."""
+    """Make a path absolute, for a process with another working directory."""
     return place.resolve() if isinstance(place, Path) else place
 
 
 def child(place: Place, *names: str) -> Place:
-    """The place `names` below `place`; a URL's options (?region=…) stay at its end."""
+    """Return the path or URL of `names` below `place`. A URL's options (?region=…) stay at its
+    end.
+    """
     if isinstance(place, Path):
         return place.joinpath(*names)
     path, mark, options = place.partition("?")
@@ -52,8 +53,8 @@ def name_of(place: Place) -> str:
 
 
 def connect(url: str) -> tuple[Any, str]:
-    """(pyarrow file system, path on it) of a URL; raises ConfigError for one that pyarrow does
-    not understand.
+    """Open a URL. Returns (pyarrow file system, path on it). Raises ConfigError for a URL that
+    pyarrow does not understand.
     """
     import pyarrow
     from pyarrow.fs import FileSystem
@@ -71,8 +72,8 @@ def _reason(error: Exception) -> str:
 
 
 def list_files(url: str) -> dict[str, int]:
-    """Name relative to `url` -> bytes of every file below it; empty when nothing is there.
-    Raises OSError.
+    """Map the name, relative to `url`, of every file below it to its size in bytes; empty if there
+    are none. Raises OSError.
     """
     from pyarrow.fs import FileSelector, FileType
 
@@ -87,8 +88,8 @@ def list_files(url: str) -> dict[str, int]:
 
 
 def read_file(place: Place) -> tuple[bytes, float]:
-    """(content, seconds since 1970 when it was written). Raises OSError; FileNotFoundError when
-    there is no such file.
+    """Read a file. Returns (content, seconds since 1970 when it was written). Raises OSError;
+    FileNotFoundError if the file does not exist.
     """
     if isinstance(place, Path):
         return place.read_bytes(), place.stat().st_mtime
@@ -98,7 +99,7 @@ def read_file(place: Place) -> tuple[bytes, float]:
 
 
 def write_bytes(url: str, content: bytes) -> None:
-    """Whole or not at all. Raises OSError."""
+    """Write an object completely or not at all. Raises OSError."""
     system, path = connect(url)
     _make_parent(system, path)
     partial = f"{path}.{os.getpid()}.part"
@@ -109,7 +110,7 @@ def write_bytes(url: str, content: bytes) -> None:
 
 def _make_parent(system: Any, path: str) -> None:
     parent = str(PurePosixPath(path).parent)
-    # An object store has no folders; asking it for one needs rights on the whole bucket.
+    # An object store has no folders, and checking for one needs rights on the whole bucket.
     if system.type_name in ("local", "hdfs", "abfs"):
         system.create_dir(parent, recursive=True)
 
@@ -157,8 +158,8 @@ def delete(url: str) -> None:
 
 @contextlib.contextmanager
 def writing(place: Place) -> Iterator[Path]:
-    """A folder to write into: `place` itself, or one here whose files are uploaded to it when
-    the block ends well.
+    """Yield a folder to write into: `place` itself, or a temporary local folder whose files are
+    uploaded if the block succeeds.
     """
     if isinstance(place, Path):
         place.mkdir(parents=True, exist_ok=True)
@@ -173,9 +174,10 @@ def writing(place: Place) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def reading(place: Place, deep: bool = True) -> Iterator[Path]:
-    """A folder to read from: `place` itself, or a copy here; `deep`: with the folders in it.
+    """Yield a folder to read from: `place` itself, or a local copy. `deep`: copy its subfolders,
+    too.
 
-    Raises CheckpointError when a file is not what was written there, OSError when it cannot be had.
+    Raises CheckpointError if a file differs from what was written, OSError if it cannot be read.
     """
     if isinstance(place, Path):
         yield place

@@ -1,5 +1,6 @@
-// The page: no library, no network but this service. Styles are set by class; the policy forbids inline ones, so bar widths
-// and slider values go through the DOM's own properties.
+// The browser page of the service. It uses no library, and loads only from this service. Styles are
+// set by class, because the content security policy forbids inline styles. Bar widths and slider
+// values are therefore set as properties of the DOM.
 "use strict";
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -19,7 +20,7 @@ async function ask(path, options = {}) {
 const askJson = async (path, options) => (await ask(path, options)).json();
 const post = (path, body) => askJson(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-// Runs `work`; a section shows that it is busy, and what went wrong.
+// Runs `work`. The section shows a busy state, and the error if `work` fails.
 async function during(section, work) {
   const error = $(".error", section);
   error.textContent = "";
@@ -129,7 +130,8 @@ function show(source, caption) {
   $("figcaption", make).textContent = caption;
 }
 
-// A slider that is dragged asks dozens of times a second: one request at a time, and then for where it stands by then.
+// A dragged slider changes dozens of times a second. Only one request runs at a time; the next one
+// uses the slider's value at that moment.
 let sliding = false, again = false;
 
 function sliders(model) {
@@ -276,7 +278,7 @@ $("[name=stop]", watch).addEventListener("click", () => watching?.abort());
 
 // -- start -------------------------------------------------------------------------------------------------------
 
-// What appears in the directory appears here, too.
+// Refresh the list of models, so that new models of the directory appear.
 const look = () => refresh().catch((problem) => { $("#state").textContent = problem.message; });
 look();
 setInterval(() => { if (!document.hidden) look(); }, 10_000);

@@ -1,3 +1,3 @@
-"""The HTTP routes, a file for each convention; each adds its own to an application around a
+"""The HTTP routes, one file for each API. Each file adds its routes to an application around a
 `Service`.
 """

@@ -1,4 +1,4 @@
-"""What all routes share: documented refusals, pictures in and out, checked numbers."""
+"""Code that all routes share: documented errors, conversion of pictures, and checks of numbers."""
 
 import base64
 import json
@@ -29,13 +29,13 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """Every refusal of the /v1 and /api routes."""
+    """Format of every error of the /v1 and /api routes."""
 
     error: ErrorDetail
 
 
 class InferenceError(BaseModel):
-    """Every refusal of the /v2 routes."""
+    """Format of every error of the /v2 routes."""
 
     error: str
 
@@ -57,7 +57,7 @@ ABOUT = {
 def refusals(
     *statuses: int, model: type[BaseModel] = ErrorAnswer
 ) -> dict[int | str, dict[str, Any]]:
-    """The documentation of these refusals, and of those that any route may give."""
+    """Document these error statuses for a route, and the statuses that any route may return."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in sorted({*statuses, 401, 403, 408, 413, 429}):
         found[status] = {"model": model, "description": ABOUT[status]}
@@ -65,15 +65,15 @@ def refusals(
 
 
 class Body(BaseModel):
-    """A JSON body. Unknown fields are let pass: clients of the convention send more than we
-    know.
+    """A JSON body. Unknown fields are ignored, because clients of the OpenAI API send more fields
+    than the service knows.
     """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON without NaN, as the standard has it."""
+    """Encode a value as standard JSON, which has no NaN."""
     return json.dumps(value, allow_nan=False).encode()
 
 
@@ -82,12 +82,16 @@ def json_answer(value: Any, status: int = 200) -> Response:
 
 
 def note_model(state: dict[str, Any], predictor: Predictor) -> None:
-    """Name the model in the request's log line; `state` is the scope's."""
+    """Add the model's name to the line of the request log. `state` is the state of the ASGI
+    scope.
+    """
     state["model"] = f"{predictor.name}@{predictor.version}"
 
 
 def picture_of(content: bytes, limits: Limits, name: str) -> Picture:
-    """An uploaded picture. Raises TooLarge for a bomb, NotAPicture for what cannot be read."""
+    """Read an uploaded picture. Raises TooLarge for a decompression bomb, NotAPicture for an
+    unreadable file.
+    """
     try:
         return read_picture(content, name=name, max_pixels=limits.max_pixels)
     except ConfigError as error:
@@ -97,8 +101,8 @@ def picture_of(content: bytes, limits: Limits, name: str) -> Picture:
 
 
 def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
-    """A picture cut and scaled to what a model takes, uint8 [1, H, W, C]. Raises BadRequest for
-    a model of text.
+    """Crop and scale a picture to the input of a model, uint8 [1, H, W, C]. Raises BadRequest for a
+    text model.
     """
     from PIL import Image, ImageOps
 
@@ -115,15 +119,15 @@ def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
 
 
 def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
-    """Each pixel a square of `scale`."""
+    """Enlarge each pixel to a square of `scale` pixels."""
     return image if scale == 1 else image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def png_base64(image: np.ndarray, scale: int = 1) -> bytes:
-    """uint8 [H, W, C] as a PNG in base64."""
+    """Encode uint8 [H, W, C] as a PNG in base64."""
     return base64.b64encode(encode_png(enlarged(image, scale)))
 
 
 def png_text(image: np.ndarray, scale: int = 1) -> str:
-    """The same as a string."""
+    """Like `png_base64`, but returns a string."""
     return png_base64(image, scale).decode("ascii")

@@ -1,9 +1,9 @@
-"""The Open Inference Protocol, version 2, over HTTP: JSON tensors and the binary ones that
-Triton's client sends.
+"""Open Inference Protocol, version 2, over HTTP: JSON tensors, and the binary tensors that Triton's
+client sends.
 
-[https://github.com/kserve/open-inference-protocol] A model NAME is reached as NAME (its main
-function) and, for each function, as NAME.FUNCTION: digits-vae.encode, road-runner.act, … . The
-one version of a model is its hash. Shapes: the first axis of every tensor is rows.
+[https://github.com/kserve/open-inference-protocol] NAME selects the main function of a model, and
+NAME.FUNCTION selects any function: digits-vae.encode, road-runner.act, … . Each model has one
+version, its hash. The first axis of every tensor is rows.
 """
 
 import json
@@ -22,7 +22,7 @@ from serve.routes.common import InferenceError, json_answer, json_bytes, note_mo
 from serve.service import Service, finite
 
 MAIN = ("generate", "classify", "act", "reconstruct", "encode")
-"""What NAME alone does: the first of these that the model can do."""
+"""The main function of a model is the first of these that the model has."""
 BINARY_HEADER = "inference-header-content-length"
 
 Name = Annotated[str, Path(max_length=128, description="NAME or NAME.FUNCTION.")]
@@ -30,7 +30,7 @@ Version = Annotated[str, Path(max_length=64, description="The model's version.")
 
 
 class Asked(NamedTuple):
-    """A model and one of its functions, by a client's name for them."""
+    """The model and the function that a client's name selects."""
 
     predictor: Predictor
     name: str
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
 
 
 class InferTensor(BaseModel):
-    """One input."""
+    """One input tensor."""
 
     name: str
     shape: list[int]
@@ -49,7 +49,9 @@ class InferTensor(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """An inference request; with binary tensors, the JSON at the body's beginning."""
+    """An inference request. If tensors are binary, this is the JSON at the beginning of the
+    body.
+    """
 
     inputs: list[InferTensor]
     outputs: list[dict[str, Any]] | None = None
@@ -173,7 +175,7 @@ async def _infer(service: Service, request: Request, asked: Asked) -> Response:
 async def inferred(
     service: Service, asked: Asked, body: bytes, header_length: str | None, state: dict[str, Any]
 ) -> tuple[bytes, dict[str, str]]:
-    """(the answer's body, its headers: none for JSON alone). Raises ApiError."""
+    """Return (the body of the answer, its headers: none for pure JSON). Raises ApiError."""
     note_model(state, asked.predictor)
     wanted, arrays = read_request(body, header_length, asked.spec)
     found = await service.predict(asked.predictor, asked.function, arrays)
@@ -181,7 +183,7 @@ async def inferred(
 
 
 def quick_infer(service: Service) -> express.ShortNamed:
-    """The short way of POST /v2/models/NAME/infer."""
+    """Return the fast-path handler of POST /v2/models/NAME/infer."""
 
     async def quick(name: str, asked: express.Asked) -> express.Reply:
         length = asked.headers.get(BINARY_HEADER.encode())
@@ -198,7 +200,7 @@ def quick_infer(service: Service) -> express.ShortNamed:
 
 
 def quick_health(service: Service) -> tuple[express.Short, express.Short]:
-    """The short ways of /v2/health/live and /v2/health/ready."""
+    """Return the fast-path handlers of /v2/health/live and /v2/health/ready."""
     alive, ready = (
         express.Reply(json_bytes({"live": True})),
         express.Reply(json_bytes({"ready": True})),
@@ -213,15 +215,16 @@ def quick_health(service: Service) -> tuple[express.Short, express.Short]:
     return lives, is_ready
 
 
-# -- the wire --------------------------------------------------------------------------------------
+# -- wire format -----------------------------------------------------------------------------------
 
 
 def read_request(
     body: bytes, header_length: str | None, spec: Function
 ) -> tuple[dict[str, Any], Arrays]:
-    """(the request without its tensors, the tensors) of a body. Raises BadRequest, naming what
-    does not fit.
+    """Parse a body. Returns (the request without its tensors, the tensors). Raises BadRequest,
+    which names the invalid part.
     """
+    # Split the body into JSON and binary tensors.
     text, rest = body, b""
     if header_length is not None:
         if not (
@@ -234,6 +237,7 @@ def read_request(
                 "bytes"
             )
         text, rest = body[: int(header_length)], body[int(header_length) :]
+    # Parse the JSON, and check the names of the inputs.
     try:
         wanted = json.loads(text)
     except (ValueError, RecursionError):
@@ -245,14 +249,16 @@ def read_request(
     names = [each.name for each in spec.inputs]
     if sorted(given) != sorted(names) or len(inputs) != len(names):
         raise BadRequest(f"inputs: must be {', '.join(names)}, each once", param="inputs")
+    # Read the tensors.
     arrays: Arrays = {}
-    for tensor in inputs:  # binary parts follow each other in the order of the inputs
+    for tensor in inputs:  # the binary tensors follow each other in the order of the inputs
         expected = spec.inputs[names.index(tensor["name"])]
         arrays[expected.name], rest = _read_tensor(tensor, expected, rest)
     if rest:
         raise BadRequest(f"{len(rest)} bytes follow the last tensor")
     if len({len(values) for values in arrays.values()}) > 1:
         raise BadRequest("all inputs must have as many rows as each other")
+    # Check which outputs are requested.
     outputs = wanted.get("outputs") or []
     if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
         raise BadRequest("outputs: must be a list of requested tensors")
@@ -300,14 +306,14 @@ def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple
 
 
 def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.ndarray:
-    """Numbers, flat or nested like the shape. Raises BadRequest unless each is of the datatype
-    and in its range.
+    """Parse numbers, flat or nested like the shape. Raises BadRequest unless each number has the
+    datatype and is in its range.
     """
     name, wrong = spec.name, f"input {spec.name}: data must be {count} numbers of {spec.datatype}"
     if not isinstance(data, list):
         raise BadRequest(wrong)
     try:
-        # Not straight into the type: 3.7 would become 3, 300 would overflow, "3" would be read.
+        # No direct conversion: 3.7 would become 3, 300 would overflow, and "3" would be accepted.
         values = np.asarray(data)
         if values.dtype.kind not in "iuf" or values.size != count:
             raise BadRequest(wrong)
@@ -325,8 +331,8 @@ def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.
 def write_answer(
     asked: Asked, wanted: dict[str, Any], found: Arrays
 ) -> tuple[bytes, dict[str, str]]:
-    """(the outputs that were asked for, as JSON or as binary parts behind it; the headers that
-    say so).
+    """Return (the requested outputs as JSON, or as binary parts after the JSON; the headers that
+    describe this format).
     """
     requested = wanted.get("outputs") or [{"name": spec.name} for spec in asked.spec.outputs]
     all_binary = bool((wanted.get("parameters") or {}).get("binary_data_output", False))

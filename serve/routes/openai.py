@@ -1,9 +1,8 @@
-"""The shape of OpenAI's images and models API, so that its clients work: generate, edit (style,
-dream), list, delete.
+"""OpenAI's images and models API, for OpenAI clients: generate, edit (style, dream), list, delete.
 
-[https://platform.openai.com/docs/api-reference/images] Departures, all visible in the
-documentation: prompts are ignored (these generators are unconditional); `seed` and `latent` are
-ours; pictures come as `b64_json` or as a data URL.
+[https://platform.openai.com/docs/api-reference/images] Departures, all in the OpenAPI document:
+prompts are ignored, because the generators are unconditional; `seed` and `latent` are additional
+fields; pictures are returned as `b64_json` or as a data URL.
 """
 
 import time
@@ -34,7 +33,7 @@ Name = Annotated[str, Path(max_length=64, description="A model's name, as /v1/mo
 
 
 class Generations(Body):
-    """What to generate."""
+    """Which images to generate."""
 
     model: str | None = Field(
         None, max_length=200, description="A generator's name; none: the first one."
@@ -101,7 +100,8 @@ def openai_routes(service: Service) -> APIRouter:
         note_model(request.scope["state"], predictor)
 
         def written(check: Check) -> bytes:
-            # Pictures, 75 MB each when decoded, are only in memory while their turn lasts.
+            # Decoded pictures take up to 75 MB each, so they are decoded only when this request's
+            # turn comes.
             content, *styles = (
                 picture_of(each, service.limits, f"image {index + 1}")
                 for index, each in enumerate(contents)
@@ -116,7 +116,7 @@ def openai_routes(service: Service) -> APIRouter:
 
 
 async def generated(service: Service, body: Generations, state: dict[str, Any]) -> bytes:
-    """The answer to a request for images, JSON. Raises ApiError."""
+    """Answer a request for images with JSON. Raises ApiError."""
     predictor = service.model(body.model) if body.model else service.default_generator()
     note_model(state, predictor)
     service.function(predictor, "generate")
@@ -125,7 +125,7 @@ async def generated(service: Service, body: Generations, state: dict[str, Any]) 
     as_url = body.response_format == "url"
     answer = {"created": int(time.time()), "model": predictor.name, "seed": seeds}
 
-    # in the batcher's thread: the event loop has others to serve
+    # This runs in the batcher's thread, so that the event loop can serve other requests.
     def written(arrays: Arrays) -> bytes:
         return with_pictures(
             answer, [png_base64(image, scale) for image in arrays["image"]], as_url
@@ -135,7 +135,7 @@ async def generated(service: Service, body: Generations, state: dict[str, Any]) 
 
 
 def quick_generations(service: Service) -> Short:
-    """The short way of POST /v1/images/generations."""
+    """Return the fast-path handler of POST /v1/images/generations."""
 
     async def quick(asked: Asked) -> Reply | None:
         if asked.headers.get(b"content-type") != b"application/json":
@@ -143,15 +143,15 @@ def quick_generations(service: Service) -> Short:
         try:
             body = Generations.model_validate_json(asked.body)
         except ValidationError:
-            return None  # the framework says what is wrong with it
+            return None  # FastAPI reports what is invalid
         return Reply(await generated(service, body, asked.state))
 
     return quick
 
 
 def with_pictures(answer: dict[str, Any], pictures: list[bytes], as_url: bool) -> bytes:
-    """`answer` with OpenAI's `data` at its end, JSON. Base64 has nothing to escape, so it is not
-    looked through for it.
+    """Return `answer` as JSON with OpenAI's `data` at its end. Base64 needs no escaping, so the
+    pictures are not scanned.
     """
     before, after = (
         (b'{"url": "data:image/png;base64,', b'"}') if as_url else (b'{"b64_json": "', b'"}')
@@ -161,7 +161,7 @@ def with_pictures(answer: dict[str, Any], pictures: list[bytes], as_url: bool) -
 
 
 def card(service: Service, predictor: Predictor) -> dict[str, Any]:
-    """A model as /v1/models shows it: OpenAI's four fields, and what ours can do."""
+    """Describe a model for /v1/models: OpenAI's four fields, and the model's functions."""
     return {
         "id": predictor.name,
         "object": "model",
@@ -176,8 +176,8 @@ def card(service: Service, predictor: Predictor) -> dict[str, Any]:
 
 
 def scale_of(size: str | None, predictor: Predictor, max_side: int) -> int:
-    """How much each pixel is enlarged for `size`. Raises BadRequest, naming the sizes there are,
-    or TooLarge.
+    """Return the factor by which `size` enlarges each pixel. Raises BadRequest, which lists the
+    valid sizes, or TooLarge.
     """
     height, width, _ = image_spec(predictor.model).shape
     if size in (None, "", "auto"):
@@ -207,7 +207,7 @@ def scale_of(size: str | None, predictor: Predictor, max_side: int) -> int:
 def _latents(
     service: Service, predictor: Predictor, body: Generations
 ) -> tuple[list[int], np.ndarray]:
-    """(the seeds, none with latents of the client's own; latents float32 [n, Z])."""
+    """Return (the seeds, empty if the client sends latents; latents float32 [n, Z])."""
     limit = service.limits.max_images
     number = len(body.latent) if body.latent is not None else (body.n or 1)
     if number > limit:
@@ -272,8 +272,8 @@ EDITS: dict[str, Any] = {
 
 
 async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], bool]:
-    """(the options, the files of the pictures, whether the result comes back as a URL) of a
-    multipart form.
+    """Parse a multipart form. Returns (the options, the picture files, whether the result is a data
+    URL).
     """
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
@@ -284,7 +284,7 @@ async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, l
     contents: list[bytes] = []
     fields: dict[str, str] = {}
     try:
-        # Closed at the end: large parts lie in temporary files.
+        # The form is closed at the end, because its large parts are temporary files.
         async with request.form(max_files=8, max_fields=32, max_part_size=2**16) as form:
             for key, value in form.multi_items():
                 if not isinstance(value, UploadFile):

@@ -1,5 +1,5 @@
-"""Our own routes, for what no convention has: neighbours of a picture, walks, games to watch,
-health, rollback.
+"""Routes that no standard API has: neighbours of a picture, latent walks, streamed games, health,
+rollback.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ Name = Annotated[str, Path(max_length=64, description="A model's name.")]
 
 
 class Health(BaseModel):
-    """It lives."""
+    """The process answers requests."""
 
     status: str
 
@@ -45,7 +45,7 @@ LIVES = {"status": "alive"}
 
 
 async def quick_healthz(asked: Asked) -> Reply:
-    """The short way of /healthz."""
+    """Fast-path handler of /healthz."""
     return _ALIVE
 
 
@@ -121,12 +121,14 @@ def own_routes(service: Service) -> APIRouter:
         note_model(request.scope["state"], predictor)
         if count > service.limits.max_images:
             raise TooLarge(f"count {count}: at most {service.limits.max_images}", param="count")
+        # Raises if the model has no codes.
         service.function(predictor, "encode")
         content = await request.body()
-        # A picture of 25 million pixels takes a second to decode: not in the event loop.
+        # A picture of 25 million pixels takes a second to decode, too long for the event loop.
         query = await service.slowly(
             lambda check: for_model(picture_of(content, service.limits, "the picture"), predictor)
         )
+        # Encode the picture, and search the index in the slow lane.
         arrays = await service.predict(predictor, "encode", {"image": query})
         found = (
             await service.slowly(
@@ -194,7 +196,7 @@ def own_routes(service: Service) -> APIRouter:
         service.function(predictor, "act")
         if steps > service.limits.max_play_steps:
             raise TooLarge(f"steps {steps}: at most {service.limits.max_play_steps}", param="steps")
-        env = _game_of(predictor)  # refused while there is still a status to say so with
+        env = _game_of(predictor)  # raises while an error status can still be sent
         lines = watched.start(lambda: _played(predictor, env, seed, steps, epsilon), fps)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
@@ -205,15 +207,15 @@ PICTURES = ("image/png", "image/jpeg", "image/webp")
 
 
 class _Streams:
-    """Games that are being watched, each stepped in a thread of the default pool, no faster than
-    its watcher reads.
+    """Streams games to clients. Each game runs in a thread of the default pool, at the speed at
+    which its client reads.
     """
 
     def __init__(self, most: int):
         self._most, self._running = most, 0
 
     def start(self, make: Callable[[], Iterator[bytes]], fps: float) -> AsyncIterator[bytes]:
-        """The lines of a game, `fps` a second at most. Raises Busy."""
+        """Stream the lines of a game, at most `fps` a second. Raises Busy."""
         if self._running >= self._most:
             raise Busy(f"{self._running} games are being watched already", retry_after_s=10)
         self._running += 1
@@ -227,14 +229,14 @@ class _Streams:
                 return next(steps, None)
 
         def close() -> None:
-            with turn:  # a watcher may leave in the middle of a step
+            with turn:  # the client may disconnect in the middle of a step
                 cast(Any, steps).close()
 
         try:
             due = loop.time()
             while (line := await loop.run_in_executor(None, advance)) is not None:
                 yield line
-                # a second behind is made up for, more is not
+                # a delay of up to one second is made up for, a longer one is not
                 due = max(due + 1 / fps, loop.time() - 1)
                 await asyncio.sleep(max(0.0, due - loop.time()))
         finally:
@@ -243,7 +245,9 @@ class _Streams:
 
 
 def _game_of(predictor: Predictor) -> EnvConfig:
-    """Raises BadRequest for a policy of no Atari game."""
+    """Return the game's configuration. Raises BadRequest if the model is not a policy of an Atari
+    game.
+    """
     try:
         env = from_dict(EnvConfig, predictor.config["env"], "env.")
     except (ConfigError, KeyError, TypeError) as error:
@@ -259,7 +263,7 @@ def _game_of(predictor: Predictor) -> EnvConfig:
 def _played(
     predictor: Predictor, env: EnvConfig, seed: int, steps: int, epsilon: float
 ) -> Iterator[bytes]:
-    """One JSON line a step; the last is an error where the game is not at hand."""
+    """Yield one JSON line for each step. The last line is an error if the game is not installed."""
     network = cast(QNetwork, predictor.model)
     try:
         names = action_names(env)

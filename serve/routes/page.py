@@ -1,5 +1,5 @@
-"""The page at `/`, made by hand and free of anything from elsewhere, and the login that it needs
-where keys are set.
+"""Serves the browser page at `/`, which loads nothing from other sites, and its login if keys are
+set.
 """
 
 from functools import cache
@@ -48,7 +48,7 @@ def page_routes(service: Service, guard: Middleware) -> APIRouter:
     body = {"content": {"application/x-www-form-urlencoded": {"schema": form}}, "required": True}
 
     answers = {**refusals(), 303: {"description": "The page, with the key as a cookie."}}
-    answers[401] = {**answers[401], "content": {"text/html": {}}}  # a browser is asked again
+    answers[401] = {**answers[401], "content": {"text/html": {}}}  # a browser shows the login again
 
     @router.post(
         "/login",
@@ -67,7 +67,7 @@ def page_routes(service: Service, guard: Middleware) -> APIRouter:
             headers = {"Content-Security-Policy": LOGIN_POLICY, "WWW-Authenticate": "Bearer"}
             return Response(LOGIN_AGAIN, 401, media_type=TYPES[".html"], headers=headers)
         answer = Response(status_code=303, headers={"Location": "/"})
-        # Strict: no other site's page can make the browser send it.
+        # SameSite=Strict: no other site's page can make the browser send the cookie.
         secure = request.headers.get("x-forwarded-proto") == "https"
         answer.set_cookie(
             COOKIE, key, httponly=True, samesite="strict", secure=secure, max_age=30 * 86_400
@@ -78,7 +78,7 @@ def page_routes(service: Service, guard: Middleware) -> APIRouter:
 
 
 def page_file(name: str) -> Response:
-    """A file of the page, by name. Raises NotFound."""
+    """Return a file of the page by its name. Raises NotFound."""
     files = _files()
     if name not in files:
         raise NotFound(f"no such file {name[:80]!r}")
@@ -87,5 +87,5 @@ def page_file(name: str) -> Response:
 
 @cache
 def _files() -> dict[str, bytes]:
-    # Read once, by the names that are there: a client's name never becomes a path.
+    # The files are read once, by their existing names: a client's name never becomes a path.
     return {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in TYPES}

@@ -1,9 +1,9 @@
-"""How the report's pictures are made: panels narrow enough for a phone, as SVG inside the page
-and as PNG beside it.
+"""Draws the report's charts: panels narrow enough for a phone, as SVG inside the page and as PNG
+beside the page.
 
-A panel is drawn once for both. In the page its inks are CSS variables, so that it follows light
-and dark; colours of data are Okabe and Ito's, which colour-blind readers can tell apart, and no
-two things differ by colour alone.
+Each panel has one drawing function for both. In the page, its line and text colours are CSS
+variables, so that they follow light and dark mode. Data use the colours of Okabe and Ito, which
+colour-blind readers can distinguish. No two elements differ by colour alone.
 """
 
 import io
@@ -37,10 +37,10 @@ CSS_COLOURS = {
 }
 FONT = "Helvetica, Arial, sans-serif"
 SMALL, WIDE = (2.1, 1.7), (4.6, 3.4)
-"""Inches of a panel that stands among others, and of one that stands alone."""
+"""Sizes in inches: a panel that is one of several, and a panel that is alone."""
 POINTS = {SMALL: 7.5, WIDE: 9.0}
-"""Of the text in them. On a phone a panel alone is shown about as wide as it is here, the small
-ones two in a row.
+"""Font sizes in points. A phone shows a single panel at about this width, and small panels two in a
+row.
 """
 
 
@@ -54,12 +54,12 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One panel, or small ones with common axes."""
+    """One panel, or several small panels with common axes."""
 
     name: str
-    """Of its files, and the prefix of its identifiers in a page."""
+    """Name of the chart's files, and prefix of its identifiers in a page."""
     about: str
-    """What it shows, for readers who do not see it."""
+    """Description of the chart for readers who cannot see it."""
     x: str
     y: str
     panels: Sequence[Panel]
@@ -70,8 +70,8 @@ class Chart:
         return len(self.panels) == 1
 
     def svgs(self) -> list[str]:
-        """An `<svg>` element for each panel, free of scripts, styles and references to anything
-        outside itself.
+        """Return an `<svg>` element for each panel, without scripts, styles and external
+        references.
         """
         elements = []
         for number, panel in enumerate(self.panels):
@@ -89,7 +89,9 @@ class Chart:
         return elements
 
     def write_png(self, path: Path, columns: int = 4) -> Path:
-        """All panels on one sheet, on white. Raises ResourceError when it cannot be written."""
+        """Draw all panels on one white sheet. Raises ResourceError if the file cannot be
+        written.
+        """
         columns = min(columns, len(self.panels))
         lines = math.ceil(len(self.panels) / columns)
         with _style(self.size):
@@ -122,7 +124,7 @@ def _style(size: tuple[float, float]):
     points = POINTS.get(size, POINTS[WIDE])
     return matplotlib.rc_context(
         {
-            # comes with matplotlib; a page replaces it by FONT, which is narrower
+            # included in matplotlib; a page replaces it by FONT, which is narrower
             "font.family": ["DejaVu Sans"],
             "font.size": points,
             "axes.titlesize": points + 0.5,
@@ -144,16 +146,16 @@ def _style(size: tuple[float, float]):
             "ytick.major.size": 2.5,
             "grid.color": GRID,
             "grid.linewidth": 0.6,
-            # text stays text: it can be read aloud, searched, and is smaller
+            # text stays text: a screen reader and a search can read it, and the file is smaller
             "svg.fonttype": "none",
-            "svg.hashsalt": "genray",  # the same picture is the same file
+            "svg.hashsalt": "genray",  # makes the file reproducible
         }
     )
 
 
 def _for_a_page(svg: str, prefix: str, about: str) -> str:
-    """A matplotlib SVG file as an element of a page: identifiers of its own, colours and size by
-    the page's style.
+    """Convert a matplotlib SVG file to an element of a page: unique identifiers, and colours and
+    size from the page's style.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -174,8 +176,8 @@ def _for_a_page(svg: str, prefix: str, about: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The range of the metric that is shown; what lies outside, or is none, is drawn on its bad
-    edge.
+    """The displayed range of the metric. Values outside the range, and missing values, are drawn at
+    its bad edge.
     """
 
     low: float
@@ -185,9 +187,9 @@ class Window:
 
     @classmethod
     def of(cls, values: Sequence[float], mode: str, share: float = 0.75) -> "Window":
-        """From the best value to two and a half times as far as `share` of them reach: a few bad
-        ones would squeeze all others into a line. Logarithmic where the good `share` spans a
-        factor of 20.
+        """Choose the range: from the best value to two and a half times the range of the best
+        `share` of the values. A few bad values would otherwise compress all others into a line.
+        The range is logarithmic if the best `share` spans a factor of 20.
         """
         finite = np.sort([value for value in values if math.isfinite(value)])
         if len(finite) == 0:
@@ -215,15 +217,15 @@ class Window:
         return bool(self.low <= value <= self.high)
 
     def clip(self, value: float) -> float:
-        """The value, or the edge beyond which it lies; no value (None, NaN, ∞) lies beyond the
-        bad one.
+        """Return the value, or the nearest edge of the range. A missing value (None, NaN, ∞) gives
+        the bad edge.
         """
         if not math.isfinite(value):
             return self.bad_edge
         return min(max(value, self.low), self.high)
 
     def apply(self, axis: Axes, which: str) -> None:
-        """Set the axis `which` (x or y) to it."""
+        """Set the limits of axis `which` (x or y) to this range."""
         along = axis.xaxis if which == "x" else axis.yaxis
         if self.log:
             axis.set(**{f"{which}scale": "log"})
@@ -234,7 +236,7 @@ class Window:
 
 
 def log_axis(axis: Axes, low: float, high: float) -> None:
-    """x logarithmic from low to high, with few marks."""
+    """Make x logarithmic from low to high, with few ticks."""
     axis.set_xscale("log")
     axis.set_xlim(low, high)
     decades = math.log10(high / low)
@@ -246,7 +248,7 @@ def log_axis(axis: Axes, low: float, high: float) -> None:
 
 
 def short(value: float) -> str:
-    """A number for a mark: 0.001, 0.1, 20, 1e-05."""
+    """Format a number for a tick: 0.001, 0.1, 20, 1e-05."""
     return (
         f"{value:g}"
         if 1e-3 <= abs(value) < 1e5 or value == 0

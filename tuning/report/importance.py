@@ -1,5 +1,5 @@
-"""Which parameters mattered within one arm's search, as far as its trials can tell; and
-parameters as coordinates.
+"""Estimates which parameters mattered within one arm's search, and converts parameters to
+coordinates.
 """
 
 import math
@@ -13,33 +13,33 @@ from tuning.report.stats import cost, finished
 from tuning.trials import TrialRow
 
 LEAST_TRIALS = 12
-"""Finished trials of one arm, below which a forest has nothing to learn from."""
+"""Least number of finished trials of one arm for which a forest is fitted."""
 LOG_FROM = 20.0
-"""Positive numbers that span this factor are drawn, and learned from, by their logarithms."""
+"""Positive numbers that span this factor are drawn and learned on a logarithmic scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importances:
-    """How much a forest's guess of held-out trials' ranks suffers when one parameter is
+    """How much a forest's prediction of held-out trials' ranks worsens when one parameter is
     shuffled.
     """
 
     explained: float
-    """R² of held-out trials' ranks; where it is not above 0 the forest knows nothing and the
-    rest means nothing.
+    """R² of held-out trials' ranks. If R² is not above 0, the forest predicts nothing, and the
+    importances have no meaning.
     """
     importance: dict[str, float]
-    """Parameter → mean loss of R² (may be a little below 0), over folds and shuffles."""
+    """Parameter → mean loss of R² (may be slightly below 0), over folds and shuffles."""
     trials: int
 
 
 def importances(rows: Sequence[TrialRow], seed: int = 0) -> Importances | None:
-    """Permutation importances on held-out trials of a random forest (scikit-learn) that predicts
-    the trials' ranks.
+    """Compute permutation importances of a random forest (scikit-learn) that predicts the ranks of
+    held-out trials.
 
-    Ranks, so that diverged trials take part and a few bad ones do not outweigh the rest. None
-    where trials are fewer than LEAST_TRIALS, fewer than two parameters vary, or all trials cost
-    the same. [Breiman 2001, https://doi.org/10.1023/A:1010933404324]
+    Ranks include diverged trials and limit the influence of a few bad ones. Returns None if there
+    are fewer than LEAST_TRIALS trials, if fewer than two parameters vary, or if all trials have the
+    same cost. [Breiman 2001, https://doi.org/10.1023/A:1010933404324]
     """
     rows = finished(rows)
     names = varied(rows)
@@ -57,6 +57,7 @@ def importances(rows: Sequence[TrialRow], seed: int = 0) -> Importances | None:
     value_TP = np.stack(
         [coordinates([row.params.get(name) for row in rows]).position for name in names], axis=1
     )
+    # Predict each trial by a forest that was fitted to the other folds.
     guess_T, losses = np.empty(len(rows)), []
     for known, asked in KFold(4, shuffle=True, random_state=seed).split(value_TP):
         forest = RandomForestRegressor(100, random_state=seed).fit(value_TP[known], rank_T[known])
@@ -70,8 +71,8 @@ def importances(rows: Sequence[TrialRow], seed: int = 0) -> Importances | None:
             scoring="neg_mean_squared_error",
         )
         losses.append(result.importances_mean * len(asked))
-    # In shares of the variance of all ranks: a fold's own R² would depend on the few trials that
-    # are in it.
+    # The loss is a share of the variance of all ranks: the R² of a single fold would depend on its
+    # few trials.
     loss_P = np.sum(losses, axis=0) / len(rows) / rank_T.var()
     return Importances(
         explained=float(r2_score(rank_T, guess_T)),
@@ -81,7 +82,7 @@ def importances(rows: Sequence[TrialRow], seed: int = 0) -> Importances | None:
 
 
 def varied(rows: Sequence[TrialRow]) -> list[str]:
-    """The parameters that have more than one value among the rows, in the order of their
+    """List the parameters that have more than one value among the rows, in the order of their
     appearance.
     """
     names = dict.fromkeys(name for row in rows for name in row.params)
@@ -90,7 +91,7 @@ def varied(rows: Sequence[TrialRow]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """Values of one parameter as numbers in 0..1, and what to write at which of them."""
+    """Values of one parameter as numbers in 0..1, with labels for some positions."""
 
     position: np.ndarray
     """float64 [T]"""
@@ -99,9 +100,9 @@ class Coordinates:
 
 
 def coordinates(values: Sequence[Any]) -> Coordinates:
-    """Numbers from their least to their greatest, logarithmically where all are > 0 and span
-    LOG_FROM; other values (names, switches, absent ones) as evenly spaced steps in the order of
-    their text.
+    """Map numbers from their minimum to their maximum, logarithmically if all are > 0 and span
+    LOG_FROM. Map other values (names, switches, missing values) to evenly spaced positions in
+    the order of their text.
     """
     numbers = [
         value for value in values if isinstance(value, int | float) and not isinstance(value, bool)

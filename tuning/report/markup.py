@@ -1,4 +1,6 @@
-"""The report's tables as HTML, each scrolling sideways within itself where a screen is narrow."""
+"""Renders the report's tables as HTML. On a narrow screen, each table scrolls sideways by
+itself.
+"""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +25,9 @@ IMPORTANCES = (
 
 
 def _table(head: Sequence[tuple[str, str]], rows: Sequence[str], label: str) -> str:
-    """`head`: (text, class) of each column. It scrolls sideways within itself, also by keyboard."""
+    """Render a table that scrolls sideways by itself, also by keyboard. `head`: (text, class) of
+    each column.
+    """
     cells = "".join(f'<th scope="col" class="{kind}">{text}</th>' for text, kind in head)
     return (
         f'<div class="scroll" tabindex="0" role="region" '
@@ -37,12 +41,12 @@ def _cell(text: str, kind: str = "") -> str:
 
 
 def _estimate(comparison: Comparison, found: Estimate) -> str:
-    """Median, and the interval beside it."""
+    """Format the median with its interval."""
     return _smaller(between(comparison, found))
 
 
 def _smaller(text: str) -> str:
-    """ "1 (0 to 2)" with the brackets' content in small print instead."""
+    """Put the parentheses of "1 (0 to 2)" in small print instead."""
     median, _, interval = text.partition(" (")
     return f"{median} <small>{interval.rstrip(')')}</small>" if interval else median
 
@@ -56,12 +60,12 @@ def _time(found: Estimate) -> str:
 
 
 def _three(value: float) -> str:
-    """Three digits, but whole steps as they are."""
+    """Format with three digits; whole steps stay unchanged."""
     return number(value if value >= 100 else float(f"{value:.3g}"))
 
 
 def _median(found: Sequence[Estimate]) -> str:
-    """What a column of medians holds."""
+    """Describe the content of a column of medians."""
     return ", ".join(("median", *filter(None, (covered(found),))))
 
 
@@ -251,7 +255,7 @@ def _trial(row: TrialRow) -> str:
 
 
 def _settings(row: TrialRow, names: Sequence[str] | None = None) -> str:
-    """The row's settings, those of `names` alone where they are given."""
+    """Format the row's settings, or only those in `names`."""
 
     def shown(value: Any) -> str:
         return (

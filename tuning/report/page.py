@@ -1,5 +1,5 @@
-"""The report as one HTML page: no script, nothing loaded from anywhere, pictures inside, light
-and dark, wide and narrow.
+"""Renders the report as one HTML page without scripts and external files, for light and dark mode,
+wide and narrow screens.
 """
 
 import base64
@@ -74,9 +74,10 @@ def page(
     samples: Sequence[tuple[str, bytes]] = (),
     files: Sequence[str] = (),
 ) -> str:
-    """The whole page. `charts`: by section (the keys of TITLES); `samples`: captions and PNG
-    files; `files`: beside it.
+    """Render the whole page. `charts`: by section (the keys of TITLES); `samples`: captions and PNG
+    files; `files`: files beside the page.
     """
+    # Sections without content are omitted.
     sections: dict[str, tuple[str, str]] = {"summary": ("Summary", _summary(comparison, settings))}
     if comparison.lines:
         sections["arms"] = (TITLES["arms"], _figures("arms", charts) + arms_table(comparison))
@@ -128,7 +129,9 @@ def _summary(comparison: Comparison, settings: Mapping[str, Any] | None) -> str:
 
 
 def _figures(name: str, charts: Mapping[str, Sequence[Chart]]) -> str:
-    """A section's charts with how to read them: panels that reflow, or figures side by side."""
+    """Render a section's charts with a text on how to read them, as panels that reflow or figures
+    side by side.
+    """
     shown = charts.get(name, ())
     if not shown:
         return ""

@@ -1,4 +1,4 @@
-"""The report's charts of small panels, one for each arm: learning rates, the search, curves,
+"""The report's charts with one small panel for each arm: learning rates, search, curves,
 profiles.
 """
 
@@ -29,11 +29,11 @@ from tuning.report.tables import Comparison
 
 COLOURS = {"default": UNTUNED, "tuned": TUNED}
 MAX_PANELS = 24
-"""Small panels of one chart."""
+"""Most panels of one chart."""
 
 
 def rates_chart(comparison: Comparison) -> Chart | None:
-    """Best against the learning rate, log axis."""
+    """Draw the best value against the learning rate, on a logarithmic axis."""
     path = comparison.rate_path()
     rows = [
         row for row in finished(comparison.of(phase="search")) if _positive(row.params.get(path))
@@ -71,6 +71,7 @@ def _draw_rates(
     if line is not None and math.isfinite(line.best.median):
         value = comparison.metric_of(line.best.median)
         axis.axhline(window.clip(value), color=UNTUNED, linewidth=1.1, linestyle=(0, (4, 2)))
+    # Failed trials are crosses, and trials outside the window are triangles at its bad edge.
     chosen = comparison.chosen(arm)
     for row in finished(comparison.of(arm, "search")):
         if not _positive(row.params.get(path)):
@@ -115,8 +116,8 @@ def _draw_rates(
 
 
 def search_chart(comparison: Comparison) -> Chart | None:
-    """Best so far against trials, over all orders of the trials: one arm in colour, the others
-    grey behind it.
+    """Draw the best value so far against the number of trials, over all orders of the trials. One
+    arm is in colour, the others grey behind it.
     """
     curves = {}
     for arm in comparison.ranked:
@@ -131,6 +132,7 @@ def search_chart(comparison: Comparison) -> Chart | None:
         def clipped(costs: Sequence[float]) -> list[float]:
             return [window.clip(comparison.metric_of(value)) for value in costs]
 
+        # The other arms, in grey.
         for other, curve in curves.items():
             if other != arm:
                 axis.plot(
@@ -139,6 +141,7 @@ def search_chart(comparison: Comparison) -> Chart | None:
                     color=GRID,
                     linewidth=0.9,
                 )
+        # This arm: median and quartiles, and the median of its default runs.
         own = curves[arm]
         n = range(1, len(own.median) + 1)
         axis.fill_between(
@@ -167,7 +170,7 @@ def search_chart(comparison: Comparison) -> Chart | None:
 
 
 def curves_chart(comparison: Comparison) -> Chart | None:
-    """The metric against steps, every seed of default and tuned."""
+    """Draw the metric against steps, for every seed of default and tuned runs."""
     phases = [phase for phase in ("default", "tuned") if comparison.of(phase=phase)]
     rows = [row for phase in phases for row in comparison.of(phase=phase) if len(row.curve) >= 2]
     if not rows:
@@ -175,9 +178,10 @@ def curves_chart(comparison: Comparison) -> Chart | None:
     ends = [value for row in rows for _, _, value in row.curve[len(row.curve) // 4 :]]
     window, last = Window.of(ends, comparison.mode), max(row.curve[-1][0] for row in rows)
     first = min(row.curve[0][0] for row in rows)
-    first = 0 if first < last / 2 else first  # of several stages, the last alone is judged
+    first = 0 if first < last / 2 else first  # of several stages, only the last one is compared
 
     def draw(arm: str, axis: Axes) -> None:
+        # The target, and one line for each seed. A cross marks a diverged run.
         if comparison.target is not None:
             axis.axhline(
                 window.clip(comparison.metric_of(comparison.target)),
@@ -188,7 +192,7 @@ def curves_chart(comparison: Comparison) -> Chart | None:
         for row in rows:
             if row.arm == arm:
                 steps = [step for step, _, _ in row.curve]
-                # A little beyond the window, where the line is cut off instead of running along its
+                # Curves are cut a little beyond the window, so that no line follows the window's
                 # edge.
                 room = 10 * (window.high - window.low)
                 values = [
@@ -223,9 +227,10 @@ def curves_chart(comparison: Comparison) -> Chart | None:
 
 
 def profile_chart(ratios: Mapping[str, Sequence[float]], problems: str = "seeds") -> Chart | None:
-    """Share of problems in which an arm reached the target within τ times the quickest arm's steps.
+    """Draw the share of problems in which an arm reached the target within τ times the steps of the
+    fastest arm.
 
-    `ratios`: arm → steps by the quickest arm's, for each problem; ∞ for a miss.
+    `ratios`: arm → its steps divided by the fastest arm's, for each problem; ∞ for a miss.
     """
     ratios = {arm: each for arm, each in ratios.items() if each}
     finite = [ratio for each in ratios.values() for ratio in each if math.isfinite(ratio)]
@@ -267,7 +272,7 @@ def profile_chart(ratios: Mapping[str, Sequence[float]], problems: str = "seeds"
 
 
 def _common_window(comparison: Comparison) -> Window:
-    """One range of the metric for every panel of the search."""
+    """Return one range of the metric for every panel of the search."""
     values = [
         row.best for row in finished(comparison.of(phase="search")) if math.isfinite(cost(row))
     ]

@@ -1,5 +1,5 @@
-"""The report's charts that stand alone: arms, effects, parameters. What is drawn is decided
-here, how in charts.py.
+"""The report's larger charts: arms, effects, parameters. This file chooses the content; charts.py
+draws it.
 """
 
 import math
@@ -23,8 +23,8 @@ MARKERS = {"default": "D", "tuned": "o", "search": "o"}
 
 
 def arms_chart(comparison: Comparison, test: bool = False) -> Chart | None:
-    """Medians and intervals, an arm a row; the seeds as small marks."""
-    # no seeds: the median of a search says more of its space than of the arm
+    """Draw medians and intervals, one row for each arm; the seeds are small marks."""
+    # Without seeds, the median of a search describes its space more than the arm.
     if comparison.judged == "search":
         return None
     window = _arms_window(comparison, test)
@@ -46,9 +46,9 @@ def arms_chart(comparison: Comparison, test: bool = False) -> Chart | None:
 
 
 def _arms_window(comparison: Comparison, test: bool) -> Window | None:
-    """Wide enough for the judged phase, and for those of the other that do not lie far beyond:
-    what is close together should be told apart, and how far away the rest is stands beside its
-    arrow. None where there is nothing to show.
+    """Choose the displayed range: wide enough for the ranked phase, and for values of the other
+    phase that are not far outside. Close values thus stay distinguishable, and an arrow with the
+    value marks each value outside. None if there is nothing to show.
     """
     found = {
         phase: [
@@ -129,7 +129,7 @@ def _draw_estimate(
             markeredgecolor=colour,
             clip_on=False,
         )
-    elif math.isfinite(middle):  # beyond the window: an arrow on its edge, with the value
+    elif math.isfinite(middle):  # outside the window: an arrow on its edge, with the value
         lower = comparison.mode == "min"
         axis.plot(
             window.bad_edge, y, ">" if lower else "<", markersize=4.5, color=colour, clip_on=False
@@ -145,7 +145,7 @@ def _draw_estimate(
             color=colour,
             fontsize=7.5,
         )
-    else:  # more than half of the seeds gave nothing
+    else:  # more than half of the seeds have no result
         axis.plot(window.bad_edge, y, "X", markersize=5, color=BAD, clip_on=False)
 
 
@@ -176,7 +176,7 @@ def _legend(axis: Axes, phases: Sequence[str]) -> None:
 
 
 def effects_chart(comparison: Comparison) -> Chart | None:
-    """What switching each arm on changes, against the baseline."""
+    """Draw the change that each arm makes, compared with the baseline."""
     effects = comparison.effects()
     if not effects:
         return None
@@ -187,6 +187,7 @@ def effects_chart(comparison: Comparison) -> Chart | None:
         for each in effects.values()
         if math.isfinite(value := comparison.metric_of(each.difference.median))
     ]
+    # The axis is symmetric around 0.
     reach = max([abs(value) for value in ends] or [1.0]) * 1.15 or 1.0
 
     def draw(axis: Axes) -> None:
@@ -199,6 +200,7 @@ def effects_chart(comparison: Comparison) -> Chart | None:
             axis.plot(
                 [low, high], [place, place], color=TUNED, linewidth=1.8, solid_capstyle="round"
             )
+            # A filled mark is a certain effect, and a cross is an infinite one.
             if math.isfinite(middle):
                 axis.plot(
                     middle,
@@ -236,9 +238,7 @@ def effects_chart(comparison: Comparison) -> Chart | None:
 
 
 def parameters_charts(comparison: Comparison) -> Iterator[Chart]:
-    """Parallel coordinates of each arm's search with two parameters or more and four trials or
-    more.
-    """
+    """Draw parallel coordinates for each search with at least two parameters and four trials."""
     for number, arm in enumerate(comparison.ranked):
         rows = finished(comparison.of(arm, "search"))
         names = varied(rows)
@@ -260,12 +260,13 @@ def _draw_parameters(
     scales = [coordinates([row.params.get(name) for row in rows]) for name in names]
     costs = np.array([cost(row) for row in rows])
     finite = np.isfinite(costs)
-    # By rank, best on top: a few bad trials would push all others together.
+    # Trials are placed by rank, best on top: a few bad trials would compress all others.
     order = np.argsort(np.argsort(costs, kind="stable"), kind="stable")
     result = 1 - order / max(1, len(rows) - 1)
     good = finite & (order < max(1, len(rows) // 4))
     for place in range(len(names) + 1):
         axis.axvline(place, color=FAINT, linewidth=0.7)
+    # One line for each trial, the best ones last and on top.
     for number in np.argsort(-costs, kind="stable"):
         values = [*(scale.position[number] for scale in scales), result[number]]
         if not finite[number]:
@@ -274,6 +275,7 @@ def _draw_parameters(
             axis.plot(values, color=TUNED, linewidth=1.5)
         else:
             axis.plot(values, color=FAINT, linewidth=0.7, alpha=0.55)
+    # Labels of the values, and the best result.
     for place, scale in enumerate(scales):
         for height, text in scale.ticks:
             axis.annotate(

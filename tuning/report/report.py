@@ -1,8 +1,9 @@
-"""The report of a sweep: SWEEP/report/index.html, its tables as CSV and parquet, its charts as PNG.
+"""Writes the report of a sweep: SWEEP/report/index.html, its tables as CSV and parquet, its charts
+as PNG.
 
-Here alone the test split is opened: for untuned and tuned runs, once no trial is left to run, so
-that every choice has been made. Its figures are kept in report/test.json, so that a second
-report does not measure again.
+Only this module opens the test split, for default and tuned runs, when no trial is left to run. All
+choices have been made by then. The test metrics are saved in report/test.json, so that a second
+report does not compute them again.
 """
 
 import io
@@ -32,7 +33,7 @@ from tuning.trials import TrialRow, read_trials, write_table
 Measure = Callable[[Path, TrialRow], dict[str, float]]
 Sample = Callable[[Path, TrialRow], bytes | None]
 MAX_SAMPLES = 12
-"""Sample grids in the page."""
+"""Most sample grids in the page."""
 
 
 def write_report(
@@ -42,13 +43,13 @@ def write_report(
     sample: Sample | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write the report of what the sweep has so far; returns the page's path. May be called
-    again at any time.
+    """Write the report of the sweep's results so far, and return the page's path. May be called
+    repeatedly.
 
-    `measure(sweep, row)`: the row's figures on the test split; `sample(sweep, row)`: a PNG of
-    its samples or None; both from the trial's best weights, as the engine has them unless told
-    otherwise. `say` hears what takes time. Raises CheckpointError when `sweep` is no sweep's
-    folder, ConfigError when its report cannot be written.
+    `measure(sweep, row)` returns the row's metrics on the test split. `sample(sweep, row)` returns
+    a PNG of its samples, or None. Both use the trial's best weights; the defaults load these from
+    the sweep. `say` receives messages about slow work. Raises CheckpointError if `sweep` is not a
+    sweep's directory, ConfigError if the report cannot be written.
     """
     rows = read_trials(sweep)
     folder = sweep / "report"
@@ -59,8 +60,10 @@ def write_report(
             f"{folder}: {error.strerror}; a report is written into the sweep's own folder"
         ) from error
     write_table(sweep, rows)
+    # The test split stays sealed while trials are still to be run.
     waiting = _waiting(sweep)
     comparison = Comparison(rows, {} if waiting else _tests(sweep, rows, measure, say), waiting)
+    # Write charts, tables and the page.
     charts = make_charts(comparison)
     for group in charts.values():
         for chart in group:
@@ -77,11 +80,11 @@ def write_report(
 
 
 def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
-    """The charts that make sense for these rows, by the page's sections; none where no trial has
-    a finite figure.
+    """Draw the charts that these rows allow, by the page's sections. Returns none if no trial has a
+    finite metric.
 
-    Without a figure the charts would be empty axes: the page's summary and its list of trials
-    say what failed.
+    Without a metric the charts would be empty axes. The page's summary and its list of trials then
+    explain the failures.
     """
     if not any(math.isfinite(cost(row)) for row in comparison.rows):
         return {}
@@ -100,8 +103,8 @@ def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
 
 
 def _waiting(sweep: Path) -> int:
-    """How many of the plan's trials have yet to end. None of a sweep that cannot be opened: it
-    cannot go on, either.
+    """Count the planned trials that have not ended. Returns 0 if the sweep cannot be opened,
+    because it cannot continue either.
     """
     try:
         return len(Sweep.open(sweep).waiting())
@@ -118,7 +121,7 @@ def _tests(
     measure: Measure | None,
     say: Callable[[str], None] | None,
 ) -> dict[str, dict[str, float]]:
-    """Trial → figures on the test split, of untuned and tuned runs that have ended well."""
+    """Return trial → metrics on the test split, for default and tuned runs that succeeded."""
     cache = sweep / "report" / "test.json"
     known = _read_cache(cache)
     asked = [row for row in rows if row.phase in ("default", "tuned") and row.status != "running"]
@@ -128,13 +131,14 @@ def _tests(
     if missing and say is not None:
         say(f"measuring {plural(len(missing), 'trial')} on the test split …")
     if missing and measure is None:
-        from tuning.sweep import measure_test as measure  # Ray comes with it
+        from tuning.sweep import measure_test as measure  # imports Ray
     for row in missing:
         assert measure is not None
         try:
             values = {name: float(value) for name, value in measure(sweep, row).items()}
         except (GenrayError, OSError) as error:
-            # Its checkpoint may be gone. The page shows a gap, and a later report tries again.
+            # The checkpoint may be missing. The page then shows a gap, and a later report tries
+            # again.
             if say is not None:
                 say(f"{row.trial}: no test figures ({str(error).splitlines()[0]})")
             continue
@@ -148,8 +152,8 @@ def _tests(
 
 
 def _identity(row: TrialRow) -> list[Any]:
-    """What tells a trial's best weights from those of another trial by the same name, or of the
-    same one resumed.
+    """Identify a trial's best weights, as opposed to those of another trial of this name, or of
+    this trial after it was resumed.
     """
     return [row.best, row.best_step, row.steps, row.seed]
 
@@ -166,7 +170,9 @@ def _read_cache(path: Path) -> dict[str, Any]:
 
 
 def _samples(sweep: Path, comparison: Comparison, sample: Sample | None) -> list[tuple[str, bytes]]:
-    """(caption, PNG) of each arm's best run, best arm first; only of families that make samples."""
+    """Return (caption, PNG) of each arm's best run, best arm first. Only some families make
+    samples.
+    """
     shown: list[tuple[str, bytes]] = []
     for arm in comparison.ranked:
         rows = [row for row in comparison.of(arm, comparison.judged) if math.isfinite(cost(row))]
@@ -180,8 +186,8 @@ def _samples(sweep: Path, comparison: Comparison, sample: Sample | None) -> list
 
 
 def best_samples(sweep: Path, row: TrialRow) -> bytes | None:
-    """A PNG of 64 samples of the trial's best weights, always from the same latents; None where
-    its model makes none, or the weights are gone.
+    """Render a PNG of 64 samples of the trial's best weights, always from the same latents. None if
+    the model makes no samples, or the weights are missing.
     """
     folder = RunDir(sweep / row.path).checkpoints / f"{row.best_step or 0:08d}"
     if row.family not in ("gan", "vae") or not folder.is_dir():
@@ -205,7 +211,7 @@ def best_samples(sweep: Path, row: TrialRow) -> bytes | None:
 
 
 def _settings(sweep: Path) -> dict[str, Any]:
-    """The sweep's own settings as its file has them."""
+    """Read the sweep's own settings from its file."""
     try:
         settings = yaml.safe_load((sweep / "sweep.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):

@@ -1,10 +1,9 @@
-"""What a comparison's rows add up to: medians and intervals, targets, profiles, effects. No
-file, no picture.
+"""Statistics of a comparison: medians and intervals, targets, profiles, effects. Reads no files and
+draws nothing.
 
-Everything is computed on costs, of which lower is better: the metric, or its negative where
-higher is better. A trial that diverged or failed costs ∞, whatever it had reached before, as it
-does for the choice (trials.best_trial): so a median over seeds says what one may expect of the
-arm, its accidents included.
+All functions use costs, where lower is better: the metric, or its negative if higher is better. A
+trial that diverged or failed costs ∞, whatever it had reached before; `trials.best_trial` excludes
+it, too. The median over seeds therefore estimates the result of an arm with its failures included.
 """
 
 import math
@@ -18,20 +17,24 @@ from tuning.trials import TrialRow
 
 INFINITY = math.inf
 LEVEL = 0.95
-"""How often an interval should hold the true median; with fewer than six values none does."""
+"""Probability that an interval contains the true median. With fewer than six values no interval
+reaches it.
+"""
 
 # -- costs -----------------------------------------------------------------------------------------
 
 
 def cost(row: TrialRow) -> float:
-    """The row's best as a cost; ∞ where it diverged, failed, or never reported anything finite."""
+    """Return the row's best value as a cost; ∞ if the trial diverged, failed, or never reported a
+    finite value.
+    """
     if row.best is None or row.status in ("diverged", "failed") or not math.isfinite(row.best):
         return INFINITY
     return row.best if row.mode == "min" else -row.best
 
 
 def from_cost(value: float, mode: str) -> float:
-    """A cost as the metric again; where higher is better, "none" is then −∞."""
+    """Convert a cost back to the metric. If higher is better, a missing value becomes −∞."""
     return value if mode == "min" else -value
 
 
@@ -44,19 +47,19 @@ def finished(rows: Sequence[TrialRow]) -> list[TrialRow]:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A median of `count` values and an interval around it; NaN where there are too few values."""
+    """The median of `count` values and an interval around it; NaN if there are too few values."""
 
     median: float = math.nan
     low: float = math.nan
     high: float = math.nan
     coverage: float = math.nan
-    """In which share of cases such an interval holds the true median, at the least."""
+    """Least probability that such an interval contains the true median."""
     count: int = 0
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Median and interval of some values, which may be ∞ but not NaN. The interval's ends are
-    values that occurred.
+    """Compute the median and interval of some values, which may be ∞ but not NaN. The interval's
+    bounds are observed values.
     """
     ordered = sorted(values)
     if not ordered:
@@ -70,24 +73,24 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def _median(ordered: Sequence[float]) -> float:
-    """The median of ordered values; 0 between −∞ and ∞: as many runs broke off on the one side
-    as on the other.
+    """Return the median of ordered values. The median is 0 between −∞ and ∞: equally many runs
+    failed on both sides.
     """
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     return 0.0 if low == -INFINITY and high == INFINITY else (low + high) / 2
 
 
 def order_interval(count: int) -> tuple[int, float]:
-    """(of `count` ordered values, how many the interval leaves out at each end; how often it
-    holds the true median).
+    """Return (the number of values that the interval omits at each end of `count` ordered values;
+    the probability that the interval contains the true median).
 
-    How many values fall below the true median is Binomial(count, 1/2), whatever their
-    distribution: exact for few values, where a bootstrap is not (of seven values its 95%
-    interval is one of 87.5%). As many are left out as LEVEL allows. With five values or fewer
-    the whole range is less than that: 1 − 2^(1 − count), 50% of two, 75% of three, 94% of five.
-    [the sign test's interval, Conover 1999, Practical Nonparametric Statistics]
+    The number of values below the true median is Binomial(count, 1/2) for every distribution. The
+    interval is therefore exact for few values, where a bootstrap is not (for seven values, its 95%
+    interval has 87.5%). As many values are omitted as LEVEL allows. With five values or fewer, even
+    the whole range has less: 1 − 2^(1 − count), i.e. 50% for two, 75% for three, 94% for five. [the
+    sign test's interval, Conover 1999, Practical Nonparametric Statistics]
     """
-    below, left_out = 2.0**-count, 0  # P(so many values or fewer lie below the median)
+    below, left_out = 2.0**-count, 0  # P(at most so many values are below the median)
     while True:
         more = below + math.comb(count, left_out + 1) / 2**count
         if 1 - 2 * more < LEVEL:
@@ -99,11 +102,11 @@ def order_interval(count: int) -> tuple[int, float]:
 
 
 def target_cost(rows: Sequence[TrialRow]) -> float | None:
-    """What every arm has to reach: the median over arms of the median over seeds of the untuned
-    trials' best.
+    """Return the cost that every arm has to reach: the median over arms of the median over seeds of
+    the best values of default trials.
 
-    Where no untuned trials are, the median of the search's best. Where that median is ∞, the
-    worst finite of its values. None where nothing finite was ever reached.
+    Without default trials, the median of the search's best values is used. If that median is ∞, the
+    worst finite value is used. None if no trial had a finite value.
     """
     rows = finished(rows)
     by_arm: dict[str, list[float]] = {}
@@ -124,8 +127,8 @@ def target_cost(rows: Sequence[TrialRow]) -> float | None:
 
 
 def to_target(row: TrialRow, target: float | None) -> tuple[float, float]:
-    """(steps, CPU seconds) until the row's metric was first at the target or better; (∞, ∞) for
-    a miss.
+    """Return (steps, CPU seconds) until the row's metric first reached the target; (∞, ∞) for a
+    miss.
     """
     if target is None or not math.isfinite(cost(row)):
         return INFINITY, INFINITY
@@ -136,11 +139,11 @@ def to_target(row: TrialRow, target: float | None) -> tuple[float, float]:
 
 
 def ratios_to_quickest(times: Mapping[str, Mapping[Any, float]]) -> dict[str, list[float]]:
-    """For each arm, its time by the quickest arm's, on each problem that any arm was given; ∞
-    for a miss.
+    """Divide each arm's time by the fastest arm's, on each problem that any arm was given; ∞ for a
+    miss.
 
-    `times[arm][problem]`: steps or seconds, > 0. A problem which an arm was not given counts as
-    a miss. [performance profiles: Dolan 2002, https://arxiv.org/abs/cs/0102001]
+    `times[arm][problem]`: steps or seconds, > 0. A problem that an arm was not given counts as a
+    miss. [performance profiles: Dolan 2002, https://arxiv.org/abs/cs/0102001]
     """
     problems = sorted({problem for each in times.values() for problem in each}, key=str)
     ratios: dict[str, list[float]] = {arm: [] for arm in times}
@@ -153,7 +156,7 @@ def ratios_to_quickest(times: Mapping[str, Mapping[Any, float]]) -> dict[str, li
 
 
 def profile(ratios: Sequence[float], at: Iterable[float]) -> list[float]:
-    """The share of problems solved within `at[i]` times the quickest arm's time."""
+    """Return the share of problems solved within `at[i]` times the fastest arm's time."""
     return [
         sum(ratio <= limit for ratio in ratios) / len(ratios) if ratios else 0.0 for limit in at
     ]
@@ -164,24 +167,23 @@ def profile(ratios: Sequence[float], at: Iterable[float]) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class BestSoFar:
-    """The best of the first n trials, n = 1 … T, over all orders in which the T trials could
-    have come; costs.
-    """
+    """Costs of the best of the first n trials, n = 1 … T, over all orders of the T trials."""
 
     median: list[float]
     low: list[float]
     """The lower quartile."""
     high: list[float]
     mean: list[float]
-    """∞ while every one of the n trials may have been a diverged one."""
+    """∞ as long as all of the n trials may be diverged ones."""
 
 
 def best_so_far(costs: Sequence[float]) -> BestSoFar:
-    """Exact, not simulated: P(best of n ≤ k-th smallest) = 1 − C(T − k, n) / C(T, n).
+    """Compute exactly, without simulation: P(best of n ≤ k-th smallest) = 1 − C(T − k, n) / C(T,
+    n).
 
-    The mean is the expected validation performance [Dodge 2019,
-    https://arxiv.org/abs/1909.03004], drawn without replacement; the median beside it is finite
-    as soon as half of the orders have met a trial that did not diverge.
+    The mean is the expected validation performance [Dodge 2019, https://arxiv.org/abs/1909.03004],
+    drawn without replacement. The median is finite as soon as half of the orders include a trial
+    that did not diverge.
     """
     ordered, total = sorted(costs), len(costs)
     median, low, high, mean = [], [], [], []
@@ -189,7 +191,7 @@ def best_so_far(costs: Sequence[float]) -> BestSoFar:
         reached = [1 - math.comb(total - k, n) / math.comb(total, n) for k in range(1, total + 1)]
         quartiles = []
         for share in (0.5, 0.25, 0.75):
-            # 1e-12: 1 − C/C may miss a half by a rounding.
+            # 1e-12: rounding can put 1 − C/C just below one half.
             quartiles.append(next(ordered[k] for k in range(total) if reached[k] >= share - 1e-12))
         median.append(quartiles[0])
         low.append(quartiles[1])
@@ -204,33 +206,35 @@ def best_so_far(costs: Sequence[float]) -> BestSoFar:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """By how much one set of runs costs more than another (negative: it is better)."""
+    """How much more one set of runs costs than another (negative: the first set is better)."""
 
     difference: Estimate
-    """Paired: the median of the differences at equal seeds; else the difference of the medians."""
+    """If paired, the median of the differences at equal seeds; otherwise the difference of the
+    medians.
+    """
     paired: bool
     better: int
-    """Pairs in which the first is better; of all pairs (i, j) where they are not paired."""
+    """Number of pairs in which the first set is better; if unpaired, of all pairs (i, j)."""
     worse: int
-    """Pairs in which it is worse; the rest are equal."""
+    """Number of pairs in which the first set is worse; the remaining pairs are equal."""
     pairs: int
 
     @property
     def apart(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.difference.low > 0 or self.difference.high < 0
 
     @property
     def sure(self) -> bool:
-        """Whether an interval of LEVEL leaves out 0."""
+        """Whether an interval of LEVEL excludes 0."""
         return self.apart and self.difference.coverage >= LEVEL
 
 
 def effect(first: Mapping[int, float], second: Mapping[int, float]) -> Effect | None:
-    """`first` − `second`, both seed → cost. Paired where both have the same two seeds or more;
-    None where either is empty.
+    """Compute `first` − `second`, both seed → cost. Paired if both share at least two seeds; None
+    if either is empty.
 
-    Two failures make no difference (0); one of them makes an infinite one.
+    The difference of two failures is 0; the difference of a failure and a success is infinite.
     """
     if not first or not second:
         return None
@@ -246,7 +250,7 @@ def effect(first: Mapping[int, float], second: Mapping[int, float]) -> Effect | 
         )
     a, b = estimate(list(first.values())), estimate(list(second.values()))
     return Effect(
-        # Both medians lie in their intervals but in (1 − a) + (1 − b) of the cases, or fewer.
+        # The probability that either median is outside its interval is at most (1 − a) + (1 − b).
         difference=Estimate(
             median=_difference(a.median, b.median),
             low=_difference(a.low, b.high),

@@ -1,6 +1,4 @@
-"""A sweep's rows as the tables of its report: one line for each arm and phase, and what the
-pictures are made of.
-"""
+"""Builds the tables of a sweep's report: a line for each arm and phase, and the charts' data."""
 
 import csv
 import io
@@ -28,27 +26,27 @@ from tuning.report.stats import (
 from tuning.trials import TrialRow, best_trial
 
 BASELINES = ("none", "off", "baseline")
-"""Arms by these names are what the others of their study are held against."""
+"""Arms with one of these names are the baseline of their study."""
 PHASES = ("default", "tuned", "search")
 
 
 def words(name: str) -> str:
-    """A metric's name as text."""
+    """Convert a metric's name to text."""
     return name.replace("_", " ").replace("/", " ")
 
 
 Tests = Mapping[str, Mapping[str, float]]
-"""Trial → its figures on the test split; empty where they could not be had."""
+"""Trial → its metrics on the test split; empty if they are not available."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One arm in one phase. Estimates of best and test are costs (see report_stats)."""
+    """One arm in one phase. The estimates of best and test are costs (see stats.py)."""
 
     arm: str
     phase: str
     runs: int
-    """Finished ones."""
+    """Number of finished runs."""
     running: int
     diverged: int
     failed: int
@@ -56,23 +54,24 @@ class Line:
     best: Estimate
     test: Estimate
     steps: Estimate
-    """Until the target."""
+    """Steps until the target was reached."""
     seconds: Estimate
-    """CPU seconds until the target."""
+    """CPU seconds until the target was reached."""
     missed: int
-    """Runs that never reached the target."""
+    """Number of runs that never reached the target."""
     state_bytes: float | None
-    """Of the optimizers, for each learned parameter."""
+    """Bytes of optimizer state for each learned parameter."""
     trials: int
-    """Search trials that were spent before these runs, finished ones."""
+    """Number of finished search trials before these runs."""
     search_diverged: int
-    """Of these, how many diverged."""
+    """Number of these search trials that diverged."""
 
 
 class Comparison:
-    """What one sweep's rows say. `tests`: figures on the test split, for as many trials as there
-    are any; `waiting`: how many of the plan's trials have not ended, those included that have no
-    row yet.
+    """Evaluates the rows of one sweep.
+
+    `tests`: metrics on the test split, for the trials that have any. `waiting`: number of planned
+    trials that have not ended, including those without a row.
     """
 
     def __init__(self, rows: Sequence[TrialRow], tests: Tests | None = None, waiting: int = 0):
@@ -95,8 +94,9 @@ class Comparison:
 
     @cached_property
     def judged(self) -> str:
-        """The phase that arms are ranked by: tuned once no arm waits for its first tuned run to
-        end, else default where any has ended, else the search's best trial.
+        """The phase by which arms are ranked: tuned if every arm has a tuned run that has ended or
+        will have none; otherwise default if any default run has ended; otherwise the best trial
+        of the search.
         """
         if finished(self.of(phase="tuned")) and not self.untuned:
             return "tuned"
@@ -106,16 +106,14 @@ class Comparison:
 
     @property
     def untuned(self) -> list[str]:
-        """Arms of which no tuned run has ended, but may yet: the search of none of these is
-        known to be hopeless.
+        """Arms without a finished tuned run that may still get one: none of their searches is
+        known to have failed.
         """
         waiting = [arm for arm in self.arms if not finished(self.of(arm, "tuned"))]
         return [arm for arm in waiting if not self._hopeless(arm)]
 
     def _hopeless(self, arm: str) -> bool:
-        """Whether the arm's search has ended without a sound trial, so that there is nothing to
-        tune it by.
-        """
+        """Whether the arm's search ended without a successful trial, so it has no tuned runs."""
         rows = self.of(arm, "search")
         return bool(rows) and len(finished(rows)) == len(rows) and best_trial(rows) is None
 
@@ -124,23 +122,21 @@ class Comparison:
 
     @property
     def metric_label(self) -> str:
-        """The metric with its direction. Its unit is the family's own (nats, a share, …) and not
-        known here.
+        """The metric's name with its direction. The unit depends on the family (nats, a
+        share, …) and is not known here.
         """
         return f"{words(self.metric)} ({'lower' if self.mode == 'min' else 'higher'} is better)"
 
     @property
     def test_metric(self) -> str:
-        """The name on the test split of what validation chose by; "" where no test figure has
-        it.
-        """
+        """The validation metric's name on the test split; "" if no test result has it."""
         names = [self.metric.removeprefix("validation_").removeprefix("evaluation_"), self.metric]
         return next(
             (name for name in names if any(name in figures for figures in self.tests.values())), ""
         )
 
     def test_cost(self, row: TrialRow) -> float | None:
-        """The row's test figure as a cost: ∞ for a failure, None where it was not measured."""
+        """Return the row's test metric as a cost: ∞ for a failure, None if it was not measured."""
         if not self.test_metric:
             return None
         if not math.isfinite(cost(row)):
@@ -182,8 +178,8 @@ class Comparison:
 
     @cached_property
     def lines(self) -> list[Line]:
-        """Arms from the best of the judged phase to the worst; default before tuned; search only
-        where nothing else is.
+        """Arms from the best to the worst in the ranked phase, default before tuned. Search
+        lines appear only if an arm has no other.
         """
         phases = [phase for phase in self.phases if phase != "search"] or ["search"]
         return [
@@ -204,7 +200,7 @@ class Comparison:
         return next((line for line in self.lines if (line.arm, line.phase) == (arm, phase)), None)
 
     def by_seed(self, arm: str, phase: str, test: bool = False) -> dict[int, float]:
-        """seed → cost."""
+        """Return seed → cost."""
         values = {
             row.seed: self.test_cost(row) if test else cost(row)
             for row in finished(self.of(arm, phase))
@@ -212,10 +208,10 @@ class Comparison:
         return {seed: value for seed, value in values.items() if value is not None}
 
     def chosen(self, arm: str) -> TrialRow | None:
-        """The search trial by which the arm was tuned."""
+        """Return the search trial whose settings the arm's tuned runs use."""
         return best_trial(self.of(arm, "search"))
 
-    # -- what pictures are made of -----------------------------------------------------------------
+    # -- data of the charts ------------------------------------------------------------------------
 
     @property
     def baseline(self) -> str | None:
@@ -226,8 +222,8 @@ class Comparison:
         )
 
     def effects(self, test: bool = False) -> dict[str, Effect]:
-        """Each arm's cost less the baseline's, in the judged phase; empty without a baseline, or
-        a phase with seeds.
+        """Return each arm's cost minus the baseline's, in the ranked phase. Empty without a
+        baseline, or without a phase with seeds.
         """
         if self.baseline is None or self.judged == "search":
             return {}
@@ -240,7 +236,9 @@ class Comparison:
         return {arm: each for arm, each in found.items() if each is not None}
 
     def profile_ratios(self) -> dict[str, list[float]]:
-        """Arm → steps to the target by the quickest arm's, at each seed of the judged phase."""
+        """Return arm → steps to the target divided by the fastest arm's, at each seed of the ranked
+        phase.
+        """
         if self.judged == "search" or len(self.arms) < 2 or self.target is None:
             return {}
         times = {
@@ -260,9 +258,7 @@ class Comparison:
     # -- tables ------------------------------------------------------------------------------------
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Name → records, in the metric's own sign; ∞ (−∞ where higher is better) stands for
-        "none".
-        """
+        """Return name → records in the metric's sign; ∞ (−∞ if higher is better) means none."""
         return {
             "arms": [self._record(line) for line in self.lines],
             "learning_rates": self._learning_rates(),
@@ -305,7 +301,7 @@ class Comparison:
         }
 
     def interval(self, found: Estimate) -> tuple[float, float]:
-        """The interval's ends in the metric, the lower first."""
+        """Return the interval's bounds in the metric, the lower one first."""
         low, high = self.metric_of(found.low), self.metric_of(found.high)
         return (high, low) if low > high else (low, high)
 
@@ -337,7 +333,7 @@ class Comparison:
         return record | {"target": None if self.target is None else self.metric_of(self.target)}
 
     def rate_path(self) -> str:
-        """The parameter that is the learning rate; "" where none was searched."""
+        """Return the parameter that is the learning rate; "" if no search varied it."""
         names = dict.fromkeys(name for row in self.of(phase="search") for name in row.params)
         rates = sorted(
             (name for name in names if name.endswith("learning_rate")),
@@ -376,7 +372,7 @@ class Comparison:
 def write_tables(
     folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]], parquet: bool = True
 ) -> list[Path]:
-    """NAME.csv and NAME.parquet of every table that has records; returns the CSV files."""
+    """Write NAME.csv and NAME.parquet of every table that has records. Returns the CSV files."""
     import pyarrow
     from pyarrow import parquet as arrow_parquet
 

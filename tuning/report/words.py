@@ -1,5 +1,5 @@
-"""The report in plain words: what was compared, how, what won, how sure that is, and what it
-does not show.
+"""Writes the sentences of the report: what was compared and how, which arm is best, how certain
+that is, and the limits of the result.
 """
 
 import math
@@ -30,19 +30,19 @@ PHASE_WORDS = {"default": "untuned", "tuned": "tuned", "search": "search"}
 
 
 def number(value: float | None) -> str:
-    """Four digits that count; ∞ for none, – for unknown."""
+    """Format four significant digits; ∞ for none, – for unknown."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    value = value + 0.0  # −0 is 0
+    value = value + 0.0  # changes −0 to 0
     if value and not 1e-4 <= abs(value) < 1e6:
         return f"{value:.3e}".replace("-", "−")
     return (f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}").replace("-", "−")
 
 
 def between(comparison: Comparison, found: Estimate) -> str:
-    """An estimate of costs as "median (low to high)" of the metric."""
+    """Format an estimate of costs as "median (low to high)" of the metric."""
     if not found.count:
         return "–"
     text = number(comparison.metric_of(found.median))
@@ -53,7 +53,7 @@ def between(comparison: Comparison, found: Estimate) -> str:
 
 
 def difference(comparison: Comparison, found: Estimate) -> str:
-    """A difference of costs as "2.1 (−1 to 3)" of the metric, three digits."""
+    """Format a difference of costs as "2.1 (−1 to 3)" of the metric, with three digits."""
 
     def three(value: float) -> str:
         return number(float(f"{value:.3g}"))
@@ -66,8 +66,8 @@ def difference(comparison: Comparison, found: Estimate) -> str:
 
 
 def covered(found: Iterable[Estimate]) -> str:
-    """How often intervals hold the true value, for a table's head: "94%", "88% or more"; empty
-    where there are none.
+    """State the probability that intervals contain the true value, for a table's head: "94%", "88%
+    or more"; empty if there are no intervals.
     """
     shares = sorted({each.coverage for each in found if each.count > 1})
     return f"{shares[0]:.0%}{' or more' if len(shares) > 1 else ''}" if shares else ""
@@ -96,8 +96,8 @@ def title(comparison: Comparison) -> str:
 def summary(
     comparison: Comparison, settings: Mapping[str, Any] | None = None
 ) -> list[tuple[str, str]]:
-    """(heading, sentences) to be read from the top; `settings`: the sweep's own, as its
-    sweep.yaml has them.
+    """Return (heading, sentences) in reading order. `settings`: the sweep's own settings, as in its
+    sweep.yaml.
     """
     if not comparison.rows:
         return [("Nothing yet", "No trial of this sweep has begun.")]
@@ -396,7 +396,7 @@ def _wrong(comparison: Comparison) -> str:
 
 
 def limits(comparison: Comparison) -> list[str]:
-    """What the figures do not show."""
+    """List the limits of the results."""
     several = len(comparison.arms) > 1
     points = [
         f"Anything about other data than {comparison.data or 'these'}, other networks, or longer "

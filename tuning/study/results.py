@@ -1,4 +1,4 @@
-"""What is published of a study: a Markdown page, small pictures and tables, from the rows of its
+"""Publishes a study: writes a Markdown page, small pictures and tables from the rows of its
 sweeps.
 """
 
@@ -32,13 +32,15 @@ from tuning.report.words import (
 from tuning.trials import TrialRow
 
 COLOURS = 64
-"""Of a published picture: flat drawings need no more, and a file is then a third as large."""
+"""Number of colours of a published picture. Charts need no more, and the file is a third as
+large.
+"""
 PUBLISHED = ("arms", "effects", "chosen")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One sweep of the study: what it is called, what was asked, what came of it."""
+    """One sweep of the study: its title, its question and its results."""
 
     name: str
     heading: str
@@ -47,12 +49,12 @@ class Part:
     settings: Mapping[str, object]
     samples: Sequence[tuple[str, bytes]] = ()
     commit: str = "unknown"
-    """What it was run by."""
+    """The commit that ran the sweep."""
 
 
 def publish(folder: Path, parts: Sequence[Part], heading: str, about: Sequence[str]) -> Path:
-    """Write README.md, NAME-*.csv and NAME-*.png; returns the page's path. Older files of the
-    same names are replaced.
+    """Write README.md, NAME-*.csv and NAME-*.png, and return the path of README.md. Older files of
+    the same names are replaced.
 
     `about`: paragraphs above the results: the command, the machine, the cost.
     """
@@ -105,7 +107,9 @@ def _part(folder: Path, part: Part) -> list[str]:
 
 
 def _pooled(folder: Path, parts: Sequence[Part]) -> list[str]:
-    """The profile over all sweeps that compare the same arms, each of their seeds a problem."""
+    """Draw the performance profile over all sweeps that compare the same arms; each seed of each
+    sweep is one problem.
+    """
     groups: dict[str, dict[str, list[float]]] = {}
     names: dict[str, list[str]] = {}
     for part in parts:
@@ -166,7 +170,7 @@ def _arms_table(comparison: Comparison) -> list[str]:
 
 
 def _median(found: Sequence[Estimate]) -> str:
-    """What a column of medians holds."""
+    """Describe the content of a column of medians."""
     share = covered(found)
     return f"median ({share})" if share else "median"
 
@@ -216,7 +220,9 @@ def _effects_table(comparison: Comparison) -> list[str]:
 
 
 def _trials(rows: Sequence[TrialRow]) -> str:
-    """Every trial without its curve, the settings that its arm's search varies as PATH=VALUE."""
+    """Return a CSV of every trial without its curve. The settings that the arm's search varies are
+    written as PATH=VALUE.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -248,13 +254,13 @@ def _markdown(text: str) -> str:
 
 
 def cost_line(comparison: Comparison) -> str:
-    """How many trials there were and what they cost."""
+    """State the number of trials and their cost."""
     minutes = sum(row.seconds for row in comparison.rows) / 60
     return f"{plural(len(comparison.rows), 'trial')}, {number(round(minutes, 1))} CPU minutes"
 
 
 def commit() -> str:
-    """Of this source tree, where git knows it."""
+    """Return the commit of this source tree, if git knows it."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],
@@ -269,7 +275,7 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """What the figures were made on."""
+    """Describe the machine that produced the figures."""
     import torch
 
     model = platform.machine()

@@ -1,10 +1,10 @@
-"""The published study: eleven optimizers on a VAE and a GAN, regularisers on few labels. `python
--m tuning.study`
+"""Runs the published study: eleven optimizers on a VAE and a GAN, and regularisers with few labels.
+Start it with `python -m tuning.study`.
 
-Three sweeps on scikit-learn's digits, each a whole comparison: every arm untuned with five
-seeds, sixteen search trials, the best of them again with five seeds. Its results go to
-tuning/results/. A run that was interrupted goes on where it was; one that is finished only
-writes its pages again.
+There are three sweeps on scikit-learn's digits. Each is a complete comparison: every arm with its
+default settings and five seeds, sixteen search trials, and the best of these trials again with five
+seeds. The results are written to tuning/results/. A run that was interrupted continues; for a
+finished run, only the pages are written again.
 """
 
 import argparse
@@ -35,11 +35,13 @@ from tuning.trials import read_trials
 
 RESULTS = Path(__file__).parents[1] / "results"
 JUDGE = "judge"
-"""The classifier whose features judge the GAN's samples: a run directory beside the sweeps."""
+"""Run directory, beside the sweeps, of the classifier that measures the GAN's samples by its
+features.
+"""
 COMMIT = "commit.txt"
-"""In a sweep's folder: what it was run by."""
-# A quarter of the training rows (324 of 1,297) for validation instead of a tenth: 130 rows would be
-# a coarse judge.
+"""File in a sweep's directory that holds the commit that ran the sweep."""
+# A quarter of the training rows (324 of 1,297) is used for validation, instead of a tenth: 130 rows
+# would give a coarse metric.
 VALIDATION = "data.validation=0.25"
 
 
@@ -52,12 +54,12 @@ class Task:
     about: str
     config: SweepConfig
     seconds: float
-    """CPU seconds of one trial, looks included, as measured on one core of an AMD EPYC
+    """CPU seconds of one trial, including evaluations, measured on one core of an AMD EPYC
     (virtual).
     """
 
     def arm_names(self) -> list[str]:
-        """Those of the whole study."""
+        """Return the names of all arms of the study."""
         base = preset(self.config.model, self.config.preset, self.config.data)
         return [arm.name for arm in named_study(self.config.study, self.config.model, base).arms]
 
@@ -142,8 +144,8 @@ TASKS = (
 
 
 def quick(task: Task) -> Task:
-    """The same with three arms, few and short trials: shows that it runs, not which arm is
-    better.
+    """Return the task with three arms and few, short trials. It shows that the sweep runs, not
+    which arm is better.
     """
     arms = {"optimizers": ("sgd", "adam", "ftrl"), "regularisers": ("none", "l2")}[
         task.config.study
@@ -198,7 +200,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> Path:
-    """The whole study, or what is left of it; returns the page of its results."""
+    """Run the remaining parts of the study, and return the page of its results."""
     require(
         arguments.parallel >= 0,
         f"--parallel {arguments.parallel}: must be ≥ 0 (0: as many as there are CPUs)",
@@ -213,7 +215,7 @@ def run(arguments: argparse.Namespace) -> Path:
     begun = time.process_time()
     for task in tasks:
         run_task(task, out, arguments.parallel)
-    # Also those that were run before: --only must not take the others off the page.
+    # Include sweeps of earlier runs, so that --only does not remove them from the page.
     parts = [
         _part(task, out / task.name)
         for task in every
@@ -244,7 +246,7 @@ def _part(task: Task, sweep: Path) -> Part:
 
 
 def say_cost(tasks: Sequence[Task], out: Path) -> None:
-    """What is left to run, and about what it takes."""
+    """Print what remains to be run, and its approximate cost."""
     total = 0.0
     for task in tasks:
         done = 0
@@ -266,8 +268,10 @@ def say_cost(tasks: Sequence[Task], out: Path) -> None:
 
 
 def run_task(task: Task, out: Path, parallel: int = 0) -> Path:
-    """The task's sweep in OUT/NAME: begun, gone on with, or left as it is; and its report."""
-    from tuning.sweep import resume_sweep, run_sweep  # Ray comes with it
+    """Start or continue the task's sweep in OUT/NAME, or leave it if it is finished; then write its
+    report.
+    """
+    from tuning.sweep import resume_sweep, run_sweep  # imports Ray
 
     folder, config = out / task.name, task.config
     if config.model == "gan":
@@ -288,28 +292,30 @@ def run_task(task: Task, out: Path, parallel: int = 0) -> Path:
         resume_sweep(folder)
     else:
         run_sweep(config, folder)
-    if not (folder / COMMIT).exists():  # a page may be written again by a later version
+    if not (folder / COMMIT).exists():  # a later version may write the page again
         (folder / COMMIT).write_text(commit() + "\n", encoding="utf-8")
     print(write_report(folder, say=lambda text: print(text, flush=True)), flush=True)
     return folder
 
 
 def _but_for_paths(config: SweepConfig) -> SweepConfig:
-    """The judge's path, which may have been written from another folder, left out."""
+    """Return the configuration without the classifier's path, which may be relative to another
+    directory.
+    """
     return replace(
         config, set=tuple(word for word in config.set if not word.startswith("extractor="))
     )
 
 
 def judge(out: Path) -> Path:
-    """The classifier that judges samples, trained on the spot where it is not there yet; returns
-    its model's folder.
+    """Train the classifier that measures samples, unless it exists. Returns the directory of its
+    model.
     """
     folder = (out / JUDGE).resolve()
     if not (folder / "config.json").exists():
         import torch
 
-        torch.set_num_threads(1)  # the same weights on every machine of a kind
+        torch.set_num_threads(1)  # gives the same weights on every machine of a kind
         config = changed(
             preset("classifier", "classifier_digits", ""), parse_settings([VALIDATION])
         )
@@ -326,7 +332,7 @@ def judge(out: Path) -> Path:
 
 
 def _known_tests(sweep: Path) -> dict[str, dict[str, float]]:
-    """The test figures that the report has measured."""
+    """Return the test metrics that the report has measured."""
     entries = (
         json.loads((sweep / "report" / "test.json").read_text(encoding="utf-8"))
         if (sweep / "report" / "test.json").exists()
@@ -336,7 +342,7 @@ def _known_tests(sweep: Path) -> dict[str, dict[str, float]]:
 
 
 def _samples(sweep: Path, comparison: Comparison, arms: int = 3) -> list[tuple[str, bytes]]:
-    """Samples of the best runs of the best arms, and of the worst."""
+    """Return samples of the best runs of the best arms, and of the worst arm."""
     found = []
     for arm in dict.fromkeys((*comparison.ranked[: arms - 1], comparison.ranked[-1])):
         rows = [row for row in comparison.of(arm, comparison.judged) if math.isfinite(cost(row))]
