@@ -31,3 +31,9 @@ def test_sphinx_strict_build(tmp_path):
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_blocks_compile(page):
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M):
+        compile(block, str(page), "exec")
