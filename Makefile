@@ -7,6 +7,7 @@
 #   make test-cluster  loses machines: 4 roles x power-off and cut cable x settings x seeds (root; hours; CLUSTER_ARGS=--help)
 #   make check         format, lint, types, and the files that start a cluster
 #   make bench         every tests/bench/bench_*.py but bench_gpu, or BENCH=bench_learning      BENCH_ARGS=--quick
+#   make docs          the documentation as a site in build/docs, without a network
 #   make system-deps   Debian packages that some tests of test-all need (as root; demo and test need none)
 #   make constraints   newest versions that pyproject.toml allows, written down in constraints.txt
 #   make clean         remove .venv, caches and builds; runs/ stays
@@ -22,7 +23,7 @@ SYSTEM_DEPS := chromium ffmpeg iproute2 openssh-server rsync wrk
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-cluster check format bench system-deps constraints clean
+.PHONY: help demo test test-all test-cluster check format bench docs system-deps constraints clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -42,12 +43,16 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	$(PIP) install --quiet --editable ".[test,bench]" --constraint constraints.txt
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install --quiet --editable ".[test,docs]" --constraint constraints.txt
+	@touch $@
+
 # What a fresh environment gets today, with nothing held back: the new file is kept only if everything installed.
 # Names and versions alone: no index addresses, no local paths.
 constraints:
 	rm -rf $(VENV).new
 	"$(PYTHON)" -m venv $(VENV).new
-	$(VENV).new/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --editable ".[test,bench]"
+	$(VENV).new/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --editable ".[test,bench,docs]"
 	@{ echo "# Exact versions that the tests pass with: 'make constraints' writes this file from a fresh environment,"; \
 	   echo "# and every install of the Makefile uses it (pip install -c). Python $$($(VENV).new/bin/python -c 'import platform as p; print(p.python_version(), p.system(), p.machine())')."; \
 	   $(VENV).new/bin/python -m pip freeze --all --exclude genray --exclude pip | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$'; \
@@ -85,6 +90,9 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	@set -e; for name in $(BENCH); do echo "== $$name"; $(BIN)/python -m tests.bench.$$name $(BENCH_ARGS); done
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 system-deps:
 	@missing=""; for package in $(SYSTEM_DEPS); do \
