@@ -58,7 +58,11 @@ class GifSpool:
         shown: np.ndarray | None = None
         for number, (begin, end) in enumerate(itertools.pairwise(times)):
             index = index_of[_pack(self._frame(number))]
-            out.writelines(_image(index, shown, min(end - begin, LONGEST), scale))
+            left = end - begin
+            while left > LONGEST:  # a stretch too long for one image is several
+                out.writelines(_image(index, shown, LONGEST, scale))
+                shown, left = index, left - LONGEST
+            out.writelines(_image(index, shown, left, scale))
             shown = index
         out.write(b";")
 

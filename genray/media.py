@@ -76,8 +76,15 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
     """Write a looping GIF: see `encode_gif`."""
     _check_gif(path, fps, scale)
     # The frames are stored on the disk of the clip, not in memory.
-    with whole_file(path) as file, tempfile.TemporaryFile(dir=path.parent) as spool:
-        _spooled(path, frames, spool).write(file, fps, scale)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    with stream as spool:
+        whole = _spooled(path, frames, spool)
+        with whole_file(path) as file:
+            whole.write(file, fps, scale)
     return path
 
 
@@ -105,10 +112,21 @@ def _check_gif(path: Path, fps: float, scale: int) -> None:
 
 
 def _spooled(path: Path, frames: Iterable[np.ndarray], stream: IO[bytes]) -> GifSpool:
+    """Store all frames in `stream`. An OSError of the frames' source stays what it is; one of the
+    stream is a ResourceError.
+    """
     spool = GifSpool(stream)
     for frame in _checked(path, frames):
-        spool.add(frame)
+        try:
+            spool.add(frame)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
     return spool
+
+
+def _cannot_write(path: Path, error: OSError) -> ResourceError:
+    reason = error.strerror or str(error)
+    return ResourceError(f"{path}: cannot be written ({reason}); choose another place")
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:

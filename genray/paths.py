@@ -54,7 +54,8 @@ def absolute_path(path: str | Path) -> Path:
     """Return `path` as an absolute path with `~` expanded. Unlike `Path.resolve`, links stay
     links.
     """
-    return Path(os.path.abspath(Path(path).expanduser()))
+    # Unlike Path.expanduser, os.path's leaves a name such as "~backup.png" as it is.
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def absolute_paths(config: T) -> T:

@@ -229,3 +229,25 @@ def test_a_contact_sheet_lays_frames_in_reading_order():
     assert sheet[8, :, 0].tolist() == [40] * 6 + [0] + [50] * 6 + [0] * 7
     assert not sheet[4].any()
     assert contact_sheet(frames[:2], columns=5).shape == (4, 14, 3)
+
+
+def test_write_gif_keeps_the_length_of_a_very_long_still(tmp_path):
+    still = np.zeros((4, 4, 3), np.uint8)
+    path = write_gif(tmp_path / "still.gif", [still] * 12_000 + [still + 9], fps=15, scale=1)
+    with Image.open(path) as image:
+        lasts = []
+        for number in range(image.n_frames):
+            image.seek(number)
+            lasts.append(image.info["duration"])
+    assert sum(lasts) == pytest.approx(12_001 / 15 * 1000, abs=20)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "mp4"])
+def test_write_clip_leaves_an_error_of_the_frames_source_as_it_is(tmp_path, suffix):
+    def frames():
+        yield np.zeros((4, 4, 3), np.uint8)
+        raise OSError(5, "the game broke")
+
+    with pytest.raises(OSError, match="the game broke") as error:
+        write_clip(tmp_path / f"clip.{suffix}", frames())
+    assert error.value.errno == 5 and not list(tmp_path.iterdir())

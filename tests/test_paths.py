@@ -16,7 +16,7 @@ from genray.gen.data.load import changed
 from genray.gen.families import FAMILIES
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.options import parse
-from genray.paths import HoldsPath, absolute_paths
+from genray.paths import HoldsPath, absolute_path, absolute_paths
 from tests.helpers.tuning import tiny_vae
 from tuning.plan import SweepConfig
 from tuning.sweep import base_config
@@ -110,3 +110,8 @@ def test_every_text_option_of_a_family_that_names_files_is_marked():
     for cls in (*(family.config for family in FAMILIES.values()), LaunchConfig, SweepConfig):
         assert not unmarked(cls)
     assert absolute_paths(tiny_vae()) == tiny_vae()
+
+
+def test_absolute_path_takes_a_tilde_that_names_no_user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_path("~no-such-user.png") == tmp_path / "~no-such-user.png"

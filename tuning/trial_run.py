@@ -264,7 +264,7 @@ class TrialRun:
         about["digest"], saved = digest(training.state()), about["digest"]
         if about["digest"] != saved:
             raise RunFault(f"{folder}: what was restored differs from what {about['trial']} saved")
-        self._begin(training)
+        self._begin(training, about["step"] if own else None)
         # Restore the row, or mark the trial as a copy.
         if own:
             row = read_trial(folder / ROW_FILE)

@@ -172,12 +172,13 @@ def _neighbours_sheet(
     def named(split: Split, row: int) -> str:
         return "" if split.label is None or not classes else f"{classes[int(split.label[row])]}"
 
-    pictures = to_uint8(base.all(), base.low, base.high)
+    values, shown = base.all(), np.unique(rows)  # only what is drawn is converted
+    pictures = dict(zip(shown.tolist(), to_uint8(values[shown], base.low, base.high)))
     tiles = [
         [
             Tile(image, f"query {named(query, number)}".rstrip(), marked=True),
             *(
-                Tile(pictures[row], f"{named(base, row)}: {away:.3g}".removeprefix(": "))
+                Tile(pictures[int(row)], f"{named(base, row)}: {away:.3g}".removeprefix(": "))
                 for row, away in zip(near, far)
             ),
         ]
@@ -329,9 +330,13 @@ def _worst_sheet(
     Unseen rows are marked.
     """
     worst = np.argsort(-np.concatenate(errors), kind="stable")[:most]
-    pictures = np.concatenate([to_uint8(split.all(), split.low, split.high) for split in splits])
     error, usual = np.concatenate(errors), len(splits[0])
-    tiles = [Tile(pictures[row], f"{error[row]:.4f}", marked=bool(row >= usual)) for row in worst]
+    values = [split.all() for split in splits]
+    tiles = []
+    for row in worst:
+        part, at = (0, row) if row < usual else (1, row - usual)
+        picture = to_uint8(values[part][at : at + 1], splits[part].low, splits[part].high)[0]
+        tiles.append(Tile(picture, f"{error[row]:.4f}", marked=bool(row >= usual)))
     unseen = int((worst >= usual).sum())
     title = (
         f"The {len(worst)} held-out rows that are rebuilt worst, by mean squared error; bordered: "

@@ -12,6 +12,7 @@ from genray.gen.training.fit import Fit
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.training.run import FitRun, columns
 from genray.options import given, option_value, parse
+from genray.paths import absolute_paths
 from genray.runs.live import Live
 from genray.runs.rundir import RunDir, new_folder
 
@@ -143,15 +144,23 @@ change.
 """
 
 
+FIXED_OF_FAMILY = (
+    "loss", "method", "style", "styles", "num_styles", "style_size", "features", "style_layers",
+    "content_layers",
+)  # fmt: skip
+"""The same for options that only some families have."""
+
+
 def _check_resumes(before: Any, now: Any) -> None:
     """Raise ConfigError, which names the option, if a resumed run's data or networks differ."""
+    before, now = absolute_paths(before), absolute_paths(now)  # an older run may have relative ones
     same = replace(now.data, augment=before.data.augment, data_folder=before.data.data_folder)
     kinds = {each.data.data.partition(":")[0] for each in (before, now)}
     # A folder may have moved; its files are compared when it is loaded.
     if kinds in ({"folder"}, {"folder-text"}):
         same = replace(same, data=before.data.data)
     configs.refuse_changes(before, replace(now, data=same), FIXED)
-    for name in ("loss", "method"):
+    for name in FIXED_OF_FAMILY:
         if hasattr(now, name):
             configs.refuse_changes(before, now, (name,))
 

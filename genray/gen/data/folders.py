@@ -72,7 +72,7 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
         if not waiting:  # every folder that can be reached without a link has been read
             link = links.pop(0)
             name = str(link.relative_to(folder))
-            if not link.exists() or _identity(link) in seen:
+            if not _exists(link) or _identity(link) in seen:
                 found.skipped_links.append(name)
                 continue
             seen.add(_identity(link))
@@ -82,11 +82,11 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
             path = Path(entry.path)
             wanted = path.suffix.lower() in suffixes
             if entry.name.startswith("."):
-                if wanted or entry.is_dir():
+                if wanted or _is_dir(entry):
                     found.hidden.append(str(path.relative_to(folder)))
-            elif entry.is_symlink() and (entry.is_dir() or (wanted and not path.exists())):
+            elif entry.is_symlink() and (_is_dir(entry) or not _exists(path)):
                 links.append(path)
-            elif entry.is_dir():
+            elif _is_dir(entry):
                 if _identity(path) in seen:  # a link has led into the middle of this tree before
                     continue
                 seen.add(_identity(path))
@@ -95,6 +95,23 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
                 found.paths.append(path)
     found.paths.sort()
     return found
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or leads to one; False for a link that leads to itself."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path leads to something; False for a link that leads to itself."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -317,7 +317,9 @@ class Fit:
 
     def _report(self) -> dict[str, float]:
         # The only place where the loop waits for the device; the sums would show a single bad step.
-        means = {name: value / max(1, self._count) for name, value in self._sums.items()}
+        if not self._sums:  # a failed evaluation is made again, after its losses were reported
+            return {}
+        means = {name: value / self._count for name, value in self._sums.items()}
         self.task.world.average(means.values())
         values = dict(zip(means, torch.stack(list(means.values())).tolist()))
         self._check(values)

@@ -104,3 +104,13 @@ def test_a_folder_with_hidden_pictures_alone_says_so(tmp_path):
         ConfigError, match=r"holds no images \(.*\); 1 hidden name skipped \(\.thumbnails\)"
     ):
         load_folder(tmp_path, 0, False)
+
+
+def test_find_files_skips_links_that_lead_to_themselves(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "one.png").write_bytes(b"")
+    (tmp_path / "a" / "loop").symlink_to("loop")
+    (tmp_path / "a" / "loop.png").symlink_to("loop.png")
+    found = find_files(tmp_path, (".png",))
+    assert [path.name for path in found.paths] == ["one.png"]
+    assert sorted(found.skipped_links) == ["a/loop", "a/loop.png"]

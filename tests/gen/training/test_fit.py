@@ -448,3 +448,24 @@ def test_a_batch_larger_than_the_data_is_refused():
 def test_bad_values_name_their_option(bad: str):
     with pytest.raises(ConfigError, match=f"^--{bad.replace('_', '-')} -1: must"):
         FitConfig(**{bad: -1}).validate()
+
+
+def test_fit_makes_a_failed_evaluation_again():
+    class FailsOnce(Classify):
+        failed = False
+
+        def judge(self, split: Split) -> dict[str, float]:
+            if not self.failed:
+                self.failed = True
+                raise ValueError("no metric today")
+            return super().judge(split)
+
+    config = FitConfig(steps=4, batch_size=8, validate_every=2)
+    fit = Fit(FailsOnce(), lines(), config)
+    with pytest.raises(ValueError, match="no metric today"):
+        run(fit)
+    assert fit.looking and fit.step == 2
+    run(fit)
+    sound = Fit(Classify(), lines(), config)
+    run(sound)
+    assert the_same(weights(fit), weights(sound))
