@@ -90,7 +90,7 @@ def test_a_gpu_that_pytorch_cannot_use_does_not_stand_idle(tmp_path, capsys, mon
             "--collectors",
             "1",
             "--steps",
-            "64",
+            "800",
             "--evaluate-episodes",
             "2",
             "--out",
