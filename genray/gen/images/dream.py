@@ -108,9 +108,7 @@ class Objective:
         channels: Sequence[int] = (),
         guide_1CHW: Tensor | None = None,
     ):
-        """Raises ConfigError for untrained features, an unknown layer (with the nearest names)
-        or channel.
-        """
+        """Raise ConfigError for untrained features, or for an unknown layer or channel."""
         require(
             features.trained,
             f"--features {features.name}: a dream shows what a network has learnt, and this one "

@@ -30,11 +30,11 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Features(nn.Module):
-    """A frozen extractor: pictures in 0..1 to the activations of named layers.
+    """Base class: maps pictures in 0..1 to the activations of named layers.
 
-    `layers` are its names from shallow to deep; `style_layers` and `content_layers` the ones
-    that its losses use by default; `about` a JSON-able label that goes into the metadata of
-    whatever is made with it. Weights are frozen, gradients flow to the picture.
+    `layers`: names of the layers, shallow to deep. `style_layers`, `content_layers`: the default
+    layers of the two losses. `about`: a JSON-serialisable description for the metadata of results.
+    Weights are frozen; gradients flow to the picture.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Features(nn.Module):
     style_layers: tuple[str, ...]
     content_layers: tuple[str, ...]
     min_side = 1
-    """The shortest side that the deepest of the default layers can look at, pixels."""
+    """The shortest side, in pixels, that the default layers support."""
 
     def forward(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return activations by layer, after the nonlinearity, of float32 [B, 3, H, W] in 0..1.
@@ -349,7 +349,7 @@ Stage = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def _stages(model: Classifier | Autoencoder) -> list[Stage]:
-    """The convolutional stages, in order."""
+    """Return the convolutional stages, in order."""
     stages: list[Stage] = []
     if isinstance(model, Autoencoder):
         for block in model.blocks:
