@@ -1,3 +1,3 @@
-"""Generative and representation learning: autoencoders, VAEs, GANs, and what measures them. No
-Ray in here.
+"""Generative and representation learning: autoencoders, VAEs, GANs, and their metrics. No module
+here imports Ray.
 """
