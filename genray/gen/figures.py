@@ -333,8 +333,8 @@ DEPTHS = (4, 20, 40)
 
 
 class Tower(nn.Module):
-    """`depth` dense layers with batch norm and ReLU, in pairs; each pair may add its input: x +
-    f(x).
+    """A network of `depth` dense layers with batch norm and ReLU, in pairs. With residual
+    connections, each pair f adds its input: x + f(x).
 
     [He 2015, https://arxiv.org/abs/1512.03385, with dense layers for convolutions]
     """

@@ -334,7 +334,7 @@ class GANTask(Task):
         return {**figures, "real_accuracy": real.item(), "fake_accuracy": false.item()}
 
     def measure(self, data: Data) -> dict[str, float]:
-        """Run `judge` on the test split; with a classifier, add FCD, KID, precision and recall."""
+        """Run `judge` on the test split; a classifier adds FCD, KID, precision, recall, modes."""
         figures = self.judge(data.test)
         extractor = self._extractor
         label = data.train.label  # may have a single class, because of `--without`

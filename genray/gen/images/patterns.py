@@ -66,7 +66,7 @@ def pattern(seed: int, size: int = 128) -> np.ndarray:
 
 
 def pattern_name(seed: int) -> str:
-    """Return the seed's kind of pattern. With n kinds, n consecutive seeds have all kinds."""
+    """Return the seed's kind of pattern. Of n kinds, the seeds k·n … k·n + n − 1 have each once."""
     names = list(PATTERNS)
     turn, place = divmod(seed, len(names))
     return names[int(np.random.default_rng([turn, 8]).permutation(len(names))[place])]
