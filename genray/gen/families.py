@@ -1,6 +1,4 @@
-"""The families that one command each trains: what configures them, what their presets are, and
-how their models are built.
-"""
+"""The families of models, each with a training command: configurations, presets and builders."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -36,18 +34,18 @@ from genray.machine import keep_freed_memory, resolve_device
 
 @dataclass(frozen=True)
 class Family:
-    """What `genray train NAME` trains."""
+    """A family of models, which `genray train NAME` trains."""
 
     config: type
     task: Callable[..., Task]
     presets: Mapping[str, Callable[[], Any]]
-    """The first is the default."""
+    """Functions that return a configuration, by the preset's name; the first is the default."""
     about: str
 
     def preset(self, name: str | None, data: str | None = None) -> Any:
-        """The named preset (the default without a name), on other data if some is named.
+        """Return the preset `name` (default: the first), with the data set `data` if given.
 
-        Raises ConfigError with the nearest names for an unknown one.
+        Raises ConfigError, suggesting the most similar names, for an unknown preset.
         """
         name = name or next(iter(self.presets))
         if name not in self.presets:
@@ -125,15 +123,15 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "style_fast": build_style_fast,
     "style_any": build_style_any,
 }
-"""What the model store needs to load these families' models."""
+"""Functions that build a model from its config, by the model's kind, for the model store."""
 
 
 def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = False) -> Fit:
-    """The data, the task and the loop that `config` describes, ready to be iterated over or
-    loaded into.
+    """Load the data and create the task and the `Fit` that `config` describes.
 
-    `sealed`: the test rows are dropped before anything is made of them, and SealedError is
-    raised where they are asked for. Raises ConfigError for options or data that make no sense.
+    Iterate over the Fit to train, or restore a checkpoint with `Fit.load`.
+    `sealed`: removes the test rows; later access to them raises SealedError. Raises ConfigError for
+    invalid options or data.
     """
     config.validate()
     device = torch.device(resolve_device(config.fit.device))

@@ -1,8 +1,7 @@
-"""Five pictures of optimisation, each from real arithmetic: valley, schedules, gradients by
-depth, losses, residual depth.
+"""Draws five figures about optimisation: valley, schedules, gradients by depth, losses, depth.
 
-Every `…_figure` writes one PNG; what it draws comes from a function beside it, so that tests can
-look at the numbers.
+Every `…_figure` function writes one PNG. A separate function computes the figure's numbers, so
+that tests can check them.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,19 +23,19 @@ from genray.gen.training.optimizers import OPTIMIZERS, OptimizerConfig, make_opt
 from genray.gen.training.schedules import SCHEDULES, factor
 from genray.media import write_png
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#222222", "#8a8a8a"
 
-# -- E2: the valley --------------------------------------------------------------------------------
+# -- valley: the path of each optimizer ------------------------------------------------------------
 
 VALLEY = (1.0, 30.0)
 """Curvatures of f(x, y) = ½(a·x² + b·y²): flat along x, steep along y."""
 VALLEY_START = (-4.0, 1.2)
 VALLEY_STEPS = 60
-# Each at a rate that suits it, chosen by hand among 1, 2, 3, 5, 6 · 10ᵏ: at one common rate most
-# would stand or fly away. SGD's 0.06 is just below 2/b = 0.067, above which the steep direction
-# diverges.
+# Learning rates chosen by hand among 1, 2, 3, 5, 6 · 10ᵏ: with one common rate, most optimizers
+# would hardly move or diverge. SGD's 0.06 is just below 2/b = 0.067, above which the steep
+# direction diverges.
 VALLEY_RATES: dict[str, float] = {
     "sgd": 0.06,
     "momentum": 0.02,
@@ -61,12 +60,12 @@ VALLEY_RATES: dict[str, float] = {
 }
 
 VALLEY_MORE_STEPS: dict[str, int] = {"radam": 400}
-"""RAdam takes plain momentum steps until its variance is known, so its rate must be below 2/b like
-SGD's, and its later steps of at most about η are short: it needs more updates to arrive."""
+"""RAdam makes plain momentum steps until its variance is known, so its rate must be below 2/b, like
+SGD's. Later steps are at most about η, which is short, so RAdam needs more updates."""
 
 
 def valley_path(optimizer: str, rate: float, steps: int = VALLEY_STEPS) -> np.ndarray:
-    """Where the optimizer goes from VALLEY_START: float64 [steps + 1, 2]."""
+    """Return the optimizer's path from VALLEY_START, float64 [steps + 1, 2]."""
     point = nn.Parameter(torch.tensor(VALLEY_START, dtype=torch.float64))
     rule = make_optimizer([point], OptimizerConfig(optimizer=optimizer, learning_rate=rate))
     path = [point.detach().clone()]
@@ -78,7 +77,7 @@ def valley_path(optimizer: str, rate: float, steps: int = VALLEY_STEPS) -> np.nd
 
 
 def valley_figure(path: Path, seed: int = 0) -> Path:
-    """E2: the path of every optimizer of `OPTIMIZERS` down a narrow valley."""
+    """Draw the path of every optimizer of `OPTIMIZERS` in a narrow valley."""
     columns, names = 4, list(OPTIMIZERS)
     figure = _figure(13, 12.2)
     axes = figure.subplots(-(-len(names) // columns), columns, sharex=True, sharey=True).ravel()
@@ -124,11 +123,11 @@ def valley_figure(path: Path, seed: int = 0) -> Path:
     return _write(figure, path)
 
 
-# -- E3: schedules ---------------------------------------------------------------------------------
+# -- schedules -------------------------------------------------------------------------------------
 
 
 def schedules_figure(path: Path, seed: int = 0, total: int = 300, warmup: int = 15) -> Path:
-    """E3: every schedule over `total` updates, on a plain and on a logarithmic scale."""
+    """Draw every schedule over `total` updates, on a linear and on a logarithmic scale."""
     figure = _figure(12, 4.6)
     plain, logarithmic = figure.subplots(1, 2)
     updates = np.arange(total)
@@ -159,15 +158,15 @@ def schedules_figure(path: Path, seed: int = 0, total: int = 300, warmup: int = 
     return _write(figure, path)
 
 
-# -- E6: gradients by depth ------------------------------------------------------------------------
+# -- gradients by depth ----------------------------------------------------------------------------
 
 
 def gradients_by_depth(name: str, depth: int = 20, width: int = 128, seed: int = 0) -> np.ndarray:
-    """Root mean square of ∂loss/∂(input of layer l), divided by that of the last layer: float64
-    [depth].
+    """Return the root mean square of ∂loss/∂(input of layer l), relative to the last layer's:
+    float64 [depth].
 
-    A dense network of equal layers as it is before training, on the digits, all with Glorot's
-    weights: what is left is the activation's doing. [Glorot 2010,
+    The network is an untrained dense network of equal layers on the digits. All activations have
+    Glorot's weights, so that differences come from the activation alone. [Glorot 2010,
     https://proceedings.mlr.press/v9/glorot10a.html]
     """
     images, labels = _digits()
@@ -175,7 +174,7 @@ def gradients_by_depth(name: str, depth: int = 20, width: int = 128, seed: int =
         layers: list[nn.Module] = [nn.Linear(64, width)]
         for _ in range(depth):
             linear = nn.Linear(width, fan_out(name, width))
-            # Glorot's 2/(in + out), with maxout's pieces as one unit
+            # Glorot's variance 2/(in + out), where a maxout's pieces count as one unit
             nn.init.normal_(linear.weight, std=width**-0.5)
             nn.init.zeros_(linear.bias)
             layers.append(nn.Sequential(linear, activation_layer(name, slope=0.1)))
@@ -194,12 +193,12 @@ def gradients_by_depth(name: str, depth: int = 20, width: int = 128, seed: int =
 
 
 def gradients_figure(path: Path, seed: int = 0, depth: int = 20) -> Path:
-    """E6: how the gradient shrinks on its way back, for each activation."""
+    """Draw how the gradient shrinks from the last layer to the first, for each activation."""
     figure = _figure(10.5, 5.2)
     axis = figure.subplots()
     for name, colour in zip(ACTIVATIONS, COLOURS):
         sizes = gradients_by_depth(name, depth, seed=seed)
-        # Leaky ReLU lies on ReLU: a dashed line lets the other be seen.
+        # The curves of leaky ReLU and ReLU coincide: with a dashed line, both are visible.
         line = "--s" if name == "leaky" else "-o"
         axis.semilogy(
             np.arange(1, depth + 1),
@@ -229,22 +228,22 @@ def gradients_figure(path: Path, seed: int = 0, depth: int = 20) -> Path:
     return _write(figure, path)
 
 
-# -- E7: squared error against cross-entropy -------------------------------------------------------
+# -- losses: squared error and cross-entropy -------------------------------------------------------
 
 LOSSES: tuple[Loss, ...] = ("cross_entropy", "squared_error")
 STARTS = {"as usual": 1.0, "surely wrong": 30.0}
-"""Factor of the last layer's first weights: 30 makes the softmax all but certain, of a class
-drawn by lot.
+"""Factor on the last layer's initial weights: 30 makes the softmax almost certain of a random
+class.
 """
 
 
 def loss_gradients(
     loss: Loss, classes: int = 10, points: int = 201
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(p, |∂loss/∂z|), float64 [points] each: z is the true class's logit, p what the softmax
-    gives it; 0.0001..0.9999.
+    """Return p and |∂loss/∂z|, float64 [points] each.
 
-    The other classes share the rest evenly.
+    z is the logit of the true class, p its probability by the softmax, 0.0001..0.9999. The other
+    classes have equal probabilities.
     """
     p = torch.linspace(-9.21, 9.21, points, dtype=torch.float64).sigmoid()
     logits = torch.cat(
@@ -257,11 +256,11 @@ def loss_gradients(
 
 
 def loss_curve(loss: Loss, start: str = "as usual", epochs: int = 25, seed: int = 0) -> list[float]:
-    """Training error of each epoch on 1,297 digits: 64 ReLUs and a softmax, momentum, the best
-    of three rates.
+    """Return the training error of each epoch on 1,297 digits, at the best of three rates.
 
-    The two losses' gradients differ in size, so each gets 0.2, 0.05 and 0.0125 to choose from,
-    by its last error.
+    The network has 64 ReLUs and a softmax; the optimizer is momentum. The gradients of the two
+    losses differ in size, so each loss uses the rate of 0.2, 0.05 and 0.0125 with the lowest last
+    error.
     """
     images, labels = _digits()
     curves = []
@@ -289,9 +288,7 @@ def loss_curve(loss: Loss, start: str = "as usual", epochs: int = 25, seed: int 
 
 
 def losses_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
-    """E7: the gradient of both losses by how wrong the network is, and what comes of it from two
-    starts.
-    """
+    """Draw both losses' gradients by the true class's probability, and training from two starts."""
     figure = _figure(12, 4.8)
     left, right = figure.subplots(1, 2)
     for loss, colour in zip(LOSSES, COLOURS):
@@ -330,14 +327,14 @@ def losses_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
     return _write(figure, path)
 
 
-# -- E10: plain against residual -------------------------------------------------------------------
+# -- depth: plain and residual networks ------------------------------------------------------------
 
 DEPTHS = (4, 20, 40)
 
 
 class Tower(nn.Module):
-    """`depth` dense layers with batch norm and ReLU, in pairs; each pair may add its input: x +
-    f(x).
+    """A network of `depth` dense layers with batch norm and ReLU, in pairs. With residual
+    connections, each pair f adds its input: x + f(x).
 
     [He 2015, https://arxiv.org/abs/1512.03385, with dense layers for convolutions]
     """
@@ -363,8 +360,8 @@ class Tower(nn.Module):
 
 
 def depth_curve(depth: int, residual: bool, epochs: int = 25, seed: int = 0) -> list[float]:
-    """Training error (share of wrong answers on the batches trained on) of each epoch, on 1,297
-    digits.
+    """Return the training error of each epoch on 1,297 digits: the share of wrong answers on the
+    training batches.
     """
     images, labels = _digits()
     batch_size, rate = 100, 0.05
@@ -387,7 +384,7 @@ def depth_curve(depth: int, residual: bool, epochs: int = 25, seed: int = 0) -> 
 
 
 def depth_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
-    """E10: training error of shallow and deep networks, plain and residual, three seeds each."""
+    """Draw the training error of shallow and deep networks, plain and residual, three seeds."""
     figure = _figure(11, 4.8)
     both = figure.subplots(1, 2, sharey=True)
     for axis, residual in zip(both, (False, True)):
@@ -428,7 +425,7 @@ FIGURES: dict[str, Callable[[Path, int], Path]] = {
     "losses": losses_figure,
     "depth": depth_figure,
 }
-"""By name: E2, E3, E6, E7, E10."""
+"""Functions that draw a figure, by the figure's name."""
 
 
 def main_figures(out: Path, names: Sequence[str] = (), seed: int = 0) -> list[Path]:
@@ -443,7 +440,7 @@ def main_figures(out: Path, names: Sequence[str] = (), seed: int = 0) -> list[Pa
 
 
 def _digits() -> tuple[Tensor, Tensor]:
-    """(float32 [1297, 64] in 0..1, int64 [1297]): the training rows."""
+    """Return the training rows of digits: float32 [1297, 64] in 0..1, and labels int64 [1297]."""
     from genray.gen.data.config import DataConfig
     from genray.gen.data.load import load_data
 
@@ -453,7 +450,7 @@ def _digits() -> tuple[Tensor, Tensor]:
 
 
 def _figure(width: float, height: float) -> Figure:
-    # Not pyplot: it keeps every figure in a global list, and may ask for a display.
+    # pyplot is not used: it keeps every figure in a global list, and may need a display.
     return Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
 
 
@@ -469,7 +466,7 @@ def _plain(axis: Axes, grid: bool = False) -> None:
 
 
 def _title(figure: Figure, title: str, below: str) -> None:
-    """Two lines at the top left; the axes keep below them."""
+    """Write two lines at the top left, and reserve space above the axes."""
     inches = figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.62 / inches))  # type: ignore[union-attr, call-arg]
     figure.text(0.01, 1 - 0.08 / inches, title, va="top", fontsize=14, fontweight="bold", color=INK)

@@ -1,5 +1,4 @@
-"""What every model that makes images offers: latents from its prior, samples by seed, and sheets
-of them to look at.
+"""Base class of models that generate images, with sampling, latent walks and grids of samples.
 
 Shapes: B batch, Z latent, C channels, H height, W width.
 """
@@ -18,7 +17,10 @@ Prior = Literal["uniform", "normal"]
 
 
 class GenerativeModel(nn.Module):
-    """A network that turns latents into images of `shape` (C, H, W) in `low`..`high`."""
+    """A network that maps latents to images of `shape` (C, H, W) in `low`..`high`.
+
+    `latent`: dimension of the latents. `prior`: their distribution, U(−1, 1) or N(0, 1).
+    """
 
     def __init__(self, *, latent: int, prior: Prior, shape: Sequence[int], low: float, high: float):
         super().__init__()
@@ -27,14 +29,14 @@ class GenerativeModel(nn.Module):
         self.low, self.high = low, high
 
     def generate(self, z_BZ: Tensor) -> Tensor:
-        """The images of some latents, float32 [B, C, H, W] in low..high."""
+        """Return the images of the given latents, float32 [B, C, H, W] in low..high."""
         raise NotImplementedError
 
     @torch.no_grad()
     def sample(self, num: int, seed: int = 0, chunk: int = 256) -> Tensor:
-        """`num` images from the prior, in evaluation mode, float32 [num, C, H, W].
+        """Generate `num` images from the prior, in evaluation mode; float32 [num, C, H, W].
 
-        The latents are a function of (num, seed) alone, whatever the device.
+        The latents depend only on (num, seed), not on the device. `chunk`: images at a time.
         """
         generator = torch.Generator().manual_seed(seed)
         z_BZ = to_prior(
@@ -53,8 +55,9 @@ class GenerativeModel(nn.Module):
 
 
 def to_prior(draw, prior: Prior, num: int, latent: int, generator: torch.Generator) -> Tensor:
-    """[num, latent] of N(0, 1) as `draw` (torch.randn) gives it, or of U(−1, 1) from
-    torch.rand's U[0, 1).
+    """Draw latents [num, latent] from the prior.
+
+    `draw`: torch.randn for the prior N(0, 1), torch.rand for the prior U(−1, 1).
     """
     z = draw(num, latent, generator=generator)
     return z if prior == "normal" else z.mul_(2.0).sub_(1.0)
@@ -64,9 +67,9 @@ def to_prior(draw, prior: Prior, num: int, latent: int, generator: torch.Generat
 def latent_walk(
     model: GenerativeModel, stops: int, frames: int, seed: int = 0, chunk: int = 256
 ) -> Iterator[Tensor]:
-    """Images on the way through `stops` random latents and back, `frames` from one to the next.
+    """Yield the images of a closed path through `stops` random latents, `frames` between two stops.
 
-    [B, C, H, W] at a time with B ≤ `chunk`, so that a long walk does not fill the memory.
+    Yields [B, C, H, W] with B ≤ `chunk`, so that a long walk does not fill the memory.
     """
     random = torch.Generator().manual_seed(seed)
     draw = torch.randn if model.prior == "normal" else torch.rand
@@ -82,25 +85,27 @@ def latent_walk(
 def walk_frames(
     model: GenerativeModel, stops: int, frames: int, seed: int = 0
 ) -> Iterator[np.ndarray]:
-    """The images of `latent_walk` one by one, as a clip takes them: uint8 RGB [H, W, 3]."""
+    """Yield the images of `latent_walk` one by one, as frames of a clip: uint8 RGB [H, W, 3]."""
     for images in latent_walk(model, stops, frames, seed):
         yield from to_uint8(images, model.low, model.high)
 
 
 def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
-    """From a (included) to b (not): along the line under a uniform prior, along the sphere under
-    a normal one, where the line would pass through latents of a length that the prior hardly
-    ever gives.  [White 2016, arXiv:1609.04468]
+    """Interpolate from latent a (included) to latent b (excluded); returns [frames, Z].
 
-    Departure: the direction goes along the sphere, the length evenly from |a| to |b|. Slerp of
-    the latents themselves leaves the prior when their lengths differ and they point away from
-    each other, as of few numbers they often do.
+    The path is a line for a uniform prior, and an arc on the sphere for a normal prior: a line
+    would pass through latents whose length is very unlikely under the prior.
+    [White 2016, arXiv:1609.04468]
+
+    Departure: only the direction follows the sphere; the length changes linearly from |a| to |b|.
+    Plain slerp gives unlikely latents when the lengths differ and the directions are nearly
+    opposite, which is frequent in few dimensions.
     """
     t = torch.arange(frames)[:, None] / frames
     line = (1 - t) * a_Z + t * b_Z
     from_Z, to_Z = functional.normalize(a_Z, dim=0), functional.normalize(b_Z, dim=0)
     angle = torch.arccos(torch.dot(from_Z, to_Z).clamp(-1, 1))
-    # Side by side, or opposite: no way along the sphere is the shortest.
+    # Equal or opposite directions define no unique shortest arc.
     if prior == "uniform" or torch.sin(angle) < 1e-3:
         return line
     direction = functional.normalize(
@@ -110,10 +115,9 @@ def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
 
 
 def to_uint8(images_BCHW: Tensor, low: float, high: float) -> np.ndarray:
-    """RGB as a file keeps it, uint8 [B, H, W, 3]; grey images get three equal channels.
+    """Convert images in low..high to uint8 RGB [B, H, W, 3]; grey becomes three equal channels.
 
-    Departure: values outside low..high are cut off (a decoder with a Gaussian likelihood may
-    pass the range).
+    Values outside low..high are clipped: a decoder with a Gaussian likelihood may produce them.
     """
     scaled = (
         images_BCHW.float().sub(low).mul(255.0 / (high - low)).round().clamp(0, 255).to(torch.uint8)
@@ -124,8 +128,9 @@ def to_uint8(images_BCHW: Tensor, low: float, high: float) -> np.ndarray:
 def image_grid(
     images_BCHW: Tensor, low: float, high: float, columns: int = 8, least_side: int = 32
 ) -> np.ndarray:
-    """A sheet of images, uint8 RGB; small ones are enlarged, each pixel to a square, to
-    `least_side` or more.
+    """Return a grid of images, uint8 RGB [H, W, 3].
+
+    Small images are enlarged by a whole factor to a side of `least_side` or more.
     """
     frames = to_uint8(images_BCHW, low, high)
     scale = max(1, -(-least_side // frames.shape[2]))

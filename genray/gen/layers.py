@@ -1,5 +1,4 @@
-"""Layers and their arithmetic: activations by name, SAME and VALID convolutions, pooling that
-records positions.
+"""Layers of networks: activations by name, SAME convolutions, and pooling with recorded positions.
 
 Shapes: B batch, C channels, H height, W width, F features.
 """
@@ -22,7 +21,7 @@ Padding = Literal["same", "valid"]
 
 
 class Maxout(nn.Module):
-    """The largest of `pieces` neighbouring features: [B, pieces·F, …] → [B, F, …].
+    """Takes the maximum of each `pieces` neighbouring features: [B, pieces·F, …] → [B, F, …].
 
     [Goodfellow 2013, https://arxiv.org/abs/1302.4389]
     """
@@ -40,10 +39,10 @@ class Maxout(nn.Module):
 
 
 def activation_layer(name: str, *, slope: float = 0.01, pieces: int = 2) -> nn.Module:
-    """The activation as a module. `slope`: of leaky below 0. Raises ConfigError for an unknown
-    name.
+    """Return the activation `name` as a module. Raises ConfigError for an unknown name.
 
-    The layer before a maxout must have `fan_out(name, width, pieces)` outputs.
+    `slope`: slope of "leaky" below 0. `pieces`: features for each maxout unit. The layer before
+    an activation must have `fan_out(name, width, pieces)` outputs.
     """
     makers: dict[str, Callable[[], nn.Module]] = {
         "sigmoid": nn.Sigmoid,
@@ -60,17 +59,18 @@ def activation_layer(name: str, *, slope: float = 0.01, pieces: int = 2) -> nn.M
 
 
 def fan_out(name: str, width: int, pieces: int = 2) -> int:
-    """Outputs that a layer needs so that `width` are left after the activation."""
+    """Return the outputs that a layer needs, so that `width` features remain after activation."""
     return width * pieces if name == "maxout" else width
 
 
 def init_for(name: str, weight: Tensor, slope: float = 0.01) -> None:
-    """Fill `weight` in place as suits the activation behind it: He's variance for the kinked
-    ones, Glorot's for others.
+    """Initialise `weight` in place for the activation that follows: with He's variance for relu,
+    elu and leaky, with Glorot's variance for sigmoid, tanh and linear.
 
+    Maxout's variance is 1/fan_in: for two zero-mean pieces, E max(a, b)² = Var a, so that
+    activations keep their size.
     [He 2015, https://arxiv.org/abs/1502.01852; Glorot 2010,
-    https://proceedings.mlr.press/v9/glorot10a.html] A maxout of two zero-mean pieces passes on E
-    max(a, b)² = Var a: a variance of 1/fan_in keeps its size.
+    https://proceedings.mlr.press/v9/glorot10a.html]
     """
     if name in ("relu", "elu"):
         nn.init.kaiming_normal_(weight, nonlinearity="relu")
@@ -86,9 +86,10 @@ def init_for(name: str, weight: Tensor, slope: float = 0.01) -> None:
 
 
 def conv_size(size: int, kernel: int, stride: int = 1, padding: Padding = "same") -> int:
-    """Outputs along one axis of a convolution: SAME ⌈in/stride⌉, VALID ⌊(in − kernel)/stride⌋ + 1.
+    """Return a convolution's number of outputs along one axis: ⌈in/stride⌉ for SAME,
+    ⌊(in − kernel)/stride⌋ + 1 for VALID.
 
-    Raises ConfigError when a VALID kernel does not fit.
+    Raises ConfigError when a VALID kernel is larger than the input.
     """
     if padding == "same":
         return -(-size // stride)
@@ -100,30 +101,30 @@ def conv_size(size: int, kernel: int, stride: int = 1, padding: Padding = "same"
 
 
 def transposed_size(size: int, kernel: int, stride: int = 1, padding: Padding = "same") -> int:
-    """Outputs along one axis of a transposed convolution: SAME in·stride, VALID (in − 1)·stride
-    + kernel.
+    """Return a transposed convolution's number of outputs along one axis: in·stride for SAME,
+    (in − 1)·stride + kernel for VALID.
 
-    Departure from TensorFlow: where stride > kernel, VALID there is in·stride, with zeros that
-    no input reaches.
+    Departure: for stride > kernel, TensorFlow's VALID has in·stride outputs, with zeros that do
+    not depend on any input.
     """
     return size * stride if padding == "same" else (size - 1) * stride + kernel
 
 
 def same_padding(size: int, kernel: int, stride: int = 1) -> tuple[int, int]:
-    """Zeros (before, after) along one axis, as TensorFlow's SAME has them: the odd one comes
-    after.
+    """Return the number of zeros (before, after) along one axis, as in TensorFlow's SAME.
+
+    With an odd total, the extra zero comes after.
     """
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution to ⌈in/stride⌉ pixels, padded as TensorFlow does: float32 [B, C, H, W] → [B,
-    C', ⌈H/s⌉, ⌈W/s⌉].
+    """A convolution with TensorFlow's SAME padding: float32 [B, C, H, W] → [B, C', ⌈H/s⌉, ⌈W/s⌉].
 
-    PyTorch's own padding is the same on both sides, and its "same" refuses strides: for DCGAN's
-    5x5 at stride 2 on an even size TensorFlow pads 1 before and 2 after, so PyTorch's padding of
-    2 looks at other pixels.
+    PyTorch pads both sides equally, and PyTorch's "same" does not support strides. Example: for
+    DCGAN's 5x5 kernel with stride 2 on an even size, TensorFlow pads 1 before and 2 after, so
+    PyTorch's padding of 2 would use other pixels.
     """
 
     def __init__(
@@ -141,8 +142,9 @@ class SameConv2d(nn.Conv2d):
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution to in·stride pixels: the adjoint of `SameConv2d` with the same
-    kernel and stride.
+    """A transposed convolution: float32 [B, C, H, W] → [B, C', H·s, W·s].
+
+    The adjoint of `SameConv2d` with the same kernel and stride.
     """
 
     def __init__(
@@ -153,30 +155,31 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
         before, after = same_padding(stride, kernel, stride)  # of any multiple of the stride
-        # Where the kernel is smaller than the stride, no input reaches the last pixels: they hold
-        # the bias.
+        # With a kernel smaller than the stride, the last pixels depend on no input, and are equal
+        # to the bias.
         missing = max(stride - kernel, 0)
         out = functional.conv_transpose2d(
             input, self.weight, self.bias, self.stride, before, missing
         )
-        extra = after - before  # PyTorch would crop both sides alike
+        extra = after - before  # PyTorch crops both sides equally
         return out[..., : out.shape[-2] - extra, : out.shape[-1] - extra] if extra else out
 
 
-# -- pooling that records --------------------------------------------------------------------------
+# -- pooling with recorded positions ---------------------------------------------------------------
 
 
 def max_pool(x_BCHW: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(the largest of each size x size window, its position in the H·W plane int64): both [B, C,
-    ⌊H/size⌋, ⌊W/size⌋].
+    """Return the maximum of each size x size window, and its position (int64 index into H·W).
+
+    Both have shape [B, C, ⌊H/size⌋, ⌊W/size⌋].
     """
     return functional.max_pool2d(x_BCHW, size, return_indices=True)
 
 
 def unpool(x_BChw: Tensor, position_BChw: Tensor, height: int, width: int) -> Tensor:
-    """Each value back at its recorded position, zeros elsewhere: [B, C, height, width].
+    """Put each value at its recorded position, zeros elsewhere; returns [B, C, height, width].
 
-    The positions are part of the image that a code does not pay for: see `position_bits`.
+    The positions contain information about the image that is not in the code: see `position_bits`.
     """
     plane = x_BChw.new_zeros(*x_BChw.shape[:2], height * width)
     filled = plane.scatter(2, position_BChw.flatten(2), x_BChw.flatten(2))
@@ -184,7 +187,7 @@ def unpool(x_BChw: Tensor, position_BChw: Tensor, height: int, width: int) -> Te
 
 
 def position_bits(channels: int, height: int, width: int, size: int) -> float:
-    """Bits that the recorded positions of one pooling can carry around the code: log2(size²) for
+    """Return the bits of information in the recorded positions of one pooling: log2(size²) for
     each window.
     """
     return channels * (height // size) * (width // size) * math.log2(size * size)

@@ -1,7 +1,7 @@
-"""Named configurations are functions: each returns a value, complete, to be changed with
-dataclasses.replace.
+"""Presets of VAEs, GANs and classifiers: functions that return a complete configuration.
 
-The autoencoders' presets stand in ae_presets.py, the style models' in images/style_presets.py.
+Change a preset with dataclasses.replace. Autoencoders' presets are in autoencoder/presets.py,
+style models' presets in images/style/presets.py.
 """
 
 from dataclasses import replace
@@ -17,8 +17,9 @@ from genray.gen.vae import VAEConfig, VAEModelConfig
 
 
 def vae_digits() -> VAEConfig:
-    """A dense VAE on scikit-learn's digits: 1,167 training rows, 200 epochs = 2,200 steps, about
-    10 s of one core.
+    """A dense VAE on scikit-learn's digits: 1,167 training rows, 200 epochs = 2,200 steps.
+
+    Training takes about 10 s of one core.
     """
     return VAEConfig(
         data=DataConfig(data="digits"),
@@ -28,7 +29,7 @@ def vae_digits() -> VAEConfig:
 
 
 def vae_mnist() -> VAEConfig:
-    """The usual MLP VAE on fixed-binarised MNIST (published bound of such models: 89.9 nats)."""
+    """A dense VAE on fixed-binarised MNIST (published bound of such models: 89.9 nats)."""
     return VAEConfig(
         data=DataConfig(data="mnist"),
         fit=FitConfig(epochs=100, batch_size=100),
@@ -60,12 +61,11 @@ def vae_conv_atari() -> VAEConfig:
 
 
 def gan_mnist() -> GANConfig:
-    """The dense GAN of the lectures, to the letter: one hidden layer of 128 in each player,
-    slope 0.01, z ~ U(−1, 1)^100, real labels 0.9, Adam 0.002, batch 100, 100 epochs = 54,000
-    steps, samples every epoch.
+    """A dense GAN on MNIST: one hidden layer of 128 units in each network, slope 0.01,
+    z ~ U(−1, 1)^100, real labels 0.9, Adam 0.002, batch 100, 100 epochs = 54,000 steps, samples
+    every epoch.
 
-    Its loss is the one that the source's code uses, the non-saturating; `--loss minimax` is the
-    one that it states.
+    The loss is non-saturating; use `--loss minimax` for the original loss.
     """
     return GANConfig(
         data=DataConfig(data="mnist"),
@@ -78,7 +78,7 @@ def gan_mnist() -> GANConfig:
 
 
 def gan_digits() -> GANConfig:
-    """A small convolutional GAN on scikit-learn's digits: no download, a minute of one core."""
+    """A small convolutional GAN on scikit-learn's digits: a minute of one core, no download."""
     return GANConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(steps=3000, batch_size=64, validate_every=300),
@@ -100,12 +100,12 @@ def gan_digits() -> GANConfig:
 
 
 def dcgan_svhn() -> GANConfig:
-    """DCGAN on SVHN, to the letter: z ~ U(−1, 1)^100 → 4·4·512 → 256 → 128 → 3 by 5x5 transposed
-    convolutions of stride 2; 64 → 128 → 256 → one logit; batch norm, slope 0.2, Adam 2e-4 with
-    β1 = 0.5, batch 128, 25 epochs.
+    """DCGAN on SVHN. Generator: z ~ U(−1, 1)^100 → 4·4·512 → 256 → 128 → 3, by 5x5 transposed
+    convolutions of stride 2. Discriminator: 64 → 128 → 256 → one logit. Batch norm, slope 0.2, Adam
+    2e-4 with β1 = 0.5, batch 128, 25 epochs.
 
-    On two cores a step takes most of a second, and 25 epochs are 12,875 steps (65,931 training
-    rows): it wants a GPU.
+    Needs a GPU: on two cores a step takes most of a second, and 25 epochs are 12,875 steps (65,931
+    training rows).
     """
     return GANConfig(
         data=DataConfig(data="svhn"),
@@ -127,13 +127,12 @@ def dcgan_svhn() -> GANConfig:
 
 
 def dcgan_atari() -> GANConfig:
-    """DCGAN at a quarter of its width on 32x32 colour frames of games: what a core can train in
-    minutes.
+    """DCGAN with a quarter of the widths on 32x32 colour frames of games: minutes of one core.
 
-    Departures from the source (dcgan_svhn): a discriminator that sees four images at once and
-    has spectral norm for batch norm, the hinge loss, Adam 5e-4, batch 64, and an average of the
-    generator. Games differ so much from each other that the source's generator, and one with
-    these changes but `pack`, leaves one or two out.
+    Departures from dcgan_svhn: the discriminator classifies four images together (`pack`) and has
+    spectral norm instead of batch norm; hinge loss, Adam 5e-4, batch 64, a moving average of the
+    generator. Games differ so much from each other that a generator without these changes, or
+    without `pack` alone, omits one or two games.
     """
     return GANConfig(
         data=DataConfig(data="atari"),
@@ -157,12 +156,10 @@ def dcgan_atari() -> GANConfig:
 
 
 def dcgan_game() -> GANConfig:
-    """DCGAN at a quarter of its width on frames of one game, with the source's losses and norms
-    (dcgan_svhn).
+    """DCGAN with a quarter of the widths on frames of one game, with dcgan_svhn's loss and norms.
 
-    `dcgan_atari`, which was made for several games, ends with one picture of the background;
-    this one varies a little more, but within minutes it, too, paints who moves in front only
-    faintly.
+    On one game, `dcgan_atari` (for several games) generates only the background. This preset varies
+    a little more, but after a few minutes moving objects are still faint.
     """
     several, source = dcgan_atari(), dcgan_svhn()
     return replace(
@@ -178,7 +175,7 @@ def dcgan_game() -> GANConfig:
 
 
 def classifier_digits() -> ClassifierConfig:
-    """The judge of samples on digits: about 98% of the held-out digits, in 10 s of one core."""
+    """Evaluates samples of digits: 98% accuracy on held-out digits, trained in 10 s of one core."""
     return ClassifierConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(epochs=60, batch_size=100, validate_every=110),
@@ -187,12 +184,12 @@ def classifier_digits() -> ClassifierConfig:
 
 
 def classifier_atari() -> ClassifierConfig:
-    """Which game is it? Colour frames at 64 pixels, four blocks of two convolutions: the network
-    of the dreams.
+    """Classifies frames by game, for dreams: colour frames at 64 pixels, four blocks of two
+    convolutions.
 
-    Needs `genray data atari --size 64 --games …` first, best of a dozen games or more. Without
-    the other colours it would tell games by their backgrounds alone, and dream of glare instead
-    of shapes. 400 steps of 64 frames: under 3 minutes of one core.
+    Needs `genray data atari --size 64 --games …` first, with a dozen games or more. Without the
+    colour augmentation, the network would recognise games by their backgrounds alone, and dreams
+    would show glare instead of shapes. 400 steps of 64 frames: under 3 minutes of one core.
     """
     return ClassifierConfig(
         data=DataConfig(data="atari", size=64, augment=("flip", "crop", "colour")),
@@ -205,8 +202,9 @@ def classifier_atari() -> ClassifierConfig:
 
 
 def classifier_cifar10() -> ClassifierConfig:
-    """A small VGG on CIFAR-10: six convolutions with batch norm, mirrored and shifted images; it
-    wants a GPU.
+    """A small VGG on CIFAR-10: six convolutions with batch norm, on mirrored and shifted images.
+
+    Needs a GPU.
     """
     return ClassifierConfig(
         data=DataConfig(data="cifar10", augment=("flip", "shift")),

@@ -1,5 +1,4 @@
-"""Sheets of small images that explain themselves: a title, a label for each row, captions and
-marks.
+"""Draws sheets of small images with a title, a label for each row, captions and marks.
 
 Images are uint8 RGB [H, W, 3], all of one size.
 """
@@ -13,31 +12,29 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
 MARK = "#D55E00"
-"""Okabe and Ito's vermilion, which colour-blind readers can tell from grey."""
+"""Okabe and Ito's vermilion, which colour-blind readers can distinguish from grey."""
 LEAST_SIDE = 64
-"""Pixels of the shorter side of an image on a sheet; smaller ones are enlarged, each pixel to a
-square.
-"""
+"""Shortest side of an image on a sheet in pixels; smaller images are enlarged by whole factors."""
 _GAP, _EDGE, _BORDER = 8, 12, 3
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a sheet."""
+    """One image on a sheet."""
 
     image: np.ndarray
     caption: str = ""
-    """Below the image, one line."""
+    """One line of text below the image."""
     marked: bool = False
-    """Drawn with a thick coloured border."""
+    """Whether the image has a thick coloured border."""
 
 
 def draw_sheet(
     rows: Sequence[Sequence[Tile]], labels: Sequence[str] = (), title: str = ""
 ) -> np.ndarray:
-    """`rows` of tiles below a `title`, with a label to the left of each row; uint8 RGB [H, W, 3].
+    """Draw `rows` of tiles below a `title`, with a label left of each row; uint8 RGB [H, W, 3].
 
-    Captions and labels that are too long are cut; the title is broken into lines.
+    Captions and labels that are too long are cut; a long title has several lines.
     """
     side = min(rows[0][0].image.shape[:2])
     scale = max(1, -(-LEAST_SIDE // side))
@@ -74,7 +71,7 @@ def draw_sheet(
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """`text`, with its end replaced by … where it is wider than `width` pixels."""
+    """Return `text`, with its end replaced by … if it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

@@ -1,6 +1,6 @@
-"""The variational autoencoder: Gaussian prior and posterior, Bernoulli or Gaussian decoder,
-bounds in nats.
+"""Variational autoencoders (VAE): Gaussian prior and posterior, Bernoulli or Gaussian decoder.
 
+Bounds are in nats for each image.
 [Kingma 2014, https://arxiv.org/abs/1312.6114]
 Shapes: B batch, Z latent, K importance samples, C channels, H height, W width.
 """
@@ -26,30 +26,30 @@ from genray.gen.training.world import ALONE, World
 
 Binarisation = Literal["none", "threshold", "fixed", "dynamic"]
 LOG_2PI = math.log(2 * math.pi)
-# The posterior's log-variance is cut off here: e^20 would overflow in the first steps of a rate
-# that is too high.
+# Bound of the posterior's |log-variance|: with a learning rate that is too high, the first steps
+# would overflow beyond e^20.
 LOG_VARIANCE_LIMIT = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAEModelConfig:
-    """The networks, and what the decoder's output means."""
+    """The encoder's and decoder's networks, and the likelihood of the data."""
 
     network: Literal["dense", "conv"] = "dense"
     latent: int = 20
-    """Numbers of the code."""
+    """Dimension of the latent code."""
     widths: tuple[int, ...] = (400,)
-    """dense: units of the hidden layers; conv: channels of the 3x3 convolutions of stride 2. The
-    decoder mirrors them.
+    """dense: units of each hidden layer. conv: channels of each 3x3 convolution of stride 2. The
+    decoder has the same widths in reverse.
     """
     activation: str = "relu"
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     decoder_std: float = 0.0
-    """The Gaussian decoder's standard deviation; 0: one learned number for all pixels."""
+    """Standard deviation of the Gaussian decoder; 0: learn one value for all pixels."""
     binarise: Binarisation = "none"
-    """Pixels made 0 or 1: never, at 1/2, drawn once (their value is the chance of a 1), or drawn
-    anew every time. Only between models with the same binarisation may bounds be compared.
-    """
+    """Whether pixels become 0 or 1. threshold: at 1/2; fixed: drawn once, with the pixel's value
+    as probability of 1; dynamic: drawn anew at each step. Bounds are only comparable between
+    models with the same binarisation."""
 
     def validate(self) -> None:
         require(self.latent >= 1, f"--latent {self.latent}: must be ≥ 1, e.g. 20")
@@ -70,7 +70,7 @@ class VAEModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """A variational autoencoder on images."""
+    """Configuration of a variational autoencoder on images."""
 
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -79,12 +79,11 @@ class VAEConfig:
     beta: float = 1.0
     """Weight of the KL term. [Higgins 2017, https://openreview.net/forum?id=Sy2fzU9gl]"""
     free_bits: float = 0.0
-    """Nats of KL that each latent has for free, on the batch's mean.
+    """KL of each latent (nats, mean over the batch) below which the loss does not penalise it.
     [Kingma 2016, https://arxiv.org/abs/1606.04934]"""
     importance_samples: int = 50
-    """K of the importance-weighted bound on the test split. [Burda 2016,
-    https://arxiv.org/abs/1509.00519]
-    """
+    """Samples (K) of the importance-weighted bound on the test split.
+    [Burda 2016, https://arxiv.org/abs/1509.00519]"""
 
     def validate(self) -> None:
         for part in (self.data, self.fit, self.optimizer, self.model):
@@ -101,19 +100,18 @@ class VAEConfig:
 
 
 def gaussian_kl(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ (μ² + σ² − 1 − ln σ²) of each latent, nats, [B, Z].  [Kingma
-    2014, appendix B]
-    """
+    """Return KL(N(μ, σ²) ‖ N(0, 1)) = ½ (μ² + σ² − 1 − ln σ²) of each latent, nats, [B, Z].
+    [Kingma 2014, appendix B]"""
     return 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1.0 - log_variance_BZ)
 
 
 def gaussian_log_density(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """ln N(x; μ, σ²) of each number, nats."""
+    """Return ln N(x; μ, σ²) of each element, nats."""
     return -0.5 * (LOG_2PI + log_variance + (x - mean).square() * (-log_variance).exp())
 
 
 def binarised(x: Tensor, how: Binarisation, chance: Tensor | None = None) -> Tensor:
-    """Pixels in [0, 1] as 0 or 1; `chance`: U[0, 1) of x's shape, for those that are drawn."""
+    """Turn pixels in [0, 1] into 0 or 1. `chance`: U[0, 1) in x's shape, for drawn pixels."""
     if how == "none":
         return x
     return (x > (0.5 if how == "threshold" or chance is None else chance)).to(x.dtype)
@@ -123,17 +121,17 @@ def binarised(x: Tensor, how: Binarisation, chance: Tensor | None = None) -> Ten
 
 
 class VAE(GenerativeModel):
-    """Encoder and decoder. Departure from the paper: ReLU and Adam where it had tanh and AdaGrad
-    (by default).
-    """
+    """The encoder and decoder. Departure: by default ReLU and Adam; the paper has tanh and AdaGrad.
+
+    `config`: the networks. `shape`: (C, H, W) of the images, whose values are in [0, 1]."""
 
     def __init__(self, config: VAEModelConfig, shape: Sequence[int]):
         super().__init__(latent=config.latent, prior="normal", shape=shape, low=0.0, high=1.0)
         self.config = config
         build = _dense if config.network == "dense" else _convolutional
         self.encoder, self.decoder = build(config, self.shape)
-        # One number; fixed unless it is to be learned. [σ-VAE: Rybkin 2021,
-        # https://arxiv.org/abs/2006.13202]
+        # ln σ of the Gaussian decoder, one number, fixed or learned.
+        # [σ-VAE: Rybkin 2021, https://arxiv.org/abs/2006.13202]
         log_std = (
             torch.tensor(math.log(config.decoder_std)) if config.decoder_std else torch.tensor(0.0)
         )
@@ -141,18 +139,18 @@ class VAE(GenerativeModel):
         self.log_std = nn.Parameter(log_std, requires_grad=learned)
 
     def posterior(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """(mean, log-variance) of q(z given x), float32 [B, Z] each; x in [0, 1]."""
+        """Return the mean and log-variance of q(z | x), float32 [B, Z] each; x in [0, 1]."""
         mean_BZ, log_variance_BZ = self.encoder(x_BCHW).float().chunk(2, dim=1)
         return mean_BZ, log_variance_BZ.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def encode(self, x_BCHW: Tensor) -> Tensor:
-        """The codes: the posterior's means, float32 [B, Z]."""
+        """Return the codes, which are the posterior's means, float32 [B, Z]."""
         return self.posterior(x_BCHW)[0]
 
     def decode(self, z_BZ: Tensor) -> Tensor:
-        """The mean of p(x given z), float32 [B, C, H, W]: in [0, 1] for Bernoulli pixels, about
-        so for Gaussian ones.
-        """
+        """Return the mean of p(x | z), float32 [B, C, H, W].
+
+        A Bernoulli decoder's values are in [0, 1]; a Gaussian decoder's may lie outside."""
         output = self.decoder(z_BZ).float()
         return output.sigmoid() if self.config.likelihood == "bernoulli" else output
 
@@ -160,15 +158,14 @@ class VAE(GenerativeModel):
         return self.decode(z_BZ)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Reconstructions from the posterior's means."""
+        """Return reconstructions of x from the posterior's means."""
         return self.decode(self.encode(x_BCHW))
 
     def log_likelihood(self, x_BCHW: Tensor, z_BZ: Tensor) -> Tensor:
-        """ln p(x given z), nats, float32 [B].
+        """Return ln p(x | z), nats, float32 [B].
 
-        Grey pixels under a Bernoulli decoder give the cross-entropy, no likelihood; Gaussian
-        ones a density of [0, 1] values, which may be above 0. Either is comparable only with
-        itself.
+        For grey pixels, the Bernoulli value is a cross-entropy and not a likelihood. The Gaussian
+        value is a log-density, which may be above 0. The two kinds are not comparable.
         """
         output = self.decoder(z_BZ).float()
         if self.config.likelihood == "bernoulli":
@@ -177,8 +174,8 @@ class VAE(GenerativeModel):
                 .flatten(1)
                 .sum(1)
             )
-        # One variance for all pixels, so that their squares are added up first: a third of the
-        # passes over the pixels.
+        # All pixels have the same variance, so their squared errors are summed first. This takes
+        # a third of the passes over the pixels.
         square_B = F.mse_loss(output, x_BCHW, reduction="none").flatten(1).sum(1)
         log_variance = 2.0 * self.log_std
         return -0.5 * (
@@ -186,17 +183,17 @@ class VAE(GenerativeModel):
         )
 
     def elbo_terms(self, x_BCHW: Tensor, noise_BZ: Tensor) -> tuple[Tensor, Tensor]:
-        """(ln p(x given z) [B], KL of each latent [B, Z]) at z = μ + σ·noise: the ELBO is their
-        difference.
-        """
+        """Return ln p(x | z) [B] at z = μ + σ·noise, and the KL of each latent [B, Z], nats.
+
+        The ELBO is ln p(x | z) minus the sum of KL over latents."""
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
         z_BZ = mean_BZ + (0.5 * log_variance_BZ).exp() * noise_BZ
         return self.log_likelihood(x_BCHW, z_BZ), gaussian_kl(mean_BZ, log_variance_BZ)
 
     def importance_bound(self, x_BCHW: Tensor, samples: int) -> Tensor:
-        """ln 1/K Σ p(x, z_k) / q(z_k given x), z_k ~ q: between the ELBO and ln p(x), nats, [B].
-        [Burda 2016]
-        """
+        """Return the importance-weighted bound ln 1/K Σ p(x, z_k) / q(z_k | x), z_k ~ q, nats, [B].
+
+        In expectation, the bound is between the ELBO and ln p(x). [Burda 2016]"""
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
         log_weights = []
         for _ in range(samples):
@@ -245,7 +242,7 @@ def _convolutional(
 
 
 def build_vae(config: dict[str, Any]) -> VAE:
-    """The VAE that a model's config describes; the model store's builder for kind "vae"."""
+    """Build the VAE that a saved model's `config` describes, for the model store (kind "vae")."""
     names = VAEModelConfig.__dataclass_fields__
     values = {name: config[name] for name in names}
     return VAE(VAEModelConfig(**{**values, "widths": tuple(config["widths"])}), config["shape"])
@@ -255,7 +252,7 @@ def build_vae(config: dict[str, Any]) -> VAE:
 
 
 class VAETask(Task):
-    """Maximises E ln p(x given z) − β KL."""
+    """Trains a VAE: maximises E ln p(x | z) − β KL."""
 
     shown = ("loss", "reconstruction", "kl")
     value_range = (0.0, 1.0)
@@ -321,8 +318,8 @@ class VAETask(Task):
         }
 
     def judge(self, split: Split) -> dict[str, float]:
-        """−ELBO (β = 1, no free bits), its two terms in nats an image, and the MSE of
-        reconstructions from the means.
+        """Evaluate: `loss` is −ELBO (β = 1, no free bits), in nats an image; then its two terms
+        and the MSE of reconstructions from the means.
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for x_BCHW in self._chunks(split):
@@ -334,7 +331,7 @@ class VAETask(Task):
         return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl, "mse": mse}
 
     def measure(self, data: Data) -> dict[str, float]:
-        """`judge` of the test split, and −(importance-weighted bound), nats an image."""
+        """Run `judge` on the test split, and add −(importance-weighted bound), nats an image."""
         samples = self.config.importance_samples
         split = data.test
         if self.config.model.binarise == "fixed":
@@ -343,9 +340,7 @@ class VAETask(Task):
         return {**self.judge(split), f"negative_iwae_{samples}": -total / len(split)}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """64 samples from fixed noise, and 16 images of the validation split above their
-        reconstructions.
-        """
+        """Return 64 samples from fixed noise, and 16 validation images with reconstructions."""
         z_BZ = torch.randn(64, self.config.model.latent, device=self.device)
         pictures = {"samples": image_grid(self.vae.generate(z_BZ), 0.0, 1.0)}
         if len(data.validation):
@@ -357,9 +352,7 @@ class VAETask(Task):
         return pictures
 
     def _chunks(self, split: Split, size: int = 1000):
-        """The split's images, binarised as the model's are: doing it to binary ones changes
-        nothing.
-        """
+        """Yield the split's images, binarised; images that are binary already do not change."""
         for rows in torch.arange(len(split), device=self.device).split(size):
             x_BCHW = split.take(rows)[0]
             yield binarised(x_BCHW, self.config.model.binarise, torch.rand_like(x_BCHW))
@@ -385,9 +378,7 @@ class VAETask(Task):
 
 
 def _binarised_once(split: Split, how: Binarisation) -> Split:
-    """The whole split in 0 and 1; "fixed" draws with a seed of its own, so that every run has
-    the same images.
-    """
+    """Binarise the whole split; "fixed" draws with seed 0, so that all runs have equal images."""
     chance = None
     if how == "fixed":
         chance = torch.rand(split.values.shape, generator=torch.Generator().manual_seed(0)).to(

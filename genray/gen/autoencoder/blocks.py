@@ -1,4 +1,4 @@
-"""The layers of an autoencoder: one goes up (`encode`) and comes down again (`decode`).
+"""Layers of an autoencoder. Each block has an encoding and a decoding direction.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -26,37 +26,38 @@ def activation_or_none(name: str) -> nn.Module:
 
 
 class Block(nn.Module):
-    """One layer up and its mirror down. `encode` gives the positions of a pooling, too, where
-    `decode` needs them.
+    """Base class: one layer of the encoder with the matching layer of the decoder.
 
-    `norms`: whether the sums have batch norm before the activation (above, below). Those have no
-    bias of their own: the norm takes every constant off, and adds one. [Ioffe 2015,
-    https://arxiv.org/abs/1502.03167]
+    `above` and `below` are the activations of the layer's code and of the layer's input.
+    `norms` (above, below): whether batch norm precedes each activation. A layer with batch norm
+    has no bias, because the norm subtracts any constant and adds its own.
+    [Ioffe 2015, https://arxiv.org/abs/1502.03167]
     """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
     back: nn.Parameter | None
-    """The weight on the way down; None where it is the transposed one, or nobody goes down."""
+    """The decoder's weight; None for tied weights, and for a block without decoder."""
     back_bias: nn.Parameter | None
     norm_above: nn.Module
     norm_below: nn.Module
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the layer's activations, and the pooling's positions (None without pooling)."""
         raise NotImplementedError
 
     def decode(self, h: Tensor, position: Tensor | None) -> Tensor:
-        """What the layer below held, before that layer's activation."""
+        """Return the reconstruction of the layer's input, before the activation `below`."""
         raise NotImplementedError
 
     def forget_decoder(self) -> None:
-        """Drop what serves the way down."""
+        """Delete the decoder's parameters."""
         self.back = self.back_bias = None
         self.norm_below = nn.Identity()
 
 
 class DenseBlock(Block):
-    """float32 [B, *shape] → [B, units] and back; `above` and `below` are the activations' names."""
+    """A dense block: encodes float32 [B, *shape] into [B, units]."""
 
     def __init__(
         self, shape: Sequence[int], units: int, above: str, below: str, tied: bool,
@@ -90,8 +91,10 @@ class DenseBlock(Block):
 
 
 class ConvBlock(Block):
-    """[B, C, H, W] → 3x3 convolution, activation, 2x2 max-pooling → [B, C', H/2, W/2], and back
-    up.
+    """A convolutional block: encodes [B, C, H, W] into [B, C', H/2, W/2].
+
+    The encoder is a 3x3 convolution, an activation and a 2x2 max-pooling. `upsampling`: how the
+    decoder doubles the size (transposed, nearest or unpool).
     """
 
     def __init__(
@@ -115,15 +118,15 @@ class ConvBlock(Block):
             self.back = nn.Parameter(
                 torch.empty(channels, fan_out(below, shape[0]), KERNEL, KERNEL)
             )
-            # The fan of a transposed convolution is that of the convolution which it undoes, turned
-            # round.
+            # A transposed convolution has the fan of the convolution with inputs and outputs
+            # exchanged.
             init_for(below, self.back.data.transpose(0, 1))
         self.above = activation_or_none(above)
         self.norm_above = nn.BatchNorm2d(fan_out(above, channels)) if norms[0] else nn.Identity()
         self.norm_below = nn.BatchNorm2d(fan_out(below, shape[0])) if norms[1] else nn.Identity()
 
     def activations(self, x: Tensor) -> Tensor:
-        """float32 [B, C', H, W], before the pooling."""
+        """Return the activations before the pooling, float32 [B, C', H, W]."""
         return self.above(
             self.norm_above(functional.conv2d(x, self.weight, self.bias, padding=KERNEL // 2))
         )
@@ -150,5 +153,5 @@ class ConvBlock(Block):
 
 
 def batch_norm(channels: int, dimensions: int) -> nn.Module:
-    """For rows of so many dimensions: planes are normalised together."""
+    """Return batch norm for rows of `dimensions` dimensions; pixels of a channel share it."""
     return nn.BatchNorm2d(channels) if dimensions == 3 else nn.BatchNorm1d(channels)

@@ -1,5 +1,5 @@
-"""What a denoising autoencoder has to undo: x̃ ~ C(x̃ given x).  [Vincent 2010,
-https://jmlr.org/papers/v11/vincent10a.html]
+"""Random corruption x̃ ~ C(x̃ | x) of the input of a denoising autoencoder.
+[Vincent 2010, https://jmlr.org/papers/v11/vincent10a.html]
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -11,8 +11,8 @@ from torch.nn import functional
 from genray.errors import require
 from genray.gen.training.world import ALONE, World
 
-# A warp of strength s turns by up to s radians; its other parts were chosen so that s = 0.3 keeps
-# an 8x8 digit legible.
+# A warp of strength s rotates by up to s radians. The factors of shear, scale and shift were chosen
+# so that an 8x8 digit is legible at s = 0.3.
 SHEAR_AND_SCALE = 2 / 3
 SHIFT = 5 / 6
 
@@ -20,13 +20,16 @@ SHIFT = 5 / 6
 def corrupt(
     x: Tensor, kind: str, strength: float, low: float = 0.0, high: float = 1.0, world: World = ALONE
 ) -> Tensor:
-    """A corrupted copy of the rows x [B, …] in low..high; all randomness is of PyTorch's global
-    generator.
+    """Return a corrupted copy of the rows x [B, …], whose values are in low..high.
 
-    gaussian: + N(0, strength²), not cut off; masking: a share `strength` of the values becomes
-    `low` (Vincent: 0, which is the same for data in 0..1); salt-pepper: such a share becomes low
-    or high, half each; warp (not in Vincent; images only): an affine map drawn for each image,
-    so that a code which rebuilds the upright image does not depend on its pose.
+    - gaussian: adds N(0, strength²), without clipping
+    - masking: sets a share `strength` of the values to `low` (the paper: 0, which is the same
+      for data in 0..1)
+    - salt-pepper: sets a share `strength` of the values to `low` or `high`, half each
+    - warp (not in the paper; images only): an affine map drawn for each image, so that codes
+      learn not to depend on pose
+
+    All random numbers come from PyTorch's global generator. Raises ConfigError for other kinds.
     """
     count, shape = len(x), x.shape[1:]
     if kind == "none" or strength == 0:
@@ -43,12 +46,13 @@ def corrupt(
 
 
 def warp(x_BCHW: Tensor, strength: float, low: float = 0.0, world: World = ALONE) -> Tensor:
-    """Each image turned by up to `strength` radians, and sheared, scaled and shifted in
-    proportion; outside is `low`.
+    """Rotate each image by up to `strength` radians; shear, scale and shift in proportion.
+
+    Pixels from outside the image are `low`.
     """
     require(x_BCHW.ndim == 4, "--corruption warp: needs images; use masking for text")
-    # Six numbers an image, U(−1, 1): turn, shear, scale across and down, shift across and down
-    # (grid −1..1).
+    # Six numbers for each image, U(−1, 1): rotation, shear, horizontal and vertical scale,
+    # horizontal and vertical shift (in grid coordinates −1..1).
     drawn_B6 = 2 * world.uniform(len(x_BCHW), 6, device=x_BCHW.device) - 1
     turn_B = strength * drawn_B6[:, 0]
     shear_B = SHEAR_AND_SCALE * strength * drawn_B6[:, 1]
@@ -63,13 +67,14 @@ def warp(x_BCHW: Tensor, strength: float, low: float = 0.0, world: World = ALONE
         dim=1,
     )
     grid_BHW2 = functional.affine_grid(theta_B23, list(x_BCHW.shape), align_corners=False)
-    # Outside the picture grid_sample finds zeros, so that zero has to be the background.
+    # grid_sample uses 0 outside the image, so `low` is subtracted first and added afterwards.
     return functional.grid_sample(x_BCHW - low, grid_BHW2, align_corners=False) + low
 
 
 def median_filter(x_BCHW: Tensor) -> Tensor:
-    """The median of each pixel's 3x3 neighbours, edges repeated: the denoiser that needs no
-    training.
+    """Return the median of each pixel's 3x3 neighbourhood, a denoiser without training.
+
+    Edge pixels are repeated outside the image.
     """
     padded = functional.pad(x_BCHW, (1, 1, 1, 1), mode="replicate")
     windows_BC9N = functional.unfold(padded, 3).unflatten(1, (x_BCHW.shape[1], 9))

@@ -1,6 +1,4 @@
-"""What autoencoders minimise: reconstruction errors and penalties; and L-BFGS for those small
-enough to be solved.
-"""
+"""Losses of autoencoders: reconstruction errors and penalties; and L-BFGS for small networks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +13,10 @@ from genray.gen.training.world import ALONE, World
 
 
 def reconstruction_loss(kind: str, rebuilt: Tensor, target: Tensor) -> Tensor:
-    """Mean over rows and values (mse, bce in nats), or over rows (cosine: 1 − cos)."""
+    """Return the reconstruction loss, a scalar.
+
+    The mean is over rows and values for mse and bce (nats), over rows for cosine (1 − cos).
+    """
     if kind == "cosine":
         return (
             1 - functional.cosine_similarity(rebuilt.flatten(1), target.flatten(1), dim=1)
@@ -26,10 +27,10 @@ def reconstruction_loss(kind: str, rebuilt: Tensor, target: Tensor) -> Tensor:
 
 
 def sparsity(h: Tensor, activation: str, target: float) -> Tensor:
-    """Σ over units of KL(target ‖ mean activity) for sigmoid units, else the mean of |h|.  [Ng
-    2011, CS294A notes]
+    """Return the sparsity penalty of activations h, a scalar.
 
-    The mean activity is that of the worker's own rows.
+    Sigmoid units: the sum over units of KL(target ‖ mean activity) [Ng 2011, CS294A notes], with
+    the mean over the worker's own rows. Other units: the mean of |h|.
     """
     if activation != "sigmoid":
         return h.abs().mean()
@@ -38,10 +39,11 @@ def sparsity(h: Tensor, activation: str, target: float) -> Tensor:
 
 
 def contraction(h: Tensor, x: Tensor, world: World = ALONE) -> Tensor:
-    """‖∂h/∂x‖²_F, mean over rows.  [Rifai 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf]
+    """Return the contractive penalty ‖∂h/∂x‖²_F, the mean over rows.
+    [Rifai 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf]
 
-    Departure: an unbiased estimate E‖vᵀJ‖² with one v ~ N(0, I) a row, which costs one backward
-    pass at any code size.
+    Departure: an unbiased estimate, E‖vᵀJ‖² with one v ~ N(0, I) for each row. The estimate
+    costs one backward pass for any size of the code.
     """
     v = world.normal(len(h), *h.shape[1:], device=h.device)
     (product,) = torch.autograd.grad((h.float() * v).sum(), x, create_graph=True)
@@ -49,15 +51,17 @@ def contraction(h: Tensor, x: Tensor, world: World = ALONE) -> Tensor:
 
 
 class LBFGSUpdater(Updater):
-    """L-BFGS with strong Wolfe line search on all rows: one iteration a call.  [Liu 1989,
-    doi:10.1007/BF01589116]
+    """Minimises a loss over all rows by L-BFGS with strong Wolfe line search, one iteration for
+    each call.  [Liu 1989, doi:10.1007/BF01589116]
+
+    The parameters are those of `Updater`.
     """
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self._name = "lbfgs"
-        # PyTorch forgets a direction whose y·s ≤ 1e-10 and stops at small changes: here the number
-        # of steps decides.
+        # The tolerances are 0, so that only the number of steps ends training. PyTorch also ignores
+        # a direction with y·s ≤ 1e-10: see `scale` in `minimise`.
         self._optimizer = optim.LBFGS(
             self.parameters,
             max_iter=1,
@@ -71,12 +75,12 @@ class LBFGSUpdater(Updater):
     def minimise(
         self, values: Callable[[], dict[str, Tensor]], scale: float = 1e4
     ) -> dict[str, Tensor]:
-        """One iteration on `values()["loss"]`, evaluated as often as the line search asks under
-        the same random numbers, which stay the same from call to call: curvature is measured
-        between steps, so all must see one corruption.
+        """Run one iteration on `values()["loss"]`; returns the values before it, as float32.
 
-        `scale` multiplies the loss inside, so that y·s of a mean of squares stays above the
-        threshold named above.
+        The line search calls `values` several times, always with the same random numbers. All
+        calls of `minimise` use these numbers too: L-BFGS measures curvature between steps, so
+        all steps need the same corruption. `scale` multiplies the loss, so that y·s of a mean of
+        squares stays above PyTorch's threshold of 1e-10.
         """
         first: list[dict[str, Tensor]] = []
 
@@ -97,13 +101,14 @@ class LBFGSUpdater(Updater):
         return {key: value.float() for key, value in first[0].items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        with self._doubled():  # PyTorch casts what it loads to the parameters' dtype
+        with self._doubled():  # PyTorch casts a loaded state to the parameters' dtype
             super().load_state_dict(state)
 
     @contextmanager
     def _doubled(self) -> Iterator[None]:
-        """The parameters in float64 inside: float32's rounding ends the line search before the
-        subspace has turned.
+        """Context in which the parameters are float64.
+
+        In float32, rounding errors end the line search before training has converged.
         """
         for parameter in self.parameters:
             parameter.data = parameter.data.double()

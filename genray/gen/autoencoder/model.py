@@ -1,10 +1,9 @@
-"""Autoencoders as a stack of blocks: dense and convolutional, tied or not, with real or binary
-codes.
+"""Autoencoders as a stack of blocks: dense or convolutional, with real or binary codes.
 
-A block goes one layer up (`encode`) and one layer down (`decode`). Undercomplete and denoising
-autoencoders train the whole stack at once, stacked ones block by block. [Hinton 2006,
+A block encodes one layer (`encode`) and decodes one layer (`decode`). Undercomplete and denoising
+autoencoders train the whole stack at once; stacked autoencoders train block by block. [Hinton 2006,
 https://doi.org/10.1126/science.1127647] Shapes: B batch, C channels, H height, W width, Z
-numbers of the code, K classes.
+dimension of the code, K classes.
 """
 
 import copy
@@ -34,71 +33,67 @@ Corruption = Literal["auto", "none", "gaussian", "masking", "salt-pepper", "warp
 
 @dataclass(frozen=True, kw_only=True)
 class AEModelConfig:
-    """The networks, what they are made to rebuild, and from what."""
+    """The networks of an autoencoder, their loss and penalties, and the input's corruption."""
 
     kind: Literal["undercomplete", "denoising", "conv", "stacked", "stacked-conv"] = "undercomplete"
     code: int = 10
-    """Numbers of the code."""
+    """Dimension of the code."""
     widths: tuple[int, ...] = (256, 128)
-    """Dense kinds: units between data and code; conv kinds: channels, each with a 2x2 pooling.
-    The decoder mirrors them.
+    """Layers between data and code. Dense kinds: units of each; conv kinds: channels of each, with
+    a 2x2 pooling. The decoder has the same layers in reverse.
     """
     activation: Activation = "relu"
-    """Of the layers between data and code."""
+    """Activation of the layers between data and code."""
     code_activation: Literal["linear", "sigmoid", "tanh", "relu"] = "linear"
     output: Literal["auto", "linear", "sigmoid", "tanh"] = "auto"
-    """Activation of the output. auto: as the data's range has it (0..1 sigmoid, −1..1 tanh)."""
+    """Activation of the output. auto: sigmoid for data in 0..1, tanh for −1..1, else linear."""
     reconstruction: Literal["mse", "bce", "cosine"] = "mse"
-    """What is minimised between data and output; bce for data in 0..1, cosine (1 − cos) for
+    """Reconstruction loss between data and output: bce for data in 0..1, cosine (1 − cos) for
     text.
     """
     tied: bool = False
-    """The decoder uses the encoder's weights, transposed."""
+    """Whether the decoder uses the encoder's weights, transposed."""
     corruption: Corruption = "auto"
-    """What is done to the input, never to the target; auto: gaussian for denoising, else none.
+    """Corruption of the input, not of the target. auto: gaussian for kind denoising, else none.
     warp: a small random rotation, shear, scaling and shift.
     """
     corruption_strength: float = 0.3
-    """gaussian: standard deviation; masking, salt-pepper: share of the values; warp: radians,
-    and the rest in proportion.
+    """gaussian: standard deviation; masking, salt-pepper: share of the values; warp: largest
+    rotation in radians, with shear, scaling and shift in proportion.
     """
     upsampling: Literal["transposed", "nearest", "unpool"] = "nearest"
-    """Conv kinds. unpool: back to the recorded positions, which carry much of the image around
-    the code.
+    """Upsampling in the decoder of conv kinds. unpool uses the recorded pooling positions, which
+    contain much of the image that the code does not.
     """
     sparsity: float = 0.0
-    """Weight of the sparsity of codes: KL to the target for sigmoid codes, else the mean of
-    |code|.
+    """Weight of the sparsity penalty on codes: the KL to the target for sigmoid codes, else the
+    mean of |code|.
     """
     sparsity_target: float = 0.05
-    """How active a sigmoid unit should be on average."""
+    """Target of the mean activity of a sigmoid unit."""
     contractive: float = 0.0
-    """Weight of the squared Frobenius norm of the code's Jacobian."""
+    """Weight of the contractive penalty, the squared Frobenius norm of the code's Jacobian."""
     binary: bool = False
-    """Codes of −1 and 1, for semantic hashing."""
+    """Whether codes consist of −1 and 1, for semantic hashing."""
     greedy: bool = True
-    """Stacked kinds: train one layer after the other first. Off: the same network from random
-    weights.
-    """
+    """Stacked kinds: first train one layer after another. Off: start from random weights."""
     whole: bool = True
-    """Stacked kinds: then train all layers together to rebuild the data."""
+    """Stacked kinds: then train all layers together to reconstruct the data."""
     finetune_labels: int = 0
-    """Labelled rows for a classifier on a copy of the encoder, fine-tuned with it at the end; 0:
-    none.
+    """Number of labelled rows for a classifier on a copy of the encoder, which is fine-tuned at
+    the end; 0: no classifier.
     """
     dropout: float = 0.0
-    """Of the activations of the classifier's encoder, in training."""
+    """Dropout probability of the activations in the classifier's encoder, in training."""
     batch_norm: bool = False
-    """Normalise the sums of each layer between data and code over the batch, on the way up and
-    down and in the classifier; never the code or the output.
+    """Batch norm before the activation of each layer between data and code, in encoder, decoder
+    and classifier; not for the code or the output.
     """
     finetune_rate: float = 0.1
-    """The learning rate of the last stage, where the encoder learns from labels, over that of
-    the others.
-    """
+    """Factor on the learning rate in the last stage, in which the encoder learns from labels."""
     lbfgs: bool = False
-    """Each step is one iteration of L-BFGS on all training rows, whatever the batch and the
-    optimizer.
+    """Each step is one iteration of L-BFGS on all training rows; batch size and optimizer are
+    ignored.
     """
 
     def validate(self) -> None:
@@ -175,17 +170,17 @@ class AEModelConfig:
 
     @property
     def corruption_kind(self) -> str:
-        """`corruption` with auto resolved."""
+        """The corruption to use: `corruption`, with "auto" resolved."""
         if self.corruption == "auto":
             return "gaussian" if self.kind == "denoising" else "none"
         return self.corruption
 
 
 class Autoencoder(nn.Module):
-    """Rows of `shape` in low..high to codes [B, Z] and back. With `num_classes`, a classifier on
-    a copy of the encoder.
+    """Encodes rows of `shape` into codes [B, Z], and decodes codes into rows.
 
-    Raises ConfigError for data that the configuration does not fit.
+    `low`, `high`: range of the data. `num_classes`: 0, or the classes of a classifier on a copy of
+    the encoder. Raises ConfigError for data that the configuration does not fit.
     """
 
     def __init__(
@@ -205,7 +200,7 @@ class Autoencoder(nn.Module):
         if num_classes:
             encoder = copy.deepcopy(self.blocks)
             for block in encoder:
-                cast(Block, block).forget_decoder()  # a classifier never goes down
+                cast(Block, block).forget_decoder()  # a classifier never decodes
             self.classifier = nn.ModuleDict(
                 {"blocks": encoder, "head": nn.Linear(config.code, num_classes)}
             )
@@ -216,8 +211,8 @@ class Autoencoder(nn.Module):
         self._held: tuple[nn.Module, ...] = ()
 
     def hold(self, blocks: Iterable[nn.Module]) -> None:
-        """Keep these blocks as in evaluation while the rest trains: batch norm's averages stand
-        still there, and count.
+        """Keep these blocks in evaluation mode while the rest trains: their batch norms use the
+        moving averages and do not update them.
         """
         self._held = tuple(blocks)
         self.train(self.training)
@@ -234,9 +229,7 @@ class Autoencoder(nn.Module):
 
     @property
     def position_bits(self) -> float:
-        """Bits that recorded pool positions can carry around the code; 0 where none are
-        recorded.
-        """
+        """Bits that recorded pooling positions can transmit in addition to the code; 0 if none."""
         if self.config.upsampling != "unpool" or len(self.shape) != 3:
             return 0.0
         _, height, width = self.shape
@@ -245,13 +238,14 @@ class Autoencoder(nn.Module):
             for level, channels in enumerate(self.config.widths)
         )
 
-    # -- some layers up, and down again ------------------------------------------------------------
+    # -- encoding and decoding some of the layers --------------------------------------------------
 
     def up(
         self, x: Tensor, top: int | None = None, floor: int = 0
     ) -> tuple[Tensor, list[Tensor | None]]:
-        """(activations of layer `top`, the code by default; positions of each pooling) from
-        those of layer `floor`.
+        """Encode from layer `floor` (0: the data) to layer `top` (default: the code).
+
+        Returns the activations of layer `top`, and the recorded positions of each pooling.
         """
         positions: list[Tensor | None] = []
         top = self.depth if top is None else top
@@ -261,45 +255,41 @@ class Autoencoder(nn.Module):
         return (self.as_code(x) if top == self.depth else x), positions
 
     def down(self, h: Tensor, positions: Sequence[Tensor | None], floor: int = 0) -> Tensor:
-        """The activations of layer `floor` (0: the data) rebuilt from those of layer floor +
-        len(positions).
-        """
+        """Decode from layer `floor + len(positions)` to layer `floor` (0: the data)."""
         for level in reversed(range(floor, floor + len(positions))):
             block, position = self.blocks[level], positions[level - floor]
             h = self._outputs[level](block.decode(h, position))  # type: ignore[operator]
         return h
 
     def as_code(self, h_BZ: Tensor) -> Tensor:
-        """Binary codes: the sign, with tanh's gradient.  [straight-through:
-        https://arxiv.org/abs/1308.3432]
+        """Return `h_BZ`, or for binary codes its sign, with the gradient of tanh.
+        [straight-through estimator: https://arxiv.org/abs/1308.3432]
         """
         if not self.config.binary:
             return h_BZ
         soft_BZ = h_BZ.tanh()
         return soft_BZ + (torch.where(h_BZ >= 0, 1.0, -1.0) - soft_BZ).detach()
 
-    # -- what people use ---------------------------------------------------------------------------
+    # -- public interface --------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstructions, of x's shape and range; with recorded positions, these are used."""
+        """Return reconstructions in x's shape and range, using recorded positions if any."""
         return self.down(*self.up(x))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Codes, float32 [B, Z]. Raises ConfigError where recorded positions hold what the codes
-        lack.
-        """
+        """Return codes, float32 [B, Z]. Raises ConfigError for --upsampling unpool."""
         if self.config.upsampling == "unpool":
             raise ConfigError(NO_POSITIONS)
         return self.up(x)[0].float()
 
     def decode(self, codes_BZ: Tensor) -> Tensor:
-        """Data from codes alone. Raises ConfigError with recorded positions."""
+        """Return rows decoded from codes. Raises ConfigError for --upsampling unpool."""
         if self.config.upsampling == "unpool":
             raise ConfigError(NO_POSITIONS)
         return self.down(codes_BZ, [None] * self.depth)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Logits [B, K] of the fine-tuned classifier. Raises ConfigError where none was trained."""
+        """Return the classifier's logits [B, K]. Raises ConfigError without a classifier."""
         if self.classifier is None:
             raise ConfigError(
                 "this autoencoder has no classifier: train with --finetune-labels 100"
@@ -310,15 +300,16 @@ class Autoencoder(nn.Module):
         return cast(nn.Linear, self.classifier["head"])(self.as_code(x))
 
     def start_classifier(self) -> None:
-        """Put the encoder's weights into the classifier's."""
+        """Copy the encoder's weights into the classifier."""
         assert self.classifier is not None
-        # Not strict: the way down stays behind.
+        # Not strict: the classifier has no decoder.
         self.classifier["blocks"].load_state_dict(self.blocks.state_dict(), strict=False)
 
 
 def output_activation(config: AEModelConfig, low: float, high: float) -> str:
-    """The output activation, by the data's range. Raises ConfigError where the one asked for
-    cannot reach it.
+    """Return the name of the output activation for data in `low`..`high`.
+
+    Raises ConfigError when the configured activation cannot produce values of this range.
     """
     reach = {(0.0, 1.0): "sigmoid", (-1.0, 1.0): "tanh"}
     name = reach.get((low, high), "linear") if config.output == "auto" else config.output
@@ -364,7 +355,7 @@ def _blocks(config: AEModelConfig, shape: tuple[int, ...], output: str) -> list[
 
 
 def build_autoencoder(config: dict[str, Any]) -> Autoencoder:
-    """The builder of kind "autoencoder" for the model store."""
+    """Build the autoencoder that a saved model's `config` describes, for the model store."""
     return Autoencoder(
         from_dict(AEModelConfig, config["model"]),
         config["shape"],

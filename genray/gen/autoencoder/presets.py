@@ -1,5 +1,6 @@
-"""Named autoencoders. A preset is a function; options on the command line change what it
-returns.
+"""Presets of autoencoders: functions that return a complete configuration.
+
+Options on the command line change the returned configuration.
 """
 
 from genray.gen.autoencoder.model import AEModelConfig
@@ -10,18 +11,18 @@ from genray.gen.training.optimizers import OptimizerConfig
 
 
 def ae_digits() -> AEConfig:
-    """64 → 256 → 128 → 10 numbers and back, in seconds."""
+    """An autoencoder of digits, 64 → 256 → 128 → 10 numbers and back, trained in seconds."""
     return AEConfig(
         fit=FitConfig(epochs=60), optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine")
     )
 
 
 def pca() -> AEConfig:
-    """A linear autoencoder solved by L-BFGS: it spans the principal components' subspace.
+    """A linear autoencoder trained by L-BFGS, which finds the subspace of the principal components.
 
-    300 steps reach PCA's error on digits to 1e-5. Nothing else stops the solver, and how many
-    steps another data set needs depends on its spectrum: compare `mse` with `pca_mse` in the
-    test figures, and give more --steps where they differ.
+    300 steps reach PCA's error on digits to 1e-5. Only --steps ends the training. Another data set
+    may need more steps, depending on its spectrum: compare `mse` with `pca_mse` in the test
+    metrics, and increase --steps if they differ.
     """
     return AEConfig(
         fit=FitConfig(steps=300, validate_every=100),
@@ -30,7 +31,7 @@ def pca() -> AEConfig:
 
 
 def map_digits() -> AEConfig:
-    """A code of 2 numbers, to be drawn as a map."""
+    """An autoencoder of digits with a code of 2 numbers, for drawing a map."""
     return AEConfig(
         fit=FitConfig(epochs=150),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
@@ -39,9 +40,7 @@ def map_digits() -> AEConfig:
 
 
 def denoising_digits() -> AEConfig:
-    """Gaussian noise of standard deviation 0.3 taken off digits; the code is wide, the noise is
-    what it has to learn.
-    """
+    """Removes Gaussian noise of standard deviation 0.3 from digits, with a wide code."""
     return AEConfig(
         fit=FitConfig(epochs=100),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
@@ -106,8 +105,9 @@ def stacked_conv_digits() -> AEConfig:
 
 
 def retrieval_digits() -> AEConfig:
-    """10 numbers for nearest neighbours: rebuilding upright digits from warped ones keeps the
-    pose out of the code.
+    """Codes of 10 numbers for nearest-neighbour search.
+
+    The network reconstructs upright digits from warped ones, so that codes ignore the pose.
     """
     return AEConfig(
         fit=FitConfig(epochs=150),
@@ -119,8 +119,8 @@ def retrieval_digits() -> AEConfig:
 
 
 def text_docs() -> AEConfig:
-    """Bag of words → 128 numbers. Half of the words are hidden: a code must tell them from those
-    that are left.
+    """Bag of words → 128 numbers. Half of the words are masked; the network predicts them from
+    the rest.
     """
     return AEConfig(
         data=DataConfig(data="docs"),

@@ -1,7 +1,6 @@
-"""Training of autoencoders: at once or greedily layer by layer, then with few labels. One `Task`
-for every kind.
+"""Trains autoencoders of every kind: all layers at once or layer by layer, then with few labels.
 
-Shapes: B batch, Z numbers of the code.
+Shapes: B batch, Z dimension of the code, K classes, N rows, U windows.
 """
 
 import math
@@ -32,19 +31,19 @@ from genray.gen.training.optimizers import OptimizerConfig, Updater
 from genray.gen.training.world import ALONE, World
 
 CHUNK = 512
-"""Rows judged at a time."""
+"""Number of rows evaluated at a time."""
 CLASSIFYING = ("head", "classifier")
-"""Stages with labels: the head on the codes as they are, then head and encoder together, so that
-a head which knows nothing yet does not spoil what the encoder knows.  [Kumar 2022,
+"""Stages with labels: first the head on fixed codes, then head and encoder together, so that an
+untrained head does not damage the encoder's features. [Kumar 2022,
 https://arxiv.org/abs/2202.10054]
 """
 SHOWN = 12
-"""Columns of the reconstruction picture."""
+"""Number of columns of the reconstruction picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AEConfig:
-    """An autoencoder: undercomplete, denoising, convolutional, or stacked."""
+    """Configuration of an autoencoder: undercomplete, denoising, convolutional, or stacked."""
 
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -61,7 +60,7 @@ class AEConfig:
 
 
 def stage_names(config: AEModelConfig) -> tuple[str, ...]:
-    """layer-1 … layer-n and whole, or train; then head and classifier."""
+    """Return the stages: layer-1 … layer-n and whole, or train; then head and classifier."""
     stages: tuple[str, ...] = ("train",)
     if config.kind in STACKED:
         layers = tuple(f"layer-{number + 1}" for number in range(len(config.widths) + 1))
@@ -77,12 +76,12 @@ def stage_names(config: AEModelConfig) -> tuple[str, ...]:
 
 
 class AETask(Task):
-    """Minimises the reconstruction error (and penalties) of the layers whose turn it is.
+    """Trains an autoencoder: minimises the reconstruction error and penalties of a stage's layers.
 
-    Layer i learns to rebuild the codes of layer i−1, which stand still: they are worked out anew
-    at every step, so that corruption and augmentation differ each time. Departure from Vincent
-    2010: the data is corrupted, not the codes between layers, and layer i rebuilds the codes of
-    the clean row from those of the corrupted one.
+    In greedy stages, layer i learns to reconstruct the codes of layer i−1, whose weights are
+    fixed. These codes are computed anew at every step, with new corruption and augmentation.
+    Departure from Vincent 2010: the data is corrupted, not the codes between layers. Layer i
+    reconstructs the codes of the clean row from the codes of the corrupted row.
     """
 
     def __init__(self, config: AEConfig, world: World = ALONE, device: torch.device | str = "cpu"):
@@ -162,7 +161,7 @@ class AETask(Task):
             need_labels(data, "--finetune-labels")
             assert train.label is not None
             classes = len(data.classes) or int(train.label.max()) + 1
-            # complains now, not hours later
+            # Raises errors about labels now, before the first stage is trained.
             labelled_few(train, config.finetune_labels, self.config.fit.seed)
             require(
                 config.finetune_labels >= self.config.fit.batch_size,
@@ -171,7 +170,8 @@ class AETask(Task):
                 f"use --batch-size {config.finetune_labels}",
             )
         self.networks["model"] = Autoencoder(config, data.shape, train.low, train.high, classes)
-        # Among the networks, because a finished run has to know after loading what it is judged by.
+        # The stage's number is saved with the networks: a finished run that is loaded again needs
+        # the number for its evaluation.
         self.networks["progress"] = nn.Module()
         self.networks["progress"].register_buffer("stage", torch.zeros((), dtype=torch.int64))
 
@@ -180,7 +180,7 @@ class AETask(Task):
         return self.networks["progress"].get_buffer("stage")
 
     def _span(self, name: str) -> tuple[int, int]:
-        """(floor, top): the layers that a stage trains."""
+        """Return (floor, top): a stage trains the layers from `floor` to `top`."""
         if name.startswith("layer-"):
             top = int(name.removeprefix("layer-"))
             return top - 1, top
@@ -207,7 +207,7 @@ class AETask(Task):
         return self._reconstruction(name, x, penalties=True)
 
     def _reconstruction(self, name: str, x: Tensor, penalties: bool = False) -> dict[str, Tensor]:
-        """`loss`, and each of its parts where there are several."""
+        """Return `loss`, and each of its parts if there are several."""
         config, model = self.config.model, self.model
         floor, top = self._span(name)
         with self.autocast():
@@ -236,11 +236,11 @@ class AETask(Task):
             x, config.corruption_kind, config.corruption_strength, model.low, model.high, self.world
         )
 
-    # -- judging -----------------------------------------------------------------------------------
+    # -- evaluation --------------------------------------------------------------------------------
 
     def judge(self, split: Split) -> dict[str, float]:
-        """`loss` of the present stage; `mse` and `psnr` (dB) of clean rows through the layers so
-        far; `accuracy`.
+        """Evaluate: `loss` of the current stage; `mse` and `psnr` (dB) of clean rows through the
+        layers trained so far; `accuracy` of the classifier.
         """
         name, sums = self.stages[int(self.progress)], _Means()
         top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
@@ -263,17 +263,15 @@ class AETask(Task):
 
     @property
     def _reconstructs(self) -> bool:
-        """Whether any stage taught the decoder; a classifier from random weights has none to
-        speak of.
-        """
+        """Whether any stage trains the decoder; a classifier from random weights trains none."""
         return self.stages != CLASSIFYING
 
     def measure(self, data: Data) -> dict[str, float]:
-        """`judge` of the test split beside what needs no training: PCA, the input itself, a
-        median filter.
+        """Run `judge` on the test split, and add baselines: PCA, the input itself, a median
+        filter.
 
-        accuracy is the fine-tuned network's; accuracy_codes, accuracy_pixels and accuracy_pca
-        are one softmax regression's, on the same labelled rows.
+        `accuracy` is the fine-tuned classifier's. `accuracy_codes`, `accuracy_pixels` and
+        `accuracy_pca` are those of a softmax regression on the same labelled rows.
         """
         config, model, values = self.config.model, self.model, self.judge(data.test)
         train, test = flat(data.train.all()), flat(data.test.all())
@@ -314,11 +312,11 @@ class AETask(Task):
         return sums.values()
 
     def _position_entropy(self, split: Split) -> float:
-        """Bits an image that the positions carry, each window by itself: Σ entropy of its
-        position over `split`.
+        """Return the bits of information in an image's positions: Σ over windows of the entropy
+        of the window's position over `split`.
 
-        An upper bound of what they carry together (windows depend on each other), and at most
-        `position_bits`.
+        Windows depend on each other, so the sum is an upper bound of the joint entropy. The sum
+        is at most `position_bits`.
         """
         every: list[list[Tensor]] = []
         for x, _ in chunks(split):
@@ -333,12 +331,10 @@ class AETask(Task):
                 bits -= float((share * share.log2()).sum())
         return bits
 
-    # -- showing and keeping -----------------------------------------------------------------------
+    # -- pictures and export -----------------------------------------------------------------------
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """reconstruction: rows of originals, of what the network sees (where corrupted), and of
-        what it makes of that.
-        """
+        """Return "reconstruction": rows of originals, corrupted inputs if any, reconstructions."""
         if len(data.shape) != 3 or data.shape[0] not in (1, 3) or not self._reconstructs:
             return {}
         name = self.stages[int(self.progress)]
@@ -390,7 +386,7 @@ class AETask(Task):
 
 
 class _Means:
-    """Means over chunks of rows."""
+    """Means over all rows, from means over chunks of rows."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -405,10 +401,12 @@ class _Means:
 
 
 def chunks(split: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield the split's rows and labels, at most `CHUNK` rows at a time."""
     for start in range(0, len(split), CHUNK):
         rows = torch.arange(start, min(start + CHUNK, len(split)), device=split.values.device)
         yield split.take(rows)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
+    """Return x as float32, or unchanged when x is float64."""
     return x if x.dtype == torch.float64 else x.float()

@@ -1,1 +1,1 @@
-"""Data sets of images, texts and frames: where rows come from, how they are split and changed."""
+"""Data sets of images, texts and frames: loading, splits and augmentation."""

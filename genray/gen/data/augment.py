@@ -12,20 +12,19 @@ from torch.nn import functional
 from genray.gen.training.world import ALONE, World
 
 SHIFT = 0.1
-"""Of the side, either way."""
+"""Largest shift in either direction, as a share of the side."""
 SMALLEST_CROP = 0.8
-"""Of the side."""
+"""Smallest crop, as a share of the side."""
 NEGATIVE_SHARE = 0.3
-"""Of the channels."""
+"""Share of the channels that "colour" inverts."""
 
 
 def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tensor:
-    """The batch under the transformations named in `names` (flip, shift, crop, colour), drawn
-    for each image by itself.
+    """Return the batch after the augmentations in `names` (flip, shift, crop, colour).
 
-    Randomness comes from PyTorch's global generator, for the global batch, as every other random
-    number of a step. Where a picture moves away, its edge pixels are repeated. Values stay in
-    the range of the input. Not in place.
+    Each image has its own random numbers, drawn for the global batch from PyTorch's global
+    generator. Edge pixels are repeated outside the image. Values stay in the input's range. The
+    input does not change.
     """
     if not names:
         return x_BCHW
@@ -35,8 +34,8 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
         flip_B111 = world.uniform(count, 1, 1, 1, device=device) < 0.5
         x_BCHW = torch.where(flip_B111, x_BCHW.flip(3), x_BCHW)
     if "shift" in names:
-        # Whole pixels: a fraction of one would blur small images. At least one pixel, so that 8x8
-        # moves at all.
+        # Shifts are whole pixels, because fractions would blur small images. The largest shift is
+        # at least one pixel, also for 8x8 images.
         drawn_B2 = world.uniform(count, 2, device=device)
         row_BH = _shifted(drawn_B2[:, :1], height)
         column_BW = _shifted(drawn_B2[:, 1:], width)
@@ -45,8 +44,8 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
     if "crop" in names:
         drawn_B3 = world.uniform(count, 3, device=device)
         scale_B = SMALLEST_CROP + (1 - SMALLEST_CROP) * drawn_B3[:, 0]
-        # grid_sample's picture spans −1..1: a window of half-side `scale` has its middle within ±(1
-        # − scale).
+        # grid_sample's coordinates are −1..1: the centre of a window of half-side `scale` lies
+        # within ±(1 − scale).
         middle_B2 = (2 * drawn_B3[:, 1:] - 1) * (1 - scale_B)[:, None]
         theta_B23 = torch.zeros(count, 2, 3, device=device)
         theta_B23[:, 0, 0] = theta_B23[:, 1, 1] = scale_B
@@ -60,17 +59,14 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
     if "colour" in names:
         drawn_B2C = world.uniform(count, 2, x_BCHW.shape[1], device=device)
         x_BCHW = x_BCHW.gather(1, drawn_B2C[:, 0].argsort(1)[:, :, None, None].expand_as(x_BCHW))
-        # A negative within the channel's own range: light becomes dark, and nothing leaves the
-        # data's range.
+        # Inverted within the channel's own range, so that values stay in the data's range.
         turned = x_BCHW.amin((2, 3), keepdim=True) + x_BCHW.amax((2, 3), keepdim=True) - x_BCHW
         x_BCHW = torch.where(drawn_B2C[:, 1, :, None, None] < NEGATIVE_SHARE, turned, x_BCHW)
     return x_BCHW
 
 
 def _shifted(drawn_B1: Tensor, side: int) -> Tensor:
-    """The pixel along one side that each pixel is taken from, int64 [B, side]; `drawn_B1`: U[0,
-    1).
-    """
+    """Return each pixel's source index along one side, int64 [B, side]; `drawn_B1`: U[0, 1)."""
     most = max(1, round(SHIFT * side))
     by_B1 = (drawn_B1 * (2 * most + 1)).floor().long() - most
     return (torch.arange(side, device=drawn_B1.device) + by_B1).clamp(0, side - 1)

@@ -1,4 +1,4 @@
-"""The options that choose a data set, and the names of the sources."""
+"""Options that select a data set, and the names of the available data sets."""
 
 import difflib
 import os
@@ -12,35 +12,31 @@ from genray.paths import DataName, PathOrUrl
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which data, and how it is cut."""
+    """The data set, its preprocessing, splits and augmentation."""
 
     data: DataName = "digits"
-    """digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10, folder:PATH, docs,
-    folder-text:PATH
+    """Data set: digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10,
+    folder:PATH, docs, folder-text:PATH
     """
     size: int = 0
-    """Side of the square images in pixels: others are scaled and cut to it. 0: as they are
-    (atari: 32).
+    """Side in pixels to which images are scaled and cropped (square). 0: original size (atari:
+    32).
     """
     grey: bool = False
-    """One channel of luma instead of colours."""
+    """Whether to convert images to one channel (luma)."""
     words: int = 2000
-    """Words of a text's vocabulary: the most frequent ones of the training rows."""
+    """Size of a text's vocabulary: the most frequent words of the training rows."""
     validation: float = 0.1
-    """Share of the training rows that is set aside for choices on the way (early stopping,
-    sweeps).
-    """
+    """Share of the training rows that becomes the validation split (early stopping, sweeps)."""
     without: str = ""
-    """A class that is left out of every split: what `genray anomalies` then tries to tell from
-    the others.
-    """
+    """A class to remove from every split; `genray anomalies` then tries to detect its rows."""
     augment: tuple[Literal["flip", "shift", "crop", "colour"], ...] = ()
-    """Done to training batches only. flip: mirrored left to right, half of them; shift: by up to
-    a tenth of the side; crop: a square of 80 to 100% of the side, scaled back; colour: red,
-    green and blue in any order, some as negatives.
+    """Augmentation of training batches. flip: mirrors half of the images; shift: by up to a tenth
+    of the side; crop: a square of 80 to 100% of the side, scaled back; colour: permutes red, green
+    and blue, and inverts some.
     """
     data_folder: PathOrUrl = ""
-    """Where data sets are kept. Default: $GENRAY_DATA, else ~/.cache/genray."""
+    """Directory of data sets. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
     def validate(self) -> None:
         from genray.gen.data.config import check_name
@@ -88,7 +84,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".t
 
 
 def check_name(data: str) -> None:
-    """Raises ConfigError, with the nearest names, unless `data` names a data set."""
+    """Raise ConfigError, suggesting the most similar names, unless `data` names a data set."""
     kind, colon, path = data.partition(":")
     if kind in WITH_PATH and colon and path:
         return
@@ -106,5 +102,5 @@ def check_name(data: str) -> None:
 
 
 def data_folder(given: str = "") -> Path:
-    """Where data sets are kept: `given`, else $GENRAY_DATA, else ~/.cache/genray."""
+    """Return the directory of data sets: `given`, else $GENRAY_DATA, else ~/.cache/genray."""
     return Path(given or os.environ.get("GENRAY_DATA") or "~/.cache/genray").expanduser()

@@ -1,6 +1,4 @@
-"""Finds the files of a data set below a folder: hidden names are skipped, links are followed
-once.
-"""
+"""Finds the files of a data set in a directory tree. Skips hidden names; follows links once."""
 
 import os
 from collections.abc import Sequence
@@ -8,31 +6,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _Identity = tuple[int, int]
-"""(device, inode): what tells one real folder from another."""
+"""(device, inode) of a directory, which identifies the directory."""
 
 
 @dataclass
 class FoundFiles:
-    """Files below `folder`, and what was passed over on the way."""
+    """Files found below `folder`, and the names that were skipped."""
 
     folder: Path
     paths: list[Path] = field(default_factory=list)
-    """Sorted. A path goes through the links that led to the file."""
+    """Paths of the files, sorted. A path contains the links that led to the file."""
     hidden: list[str] = field(default_factory=list)
-    """Names that begin with a dot, relative to the folder: of folders, and of files with a suffix
-    that was asked for."""
+    """Names that begin with a dot, relative to `folder`: of directories, and of files with a
+    wanted suffix."""
     followed: list[str] = field(default_factory=list)
-    """Links to folders whose files are among `paths`."""
+    """Links to directories whose files are among `paths`."""
     skipped_links: list[str] = field(default_factory=list)
-    """Links to folders that had been read already or contain the folder, and links to nothing."""
+    """Links to directories already read, links to parents of `folder`, and broken links."""
 
     def about(self) -> dict[str, int]:
-        """Counts for the record of a data set."""
+        """Return counts for a data set's description."""
         return {"hidden_names_skipped": len(self.hidden), "links_followed": len(self.followed)}
 
     def __str__(self) -> str:
-        """What a person should know, e.g. "1 hidden name skipped (.ipynb_checkpoints)"; "" for
-        nothing.
+        """Return a message about skipped names and links, e.g.
+        "1 hidden name skipped (.ipynb_checkpoints)"; "" if there are none.
         """
         kinds = (
             (self.hidden, "hidden name", "skipped"),
@@ -58,18 +56,18 @@ def _counted(names: list[str], what: str, done: str) -> str:
 
 
 def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
-    """Files below `folder` whose suffix, in lower case, is one of `suffixes`.
+    """Find the files below `folder` whose suffix, in lower case, is one of `suffixes`.
 
-    Names that begin with a dot (.ipynb_checkpoints, ._photo.jpg) are skipped. Links to files and to
-    folders are followed. Each real folder is read once, so that links cannot make a loop: folders
-    come before links to them, and a link to a folder that contains `folder` is skipped.
+    Skips names that begin with a dot (.ipynb_checkpoints, ._photo.jpg). Follows links to files and
+    directories. Reads each directory once, so that links cannot cause a loop: directories are read
+    before links to them, and a link to a parent of `folder` is skipped.
     """
     found = FoundFiles(folder)
     seen = {_identity(parent) for parent in (folder.resolve(), *folder.resolve().parents)}
     waiting: list[Path] = [folder]
     links: list[Path] = []
     while waiting or links:
-        if not waiting:  # every folder that can be reached without a link has been read
+        if not waiting:  # all directories that can be reached without a link have been read
             link = links.pop(0)
             name = str(link.relative_to(folder))
             if not _exists(link) or _identity(link) in seen:
@@ -87,7 +85,7 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
             elif entry.is_symlink() and (_is_dir(entry) or not _exists(path)):
                 links.append(path)
             elif _is_dir(entry):
-                if _identity(path) in seen:  # a link has led into the middle of this tree before
+                if _identity(path) in seen:  # already read through a link
                     continue
                 seen.add(_identity(path))
                 waiting.append(path)
@@ -115,7 +113,7 @@ def _exists(path: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Sorted; none of a folder that may not be read."""
+    """Return the directory's entries, sorted; none if reading is not permitted."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)

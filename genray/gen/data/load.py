@@ -1,20 +1,20 @@
-"""Data sets by name: what is in them, in which range, how they are split, and under which licence.
+"""Loads data sets by name.
 
 | name | rows | test split | licence |
 |---|---|---|---|
 | digits | 1,797 grey 8x8, 10 classes | 500 | CC BY 4.0 (UCI); ships with scikit-learn |
-| photos | crops of scikit-learn's two photographs | 48, other regions | CC BY 2.0; credits in
-the model's card | | atari, atari:FILE | frames that `genray data atari` played, by game | a
-fifth, other episodes | the games' owners' | | mnist, fashion-mnist | 70,000 grey 28x28, 10
-classes | the publishers' 10,000 | CC BY-SA 3.0; MIT | | svhn, cifar10 | 99,289 and 60,000 RGB
-32x32, 10 classes | the publishers' 26,032 and 10,000 | non-commercial; none stated | |
-folder:PATH | any images; subfolders are the classes | a fifth | its owner's | | docs |
-docstrings of the standard library, by module | a fifth | PSF 2.0 | | folder-text:PATH | any text
-files; subfolders are the classes | a fifth | its owner's |
+| photos | crops of scikit-learn's two photographs | 48, other regions | CC BY 2.0 (credits) |
+| atari, atari:FILE | frames from `genray data atari`, by game | a fifth, other episodes | owners' |
+| mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | CC BY-SA 3.0 |
+| fashion-mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | MIT |
+| svhn | 99,289 RGB 32x32, 10 classes | the publishers' 26,032 | non-commercial |
+| cifar10 | 60,000 RGB 32x32, 10 classes | the publishers' 10,000 | none stated |
+| folder:PATH | any images; subfolders are the classes | a fifth | its owner's |
+| docs | docstrings of the standard library, by module | a fifth | PSF 2.0 |
+| folder-text:PATH | any text files; subfolders are the classes | a fifth | its owner's |
 
-Images are scaled to the caller's range (0..1 unless it says otherwise); text is TF-IDF, in 0..1
-by nature. No split depends on a run's seed, so that no two runs disagree about what was held
-out.
+Images are scaled to the caller's range (default 0..1); text is TF-IDF, which lies in 0..1. No
+split depends on a run's seed, so that all runs hold out the same rows.
 
 Shapes: N rows, C channels, H height, W width.
 """
@@ -45,12 +45,13 @@ def load_data(
     idf: dict[str, float] | None = None,
     like: tuple[int, int, int] | None = None,
 ) -> Data:
-    """The data set that `config` names, its values scaled to low..high; a published one may be
-    downloaded.
+    """Load the data set that `config` names, with values scaled to `low`..`high`.
 
-    `idf`: a text model's words, as its `recipe` has them; without, they are fitted on these texts.
-    `like`: (C, H, W) of a model's rows, to which images are scaled, cut and recoloured.
-    Raises ConfigError in one line when it is missing or unfit, saying where it comes from.
+    `download`: whether a published data set may be downloaded.
+    `idf`: the words of a text model and their weights, from the model's `recipe`; by default they
+    are fitted to the texts.
+    `like`: (C, H, W) of a model's rows, to which images are scaled, cropped and recoloured.
+    Raises ConfigError when the data set is missing or unsuitable; the message names its source.
     """
     from genray.gen.data import sources, text
 
@@ -75,8 +76,9 @@ def load_data(
 
 
 def _record(data: Data, option: str) -> dict[str, str]:
-    """By what data are known again: a split is a function of the number of rows, and a text's
-    columns of its words.
+    """Return a fingerprint of the data's rows and words, with which `changed` compares data.
+
+    Splits depend only on the number of rows, and a text's columns only on its words.
     """
     names = sorted(data.train.names + data.validation.names + data.test.names)
     return {"data": option, "names": _hash(names), "words": _hash(data.about.get("idf", ()))}
@@ -87,14 +89,14 @@ def _hash(names: Iterable[str]) -> str:
 
 
 def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
-    """Whether two records, `about["rows"]` of data, tell of other rows under one name, or of
-    other words.
+    """Return whether two fingerprints (`Data.about["rows"]`) differ: in the rows of one data set,
+    or in their words.
 
-    False where either is None: rows without names do not change, and older models have no record.
+    False if either is None: rows without names do not change, and old models have no fingerprint.
     """
     if not then or not now:
         return False
-    # Older runs recorded paths as they were typed.
+    # Old runs recorded relative paths.
     same = DATA.absolute(then["data"]) == DATA.absolute(now["data"])
     return then["words"] != now["words"] or (same and then["names"] != now["names"])
 
@@ -132,9 +134,7 @@ def _cut_images(source: "Source", config: DataConfig, low: float, high: float) -
 
 
 def check_data(data: Data) -> None:
-    """Raises ConfigError for what no model can learn from: no rows, a value that is no number,
-    parts unlike in shape.
-    """
+    """Raise ConfigError for empty splits, NaN or infinite values, or splits of unequal shape."""
     for part, split in (
         ("training", data.train),
         ("validation", data.validation),

@@ -1,5 +1,4 @@
-"""Two photographs that ship with scikit-learn, as contents without a download: whole, and as a
-data set of crops.
+"""Two photographs that ship with scikit-learn: whole, and as a data set of crops.
 
 Shapes: N rows, H height, W width.
 """
@@ -19,28 +18,26 @@ TEST_COLUMNS = {"china": slice(0, 208), "flower": slice(320, 640)}
 """Regions of the test crops: the left half of the temple, the right half of the flower."""
 TRAIN_COLUMNS = {"china": slice(208, 640), "flower": slice(0, 320)}
 TRAIN, TEST = 400, 24
-"""Crops of each photograph."""
+"""Number of crops from each photograph."""
 SIZE = 96
-"""Side of the crops unless another is asked for."""
+"""Default side of the crops in pixels."""
 LEAST_CONTRAST = 16.0
-"""Standard deviation of a crop's values, of 255: empty sky teaches nothing."""
+"""Smallest standard deviation of a crop's values in 0..255, which excludes empty sky."""
 
 
 def photographs() -> dict[str, np.ndarray]:
-    """Name → photograph, uint8 RGB [427, 640, 3]: a temple in China, and a flower."""
+    """Return two photographs by name, uint8 RGB [427, 640, 3]: a temple in China, and a flower."""
     from sklearn.datasets import load_sample_image
 
     return {name: np.asarray(load_sample_image(f"{name}.jpg"), np.uint8) for name in NAMES}
 
 
 def credits() -> str:
-    """One line that names the photographers, from scikit-learn's description of the pictures:
-    show it with them.
-    """
+    """Return one line that credits the photographers; show this line with the photographs."""
     from sklearn.datasets import load_sample_images
 
-    # By the page that each entry links to: the second entry's own words repeat the first
-    # photographer's name.
+    # Names come from the linked pages, because the second entry's text repeats the first
+    # photographer's name by mistake.
     text = load_sample_images().DESCR
     owners = re.findall(r"Image: (\S+).*?flickr\.com/photos/([^/\s]+)/\d", text, re.DOTALL)
     named = ", ".join(f"{image} by {owner}" for image, owner in owners)
@@ -48,14 +45,13 @@ def credits() -> str:
 
 
 def load_photos(size: int = 0) -> "Source":
-    """Square crops of the photographs, uint8 [N, 3, size, size], labelled by photograph: 800 for
-    training, 48 for testing.
+    """Return square crops of the photographs, uint8 [N, 3, size, size], labelled by photograph.
 
-    A crop's side is random, from `size` to the whole region, and scaled to `size` (0: 96); half
-    of the training crops are mirrored; those of hardly any contrast are drawn again. Test crops
-    come from columns that no training crop touches; validation crops, cut from the training
-    rows, overlap with others. Always the same crops. Raises ConfigError beyond 192 pixels: the
-    test regions hold no more.
+    There are 800 training crops and 48 test crops, always the same ones. A crop's side is random,
+    from `size` to the whole region, and is scaled to `size` (0: 96). Half of the training crops
+    are mirrored; crops of very low contrast are drawn again. Test crops come from columns without
+    training crops. Validation crops come from the training rows, and overlap with training crops.
+    Raises ConfigError for `size` above 192 pixels, which is the side of the test regions.
     """
     from genray.gen.data.types import Source
 
@@ -65,7 +61,7 @@ def load_photos(size: int = 0) -> "Source":
         f"--size {size}: photos give at most 192 pixels; use that, or folder:PATH of larger "
         "pictures",
     )
-    rng = np.random.RandomState(0)  # its stream is frozen for ever
+    rng = np.random.RandomState(0)  # its stream is the same in all versions of NumPy
     parts: dict[str, tuple[list[np.ndarray], list[int]]] = {"train": ([], []), "test": ([], [])}
     for label, (name, photograph) in enumerate(photographs().items()):
         for part, columns, count in (("train", TRAIN_COLUMNS, TRAIN), ("test", TEST_COLUMNS, TEST)):
@@ -88,12 +84,12 @@ def load_photos(size: int = 0) -> "Source":
 
 
 def _crop(rng: np.random.RandomState, region_HW3: np.ndarray, size: int, flip: bool) -> np.ndarray:
-    """A random square of the region, scaled to `size`: uint8 [3, size, size]."""
+    """Return a random square of the region, scaled to `size`: uint8 [3, size, size]."""
     from PIL import Image
 
     most = min(region_HW3.shape[:2])
-    # Evenly over the logarithm: small crops (fine detail enlarged least) are as frequent as large
-    # ones.
+    # The side is uniform on a logarithmic scale, so that small crops, which are enlarged least,
+    # are as frequent as large crops.
     while True:
         side = round(float(np.exp(rng.uniform(np.log(size), np.log(most)))))
         top, left = (rng.randint(0, have - side + 1) for have in region_HW3.shape[:2])

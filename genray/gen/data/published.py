@@ -1,7 +1,7 @@
-"""Published image data sets by torchvision, with their publishers' splits: read where they are,
-else downloaded.
+"""Loads published image data sets with torchvision, with the publishers' splits.
 
-A missing network is noticed within seconds and answered with which files belong where.
+Files are downloaded unless they exist. Without network, an error within seconds names the missing
+files and their directory.
 """
 
 import socket
@@ -22,8 +22,8 @@ from genray.gen.data.types import Source
 PROBE_S = 5.0
 
 _TEN = tuple("0123456789")
-# name -> (class, files as torchvision wants them below its folder, where they are offered, class
-# names, licence)
+# name → (torchvision's class, the files below its directory, the publisher's URL, class names,
+# licence)
 _PUBLISHED: dict[str, tuple[str, str, tuple[str, ...], str, tuple[str, ...], str]] = {
     "mnist": (
         "MNIST",
@@ -80,11 +80,10 @@ _PUBLISHED: dict[str, tuple[str, str, tuple[str, ...], str, tuple[str, ...], str
 
 
 def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
-    """A published data set with its publishers' split, from `folder`, downloaded when it is not
-    there and `download` says so.
+    """Load a published data set from `folder`, with the publishers' split.
 
-    Raises ConfigError in one line that says which files belong where; a missing network is
-    noticed within seconds.
+    `download`: whether missing files may be downloaded. Raises ConfigError, within seconds, for
+    missing files or network; the message names the files and their directory.
     """
     class_name, subfolder, files, url, classes, licence = _PUBLISHED[name]
     place = folder / subfolder
@@ -118,7 +117,7 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
         images = np.asarray(part.data)
         if images.ndim == 3:
             images = images[:, None]
-        elif images.shape[3] == 3:  # CIFAR-10 comes with its channels last, SVHN as it should be
+        elif images.shape[3] == 3:  # CIFAR-10's channels are last, SVHN's come first
             images = np.moveaxis(images, 3, 1)
         label = part.labels if class_name == "SVHN" else part.targets
         parts.append((np.ascontiguousarray(images), np.asarray(label, np.int64)))
@@ -141,8 +140,9 @@ def _open_published(class_name: str, folder: Path, download: bool) -> tuple[Any,
 
 
 def probe(url: str, seconds: float = PROBE_S) -> None:
-    """Raises OSError unless somebody answers at `url` in time. In a thread: looking up a name
-    heeds no timeout.
+    """Raise OSError unless a server answers at `url` within `seconds`.
+
+    Runs in a thread, because resolving a host name has no timeout.
     """
     result: list[str] = [f"no answer in {seconds:g} s"]
 
@@ -166,8 +166,8 @@ def probe(url: str, seconds: float = PROBE_S) -> None:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    # torchvision's downloads name no timeout of their own, so the process's default rules: a silent
-    # peer ends them.
+    # torchvision's downloads set no timeout, so the process's default timeout applies, and ends
+    # downloads from a server that stops answering.
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds * 4)
     try:

@@ -1,5 +1,4 @@
-"""Where images come from: scikit-learn, our own collectors' cache, a folder of pictures, and
-(published.py) torchvision.
+"""Loads images from scikit-learn, collected Atari frames, directories, and torchvision.
 
 Shapes: N rows, C channels, H height, W width.
 """
@@ -20,17 +19,16 @@ from genray.gen.data.splits import labels_of, split_rows
 from genray.gen.data.types import Source
 
 MOST_PIXELS = 64_000_000
-"""Of one picture: a file of 400 KB can claim more and fill the memory."""
+"""Largest number of pixels in one picture: a file of 400 KB can decode to more and fill memory."""
 
 
 def load_images(
     config: DataConfig, *, download: bool = True, like: tuple[int, int, int] | None = None
 ) -> Source:
-    """The images that `config` names, at its size and in its colours; whoever calls has
-    validated `config`.
+    """Load the images that `config` names, with its size and colours. `config` must be valid.
 
-    `like`: (C, H, W) of a model's rows. Images are converted to that form, whatever `config`
-    says of size and colours, and `about["converted"]` says whether any had to be.
+    `like`: (C, H, W) of a model's rows. Images are converted to this shape, and `config`'s size
+    and colours are ignored; `about["converted"]` reports whether any image was converted.
     """
     kind, _, path = config.data.partition(":")
     if like is not None:
@@ -55,14 +53,12 @@ def load_images(
         from genray.gen.data.published import load_published
 
         source = load_published(kind, data_folder(config.data_folder), download=download)
-    # A named file keeps its own size unless another is asked for.
+    # A named file keeps its size unless `config` sets a size.
     return fitted(source, config.size, config.grey)
 
 
 def fitted(source: Source, size: int, grey: bool) -> Source:
-    """`source` with images scaled to `size` (0: as they are) and to luma when `grey` and they
-    have colours.
-    """
+    """Return `source` with images scaled to `size` (0: unchanged), and in luma if `grey`."""
 
     def fit(images: np.ndarray) -> np.ndarray:
         if grey and images.shape[1] == 3:
@@ -80,8 +76,8 @@ def _load_like(config: DataConfig, like: tuple[int, int, int], download: bool) -
     if kind == "folder":
         source = load_folder(Path(path).expanduser(), (width, height), channels == 1)
         return replace(source, about={**source.about, "converted": True})
-    # Frames of our own are kept by size and colour; other sets have one form, and are converted
-    # from it.
+    # The cache has collected frames in several sizes and colours. All other data sets have one
+    # size, from which they are converted.
     size = height if kind == "atari" and not path else 0
     grey = channels == 1 and kind == "atari" and not path
     source = load_images(replace(config, size=size, grey=grey), download=download)
@@ -98,7 +94,7 @@ def _load_like(config: DataConfig, like: tuple[int, int, int], download: bool) -
 
 
 def to_grey(images_N3HW: np.ndarray) -> np.ndarray:
-    """Luma by ITU-R 601, of the same dtype; [N, 1, H, W]."""
+    """Return the luma (ITU-R 601) in the same dtype; [N, 1, H, W]."""
     out = np.empty((len(images_N3HW), 1, *images_N3HW.shape[2:]), images_N3HW.dtype)
     for start in range(0, len(out), 1000):
         luma = np.tensordot(images_N3HW[start : start + 1000], [0.299, 0.587, 0.114], axes=(1, 0))
@@ -107,9 +103,9 @@ def to_grey(images_N3HW: np.ndarray) -> np.ndarray:
 
 
 def resize(images_NCHW: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Bilinear with antialiasing (what shrinks is averaged, not skipped), of the same dtype.
+    """Resize images bilinearly with antialiasing; the dtype stays the same.
 
-    `size`: a square's side, or (height, width).
+    `size`: the side of a square, or (height, width).
     """
     height, width = (size, size) if isinstance(size, int) else size
     out = np.empty((*images_NCHW.shape[:2], height, width), images_NCHW.dtype)
@@ -125,9 +121,7 @@ def resize(images_NCHW: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
 
 
 def load_digits() -> Source:
-    """scikit-learn's 1,797 8x8 digits, 0..16 scaled to 0..1; 1,297 for training, 500 for
-    testing.
-    """
+    """Load scikit-learn's 1,797 8x8 digits, scaled to 0..1: 1,297 training and 500 test rows."""
     from sklearn import datasets
 
     digits = datasets.load_digits()
@@ -147,17 +141,18 @@ def load_digits() -> Source:
     )
 
 
-# -- frames of our own collectors ------------------------------------------------------------------
+# -- collected Atari frames ------------------------------------------------------------------------
 
 
 def atari_file(folder: Path, size: int, grey: bool) -> Path:
-    """Where `genray data atari` puts frames of that size and colour."""
+    """Return the file in which `genray data atari` saves frames of this size and colour."""
     return folder / f"atari-{size}-{'grey' if grey else 'rgb'}.safetensors"
 
 
 def load_atari(file: Path) -> Source:
-    """Frames that dist/frames.py wrote: deduplicated, labelled by game; the test rows come from
-    episodes of their own.
+    """Load the frames in `file`, which `genray data atari` wrote.
+
+    Frames are deduplicated and labelled by game. Test rows come from separate episodes.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -181,7 +176,7 @@ def load_atari(file: Path) -> Source:
         ) from error
     classes = tuple(recipe["games"])
     licence = "the games' owners'; frames played on this machine"
-    # games mixed, so that a cut is of all of them
+    # Shuffled, so that the validation split contains all games.
     order = np.random.RandomState(0).permutation(len(frames))
     train, test = order[~held_out[order]], order[held_out[order]]
     return Source(
@@ -189,19 +184,19 @@ def load_atari(file: Path) -> Source:
     )
 
 
-# -- a folder of pictures --------------------------------------------------------------------------
+# -- a directory of images -------------------------------------------------------------------------
 
 
 def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source:
-    """Any images below `folder`, uint8; the first level of subfolders is the label when no image
-    lies outside of one.
+    """Load all images below `folder`, uint8. The first level of subdirectories is the label, if
+    every image is in a subdirectory.
 
-    Hidden names are skipped and links followed (see `find_files`); both are counted on stderr.
+    Hidden names are skipped and links followed (see `find_files`); stderr reports how many.
 
-    With `size`, images are scaled so that the shorter side fits and cut to the middle; without,
-    all must be of one size. Alpha is dropped; pictures are turned as their cameras say.
-    Unreadable files are named on stderr, counted and passed over. Raises ConfigError for an
-    empty folder, unequal sizes, or values that are no numbers.
+    `size`: scales images by the shorter side, then crops the centre; 0: all images must have the
+    same size. Alpha is dropped, and images are rotated as their EXIF data says. Unreadable files
+    are reported on stderr and skipped. Raises ConfigError for an empty directory, unequal sizes,
+    or NaN.
     """
     from genray.gen.images.pictures import PictureError
 
@@ -260,11 +255,11 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
 
 
 def read_image(path: Path, size: int | tuple[int, int], grey: bool) -> np.ndarray:
-    """One picture, uint8 [C, H, W]: scaled and cut to the middle for a `size` (a square's side,
-    or width and height).
+    """Read one image, uint8 [C, H, W]. 16-bit grey is scaled, 65,535 → 255.
 
-    Raises PictureError for a file that cannot be read or claims too many pixels, ConfigError for
-    floating-point pixels outside 0..1. 16-bit grey is scaled, 65,535 → 255.
+    `size`: the side of a square, or (width, height), to which the image is scaled and
+    centre-cropped. Raises PictureError for a file that cannot be read or has too many pixels,
+    ConfigError for floating-point pixels outside 0..1.
     """
     from PIL import Image, ImageOps
 

@@ -8,8 +8,9 @@ from genray.gen.data.types import TEST_SHARE
 
 
 def split_rows(count: int, test_share: float = TEST_SHARE) -> tuple[np.ndarray, np.ndarray]:
-    """(training rows, test rows), the same ones for the same count. RandomState: its stream is
-    frozen for ever.
+    """Return the training rows and the test rows, which depend only on `count`.
+
+    RandomState is used because its stream is the same in all versions of NumPy.
     """
     order = np.random.RandomState(0).permutation(count)
     cut = count - round(count * test_share)
@@ -17,8 +18,9 @@ def split_rows(count: int, test_share: float = TEST_SHARE) -> tuple[np.ndarray, 
 
 
 def labels_of(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """(int64 [N], class names) from the first folder of each relative path; (None, ()) where one
-    has none.
+    """Return labels (int64 [N]) and class names, from the first directory of each relative path.
+
+    Returns (None, ()) if any path has no directory.
     """
     firsts = [name.replace(os.sep, "/").partition("/") for name in names]
     if not all(slash for _, slash, _ in firsts):

@@ -1,4 +1,4 @@
-"""Texts as bags of words: docstrings of the standard library, or a folder of text files.
+"""Loads texts as bags of words: docstrings of the standard library, or a directory of text files.
 
 Shapes: N rows, V words of the vocabulary.
 """
@@ -27,13 +27,13 @@ MODULES = 30
 LEAST_DOCSTRINGS = 40
 LEAST_WORDS = 10
 MOST_BYTES = 4_000_000
-"""Of one text file."""
+"""Largest size of one text file, in bytes."""
 SUFFIXES = (".txt", ".md", ".rst", ".text", ".py", ".html", ".csv", ".json", ".log", ".tex")
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts as they were found."""
+    """Texts before splitting and vectorising."""
 
     name: str
     texts: list[str]
@@ -51,15 +51,14 @@ def load_text(
     cache: Path | None = None,
     idf: dict[str, float] | None = None,
 ) -> Data:
-    """Texts as TF-IDF rows, float32 [N, V] ≥ 0 of length 1 (a text without a known word: 0):
-    `docs`, or those below `path`.
+    """Load the texts below `path`, or `docs` if `path` is empty, as TF-IDF rows.
 
-    `cache`: a folder where docstrings are kept once they have been read.
+    Rows are float32 [N, V] ≥ 0 with length 1, or all 0 for a text without a known word. tf is
+    1 + ln(count); idf is 1 + ln((1 + N) / (1 + df)). English stop words are ignored.
 
-    tf is 1 + ln(count), idf is 1 + ln((1 + N) / (1 + df)). Vocabulary and idf are fitted on the
-    training rows alone, validation excluded, and kept in `about` (words with their idf), so that
-    any later text means the same: give them as `idf`, and nothing is fitted. English stop words
-    do not count.
+    `words`: size of the vocabulary. `validation`: share of the training rows. `cache`: directory
+    for parsed docstrings. `idf`: a vocabulary with idf, as in `about` of an earlier result; by
+    default both are fitted on the training rows without validation, and stored in `about`.
     """
     if path:
         source = read_folder(Path(path).expanduser())
@@ -93,8 +92,9 @@ def load_text(
 
 
 def fit_vocabulary(texts: list[str], words: int) -> dict[str, float]:
-    """word -> idf of the `words` most frequent words that two texts have at least, sorted by
-    word.
+    """Return word → idf of the `words` most frequent words, sorted by word.
+
+    Only words that occur in at least two texts count.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -111,7 +111,7 @@ def fit_vocabulary(texts: list[str], words: int) -> dict[str, float]:
 
 
 def vectorize(texts: list[str], idf: dict[str, float]) -> np.ndarray:
-    """TF-IDF under a vocabulary that was fitted before; float32 [N, V], rows of length 1 or 0."""
+    """Return TF-IDF rows for a given vocabulary; float32 [N, V], rows of length 1 or 0."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     vectorizer = CountVectorizer(
@@ -125,12 +125,11 @@ def vectorize(texts: list[str], idf: dict[str, float]) -> np.ndarray:
 
 
 def cached_docstrings(folder: Path) -> Texts:
-    """`read_docstrings`, from a JSON file in `folder` when there is one: to parse the whole
-    library takes seconds.
+    """Return `read_docstrings()`, cached in a JSON file in `folder`; parsing takes seconds.
 
-    Its name is a hash of what the texts depend on: this Python (version, build, place, modules)
-    and this file, the recipe. One that is damaged is made anew; a folder that cannot be written
-    to is done without.
+    The file's name is a hash of everything that the texts depend on: this Python (version, build,
+    path, modules) and this source file. A damaged cache is rebuilt. If `folder` is not writable,
+    nothing is cached.
     """
     library = sysconfig.get_paths()["stdlib"]
     python = "\0".join((sys.version, library, *sorted(sys.stdlib_module_names)))
@@ -155,11 +154,11 @@ def cached_docstrings(folder: Path) -> Texts:
 
 
 def read_docstrings() -> Texts:
-    """Docstrings of this Python's standard library (read, not imported), labelled by top-level
-    module.
+    """Read the docstrings of this Python's standard library, labelled by top-level module.
 
-    The 30 modules with most docstrings of at least ten words, repeated ones counted once, tests
-    left out; about 3,700 texts, which differ a little from one Python to the next.
+    Uses the 30 modules with the most docstrings of at least ten words, without tests and
+    duplicates. There are about 3,700 texts; the number depends on the version of Python. Modules
+    are parsed, not imported.
     """
     library = Path(sysconfig.get_paths()["stdlib"])
     found: dict[str, list[tuple[str, str]]] = {}
@@ -197,8 +196,9 @@ def read_docstrings() -> Texts:
 
 
 def docstrings(path: Path, module: str) -> list[tuple[str, str]]:
-    """(qualified name, docstring) of a file's module, classes and functions; [] for a file that
-    does not parse.
+    """Return (qualified name, docstring) of a file's module, classes and functions.
+
+    Returns [] for a file with a syntax error.
     """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
@@ -219,10 +219,10 @@ def docstrings(path: Path, module: str) -> list[tuple[str, str]]:
 
 
 def read_folder(folder: Path) -> Texts:
-    """Text files below `folder` (UTF-8; others are named and skipped); the first level of
-    subfolders is the label.
+    """Read the text files below `folder`; the first level of subdirectories is the label.
 
-    Hidden names are skipped and links followed (see `find_files`); both are counted on stderr.
+    Files that are not UTF-8 are reported and skipped. Hidden names are skipped and links followed
+    (see `find_files`); stderr reports how many.
     """
     require(folder.is_dir(), f"--data folder-text:{folder}: no such folder")
     files = find_files(folder, SUFFIXES)

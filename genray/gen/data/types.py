@@ -1,4 +1,4 @@
-"""Types of data sets: splits, data, sources, and checks of what a task needs."""
+"""Types of data sets (splits, data, sources), and checks of a task's requirements."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,21 +12,19 @@ from genray.errors import SealedError, require
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a data set, whole in the memory of one device."""
+    """Rows of a data set, all in the memory of one device."""
 
     values: Tensor
-    """float32 [N, …] in the data's range, or uint8 [N, …], which `take` scales to it."""
+    """float32 [N, …] in low..high, or uint8 [N, …], which `take` scales to low..high."""
     label: Tensor | None = None
-    """int64 [N]"""
+    """int64 [N]; None for unlabelled data."""
     low: float = 0.0
     high: float = 1.0
-    """The range that `take` gives."""
+    """`low`, `high`: the range of the values that `take` returns."""
     names: tuple[str, ...] = ()
-    """What a person calls each row (a text's title, an image's file); empty where rows have no
-    names.
-    """
+    """Name of each row (a text's title, an image's file); empty if rows have no names."""
     augment: tuple[str, ...] = ()
-    """What training does to its batches (gen/augment.py); `take` never does."""
+    """Augmentations of training batches (gen/data/augment.py); `take` does not apply them."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -36,21 +34,24 @@ class Split:
         return replace(self, values=self.values.to(device), label=label)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(float32 [B, …] in low..high, labels int64 [B] or None) of the rows int64 [B]."""
+        """Return the values, float32 [B, …] in low..high, and the labels, int64 [B] or None, of
+        `rows`, int64 [B].
+        """
         values = self.values.index_select(0, rows)
         if values.dtype == torch.uint8:
             values = values.to(torch.float32).mul_((self.high - self.low) / 255.0).add_(self.low)
         return values, None if self.label is None else self.label.index_select(0, rows)
 
     def all(self) -> Tensor:
-        """Every row, float32 in low..high."""
+        """Return all rows, float32 in low..high."""
         return self.take(torch.arange(len(self), device=self.values.device))[0]
 
     def first(self, count: int) -> "Split":
+        """Return the first `count` rows, as views."""
         return self.part(0, count)
 
     def part(self, start: int, stop: int) -> "Split":
-        """The rows start..stop−1, as views."""
+        """Return the rows start..stop−1, as views."""
         label = None if self.label is None else self.label[start:stop]
         return replace(
             self, values=self.values[start:stop], label=label, names=self.names[start:stop]
@@ -59,8 +60,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in three parts: `test` is for the last word only, `validation` for choices on
-    the way.
+    """A data set in three splits: `train`; `validation`, for choices during a run; and `test`, for
+    the final test only.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Data:
     """Names of the labels, by number; empty for unlabelled data."""
     licence: str = ""
     about: dict[str, Any] = field(default_factory=dict)
-    """How it came about, JSON-able: kept with every model that was trained on it."""
+    """How the data was made, JSON-serialisable; saved with every model trained on the data."""
 
     def to(self, device: torch.device) -> "Data":
         parts = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
@@ -79,13 +80,13 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one row: (C, H, W) for images, (words,) for text."""
+        """Shape of one row: (C, H, W) for images, (words,) for text."""
         return tuple(self.train.values.shape[1:])
 
     def sealed(self) -> "Data":
-        """The same data without its test rows: whatever asks for them raises SealedError.
+        """Return the data without its test rows; any access to the test rows raises SealedError.
 
-        The other rows are copied, since they may be views of memory that holds the test rows, too.
+        The other rows are copied, because they may be views of memory that contains the test rows.
         """
         parts = {name: getattr(self, name) for name in ("train", "validation")}
         copies = {
@@ -99,9 +100,7 @@ class Data:
 
 
 class SealedSplit(Split):
-    """What stands for the test split in sealed data. Its rows are not here; `to` a device is all
-    that it allows.
-    """
+    """Replaces the test split in sealed data. Contains no rows; only `to` is allowed."""
 
     def __init__(self) -> None:
         pass
@@ -125,8 +124,9 @@ class SealedSplit(Split):
 
 
 def select_class(data: Data, name: str, *, keep: bool) -> Data:
-    """`data` with the rows of class `name` alone, or without them. Raises ConfigError when there
-    is no such class.
+    """Return `data` with only the rows of class `name` (`keep`), or without these rows.
+
+    Raises ConfigError for an unknown class.
     """
     require(
         name in data.classes,
@@ -146,8 +146,9 @@ def select_class(data: Data, name: str, *, keep: bool) -> Data:
 
 
 def need_labels(data: Data, what: str) -> None:
-    """Raises ConfigError unless the training rows are of two classes at least; `what` needs the
-    labels.
+    """Raise ConfigError unless the training rows have labels of at least two classes.
+
+    `what`: what needs the labels, for the message.
     """
     require(
         data.train.label is not None,
@@ -162,8 +163,9 @@ def need_labels(data: Data, what: str) -> None:
 
 
 def need_images(data: Data, what: str, multiple: int = 1) -> None:
-    """Raises ConfigError unless rows are square images whose side `multiple` divides; `what`
-    needs them.
+    """Raise ConfigError unless rows are square images whose side `multiple` divides.
+
+    `what`: what needs the images, for the message.
     """
     shape = data.shape
     require(len(shape) == 3, f"--data {data.name}: {what} needs images; choose e.g. --data digits")
@@ -177,12 +179,14 @@ def need_images(data: Data, what: str, multiple: int = 1) -> None:
 
 
 TEST_SHARE = 0.2
-"""Of data that comes without a split."""
+"""Share of test rows in data that has no predefined split."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Images as they were found: uint8, or float32 in 0..1; [N, C, H, W]. Labels int64 [N]."""
+    """Images before splitting and scaling: uint8, or float32 in 0..1; [N, C, H, W]. Labels are
+    int64 [N].
+    """
 
     name: str
     train: np.ndarray

@@ -1,1 +1,1 @@
-"""Measures of trained models: metrics, retrieval, clustering, anomalies, linear probes."""
+"""Evaluation of trained models: metrics, retrieval, clustering, anomalies, linear probes."""

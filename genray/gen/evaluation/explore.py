@@ -1,5 +1,6 @@
-"""What codes are good for: clusters, anomalies, a map, a classifier with few labels. Pure
-functions of arrays.
+"""Uses of codes: clustering, anomaly detection, a map in the plane, classification with few labels.
+
+All functions are pure functions of arrays.
 
 Shapes: N rows, K numbers of a code, C classes or clusters, P points.
 """
@@ -15,8 +16,9 @@ from genray.errors import require
 
 
 def cluster(codes_NK: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
-    """k-means, best of ten starts by k-means++; the cluster of each row, int64 [N] in
-    0..clusters−1.
+    """Cluster codes by k-means, the best of ten starts by k-means++.
+
+    Returns the cluster of each row, int64 [N] in 0..clusters−1.
     """
     from sklearn.cluster import KMeans
 
@@ -33,9 +35,10 @@ def cluster(codes_NK: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
 
 
 def judge_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
-    """Clusters against labels: NMI (arithmetic mean) and ARI, 1 for the same partition, and
-    accuracy under the best matching of clusters to classes, each to one. Chance is about 0, 0
-    and the largest class's share.
+    """Compare clusters with labels; returns NMI (arithmetic mean), ARI and accuracy.
+
+    The accuracy uses the best one-to-one matching of clusters to classes. All are 1 for equal
+    partitions; chance is about 0, 0 and the largest class's share.
     """
     from sklearn import metrics
 
@@ -51,9 +54,7 @@ def judge_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, floa
 
 
 def matched_accuracy(cluster_N: np.ndarray, label_N: np.ndarray) -> float:
-    """The share of rows whose cluster is matched to their label, at the one-to-one matching that
-    makes it largest.
-    """
+    """Return the accuracy of clusters as classes, under the best one-to-one matching."""
     from scipy.optimize import linear_sum_assignment
 
     size = int(max(cluster_N.max(), label_N.max())) + 1
@@ -63,8 +64,9 @@ def matched_accuracy(cluster_N: np.ndarray, label_N: np.ndarray) -> float:
 
 
 def auroc(normal_score_N: np.ndarray, anomalous_score_N: np.ndarray) -> float:
-    """The chance that an anomalous row scores above a normal one, ties half: 0.5 is guessing, 1
-    is perfect.
+    """Return the area under the ROC curve of an anomaly score: 0.5 is chance, 1 is perfect.
+
+    This is the probability that an anomalous row scores above a normal row; ties count half.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -80,7 +82,7 @@ def auroc(normal_score_N: np.ndarray, anomalous_score_N: np.ndarray) -> float:
 
 
 def reconstruction_errors(values_N: np.ndarray, reconstructed_N: np.ndarray) -> np.ndarray:
-    """The mean squared error of each row, float64 [N]: the anomaly score of an autoencoder."""
+    """Return each row's mean squared error, float64 [N], the anomaly score of an autoencoder."""
     return (
         ((values_N.astype(np.float64) - reconstructed_N) ** 2)
         .reshape(len(values_N), -1)
@@ -95,10 +97,10 @@ def map_picture(
     title: str = "",
     pixels: int = 800,
 ) -> np.ndarray:
-    """Points in the plane, coloured by class; uint8 RGB [pixels, pixels, 3].
+    """Draw codes as points in the plane, coloured by class; uint8 RGB [pixels, pixels, 3].
 
-    Codes of more than two numbers are shown by their first two principal components, and the
-    axes say so.
+    Codes of more than two numbers are projected on their first two principal components, which
+    the axes' labels then name.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -132,7 +134,7 @@ def map_picture(
         axes.scatter(points_N2[:, 0], points_N2[:, 1], s=dot, linewidths=0, alpha=0.7)
     else:
         numbers = np.unique(label_N)
-        # tab10 and tab20 are told apart at a glance; more classes than twenty share a spectrum.
+        # tab10 and tab20 have clearly different colours; more than 20 classes share a spectrum.
         colours = colormaps[
             "tab10" if numbers.max() < 10 else "tab20" if numbers.max() < 20 else "hsv"
         ]
@@ -147,7 +149,7 @@ def map_picture(
             axes.scatter(
                 own_2N[0], own_2N[1], s=dot, linewidths=0, alpha=0.7, color=colour, label=name
             )
-        if len(numbers) <= 40:  # more names than that leave no room for the map
+        if len(numbers) <= 40:  # a longer legend would cover the map
             figure.legend(ncols=min(len(numbers), 5), loc="outside lower center", frameon=False)
     axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title)
     canvas.draw()
@@ -155,7 +157,7 @@ def map_picture(
 
 
 def few_labels(label_N: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows int64 [count], drawn at random with each class as often as any other (± 1)."""
+    """Draw random rows, int64 [count], with equally many of each class (± 1)."""
     numbers = np.unique(label_N)
     require(
         len(numbers) <= count <= len(label_N),
@@ -164,7 +166,7 @@ def few_labels(label_N: np.ndarray, count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 7])
     queues = [rng.permutation(np.flatnonzero(label_N == number)).tolist() for number in numbers]
     rows: list[int] = []
-    # in turn, so that a class that runs out leaves its place to the others
+    # One row of each class in turn; when a class has no rows left, the rest continue.
     while len(rows) < count:
         for queue in (queues[at] for at in rng.permutation(len(queues))):
             if queue and len(rows) < count:
@@ -175,8 +177,9 @@ def few_labels(label_N: np.ndarray, count: int, seed: int) -> np.ndarray:
 def linear_probe(
     train_NK: np.ndarray, train_label_N: np.ndarray, test_NK: np.ndarray, test_label_N: np.ndarray
 ) -> float:
-    """Test accuracy of multinomial logistic regression (L2, C = 1) on features standardised by
-    the training rows.
+    """Return the test accuracy of multinomial logistic regression (L2, C = 1).
+
+    Features are standardised on the training rows.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -203,12 +206,12 @@ def probe_beside_baselines(
     labels: int,
     seeds: int = 5,
 ) -> dict[str, Any]:
-    """Mean accuracy of a linear probe with `labels` labels on codes, raw values, and PCA to as
-    many numbers as a code.
+    """Return the mean accuracies of linear probes with `labels` labels on codes, raw values, and
+    PCA with as many components as a code.
 
-    PCA sees all training rows, as the encoder did; the labels are the same draws for all three.
-    "interval" is half the 95% confidence interval (Student's t) of the mean of codes minus raw
-    over the draws; None for a single one.
+    PCA is fitted to all training rows, like the encoder. All three use the same labelled rows.
+    "interval" is half the 95% confidence interval (Student's t) of the mean difference between
+    codes and raw values over the draws; None for a single draw.
     """
     from sklearn.decomposition import PCA
 
@@ -236,7 +239,7 @@ def probe_beside_baselines(
 
 
 def t95_half_width(values_N: np.ndarray) -> float | None:
-    """Half the 95% confidence interval of a mean, by Student's t; None for fewer than two."""
+    """Return half the 95% confidence interval of a mean (Student's t); None for one value."""
     if len(values_N) < 2:
         return None
     quantile = stdtrit(len(values_N) - 1, 0.975)

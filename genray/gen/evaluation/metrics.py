@@ -1,4 +1,4 @@
-"""What is measured about reconstructions, samples and codes, under honest names.
+"""Metrics of reconstructions, generated samples and codes.
 
 Shapes: N real rows, M generated rows, F features, K classes, C channels, H height, W width.
 """
@@ -21,20 +21,22 @@ from genray.gen.data.types import Split
 
 
 def mse(x: Tensor, reconstruction: Tensor) -> float:
-    """Mean squared error of all values, in the square of their unit."""
+    """Return the mean squared error over all values, in the square of their unit."""
     return (x.double() - reconstruction.double()).square().mean().item()
 
 
 def psnr(error: float, low: float = 0.0, high: float = 1.0) -> float:
-    """Peak signal-to-noise ratio of a mean squared error, dB: 10 log10 (range² / MSE); ∞ for no
-    error.
+    """Return the peak signal-to-noise ratio in dB of a mean squared error: 10 log10 (range² / MSE).
+
+    Infinite if the error is 0.
     """
     return float(10 * np.log10((high - low) ** 2 / error)) if error else float("inf")
 
 
 def pca_mse(train: Tensor, test: Tensor, code: int) -> float:
-    """The test MSE of PCA with `code` components fitted to `train`: what a linear autoencoder of
-    that size can do.
+    """Return the test MSE of PCA with `code` components fitted to `train`.
+
+    PCA is the best linear autoencoder with a code of this size.
     """
     model = PCA(min(code, len(train), train[0].numel()), svd_solver="full").fit(_flat(train))
     flat = _flat(test)
@@ -49,19 +51,20 @@ def _flat(x: Tensor) -> np.ndarray:
 
 
 def frechet_distance(a_NF: Tensor, b_MF: Tensor) -> float:
-    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of the two sets' Gaussians, in float64.
+    """Return the Fréchet distance between Gaussians fitted to two sets of features, in float64.
 
+    The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), with unbiased covariances
+    (N − 1). For few rows, the distance is biased upwards. Raises ConfigError for fewer than 2 rows.
     [Dowson 1982, https://doi.org/10.1016/0047-259X(82)90077-X; for images Heusel 2017,
-    https://arxiv.org/abs/1706.08500] Covariances are the unbiased ones (N − 1). The distance
-    itself is biased upwards for few rows.
+    https://arxiv.org/abs/1706.08500]
     """
     require(
         min(len(a_NF), len(b_MF)) >= 2, "a Fréchet distance needs two rows of each set, at least"
     )
     a, b = _flat(a_NF), _flat(b_MF)
     covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
-    # tr (Σ_a Σ_b)^½ = tr (Σ_a^½ Σ_b Σ_a^½)^½, and this one is symmetric: real eigenvalues, also of
-    # singular matrices.
+    # tr (Σ_a Σ_b)^½ = tr (Σ_a^½ Σ_b Σ_a^½)^½. The right-hand matrix is symmetric, so that its
+    # eigenvalues are real even for singular covariances.
     values, vectors = np.linalg.eigh(covariance_a)
     root_a = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root_a @ covariance_b @ root_a).clip(0)).sum()
@@ -73,20 +76,20 @@ def frechet_distance(a_NF: Tensor, b_MF: Tensor) -> float:
 def kernel_distance(
     real_NF: Tensor, fake_MF: Tensor, subsets: int = 50, subset_size: int = 200
 ) -> float:
-    """The kernel distance (KID's estimator: unbiased MMD² under the kernel (x·y/F + 1)³), mean
-    over random subsets.
+    """Return the kernel distance between two sets of features, with the estimator of KID.
 
-    [Bińkowski 2018, https://arxiv.org/abs/1801.01401; torchmetrics' implementation] It may be a
-    little below 0.
+    This is the unbiased MMD² under the kernel (x·y/F + 1)³, the mean over random subsets, and may
+    be slightly below 0.
+    [Bińkowski 2018, https://arxiv.org/abs/1801.01401; torchmetrics' implementation]
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(subset_size, len(real_NF), len(fake_MF))
     require(size >= 2, "a kernel distance needs two rows of each set, at least")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it keeps all features in memory
+        warnings.simplefilter("ignore")  # torchmetrics warns that it keeps all features in memory
         metric = KernelInceptionDistance(feature=nn.Identity(), subsets=subsets, subset_size=size)
-    # It draws the subsets from the global generator, which belongs to the training.
+    # torchmetrics draws subsets from the global generator, whose state training needs unchanged.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         metric.update(real_NF.cpu().double(), real=True)
@@ -95,11 +98,12 @@ def kernel_distance(
 
 
 def precision_recall(real_NF: Tensor, fake_MF: Tensor, neighbours: int = 3) -> tuple[float, float]:
-    """(precision, recall) of a generator: the share of samples inside the real set's manifold,
-    and the other way round.
+    """Return precision and recall of a generator, given features of real and generated images.
 
-    A set's manifold: the balls around its rows that reach to their `neighbours`-th nearest row
-    of the set. [Kynkäänniemi 2019, https://arxiv.org/abs/1904.06991]
+    Precision is the share of generated rows inside the manifold of the real rows; recall is the
+    share of real rows inside the manifold of the generated rows. The manifold of a set consists of
+    balls around its rows, each up to the row's `neighbours`-th nearest row of the set.
+    [Kynkäänniemi 2019, https://arxiv.org/abs/1904.06991]
     """
     real, fake = real_NF.flatten(1).double(), fake_MF.flatten(1).double()
     require(
@@ -119,13 +123,14 @@ def _inside(points: Tensor, manifold: Tensor, neighbours: int) -> float:
     )
 
 
-# -- a classifier as a judge -----------------------------------------------------------------------
+# -- metrics with a classifier ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class FCD:
-    """A Fréchet classifier distance, which means nothing without its extractor and its counts.
-    Not FID.
+    """A Fréchet classifier distance, with the extractor and counts that make it comparable.
+
+    FCD is not FID, which uses the features of an Inception network.
     """
 
     value: float
@@ -133,14 +138,14 @@ class FCD:
     """Hash of the classifier's tensors: distances of different extractors are not comparable."""
     num_real: int
     num_generated: int
-    """The distance is biased upwards for few images: compare equal counts only."""
+    """The distance is biased upwards for few images: compare only equal counts."""
 
 
 class Extractor:
-    """A classifier whose features judge images of any value range.
+    """Extracts a classifier's features from images of any value range.
 
     `classifier(x)`: logits [B, K]; `classifier.features(x)`: [B, F]; `classifier.low`,
-    `classifier.high`: its range.
+    `classifier.high`: the range of its inputs.
     """
 
     def __init__(self, classifier: Any):
@@ -148,11 +153,11 @@ class Extractor:
         self.name = tensors_hash(classifier)
 
     def features(self, images_NCHW: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """float32 [N, F] of images in low..high."""
+        """Return the features, float32 [N, F], of images in low..high."""
         return self._apply(self.classifier.features, images_NCHW, low, high)
 
     def probabilities(self, images_NCHW: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """float32 [N, K]"""
+        """Return the class probabilities, float32 [N, K], of images in low..high."""
         return self._apply(self.classifier, images_NCHW, low, high).softmax(1)
 
     @torch.no_grad()
@@ -171,16 +176,15 @@ class Extractor:
         )
 
     def distance(self, real: Tensor, fake: Tensor, low: float = 0.0, high: float = 1.0) -> FCD:
-        """The Fréchet classifier distance between two sets of images in low..high."""
+        """Return the Fréchet classifier distance between two sets of images in low..high."""
         value = frechet_distance(self.features(real, low, high), self.features(fake, low, high))
         return FCD(value, self.name, len(real), len(fake))
 
     def modes(self, images: Tensor, low: float = 0.0, high: float = 1.0) -> int:
-        """How many of the K classes hold at least 1/(10 K) of the images that the classifier is
-        sure of (p ≥ 0.9).
+        """Return how many of the K classes occur among `images`.
 
-        A class's fair share is 1/K: a tenth of it counts as there. K images at least should be
-        asked for, times 50.
+        A class occurs if at least 1/(10 K) of the images have the class with probability ≥ 0.9;
+        this is a tenth of the class's share 1/K. Use at least 50·K images.
         """
         probability_NK = self.probabilities(images, low, high)
         sure, label_N = probability_NK.max(1)
@@ -190,8 +194,8 @@ class Extractor:
 
 
 def tensors_hash(module: nn.Module) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a module's tensors as safetensors keeps
-    them.
+    """Return the first 16 hexadecimal digits of the SHA-256 of a module's tensors, serialised by
+    safetensors.
     """
     from safetensors.torch import save
 
@@ -205,10 +209,11 @@ def tensors_hash(module: nn.Module) -> str:
 def generator_report(
     extractor: Extractor, real: Tensor, fake: Tensor, low: float = 0.0, high: float = 1.0
 ) -> dict[str, float]:
-    """FCD with its counts, kernel distance, precision, recall and modes of `fake` against
-    `real`, in low..high.
+    """Compare generated with real images: FCD and its counts, kernel distance, precision, recall
+    and modes.
 
-    Two rows of each are needed. Precision and recall, which need four, are left out for fewer.
+    Both sets have values in low..high and at least two images. Precision and recall need four
+    images, and are left out for fewer.
     """
     fcd = extractor.distance(real, fake, low, high)
     features = extractor.features(real, low, high), extractor.features(fake, low, high)
@@ -223,15 +228,14 @@ def generator_report(
     return {**report, "modes": extractor.modes(fake, low, high)}
 
 
-# -- judges without labels -------------------------------------------------------------------------
+# -- metrics without labels ------------------------------------------------------------------------
 
 
 class PCAFrechet:
-    """A Fréchet distance between images projected on the training images' principal components;
-    needs no classifier.
+    """Fréchet distance between images projected on the training images' principal components.
 
-    Cheap enough for every look at the validation split; it sees means and covariances of pixels,
-    and nothing finer.
+    The distance needs no classifier, and is cheap enough for every evaluation of the validation
+    split. It compares only means and covariances of pixels.
     """
 
     def __init__(self, train: Split, components: int = 32):
@@ -248,8 +252,9 @@ class PCAFrechet:
 def pca_gaussian_samples(
     train: Tensor, num: int, low: float, high: float, components: int = 32, seed: int = 0
 ):
-    """`num` images of a Gaussian fitted in PCA space: the generator that any other should beat;
-    cut off at low..high.
+    """Draw `num` images from a Gaussian fitted in PCA space, clipped to low..high.
+
+    This is a baseline for other generators.
     """
     model = PCA(min(components, len(train), train[0].numel()), svd_solver="full").fit(_flat(train))
     noise = np.random.default_rng(seed).standard_normal((num, model.n_components_))
@@ -263,8 +268,9 @@ def pca_gaussian_samples(
 def linear_probe(
     train_NF: Tensor, train_label_N: Tensor, test_MF: Tensor, test_label_M: Tensor
 ) -> float:
-    """Test accuracy of logistic regression on codes, each standardised on the training rows
-    (scikit-learn's, C = 1).
+    """Return the test accuracy of logistic regression on codes (scikit-learn's, C = 1).
+
+    The codes are standardised on the training rows.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -1,6 +1,4 @@
-"""A few labels: which rows get them, and what the same classifier makes of codes, pixels and
-principal components.
-"""
+"""Evaluates features with few labels: selects the labelled rows, and trains linear classifiers."""
 
 import numpy as np
 import torch
@@ -15,8 +13,9 @@ from genray.gen.data.types import Split
 
 
 def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
-    """`count` rows, int64, of all classes alike (to one row), drawn by `seed`; ConfigError where
-    there are too few.
+    """Draw `count` rows, int64 [count], with equally many rows of each class (within one row).
+
+    Raises ConfigError when there are fewer rows than `count`, or more classes.
     """
     classes, number_N = np.unique(label_N.cpu().numpy(), return_inverse=True)
     require(
@@ -25,7 +24,7 @@ def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
         "(all training rows)",
     )
     order_N = np.random.default_rng([seed, 3]).permutation(len(number_N))
-    # A row's turn within its class: taking rows by turn takes every class in the same measure.
+    # Number the rows of each class. Taking rows by this number balances the classes.
     turn_N = np.zeros(len(order_N), np.int64)
     for number in range(len(classes)):
         of_class = number_N[order_N] == number
@@ -34,7 +33,7 @@ def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
 
 
 def labelled_few(split: Split, count: int, seed: int) -> Split:
-    """The rows of `labelled_rows` as a split."""
+    """Return the rows of `labelled_rows` as a split."""
     assert split.label is not None
     rows = labelled_rows(split.label, count, seed)
     values, label = split.take(rows)
@@ -44,19 +43,21 @@ def labelled_few(split: Split, count: int, seed: int) -> Split:
 def softmax_regression(
     train: np.ndarray, label: np.ndarray, test: np.ndarray, test_label: np.ndarray
 ) -> float:
-    """Test accuracy of a linear classifier on standardised features, L2 penalty 1
-    (scikit-learn's default).
+    """Train a linear classifier on standardised features [N, D]; return its test accuracy.
+
+    The L2 penalty is 1, scikit-learn's default.
     """
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     return float(model.fit(train, label).score(test, test_label))
 
 
 def principal_components(train: np.ndarray, components: int) -> PCA | None:
-    """PCA of the training rows [N, D]; None where they have fewer components than asked for."""
+    """Fit PCA to the training rows [N, D]; None if `components` exceeds N or D."""
     if components > min(train.shape):
         return None
     return PCA(components, random_state=0).fit(train)
 
 
 def flat(x: Tensor) -> np.ndarray:
+    """Return x [N, …] as a float32 array [N, D] on the CPU."""
     return x.flatten(1).float().cpu().numpy()

@@ -1,8 +1,8 @@
-"""Nearest neighbours by code, and how good they are: precision at k and mean average precision.
+"""Nearest-neighbour search by code, with precision at k and mean average precision (mAP).
 
-The protocol: each test row is a query, the training rows (validation included) are the database,
-and what has the query's label is relevant. On digits that gives raw pixels mAP .669 and PCA to
-10 numbers .685.
+In the evaluation, each test row is a query, and the training and validation rows are the database.
+Rows with the query's label are relevant. On digits, raw pixels have mAP .669, and PCA with 10
+components has mAP .685.
 
 Shapes: N rows of the database, Q queries, K numbers or bits of a code, M neighbours.
 """
@@ -17,23 +17,22 @@ from genray.gen.data.types import Data, Split
 
 Metric = Literal["euclidean", "cosine", "hamming"]
 _CHUNK = 256
-"""Queries at a time: 256 against 100,000 rows are 200 MB of distances."""
+"""Queries processed at a time: 256 queries x 100,000 rows x 8 bytes are 200 MB of distances."""
 _AGAIN = 16_384
-"""Distances worked out again at a time: 16,384 differences of 784 numbers are 100 MB."""
+"""Distances recomputed at a time: 16,384 differences x 784 numbers x 8 bytes are 100 MB."""
 
 
 class CodeIndex:
-    """An exact index: every query is compared with every row, and no two rows swap places by
-    rounding.
+    """An exact index for nearest-neighbour search. Rounding errors do not change the ranking.
 
-    `codes_NK`: floats for "euclidean" and "cosine" (a row of zeros has cosine 0 with
-    everything), bool for "hamming", which keeps 64 bits in each word.
+    `codes_NK`: floats for "euclidean" and "cosine" (a row of zeros has cosine 0 with all rows),
+    bool for "hamming", which packs 64 bits into a word.
 
-    Distances come from |q|² + |a|² − 2 q·a first, as fast as a matrix product, but that loses
-    the digits of a difference that is small beside the codes. So wherever two rows of a query's
-    ranking are closer than the rounding error's bound, both distances are worked out again from
-    the difference q − a itself. The price is one more sort and a few such rows: about a third of
-    the search's time, from 1,437 rows of 64 numbers to 60,000 of 784.
+    The index compares every query with every row. It first computes |q|² + |a|² − 2 q·a by a
+    matrix product, which is fast but loses the digits of small differences. Where two rows in a
+    query's ranking are closer than the bound of the rounding error, it recomputes both distances
+    from the difference q − a. The extra sort and distances take about a third of the search's
+    time, measured from 1,437 rows of 64 numbers to 60,000 rows of 784.
     """
 
     def __init__(self, codes_NK: np.ndarray, metric: Metric = "euclidean"):
@@ -42,9 +41,9 @@ class CodeIndex:
         self._middle_K: np.ndarray | float = 0.0
         self._rows = self._prepare(codes_NK)
         if metric != "hamming":
-            # Distances do not change when all codes are shifted, and the products' rounding errors
-            # shrink. The middle is rounded to float32: the difference of two float32 numbers is
-            # (nearly always) exact in float64.
+            # Codes are centred. Distances do not change, and rounding errors of the products
+            # shrink. The centre is rounded to float32, because the difference of two float32
+            # numbers is nearly always exact in float64.
             self._zero_N = ~self._rows.any(1)
             self._middle_K = self._rows.mean(0).astype(np.float32)
             self._rows -= self._middle_K
@@ -55,14 +54,15 @@ class CodeIndex:
 
     @property
     def nbytes(self) -> int:
-        """Of the codes as they are kept."""
+        """Size of the stored codes in bytes."""
         return self._rows.nbytes
 
     def search(self, queries_QK: np.ndarray, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """(rows int64 [Q, M], distances float64 [Q, M]), nearest first; equal distances in the
-        order of the rows.
+        """Return the `count` nearest rows (int64 [Q, M]) and their distances (float64 [Q, M]).
 
-        The distance is Euclidean, 1 − cosine, or the number of unlike bits.
+        The nearest row is first; rows of equal distance keep their order. The distance is
+        Euclidean, 1 − cosine, or the number of different bits.
+        Raises ConfigError when `count` exceeds the number of rows, or codes have another width.
         """
         require(
             1 <= count <= len(self),
@@ -76,10 +76,10 @@ class CodeIndex:
         return np.concatenate(rows), np.concatenate(distances)
 
     def distances(self, queries_QK: np.ndarray) -> Iterator[np.ndarray]:
-        """Distances of all queries to all rows, float64 [≤ 256, N] at a time, in order.
+        """Yield distances of all queries to all rows, float64 [≤ 256, N] at a time, in order.
 
-        Their order is exact; their values are within the rounding error of a matrix product
-        where nothing is near them.
+        The order of the distances is exact. Distances without a close neighbour in the ranking
+        have the rounding error of a matrix product.
         """
         require(
             queries_QK.ndim == 2 and queries_QK.shape[1] == self.width,
@@ -102,8 +102,8 @@ class CodeIndex:
             "codes have NaN or infinite values: train again with a lower --learning-rate",
         )
         if self.metric == "cosine":
-            # By the largest number first: squares of tiny or huge codes would leave float64's
-            # range.
+            # Divide by the largest number first: squares of very small or large codes would leave
+            # float64's range.
             largest = np.abs(codes).max(axis=1, keepdims=True, initial=0.0)
             codes = codes / np.where(largest > 0, largest, 1)
             length = np.linalg.norm(codes, axis=1, keepdims=True)
@@ -125,13 +125,13 @@ class CodeIndex:
         return distance
 
     def _square_distance(self, queries_QK: np.ndarray) -> np.ndarray:
-        """|q − a|² of all centred queries and rows, in the exact order along each query; float64
-        [Q, N].
+        """Return |q − a|² of centred queries and rows, float64 [Q, N], exactly ordered for each
+        query.
         """
         query_Q1 = (queries_QK**2).sum(1)[:, None]
         square_QN = query_Q1 + self._square_N - 2 * (queries_QK @ self._rows.T)
-        # A dot product of K numbers is off by at most K·ε/2·|q||a|; three of them, a sum, and as
-        # much again.
+        # The error of a dot product of K numbers is at most K·ε/2·|q||a|. The bound covers three
+        # dot products and their sum, twice.
         bound_Q1 = (
             2 * (self.width + 4) * np.finfo(np.float64).eps * (query_Q1 + self._square_N.max())
         )
@@ -140,7 +140,7 @@ class CodeIndex:
         doubtful_QN = np.zeros(square_QN.shape, bool)  # by rank
         doubtful_QN[:, 1:] = close_QN
         doubtful_QN[:, :-1] |= close_QN
-        doubtful_QN[:, 0] = True  # a query that is a row itself is at 0 exactly
+        doubtful_QN[:, 0] = True  # a query that equals a row has distance 0 exactly
         query_D, rank_D = np.nonzero(doubtful_QN)
         row_D = order_QN[query_D, rank_D]
         for start in range(0, len(row_D), _AGAIN):
@@ -150,17 +150,17 @@ class CodeIndex:
 
 
 def bit_thresholds(codes_NK: np.ndarray) -> np.ndarray:
-    """Where each number of a code is cut into a bit: its median over the training rows, so that
-    both are as frequent.
+    """Return the threshold of each number of a code, [K]: the median over the training rows, so
+    that 0 and 1 are equally frequent.
     """
     return np.median(codes_NK, axis=0)
 
 
 def binarize(codes_NK: np.ndarray, threshold_K: np.ndarray | float = 0.0) -> np.ndarray:
-    """Bits, bool [N, K]: above the threshold or not.
+    """Return bits, bool [N, K]: whether each number is above its threshold.
 
-    [Salakhutdinov & Hinton 2009, Semantic hashing, https://doi.org/10.1016/j.ijar.2008.11.006;
-    there the codes are trained towards 0 and 1 by noise, here any code may be cut]
+    [Salakhutdinov & Hinton 2009, Semantic hashing, https://doi.org/10.1016/j.ijar.2008.11.006]
+    Departure: the paper trains codes towards 0 and 1 with noise; this function accepts any code.
     """
     return np.asarray(codes_NK > threshold_K)
 
@@ -172,7 +172,7 @@ def precision_at(
     label_Q: np.ndarray,
     k: int = 10,
 ):
-    """The mean share of relevant rows among the `k` nearest; a float in 0..1."""
+    """Return the mean share of relevant rows among the `k` nearest, in 0..1."""
     rows_QM, _ = index.search(codes_QK, k)
     return float((index_label_N[rows_QM] == label_Q[:, None]).mean())
 
@@ -180,12 +180,12 @@ def precision_at(
 def mean_average_precision(
     index: CodeIndex, index_label_N: np.ndarray, codes_QK: np.ndarray, label_Q: np.ndarray
 ) -> float:
-    """The mean over queries of the mean, over relevant rows, of the precision at that row's
-    rank; in 0..1.
+    """Return the mean average precision, in 0..1: for each query, the mean over relevant rows of
+    the precision at the row's rank; then the mean over queries.
 
-    The whole database is ranked. Equal distances (bits have many) rank in the order of the rows,
-    which says nothing about labels as long as the database is shuffled. Queries without a
-    relevant row do not count.
+    The whole database is ranked. Rows of equal distance, which bits often have, keep their order;
+    the order must be independent of the labels (a shuffled database). Queries without a relevant
+    row do not count. Raises ConfigError when no query has a relevant row.
     """
     rank_N = np.arange(1, len(index) + 1)
     total, counted, start = 0.0, 0, 0
@@ -211,7 +211,7 @@ def judge_retrieval(
     metric: Metric = "euclidean",
     k: int = 10,
 ) -> dict[str, float]:
-    """{"precision_at_K": …, "map": …} of codes of the database and of the queries."""
+    """Return "precision_at_k" and "map", given codes and labels of the database and the queries."""
     index = CodeIndex(codes_NK, metric)
     return {
         f"precision_at_{k}": precision_at(index, label_N, query_codes_QK, query_label_Q, k),
@@ -220,7 +220,7 @@ def judge_retrieval(
 
 
 def database(data: Data) -> Split:
-    """What queries are compared with: the training rows and, behind them, the validation rows."""
+    """Return the database of the evaluation: the training rows, followed by the validation rows."""
     import torch
 
     train, validation = data.train, data.validation
@@ -241,11 +241,11 @@ def baselines(
     text: bool = False,
     k: int = 10,
 ) -> dict[str, dict[str, float]]:
-    """What codes of `numbers` numbers must beat, each judged as `judge_retrieval` does. Nothing
-    is fitted on queries.
+    """Return the metrics of baselines for codes of `numbers` numbers, by the baseline's name.
 
-    Images: raw pixels and PCA (Euclidean). Text: TF-IDF and LSA (cosine), and LSA cut into
-    `numbers` bits (Hamming). Chance is what a random order of the database would give.
+    Images: raw pixels and PCA (Euclidean). Text: TF-IDF and LSA (cosine), and LSA with `numbers`
+    bits (Hamming). "chance" is the precision of a random order of the database. The baselines are
+    fitted to the database only.
     """
     raw, query_raw = (
         values.reshape(len(values), -1).astype(np.float64) for values in (values_N, query_values_Q)

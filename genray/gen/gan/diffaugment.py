@@ -1,9 +1,9 @@
-"""Differentiable augmentation of real and fake images alike, for GANs with few images.
+"""DiffAugment: differentiable augmentation of real and fake images, for GANs with few images.
 
 [Zhao 2020, https://arxiv.org/abs/2006.10738]
-Departures: the shift is a product with 0/1 matrices (the same numbers; its gradient is
-deterministic on GPUs, too); sides are cut out whole, without the paper's one-pixel asymmetry for
-odd sizes. Shapes: B batch, C channels, H height, W width.
+Departures: the shift is a product with 0/1 matrices (the same numbers, and its gradient is also
+deterministic on GPUs); cutouts have no one-pixel asymmetry for odd sizes, unlike the paper's.
+Shapes: B batch, C channels, H height, W width.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,9 @@ Change = Literal["color", "translation", "cutout"]
 
 
 def diff_augment(x_BCHW: Tensor, changes: Sequence[Change], world: World) -> Tensor:
-    """`x_BCHW` (float, −1..1) with each of `changes` drawn anew for every image; the result may
-    pass −1..1.
+    """Apply each of `changes` to `x_BCHW` (float, −1..1), drawn anew for every image.
+
+    Values of the result may lie outside −1..1.
     """
     for change in changes:
         x_BCHW = _CHANGES[change](x_BCHW, world)
@@ -27,7 +28,7 @@ def diff_augment(x_BCHW: Tensor, changes: Sequence[Change], world: World) -> Ten
 
 
 def _color(x: Tensor, world: World) -> Tensor:
-    """Brightness ± 0.5, saturation × 0..2, contrast × 0.5..1.5."""
+    """Change brightness by ±0.5, saturation by a factor of 0..2, contrast by 0.5..1.5."""
     draw_B3 = world.uniform(len(x), 3, device=x.device)
     brightness, saturation, contrast = (draw_B3[:, i, None, None, None] for i in range(3))
     x = x + (brightness - 0.5)
@@ -38,7 +39,7 @@ def _color(x: Tensor, world: World) -> Tensor:
 
 
 def _translation(x: Tensor, world: World, ratio: float = 0.125) -> Tensor:
-    """A shift by up to `ratio` of each side, zeros (mid-grey) coming in."""
+    """Shift images by up to `ratio` of each side; zeros (mid-grey) fill the border."""
     height, width = x.shape[2:]
     draw_B2 = world.uniform(len(x), 2, device=x.device)
     down_BHH = _shift(draw_B2[:, 0], height, int(height * ratio + 0.5)).to(x.dtype)
@@ -47,16 +48,17 @@ def _translation(x: Tensor, world: World, ratio: float = 0.125) -> Tensor:
 
 
 def _shift(draw_B: Tensor, side: int, most: int) -> Tensor:
-    """M[b, i, j] = 1 where i = j + shift_b, shift_b even over −most..most, bool [B, side, side]."""
+    """Return bool M [B, side, side] with M[b, i, j] = (i = j + shift_b).
+
+    `draw_B` in 0..1 sets shift_b, uniform over −most..most.
+    """
     shift_B = (draw_B * (2 * most + 1)).floor() - most
     at = torch.arange(side, device=draw_B.device)
     return (at[:, None] - at[None, :])[None] == shift_B[:, None, None]
 
 
 def _cutout(x: Tensor, world: World, ratio: float = 0.5) -> Tensor:
-    """A rectangle of half of each side set to 0, its centre anywhere: it may stand out over the
-    edge.
-    """
+    """Set a rectangle of `ratio` of each side to 0; it may extend beyond the image's edge."""
     height, width = x.shape[2:]
     draw_B2 = world.uniform(len(x), 2, device=x.device)
     rows_BH = _inside(draw_B2[:, 0], height, ratio)

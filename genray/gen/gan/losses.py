@@ -1,7 +1,7 @@
-"""The players' losses, each a line of PyTorch, and the two gradient penalties.
+"""Losses of the generator and the discriminator of a GAN, and two gradient penalties.
 
-Shapes: B batch. Logits are the discriminator's output before any sigmoid; D = sigmoid(logit)
-where a loss speaks of D.
+Shapes: B batch. Logits are the discriminator's outputs before any sigmoid. For the losses minimax
+and non-saturating, D = sigmoid(logit); for the rest, D = logit.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,10 @@ Loss = Literal["minimax", "non-saturating", "hinge", "wgan-gp", "lsgan"]
 def discriminator_loss(
     loss: Loss, real_B: Tensor, fake_B: Tensor, smoothing: float = 0.0
 ) -> Tensor:
-    """What the discriminator minimises; a scalar.
+    """Return the discriminator's loss, a scalar, given its logits of real and fake images.
 
-    `smoothing` s: the real images' label is 1 − s, the fakes' stays 0 (one-sided). [Salimans 2016,
-    https://arxiv.org/abs/1606.03498, section 3.4] It has no meaning for hinge and WGAN.
+    `smoothing` s: the label of real images is 1 − s; the label of fake images stays 0. Hinge and
+    WGAN ignore `smoothing`. [Salimans 2016, https://arxiv.org/abs/1606.03498, section 3.4]
     """
     if loss in ("minimax", "non-saturating"):
         # −(1 − s) ln D(x) − s ln(1 − D(x)) − ln(1 − D(G(z)))  [Goodfellow 2014,
@@ -36,7 +36,7 @@ def discriminator_loss(
 
 
 def generator_loss(loss: Loss, fake_B: Tensor) -> Tensor:
-    """What the generator minimises, given the discriminator's logits of its images; a scalar."""
+    """Return the generator's loss, a scalar, given the discriminator's logits of fake images."""
     if loss == "minimax":
         return -F.softplus(fake_B).mean()  # ln(1 − D(G(z)))
     if loss == "non-saturating":
@@ -47,11 +47,11 @@ def generator_loss(loss: Loss, fake_B: Tensor) -> Tensor:
 
 
 def accuracies(loss: Loss, real_B: Tensor, fake_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of the real and of the fake images that the discriminator tells rightly; scalars in
-    0..1.
+    """Return the discriminator's accuracies on real and on fake images, two scalars in 0..1.
 
-    It says "real" above D = ½, which is logit 0; LSGAN's labels are 0 and 1, so ½ of its raw
-    output. A WGAN critic has no zero of its own: the middle between its two means stands for it.
+    An image counts as real above a threshold: logit 0, which is D = ½. LSGAN's threshold is ½,
+    between its labels 0 and 1. A WGAN critic has no fixed threshold, so the threshold is the
+    midpoint between its means of real and of fake images.
     """
     threshold: Tensor | float = {"lsgan": 0.5}.get(loss, 0.0)
     if loss == "wgan-gp":
@@ -60,8 +60,9 @@ def accuracies(loss: Loss, real_B: Tensor, fake_B: Tensor) -> tuple[Tensor, Tens
 
 
 def squared_gradient(discriminator: Callable[[Tensor], Tensor], x_BCHW: Tensor) -> Tensor:
-    """‖∇D(x)‖² of each image, [B], itself differentiable; times γ/2 it is R1 on real images.
+    """Return ‖∇D(x)‖² of each image, [B], differentiable.
 
+    On real images, its mean times γ/2 is the R1 penalty.
     [Mescheder 2018, https://arxiv.org/abs/1801.04406]
     """
     x_BCHW = x_BCHW.detach().requires_grad_(True)
@@ -72,13 +73,13 @@ def squared_gradient(discriminator: Callable[[Tensor], Tensor], x_BCHW: Tensor) 
 def gradient_penalty(
     discriminator: Callable[[Tensor], Tensor], real_BCHW: Tensor, fake_BCHW: Tensor, mix_B: Tensor
 ) -> Tensor:
-    """(‖∇D(x̂)‖ − 1)² between each real and a fake image, x̂ = mix·x + (1 − mix)·G(z); its mean,
-    a scalar.
+    """Return WGAN-GP's penalty, the mean of (‖∇D(x̂)‖ − 1)², a scalar.
 
-    `mix_B`: U[0, 1).  [Gulrajani 2017, https://arxiv.org/abs/1704.00028]
+    x̂ = mix·x + (1 − mix)·G(z) is an image between a real and a fake one. `mix_B` is drawn from
+    U[0, 1).  [Gulrajani 2017, https://arxiv.org/abs/1704.00028]
     """
     mix_B111 = mix_B[:, None, None, None]
     between = mix_B111 * real_BCHW + (1.0 - mix_B111) * fake_BCHW.detach()
-    # The square root's slope at 0 is infinite: a critic of all zeros would make NaN.
+    # The square root's slope at 0 is infinite: a critic whose weights are all 0 would give NaN.
     norm_B = (squared_gradient(discriminator, between) + 1e-12).sqrt()
     return (norm_B - 1.0).square().mean()

@@ -1,4 +1,4 @@
-"""The two players of a GAN: dense (C2) and deep convolutional (C3) generators and discriminators.
+"""Networks of a GAN: dense and deep convolutional generators and discriminators.
 
 [Goodfellow 2014, https://arxiv.org/abs/1406.2661; DCGAN: Radford 2016,
 https://arxiv.org/abs/1511.06434] Shapes: B batch, Z latent, C channels, H height, W width.
@@ -19,32 +19,34 @@ from genray.gen.layers import SameConv2d, SameConvTranspose2d
 
 @dataclass(frozen=True, kw_only=True)
 class GANModelConfig:
-    """The two players' networks."""
+    """Configuration of the generator's and the discriminator's networks."""
 
     network: Literal["dense", "conv"] = "dense"
     latent: int = 100
-    """Numbers of z."""
+    """Dimension of the latent z."""
     prior: Prior = "uniform"
-    """z ~ U(−1, 1) or N(0, 1)."""
+    """Prior of z: U(−1, 1) or N(0, 1)."""
     generator_widths: tuple[int, ...] = (128,)
-    """dense: units of the hidden layers; conv: channels, from the smallest image on; each layer
-    doubles its sides.
+    """dense: units of each hidden layer. conv: channels of each layer, smallest image first; each
+    layer doubles height and width.
     """
     discriminator_widths: tuple[int, ...] = (128,)
-    """dense: units of the hidden layers; conv: channels; each layer halves its sides."""
+    """dense: units of each hidden layer. conv: channels of each layer; each layer halves height
+    and width.
+    """
     pack: int = 1
-    """Images that the discriminator judges at once, stacked as channels: it sees when they are
-    too much alike, which keeps a generator from making a few kinds only. [PacGAN: Lin 2018,
-    https://arxiv.org/abs/1712.04086]
+    """Number of images, stacked as channels, that the discriminator classifies together. More
+    than 1 lets the discriminator detect mode collapse.
+    [PacGAN: Lin 2018, https://arxiv.org/abs/1712.04086]
     """
     kernel: int = 5
-    """Side of the convolutions' kernels (conv)."""
+    """Side of the convolutions' kernels in pixels (conv)."""
     slope: float = 0.01
-    """Of the leaky ReLU below 0."""
+    """Slope of the leaky ReLU below 0."""
     generator_norm: Literal["none", "batch"] = "none"
-    """Batch norm in every layer of the generator but the output."""
+    """Batch norm in every layer of the generator except the output."""
     discriminator_norm: Literal["none", "batch", "spectral"] = "none"
-    """Batch norm in every layer but the first and the output, or spectral norm in all.
+    """Batch norm in every layer except the first and the output, or spectral norm in all layers.
     [Miyato 2018, https://arxiv.org/abs/1802.05957]"""
 
     def validate(self) -> None:
@@ -64,7 +66,7 @@ class GANModelConfig:
 
 
 class Generator(GenerativeModel):
-    """z to images in −1..1 by tanh."""
+    """Maps z [B, Z] to images [B, C, H, W] in −1..1 (tanh)."""
 
     def __init__(self, config: GANModelConfig, shape: Sequence[int]):
         super().__init__(latent=config.latent, prior=config.prior, shape=shape, low=-1.0, high=1.0)
@@ -80,7 +82,7 @@ class Generator(GenerativeModel):
 
 
 class Discriminator(nn.Module):
-    """Images to one logit each, or one for every `pack` of them: [⌈B / pack⌉]."""
+    """Maps images [B, C, H, W] to logits [⌈B / pack⌉], one for every `pack` images."""
 
     def __init__(self, config: GANModelConfig, shape: Sequence[int]):
         super().__init__()
@@ -99,7 +101,7 @@ class Discriminator(nn.Module):
     def _packed(self, x_BCHW: Tensor) -> Tensor:
         if self.pack == 1:
             return x_BCHW
-        if len(x_BCHW) % self.pack:  # the first images once more, so that all are judged
+        if len(x_BCHW) % self.pack:  # repeat the first images to fill the last pack
             packs = -(-len(x_BCHW) // self.pack)
             x_BCHW = x_BCHW[torch.arange(packs * self.pack, device=x_BCHW.device) % len(x_BCHW)]
         return x_BCHW.reshape(-1, self.pack * x_BCHW.shape[1], *x_BCHW.shape[2:])
@@ -159,7 +161,7 @@ def _convolutional_discriminator(config: GANModelConfig, shape: tuple[int, ...])
 
 
 def _initialise(module: nn.Module) -> None:
-    """N(0, 0.02²), as DCGAN does; batch norms' scales N(1, 0.02²), too."""
+    """Draw weights from N(0, 0.02²) and scales of batch norms from N(1, 0.02²), as in DCGAN."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -169,11 +171,14 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _keep(module: nn.Module) -> None:
-    """PyTorch's own initialisation: 0.02 is too little for layers without batch norm."""
+    """Keep PyTorch's initialisation: a deviation of 0.02 is too small without batch norm."""
 
 
 def build_generator(config: dict[str, Any]) -> Generator:
-    """The generator that a model's config describes; the model store's builder for kind "gan"."""
+    """Build the generator that a saved model's `config` describes, without its weights.
+
+    The model store calls this function for models of kind "gan".
+    """
     values = {name: config[name] for name in GANModelConfig.__dataclass_fields__ if name in config}
     values["generator_widths"] = tuple(values["generator_widths"])
     return Generator(GANModelConfig(**values), config["shape"])

@@ -1,9 +1,8 @@
-"""Generative adversarial networks: one training step for dense (C2) and deep convolutional (C3)
-players.
+"""Trains generative adversarial networks (GANs), dense or deep convolutional.
 
 [Goodfellow 2014, https://arxiv.org/abs/1406.2661; DCGAN: Radford 2016,
 https://arxiv.org/abs/1511.06434] Shapes: B batch, Z latent, C channels, H height, W width. The
-players' networks are in `gan_players.py`.
+generator and the discriminator are defined in `networks.py`, their losses in `losses.py`.
 """
 
 import copy
@@ -42,39 +41,38 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class GANConfig:
-    """A generative adversarial network on images."""
+    """Configuration of a generative adversarial network on images."""
 
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """Of the generator; the discriminator's is the same but for its learning rate."""
+    """Optimizer of the generator; the discriminator's differs only in its learning rate."""
     model: GANModelConfig = field(default_factory=GANModelConfig)
     loss: Loss = "non-saturating"
     label_smoothing: float = 0.0
-    """One-sided: real images are labelled 1 minus this."""
+    """One-sided label smoothing: the label of real images is 1 minus this."""
     discriminator_learning_rate: float = 0.0
-    """0: the generator's. [two time-scales: Heusel 2017, https://arxiv.org/abs/1706.08500]"""
+    """Learning rate of the discriminator; 0: the generator's.
+    [two time-scales: Heusel 2017, https://arxiv.org/abs/1706.08500]"""
     discriminator_steps: int = 1
-    """Steps of the discriminator, each on a new batch, for one of the generator."""
+    """Steps of the discriminator, each on a new batch, for each step of the generator."""
     gradient_penalty: float = 10.0
-    """Weight of WGAN-GP's penalty."""
+    """Weight of WGAN-GP's gradient penalty."""
     r1: float = 0.0
-    """γ of the R1 penalty γ/2 ‖∇D(x)‖² on real images; 0: none."""
+    """γ of the R1 penalty γ/2 ‖∇D(x)‖² on real images; 0: no penalty."""
     r1_every: int = 1
-    """Updates of the discriminator between R1 penalties, each weighted by as much.
+    """Updates of the discriminator between R1 penalties; each penalty is multiplied by this.
     [lazy regularisation: Karras 2020, https://arxiv.org/abs/1912.04958]"""
     ema: float = 0.0
-    """Decay of the generator's moving average, which then is what is judged and kept, e.g.
-    0.999; 0: none.
+    """Decay of a moving average of the generator's weights, e.g. 0.999; the average is evaluated
+    and saved in place of the generator. 0: no average.
     """
     diffaugment: tuple[Change, ...] = ()
-    """Changes that every image undergoes on its way into the discriminator: color, translation,
-    cutout.
-    """
+    """Random changes of every image before the discriminator: color, translation, cutout."""
     extractor: PathOrUrl = ""
-    """A classifier's model folder: the Fréchet classifier distance is then the validation loss.
-    Empty: a Fréchet distance in PCA space on the way, and at the end a small classifier trained
-    on the spot, where there are labels.
+    """Model directory of a classifier, whose Fréchet classifier distance is the validation loss.
+    Empty: the validation loss is a Fréchet distance in PCA space, and the final test trains a
+    small classifier when the data have labels.
     """
 
     def validate(self) -> None:
@@ -116,9 +114,10 @@ class GANConfig:
 
 
 class GANTask(Task):
-    """Each step: the discriminator once, then the generator once (or every
-    `discriminator_steps`-th time).
-    """
+    """Trains a generator and a discriminator.
+
+    Each step updates the discriminator; every `discriminator_steps`-th step also updates the
+    generator. `begin_stage` raises ConfigError for data or batch sizes that do not fit."""
 
     shown = ("discriminator_loss", "generator_loss", "real_accuracy", "fake_accuracy")
     value_range = (-1.0, 1.0)
@@ -133,7 +132,7 @@ class GANTask(Task):
 
     @property
     def generator(self) -> Generator:
-        """What samples come from: the moving average where there is one."""
+        """The generator that samples are drawn from: the moving average if there is one."""
         return cast(Generator, self.networks["average" if self.config.ema else "generator"])
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
@@ -194,7 +193,7 @@ class GANTask(Task):
         return data
 
     def _check_judges(self, data: Data) -> None:
-        """Raises ConfigError, before a step is made, for data that `judge` could not judge."""
+        """Raise ConfigError, before training, for data that `judge` could not evaluate."""
         require(
             len(data.validation) != 1,
             f"--data {data.name}: one validation image, and a Fréchet distance needs two; use "
@@ -215,9 +214,9 @@ class GANTask(Task):
             )
 
     def _check_batch_norms(self, share: int, side: int) -> None:
-        """Raises ConfigError where a worker's batch of `share` rows would leave a batch norm a
-        single value.
-        """
+        """Raise ConfigError when a worker's `share` rows give a batch norm a single value.
+
+        `side`: height of the images in pixels."""
         model = self.config.model
         # The discriminator's first layer has no norm.
         discriminator_norm = (
@@ -227,7 +226,7 @@ class GANTask(Task):
             ("generator", model.generator_norm, model.generator_widths, share),
             ("discriminator", discriminator_norm, model.discriminator_widths, share // model.pack),
         ):
-            # of the smallest image
+            # pixels of the smallest feature map
             pixels = (side >> len(widths)) ** 2 if model.network == "conv" else 1
             require(
                 norm != "batch" or rows * pixels >= 2,
@@ -237,7 +236,7 @@ class GANTask(Task):
             )
 
     def draw(self, count: int) -> Tensor:
-        """z from the prior, [count, Z]."""
+        """Draw z from the prior; returns float32 [count, Z]."""
         if self.config.model.prior == "normal":
             return self.world.normal(count, self.config.model.latent, device=self.device)
         return (
@@ -247,10 +246,10 @@ class GANTask(Task):
         )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of the discriminator and, when it is due, one of the generator on the same z.
+        """Update the discriminator and, when due, the generator on the same z.
 
-        A generator's loss that is not due counts as 0, and one that is as `discriminator_steps`
-        times itself, so that means over steps come out right.
+        `generator_loss` is 0 in steps without an update of the generator, and multiplied by
+        `discriminator_steps` in the rest, so that its mean over steps is the mean loss.
         """
         config = self.config
         generator, discriminator = self._players
@@ -258,12 +257,13 @@ class GANTask(Task):
         due = judge.updates % config.discriminator_steps == config.discriminator_steps - 1
         penalised = config.r1 > 0 and judge.updates % config.r1_every == 0
         with self.autocast():
-            # the same images serve both players: one pass of the generator a step
+            # Both updates use the same generated images: one forward pass of the generator.
             with torch.set_grad_enabled(due):
                 fake = generator(self.draw(len(batch.x)))
-            # Separate batches: each has batch statistics of its own.
+            # Real and generated images are separate batches, with separate batch statistics.
             real_B = discriminator(self._seen(batch.x)).float()
             fake_B = discriminator(self._seen(fake.detach())).float()
+        # Update the discriminator, with its gradient penalties.
         loss = gan_losses.discriminator_loss(config.loss, real_B, fake_B, config.label_smoothing)
         total = loss
         if penalised:
@@ -278,6 +278,7 @@ class GANTask(Task):
             values["real_accuracy"], values["fake_accuracy"] = gan_losses.accuracies(
                 config.loss, real_B, fake_B
             )
+        # Update the generator, then its moving average (float16 may have skipped the update).
         if due:
             with self.autocast():
                 fooled_B = discriminator(self._seen(fake)).float()
@@ -290,7 +291,7 @@ class GANTask(Task):
         return values
 
     def _seen(self, x_BCHW: Tensor) -> Tensor:
-        """What the discriminator sees of some images."""
+        """Return the images as the discriminator receives them: augmented by DiffAugment."""
         return (
             diff_augment(x_BCHW, self.config.diffaugment, self.world)
             if self.config.diffaugment
@@ -298,8 +299,7 @@ class GANTask(Task):
         )
 
     def _r1(self, x_BCHW: Tensor) -> Tensor:
-        # Of each logit by all the images that it judges: their sum over images, its mean over
-        # logits.
+        # A logit's penalty is the sum over its `pack` images; this is the mean over logits.
         return gan_losses.squared_gradient(self._judgement, x_BCHW).mean() * self.config.model.pack
 
     def _judgement(self, x_BCHW: Tensor) -> Tensor:
@@ -307,16 +307,16 @@ class GANTask(Task):
 
     @torch.no_grad()
     def _average(self, updates: int) -> None:
-        # The decay grows to its value over the first updates: the average forgets the random
-        # weights that it began with. Batch norms' statistics are averaged like weights, since they
-        # belong to these; counters are not.
+        # The decay grows over the first updates, so that the average forgets the random initial
+        # weights. The statistics of batch norms are averaged too, because they belong to the
+        # weights; counters are not averaged.
         decay = min(self.config.ema, (1 + updates) / (10 + updates))
         average, present = self._averaged
         get_ema_multi_avg_fn(decay)(average, present, updates)
 
     def judge(self, split: Split) -> dict[str, float]:
-        """A Fréchet distance of new samples to the split (`loss`), and both accuracies on
-        held-out and new images.
+        """Evaluate new samples: `loss` (a Fréchet distance to the split) and the discriminator's
+        accuracies on the split's images and on the samples.
         """
         fake = self._generated(max(1000, min(len(split), 5000)))
         if self._extractor is not None:
@@ -334,12 +334,10 @@ class GANTask(Task):
         return {**figures, "real_accuracy": real.item(), "fake_accuracy": false.item()}
 
     def measure(self, data: Data) -> dict[str, float]:
-        """`judge` on the test split; with a classifier at hand also FCD, KID, precision, recall
-        and modes.
-        """
+        """Run `judge` on the test split; a classifier adds FCD, KID, precision, recall, modes."""
         figures = self.judge(data.test)
         extractor = self._extractor
-        label = data.train.label  # of one class where `--without` left the other out
+        label = data.train.label  # may have a single class, because of `--without`
         if (
             extractor is None
             and len(data.classes) >= 2
@@ -362,11 +360,11 @@ class GANTask(Task):
         )
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """64 samples of always the same z."""
+        """Return a grid of 64 samples, always from the same z."""
         return {"samples": image_grid(self.generator.generate(self.draw(64)), -1.0, 1.0)}
 
     def export(self) -> Export:
-        """The generator alone."""
+        """Return the generator; the discriminator is not saved."""
         model = self.config.model
         names = ["network", "latent", "prior", "kernel", "slope", "generator_norm"]
         config = {name: getattr(model, name) for name in names}
@@ -391,7 +389,7 @@ class GANTask(Task):
 
 
 def _floating(network: nn.Module) -> list[Tensor]:
-    """Weights and statistics of a network, which an average can be taken of."""
+    """Return the floating-point weights and statistics of a network, in a fixed order."""
     return [
         tensor
         for tensor in (*network.parameters(), *network.buffers())

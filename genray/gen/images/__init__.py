@@ -1,1 +1,1 @@
-"""Networks that look at images: the classifier, feature extractors, style and dreams."""
+"""Networks for images: the classifier, feature extractors, style transfer and dreams."""

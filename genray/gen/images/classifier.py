@@ -1,5 +1,5 @@
-"""A convolutional classifier: useful by itself, and the feature extractor of the metrics, of
-styles and of dreams.
+"""A convolutional image classifier, which is also the feature extractor of metrics, styles and
+dreams.
 
 Shapes: B batch, K classes, F features, C channels, H height, W width.
 """
@@ -30,23 +30,23 @@ Loss = Literal["cross_entropy", "squared_error"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierModelConfig:
-    """Convolutions with max pooling, a layer of features, a softmax."""
+    """The classifier's network: convolutions with max pooling, a layer of features, a softmax."""
 
     channels: tuple[int, ...] = (32, 64)
-    """Of the blocks' convolutions; each block ends with max pooling to half the side."""
+    """Channels of each block's convolutions; each block ends with max pooling to half the side."""
     convolutions: int = 1
-    """In each block, with an activation each."""
+    """Number of convolutions in each block, each followed by an activation."""
     kernel: int = 3
-    """Side of the convolutions' kernels; odd, so that their padding is even."""
+    """Side of the convolutions' kernels; must be odd, so that padding is symmetric."""
     features: int = 64
-    """Units of the layer before the softmax: few, so that a few hundred images estimate their
-    covariance.
+    """Units of the layer before the softmax. A small number lets a few hundred images estimate the
+    features' covariance.
     """
     activation: str = "relu"
     batch_norm: bool = False
-    """After each convolution."""
+    """Batch norm after each convolution."""
     dropout: float = 0.2
-    """Of the features, in training."""
+    """Dropout probability of the features, in training."""
 
     def validate(self) -> None:
         require(
@@ -68,18 +68,18 @@ class ClassifierModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """A classifier on labelled images."""
+    """Configuration of a classifier on labelled images."""
 
     data: DataConfig = field(default_factory=DataConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: ClassifierModelConfig = field(default_factory=ClassifierModelConfig)
     loss: Loss = "cross_entropy"
-    """squared_error: of the softmax's probabilities, whose gradient vanishes where the network
-    is surely wrong.
+    """Training loss. squared_error is on the softmax's probabilities; its gradient vanishes when
+    the network is wrong with certainty.
     """
     label_smoothing: float = 0.0
-    """Share of the label that is spread over all classes. [Szegedy 2016,
+    """Share of the label that is distributed over all classes. [Szegedy 2016,
     https://arxiv.org/abs/1512.00567]
     """
 
@@ -95,12 +95,12 @@ class ClassifierConfig:
 def classification_loss(
     loss: str, logits_BK: Tensor, label_B: Tensor, smoothing: float = 0.0
 ) -> Tensor:
-    """Per image, [B]: −Σ_k y_k log p_k in nats, or Σ_k (p_k − y_k)², p the softmax and y the
-    label as one-hot, smoothed.
+    """Return the loss of each image, [B]: the cross-entropy −Σ_k y_k log p_k in nats, or the
+    squared error Σ_k (p_k − y_k)². p is the softmax, y the smoothed one-hot label.
 
-    The gradient by the logits is p − y for the first. For the second it is 2 J (p − y) with the
-    softmax's Jacobian J = diag(p) − p pᵀ, which is 0 wherever p is a corner: a network that is
-    surely wrong does not learn. [Golik 2013,
+    The cross-entropy's gradient with respect to the logits is p − y. The squared error's gradient
+    is 2 J (p − y) with the softmax's Jacobian J = diag(p) − p pᵀ. J is 0 when one class has
+    probability 1, so that a network that is wrong with certainty does not learn. [Golik 2013,
     https://www.isca-archive.org/interspeech_2013/golik13_interspeech.html]
     """
     if loss == "cross_entropy":
@@ -111,9 +111,7 @@ def classification_loss(
 
 
 class Classifier(nn.Module):
-    """Images in `low`..`high` to logits. Its layers have names: conv0, conv1, …, features,
-    logits.
-    """
+    """Maps images in `low`..`high` to logits. The layers are conv0, conv1, …, features, logits."""
 
     def __init__(
         self,
@@ -129,7 +127,7 @@ class Classifier(nn.Module):
         self.low, self.high = low, high
         channels, height, width = self.shape
         layers: list[nn.Module] = []
-        # a convolution's name -> the place of its activation in `layers`
+        # a convolution's name → the index of its activation in `layers`
         self._ends: dict[str, int] = {}
         inputs = channels
         for outputs in config.channels:
@@ -141,7 +139,7 @@ class Classifier(nn.Module):
                 self._ends[f"conv{len(self._ends)}"] = len(layers)
                 layers.append(activation_layer(config.activation))
                 inputs = outputs
-            # ceil_mode: an odd side keeps its last column.
+            # ceil_mode includes the last row and column of odd sides.
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
             height, width = -(-height // 2), -(-width // 2)
         flat = config.channels[-1] * height * width
@@ -151,26 +149,26 @@ class Classifier(nn.Module):
         self.head = nn.Linear(config.features, num_classes)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
-        """The last layer before the logits, [B, F]."""
+        """Return the features, the last layer before the logits, [B, F]."""
         return self.layers(self._centred(x_BCHW))
 
     def _centred(self, x_BCHW: Tensor) -> Tensor:
-        # So that a range of −1..1 or 0..1 makes no difference to the first layer.
+        # Scaled to −1..1, so that the first layer does not depend on the range of the data.
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
         return (x_BCHW - middle) / half
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """The convolutions, shallow to deep: what `layer_outputs` gives at any image size."""
+        """Return the convolutions' names, shallow to deep, for `layer_outputs`."""
         return tuple(self._ends)
 
     def layer_outputs(self, x_BCHW: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Each named convolution's output after its activation, before any pooling, [B, C', H',
-        W'].
+        """Return each named convolution's output by name, [B, C', H', W'], after the activation
+        and before any pooling.
 
-        x: in low..high with the channels of `shape`, of any size that survives the poolings.
-        Gradients flow to it, and nothing deeper than asked for is computed. Raises ConfigError,
-        with the nearest names, for an unknown layer.
+        `x_BCHW`: in low..high with the channels of `shape`, of any size that the poolings allow.
+        Gradients flow to x. Layers deeper than the named ones are not computed. Raises
+        ConfigError, suggesting the most similar names, for an unknown layer.
         """
         for name in names:
             if name not in self._ends:
@@ -188,7 +186,7 @@ class Classifier(nn.Module):
         return {name: found[name] for name in names}
 
     def encode(self, x_BCHW: Tensor) -> Tensor:
-        """The features, as codes."""
+        """Return the features as codes, [B, F]."""
         return self.features(x_BCHW).float()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -196,10 +194,8 @@ class Classifier(nn.Module):
 
 
 def build_classifier(config: dict[str, Any]) -> Classifier:
-    """The classifier that a model's config describes; the model store's builder for kind
-    "classifier".
-    """
-    # Models of before `convolutions` had one in each block, the default.
+    """Build the classifier that a saved model's `config` describes, for the model store."""
+    # Old models lack `convolutions`; they have one in each block, the default.
     values = {
         name: config[name] for name in ClassifierModelConfig.__dataclass_fields__ if name in config
     }
@@ -208,7 +204,7 @@ def build_classifier(config: dict[str, Any]) -> Classifier:
 
 
 class ClassifierTask(Task):
-    """Minimises the cross-entropy, or the squared error of the softmax."""
+    """Trains a classifier with the cross-entropy, or with the softmax's squared error."""
 
     shown = ("loss", "accuracy")
     value_range = (0.0, 1.0)
@@ -247,14 +243,12 @@ class ClassifierTask(Task):
         return data
 
     def _check_batch_norm(self, data: Data) -> None:
-        """Raises ConfigError where a channel would have one value in a batch, which has no
-        variance.
-        """
+        """Raise ConfigError when a channel has one value in a batch, which has no variance."""
         rows, halvings = (
             self.config.fit.batch_size // self.world.size,
             len(self.config.model.channels) - 1,
         )
-        # where the last convolution is
+        # pixels at the last convolution
         pixels = math.prod(-(-side // 2**halvings) for side in data.shape[1:])
         require(
             not self.config.model.batch_norm or rows * pixels >= 2,
@@ -277,8 +271,8 @@ class ClassifierTask(Task):
         }
 
     def judge(self, split: Split) -> dict[str, float]:
-        """The loss (without smoothing), the cross-entropy in nats where that is another, and the
-        accuracy.
+        """Evaluate: the loss without label smoothing, the accuracy, and the cross-entropy in nats
+        if the loss is another.
         """
         loss = cross_entropy = right = 0.0
         for rows in torch.arange(len(split), device=self.device).split(1000):
@@ -315,28 +309,28 @@ class ClassifierTask(Task):
         return Export("classifier", config, dict(model.state_dict()), card)
 
 
-# -- as a judge ------------------------------------------------------------------------------------
+# -- feature extractors for metrics ----------------------------------------------------------------
 
 
 def load_extractor(folder: str, device: torch.device | str = "cpu") -> Extractor:
-    """A classifier of the model store as a judge of images. Raises CheckpointError for anything
-    else.
+    """Load a classifier from the model directory `folder`, as a feature extractor for metrics.
+
+    Raises CheckpointError for any other kind of model.
     """
     model, _ = load_model(Path(folder), {"classifier": build_classifier})
     return Extractor(model.to(device))
 
 
 def train_extractor(data: Data, device: torch.device | str = "cpu", steps: int = 400) -> Extractor:
-    """A small classifier trained on the spot on `data`'s training rows: 400 batches of 100, a
-    second or two for digits.
+    """Train a small classifier on `data`'s training rows, as a feature extractor for metrics.
 
-    A function of the data alone, so its hash is the same for every run on the same data and
-    machine.
+    400 batches of 100 take a second or two for digits. The result depends only on the data, so
+    its hash is the same for all runs on the same data and machine.
     """
     rows = min(100, len(data.train))
     config = ClassifierConfig(fit=FitConfig(steps=steps, batch_size=rows, validate_every=steps))
-    # Its own random state, and gradients: it may be asked for in the middle of somebody else's
-    # evaluation.
+    # The training has its own random state and enables gradients, because it may be called during
+    # the evaluation of another task.
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         task = ClassifierTask(config, device=device)

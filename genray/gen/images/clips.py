@@ -20,22 +20,21 @@ from genray.gen.images.pictures import MAX_PIXELS
 from genray.media import SUFFIXES
 
 MAX_REPEATED = 2_000
-"""A GIF's frames are repeated to keep time on one clock, as long as no more frames come of it."""
+"""Largest number of frames of a GIF after its longer frames are repeated for a constant rate."""
 _GIF_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that is decoded anew, frame by frame, each time it is iterated over.
+    """A clip whose frames are decoded one by one, each time the clip is iterated over.
 
-    No more than a few frames are in memory at a time. Iterating raises ConfigError, one line, where
-    the file turns out to be damaged.
+    Only a few frames are in memory at a time. Iterating raises ConfigError for a damaged file.
     """
 
     path: Path
     fps: float
     count: int
-    """How many frames iterating gives; of an MP4 what its header says; 0 where it says nothing."""
+    """Number of frames; for an MP4 the number in its header, 0 if the header has none."""
     _open: Callable[[], Iterator[np.ndarray]]
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -43,16 +42,16 @@ class Clip:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether the name says GIF or MP4."""
+    """Return whether the path's suffix is that of a GIF or MP4."""
     return path.suffix.lower() in SUFFIXES
 
 
 def read_clip(path: Path, *, max_frames: int = 0) -> Clip:
-    """Open a GIF or an MP4. A GIF's frames that last longer are repeated.
+    """Open a GIF or an MP4. Longer frames of a GIF are repeated, to give a constant frame rate.
 
-    `max_frames`: decoding stops behind that many frames; 0: at the end. Raises ConfigError, one
-    line, for a missing, foreign or damaged file, or frames too small or too large: what the header
-    says is asked before anything is decoded.
+    `max_frames`: decoding stops after this many frames; 0: at the end. Raises ConfigError, one
+    line, for a missing, damaged or other file, or frames too small or too large. The header is
+    checked before decoding.
     """
     require(is_clip(path), f"{path}: not a clip; give {' or '.join(SUFFIXES)}")
     require(path.is_file(), f"{path}: no such file")
@@ -74,14 +73,14 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 
 def _gif_frames(path: Path, max_frames: int) -> Iterator[tuple[np.ndarray, int]]:
-    """(each frame as it is stored, how many ms it lasts), at most `max_frames` of them unless 0."""
+    """Yield each stored frame and its duration in ms, at most `max_frames` frames unless 0."""
     from PIL import Image, ImageSequence
 
     try:
         with Image.open(path, formats=("GIF",)) as image:
             _check_size(path, *image.size)
             for frame in islice(ImageSequence.Iterator(image), max_frames or None):
-                # Browsers slow 0 ms down to 100 ms, and play nothing faster than 20 ms.
+                # As in browsers: 0 ms means 100 ms, and the shortest duration is 20 ms.
                 lasts = max(20, int(frame.info.get("duration", 100)) or 100)
                 yield np.asarray(frame.convert("RGB")).copy(), lasts
     except (Image.DecompressionBombError, *_GIF_ERRORS) as error:
@@ -92,7 +91,7 @@ def _gif_frames(path: Path, max_frames: int) -> Iterator[tuple[np.ndarray, int]]
 def _open_gif(path: Path, max_frames: int) -> Clip:
     lasts = [each for _, each in _gif_frames(path, max_frames)]
     tick = _tick(lasts)
-    ends = np.cumsum(lasts)  # rounded as times, not durations, so that none drifts
+    ends = np.cumsum(lasts)  # end times are rounded, not durations, so that errors do not add up
     until = np.floor(ends / tick + 0.5).astype(int)
     count = min(int(until[-1]), max_frames or int(until[-1]))
 
@@ -107,9 +106,10 @@ def _open_gif(path: Path, max_frames: int) -> Clip:
 
 
 def _tick(lasts: Sequence[int]) -> int:
-    """One clock for all frames, ms, so that one that lasts longer is repeated: what divides
-    every duration, or the shortest where that would make more frames than MAX_REPEATED. 20 at
-    least: no browser plays a GIF faster.
+    """Return the duration of one frame in ms at a constant rate; longer frames are repeated.
+
+    This is the greatest common divisor of all durations, or the shortest duration if the divisor
+    would give more than MAX_REPEATED frames; at least 20 ms, the limit of browsers.
     """
     tick = max(20, math.gcd(*lasts))
     return tick if sum(lasts) / tick <= MAX_REPEATED else min(lasts)
@@ -120,7 +120,7 @@ def _tick(lasts: Sequence[int]) -> int:
 
 @contextlib.contextmanager
 def _mp4(path: Path) -> Iterator[Any]:
-    """(the container, its video). What FFmpeg raises becomes one line."""
+    """Open an MP4; yields its container and video stream. Turns FFmpeg's errors into one line."""
     import av
 
     try:
@@ -149,8 +149,8 @@ def _open_mp4(path: Path, max_frames: int) -> Clip:
                 require(
                     size == (frame.width, frame.height), f"{path}: its frames are not of one size"
                 )
-                # Phones film lying down and say in the header how the picture is to be turned, in
-                # degrees anticlockwise.
+                # Phones store rotated frames; the header has the rotation in degrees
+                # anticlockwise.
                 upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 yield np.ascontiguousarray(upright)
 
@@ -161,7 +161,7 @@ def _open_mp4(path: Path, max_frames: int) -> Clip:
 
 
 def has_sound(path: Path) -> bool:
-    """Whether the clip has a sound track. No GIF has."""
+    """Return whether the clip has a sound track; a GIF never has."""
     if path.suffix.lower() != ".mp4":
         return False
     with _mp4(path) as (container, _):
@@ -171,8 +171,8 @@ def has_sound(path: Path) -> bool:
 def copy_sound(source: Path, clip: Path, seconds: float) -> None:
     """Copy the sound tracks of the MP4 `source`, up to `seconds`, into the MP4 `clip`.
 
-    The packets are copied as they are: nothing is decoded, and nothing is lost. `clip` is replaced
-    as a whole or not at all. Raises ConfigError where the tracks do not fit into an MP4.
+    The packets are copied without decoding, so there is no loss. `clip` is replaced atomically.
+    Raises ConfigError when an MP4 cannot contain the tracks.
     """
     import av
 
@@ -190,7 +190,7 @@ def copy_sound(source: Path, clip: Path, seconds: float) -> None:
             }
             start = float((video.start_time or 0) * video.time_base)
             sound = _shifted(sounding.demux(*sounding.streams.audio), start, seconds)
-            # Sound and pictures alternate in time, as a player reads them.
+            # Packets of sound and video are interleaved by time, as players expect.
             for _, packet in heapq.merge(
                 _timed(silent.demux(picture)), sound, key=lambda one: one[0]
             ):
@@ -203,14 +203,14 @@ def copy_sound(source: Path, clip: Path, seconds: float) -> None:
 
 
 def _timed(packets: Iterator[Any]) -> Iterator[tuple[float, Any]]:
-    """(when it is decoded, the packet); FFmpeg's last packet is empty and has no time."""
+    """Yield each packet with its decoding time; skips FFmpeg's last packet, which is empty."""
     for packet in packets:
         if packet.dts is not None:
             yield float(packet.dts * packet.time_base), packet
 
 
 def _shifted(packets: Iterator[Any], start: float, seconds: float) -> Iterator[tuple[float, Any]]:
-    """The packets that are heard between `start` and `start + seconds`, moved to begin at 0."""
+    """Yield the packets between `start` and `start + seconds`, with times shifted to begin at 0."""
     for at, packet in _timed(packets):
         offset = round(start / float(packet.time_base))
         if at >= start + seconds:

@@ -1,4 +1,4 @@
-"""Colours of whole pictures: grey, and one picture's colours given to another.
+"""Colour operations on whole pictures: luminance, and transfer of colours between pictures.
 
 Shapes: B batch, C channels, H height, W width, N pixels. Pictures are float32 in 0..1.
 """
@@ -12,14 +12,14 @@ from genray.gen.images.features import LUMA
 
 
 def luminance(x_BCHW: Tensor) -> Tensor:
-    """ITU-R 601 luma, [B, 1, H, W]."""
+    """Return the ITU-R 601 luma, [B, 1, H, W]."""
     return (x_BCHW * x_BCHW.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
 def recoloured(content_1CHW: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The content with the styles' (weighted) mean and covariance of colours, by the linear map
-    that moves them least.
+    """Return the content with the styles' weighted mean and covariance of colours.
 
+    The linear map is the one that changes colours least.
     [Pitié 2007, The linear Monge-Kantorovitch colour mapping, https://doi.org/10.1049/cp:20070055]
     """
     pixels = content_1CHW[0].flatten(1).double()
@@ -37,18 +37,20 @@ def recoloured(content_1CHW: Tensor, styles: Sequence[Tensor], weights: Sequence
 
 
 def _covariance(pixels_3N: Tensor) -> Tensor:
-    """With a hundredth of the range as noise, so that a picture of one colour has one too."""
+    """Return the colours' covariance, [3, 3], plus a deviation of 1% of the range, which makes it
+    invertible for a picture of one colour.
+    """
     return torch.cov(pixels_3N, correction=0) + 1e-4 * torch.eye(
         3, dtype=pixels_3N.dtype, device=pixels_3N.device
     )
 
 
 def colours_of(result_1CHW: Tensor, content_1CHW: Tensor) -> Tensor:
-    """The result's luminance with the content's chroma."""
+    """Return a picture with the result's luminance and the content's chroma."""
     return (content_1CHW + luminance(result_1CHW) - luminance(content_1CHW)).clamp(0, 1)
 
 
 def power(symmetric_CC: Tensor, exponent: float) -> Tensor:
-    """A power of a symmetric positive matrix, [C, C]."""
+    """Return a power of a symmetric positive definite matrix, [C, C]."""
     values_C, vectors_CC = torch.linalg.eigh(symmetric_CC)
     return vectors_CC * values_C.clamp(min=1e-12).pow(exponent) @ vectors_CC.T

@@ -1,14 +1,14 @@
-"""Deep Dream: change a picture so that a trained network sees more of what it already sees in it.
+"""Deep Dream: changes a picture so that a trained network's activations grow.
 
-Gradient ascent on the activations of one layer, from coarse to fine (octaves). What appears is
-what the layer has learnt to look for: eyes and fur in ImageNet's VGG; in a small classifier of
-game frames, brush strokes, ripples, towers and rows of studs, but no creatures. Single channels
-dream of one thing and look best; a whole layer at once is harsh. How many times the activation
-grows depends on how strongly the picture excites the layer already: a channel's 3 to 9 times in
-photographs. A whole layer's mean square has less room, since values end at 0 and 1: in the
-network of the tests, unrestrained ascent on the pixels makes it 3 to 30 times as large, as noise
-and glare; a dream 1.3 to 7 times, about twice as much with `--rate 0.025 --steps 24`. An
-untrained network looks for nothing, and is refused. [Mordvintsev 2015,
+Gradient ascent maximises the activations of one layer, from small to full size (octaves). The
+result shows the patterns that the layer detects: eyes and fur for ImageNet's VGG; brush strokes,
+ripples, towers and rows of studs, but no animals, for a small classifier of game frames. A single
+channel gives one kind of pattern and the best pictures; a whole layer gives harsh pictures.
+The growth of the activation depends on its value for the original picture. In photographs, a
+channel's mean grows 3 to 9 times. A whole layer's mean square grows less, because values are
+limited to 0..1: in the network of the tests, a dream reaches 1.3 to 7 times, about twice as much
+with `--rate 0.025 --steps 24`; plain gradient ascent reaches 3 to 30 times, as noise and glare.
+Untrained networks raise an error. [Mordvintsev 2015,
 https://research.google/blog/inceptionism-going-deeper-into-neural-networks/]
 
 Shapes: B batch, C channels, H height, W width, P positions of a layer, M vectors of a guide.
@@ -28,45 +28,43 @@ from genray.errors import ConfigError, require
 from genray.gen.images.features import Features
 
 TILE = 512
-"""Pixels a side: larger pictures are looked at in parts, so that memory does not grow with them."""
+"""Largest side of a tile in pixels. Larger pictures are processed in tiles, to limit memory."""
 LEAST_OCTAVE = 48
-"""Pixels of the shorter side, below which nothing of a picture is left to dream about."""
+"""Shortest side of an octave in pixels; smaller pictures contain too little detail."""
 GUIDE_VECTORS = 1024
 Progress = Callable[[int, int], None]
-"""(steps done, steps in all)"""
+"""Function of the number of finished steps and the total number of steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamConfig:
-    """What is strengthened, and how."""
+    """Configuration of a dream: the layer to maximise, sizes, steps and restrictions."""
 
     layer: str = ""
-    """Whose activations grow. Shallow: strokes; deep: what the network calls things by. Empty:
-    one near the end.
+    """Layer whose activations grow. A shallow layer gives strokes, a deep one parts of objects.
+    Empty: a layer near the end.
     """
     channels: tuple[int, ...] = ()
-    """Channels of the layer, counted from 0; none: all of them, each as much as it is active
-    already.
-    """
+    """Channels of the layer, counted from 0; empty: all channels, weighted by their activation."""
     octaves: int = 5
-    """Sizes from small to full; fewer where the small ones would fall below 48 pixels."""
+    """Number of sizes, from small to full; sizes with a side below 48 pixels are left out."""
     octave_scale: float = 1.4
-    """From one size to the next."""
+    """Factor from one size to the next."""
     steps: int = 12
-    """Of gradient ascent at each size."""
+    """Steps of gradient ascent at each size."""
     rate: float = 0.012
     """Mean change of a value in a step, as a share of the range from black to white."""
     jitter: int = 24
-    """Largest random shift before each step, pixels; it hides the grid that pooling would leave."""
+    """Largest random shift before each step, in pixels; hides the grid caused by pooling."""
     bands: int = 4
-    """Frequency bands, an octave each, in which the gradient is made equally strong."""
+    """Number of frequency bands, one octave each, in which the gradient has equal strength."""
     keep_tones: bool = True
-    """Leave out the gradient below those bands, so that light and shade at large stay the
-    picture's. Without it the activation grows more, and so does glare: a small network likes
-    brightness best.
+    """Leave out the gradient below the frequency bands, so that large areas keep their brightness.
+    Without this, the activation grows more, but so does glare, because small networks respond
+    to brightness.
     """
     own_colours: float = 0.5
-    """How far the new colours are the picture's own, 0..1; 0: as garish as the network wants."""
+    """How much new colours follow the picture's own colours, 0..1; 0: no restriction."""
     seed: int = 0
 
     def validate(self) -> None:
@@ -90,17 +88,17 @@ class DreamConfig:
         require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
 
 
-# -- what grows ------------------------------------------------------------------------------------
+# -- the objective ---------------------------------------------------------------------------------
 
 
 class Objective:
-    """One number per picture: how strongly the chosen layer responds.
+    """Computes the number that a dream maximises: how strongly the chosen layer responds.
 
-    All channels: the mean square of the activations, whose gradient feeds each by its own
-    strength. Some channels: their mean. With a guide [1, 3, H, W] in 0..1: the mean dot product
-    of every position's vector with the guide's vector that is most like it. Departure from the
-    first guided dreams: likeness is the cosine, or the guide's brightest spot would be the
-    answer everywhere.
+    All channels: the mean square of the activations, whose gradient is proportional to each
+    activation. Some channels: the mean of these channels. With a guide [1, 3, H, W] in 0..1: the
+    mean dot product of each position's vector with the most similar vector of the guide. Departure
+    from the first guided dreams: similarity is the cosine; with the dot product, the guide's
+    strongest position would be the most similar one everywhere.
     """
 
     def __init__(
@@ -110,9 +108,7 @@ class Objective:
         channels: Sequence[int] = (),
         guide_1CHW: Tensor | None = None,
     ):
-        """Raises ConfigError for untrained features, an unknown layer (with the nearest names)
-        or channel.
-        """
+        """Raise ConfigError for untrained features, or for an unknown layer or channel."""
         require(
             features.trained,
             f"--features {features.name}: a dream shows what a network has learnt, and this one "
@@ -151,7 +147,7 @@ class Objective:
         )
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
-        """The number to raise, a scalar; gradients flow to x, float32 [B, 3, H, W] in 0..1."""
+        """Return the objective of x, float32 [B, 3, H, W] in 0..1; a differentiable scalar."""
         y_BCHW = self._chosen(self.features(x_BCHW, [self.layer])[self.layer])
         if self.guide_CM is not None:
             y_PC = y_BCHW.movedim(1, 3).flatten(0, 2)
@@ -166,7 +162,7 @@ class Objective:
 
 
 def choose_layer(features: Features, layer: str) -> str:
-    """`layer`, or the default. Raises ConfigError with the nearest names for an unknown one."""
+    """Return `layer`, or the default if empty. Raises ConfigError for an unknown layer."""
     if not layer:
         return features.layers[round(0.9 * (len(features.layers) - 1))]
     if layer not in features.layers:
@@ -193,12 +189,12 @@ def dream(
     config: DreamConfig,
     progress: Progress | None = None,
 ) -> Tensor:
-    """The dream of a picture: float32 [1, 3, H, W] in 0..1, of the same size and on the same
-    device.
+    """Return the dream of a picture: float32 [1, 3, H, W] in 0..1, of the same size and on the
+    same device.
 
-    A function of its arguments, on one machine. Each octave begins with the picture at its size
-    plus what the smaller ones added to it, so that no detail of the picture is lost to the
-    scaling.
+    Each octave starts from the picture at the octave's size plus the changes of the smaller
+    octaves, so that scaling loses no detail. On one machine, the same arguments give the same
+    result.
     """
     config.validate()
     random = torch.Generator().manual_seed(config.seed)
@@ -217,7 +213,7 @@ def dream(
 
 
 def octave_sizes(height: int, width: int, config: DreamConfig) -> list[tuple[int, int]]:
-    """(height, width) of each octave, smallest first, the picture's own last."""
+    """Return (height, width) of each octave, smallest first; the last is the picture's size."""
     factors = [config.octave_scale**-power for power in range(config.octaves)]
     sizes = [(round(height * factor), round(width * factor)) for factor in factors]
     return [size for size in reversed(sizes) if min(size) >= LEAST_OCTAVE] or sizes[:1]
@@ -230,7 +226,7 @@ def ascend(
     random: torch.Generator,
     colours_33: Tensor,
 ) -> Tensor:
-    """One step up, values kept in 0..1."""
+    """Make one step of gradient ascent; values stay in 0..1."""
     most = config.jitter
     down, right = torch.randint(-most, most + 1, (2,), generator=random).tolist()
     gradient = torch.zeros_like(x_1CHW)
@@ -248,7 +244,7 @@ def ascend(
 
 
 def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Nearly equal parts of at most TILE pixels a side; the jitter moves their seams about."""
+    """Yield nearly equal tiles with sides of at most TILE pixels; jitter moves their borders."""
 
     def cuts(length: int) -> list[slice]:
         count = math.ceil(length / TILE)
@@ -261,13 +257,13 @@ def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
 
 
 def balanced(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor:
-    """The gradient with each of its `bands` highest octaves of frequency at the same strength;
-    the finest at half of it.
+    """Return the gradient with its `bands` highest octaves of frequency at the same strength, and
+    the finest at half of this strength.
 
-    As it comes, a gradient is mostly fine noise and glare. The bands are those of a Laplacian
-    pyramid: each the difference between a picture and its half-size blur. What remains below
-    them is left out with `keep_tones`. [Mordvintsev 2016, TensorFlow's DeepDream notebook,
-    "Laplacian pyramid gradient normalization", which keeps it]
+    A plain gradient is mostly fine noise and glare. The bands are those of a Laplacian pyramid:
+    each is the difference between a picture and its half-size blur. `keep_tones` leaves out the
+    rest below the bands; the source keeps the rest. [Mordvintsev 2016, TensorFlow's DeepDream
+    notebook, "Laplacian pyramid gradient normalization"]
     """
     parts: list[Tensor] = []
     rest = gradient_1CHW
@@ -284,15 +280,15 @@ def balanced(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor:
 
 
 def colour_mixing(content_1CHW: Tensor, share: float) -> Tensor:
-    """What a gradient's colours are multiplied by, [3, 3]: `share` of the picture's own
+    """Return the matrix [3, 3] for a gradient's colours: `share` of the picture's colour
     covariance, the rest identity.
 
-    Gradient ascent in colours that are decorrelated as the picture's are: it moves mostly along
-    the picture's palette. [Olah 2017, https://distill.pub/2017/feature-visualization,
-    "preconditioning", there with ImageNet's covariance]
+    The matrix makes gradient ascent change colours mostly along the picture's palette.
+    [Olah 2017, https://distill.pub/2017/feature-visualization, "preconditioning", with ImageNet's
+    covariance]
     """
     identity_33 = torch.eye(3, device=content_1CHW.device)
-    # A hundredth of the range in any direction, so that a picture of one colour can still dream.
+    # A deviation of 1% of the range is added, so that a picture of one colour can change as well.
     covariance_33 = torch.cov(content_1CHW[0].flatten(1)) + 1e-4 * identity_33
     return (1 - share) * identity_33 + share * covariance_33 / covariance_33.diagonal().mean()
 
@@ -311,9 +307,7 @@ def _to_size(x_1CHW: Tensor, size: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def activation(x_1CHW: Tensor, objective: Objective) -> float:
-    """The objective's value for a whole picture: the mean over its tiles, each by its share of
-    the pixels.
-    """
+    """Return the objective of a whole picture: the mean over tiles, weighted by their pixels."""
     height, width = x_1CHW.shape[-2:]
     parts = list(tiles(height, width))
     values = torch.stack(
@@ -336,9 +330,10 @@ def zoom(
     steps: int = 3,
     progress: Progress | None = None,
 ) -> Iterator[Tensor]:
-    """`frames` pictures that fall into the dream: each is the last one's middle, enlarged by
-    `factor`, turned by `turn` degrees, and dreamt on for `steps` steps at full size. The first
-    is the dream itself.
+    """Yield `frames` pictures that zoom into the dream.
+
+    The first picture is the dream. Each next picture is the centre of the previous one, enlarged by
+    `factor`, rotated by `turn` degrees, and changed by `steps` steps of ascent at full size.
     """
     random = torch.Generator().manual_seed(config.seed + 1)
     x, colours_33 = dreamt_1CHW, colour_mixing(dreamt_1CHW, config.own_colours)
@@ -355,7 +350,8 @@ def zoom(
 def _enlarged(x_1CHW: Tensor, factor: float, angle: float) -> Tensor:
     height, width = x_1CHW.shape[-2:]
     cosine, sine = math.cos(angle) / factor, math.sin(angle) / factor
-    # grid_sample's axes run −1..1 along both sides, whatever their lengths: a turn must undo that.
+    # grid_sample's coordinates are −1..1 on both axes, so a rotation must correct for the sides'
+    # ratio.
     theta = torch.tensor(
         [[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]]
     )

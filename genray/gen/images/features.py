@@ -1,8 +1,8 @@
-"""Feature extractors behind one face: what style, content and dreams compare pictures by.
+"""Feature extractors with a common interface, for style transfer and dreams.
 
-    vgg19        ImageNet's VGG-19, torchvision's weights: semantics, where its file is at hand
+    vgg19        ImageNet's VGG-19 with torchvision's weights: semantic features
     untrained    orthogonal weights, channels normalised on a few pictures: colour and texture
-    model:PATH   an own classifier or convolutional autoencoder of the model store
+    model:PATH   a classifier or convolutional autoencoder from the model store
     auto         vgg19 if its file is cached, else untrained
 
 Shapes: B batch, C channels, H height, W width.
@@ -26,15 +26,15 @@ from genray.runs.modelstore import load_model, model_folder
 
 UNTRAINED = "untrained features: colour and texture, not semantics"
 LUMA = (0.299, 0.587, 0.114)
-"""Grey of red, green and blue, by ITU-R BT.601."""
+"""Weights of red, green and blue in grey, by ITU-R BT.601."""
 
 
 class Features(nn.Module):
-    """A frozen extractor: pictures in 0..1 to the activations of named layers.
+    """Base class: maps pictures in 0..1 to the activations of named layers.
 
-    `layers` are its names from shallow to deep; `style_layers` and `content_layers` the ones
-    that its losses use by default; `about` a JSON-able label that goes into the metadata of
-    whatever is made with it. Weights are frozen, gradients flow to the picture.
+    `layers`: names of the layers, shallow to deep. `style_layers`, `content_layers`: the default
+    layers of the two losses. `about`: a JSON-serialisable description for the metadata of results.
+    Weights are frozen; gradients flow to the picture.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Features(nn.Module):
     style_layers: tuple[str, ...]
     content_layers: tuple[str, ...]
     min_side = 1
-    """The shortest side that the deepest of the default layers can look at, pixels."""
+    """The shortest side, in pixels, that the default layers support."""
 
     def forward(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Activations behind each layer's nonlinearity by name, from float32 [B, 3, H, W] in 0..1.
+        """Return activations by layer, after the nonlinearity, of float32 [B, 3, H, W] in 0..1.
 
-        Raises ConfigError for a layer that there is not, or a picture too small for one.
+        Raises ConfigError for an unknown layer, or a picture that is too small for a layer.
         """
         self.check_layers(layers)
         return self.activations(x_BCHW, layers)
@@ -58,7 +58,7 @@ class Features(nn.Module):
         raise NotImplementedError
 
     def check_layers(self, layers: Sequence[str], option: str = "layer") -> None:
-        """Raises ConfigError with the names that there are."""
+        """Raise ConfigError, listing the available names, for an unknown layer."""
         for layer in layers:
             require(
                 layer in self.layers,
@@ -71,19 +71,17 @@ class Features(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "Features":
-        """Stays in evaluation mode, also inside a module that is trained: the statistics are
-        fixed.
-        """
+        """Stay in evaluation mode, also as part of a module in training: statistics are fixed."""
         return super().train(False)
 
 
 class ConvStack(Features):
-    """A VGG-like plain stack: blocks of 3x3 convolutions and ReLUs, 2x2 average pooling between
+    """A network like VGG: blocks of 3x3 convolutions with ReLU, and 2x2 average pooling between
     the blocks.
 
-    Average pooling, not maximum, as Gatys found it to make smoother pictures. [Gatys 2016,
-    https://doi.org/10.1109/CVPR.2016.265] A departure from VGG's own zeros at the edges:
-    "reflect" padding, which leaves no frame around the result.
+    Departures from VGG: average pooling instead of maximum, which gives smoother pictures
+    [Gatys 2016, https://doi.org/10.1109/CVPR.2016.265]; reflection padding instead of zeros, which
+    would give the result a visible border.
     """
 
     def __init__(
@@ -96,8 +94,8 @@ class ConvStack(Features):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ):
-        """`counts` convolutions of `widths` channels a block; pictures are normalised by `mean`
-        and `std` first.
+        """Each block has `counts` convolutions of `widths` channels; `mean` and `std` normalise
+        the pictures.
         """
         super().__init__()
         self.name, self.layers = name, tuple(layers)
@@ -106,11 +104,11 @@ class ConvStack(Features):
         self.mean: Tensor
         self.std: Tensor
         inputs, self.convs = 3, nn.ModuleList()
-        self._pools: list[bool] = []  # whether a pooling stands before the convolution
+        self._pools: list[bool] = []  # whether a pooling precedes the convolution
         for block, (count, width) in enumerate(zip(counts, widths)):
             for number in range(count):
-                # Its own first weights would cost time and draws from the common random state, and
-                # be overwritten.
+                # Initial weights would be overwritten; drawing them takes time and changes the
+                # global random state.
                 conv = nn.utils.skip_init(
                     nn.Conv2d, inputs, width, 3, padding=1, padding_mode="reflect"
                 )
@@ -127,11 +125,11 @@ class ConvStack(Features):
         return 2 << sum(self._pools[: used + 1])  # reflection needs two pixels
 
     def width_of(self, layer: str) -> int:
-        """Channels of a layer."""
+        """Return a layer's number of channels."""
         return self.convs[self.layers.index(layer)].out_channels  # type: ignore[return-value]
 
     def before(self, index: int, h_BCHW: Tensor) -> Tensor:
-        """What convolution `index` sees of the activations before it."""
+        """Return the input of convolution `index`, given the activations before it."""
         if not self._pools[index]:
             return h_BCHW
         if min(h_BCHW.shape[-2:]) < 4:
@@ -154,10 +152,10 @@ class ConvStack(Features):
                 found[layer] = h_BCHW
         return found
 
-    # -- in a style model --------------------------------------------------------------------------
+    # -- as part of a style model ------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """What `build_stack` needs to make this stack again, without the weights; JSON-able."""
+        """Return what `build_stack` needs to rebuild this stack, JSON-serialisable, no weights."""
         return {
             "name": self.name,
             "trained": self.trained,
@@ -171,8 +169,8 @@ class ConvStack(Features):
 
 
 def build_stack(config: Mapping[str, Any]) -> ConvStack:
-    """The stack that `ConvStack.config` describes; its weights and normalisation come from a
-    state dict.
+    """Build the stack that `ConvStack.config` describes. A state dict must then be loaded, which
+    has the weights and the normalisation.
     """
     stack = ConvStack(config["name"], config["layers"], config["counts"], config["widths"])
     stack.trained, stack.about = bool(config["trained"]), dict(config["about"])
@@ -192,19 +190,18 @@ UNTRAINED_COUNTS, UNTRAINED_WIDTHS = (2, 2, 3, 2), (32, 64, 128, 256)
 def untrained(
     seed: int = 0, calibrate: Sequence[Tensor] = (), palette: Sequence[Tensor] = ()
 ) -> ConvStack:
-    """A half-width VGG of orthogonal weights whose channels have mean 0 and variance 1 before
-    each ReLU on `calibrate`.
+    """Return a VGG of half the width with orthogonal random weights, normalised on `calibrate`:
+    before each ReLU, the channels have mean 0 and variance 1.
 
-    `calibrate`: pictures [B, 3, H, W] in 0..1 of any sizes, each counting alike; without any,
-    seeded clouds with a photograph's spectrum. Random weights suffice for textures once every
-    channel is heard alike; as they are drawn (He's normal), a few channels drown the rest and
-    the result is noise. The normalisation is folded into the weights and biases afterwards, so
-    the network is a plain function of its input.
+    `calibrate`: pictures [B, 3, H, W] in 0..1 of any size, all with the same weight; by default,
+    random clouds with a photograph's spectrum. Random weights suffice for textures if all channels
+    have the same scale. Without normalisation (He's normal), a few channels dominate and the
+    result is noise. The normalisation is folded into the weights and biases.
 
-    `palette`: pictures by whose colours differences are weighed: one along a direction in which
-    they hardly vary weighs more (by variance^-¼, half-way to whitening), so that an optimised
-    picture does not stray from them into speckle. [Saxe 2014, https://arxiv.org/abs/1312.6120;
-    He 2016, https://arxiv.org/abs/1606.04801]
+    `palette`: pictures whose colours define the weights of colour differences. A direction in
+    which their colours vary little has more weight (by variance^-¼, halfway to whitening), so that
+    an optimised picture keeps to their colours and has no speckle.
+    [Saxe 2014, https://arxiv.org/abs/1312.6120; He 2016, https://arxiv.org/abs/1606.04801]
     """
     generator = torch.Generator().manual_seed(seed)
     names = [f"conv{index}" for index in range(sum(UNTRAINED_COUNTS))]
@@ -212,7 +209,7 @@ def untrained(
         clouds(generator=generator)
     ]
     weigh = _weighing(palette) if palette else torch.eye(3)
-    # Of the calibration pictures together, so that a dark or a pale pair is as well spread as any.
+    # Normalised over all calibration pictures, so that dark and pale pictures also get variance 1.
     pixels = torch.cat([_even(picture) for picture in pictures], dim=1)
     mean, std = pixels.mean(1), (weigh @ pixels).std().clamp(min=0.05).expand(3)
     stack = ConvStack(
@@ -233,7 +230,7 @@ def untrained(
         conv.bias.zero_()
         hidden = [conv(stack.before(index, h_BCHW)) for h_BCHW in hidden]
         sample = torch.cat([_even(h_BCHW) for h_BCHW in hidden], dim=1)
-        # A channel that these pictures leave flat stays as quiet as the others' hundredth part.
+        # The minimum keeps a nearly constant channel from being amplified to variance 1.
         spread_C = sample.std(1)
         spread_C = spread_C.clamp(min=float(spread_C.median()) / 100 + 1e-6)
         shift_C = sample.mean(1)
@@ -247,25 +244,25 @@ def untrained(
 
 
 def _weighing(palette: Sequence[Tensor]) -> Tensor:
-    """The colours' covariance to the power −¼, relative to its largest direction: [3, 3]."""
+    """Return the colours' covariance to the power −¼, relative to its largest direction: [3, 3]."""
     pixels = torch.cat([_even(picture.detach().float().cpu()) for picture in palette], dim=1)
-    # A floor of 4% of the range: a picture of two colours would make of every third one a
-    # catastrophe.
+    # A minimum deviation of 4% of the range limits the weight of colours that the palette lacks.
     value_3, vector_33 = torch.linalg.eigh(torch.cov(pixels) + 0.04**2 * torch.eye(3))
     return vector_33 @ torch.diag((value_3 / value_3.max()) ** -0.25) @ vector_33.T
 
 
 def _even(h_BCHW: Tensor, most: int = 1 << 12) -> Tensor:
-    """The same number of pixels of every picture, evenly spaced: [C, most]. So each counts
-    alike.
+    """Return the same number of evenly spaced pixels of every picture, [C, most], so that all
+    pictures have the same weight.
     """
     flat = h_BCHW.movedim(1, 0).flatten(1)
     return flat[:, torch.linspace(0, flat.shape[1] - 1, most).round().long()]
 
 
 def clouds(side: int = 128, num: int = 4, *, generator: torch.Generator) -> Tensor:
-    """Coloured noise of amplitude 1/frequency, the spectrum of photographs: [num, 3, side, side]
-    in 0..1.
+    """Draw coloured noise of amplitude 1/frequency, the spectrum of photographs.
+
+    Returns [num, 3, side, side] in 0..1.
     """
     frequency = torch.fft.fftfreq(side)[:, None].square() + torch.fft.rfftfreq(side)[None].square()
     amplitude = frequency.clamp(min=1 / side**2).rsqrt()
@@ -280,11 +277,11 @@ def clouds(side: int = 128, num: int = 4, *, generator: torch.Generator) -> Tens
 
 
 def vgg19(say: Callable[[str], None] = lambda text: None) -> ConvStack:
-    """ImageNet's VGG-19 up to conv5_1, with the style and content layers of Gatys.
+    """Load ImageNet's VGG-19 up to conv5_1, with the style and content layers of Gatys.
 
-    [Simonyan 2015, https://arxiv.org/abs/1409.1556] Looks for torchvision's file first, then
-    downloads it; `say` is told which. Raises ResourceError, within seconds, where neither is
-    possible; CheckpointError for a damaged file.
+    Uses torchvision's cached file, or downloads it; `say` is called with a message about either.
+    Raises ResourceError, within seconds, when neither is possible; CheckpointError for a damaged
+    file. [Simonyan 2015, https://arxiv.org/abs/1409.1556]
     """
     path, weights = vgg.open_weights(say)
     names = [
@@ -307,10 +304,10 @@ def vgg19(say: Callable[[str], None] = lambda text: None) -> ConvStack:
 
 
 class ModelFeatures(Features):
-    """The convolutions of an own classifier or autoencoder, "conv0" and on; any size of picture.
+    """The convolutions "conv0", "conv1", … of a trained classifier or autoencoder.
 
-    Pictures are scaled to the range that the model was trained on, and made grey for a model of
-    grey pictures.
+    Pictures may have any size. They are scaled to the model's range, and converted to grey for a
+    model of grey images.
     """
 
     def __init__(self, model: Classifier | Autoencoder, name: str, about: Mapping[str, Any]):
@@ -320,7 +317,7 @@ class ModelFeatures(Features):
         self._blocks = list(_stages(model))
         self.layers = tuple(f"conv{index}" for index in range(len(self._blocks)))
         self.style_layers, self.content_layers = self.layers, self.layers[-1:]
-        # One pooling a block; a classifier's block has one or several convolutions.
+        # Each block has one pooling; a classifier's block has one or several convolutions.
         poolings = len(model.config.channels) if isinstance(model, Classifier) else len(self.layers)
         self.about, self.min_side = dict(about), 1 << poolings
         self.freeze()
@@ -335,7 +332,7 @@ class ModelFeatures(Features):
         h_BCHW = self.low + x_BCHW * (self.high - self.low)
         if self.grey:
             h_BCHW = (h_BCHW * h_BCHW.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
-        if isinstance(self.model, Classifier):  # it centres its input
+        if isinstance(self.model, Classifier):  # a classifier centres its input
             h_BCHW = (h_BCHW - (self.high + self.low) / 2) / ((self.high - self.low) / 2)
         for layer, stage in zip(self.layers, self._blocks):
             if len(found) == len(set(layers)):
@@ -348,11 +345,11 @@ class ModelFeatures(Features):
 
 
 Stage = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Activations to (the next ones before pooling, after it)."""
+"""Function of activations that returns the next activations before and after pooling."""
 
 
 def _stages(model: Classifier | Autoencoder) -> list[Stage]:
-    """The convolutional stages, in order."""
+    """Return the convolutional stages, in order."""
     stages: list[Stage] = []
     if isinstance(model, Autoencoder):
         for block in model.blocks:
@@ -385,8 +382,10 @@ def _encoded(block: ConvBlock, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def model_features(path: Path) -> ModelFeatures:
-    """An own model as an extractor. Raises CheckpointError for what is none, ConfigError for one
-    without convolutions.
+    """Load a trained model as a feature extractor.
+
+    Raises CheckpointError for a path that is not a model, ConfigError for one without
+    convolutions.
     """
     folder = model_folder(path)
     model, config = load_model(
@@ -419,11 +418,11 @@ def open_features(
     palette: Sequence[Tensor] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> Features:
-    """The extractor called "auto", "vgg19", "untrained" or "model:PATH".
+    """Open the feature extractor "auto", "vgg19", "untrained" or "model:PATH".
 
-    `seed`, `calibrate` and `palette` (pictures [B, 3, H, W] in 0..1) belong to "untrained";
-    `say` is told about a download. Raises ConfigError for another name; see the makers for the
-    rest.
+    `seed`, `calibrate` and `palette` (pictures [B, 3, H, W] in 0..1): see `untrained`. `say`:
+    called with a message about a download. Raises ConfigError for another name, and the errors of
+    `vgg19` and `model_features`.
     """
     kind, _, path = name.partition(":")
     if name == "auto":

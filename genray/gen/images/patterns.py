@@ -1,9 +1,8 @@
-"""Styles without a download: procedural pictures in the manner of prints, paintings, mosaics and
-cloth, by seed.
+"""Draws procedural style pictures by seed, similar to prints, paintings, mosaics and cloth.
 
-A pattern is a function of its seed alone: the same seed is the same picture at every size, as
-far as the pixels can show it. Everything is drawn in coordinates of 0..1 at twice the size and
-averaged down, so edges are smooth.
+A pattern depends only on its seed: it is the same picture at every size, apart from resolution.
+Patterns are drawn in coordinates of 0..1 at twice the size and then averaged, so that edges are
+smooth.
 
 Shapes: S side, P points of a pattern, K colours of a palette.
 """
@@ -15,9 +14,10 @@ import numpy as np
 from genray.errors import require
 
 SMALLEST, LARGEST = 16, 1024
-"""Sides that `pattern` draws, pixels."""
+"""Smallest and largest side for `pattern`, in pixels."""
 
-# Each palette runs from its ground to its light: neighbours in it are neighbours in the picture.
+# Each palette is ordered from background to highlights: its neighbours are also neighbours in the
+# picture.
 PALETTES: dict[str, str] = {
     "great wave": "12233f 1f4e79 5b8db8 a9c8d8 efe6d0 d9b98a",
     "starry": "0b1336 18397d 2f6fb3 7fb2d9 f2d96b f29f2e",
@@ -38,13 +38,13 @@ PALETTES: dict[str, str] = {
 }  # fmt: skip
 
 Colours = Callable[[np.ndarray], np.ndarray]
-"""Values in 0..1 (cut off outside) to colours, float32 [..., 3] in 0..1."""
+"""Function that maps values, clipped to 0..1, to colours, float32 [..., 3] in 0..1."""
 Points = tuple[np.ndarray, np.ndarray]
-"""x to the right and y downwards, float32 [S, S] in 0..1."""
+"""Coordinates x (to the right) and y (downwards), float32 [S, S] in 0..1."""
 
 
 def pattern(seed: int, size: int = 128) -> np.ndarray:
-    """The pattern of that seed, uint8 RGB [size, size, 3].
+    """Draw the pattern of `seed`, uint8 RGB [size, size, 3].
 
     Raises ConfigError for a size outside 16..1024 or a negative seed.
     """
@@ -59,25 +59,21 @@ def pattern(seed: int, size: int = 128) -> np.ndarray:
     at = (np.arange(2 * size, dtype=np.float32) + 0.5) / (2 * size)
     x, y = np.meshgrid(at, at)
     picture = draw(rng, (x, y), colours)
-    # Paper and paint are never quite even.
+    # Small random variations of brightness, like those of paper and paint.
     picture = picture * (1 + 0.05 * clouds(rng, (x, y), 24)[..., None])
     small = picture.reshape(size, 2, size, 2, 3).mean((1, 3))
     return np.rint(small.clip(0, 1) * 255).astype(np.uint8)
 
 
 def pattern_name(seed: int) -> str:
-    """Which kind of pattern a seed is; each run of as many seeds as there are kinds has every
-    kind once.
-    """
+    """Return the seed's kind of pattern. Of n kinds, the seeds k·n … k·n + n − 1 have each once."""
     names = list(PATTERNS)
     turn, place = divmod(seed, len(names))
     return names[int(np.random.default_rng([turn, 8]).permutation(len(names))[place])]
 
 
 def palette(rng: np.random.Generator) -> Colours:
-    """One of the palettes, its hues turned and its steps stretched a little, as smooth or
-    stepped ramps.
-    """
+    """Draw a palette with slightly changed hues and distances, as a smooth or stepped ramp."""
     words = PALETTES[rng.choice(sorted(PALETTES))].split()
     colours_K3 = (
         np.array([[int(word[i : i + 2], 16) for i in (0, 2, 4)] for word in words], np.float32)
@@ -99,7 +95,7 @@ def palette(rng: np.random.Generator) -> Colours:
 
 
 def _turned(colours_K3: np.ndarray, angle: float) -> np.ndarray:
-    """Hues turned by `angle` radians around the grey axis (Rodrigues' formula)."""
+    """Rotate hues by `angle` radians around the grey axis (Rodrigues' formula)."""
     cos, sin = np.cos(angle), np.sin(angle)
     axis = np.full(3, 3**-0.5)
     cross = np.cross(np.eye(3), axis)
@@ -113,8 +109,9 @@ def _turned(colours_K3: np.ndarray, angle: float) -> np.ndarray:
 def clouds(
     rng: np.random.Generator, points: Points, frequency: float, octaves: int = 1
 ) -> np.ndarray:
-    """Smooth random values of about unit variance: 14 plane waves of random directions an
-    octave, each half as strong.
+    """Return smooth random values of about unit variance.
+
+    Each octave has 14 plane waves of random directions, at half the amplitude of the octave before.
     """
     x, y = points
     total, power = np.zeros_like(x), 0.0
@@ -137,7 +134,7 @@ def clouds(
 def warped(
     rng: np.random.Generator, points: Points, frequency: float, by: float, octaves: int = 1
 ) -> Points:
-    """The points, each moved by smooth random values of deviation `by`."""
+    """Move each point by smooth random values of deviation `by`."""
     x, y = points
     return (
         x + np.float32(by) * clouds(rng, points, frequency, octaves),
@@ -146,26 +143,26 @@ def warped(
 
 
 def turned(rng: np.random.Generator, points: Points) -> Points:
-    """The points in axes of a random direction."""
+    """Rotate the points by a random angle."""
     angle = rng.uniform(0, np.pi)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return points[0] * cos + points[1] * sin, points[1] * cos - points[0] * sin
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Values of about unit variance into 0..1, each share of them as often as any other."""
+    """Map values of about unit variance to 0..1, with a uniform distribution."""
     return (1 / (1 + np.exp(-1.7 * values))).astype(np.float32)
 
 
 def edge(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
-    """0 within `width` of a line that lies `distance` away, 1 beyond, smooth between."""
+    """Return 0 within `width` of a line at `distance`, 1 beyond, with a smooth transition."""
     t = ((distance - width) / (0.6 * width)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def cells(points: Points, seeds_P2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the nearest seed's number int [S, S], how much further the second nearest is, float32 [S,
-    S]).
+    """Return each point's nearest seed, int [S, S], and how much further the second nearest seed
+    is, float32 [S, S].
     """
     from scipy.spatial import cKDTree
 
@@ -174,7 +171,7 @@ def cells(points: Points, seeds_P2: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def scattered(rng: np.random.Generator, across: int, jitter: float = 0.45) -> np.ndarray:
-    """Seeds on a jittered grid of `across` to a side, one ring beyond the edges: [P, 2]."""
+    """Return seeds on a jittered grid of `across` per side, plus one ring outside: [P, 2]."""
     at = (np.arange(-1, across + 1) + 0.5) / across
     grid = np.stack(np.meshgrid(at, at), -1).reshape(-1, 2)
     return grid + rng.uniform(-jitter, jitter, grid.shape) / across
@@ -183,11 +180,10 @@ def scattered(rng: np.random.Generator, across: int, jitter: float = 0.45) -> np
 def brushed(
     rng: np.random.Generator, points: Points, angle: np.ndarray, length: float, grain: float
 ) -> np.ndarray:
-    """Noise of `grain` waves a side drawn out along the directions `angle`: strokes of about
-    unit variance.
+    """Return brush strokes along the directions `angle`, of about unit variance.
 
-    Line integral convolution of a smooth noise. [Cabral 1993,
-    https://doi.org/10.1145/166117.166151]
+    The strokes are a line integral convolution of smooth noise with `grain` waves per side.
+    [Cabral 1993, https://doi.org/10.1145/166117.166151]
     """
     from scipy.ndimage import map_coordinates
 
@@ -209,7 +205,7 @@ def brushed(
 
 
 def lit(picture: np.ndarray, height: np.ndarray, strength: float) -> np.ndarray:
-    """The picture as thick paint of that height, lit from the upper left."""
+    """Shade the picture as thick paint of the given height, with light from the upper left."""
     slope = (np.gradient(height, axis=0) + np.gradient(height, axis=1)) * (height.shape[0] / 256)
     return picture * (1 + strength * np.tanh(slope))[..., None]
 
@@ -269,7 +265,7 @@ def scales(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
     x, y = warped(rng, points, 2, 0.008)
     x, y = x * count, y * count * 2
     value = np.full_like(x, -1.0)
-    # rows below lie over rows above, each fan of radius ½ around its centre
+    # Lower rows cover upper rows; each fan has radius ½ around its centre.
     for above in range(3, -1, -1):
         row = np.floor(y) + 2 - above
         shift = np.where(row % 2 == 0, 0.0, 0.5)
@@ -315,7 +311,7 @@ def dots(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarr
 
 
 def _at(field_SS: np.ndarray, seeds_P2: np.ndarray) -> np.ndarray:
-    """A field's values at seeds, which may lie a little outside."""
+    """Return a field's values at seeds, which may be slightly outside 0..1."""
     side = field_SS.shape[0]
     column, row = (seeds_P2.clip(0, 0.999) * side).astype(int).T
     return field_SS[row, column]

@@ -1,5 +1,4 @@
-"""A person's pictures: read with care from JPEG, PNG and WebP, written whole, with a note inside
-of what was done.
+"""Reads pictures from JPEG, PNG and WebP files, and writes them atomically with metadata.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -22,20 +21,20 @@ from genray.errors import ConfigError, ResourceError, require
 from genray.runs.files import write_whole
 
 MAX_PIXELS = 50_000_000
-"""Of a picture that is read: 150 MB as RGB. Asked of the header, before anything is decoded."""
+"""Largest number of pixels to read (150 MB as RGB), checked in the header before decoding."""
 LEAST_SIDE = 8
 MAX_ASPECT = 20
 STILL_FORMATS = ("JPEG", "PNG", "WEBP")
-"""Of a picture that a person names, in Pillow's words."""
+"""Formats of pictures named by a user (Pillow's names)."""
 DATA_FORMATS = (*STILL_FORMATS, "BMP", "GIF", "PPM", "TIFF")
-"""Of a picture among the rows of a data set; the first frame where there are several."""
+"""Formats of pictures in a data set; of several frames, the first is read."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _OTHERS = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
     b"\0\0\0": "a HEIC, AVIF or MP4", b"<svg": "an SVG", b"<?xm": "an SVG or other XML",
 }  # fmt: skip
 _ABOUT = "genray"
-_DESCRIPTION = 0x010E  # EXIF's ImageDescription: where JPEG and WebP carry the note
+_DESCRIPTION = 0x010E  # EXIF's ImageDescription, which stores the metadata in JPEG and WebP
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,9 +45,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by the value of EXIF's Orientation."""
+"""The operation that makes a picture upright, by the value of EXIF's Orientation."""
 _NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-"""Of a PNG, the chunks that its pixels depend on."""
+"""The chunks of a PNG on which its pixels depend."""
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -60,7 +59,7 @@ _DAMAGED = (
     TypeError,
     AttributeError,
 )
-"""What Pillow's readers raise for damaged files, by experience."""
+"""Errors that Pillow's readers were observed to raise for damaged files."""
 
 
 class PictureError(ConfigError):
@@ -79,7 +78,7 @@ class Picture:
     rgb: np.ndarray
     """uint8 [H, W, 3]"""
     alpha: np.ndarray | None
-    """uint8 [H, W]; None where the file has none."""
+    """uint8 [H, W]; None if the file has no alpha channel."""
     name: str
 
 
@@ -94,22 +93,22 @@ def read_picture(
     formats: tuple[str, ...] = STILL_FORMATS,
     any_shape: bool = False,
 ) -> Picture:
-    """A picture as its maker meant it to be seen: turned as EXIF says, with its colour profile
-    applied.
+    """Read a picture, rotate it as its EXIF data says, and convert it to sRGB.
 
-    This is the project's one reader of pictures. Damaged metadata (EXIF, colour profiles, a PNG's
-    text) never costs the pixels. CMYK, palettes, grey, 16 bits a channel and floating-point grey in
-    0..1 become 8-bit RGB; the first picture of a camera's multi-picture JPEG is taken.
+    All code in this project reads pictures with this function. A picture with damaged metadata
+    (EXIF, colour profiles, a PNG's text) is still read. CMYK, palettes, grey, 16 bits a channel and
+    floating-point grey in 0..1 become 8-bit RGB. Of a camera's multi-picture JPEG, the first
+    picture is read.
 
     Parameters:
-        name: what errors call the picture; by default its path.
-        max_pixels: the most pixels that are decoded, asked of the header.
+        name: the picture's name in error messages; by default its path.
+        max_pixels: the largest number of pixels to decode, checked in the header.
         formats: Pillow's names of the accepted formats.
         any_shape: also accept sides below 8 pixels, sides beyond 20:1, and the first frame of an
             animation, as pictures in a data set may have.
 
-    Raises PictureError, one line that begins with `name`, for a file that is missing, foreign,
-    damaged, truncated or too large; ConfigError for floating-point pixels outside 0..1.
+    Raises PictureError, one line that begins with `name`, for a file that is missing, not a
+    picture, damaged, truncated or too large; ConfigError for floating-point pixels outside 0..1.
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     too_many = f"more pixels than the limit of {max_pixels:,}; give a smaller picture"
@@ -135,7 +134,7 @@ def _open_image(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
     try:
         return Image.open(file, formats=formats)
     except _DAMAGED:
-        # A PNG's text or colour profile may be what is damaged: the pixels do without them.
+        # If a PNG's text or colour profile is damaged, the pixels can be read without them.
         bare = _bare_png(file)
         if bare is None:
             raise
@@ -143,9 +142,7 @@ def _open_image(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
 
 
 def _bare_png(file: BinaryIO) -> BinaryIO | None:
-    """The PNG in `file` with nothing but the chunks that its pixels need; None for another
-    format.
-    """
+    """Return the PNG in `file` with only the chunks in `_NEEDED_CHUNKS`; None if not a PNG."""
     file.seek(0)
     content = file.read()
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -165,8 +162,8 @@ def _open_file(source: Path | bytes, name: str, max_pixels: int) -> BinaryIO:
         _readable(source.is_file(), f"{name}: not a file; name a JPEG, PNG or WebP")
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     _readable(size > 0, f"{name}: an empty file; give a JPEG, PNG or WebP")
-    # 16-bit RGBA is 8 bytes a pixel, uncompressed. WebP's reader takes the whole file into memory
-    # when it opens it.
+    # Largest file: uncompressed 16-bit RGBA has 8 bytes a pixel. The limit is needed because
+    # opening a WebP reads the whole file into memory.
     most = 8 * max_pixels + (16 << 20)
     _readable(
         size <= most,
@@ -179,7 +176,7 @@ def _open_file(source: Path | bytes, name: str, max_pixels: int) -> BinaryIO:
 
 
 def _foreign(file: BinaryIO) -> str:
-    """What the file seems to be, from its first bytes; none of its content is trusted further."""
+    """Return a guess of the file's type from its first bytes, for an error message."""
     file.seek(0)
     start = file.read(16)
     for magic, what in _OTHERS.items():
@@ -208,8 +205,7 @@ def _check_header(
         f"{name}: {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other: "
         "cut a part out",
     )
-    # A multi-picture JPEG (MPO) holds a preview or a stereo pair beside the picture: that is no
-    # animation.
+    # A multi-picture JPEG (MPO) contains a preview or a stereo pair, not an animation.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", 2)
         raise PictureError(
@@ -229,12 +225,12 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _decoded(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """(uint8 [H, W, 3] in sRGB, uint8 [H, W] or None)."""
+    """Return the decoded colours, uint8 [H, W, 3] in sRGB, and alpha, uint8 [H, W] or None."""
     if image.mode == "F":
         return _from_floats(np.asarray(image), name), None
     if image.mode.startswith("I"):  # 16-bit grey
         grey = np.asarray(image).astype(np.int64)
-        # A transparent grey level is an exact 16-bit value.
+        # The transparent grey level is compared before the conversion to 8 bits.
         level = image.info.get("transparency")
         alpha = np.where(grey == level, 0, 255).astype(np.uint8) if isinstance(level, int) else None
         return np.repeat(np.asarray(eight_bits(image))[..., None], 3, axis=2), alpha
@@ -260,8 +256,9 @@ def _from_floats(grey_HW: np.ndarray, name: str) -> np.ndarray:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey (modes I, I;16, …) as 8-bit, 65,535 → 255: Pillow's own conversion cuts off at
-    255. Others as they are.
+    """Convert 16-bit grey (modes I, I;16, …) to 8 bits, 65,535 → 255; return other modes unchanged.
+
+    Pillow's own conversion clips at 255.
     """
     if not image.mode.startswith("I"):
         return image
@@ -272,7 +269,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 def _without_alpha(image: Image.Image, rgba: Image.Image) -> Image.Image:
     opaque = rgba.convert("RGB")
-    # A grey profile does not fit three channels.
+    # A grey image's colour profile is not valid for three channels.
     opaque.info["icc_profile"] = (
         None if image.mode in ("L", "LA", "1") else rgba.info["icc_profile"]
     )
@@ -280,14 +277,14 @@ def _without_alpha(image: Image.Image, rgba: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """RGB by the embedded profile (phones write Display P3, print shops CMYK); plainly, without
-    a usable one.
+    """Convert to sRGB by the embedded colour profile, e.g. Display P3 or CMYK. Without a usable
+    profile, convert to RGB directly.
     """
     profile = image.info.get("icc_profile")
     if profile and image.mode in ("RGB", "CMYK", "L"):
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            # no rounding where nothing is to be done
+            # An sRGB picture is not converted, to avoid rounding.
             if "sRGB" not in ImageCms.getProfileDescription(embedded):
                 changed = ImageCms.profileToProfile(
                     image, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB"
@@ -303,8 +300,9 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 
 
 def check_picture_path(path: Path, *, alpha: bool = False) -> None:
-    """Raises ConfigError unless `write_picture` can write there: to be asked before minutes of
-    work are spent.
+    """Raise ConfigError unless `write_picture` can write to `path`.
+
+    Call this before a long computation.
     """
     suffix = path.suffix.lower()
     require(
@@ -324,11 +322,11 @@ def write_picture(
     alpha: np.ndarray | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write uint8 RGB [H, W, 3], with alpha uint8 [H, W] if there is one, as PNG, JPEG or WebP
-    by the path's suffix.
+    """Write uint8 RGB [H, W, 3], and optional alpha uint8 [H, W], as PNG, JPEG or WebP, depending
+    on the path's suffix.
 
-    `about` goes along as JSON: in a PNG's text chunk "genray", in the EXIF description of the
-    others. Whole or not at all. Raises ConfigError for another suffix or a JPEG with alpha,
+    `about`: metadata, written as JSON in a PNG's text chunk "genray", or in the EXIF description of
+    JPEG and WebP. The write is atomic. Raises ConfigError for another suffix or a JPEG with alpha,
     ResourceError when the file cannot be written.
     """
     check_picture_path(path, alpha=alpha is not None)
@@ -353,7 +351,7 @@ def write_picture(
     buffer = io.BytesIO()
     try:
         image.save(buffer, format=FORMATS[path.suffix.lower()], **options)
-    except (OSError, ValueError) as error:  # a WebP's side ends at 16,383 pixels
+    except (OSError, ValueError) as error:  # e.g. a WebP's side is limited to 16,383 pixels
         raise ResourceError(
             f"{path}: cannot be written ({str(error).splitlines()[0]}); use .png"
         ) from error
@@ -361,9 +359,7 @@ def write_picture(
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The note that `write_picture` left in a file. Raises ConfigError for no picture, or one
-    without a note.
-    """
+    """Read the metadata that `write_picture` wrote. Raises ConfigError for a file without it."""
     try:
         with (
             warnings.catch_warnings(action="ignore"),
@@ -386,13 +382,14 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def to_tensor(rgb: np.ndarray) -> Tensor:
-    """uint8 [H, W, 3] → float32 [1, 3, H, W] in 0..1."""
+    """Convert uint8 [H, W, 3] to float32 [1, 3, H, W] in 0..1."""
     return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
 
 
 def to_rgb(image_1CHW: Tensor) -> np.ndarray:
-    """float [1, 3, H, W] in 0..1 → uint8 [H, W, 3], rounded; values outside are cut off. Raises
-    ValueError for NaN.
+    """Convert float [1, 3, H, W] in 0..1 to uint8 [H, W, 3], rounded and clipped.
+
+    Raises ValueError for NaN.
     """
     if image_1CHW.ndim != 4 or image_1CHW.shape[:2] != (1, 3):
         raise ValueError(f"a picture is [1, 3, H, W], not {tuple(image_1CHW.shape)}")
@@ -403,8 +400,9 @@ def to_rgb(image_1CHW: Tensor) -> np.ndarray:
 
 
 def scaled(rgb: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarray:
-    """uint8 [H, W, 3] or [H, W] with its longest side at `longest` pixels (Lanczos); never
-    larger unless `enlarge`.
+    """Scale uint8 [H, W, 3] or [H, W] to a longest side of `longest` pixels (Lanczos).
+
+    Smaller pictures are only scaled if `enlarge`.
     """
     height, width = rgb.shape[:2]
     factor = longest / max(height, width)
@@ -414,14 +412,14 @@ def scaled(rgb: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarra
 
 
 def resized(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [H, W, 3] or [H, W] at `height` x `width` (Lanczos)."""
+    """Resize uint8 [H, W, 3] or [H, W] to `height` x `width` (Lanczos)."""
     return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS)).copy()
 
 
 def with_colours_of(result_rgb: np.ndarray, content_rgb: np.ndarray) -> np.ndarray:
-    """The luminance of the result with the content's colours, uint8 [H, W, 3] of the result's size.
+    """Combine the result's luminance with the content's colours; uint8 [H, W, 3], result's size.
 
-    The luma Y and the chroma Cb, Cr of ITU-R 601, as in JPEG; what leaves 0..255 is cut off.
+    Uses the luma Y and the chroma Cb, Cr of ITU-R 601, as in JPEG. Values are clipped to 0..255.
     [Gatys 2016, Preserving color in neural artistic style transfer,
     https://arxiv.org/abs/1606.05897, luminance-only]
     """
@@ -429,6 +427,6 @@ def with_colours_of(result_rgb: np.ndarray, content_rgb: np.ndarray) -> np.ndarr
         content_rgb = resized(content_rgb, *result_rgb.shape[:2])
     weights = np.array([0.299, 0.587, 0.114], np.float32)
     content = content_rgb.astype(np.float32)
-    # R − Y, G − Y and B − Y are the chroma: adding one number to all three changes Y alone.
+    # R − Y, G − Y and B − Y are the chroma. Adding one number to R, G and B changes only Y.
     change_HW = result_rgb.astype(np.float32) @ weights - content @ weights
     return np.rint(content + change_HW[..., None]).clip(0, 255).astype(np.uint8)

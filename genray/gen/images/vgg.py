@@ -1,6 +1,4 @@
-"""VGG-19's ImageNet weights: torchvision's file in its cache, or a download that gives up
-instead of hanging.
-"""
+"""Loads VGG-19's ImageNet weights from torchvision's cache, or by a download with timeouts."""
 
 import hashlib
 import shutil
@@ -19,39 +17,35 @@ from genray.errors import CheckpointError, ResourceError
 from genray.runs.files import writing_file
 
 COUNTS, WIDTHS = (2, 2, 4, 4, 1), (64, 128, 256, 512, 512)
-"""Convolutions and channels of each block, up to conv5_1: nothing after it is used by any
-published style loss.
+"""Convolutions and channels of each block, up to conv5_1, the deepest layer that published style
+losses use.
 """
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pictures in 0..1, by which torchvision's weights expect theirs normalised."""
+"""Mean and deviation of ImageNet's colours in 0..1, for normalising the network's inputs."""
 INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
-"""Of those convolutions in torchvision's `features`."""
+"""Indices of the convolutions in torchvision's `features`."""
 FILE = "vgg19-dcbb9e9d.pth"
-"""As torchvision calls it; the digits are the first of its SHA-256."""
+"""torchvision's file name; the digits are the beginning of the file's SHA-256."""
 PATIENCE_S = 10.0
-"""For the name, for the connection, and between two pieces of the download, each."""
+"""Timeout in seconds for each of: resolving the name, connecting, receiving the next part."""
 
 
 def cached_file() -> Path:
-    """Where torchvision keeps the weights, whether they are there or not:
-    $TORCH_HOME/hub/checkpoints/…
-    """
+    """Return torchvision's path of the weights, $TORCH_HOME/hub/checkpoints/…, existing or not."""
     return Path(torch.hub.get_dir()) / "checkpoints" / FILE
 
 
 def weights_url() -> str:
-    """Where torchvision has them from. Not asked for before it is needed: torchvision takes
-    seconds to import.
-    """
+    """Return the weights' URL. The function imports torchvision, which takes seconds."""
     from torchvision.models import VGG19_Weights
 
     return VGG19_Weights.IMAGENET1K_V1.url
 
 
 def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, Tensor]]]:
-    """(the file, weight and bias of each convolution up to conv5_1), downloading the file (548
-    MB) if need be.
+    """Return the file, and the weight and bias of each convolution up to conv5_1.
 
+    Downloads the file (548 MB) if it is not cached.
     Raises ResourceError without network or disk, CheckpointError for a file that is not VGG-19's.
     """
     path = cached_file()
@@ -69,7 +63,7 @@ def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, T
         shapes = [tuple(weight.shape) for weight, _ in pairs]
     except (
         Exception
-    ) as error:  # a damaged zip, a foreign pickle, missing keys: torch has no common error for them
+    ) as error:  # damaged zip, invalid pickle, missing keys: torch has no common error class
         raise CheckpointError(
             f"{path}: not VGG-19's weights, or damaged; delete it, or use --features untrained"
         ) from error
@@ -82,11 +76,11 @@ def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, T
 
 
 def download(url: str, path: Path) -> None:
-    """Fetch `url` whole or not at all; the hash in torchvision's file names is checked.
+    """Download `url` to `path`, and check the hash in the file's name. The write is atomic.
 
-    Raises ResourceError after PATIENCE_S without an answer: a name server that never answers
-    would otherwise hold the command for minutes, beyond the reach of any socket timeout, so the
-    name is looked up in a thread of its own.
+    Raises ResourceError after PATIENCE_S seconds without an answer. The name is resolved in a
+    thread, because a name server that does not answer would block for minutes, and socket timeouts
+    do not apply.
     """
     try:
         _look_up(urlsplit(url).hostname or "")
@@ -115,8 +109,8 @@ def _fetch(url: str, path: Path) -> None:
 
 
 def _look_up(host: str) -> None:
-    """Raises OSError when `host` has no address, or none within PATIENCE_S. A proxy, where one
-    is set, does it itself.
+    """Raise OSError unless `host` resolves within PATIENCE_S seconds. A proxy, if set, resolves
+    names itself.
     """
     if urllib.request.getproxies().get("https"):
         return

@@ -1,15 +1,16 @@
-"""Four update rules that PyTorch lacks: dual averaging, follow the (proximally) regularised
-leader, two proximal ones.
+"""Four optimizers that PyTorch lacks: AdaGrad dual averaging, FTRL-Proximal, proximal gradient
+descent and proximal AdaGrad.
 
-All treat L1 and L2 as part of the problem that each step solves exactly, λ₁‖w‖₁ + λ₂/2·‖w‖²,
-instead of as a gradient: so L1 gives weights that are exactly 0. Every coordinate is a problem
-of its own, solved by a soft threshold.
+Each step solves a small problem exactly, and the penalty λ₁‖w‖₁ + λ₂/2·‖w‖² is part of the
+problem. In PyTorch's optimizers a penalty is part of the gradient instead. The exact solution
+makes weights under L1 exactly 0. The problem separates into coordinates, and a soft threshold
+solves each coordinate.
 
-The papers start at w = 0, where a network would stay (its units would all be the same). Here the
-two rules that pull towards their start, AdagradDA and FTRL, pull towards the initial weights w₀
-instead; at w₀ = 0 they are the papers'.
+Departure: the papers start at w = 0. A network cannot train from w = 0, because all units of a
+layer would stay equal. AdagradDA and FTRL, whose problems contain the start, therefore use the
+initial weights w₀ as their start. With w₀ = 0 they equal the papers' rules.
 
-Symbols: η learning rate, g gradient, H the curvature that AdaGrad gathers.
+Symbols: η learning rate, g gradient, H AdaGrad's accumulated curvature.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +27,11 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
 
 
 class _Rule(Optimizer):
-    """Walks over the parameters; a rule says what state one has and how it moves."""
+    """Base class: calls `begin` and `move` for each parameter that has a gradient.
+
+    `l1`, `l2`: weights λ₁ and λ₂ of the penalties. Raises ValueError for `lr` ≤ 0 or for a
+    negative value of another option.
+    """
 
     def __init__(self, params: Iterable[Any], lr: float, l1: float, l2: float, **more: float):
         for name, value in {"l1": l1, "l2": l2, **more}.items():
@@ -52,16 +57,18 @@ class _Rule(Optimizer):
         return loss
 
     def begin(self, w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Fill `state` before the first step of `w`."""
+        """Fill `state` before the first step of the parameter `w`."""
 
     def move(self, w: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """One step of `w`, in place."""
+        """Update the parameter `w` in place, given its gradient `g`."""
         raise NotImplementedError
 
 
 class ProximalGradientDescent(_Rule):
-    """w ← argmin of ½‖w − (w_t − η·g)‖² + η·(λ₁‖w‖₁ + λ₂/2·‖w‖²): forward-backward splitting, ISTA.
+    """Takes a gradient step, then minimises the penalty near its result (forward-backward
+    splitting, also called ISTA).
 
+    w ← argmin of ½‖w − (w_t − η·g)‖² + η·(λ₁‖w‖₁ + λ₂/2·‖w‖²).
     [Duchi & Singer 2009, https://jmlr.org/papers/v10/duchi09a.html]
     """
 
@@ -76,12 +83,11 @@ class ProximalGradientDescent(_Rule):
 
 
 class ProximalAdagrad(_Rule):
-    """Forward-backward splitting with AdaGrad's rate of each coordinate, η/(δ + √Σg²), in the
-    step and in the threshold.
+    """Proximal gradient descent with AdaGrad's learning rate for each coordinate, η/(δ + √Σg²).
 
-    Composite mirror descent with AdaGrad's H.  [Duchi 2011,
-    https://jmlr.org/papers/v12/duchi11a.html, equation 4] `eps` is the paper's δ; L2 beside L1
-    is ours.
+    The gradient step and the threshold use the same rate. The paper calls the rule composite
+    mirror descent with AdaGrad's H.  [Duchi 2011, https://jmlr.org/papers/v12/duchi11a.html,
+    equation 4] `eps` is the paper's δ. Departure: L2 in addition to L1.
     """
 
     def __init__(
@@ -100,20 +106,19 @@ class ProximalAdagrad(_Rule):
 
     def move(self, w: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         state["sum_squares"].addcmul_(g, g)
-        # A coordinate that never had a gradient has H = δ: its rate is huge, but so it stands in
-        # the paper's problem; with δ at its smallest such a coordinate goes to 0 at once under L1
-        # or L2.
+        # A coordinate that never had a gradient has H = δ, so its rate is huge, as in the paper.
+        # With a very small δ, L1 or L2 sets such a coordinate to 0 in one step.
         rate = group["lr"] / (group["eps"] + state["sum_squares"].sqrt())
         w.copy_(soft_threshold(w - rate * g, rate * group["l1"]) / (1 + rate * group["l2"]))
 
 
 class AdagradDA(_Rule):
-    """Dual averaging: all gradients so far, weighted alike, against AdaGrad's H = δ + √Σg²
-    around the initial weights.
+    """Dual averaging with AdaGrad's curvature H = δ + √Σg² around the initial weights w₀.
 
+    All gradients so far have the same weight:
     w ← argmin of ⟨Σg, w⟩ + t·(λ₁‖w‖₁ + λ₂/2·‖w‖²) + (1/2η)·⟨w − w₀, H (w − w₀)⟩.
-    [Duchi 2011, https://jmlr.org/papers/v12/duchi11a.html, equation 3; departures: w₀, see
-    above, and L2 beside L1]
+    [Duchi 2011, https://jmlr.org/papers/v12/duchi11a.html, equation 3] `eps` is the paper's δ.
+    Departures: w₀ (see the module's docstring), and L2 in addition to L1.
     """
 
     def __init__(
@@ -144,13 +149,13 @@ class AdagradDA(_Rule):
 
 
 class FTRL(_Rule):
-    """FTRL-Proximal: all gradients so far, against a pull towards every earlier w_s.
+    """FTRL-Proximal: uses all gradients so far, and a quadratic pull towards all earlier weights.
 
-    w ← argmin of ⟨Σg, w⟩ + λ₁‖w‖₁ + λ₂/2·‖w‖² + ½ Σ_s σ_s (w − w_s)²  with  Σ_s σ_s = (β +
-    √Σg²)/η, by coordinate. [McMahan 2013, https://doi.org/10.1145/2487575.2488200, algorithm 1]
-    Unlike dual averaging it is AdaGrad exactly (with ε = β) while λ₁ = λ₂ = 0. Departure: the
-    pull β/η goes to w₀. A learning rate that changes is met by σ_t = H_t/η_t − H_{t−1}/η_{t−1},
-    so that this stays true.
+    For each coordinate, w ← argmin of ⟨Σg, w⟩ + λ₁‖w‖₁ + λ₂/2·‖w‖² + ½ Σ_s σ_s (w − w_s)²  with
+    Σ_s σ_s = (β + √Σg²)/η. [McMahan 2013, https://doi.org/10.1145/2487575.2488200, algorithm 1]
+    With λ₁ = λ₂ = 0, FTRL equals AdaGrad with ε = β; dual averaging does not. Departure: the
+    pull of weight β/η is towards w₀. With a learning rate that changes,
+    σ_t = H_t/η_t − H_{t−1}/η_{t−1}, which keeps FTRL equal to AdaGrad.
     """
 
     def __init__(

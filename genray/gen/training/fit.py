@@ -1,9 +1,7 @@
-"""The one training loop of autoencoders, VAEs, GANs and classifiers: an iterator of step
-results. Resume is bit-exact.
+"""The training loop of autoencoders, VAEs, GANs and classifiers. Resuming a run is bit-exact.
 
-A `Task` knows its networks, what one step does, how they are judged and shown. `Fit` knows the
-order of the data, when to judge, when to stop, and everything that must be kept to continue as
-if nothing had happened.
+A `Task` defines the networks, one training step, their evaluation and their pictures. `Fit` decides
+the order of the data, when to evaluate and when to stop, and saves the complete training state.
 """
 
 import io
@@ -29,34 +27,34 @@ from genray.gen.training.world import ALONE, World
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """How long, how judged, how kept. The same for every kind of model."""
+    """Length, evaluation and checkpoints of a training run, for every kind of model."""
 
     epochs: int = 20
     """Passes over the training split, in each stage."""
     steps: int = 0
-    """Steps instead of epochs; 0: by epochs."""
+    """Steps in each stage, instead of --epochs; 0: use --epochs."""
     batch_size: int = 100
-    """Rows of one step, all workers together."""
+    """Rows of one step, over all workers together."""
     validate_every: int = 0
-    """Steps between looks at the validation split, with pictures; 0: once an epoch."""
+    """Steps between evaluations of the validation split; 0: once an epoch."""
     checkpoint_every: int = 0
-    """Steps between checkpoints; 0: ten a run, and at the end."""
+    """Steps between checkpoints; 0: ten in a run, and one at the end of each stage."""
     keep: int = 1
-    """Newest checkpoints kept, beside the best."""
+    """Number of newest checkpoints kept, in addition to the best one."""
     log_every: int = 50
-    """Steps between lines of metrics.jsonl; each is the mean of the steps since the last."""
+    """Steps between lines of metrics.jsonl; a line has the means since the line before."""
     patience: int = 0
-    """Early stopping: looks without a better validation loss before a stage ends with its best
-    weights; 0: never.
+    """Early stopping: a stage ends, with its best weights, after this many evaluations without
+    a better validation loss; 0: no early stopping.
     """
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["off", "bfloat16", "float16"] = "off"
-    """Mixed precision in the forward passes; weights stay float32. float16 scales the loss (GPUs
-    only).
+    """Mixed precision of the forward passes; weights stay float32. float16 also scales the loss,
+    and needs a GPU.
     """
     accumulate: int = 1
-    """Batches whose gradients are added up before an update."""
+    """Number of batches whose gradients are averaged for one update."""
 
     def validate(self) -> None:
         require(self.epochs >= 1, f"--epochs {self.epochs}: must be ≥ 1")
@@ -79,18 +77,18 @@ class FitConfig:
 
 
 class Batch(NamedTuple):
-    """A worker's rows of one step, on the training device."""
+    """One worker's rows of one step, on the training device."""
 
     x: Tensor
     """float32 [B, …] in the data's value range."""
     label: Tensor | None
     """int64 [B]; None for unlabelled data."""
     rows: Tensor
-    """int64 [B]: where they stand in the split."""
+    """int64 [B]: indices of the rows in the split."""
 
 
 class Export(NamedTuple):
-    """What a task leaves in the model store."""
+    """A model to save: its kind, JSON-serialisable config, weights by name, and model card."""
 
     kind: str
     config: dict[str, Any]
@@ -99,105 +97,115 @@ class Export(NamedTuple):
 
 
 class Task:
-    """What is trained. A subclass fills `networks` and `updaters` (in `begin_stage`, at the
-    latest) and overrides the rest.
+    """Base class of everything that `Fit` trains.
 
-    All random numbers of a step come from PyTorch's global generator (dropout does, too) or from
-    `world.normal`.
+    A subclass fills `networks` and `updaters`, in `begin_stage` at the latest, and overrides
+    `begin_stage`, `step`, `judge` and `export`; `measure` and `pictures` are optional. All random
+    numbers of a step come from PyTorch's global generator, which dropout uses too, or from `world`.
+
+    `world`: this data-parallel worker. `device`: where to train. `amp`: as in `FitConfig`.
     """
 
     stages: Sequence[str] = ("train",)
-    """Names of the stages, trained one after the other: greedy pretraining has one for each
-    layer.
+    """Names of the stages, which are trained one after another. For example, greedy pretraining
+    has one stage for each layer.
     """
     config: Any
-    """The family's configuration, with `data`, `fit` and `optimizer` among its parts."""
+    """The family's configuration; it has the parts `data`, `fit` and `optimizer`."""
     shown: Sequence[str] = ("loss",)
-    """Which of a step's values a person wants to watch."""
+    """Names of the step's values that the live display shows."""
 
     def __init__(self, world: World = ALONE, device: torch.device | str = "cpu", amp: str = "off"):
         self.world, self.device, self.amp = world, torch.device(device), amp
         self.networks: nn.ModuleDict = nn.ModuleDict()
-        """Everything with weights or statistics, averages included: what a checkpoint keeps."""
+        """Every module that a checkpoint saves: weights, statistics and moving averages."""
         self.updaters: dict[str, Updater] = {}
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
-        """Prepare `stage`: make its updaters; returns the data that it trains on (codes, a
-        labelled few, …).
+        """Prepare `stage` and create its updaters; returns the data that the stage trains on.
+
+        A stage may train on other data than `data`, for example on codes or a few labelled rows.
+        `total_updates`: number of updates of the stage.
         """
         raise NotImplementedError
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Change the networks once; returns detached scalars to report, left on the device."""
+        """Run one training step; returns detached scalars to report, still on the device."""
         raise NotImplementedError
 
     def judge(self, split: Split) -> dict[str, float]:
-        """Figures on held-out rows, with `loss` among them (lower is better); called in
-        evaluation mode, no gradients.
+        """Evaluate held-out rows; returns metrics by name, including `loss` (lower is better).
+
+        Called in evaluation mode, without gradients.
         """
         raise NotImplementedError
 
     def measure(self, data: Data) -> dict[str, float]:
-        """The last word, on the test split: `judge`, and what takes longer. Called once, as
-        `judge` is.
+        """Test the trained networks on the test split; returns metrics by name.
+
+        Called once, at the end of the run, in evaluation mode without gradients. The default is
+        `judge` of the test split; a subclass may add slower metrics.
         """
         return self.judge(data.test)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Name → a picture, uint8 RGB [H, W, 3], from fixed noise or fixed rows; called as
-        `judge` is.
+        """Return pictures by name, each uint8 RGB [H, W, 3], of fixed noise or fixed rows.
+
+        Called in evaluation mode, without gradients.
         """
         return {}
 
     def export(self) -> Export:
-        """The model to keep, at its present weights."""
+        """Return the model to save, with its current weights."""
         raise NotImplementedError
 
     def autocast(self) -> torch.autocast:
-        """The context of a forward pass."""
+        """Return the mixed-precision context for a forward pass."""
         dtype = torch.float16 if self.amp == "float16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.amp != "off")
 
 
 @dataclass
 class Step:
-    """What happened up to one step."""
+    """The result of one training step."""
 
     step: int
-    """Steps made, over all stages."""
+    """Number of steps so far, over all stages."""
     epoch: float
-    """Passes over the stage's data."""
+    """Number of passes over the stage's data so far."""
     stage: str
     values: dict[str, float] = field(default_factory=dict)
-    """Means over the steps since the last report; empty between reports."""
+    """Means of the task's values since the last report; empty between reports."""
     held_out: dict[str, float] = field(default_factory=dict)
-    """`Task.judge` of the validation split, when it was asked."""
+    """`Task.judge` of the validation split; empty when this step was not evaluated."""
     last_of_stage: bool = False
 
 
 class Fit:
-    """Trains `task` on `data`; iterate over it.
+    """Trains `task` on `data`. Iterate over a Fit to train; every step yields a `Step`.
 
-    The order of the data is a function of (seed, stage, epoch), so that a position is enough to
-    continue. With workers, every worker runs its own Fit with its own `World`, and all take the
-    same decisions.
+    `task`: the networks and their training step. `data`: all splits. `config`: length, evaluation
+    and checkpoints. The order of the data is a function of (seed, stage, epoch), so that a resumed
+    run needs only its position. With several workers, every worker runs its own Fit with its own
+    `World`, and all workers make the same decisions.
+
+    Raises ConfigError when the workers do not divide the batch size, or when a stage would make no
+    update or has fewer rows than a batch.
     """
 
     def __init__(self, task: Task, data: Data, config: FitConfig):
         config.validate()
         self.task, self.config, self._device = task, config, task.device
         self.whole_data = data.to(task.device)
-        """Copied there once, for training and for every look."""
+        """All data on the task's device, copied once for training and evaluation."""
         self.step = 0
-        """Steps made over all stages."""
+        """Number of steps so far, over all stages."""
         self.threads = 0
-        """PyTorch's threads on a CPU that the run was made with, kept in checkpoints; 0: not
-        chosen yet.
-        """
+        """Number of PyTorch's CPU threads in this run, saved in checkpoints; 0: not chosen yet."""
         self._stage, self._stage_step, self._done = 0, 0, False
         self._best: dict[str, Any] | None = None
         self._best_loss, self._worse = math.inf, 0
-        self.looking = False  # True while a step's evaluation has begun and not ended
+        self.looking = False  # True from the start to the end of a step's evaluation
         world = task.world
         require(
             config.batch_size % world.size == 0,
@@ -217,14 +225,14 @@ class Fit:
     # -- stages ------------------------------------------------------------------------------------
 
     def _begin_stage(self) -> None:
-        # How many updates a stage makes decides its schedule; the stage's data may be smaller than
-        # the whole.
+        # The learning-rate schedule depends on the stage's number of updates. This number is
+        # computed from the whole data, although the stage's data may be smaller.
         name = self.task.stages[self._stage]
         with fixed_randomness([self.config.seed, 1, self._stage]):
             data = self.task.begin_stage(
                 self._stage, self.whole_data, self.total_steps() // self.config.accumulate
             )
-        # a stage's own rows; the whole data's stay where they are
+        # The stage may have created new rows on the CPU; the whole data is on the device already.
         self.data = data.to(self._device)
         self.train = self.data.train
         self.task.networks.to(self._device)
@@ -238,21 +246,22 @@ class Fit:
         self._count = 0
 
     def steps_an_epoch(self, rows: int | None = None) -> int:
+        """Return the steps of one epoch over `rows` rows (default: the training split)."""
         return max(
             1, (len(self.whole_data.train) if rows is None else rows) // self.config.batch_size
         )
 
     def total_steps(self) -> int:
-        """Steps of one stage over the whole training split."""
+        """Return the number of steps of one stage."""
         return self.config.steps or self.config.epochs * self.steps_an_epoch()
 
     def planned_steps(self) -> int:
-        """Steps of all stages, unless one stops early."""
+        """Return the number of steps of all stages, without early stopping."""
         return self.total_steps() * len(self.task.stages)
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether all stages have ended."""
         return self._done
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -265,7 +274,8 @@ class Fit:
             if self.looking:  # the evaluation of this step failed, or its process was killed
                 yield self._finish_step()
                 continue
-            # Asked first: to tell every module anew costs a small network a fiftieth of its step.
+            # `train()` on every module costs a small network 2% of its step, so it is called only
+            # when needed.
             if not all(network.training for network in self.task.networks.values()):
                 self.task.networks.train()
             values = self.task.step(self._next_batch())
@@ -275,15 +285,17 @@ class Fit:
             yield self._finish_step()
 
     def _next_batch(self) -> Batch:
+        # At the start of an epoch, and after resuming, draw the epoch's order of rows.
         batch_size = self.config.batch_size
         epoch, position = divmod(self._stage_step, self.steps_an_epoch(len(self.train)))
         if position == 0 or self._order is None:
             generator = np.random.default_rng([self.config.seed, 0, self._stage, epoch])
             order = torch.from_numpy(generator.permutation(len(self.train)))
-            # a copy from pinned memory does not wait for the steps before it
+            # From pinned memory, the copy does not wait for earlier steps on the GPU.
             if self._device.type == "cuda":
                 order = order.pin_memory()
             self._order = order.to(self._device, non_blocking=True)
+        # Take this worker's rows of the global batch.
         rows = self._order[position * batch_size : (position + 1) * batch_size][
             self.task.world.rows(batch_size)
         ]
@@ -300,14 +312,15 @@ class Fit:
         ends = self._stage_step >= self.total_steps()
         result = Step(self.step, self._stage_step / an_epoch, self.task.stages[self._stage])
         due = ends or self._stage_step % (self.config.validate_every or an_epoch) == 0
+        # Report the mean training values, then evaluate the validation split.
         if due or self.step % self.config.log_every == 0:
             result.values = self._report()
         if due and len(self.data.validation):
             self.looking = True
             result.held_out = self.judge(self.data.validation)
             self.looking = False
-            # Workers must take the same decision, though their batch norms' statistics differ a
-            # little.
+            # The workers' batch norms have slightly different statistics, so the loss is averaged:
+            # all workers must make the same decision about early stopping.
             result.held_out["loss"] = self.task.world.mean(result.held_out["loss"])
             ends = self._stop_early(result.held_out["loss"]) or ends
         if ends:
@@ -316,9 +329,10 @@ class Fit:
         return result
 
     def _report(self) -> dict[str, float]:
-        # The only place where the loop waits for the device; the sums would show a single bad step.
         if not self._sums:  # a failed evaluation is made again, after its losses were reported
             return {}
+        # Only here does the loop wait for the device. One step that is not finite makes its sum
+        # not finite, so no such step is missed.
         means = {name: value / self._count for name, value in self._sums.items()}
         self.task.world.average(means.values())
         values = dict(zip(means, torch.stack(list(means.values())).tolist()))
@@ -354,42 +368,41 @@ class Fit:
             self.task.networks.load_state_dict(self._best)
         self._best, self._best_loss, self._worse = None, math.inf, 0
         if self._stage + 1 == len(self.task.stages):
-            # and the position stays: a resumed run that is given more steps goes on from here
+            # The position is kept, so that a run resumed with more steps continues from here.
             self._done = True
         else:
             self._stage, self._stage_step = self._stage + 1, 0
             self._begin_stage()
 
-    # -- looking -----------------------------------------------------------------------------------
+    # -- evaluation --------------------------------------------------------------------------------
 
     def judge(self, split: Split) -> dict[str, float]:
-        """`Task.judge`, leaving the random state of training untouched: looking must not change
-        what is looked at.
-        """
+        """Run `Task.judge` on `split`. Evaluation does not change training's random state."""
         with looking(self.task, self.config.seed):
             return self.task.judge(split.to(self._device))
 
     def measure(self) -> dict[str, float]:
-        """`Task.measure` of the whole data."""
+        """Run `Task.measure` on the whole data. Training's random state does not change."""
         with looking(self.task, self.config.seed):
             return self.task.measure(self.whole_data)
 
     def pictures(self) -> dict[str, np.ndarray]:
+        """Run `Task.pictures` on the whole data. Training's random state does not change."""
         with looking(self.task, self.config.seed):
             return self.task.pictures(self.whole_data)
 
-    # -- keeping -----------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Everything needed to continue bit for bit: weights, averages, optimizers, position,
-        random state, best weights.
+        """Write `folder`/fit.pt with the complete training state, for a bit-exact resume.
 
-        Raises RunFault rather than keep a network that has diverged.
+        Contains weights, moving averages, optimizers, position, random state and best weights.
+        Raises RunFault when a loss or a weight is not finite.
         """
         self._check(
             {name: (value / max(1, self._count)).item() for name, value in self._sums.items()}
         )
-        # The last update may have ruined the weights after a loss that was still finite.
+        # The last update can make weights infinite or NaN although its loss was finite.
         for name, tensor in self.task.networks.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
                 raise RunFault(
@@ -416,14 +429,16 @@ class Fit:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if self._device.type == "cuda" else [],
         }
-        # in memory first, so that a full disk is an OSError and nothing stranger
+        # Serialised in memory first, so that a full disk raises OSError. `torch.save` to a file
+        # would raise other errors.
         buffer = io.BytesIO()
         torch.save(state, buffer)
         (folder / "fit.pt").write_bytes(buffer.getbuffer())
 
     def load(self, folder: Path) -> None:
-        """Continue from `save`. Raises CheckpointError when the weights do not fit this task, or
-        the data have changed.
+        """Restore the state that `save` wrote to `folder`.
+
+        Raises CheckpointError when the state does not fit this task or the data have changed.
         """
         try:
             state = torch.load(folder / "fit.pt", map_location=self._device, weights_only=True)
@@ -435,12 +450,12 @@ class Fit:
                     "would be held out; restore them or start a new run"
                 )
             self._stage = state["stage"]
-            # A run that ended, early or not, goes on only when it is given more steps than it was
-            # planned for.
+            # A finished run, stopped early or not, continues only when the new configuration has
+            # more steps than the saved one.
             self._done = state["done"] and self.total_steps() <= state["planned"]
             if not self._done:
-                # Data of a stage may come from the networks of the stages before (codes), so these
-                # come first.
+                # The networks are loaded before `_begin_stage`, which may compute the stage's data
+                # (codes) with them.
                 self.task.networks.load_state_dict(state["networks"])
                 self._begin_stage()
             self.task.networks.load_state_dict(state["networks"])
@@ -472,7 +487,7 @@ class Fit:
 
 @contextmanager
 def fixed_randomness(seed: Sequence[int]) -> Iterator[None]:
-    """PyTorch's global generators seeded inside, and as they were afterwards."""
+    """Seed PyTorch's global generators inside the context, and restore them afterwards."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
@@ -481,7 +496,7 @@ def fixed_randomness(seed: Sequence[int]) -> Iterator[None]:
 
 @contextmanager
 def looking(task: Task, seed: int) -> Iterator[None]:
-    """Evaluation mode, no gradients, random numbers of its own."""
+    """Context for evaluation: evaluation mode, no gradients, a separate random state."""
     task.networks.eval()
     with torch.no_grad(), fixed_randomness([seed, 2]):
         yield

@@ -1,5 +1,5 @@
-"""Optimizers by name, what surrounds them (penalties, clipping, schedules), and the one place
-where a step is taken.
+"""Creates optimizers by name, and applies their updates with penalties, gradient clipping and
+learning-rate schedules.
 """
 
 import difflib
@@ -24,7 +24,7 @@ from genray.gen.training.world import ALONE, World
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """How gradients become steps."""
+    """The optimizer, its learning rate, penalties, gradient clipping and schedule."""
 
     optimizer: str = "adam"
     """sgd, momentum, nesterov, adagrad, adadelta, rmsprop, rmsprop-centered, adam, adamw,
@@ -32,35 +32,37 @@ class OptimizerConfig:
     proximal-gradient-descent, proximal-adagrad
     """
     learning_rate: float = 1e-3
-    """η. 1e-3 suits adam's family; sgd and adagrad want about 1e-2 to 1e-1, adadelta 1."""
+    """The learning rate η. Typical: 1e-3 for adam's family, 1e-2 to 1e-1 for sgd and adagrad, 1
+    for adadelta.
+    """
     momentum: float = 0.9
-    """For momentum and nesterov."""
+    """Momentum of the optimizers momentum and nesterov."""
     beta1: float = 0.9
-    """For adam's family: how much of the mean of gradients stays at each update."""
+    """For adam's family: decay of the moving average of gradients."""
     beta2: float = 0.999
-    """For adam's family: how much of the mean of squared gradients stays."""
+    """For adam's family: decay of the moving average of squared gradients."""
     rho: float = 0.9
-    """For rmsprop and adadelta: how much of the mean of squared gradients stays."""
+    """For rmsprop and adadelta: decay of the moving average of squared gradients."""
     epsilon: float = 0.0
-    """What keeps a division from 0 (ftrl's β); 0: as the optimizer has it."""
+    """Small number added to denominators (for ftrl: β); 0: the optimizer's default."""
     l1: float = 0.0
-    """Penalty λ·Σ|w| on weights (not biases, not norms); exact zeros with the last four
-    optimizers.
+    """λ of the penalty λ·Σ|w| on weights (not on biases or norms). adagrad-da, ftrl and the two
+    proximal optimizers make weights exactly 0.
     """
     l2: float = 0.0
-    """Penalty λ/2·Σw² on weights (not biases, not norms); adamw, with any value, decouples it."""
+    """λ of the penalty λ/2·Σw² on weights (not on biases or norms); adamw always decouples it."""
     decoupled_l2: bool = False
-    """Shrink weights by η·λ beside the step instead of adding λ·w to the gradient, as adamw
-    does.
+    """Multiply weights by 1 − η·λ at each update, as adamw does, instead of adding λ·w to the
+    gradient.
     """
     grad_clip: float = 0.0
-    """Largest norm of all gradients together; 0: unbounded. Penalties join after it."""
+    """Largest norm of all gradients together, without penalties; 0: no clipping."""
     schedule: Schedule = "constant"
-    """How η changes over the updates of a stage."""
+    """How the learning rate changes over the updates of a stage."""
     schedule_rate: float = 0.1
-    """Factor of the schedule step (after each third) and exponential (from start to end)."""
+    """Factor of the schedules step (after each third) and exponential (from start to end)."""
     warmup_updates: int = 0
-    """Updates over which η rises linearly from nearly 0."""
+    """Number of first updates over which the learning rate rises linearly from nearly 0."""
 
     def validate(self) -> None:
         optimizer_name(self.optimizer)
@@ -100,7 +102,7 @@ def _make(
     if config.epsilon and cls is FTRL:
         options["beta"] = config.epsilon
     elif config.epsilon and cls is optim.Adafactor:
-        # the second is no guard, but the least size of a weight
+        # Adafactor's second eps is the smallest scale of a weight, not a term of a denominator.
         options["eps"] = (config.epsilon, 1e-3)
     elif config.epsilon and cls not in (
         optim.SGD,
@@ -130,9 +132,9 @@ def _momentum(
     return _make(optim.SGD, groups, config, momentum=config.momentum, nesterov=nesterov, fused=True)
 
 
-# One kernel for all parameters where PyTorch has one ("fused"), one call for each kind of operation
-# elsewhere ("foreach"): its default on a CPU is a Python loop over parameters, which costs a small
-# network as much as its gradients.
+# "fused": one kernel updates all parameters, where PyTorch has such a kernel. "foreach": one call
+# for each kind of operation. PyTorch's default on a CPU is a Python loop over parameters, which
+# costs a small network as much time as its gradients.
 OPTIMIZERS: dict[str, Maker] = {
     "sgd": partial(_make, optim.SGD, fused=True),
     "momentum": partial(_momentum, nesterov=False),
@@ -157,22 +159,25 @@ OPTIMIZERS: dict[str, Maker] = {
     "proximal-gradient-descent": partial(_make, ProximalGradientDescent),
     "proximal-adagrad": partial(_make, ProximalAdagrad),
 }
-"""By name. PyTorch's Muon (matrices only), SparseAdam (sparse gradients) and LBFGS (a closure)
-do not fit this step.
+"""Functions that create an optimizer, by the optimizer's name.
+
+Three optimizers of PyTorch do not work with `Updater.step`: Muon (matrices only), SparseAdam
+(sparse gradients) and LBFGS (needs a closure).
 """
 
 READING = ("adafactor", "asgd")
-"""Rules of PyTorch that read values from the device at every update, so that a GPU waits for the
-host.
+"""Optimizers of PyTorch that read values from the device at every update, so that the GPU waits
+for the host.
 """
 
 PENALISED = ("adagrad-da", "ftrl", "proximal-gradient-descent", "proximal-adagrad")
-"""Rules that take L1 and L2 as their own."""
+"""Optimizers that solve for the L1 and L2 penalties themselves."""
 
 
 def optimizer_name(name: str) -> str:
-    """The name as `OPTIMIZERS` has it, whatever its case and hyphens. Raises ConfigError with
-    the nearest names.
+    """Return the key of `OPTIMIZERS` for `name`, ignoring case, hyphens and underscores.
+
+    Raises ConfigError for an unknown name; the message suggests the most similar names.
     """
 
     def squeezed(text: str) -> str:
@@ -189,8 +194,9 @@ def optimizer_name(name: str) -> str:
 
 
 def penalised(parameter: Tensor) -> bool:
-    """Whether L1 and L2 apply: to weights (two dimensions or more), not to biases or scales and
-    shifts of norms.
+    """Return whether L1 and L2 apply to `parameter`: only to weights, of two or more dimensions.
+
+    Biases, and the scales and shifts of norms, have one dimension.
     """
     return parameter.ndim >= 2
 
@@ -198,8 +204,9 @@ def penalised(parameter: Tensor) -> bool:
 def make_optimizer(
     parameters: Iterable[torch.nn.Parameter], config: OptimizerConfig
 ) -> optim.Optimizer:
-    """The bare optimizer. L1 and L2 are in it for the rules that solve for them (`PENALISED`),
-    and nowhere else.
+    """Create the optimizer that `config` names, without clipping and schedule.
+
+    Only the optimizers in `PENALISED` receive L1 and L2; `Updater` applies them for the rest.
     """
     name, parameters = optimizer_name(config.optimizer), list(parameters)
     groups: list[dict[str, Any]] = [{"params": parameters}]
@@ -212,14 +219,16 @@ def make_optimizer(
 
 
 class Updater:
-    """Takes gradient steps on some parameters: accumulation, averaging over workers, clipping,
-    penalties, schedule.
+    """Updates parameters from losses: accumulates gradients, averages them over the workers,
+    clips them, and applies penalties and the schedule.
 
-    `step(loss)` runs backward; every `accumulate`-th call also updates, with the mean of the
-    losses' gradients. `total_updates`: of the whole stage, which the schedule needs to know
-    (after them it stays where it ends). `amp="float16"` scales the loss so that small gradients
-    survive, and skips updates that overflow (GPUs only). Raises ConfigError for an unknown
-    optimizer or a schedule without `total_updates`.
+    `step(loss)` runs the backward pass; every `accumulate`-th call also makes an update, with the
+    mean of the losses' gradients.
+    `parameters`: those without `requires_grad` are ignored. `config`: optimizer and penalties.
+    `total_updates`: number of updates of the stage, for the schedule; the learning rate stays
+    constant afterwards. `amp`: "float16" (GPUs only) scales the loss so that small gradients do not
+    become 0, and skips updates whose gradients overflow. `world`: this data-parallel worker.
+    Raises ConfigError for an unknown optimizer, or for a schedule that needs `total_updates`.
     """
 
     def __init__(
@@ -248,12 +257,14 @@ class Updater:
         self._scaler: torch.amp.GradScaler | None = None
         self._batches = 0
         self.updates = 0
-        """Updates so far."""
+        """Number of updates so far."""
 
     @property
     def optimizer(self) -> optim.Optimizer:
-        """Made when it is first used: networks move to their device after their updaters are
-        made, its state cannot.
+        """The optimizer, created at its first use.
+
+        Networks move to their device after their updaters are created, and an optimizer's state
+        cannot move with them.
         """
         if self._optimizer is None:
             self._optimizer = make_optimizer(self.parameters, self.config)
@@ -265,7 +276,7 @@ class Updater:
 
     @property
     def learning_rate(self) -> float:
-        """η of the next update."""
+        """The learning rate of the next update."""
         config = self.config
         return config.learning_rate * factor(
             config.schedule,
@@ -276,8 +287,9 @@ class Updater:
         )
 
     def step(self, loss: Tensor) -> None:
-        """Backward of `loss` (a scalar), and an update when it is due. Gradients stay in `.grad`
-        until the next step.
+        """Run the backward pass of `loss` (a scalar), and make an update when one is due.
+
+        Gradients stay in `.grad` until the next step.
         """
         optimizer = self._optimizer or self.optimizer
         if self._batches == 0:
@@ -287,8 +299,8 @@ class Updater:
             loss = loss / self._accumulate
         if self._scaler is not None:
             loss = self._scaler.scale(loss)
-        # `inputs`: a generator's step must not leave gradients in the discriminator, nor pay for
-        # them.
+        # `inputs` limits the backward pass to this updater's parameters: a generator's step must
+        # not compute or store gradients of the discriminator.
         loss.backward(inputs=self.parameters)
         self._batches += 1
         if self._batches == self._accumulate:
@@ -296,6 +308,8 @@ class Updater:
             self._update(optimizer)
 
     def _update(self, optimizer: optim.Optimizer) -> None:
+        # The order matters: average over workers, undo the loss scale, clip, set the learning
+        # rate, add penalties, update.
         if self._world.size > 1:
             self._world.average(
                 parameter.grad for parameter in self.parameters if parameter.grad is not None
@@ -334,8 +348,9 @@ class Updater:
             torch._foreach_add_(gradients, weights, alpha=config.l2)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, beside the weights: inside an accumulation
-        its gradients, too.
+        """Return everything that the next step depends on, apart from the weights.
+
+        Between updates, the state includes the accumulated gradients.
         """
         gradients = [p.grad for p in self.parameters] if self._batches else []
         return {
@@ -348,12 +363,13 @@ class Updater:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError when the state is of other parameters or another optimizer.
+        """Restore the state that `state_dict` returned.
 
-        The state goes on; η, β and the like are this configuration's, so that a run can be
-        continued with others.
+        Hyperparameters such as the learning rate keep this configuration's values, so that a run
+        can be resumed with changed ones. Raises ValueError when the state belongs to other
+        parameters or another optimizer.
         """
-        name = state.get("name", self._name)  # states of before had none
+        name = state.get("name", self._name)  # the oldest checkpoints have no name
         if name != self._name:
             raise ValueError(
                 f"--optimizer {self._name}: it was trained with {name}, whose state {self._name} "

@@ -1,6 +1,6 @@
-"""A training run from start to end: drive a `Fit`, report, draw, checkpoint, and leave a model.
+"""Runs one training run from start to end: train, report, write pictures, checkpoints and a model.
 
-One file for every family; it cannot tell an autoencoder from a GAN.
+All families (autoencoders, VAEs, GANs, classifiers) use this file.
 """
 
 import time
@@ -25,7 +25,7 @@ SPEED: Column = ("steps_per_s", "steps/s", "{:,.0f}")
 
 
 def columns(fit: Fit) -> Sequence[Column]:
-    """What is shown while `fit` trains."""
+    """Return the columns of the live display for `fit`."""
     held_out: Column = ("validation_loss", "validation", "{:.4f}")
     return (
         EPOCH,
@@ -36,8 +36,10 @@ def columns(fit: Fit) -> Sequence[Column]:
 
 
 class FitRun:
-    """One run of one `Fit` in one run directory. `resume_command` is what a person types to go
-    on.
+    """Runs one `Fit` in one run directory.
+
+    `fit`: the training loop. `run`: the run directory. `live`: the live display.
+    `resume_command`: the shell command that resumes the run, for error messages.
     """
 
     def __init__(self, fit: Fit, run: RunDir, live: Live, resume_command: str):
@@ -50,10 +52,10 @@ class FitRun:
         self._clock, self._clock_step = time.monotonic(), fit.step
 
     def run(self) -> dict[str, float]:
-        """Train to the end; returns the figures on the test split.
+        """Train to the end; returns the metrics of the test split.
 
-        Ctrl-C, SIGTERM, SIGHUP or a closed output saves and raises KeyboardInterrupt; a fault
-        raises RunFault with the command that resumes.
+        Ctrl-C, SIGTERM, SIGHUP or a closed output saves a checkpoint and raises KeyboardInterrupt.
+        An error raises RunFault, whose message contains the command that resumes the run.
         """
         fit = self._fit
         self._saved_at = fit.step if self._run.list_checkpoints() else -1
@@ -62,7 +64,7 @@ class FitRun:
                 with StopRequests(lambda: self._live.closed) as stop:
                     try:
                         if fit.step == 0:
-                            # before anything is learnt: what every later picture is compared with
+                            # pictures of the untrained model, to compare later pictures with
                             self._draw()
                         for step in self._steps():
                             self._after(step)
@@ -78,7 +80,7 @@ class FitRun:
         except Exception as error:
             if not fit.looking or fit.task.world.size > 1:
                 raise
-            # The steps are made: keep them, and evaluate again when the run is resumed.
+            # Training itself succeeded: save it, and evaluate again when the run is resumed.
             self._save(None)
             reason = (str(error).strip().splitlines() or [""])[0]
             fault = RunFault(f"the evaluation failed ({type(error).__name__}: {reason})")
@@ -87,14 +89,15 @@ class FitRun:
             self._log.close()
 
     def _steps(self) -> Iterator[Step]:
-        """The fit's steps, on as many threads of a CPU as they are worth, or as the run had
-        before.
+        """Yield the fit's steps.
+
+        On a CPU, the first step chooses the number of threads; a resumed run keeps its number.
         """
         steps = iter(self._fit)
         if self._fit.task.device.type == "cpu":
             if not self._fit.threads and not self._fit.done:
-                # The first step shows how much a step computes. Counting does not change its
-                # result.
+                # Count the first step's floating-point operations, and choose the number of
+                # threads from the count. Counting does not change the step's result.
                 most = torch.get_num_threads()
                 torch.set_num_threads(user_threads() or 1)
                 with FlopCount() as count:
@@ -107,6 +110,7 @@ class FitRun:
         yield from steps
 
     def _after(self, step: Step) -> None:
+        # Log and display the metrics, when this step reports any.
         if step.values:
             seconds = time.monotonic() - self._clock
             speed = (step.step - self._clock_step) / seconds
@@ -117,7 +121,7 @@ class FitRun:
                 "steps_per_s": speed,
             }
             values |= {f"validation_{name}": value for name, value in step.held_out.items()}
-            # A stage's curve stands under its own name, where there are several.
+            # With several stages, each stage's metrics have the stage's name as a prefix.
             prefix = f"{step.stage}/" if len(self._fit.task.stages) > 1 else ""
             self._log.write(step.step, {prefix + name: value for name, value in values.items()})
             self._live.update(values, step.step)
@@ -126,7 +130,7 @@ class FitRun:
             self._live.say(f"step {step.step:,}: {step.stage} is trained ({figures})")
         if step.step % self._checkpoint_every == 0 or step.last_of_stage:
             self._save(-step.held_out["loss"] if step.held_out else None)
-        # After the checkpoint: whatever the pictures come to, the run can be resumed from here.
+        # Pictures come after the checkpoint: if they fail, the run can be resumed from here.
         if step.held_out and (step.step - self._drawn_at >= self._draw_every or step.last_of_stage):
             self._draw_or_say()
 
@@ -146,7 +150,7 @@ class FitRun:
     def _draw(self) -> None:
         for name, picture in self._fit.pictures().items():
             write_png(self._run.pictures / f"{name}-{self._fit.step:06d}.png", picture)
-            # the newest, where people look first
+            # a copy of the newest picture under a fixed name
             write_png(self._run.pictures / f"{name}.png", picture)
         self._drawn_at = self._clock_step = self._fit.step
         self._clock = time.monotonic()
@@ -157,7 +161,7 @@ class FitRun:
                 self._fit.step, self._fit.save, keep=self._fit.config.keep, score=score
             )
             self._saved_at = self._fit.step
-            save_export(self._run.model, self._fit, {})  # its figures come at the end
+            save_export(self._run.model, self._fit, {})  # `_finish` adds the test metrics
 
     def _finish(self) -> dict[str, float]:
         fit = self._fit
@@ -165,7 +169,8 @@ class FitRun:
         try:
             figures = fit.measure()
         except Exception:
-            save_export(self._run.model, fit, {})  # a model without figures is better than none
+            # Keep the model although its test metrics are missing.
+            save_export(self._run.model, fit, {})
             raise
         self._log.write(fit.step, {f"test_{name}": value for name, value in figures.items()})
         self._draw()
@@ -191,11 +196,11 @@ def save_export(
     origin: dict[str, Any] | None = None,
     words: str = "",
 ) -> Path:
-    """Leave the task's model in the store, with what it was trained on and how well it does on
-    the test split.
+    """Save the task's model in `folder`, with a description of its data and its test metrics.
 
-    `origin`, JSON-able, and `words` for the card: how the model came to be chosen, where it was
-    one of many.
+    `figures`: metrics of the test split, by name. `origin` (JSON-serialisable, for the model's
+    config) and `words` (for the model card) describe how the model was selected from several.
+    Returns the model's folder. Raises ConfigError when the model's config uses a reserved key.
     """
     export = fit.task.export()
     data = fit.whole_data

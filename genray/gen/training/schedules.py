@@ -1,5 +1,5 @@
-"""Learning-rate schedules: pure functions of the update's number, so that a resumed run needs
-nothing but that number.
+"""Learning-rate schedules. Each is a pure function of the update's number, so that a resumed run
+needs only this number.
 """
 
 import math
@@ -11,22 +11,25 @@ Schedule = Literal[
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 STEPS = 3
-"""The step schedule falls after each third of the updates."""
+"""Number of levels of the step schedule: the learning rate drops after each third of the
+updates.
+"""
 
 
 def factor(schedule: str, update: int, total: int, *, rate: float = 0.1, warmup: int = 0) -> float:
-    """What multiplies η at `update` = 0, 1, … of `total`; after the last update it stays as it
-    is there.
+    """Return the factor that multiplies the learning rate η at `update` = 0, 1, … of `total`.
+
+    After the last update the factor stays constant. Raises ValueError for an unknown schedule.
 
     - constant: 1; inverse-sqrt: 1/√(t+1), the rate of online convex optimisation
       [Zinkevich 2003, https://www.aaai.org/Papers/ICML/2003/ICML03-120.pdf]
     - cosine: from 1 to 0 along half a cosine [Loshchilov 2017, https://arxiv.org/abs/1608.03983,
       without restarts]
-    - linear: from 1 to 0; step: times `rate` after each third; exponential: `rate` times as
-      large at the end
-    - one-cycle: along cosines from 1/25 up to 1 at 30% of the updates, then down to 4e-6
+    - linear: from 1 to 0; step: multiplied by `rate` after each third of the updates;
+      exponential: from 1 to `rate`
+    - one-cycle: along cosines, from 1/25 up to 1 at 30% of the updates, then down to 4e-6
       [Smith 2018, https://arxiv.org/abs/1708.07120; departure: momentum stays constant]
-    - warmup: for the first `warmup` updates, all of it times (t+1)/warmup
+    - warmup: for the first `warmup` updates, every schedule is multiplied by (t+1)/warmup
     """
     begin = min(1.0, (update + 1) / warmup) if warmup else 1.0
     if schedule == "constant":
@@ -40,7 +43,7 @@ def factor(schedule: str, update: int, total: int, *, rate: float = 0.1, warmup:
         case "linear":
             return begin * (1 - done)
         case "step":
-            # In whole numbers: ⌊3·(1/3)⌋ is a matter of rounding.
+            # Computed in integers: in floating point, ⌊3·(1/3)⌋ depends on rounding.
             return begin * rate ** min(STEPS - 1, STEPS * min(update, total) // max(1, total))
         case "exponential":
             return begin * rate**done
@@ -53,7 +56,7 @@ def factor(schedule: str, update: int, total: int, *, rate: float = 0.1, warmup:
 
 
 def needs_total(schedule: str) -> bool:
-    """Whether the schedule depends on how many updates there will be."""
+    """Return whether the schedule depends on the total number of updates."""
     return schedule not in ("constant", "inverse-sqrt")
 
 

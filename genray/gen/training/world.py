@@ -1,5 +1,6 @@
-"""One worker of a data-parallel group, or the only one. PyTorch alone: Ray starts the group in
-dist/parallel_fit.py.
+"""Data-parallel workers: each worker's rows, random numbers, and averages over the group.
+
+Uses PyTorch alone; `genray/distributed/parallel_fit.py` starts a group of workers with Ray.
 """
 
 from collections.abc import Iterable
@@ -9,29 +10,30 @@ from torch import Tensor, distributed
 
 
 class World:
-    """This worker's rank among `size`. Every worker has the same seed, and takes its own rows of
-    every global batch.
+    """Describes one data-parallel worker: its rank, and the number of workers (`size`).
 
-    Randomness is drawn for the *global* batch and cut to the worker's rows, so that K workers
-    make the same curve as one with the same global batch, to rounding.
+    All workers have the same seed. Each takes its own rows of every global batch. Random numbers
+    are drawn for the *global* batch and cut to the worker's rows, so that K workers give the same
+    curve as one worker with the same global batch, up to rounding.
     """
 
     def __init__(self, rank: int = 0, size: int = 1):
         self.rank, self.size = rank, size
 
     def rows(self, count: int) -> slice:
-        """The worker's rows of a global batch of `count`, which `size` divides."""
+        """Return the worker's rows of a global batch of `count` rows; `size` divides `count`."""
         share = count // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def normal(self, count: int, *shape: int, device: torch.device) -> Tensor:
-        """N(0, 1), float32 [count, *shape]: the worker's `count` rows of what the whole group
-        draws.
+        """Draw from N(0, 1); returns float32 [count, *shape].
+
+        Every worker draws the group's `count * size` rows and returns its own `count` rows.
         """
         return torch.randn(count * self.size, *shape, device=device)[self.rows(count * self.size)]
 
     def uniform(self, count: int, *shape: int, device: torch.device) -> Tensor:
-        """U[0, 1), float32 [count, *shape], drawn as `normal` does."""
+        """Draw from U[0, 1) in the same way as `normal`; returns float32 [count, *shape]."""
         return torch.rand(count * self.size, *shape, device=device)[self.rows(count * self.size)]
 
     def average(self, tensors: Iterable[Tensor]) -> None:
@@ -43,7 +45,7 @@ class World:
             tensor /= self.size
 
     def mean(self, value: float) -> float:
-        """The mean of `value` over the workers."""
+        """Return the mean of `value` over the workers."""
         tensor = torch.tensor(value, dtype=torch.float64)
         self.average([tensor])
         return tensor.item()

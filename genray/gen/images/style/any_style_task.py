@@ -1,4 +1,4 @@
-"""Training of a network for any style: a decoder behind adaptive instance normalisation.
+"""Trains a network for any style: a decoder after adaptive instance normalisation (AdaIN).
 
 [Huang 2017, https://arxiv.org/abs/1703.06868]
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
@@ -32,9 +32,11 @@ from genray.gen.training.fit import Batch, Export
 def moments_loss(
     found: Mapping[str, Tensor], style: Mapping[str, Tensor], layers: Sequence[str]
 ) -> Tensor:
-    """How far each channel's mean and deviation are from the style's, averaged over layers and
-    the batch: Huang's style loss, but relative: (‖Δμ‖² + ‖Δσ‖²) / (‖μ‖² + ‖σ‖²), so that every
-    layer counts alike.
+    """Return the relative distance of each channel's mean μ and deviation σ from the style's,
+    averaged over layers and the batch.
+
+    Departure from Huang's style loss: (‖Δμ‖² + ‖Δσ‖²) is divided by (‖μ‖² + ‖σ‖²), so that all
+    layers have the same weight.
     """
     total = torch.zeros((), device=found[layers[0]].device)
     for layer in layers:
@@ -49,11 +51,11 @@ def moments_loss(
 
 
 class AnyStyleTask(StyleTask):
-    """Huang's: the decoder's result should have, encoded again, the restyled activations and the
-    style's statistics.
+    """Trains Huang's decoder. The decoded picture, encoded again, should have the restyled
+    activations and the style's statistics.
 
-    Departures: relative losses, whose logarithm is followed; total variation; contents that are
-    decoded unchanged, by `identity_weight`.
+    Departures: relative losses; gradients of the loss's logarithm; a total variation; and an
+    identity loss on contents that are decoded unchanged, with weight `identity_weight`.
     """
 
     shown = ("loss", "style", "content", "identity")
@@ -89,7 +91,10 @@ class AnyStyleTask(StyleTask):
         return data
 
     def losses(self, content_BCHW: Tensor, style_BCHW: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """(loss and its parts, the results) of contents in styles, row by row."""
+        """Style each content with the style of the same row; returns the losses and the results.
+
+        The losses are "loss" and its parts.
+        """
         layer = self.config.model.encoder_layer
         with torch.no_grad():
             style = self.look(style_BCHW, (*self.style_layers, layer))
@@ -110,8 +115,8 @@ class AnyStyleTask(StyleTask):
             + self.config.tv * parts["tv"]
         )
         if self.config.identity_weight:
-            # Of the styles as much as of the contents: a decoder that has seen photographs alone
-            # lacks half the colours.
+            # The identity loss includes style pictures: a decoder trained on photographs alone
+            # cannot produce many of the styles' colours.
             same = style_BCHW.shape == content_BCHW.shape
             plain = [content_BCHW, style_BCHW] if same else [content_BCHW]
             codes = [content[layer], style[layer]] if same else [content[layer]]
@@ -124,7 +129,7 @@ class AnyStyleTask(StyleTask):
         return {"loss": loss, **parts}, y_BCHW
 
     def style_distance(self, found: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> Tensor:
-        """The style loss, by the statistics that the configuration names."""
+        """Return the style loss with the configured statistics (moments or gram)."""
         if self.config.statistics == "moments":
             return moments_loss(found, style, self.style_layers)
         return style_loss(found, grams({layer: style[layer] for layer in self.style_layers}))
@@ -138,13 +143,13 @@ class AnyStyleTask(StyleTask):
         return {name: value.detach() for name, value in found.items()}
 
     def judge(self, split: Split) -> dict[str, float]:
-        """The losses on held-out contents in held-out styles, and the style loss in units of the
-        unstyled pictures'.
+        """Evaluate held-out contents in held-out styles: the losses, and the style loss divided by
+        the unstyled pictures' style loss.
         """
         return self.judge_in(split, self.styles.validation)
 
     def measure(self, data: Data) -> dict[str, float]:
-        """`judge` of the test contents in styles that nothing has seen."""
+        """Run `judge` on the test contents with the test styles."""
         return self.judge_in(data.test.to(self.device), self.styles.test)
 
     def judge_in(self, split: Split, styles: Tensor) -> dict[str, float]:
@@ -160,8 +165,9 @@ class AnyStyleTask(StyleTask):
         return found | {"style_of_unstyled": found["style"] / found.pop("unstyled")}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Held-out contents (top row) in held-out styles (left column); the second row is each
-        content, decoded.
+        """Return a grid of held-out contents (top row) in held-out styles (left column).
+
+        The second row has each content decoded without a style.
         """
         x_BCHW = data.test.first(6).all().to(self.device)
         side = x_BCHW.shape[-1]

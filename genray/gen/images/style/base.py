@@ -1,4 +1,4 @@
-"""What the trainings of all style networks share: options, features, batches of judged pictures.
+"""Shared training code of all style networks: options, features and evaluation in batches.
 
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
@@ -24,14 +24,14 @@ from genray.gen.training.world import ALONE, World
 from genray.paths import FeaturesName, StyleName, StylesName
 
 CALIBRATION = 16
-"""Training pictures that untrained features are calibrated on, beside the styles."""
+"""Number of training pictures, besides the styles, that calibrate untrained features."""
 JUDGED = 96
-"""Held-out pictures that a look is at, at most."""
+"""Largest number of held-out pictures in one evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StyleTrainConfig:
-    """A feed-forward style model: `style_fast` learns one style, `style_any` any."""
+    """Configuration of a style network: `style_fast` learns one style, `style_any` any style."""
 
     data: DataConfig = field(default_factory=lambda: DataConfig(data="photos", size=96))
     fit: FitConfig = field(default_factory=FitConfig)
@@ -39,38 +39,38 @@ class StyleTrainConfig:
     model: StyleNetConfig = field(default_factory=StyleNetConfig)
     method: Literal["style_fast", "style_any"] = "style_fast"
     style: StyleName = "pattern:7"
-    """style_fast: the picture whose style is learnt, a JPEG, PNG or WebP, or pattern:SEED of our
-    own.
+    """style_fast: the style picture, a JPEG, PNG or WebP file, or pattern:SEED for a procedural
+    pattern.
     """
     styles: StylesName = "patterns"
-    """style_any: what it learns from, our own patterns or folder:PATH of paintings."""
+    """style_any: the training styles, patterns (procedural) or folder:PATH of paintings."""
     num_styles: int = 120
-    """style_any: how many patterns."""
+    """style_any: number of patterns."""
     style_size: int = 0
-    """Longest side of the style pictures in training, pixels: larger gives larger strokes. 0: as
-    --size.
+    """Longest side of the style pictures in training, in pixels; larger gives larger strokes. 0:
+    the same as --size.
     """
     features: FeaturesName = "auto"
-    """auto (vgg19 if its file is at hand, else untrained), untrained, vgg19, or (style_fast)
-    model:PATH.
+    """Feature extractor: auto (vgg19 if its file is cached, else untrained), untrained, vgg19, or
+    (style_fast) model:PATH.
     """
     style_layers: tuple[str, ...] = ()
-    """Where styles are compared; the features' own choice without any."""
+    """Layers of the style loss; empty: the features' default."""
     content_layers: tuple[str, ...] = ()
-    """style_fast: where contents are compared."""
+    """style_fast: layers of the content loss; empty: the features' default."""
     content_weight: float = 0.3
-    """Against a style weight of 1: larger keeps more of the content. Optimisation's default is
-    0.15; a network that has seen few steps needs more of it.
+    """Weight of the content loss, relative to the style loss; larger keeps more of the content.
+    Optimisation uses 0.15; a network trained for few steps needs more.
     """
     tv: float = 5.0
-    """Weight of the total variation: larger is smoother."""
+    """Weight of the total variation; larger gives smoother pictures."""
     statistics: Literal["moments", "gram"] = "moments"
-    """style_any: what the style loss compares, each channel's mean and deviation (the paper) or
-    Gram matrices.
+    """style_any: statistics in the style loss, moments (each channel's mean and deviation, as in
+    the paper) or gram (Gram matrices).
     """
     identity_weight: float = 1.0
-    """style_any: of the decoder's error on contents and styles left as they are, so that --alpha
-    0 gives them back; not in the paper.
+    """style_any: weight of the decoder's error on unchanged contents and styles, so that --alpha 0
+    reproduces the content; not in the paper.
     """
 
     def validate(self) -> None:
@@ -91,7 +91,7 @@ class StyleTrainConfig:
 
 
 class StyleTask(Task):
-    """What both methods share: features, batches of judged pictures, the model's description."""
+    """Base class of both tasks: features, evaluation in batches, the model's description."""
 
     shown: Sequence[str] = ("loss", "style", "content")
     config: StyleTrainConfig
@@ -112,8 +112,9 @@ class StyleTask(Task):
         return cast(Features, self.networks["features"])
 
     def open_features(self, data: Data, styles: Sequence[Tensor]) -> None:
-        """Calibrated on the styles and a few training pictures; kept with the checkpoint, so
-        that resuming is exact.
+        """Open the feature extractor, calibrated on the styles and a few training pictures.
+
+        The features are saved in checkpoints, so that resuming is exact.
         """
         shape = data.shape
         need_images(data, "a style", self.multiple)
@@ -146,11 +147,11 @@ class StyleTask(Task):
 
     @property
     def multiple(self) -> int:
-        """What the model needs to divide the training pictures' sides."""
+        """A number that must divide the sides of the training pictures."""
         return 2 ** (len(self.config.model.widths) - 1)
 
     def look(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Activations, in float32: Gram matrices of half precision lose the loss."""
+        """Return activations in float32: half precision is too imprecise for Gram matrices."""
         with self.autocast():
             found = self.features(x_BCHW, layers)
         return {layer: f_BCHW.float() for layer, f_BCHW in found.items()}
@@ -167,9 +168,7 @@ class StyleTask(Task):
         )
 
     def averaged(self, split: Split, figures) -> dict[str, float]:
-        """The mean of `figures(x_BCHW, rows)` over the first `JUDGED` rows, each picture by
-        itself.
-        """
+        """Return the mean of `figures(x_BCHW, rows)` over the first `JUDGED` rows, each alone."""
         count = min(JUDGED, len(split))
         sums: dict[str, float] = {}
         for row in range(count):
@@ -179,7 +178,7 @@ class StyleTask(Task):
         return {name: value / count for name, value in sums.items()}
 
     def described(self, **more: Any) -> dict[str, Any]:
-        """What both kinds keep in config.json."""
+        """Return the entries of config.json that both kinds of model have."""
         config = {
             name: getattr(self.config.model, name) for name in StyleNetConfig.__dataclass_fields__
         }
@@ -192,7 +191,7 @@ class StyleTask(Task):
 
 
 def squared(x_1CHW: Tensor, side: int) -> Tensor:
-    """Scaled to fit into a square of that side, on black."""
+    """Scale a picture to fit into a square of `side` pixels, on a black background."""
     height, width = x_1CHW.shape[-2:]
     scale = side / max(height, width)
     small = resize(x_1CHW, max(1, round(height * scale)), max(1, round(width * scale))).clamp(0, 1)

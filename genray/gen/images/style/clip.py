@@ -1,4 +1,4 @@
-"""Clips in a style: frames styled one after the other, and how much the result flickers.
+"""Styles clips frame by frame, and measures how much the result flickers.
 
 Frames are uint8 RGB [H, W, 3], all of one size.
 Shapes: H height, W width.
@@ -12,33 +12,33 @@ import numpy as np
 from genray.errors import require
 
 STILL = 3
-"""A pixel whose channels change by less than this, of 255, stands still."""
+"""A pixel is still if its channels change by less than this, in levels of 0..255."""
 
 CUT = 40
-"""A mean change of the content by more levels than this, with hardly a pixel that stands still,
-is a cut: the frame before is nothing to start from.
+"""A cut is a mean change of the content by more levels than this, with almost no still pixel.
+After a cut, the previous frame is not used.
 """
 
 StyleFrame = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-"""(a frame, the frame before it as it was styled, None for the first and behind a cut) to the
-styled frame; all uint8 [H, W, 3].
+"""Function of a frame and the previous styled frame (None for the first frame and after a cut),
+which returns the styled frame; all are uint8 [H, W, 3].
 """
 
 
 @dataclass(frozen=True)
 class Flicker:
-    """How much pixels change from frame to frame, mean absolute differences in levels of 0..255."""
+    """Mean absolute differences between consecutive frames, in levels of 0..255."""
 
     styled: float
-    """Of the result, everywhere."""
+    """Difference of the result, over all pixels."""
     content: float
-    """Of the content, everywhere: motion that the result should have, too."""
+    """Difference of the content, over all pixels: motion that the result should also have."""
     still: float
-    """Of the result where the content stands still: nothing but flicker. 0 when no pixel ever
-    does.
+    """Difference of the result over pixels with still content, which is pure flicker; 0 if there
+    are no such pixels.
     """
     still_share: float
-    """Share of the pixels, over all pairs of frames, that stand still."""
+    """Share of still pixels, over all pairs of frames."""
 
     def __str__(self) -> str:
         return (
@@ -49,7 +49,7 @@ class Flicker:
 
 
 class FlickerMeter:
-    """Measures flicker over all pairs of neighbouring frames, as they are added one by one."""
+    """Measures flicker over all pairs of consecutive frames, which are added one by one."""
 
     def __init__(self) -> None:
         self._styled: np.ndarray | None = None
@@ -58,7 +58,7 @@ class FlickerMeter:
         self._still = self._pixels = 0
 
     def add(self, styled: np.ndarray, content: np.ndarray) -> None:
-        """The next frame, uint8 [H, W, 3], and its content, which is scaled to the same size."""
+        """Add the next frame, uint8 [H, W, 3], and its content, which is scaled to this size."""
         if content.shape != styled.shape:
             from genray.gen.images.pictures import resized
 
@@ -89,13 +89,13 @@ def style_clip(
     meter: FlickerMeter | None = None,
     progress: Callable[[int, np.ndarray], None] = lambda done, frame: None,
 ) -> Iterator[np.ndarray]:
-    """The styled frames, one by one: only the newest frame and the one before are in memory.
+    """Yield the styled frames one by one; only two frames are in memory at a time.
 
-    `style_frame` gets the styled frame before, to start from or to pass over. `blend` in [0, 1):
-    the share of that frame in the result where the content stands still; it falls to nothing
-    where the content moves. `meter` measures the flicker. `progress` is told the number of
-    frames done and the newest. A frame equal to the one before keeps its result. Raises
-    ConfigError.
+    `style_frame`: styles one frame, and may start from the previous styled frame. `blend` in
+    [0, 1): share of the previous styled frame in the result where the content is still; the share
+    falls to 0 where the content moves. `meter`: measures the flicker. `progress`: called with the
+    number of finished frames and the newest frame. A frame equal to the previous frame has the
+    same result. Raises ConfigError for invalid options.
     """
     require(0 <= blend < 1, f"--blend {blend:g}: must lie in [0, 1), e.g. 0.6")
     content: np.ndarray | None = None
@@ -119,8 +119,8 @@ def _styled_after(
     style_frame: StyleFrame,
     blend: float,
 ) -> np.ndarray:
-    """The styled `frame`; `content` and `result`: the frame before and as it was styled, None
-    for the first.
+    """Return the styled `frame`. `content`, `result`: the previous frame, and the previous styled
+    frame; None for the first frame.
     """
     if content is None or result is None or _is_cut(frame, content):
         return style_frame(frame, None)
@@ -135,11 +135,13 @@ def _styled_after(
 def blended(
     result: np.ndarray, before: np.ndarray, change_HW: np.ndarray, share: float
 ) -> np.ndarray:
-    """The result mixed with the frame before: `share` of it where nothing changed, ever less up
-    to 8·STILL levels.
+    """Mix the result with the previous styled frame.
+
+    The previous frame has `share` where the content did not change, falling to 0 at a change of
+    8·STILL levels.
     """
     weight_HW = share * (1 - change_HW.astype(np.float32) / (8 * STILL)).clip(0, 1)
-    if weight_HW.shape != result.shape[:2]:  # a style at another size than its content
+    if weight_HW.shape != result.shape[:2]:  # the result's size differs from the content's
         from genray.gen.images.pictures import resized
 
         weight_HW = (
@@ -156,14 +158,12 @@ def _is_cut(frame: np.ndarray, before: np.ndarray) -> bool:
 
 
 def _change(frame: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The largest change of a pixel's channels, int16 [H, W]."""
+    """Return the largest change among each pixel's channels, int16 [H, W]."""
     return np.abs(frame.astype(np.int16) - before).max(2)
 
 
 def check_frame(frame: np.ndarray, before: np.ndarray | None) -> None:
-    """Raises ValueError unless `frame` is uint8 [H, W, 3] and of the size of the frame before
-    it.
-    """
+    """Raise ValueError unless `frame` is uint8 [H, W, 3] and has the previous frame's size."""
     if (
         frame.dtype != np.uint8
         or frame.ndim != 3

@@ -1,6 +1,6 @@
-"""What styles and contents are compared by: statistics of activations, and the losses made of them.
+"""Losses of style transfer: statistics of activations, and losses computed from the statistics.
 
-Every way of style transfer here, by optimisation or by a trained network, minimises these.
+All methods of style transfer in this package, by optimisation or by a network, minimise them.
 Shapes: B batch, C channels, H height, W width, N pixels. Pictures are float32 in 0..1.
 """
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def gram(f_BCHW: Tensor) -> Tensor:
-    """Inner products of the channels, divided by C·H·W as Johnson does: [B, C, C]; comparable
-    between sizes.
+    """Return the Gram matrix, the inner products of the channels divided by C·H·W: [B, C, C].
 
+    The division makes Gram matrices of different sizes comparable.
     [Johnson 2016, https://arxiv.org/abs/1603.08155]
     """
     f_BCN = f_BCHW.flatten(2)
@@ -22,7 +22,7 @@ def gram(f_BCHW: Tensor) -> Tensor:
 
 
 def grams(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The Gram matrix of each layer."""
+    """Return the Gram matrix of each layer."""
     return {layer: gram(f_BCHW) for layer, f_BCHW in features.items()}
 
 
@@ -32,15 +32,16 @@ def style_loss(
     relative: bool = True,
     centres: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """How far the Gram matrices are from the targets', averaged over the targets' layers and the
-    batch.
+    """Return the style loss: the distance of Gram matrices G from targets T, averaged over the
+    targets' layers and the batch.
 
-    `relative`: each layer's ‖G − T‖² / ‖T‖², so that every layer counts alike whatever the scale
-    of its activations and an image without any activation costs 1; else Gatys' mean squared
-    difference. A target of batch 1 serves all. `centres` [1, C, 1, 1] are taken off the
-    activations first: with the style's own means (and targets made likewise) a Gram matrix is a
-    covariance plus the means' distance, and texture is not drowned by the means that ReLUs
-    leave. [the activation shift of Novak 2016, https://arxiv.org/abs/1605.04603]
+    `relative`: uses ‖G − T‖² / ‖T‖² for each layer, so that all layers have the same weight
+    whatever the scale of their activations; a picture without activations has loss 1. Otherwise
+    uses Gatys' mean squared difference. A target of batch size 1 applies to the whole batch.
+    `centres`: [1, C, 1, 1] for each layer, subtracted from the activations. With the style's means
+    as centres, also in the targets, a Gram matrix is a covariance plus the distance of the means.
+    Without centres, the large means of ReLU activations hide the texture.
+    [activation shift: Novak 2016, https://arxiv.org/abs/1605.04603]
     """
     total: Tensor | float = 0.0
     for layer, target in target_grams.items():
@@ -59,10 +60,10 @@ def style_loss(
 def content_loss(
     features: Mapping[str, Tensor], target: Mapping[str, Tensor], relative: bool = True
 ) -> Tensor:
-    """Mean squared difference of the activations, averaged over the target's layers.
+    """Return the content loss: the mean squared difference of activations, averaged over layers.
 
-    `relative`: in units of the target's variance around its channels' means, so that 1 is what
-    the flat mean would cost.
+    `relative`: divides by the target's variance around its channels' means, so that activations
+    equal to the means have loss 1.
     """
     total: Tensor | float = 0.0
     for layer, f_BCHW in target.items():
@@ -74,17 +75,16 @@ def content_loss(
 
 
 def total_variation(x_BCHW: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels, down plus across."""
+    """Return the mean squared difference of neighbouring pixels, vertical plus horizontal."""
     down, across = x_BCHW.diff(dim=2), x_BCHW.diff(dim=3)
     return down.square().mean() + across.square().mean()
 
 
 def mean_std(f_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Each channel's mean and standard deviation over its pixels, both [B, C, 1, 1]; never less
-    than 1e-5 of the latter.
+    """Return each channel's mean and standard deviation over its pixels, both [B, C, 1, 1].
 
-    The floor, rather than an ε added to the variance, leaves the statistics exact; below it
-    there is no gradient.
+    The deviation is at least 1e-5. A minimum, unlike an ε added to the variance, leaves larger
+    deviations exact; below the minimum, the gradient is 0.
     """
     mean = f_BCHW.mean((2, 3), keepdim=True)
     variance = (f_BCHW - mean).square().mean((2, 3), keepdim=True)
@@ -92,10 +92,9 @@ def mean_std(f_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def adain(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
-    """The content's activations with the style's mean and standard deviation in each channel;
-    sizes may differ.
+    """Return the content's activations with the style's mean and deviation in each channel.
 
-    A channel in which the content is flat gets the style's mean alone.
+    The two sizes may differ. A channel with constant content becomes the style's mean.
     [Huang 2017, adaptive instance normalisation, https://arxiv.org/abs/1703.06868]
     """
     mean, std = mean_std(content_BCHW)
@@ -104,7 +103,8 @@ def adain(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
 
 
 def box_penalty(x_BCHW: Tensor) -> Tensor:
-    """Mean squared distance of the values from 0..1: an optimiser is steered back, where
-    clamping would stop it.
+    """Return the mean squared distance of the values from 0..1.
+
+    The penalty has a gradient towards 0..1; clamping would have none.
     """
     return (x_BCHW - x_BCHW.clamp(0, 1)).square().mean()

@@ -1,5 +1,4 @@
-"""Networks that style a picture in one pass: one style for each network (Johnson), or any style
-at all (AdaIN).
+"""Networks that style a picture in one forward pass: with one fixed style, or with any style.
 
     TransformerNet   [Johnson 2016, arXiv:1603.08155; instance norm: Ulyanov 2017, arXiv:1607.08022]
     AdaINNet         [Huang 2017, https://arxiv.org/abs/1703.06868]
@@ -24,11 +23,12 @@ from genray.gen.images.style.losses import adain
 from genray.gen.images.style.optimise import normalised, resize
 
 MAX_SIDE = 2048
-"""Longest side that a style model takes, pixels. 2048x2048 at the CPU presets' widths, measured:
-1.9 GiB more memory and 10 s of one core for style_fast, 2.0 GiB and 16 s for style_any.
+"""Longest side of a picture for a style model, in pixels. Measured for 2048x2048 with the CPU
+presets' widths: style_fast needs 1.9 GiB more memory and 10 s of one core, style_any 2.0 GiB and
+16 s.
 """
 LEAST_SIDE = 8
-"""Shortest side: reflection at a quarter of the size needs two pixels."""
+"""Shortest side in pixels: reflection padding at a quarter of the size needs two pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +36,20 @@ class StyleNetConfig:
     """Widths and depths of both networks."""
 
     widths: tuple[int, ...] = (16, 32, 64)
-    """Channels at full, half and quarter size; the paper's are 32 64 128. For style_any: of the
-    decoder, likewise.
+    """Channels at full, half and quarter size (the paper: 32 64 128); for style_any, channels of
+    the decoder.
     """
     residual: int = 5
-    """Residual blocks at the smallest size; Huang's decoder has none."""
+    """Number of residual blocks at the smallest size; Huang's decoder has none."""
     kernel: int = 9
-    """Side of the first and last kernels of style_fast; odd."""
+    """style_fast: side of the first and last kernels; odd."""
     modulated: bool = False
-    """style_fast: let the content's mean colours and contrast, which instance norms take away,
-    change what follows them.
+    """style_fast: scale and shift each instance norm's output by functions of the content's mean
+    colours and contrast, which instance norm removes.
     """
     encoder_layer: str = "conv4"
-    """style_any: the layer of the features that is restyled; a deeper one has larger strokes and
-    coarser contents.
+    """style_any: the layer of the features whose statistics are replaced; a deeper layer gives
+    larger strokes and less detail of the content.
     """
 
     def validate(self) -> None:
@@ -66,20 +66,20 @@ class StyleNetConfig:
 
 
 def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """With reflected edges: zeros would draw a frame around every picture."""
+    """Return a convolution with reflection padding; zeros would give pictures a visible border."""
     return nn.Conv2d(
         channels_in, channels_out, kernel, stride, padding=kernel // 2, padding_mode="reflect"
     )
 
 
 def padded(x_BCHW: Tensor, multiple: int) -> Tensor:
-    """Reflected to the right and below until `multiple` divides both sides."""
+    """Pad by reflection at the right and bottom, so that `multiple` divides both sides."""
     down, right = -x_BCHW.shape[-2] % multiple, -x_BCHW.shape[-1] % multiple
     return F.pad(x_BCHW, (0, right, 0, down), mode="reflect") if down or right else x_BCHW
 
 
 def check_picture(what: str, x_1CHW: Tensor, max_side: int) -> None:
-    """Raises ConfigError unless it is one RGB picture of a size that the models take."""
+    """Raise ConfigError unless the tensor is one RGB picture with sides from 8 to `max_side`."""
     require(
         x_1CHW.ndim == 4 and x_1CHW.shape[:2] == (1, 3),
         f"{what}: a tensor of shape {tuple(x_1CHW.shape)}; give one RGB picture, [1, 3, H, W]",
@@ -93,8 +93,9 @@ def check_picture(what: str, x_1CHW: Tensor, max_side: int) -> None:
 
 
 class Residual(nn.Module):
-    """x + two 3x3 convolutions, each under instance norm where asked; no ReLU after the sum.
-    [Gross 2016]
+    """Residual block: x plus two 3x3 convolutions, each with instance norm if `norm`.
+
+    There is no ReLU after the sum. [Gross 2016]
     """
 
     def __init__(self, channels: int, norm: bool = True):
@@ -112,12 +113,13 @@ class Residual(nn.Module):
 
 
 class Modulation(nn.Module):
-    """From the mean and deviation of each colour of a picture, [B, 3, H, W] in 0..1, a factor
-    and a shift for each of `channels`: two [B, C, 1, 1] apiece, 1 and 0 before training.
+    """Predicts a factor and a shift for the output of each instance norm, from a picture's colours.
 
-    How strong a style suits a picture depends on its contrast. [conditional instance norm, there
-    for styles: Dumoulin 2017, https://arxiv.org/abs/1610.07629; FiLM: Perez 2018,
-    https://arxiv.org/abs/1709.07871]
+    Input: [B, 3, H, W] in 0..1, of which only each colour's mean and deviation are used. Output:
+    for each number C in `channels`, two tensors [B, C, 1, 1], 1 and 0 before training. The right
+    strength of a style depends on the picture's contrast.
+    [conditional instance norm, for styles: Dumoulin 2017, https://arxiv.org/abs/1610.07629; FiLM:
+    Perez 2018, https://arxiv.org/abs/1709.07871]
     """
 
     HIDDEN = 32
@@ -132,7 +134,7 @@ class Modulation(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> list[tuple[Tensor, Tensor]]:
         mean_B3, std_B3 = x_BCHW.mean((2, 3)), x_BCHW.std((2, 3)).clamp(min=1e-3)
-        # Photographs' means lie about 1/2, their deviations about e^-1.5.
+        # Normalises the inputs: photographs have means of about 1/2, deviations of about e^-1.5.
         found = self.layers(torch.cat([4 * (mean_B3 - 0.5), std_B3.log() + 1.5], 1))[
             ..., None, None
         ]
@@ -143,8 +145,8 @@ class Modulation(nn.Module):
 def through(
     layers: Iterable[nn.Module], x_BCHW: Tensor, changes: Iterator[tuple[Tensor, Tensor]]
 ) -> Tensor:
-    """`layers` one after the other, with the next factor and shift after each instance norm, as
-    long as there are any.
+    """Apply `layers` in order. After each instance norm, apply the next factor and shift of
+    `changes`, if any are left.
     """
     for layer in layers:
         if isinstance(layer, Residual):
@@ -158,13 +160,12 @@ def through(
 
 
 class TransformerNet(nn.Module):
-    """Johnson's image transformation network: float32 [B, 3, H, W] in 0..1 to the same, in the
-    one style it has learnt.
+    """Johnson's image transformation network: styles float32 [B, 3, H, W] in 0..1 with one style.
 
-    Departures: instance norm, not batch norm; nearest-neighbour upsampling before a convolution,
-    not a transposed convolution, against checkerboards [Odena 2016,
-    https://doi.org/10.23915/distill.00003]; reflection at each convolution, so residual blocks
-    keep their size; a sigmoid at the end.
+    Departures: instance norm instead of batch norm; nearest-neighbour upsampling before a
+    convolution instead of a transposed convolution, which causes checkerboards [Odena 2016,
+    https://doi.org/10.23915/distill.00003]; reflection padding at each convolution, so that
+    residual blocks keep the size; a sigmoid output.
     """
 
     def __init__(self, config: StyleNetConfig, about: dict[str, Any] | None = None):
@@ -195,7 +196,7 @@ class TransformerNet(nn.Module):
             self.modulation = Modulation([norm.num_features for norm in norms])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Sides must be multiples of `multiple`."""
+        """Return the styled pictures. Sides of the input must be multiples of `multiple`."""
         changes = iter(() if self.modulation is None else self.modulation(x_BCHW))
         return torch.sigmoid(
             through(self.layers, 2 * x_BCHW - 1, changes) + through(self.skip, x_BCHW, changes)
@@ -203,16 +204,14 @@ class TransformerNet(nn.Module):
 
     @torch.no_grad()
     def begin_with(self, style_1CHW: Tensor) -> None:
-        """Make the untrained network a transfer of colours: contents in the style's mean colour
-        and colour covariance.
+        """Initialise the network as a transfer of the style's mean colour and colour covariance.
 
-        A few hundred steps suffice from there; without it most of them are spent on finding the
-        colours.
+        With this start, a few hundred steps suffice. Otherwise training spends most steps on
+        learning the colours.
         """
         colours_3N = style_1CHW.transpose(0, 1).flatten(1).double()
         mean_3 = colours_3N.mean(1).clamp(0.05, 0.95)
-        # A photograph's normalised channels are nearly grey: 0.85 is about how much they go
-        # together.
+        # A photograph's normalised channels have correlations of about 0.85.
         photograph_33 = torch.full((3, 3), 0.85, dtype=torch.float64).fill_diagonal_(1.0)
         wanted_33 = torch.cov(colours_3N) + 1e-4 * torch.eye(3, dtype=torch.float64)
         change_33 = power(wanted_33, 0.5) @ power(photograph_33, -0.5)
@@ -235,11 +234,10 @@ class TransformerNet(nn.Module):
         weights: Sequence[float] = (),
         alpha: float = 1.0,
     ) -> Tensor:
-        """The content in the learnt style, [1, 3, H, W] in 0..1; alpha < 1 blends it with the
-        content's own pixels.
+        """Return the content in the model's style, [1, 3, H, W] in 0..1.
 
-        Raises ConfigError for a style picture (there is one style inside) or a size that it does
-        not take.
+        `alpha`: share of the styled pixels; the rest are the content's. Raises ConfigError for
+        style pictures (the model has its own style) or an unsupported size.
         """
         require(
             not styles and not weights,
@@ -253,10 +251,10 @@ class TransformerNet(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Activations of the encoder's layer back to pixels, about the encoder's mirror image;
-    without any norm.
+    """Decodes activations of the encoder's layer to pixels, with the encoder's layers in reverse.
 
-    Instance or batch norm would force a common style on all pictures.  [Huang 2017, section 7.1]
+    There is no normalisation: instance or batch norm would give all pictures a common style.
+    [Huang 2017, section 7.1]
     """
 
     def __init__(self, channels: int, config: StyleNetConfig):
@@ -273,7 +271,8 @@ class Decoder(nn.Module):
                 nn.ReLU(),
             ]
         last = conv(widths[0], 3)
-        # begins in the middle of the sigmoid, as grey: from its ends there is hardly a way back
+        # The output starts as grey, in the middle of the sigmoid, because gradients almost vanish
+        # at the sigmoid's ends.
         with torch.no_grad():
             last.weight.mul_(0.1)
             last.bias.zero_()  # type: ignore[union-attr]
@@ -284,11 +283,12 @@ class Decoder(nn.Module):
 
 
 class AdaINNet(nn.Module):
-    """A fixed encoder, adaptive instance normalisation, a trained decoder: any style in one pass.
+    """Styles a picture with any style in one pass: a fixed encoder, adaptive instance
+    normalisation (AdaIN), and a trained decoder.
 
-    The encoder's weights and calibration are part of the model. Departures: a sigmoid at the
-    end; where the features are `untrained`, the layer lies shallower than VGG's relu4_1, since a
-    random deep layer cannot be decoded.
+    The encoder's weights and calibration are part of the model. `style_side`: the shorter side of
+    style pictures in training, in pixels. Departures: a sigmoid output; `untrained` features use a
+    shallower layer than VGG's relu4_1, because a deep layer with random weights cannot be decoded.
     """
 
     def __init__(
@@ -318,15 +318,16 @@ class AdaINNet(nn.Module):
         self.decoder = Decoder(encoder.width_of(config.encoder_layer), config)
 
     def encode_picture(self, x_BCHW: Tensor) -> Tensor:
-        """The encoder layer's activations."""
+        """Return the activations of the encoder's layer."""
         layer = self.config.encoder_layer
         return self.encoder(x_BCHW, [layer])[layer]
 
     def restyled(
         self, content_BCHW: Tensor, styles: Sequence[Tensor], weights: Sequence[float], alpha: float
     ) -> Tensor:
-        """Activations of the content with the statistics of each style, mixed by `weights`;
-        alpha 0 leaves them.
+        """Return the content's activations with the styles' statistics, mixed by `weights`.
+
+        `alpha` 0 returns the content's activations unchanged.
         """
         mixed = sum(
             (weight * adain(content_BCHW, style) for weight, style in zip(weights, styles)),
@@ -349,11 +350,11 @@ class AdaINNet(nn.Module):
         weights: Sequence[float] = (),
         alpha: float = 1.0,
     ) -> Tensor:
-        """The content in the styles, mixed by `weights` (equal without any), [1, 3, H, W] in 0..1.
+        """Return the content in the styles, mixed by `weights` (default: equal); [1, 3, H, W] in
+        0..1.
 
-        alpha: 0 is what the decoder makes of the content itself, 1 the whole style. Styles of
-        any size, brought to the size of the style pictures in training when they are larger.
-        Raises ConfigError for what makes no sense.
+        `alpha`: 0 decodes the content unchanged, 1 applies the full style. Styles larger than in
+        training are scaled down. Raises ConfigError for wrong weights, `alpha` or sizes.
         """
         require(
             len(styles) >= 1,
@@ -373,9 +374,7 @@ class AdaINNet(nn.Module):
         return self.decoder(self.restyled(content, codes, mix, alpha))[..., :height, :width]
 
     def at_training_size(self, style_1CHW: Tensor) -> Tensor:
-        """A style scaled so that its shorter side is at most `style_side`: strokes as large as
-        in training.
-        """
+        """Scale a style so that its shorter side is at most `style_side`, as in training."""
         height, width = style_1CHW.shape[-2:]
         if min(height, width) <= self.style_side:
             return style_1CHW
@@ -384,7 +383,7 @@ class AdaINNet(nn.Module):
 
 
 def poolings_before(stack: ConvStack, layer: str) -> int:
-    """How often the picture has been halved where `layer` looks at it."""
+    """Return the number of poolings before `layer`; each halves the picture's sides."""
     convolutions, poolings = stack.layers.index(layer) + 1, 0
     for count in stack.counts:
         if convolutions <= count:
@@ -394,7 +393,7 @@ def poolings_before(stack: ConvStack, layer: str) -> int:
 
 
 def stack_up_to(stack: ConvStack, layer: str) -> ConvStack:
-    """A copy of the stack that ends with `layer`: what a style model needs of it."""
+    """Return a copy of the stack that ends with `layer`, as part of a style model."""
     stack.check_layers([layer], "--encoder-layer")
     layers = stack.layers[: stack.layers.index(layer) + 1]
     blocks = poolings_before(stack, layer) + 1
@@ -420,19 +419,19 @@ def check_alpha(alpha: float) -> None:
 
 
 def net_config(config: dict[str, Any]) -> StyleNetConfig:
-    """From a model's config.json."""
-    # A model of before an option was there has none of it.
+    """Return the configuration that a model's config.json contains."""
+    # Old models lack newer options, which then have their defaults.
     values = {name: config[name] for name in StyleNetConfig.__dataclass_fields__ if name in config}
     return StyleNetConfig(**{**values, "widths": tuple(config["widths"])})
 
 
 def build_style_fast(config: dict[str, Any]) -> TransformerNet:
-    """The model store's builder for kind "style_fast"."""
+    """Build a model of kind "style_fast" from its config, for the model store."""
     return TransformerNet(net_config(config), config["about"])
 
 
 def build_style_any(config: dict[str, Any]) -> AdaINNet:
-    """The model store's builder for kind "style_any"."""
+    """Build a model of kind "style_any" from its config, for the model store."""
     return AdaINNet(
         net_config(config),
         build_stack(config["encoder"]),

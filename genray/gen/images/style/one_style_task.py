@@ -1,8 +1,7 @@
-"""Training of networks that style a picture in one pass, by the same losses as the optimisation
-in style.py.
+"""Trains networks that style a picture in one pass, with the same losses as `optimise.py`.
 
-    style_fast   a transformer for one style   [Johnson 2016, https://arxiv.org/abs/1603.08155]
-    style_any    a decoder behind adaptive instance normalisation: style_any.py
+    style_fast   one style: this file   [Johnson 2016, https://arxiv.org/abs/1603.08155]
+    style_any    any style, by adaptive instance normalisation: any_style_task.py
 
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
@@ -30,12 +29,12 @@ from genray.gen.training.world import ALONE, World
 def style_task(
     config: StyleTrainConfig, world: World = ALONE, device: torch.device | str = "cpu"
 ) -> StyleTask:
-    """The task that `config.method` names."""
+    """Return the task that `config.method` names."""
     return (FastStyleTask if config.method == "style_fast" else AnyStyleTask)(config, world, device)
 
 
 class Targets(nn.Module):
-    """The style's Gram matrices, kept with the checkpoint."""
+    """The style's Gram matrices, as a module, so that checkpoints contain them."""
 
     def __init__(self, found: Mapping[str, Tensor]):
         super().__init__()
@@ -47,10 +46,10 @@ class Targets(nn.Module):
 
 
 class FastStyleTask(StyleTask):
-    """Johnson's: style + content_weight · content + tv · total variation, of the network's output.
+    """Trains Johnson's network: style + content_weight · content + tv · total variation.
 
-    Departures: the losses are relative (style.py), content is compared where the features say,
-    and the logarithm of the loss is followed.
+    Departures: the losses are relative (losses.py), the features choose the content layers, and
+    the gradient is that of the loss's logarithm.
     """
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
@@ -75,7 +74,7 @@ class FastStyleTask(StyleTask):
         return data
 
     def losses(self, x_BCHW: Tensor, y_BCHW: Tensor) -> dict[str, Tensor]:
-        """loss and its parts, of the results y for the contents x."""
+        """Return "loss" and its parts, for the results y of the contents x."""
         with torch.no_grad():
             wanted = self.look(x_BCHW, self.content_layers)
         found = self.look(y_BCHW, self.layers)
@@ -88,14 +87,14 @@ class FastStyleTask(StyleTask):
         with self.autocast():
             y_BCHW = self.model(batch.x)
         found = self.losses(batch.x, y_BCHW.float())
-        # The logarithm: a picture far from the style has a hundred times the gradient of one that
-        # is near, and Adam would creep for as long as it remembers the first ones. The minimum is
-        # the same, the scale of the loss falls out.
+        # The gradient is that of the loss's logarithm, which has the same minimum and no scale. The
+        # loss's own gradient is a hundred times larger far from the style than near it, so Adam
+        # would make tiny steps until its averages forget the first gradients.
         self.updaters["model"].step(found["loss"].log())
         return {name: value.detach() for name, value in found.items()}
 
     def judge(self, split: Split) -> dict[str, float]:
-        """The loss and its parts, and the style loss in units of the unstyled pictures'."""
+        """Evaluate: the loss, its parts, and the style loss divided by the unstyled pictures'."""
 
         def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:
             before = self.losses(x_1CHW, x_1CHW)["style"]
@@ -105,9 +104,7 @@ class FastStyleTask(StyleTask):
         return found | {"style_of_unstyled": found["style"] / found.pop("unstyled")}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """The style (first) and held-out contents above the results, each beside what it came
-        from.
-        """
+        """Return a grid of the style, and of held-out contents with their results."""
         x_BCHW = data.test.first(7).all().to(self.device)
         y_BCHW = torch.cat([self.model(x[None]) for x in x_BCHW])
         style = squared(self.style, x_BCHW.shape[-1]).to(self.device)

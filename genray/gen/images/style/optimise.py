@@ -1,7 +1,7 @@
-"""Style transfer by optimisation: the picture's own pixels are what is trained.
+"""Style transfer by optimising the pixels of a picture.
 
-A picture is made to have the content's features and the style's feature *statistics*. [Gatys 2016,
-https://doi.org/10.1109/CVPR.2016.265]
+The result should have the content's features and the style's *statistics* of features.
+[Gatys 2016, https://doi.org/10.1109/CVPR.2016.265]
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
 
@@ -30,55 +30,55 @@ from genray.gen.images.style.losses import (
 from genray.paths import FeaturesName
 
 LEAST = 16
-"""Shortest side of the smallest scale, pixels."""
+"""Shortest side of the smallest scale, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StyleConfig:
-    """Style transfer by optimisation of the picture's own pixels."""
+    """Configuration of style transfer by optimisation."""
 
     size: int = 160
-    """Longest side of the result, pixels."""
+    """Longest side of the result, in pixels."""
     scales: int = 3
-    """Sizes to work at, each half the next: large strokes are laid at the small ones."""
+    """Number of sizes to optimise at, each half the next; small sizes create the large strokes."""
     steps: int = 100
-    """Of the optimizer, at each scale."""
+    """Steps of the optimizer at each scale."""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
     learning_rate: float = 0.03
-    """Of Adam."""
+    """Learning rate of Adam."""
     weights: tuple[float, ...] = ()
-    """Of the styles, in their order; equal without any. Only their proportions count."""
+    """Weights of the styles, in their order (default: equal). Only proportions matter."""
     content_weight: float = 0.15
-    """Against a style weight of 1: larger keeps more of the content."""
+    """Weight of the content loss, relative to the style loss; larger keeps more of the content."""
     tv: float = 4.0
-    """Weight of the total variation: larger is smoother."""
+    """Weight of the total variation; larger gives a smoother picture."""
     box: float = 100.0
-    """Weight of what lies outside 0..1."""
+    """Weight of the penalty on values outside 0..1."""
     style_scale: float = 1.0
-    """Size of the style picture against the result: larger gives larger strokes."""
+    """Size of the style picture relative to the result; larger gives larger strokes."""
     style_layers: tuple[str, ...] = ()
-    """Where styles are compared; the features' own choice without any."""
+    """Layers of the style loss; empty: the features' default."""
     content_layers: tuple[str, ...] = ()
-    """Where contents are compared."""
+    """Layers of the content loss; empty: the features' default."""
     recolour: bool = True
-    """Give the content the style's mean and covariance of colours first: light stays light, and
-    the rest is easier.
+    """First give the content the style's mean and covariance of colours, which makes the
+    optimisation easier and keeps light areas light.
     """
     centred: bool = True
-    """Compare Gram matrices around the style's means, so that texture counts more against
-    colour.
+    """Compare Gram matrices of activations minus the style's means, so that texture has more
+    weight relative to colour.
     """
     start: Literal["content", "noise"] = "content"
     keep_colours: bool = False
-    """Take the luminance from the result and the colours from the content."""
+    """Combine the luminance of the result with the colours of the content."""
     features: FeaturesName = "auto"
-    """auto (vgg19 if its file is at hand, else untrained), untrained, vgg19, or model:PATH of a
-    classifier.
+    """Feature extractor: auto (vgg19 if its file is cached, else untrained), untrained, vgg19, or
+    model:PATH of a classifier.
     """
     seed: int = 0
 
     def validate(self, styles: int | None = None) -> None:
-        """Raises ConfigError; `styles`: how many there are."""
+        """Raise ConfigError for invalid options; `styles`: the number of styles."""
         require(
             16 <= self.size <= 2048, f"--size {self.size}: must lie in 16..2048 pixels, e.g. 160"
         )
@@ -104,8 +104,9 @@ class StyleConfig:
 
 
 def normalised(weights: Sequence[float], styles: int) -> tuple[float, ...]:
-    """The styles' weights with sum 1; equal without any. Raises ConfigError for a wrong number
-    or a useless sum.
+    """Scale the styles' weights to sum 1; no weights: equal weights.
+
+    Raises ConfigError for a wrong number of weights, negative weights, or a sum of 0.
     """
     shown = " ".join(f"{weight:g}" for weight in weights)
     require(styles >= 1, "style: name one picture at least")
@@ -126,20 +127,20 @@ def normalised(weights: Sequence[float], styles: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class StyleStep:
-    """What `stylize` tells of its progress after every step."""
+    """Progress of `stylize` after one step."""
 
     step: int
     total: int
     height: int
     width: int
     values: dict[str, float]
-    """loss and its parts before their weights: style, content, tv"""
+    """Contains "loss", and its parts before weighting: "style", "content", "tv"."""
     image: Callable[[], Tensor]
-    """The picture as it stands, [1, 3, H, W] in 0..1."""
+    """Returns the current picture, [1, 3, H, W] in 0..1."""
 
 
 class StyleObjective:
-    """The loss of a picture against one content and several weighted styles, at one size."""
+    """Computes the loss of a picture for one content and several weighted styles, at one size."""
 
     def __init__(
         self,
@@ -172,7 +173,7 @@ class StyleObjective:
             ]
 
     def __call__(self, x_1CHW: Tensor) -> dict[str, Tensor]:
-        """loss, style, content, tv; scalars."""
+        """Return the scalars "loss", "style", "content" and "tv"."""
         found = self._features(x_1CHW, self._layers)
         style = sum(
             (
@@ -193,8 +194,9 @@ class StyleObjective:
 
 
 def sizes_of(height: int, width: int, scales: int, least: int) -> list[tuple[int, int]]:
-    """(height, width) at each scale, small to large, without those whose short side would fall
-    below `least`.
+    """Return (height, width) of each scale, smallest first.
+
+    Scales whose shorter side would be below `least` are left out.
     """
     found = [(height, width)]
     while len(found) < scales and min(found[0]) // 2 >= least:
@@ -203,7 +205,7 @@ def sizes_of(height: int, width: int, scales: int, least: int) -> list[tuple[int
 
 
 def resize(x_BCHW: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic, smoothed before it is made smaller."""
+    """Resize pictures bicubically, with antialiasing."""
     if x_BCHW.shape[-2:] == (height, width):
         return x_BCHW
     return F.interpolate(
@@ -220,16 +222,17 @@ def stylize(
     *,
     start: Tensor | None = None,
 ) -> Tensor:
-    """The content in the styles' manner, float32 [1, 3, H, W] in 0..1 of the content's size.
+    """Return the content in the given styles, float32 [1, 3, H, W] in 0..1, of the content's size.
 
-    `start`: a styled picture of the content's size to begin with, such as the frame before: only
-    the largest scale is worked at then, since its strokes lie already, and `config.start` and
-    `config.scales` do not count.
+    `styles`: pictures [1, 3, H, W] of any size; each is scaled to `style_scale` times the result's
+    longest side. `progress`: called after each step.
+    `start`: a styled picture of the content's size as initial value, for example the previous
+    frame. As it has large strokes already, only the largest scale is optimised, and `config.start`
+    and `config.scales` are ignored.
 
-    `styles`: pictures [1, 3, H, W] of any sizes; each is compared at `style_scale` of the
-    result's longest side. The picture with the lowest loss at each scale is kept. The same
-    inputs, seed and threads give the same picture. Raises ConfigError for options or pictures
-    that make no sense, RunFault where the loss does not stay finite.
+    The picture with the lowest loss at each scale is kept. The same inputs, seed and number of
+    threads give the same picture. Raises ConfigError for invalid options or pictures, ValueError
+    for a `start` of another size, RunFault when the loss does not stay finite.
     """
     config.validate(len(styles))
     for picture in (content_1CHW, *styles):
@@ -280,16 +283,16 @@ def stylize(
 def prepared(
     content_1CHW: Tensor, styles: Sequence[Tensor], config: StyleConfig
 ) -> tuple[Tensor, list[Tensor]]:
-    """The content and the styles as they are compared: recoloured, or for `keep_colours` both in
-    grey.
+    """Return the content and the styles as the losses use them: the content recoloured, or for
+    `keep_colours` all of them in grey.
 
-    The extractor may be calibrated on them: they are what it will see.
+    These pictures can also calibrate the feature extractor.
     """
     if config.keep_colours:
         grey = luminance(content_1CHW)
         greys = [luminance(style) for style in styles]
-        # Squeezed to the deviation of an even picture, a style would be nothing but rounding, and
-        # features calibrated on it.
+        # A style scaled to the deviation of a uniform content would consist of rounding errors,
+        # on which the features would be calibrated.
         if grey.std(correction=0) >= 1 / 255:
             greys = [adain(each, grey).clamp(0, 1) for each in greys]
         return grey.expand_as(content_1CHW), [each.expand(-1, 3, -1, -1) for each in greys]
@@ -308,19 +311,19 @@ def _minimise(
     done: int,
     total: int,
 ) -> Tensor:
-    """The picture of the lowest loss that `config.steps` steps from `start_1CHW` come by.
+    """Run `config.steps` steps from `start_1CHW`; returns the picture with the lowest loss.
 
-    A loss that is no longer finite sends the optimizer back to the best picture, its memory
-    emptied; RunFault the third time, and where no step was without.
+    When the loss is not finite, a new optimizer restarts from the best picture. Raises RunFault
+    the third time, or when no step had a finite loss.
     """
-    # Contiguous, and its gradient too: L-BFGS takes views of both, which fails on a channels-last
-    # picture.
+    # Contiguous, because L-BFGS takes views of the picture and its gradient, which is not possible
+    # for a channels-last picture.
     x = start_1CHW.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     best, lowest, faults, step = x.detach().clone(), math.inf, 0, 0
     optimizer = _optimizer(x, config)
     newest: dict[str, float] = {}
     evaluated: list[float] = []
-    """The losses of one call of the optimizer."""
+    """Losses evaluated in one call of the optimizer."""
     reported = False
 
     def closure() -> Tensor:
@@ -330,7 +333,7 @@ def _minimise(
         parts["loss"].backward()
         assert x.grad is not None
         x.grad = x.grad.contiguous()
-        # one read
+        # one transfer from the device
         values = dict(zip(parts, torch.stack([part.detach() for part in parts.values()]).tolist()))
         evaluated.append(values["loss"])
         if math.isfinite(values["loss"]) and values["loss"] < lowest:
@@ -338,8 +341,8 @@ def _minimise(
         return parts["loss"].detach()
 
     while step < config.steps:
-        # Ten iterations a call: each call costs L-BFGS one evaluation more, each return lets a
-        # person see and stop.
+        # L-BFGS runs ten iterations in each call: a call costs one extra evaluation, and progress
+        # and interrupts are handled between calls.
         took = min(10, config.steps - step) if isinstance(optimizer, torch.optim.LBFGS) else 1
         optimizer.param_groups[0]["max_iter"] = took
         evaluated.clear()
@@ -383,7 +386,7 @@ def _start(content_1CHW: Tensor, height: int, width: int, config: StyleConfig) -
 
 
 def _at_scale(style_1CHW: Tensor, longest: float, least: int) -> Tensor:
-    """A style with its longest side at `longest`, but no side below `least`."""
+    """Scale a style to a longest side of `longest`, but no side below `least`."""
     height, width = style_1CHW.shape[-2:]
     factor = max(longest / max(height, width), least / min(height, width))
     return resize(style_1CHW, max(least, round(height * factor)), max(least, round(width * factor)))
@@ -403,8 +406,9 @@ def _check(picture: Tensor) -> None:
 def estimate_seconds(
     content_1CHW: Tensor, styles: Sequence[Tensor], config: StyleConfig, features: Features
 ) -> float:
-    """Roughly how long `stylize` will take here and now, from one step at a small size: within a
-    factor of two.
+    """Estimate the seconds that `stylize` will take, within a factor of two.
+
+    Measures a few steps at a small size.
     """
     height, width = content_1CHW.shape[-2:]
     factor = min(1.0, max(96, features.min_side) / min(height, width))
@@ -416,11 +420,12 @@ def estimate_seconds(
     objective = StyleObjective(small, [small], [1.0], config, features)
     x = small.clone().requires_grad_()
     seconds = math.inf
-    for _ in range(4):  # the first also pays for the set-up
+    for _ in range(4):  # the first step includes initialisation
         start = time.perf_counter()
         objective(x)["loss"].backward()
         seconds = min(seconds, time.perf_counter() - start)
     sizes = sizes_of(height, width, config.scales, max(features.min_side, LEAST))
-    # L-BFGS evaluates 1.1 to 1.5 times a step here: its line search, and once more at each call.
+    # L-BFGS needs 1.1 to 1.5 evaluations for each step: for the line search, and one more in each
+    # call.
     evaluations = config.steps * (1.25 if config.optimizer == "lbfgs" else 1.0)
     return seconds * evaluations * sum(tall_ * wide_ for tall_, wide_ in sizes) / (tall * wide)

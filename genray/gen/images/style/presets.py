@@ -1,6 +1,4 @@
-"""Named configurations of style models: two for a core or two, two of the papers' widths for a
-GPU.
-"""
+"""Presets of style models: three small ones for a CPU, two with the papers' widths for a GPU."""
 
 from dataclasses import replace
 
@@ -12,13 +10,14 @@ from genray.gen.training.optimizers import OptimizerConfig
 
 
 def style_fast() -> StyleTrainConfig:
-    """One style on crops of two photographs, no download: minutes of one core. `--style PICTURE`
-    names the style.
+    """One style, trained on crops of two photographs without a download, in minutes of one core.
+
+    `--style PICTURE` selects the style.
     """
     return StyleTrainConfig(
         data=DataConfig(data="photos", size=96, validation=0.05),
         fit=FitConfig(steps=700, batch_size=2, validate_every=175),
-        # A short memory of squared gradients: the first ones are far larger than those that follow.
+        # A small β2, because the first gradients are far larger than later ones.
         optimizer=OptimizerConfig(
             learning_rate=3e-3, beta2=0.99, schedule="cosine", warmup_updates=30
         ),
@@ -28,9 +27,7 @@ def style_fast() -> StyleTrainConfig:
 
 
 def style_best() -> StyleTrainConfig:
-    """`style_fast` for nine times as long, from mirrored crops too: about twenty minutes of one
-    core.
-    """
+    """`style_fast` trained nine times as long, with mirrored crops: 20 minutes of one core."""
     short = style_fast()
     return replace(
         short,
@@ -41,11 +38,11 @@ def style_best() -> StyleTrainConfig:
 
 
 def style_any() -> StyleTrainConfig:
-    """Any style, learnt from our own patterns, on crops of two photographs, no download: a
-    minute or two of one core.
+    """Any style, trained on procedural patterns and crops of two photographs without a download,
+    in a minute or two of one core.
 
-    It restyles a shallow layer, at half the size, which so short a training can decode: colours,
-    contrast and grain of the style more than its strokes.
+    The model restyles a shallow layer at half the size, because a short training can decode it.
+    The result has the style's colours, contrast and grain more than its strokes.
     """
     return StyleTrainConfig(
         method="style_any",
@@ -61,8 +58,9 @@ def style_any() -> StyleTrainConfig:
 
 
 def style_fast_full() -> StyleTrainConfig:
-    """Johnson's widths, 256 pixels and 40,000 steps of 4 pictures, with VGG-19: wants a GPU, and
-    a folder of pictures (the paper: COCO's 80,000).
+    """Johnson's widths with VGG-19: 256 pixels, 40,000 steps of 4 pictures.
+
+    Needs a GPU, and a directory of pictures (the paper: COCO's 80,000).
     """
     return StyleTrainConfig(
         data=DataConfig(data="folder:pictures", size=256, validation=0.02),
@@ -74,8 +72,10 @@ def style_fast_full() -> StyleTrainConfig:
 
 
 def style_any_full() -> StyleTrainConfig:
-    """Huang's: VGG-19 up to its conv4_1, a decoder of its mirrored widths, 256 pixels, 160,000
-    steps of 8 pictures. Wants a GPU, a folder of contents (COCO) and one of paintings (WikiArt):
+    """Huang's model: VGG-19 up to conv4_1, and a decoder with the same widths in reverse; 256
+    pixels, 160,000 steps of 8 pictures.
+
+    Needs a GPU, a directory of contents (COCO) and a directory of paintings (WikiArt):
     `--data folder:… --styles folder:…`.
     """
     return StyleTrainConfig(

@@ -1,4 +1,4 @@
-"""Style pictures by name: one for a style_fast model, three sets of them for a style_any model.
+"""Loads style pictures by name: one for a style_fast model, three splits for a style_any model.
 
 Shapes: N styles, S side, H height, W width.
 """
@@ -16,26 +16,24 @@ from genray.gen.images.patterns import pattern, pattern_name
 from genray.gen.images.pictures import read_picture, scaled
 
 VALIDATION_SEED, TEST_SEED = 100_000, 200_000
-"""First seeds of the patterns that no training sees."""
+"""First seeds of the validation and test patterns, which are never trained on."""
 VALIDATION, TEST = 12, 24
-"""How many of them are looked at."""
+"""Number of validation and test patterns."""
 
 
 @dataclass(frozen=True)
 class StyleSet:
-    """Style pictures of one size in three parts, uint8 [N, 3, S, S]; `test` ones are for the
-    last word only.
-    """
+    """Style pictures in three splits, uint8 [N, 3, S, S]; `test` is for the final test only."""
 
     train: Tensor
     validation: Tensor
     test: Tensor
     name: str
-    """For the model's card."""
+    """Name of the styles, for the model's card."""
 
 
 def check_style(name: str) -> None:
-    """Raises ConfigError unless `name` is pattern:SEED or a path."""
+    """Raise ConfigError unless `name` is pattern:SEED or a path."""
     kind, colon, seed = name.partition(":")
     require(
         bool(name),
@@ -48,10 +46,10 @@ def check_style(name: str) -> None:
 
 
 def open_style(name: str, side: int) -> tuple[np.ndarray, str]:
-    """(the picture uint8 [H, W, 3] with its longest side at `side` pixels, what to call it).
+    """Return a style picture, uint8 [H, W, 3] with a longest side of `side` pixels, and its name.
 
-    `name`: a JPEG, PNG or WebP, or pattern:SEED. A smaller picture stays as it is. Raises
-    ConfigError, one line.
+    `name`: a JPEG, PNG or WebP file, or pattern:SEED. Smaller pictures are not enlarged. Raises
+    ConfigError for an invalid name or file.
     """
     check_style(name)
     kind, colon, seed = name.partition(":")
@@ -62,7 +60,7 @@ def open_style(name: str, side: int) -> tuple[np.ndarray, str]:
 
 
 def check_styles(name: str, count: int) -> None:
-    """Raises ConfigError unless `name` is patterns or folder:PATH."""
+    """Raise ConfigError unless `name` is patterns or folder:PATH."""
     kind, _, path = name.partition(":")
     require(
         name == "patterns" or (kind == "folder" and bool(path)),
@@ -75,9 +73,11 @@ def check_styles(name: str, count: int) -> None:
 
 
 def open_styles(name: str, count: int, side: int) -> StyleSet:
-    """`patterns`: the seeds 0..count−1 for training, others to judge by. `folder:PATH`: every
-    picture in it, cut square; a fifth at random is for the test, and a tenth of the others for
-    choices on the way. Raises ConfigError.
+    """Load the style pictures of a style_any model.
+
+    `patterns`: the seeds 0..count−1 for training, and separate seeds for validation and test.
+    `folder:PATH`: all pictures of a directory, cropped to squares; a random fifth is the test
+    split, a tenth of the rest is the validation split. Raises ConfigError for an invalid name.
     """
     check_styles(name, count)
     if name == "patterns":
