@@ -1,7 +1,6 @@
 """The RLlib face: same engine, RLlib's verbs. One private Ray of 2 CPUs for the whole file."""
 
 import json
-import math
 import os
 import time
 from collections import deque
@@ -379,7 +378,7 @@ def test_pong_trains_evaluates_and_holds_its_cpus(two_cpus, tmp_path: Path, monk
     played = algo.evaluate()
     assert played["env_runners"]["num_episodes"] == 2
     assert -21 <= played["env_runners"]["episode_return_mean"] <= 21
-    assert math.isfinite(played["human_normalised"])
+    assert "human_normalised" not in played, "the episodes were cut at 400 frames"
     with pytest.raises(ConfigError, match="local folder"):
         algo.save_to_path("s3://bucket/checkpoint")
     with pytest.raises(CheckpointError, match="not a checkpoint"):

@@ -284,9 +284,11 @@ class ApexDQN(Algorithm):
         for leftover in folder.glob("engine.*.tmp"):  # of an older version, killed while saving
             remove_directory(leftover)
         with replacing_directory(folder / "engine") as fresh:
-            Checkpointable.save_to_path(self, str(fresh), state=state, use_msgpack=use_msgpack)
-            own = [file.name for file in fresh.iterdir() if file.is_file()]
+            # The engine comes first: it waits for steps on their way, which RLlib's part counts.
             self._engine.save(fresh)
+            engine = {file.name for file in fresh.iterdir()}
+            Checkpointable.save_to_path(self, str(fresh), state=state, use_msgpack=use_msgpack)
+            own = [file.name for file in fresh.iterdir() if file.name not in engine]
         for name in own:
             write_whole(folder / name, (folder / "engine" / name).read_bytes())
         return str(folder)
