@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from genray import config as configs
 from genray.console import shell_command
-from genray.errors import GenrayError, disk_error, require
+from genray.errors import GenrayError, UsageError, disk_error, require
 from genray.options import option_value, parse
 from genray.paths import PathOrUrl
 from genray.rl.agent import LocalAgent
@@ -142,7 +142,8 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
         except BaseException as error:
             if not resumed and not run.list_checkpoints():
                 if isinstance(error, GenrayError | KeyboardInterrupt | OSError):
-                    run.discard()  # removes only a run that has not begun
+                    # A refused request leaves nothing, even if collectors had begun to play.
+                    run.discard(begun=isinstance(error, UsageError))
                 if isinstance(error, KeyboardInterrupt) and run.began:
                     print(
                         "stopped before its first checkpoint; what was measured so far is in "

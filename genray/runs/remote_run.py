@@ -98,8 +98,8 @@ class RemoteRun(RunDir):
                 self.sync()
         self._clear()
 
-    def discard(self) -> None:
-        if not self.began:
+    def discard(self, *, begun: bool = False) -> None:
+        if begun or not self.began:
             with contextlib.suppress(OSError):
                 storage.delete(self._url)
             shutil.rmtree(self.path, ignore_errors=True)

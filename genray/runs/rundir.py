@@ -121,9 +121,9 @@ class RunDir:
         metrics = self.path / "metrics.jsonl"
         return (metrics.exists() and metrics.stat().st_size > 0) or bool(self.list_checkpoints())
 
-    def discard(self) -> None:
-        """Remove a run that never began. A run that began is kept."""
-        if not self.began:
+    def discard(self, *, begun: bool = False) -> None:
+        """Remove a run that never began. A run that began is kept, unless `begun` is True."""
+        if begun or not self.began:
             shutil.rmtree(self.path, ignore_errors=True)
 
     # -- checkpoints -------------------------------------------------------------------------------
