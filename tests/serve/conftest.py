@@ -91,8 +91,10 @@ def start_web(folder: Path, **options: object) -> Web:
     limits, local = options.pop("limits", None) or Limits(), bool(options.pop("local", False))
     settings = Settings(models_dir=str(folder), watch_s=0.1, limits=limits, **options)  # type: ignore[arg-type]
     service = Service(settings)
+    # log_config=None: uvicorn's own set-up closes the handlers of everybody else's logs, and
+    # absl's (TensorBoard brings it) then closes the file under pytest's standard error.
     config = uvicorn.Config(
-        build_web(service, local=local), port=0, log_level="error", lifespan="on"
+        build_web(service, local=local), port=0, log_level="error", log_config=None, lifespan="on"
     )
     server = uvicorn.Server(config)
     listener = socket.socket()
