@@ -108,4 +108,6 @@ class _Bounds:
 
 
 def _number(value: float | None) -> str:
-    return "2^31 − 1" if value == MAX_SEED else f"{value:g}" if value is not None else ""
+    if value == MAX_SEED:
+        return "2^31 − 1"
+    return f"{value:g}" if isinstance(value, float) else str(value)
