@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genray import __version__
+from genray.bounds import bounded, check_bounds
 from genray.config import to_dict
 from genray.errors import ConfigError, ResourceError, require
 from genray.gen.images import dream as dreams
@@ -54,29 +55,21 @@ class DreamLaunch:
     """
     size: int = 0
     """Longer side of the result, pixels. 0: the size of the picture, but at most 512."""
-    frames: int = 60
+    frames: int = bounded(60, min=2, max=3600, example=60)
     """Number of frames of a clip."""
-    zoom: float = 1.04
+    zoom: float = bounded(1.04, min=1, max=2, example=1.04)
     """Zoom factor from one frame of a clip to the next; 1: no zoom."""
-    turn: float = 0.0
+    turn: float = bounded(0.0, min=-90, max=90, note="degrees", example=0.5)
     """Rotation in degrees from one frame of a clip to the next."""
-    frame_steps: int = 3
+    frame_steps: int = bounded(3, min=1, max=1000, example=3)
     """Steps of gradient ascent on each frame of a clip."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def validate(self) -> None:
+        check_bounds(self)
         require(
             self.size == 0 or 48 <= self.size <= MOST_SIDE,
             f"--size {self.size}: must lie in 48..{MOST_SIDE}, or 0 for the picture's own",
-        )
-        require(2 <= self.frames <= 3600, f"--frames {self.frames}: must lie in 2..3600, e.g. 60")
-        require(1 <= self.zoom <= 2, f"--zoom {self.zoom}: must lie in 1..2, e.g. 1.04")
-        require(
-            -90 <= self.turn <= 90, f"--turn {self.turn}: must lie in -90..90 degrees, e.g. 0.5"
-        )
-        require(
-            1 <= self.frame_steps <= 1000,
-            f"--frame-steps {self.frame_steps}: must lie in 1..1000, e.g. 3",
         )
         require(
             self.model is None or self.features == "auto",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genray.bounds import bounded, check_bounds
 from genray.config import to_dict
 from genray.errors import require
 from genray.gen.images.features import open_features
@@ -47,31 +48,26 @@ class StyleLaunch:
     """
     method: Literal["optimise", "model"] = "optimise"
     """model: implied by --model."""
-    alpha: float = 1.0
+    alpha: float = bounded(1.0, min=0, max=1, example=0.8)
     """Strength of the style: 0 leaves the content unchanged, 1 applies the whole style."""
-    preview: int = 0
+    preview: int = bounded(0, min=0, example=20)
     """Write the current picture to OUT-preview every so many steps; 0: never."""
-    frames: int = 0
+    frames: int = bounded(0, min=0, example=30)
     """Style only the first so many frames of a clip; 0: all."""
-    frame_steps: int = 20
+    frame_steps: int = bounded(20, min=1, example=20)
     """Optimization steps of each frame of a clip after the first; each frame starts from the
     previous styled frame.
     """
-    blend: float = 0.0
+    blend: float = bounded(0.0, min=0, below=1, example=0.6)
     """Share of the previous frame where the content of a clip does not change, against flicker;
     below 1.
     """
-    max_minutes: float = 10.0
+    max_minutes: float = bounded(10.0, above=0, example=30)
     """Refuse a clip by optimization that would take longer than so many minutes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def validate(self) -> None:
-        require(0 <= self.alpha <= 1, f"--alpha {self.alpha:g}: must lie in 0..1, e.g. 0.8")
-        require(self.preview >= 0, f"--preview {self.preview}: must be ≥ 0, e.g. 20")
-        require(self.frames >= 0, f"--frames {self.frames}: must be ≥ 0, e.g. 30")
-        require(self.frame_steps >= 1, f"--frame-steps {self.frame_steps}: must be ≥ 1, e.g. 20")
-        require(0 <= self.blend < 1, f"--blend {self.blend:g}: must lie in 0..1, below 1, e.g. 0.6")
-        require(self.max_minutes > 0, f"--max-minutes {self.max_minutes:g}: must be > 0, e.g. 30")
+        check_bounds(self)
         require(
             self.method == "optimise" or self.model is not None,
             "--method model: name the model, e.g. --model runs/style",

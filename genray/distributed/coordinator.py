@@ -244,8 +244,8 @@ class Coordinator:
         learners = self._learners
         progress.events += learners.events()
         progress.steps, progress.restarts = self.steps, self.restarts + learners.restarts
-        told = [worker.epsilon for worker in self._collectors if worker.epsilon is not None]
-        progress.epsilon = float(np.mean(told)) if told else None
+        epsilons = [worker.epsilon for worker in self._collectors if worker.epsilon is not None]
+        progress.epsilon = float(np.mean(epsilons)) if epsilons else None
         progress.lost_transitions = self._tally.lost
         progress.lost_updates, progress.refused_writes = (
             learners.lost_updates,
@@ -300,11 +300,11 @@ class Coordinator:
             self._ask_shards(self._tally.balance)
         return self.steps
 
-    def _ask_shards(self, tell: Callable[[int, ShardCounts, dict[int, int]], None]) -> None:
+    def _ask_shards(self, report: Callable[[int, ShardCounts, dict[int, int]], None]) -> None:
         for index, shard in enumerate(self.shards):
             # If the shard has just died, the learner counts the transitions that it held.
             with contextlib.suppress(RayError):
-                tell(index, *ray.get([shard.counts.remote(), shard.heads.remote()]))
+                report(index, *ray.get([shard.counts.remote(), shard.heads.remote()]))
 
     def save(self, place: Place) -> None:
         """Write a checkpoint into `place`. Raises RunFault when a learner cannot be restarted."""

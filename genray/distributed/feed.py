@@ -26,7 +26,7 @@ from genray.distributed.messages import Published, Reply, Request, ShardCounts
 from genray.distributed.shared_frames import AttachedFrames
 from genray.rl.agent import split_by_mass
 from genray.rl.chunk import PlacedSample, SlicedSample
-from genray.rl.device_frames import DeviceFrames, room
+from genray.rl.device_frames import DeviceFrames, empty_batch
 from genray.rl.frame_store import unpack
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.transfer import AnySample, DeviceSample, empty_sample
@@ -164,7 +164,7 @@ class Feed:
     def _may_draw(self) -> bool:
         # Any size above 0 is enough, since sampling is with replacement. Waiting for a larger
         # size than the limiter requires could last forever.
-        return self.limiter.sample_room() >= self._round_samples and self.size > 0
+        return self.limiter.samples_allowed() >= self._round_samples and self.size > 0
 
     def _launch(self) -> None:
         # Split each batch over the shards, in proportion to their total priority.
@@ -193,14 +193,14 @@ class Feed:
         keys, deltas, peer.keys, peer.deltas = peer.keys, peer.deltas, [], []
         # The shards share the allowed inserts equally. Limits are absolute counts, so a repeated
         # or reordered request does no harm.
-        room = self.limiter.insert_room() / len(self._peers)
+        allowed = self.limiter.inserts_allowed() / len(self._peers)
         return Request(
             counts=counts,
             places=peer.frames is not None,
             packed=packed is not False,
             key_B=np.concatenate(keys) if keys else np.empty(0, np.int64),
             delta_B=np.concatenate(deltas) if deltas else np.empty(0, np.float32),
-            insert_limit=(peer.counts.inserted if peer.counts else 0) + room
+            insert_limit=(peer.counts.inserted if peer.counts else 0) + allowed
             if self._leads
             else None,
             updates=self.updates,
@@ -281,7 +281,7 @@ class Feed:
         """
         layout = next(peer.counts.layout for peer in self._peers if peer.counts)
         count = sum(draw.size for draw in drawn.values())
-        sample = room(count, layout, self._device, self._frames_on)
+        sample = empty_batch(count, layout, self._device, self._frames_on)
         whole_B = np.ones(count, bool)
         start = 0
         for index, draw in drawn.items():

@@ -25,14 +25,14 @@ class Epochs:
 class Fence:
     """Holds one shard's epochs. An epoch never decreases, even if messages arrive late or twice."""
 
-    def __init__(self, sources: Iterable[int], told: bool = True):
-        """`sources`: the collectors that write to this shard. `told`: True for a new shard: no
-        epoch has been raised yet, so the shard has missed none.
+    def __init__(self, sources: Iterable[int], has_epochs: bool = True):
+        """`sources`: the collectors that write to this shard. `has_epochs`: True for a new shard,
+        because no epoch has been raised yet: the shard has missed none.
         """
         self._epoch = dict.fromkeys(sources, 0)
         self._owner: dict[int, int] = {}  # the incarnation whose chunks are accepted
         self.learner = 0
-        self.told = told
+        self.has_epochs = has_epochs
         """False after a restart, when the shard knows no epochs. The shard accepts no writer until
         the coordinator's next broadcast.
         """
@@ -41,13 +41,13 @@ class Fence:
         priorities or weights.
         """
 
-    def tell(self, epochs: Epochs) -> None:
+    def receive(self, epochs: Epochs) -> None:
         """Take over the epochs of the coordinator's broadcast."""
         for source, epoch in epochs.collectors.items():
             if source in self._epoch:
                 self._raise(source, epoch)
         self.learner = max(self.learner, epochs.learner)
-        self.told = True
+        self.has_epochs = True
 
     def enter(self, source: int, incarnation: int) -> None:
         """Register a collector's new incarnation, before its first chunk: its predecessor may

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from genray.bounds import bounded, check_bounds, seed
 from genray.errors import ConfigError, ResourceError, RunFault, require
 from genray.gen.data.config import data_folder
 from genray.gen.data.sources import atari_file, resize
@@ -56,31 +57,28 @@ class FramesConfig:
     """Number of different frames of all games together, a fifth of them held out. The result may
     have fewer: held-out frames that also occur in training are removed.
     """
-    size: int = 32
+    size: int = bounded(32, min=8, max=210, example=32)
     """Side of the square frames in pixels."""
     grey: bool = False
     """Whether frames are grey, as agents see them, instead of in the game's colours."""
-    seed: int = 0
+    seed: int = seed(0)
     model: Path | None = None
     """A run or model directory whose policy plays (its own game) instead of random actions."""
-    epsilon: float = 0.05
+    epsilon: float = bounded(0.05, min=0, max=1, example=0.05)
     """Share of random actions in a policy's play."""
-    workers: int = 1
+    workers: int = bounded(1, min=1, max=256)
     """Processes that play; with more than one, each is a Ray actor."""
     out: Path | None = None
     """File to write. Default: in $GENRAY_DATA or ~/.cache/genray, where `--data atari` reads."""
 
     def validate(self) -> None:
+        check_bounds(self)
         require(
             self.model is not None or len(self.names) >= 1,
             "--games: name one at least, e.g. breakout,seaquest",
         )
         least = 10 if self.model else 10 * len(self.names)
         require(self.frames >= least, f"--frames {self.frames}: must be ≥ {least}, ten a game")
-        require(8 <= self.size <= 210, f"--size {self.size}: must lie in 8..210, e.g. 32")
-        require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
-        require(0 <= self.epsilon <= 1, f"--epsilon {self.epsilon}: must lie in [0, 1], e.g. 0.05")
-        require(1 <= self.workers <= 256, f"--workers {self.workers}: must lie in 1..256")
         if self.model is None:
             for name in self.names:
                 _game(name)

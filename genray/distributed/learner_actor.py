@@ -287,7 +287,7 @@ class Follower(SamplesPerInsert):
         super().__init__(**vars(limiter))
         self.granted = 0.0
 
-    def sample_room(self) -> float:
+    def samples_allowed(self) -> float:
         return self.granted - self.sampled
 
     def inserts_needed(self, samples: int) -> int:

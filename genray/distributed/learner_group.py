@@ -25,7 +25,7 @@ from genray.errors import GenrayError, RunFault
 
 PORTION_S = 0.25  # length of one call of `learn`
 MAX_DEATHS = 10  # in a row, without a snapshot between them, before the run ends
-TELL_S = 60.0  # how often the user is told that the learner has not started yet
+WAITING_NOTE_S = 60.0  # how often the user reads that the learner has not started yet
 
 
 class LearnerLost(Exception):
@@ -62,7 +62,7 @@ class LearnerGroup:
         self._events: list[str] = []
         self._calls: dict[ray.ObjectRef, _Portion | str] = {}
         self._portions = 0
-        self._snapshot_due = self._tell_at = 0.0
+        self._snapshot_due = self._next_note_at = 0.0
         self._start()
 
     # -- work --------------------------------------------------------------------------------------
@@ -90,8 +90,8 @@ class LearnerGroup:
         if moved and now >= self._snapshot_due and "snapshot" not in self._calls.values():
             self._calls[self.first.snapshot.remote()] = "snapshot"
             self._snapshot_due, self._asked_at = now + self._snapshot_s, now
-        if self.starting and now >= self._tell_at:
-            self._tell_at = now + TELL_S
+        if self.starting and now >= self._next_note_at:
+            self._next_note_at = now + WAITING_NOTE_S
             self._events.append(
                 "the learner has not begun yet: it waits for a node that has room for it"
             )
@@ -160,7 +160,7 @@ class LearnerGroup:
         self._calls = {}
         self._portions = 0
         self._snapshot_due = 0.0
-        self._tell_at = time.monotonic() + TELL_S
+        self._next_note_at = time.monotonic() + WAITING_NOTE_S
         # Ray holds back the calls of the other learners until the leader has returned its address;
         # no call blocks here.
         place = self.first.meeting_place.remote() if self._learners > 1 else None

@@ -48,7 +48,7 @@ class ReplayShardActor:
         self._admits_all = False
         # In the first incarnation every epoch is 0; a later one has to wait for the broadcast.
         self._fence = Fence(
-            layout.sources, told=not ray.get_runtime_context().was_current_actor_reconstructed
+            layout.sources, has_epochs=not ray.get_runtime_context().was_current_actor_reconstructed
         )
         self._hurried: set[int] = set()  # incarnations of collectors that are about to leave
         self._ledger = Ledger(ledger, f"shard-{seed[-1]}")
@@ -60,7 +60,7 @@ class ReplayShardActor:
     async def add(self, chunk: Chunk, epoch: int = 0) -> Receipt:
         """Store a chunk as soon as the limit allows it. A chunk sent twice is stored once."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._fence.told and self._has_room(chunk))
+            await self._changed.wait_for(lambda: self._fence.has_epochs and self._may_insert(chunk))
             # Checked after the wait: the collector's incarnation may have become stale while its
             # chunk waited.
             accepted = self._fence.admits_chunk(chunk.source, epoch, chunk.incarnation)
@@ -74,7 +74,7 @@ class ReplayShardActor:
             self._ledger.chunk(fate, chunk, epoch, life=self._incarnation)
         return Receipt(accepted=accepted, published=self._published)
 
-    def _has_room(self, chunk: Chunk) -> bool:
+    def _may_insert(self, chunk: Chunk) -> bool:
         return (
             self._admits_all
             or self._shard.inserted < self._insert_limit
@@ -100,7 +100,7 @@ class ReplayShardActor:
         refused).
         """
         async with self._changed:
-            self._fence.tell(epochs)
+            self._fence.receive(epochs)
             self._changed.notify_all()
         return self._incarnation, self._fence.refused
 

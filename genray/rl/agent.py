@@ -22,7 +22,7 @@ from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.checkpoint import load_learner, save_learner, shards_of
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
-from genray.rl.device_frames import DeviceFrames, room
+from genray.rl.device_frames import DeviceFrames, empty_batch
 from genray.rl.engine import Progress, initial_network, network_card, probe_env
 from genray.rl.env import make_env
 from genray.rl.learner import Learner
@@ -132,7 +132,7 @@ class LocalAgent:
     def learn(self) -> Iterator[Any]:
         """Make as many updates as samples per insert allows now; yield each."""
         batch_size = self.config.learner.batch_size
-        while self.limiter.sample_room() >= batch_size:
+        while self.limiter.samples_allowed() >= batch_size:
             yield self.update(batch_size)
 
     def update(self, batch_size: int) -> Any:
@@ -141,7 +141,7 @@ class LocalAgent:
         counts, shares = split_by_mass(
             batch_size, [shard.total for shard in self.shards], self._rng
         )
-        batch = room(
+        batch = empty_batch(
             batch_size, self.shards[0].layout, self.learner.device, self.config.learner.frames_on
         )
         ends = np.cumsum(counts).tolist()

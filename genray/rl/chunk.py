@@ -4,17 +4,19 @@ arrays with fixed shapes.
 Overview::
 
     record          made by                     read by                why it exists
-    Chunk           Collector                   ReplayShard.add        frames once, with returns
+    Chunk           Collector                   ReplayShard.add        each frame travels once
+    Draw            ReplayShard                 all below              a batch's fields but frames
     Sample          ReplayShard.sample, Feed    Learner                both observations assembled
-    BlockSample     ReplayShard.sample_blocks   callers of a shard     overlapping frames once
     PlacedSample    ReplayShard.sample_places   Feed, LocalAgent       reader on the shard's node
     SlicedSample    ReplayShard.sample_slices   Feed                   frames sent over a network
-    DeviceSample    rl.transfer                 Learner                observations on the device
-    DeviceBatch     rl.transfer                 Learner                tensors of one update
+    DeviceSample    Feed, LocalAgent            Learner                frames are on the GPU already
+    DeviceBatch     Transfers                   Learner                tensors of one update
 
-All records but Chunk and DeviceBatch extend Draw, which has the fields without frames.
+Sample, PlacedSample, SlicedSample and DeviceSample extend Draw. DeviceSample and DeviceBatch are
+defined in rl/transfer.py, because replay shards run without PyTorch. Inside a shard, rl/frame_store
+returns the frames' part of a PlacedSample (Places) and of a SlicedSample (Slices).
 
-Shapes: E lanes, T rows (or frames of a block), B batch, S stack, H height, W width, K past actions.
+Shapes: E lanes, T rows, B batch, S stack, H height, W width, K past actions.
 """
 
 from dataclasses import dataclass
@@ -114,51 +116,6 @@ class Sample(Draw):
             next_obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
             **empty_draw(count, past_actions),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockSample(Draw):
-    """Transitions as blocks of T = S + n consecutive frames: 7 frames (5 if n is 1) where two
-    observations have 8.
-
-    The observation is frames 0 … S − 1 of a block, the next observation frames k … k + S − 1.
-    Frames before the episode's first follow the start rule. Frames after row k may belong to the
-    next episode, and must not be used.
-    """
-
-    block_BTHW: np.ndarray  # uint8, oldest frame first
-    horizon_B: np.ndarray  # uint8: k, 1 … n
-
-    @classmethod
-    def empty(
-        cls, count: int, frames: int, frame_shape: tuple[int, int], past_actions: int
-    ) -> Self:
-        """Return `count` uninitialized blocks of `frames` frames, to be filled repeatedly."""
-        return cls(
-            block_BTHW=np.empty((count, frames, *frame_shape), np.uint8),
-            horizon_B=np.empty(count, np.uint8),
-            **empty_draw(count, past_actions),
-        )
-
-    def stacks(self, stack: int) -> Sample:
-        """Return the same transitions as a Sample with views of the blocks as observations.
-
-        A next observation with discount 0 must not be used: after a termination it is a view of
-        the wrong frames. If a truncation shortened a horizon, all next observations are copies.
-        """
-        n = self.block_BTHW.shape[1] - stack
-        short_B = (self.horizon_B < n) & (self.discount_B != 0)
-        if short_B.any():
-            frame_BS = self.horizon_B[:, None].astype(np.int64) + np.arange(stack)
-            next_obs_BSHW = self.block_BTHW[np.arange(self.size)[:, None], frame_BS]
-        else:
-            next_obs_BSHW = self.block_BTHW[:, n:]
-        draw = {
-            name: array
-            for name, array in vars(self).items()
-            if name not in ("block_BTHW", "horizon_B")
-        }
-        return Sample(obs_BSHW=self.block_BTHW[:, :stack], next_obs_BSHW=next_obs_BSHW, **draw)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from genray.errors import RunFault, require
+from genray.bounds import bounded, check_bounds
+from genray.errors import RunFault
 from genray.rl.chunk import Chunk
 from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState
 from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, final_epsilons
@@ -22,15 +23,15 @@ from genray.rl.nstep import n_step
 class CollectConfig:
     """The number of collectors and lanes, and the size of chunks."""
 
-    collectors: int = 2
+    collectors: int = bounded(2, min=1)
     """Collecting processes, one CPU core each."""
-    envs_per_collector: int = 8
+    envs_per_collector: int = bounded(8, min=1, example=8)
     """Games that a collector plays in lockstep."""
-    chunk_rows: int = 32
+    chunk_rows: int = bounded(32, min=1, example=32)
     """Steps of all a collector's games that are sent together (32 steps of 8 games: 1.8 MB)."""
-    gamma: float = 0.99
+    gamma: float = bounded(0.99, above=0, max=1, example=0.99)
     """Discount factor per step."""
-    n_step: int = 3
+    n_step: int = bounded(3, min=1, max=32, example=3)
     """Number of rewards summed before the bootstrap."""
     reward_clip: Literal["clip", "sign", "none"] = "clip"
     """How learning uses a reward: clipped to ±1, its sign, or unchanged. Reported returns are
@@ -38,14 +39,7 @@ class CollectConfig:
     """
 
     def validate(self) -> None:
-        require(self.collectors >= 1, f"--collectors {self.collectors}: must be ≥ 1")
-        require(
-            self.envs_per_collector >= 1,
-            f"--envs-per-collector {self.envs_per_collector}: must be ≥ 1, e.g. 8",
-        )
-        require(self.chunk_rows >= 1, f"--chunk-rows {self.chunk_rows}: must be ≥ 1, e.g. 32")
-        require(0 < self.gamma <= 1, f"--gamma {self.gamma}: must lie in (0, 1], e.g. 0.99")
-        require(1 <= self.n_step <= 32, f"--n-step {self.n_step}: must lie in 1..32, e.g. 3")
+        check_bounds(self)
 
     @property
     def total_lanes(self) -> int:

@@ -6,6 +6,7 @@ Each part is defined in the module that uses it.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from genray.bounds import bounded, check_bounds, seed
 from genray.config import check_finite, refuse_changes
 from genray.errors import require
 from genray.rl.collect import CollectConfig
@@ -21,57 +22,35 @@ from genray.rl.replay import ReplayConfig, ShardLayout, plan_shards
 class RunConfig:
     """Length, evaluation and checkpoints of a run."""
 
-    steps: int = 1_000_000
+    steps: int = bounded(1_000_000, min=1)
     """Agent steps of all lanes together (× --frame-skip emulator frames)."""
-    seed: int = 0
+    seed: int = seed(0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the learner; collectors use CPUs."""
-    evaluate_every: int = 100_000
+    evaluate_every: int = bounded(100_000, min=0, note="(0: only at the end)")
     """Agent steps between evaluations while training; 0: only at the end."""
-    evaluate_episodes: int = 30
+    evaluate_episodes: int = bounded(30, min=1, example=30)
     """Episodes of the last evaluation; evaluations during training play a third of them."""
-    evaluate_epsilon: float = 0.001
+    evaluate_epsilon: float = bounded(0.001, min=0, max=1)
     """ε while evaluating; 0: greedy."""
-    checkpoint_every: int = 100_000
+    checkpoint_every: int = bounded(100_000, min=0)
     """Agent steps between checkpoints; 0: only at the end, and when stopped."""
     checkpoint_replay: bool = True
     """Whether checkpoints contain the replay (7 KB a transition); without it, a resumed run fills
     the replay again.
     """
-    keep: int = 2
+    keep: int = bounded(2, min=1)
     """Newest checkpoints kept, in addition to the best one."""
-    publish_every: int = 25
+    publish_every: int = bounded(25, min=1)
     """Updates between versions of the weights that collectors fetch."""
-    learner_snapshot_s: float = 10.0
+    learner_snapshot_s: float = bounded(10.0, above=0, note="seconds", example=10)
     """Seconds of learning that the loss of a learner's machine may cost at most, give or take half
     a second: at this interval the head copies weights, target network and optimizer (53 MB for
     DQN's network, dueling).
     """
 
     def validate(self) -> None:
-        require(self.steps >= 1, f"--steps {self.steps}: must be ≥ 1")
-        require(
-            self.evaluate_every >= 0,
-            f"--evaluate-every {self.evaluate_every}: must be ≥ 0 (0: only at the end)",
-        )
-        require(
-            self.evaluate_episodes >= 1,
-            f"--evaluate-episodes {self.evaluate_episodes}: must be ≥ 1, e.g. 30",
-        )
-        require(
-            0 <= self.evaluate_epsilon <= 1,
-            f"--evaluate-epsilon {self.evaluate_epsilon}: must lie in [0, 1]",
-        )
-        require(
-            self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: must be ≥ 0"
-        )
-        require(self.keep >= 1, f"--keep {self.keep}: must be ≥ 1")
-        require(self.publish_every >= 1, f"--publish-every {self.publish_every}: must be ≥ 1")
-        require(
-            0 < self.learner_snapshot_s < float("inf"),
-            f"--learner-snapshot-s {self.learner_snapshot_s}: must be > 0 seconds, e.g. 10",
-        )
-        require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
+        check_bounds(self)
 
 
 FIXED = (

@@ -105,7 +105,7 @@ class DeviceFrames:
         return tensor.to(self._device, non_blocking=True)
 
 
-def room(count: int, layout: ShardLayout, device: torch.device, frames_on: str) -> AnySample:
+def empty_batch(count: int, layout: ShardLayout, device: torch.device, frames_on: str) -> AnySample:
     """Return an empty batch to assemble: on the device, or on the host for `device`."""
     if frames_on == "device":
         return DeviceSample.empty(count, layout, device)

@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from genray.errors import ConfigError, RunFault, require
+from genray.bounds import bounded, check_bounds
+from genray.errors import ConfigError, RunFault
 from genray.rl.games import resolve_game
 
 
@@ -32,7 +33,7 @@ class EnvConfig:
     """An Atari game: `breakout`, `Breakout` or `ALE/Breakout-v5`."""
     env: str = ""
     """`module:factory` of a user's environment (see genray/rl/env.py); --game is then ignored."""
-    sticky_actions: float = 0.0
+    sticky_actions: float = bounded(0.0, min=0, below=1, example=0.25)
     """Probability that the emulator repeats the previous action each frame: 0 in DQN and Ape-X,
     0.25 in Machado 2018.
     """
@@ -40,17 +41,17 @@ class EnvConfig:
     """terminal: losing a life ends the return (discount 0) without resetting the game, as in DQN's
     training.
     """
-    max_episode_frames: int = 108_000
+    max_episode_frames: int = bounded(108_000, above=0, example=108000)
     """Emulator frames (30 minutes at 60 Hz) after which an episode is truncated; truncation
     bootstraps.
     """
-    noop_max: int = 30
+    noop_max: int = bounded(30, min=0, example=30)
     """Largest number of no-op actions before each episode; the number is random."""
-    frame_skip: int = 4
+    frame_skip: int = bounded(4, min=1, example=4)
     """Emulator frames per agent step; the last two are max-pooled."""
     full_action_space: bool = False
     """All 18 joystick actions instead of the game's own minimal set."""
-    stack: int = 4
+    stack: int = bounded(4, min=1, max=16, example=4)
     """Frames in one observation."""
     stack_start: Literal["blank", "repeat", "wait"] = "blank"
     """Rule for an episode's first stack−1 observations: blank frames (the default, as in ALE's own
@@ -59,17 +60,7 @@ class EnvConfig:
     """
 
     def validate(self) -> None:
-        require(
-            0 <= self.sticky_actions < 1,
-            f"--sticky-actions {self.sticky_actions}: must lie in [0, 1), e.g. 0.25",
-        )
-        require(
-            self.max_episode_frames > 0,
-            f"--max-episode-frames {self.max_episode_frames}: must be > 0, e.g. 108000",
-        )
-        require(self.noop_max >= 0, f"--noop-max {self.noop_max}: must be ≥ 0, e.g. 30")
-        require(self.frame_skip >= 1, f"--frame-skip {self.frame_skip}: must be ≥ 1, e.g. 4")
-        require(1 <= self.stack <= 16, f"--stack {self.stack}: must lie in 1..16, e.g. 4")
+        check_bounds(self)
         if self.env:
             load_factory(self.env)
         else:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import require
 
 
@@ -18,11 +19,11 @@ class ExploreConfig:
     """ladder: lane i ends at epsilon^(1 + power·i/(N−1)) (Ape-X); shared: every lane ends at
     epsilon.
     """
-    epsilon: float = 0.4
+    epsilon: float = bounded(0.4, min=0.0, max=1.0, example=0.4)
     """The final ε (shared) or the ladder's base (ladder). 0 to 1."""
-    epsilon_power: float = 7.0
+    epsilon_power: float = bounded(7.0, min=0, example=7)
     """The ladder's exponent α: 7 in Ape-X, so ε runs from 0.4 down to 0.4^8 = 0.00066."""
-    anneal_steps: int = 0
+    anneal_steps: int = bounded(0, min=0)
     """Agent steps of the whole run over which ε falls from 1 to its final value; 0: final from the
     start.
     """
@@ -32,18 +33,12 @@ class ExploreConfig:
     """
 
     def validate(self) -> None:
-        require(
-            0.0 <= self.epsilon <= 1.0, f"--epsilon {self.epsilon}: must lie in [0, 1], e.g. 0.4"
-        )
+        check_bounds(self)
         require(
             self.exploration == "shared" or 0.0 < self.epsilon < 1.0,
             f"--epsilon {self.epsilon}: a ladder needs a base inside (0, 1), e.g. 0.4; or choose "
             "--exploration shared",
         )
-        require(
-            self.epsilon_power >= 0, f"--epsilon-power {self.epsilon_power}: must be ≥ 0, e.g. 7"
-        )
-        require(self.anneal_steps >= 0, f"--anneal-steps {self.anneal_steps}: must be ≥ 0")
         require(
             self.persistence == 0 or self.persistence > 1,
             f"--persistence {self.persistence}: must be > 1, e.g. 2 (0: off)",

@@ -64,11 +64,6 @@ class FrameStore(Protocol):
         are copies of it; otherwise they are blank.
         """
 
-    def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
-        """Copy the frame of each place, the `history` frames before it, and the frames after it
-        until the block is full.
-        """
-
     def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
         """Return the frames of both observations, each once: at most `history` + 1 + `horizon` per
         place.
@@ -99,11 +94,6 @@ class RawFrames:
         self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray
     ) -> None:
         kernels.gather_stacks(self.frame_LCP, *places, repeat, obs_BSP, next_obs_BSP)
-
-    def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
-        kernels.gather_blocks(
-            self.frame_LCP, places.leaf_B, places.age_B, history, repeat, block_BTP
-        )
 
     def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
         from genray.rl import lz4_kernels
@@ -192,14 +182,6 @@ class Lz4Frames:
         self._check(
             self._lz4.gather_stacks(
                 self._address_LC, self._length_LC, *places, repeat, obs_BSP, next_obs_BSP
-            )
-        )
-
-    def blocks(self, places: Places, history: int, repeat: bool, block_BTP: np.ndarray) -> None:
-        leaf_B, age_B = places.leaf_B, places.age_B
-        self._check(
-            self._lz4.gather_blocks(
-                self._address_LC, self._length_LC, leaf_B, age_B, history, repeat, block_BTP
             )
         )
 

@@ -278,18 +278,6 @@ def gather_stacks(frame_LCP, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_B
 
 
 @compiled
-def gather_blocks(frame_LCP, leaf_B, age_B, history, repeat, block_BTP):
-    """Copy each leaf's frame, the `history` frames before it, and the frames after it until the
-    block is full.
-    """
-    rows, later, stream = frame_LCP.shape[1], block_BTP.shape[1] - history - 1, _streams(block_BTP)
-    for b in range(len(leaf_B)):
-        lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
-        _observe(frame_LCP[lane], slot, age_B[b], history, later, repeat, block_BTP[b], stream)
-    _fence()
-
-
-@compiled
 def draw(
     flat_F8,
     start,

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import RunFault, require
 from genray.machine import has_bfloat16
 from genray.rl import targets
@@ -25,7 +26,7 @@ from genray.rl.transfer import AnySample, DeviceBatch, Transfers
 class LearnerConfig:
     """Batch size, loss, optimizer and devices of the learner."""
 
-    batch_size: int = 32
+    batch_size: int = bounded(32, min=1, example=32)
     """Transitions per update (512 in Ape-X)."""
     double: bool = True
     """w chooses the next action and w⁻ values it; otherwise w⁻ does both."""
@@ -33,22 +34,22 @@ class LearnerConfig:
     """huber: DQN's error clipping at ±1. squared: δ²/2."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """rmsprop: centred and with ε inside the root, as in DQN and Ape-X."""
-    learning_rate: float = 1e-4
-    average_updates: int = 0
+    learning_rate: float = bounded(1e-4, above=0, example="1e-4")
+    average_updates: int = bounded(0, min=0, note="(0: off)", example=1000)
     """The policy that is evaluated and saved is the mean of w over about this many updates (an
     exponential average), which makes a short run's last policy less noisy; 0: w itself. Collectors
     and targets always use w.
     """
-    optimizer_epsilon: float = 1.5e-4
+    optimizer_epsilon: float = bounded(1.5e-4, above=0, example="1.5e-4")
     """The optimizer's ε (1.5e-4 as in Rainbow and Ape-X, instead of PyTorch's 1e-8)."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Number format of the products in all layers but the last; weights, outputs, loss and
     optimizer are always float32. auto: bfloat16 if the device multiplies it (a GPU since Ampere; a
     CPU with AVX512-BF16), otherwise float32.
     """
-    max_grad_norm: float = 40.0
+    max_grad_norm: float = bounded(40.0, min=0, note="(0: off)", example=40)
     """Longer gradients are scaled down to this norm (Ape-X); 0: never."""
-    target_period_updates: int = 2_500
+    target_period_updates: int = bounded(2_500, min=1)
     """Updates between copies of w to w⁻."""
     target_network: bool = True
     """Whether a target network gives the targets; off, w itself does. Only for comparisons."""
@@ -59,38 +60,18 @@ class LearnerConfig:
     learner's device (7 GB a million frames), to which each frame is sent once. This needs raw
     shards on the learner's node; other shards send batches as with host.
     """
-    learners: int = 1
+    learners: int = bounded(1, min=1)
     """Learner processes, each with its own batch, and its own GPU if there are any. Gradients are
     averaged, so an update equals that of one learner with a batch this many times as large.
     """
 
     def validate(self) -> None:
-        require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be ≥ 1, e.g. 32")
-        require(
-            self.learning_rate > 0, f"--learning-rate {self.learning_rate}: must be > 0, e.g. 1e-4"
-        )
-        require(
-            self.optimizer_epsilon > 0,
-            f"--optimizer-epsilon {self.optimizer_epsilon}: must be > 0, e.g. 1.5e-4",
-        )
-        require(
-            self.max_grad_norm >= 0,
-            f"--max-grad-norm {self.max_grad_norm}: must be ≥ 0, e.g. 40 (0: off)",
-        )
-        require(
-            self.target_period_updates >= 1,
-            f"--target-period-updates {self.target_period_updates}: must be ≥ 1",
-        )
-        require(
-            self.average_updates >= 0,
-            f"--average-updates {self.average_updates}: must be ≥ 0 (0: off), e.g. 1000",
-        )
+        check_bounds(self)
         require(
             self.frames_on in ("host", "device"),
             f"--frames-on {self.frames_on}: must be host (the replay's memory) or device (the "
             "GPU's)",
         )
-        require(self.learners >= 1, f"--learners {self.learners}: must be ≥ 1; use --learners 1")
 
 
 class Update(NamedTuple):
@@ -102,8 +83,8 @@ class Update(NamedTuple):
     grad_norm: float
 
 
-class _Ahead(NamedTuple):
-    """Q(s', ·; w⁻) of a batch, computed before the batch's update."""
+class _TargetPass(NamedTuple):
+    """Q(s', ·; w⁻) of the next update's batch, started during the current update."""
 
     batch: AnySample
     q_next_BA: Callable[[], torch.Tensor]
@@ -183,7 +164,7 @@ class Learner:
             )
         self._transfers = Transfers(self.device)
         self._results: list[torch.Tensor] = []
-        self._ahead: _Ahead | None = None
+        self._next_target_pass: _TargetPass | None = None
         self._copy_number = 0
         self._in_bfloat16 = config.precision == "bfloat16" or (
             config.precision == "auto" and has_bfloat16(self.device.type)
@@ -260,10 +241,10 @@ class Learner:
             )
         return Update(delta_B.numpy(), loss, q_mean, grad_norm)
 
-    def _beside(self, network: QNetwork, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
+    def _start_q_next(self, network: QNetwork, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
         """Return a function that returns Q(s', ·) by `network`, without gradient.
 
-        The second stream starts at once; without a second stream, the function computes it.
+        The second stream starts to compute at once. Without a second stream, the function computes.
         """
         if self._second is None:
             return partial(self._q_next, network, tensors)
@@ -278,37 +259,42 @@ class Learner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
             return network(obs_BSHW, past_BK).float()
 
-    def _judged(self, batch: AnySample, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
+    def _q_next_target(self, batch: AnySample, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
         """Return a function for Q(s', ·) by w⁻, or by w if there is no target network."""
-        ahead, self._ahead = self._ahead, None
-        # Use the values computed ahead, if w⁻ has not changed since.
-        if ahead and ahead.batch is batch and ahead.copy_number == self._copy_number:
-            return ahead.q_next_BA
-        return self._beside(self.target if self.config.target_network else self.online, tensors)
+        early, self._next_target_pass = self._next_target_pass, None
+        # Use the pass that the update before started, if w⁻ has not changed since.
+        if early and early.batch is batch and early.copy_number == self._copy_number:
+            return early.q_next_BA
+        network = self.target if self.config.target_network else self.online
+        return self._start_q_next(network, tensors)
 
-    def _look_ahead(self, following: AnySample | None) -> None:
-        # w⁻ changes only at its next copy; `_judged` discards values computed before a copy.
+    def _start_next_target_pass(self, following: AnySample | None) -> None:
+        # w⁻ changes only at its next copy; `_q_next_target` discards values from before a copy.
         if following is not None and self._second and self.config.target_network:
-            q_next_BA = self._beside(self.target, self._transfers.take(following))
-            self._ahead = _Ahead(following, q_next_BA, self._copy_number)
+            q_next_BA = self._start_q_next(self.target, self._transfers.take(following))
+            self._next_target_pass = _TargetPass(following, q_next_BA, self._copy_number)
 
     def _loss(
         self, batch: AnySample, size: int, beta: float, following: AnySample | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return (δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
-        # The passes without gradient start first: they run in the second stream, beside the pass
-        # of w over s in this thread.
+        # The passes without gradient start first, because they run in the second stream. With a
+        # second stream and batches 1, 2, 3, …, update 2 looks like this:
+        #
+        #   this thread     | w over s of 2                      | backward pass of 2, step |
+        #   second stream   | w over s' of 2 | w⁻ over s' of 3                              |
+        #
+        # w⁻ over s' of 2 ran during update 1.
         tensors = self._transfers.take(batch)
-        judged = self._judged(batch, tensors)
-        chosen = self._beside(self.online, tensors) if self.config.double else None
-        self._look_ahead(following)
+        q_next_target = self._q_next_target(batch, tensors)
+        q_next_online = self._start_q_next(self.online, tensors) if self.config.double else None
+        self._start_next_target_pass(following)
         q_BA = self._q(self.online, tensors.obs_BSHW, tensors.past_BK)
-        if chosen:
-            target_B = targets.double_q_target(
-                tensors.return_B, tensors.discount_B, chosen(), judged()
-            )
+        reward_terms = (tensors.return_B, tensors.discount_B)
+        if q_next_online:
+            target_B = targets.double_q_target(*reward_terms, q_next_online(), q_next_target())
         else:
-            target_B = targets.q_learning_target(tensors.return_B, tensors.discount_B, judged())
+            target_B = targets.q_learning_target(*reward_terms, q_next_target())
         delta_B = targets.td_error(q_BA, tensors.action_B, target_B)
         loss_B = targets.huber(delta_B) if self.config.loss == "huber" else targets.squared(delta_B)
         # Importance weights correct for the priorities; they are ≤ 1.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 @dataclass
 class SamplesPerInsert:
-    """Decides who may continue: collectors while `insert_room() > 0`, the learner while
-    `sample_room()` is at least its next number of samples.
+    """Decides who may continue: collectors while `inserts_allowed() > 0`, the learner while
+    `samples_allowed()` is at least its next number of samples.
 
     The two are never blocked at once. If the learner may not sample its next b samples, then
     ratio·(inserted − min_size) − sampled < b, so inserted < min_size + sampled/ratio + b/ratio,
@@ -47,13 +47,13 @@ class SamplesPerInsert:
         ahead = chunk * sources + (round_samples / ratio if ratio else 0)
         return cls(ratio=ratio, min_size=min_size, tolerance=ahead)
 
-    def insert_room(self) -> float:
+    def inserts_allowed(self) -> float:
         """Return how many transitions may be inserted now; ≤ 0: wait for the learner."""
         if not self.ratio:
             return math.inf
         return self.min_size + self.tolerance + self.sampled / self.ratio - self.inserted
 
-    def sample_room(self) -> float:
+    def samples_allowed(self) -> float:
         """Return how many samples may be drawn now; if fewer than a batch, wait for collectors."""
         if self.inserted < self.min_size:
             return 0.0
@@ -65,8 +65,8 @@ class SamplesPerInsert:
         """Return how many more transitions must be inserted before `samples` may be drawn."""
         missing = self.min_size - self.inserted
         if self.ratio:
-            room = self.ratio * (self.inserted - self.min_size) - self.sampled
-            missing = max(missing, math.ceil((samples - room) / self.ratio))
+            allowed = self.ratio * (self.inserted - self.min_size) - self.sampled
+            missing = max(missing, math.ceil((samples - allowed) / self.ratio))
         return max(0, missing)
 
     def lose(self, lost: int, remaining: int) -> None:

@@ -158,25 +158,6 @@ def gather_stacks(
     return fine
 
 
-@compiled
-def gather_blocks(address_LC, length_LC, leaf_B, age_B, history, repeat, block_BTP):
-    """Do as kernels.gather_blocks."""
-    fine, rows, later = True, address_LC.shape[1], block_BTP.shape[1] - history - 1
-    for b in range(len(leaf_B)):
-        lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
-        fine &= _observe(
-            address_LC[lane],
-            length_LC[lane],
-            slot,
-            np.int64(age_B[b]),
-            history,
-            later,
-            repeat,
-            block_BTP[b],
-        )
-    return fine
-
-
 # --- slices: the compressed frames of a transition, prepared for transport ------------------------
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
 from genray.threads import FlopCount
 
@@ -24,11 +25,11 @@ class NetworkConfig:
 
     channels: tuple[int, int, int] = (32, 64, 64)
     """Channels of the three convolutions (8x8 stride 4, 4x4 stride 2, 3x3 stride 1)."""
-    hidden: int = 512
+    hidden: int = bounded(512, min=1, example=512)
     """Units of the fully connected layer (of each stream, when dueling)."""
     dueling: bool = True
     """Two streams, V(s) and A(s, a), and Q = V + A − mean A."""
-    past_actions: int = 0
+    past_actions: int = bounded(0, min=0, max=16, example=4)
     """Number of last actions that are added, one-hot, to the convolutions' features: they show
     motion that frames alone hide.
     """
@@ -39,14 +40,10 @@ class NetworkConfig:
     """
 
     def validate(self) -> None:
+        check_bounds(self)
         require(
             min(self.channels) >= 1,
             f"--channels {self.channels}: every layer needs ≥ 1 channel, e.g. 32 64 64",
-        )
-        require(self.hidden >= 1, f"--hidden {self.hidden}: must be ≥ 1, e.g. 512")
-        require(
-            0 <= self.past_actions <= 16,
-            f"--past-actions {self.past_actions}: must lie in 0..16, e.g. 4",
         )
 
 

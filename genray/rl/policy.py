@@ -50,11 +50,11 @@ def open_policy(path: Path, step: int | None = None) -> LoadedPolicy:
         return _from_model(model)
     at_model = _model_step(model)
     steps = sorted({*checkpoints, *([] if at_model is None else [at_model])})
-    chosen = steps[-1] if step is None and steps else step
-    if chosen == at_model:
+    wanted = steps[-1] if step is None and steps else step
+    if wanted == at_model:
         return _from_model(model)
-    if chosen in checkpoints:
-        return _from_checkpoint(path, checkpoints[chosen], chosen)
+    if wanted in checkpoints:
+        return _from_checkpoint(path, checkpoints[wanted], wanted)
     have = ", ".join(map(str, steps)) or "none"
     raise ConfigError(f"--step {step}: {path} has no policy of this step; there are: {have}")
 

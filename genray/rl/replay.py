@@ -16,7 +16,7 @@ import numpy as np
 
 from genray.errors import CheckpointError
 from genray.rl import kernels, targets
-from genray.rl.chunk import BlockSample, Chunk, Draw, PlacedSample, Sample, SlicedSample, empty_draw
+from genray.rl.chunk import Chunk, Draw, PlacedSample, Sample, SlicedSample, empty_draw
 from genray.rl.frame_store import FrameStore, Places, RawFrames, make_store, pieces
 from genray.rl.replay_config import ReplayConfig as ReplayConfig
 from genray.rl.replay_config import ShardLayout as ShardLayout
@@ -173,24 +173,6 @@ class ReplayShard:
             self._repeat,
             out.obs_BSHW.reshape(stacks),
             out.next_obs_BSHW.reshape(stacks),
-        )
-        return out
-
-    def sample_blocks(self, count: int, out: BlockSample | None = None) -> BlockSample:
-        """Sample like `sample`, with the frames of both observations in one block each: fewer
-        bytes, one copy per transition.
-        """
-        layout = self.layout
-        frames = layout.stack + layout.n_step
-        if out is None:
-            out = BlockSample.empty(count, frames, layout.frame_shape, layout.past_actions)
-        places = self._draw(count, out)
-        out.horizon_B[:] = places.horizon_B
-        self._frames.blocks(
-            places,
-            layout.stack - 1,
-            self._repeat,
-            out.block_BTHW.reshape(count, frames, self._pixels),
         )
         return out
 

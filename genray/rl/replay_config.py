@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
 
 
@@ -14,7 +15,7 @@ class ReplayConfig:
     """Transitions kept, over all shards; 7,077 bytes each (200,000 = 1.4 GB). The oldest are
     overwritten.
     """
-    shards: int = 1
+    shards: int = bounded(1, min=1)
     """Replay processes; the collectors' lanes are divided among them."""
     replay_store: Literal["raw", "lz4"] = "raw"
     """raw: uncompressed frames. lz4: compressed frames, about a tenth of the memory, at six to
@@ -22,52 +23,34 @@ class ReplayConfig:
     """
     prioritized: bool = True
     """Sample in proportion to priorities; otherwise uniformly."""
-    alpha: float = 0.6
+    alpha: float = bounded(0.6, min=0, max=1, example=0.6)
     """Exponent of the priorities: 0 samples uniformly, 1 in proportion."""
-    beta: float = 0.4
+    beta: float = bounded(0.4, min=0, max=1, example=0.4)
     """Importance-weight exponent at the start."""
-    beta_end: float = 1.0
+    beta_end: float = bounded(1.0, min=0, max=1, example=1.0)
     """Importance-weight exponent at the end of the annealing."""
-    beta_anneal_updates: int = 1_000_000
+    beta_anneal_updates: int = bounded(1_000_000, min=1)
     """Updates over which β anneals from its first to its last value."""
-    priority_epsilon: float = 1e-3
+    priority_epsilon: float = bounded(1e-3, above=0, example=0.001)
     """ε in p = |δ| + ε, so that every transition can be sampled."""
-    min_size: int = 5_000
+    min_size: int = bounded(5_000, min=1, example=5000)
     """Transitions collected before learning begins."""
-    samples_per_insert: float = 8.0
+    samples_per_insert: float = bounded(8.0, min=0, note="(0: no limit)", example=8)
     """How often a transition is sampled on average (batch / agent steps per update); 0: no limit
     for collectors and learner.
     """
 
     def validate(self) -> None:
-        require(self.shards >= 1, f"--shards {self.shards}: must be ≥ 1")
+        check_bounds(self)
         require(
             self.replay_store in ("raw", "lz4"),
             f"--replay-store {self.replay_store}: must be raw (frames as they are) or lz4 "
             "(compressed)",
         )
-        require(0 <= self.alpha <= 1, f"--alpha {self.alpha}: must lie in [0, 1], e.g. 0.6")
-        require(0 <= self.beta <= 1, f"--beta {self.beta}: must lie in [0, 1], e.g. 0.4")
-        require(
-            0 <= self.beta_end <= 1, f"--beta-end {self.beta_end}: must lie in [0, 1], e.g. 1.0"
-        )
-        require(
-            self.beta_anneal_updates >= 1,
-            f"--beta-anneal-updates {self.beta_anneal_updates}: must be ≥ 1",
-        )
-        require(
-            self.priority_epsilon > 0,
-            f"--priority-epsilon {self.priority_epsilon}: must be > 0, e.g. 0.001",
-        )
-        require(self.min_size >= 1, f"--min-size {self.min_size}: must be ≥ 1, e.g. 5000")
         require(
             self.min_size <= self.capacity,
             f"--min-size {self.min_size}: more than --capacity {self.capacity}; learning would "
             "never begin",
-        )
-        require(
-            self.samples_per_insert >= 0,
-            f"--samples-per-insert {self.samples_per_insert}: must be ≥ 0, e.g. 8 (0: no limit)",
         )
 
     def beta_at(self, updates: int) -> float:

@@ -1,12 +1,15 @@
 """The equations of value-based RL, each a few lines of PyTorch.
 
 Shapes: B batch, A actions. The discount encodes the end of an episode: γⁿ while the episode
-continues *or was truncated*, 0 after a termination. The equations therefore need no `done`.
+continues *or was truncated*, 0 after a termination. The equations therefore need no `done`. Each
+raises ValueError for shapes that do not fit the names: a [B, 1] target is an error.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from genray.shapes import check_shapes
 
 if TYPE_CHECKING:  # replay shards use `priority` on arrays and run without PyTorch
     from torch import Tensor
@@ -16,6 +19,7 @@ def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Te
     """Return R + D · max_a Q(s', a; w⁻), the DQN target.  [Mnih 2015,
     https://doi.org/10.1038/nature14236]
     """
+    check_shapes(return_B=return_B, discount_B=discount_B, q_next_target_BA=q_next_target_BA)
     return return_B + discount_B * q_next_target_BA.amax(dim=1)
 
 
@@ -26,12 +30,19 @@ def double_q_target(
 
     [van Hasselt 2016, https://arxiv.org/abs/1509.06461]
     """
+    check_shapes(
+        return_B=return_B,
+        discount_B=discount_B,
+        q_next_online_BA=q_next_online_BA,
+        q_next_target_BA=q_next_target_BA,
+    )
     best_B1 = q_next_online_BA.argmax(dim=1, keepdim=True)
     return return_B + discount_B * q_next_target_BA.gather(1, best_B1).squeeze(1)
 
 
 def td_error(q_BA: Tensor, action_B: Tensor, target_B: Tensor) -> Tensor:
     """Return δ = target − Q(s, a), float32 [B]; the gradient flows through Q(s, a) only."""
+    check_shapes(q_BA=q_BA, action_B=action_B, target_B=target_B)
     return target_B.detach() - q_BA.gather(1, action_B.long().unsqueeze(1)).squeeze(1)
 
 
@@ -57,6 +68,7 @@ def importance_weights(probability_B: Tensor, size: int, beta: float) -> Tensor:
     separately would distort the ratios between shards. [Schaul 2016,
     https://arxiv.org/abs/1511.05952, section 3.4]
     """
+    check_shapes(probability_B=probability_B)
     weight_B = (size * probability_B) ** -beta
     return weight_B / weight_B.max()
 

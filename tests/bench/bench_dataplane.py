@@ -222,7 +222,6 @@ def main() -> None:
     parts = [
         ("sample + update, 512", "≥ 0.80", ours["sample_512_of_limit"]),
         ("sample + update, 32", "≥ 0.80", ours["sample_32_of_limit"]),
-        ("blocks of 4 + 3 frames + update, 512", "≥ 0.80", ours["block_512_of_limit"]),
         ("adds", "≥ 0.50", ours["adds_of_limit"]),
         (
             "learner of a bare loop, the worst of 32, 128, 512",

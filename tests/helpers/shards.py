@@ -43,24 +43,14 @@ def compare(shard: ReplayShard, naive: NaiveReplay) -> int:
     assert shard._valid_LC.sum() == len(live)
     if not live:
         return 0
-    batch, blocks = shard.sample(64), shard.sample_blocks(64)
+    batch = shard.sample(64)
     for i, key in enumerate(batch.key_B.tolist()):
         assert key in live, "a transition that is not there any more, or never was"
         assert_row(batch, i, expected_sample(shard.layout, live[key]))
         leaf = shard.config.priority_epsilon + live[key][0].deltas[live[key][1]][live[key][2]]
         expected = leaf**shard.config.alpha / shard.total
         assert batch.probability_B[i] == pytest.approx(expected, rel=1e-6)
-    stack = shard.layout.stack
-    stacks = blocks.stacks(stack)
-    for i, key in enumerate(blocks.key_B.tolist()):
-        wanted, k = expected_sample(shard.layout, live[key]), int(blocks.horizon_B[i])
-        block_THW = blocks.block_BTHW[i]
-        np.testing.assert_array_equal(block_THW[:stack], wanted["obs_BSHW"])
-        np.testing.assert_array_equal(block_THW[k : k + stack], wanted["next_obs_BSHW"])
-        if not wanted["discount_B"]:
-            del wanted["next_obs_BSHW"]  # after a termination it means nothing
-        assert_row(stacks, i, wanted)
-    return 128
+    return 64
 
 
 GEOMETRIES = [

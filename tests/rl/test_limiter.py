@@ -18,7 +18,7 @@ def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
     batch, sources, min_size = 32, 3, 500
     limiter = SamplesPerInsert.for_run(ratio, min_size, chunk, sources, batch)
     while limiter.inserted < min_size + max(3000, 200 * batch / ratio):
-        may = [limiter.insert_room() > 0, limiter.sample_room() >= batch]
+        may = [limiter.inserts_allowed() > 0, limiter.samples_allowed() >= batch]
         assert any(may), limiter
         if may[0] and (not may[1] or rng.random() < 0.5):
             # all that wait see the same room and overshoot together
@@ -31,7 +31,7 @@ def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
         assert limiter.sampled <= ratio * max(0, limiter.inserted - min_size)
         ahead = limiter.inserted - min_size - limiter.sampled / ratio
         assert ahead <= limiter.tolerance + sources * chunk
-    while limiter.sample_room() >= batch:
+    while limiter.samples_allowed() >= batch:
         limiter.sampled += batch
     assert limiter.actual == pytest.approx(ratio, rel=0.02)
 
@@ -41,17 +41,17 @@ def test_a_smaller_tolerance_would_deadlock():
     at ratio 1.
     """
     stuck = SamplesPerInsert(ratio=1.0, min_size=100, tolerance=10, inserted=110)
-    assert stuck.insert_room() <= 0 and stuck.sample_room() < 32
+    assert stuck.inserts_allowed() <= 0 and stuck.samples_allowed() < 32
     sound = SamplesPerInsert.for_run(1.0, 100, chunk=1, sources=1, round_samples=32)
     sound.inserted = 110
-    assert sound.insert_room() > 0
+    assert sound.inserts_allowed() > 0
 
 
 def test_ratio_0_lets_both_run_free_after_the_minimum():
     limiter = SamplesPerInsert.for_run(0.0, 100, chunk=10, sources=2, round_samples=32)
-    assert limiter.insert_room() == math.inf and limiter.sample_room() == 0.0
+    assert limiter.inserts_allowed() == math.inf and limiter.samples_allowed() == 0.0
     limiter.inserted = 100
-    assert limiter.insert_room() == math.inf and limiter.sample_room() == math.inf
+    assert limiter.inserts_allowed() == math.inf and limiter.samples_allowed() == math.inf
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0, 8.0])
@@ -63,7 +63,7 @@ def test_inserts_needed_is_just_enough(ratio: float):
         limiter.sampled = int(rng.integers(0, 1 + max(0, int(ratio * (limiter.inserted - 50)))))
         needed = limiter.inserts_needed(32)
         slow = 0
-        while limiter.sample_room() < 32:
+        while limiter.samples_allowed() < 32:
             limiter.inserted += 1
             slow += 1
         # 0.3 is no binary fraction: rounding may ask for one more
@@ -78,7 +78,7 @@ def test_after_a_lost_shard_learning_waits_until_the_minimum_is_there_again():
     assert limiter.inserted == 5000  # enough is left: nothing to wait for
     limiter.lose(1900, remaining=100)
     assert limiter.inserted == 4100  # 900 are missing
-    assert limiter.sample_room() < 0 < limiter.insert_room()
+    assert limiter.samples_allowed() < 0 < limiter.inserts_allowed()
     assert limiter.inserts_needed(1) >= 900
 
 
@@ -88,6 +88,6 @@ def test_another_ratio_counts_as_if_it_had_held_from_the_start():
     assert limiter.sampled == 8_000
     for sampled in (0, 5_000_000):  # a learner that ran free may have been far behind, or ahead
         limiter.restore({"ratio": 0.0, "inserted": 100_000, "sampled": sampled})
-        assert limiter.sample_room() == 0 and 0 < limiter.insert_room() <= 100
+        assert limiter.samples_allowed() == 0 and 0 < limiter.inserts_allowed() <= 100
     limiter.restore({"ratio": 0.0, "inserted": 300, "sampled": 0})
     assert limiter.sampled == 0 and limiter.inserts_needed(32) == 204

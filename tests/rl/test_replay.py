@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from genray.rl.chunk import BlockSample, Sample
+from genray.rl.chunk import Sample
 from genray.rl.replay import ReplayShard, ShardLayout
 from tests.helpers.shards import CONFIG, GEOMETRIES, compare, filled, layout, leaf_of, stream
 from tests.oracles import InventedStream, NaiveReplay
@@ -36,7 +36,7 @@ def test_holds_what_a_list_of_everything_holds_through_many_wraps(
         added += shard.add(chunk)
         naive.add(streams[source], chunk)
         checked += compare(shard, naive)
-    assert checked > 500
+    assert checked > 250
     assert shard.inserted == added > 100
 
 
@@ -44,18 +44,15 @@ def test_memory_given_beforehand_is_filled_like_fresh_memory():
     """The same draws, with and without `out`, through several batches: nothing of the one before
     shines through.
     """
-    for kind, frames in (("sample", 4), ("sample_blocks", 7)):
-        (fresh, _), (reused, _) = filled(chunks=3), filled(chunks=3)
-        make = Sample.empty if kind == "sample" else BlockSample.empty
-        out = make(50, frames, InventedStream.frame_shape, 0)
-        for array in vars(out).values():
-            array.fill(99)
-        for _ in range(5):
-            wanted = getattr(fresh, kind)(50)
-            got = getattr(reused, kind)(50, out)
-            assert got is out
-            for name, array in vars(wanted).items():
-                np.testing.assert_array_equal(getattr(got, name), array, err_msg=name)
+    (fresh, _), (reused, _) = filled(chunks=3), filled(chunks=3)
+    out = Sample.empty(50, 4, InventedStream.frame_shape, 0)
+    for array in vars(out).values():
+        array.fill(99)
+    for _ in range(5):
+        wanted, got = fresh.sample(50), reused.sample(50, out)
+        assert got is out
+        for name, array in vars(wanted).items():
+            np.testing.assert_array_equal(getattr(got, name), array, err_msg=name)
 
 
 def test_any_part_of_a_shuffled_draw_is_a_fair_batch():

@@ -95,3 +95,24 @@ def test_priority_by_hand():
     assert targets.priority(np.array([0.0]), 1e-3, 1.0).tolist() == [1e-3]
     # α = 0: uniform
     assert targets.priority(np.array([0.0, 7.0]), 1e-3, 0.0).tolist() == [1.0, 1.0]
+
+
+COLUMN = RETURN[:, None]  # [B, 1] where [B] is needed: broadcasting would make it [B, B]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: targets.q_learning_target(COLUMN, DISCOUNT, Q_TARGET),
+        lambda: targets.q_learning_target(RETURN, DISCOUNT[:, None], Q_TARGET),
+        lambda: targets.q_learning_target(RETURN, DISCOUNT, Q_TARGET[:1]),
+        lambda: targets.double_q_target(COLUMN, DISCOUNT, Q_ONLINE, Q_TARGET),
+        lambda: targets.double_q_target(RETURN, DISCOUNT, Q_ONLINE, Q_TARGET[:, :2]),
+        lambda: targets.td_error(Q_ONLINE, tensor([0, 1]), COLUMN),
+        lambda: targets.td_error(Q_ONLINE, tensor([[0], [1]]), RETURN),
+        lambda: targets.importance_weights(torch.full((2, 1), 0.5), 100, 0.4),
+    ],
+)
+def test_targets_refuse_shapes_that_would_broadcast(call):
+    with pytest.raises(ValueError, match="its shape does not fit its name"):
+        call()

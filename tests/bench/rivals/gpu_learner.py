@@ -12,7 +12,7 @@ import ray
 import torch
 
 from genray.distributed.feed import Feed
-from genray.rl.device_frames import DeviceFrames, room
+from genray.rl.device_frames import DeviceFrames, empty_batch
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import NetworkConfig, QNetwork
@@ -62,7 +62,7 @@ class InProcess:
         )
 
     def draw(self) -> AnySample:
-        batch = room(self._size, self._shard.layout, self._device, self._frames_on)
+        batch = empty_batch(self._size, self._shard.layout, self._device, self._frames_on)
         if self._copy and isinstance(batch, DeviceSample):
             self._copy.gather(self._shard.sample_places(self._size), batch)
             return batch

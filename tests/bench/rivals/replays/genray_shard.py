@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from genray.machine import keep_freed_memory
-from genray.rl.chunk import BlockSample, Chunk, Sample
+from genray.rl.chunk import Chunk, Sample
 from genray.rl.nstep import n_step
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 from genray.rl.sum_tree import SumTree
@@ -50,7 +50,7 @@ class Replay:
         self._rng = np.random.default_rng(0)
         self._chunks: dict[int, Chunk] = {}
         self._row = 0
-        self._buffers: dict[tuple[str, int], Sample | BlockSample] = {}
+        self._buffers: dict[tuple[str, int], Sample] = {}
 
     def add(self, steps: work.Steps) -> None:
         chunk = self._chunks.setdefault(id(steps), _chunk(steps, self._rng, self.layout.n_step))
@@ -59,18 +59,13 @@ class Replay:
 
     def draw(self, batch_size: int) -> None:
         out = self._buffers.get(("stacks", batch_size))
-        out = self._buffers["stacks", batch_size] = self.shard.sample(batch_size, out)  # type: ignore[arg-type]
+        out = self._buffers["stacks", batch_size] = self.shard.sample(batch_size, out)
         self.shard.update(out.key_B, self._rng.random(batch_size))
 
     def draw_fresh(self, batch_size: int) -> None:
         """As `draw`, into memory of its own each time: what the learner in one process does."""
         sample = self.shard.sample(batch_size)
         self.shard.update(sample.key_B, self._rng.random(batch_size))
-
-    def draw_blocks(self, batch_size: int) -> None:
-        out = self._buffers.get(("blocks", batch_size))
-        out = self._buffers["blocks", batch_size] = self.shard.sample_blocks(batch_size, out)  # type: ignore[arg-type]
-        self.shard.update(out.key_B, self._rng.random(batch_size))
 
     def nbytes(self) -> int:
         return self.shard.nbytes
@@ -172,13 +167,11 @@ def measure(seconds: float, turns: int, run: Path | None = None) -> dict[str, ob
     ours: dict[str, tuple[Callable[[], object], int]] = {
         "sample_512": (lambda: replay.draw(512), 1),
         "sample_32": (lambda: replay.draw(32), 1),
-        "block_512": (lambda: replay.draw_blocks(512), 1),
         "adds": (lambda: replay.add(chunks[next(turn) % work.CHUNKS]), work.CHUNK),
         "sample_512_fresh": (lambda: replay.draw_fresh(512), 1),
         "sample_32_fresh": (lambda: replay.draw_fresh(32), 1),
         "lz4_sample_512": (lambda: packed.draw(512), 1),
         "lz4_sample_32": (lambda: packed.draw(32), 1),
-        "lz4_block_512": (lambda: packed.draw_blocks(512), 1),
         "lz4_adds": (lambda: packed.add(chunks[next(turn) % work.CHUNKS]), work.CHUNK),
     }
     both = [
@@ -188,7 +181,6 @@ def measure(seconds: float, turns: int, run: Path | None = None) -> dict[str, ob
     limits = {
         "sample_512": _gathers(ring_NP, 512, both, rng),
         "sample_32": _gathers(ring_NP, 32, both, rng),
-        "block_512": _gathers(ring_NP, 512, list(range(work.STACK + N_STEP)), rng),
         "adds": {"memcpy": copy_chunk},
     }
     works = dict(ours)
