@@ -1,4 +1,4 @@
-"""Writes a checkpoint of all actors at one instant, while no data is in flight between them.
+"""Saves all actors at one instant, while no data is in flight between them, and loads them.
 
 A shard that has been down for longer than ABSENT_S (its host is gone and no other host has a
 free place) is saved as an empty shard. Its transitions are lost in any case, and the run can
@@ -14,8 +14,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from genray.distributed.calls import MAX_FAILURES, RETRY_S, get
-from genray.distributed.learner_group import get_from_learner
+from genray.distributed.learner_group import LearnerGroup, get_from_learner
 from genray.errors import RunFault
+from genray.rl.checkpoint import shards_of
 from genray.runs.storage import Place, child
 
 ABSENT_S = 20.0
@@ -69,6 +70,26 @@ def save_actors(
     raise RunFault(
         "a collector or a replay shard cannot be kept alive, so no checkpoint could be written"
     )
+
+
+def load_actors(
+    place: Place,
+    state: dict[str, Any],
+    shards: Sequence[ray.actor.ActorHandle],
+    learners: LearnerGroup,
+) -> None:
+    """Load what `save_actors` saved into `place`: the replay into `shards`, then the rest into
+    `learners`.
+
+    `state` is the checkpoint's state.json. The number of shards may differ from the checkpoint's
+    only if the checkpoint has no replay. Collectors are made later, with their saved states.
+
+    Raises CheckpointError if the checkpoint does not fit the shards.
+    """
+    with_replay = bool(state["shards"])
+    for index, shard_state in shards_of(state, len(shards), place) if with_replay else ():
+        get(shards[index].load.remote(str(child(place, f"replay-{index}")), shard_state))
+    learners.load(str(place), state, with_replay)
 
 
 def _absent(shards: Sequence[ray.actor.ActorHandle]) -> list[int]:

@@ -13,7 +13,7 @@ EVERY_ROUNDS = 4096  # from the start of one trial to the next
 WORTH_S = 1e-3  # a difference smaller than this per round, or than a fifth, is noise
 
 
-class Wire:
+class CompressionChoice:
     """Alternates between compressed and plain frames during a trial, then keeps the faster one."""
 
     def __init__(self) -> None:

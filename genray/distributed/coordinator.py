@@ -17,8 +17,8 @@ import ray
 from ray.exceptions import RayError
 
 from genray.distributed import ledger
-from genray.distributed.calls import MAX_FAILURES, get
-from genray.distributed.checkpoint import save_actors
+from genray.distributed.calls import MAX_FAILURES
+from genray.distributed.checkpoint import load_actors, save_actors
 from genray.distributed.collector import CollectorActor
 from genray.distributed.collector_handle import PORTIONS_AHEAD, CollectorHandle
 from genray.distributed.epoch_broadcast import EpochBroadcast
@@ -37,11 +37,10 @@ from genray.distributed.session import (
 )
 from genray.distributed.tally import Tally
 from genray.errors import RunFault
-from genray.rl.checkpoint import shards_of
 from genray.rl.config import DQNConfig
 from genray.rl.engine import Progress, network_card, probe_env
 from genray.rl.networks import QNetwork, build_network, update_flop
-from genray.runs.storage import Place, absolute, child, reading, writing
+from genray.runs.storage import Place, absolute, reading, writing
 from genray.threads import threads_for
 
 __all__ = ["Coordinator", "ray_session"]
@@ -349,10 +348,7 @@ class Coordinator:
         place = absolute(place)
         with reading(place, deep=False) as folder:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        held = shards_of(state, len(self.shards), place) if state["shards"] else ()
-        for index, shard_state in held:
-            get(self.shards[index].load.remote(str(child(place, f"replay-{index}")), shard_state))
-        self._learners.load(str(place), state, bool(state["shards"]))
+        load_actors(place, state, self.shards, self._learners)
         self._tally.restore(
             state, [shard_state["counts"]["inserted"] for shard_state in state["shards"]]
         )

@@ -14,16 +14,16 @@ and from a shard that stores frames compressed, each frame is sent once: compres
 import time
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from genray.distributed.compression_choice import Wire
+from genray.distributed.compression_choice import CompressionChoice
 from genray.distributed.messages import Published, Reply, Request, ShardCounts
-from genray.distributed.shared_frames import AttachedFrames
+from genray.distributed.shard_records import ShardRecord, ShardRecords
 from genray.rl.agent import split_by_mass
 from genray.rl.chunk import PlacedSample, SlicedSample
 from genray.rl.device_frames import DeviceFrames, empty_batch
@@ -33,40 +33,6 @@ from genray.rl.transfer import AnySample, DeviceSample, empty_sample
 
 ROUNDS_IN_FLIGHT = 2  # one in transit while the learner uses the other
 POLL_S = 0.05  # how long a call waits for inserts when no batch may be sampled
-
-
-@dataclass
-class _Peer:
-    """The feed's record of one shard."""
-
-    actor: ray.actor.ActorHandle
-    counts: ShardCounts | None = None
-    """The shard's last answer."""
-    frames: AttachedFrames | None = None
-    """The shard's memory, if the shard is on this node."""
-    frames_of: int | None = None
-    """The shard's incarnation for which `frames` was last opened, or found to be out of reach."""
-    copy: DeviceFrames | None = None
-    """The copy of `frames` on the learner's device."""
-    written_off: ShardCounts | None = None
-    """The counts of a shard that was given up as dead and has not answered since."""
-    down: bool = False
-    down_until: float = 0.0
-    keys: list[np.ndarray] = field(default_factory=list)
-    deltas: list[np.ndarray] = field(default_factory=list)
-
-    @property
-    def total(self) -> float:
-        return self.counts.total if self.counts and not self.down else 0.0
-
-    @property
-    def size(self) -> int:
-        return self.counts.size if self.counts and not self.down else 0
-
-    @property
-    def may_pack(self) -> bool:
-        """Whether the shard's frames have to travel, and are stored uncompressed."""
-        return self.frames is None and self.counts is not None and self.counts.address is not None
 
 
 @dataclass
@@ -118,25 +84,42 @@ class Feed:
         """
         self._epoch, self._learners, self._leads = epoch, learners, leads
         self._device, self._frames_on = torch.device(device), frames_on
-        self._peers = [_Peer(shard) for shard in shards]
+        self._records = ShardRecords(shards, limiter)
         self.limiter, self._batch_size, self._rng = limiter, batch_size, rng
         self.batches_per_round = round_batches or batches_per_round(batch_size)
         self._rounds: deque[_Round] = deque()
-        self.lost_transitions = 0
-        self.events: list[str] = []
         self.updates = 0
         self.published: Published | None = None
-        self._wire = Wire()
+        self._compression = CompressionChoice()
 
     @property
     def size(self) -> int:
         """Transitions in all live shards."""
-        return sum(peer.size for peer in self._peers)
+        return self._records.size
 
     @property
     def weight_lag(self) -> float:
-        lags = [peer.counts.weight_lag for peer in self._peers if peer.counts]
-        return float(np.mean(lags)) if lags else 0.0
+        """Mean age, in versions, of the weights that collectors use."""
+        return self._records.weight_lag
+
+    @property
+    def lost_transitions(self) -> int:
+        """Transitions that dead shards took with them, since the run began."""
+        return self._records.lost_transitions
+
+    @lost_transitions.setter
+    def lost_transitions(self, count: int) -> None:
+        self._records.lost_transitions = count
+
+    @property
+    def events(self) -> list[str]:
+        """One line for each loss that no report has contained yet."""
+        return self._records.events
+
+    def take_events(self) -> list[str]:
+        """Return `events`, and begin an empty list."""
+        events, self._records.events = self._records.events, []
+        return events
 
     @property
     def _round_samples(self) -> int:
@@ -155,9 +138,9 @@ class Feed:
     def next_round(self) -> list[Batch] | None:
         """Return the next round's batches; None (after up to POLL_S) if the limiter allows none."""
         while len(self._rounds) < ROUNDS_IN_FLIGHT and self._may_draw():
-            self._launch()
+            self._send_round()
         if self._rounds:
-            return self._land(self._rounds.popleft())
+            return self._receive(self._rounds.popleft())
         self._poll()
         return None
 
@@ -166,41 +149,46 @@ class Feed:
         # size than the limiter requires could last forever.
         return self.limiter.samples_allowed() >= self._round_samples and self.size > 0
 
-    def _launch(self) -> None:
+    def _send_round(self) -> None:
         # Split each batch over the shards, in proportion to their total priority.
-        split = [split_by_mass(self._batch_size, [peer.total for peer in self._peers], self._rng)
-                 for _ in range(self.batches_per_round)]  # fmt: skip
+        totals = [record.total for record in self._records]
+        split = [
+            split_by_mass(self._batch_size, totals, self._rng)
+            for _ in range(self.batches_per_round)
+        ]
         counts_MU = np.array([counts for counts, _ in split]).T
-        # The samples count when they are requested; `_land` takes back those that did not come.
+        # The samples count when they are requested; `_receive` takes back those that did not come.
         self.limiter.sampled += self._round_samples
-        packed = self._wire.choose() if any(peer.may_pack for peer in self._peers) else None
+        packed = (
+            self._compression.choose() if any(record.may_pack for record in self._records) else None
+        )
         # Every shard gets its insert limit with every round, even if the round takes nothing from
         # it: the shard may have just restarted. A shard that was down recently is left out.
         now = time.monotonic()
         replies = {
-            index: peer.actor.sample.remote(
-                self._request(peer, tuple(counts_MU[index].tolist()), packed)
+            index: record.actor.sample.remote(
+                self._request(record, tuple(counts_MU[index].tolist()), packed)
             )
-            for index, peer in enumerate(self._peers)
-            if counts_MU[index].any() or now >= peer.down_until
+            for index, record in enumerate(self._records)
+            if counts_MU[index].any() or now >= record.down_until
         }
         self._rounds.append(_Round(counts_MU, split[0][1], replies, packed))
 
     def _request(
-        self, peer: _Peer, counts: tuple[int, ...] = (), packed: bool | None = None
+        self, record: ShardRecord, counts: tuple[int, ...] = (), packed: bool | None = None
     ) -> Request:
         """Build a shard's request, with the priorities that have accumulated for the shard."""
-        keys, deltas, peer.keys, peer.deltas = peer.keys, peer.deltas, [], []
+        keys, deltas, record.keys, record.deltas = record.keys, record.deltas, [], []
         # The shards share the allowed inserts equally. Limits are absolute counts, so a repeated
         # or reordered request does no harm.
-        allowed = self.limiter.inserts_allowed() / len(self._peers)
+        allowed = self.limiter.inserts_allowed() / len(self._records)
         return Request(
             counts=counts,
-            places=peer.frames is not None,
+            places=record.frames is not None,
             packed=packed is not False,
             key_B=np.concatenate(keys) if keys else np.empty(0, np.int64),
             delta_B=np.concatenate(deltas) if deltas else np.empty(0, np.float32),
-            insert_limit=(peer.counts.inserted if peer.counts else 0) + allowed
+            insert_limit=(record.counts.inserted if record.counts else 0) + allowed
             if self._leads
             else None,
             updates=self.updates,
@@ -208,7 +196,7 @@ class Feed:
             epoch=self._epoch,
         )
 
-    def _land(self, round_: _Round) -> list[Batch]:
+    def _receive(self, round_: _Round) -> list[Batch]:
         """Wait for a round and assemble its batches.
 
         If a shard that the round sampled from is dead, the whole round is dropped.
@@ -222,15 +210,15 @@ class Feed:
             except RayTaskError:
                 raise  # an error in the shard's code: a restart would not help
             except RayError:
-                self._mark_down(index)
+                self._records.mark_down(index)
                 continue
-            self._note(index, reply.counts)
+            self._records.note(index, reply.counts)
             # Places are useless if the shard's memory was closed since the request.
-            lost = self._peers[index].frames is None and isinstance(reply.drawn, PlacedSample)
+            lost = self._records[index].frames is None and isinstance(reply.drawn, PlacedSample)
             if reply.drawn is not None and not lost:
                 replies[index] = reply
         if round_.packed is not None:
-            self._wire.note(round_.packed, time.monotonic() - asked)
+            self._compression.note(round_.packed, time.monotonic() - asked)
         if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
             # One part is missing: drop the round, and let the limiter allow its samples again.
             self.limiter.sampled -= self._learners * int(round_.counts_MU.sum())
@@ -279,7 +267,7 @@ class Feed:
         Returns (the sample, bool [B]: which transitions are whole). A transition that the shard
         overwrote meanwhile is not whole.
         """
-        layout = next(peer.counts.layout for peer in self._peers if peer.counts)
+        layout = next(record.counts.layout for record in self._records if record.counts)
         count = sum(draw.size for draw in drawn.values())
         sample = empty_batch(count, layout, self._device, self._frames_on)
         whole_B = np.ones(count, bool)
@@ -288,7 +276,7 @@ class Feed:
             here = slice(start, start + draw.size)
             part = sample.rows(here)
             if isinstance(draw, PlacedSample):
-                whole_B[here] = self._read(self._peers[index], draw, part)
+                whole_B[here] = self._read(self._records[index], draw, part)
             elif isinstance(part, DeviceSample):
                 host = empty_sample(draw.size, layout, self._device)
                 unpack(draw, layout, host)
@@ -299,15 +287,15 @@ class Feed:
             start += draw.size
         return sample, whole_B
 
-    def _read(self, peer: _Peer, placed: PlacedSample, out: AnySample) -> np.ndarray:
+    def _read(self, record: ShardRecord, placed: PlacedSample, out: AnySample) -> np.ndarray:
         """Fill `out` from the shard's memory or its copy on the device; bool [B]: what is whole."""
-        frames = peer.frames
-        assert frames is not None, "_land leaves out what cannot be read"
+        frames = record.frames
+        assert frames is not None, "_receive leaves out what cannot be read"
         if not isinstance(out, DeviceSample):
             return frames.gather(placed, out)
-        if peer.copy is None:
-            peer.copy = DeviceFrames(frames.layout, frames.frame_LCP, self._device)
-        peer.copy.gather(placed, out)
+        if record.copy is None:
+            record.copy = DeviceFrames(frames.layout, frames.frame_LCP, self._device)
+        record.copy.gather(placed, out)
         return frames.still_there(placed)
 
     def _batch(
@@ -329,104 +317,61 @@ class Feed:
         """Keep a batch's new |δ| for the next request to the shards that it came from."""
         start = 0
         for index, incarnation, rows in batch.parts:
-            peer = self._peers[index]
-            if peer.counts and peer.counts.incarnation == incarnation:
-                peer.keys.append(batch.sample.key_B[start : start + rows])
-                peer.deltas.append(delta_B[start : start + rows])
+            record = self._records[index]
+            if record.counts and record.counts.incarnation == incarnation:
+                record.keys.append(batch.sample.key_B[start : start + rows])
+                record.deltas.append(delta_B[start : start + rows])
             start += rows
 
     def _poll(self) -> None:
         """Send every shard its insert limit and wait up to POLL_S for inserts."""
         now = time.monotonic()
-        missing = self.limiter.inserts_needed(self._round_samples) / len(self._peers)
+        missing = self.limiter.inserts_needed(self._round_samples) / len(self._records)
         waiting = {}
-        for index, peer in enumerate(self._peers):
-            if now >= peer.down_until:
-                until = (peer.counts.inserted if peer.counts else 0) + int(np.ceil(missing))
-                waiting[peer.actor.wait_for.remote(self._request(peer), until, POLL_S)] = index
+        for index, record in enumerate(self._records):
+            if now >= record.down_until:
+                until = (record.counts.inserted if record.counts else 0) + int(np.ceil(missing))
+                waiting[record.actor.wait_for.remote(self._request(record), until, POLL_S)] = index
         if not waiting:
             time.sleep(POLL_S)
         for reference, index in waiting.items():
             try:
-                self._note(index, ray.get(reference))
+                self._records.note(index, ray.get(reference))
             except RayTaskError:
                 raise
             except RayError:
-                self._mark_down(index)
+                self._records.mark_down(index)
 
     def refresh(self, absent: Collection[int] = ()) -> None:
         """Read all shards' counts, and send them limit and weights, without waiting for inserts.
 
         The coordinator found the `absent` shards to be dead: their transitions count as lost.
         """
-        for index, peer in enumerate(self._peers):
+        for index, record in enumerate(self._records):
             if index in absent:
-                self._write_off(index)
+                self._records.write_off(index)
             else:
-                self._note(index, ray.get(peer.actor.wait_for.remote(self._request(peer), 0, 0.0)))
+                self._records.note(
+                    index, ray.get(record.actor.wait_for.remote(self._request(record), 0, 0.0))
+                )
 
     def adopt(self) -> None:
         """Take over the shards' counts after a checkpoint was loaded; the limiter counts no new
         inserts.
         """
         inserted = self.limiter.inserted
-        for peer in self._peers:
-            peer.copy = None  # its frames were replaced by those of the checkpoint
+        for record in self._records:
+            record.copy = None  # its frames were replaced by those of the checkpoint
         self.refresh()
         self.limiter.inserted = inserted
 
     def state(self) -> list[ShardCounts | None]:
         """Return each shard's last counts, from which another learner can continue."""
-        return [replace(peer.counts, address=None) if peer.counts else None for peer in self._peers]
+        return self._records.state()
 
     def restore(self, state: list[ShardCounts | None]) -> None:
         """Continue from `state`; the next `refresh` counts later inserts and losses."""
-        for peer, counts in zip(self._peers, state, strict=True):
-            peer.counts = counts
-
-    def _note(self, index: int, counts: ShardCounts) -> None:
-        """Update a shard's record and the limiter with the shard's counts."""
-        peer = self._peers[index]
-        before, peer.down = peer.counts, False
-        if (gone := peer.written_off) is not None:
-            peer.written_off = None
-            if gone.incarnation == counts.incarnation:  # the shard was alive, but unreachable
-                self.lost_transitions -= gone.size
-                before = gone
-        if before and before.incarnation != counts.incarnation:
-            # Another incarnation: the shard died, and its transitions are lost.
-            self._lose(index, before.size)
-            before = None
-        if before is None or counts.inserted >= before.inserted:  # replies may arrive out of order
-            self.limiter.inserted += counts.inserted - (before.inserted if before else 0)
-            peer.counts = counts
-        if peer.frames_of != counts.incarnation:
-            # Open the shard's memory once per incarnation.
-            peer.frames = AttachedFrames.attach(counts.address) if counts.address else None
-            peer.frames_of, peer.copy = counts.incarnation, None
-
-    def _mark_down(self, index: int) -> None:
-        """Send a shard no requests for 0.5 s; its next answer shows whether its data is lost."""
-        peer = self._peers[index]
-        peer.down, peer.down_until = True, time.monotonic() + 0.5
-        # A dead shard's memory is freed when no process maps it any more.
-        peer.frames, peer.frames_of = None, None
-        peer.copy = None
-
-    def _write_off(self, index: int) -> None:
-        self._mark_down(index)
-        if (counts := self._peers[index].counts) is not None:
-            self._lose(index, counts.size, "does not come back")
-            self._peers[index].written_off = counts
-
-    def _lose(self, index: int, size: int, what: str = "died") -> None:
-        peer = self._peers[index]
-        peer.counts, peer.keys, peer.deltas = None, [], []
-        self.lost_transitions += size
-        self.limiter.lose(size, remaining=self.size)
-        self.events.append(
-            f"replay shard {index} {what}: {size:,} transitions lost; it restarts empty and refills"
-        )
+        self._records.restore(state)
 
 
 def batches_per_round(batch_size: int) -> int:

@@ -150,7 +150,7 @@ class LearnerActor:
                 done.append(self._update(batch, following.sample if following else None, share))
         # Report the means over the portion's updates.
         means = np.mean(done, axis=0) if done else np.full(3, np.nan)
-        events, self._feed.events = self._feed.events, []
+        events = self._feed.take_events()
         limiter = self._feed.limiter
         return LearnReport(
             updates=self._learner.updates,

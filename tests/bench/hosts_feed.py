@@ -40,7 +40,7 @@ def wire_bytes(interface: str = "eth0") -> int:
 
 
 class OneWay:
-    """In place of the feed's `Wire`, which would try both."""
+    """In place of the feed's `CompressionChoice`, which would try both."""
 
     def __init__(self, packed: bool):
         self.packed = packed
@@ -75,7 +75,7 @@ def learner(address: str, n_step: int, seconds: float) -> dict[str, dict[str, fl
             if of_store != store:
                 continue
             feed = feed_of(shard, BATCH, 1, shared=False)
-            feed._wire = OneWay(packed)  # type: ignore[assignment]
+            feed._compression = OneWay(packed)  # type: ignore[assignment]
             rng = np.random.default_rng(0)
             for measured in (False, True):
                 done, before, start = 0, wire_bytes(), time.perf_counter()

@@ -39,7 +39,7 @@ def test_what_is_fetched_ahead_is_neither_lost_nor_counted_twice(ray_here, tmp_p
         assert progress.samples_per_insert == pytest.approx(8.0, rel=0.05)
         assert progress.lost_transitions == progress.refused_writes == 0
         assert ask(lambda actor: actor.fetched) > 20
-        assert ask(lambda actor: [peer.copy is not None for peer in actor._feed._peers]) == [
+        assert ask(lambda actor: [record.copy is not None for record in actor._feed._records]) == [
             True,
             True,
         ]
@@ -50,7 +50,10 @@ def test_what_is_fetched_ahead_is_neither_lost_nor_counted_twice(ray_here, tmp_p
         assert state["limiter"]["sampled"] == updates * config.learner.batch_size
 
         engine.load(tmp_path)  # the frames under the copies are replaced
-        assert ask(lambda actor: [peer.copy is None for peer in actor._feed._peers]) == [True, True]
+        assert ask(lambda actor: [record.copy is None for record in actor._feed._records]) == [
+            True,
+            True,
+        ]
         after = run(engine, 1_600)
         assert after.updates > progress.updates
     finally:

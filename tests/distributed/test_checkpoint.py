@@ -95,7 +95,7 @@ def test_a_checkpoint_is_one_instant(engine, tmp_path: Path):
         ]
         assert ray.get(on_their_way) == [None, None]
         waiting = engine.learner.__ray_call__.remote(
-            lambda self: sum(len(peer.keys) for peer in self._feed._peers)
+            lambda self: sum(len(record.keys) for record in self._feed._records)
         )
         assert ray.get(waiting) == 0
 

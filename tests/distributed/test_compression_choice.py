@@ -4,10 +4,10 @@ from collections import deque
 
 import pytest
 
-from genray.distributed.compression_choice import EVERY_ROUNDS, TRIAL_ROUNDS, Wire
+from genray.distributed.compression_choice import EVERY_ROUNDS, TRIAL_ROUNDS, CompressionChoice
 
 
-def decided(wire: Wire, waits: dict[bool, float], rounds: int) -> list[bool]:
+def decided(wire: CompressionChoice, waits: dict[bool, float], rounds: int) -> list[bool]:
     """What `rounds` rounds were asked for as, two in flight, when waiting takes so long."""
     ways, flying = [], deque([wire.choose(), wire.choose()])
     for _ in range(rounds):
@@ -30,13 +30,13 @@ def decided(wire: Wire, waits: dict[bool, float], rounds: int) -> list[bool]:
     ids=["slow network", "fast network", "no difference", "never waits", "too little to matter"],
 )
 def test_the_shorter_wait_wins(packed_s, plain_s, wins):
-    ways = decided(Wire(), {True: packed_s, False: plain_s}, 200)
+    ways = decided(CompressionChoice(), {True: packed_s, False: plain_s}, 200)
     trial = ways[: 4 * TRIAL_ROUNDS]
     assert trial.count(True) == trial.count(False)
     assert set(ways[4 * TRIAL_ROUNDS :]) == {wins}
 
 
 def test_it_changes_its_mind_when_the_network_changes():
-    wire = Wire()
+    wire = CompressionChoice()
     assert decided(wire, {True: 0.01, False: 0.2}, EVERY_ROUNDS)[-1]
     assert not decided(wire, {True: 0.02, False: 0.001}, 200)[-1]

@@ -66,7 +66,7 @@ class Given:
 
 
 class Always:
-    """In place of `Wire`: one way."""
+    """In place of `CompressionChoice`: one way."""
 
     def __init__(self, packed: bool):
         self.packed, self.noted = packed, 0
@@ -99,7 +99,7 @@ def test_batches_hold_what_the_shards_were_given(
     if way in ("packed", "plain", "sent to the device"):
         monkeypatch.setattr(AttachedFrames, "attach", lambda address: None)
     wire = Always(way != "plain")
-    monkeypatch.setattr(feed_module, "Wire", lambda: wire)
+    monkeypatch.setattr(feed_module, "CompressionChoice", lambda: wire)
     one = given["lz4" if way == "lz4" else "raw"]
     limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)
     frames_on = "device" if way in ("copied", "sent to the device") else "host"
@@ -107,7 +107,9 @@ def test_batches_hold_what_the_shards_were_given(
         one.actors[:shards], limiter, BATCH, np.random.default_rng(0), ROUND, frames_on=frames_on
     )
     feed.refresh()
-    assert all((peer.frames is not None) == (way in ("shared", "copied")) for peer in feed._peers)
+    assert all(
+        (record.frames is not None) == (way in ("shared", "copied")) for record in feed._records
+    )
     checked, met = 0, set()
     while checked < 6_000:
         batches = feed.next_round()
@@ -118,12 +120,12 @@ def test_batches_hold_what_the_shards_were_given(
             feed.send_back(batch, np.full(batch.sample.size, delta, np.float32))
     assert met == set(range(shards))
     assert (wire.noted > 0) == (way in ("packed", "plain", "sent to the device"))
-    assert all((peer.copy is not None) == (way == "copied") for peer in feed._peers)
+    assert all((record.copy is not None) == (way == "copied") for record in feed._records)
     feed.refresh()  # the last priorities
     # Every transition has been drawn by now: the mass says that priorities found their way back.
-    for peer in feed._peers:
-        assert peer.counts and peer.counts.total == pytest.approx(
-            peer.counts.size * (delta + 1e-3) ** 0.6, rel=1e-3
+    for record in feed._records:
+        assert record.counts and record.counts.total == pytest.approx(
+            record.counts.size * (delta + 1e-3) ** 0.6, rel=1e-3
         )
 
 
@@ -139,5 +141,5 @@ def test_a_batch_that_was_overwritten_on_its_way_is_drawn_again(ray_here):
         ray.get([reply for round_ in feed._rounds for reply in round_.replies.values()])
         for actor, stream in zip(given.actors, given.streams):
             ray.get([actor.add.remote(stream.chunk(20)) for _ in range(3)])
-        assert feed._land(feed._rounds.popleft()) == []
+        assert feed._receive(feed._rounds.popleft()) == []
         assert limiter.sampled == feed.in_flight_samples() == ROUND * BATCH

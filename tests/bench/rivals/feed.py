@@ -49,8 +49,8 @@ def feed_of(
     feed = Feed([shard], limiter, batch_size, np.random.default_rng(0), round_batches)
     feed.refresh()
     if not shared:
-        feed._peers[0].frames = None
-    elif feed._peers[0].frames is None:
+        feed._records[0].frames = None
+    elif feed._records[0].frames is None:
         raise RuntimeError("the shard's memory cannot be read from here")
     return feed
 
