@@ -163,7 +163,8 @@ def _clip(
         raise ConfigError(f"{content}: holds no frames")
     styler = open_styler(first, manners, launch, config, size)
     count, seconds = _work(clip, styler, launch)
-    print(f"{styler}: {count} frames{f', about {spoken(seconds)}' if seconds else ''}")
+    counted = f"{count} frames" if count else "frames of an unknown number"
+    print(f"{styler}: {counted}{f', about {spoken(seconds)}' if seconds else ''}")
     _say_reduction(content, first, styler, launch, size)
     # A GIF loses the sound of its content.
     sound = has_sound(content)

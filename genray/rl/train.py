@@ -58,6 +58,7 @@ class Trainer:
         self._config, self._engine, self._run, self._live = config, engine, run, live
         self._returns: deque[float] = deque(maxlen=100)
         self._progress = Progress()
+        self._last_evaluation = ""
         self._saved_at = -1
         self._stop = StopRequests()
 
@@ -223,7 +224,8 @@ class Trainer:
                 "evaluation_episodes": len(result.scores),
             },
         )
-        self._live.say(f"step {self._progress.steps:,}: {result.summary()}")
+        self._last_evaluation = f"step {self._progress.steps:,}: {result.summary()}"
+        self._live.say(self._last_evaluation)
         self._save_model(network, result)
         self._run.note_score(self._progress.steps, result.mean, keep=settings.keep)
         return result
@@ -237,7 +239,12 @@ class Trainer:
         self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep)
         self._saved_at = self._progress.steps = step
         # An evaluation that follows adds its score to this model.
-        save_policy(self._run.model, self._config, self._engine.network(), step, None)
+        earlier = (
+            f"Its last evaluation, at {self._last_evaluation}" if self._last_evaluation else ""
+        )
+        save_policy(
+            self._run.model, self._config, self._engine.network(), step, None, words=earlier
+        )
         self._live.say(
             f"step {step:,}: checkpoint; the run stood still for {time.monotonic() - start:.1f} s"
         )

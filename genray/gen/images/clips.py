@@ -20,7 +20,9 @@ from genray.gen.images.pictures import MAX_PIXELS
 from genray.media import SUFFIXES
 
 MAX_REPEATED = 2_000
-"""Largest number of frames of a GIF after its longer frames are repeated for a constant rate."""
+"""A GIF whose frames would be repeated to more than this many, by the greatest common divisor of
+their durations, is read at its shortest frame's duration instead.
+"""
 _GIF_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError)
 
 
