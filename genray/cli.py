@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("genray.commands.models:sample", "MODEL --out grid.png: images from a vae or a gan"),
     "reconstruct": (
         "genray.commands.models:reconstruct",
-        "MODEL --out grid.png: held-out images and what becomes of them",
+        "MODEL --out grid.png: held-out images beside their reconstructions",
     ),
     "interpolate": (
         "genray.commands.models:interpolate",
@@ -72,7 +72,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("genray.commands.export:export", "MODEL --out model.onnx: for other programs"),
     "stylize": (
         "genray.commands.style:stylize",
-        "CONTENT STYLE … --out out.png: a picture in the manner of others",
+        "CONTENT STYLE … --out out.png: a picture in the style of others",
     ),
     "dream": (
         "genray.commands.dream:dream",
@@ -106,7 +106,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "doctor": (
         "genray.commands.doctor:doctor",
-        "what is wrong with this installation, and how to mend it",
+        "what is wrong with this installation, and how to repair it",
     ),
 }
 

@@ -76,13 +76,13 @@ def job_words(words: list[str], prog: str) -> list[str]:
     out = option_value(words, "--out") or option_value(words, "--resume")
     require(
         out is not None,
-        f"{prog} -- {name}: a job has no folder of yours; add --out /SHARED/NAME or "
-        "s3://BUCKET/NAME",
+        f"{prog} -- {name}: a job cannot write to this machine's folders; add --out "
+        "/SHARED/NAME or s3://BUCKET/NAME",
     )
     if not storage.is_url(str(out)) and not os.path.isabs(str(out)):
         raise ConfigError(
-            f"--out {out}: a job has no folder of yours; give the whole path, /SHARED/{out}, or a "
-            "URL"
+            f"--out {out}: a job cannot read this machine's folders; give the whole "
+            f"path, /SHARED/{out}, or a URL"
         )
     joins = name == "train dqn" or option_value(words, "--workers") is not None
     own = "--local" in words or option_value(words, "--address") is not None
@@ -135,7 +135,7 @@ def _follow(client: Any, job: str, words: list[str], out: str) -> None:
         asyncio.run(tail())
         status, message = client.get_job_status(job), client.get_job_info(job).message
     except KeyboardInterrupt:
-        print(f"\n{job} goes on; stop it with: ray job stop {job}")
+        print(f"\n{job} continues; stop it with: ray job stop {job}")
         raise
     except Exception as error:
         raise RunFault(f"{job}: lost the cluster ({_first_line(error)}){advice}") from error

@@ -341,7 +341,7 @@ def _worst_sheet(
     title = (
         f"The {len(worst)} held-out rows that are rebuilt worst, by mean squared error; bordered: "
         f"the {unseen} "
-        "that training never saw the like of"
+        "of a class that was left out of training"
     )
     return draw_sheet([tiles[at : at + 10] for at in range(0, len(tiles), 10)], title=title)
 

@@ -92,7 +92,7 @@ def main(argv: list[str], prog: str) -> int:
         "on this machine's CPU.\n"
         f"{options.steps:,} agent steps = {options.steps * config.env.frame_skip / 216_000:.1f} "
         "hours of play. "
-        "Ctrl-C stops, saves, and says how to go on.\n"
+        "Ctrl-C stops, saves, and says how to continue.\n"
     )
     # Train the agent, film it, and report its scores.
     result = train_in(run, config, LaunchConfig(), resumed=False)
@@ -105,9 +105,9 @@ def main(argv: list[str], prog: str) -> int:
     ]
     # The optional parts: a styled frame, a GAN, a sweep, and the service.
     if options.style_size:
-        made.append(f"a frame of it in another style: {_styled(run, frame, options)}")
+        made.append(f"one of its frames in another style: {_styled(run, frame, options)}")
     if options.generator_steps:
-        made.append(f"frames that a generator makes up: {_generator(run, options)}")
+        made.append(f"frames made by a generator: {_generator(run, options)}")
     if options.sweep_trials:
         made.append(f"which optimizer, by a small sweep: {_swept(run, options)}")
     if options.serve:

@@ -73,7 +73,7 @@ class DreamLaunch:
         )
         require(
             self.model is None or self.features == "auto",
-            f"--features {self.features}: cannot stand beside --model; leave one of them out",
+            f"--features {self.features}: cannot be combined with --model; leave one of them out",
         )
 
     @property

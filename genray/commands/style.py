@@ -45,7 +45,7 @@ def stylize(argv: list[str], prog: str) -> int:
         frozen=True,
         kw_only=True,
     )
-    both.__doc__ = "A picture or a clip in the manner of one or several pictures."
+    both.__doc__ = "Give a picture or a clip the style of one or several pictures."
     options = parse(both, argv, prog)
     launch: StyleLaunch = options.launch
     config: StyleConfig = options.config
@@ -53,7 +53,7 @@ def stylize(argv: list[str], prog: str) -> int:
     if launch.model is None:
         require(
             len(styles) >= 1,
-            f"{prog}: name a style picture behind the content, or a trained --model",
+            f"{prog}: name a style picture after the content, or a trained --model",
         )
     config.validate(len(styles) or None)
     size = config.size if option_value(argv, "--size") else None

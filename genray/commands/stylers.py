@@ -217,11 +217,11 @@ class ByModel(Styler):
         for name, value in to_dict(config).items():
             require(
                 name in FOR_MODELS or value == plain[name],
-                f"--{name.replace('_', '-')}: belongs to optimisation; leave it out beside --model",
+                f"--{name.replace('_', '-')}: belongs to optimisation; leave it out with --model",
             )
         require(
             launch.preview == 0,
-            f"--preview {launch.preview}: a model takes one step; leave it out beside --model",
+            f"--preview {launch.preview}: a model takes one step; leave it out with --model",
         )
         self._folder = modelstore.model_folder(launch.model)
         builders = {"style_fast": build_style_fast, "style_any": build_style_any}

@@ -68,7 +68,7 @@ def sweep(argv: list[str], prog: str) -> int:
     if launch.resume is not None:
         if config != SweepConfig():
             raise ConfigError(
-                f"--resume {launch.resume}: goes on as it began; leave out the options beside it"
+                f"--resume {launch.resume}: continues with its own options; leave out the others"
             )
         folder = launch.resume
         _going(folder, lambda: resume_sweep(folder, address=launch.address))

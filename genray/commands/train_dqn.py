@@ -101,15 +101,15 @@ def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command:
     exists.
     """
     if start_step is not None:
-        return f"should the head be lost, continue with: {resume_command}"
+        return f"if the head node fails, continue with: {resume_command}"
     first = next(milestones(0, settings.steps, settings.evaluate_every, settings.checkpoint_every))
     if first < settings.steps:
         return (
-            f"should the head be lost, continue with: {resume_command} (its first checkpoint comes "
+            f"if the head node fails, continue with: {resume_command} (its first checkpoint comes "
             f"at step {first:,})"
         )
     return (
-        "should the head be lost, the run is lost: it writes no checkpoint before its end "
+        "if the head node fails, the run is lost: it writes no checkpoint before its end "
         "(--checkpoint-every N makes some)"
     )
 

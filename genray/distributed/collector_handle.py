@@ -94,7 +94,7 @@ class CollectorHandle:
         self._begin_anew()
         return (
             report,
-            f"{self.name} left as it was asked to, its last chunk arrived; it starts again "
+            f"{self.name} left its node as requested, after its last chunk; it starts again "
             "elsewhere",
         )
 

@@ -93,7 +93,8 @@ class LearnerGroup:
         if self.starting and now >= self._next_note_at:
             self._next_note_at = now + WAITING_NOTE_S
             self._events.append(
-                "the learner has not begun yet: it waits for a node that has room for it"
+                "the learner has not started yet: it waits for a node with enough free CPUs "
+                "and GPUs"
             )
 
     def take(self, ready: Sequence[ray.ObjectRef]) -> list[LearnReport]:

@@ -13,7 +13,7 @@ from genray.doctor.check import GIB, REINSTALL, Check, Status, ok, warn
 OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
 
 PORTS = {
-    6379: "a Ray head node (or Redis) runs on this machine: `ray status` tells; local runs use "
+    6379: "a Ray head node (or Redis) runs on this machine: `ray status` shows it; local runs use "
     "others",
     8265: "Ray's dashboard: another Ray runs on this machine; the next one takes 8266",
     8000: "Ray Serve's HTTP port: `genray serve` needs another one",

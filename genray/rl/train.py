@@ -213,7 +213,7 @@ class Trainer:
             self._log.write(self._progress.steps, {"evaluation_failed": 1})
             if last:
                 raise RunFault(reason) from error
-            self._live.say(f"step {self._progress.steps:,}: {reason}; training goes on")
+            self._live.say(f"step {self._progress.steps:,}: {reason}; training continues")
             return None
         self._log.write(
             self._progress.steps,
@@ -246,7 +246,7 @@ class Trainer:
             self._run.model, self._config, self._engine.network(), step, None, words=earlier
         )
         self._live.say(
-            f"step {step:,}: checkpoint; the run stood still for {time.monotonic() - start:.1f} s"
+            f"step {step:,}: checkpoint; the run paused for {time.monotonic() - start:.1f} s"
         )
 
     def _save_or_fault(self) -> None:

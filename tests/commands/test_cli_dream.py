@@ -163,7 +163,7 @@ def test_what_cannot_be_done_is_one_line_and_no_file(run, photo, tmp_path, capsy
         ([good], "weights are not on this machine"),
         ([good, "--features", "untrained"], "has learnt nothing"),
         ([good, "--features", "vgg91"], "vgg91"),
-        ([good, *model, "--features", "vgg19"], "cannot stand beside --model"),
+        ([good, *model, "--features", "vgg19"], "cannot be combined with --model"),
         ([good, "--model", str(tmp_path / "none")], "not a model"),
         ([good, *model, "--layer", "conv44"], "did you mean conv"),
         ([good, *model, "--channels", "99"], "has channels 0..15"),

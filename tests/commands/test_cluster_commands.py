@@ -39,8 +39,14 @@ def test_a_training_job_joins_its_cluster():
         (["trian", "dqn"], "trian dqn: no such command"),
         (["submit", "--", "train"], "no such command"),
         (["train", "dqn"], "add --out /SHARED/NAME"),
-        (["train", "dqn", "--out", "runs/x"], "--out runs/x: a job has no folder of yours"),
-        (["train", "dqn", "--resume", "runs/x"], "--out runs/x: a job has no folder of yours"),
+        (
+            ["train", "dqn", "--out", "runs/x"],
+            "--out runs/x: a job cannot read this machine's folders",
+        ),
+        (
+            ["train", "dqn", "--resume", "runs/x"],
+            "--out runs/x: a job cannot read this machine's folders",
+        ),
     ],
 )
 def test_a_job_that_cannot_work_is_refused_before_it_is_sent(words, complaint):

@@ -240,7 +240,7 @@ def test_a_collector_that_is_told_to_go_leaves_nothing_behind(ray_here, ledger: 
             signal.SIGTERM,
         )
         progress = run(engine, 3_000)
-        assert ["left as it was asked to" in event for event in progress.events].count(True) == 1
+        assert ["left its node as requested" in event for event in progress.events].count(True) == 1
         assert progress.restarts == 0 and progress.lost_transitions == 0
         assert ray.get(engine.shards[0].heads.remote())[0] > rows + 30  # its successor plays
         engine.settle()  # so that nobody is closed with a chunk on its way
