@@ -42,7 +42,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_two_learners_work_as_one_and_come_back_together(ray_here, tmp_path: Path):
     engine = Coordinator(config(), learner_threads=1)
     try:
-        before = run(engine, 1_500)
+        before = run(engine, 1_000)
         engine.settle()
         first, second = weights(engine)
         assert same(first, second)
@@ -62,7 +62,7 @@ def test_two_learners_work_as_one_and_come_back_together(ray_here, tmp_path: Pat
 
         # the one that does not lead; the other waits for it in a meeting
         ray.kill(engine._learners.members[1])
-        after = run(engine, 3_000)
+        after = run(engine, 2_000)
         assert any("one of 2 learners died" in event for event in after.events)
         assert after.restarts == 1 and after.lost_transitions == 0 and after.refused_writes == 0
         assert after.updates > before.updates and after.replay_size > before.replay_size
@@ -79,6 +79,6 @@ def test_two_learners_work_as_one_and_come_back_together(ray_here, tmp_path: Pat
         assert same(*restored) and same(
             restored[0], torch.load(tmp_path / "learner.pt", weights_only=True)["online"]
         )
-        assert run(again, state["steps"] + 600).updates > updates
+        assert run(again, state["steps"] + 300).updates > updates
     finally:
         again.close()

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,17 +28,24 @@ def config(snapshot_s: float = 0.5) -> DQNConfig:
     return replace(tiny(), run=replace(tiny().run, learner_snapshot_s=snapshot_s))
 
 
-@pytest.fixture
-def engine(ray_here):
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory in which all actors of the engine below note what they do with each chunk."""
+    folder = tmp_path_factory.mktemp("ledger")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def engine(ray_here, ledger: Path) -> Iterator[Coordinator]:
+    """One run that survives one fault after the other: the tests follow each other in this order.
+
+    Starting an engine takes longer than most of the tests.
+    """
     made = Coordinator(config(), learner_threads=1)
     yield made
     made.close()
-
-
-@pytest.fixture
-def ledger(monkeypatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "ledger"))
-    return tmp_path / "ledger"
 
 
 class Account:
@@ -80,51 +88,6 @@ def forge(engine: Coordinator, collector: int, epoch: int, incarnation: int | No
     )
 
 
-def test_stale_writers_are_refused(engine):
-    """A forged collector and a forged learner, before and after the ones they stand for were
-    replaced.
-    """
-    run(engine, 600)
-    engine.settle()
-    ray.get([shard.admit.remote(True) for shard in engine.shards])
-    # another life of the same epoch
-    assert not forge(engine, 0, epoch=0, incarnation=12345).accepted
-    assert forge(engine, 0, epoch=0, incarnation=None).accepted
-    inserted = [
-        counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards])
-    ]
-
-    engine._learners.restart(RuntimeError("cut off"))
-    engine._collectors[0].epoch += 1
-    stop = time.monotonic() + 150
-    while engine.advance(0, seconds=0.5).refused_writes < 1 or engine._learners.starting:
-        assert time.monotonic() < stop
-    assert not forge(engine, 0, epoch=0, incarnation=None).accepted
-    priorities = {"key_B": np.zeros(1, np.int64), "delta_B": np.ones(1, np.float32)}
-    weights = Published(version=10**6, reference=[], epoch=0)
-    for request in (
-        Request(epoch=0, **priorities),
-        Request(epoch=0, published=weights),
-        Request(epoch=0, counts=(8,)),
-    ):
-        reply = ray.get(engine.shards[0].sample.remote(request))
-        assert reply.drawn is None
-    assert (
-        ray.get(
-            engine.shards[0].sample.remote(Request(epoch=1, counts=(8,), insert_limit=None))
-        ).drawn.size
-        == 8
-    )
-    assert ray.get(engine.shards[0].published.remote()).version < 10**6
-    assert [
-        counts["inserted"] for counts in ray.get([s.stats.remote() for s in engine.shards])
-    ] == inserted
-    ray.get([shard.admit.remote(False) for shard in engine.shards])
-    progress = run(engine, 1_500)
-    assert progress.refused_writes == 4  # two chunks, priorities, weights
-    assert progress.lost_updates >= 0
-
-
 def test_a_dead_learner_is_replaced_and_the_replay_stays(engine):
     before = run(engine, 1_200)
     stop = time.monotonic() + 150
@@ -163,32 +126,18 @@ def test_a_dead_learner_is_replaced_and_the_replay_stays(engine):
 
 
 def test_a_learner_that_dies_before_a_checkpoint_does_not_spoil_it(engine, tmp_path: Path):
-    run(engine, 1_000)
+    before = run(engine, engine.steps + 200)
     ray.kill(engine.learner)
     engine.save(tmp_path)
     state = json.loads((tmp_path / "state.json").read_text())
-    assert state["restarts"] == 1
+    assert state["restarts"] == before.restarts + 1
     assert state["limiter"]["inserted"] == sum(
         shard["counts"]["inserted"] for shard in state["shards"]
     )
-    assert run(engine, 1_600).updates > 0
+    assert run(engine, engine.steps + 600).updates > before.updates
 
 
-def test_lost_actors_lose_and_double_nothing_that_was_acknowledged(ray_here, ledger: Path):
-    engine = Coordinator(config(), learner_threads=1)
-    try:
-        run(engine, 600)
-        ray.kill(engine._collectors[0].actor, no_restart=False)
-        run(engine, 1_500)
-        ray.kill(engine.shards[1], no_restart=False)
-        progress = run(engine, 3_500)
-    finally:
-        engine.close()
-    Account(ledger).check()
-    assert progress.restarts == 2 and progress.refused_writes == 0
-
-
-def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(ray_here, ledger: Path):
+def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(engine, ledger: Path):
     """The answers, not the chunks, get lost: each is put away and replaced by that of an actor
     that is dead.
     """
@@ -204,52 +153,109 @@ def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(ray_here, l
         ray.wait([self._shipped.answer], timeout=30)  # it was accepted
         self._shipped.answer = dead[0]
 
-    engine = Coordinator(config(), learner_threads=1)
-    try:
-        run(engine, 600)
-        engine.settle()
-        worker = engine._collectors[0]
-        before = ray.get(engine.shards[0].stats.remote())["inserted"]
-        dead = Dead.options(num_cpus=0).remote()
-        reference = dead.answer.remote()
-        worker.actor.collect.remote(0, worker.epoch)
-        lost = worker.actor.__ray_call__.remote(lose_answer, [reference])
-        ray.get(lost)
-        ray.kill(dead)
-        report = ray.get(worker.actor.rest.remote())
-        assert report.lost_transitions == 0
-        after = ray.get(engine.shards[0].stats.remote())["inserted"]
-        assert 0 < after - before <= 32
-    finally:
-        engine.close()
+    engine.settle()
+    worker = engine._collectors[0]
+    before = ray.get(engine.shards[0].stats.remote())["inserted"]
+    doubled = sum(Account(ledger).fates.get("duplicate", Counter()).values())
+    dead = Dead.options(num_cpus=0).remote()
+    reference = dead.answer.remote()
+    worker.actor.collect.remote(0, worker.epoch)
+    ray.get(worker.actor.__ray_call__.remote(lose_answer, [reference]))
+    ray.kill(dead)
+    report = ray.get(worker.actor.rest.remote())
+    assert report.lost_transitions == 0
+    after = ray.get(engine.shards[0].stats.remote())["inserted"]
+    assert 0 < after - before <= 32
     account = Account(ledger)
     account.check()
-    assert sum(account.fates["duplicate"].values()) == 1
+    assert sum(account.fates["duplicate"].values()) == doubled + 1
 
 
-def test_a_collector_that_is_told_to_go_leaves_nothing_behind(ray_here, ledger: Path):
-    """SIGTERM, as a spot machine's notice ends in: the chunk is finished and shipped, and the
-    leave is no fault.
+def test_a_collector_that_is_asked_to_leave_loses_nothing(engine, ledger: Path):
+    """SIGTERM, as a spot machine's notice ends in: the chunk is finished and sent, and the
+    departure is no fault.
     """
-    engine = Coordinator(config(), learner_threads=1)
-    try:
-        run(engine, 600)
-        rows = ray.get(engine.shards[0].heads.remote())[0]
-        os.kill(
-            ray.get(engine._collectors[0].actor.__ray_call__.remote(lambda self: os.getpid())),
-            signal.SIGTERM,
-        )
-        progress = run(engine, 3_000)
-        assert ["left its node as requested" in event for event in progress.events].count(True) == 1
-        assert progress.restarts == 0 and progress.lost_transitions == 0
-        assert ray.get(engine.shards[0].heads.remote())[0] > rows + 30  # its successor plays
-        engine.settle()  # so that nobody is closed with a chunk on its way
-    finally:
-        engine.close()
+    before = run(engine, engine.steps + 200)
+    rows = ray.get(engine.shards[0].heads.remote())[0]
+    process = engine._collectors[0].actor.__ray_call__.remote(lambda self: os.getpid())
+    os.kill(ray.get(process), signal.SIGTERM)
+    progress = run(engine, before.steps + 1_500)
+    # the coordinator's events and the collector's successor
+    stop = time.monotonic() + 150
+    while ray.get(engine.shards[0].heads.remote())[0] <= rows + 30:
+        assert time.monotonic() < stop, "no successor plays"
+        events = progress.events
+        progress = run(engine, progress.steps + 100)
+        progress.events = events + progress.events
+    assert ["left its node as requested" in event for event in progress.events].count(True) == 1
+    assert progress.restarts == before.restarts
+    assert progress.lost_transitions == before.lost_transitions
+    engine.settle()  # no chunk is on its way
     account = Account(ledger)
     account.check()
-    assert (
-        len({incarnation for collector, incarnation, _ in account.fates["made"] if collector == 0})
-        == 2
-    )
+    lives = {incarnation for collector, incarnation, _ in account.fates["made"] if collector == 0}
+    assert len(lives) == 2
     assert set(account.fates["made"]) == set(account.fates["acknowledged"])
+
+
+def test_lost_actors_lose_and_double_nothing_that_was_acknowledged(engine, ledger: Path):
+    before = run(engine, engine.steps + 100)
+    ray.kill(engine._collectors[0].actor, no_restart=False)
+    run(engine, engine.steps + 600)
+    ray.kill(engine.shards[1], no_restart=False)
+    progress = run(engine, engine.steps + 1_500)
+    engine.settle()
+    Account(ledger).check()
+    assert progress.restarts == before.restarts + 2
+    assert progress.refused_writes == before.refused_writes
+
+
+def test_stale_writers_are_refused(engine):
+    """A forged collector and a forged learner, before and after the ones they stand for were
+    replaced.
+    """
+    before = run(engine, engine.steps + 100)
+    engine.settle()
+    collector, learner = engine._collectors[0].epoch, engine._learners.epoch
+    ray.get([shard.admit.remote(True) for shard in engine.shards])
+    # another life of the same epoch
+    assert not forge(engine, 0, epoch=collector, incarnation=12345).accepted
+    assert forge(engine, 0, epoch=collector, incarnation=None).accepted
+    inserted = [
+        counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards])
+    ]
+
+    engine._learners.restart(RuntimeError("cut off"))
+    engine._collectors[0].epoch += 1
+    stop = time.monotonic() + 150
+    while (
+        engine.advance(0, seconds=0.5).refused_writes < before.refused_writes + 1
+        or engine._learners.starting
+    ):
+        assert time.monotonic() < stop
+    assert not forge(engine, 0, epoch=collector, incarnation=None).accepted
+    priorities = {"key_B": np.zeros(1, np.int64), "delta_B": np.ones(1, np.float32)}
+    weights = Published(version=10**6, reference=[], epoch=learner)
+    for request in (
+        Request(epoch=learner, **priorities),
+        Request(epoch=learner, published=weights),
+        Request(epoch=learner, counts=(8,)),
+    ):
+        reply = ray.get(engine.shards[0].sample.remote(request))
+        assert reply.drawn is None
+    assert (
+        ray.get(
+            engine.shards[0].sample.remote(
+                Request(epoch=learner + 1, counts=(8,), insert_limit=None)
+            )
+        ).drawn.size
+        == 8
+    )
+    assert ray.get(engine.shards[0].published.remote()).version < 10**6
+    assert [
+        counts["inserted"] for counts in ray.get([s.stats.remote() for s in engine.shards])
+    ] == inserted
+    ray.get([shard.admit.remote(False) for shard in engine.shards])
+    progress = run(engine, engine.steps + 600)
+    # two chunks, priorities, weights
+    assert progress.refused_writes == before.refused_writes + 4
