@@ -68,7 +68,7 @@ BAD = {
     "train dqn --epsilon 1": "--epsilon 1.0: a ladder needs a base inside (0, 1), e.g. 0.4",
     "train dqn --learning-rate -1e-4": "--learning-rate -0.0001: must be > 0, e.g. 1e-4",
     "train dqn --capacity 90000000000": "use at most --capacity",
-    "train dqn --learners 0": "--learners 0: must be ≥ 1; use --learners 1",
+    "train dqn --learners 0": "--learners 0: must be ≥ 1",
     "train dqn --local --learners 2": "--learners 2: --local has one; leave either out",
     "train dqn --learners 99 --device cuda": "--device cpu",
     "train dqn --learner-snapshot-s 0": "--learner-snapshot-s 0.0: must be > 0 seconds, e.g. 10",

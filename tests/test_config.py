@@ -61,7 +61,7 @@ BAD = [
     ("learner", {"optimizer_epsilon": 0.0}, "--optimizer-epsilon 0.0", "1.5e-4"),
     ("learner", {"max_grad_norm": -1.0}, "--max-grad-norm -1.0", "≥ 0"),
     ("learner", {"target_period_updates": 0}, "--target-period-updates 0", "≥ 1"),
-    ("learner", {"learners": 0}, "--learners 0", "use --learners 1"),
+    ("learner", {"learners": 0}, "--learners 0", "≥ 1"),
     ("explore", {"epsilon": 1.5}, "--epsilon 1.5", "[0, 1]"),
     ("explore", {"epsilon": 0.0}, "--epsilon 0.0", "--exploration shared"),
     ("explore", {"epsilon": 1.0}, "--epsilon 1.0", "--exploration shared"),
@@ -81,7 +81,7 @@ BAD = [
     ("run", {"checkpoint_every": -1}, "--checkpoint-every -1", "≥ 0"),
     ("run", {"keep": 0}, "--keep 0", "≥ 1"),
     ("run", {"publish_every": 0}, "--publish-every 0", "≥ 1"),
-    ("run", {"seed": -1}, "--seed -1", "0 .. 2^31 − 1"),
+    ("run", {"seed": -1}, "--seed -1", "0..2^31 − 1"),
 ]
 
 

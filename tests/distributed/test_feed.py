@@ -136,8 +136,8 @@ def test_a_batch_that_was_overwritten_on_its_way_is_drawn_again(ray_here):
         limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)
         feed = Feed(given.actors[:shards], limiter, BATCH, np.random.default_rng(0), ROUND)
         feed.refresh()
-        feed._launch()
-        feed._launch()
+        feed._send_round()
+        feed._send_round()
         ray.get([reply for round_ in feed._rounds for reply in round_.replies.values()])
         for actor, stream in zip(given.actors, given.streams):
             ray.get([actor.add.remote(stream.chunk(20)) for _ in range(3)])

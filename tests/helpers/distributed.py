@@ -17,13 +17,18 @@ def tiny(**replay) -> DQNConfig:
     )
 
 
-def run(engine, until_step: int, timeout_s: float = 240) -> Progress:
-    """Advance to a step, learner caught up; collects all events."""
+def run(engine, until_step: int, timeout_s: float = 240, within: float = 0.02) -> Progress:
+    """Advance to a step and let the learner catch up; collect all events.
+
+    `within` is the largest share of samples per insert that the learner may be behind: at least one
+    round of batches of all learners, which the limiter admits as a whole.
+    """
     events, stop = [], time.monotonic() + timeout_s
     while True:
         progress = engine.advance(until_step, seconds=1.0)
         events += progress.events
-        behind = progress.samples_per_insert < 0.98 * engine.config.replay.samples_per_insert
+        wanted = (1 - within) * engine.config.replay.samples_per_insert
+        behind = progress.samples_per_insert < wanted
         if progress.steps >= until_step and not behind:
             progress.events = events
             return progress
