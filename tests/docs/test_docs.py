@@ -31,6 +31,11 @@ def test_sphinx_strict_build(tmp_path):
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "index.html").exists()
+    for page in tmp_path.rglob("*.html"):  # a reader without a network sees the whole page
+        text = page.read_text()
+        assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"(?:https?:)?//[^\"]+", text), page
+        assert not re.findall(r"<link[^>]+href=\"(?:https?:)?//[^\"]+", text), page
+    assert "<math" in (tmp_path / "algorithms" / "dqn.html").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
