@@ -1,4 +1,4 @@
-"""What the pictures show, as numbers; and that the files are pictures."""
+"""Tests the numbers of each figure, and that the files are pictures."""
 
 from pathlib import Path
 
@@ -7,18 +7,16 @@ import pytest
 from PIL import Image
 
 from genray.errors import ConfigError, ResourceError
-from genray.gen.figures import (
-    FIGURES,
+from genray.gen.figures import FIGURES, main_figures
+from genray.gen.figures.depth import depth_curve
+from genray.gen.figures.gradients import gradients_by_depth
+from genray.gen.figures.losses import loss_curve, loss_gradients
+from genray.gen.figures.valley import (
     VALLEY,
     VALLEY_MORE_STEPS,
     VALLEY_RATES,
     VALLEY_START,
     VALLEY_STEPS,
-    depth_curve,
-    gradients_by_depth,
-    loss_curve,
-    loss_gradients,
-    main_figures,
     valley_path,
 )
 from genray.gen.layers import ACTIVATIONS
@@ -30,14 +28,14 @@ def height(point_XY: np.ndarray) -> float:
 
 
 def crossings(path: np.ndarray) -> int:
-    """How often the path changes the side of the valley, but for the last hair's breadth."""
+    """Return how often the path crosses the valley's floor, without points closer than 1e-3."""
     steep = path[np.abs(path[:, 1]) > 1e-3, 1]
     return int((np.sign(steep[1:]) != np.sign(steep[:-1])).sum())
 
 
-def test_sgds_path_is_the_closed_form():
-    """On a quadratic each coordinate shrinks by (1 − η·a) a step: the steep one changes its sign
-    each time.
+def test_valley_path_of_sgd_is_the_closed_form():
+    """On a quadratic, each step multiplies a coordinate by (1 − η·a), which is negative for the
+    steep one.
     """
     path = valley_path("sgd", 0.06, steps=20)
     rates = 1 - 0.06 * np.array(VALLEY)
@@ -46,22 +44,22 @@ def test_sgds_path_is_the_closed_form():
     assert rates[1] < 0 and crossings(path) > 10
 
 
-def test_sgd_zigzags_and_others_damp_it():
+def test_valley_path_of_nesterov_and_adam_crosses_half_as_often_as_sgd():
     zigzag = crossings(valley_path("sgd", VALLEY_RATES["sgd"]))
     assert crossings(valley_path("nesterov", VALLEY_RATES["nesterov"])) < zigzag / 2
     assert crossings(valley_path("adam", VALLEY_RATES["adam"])) < zigzag / 2
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_goes_down_at_its_rate(name: str):
+def test_valley_path_of_every_optimizer_nears_the_minimum_at_its_rate(name: str):
     path = valley_path(name, VALLEY_RATES[name], VALLEY_MORE_STEPS.get(name, VALLEY_STEPS))
     assert np.array_equal(path[0], VALLEY_START)
     assert height(path[-1]) < height(path[0]) / 100
-    assert np.abs(path[-1]).max() < 0.3, "it stops on the way"
+    assert np.abs(path[-1]).max() < 0.3, "the path ends away from the minimum"
     assert np.abs(path).max() <= 4  # inside the picture
 
 
-def test_gradients_vanish_under_sigmoids_alone():
+def test_gradients_by_depth_vanish_only_for_sigmoid():
     first = {name: gradients_by_depth(name)[0] for name in ACTIVATIONS}
     assert first["sigmoid"] < 1e-9
     # √½ a layer: 2⁻¹⁰ = 1e-3 over 20
@@ -69,7 +67,7 @@ def test_gradients_vanish_under_sigmoids_alone():
     assert min(first[name] for name in ("tanh", "elu", "maxout")) > 0.1
 
 
-def test_gradients_by_depth_repeat():
+def test_gradients_by_depth_depend_only_on_the_seed():
     assert np.array_equal(
         gradients_by_depth("tanh", depth=4, seed=3), gradients_by_depth("tanh", depth=4, seed=3)
     )
@@ -78,10 +76,8 @@ def test_gradients_by_depth_repeat():
     )
 
 
-def test_squared_errors_gradient_vanishes_at_both_ends():
-    """Cross-entropy's is 1 − p; squared error's has its top in between and is 0 where the
-    softmax is sure, right or wrong.
-    """
+def test_loss_gradients_of_squared_error_vanish_at_both_ends():
+    """Cross-entropy has the gradient 1 − p. Squared error has none where p is 0 or 1."""
     p, cross_entropy = loss_gradients("cross_entropy")
     _, squared = loss_gradients("squared_error")
     np.testing.assert_allclose(cross_entropy, 1 - p, atol=1e-9)
@@ -92,9 +88,9 @@ def test_squared_errors_gradient_vanishes_at_both_ends():
 
 @pytest.mark.learn
 @pytest.mark.timeout(600)
-def test_squared_error_stays_behind_where_the_start_is_surely_wrong():
-    """Training error, mean of three seeds, after 10 epochs: cross-entropy hardly minds the
-    start, squared error does.
+def test_loss_curve_of_squared_error_is_higher_from_a_surely_wrong_start():
+    """After 10 epochs (mean of three seeds), cross-entropy reaches a low error from both starts;
+    squared error reaches it only from the usual start.
     """
     error = {
         (loss, start): np.mean(
@@ -111,9 +107,9 @@ def test_squared_error_stays_behind_where_the_start_is_surely_wrong():
 
 @pytest.mark.learn
 @pytest.mark.timeout(600)
-def test_depth_hurts_plain_networks_and_not_residual_ones():
-    """Training error after 12 epochs: 40 plain layers stay far above 4, 40 residual ones come
-    near.
+def test_depth_curve_of_40_layers_falls_only_with_residual_connections():
+    """After 12 epochs, the training error of 40 plain layers is far above that of 4 layers; the
+    error of 40 residual layers is close to it.
     """
     plain, residual = depth_curve(40, False, epochs=12)[-1], depth_curve(40, True, epochs=12)[-1]
     shallow = depth_curve(4, False, epochs=12)[-1]
@@ -123,7 +119,7 @@ def test_depth_hurts_plain_networks_and_not_residual_ones():
 
 
 @pytest.mark.parametrize("name", ["schedules", "gradients"])
-def test_a_figure_is_the_same_file_each_time(tmp_path: Path, name: str):
+def test_main_figures_writes_the_same_file_each_time(tmp_path: Path, name: str):
     (first,) = main_figures(tmp_path / "new" / "folder", [name])
     (second,) = main_figures(tmp_path, [name, name])
     assert first.name == f"{name}.png" and first.read_bytes() == second.read_bytes()
@@ -133,7 +129,7 @@ def test_a_figure_is_the_same_file_each_time(tmp_path: Path, name: str):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50  # curves, not an empty page
 
 
-def test_unknown_figures_are_refused_before_any_is_drawn(tmp_path: Path):
+def test_main_figures_refuses_an_unknown_name_before_drawing(tmp_path: Path):
     with pytest.raises(
         ConfigError, match=f"^vally: no such figure; there are {', '.join(FIGURES)}$"
     ):
@@ -141,7 +137,7 @@ def test_unknown_figures_are_refused_before_any_is_drawn(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path):
+def test_main_figures_reports_an_unwritable_folder_in_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ResourceError, match=r"cannot be written .*; choose another place"):
         main_figures(tmp_path / "file", ["schedules"])
