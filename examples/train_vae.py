@@ -39,7 +39,7 @@ def main() -> None:
                 f"step {step.step:>5,}  epoch {step.epoch:5.1f}  loss {step.values['loss']:7.2f}  "
                 f"validation {step.held_out['loss']:7.2f}"
             )
-    print(", ".join(f"test {name} {value:.2f}" for name, value in fit.measure().items()))
+    print(", ".join(f"test {name} {value:.2f}" for name, value in fit.test().items()))
 
     model = fit.task.networks["vae"].eval()
     images = fit.whole_data.test.take(torch.arange(16))[0]

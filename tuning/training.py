@@ -16,7 +16,7 @@ import torch
 
 from genray.errors import ConfigError, require
 from genray.gen.families import FAMILIES, open_fit
-from genray.gen.training.fit import looking
+from genray.gen.training.fit import evaluating
 from genray.gen.training.run import save_export
 from genray.rl import presets as agent_presets
 from genray.rl.agent import LocalAgent
@@ -145,14 +145,14 @@ class FitTraining:
         yield torch.get_rng_state()
 
     def measure_test(self) -> dict[str, float]:
-        return self.fit.measure()
+        return self.fit.test()
 
     def export(self, folder: Path, origin: dict[str, Any], words: str) -> Path:
         return save_export(folder, self.fit, self.measure_test(), origin, words)
 
     def save_model(self, folder: Path) -> None:
         # restores the training state afterwards, so that saving does not change the training
-        with looking(self.fit.task, self.config.fit.seed):
+        with evaluating(self.fit.task, self.config.fit.seed):
             save_export(folder, self.fit, {}, words=UNMEASURED)
 
     def close(self) -> None:

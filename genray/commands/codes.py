@@ -81,7 +81,7 @@ def retrieve(argv: list[str], prog: str) -> int:
         binarize,
         bit_thresholds,
         database,
-        judge_retrieval,
+        evaluate_retrieval,
     )
 
     # Read the queries and options.
@@ -140,7 +140,7 @@ def retrieve(argv: list[str], prog: str) -> int:
             k=k,
         )
         table = {
-            "these codes": judge_retrieval(codes, label, test_codes, test_label, metric, k),
+            "these codes": evaluate_retrieval(codes, label, test_codes, test_label, metric, k),
             **table,
         }
         unit = "bits" if options.binary else "numbers"
@@ -275,7 +275,7 @@ def cluster(argv: list[str], prog: str) -> int:
         ("codes", codes_of(model, data.test)),
         ("raw values", data.test.all().flatten(1).numpy()),
     ):
-        found = explore.judge_clusters(explore.cluster(values, clusters, options.seed), label)
+        found = explore.evaluate_clusters(explore.cluster(values, clusters, options.seed), label)
         print(f"{name:<12}" + "  ".join(f"{key} {value:.3f}" for key, value in found.items()))
     return 0
 

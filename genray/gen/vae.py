@@ -317,7 +317,7 @@ class VAETask(Task):
             "kl": kl_Z.detach().sum(),
         }
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate: `loss` is −ELBO (β = 1, no free bits), in nats an image; then its two terms
         and the MSE of reconstructions from the means.
         """
@@ -330,14 +330,14 @@ class VAETask(Task):
         reconstruction, kl, mse = (sums / len(split)).tolist()
         return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl, "mse": mse}
 
-    def measure(self, data: Data) -> dict[str, float]:
-        """Run `judge` on the test split, and add −(importance-weighted bound), nats an image."""
+    def test(self, data: Data) -> dict[str, float]:
+        """Run `evaluate` on the test split, and add −(importance-weighted bound), nats an image."""
         samples = self.config.importance_samples
         split = data.test
         if self.config.model.binarise == "fixed":
             split = _binarised_once(split, "fixed")
         total = sum(self.vae.importance_bound(x, samples).sum().item() for x in self._chunks(split))
-        return {**self.judge(split), f"negative_iwae_{samples}": -total / len(split)}
+        return {**self.evaluate(split), f"negative_iwae_{samples}": -total / len(split)}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """Return 64 samples from fixed noise, and 16 validation images with reconstructions."""

@@ -141,7 +141,7 @@ def anything(steps: int) -> dict[str, float]:
     seconds = time.process_time() - start
     task = fit.task
     assert isinstance(task, AnyStyleTask)
-    figures = fit.measure()
+    figures = fit.test()
     content, style = (
         torch.rand(1, 3, 256, 256),
         torch.rand(1, 3, task.model.style_side, task.model.style_side),

@@ -48,10 +48,10 @@ def trained_vae() -> tuple[VAETask, dict[str, float], dict[str, float]]:
     config = presets.vae_digits()
     task = VAETask(config)
     fit = Fit(task, digits(), config.fit)
-    before = fit.judge(digits().test)
+    before = fit.evaluate(digits().test)
     for _ in fit:
         pass
-    return task, before, fit.judge(digits().test)
+    return task, before, fit.evaluate(digits().test)
 
 
 def test_the_judge_can_tell_digits_apart():
@@ -65,7 +65,7 @@ def test_the_classifier_preset_is_right_about_held_out_digits():
     fit = Fit(ClassifierTask(config), digits(), config.fit)
     for _ in fit:
         pass
-    assert fit.judge(digits().test)["accuracy"] >= 0.97
+    assert fit.evaluate(digits().test)["accuracy"] >= 0.97
 
 
 def test_vae_bound_falls_on_held_out_digits():

@@ -231,7 +231,7 @@ def test_beta_weighs_the_kl():
         assert values["loss"] == pytest.approx(
             values["reconstruction"] + 4 * values["kl"], rel=1e-5
         )
-    figures = Fit(VAETask(config), spots(), config.fit).judge(spots().test)
+    figures = Fit(VAETask(config), spots(), config.fit).evaluate(spots().test)
     # held out: −ELBO, β or not
     assert figures["loss"] == pytest.approx(figures["reconstruction"] + figures["kl"])
 
@@ -275,7 +275,7 @@ def test_pictures_and_the_last_word():
         pass
     with torch.no_grad(), fixed_randomness([1]):
         pictures = fit.task.pictures(spots())
-        figures = fit.task.measure(spots())
+        figures = fit.task.test(spots())
     assert {name: picture.dtype.name for name, picture in pictures.items()} == {
         "samples": "uint8",
         "reconstructions": "uint8",

@@ -44,6 +44,6 @@ def train_dreamer(folder: Path, steps: int = 60) -> tuple[Path, float]:
     fit = Fit(task, data, config.fit)
     for _ in fit:
         pass
-    accuracy = fit.judge(data.test)["accuracy"]
+    accuracy = fit.evaluate(data.test)["accuracy"]
     export = task.export()
     return save_model(folder, export.kind, export.config, export.tensors, export.card), accuracy

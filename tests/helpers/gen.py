@@ -13,7 +13,7 @@ import torch
 from genray.gen.autoencoder.model import AEModelConfig
 from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data.types import Data, Split
-from genray.gen.training.fit import Fit, FitConfig, looking
+from genray.gen.training.fit import Fit, FitConfig, evaluating
 from genray.gen.training.optimizers import OptimizerConfig
 
 
@@ -58,11 +58,11 @@ def trained(config: AEConfig, data: Data) -> Fit:
 
 
 def measured(fit: Fit) -> dict[str, float]:
-    """The task's last word; unlike `Fit.measure` with random numbers of seed 0, whatever the
+    """The task's last word; unlike `Fit.test` with random numbers of seed 0, whatever the
     run's.
     """
-    with looking(fit.task, 0):
-        return fit.task.measure(fit.whole_data)
+    with evaluating(fit.task, 0):
+        return fit.task.test(fit.whole_data)
 
 
 def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:

@@ -88,18 +88,18 @@ def test_sealed_data_refuse_every_question_about_the_test_split():
 
 
 def test_a_task_that_reads_the_test_split_fails_in_a_trial(tmp_path, monkeypatch):
-    judge = VAETask.judge
+    evaluate = VAETask.evaluate
 
     def cheating(self, split):
-        return {**judge(self, split), "test": judge(self, self.data_of_the_test.test)["loss"]}
+        return {**evaluate(self, split), "test": evaluate(self, self.data_of_the_test.test)["loss"]}
 
     def begin_stage(self, stage, data, total_updates, begin=VAETask.begin_stage):
         self.data_of_the_test = data
         return begin(self, stage, data, total_updates)
 
-    monkeypatch.setattr(VAETask, "judge", cheating)
+    monkeypatch.setattr(VAETask, "evaluate", cheating)
     monkeypatch.setattr(VAETask, "begin_stage", begin_stage)
-    assert "test" in open_fit("vae", tiny_vae()).measure()  # unsealed it works
+    assert "test" in open_fit("vae", tiny_vae()).test()  # unsealed it works
     row = to_the_end(new_trial(tmp_path, tiny_vae()))
     assert (
         row.status == "failed"
@@ -119,7 +119,7 @@ def test_the_seal_is_opened_once_at_the_end(tmp_path, binarise):
     for step in fit:
         if step.step == row.best_step:
             break
-    assert figures == fit.measure() and figures["loss"] != row.best
+    assert figures == fit.test() and figures["loss"] != row.best
 
 
 def test_a_killed_trial_goes_on_as_if_nothing_had_happened(tmp_path):

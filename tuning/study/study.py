@@ -322,7 +322,7 @@ def judge(out: Path) -> Path:
         fit = open_fit("classifier", config)
         for _ in fit:
             pass
-        figures = fit.measure()
+        figures = fit.test()
         save_export(folder, fit, figures)
         print(
             f"the judge of samples is right on {figures['accuracy']:.1%} of the test digits",

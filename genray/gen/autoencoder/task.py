@@ -238,7 +238,7 @@ class AETask(Task):
 
     # -- evaluation --------------------------------------------------------------------------------
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate: `loss` of the current stage; `mse` and `psnr` (dB) of clean rows through the
         layers trained so far; `accuracy` of the classifier.
         """
@@ -266,14 +266,14 @@ class AETask(Task):
         """Whether any stage trains the decoder; a classifier from random weights trains none."""
         return self.stages != CLASSIFYING
 
-    def measure(self, data: Data) -> dict[str, float]:
-        """Run `judge` on the test split, and add baselines: PCA, the input itself, a median
+    def test(self, data: Data) -> dict[str, float]:
+        """Run `evaluate` on the test split, and add baselines: PCA, the input itself, a median
         filter.
 
         `accuracy` is the fine-tuned classifier's. `accuracy_codes`, `accuracy_pixels` and
         `accuracy_pca` are those of a softmax regression on the same labelled rows.
         """
-        config, model, values = self.config.model, self.model, self.judge(data.test)
+        config, model, values = self.config.model, self.model, self.evaluate(data.test)
         train, test = flat(data.train.all()), flat(data.test.all())
         pca = principal_components(train, config.code)
         if pca is not None:

@@ -34,7 +34,7 @@ def cluster(codes_NK: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
     )
 
 
-def judge_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
+def evaluate_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
     """Compare clusters with labels; returns NMI (arithmetic mean), ARI and accuracy.
 
     The accuracy uses the best one-to-one matching of clusters to classes. All are 1 for equal

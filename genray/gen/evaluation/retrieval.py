@@ -203,7 +203,7 @@ def mean_average_precision(
     return total / counted
 
 
-def judge_retrieval(
+def evaluate_retrieval(
     codes_NK: np.ndarray,
     label_N: np.ndarray,
     query_codes_QK: np.ndarray,
@@ -255,18 +255,18 @@ def baselines(
     share = np.array([(label_N == label).mean() for label in query_label_Q])
     found = {"chance": {f"precision_at_{k}": float(share.mean())}}
 
-    def judge(name: str, codes: np.ndarray, query_codes: np.ndarray, metric: Metric) -> None:
-        found[name] = judge_retrieval(codes, label_N, query_codes, query_label_Q, metric, k)
+    def evaluate(name: str, codes: np.ndarray, query_codes: np.ndarray, metric: Metric) -> None:
+        found[name] = evaluate_retrieval(codes, label_N, query_codes, query_label_Q, metric, k)
 
     if text:
         from sklearn.decomposition import TruncatedSVD
 
-        judge("tf-idf", raw, query_raw, "cosine")
+        evaluate("tf-idf", raw, query_raw, "cosine")
         lsa = TruncatedSVD(numbers, random_state=0).fit(raw)
         codes, query_codes = lsa.transform(raw), lsa.transform(query_raw)
-        judge(f"lsa-{numbers}", codes, query_codes, "cosine")
+        evaluate(f"lsa-{numbers}", codes, query_codes, "cosine")
         threshold = bit_thresholds(codes)
-        judge(
+        evaluate(
             f"lsa-{numbers}-bits",
             binarize(codes, threshold),
             binarize(query_codes, threshold),
@@ -275,7 +275,7 @@ def baselines(
     else:
         from sklearn.decomposition import PCA
 
-        judge("raw", raw, query_raw, "euclidean")
+        evaluate("raw", raw, query_raw, "euclidean")
         pca = PCA(numbers, svd_solver="full").fit(raw)
-        judge(f"pca-{numbers}", pca.transform(raw), pca.transform(query_raw), "euclidean")
+        evaluate(f"pca-{numbers}", pca.transform(raw), pca.transform(query_raw), "euclidean")
     return found

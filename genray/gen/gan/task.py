@@ -154,7 +154,7 @@ class GANTask(Task):
             "updates, so that the "
             f"generator would never be trained; use at most {total_updates}, or more --steps",
         )
-        self._check_judges(data)
+        self._check_evaluation(data)
         share = config.fit.batch_size // self.world.size
         require(
             share % model.pack == 0,
@@ -163,14 +163,14 @@ class GANTask(Task):
             f"use --batch-size {max(1, round(share / model.pack)) * model.pack * self.world.size}",
         )
         self._check_batch_norms(share, shape[1])
-        self._players = (
+        self._pair = (
             Generator(model, shape).to(self.device),
             Discriminator(model, shape).to(self.device),
         )
-        self.networks["generator"], self.networks["discriminator"] = self._players
+        self.networks["generator"], self.networks["discriminator"] = self._pair
         if config.ema:
-            self.networks["average"] = copy.deepcopy(self._players[0]).requires_grad_(False)
-            self._averaged = _floating(self.networks["average"]), _floating(self._players[0])
+            self.networks["average"] = copy.deepcopy(self._pair[0]).requires_grad_(False)
+            self._averaged = _floating(self.networks["average"]), _floating(self._pair[0])
         rate = config.discriminator_learning_rate or config.optimizer.learning_rate
         common: dict[str, Any] = {
             "accumulate": config.fit.accumulate,
@@ -178,13 +178,13 @@ class GANTask(Task):
             "world": self.world,
         }
         self.updaters["generator"] = Updater(
-            self._players[0].parameters(),
+            self._pair[0].parameters(),
             config.optimizer,
             total_updates=total_updates // config.discriminator_steps,
             **common,
         )
         self.updaters["discriminator"] = Updater(
-            self._players[1].parameters(),
+            self._pair[1].parameters(),
             replace(config.optimizer, learning_rate=rate),
             total_updates=total_updates,
             **common,
@@ -192,8 +192,8 @@ class GANTask(Task):
         self._frechet = PCAFrechet(data.train.first(5000))
         return data
 
-    def _check_judges(self, data: Data) -> None:
-        """Raise ConfigError, before training, for data that `judge` could not evaluate."""
+    def _check_evaluation(self, data: Data) -> None:
+        """Raise ConfigError, before training, for data on which `evaluate` would fail."""
         require(
             len(data.validation) != 1,
             f"--data {data.name}: one validation image, and a Fréchet distance needs two; use "
@@ -222,7 +222,7 @@ class GANTask(Task):
         discriminator_norm = (
             model.discriminator_norm if len(model.discriminator_widths) > 1 else "none"
         )
-        for player, norm, widths, rows in (
+        for network, norm, widths, rows in (
             ("generator", model.generator_norm, model.generator_widths, share),
             ("discriminator", discriminator_norm, model.discriminator_widths, share // model.pack),
         ):
@@ -230,8 +230,8 @@ class GANTask(Task):
             pixels = (side >> len(widths)) ** 2 if model.network == "conv" else 1
             require(
                 norm != "batch" or rows * pixels >= 2,
-                f"--batch-size {self.config.fit.batch_size}: --{player}-norm batch needs more than "
-                "one row for each worker; "
+                f"--batch-size {self.config.fit.batch_size}: --{network}-norm batch needs more "
+                "than one row for each worker; "
                 f"use {2 * model.pack * self.world.size} or more",
             )
 
@@ -252,10 +252,12 @@ class GANTask(Task):
         `discriminator_steps` in the rest, so that its mean over steps is the mean loss.
         """
         config = self.config
-        generator, discriminator = self._players
-        player, judge = self.updaters["generator"], self.updaters["discriminator"]
-        due = judge.updates % config.discriminator_steps == config.discriminator_steps - 1
-        penalised = config.r1 > 0 and judge.updates % config.r1_every == 0
+        generator, discriminator = self._pair
+        generator_updater = self.updaters["generator"]
+        discriminator_updater = self.updaters["discriminator"]
+        updates = discriminator_updater.updates
+        due = updates % config.discriminator_steps == config.discriminator_steps - 1
+        penalised = config.r1 > 0 and updates % config.r1_every == 0
         with self.autocast():
             # Both updates use the same generated images: one forward pass of the generator.
             with torch.set_grad_enabled(due):
@@ -270,9 +272,9 @@ class GANTask(Task):
             total = total + 0.5 * config.r1 * config.r1_every * self._r1(batch.x)
         if config.loss == "wgan-gp":
             mix_B = self.world.uniform(len(batch.x), device=self.device)
-            penalty = gan_losses.gradient_penalty(self._judgement, batch.x, fake.float(), mix_B)
+            penalty = gan_losses.gradient_penalty(self._logits, batch.x, fake.float(), mix_B)
             total = total + config.gradient_penalty * penalty
-        judge.step(total)
+        discriminator_updater.step(total)
         values = {"discriminator_loss": loss.detach(), "generator_loss": torch.zeros_like(loss)}
         with torch.no_grad():
             values["real_accuracy"], values["fake_accuracy"] = gan_losses.accuracies(
@@ -283,11 +285,11 @@ class GANTask(Task):
             with self.autocast():
                 fooled_B = discriminator(self._seen(fake)).float()
             loss = gan_losses.generator_loss(config.loss, fooled_B)
-            before = player.updates
-            player.step(loss)
+            before = generator_updater.updates
+            generator_updater.step(loss)
             values["generator_loss"] = loss.detach() * config.discriminator_steps
-            if config.ema and player.updates > before:
-                self._average(player.updates)
+            if config.ema and generator_updater.updates > before:
+                self._average(generator_updater.updates)
         return values
 
     def _seen(self, x_BCHW: Tensor) -> Tensor:
@@ -300,10 +302,10 @@ class GANTask(Task):
 
     def _r1(self, x_BCHW: Tensor) -> Tensor:
         # A logit's penalty is the sum over its `pack` images; this is the mean over logits.
-        return gan_losses.squared_gradient(self._judgement, x_BCHW).mean() * self.config.model.pack
+        return gan_losses.squared_gradient(self._logits, x_BCHW).mean() * self.config.model.pack
 
-    def _judgement(self, x_BCHW: Tensor) -> Tensor:
-        return self._players[1](self._seen(x_BCHW)).float()
+    def _logits(self, x_BCHW: Tensor) -> Tensor:
+        return self._pair[1](self._seen(x_BCHW)).float()
 
     @torch.no_grad()
     def _average(self, updates: int) -> None:
@@ -314,7 +316,7 @@ class GANTask(Task):
         average, present = self._averaged
         get_ema_multi_avg_fn(decay)(average, present, updates)
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate new samples: `loss` (a Fréchet distance to the split) and the discriminator's
         accuracies on the split's images and on the samples.
         """
@@ -325,7 +327,7 @@ class GANTask(Task):
         else:
             loss = self._frechet(split.all(), fake)
             figures = {"loss": loss, "pca_frechet": loss}
-        discriminator = self._players[1]
+        discriminator = self._pair[1]
         logits = [
             torch.cat([discriminator(x) for x in images.split(256)])
             for images in (split.all(), fake)
@@ -333,9 +335,11 @@ class GANTask(Task):
         real, false = gan_losses.accuracies(self.config.loss, *logits)
         return {**figures, "real_accuracy": real.item(), "fake_accuracy": false.item()}
 
-    def measure(self, data: Data) -> dict[str, float]:
-        """Run `judge` on the test split; a classifier adds FCD, KID, precision, recall, modes."""
-        figures = self.judge(data.test)
+    def test(self, data: Data) -> dict[str, float]:
+        """Run `evaluate` on the test split. With a classifier, add FCD, KID, precision, recall and
+        the number of modes.
+        """
+        figures = self.evaluate(data.test)
         extractor = self._extractor
         label = data.train.label  # may have a single class, because of `--without`
         if (

@@ -270,7 +270,7 @@ class ClassifierTask(Task):
             "accuracy": (logits_BK.detach().argmax(1) == batch.label).float().mean(),
         }
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate: the loss without label smoothing, the accuracy, and the cross-entropy in nats
         if the loss is another.
         """

@@ -100,7 +100,7 @@ class Task:
     """Base class of everything that `Fit` trains.
 
     A subclass fills `networks` and `updaters`, in `begin_stage` at the latest, and overrides
-    `begin_stage`, `step`, `judge` and `export`; `measure` and `pictures` are optional. All random
+    `begin_stage`, `step`, `evaluate` and `export`; `test` and `pictures` are optional. All random
     numbers of a step come from PyTorch's global generator, which dropout uses too, or from `world`.
 
     `world`: this data-parallel worker. `device`: where to train. `amp`: as in `FitConfig`.
@@ -133,20 +133,20 @@ class Task:
         """Run one training step; returns detached scalars to report, still on the device."""
         raise NotImplementedError
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate held-out rows; returns metrics by name, including `loss` (lower is better).
 
         Called in evaluation mode, without gradients.
         """
         raise NotImplementedError
 
-    def measure(self, data: Data) -> dict[str, float]:
+    def test(self, data: Data) -> dict[str, float]:
         """Test the trained networks on the test split; returns metrics by name.
 
         Called once, at the end of the run, in evaluation mode without gradients. The default is
-        `judge` of the test split; a subclass may add slower metrics.
+        `evaluate` of the test split; a subclass may add slower metrics.
         """
-        return self.judge(data.test)
+        return self.evaluate(data.test)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """Return pictures by name, each uint8 RGB [H, W, 3], of fixed noise or fixed rows.
@@ -177,7 +177,7 @@ class Step:
     values: dict[str, float] = field(default_factory=dict)
     """Means of the task's values since the last report; empty between reports."""
     held_out: dict[str, float] = field(default_factory=dict)
-    """`Task.judge` of the validation split; empty when this step was not evaluated."""
+    """`Task.evaluate` of the validation split; empty when this step was not evaluated."""
     last_of_stage: bool = False
 
 
@@ -205,7 +205,8 @@ class Fit:
         self._stage, self._stage_step, self._done = 0, 0, False
         self._best: dict[str, Any] | None = None
         self._best_loss, self._worse = math.inf, 0
-        self.looking = False  # True from the start to the end of a step's evaluation
+        self.evaluation_unfinished = False
+        """True from the start to the end of a step's evaluation, and after one that failed."""
         world = task.world
         require(
             config.batch_size % world.size == 0,
@@ -271,7 +272,8 @@ class Fit:
         finite.
         """
         while not self._done:
-            if self.looking:  # the evaluation of this step failed, or its process was killed
+            # The evaluation of this step failed, or its process was killed.
+            if self.evaluation_unfinished:
                 yield self._finish_step()
                 continue
             # `train()` on every module costs a small network 2% of its step, so it is called only
@@ -316,9 +318,9 @@ class Fit:
         if due or self.step % self.config.log_every == 0:
             result.values = self._report()
         if due and len(self.data.validation):
-            self.looking = True
-            result.held_out = self.judge(self.data.validation)
-            self.looking = False
+            self.evaluation_unfinished = True
+            result.held_out = self.evaluate(self.data.validation)
+            self.evaluation_unfinished = False
             # The workers' batch norms have slightly different statistics, so the loss is averaged:
             # all workers must make the same decision about early stopping.
             result.held_out["loss"] = self.task.world.mean(result.held_out["loss"])
@@ -376,19 +378,19 @@ class Fit:
 
     # -- evaluation --------------------------------------------------------------------------------
 
-    def judge(self, split: Split) -> dict[str, float]:
-        """Run `Task.judge` on `split`. Evaluation does not change training's random state."""
-        with looking(self.task, self.config.seed):
-            return self.task.judge(split.to(self._device))
+    def evaluate(self, split: Split) -> dict[str, float]:
+        """Run `Task.evaluate` on `split`. Evaluation does not change training's random state."""
+        with evaluating(self.task, self.config.seed):
+            return self.task.evaluate(split.to(self._device))
 
-    def measure(self) -> dict[str, float]:
-        """Run `Task.measure` on the whole data. Training's random state does not change."""
-        with looking(self.task, self.config.seed):
-            return self.task.measure(self.whole_data)
+    def test(self) -> dict[str, float]:
+        """Run `Task.test` on the whole data. Training's random state does not change."""
+        with evaluating(self.task, self.config.seed):
+            return self.task.test(self.whole_data)
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Run `Task.pictures` on the whole data. Training's random state does not change."""
-        with looking(self.task, self.config.seed):
+        with evaluating(self.task, self.config.seed):
             return self.task.pictures(self.whole_data)
 
     # -- checkpoints -------------------------------------------------------------------------------
@@ -413,7 +415,7 @@ class Fit:
             "stage": self._stage,
             "stage_step": self._stage_step,
             "done": self._done,
-            "looking": self.looking,
+            "looking": self.evaluation_unfinished,
             "planned": self.total_steps(),
             "networks": self.task.networks.state_dict(),
             "updaters": {
@@ -479,7 +481,8 @@ class Fit:
         self.threads = state.get("threads", 0)  # older checkpoints have none
         self._best, self._best_loss, self._worse = state["best"], state["best_loss"], state["worse"]
         self._sums, self._count = state["sums"], state["count"]
-        self.looking = state.get("looking", False)  # absent in checkpoints of earlier versions
+        # The key is absent in checkpoints of earlier versions.
+        self.evaluation_unfinished = state.get("looking", False)
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all([each.cpu() for each in state["random_cuda"]])
@@ -495,7 +498,7 @@ def fixed_randomness(seed: Sequence[int]) -> Iterator[None]:
 
 
 @contextmanager
-def looking(task: Task, seed: int) -> Iterator[None]:
+def evaluating(task: Task, seed: int) -> Iterator[None]:
     """Context for evaluation: evaluation mode, no gradients, a separate random state."""
     task.networks.eval()
     with torch.no_grad(), fixed_randomness([seed, 2]):

@@ -78,7 +78,7 @@ class FitRun:
         except (RunFault, OSError) as error:
             raise self._fault(error) from error
         except Exception as error:
-            if not fit.looking or fit.task.world.size > 1:
+            if not fit.evaluation_unfinished or fit.task.world.size > 1:
                 raise
             # Training itself succeeded: save it, and evaluate again when the run is resumed.
             self._save(None)
@@ -167,7 +167,7 @@ class FitRun:
         fit = self._fit
         self._live.say("measuring on the test split …")
         try:
-            figures = fit.measure()
+            figures = fit.test()
         except Exception:
             # Keep the model although its test metrics are missing.
             save_export(self._run.model, fit, {})

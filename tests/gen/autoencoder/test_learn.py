@@ -13,8 +13,8 @@ from genray.gen.autoencoder import presets as ae_presets
 from genray.gen.autoencoder.task import AEConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
-from genray.gen.evaluation.retrieval import baselines, database, judge_retrieval
-from genray.gen.training.fit import Fit, looking
+from genray.gen.evaluation.retrieval import baselines, database, evaluate_retrieval
+from genray.gen.training.fit import Fit, evaluating
 from tests.helpers.gen import measured, trained
 
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
@@ -93,8 +93,8 @@ def test_greedy_pretraining_beats_random_weights_with_100_labels():
 
 def accuracy(config: AEConfig, data: Data) -> float:
     run = trained(config, data)
-    with looking(run.task, 0):
-        return run.task.judge(data.test)["accuracy"]
+    with evaluating(run.task, 0):
+        return run.task.evaluate(data.test)["accuracy"]
 
 
 def test_ten_numbers_find_digits_better_than_pixels_and_principal_components():
@@ -103,7 +103,7 @@ def test_ten_numbers_find_digits_better_than_pixels_and_principal_components():
     fit = trained(config, data)
     assert config.model.code <= 10 and config.model.finetune_labels == 0
     base, label = database(data), data.test.label.numpy()
-    found = judge_retrieval(codes(fit, base), base.label.numpy(), codes(fit, data.test), label)
+    found = evaluate_retrieval(codes(fit, base), base.label.numpy(), codes(fit, data.test), label)
     rivals = baselines(values(base), base.label.numpy(), values(data.test), label, numbers=10)
     print(f"\ndigits, test rows ask for training rows: {found}, {rivals}")
     # the definition is the one that others use
@@ -125,7 +125,7 @@ def test_codes_find_docstrings_of_the_same_module(preset, metric, target):
     if metric == "hamming":
         assert config.model.code == 32 and set(np.unique(kept)) == {-1.0, 1.0}
         kept, asked = kept > 0, asked > 0
-    found = judge_retrieval(kept, base.label.numpy(), asked, label, metric)
+    found = evaluate_retrieval(kept, base.label.numpy(), asked, label, metric)
     rivals = baselines(
         values(base),
         base.label.numpy(),

@@ -16,7 +16,7 @@ from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.probes import labelled_rows
-from genray.gen.training.fit import Fit, FitConfig, looking
+from genray.gen.training.fit import Fit, FitConfig, evaluating
 from genray.runs import modelstore
 from tests.helpers.gen import measured, small_ae, trained
 
@@ -233,9 +233,9 @@ def test_the_classifier_is_measured_beside_pixels_and_principal_components(digit
 
 def test_pictures_show_original_corrupted_and_rebuilt(digits):
     fit = Fit(AETask(small_ae("denoising")), digits, FitConfig())
-    with looking(fit.task, 0):
+    with evaluating(fit.task, 0):
         picture = fit.task.pictures(digits)["reconstruction"]
-    with looking(fit.task, 0):
+    with evaluating(fit.task, 0):
         again = fit.task.pictures(digits)["reconstruction"]
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     side = (picture.shape[0] + 2) // 3 - 2

@@ -24,9 +24,9 @@ def test_matched_accuracy_tries_every_name():
 def test_clouds_apart_are_found():
     label = np.repeat([0, 1, 2], 40)
     codes = RNG.normal(size=(120, 2)) * 0.1 + np.array([[0, 0], [5, 0], [0, 5]])[label]
-    found = explore.judge_clusters(explore.cluster(codes, 3), label)
+    found = explore.evaluate_clusters(explore.cluster(codes, 3), label)
     assert found == {"nmi": pytest.approx(1), "ari": pytest.approx(1), "accuracy": 1.0}
-    unrelated = explore.judge_clusters(RNG.integers(3, size=120), label)
+    unrelated = explore.evaluate_clusters(RNG.integers(3, size=120), label)
     assert unrelated["nmi"] < 0.1 and abs(unrelated["ari"]) < 0.1
 
 
@@ -101,7 +101,7 @@ def test_bad_input_is_one_line():
     with pytest.raises(ConfigError, match="NaN"):
         explore.cluster(np.full((10, 2), np.nan), 2)
     with pytest.raises(ConfigError, match="one class"):
-        explore.judge_clusters(label, np.zeros(10, int))
+        explore.evaluate_clusters(label, np.zeros(10, int))
     with pytest.raises(ConfigError, match="two numbers or more: .* --code 2, or .* --latent 2"):
         explore.map_picture(codes[:, :1], label)
     with pytest.raises(ConfigError, match="two rows or more, and there are 1"):

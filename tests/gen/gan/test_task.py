@@ -341,16 +341,16 @@ def test_the_kept_model_is_the_generator_alone(model: dict, ema: float, tmp_path
     torch.testing.assert_close(kept.generate(z)[:2], kept.generate(z[:2]))
 
 
-def test_looking_reports_both_accuracies_and_a_distance():
+def test_gan_task_evaluate_reports_accuracies_and_a_distance():
     config = small()
     fit = Fit(GANTask(config), spots(), config.fit)
-    figures = fit.judge(spots().validation)
+    figures = fit.evaluate(spots().validation)
     assert figures.keys() == {"loss", "pca_frechet", "real_accuracy", "fake_accuracy"}
-    assert figures == fit.judge(spots().validation)
+    assert figures == fit.evaluate(spots().validation)
     for step in fit:
         if step.values:
             assert 0 <= step.values["real_accuracy"] <= 1 and 0 <= step.values["fake_accuracy"] <= 1
-    assert fit.judge(spots().validation)["loss"] != figures["loss"]
+    assert fit.evaluate(spots().validation)["loss"] != figures["loss"]
 
 
 def test_bad_input_is_one_line(tmp_path: Path):
@@ -426,7 +426,7 @@ def test_few_images_are_measured_as_far_as_they_go(classes: int):
     config = small(fit={"steps": 1})
     fit = Fit(GANTask(config), few(20, 0, 3, classes), config.fit)
     list(fit)
-    figures = fit.measure()
+    figures = fit.test()
     assert (
         ("fcd" in figures) == (classes == 2)
         and "pca_frechet" in figures
@@ -438,7 +438,7 @@ def test_a_model_outlives_a_measurement_that_fails(tmp_path, monkeypatch):
     """Anything may happen there after hours of training, e.g. too little memory."""
     config = small(fit={"steps": 1})
     fit = Fit(GANTask(config), spots(), config.fit)
-    monkeypatch.setattr(fit.task, "measure", lambda data: 1 / 0)
+    monkeypatch.setattr(fit.task, "test", lambda data: 1 / 0)
     with (
         RunDir.create(tmp_path / "run") as run,
         Live("gan", fit.planned_steps(), columns(fit)) as live,

@@ -68,10 +68,10 @@ def test_it_learns_and_comes_back_from_disk(activation: str, batch_norm: bool, t
     data = quadrants()
     task = ClassifierTask(config)
     fit = Fit(task, data, config.fit)
-    before = fit.judge(data.test)
+    before = fit.evaluate(data.test)
     for _ in fit:
         pass
-    figures = fit.judge(data.test)
+    figures = fit.evaluate(data.test)
     assert (
         before["accuracy"] < 0.5
         and figures["accuracy"] > 0.9
@@ -96,7 +96,7 @@ def test_the_value_range_makes_no_difference():
         fit = Fit(ClassifierTask(config), quadrants(low=low, high=high), config.fit)
         for _ in fit:
             pass
-        figures.append(fit.judge(quadrants(low=low, high=high).test)["loss"])
+        figures.append(fit.evaluate(quadrants(low=low, high=high).test)["loss"])
     assert figures[0] == pytest.approx(figures[1], rel=1e-3)
 
 
@@ -208,10 +208,10 @@ def test_squared_errors_gradient_is_the_jacobians_and_vanishes_where_cross_entro
 def test_squared_error_learns_and_reports_both():
     config = small(loss="squared_error", fit={"steps": 120})
     fit = Fit(ClassifierTask(config), quadrants(), config.fit)
-    before = fit.judge(quadrants().test)
+    before = fit.evaluate(quadrants().test)
     for _ in fit:
         pass
-    after = fit.judge(quadrants().test)
+    after = fit.evaluate(quadrants().test)
     assert after["accuracy"] > 0.9 and after["loss"] < 0.4 * before["loss"] <= 2
     assert after["cross_entropy"] < before["cross_entropy"]
 

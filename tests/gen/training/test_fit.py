@@ -56,7 +56,7 @@ class Classify(Task):
             learning_rate=0.02, schedule="cosine", grad_clip=1.0
         )
         self.accumulate, self.noisy = accumulate, noisy
-        self.judged: list[float] = []
+        self.evaluated: list[float] = []
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
         parts = [self.body, self.head][stage:]
@@ -82,14 +82,14 @@ class Classify(Task):
                 slow.lerp_(fast, 0.1)
         return {"loss": loss.detach()}
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         assert not self.networks.training and not torch.is_grad_enabled()
-        torch.randn(7)  # looking draws numbers
+        torch.randn(7)  # evaluation draws random numbers
         with torch.no_grad():
             loss = nn.functional.cross_entropy(
                 self.head(self.body(split.all())), split.label
             ).item()
-        self.judged.append(loss)
+        self.evaluated.append(loss)
         return {"loss": loss}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
@@ -173,14 +173,14 @@ def test_saving_does_not_change_training(tmp_path: Path):
     assert found == expected and the_same(weights(saved), weights(plain))
 
 
-def test_looking_does_not_change_training():
+def test_fit_evaluate_does_not_change_training():
     rare = Fit(Classify(), lines(), FitConfig(steps=7, batch_size=8, validate_every=100))
     run(rare)
     often = Fit(Classify(), lines(), FitConfig(steps=7, batch_size=8, validate_every=1))
     for _ in often:
         first, second = often.pictures()["noise"], often.pictures()["noise"]
         assert np.array_equal(first, second)  # fixed noise
-        often.judge(often.data.validation)
+        often.evaluate(often.data.validation)
         assert often.task.networks.training
     assert the_same(weights(rare), weights(often))
 
@@ -189,15 +189,15 @@ def test_data_goes_to_the_device_once():
     class Looking(Classify):
         stages = ("whole",)
 
-        def judge(self, split: Split) -> dict[str, float]:
+        def evaluate(self, split: Split) -> dict[str, float]:
             seen.append(split.values)
-            return super().judge(split)
+            return super().evaluate(split)
 
         def pictures(self, data: Data) -> dict[str, np.ndarray]:
             seen.append(data.validation.values)
             return super().pictures(data)
 
-        def measure(self, data: Data) -> dict[str, float]:
+        def test(self, data: Data) -> dict[str, float]:
             seen.append(data.validation.values)
             return {}
 
@@ -217,7 +217,7 @@ def test_data_goes_to_the_device_once():
     )
     for _ in fit:
         fit.pictures()
-    fit.measure()
+    fit.test()
     assert len(moves) == 1 and len(seen) == 7
     assert len({values.data_ptr() for values in seen}) == 1
     assert fit.train.values.data_ptr() == fit.whole_data.train.values.data_ptr()
@@ -282,7 +282,7 @@ class Scripted(Classify):
         self.networks["counter"].bias.data += 1  # type: ignore[union-attr, operator]
         return super().step(batch)
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         return {"loss": self.script.pop(0)}
 
     @property
@@ -454,17 +454,17 @@ def test_fit_makes_a_failed_evaluation_again():
     class FailsOnce(Classify):
         failed = False
 
-        def judge(self, split: Split) -> dict[str, float]:
+        def evaluate(self, split: Split) -> dict[str, float]:
             if not self.failed:
                 self.failed = True
                 raise ValueError("no metric today")
-            return super().judge(split)
+            return super().evaluate(split)
 
     config = FitConfig(steps=4, batch_size=8, validate_every=2)
     fit = Fit(FailsOnce(), lines(), config)
     with pytest.raises(ValueError, match="no metric today"):
         run(fit)
-    assert fit.looking and fit.step == 2
+    assert fit.evaluation_unfinished and fit.step == 2
     run(fit)
     sound = Fit(Classify(), lines(), config)
     run(sound)

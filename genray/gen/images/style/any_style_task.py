@@ -97,13 +97,13 @@ class AnyStyleTask(StyleTask):
         """
         layer = self.config.model.encoder_layer
         with torch.no_grad():
-            style = self.look(style_BCHW, (*self.style_layers, layer))
-            content = self.look(content_BCHW, [layer])
+            style = self.activations(style_BCHW, (*self.style_layers, layer))
+            content = self.activations(content_BCHW, [layer])
             target = self.model.restyled(content[layer], [style[layer]], [1.0], 1.0)
         with self.autocast():
             y_BCHW = self.model.decoder(target)
         y_BCHW = y_BCHW.float()
-        found = self.look(y_BCHW, (*self.style_layers, layer))
+        found = self.activations(y_BCHW, (*self.style_layers, layer))
         parts = {
             "style": self.style_distance(found, style),
             "content": content_loss(found, {layer: target}),
@@ -142,23 +142,23 @@ class AnyStyleTask(StyleTask):
         self.updaters["model"].step(found["loss"].log())  # see FastStyleTask.step
         return {name: value.detach() for name, value in found.items()}
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate held-out contents in held-out styles: the losses, and the style loss divided by
         the unstyled pictures' style loss.
         """
-        return self.judge_in(split, self.styles.validation)
+        return self.evaluate_in(split, self.styles.validation)
 
-    def measure(self, data: Data) -> dict[str, float]:
-        """Run `judge` on the test contents with the test styles."""
-        return self.judge_in(data.test.to(self.device), self.styles.test)
+    def test(self, data: Data) -> dict[str, float]:
+        """Run `evaluate` on the test contents with the test styles."""
+        return self.evaluate_in(data.test.to(self.device), self.styles.test)
 
-    def judge_in(self, split: Split, styles: Tensor) -> dict[str, float]:
+    def evaluate_in(self, split: Split, styles: Tensor) -> dict[str, float]:
         def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:
             style = styles[row % len(styles)][None].to(self.device).float() / 255
             parts, _ = self.losses(x_1CHW, style)
-            before = self.look(x_1CHW, self.style_layers)
+            before = self.activations(x_1CHW, self.style_layers)
             return parts | {
-                "unstyled": self.style_distance(before, self.look(style, self.style_layers))
+                "unstyled": self.style_distance(before, self.activations(style, self.style_layers))
             }
 
         found = self.averaged(split, figures)

@@ -25,7 +25,7 @@ from genray.paths import FeaturesName, StyleName, StylesName
 
 CALIBRATION = 16
 """Number of training pictures, besides the styles, that calibrate untrained features."""
-JUDGED = 96
+EVALUATED_ROWS = 96
 """Largest number of held-out pictures in one evaluation."""
 
 
@@ -150,7 +150,7 @@ class StyleTask(Task):
         """A number that must divide the sides of the training pictures."""
         return 2 ** (len(self.config.model.widths) - 1)
 
-    def look(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return activations in float32: half precision is too imprecise for Gram matrices."""
         with self.autocast():
             found = self.features(x_BCHW, layers)
@@ -168,8 +168,8 @@ class StyleTask(Task):
         )
 
     def averaged(self, split: Split, figures) -> dict[str, float]:
-        """Return the mean of `figures(x_BCHW, rows)` over the first `JUDGED` rows, each alone."""
-        count = min(JUDGED, len(split))
+        """Return the mean of `figures(x_1CHW, row)` over the first `EVALUATED_ROWS` rows."""
+        count = min(EVALUATED_ROWS, len(split))
         sums: dict[str, float] = {}
         for row in range(count):
             x_1CHW = split.take(torch.tensor([row], device=split.values.device))[0].to(self.device)

@@ -66,7 +66,7 @@ class FastStyleTask(StyleTask):
             f"≥ {self.features.min_side}",
         )
         with torch.no_grad():
-            targets = grams(self.look(self.style.to(self.device), self.style_layers))
+            targets = grams(self.activations(self.style.to(self.device), self.style_layers))
         self.networks["targets"] = Targets(targets)
         self.networks["model"] = TransformerNet(config.model)
         self.model.begin_with(self.style)
@@ -76,8 +76,8 @@ class FastStyleTask(StyleTask):
     def losses(self, x_BCHW: Tensor, y_BCHW: Tensor) -> dict[str, Tensor]:
         """Return "loss" and its parts, for the results y of the contents x."""
         with torch.no_grad():
-            wanted = self.look(x_BCHW, self.content_layers)
-        found = self.look(y_BCHW, self.layers)
+            wanted = self.activations(x_BCHW, self.content_layers)
+        found = self.activations(y_BCHW, self.layers)
         style = style_loss(found, cast(Targets, self.networks["targets"]).grams())
         content, tv = content_loss(found, wanted), total_variation(y_BCHW)
         loss = style + self.config.content_weight * content + self.config.tv * tv
@@ -93,7 +93,7 @@ class FastStyleTask(StyleTask):
         self.updaters["model"].step(found["loss"].log())
         return {name: value.detach() for name, value in found.items()}
 
-    def judge(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate: the loss, its parts, and the style loss divided by the unstyled pictures'."""
 
         def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:

@@ -117,12 +117,12 @@ def test_any_style_is_measured_on_the_test_styles(data: Data, statistics: str):
     fit = trained(small("style_any", statistics=statistics), data, steps=1)
     task = fit.task
     assert isinstance(task, AnyStyleTask)
-    figures = fit.measure()
+    figures = fit.test()
     assert figures.keys() >= {"loss", "style", "content", "identity", "style_of_unstyled"}
     task.styles = replace(task.styles, validation=task.styles.validation.flip(0))
-    assert fit.measure() == figures, "the last word is on the test styles"
+    assert fit.test() == figures, "the last word is on the test styles"
     task.styles = replace(task.styles, test=task.styles.test.flip(0))
-    assert fit.measure() != figures
+    assert fit.test() != figures
 
 
 def test_the_command_leaves_a_model_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture):
