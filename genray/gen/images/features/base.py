@@ -1,0 +1,60 @@
+"""The interface of all feature extractors: pictures to the activations of named layers.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from genray.errors import require
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey, by ITU-R BT.601."""
+
+
+class Features(nn.Module):
+    """Base class: maps pictures in 0..1 to the activations of named layers.
+
+    `layers`: names of the layers, shallow to deep. `style_layers`, `content_layers`: the default
+    layers of the two losses. `about`: a JSON-serialisable description for the metadata of results.
+    Weights are frozen; gradients flow to the picture.
+    """
+
+    name: str
+    trained: bool
+    about: dict[str, Any]
+    layers: tuple[str, ...]
+    style_layers: tuple[str, ...]
+    content_layers: tuple[str, ...]
+    min_side = 1
+    """The shortest side, in pixels, that the default layers support."""
+
+    def forward(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Return activations by layer, after the nonlinearity, of float32 [B, 3, H, W] in 0..1.
+
+        Raises ConfigError for an unknown layer, or a picture that is too small for a layer.
+        """
+        self.check_layers(layers)
+        return self.activations(x_BCHW, layers)
+
+    def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def check_layers(self, layers: Sequence[str], option: str = "layer") -> None:
+        """Raise ConfigError, listing the available names, for an unknown layer."""
+        for layer in layers:
+            require(
+                layer in self.layers,
+                f"{option} {layer}: {self.name} has no such layer; there are "
+                f"{', '.join(self.layers)}",
+            )
+
+    def freeze(self) -> None:
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Features":
+        """Stay in evaluation mode, also as part of a module in training: statistics are fixed."""
+        return super().train(False)

@@ -1,0 +1,123 @@
+"""A trained classifier or autoencoder of the model store, as a feature extractor.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genray.errors import require
+from genray.gen.autoencoder.blocks import ConvBlock
+from genray.gen.autoencoder.model import Autoencoder, build_autoencoder
+from genray.gen.images.classifier import Classifier, build_classifier
+from genray.gen.images.features.base import LUMA, Features
+from genray.runs.modelstore import load_model, model_folder
+
+
+class ModelFeatures(Features):
+    """The convolutions "conv0", "conv1", … of a trained classifier or autoencoder.
+
+    Pictures may have any size. They are scaled to the model's range, and converted to grey for a
+    model of grey images.
+    """
+
+    def __init__(self, model: Classifier | Autoencoder, name: str, about: Mapping[str, Any]):
+        super().__init__()
+        self.model, self.name, self.trained = model, name, True
+        self.low, self.high, self.grey = float(model.low), float(model.high), model.shape[0] == 1
+        self._blocks = list(_stages(model))
+        self.layers = tuple(f"conv{index}" for index in range(len(self._blocks)))
+        self.style_layers, self.content_layers = self.layers, self.layers[-1:]
+        # Each block has one pooling; a classifier's block has one or several convolutions.
+        poolings = len(model.config.channels) if isinstance(model, Classifier) else len(self.layers)
+        self.about, self.min_side = dict(about), 1 << poolings
+        self.freeze()
+
+    def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        require(
+            min(x_BCHW.shape[-2:]) >= self.min_side,
+            f"a picture of {min(x_BCHW.shape[-2:])} pixels: {self.name} needs a short side of ≥ "
+            f"{self.min_side}",
+        )
+        found: dict[str, Tensor] = {}
+        h_BCHW = self.low + x_BCHW * (self.high - self.low)
+        if self.grey:
+            h_BCHW = (h_BCHW * h_BCHW.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        if isinstance(self.model, Classifier):  # a classifier centres its input
+            h_BCHW = (h_BCHW - (self.high + self.low) / 2) / ((self.high - self.low) / 2)
+        for layer, stage in zip(self.layers, self._blocks):
+            if len(found) == len(set(layers)):
+                break
+            activation, pooled = stage(h_BCHW)
+            if layer in layers:
+                found[layer] = activation
+            h_BCHW = pooled
+        return found
+
+
+Stage = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Function of activations that returns the next activations before and after pooling."""
+
+
+def _stages(model: Classifier | Autoencoder) -> list[Stage]:
+    """Return the convolutional stages, in order."""
+    stages: list[Stage] = []
+    if isinstance(model, Autoencoder):
+        for block in model.blocks:
+            if isinstance(block, ConvBlock):
+                stages.append(partial(_encoded, block))
+        return stages
+    # A stage for each convolution, as the classifier itself counts them; a block may have several
+    # before it pools.
+    groups: list[list[nn.Module]] = []
+    for layer in model.layers:
+        if isinstance(layer, nn.Flatten):
+            break
+        if isinstance(layer, nn.Conv2d):
+            groups.append([])
+        groups[-1].append(layer)
+    for group in groups:
+        pool = group.pop() if isinstance(group[-1], nn.MaxPool2d) else nn.Identity()
+        stages.append(partial(_pooled, nn.Sequential(*group), pool))
+    return stages
+
+
+def _pooled(body: nn.Module, pool: nn.Module, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    activation = body(h_BCHW)
+    return activation, pool(activation)
+
+
+def _encoded(block: ConvBlock, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    activation = block.activations(h_BCHW)
+    return activation, F.max_pool2d(activation, 2)
+
+
+def model_features(path: Path) -> ModelFeatures:
+    """Load a trained model as a feature extractor.
+
+    Raises CheckpointError for a path that is not a model, ConfigError for one without
+    convolutions.
+    """
+    folder = model_folder(path)
+    model, config = load_model(
+        folder, {"classifier": build_classifier, "autoencoder": build_autoencoder}
+    )
+    assert isinstance(model, Classifier | Autoencoder)
+    data = config.get("data", {}).get("name", "")
+    about = {
+        "features": "model",
+        "kind": config["kind"],
+        "note": f"an own {config['kind']} trained on {data or 'data'}",
+    }
+    channels = model.shape[0] if len(model.shape) == 3 else 0
+    require(
+        channels in (1, 3) and len(_stages(model)) > 0,
+        f"--features model:{path}: no convolutions over grey or RGB pictures; use a classifier or "
+        "a convolutional ae",
+    )
+    return ModelFeatures(model, f"model:{path}", about)

@@ -1,0 +1,33 @@
+"""VGG-19 trained on ImageNet, as a feature extractor."""
+
+from collections.abc import Callable
+
+from genray.gen.images import vgg
+from genray.gen.images.features.conv_stack import ConvStack
+
+
+def vgg19(say: Callable[[str], None] = lambda text: None) -> ConvStack:
+    """Load ImageNet's VGG-19 up to conv5_1, with the style and content layers of Gatys.
+
+    Uses torchvision's cached file, or downloads it; `say` is called with a message about either.
+    Raises ResourceError, within seconds, when neither is possible; CheckpointError for a damaged
+    file. [Simonyan 2015, https://arxiv.org/abs/1409.1556]
+    """
+    path, weights = vgg.open_weights(say)
+    names = [
+        f"conv{block}_{number}"
+        for block, count in enumerate(vgg.COUNTS, 1)
+        for number in range(1, count + 1)
+    ]
+    stack = ConvStack("vgg19", names, vgg.COUNTS, vgg.WIDTHS, mean=vgg.MEAN, std=vgg.STD)
+    for conv, (weight, bias) in zip(stack.convs, weights):
+        conv.load_state_dict({"weight": weight, "bias": bias})
+    stack.trained = True
+    stack.style_layers = tuple(f"conv{block}_1" for block in range(1, 6))
+    stack.content_layers = ("conv4_2",)
+    stack.about = {
+        "features": "vgg19",
+        "note": "VGG-19 trained on ImageNet, torchvision's weights",
+        "file": path.name,
+    }
+    return stack
