@@ -95,7 +95,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def test_the_house_keeps_its_import_table():
+def test_import_table_holds_for_every_file():
     files = product_files()
     assert len(files) > 5
     wrong = [
@@ -173,6 +173,14 @@ def test_an_allowed_import_is_allowed(module: str, source: str):
 def test_a_replay_shard_s_process_loads_no_pytorch():
     """PyTorch would take 400 MB and half of the seconds in which a run's shards start."""
     code = "import sys, genray.distributed.replay_shard; sys.exit('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+    )
+
+
+def test_a_training_process_loads_no_scikit_learn():
+    """The import costs a second of CPU time, in every worker of a sweep and every replica."""
+    code = "import sys, genray.gen.families, genray.gen.training.fit; sys.exit('sklearn' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
     )

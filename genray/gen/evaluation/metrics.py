@@ -1,6 +1,9 @@
 """Metrics of reconstructions, generated samples and codes.
 
 Shapes: N real rows, M generated rows, F features, K classes, C channels, H height, W width.
+
+scikit-learn is imported where it is used: its import takes a second of CPU time, and every worker
+of a sweep and every replica of the service would pay for it.
 """
 
 import hashlib
@@ -11,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from genray.errors import require
@@ -38,6 +40,8 @@ def pca_mse(train: Tensor, test: Tensor, code: int) -> float:
 
     PCA is the best linear autoencoder with a code of this size.
     """
+    from sklearn.decomposition import PCA
+
     model = PCA(min(code, len(train), train[0].numel()), svd_solver="full").fit(_flat(train))
     flat = _flat(test)
     return float(np.mean((flat - model.inverse_transform(model.transform(flat))) ** 2))
@@ -239,6 +243,8 @@ class PCAFrechet:
     """
 
     def __init__(self, train: Split, components: int = 32):
+        from sklearn.decomposition import PCA
+
         images = train.all()
         self._pca = PCA(min(components, len(images), images[0].numel()), random_state=0).fit(
             _flat(images)
@@ -256,6 +262,8 @@ def pca_gaussian_samples(
 
     This is a baseline for other generators.
     """
+    from sklearn.decomposition import PCA
+
     model = PCA(min(components, len(train), train[0].numel()), svd_solver="full").fit(_flat(train))
     noise = np.random.default_rng(seed).standard_normal((num, model.n_components_))
     images = model.inverse_transform(noise * np.sqrt(model.explained_variance_))
