@@ -180,7 +180,8 @@ def test_a_replay_shard_s_process_loads_no_pytorch():
 
 def test_a_training_process_loads_no_scikit_learn():
     """The import costs a second of CPU time, in every worker of a sweep and every replica."""
-    code = "import sys, genray.gen.families, genray.gen.training.fit; sys.exit('sklearn' in sys.modules)"
+    loaded = "'sklearn' in sys.modules"
+    code = f"import sys, genray.gen.families, genray.gen.training.fit; sys.exit({loaded})"
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
     )

@@ -94,7 +94,10 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
         (("agent", "--model", "dqn", "--set", "run.evaluate_every=9"), "use --looks"),
         (("optimizers", "--steps", "4", "--set", "fit.epochs=2"), "use --steps alone"),
         (("--resume", "nowhere"), "nowhere: not a"),
-        (("--resume", "nowhere", "--trials", "3"), "continues with its own options; leave out the others"),
+        (
+            ("--resume", "nowhere", "--trials", "3"),
+            "continues with its own options; leave out the others",
+        ),
     ],
 )
 def test_a_sweep_that_makes_no_sense_ends_in_one_line(tmp_path, monkeypatch, capsys, words, said):

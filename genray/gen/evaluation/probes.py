@@ -1,6 +1,6 @@
 """Evaluates features with few labels: selects the labelled rows, and trains linear classifiers.
 
-scikit-learn is imported where it is used, so that a process that only trains starts a second sooner.
+scikit-learn is imported where it is used, so that a process that only trains starts sooner.
 """
 
 from __future__ import annotations
