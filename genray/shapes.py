@@ -1,4 +1,7 @@
-"""Checks shapes by the letters at the end of names: `return_B` and `discount_B` have equal lengths.
+"""Checks shapes, for the functions that compute targets and losses.
+
+`check_shapes` checks the letters at the end of names: `return_B` and `discount_B` have equal
+lengths. `check_equal_shapes` checks arrays whose number of axes varies.
 
 Without the check, a [B, 1] target beside a [B] prediction would be broadcast to [B, B], and the
 loss would be wrong without an error.
@@ -21,5 +24,15 @@ def check_shapes(**arrays: Any) -> None:
             lengths.setdefault(axis, length) != length
             for axis, length in zip(axes, shape, strict=True)
         ):
-            shapes = ", ".join(f"{each} {list(value.shape)}" for each, value in arrays.items())
-            raise ValueError(f"{name}: its shape does not fit its name; shapes: {shapes}")
+            raise ValueError(f"{name}: its shape does not fit its name; {_shapes(arrays)}")
+
+
+def check_equal_shapes(**arrays: Any) -> None:
+    """Raise ValueError unless all arrays or tensors have one shape, of any number of axes."""
+    if len({tuple(array.shape) for array in arrays.values()}) > 1:
+        raise ValueError(f"{' and '.join(arrays)} need equal shapes; {_shapes(arrays)}")
+
+
+def _shapes(arrays: dict[str, Any]) -> str:
+    each = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+    return f"shapes: {each}"

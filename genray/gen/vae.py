@@ -23,6 +23,7 @@ from genray.gen.layers import SameConv2d, SameConvTranspose2d, activation_layer,
 from genray.gen.training.fit import Batch, Export, FitConfig, Task
 from genray.gen.training.optimizers import OptimizerConfig, Updater
 from genray.gen.training.world import ALONE, World
+from genray.shapes import check_equal_shapes, check_shapes
 
 Binarisation = Literal["none", "threshold", "fixed", "dynamic"]
 LOG_2PI = math.log(2 * math.pi)
@@ -102,11 +103,13 @@ class VAEConfig:
 def gaussian_kl(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
     """Return KL(N(μ, σ²) ‖ N(0, 1)) = ½ (μ² + σ² − 1 − ln σ²) of each latent, nats, [B, Z].
     [Kingma 2014, appendix B]"""
+    check_shapes(mean_BZ=mean_BZ, log_variance_BZ=log_variance_BZ)
     return 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1.0 - log_variance_BZ)
 
 
 def gaussian_log_density(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return ln N(x; μ, σ²) of each element, nats."""
+    """Return ln N(x; μ, σ²) of each element, nats. The three tensors have one shape."""
+    check_equal_shapes(x=x, mean=mean, log_variance=log_variance)
     return -0.5 * (LOG_2PI + log_variance + (x - mean).square() * (-log_variance).exp())
 
 
@@ -114,6 +117,8 @@ def binarised(x: Tensor, how: Binarisation, chance: Tensor | None = None) -> Ten
     """Turn pixels in [0, 1] into 0 or 1. `chance`: U[0, 1) in x's shape, for drawn pixels."""
     if how == "none":
         return x
+    if chance is not None:
+        check_equal_shapes(x=x, chance=chance)
     return (x > (0.5 if how == "threshold" or chance is None else chance)).to(x.dtype)
 
 
@@ -162,12 +167,13 @@ class VAE(GenerativeModel):
         return self.decode(self.encode(x_BCHW))
 
     def log_likelihood(self, x_BCHW: Tensor, z_BZ: Tensor) -> Tensor:
-        """Return ln p(x | z), nats, float32 [B].
+        """Return ln p(x | z), nats, float32 [B]. Raises ValueError unless x has the model's shape.
 
         For grey pixels, the Bernoulli value is a cross-entropy and not a likelihood. The Gaussian
         value is a log-density, which may be above 0. The two kinds are not comparable.
         """
         output = self.decoder(z_BZ).float()
+        check_shapes(x_BCHW=x_BCHW, output_BCHW=output)
         if self.config.likelihood == "bernoulli":
             return (
                 -F.binary_cross_entropy_with_logits(output, x_BCHW, reduction="none")
@@ -187,6 +193,7 @@ class VAE(GenerativeModel):
 
         The ELBO is ln p(x | z) minus the sum of KL over latents."""
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
+        check_shapes(mean_BZ=mean_BZ, noise_BZ=noise_BZ)
         z_BZ = mean_BZ + (0.5 * log_variance_BZ).exp() * noise_BZ
         return self.log_likelihood(x_BCHW, z_BZ), gaussian_kl(mean_BZ, log_variance_BZ)
 

@@ -21,6 +21,7 @@ from genray.gen.vae import (
     binarised,
     build_vae,
     gaussian_kl,
+    gaussian_log_density,
 )
 from genray.runs.modelstore import load_model, save_model
 from tests.helpers.gen import check_resume, spots
@@ -140,6 +141,35 @@ def test_kl_is_pytorchs():
         torch.distributions.Normal(0.0, 1.0),
     )
     torch.testing.assert_close(gaussian_kl(mean, log_variance), theirs)
+
+
+def test_kl_and_density_refuse_shapes_that_would_broadcast():
+    mean, column = torch.zeros(5, 3), torch.zeros(5, 1)
+    for call in (
+        lambda: gaussian_kl(mean, column),
+        lambda: gaussian_kl(column, mean),
+        lambda: gaussian_kl(mean[0], mean[0]),
+        lambda: gaussian_log_density(mean, column, mean),
+        lambda: gaussian_log_density(mean, mean, column),
+        lambda: binarised(mean, "dynamic", column),
+    ):
+        with pytest.raises(ValueError, match=r"fit its name|need equal shapes"):
+            call()
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.filterwarnings("ignore:Using a target size")  # PyTorch's warning of a broadcast
+def test_elbo_terms_and_likelihood_refuse_shapes_that_would_broadcast(likelihood: str):
+    model = VAE(VAEModelConfig(latent=2, widths=(4,), likelihood=likelihood), (1, 4, 4))  # type: ignore[arg-type]
+    x, z = torch.rand(3, 1, 4, 4), torch.randn(3, 2)
+    for call in (
+        lambda: model.elbo_terms(x, z[:, :1]),  # one number of noise for both latents
+        lambda: model.elbo_terms(x, z[:1]),
+        lambda: model.log_likelihood(x[:1], z),
+        lambda: model.log_likelihood(x[:, 0], z),
+    ):
+        with pytest.raises(ValueError, match="its shape does not fit its name"):
+            call()
 
 
 @pytest.mark.parametrize("network", ["dense", "conv"])

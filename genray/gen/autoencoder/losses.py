@@ -10,13 +10,16 @@ from torch.nn import functional
 
 from genray.gen.training.optimizers import Updater
 from genray.gen.training.world import ALONE, World
+from genray.shapes import check_equal_shapes, check_shapes
 
 
 def reconstruction_loss(kind: str, rebuilt: Tensor, target: Tensor) -> Tensor:
     """Return the reconstruction loss, a scalar.
 
     The mean is over rows and values for mse and bce (nats), over rows for cosine (1 − cos).
+    `rebuilt` and `target` are [B, …]; raises ValueError unless their shapes are equal.
     """
+    check_equal_shapes(rebuilt=rebuilt, target=target)
     if kind == "cosine":
         return (
             1 - functional.cosine_similarity(rebuilt.flatten(1), target.flatten(1), dim=1)
@@ -42,9 +45,12 @@ def contraction(h: Tensor, x: Tensor, world: World = ALONE) -> Tensor:
     """Return the contractive penalty ‖∂h/∂x‖²_F, the mean over rows.
     [Rifai 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf]
 
+    `h` and `x` are [B, …] with equal B; raises ValueError otherwise.
+
     Departure: an unbiased estimate, E‖vᵀJ‖² with one v ~ N(0, I) for each row. The estimate
     costs one backward pass for any size of the code.
     """
+    check_shapes(h_BZ=h.flatten(1), x_BD=x.flatten(1))
     v = world.normal(len(h), *h.shape[1:], device=h.device)
     (product,) = torch.autograd.grad((h.float() * v).sum(), x, create_graph=True)
     return product.flatten(1).square().sum(1).mean()

@@ -1,7 +1,9 @@
 """Losses of the generator and the discriminator of a GAN, and two gradient penalties.
 
-Shapes: B batch. Logits are the discriminator's outputs before any sigmoid. For the losses minimax
-and non-saturating, D = sigmoid(logit); for the rest, D = logit.
+Shapes: B batch, C channels, H height, W width; R and F numbers of real and of fake logits. Logits
+are the discriminator's outputs before any sigmoid. For the losses minimax and non-saturating,
+D = sigmoid(logit); for the rest, D = logit. Each function raises ValueError for shapes that do not
+fit the names: logits [B, 1] are an error.
 """
 
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from genray.shapes import check_shapes
 
 Loss = Literal["minimax", "non-saturating", "hinge", "wgan-gp", "lsgan"]
 
@@ -22,6 +26,7 @@ def discriminator_loss(
     `smoothing` s: the label of real images is 1 − s; the label of fake images stays 0. Hinge and
     WGAN ignore `smoothing`. [Salimans 2016, https://arxiv.org/abs/1606.03498, section 3.4]
     """
+    check_shapes(real_B=real_B, fake_B=fake_B)
     if loss in ("minimax", "non-saturating"):
         # −(1 − s) ln D(x) − s ln(1 − D(x)) − ln(1 − D(G(z)))  [Goodfellow 2014,
         # https://arxiv.org/abs/1406.2661]
@@ -37,6 +42,7 @@ def discriminator_loss(
 
 def generator_loss(loss: Loss, fake_B: Tensor) -> Tensor:
     """Return the generator's loss, a scalar, given the discriminator's logits of fake images."""
+    check_shapes(fake_B=fake_B)
     if loss == "minimax":
         return -F.softplus(fake_B).mean()  # ln(1 − D(G(z)))
     if loss == "non-saturating":
@@ -46,17 +52,18 @@ def generator_loss(loss: Loss, fake_B: Tensor) -> Tensor:
     return -fake_B.mean()  # hinge and WGAN
 
 
-def accuracies(loss: Loss, real_B: Tensor, fake_B: Tensor) -> tuple[Tensor, Tensor]:
+def accuracies(loss: Loss, real_R: Tensor, fake_F: Tensor) -> tuple[Tensor, Tensor]:
     """Return the discriminator's accuracies on real and on fake images, two scalars in 0..1.
 
     An image counts as real above a threshold: logit 0, which is D = ½. LSGAN's threshold is ½,
     between its labels 0 and 1. A WGAN critic has no fixed threshold, so the threshold is the
     midpoint between its means of real and of fake images.
     """
+    check_shapes(real_R=real_R, fake_F=fake_F)
     threshold: Tensor | float = {"lsgan": 0.5}.get(loss, 0.0)
     if loss == "wgan-gp":
-        threshold = 0.5 * (real_B.mean() + fake_B.mean())
-    return (real_B > threshold).float().mean(), (fake_B <= threshold).float().mean()
+        threshold = 0.5 * (real_R.mean() + fake_F.mean())
+    return (real_R > threshold).float().mean(), (fake_F <= threshold).float().mean()
 
 
 def squared_gradient(discriminator: Callable[[Tensor], Tensor], x_BCHW: Tensor) -> Tensor:
@@ -65,6 +72,7 @@ def squared_gradient(discriminator: Callable[[Tensor], Tensor], x_BCHW: Tensor) 
     On real images, its mean times γ/2 is the R1 penalty.
     [Mescheder 2018, https://arxiv.org/abs/1801.04406]
     """
+    check_shapes(x_BCHW=x_BCHW)
     x_BCHW = x_BCHW.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(x_BCHW).sum(), x_BCHW, create_graph=True)
     return gradient.flatten(1).square().sum(1)
@@ -78,6 +86,7 @@ def gradient_penalty(
     x̂ = mix·x + (1 − mix)·G(z) is an image between a real and a fake one. `mix_B` is drawn from
     U[0, 1).  [Gulrajani 2017, https://arxiv.org/abs/1704.00028]
     """
+    check_shapes(real_BCHW=real_BCHW, fake_BCHW=fake_BCHW, mix_B=mix_B)
     mix_B111 = mix_B[:, None, None, None]
     between = mix_B111 * real_BCHW + (1.0 - mix_B111) * fake_BCHW.detach()
     # The square root's slope at 0 is infinite: a critic whose weights are all 0 would give NaN.

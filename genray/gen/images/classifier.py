@@ -24,6 +24,7 @@ from genray.gen.training.fit import Batch, Export, Fit, FitConfig, Task
 from genray.gen.training.optimizers import OptimizerConfig, Updater
 from genray.gen.training.world import ALONE, World
 from genray.runs.modelstore import load_model
+from genray.shapes import check_shapes
 
 Loss = Literal["cross_entropy", "squared_error"]
 
@@ -103,6 +104,7 @@ def classification_loss(
     probability 1, so that a network that is wrong with certainty does not learn. [Golik 2013,
     https://www.isca-archive.org/interspeech_2013/golik13_interspeech.html]
     """
+    check_shapes(logits_BK=logits_BK, label_B=label_B)
     if loss == "cross_entropy":
         return F.cross_entropy(logits_BK, label_B, label_smoothing=smoothing, reduction="none")
     classes = logits_BK.shape[1]

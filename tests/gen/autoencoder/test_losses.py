@@ -73,6 +73,20 @@ def test_reconstruction_losses_by_hand():
     )
 
 
+@pytest.mark.parametrize("kind", ["mse", "bce", "cosine"])
+@pytest.mark.parametrize("target", [(4, 1), (1, 4, 1), (4,), (4, 2, 1), (4, 4)])
+@pytest.mark.filterwarnings("ignore:Using a target size")  # PyTorch's warning of a broadcast
+def test_reconstruction_loss_refuses_shapes_that_would_broadcast(kind: str, target: tuple):
+    with pytest.raises(ValueError, match="rebuilt and target need equal shapes"):
+        reconstruction_loss(kind, torch.full((4, 1, 1), 0.5), torch.full(target, 0.5))
+
+
+def test_contraction_refuses_codes_of_other_rows():
+    x = torch.ones(4, 3, requires_grad=True)
+    with pytest.raises(ValueError, match="its shape does not fit its name"):
+        contraction(x[:2].square(), x)
+
+
 def test_sparsity_by_hand():
     h = torch.tensor([[0.2, 0.5], [0.4, 0.5]])
     expected = sum(0.1 * math.log(0.1 / m) + 0.9 * math.log(0.9 / (1 - m)) for m in (0.3, 0.5))

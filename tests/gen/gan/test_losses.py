@@ -98,3 +98,45 @@ def test_the_gradient_penalty_looks_between_each_real_and_its_fake():
     real, fake = torch.zeros(2, 1, 1, 1), torch.ones(2, 1, 1, 1)
     gan_losses.gradient_penalty(discriminator, real, fake, torch.tensor([0.25, 1.0]))
     assert seen[0].flatten().tolist() == [0.75, 0.0]
+
+
+IMAGES = torch.ones(3, 1, 2, 2)
+
+
+@pytest.mark.parametrize("loss", ["minimax", "non-saturating", "hinge", "wgan-gp", "lsgan"])
+@pytest.mark.parametrize("shape", [(3, 1), (1,), ()])
+def test_gan_losses_refuse_logits_that_are_not_one_number_for_each_image(loss, shape):
+    wrong = torch.zeros(shape)
+    for call in (
+        lambda: gan_losses.discriminator_loss(loss, REAL, wrong),
+        lambda: gan_losses.discriminator_loss(loss, wrong, FAKE),
+    ):
+        with pytest.raises(ValueError, match="its shape does not fit its name"):
+            call()
+    if shape != (1,):  # accuracies and the generator's loss need no other logits of this number
+        for call in (
+            lambda: gan_losses.generator_loss(loss, wrong),
+            lambda: gan_losses.accuracies(loss, REAL, wrong),
+            lambda: gan_losses.accuracies(loss, wrong, FAKE),
+        ):
+            with pytest.raises(ValueError, match="its shape does not fit its name"):
+                call()
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "mix"),
+    [
+        (IMAGES, IMAGES, torch.rand(3, 1)),
+        (IMAGES, IMAGES, torch.rand(1)),
+        (IMAGES, IMAGES[:1], torch.rand(3)),
+        (IMAGES[0], IMAGES, torch.rand(3)),
+    ],
+)
+def test_gradient_penalty_refuses_shapes_that_would_broadcast(real, fake, mix):
+    with pytest.raises(ValueError, match="its shape does not fit its name"):
+        gan_losses.gradient_penalty(lambda images: images.flatten(1).sum(1), real, fake, mix)
+
+
+def test_squared_gradient_refuses_flat_images():
+    with pytest.raises(ValueError, match="x_BCHW: its shape does not fit its name"):
+        gan_losses.squared_gradient(lambda x: x.square().sum(1), torch.ones(3, 4))

@@ -291,3 +291,10 @@ def test_presets_make_sense_and_their_networks_are_deep(preset: str):
 def test_a_block_has_convolutions():
     with pytest.raises(ConfigError, match="--convolutions 0"):
         ClassifierTask(small(model={"convolutions": 0}))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("shape", [(3, 1), (1,), ()])
+def test_classification_loss_refuses_labels_that_would_broadcast(loss: str, shape: tuple):
+    with pytest.raises(ValueError, match="label_B: its shape does not fit its name"):
+        classification_loss(loss, torch.zeros(3, 4), torch.zeros(shape, dtype=torch.int64))

@@ -1,7 +1,8 @@
 """Losses of style transfer: statistics of activations, and losses computed from the statistics.
 
 All methods of style transfer in this package, by optimisation or by a network, minimise them.
-Shapes: B batch, C channels, H height, W width, N pixels. Pictures are float32 in 0..1.
+Shapes: B batch, C channels, H height, W width, N pixels, T batch of targets. Pictures are float32
+in 0..1. The losses raise ValueError for shapes that do not fit the names.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from genray.shapes import check_shapes
 
 
 def gram(f_BCHW: Tensor) -> Tensor:
@@ -46,7 +49,9 @@ def style_loss(
     total: Tensor | float = 0.0
     for layer, target in target_grams.items():
         f_BCHW = features[layer] if centres is None else features[layer] - centres[layer]
-        difference = (gram(f_BCHW) - target).square()
+        gram_BCC = gram(f_BCHW)
+        check_shapes(gram_BCC=gram_BCC, target_TCC=target)
+        difference = (gram_BCC - target).square()
         if relative:
             total = (
                 total
@@ -67,6 +72,7 @@ def content_loss(
     """
     total: Tensor | float = 0.0
     for layer, f_BCHW in target.items():
+        check_shapes(features_BCHW=features[layer], target_BCHW=f_BCHW)
         difference = F.mse_loss(features[layer], f_BCHW)
         if relative:
             difference = difference / f_BCHW.var(dim=(2, 3), correction=0).mean().clamp(min=1e-6)

@@ -84,6 +84,19 @@ def test_style_loss_by_hand():
     assert style_loss(both, {"a": target["a"]}).item() == pytest.approx((2.9375 / 5 + 1) / 2)
 
 
+@pytest.mark.filterwarnings("ignore:Using a target size")  # PyTorch's warning of a broadcast
+def test_style_and_content_loss_refuse_shapes_that_would_broadcast():
+    f = {"a": torch.rand(2, 3, 4, 4)}
+    for call in (
+        lambda: style_loss(f, {"a": torch.ones(3, 3)}),
+        lambda: style_loss(f, {"a": torch.ones(1, 3, 1)}),
+        lambda: content_loss(f, {"a": f["a"][:1]}),
+        lambda: content_loss(f, {"a": f["a"][..., :1]}),
+    ):
+        with pytest.raises(ValueError, match="its shape does not fit its name"):
+            call()
+
+
 def test_content_loss_variation_and_box_by_hand():
     target = {"a": torch.tensor([[[[0.0, 2.0]], [[5.0, 5.0]]]])}  # variances 1 and 0: ½ on average
     other = {"a": torch.tensor([[[[1.0, 2.0]], [[5.0, 8.0]]]])}
