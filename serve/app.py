@@ -26,7 +26,12 @@ first.
 
 @serve.ingress()
 class Gateway:
-    """One replica of the service."""
+    """One replica of the service.
+
+    Args:
+        settings: the fields of `Settings`.
+        local: see `build`.
+    """
 
     def __init__(self, settings: dict[str, Any], local: bool = False):
         self._local = local
@@ -36,13 +41,11 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> Any:
         from serve.web import build_web
 
-        # # Ray Serve adds the request id to each answer.
+        # Ray Serve adds the request id to each answer.
         return build_web(self._service, sends_id=False, local=self._local)
 
     def check_health(self) -> None:
-        """Returns at once. Ray Serve replaces a replica whose event loop does not run this check in
-        time.
-        """
+        """Do nothing. Ray Serve replaces a replica whose event loop does not run this in time."""
 
 
 def build(arguments: dict[str, Any]) -> Application:
@@ -70,13 +73,14 @@ def build(arguments: dict[str, Any]) -> Application:
     unknown = set(arguments) - known
     if unknown:
         raise ConfigError(
-            f"{', '.join(sorted(unknown))}: no such argument; there are {', '.join(sorted(known))}"
+            f"{', '.join(sorted(unknown))}: no such argument; the arguments are "
+            f"{', '.join(sorted(known))}"
         )
     # Require a key, or an explicit decision for an open service.
     arguments.setdefault("keys", keys_in_environment())
     require(
         bool(arguments["keys"]) or is_open,
-        "GENRAY_API_KEY: set a key, or say `open: true` for a service without any",
+        "GENRAY_API_KEY: set a key, or set `open: true` for a service without keys",
     )
     scaling: dict[str, Any] = {"num_replicas": replicas}
     if not replicas:
@@ -108,8 +112,9 @@ def build(arguments: dict[str, Any]) -> Application:
 
 
 def _switch(arguments: dict[str, Any], name: str) -> bool:
-    """Remove a boolean from the arguments and return it. The value is a boolean from YAML, or text
-    from a command line, where bool("false") would be True.
+    """Remove a boolean from the arguments and return its value. Raises ConfigError.
+
+    The value is a boolean from YAML, or text from a command line, where bool("false") is True.
     """
     value = arguments.pop(name, False)
     text = str(value).lower()
@@ -118,6 +123,7 @@ def _switch(arguments: dict[str, Any], name: str) -> bool:
 
 
 def _whole(arguments: dict[str, Any], name: str, default: int, least: int) -> int:
+    """Remove a whole number from the arguments and return its value. Raises ConfigError."""
     value = arguments.pop(name, default)
     text = str(value)
     whole = text.isascii() and text.isdigit() and not isinstance(value, bool) and int(text) >= least

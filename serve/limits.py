@@ -2,48 +2,48 @@
 
 from dataclasses import dataclass
 
-from genray.errors import require
+from genray.bounds import bounded, check_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Limits of one request, and of all requests together."""
 
-    max_body_mb: int = 16
+    max_body_mb: int = bounded(16, min=1)
     """Size of a request's body in MB, counted while the body is read, whatever Content-Length says.
     """
-    max_bodies_mb: int = 256
+    max_bodies_mb: int = bounded(256, min=1)
     """Size in MB of all bodies that one replica holds in memory at a time."""
-    body_timeout_s: int = 20
+    body_timeout_s: int = bounded(20, min=1)
     """Seconds from the first byte of a body to its last."""
-    request_timeout_s: int = 60
+    request_timeout_s: int = bounded(60, min=1)
     """Seconds from a request's headers to the end of its answer. Play streams have their own
     limits.
     """
-    max_images: int = 32
+    max_images: int = bounded(32, min=1)
     """Images (or rows) that one request may ask for."""
-    max_rows: int = 256
+    max_rows: int = bounded(256, min=1)
     """Rows of one inference request."""
-    max_side: int = 1024
+    max_side: int = bounded(1024, min=1)
     """Longer side, in pixels, of a requested image or of a picture to edit (larger pictures are
     scaled down).
     """
-    max_pixels: int = 25_000_000
+    max_pixels: int = bounded(25_000_000, min=1)
     """Pixels of an uploaded picture, read from its header before the picture is decoded."""
-    max_steps: int = 100
+    max_steps: int = bounded(100, min=1)
     """Gradient steps of a dream."""
-    max_play_steps: int = 2_000
+    max_play_steps: int = bounded(2_000, min=1)
     """Agent steps of one streamed game."""
-    max_streams: int = 4
+    max_streams: int = bounded(4, min=1)
     """Games that one replica streams at a time."""
-    max_in_flight: int = 512
+    max_in_flight: int = bounded(512, min=1)
     """Requests in one replica at a time; further requests are answered 429 at once."""
-    max_slow: int = 8
+    max_slow: int = bounded(8, min=1)
     """Styles, dreams and clips that may wait in one replica."""
 
     def validate(self) -> None:
-        for name, value in vars(self).items():
-            require(value >= 1, f"--{name.replace('_', '-')} {value}: must be ≥ 1")
+        """Raise ConfigError unless every limit is at least 1."""
+        check_bounds(self)
 
     @property
     def max_body_bytes(self) -> int:

@@ -1,8 +1,8 @@
-"""ASGI middleware before every route: request ids, API keys, limits on bodies, time and
-concurrency, and the request log.
+"""ASGI middleware that checks every request before its route runs, and records the request.
 
-It is plain ASGI because it runs for every request: a framework's middleware costs as much as a
-small model.
+The middleware sets request ids, checks API keys, limits the size of bodies, the time of a request
+and the number of concurrent requests, and writes the request log. The middleware uses plain ASGI,
+because a framework's middleware would cost as much CPU time for a request as a small model.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
-from serve.errors import ApiError, Busy, Fault, TooLarge
-from serve.express import Asked, Express, Reply, Short
+from serve.errors import ApiError, Busy, InternalError, TooLarge
+from serve.fast_path import FastHandler, FastPath, FastRequest, FastResponse
 from serve.limits import Limits
 from serve.origin import check_origin
 from serve.telemetry import Telemetry
@@ -30,8 +30,10 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-OPEN = frozenset({"/healthz", "/readyz", "/login"})
-"""Paths that need no key: health checks of load balancers, and the login of the browser page."""
+KEYLESS_PATHS = frozenset({"/healthz", "/readyz", "/login"})
+"""Paths that a client may request without a key: load balancers check the health, and the browser
+page sends its login.
+"""
 COOKIE = "genray_key"
 MAX_HEAD_BYTES = 16_384  # the limit of HAProxy, too
 LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
@@ -64,12 +66,24 @@ class HeadTooLarge(ApiError):
     status, code = 431, "headers_too_large"
 
 
-class Gone(Exception):
+class Disconnected(Exception):
     """The client disconnected before its request was complete."""
 
 
 class Middleware:
-    """Wraps an ASGI application."""
+    """Wraps an ASGI application with the checks and limits of the service.
+
+    Args:
+        app: the ASGI application, which answers requests that pass all checks.
+        limits: the limits of one request and of all requests together.
+        telemetry: receives the counts and the request log.
+        keys: the accepted API keys. Empty: no key is needed.
+        fast_path: routes that are answered without `app`.
+        sends_id: False if a server in front adds the request id to each answer.
+        local: the service listens on loopback and was not opened to other hosts. Without keys,
+            only loopback names are then accepted as Host, so that no site can let its own host name
+            resolve to the service (DNS rebinding).
+    """
 
     def __init__(
         self,
@@ -78,23 +92,15 @@ class Middleware:
         telemetry: Telemetry,
         keys: tuple[str, ...] = (),
         *,
-        express: Express | None = None,
+        fast_path: FastPath | None = None,
         sends_id: bool = True,
         local: bool = False,
     ):
-        """`app`: the application; `limits`: the limits of requests; `telemetry`: counts and the
-        request log; `keys`: the accepted API keys. `express`: routes that are answered without
-        `app`. `sends_id`: False if a server in front adds the request id to each answer.
-
-        `local`: the service listens on loopback and was not opened to other hosts. Without keys,
-        only loopback names are then accepted as Host, so that no site can point its own host name
-        at the service (DNS rebinding).
-        """
         self._app, self._limits, self._telemetry = app, limits, telemetry
         self._keys = [key.encode() for key in keys]
-        self._express = express or Express({})
+        self._fast_path = fast_path or FastPath({})
         self._sends_id, self._local = sends_id, local and not keys
-        self._held_bytes = 0
+        self._body_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -111,44 +117,48 @@ class Middleware:
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
-        answer, held, route = _Answer(send, request_id if self._sends_id else b""), 0, ""
+        answer, held, route = _RecordingSend(send, request_id if self._sends_id else b""), 0, ""
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
         self._telemetry.in_flight += 1
         try:
             # Check the headers, then read the body.
-            self._admit(method, path, headers)
+            self._check_headers(method, path, headers)
             has_body = b"content-length" in headers or b"transfer-encoding" in headers
             body = await self._read(receive) if has_body else b""
             held = len(body)
-            self._held_bytes += held
+            self._body_bytes += held
             # Streams have no time limit. Other requests use the fast path or FastAPI.
             if path.startswith(STREAMS):
                 await self._app(scope, _Replay(body, receive), answer)
             else:
-                short, route = self._express.find(method, path)
+                handler, route = self._fast_path.find(method, path)
                 async with asyncio.timeout(self._limits.request_timeout_s):
-                    reply = await _shortly(short, Asked(headers, body, state)) if short else None
+                    reply = (
+                        await _run_handler(handler, FastRequest(headers, body, state))
+                        if handler
+                        else None
+                    )
                     if reply:
                         await answer.reply(reply)
                     else:
                         await self._app(scope, _Replay(body, receive), answer)
         # Send errors in the format of the API; a browser without a key gets the login page.
         except Unauthorized as error:
-            wants_page = path == "/" and b"text/html" in headers.get(b"accept", b"")
-            await (answer.login() if wants_page else answer.refuse(error, path))
+            is_browser = path == "/" and b"text/html" in headers.get(b"accept", b"")
+            await (answer.login() if is_browser else answer.refuse(error, path))
         except ApiError as error:
             await answer.refuse(error, path)
-        except Gone:
+        except Disconnected:
             pass
         except TimeoutError:
             await answer.refuse(
-                TooSlow(f"not done within {self._limits.request_timeout_s} s"), path
+                TooSlow(f"the answer took longer than {self._limits.request_timeout_s} s"), path
             )
         finally:
             # Release the body's memory, and record the request.
             self._telemetry.in_flight -= 1
-            self._held_bytes -= held
+            self._body_bytes -= held
             self._telemetry.request(
                 route=route or getattr(scope.get("route"), "path", "other"),
                 status=answer.status,
@@ -161,15 +171,15 @@ class Middleware:
                 model=state.get("model", ""),
             )
 
-    def _admit(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
+    def _check_headers(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         if (
             len(path) + sum(len(name) + len(value) for name, value in headers.items())
             > MAX_HEAD_BYTES
         ):
-            raise HeadTooLarge(f"path and headers beyond {MAX_HEAD_BYTES} bytes")
-        if path in OPEN:
+            raise HeadTooLarge(f"path and headers together exceed {MAX_HEAD_BYTES} bytes")
+        if path in KEYLESS_PATHS:
             return
-        if self._keys and not self._known(headers):
+        if self._keys and not self._has_key(headers):
             raise Unauthorized
         # A browser never sends a bearer key by itself, but it sends everything else, cookies
         # included.
@@ -180,7 +190,7 @@ class Middleware:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._limits.max_body_bytes:
             raise TooLarge(
-                f"a body of {length[:20].decode('latin-1')} bytes; the limit is "
+                f"the body has {length[:20].decode('latin-1')} bytes; the limit is "
                 f"{self._limits.max_body_mb} MiB"
             )
 
@@ -195,39 +205,43 @@ class Middleware:
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Gone
+                        raise Disconnected
                     parts.append(message.get("body", b""))
                     size, more = size + len(parts[-1]), message.get("more_body", False)
                     if size > self._limits.max_body_bytes:
-                        raise TooLarge(f"a body beyond {self._limits.max_body_mb} MiB")
-                    if size + self._held_bytes > self._limits.max_bodies_mb * 2**20:
-                        raise Busy("other uploads fill the memory that is set aside for them")
+                        raise TooLarge(
+                            f"the body exceeds the limit of {self._limits.max_body_mb} MiB"
+                        )
+                    if size + self._body_bytes > self._limits.max_bodies_mb * 2**20:
+                        raise Busy("other uploads fill the memory for request bodies")
         except TimeoutError:
             raise TooSlow(
-                f"the body was not there within {self._limits.body_timeout_s} s"
+                f"the body did not arrive within {self._limits.body_timeout_s} s"
             ) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _known(self, headers: dict[bytes, bytes]) -> bool:
+    def _has_key(self, headers: dict[bytes, bytes]) -> bool:
         given = _bearer(headers) or _cookie(headers.get(b"cookie", b""))
         # All keys are compared, each in constant time, so that the duration reveals nothing.
         return bool(given) & any([hmac.compare_digest(given, each) for each in self._keys])
 
-    def opens(self, key: str) -> bool:
+    def accepts_key(self, key: str) -> bool:
         """Whether `key` is one of the keys. The login of the page uses this."""
         given = key.encode(errors="replace")
         return any([hmac.compare_digest(given, each) for each in self._keys])
 
 
-async def _shortly(short: Short, asked: Asked) -> Reply | None:
-    """Run a fast-path handler. Raises ApiError; logs any other exception and raises Fault."""
+async def _run_handler(handler: FastHandler, request: FastRequest) -> FastResponse | None:
+    """Run a fast-path handler. Raises ApiError. Other exceptions are logged and raised as
+    InternalError.
+    """
     try:
-        return await short(asked)
+        return await handler(request)
     except ApiError:
         raise
     except Exception as error:
-        log.exception("request %s failed", asked.state["request_id"])
-        raise Fault(asked.state["request_id"]) from error
+        log.exception("request %s failed", request.state["request_id"])
+        raise InternalError(request.state["request_id"]) from error
 
 
 def _bearer(headers: dict[bytes, bytes]) -> bytes:
@@ -250,8 +264,8 @@ def _cookie(header: bytes) -> bytes:
 
 
 class _Replay:
-    """An ASGI `receive` for a body that has been read already; afterwards it waits for the client's
-    disconnection.
+    """An ASGI `receive` that first returns a body that has been read already. Later calls wait for
+    the client's disconnection.
     """
 
     def __init__(self, body: bytes, receive: Receive):
@@ -265,7 +279,7 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-class _Answer:
+class _RecordingSend:
     """An ASGI `send` that adds headers and records what was sent."""
 
     def __init__(self, send: Send, request_id: bytes):
@@ -283,7 +297,7 @@ class _Answer:
             self.bytes += len(message.get("body", b""))
         await self._send(message)
 
-    async def reply(self, reply: Reply) -> None:
+    async def reply(self, reply: FastResponse) -> None:
         """Send a complete answer."""
         headers = [
             (b"content-type", reply.media_type),

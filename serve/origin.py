@@ -11,43 +11,46 @@ from collections.abc import Mapping
 from serve.errors import ApiError
 
 
-class Foreign(ApiError):
+class CrossSite(ApiError):
     """The request comes from another site's page, or its Host is not a name of this service."""
 
     status, code = 403, "cross_site"
 
 
 def check_origin(method: str, path: str, headers: Mapping[bytes, bytes], local: bool) -> None:
-    """Raise Foreign for a request that a browser sends for another site's page.
+    """Raise CrossSite for a request that a browser sends for another site's page.
 
-    `local`: only loopback names are accepted as Host, with any port, because the port may be
-    forwarded. Any site may link to the page itself.
+    `headers`: names in lower case. `local`: accept only loopback names as Host, with any port,
+    because the port may be forwarded. Links to the page from any site are accepted.
     """
     host = headers.get(b"host", b"")
     if local and host and not is_loopback(host.decode("latin-1")):
-        raise Foreign(
-            f"Host {host[:80].decode('latin-1')!r}: without a key only loopback is answered to; "
-            "ask for 127.0.0.1 or "
-            "localhost, set GENRAY_API_KEY, or start the service with --open"
+        raise CrossSite(
+            f"Host {host[:80].decode('latin-1')!r}: without keys, the service answers only to "
+            "127.0.0.1 and localhost; use one of these names, set GENRAY_API_KEY, or start the "
+            "service with --open"
         )
     site = headers.get(b"sec-fetch-site")
-    if site is not None:  # set by the browser, and correct behind any proxy
-        foreign = site not in (b"same-origin", b"none")
+    if site is not None:
+        # The browser sets this header, and proxies do not change it.
+        cross_site = site not in (b"same-origin", b"none")
         if (
-            foreign
+            cross_site
             and method == "GET"
             and path == "/"
             and headers.get(b"sec-fetch-mode") == b"navigate"
         ):
             return
-    else:  # browsers omit the header for http://HOST beyond loopback
+    else:
+        # Browsers omit Sec-Fetch-Site for http://HOST beyond loopback. Compare Origin with Host
+        # instead. Another site's page cannot set X-Forwarded-Host.
         origin = headers.get(b"origin")
-        # another site's page cannot set this header
         hosts = (host, headers.get(b"x-forwarded-host", host))
-        foreign = origin is not None and origin.partition(b"://")[2] not in hosts
-    if foreign:
-        raise Foreign(
-            "another site's page may not ask; ask from the service's own page, or from a program"
+        cross_site = origin is not None and origin.partition(b"://")[2] not in hosts
+    if cross_site:
+        raise CrossSite(
+            "requests from another site's page are refused; send the request from the service's "
+            "own page or from a program"
         )
 
 

@@ -26,7 +26,7 @@ CHUNK = 512
 
 
 @dataclass(frozen=True)
-class Found:
+class Neighbours:
     """The neighbours of one query, nearest first."""
 
     rows: list[int]
@@ -56,7 +56,7 @@ class Search:
         codes_QK: np.ndarray,
         count: int,
         check: Callable[[], None] = lambda: None,
-    ) -> list[Found]:
+    ) -> list[Neighbours]:
         """Find `count` neighbours for each code of `codes_QK`, float32 [Q, K].
 
         `check` is called between the steps that build an index. Raises ConfigError if the model's
@@ -75,7 +75,7 @@ class Search:
             if len(index.data.shape) == 3:
                 images = from_model(predictor.model, index.base.take(torch.tensor(rows))[0])
             found.append(
-                Found(rows, [float(value) for value in distances_M], labels, names, images)
+                Neighbours(rows, [float(value) for value in distances_M], labels, names, images)
             )
         return found
 

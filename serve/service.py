@@ -1,9 +1,8 @@
-"""The service of one replica without HTTP: models, batching, slow requests, and the checks that all
-APIs share.
+"""Implements the operations of the routes without HTTP, for one replica.
 
-Requests run in two lanes with one thread each. Predictions are batched in the fast lane. Styles,
-dreams and clips take seconds; they run in the slow lane, so that they do not delay predictions
-(PyTorch releases the interpreter lock while it computes).
+Each kind of work has its own thread. Predictions take milliseconds and are batched in one thread.
+Styles, dreams and clips take seconds. They run in a second thread, so that they do not delay
+predictions: PyTorch releases the interpreter lock while it computes.
 """
 
 import asyncio
@@ -18,14 +17,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import CheckpointError, ConfigError, require
 from genray.paths import PathOrUrl
 from serve.batching import Batcher
 from serve.errors import BadRequest, Busy, NotFound, TooLarge
 from serve.limits import Limits
 from serve.models import Arrays, Function, Predictor
+from serve.registry import Registry, UnknownModel
 from serve.search import Search
-from serve.shelf import Shelf, UnknownModel
 from serve.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -39,7 +39,17 @@ class _Abandoned(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of one replica."""
+    """Settings of one replica.
+
+    Args:
+        models_dir: directory whose model folders are served.
+        keys: the accepted API keys.
+        limits: limits of one request and of all requests together.
+        max_batch: most rows in one call of a model.
+        watch_s: seconds between two scans of `models_dir`.
+        allow_changes: whether clients may delete models and roll them back.
+        request_log: path of the request log.
+    """
 
     models_dir: PathOrUrl
     keys: tuple[str, ...] = ()
@@ -47,11 +57,11 @@ class Settings:
     service.
     """
     limits: Limits = field(default_factory=Limits)
-    max_batch: int = 32
+    max_batch: int = bounded(32, min=1, example=32)
     """Most rows in one call of a model. An image of a DCGAN costs 5.7 CPU-ms alone and 1.6 CPU-ms
     in a batch of 32.
     """
-    watch_s: float = 2.0
+    watch_s: float = bounded(2.0, above=0, example=2)
     """Seconds between two scans of the directory."""
     allow_changes: bool = True
     """Allow clients to delete models and to roll them back."""
@@ -61,9 +71,9 @@ class Settings:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for a value outside its bounds, or a key that is not safe to use."""
         self.limits.validate()
-        require(self.max_batch >= 1, f"--max-batch {self.max_batch}: must be ≥ 1, e.g. 32")
-        require(self.watch_s > 0, f"--watch-s {self.watch_s}: must be > 0, e.g. 2")
+        check_bounds(self)
         for key in self.keys:
             require(
                 len(key) >= 16,
@@ -71,22 +81,28 @@ class Settings:
             )
             require(
                 key.isascii() and key.isprintable() and " " not in key,
-                "GENRAY_API_KEY: keys are printable ASCII",
+                "GENRAY_API_KEY: each key must consist of printable ASCII characters without "
+                "spaces (openssl rand -hex 24)",
             )
 
 
 class Service:
-    """Implements all operations of the routes. Its coroutines run in one event loop."""
+    """Implements all operations of the routes. The coroutines must run in one event loop.
+
+    Args:
+        settings: the settings of this replica. Raises ConfigError for an invalid setting, or if
+            `models_dir` is no directory.
+    """
 
     def __init__(self, settings: Settings):
         settings.validate()
-        # a replica uses one core: more threads of one model would only wait for each other
+        # A replica uses one core, so more threads for one model would only wait for each other.
         torch.set_num_threads(1)
         self.settings, self.limits = settings, settings.limits
         self.telemetry = Telemetry(settings.request_log)
-        self.shelf = Shelf(Path(settings.models_dir))
-        self.shelf.refresh()
-        self.shelf.watch(settings.watch_s)
+        self.registry = Registry(Path(settings.models_dir))
+        self.registry.refresh()
+        self.registry.watch(settings.watch_s)
         self.batcher = Batcher(settings.max_batch, seen=self.telemetry.batch)
         self.search = Search()
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="genray-slow")
@@ -98,12 +114,13 @@ class Service:
     def model(self, name: str) -> Predictor:
         """Return the model of this name. Raises NotFound."""
         try:
-            return self.shelf.get(name)
+            return self.registry.get(name)
         except UnknownModel as error:
             raise NotFound(str(error), param="model") from error
 
     def models(self) -> list[Predictor]:
-        return [self.shelf.models[name] for name in sorted(self.shelf.models)]
+        """Return all loaded models, sorted by name."""
+        return [self.registry.models[name] for name in sorted(self.registry.models)]
 
     def default_generator(self) -> Predictor:
         """Return the first model that generates images. Raises NotFound."""
@@ -111,7 +128,8 @@ class Service:
             if predictor.makes_images:
                 return predictor
         raise NotFound(
-            "no model here makes images: train a vae or a gan into the models directory",
+            "model: none of the loaded models generates images; train a vae or a gan into the "
+            "models directory",
             param="model",
         )
 
@@ -122,25 +140,34 @@ class Service:
         try:
             return predictor.functions[name]
         except KeyError:
-            can = ", ".join(sorted(predictor.functions)) or "nothing by arrays"
+            functions = ", ".join(sorted(predictor.functions)) or "none"
             raise BadRequest(
-                f"model {predictor.name!r} ({predictor.kind}) cannot {name}; it can: {can}",
+                f"model {predictor.name!r} ({predictor.kind}) has no function {name!r}; its "
+                f"functions: {functions}",
                 param="model",
             ) from None
 
     async def delete(self, name: str) -> None:
+        """Remove a model from the directory; `roll_back` restores the model.
+
+        Raises NotFound, or BadRequest if the directory cannot be changed.
+        """
         self._check_changes()
         self.model(name)
-        await self._change(lambda: self.shelf.delete(name))
+        await self._change(lambda: self.registry.delete(name))
 
     async def roll_back(self, name: str, version: str) -> str:
+        """Restore a version of a model (empty: the newest other version), and return the version.
+
+        Raises NotFound, or BadRequest if the directory cannot be changed.
+        """
         self._check_changes()
-        return await self._change(lambda: self.shelf.roll_back(name, version))
+        return await self._change(lambda: self.registry.roll_back(name, version))
 
     def _check_changes(self) -> None:
         if not self.settings.allow_changes:
             raise BadRequest(
-                "models cannot be changed here: the service was started with --no-allow-changes"
+                "models cannot be changed: the service was started with --no-allow-changes"
             )
 
     async def _change(self, work: Callable[[], T]) -> T:
@@ -161,47 +188,49 @@ class Service:
         arrays: Arrays,
         after: Callable[[Arrays], T] | None = None,
     ) -> Any:
-        """Run a function of a model on some rows, batched with the rows of other requests.
+        """Run a function of a model on the rows in `arrays`, batched with rows of other requests.
 
-        Raises TooLarge, Busy, or BadRequest if the model rejects the values.
+        `arrays` maps the name of each input to an array [N, …]. `after` is called in the batching
+        thread with the outputs; if given, its result is returned instead of the outputs. Raises
+        TooLarge, Busy, or BadRequest if the model rejects the values.
         """
         rows = len(next(iter(arrays.values())))
         if rows > self.limits.max_rows:
-            raise TooLarge(f"{rows} rows in one request; the limit is {self.limits.max_rows}")
+            raise TooLarge(f"the request has {rows} rows; the limit is {self.limits.max_rows}")
         try:
             called = self.function(predictor, function)
-            # check each request alone: an error in a batch fails all its requests
+            # Check each request alone, because an error in a batch fails all requests of the batch.
             called.check(arrays)
             return await self.batcher.run(called, arrays, after)
         except ConfigError as error:
             raise BadRequest(str(error)) from error
 
-    async def slowly(self, work: Callable[[Check], T]) -> T:
-        """Run work that takes seconds in the slow lane. Raises Busy when too much of this kind of
-        work waits, and BadRequest for a ConfigError.
+    async def run_slow(self, work: Callable[[Check], T]) -> T:
+        """Run work that takes seconds in the thread for slow work, and return its result.
 
-        `work` receives a function and must call it between its steps. The function raises once the
-        client has disconnected or the time limit has passed, so that abandoned work does not block
-        the lane. Until `work` has ended, it counts as waiting.
+        `work` receives a function and must call the function between its steps. The function raises
+        once the client has disconnected or the time limit has passed, so that abandoned work does
+        not block the thread. Work counts as waiting until it has ended. Raises Busy when
+        `max_slow` requests wait already, and BadRequest for a ConfigError.
         """
         if len(self._slow_work) >= self.limits.max_slow:
             raise Busy(f"{len(self._slow_work)} slow requests are waiting already", retry_after_s=5)
-        gone = threading.Event()
+        abandoned = threading.Event()
 
         def check() -> None:
-            if gone.is_set():
+            if abandoned.is_set():
                 raise _Abandoned
 
         future = self._slow.submit(lambda: work(check))
         self._slow_work.add(future)
         future.add_done_callback(self._slow_work.discard)
         try:
-            # cancelling the wait cancels work that has not begun
+            # If this coroutine is cancelled, work that has not begun is cancelled with it.
             return await asyncio.wrap_future(future)
         except ConfigError as error:
             raise BadRequest(str(error)) from error
         finally:
-            gone.set()
+            abandoned.set()
 
     @property
     def waiting(self) -> int:
@@ -210,20 +239,23 @@ class Service:
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return (whether every model of the directory is loaded, the reasons why not)."""
-        failed = dict(self.shelf.failed)
-        ready = bool(self.shelf.models) and not failed
-        return ready, {"ready": ready, "models": sorted(self.shelf.models), "failed": failed}
+        failed = dict(self.registry.failed)
+        ready = bool(self.registry.models) and not failed
+        return ready, {"ready": ready, "models": sorted(self.registry.models), "failed": failed}
 
     def close(self) -> None:
-        self.shelf.close()
+        """Stop the threads. Work that has not begun is cancelled."""
+        self.registry.close()
         self.batcher.close()
         self._slow.shutdown(wait=False, cancel_futures=True)
 
 
 def finite(values: np.ndarray, name: str) -> np.ndarray:
-    """Return `values`. Raises BadRequest if some are NaN or infinite, because one bad row could
-    affect other requests of a batch.
+    """Return `values` unchanged if all are finite.
+
+    Raises BadRequest for NaN and infinite values, because one such row could affect other requests
+    of a batch.
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise BadRequest(f"{name}: has NaN or infinite values", param=name)
+        raise BadRequest(f"{name}: all values must be finite numbers, e.g. 0.5", param=name)
     return values

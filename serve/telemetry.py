@@ -146,9 +146,9 @@ class _RayMetrics:
             self.wait.observe(waited_s)
         self.queue.set(service.waiting)
         self.in_flight.set(telemetry.in_flight)
-        self.models.set(len(service.shelf.models), {"state": "loaded"})
-        self.models.set(len(service.shelf.failed), {"state": "failed"})
-        self.loads.set(service.shelf.loads)
+        self.models.set(len(service.registry.models), {"state": "loaded"})
+        self.models.set(len(service.registry.failed), {"state": "failed"})
+        self.loads.set(service.registry.loads)
 
 
 def _request_log(path: str) -> tuple[logging.Logger, QueueListener]:

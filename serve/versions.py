@@ -1,9 +1,8 @@
-"""Stores earlier versions of models in MODELS_DIR/.versions/NAME/VERSION, newest last, for
-rollbacks.
+"""Stores earlier versions of models in MODELS_DIR/.versions/NAME/VERSION, for rollbacks.
 
-A replaced or deleted model is never removed unread. Its folder is first moved aside, which needs no
-disk space. Then the model is added to the versions, and all other files of the folder return to
-their place.
+A replaced or deleted model is saved before its folder is removed. The folder is first renamed,
+which needs no disk space. Then the model becomes the newest version, and all other files return to
+the original folder.
 """
 
 import logging
@@ -25,8 +24,12 @@ FILES = ("config.json", "model.safetensors", "README.md")
 
 
 class Versions:
-    """The versions of all models of a directory. Several replicas may use the directory at a
-    time.
+    """Reads and writes the saved versions of all models of a directory.
+
+    Several replicas may use the directory at the same time.
+
+    Args:
+        models_dir: the directory of the models.
     """
 
     def __init__(self, models_dir: Path):
@@ -44,25 +47,27 @@ class Versions:
         ]
 
     def path(self, name: str, version: str) -> Path:
+        """Return the folder of a version, which may not exist."""
         return self.folder / name / version
 
-    def keep(self, name: str, place: Path, version: str) -> None:
-        """Copy a version, as the newest one. Raises OSError or CheckpointError if the copy
-        fails.
+    def keep(self, name: str, model_folder: Path, version: str) -> None:
+        """Save a copy of a model as its newest version. Raises OSError or CheckpointError if the
+        copy fails.
         """
         target = self.path(name, version)
         if not is_version(target, version):
-            copy = self.copied(name, place, version)
+            copy = self.copied(name, model_folder, version)
             try:
                 self._put(copy, target, version)
             finally:
                 shutil.rmtree(copy, ignore_errors=True)
         os.utime(target)
-        self._forget_old(name)
+        self._remove_old(name)
 
     def copied(self, name: str, source: Path, version: str) -> Path:
-        """Make a complete copy of `version` in a folder that is never scanned. On failure, raises
-        OSError or CheckpointError and leaves no copy.
+        """Copy `version` to a folder that is never scanned, and return that folder.
+
+        Raises OSError or CheckpointError if the copy fails; no partial copy remains.
         """
         folder = self._unseen(name, "tmp")
         folder.mkdir(parents=True)
@@ -79,21 +84,24 @@ class Versions:
             raise
         return folder
 
-    def move_aside(self, name: str, place: Path) -> Path:
-        """Rename a model's folder in one step; `file_away` must follow. Raises OSError and then
-        changes nothing.
+    def move_aside(self, name: str, model_folder: Path) -> Path:
+        """Rename a model's folder in one step, and return its new path for `add_version`.
+
+        Raises OSError if the folder cannot be renamed; nothing is changed then.
         """
-        # Only the link may be removed: a copy of its target preserves the model.
-        if place.is_symlink():
-            self.keep(name, place, version_of(place))
+        # Of a symbolic link, only the link is renamed, so its target is copied first.
+        if model_folder.is_symlink():
+            self.keep(name, model_folder, version_of(model_folder))
         aside = self._unseen(name, "aside")
         aside.parent.mkdir(exist_ok=True)
-        place.rename(aside)
+        model_folder.rename(aside)
         return aside
 
-    def file_away(self, name: str, aside: Path, place: Path) -> None:
-        """Add the folder that was moved aside to the versions, as the newest. Files that do not
-        belong to the model return to `place`.
+    def add_version(self, name: str, aside: Path, model_folder: Path) -> None:
+        """Add the folder that `move_aside` returned to the versions, as the newest version.
+
+        Files that do not belong to the model return to `model_folder`. A failure is logged, and the
+        rest stays in `aside`.
         """
         try:
             # A link has already been copied by `move_aside`.
@@ -102,8 +110,8 @@ class Versions:
                 return
             # Return the files that do not belong to the model.
             for other in [path for path in aside.iterdir() if path.name not in FILES]:
-                place.mkdir(exist_ok=True)
-                other.rename(place / other.name)
+                model_folder.mkdir(exist_ok=True)
+                other.rename(model_folder / other.name)
             # Nothing remains if the folder held no model.
             if not any(aside.iterdir()):
                 aside.rmdir()
@@ -116,9 +124,9 @@ class Versions:
             else:
                 self._put(aside, target, version)
             os.utime(target)
-            self._forget_old(name)
+            self._remove_old(name)
         except (OSError, CheckpointError) as error:  # an incomplete model, or a full disk
-            log.warning("model %s: what it was before is left in %s (%s)", name, aside, error)
+            log.warning("model %s: the previous version remains in %s (%s)", name, aside, error)
 
     def _put(self, folder: Path, target: Path, version: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +138,10 @@ class Versions:
                 raise
 
     def _unseen(self, name: str, why: str) -> Path:
+        """Return a new path whose name begins with a dot, so that `of` ignores it."""
         return self.folder / f".{name}.{os.getpid()}.{time.monotonic_ns()}.{why}"
 
-    def _forget_old(self, name: str) -> None:
+    def _remove_old(self, name: str) -> None:
         for stale in self.of(name)[KEPT_VERSIONS:]:
             shutil.rmtree(self.path(name, stale), ignore_errors=True)
 

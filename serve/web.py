@@ -1,6 +1,4 @@
-"""Builds the ASGI application around a `Service`: all routes, error responses, and the
-middleware.
-"""
+"""Builds the ASGI application around a `Service`: routes, error responses and middleware."""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -9,21 +7,23 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from genray import __version__
-from serve.errors import ApiError, Fault, NotFound
-from serve.express import Express
+from serve.errors import ApiError, InternalError, NotFound
+from serve.fast_path import FastPath
 from serve.middleware import Middleware, error_body
 from serve.routes.common import json_answer
-from serve.routes.inference import inference_routes, quick_health, quick_infer
-from serve.routes.openai import openai_routes, quick_generations
-from serve.routes.own import health_routes, own_routes, quick_healthz
+from serve.routes.inference import fast_health, fast_infer, inference_routes
+from serve.routes.openai import fast_generations, openai_routes
+from serve.routes.own import fast_healthz, health_routes, own_routes
 from serve.routes.page import page_routes
 from serve.service import Service
 
 ABOUT = """Trained generators, encoders, style models and policies.
 
-* `/v1`: the shape of OpenAI's images API. * `/v2`: the Open Inference Protocol.
-* `/api`: what neither has.
-* Key: `Authorization: Bearer KEY`, where the service was started with keys. * Page: `/`."""
+* `/v1`: requests and answers as in OpenAI's images API.
+* `/v2`: the Open Inference Protocol.
+* `/api`: operations that neither API has.
+* Key: send `Authorization: Bearer KEY` if the service was started with keys.
+* `/`: the browser page."""
 
 
 # Ray sets OpenTelemetry's global meter. FastAPI would record every request there a second time.
@@ -48,8 +48,9 @@ class WrongMethod(ApiError):
 
 
 def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -> Middleware:
-    """Build one ASGI application that answers every HTTP request. `sends_id`, `local`: see
-    Middleware.
+    """Build one ASGI application that answers every HTTP request.
+
+    `sends_id`, `local`: see Middleware.
     """
     app = FastAPI(
         title="genray",
@@ -59,20 +60,20 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         redoc_url=None,
         telemetry=UNTRACED,
     )
-    live, ready = quick_health(service)
-    short = {
-        ("GET", "/healthz"): quick_healthz,
+    live, ready = fast_health(service)
+    handlers = {
+        ("GET", "/healthz"): fast_healthz,
         ("GET", "/v2/health/live"): live,
         ("GET", "/v2/health/ready"): ready,
-        ("POST", "/v1/images/generations"): quick_generations(service),
+        ("POST", "/v1/images/generations"): fast_generations(service),
     }
-    express = Express(short, quick_infer(service))
-    guard = Middleware(
+    fast_path = FastPath(handlers, fast_infer(service))
+    middleware = Middleware(
         app,
         service.limits,
         service.telemetry,
         service.settings.keys,
-        express=express,
+        fast_path=fast_path,
         sends_id=sends_id,
         local=local,
     )
@@ -81,7 +82,7 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         inference_routes(service),
         own_routes(service),
         health_routes(service),
-        page_routes(service, guard),
+        page_routes(service, middleware),
     ):
         app.include_router(router)
 
@@ -95,16 +96,18 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         where = ".".join(
             str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")
         )
-        message = f"{where or 'body'}: {first.get('msg', 'does not fit')}"
+        message = f"{where or 'body'}: {first.get('msg', 'does not match the schema')}"
         return _refusal(request, Unacceptable(message[:300], param=where[:100] or None))
 
     @app.exception_handler(HTTPException)
     async def unrouted(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            refusal: ApiError = WrongMethod(f"{request.method} is not for this path")
+            refusal: ApiError = WrongMethod(
+                f"{request.method} is not allowed for this path; /openapi.json lists the methods"
+            )
             refusal.headers = dict(error.headers or {})
         elif error.status_code == 404:
-            refusal = NotFound("no such path; /openapi.json lists them")
+            refusal = NotFound("no such path; /openapi.json lists all paths")
         else:
             refusal = Unacceptable(str(error.detail)[:300])
         return _refusal(request, refusal)
@@ -112,9 +115,9 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
         # Starlette logs the traceback.
-        return _refusal(request, Fault(request.scope["state"].get("request_id", "")))
+        return _refusal(request, InternalError(request.scope["state"].get("request_id", "")))
 
-    return guard
+    return middleware
 
 
 def _refusal(request: Request, error: ApiError) -> Response:

@@ -122,8 +122,8 @@ def _served(run: RunDir, keep: bool) -> list[str]:
     `keep`, serve until Ctrl-C.
     """
     from serve.launch import ServeLaunch, running
+    from serve.route_calls import call_all_routes, screenshot
     from serve.service import Settings
-    from serve.tour import screenshot, tour
 
     # Collect the models in one directory.
     models = run.path / "models"
@@ -133,15 +133,13 @@ def _served(run: RunDir, keep: bool) -> list[str]:
     print("\nstarting the service …")
     # Start the service, and call every route.
     with running(Settings(models_dir=str(models)), ServeLaunch(port=0)) as service:
-        visits = tour(service.url)
+        calls = call_all_routes(service.url)
         refused = [
-            f"{visit.method} {visit.path}: {visit.status}"
-            for visit in visits
-            if visit.status != 200
+            f"{call.method} {call.path}: {call.status}" for call in calls if call.status != 200
         ]
         if refused:
             raise RunFault(
-                f"the service refused {len(refused)} of {len(visits)} routes, first {refused[0]}"
+                f"the service refused {len(refused)} of {len(calls)} routes, first {refused[0]}"
             )
         page = run.pictures / "page.png"
         shown = (
@@ -149,7 +147,7 @@ def _served(run: RunDir, keep: bool) -> list[str]:
             if screenshot(service.url, page)
             else "left out: no Chromium here (make system-deps)"
         )
-        print(f"{service.url} answered {len(visits)} requests on all its routes")
+        print(f"{service.url} answered {len(calls)} requests on all its routes")
         if keep:
             print(f"it stays up: open {service.url}/ in a browser; Ctrl-C ends it", flush=True)
             with contextlib.suppress(KeyboardInterrupt):

@@ -15,8 +15,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from genray import __version__
-from serve import express
 from serve.errors import BadRequest, NotFound, NotReady
+from serve.fast_path import FastHandler, FastRequest, FastResponse, NamedHandler
 from serve.models import DTYPES, Arrays, Function, Predictor, TensorSpec
 from serve.routes.common import InferenceError, json_answer, json_bytes, note_model, refusals
 from serve.service import Service, finite
@@ -29,7 +29,7 @@ Name = Annotated[str, Path(max_length=128, description="NAME or NAME.FUNCTION.")
 Version = Annotated[str, Path(max_length=64, description="The model's version.")]
 
 
-class Asked(NamedTuple):
+class Selection(NamedTuple):
     """The model and the function that a client's name selects."""
 
     predictor: Predictor
@@ -69,7 +69,7 @@ def inference_routes(service: Service) -> APIRouter:
             {"name": "genray", "version": __version__, "extensions": ["binary_tensor_data"]}
         )
 
-    @router.get("/health/live", responses=maybe, summary="Whether it lives")
+    @router.get("/health/live", responses=maybe, summary="Whether it is_live")
     async def live() -> Response:
         return json_answer({"live": True})
 
@@ -81,23 +81,23 @@ def inference_routes(service: Service) -> APIRouter:
 
     @router.get("/models/{name}", responses=maybe, summary="Inputs and outputs of a model")
     async def metadata(name: Name) -> Response:
-        return json_answer(_metadata(_asked(service, name)))
+        return json_answer(_metadata(_select(service, name)))
 
     @router.get(
         "/models/{name}/versions/{version}", responses=maybe, summary="The same, by version"
     )
     async def metadata_of_version(name: Name, version: Version) -> Response:
-        return json_answer(_metadata(_asked(service, name, version)))
+        return json_answer(_metadata(_select(service, name, version)))
 
     @router.get("/models/{name}/ready", responses=maybe, summary="Whether a model is loaded")
     async def model_ready(name: Name) -> Response:
-        return json_answer({"name": _asked(service, name).name, "ready": True})
+        return json_answer({"name": _select(service, name).name, "ready": True})
 
     @router.get(
         "/models/{name}/versions/{version}/ready", responses=maybe, summary="The same, by version"
     )
     async def model_ready_of_version(name: Name, version: Version) -> Response:
-        return json_answer({"name": _asked(service, name, version).name, "ready": True})
+        return json_answer({"name": _select(service, name, version).name, "ready": True})
 
     body = {
         "content": {"application/json": {"schema": InferRequest.model_json_schema()}},
@@ -112,7 +112,7 @@ def inference_routes(service: Service) -> APIRouter:
         openapi_extra={"requestBody": body},
     )
     async def infer(request: Request, name: Name) -> Response:
-        return await _infer(service, request, _asked(service, name))
+        return await _infer(service, request, _select(service, name))
 
     @router.post(
         "/models/{name}/versions/{version}/infer",
@@ -121,14 +121,14 @@ def inference_routes(service: Service) -> APIRouter:
         openapi_extra={"requestBody": body},
     )
     async def infer_version(request: Request, name: Name, version: Version) -> Response:
-        return await _infer(service, request, _asked(service, name, version))
+        return await _infer(service, request, _select(service, name, version))
 
     return router
 
 
-def _asked(service: Service, name: str, version: str = "") -> Asked:
+def _select(service: Service, name: str, version: str = "") -> Selection:
     model, function = name, ""
-    if name not in service.shelf.models and "." in name:
+    if name not in service.registry.models and "." in name:
         model, _, function = name.rpartition(".")
     predictor = service.model(model)
     if version and version != predictor.version:
@@ -144,26 +144,26 @@ def _asked(service: Service, name: str, version: str = "") -> Asked:
             f"model {model!r} has no function {function!r}; it has "
             f"{', '.join(sorted(predictor.functions))}"
         )
-    return Asked(predictor, name, function, predictor.functions[function])
+    return Selection(predictor, name, function, predictor.functions[function])
 
 
-def _metadata(asked: Asked) -> dict[str, Any]:
+def _metadata(selected: Selection) -> dict[str, Any]:
     def row(spec: TensorSpec) -> dict[str, Any]:
         return {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.shape]}
 
     return {
-        "name": asked.name,
-        "versions": [asked.predictor.version],
+        "name": selected.name,
+        "versions": [selected.predictor.version],
         "platform": "genray_pytorch",
-        "inputs": [row(spec) for spec in asked.spec.inputs],
-        "outputs": [row(spec) for spec in asked.spec.outputs],
+        "inputs": [row(spec) for spec in selected.spec.inputs],
+        "outputs": [row(spec) for spec in selected.spec.outputs],
     }
 
 
-async def _infer(service: Service, request: Request, asked: Asked) -> Response:
-    body, headers = await inferred(
+async def _infer(service: Service, request: Request, selected: Selection) -> Response:
+    body, headers = await infer_bytes(
         service,
-        asked,
+        selected,
         await request.body(),
         request.headers.get(BINARY_HEADER),
         request.scope["state"],
@@ -172,47 +172,51 @@ async def _infer(service: Service, request: Request, asked: Asked) -> Response:
     return Response(body, headers=headers, media_type=media_type)
 
 
-async def inferred(
-    service: Service, asked: Asked, body: bytes, header_length: str | None, state: dict[str, Any]
+async def infer_bytes(
+    service: Service,
+    selected: Selection,
+    body: bytes,
+    header_length: str | None,
+    state: dict[str, Any],
 ) -> tuple[bytes, dict[str, str]]:
     """Return (the body of the answer, its headers: none for pure JSON). Raises ApiError."""
-    note_model(state, asked.predictor)
-    wanted, arrays = read_request(body, header_length, asked.spec)
-    found = await service.predict(asked.predictor, asked.function, arrays)
-    return write_answer(asked, wanted, found)
+    note_model(state, selected.predictor)
+    wanted, arrays = read_request(body, header_length, selected.spec)
+    found = await service.predict(selected.predictor, selected.function, arrays)
+    return write_answer(selected, wanted, found)
 
 
-def quick_infer(service: Service) -> express.ShortNamed:
+def fast_infer(service: Service) -> NamedHandler:
     """Return the fast-path handler of POST /v2/models/NAME/infer."""
 
-    async def quick(name: str, asked: express.Asked) -> express.Reply:
-        length = asked.headers.get(BINARY_HEADER.encode())
+    async def handle(name: str, request: FastRequest) -> FastResponse:
+        length = request.headers.get(BINARY_HEADER.encode())
         text = None if length is None else length.decode("latin-1")
-        body, headers = await inferred(
-            service, _asked(service, name), asked.body, text, asked.state
+        body, headers = await infer_bytes(
+            service, _select(service, name), request.body, text, request.state
         )
         if not headers:
-            return express.Reply(body)
+            return FastResponse(body)
         pairs = tuple((key.lower().encode(), value.encode()) for key, value in headers.items())
-        return express.Reply(body, b"application/octet-stream", pairs)
+        return FastResponse(body, b"application/octet-stream", pairs)
 
-    return quick
+    return handle
 
 
-def quick_health(service: Service) -> tuple[express.Short, express.Short]:
+def fast_health(service: Service) -> tuple[FastHandler, FastHandler]:
     """Return the fast-path handlers of /v2/health/live and /v2/health/ready."""
-    alive, ready = (
-        express.Reply(json_bytes({"live": True})),
-        express.Reply(json_bytes({"ready": True})),
+    live, ready = (
+        FastResponse(json_bytes({"live": True})),
+        FastResponse(json_bytes({"ready": True})),
     )
 
-    async def lives(asked: express.Asked) -> express.Reply:
-        return alive
+    async def is_live(request: FastRequest) -> FastResponse:
+        return live
 
-    async def is_ready(asked: express.Asked) -> express.Reply | None:
+    async def is_ready(request: FastRequest) -> FastResponse | None:
         return ready if service.readiness()[0] else None
 
-    return lives, is_ready
+    return is_live, is_ready
 
 
 # -- wire format -----------------------------------------------------------------------------------
@@ -329,14 +333,14 @@ def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.
 
 
 def write_answer(
-    asked: Asked, wanted: dict[str, Any], found: Arrays
+    selected: Selection, wanted: dict[str, Any], found: Arrays
 ) -> tuple[bytes, dict[str, str]]:
     """Return (the requested outputs as JSON, or as binary parts after the JSON; the headers that
     describe this format).
     """
-    requested = wanted.get("outputs") or [{"name": spec.name} for spec in asked.spec.outputs]
+    requested = wanted.get("outputs") or [{"name": spec.name} for spec in selected.spec.outputs]
     all_binary = bool((wanted.get("parameters") or {}).get("binary_data_output", False))
-    types = {spec.name: spec.datatype for spec in asked.spec.outputs}
+    types = {spec.name: spec.datatype for spec in selected.spec.outputs}
     outputs, parts = [], []
     for each in requested:
         values = np.ascontiguousarray(found[each["name"]])
@@ -358,8 +362,8 @@ def write_answer(
             tensor["data"] = values.ravel().tolist()
         outputs.append(tensor)
     answer = {
-        "model_name": asked.name,
-        "model_version": asked.predictor.version,
+        "model_name": selected.name,
+        "model_version": selected.predictor.version,
         "outputs": outputs,
     }
     if isinstance(wanted.get("id"), str):

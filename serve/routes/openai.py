@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from serve.edits import EditOptions, edit
 from serve.errors import BadRequest, TooLarge
-from serve.express import Asked, Reply, Short
+from serve.fast_path import FastHandler, FastRequest, FastResponse
 from serve.models import Arrays, Predictor, describe, image_spec
 from serve.routes.common import (
     MAX_SEED,
@@ -83,7 +83,8 @@ def openai_routes(service: Service) -> APIRouter:
     )
     async def generate(request: Request, body: Generations) -> Response:
         return Response(
-            await generated(service, body, request.scope["state"]), media_type="application/json"
+            await generate_json(service, body, request.scope["state"]),
+            media_type="application/json",
         )
 
     @router.post(
@@ -110,12 +111,12 @@ def openai_routes(service: Service) -> APIRouter:
             answer = {"created": int(time.time()), "model": predictor.name, "about": about}
             return with_pictures(answer, [png_base64(result)], as_url)
 
-        return Response(await service.slowly(written), media_type="application/json")
+        return Response(await service.run_slow(written), media_type="application/json")
 
     return router
 
 
-async def generated(service: Service, body: Generations, state: dict[str, Any]) -> bytes:
+async def generate_json(service: Service, body: Generations, state: dict[str, Any]) -> bytes:
     """Answer a request for images with JSON. Raises ApiError."""
     predictor = service.model(body.model) if body.model else service.default_generator()
     note_model(state, predictor)
@@ -134,19 +135,19 @@ async def generated(service: Service, body: Generations, state: dict[str, Any]) 
     return await service.predict(predictor, "generate", {"latent": latents}, written)
 
 
-def quick_generations(service: Service) -> Short:
+def fast_generations(service: Service) -> FastHandler:
     """Return the fast-path handler of POST /v1/images/generations."""
 
-    async def quick(asked: Asked) -> Reply | None:
-        if asked.headers.get(b"content-type") != b"application/json":
+    async def handle(request: FastRequest) -> FastResponse | None:
+        if request.headers.get(b"content-type") != b"application/json":
             return None
         try:
-            body = Generations.model_validate_json(asked.body)
+            body = Generations.model_validate_json(request.body)
         except ValidationError:
             return None  # FastAPI reports what is invalid
-        return Reply(await generated(service, body, asked.state))
+        return FastResponse(await generate_json(service, body, request.state))
 
-    return quick
+    return handle
 
 
 def with_pictures(answer: dict[str, Any], pictures: list[bytes], as_url: bool) -> bytes:
@@ -169,7 +170,7 @@ def card(service: Service, predictor: Predictor) -> dict[str, Any]:
         "owned_by": "genray",
         "kind": predictor.kind,
         "version": predictor.version,
-        "versions": service.shelf.versions(predictor.name),
+        "versions": service.registry.versions(predictor.name),
         "functions": sorted(predictor.functions),
         "about": describe(predictor),
     }

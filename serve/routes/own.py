@@ -18,7 +18,7 @@ from genray.rl.env import EnvConfig
 from genray.rl.evaluate import PlayedStep, action_names, play_steps
 from genray.rl.networks import QNetwork
 from serve.errors import BadRequest, Busy, TooLarge
-from serve.express import Asked, Reply
+from serve.fast_path import FastRequest, FastResponse
 from serve.models import Predictor
 from serve.routes.common import (
     for_model,
@@ -41,15 +41,15 @@ class Health(BaseModel):
     status: str
 
 
-LIVES = {"status": "alive"}
+ALIVE = {"status": "alive"}
 
 
-async def quick_healthz(asked: Asked) -> Reply:
+async def fast_healthz(request: FastRequest) -> FastResponse:
     """Fast-path handler of /healthz."""
-    return _ALIVE
+    return ALIVE_RESPONSE
 
 
-_ALIVE = Reply(json_bytes(LIVES))
+ALIVE_RESPONSE = FastResponse(json_bytes(ALIVE))
 
 
 class Readiness(BaseModel):
@@ -66,7 +66,7 @@ def health_routes(service: Service) -> APIRouter:
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="Whether it lives (no key needed)", response_model=Health)
     async def healthz() -> Response:
-        return json_answer(LIVES)
+        return json_answer(ALIVE)
 
     @router.head("/readyz", include_in_schema=False)
     @router.get(
@@ -86,7 +86,7 @@ def health_routes(service: Service) -> APIRouter:
 
 def own_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["genray"])
-    watched = _Streams(service.limits.max_streams)
+    streams = _Streams(service.limits.max_streams)
 
     @router.post(
         "/models/{name}/rollback",
@@ -125,13 +125,13 @@ def own_routes(service: Service) -> APIRouter:
         service.function(predictor, "encode")
         content = await request.body()
         # A picture of 25 million pixels takes a second to decode, too long for the event loop.
-        query = await service.slowly(
+        query = await service.run_slow(
             lambda check: for_model(picture_of(content, service.limits, "the picture"), predictor)
         )
         # Encode the picture, and search the index in the slow lane.
         arrays = await service.predict(predictor, "encode", {"image": query})
         found = (
-            await service.slowly(
+            await service.run_slow(
                 lambda check: service.search.neighbours(predictor, arrays["code"], count, check)
             )
         )[0]
@@ -166,7 +166,7 @@ def own_routes(service: Service) -> APIRouter:
         predictor = service.model(name)
         note_model(request.scope["state"], predictor)
         service.function(predictor, "generate")
-        gif = await service.slowly(lambda check: walk(predictor, seed, stops, frames))
+        gif = await service.run_slow(lambda check: walk(predictor, seed, stops, frames))
         return Response(gif, media_type="image/gif")
 
     @router.get(
@@ -197,7 +197,7 @@ def own_routes(service: Service) -> APIRouter:
         if steps > service.limits.max_play_steps:
             raise TooLarge(f"steps {steps}: at most {service.limits.max_play_steps}", param="steps")
         env = _game_of(predictor)  # raises while an error status can still be sent
-        lines = watched.start(lambda: _played(predictor, env, seed, steps, epsilon), fps)
+        lines = streams.start(lambda: _game_lines(predictor, env, seed, steps, epsilon), fps)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     return router
@@ -217,7 +217,7 @@ class _Streams:
     def start(self, make: Callable[[], Iterator[bytes]], fps: float) -> AsyncIterator[bytes]:
         """Stream the lines of a game, at most `fps` a second. Raises Busy."""
         if self._running >= self._most:
-            raise Busy(f"{self._running} games are being watched already", retry_after_s=10)
+            raise Busy(f"{self._running} games are being streamed already", retry_after_s=10)
         self._running += 1
         return self._lines(make, fps)
 
@@ -260,7 +260,7 @@ def _game_of(predictor: Predictor) -> EnvConfig:
     return env
 
 
-def _played(
+def _game_lines(
     predictor: Predictor, env: EnvConfig, seed: int, steps: int, epsilon: float
 ) -> Iterator[bytes]:
     """Yield one JSON line for each step. The last line is an error if the game is not installed."""
@@ -270,12 +270,12 @@ def _played(
         for number, step in enumerate(
             play_steps(network, env, epsilon=epsilon, seed=seed, max_steps=steps)
         ):
-            yield _line(number, step, names)
+            yield _json_line(number, step, names)
     except ConfigError as error:
         yield json.dumps({"error": str(error)}).encode() + b"\n"
 
 
-def _line(number: int, step: PlayedStep, names: list[str]) -> bytes:
+def _json_line(number: int, step: PlayedStep, names: list[str]) -> bytes:
     values: dict[str, Any] = {"step": number, "score": step.score, "png": png_text(step.frame)}
     if step.action is not None and step.q_A is not None:
         values |= {"action": names[step.action], "q": [round(float(q), 4) for q in step.q_A]}

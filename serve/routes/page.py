@@ -33,7 +33,7 @@ HEADERS = {
 }
 
 
-def page_routes(service: Service, guard: Middleware) -> APIRouter:
+def page_routes(service: Service, middleware: Middleware) -> APIRouter:
     router = APIRouter(tags=["page"])
 
     @router.get("/", include_in_schema=False)
@@ -61,7 +61,7 @@ def page_routes(service: Service, guard: Middleware) -> APIRouter:
     async def login(request: Request) -> Response:
         fields = parse_qs((await request.body())[:4096].decode("latin-1"))
         key = fields.get("key", [""])[0].strip()
-        if not guard.opens(key):
+        if not middleware.accepts_key(key):
             if "text/html" not in request.headers.get("accept", ""):
                 raise Unauthorized
             headers = {"Content-Security-Policy": LOGIN_POLICY, "WWW-Authenticate": "Bearer"}

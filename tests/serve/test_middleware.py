@@ -62,7 +62,7 @@ def raw(web: Web, content: bytes, wait_s: float = 10) -> bytes:
         "/nothing",
     ],
 )
-def test_without_a_key_everything_but_health_is_closed(start: Callable[..., Web], path: str):
+def test_middleware_answers_401_without_a_key_except_health(start: Callable[..., Web], path: str):
     web = start(keys=(KEY, OTHER))
     for headers in (
         {},
@@ -76,14 +76,14 @@ def test_without_a_key_everything_but_health_is_closed(start: Callable[..., Web]
     assert ask(web, "/healthz")[0] == 200 and ask(web, "/readyz")[0] == 200
 
 
-def test_any_of_the_keys_opens(start: Callable[..., Web]):
+def test_middleware_accepts_each_key(start: Callable[..., Web]):
     web = start(keys=(KEY, OTHER))
     for key in (KEY, OTHER):
         assert ask(web, "/v1/models", Authorization=f"Bearer {key}")[0] == 200
         assert ask(web, "/v1/models", Authorization=f"bearer  {key} ")[0] == 200
 
 
-def test_a_browser_is_asked_for_its_key_and_keeps_it_as_a_cookie(start: Callable[..., Web]):
+def test_login_sets_a_cookie_with_the_key(start: Callable[..., Web]):
     web = start(keys=(KEY,))
     status, headers, page = ask(web, "/", Accept="text/html")
     assert status == 401 and headers["content-type"].startswith("text/html") and b"<form" in page
@@ -98,7 +98,7 @@ def test_a_browser_is_asked_for_its_key_and_keeps_it_as_a_cookie(start: Callable
 
 
 @pytest.mark.parametrize("key", [KEY, 'odd;key="of\\this-test'])
-def test_other_services_cookies_of_this_host_do_not_hide_ours(start: Callable[..., Web], key: str):
+def test_key_cookie_is_found_among_other_cookies(start: Callable[..., Web], key: str):
     web = start(keys=(key,))
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     _, headers, _ = ask(web, "/login", "POST", urlencode({"key": key}).encode(), **form)
@@ -116,7 +116,7 @@ def test_other_services_cookies_of_this_host_do_not_hide_ours(start: Callable[..
         assert ask(web, "/v1/models", Cookie=other)[0] == 401
 
 
-def test_a_wrong_key_at_the_form_is_asked_for_again(start: Callable[..., Web]):
+def test_login_shows_the_form_again_after_a_wrong_key(start: Callable[..., Web]):
     web = start(keys=(KEY,))
     form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html,*/*"}
     status, headers, page = ask(web, "/login", "POST", b"key=wrong", **form)
@@ -133,7 +133,7 @@ def test_a_wrong_key_at_the_form_is_asked_for_again(start: Callable[..., Web]):
     assert b"none of the keys" not in ask(web, "/", Accept="text/html")[2]
 
 
-def test_without_keys_all_is_open_on_loopback_only():
+def test_serve_launch_needs_keys_beyond_loopback():
     with pytest.raises(ConfigError, match="GENRAY_API_KEY"):
         ServeLaunch(host="0.0.0.0").validate(())
     ServeLaunch(host="0.0.0.0").validate((KEY,))
@@ -147,7 +147,7 @@ def test_without_keys_all_is_open_on_loopback_only():
 SMALL = Limits(max_body_mb=1, body_timeout_s=1, max_in_flight=3)
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(start: Callable[..., Web]):
+def test_middleware_refuses_a_large_content_length_before_the_body(start: Callable[..., Web]):
     web = start(limits=SMALL)
     head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
     answer = raw(web, head)
@@ -158,14 +158,14 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(start: Ca
     )
 
 
-def test_a_chunked_body_is_counted_while_it_is_read(start: Callable[..., Web]):
+def test_middleware_counts_a_chunked_body_while_reading(start: Callable[..., Web]):
     web = start(limits=SMALL)
     chunk = b"80000\r\n" + b" " * 0x80000 + b"\r\n"
     head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert raw(web, head + 3 * chunk).startswith(b"HTTP/1.1 413")
 
 
-def test_a_body_that_drips_is_given_up(start: Callable[..., Web]):
+def test_middleware_answers_408_to_a_slow_body(start: Callable[..., Web]):
     web = start(limits=SMALL)
     begin = time.monotonic()
     answer = raw(
@@ -175,7 +175,7 @@ def test_a_body_that_drips_is_given_up(start: Callable[..., Web]):
     assert ask(web, "/healthz")[0] == 200
 
 
-def test_too_many_at_once_are_told_to_come_back(start: Callable[..., Web]):
+def test_middleware_answers_429_beyond_max_in_flight(start: Callable[..., Web]):
     web = start(limits=SMALL)
     slow = []
     for _ in range(3):
@@ -212,7 +212,7 @@ def test_too_many_at_once_are_told_to_come_back(start: Callable[..., Web]):
         b"GET /v1/models/..%2f..%2fetc HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_nonsense_is_refused_and_nothing_falls_over(web: Web, content: bytes):
+def test_middleware_survives_malformed_requests(web: Web, content: bytes):
     answer = raw(web, content, wait_s=3)
     assert not answer or answer.split(b" ")[1][:1] == b"4", answer[:200]
     assert ask(web, "/healthz")[0] == 200
@@ -221,13 +221,13 @@ def test_nonsense_is_refused_and_nothing_falls_over(web: Web, content: bytes):
 # -- ids, headers, log -----------------------------------------------------------------------------
 
 
-def test_an_id_is_kept_or_made(web: Web):
+def test_middleware_keeps_or_creates_the_request_id(web: Web):
     assert ask(web, "/healthz", X_Request_Id="mine-1")[1]["x-request-id"] == "mine-1"
     made = ask(web, "/healthz", X_Request_Id='"><script>')[1]["x-request-id"]
     assert len(made) == 16 and made != ask(web, "/healthz")[1]["x-request-id"]
 
 
-def test_errors_have_their_conventions_shape(web: Web):
+def test_error_bodies_have_the_format_of_their_api(web: Web):
     assert set(json.loads(ask(web, "/v1/models/no")[2])["error"]) == {
         "message",
         "type",
@@ -255,7 +255,9 @@ EVIL = "https://evil.example"
         {"Sec-Fetch-Site": "cross-site", "Cookie": f"{COOKIE}={KEY}"},
     ],
 )
-def test_no_other_sites_page_may_ask(start: Callable[..., Web], headers: dict[str, str]):
+def test_check_origin_refuses_pages_of_other_sites(
+    start: Callable[..., Web], headers: dict[str, str]
+):
     web = start(keys=(KEY,) if "Cookie" in headers else ())
     for path, method in (
         ("/api/models/digits-gan/rollback", "POST"),
@@ -267,14 +269,14 @@ def test_no_other_sites_page_may_ask(start: Callable[..., Web], headers: dict[st
         status, answered, body = ask(web, path, method, b"x", **headers)
         assert status == 403 and b"another site's page" in body
         assert not [name for name in answered if name.lower().startswith("access-control")]
-    assert "waves" in web.service.shelf.models
+    assert "waves" in web.service.registry.models
     assert (
         "frame-ancestors 'none'"
         in ask(web, "/", Authorization=f"Bearer {KEY}")[1]["content-security-policy"]
     )
 
 
-def test_our_own_page_programs_and_links_may_ask(start: Callable[..., Web]):
+def test_check_origin_accepts_own_page_programs_and_links(start: Callable[..., Web]):
     web = start()
     own = f"http://127.0.0.1:{web.port}"
     link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
@@ -294,7 +296,7 @@ def test_our_own_page_programs_and_links_may_ask(start: Callable[..., Web]):
     assert ask(closed, "/v1/models", Origin=EVIL, Authorization=f"Bearer {KEY}")[0] == 200
 
 
-def test_without_a_key_only_loopbacks_names_are_answered_to(start: Callable[..., Web]):
+def test_check_origin_accepts_only_loopback_names_without_keys(start: Callable[..., Web]):
     """DNS rebinding: a site's own name that points here."""
     web = start(local=True)
     for host in (
@@ -321,7 +323,7 @@ def test_without_a_key_only_loopbacks_names_are_answered_to(start: Callable[...,
     assert ask(start(), "/v1/models", Host="gpu.example")[0] == 200  # --open
 
 
-def test_every_request_leaves_a_line(start: Callable[..., Web], tmp_path: Path):
+def test_request_log_has_a_line_for_each_request(start: Callable[..., Web], tmp_path: Path):
     web = start(request_log=str(tmp_path / "log" / "requests.jsonl"))
     ask(web, "/v1/models/digits-gan?secret=1", X_Request_Id="line-1")
     ask(
@@ -352,7 +354,7 @@ def test_every_request_leaves_a_line(start: Callable[..., Web], tmp_path: Path):
 # -- health ----------------------------------------------------------------------------------------
 
 
-def test_readiness_tells_the_truth(start: Callable[..., Web], models_dir: Path):
+def test_readyz_answers_503_while_a_model_is_damaged(start: Callable[..., Web], models_dir: Path):
     (models_dir / "digits-vae" / "config.json").write_text("{")
     web = start()
     status, _, body = ask(web, "/readyz")
@@ -361,7 +363,7 @@ def test_readiness_tells_the_truth(start: Callable[..., Web], models_dir: Path):
     assert ask(web, "/v1/models/digits-gan")[0] == 200  # the others serve
 
 
-def test_nothing_to_serve_is_not_ready(start: Callable[..., Web], tmp_path: Path):
+def test_readyz_answers_503_without_models(start: Callable[..., Web], tmp_path: Path):
     (tmp_path / "empty").mkdir()
     web = start(tmp_path / "empty")
     assert ask(web, "/readyz")[0] == 503 and ask(web, "/v2/health/live")[0] == 200

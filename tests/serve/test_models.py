@@ -27,7 +27,9 @@ def some(spec, rows: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-ae", "digits-gan", "digits-vae", "road-runner"])
-def test_every_function_keeps_to_its_specification(models: dict[str, Predictor], name: str):
+def test_functions_return_the_shapes_and_types_of_their_specification(
+    models: dict[str, Predictor], name: str
+):
     for function in models[name].functions.values():
         found = function.run({spec.name: some(spec, 3) for spec in function.inputs})
         assert set(found) == {spec.name for spec in function.outputs}
@@ -41,7 +43,7 @@ def test_every_function_keeps_to_its_specification(models: dict[str, Predictor],
 
 
 @pytest.mark.parametrize("name", ["digits-gan", "digits-vae"])
-def test_a_seeds_image_is_the_same_whatever_batch_it_rode_in(
+def test_generate_gives_a_seed_the_same_image_in_every_batch(
     models: dict[str, Predictor], name: str
 ):
     """To one level of 255, as the README says: matrix products of other sizes add up in another
@@ -56,14 +58,14 @@ def test_a_seeds_image_is_the_same_whatever_batch_it_rode_in(
         assert np.abs(alone - together[index]).max() <= 1
 
 
-def test_latents_are_of_the_prior_and_of_the_seed_alone(models: dict[str, Predictor]):
+def test_latents_follow_the_prior_and_depend_on_the_seed_alone(models: dict[str, Predictor]):
     vae = models["digits-vae"]
     many = vae.latents(range(2000))
     assert abs(many.mean()) < 0.03 and abs(many.std() - 1) < 0.03
     assert (vae.latents([5, 1999])[1] == many[1999]).all()
 
 
-def test_scaling_into_a_models_range_and_back_is_the_identity(models: dict[str, Predictor]):
+def test_from_model_inverts_to_model(models: dict[str, Predictor]):
     for name in ("digits-gan", "digits-vae"):  # −1..1 and 0..1
         model = models[name].model
         grey = np.arange(256, dtype=np.uint8).repeat(1).reshape(4, 8, 8, 1)
@@ -72,7 +74,7 @@ def test_scaling_into_a_models_range_and_back_is_the_identity(models: dict[str, 
         assert (from_model(model, x) == grey).all()
 
 
-def test_act_says_what_the_network_says(models: dict[str, Predictor]):
+def test_act_returns_the_values_of_the_network(models: dict[str, Predictor]):
     network = models["road-runner"].model
     obs = some(models["road-runner"].functions["act"].inputs[0], 2)
     found = models["road-runner"].functions["act"].run({"obs": obs})
@@ -81,7 +83,7 @@ def test_act_says_what_the_network_says(models: dict[str, Predictor]):
     assert np.allclose(found["q"], expected) and (found["action"] == expected.argmax(1)).all()
 
 
-def test_descriptions_hold_no_path(models: dict[str, Predictor], trained: Path):
+def test_describe_contains_no_path(models: dict[str, Predictor], trained: Path):
     for model in models.values():
         assert str(trained) not in str(describe(model))
     assert describe(models["road-runner"])["game"] == "road_runner"
@@ -89,7 +91,7 @@ def test_descriptions_hold_no_path(models: dict[str, Predictor], trained: Path):
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3), (64, 64, 3), (1, 1, 1)])
-def test_a_png_by_hand_is_read_back_by_pillow(shape: tuple[int, int, int]):
+def test_encode_png_is_read_by_pillow(shape: tuple[int, int, int]):
     image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
     with Image.open(io.BytesIO(encode_png(image, {"genray": "naïve → ok"}))) as read:
         assert read.mode == ("L" if shape[2] == 1 else "RGB")

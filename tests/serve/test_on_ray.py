@@ -24,7 +24,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.serve.test_shelf import retrain
+from tests.serve.test_registry import retrain
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -101,7 +101,7 @@ def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert not left, f"still running: {[each.cmdline() for each in left]}"
 
 
-def test_every_kind_of_route_answers(served: Served):
+def test_serve_command_answers_every_kind_of_route(served: Served):
     with httpx.Client(base_url=served.url, timeout=60) as client:
         assert client.get("/readyz").json()["failed"] == {}
         assert b"<h1>genray</h1>" in client.get("/").content
@@ -117,7 +117,7 @@ def test_every_kind_of_route_answers(served: Served):
         assert client.get("/v1/models/nope").status_code == 404
 
 
-def test_haproxy_stands_in_front_and_listens_on_loopback_alone(served: Served):
+def test_haproxy_listens_on_loopback_alone(served: Served):
     proxies = [each for each in served.family() if "haproxy" in _command(each)]
     listening = {place for each in proxies for place, _ in _listening(each)}
     assert listening == {"127.0.0.1"}
@@ -126,7 +126,7 @@ def test_haproxy_stands_in_front_and_listens_on_loopback_alone(served: Served):
         assert web and set(web) == {"127.0.0.1"}
 
 
-def test_metrics_are_there_for_prometheus(served: Served):
+def test_metrics_are_exported_for_prometheus(served: Served):
     httpx.get(f"{served.url}/v1/models")
     for _ in range(60):
         text = httpx.get(served.metrics).text
@@ -141,7 +141,7 @@ def test_metrics_are_there_for_prometheus(served: Served):
     )
 
 
-def test_haproxy_keeps_each_answers_id_and_its_own_word(served: Served):
+def test_haproxy_keeps_valid_request_ids_and_replaces_others(served: Served):
     answer = httpx.get(f"{served.url}/healthz", headers={"X-Request-Id": "mine-1"})
     assert answer.headers.get_list("x-request-id") == ["mine-1"]
     for bad in ('"><script>', "a b", "x" * 65):
@@ -151,7 +151,7 @@ def test_haproxy_keeps_each_answers_id_and_its_own_word(served: Served):
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", made) and made != bad
 
 
-def test_a_client_sets_no_timeout_of_serves(served: Served):
+def test_haproxy_removes_the_timeout_header_of_ray_serve(served: Served):
     body = {"model": "digits-gan", "n": 32, "size": "512x512"}
     answer = httpx.post(
         f"{served.url}/v1/images/generations",
@@ -162,7 +162,7 @@ def test_a_client_sets_no_timeout_of_serves(served: Served):
     assert answer.status_code == 200
 
 
-def test_who_hangs_up_makes_room(served: Served):
+def test_service_drops_the_requests_of_disconnected_clients(served: Served):
     """A crowd that leaves takes its requests with it, even if it says that it need not be
     watched.
     """
@@ -192,7 +192,7 @@ def test_who_hangs_up_makes_room(served: Served):
     assert one - begin < 6 * large_s, "the crowd was worked off"
 
 
-def test_the_same_seed_gives_the_same_bytes_from_every_replica_and_in_company_nearly(
+def test_replicas_give_a_seed_the_same_image(
     served: Served,
 ):
     """What the README says: alone, byte for byte; among others, to one level of 255."""
@@ -250,7 +250,7 @@ class Load:
             thread.join(60)
 
 
-def test_a_model_is_replaced_under_load_and_no_request_is_lost(served: Served):
+def test_service_replaces_a_model_under_load_without_losing_a_request(served: Served):
     with Load(served.url) as load:
         for number in range(3):
             version = retrain(served.folder / "digits-gan", 0.01 * (number + 1))
@@ -263,7 +263,7 @@ def _versions(served: Served, looks: int) -> set[str]:
     return {httpx.get(f"{served.url}/v1/models/digits-gan").json()["version"] for _ in range(looks)}
 
 
-def test_replicas_are_killed_under_load_and_clients_that_retry_see_nothing(served: Served):
+def test_service_survives_killed_replicas_under_load(served: Served):
     with Load(served.url) as load:
         for _ in range(3):
             _until(lambda: len(served.replicas()) == 2)

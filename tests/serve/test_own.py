@@ -25,7 +25,7 @@ def as_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_picture_of_the_data_finds_itself_first(web: Web):
+def test_retrieve_finds_a_training_picture_first(web: Web):
     base = database(load_data(DataConfig()))
     row = 11
     image = (base.take(np_rows(row))[0][0, 0].numpy() * 255).round().astype(np.uint8)
@@ -47,7 +47,7 @@ def np_rows(*rows: int):
     return torch.tensor(rows)
 
 
-def test_a_large_photo_is_cut_to_the_models_size(web: Web, photo: np.ndarray):
+def test_retrieve_scales_a_large_photo(web: Web, photo: np.ndarray):
     answer = httpx.post(f"{web.url}/api/retrieve/digits-vae", content=as_png(photo), timeout=60)
     assert len(answer.json()["neighbours"]) == 10
 
@@ -55,21 +55,21 @@ def test_a_large_photo_is_cut_to_the_models_size(web: Web, photo: np.ndarray):
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
-        ("digits-gan", 400, "cannot encode"),
-        ("road-runner", 400, "cannot encode"),
+        ("digits-gan", 400, "has no function 'encode'"),
+        ("road-runner", 400, "has no function 'encode'"),
         ("nope", 404, "no model"),
         ("digits-ae?count=0", 422, "count"),
         ("digits-ae?count=500", 413, "at most 32"),
     ],
 )
-def test_what_cannot_be_searched_says_so(
+def test_retrieve_refuses_invalid_requests(
     web: Web, photo: np.ndarray, path: str, status: int, message: str
 ):
     answer = httpx.post(f"{web.url}/api/retrieve/{path}", content=as_png(photo))
     assert answer.status_code == status and message in answer.json()["error"]["message"]
 
 
-def test_a_walk_is_a_looping_gif_of_the_same_seed(web: Web):
+def test_walk_gif_depends_on_the_seed_alone(web: Web):
     first, again, other = (
         httpx.get(
             f"{web.url}/api/walk/digits-vae", params={"seed": seed, "stops": 3, "frames": 4}
@@ -81,7 +81,7 @@ def test_a_walk_is_a_looping_gif_of_the_same_seed(web: Web):
         assert gif.format == "GIF" and gif.n_frames == 12 and gif.size == (128, 128)  # type: ignore[attr-defined]
 
 
-def test_a_game_is_watched_as_it_is_played(web: Web):
+def test_play_streams_every_step(web: Web):
     with httpx.stream(
         "GET", f"{web.url}/api/play/road-runner?steps=12&seed=3&fps=120", timeout=60
     ) as answer:
@@ -96,7 +96,7 @@ def test_a_game_is_watched_as_it_is_played(web: Web):
         assert frame.size == (160, 210) and frame.mode == "RGB"
 
 
-def test_only_so_many_games_at_a_time_and_a_watcher_who_leaves_makes_room(
+def test_play_limits_the_streams_until_a_client_disconnects(
     start: Callable[..., Web],
 ):
     web = start(limits=Limits(max_streams=1))
@@ -115,17 +115,17 @@ def test_only_so_many_games_at_a_time_and_a_watcher_who_leaves_makes_room(
     assert again.status_code == 200
 
 
-def test_only_policies_play(web: Web):
+def test_play_refuses_other_models_and_too_many_steps(web: Web):
     answer = httpx.get(f"{web.url}/api/play/digits-gan")
     assert (
         answer.status_code == 400
-        and "cannot act; it can: generate" in answer.json()["error"]["message"]
+        and "has no function 'act'; its functions: generate" in answer.json()["error"]["message"]
     )
     assert httpx.get(f"{web.url}/api/play/road-runner?steps=3000").status_code == 413
 
 
 @pytest.mark.parametrize("env", [{"env": "genray.rl.catch:Catch"}, {"joystick": 1}, None])
-def test_a_policy_of_no_atari_game_says_so_before_anything_is_sent(
+def test_play_refuses_a_policy_without_an_atari_game(
     start: Callable[..., Web], models_dir: Path, env: dict[str, object] | None
 ):
     place = models_dir / "road-runner" / "config.json"
@@ -136,7 +136,7 @@ def test_a_policy_of_no_atari_game_says_so_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("data", ["mnist", "svhn", "cifar10"])
-def test_a_client_starts_no_download(
+def test_retrieve_downloads_no_data(
     start: Callable[..., Web],
     models_dir: Path,
     tmp_path: Path,

@@ -77,14 +77,14 @@ def shot(page: Any, name: str) -> None:
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
-def test_the_gallery_shows_every_model(page: Any, web: Web):
+def test_page_gallery_shows_every_model(page: Any, web: Web):
     names = page.locator("#models h3").all_inner_texts()
-    assert names == sorted(web.service.shelf.models)
+    assert names == sorted(web.service.registry.models)
     until(page, "document.querySelector('#state').textContent.startsWith('ready: 6')")
     until(page, "document.querySelectorAll('#models img').length === 2")
 
 
-def test_a_generator_by_seed_and_by_sliders(page: Any):
+def test_page_generates_by_seed_and_by_sliders(page: Any):
     until(page, "document.querySelectorAll('#make .grid img').length === 12")
     page.fill("#make [name=seed]", "41")
     page.click("#make button:text-is('Generate')")
@@ -100,7 +100,7 @@ def test_a_generator_by_seed_and_by_sliders(page: Any):
     shot(page, "generate")
 
 
-def test_a_photo_is_styled(page: Any, tmp_path: Path, photo: np.ndarray):
+def test_page_styles_a_photo(page: Any, tmp_path: Path, photo: np.ndarray):
     Image.fromarray(photo).save(tmp_path / "photo.png")
     page.select_option("#style select", "waves")
     assert page.locator("#style .wants-style").is_hidden()
@@ -110,7 +110,7 @@ def test_a_photo_is_styled(page: Any, tmp_path: Path, photo: np.ndarray):
     shot(page, "style")
 
 
-def test_a_refusal_is_shown_where_it_happened(page: Any, tmp_path: Path):
+def test_page_shows_a_refusal_beside_its_form(page: Any, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     page.select_option("#style select", "waves")
     page.set_input_files("#style [name=photo]", str(tmp_path / "broken.png"))
@@ -120,7 +120,7 @@ def test_a_refusal_is_shown_where_it_happened(page: Any, tmp_path: Path):
     until(page, "document.querySelector('#style .error').textContent.includes('not an image')")
 
 
-def test_a_picture_finds_its_like(page: Any, tmp_path: Path):
+def test_page_finds_neighbours_of_a_picture(page: Any, tmp_path: Path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8)).astype(np.uint8)).save(
         tmp_path / "digit.png"
     )
@@ -130,7 +130,7 @@ def test_a_picture_finds_its_like(page: Any, tmp_path: Path):
     shot(page, "find")
 
 
-def test_a_game_is_watched_and_stopped(page: Any):
+def test_page_plays_and_stops_a_game(page: Any):
     page.click("#watch button:text-is('Play')")
     until(
         page,
@@ -148,7 +148,7 @@ def test_a_game_is_watched_and_stopped(page: Any):
     until(page, "document.querySelector('#watch [name=stop]').disabled")
 
 
-def test_it_fits_a_phone_and_works_by_keyboard(browser: Any, web: Web):
+def test_page_fits_a_phone_and_works_by_keyboard(browser: Any, web: Web):
     phone = browser.new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     phone.goto(web.url)
     until(phone, "document.querySelectorAll('#make .grid img').length === 12")
@@ -162,7 +162,7 @@ def test_it_fits_a_phone_and_works_by_keyboard(browser: Any, web: Web):
     phone.close()
 
 
-def test_with_keys_a_person_logs_in_once(browser: Any, start: Callable[..., Web]):
+def test_page_login_is_needed_once(browser: Any, start: Callable[..., Web]):
     web = start(keys=("a-key-of-this-test-0001",))
     context = browser.new_context()
     page = context.new_page()

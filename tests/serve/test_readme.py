@@ -42,7 +42,7 @@ def room(tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_the_python_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
+def test_reference_python_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
     web = start(keys=(KEY,))
     triton, openai = sorted(snippets("python", web), key=lambda code: "OpenAI" in code)
     found: dict = {}
@@ -52,12 +52,12 @@ def test_the_python_examples_run(start: Callable[..., Web], snippets: Callable, 
     assert found["code"].shape == (1, 10)
 
 
-def test_the_curl_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
-    from tests.serve.test_shelf import retrain
+def test_reference_curl_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
+    from tests.serve.test_registry import retrain
 
     web = start(keys=(KEY,))
     retrain(Path(web.service.settings.models_dir) / "digits-gan")  # a version to go back from
-    web.service.shelf.refresh()
+    web.service.registry.refresh()
     (block,) = snippets("sh", web)
     commands = block.replace("\\\n", "").strip().splitlines()
     answers = [

@@ -104,7 +104,7 @@ def replicas(process: "subprocess.Popen[str]") -> set[int]:
     return found
 
 
-def test_replicas_are_replaced_under_load_and_no_request_is_lost(trained: Path):
+def test_deploy_replaces_replicas_under_load_without_losing_a_request(trained: Path):
     with running([sys.executable, "-c", DRIVER, str(trained)]) as process:
         assert process.stdin
         url = line(process, r"^(http\S+)")
@@ -127,7 +127,7 @@ def test_replicas_are_replaced_under_load_and_no_request_is_lost(trained: Path):
         assert load.failed == [] and load.made > 60
 
 
-def test_rays_dashboard_and_jobs_want_its_token_while_the_service_answers(trained: Path):
+def test_dashboard_and_jobs_api_need_the_ray_token(trained: Path):
     token, port = "5a" * 32, free_port()
     genray = str(Path(sys.executable).with_name("genray"))
     command = [genray, "serve", str(trained), "--port", "0", "--dashboard-port", str(port)]

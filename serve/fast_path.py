@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 
-class Asked(NamedTuple):
+class FastRequest(NamedTuple):
     """A request whose body has been read."""
 
     headers: Mapping[bytes, bytes]
@@ -22,7 +22,7 @@ class Asked(NamedTuple):
     """Fields that the request log adds to the line of this request."""
 
 
-class Reply(NamedTuple):
+class FastResponse(NamedTuple):
     """A successful response, status 200."""
 
     body: bytes
@@ -30,29 +30,31 @@ class Reply(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Short = Callable[[Asked], Awaitable[Reply | None]]
+FastHandler = Callable[[FastRequest], Awaitable[FastResponse | None]]
 """Handler of the fast path. Returns None if FastAPI must answer. May raise ApiError, which both
 paths format in the same way.
 """
-ShortNamed = Callable[[str, Asked], Awaitable[Reply | None]]
+NamedHandler = Callable[[str, FastRequest], Awaitable[FastResponse | None]]
 INFER, INFER_END = "/v2/models/", "/infer"
 
 
-class Express:
+class FastPath:
     """Finds the fast-path handler of a route."""
 
-    def __init__(self, exact: Mapping[tuple[str, str], Short], infer: ShortNamed | None = None):
+    def __init__(
+        self, exact: Mapping[tuple[str, str], FastHandler], infer: NamedHandler | None = None
+    ):
         """`exact`: (method, path) → handler. `infer`: handler of POST /v2/models/{name}/infer,
         whose path contains a name.
         """
         self._exact, self._infer = dict(exact), infer
 
-    def find(self, method: str, path: str) -> tuple[Short | None, str]:
+    def find(self, method: str, path: str) -> tuple[FastHandler | None, str]:
         """Return (the handler, or None if the route has no fast path; the route as FastAPI names
         it).
         """
-        if short := self._exact.get((method, path)):
-            return short, path
+        if handler := self._exact.get((method, path)):
+            return handler, path
         if self._infer and method == "POST" and path.startswith(INFER) and path.endswith(INFER_END):
             name = path[len(INFER) : -len(INFER_END)]
             if name and "/" not in name and len(name) <= 128:

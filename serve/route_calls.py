@@ -18,7 +18,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass(frozen=True)
-class Visit:
+class RouteCall:
     """The result of one call of one route."""
 
     method: str
@@ -27,15 +27,15 @@ class Visit:
     bytes: int
 
 
-def tour(url: str, key: str = "") -> list[Visit]:
+def call_all_routes(url: str, key: str = "") -> list[RouteCall]:
     """Call every kind of route once for each model that supports it. The result includes calls that
     fail.
     """
-    visits: list[Visit] = []
+    calls: list[RouteCall] = []
     # Never use a proxy for a service on this machine, whatever the environment sets.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def ask(
+    def call(
         method: str, path: str, body: bytes | None = None, kind: str = "application/json"
     ) -> bytes:
         headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {key}"} if key else {})
@@ -45,7 +45,7 @@ def tour(url: str, key: str = "") -> list[Visit]:
                 status, content = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             status, content = error.code, error.read()
-        visits.append(Visit(method, path.partition("?")[0], status, len(content)))
+        calls.append(RouteCall(method, path.partition("?")[0], status, len(content)))
         return content
 
     # Routes that do not depend on a model.
@@ -59,33 +59,33 @@ def tour(url: str, key: str = "") -> list[Visit]:
         "/v2/health/live",
         "/v2/health/ready",
     ):
-        ask("GET", path)
+        call("GET", path)
     # Routes of each model that its functions allow.
-    for model in json.loads(ask("GET", "/v1/models"))["data"]:
+    for model in json.loads(call("GET", "/v1/models"))["data"]:
         name, functions = model["id"], model["functions"]
-        ask("GET", f"/v1/models/{name}")
+        call("GET", f"/v1/models/{name}")
         if "generate" in functions:
-            ask(
+            call(
                 "POST",
                 "/v1/images/generations",
                 json.dumps({"model": name, "n": 4, "seed": 1}).encode(),
             )
-            ask("GET", f"/api/walk/{name}?stops=2&frames=4")
+            call("GET", f"/api/walk/{name}?stops=2&frames=4")
         if "act" in functions:
-            ask("GET", f"/api/play/{name}?steps=10&fps=60")
+            call("GET", f"/api/play/{name}?steps=10&fps=60")
         if "encode" in functions and len(model["about"].get("shape", ())) == 3:
-            ask("POST", f"/api/retrieve/{name}", _photo(), "image/png")
+            call("POST", f"/api/retrieve/{name}", _photo(), "image/png")
         if model["kind"] in ("style_fast", "classifier"):
-            ask("POST", "/v1/images/edits", *_form(name))
+            call("POST", "/v1/images/edits", *_form(name))
         for function in functions:
-            about = json.loads(ask("GET", f"/v2/models/{name}.{function}"))
+            about = json.loads(call("GET", f"/v2/models/{name}.{function}"))
             inputs = [_zeros(tensor) for tensor in about["inputs"]]
-            ask(
+            call(
                 "POST",
                 f"/v2/models/{name}.{function}/infer",
                 json.dumps({"inputs": inputs}).encode(),
             )
-    return visits
+    return calls
 
 
 def _zeros(tensor: dict[str, Any]) -> dict[str, Any]:
@@ -100,15 +100,15 @@ def _photo() -> bytes:
 
 def _form(model: str) -> tuple[bytes, str]:
     """Return (a multipart body, its content type) with the model's name and a picture."""
-    frontier = "genray-tour"
+    boundary = "genray-routes"
     parts = [
-        f'--{frontier}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'.encode(),
-        f'--{frontier}\r\nContent-Disposition: form-data; name="steps"\r\n\r\n2\r\n'.encode(),
-        f'--{frontier}\r\nContent-Disposition: form-data; name="image"; '
+        f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'.encode(),
+        f'--{boundary}\r\nContent-Disposition: form-data; name="steps"\r\n\r\n2\r\n'.encode(),
+        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; '
         'filename="a.png"\r\n\r\n'.encode(),
-        _photo() + f"\r\n--{frontier}--\r\n".encode(),
+        _photo() + f"\r\n--{boundary}--\r\n".encode(),
     ]
-    return b"".join(parts), f"multipart/form-data; boundary={frontier}"
+    return b"".join(parts), f"multipart/form-data; boundary={boundary}"
 
 
 def screenshot(url: str, path: Path, size: tuple[int, int] = (1100, 1700)) -> bool:

@@ -1,4 +1,4 @@
-"""Keeps the models of one directory loaded: loads new ones, replaces changed ones without
+"""Registry of the models of one directory: loads new models, replaces changed models without an
 interruption, deletes models and rolls them back.
 
     MODELS_DIR/NAME/              a model folder, or a run directory with model/ inside
@@ -52,9 +52,14 @@ class _Seen:
     at: float
 
 
-class Shelf:
-    """The models of `folder`, by name. Reading is a dictionary lookup; `refresh` may run in another
-    thread.
+class Registry:
+    """Loads the models of a directory and returns them by name.
+
+    `get` is a dictionary lookup and never waits. `refresh` may run in another thread.
+
+    Args:
+        folder: the directory of the models. Raises ConfigError if there is none.
+        load: loads the model in a folder under a name; a function that tests may replace.
     """
 
     def __init__(self, folder: Path, load: Callable[[Path, str], Predictor] = load_predictor):
@@ -67,6 +72,7 @@ class Shelf:
         self.failed: dict[str, str] = {}
         """Maps a name to the reason why its newest files could not be loaded."""
         self.loads = 0
+        """Number of models loaded since the registry was created."""
         self._seen: dict[str, _Seen] = {}
         self._missing: set[str] = set()
         self._lock = threading.Lock()
@@ -78,23 +84,23 @@ class Shelf:
             return self.models[name]
         except KeyError:
             known = ", ".join(sorted(self.models)[:20]) or "none yet"
-            raise UnknownModel(f"no model {name[:80]!r}; there are: {known}") from None
+            raise UnknownModel(f"no model {name[:80]!r}; the models are: {known}") from None
 
     # -- scanning ----------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Scan the directory once: load new and changed models, and forget removed ones."""
         with self._lock:
-            found, closed = self._places()
-            for name, place in found.items():
-                self._look_at(name, place)
-            for name, reason in closed.items():
+            found, unreadable = self._find_models()
+            for name, model_folder in found.items():
+                self._load_if_changed(name, model_folder)
+            for name, reason in unreadable.items():
                 self._fail(name, reason)
-                # once the folder is readable, the next scan loads it at once
+                # The first scan after the folder becomes readable loads the model at once.
                 self._seen.pop(name, None)
             for name in [*self.models, *self.failed]:
-                if name not in found and name not in closed:
-                    self._miss(name)
+                if name not in found and name not in unreadable:
+                    self._mark_missing(name)
             self._missing &= set(self.models) | set(self.failed)
 
     def watch(self, period_s: float = 2.0) -> None:
@@ -104,37 +110,37 @@ class Shelf:
             while not self._stop.wait(period_s):
                 try:
                     self.refresh()
-                except (
-                    Exception
-                ):  # e.g. a network drive is unavailable for a moment: the next scan may succeed
-                    log.exception("the models directory could not be looked at")
+                except Exception:
+                    # The next scan may succeed, e.g. after a network drive was unavailable.
+                    log.exception("the models directory %s could not be scanned", self.folder)
 
-        threading.Thread(target=run, name="genray-shelf", daemon=True).start()
+        threading.Thread(target=run, name="genray-registry", daemon=True).start()
 
     def close(self) -> None:
+        """End the thread of `watch`."""
         self._stop.set()
 
-    def _places(self) -> tuple[dict[str, Path], dict[str, str]]:
-        """Return (name → model folder of every entry that resembles a model; name → the reason why
-        the entry may not be read).
+    def _find_models(self) -> tuple[dict[str, Path], dict[str, str]]:
+        """Return (name → folder of every entry that resembles a model, name → the reason why an
+        entry cannot be read).
         """
-        places, closed = {}, {}
+        folders, unreadable = {}, {}
         for child in sorted(self.folder.iterdir()):
             if child.name.startswith("."):
                 continue
             try:
-                if child.is_dir() and (place := model_in(child)):
-                    places[child.name] = place
+                if child.is_dir() and (model_folder := model_in(child)):
+                    folders[child.name] = model_folder
             except OSError as error:
-                # skip entries that are no models, e.g. a drive's lost+found
+                # Skip entries that cannot be models, e.g. lost+found of a file system.
                 if NAME.fullmatch(child.name):
-                    closed[child.name] = f"cannot be looked into ({error.strerror})"
-        return places, closed
+                    unreadable[child.name] = f"the folder cannot be read ({error.strerror})"
+        return folders, unreadable
 
-    def _look_at(self, name: str, place: Path) -> None:
+    def _load_if_changed(self, name: str, model_folder: Path) -> None:
         # Skip a folder that has not changed, unless a failed one is due for a retry.
         self._missing.discard(name)
-        signature, now = _signature(place), time.monotonic()
+        signature, now = _signature(model_folder), time.monotonic()
         seen = self._seen.get(name)
         fresh = seen is not None and seen.signature == signature
         if fresh and (name not in self.failed or now - (seen.at if seen else 0) < RETRY_S):
@@ -144,14 +150,14 @@ class Shelf:
         try:
             if not NAME.fullmatch(name):
                 raise ConfigError(
-                    f"{name[:80]!r}: a model's name is made of letters, digits, dot, dash and "
-                    "underscore"
+                    f"{name[:80]!r}: a model's name may have letters, digits, dots, dashes and "
+                    "underscores, e.g. digits-vae"
                 )
-            if name in self.models and self.models[name].version == version_of(place):
+            if name in self.models and self.models[name].version == version_of(model_folder):
                 self._forget_failure(name)  # the files were touched, not changed
                 return
-            predictor = self._load(place, name)
-        # damaged files can raise any exception; the error concerns this model alone
+            predictor = self._load(model_folder, name)
+        # Damaged files can raise any exception. Other models are not affected.
         except Exception as error:
             reason = (str(error).splitlines() or [""])[0].replace(str(self.folder), "")
             known = isinstance(error, GenrayError | OSError) and reason
@@ -159,15 +165,15 @@ class Shelf:
                 name, reason if known else f"damaged model ({type(error).__name__}: {reason})"
             )
             return
-        # Replace the model in one assignment, and save a copy for roll-backs.
+        # Replace the model in one assignment, and save a copy for rollbacks.
         self.models = {**self.models, name: predictor}
         self._forget_failure(name)
         self.loads += 1
         log.info("model %s: version %s (%s)", name, predictor.version, predictor.kind)
         try:
-            self._versions.keep(name, place, predictor.version)
+            self._versions.keep(name, model_folder, predictor.version)
         except (OSError, CheckpointError) as error:
-            log.warning("model %s: no copy kept for a roll-back (%s)", name, error)
+            log.warning("model %s: no copy was saved for a rollback (%s)", name, error)
 
     def _fail(self, name: str, reason: str) -> None:
         if self.failed.get(name) != reason:
@@ -177,7 +183,7 @@ class Shelf:
     def _forget_failure(self, name: str) -> None:
         self.failed = {key: value for key, value in self.failed.items() if key != name}
 
-    def _miss(self, name: str) -> None:
+    def _mark_missing(self, name: str) -> None:
         # A folder is replaced by two renames and is missing between them. Only a model that is
         # missing in two scans is removed.
         if name not in self._missing:
@@ -186,7 +192,7 @@ class Shelf:
         self.models = {key: value for key, value in self.models.items() if key != name}
         self._forget_failure(name)
         self._seen.pop(name, None)
-        log.info("model %s is gone", name)
+        log.info("model %s was removed", name)
 
     # -- versions ----------------------------------------------------------------------------------
 
@@ -197,31 +203,36 @@ class Shelf:
     def delete(self, name: str) -> None:
         """Remove a model from the directory. Its last versions remain for `roll_back`.
 
-        The version on disk is removed, even if it is newer than the loaded one. Raises
-        UnknownModel; raises OSError or CheckpointError if the version could not be saved, and the
-        model then stays.
+        The version on disk is removed, even if that version is newer than the loaded version.
+        Raises UnknownModel. Raises OSError or CheckpointError if the version cannot be saved; the
+        model then remains.
         """
         self.get(name)
         with self._lock:
-            place = model_in(self.folder / name)
-            if place is not None:
-                self._versions.file_away(name, self._versions.move_aside(name, place), place)
+            model_folder = model_in(self.folder / name)
+            if model_folder is not None:
+                self._versions.add_version(
+                    name, self._versions.move_aside(name, model_folder), model_folder
+                )
             self._missing.add(name)
-            self._miss(name)
+            self._mark_missing(name)
 
     def roll_back(self, name: str, version: str = "") -> str:
-        """Restore an earlier version, and return it.
+        """Restore a saved version of a model, and return that version.
 
-        Default: the newest loadable version except the current one. The current version is the one
-        on disk, loaded or not, so a rollback also repairs a damaged replacement. Raises
-        UnknownModel if there is no other version, CheckpointError if none can be loaded, OSError if
-        the directory cannot be written.
+        `version`: empty for the newest loadable version except the current version. The current
+        version is the version on disk, loaded or not, so a rollback also repairs a damaged
+        replacement. Raises UnknownModel if there is no other version, CheckpointError if no other
+        version can be loaded, and OSError if the directory cannot be written.
         """
         with self._lock:
-            kept = self.versions(name)  # empty for an invalid name, which never becomes a path
-            home = self.folder / name
-            place = model_in(home) if kept else None
-            choices = [each for each in kept if place is None or not is_version(place, each)]
+            # List the other versions. An invalid name has none and never becomes a path.
+            kept = self.versions(name)
+            entry = self.folder / name
+            model_folder = model_in(entry) if kept else None
+            choices = [
+                each for each in kept if model_folder is None or not is_version(model_folder, each)
+            ]
             if version:
                 choices = [each for each in choices if each == version]
             if not choices:
@@ -229,12 +240,14 @@ class Shelf:
                     f"model {name[:80]!r} has no other "
                     f"version{f' {version[:20]}' if version else ''} to go back to"
                 )
+            # Choose the newest version that loads, and move it to the model's folder.
             chosen = next((each for each in choices if self._loads(name, each)), None)
             if chosen is None:
                 raise CheckpointError(f"version {choices[0]} of {name} is damaged")
-            if place is None:  # of a run directory only model/ was ever replaced or deleted
-                place = home / "model" if home.is_dir() else home
-            self._put(name, chosen, place)
+            if model_folder is None:
+                # Of a run directory, only the subfolder model/ is ever replaced or deleted.
+                model_folder = entry / "model" if entry.is_dir() else entry
+            self._install(name, chosen, model_folder)
         self.refresh()
         return chosen
 
@@ -245,44 +258,47 @@ class Shelf:
         except Exception:
             return False
 
-    def _put(self, name: str, version: str, place: Path) -> None:
-        """Move a saved version to `place`, and save the version that is there."""
+    def _install(self, name: str, version: str, model_folder: Path) -> None:
+        """Move a saved version to `model_folder`, and save the version that is there."""
         source = self._versions.path(name, version)
         fresh = self._versions.copied(name, source, version)
         aside = None
         try:
-            # mark as newest, so that saving the current version does not delete this one
+            # Mark `source` as the newest version. Otherwise saving the current version could delete
+            # `source` as the oldest.
             os.utime(source)
-            if place.exists():
-                aside = self._versions.move_aside(name, place)
-            fresh.rename(place)
+            if model_folder.exists():
+                aside = self._versions.move_aside(name, model_folder)
+            fresh.rename(model_folder)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             if aside is not None:
-                aside.rename(place)
+                aside.rename(model_folder)
             raise
         if aside is not None:
-            self._versions.file_away(name, aside, place)
+            self._versions.add_version(name, aside, model_folder)
 
 
 def model_in(entry: Path) -> Path | None:
-    """Return the model folder of an entry of the directory: its model/ subfolder, or the entry
-    itself. Raises OSError if the entry may not be read.
+    """Return the folder of the model in an entry of the models directory, or None.
+
+    The folder is the subfolder model/ of a run directory, or the entry itself. Raises OSError if
+    the entry cannot be read.
     """
-    place = entry / "model" if (entry / "model").is_dir() else entry
+    model_folder = entry / "model" if (entry / "model").is_dir() else entry
     return (
-        place
-        if (place / "config.json").exists() or (place / "model.safetensors").exists()
+        model_folder
+        if (model_folder / "config.json").exists() or (model_folder / "model.safetensors").exists()
         else None
     )
 
 
-def _signature(place: Path) -> Signature:
+def _signature(model_folder: Path) -> Signature:
     """Return a value that changes when the files of a model change."""
     marks = []
     for file in ("config.json", "model.safetensors"):
         try:
-            status = (place / file).stat()
+            status = (model_folder / file).stat()
             marks.append((status.st_mtime_ns, status.st_size, status.st_ino))
         except OSError:
             marks.append((0, 0, 0))

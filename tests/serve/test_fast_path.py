@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serve.express import Asked, Express
+from serve.fast_path import FastPath, FastRequest
 from serve.limits import Limits
 from serve.middleware import Middleware
 from serve.models import Arrays
@@ -51,13 +51,13 @@ def only_short(service: Service) -> Middleware:
 
     whole = build_web(service)
     return Middleware(
-        nobody, service.limits, service.telemetry, service.settings.keys, express=whole._express
+        nobody, service.limits, service.telemetry, service.settings.keys, fast_path=whole._fast_path
     )
 
 
 def only_long(service: Service) -> Middleware:
     whole = build_web(service)
-    whole._express = Express({})
+    whole._fast_path = FastPath({})
     return whole
 
 
@@ -139,7 +139,7 @@ def plain(answer: httpx.Response) -> tuple[int, str, object]:
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers"), GOOD)
-def test_a_good_request_goes_the_short_way_and_the_long_one_says_the_same(
+def test_fast_path_answers_valid_requests_as_fastapi_does(
     service: Service, method: str, path: str, body: object, headers: dict
 ):
     short = ask(only_short(service), method, path, content_of(body), **headers)
@@ -150,7 +150,7 @@ def test_a_good_request_goes_the_short_way_and_the_long_one_says_the_same(
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers"), BAD)
-def test_a_bad_request_is_refused_in_the_same_words(
+def test_fast_path_leaves_invalid_requests_to_fastapi(
     service: Service, method: str, path: str, body: object, headers: dict
 ):
     both = ask(build_web(service), method, path, content_of(body), **headers)
@@ -158,7 +158,7 @@ def test_a_bad_request_is_refused_in_the_same_words(
     assert both.status_code >= 400 and plain(both) == plain(long)
 
 
-def test_both_ways_are_counted_under_the_same_route(service: Service):
+def test_fast_path_counts_the_same_routes_as_fastapi(service: Service):
     counted = []
     for app in (only_short(service), only_long(service)):
         service.telemetry.take()
@@ -168,15 +168,15 @@ def test_both_ways_are_counted_under_the_same_route(service: Service):
     assert counted[0] == counted[1] and counted[0]["/v2/models/{name}/infer", "200"] == 3
 
 
-def test_a_fault_on_the_short_way_is_logged_and_tells_the_client_an_id_alone(
+def test_fast_path_logs_an_exception_and_returns_only_the_request_id(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def broken(arrays: Arrays) -> Arrays:
         raise RuntimeError("a secret of the house")
 
-    generate = service.shelf.get("digits-gan").functions["generate"]
+    generate = service.registry.get("digits-gan").functions["generate"]
     monkeypatch.setitem(
-        service.shelf.get("digits-gan").functions,
+        service.registry.get("digits-gan").functions,
         "generate",
         generate.__class__(*_with(generate, broken)),
     )
@@ -201,27 +201,27 @@ def _with(function, run) -> tuple:
     return function.inputs, function.outputs, run
 
 
-def test_an_id_is_left_to_the_server_in_front_where_there_is_one(service: Service):
+def test_middleware_sends_no_request_id_behind_a_server(service: Service):
     assert "x-request-id" not in ask(build_web(service, sends_id=False), "GET", "/healthz").headers
 
 
-def test_only_a_name_between_two_slashes_is_a_name():
-    async def infer(name: str, asked: Asked) -> None:
+def test_fast_path_find_needs_a_name_between_slashes():
+    async def infer(name: str, asked: FastRequest) -> None:
         return None
 
-    express = Express({}, infer)
-    assert express.find("POST", "/v2/models/a/infer")[1] == "/v2/models/{name}/infer"
+    fast_path = FastPath({}, infer)
+    assert fast_path.find("POST", "/v2/models/a/infer")[1] == "/v2/models/{name}/infer"
     for path in (
         "/v2/models/infer",
         "/v2/models//infer",
         "/v2/models/a/b/infer",
         "/v2/models/a/infer/",
     ):
-        assert express.find("POST", path) == (None, "")
-    assert express.find("GET", "/v2/models/a/infer") == (None, "")
+        assert fast_path.find("POST", path) == (None, "")
+    assert fast_path.find("GET", "/v2/models/a/infer") == (None, "")
 
 
-def test_a_sample_is_small_and_fair():
+def test_sample_is_small_and_uniform():
     means = []
     for _ in range(20):
         sample = Sample()
