@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from genray import cli
-from genray.gen.images.pictures import read_about, read_picture
+from genray.gen.images.pictures import read_picture
+from tests.helpers.pictures import read_about
 
 FAST = ["--octaves", "2", "--steps", "4"]
 

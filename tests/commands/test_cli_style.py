@@ -21,7 +21,7 @@ from genray import cli
 from genray.commands import stylers
 from genray.gen.images.clips import has_sound, read_clip
 from genray.gen.images.features import untrained
-from genray.gen.images.pictures import read_about, to_rgb
+from genray.gen.images.pictures import to_rgb
 from genray.gen.images.style.networks import (
     AdaINNet,
     StyleNetConfig,
@@ -33,6 +33,7 @@ from genray.gen.images.style.optimise import stylize as optimise
 from genray.media import write_clip
 from genray.runs.modelstore import save_model
 from tests.helpers.gen import sounding
+from tests.helpers.pictures import read_about
 
 QUICK = ["--steps", "4", "--scales", "1", "--features", "untrained"]
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from genray import cli
 from genray.commands import demo
-from genray.gen.images.pictures import read_about, read_picture
+from genray.gen.images.pictures import read_picture
 from genray.runs.rundir import RunDir
+from tests.helpers.pictures import read_about
 
 
 def test_a_styled_frame_has_its_note_and_is_not_the_frame(tmp_path: Path, capsys):
