@@ -22,7 +22,7 @@ from genray.errors import RunFault, require
 from genray.gen import presets as gen_presets
 from genray.gen.images.patterns import pattern
 from genray.gen.images.pictures import Picture, write_picture
-from genray.gen.images.style.optimise import StyleConfig
+from genray.gen.images.style.config import StyleConfig
 from genray.media import write_gif
 from genray.options import parse
 from genray.rl import presets

@@ -24,7 +24,8 @@ from genray.gen.images.pictures import (
     write_picture,
 )
 from genray.gen.images.style.clip import FlickerMeter, style_clip
-from genray.gen.images.style.optimise import StyleConfig, StyleStep
+from genray.gen.images.style.config import StyleConfig
+from genray.gen.images.style.optimise import StyleStep
 from genray.media import check_clip_path, check_writable, write_clip
 from genray.options import option_value, parse
 from genray.runs.live import Column, Live

@@ -17,17 +17,13 @@ from genray.config import to_dict
 from genray.errors import require
 from genray.gen.images.features import open_features
 from genray.gen.images.pictures import Picture, scaled, to_rgb, to_tensor, with_colours_of
-from genray.gen.images.style.networks import build_style_any, build_style_fast
-from genray.gen.images.style.optimise import (
-    LEAST,
-    StyleConfig,
-    StyleStep,
-    estimate_seconds,
-    normalised,
-    prepared,
-    sizes_of,
-)
+from genray.gen.images.style.adain_net import build_style_any
+from genray.gen.images.style.config import StyleConfig, normalised
+from genray.gen.images.style.estimate import estimate_seconds
+from genray.gen.images.style.optimise import StyleStep, prepared
 from genray.gen.images.style.optimise import stylize as optimise
+from genray.gen.images.style.sizes import LEAST, sizes_of
+from genray.gen.images.style.transformer_net import build_style_fast
 from genray.machine import resolve_device
 from genray.runs import modelstore
 

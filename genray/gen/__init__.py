@@ -29,9 +29,12 @@ if TYPE_CHECKING:
         ClassifierModelConfig,
         ClassifierTask,
     )
+    from genray.gen.images.style.adain_net import AdaINNet
     from genray.gen.images.style.base import StyleTrainConfig
-    from genray.gen.images.style.networks import AdaINNet, StyleNetConfig, TransformerNet
-    from genray.gen.images.style.optimise import StyleConfig, stylize
+    from genray.gen.images.style.config import StyleConfig
+    from genray.gen.images.style.network_config import StyleNetConfig
+    from genray.gen.images.style.optimise import stylize
+    from genray.gen.images.style.transformer_net import TransformerNet
     from genray.gen.training.fit import Batch, Export, Fit, FitConfig, Step, Task
     from genray.gen.training.optimizers import OptimizerConfig, Updater
     from genray.gen.training.world import World
@@ -106,12 +109,12 @@ _PUBLIC = (
     "genray.gen.images.classifier.ClassifierConfig",
     "genray.gen.images.classifier.ClassifierModelConfig",
     "genray.gen.images.classifier.ClassifierTask",
-    "genray.gen.images.style.optimise.StyleConfig",
+    "genray.gen.images.style.config.StyleConfig",
     "genray.gen.images.style.optimise.stylize",
     "genray.gen.images.style.base.StyleTrainConfig",
-    "genray.gen.images.style.networks.AdaINNet",
-    "genray.gen.images.style.networks.StyleNetConfig",
-    "genray.gen.images.style.networks.TransformerNet",
+    "genray.gen.images.style.adain_net.AdaINNet",
+    "genray.gen.images.style.network_config.StyleNetConfig",
+    "genray.gen.images.style.transformer_net.TransformerNet",
     "genray.gen.training.optimizers.OptimizerConfig",
     "genray.gen.training.optimizers.Updater",
     "genray.gen.vae.VAE",

@@ -16,8 +16,8 @@ from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data.load import load_data
 from genray.gen.gan.task import GANConfig, GANTask, build_generator
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier
+from genray.gen.images.style.adain_net import build_style_any
 from genray.gen.images.style.base import StyleTrainConfig
-from genray.gen.images.style.networks import build_style_any, build_style_fast
 from genray.gen.images.style.one_style_task import style_task
 from genray.gen.images.style.presets import (
     style_any,
@@ -26,6 +26,7 @@ from genray.gen.images.style.presets import (
     style_fast,
     style_fast_full,
 )
+from genray.gen.images.style.transformer_net import build_style_fast
 from genray.gen.training.fit import Fit, Task
 from genray.gen.training.world import ALONE, World
 from genray.gen.vae import VAEConfig, VAETask, build_vae

@@ -25,8 +25,9 @@ from genray.config import load_yaml
 from genray.gen.data.load import load_data
 from genray.gen.images.style.any_style_task import AnyStyleTask
 from genray.gen.images.style.base import StyleTrainConfig
+from genray.gen.images.style.config import StyleConfig
 from genray.gen.images.style.one_style_task import FastStyleTask, style_task
-from genray.gen.images.style.optimise import StyleConfig, stylize
+from genray.gen.images.style.optimise import stylize
 from genray.gen.images.style.presets import style_any, style_fast
 from genray.gen.training.fit import Fit
 from genray.runs.rundir import RunDir

@@ -22,14 +22,10 @@ from genray.commands import stylers
 from genray.gen.images.clips import has_sound, read_clip
 from genray.gen.images.features import untrained
 from genray.gen.images.pictures import to_rgb
-from genray.gen.images.style.networks import (
-    AdaINNet,
-    StyleNetConfig,
-    TransformerNet,
-    build_style_any,
-    build_style_fast,
-)
+from genray.gen.images.style.adain_net import AdaINNet, build_style_any
+from genray.gen.images.style.network_config import StyleNetConfig
 from genray.gen.images.style.optimise import stylize as optimise
+from genray.gen.images.style.transformer_net import TransformerNet, build_style_fast
 from genray.media import write_clip
 from genray.runs.modelstore import save_model
 from tests.helpers.gen import sounding

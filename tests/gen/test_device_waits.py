@@ -15,7 +15,7 @@ from genray.gen.data.types import Data, Split
 from genray.gen.gan.task import GANConfig, GANModelConfig, GANTask
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig, ClassifierTask
 from genray.gen.images.style.base import StyleTrainConfig
-from genray.gen.images.style.networks import StyleNetConfig
+from genray.gen.images.style.network_config import StyleNetConfig
 from genray.gen.images.style.one_style_task import style_task
 from genray.gen.training.fit import Fit, FitConfig, Task
 from genray.gen.training.optimizers import OPTIMIZERS, READING, OptimizerConfig, Updater

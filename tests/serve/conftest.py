@@ -60,7 +60,8 @@ def _policy(folder: Path) -> None:
 
 def _style(folder: Path) -> None:
     """An untrained style network: it changes pictures, not for the better."""
-    from genray.gen.images.style.networks import StyleNetConfig, TransformerNet
+    from genray.gen.images.style.network_config import StyleNetConfig
+    from genray.gen.images.style.transformer_net import TransformerNet
 
     torch.manual_seed(0)
     network = TransformerNet(StyleNetConfig(widths=(4, 8), residual=1, kernel=3))

@@ -7,7 +7,8 @@ import torch
 
 from genray.gen.images.dream import DreamConfig, Objective, ascend, colour_mixing, zoom
 from genray.gen.images.features import Features, untrained
-from genray.gen.images.style.optimise import StyleConfig, StyleStep, stylize
+from genray.gen.images.style.config import StyleConfig
+from genray.gen.images.style.optimise import StyleStep, stylize
 from tests.helpers.device_audit import META, audited
 
 # The audit's made-up value of a comparison makes PyTorch believe that too few pixels were there.

@@ -16,15 +16,12 @@ from genray.errors import require
 from genray.gen.data.types import Data, Split, need_images
 from genray.gen.generative import image_grid
 from genray.gen.images.features import ConvStack
+from genray.gen.images.style.adain import mean_std
+from genray.gen.images.style.adain_net import AdaINNet, stack_up_to
 from genray.gen.images.style.base import CALIBRATION, StyleTask, squared
-from genray.gen.images.style.losses import (
-    content_loss,
-    grams,
-    mean_std,
-    style_loss,
-    total_variation,
-)
-from genray.gen.images.style.networks import MAX_SIDE, AdaINNet, stack_up_to
+from genray.gen.images.style.gram import grams
+from genray.gen.images.style.losses import content_loss, style_loss, total_variation
+from genray.gen.images.style.network_parts import MAX_SIDE
 from genray.gen.images.style.sources import StyleSet, open_styles
 from genray.gen.training.fit import Batch, Export
 

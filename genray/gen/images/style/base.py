@@ -15,8 +15,9 @@ from genray.errors import require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
 from genray.gen.images.features import Features, open_features
-from genray.gen.images.style.networks import MAX_SIDE, StyleNetConfig
-from genray.gen.images.style.optimise import resize
+from genray.gen.images.style.network_config import StyleNetConfig
+from genray.gen.images.style.network_parts import MAX_SIDE
+from genray.gen.images.style.sizes import resize
 from genray.gen.images.style.sources import check_style, check_styles
 from genray.gen.training.fit import FitConfig, Task
 from genray.gen.training.optimizers import OptimizerConfig, Updater

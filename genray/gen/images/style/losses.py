@@ -1,8 +1,8 @@
-"""Losses of style transfer: statistics of activations, and losses computed from the statistics.
+"""Losses of style transfer: style, content, total variation, values outside 0..1.
 
-All methods of style transfer in this package, by optimisation or by a network, minimise them.
-Shapes: B batch, C channels, H height, W width, N pixels, T batch of targets. Pictures are float32
-in 0..1. The losses raise ValueError for shapes that do not fit the names.
+All methods of style transfer in this package minimise them, by optimisation or by a network.
+Shapes: B batch, C channels, H height, W width, T batch of targets. Pictures are float32 in 0..1.
+The losses raise ValueError for shapes that do not fit the names.
 """
 
 from collections.abc import Mapping
@@ -11,22 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genray.gen.images.style.gram import gram
 from genray.shapes import check_shapes
-
-
-def gram(f_BCHW: Tensor) -> Tensor:
-    """Return the Gram matrix, the inner products of the channels divided by C·H·W: [B, C, C].
-
-    The division makes Gram matrices of different sizes comparable.
-    [Johnson 2016, https://arxiv.org/abs/1603.08155]
-    """
-    f_BCN = f_BCHW.flatten(2)
-    return f_BCN @ f_BCN.transpose(1, 2) / (f_BCN.shape[1] * f_BCN.shape[2])
-
-
-def grams(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the Gram matrix of each layer."""
-    return {layer: gram(f_BCHW) for layer, f_BCHW in features.items()}
 
 
 def style_loss(
@@ -84,28 +70,6 @@ def total_variation(x_BCHW: Tensor) -> Tensor:
     """Return the mean squared difference of neighbouring pixels, vertical plus horizontal."""
     down, across = x_BCHW.diff(dim=2), x_BCHW.diff(dim=3)
     return down.square().mean() + across.square().mean()
-
-
-def mean_std(f_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each channel's mean and standard deviation over its pixels, both [B, C, 1, 1].
-
-    The deviation is at least 1e-5. A minimum, unlike an ε added to the variance, leaves larger
-    deviations exact; below the minimum, the gradient is 0.
-    """
-    mean = f_BCHW.mean((2, 3), keepdim=True)
-    variance = (f_BCHW - mean).square().mean((2, 3), keepdim=True)
-    return mean, variance.clamp(min=1e-10).sqrt()
-
-
-def adain(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
-    """Return the content's activations with the style's mean and deviation in each channel.
-
-    The two sizes may differ. A channel with constant content becomes the style's mean.
-    [Huang 2017, adaptive instance normalisation, https://arxiv.org/abs/1703.06868]
-    """
-    mean, std = mean_std(content_BCHW)
-    style_mean, style_std = mean_std(style_BCHW)
-    return (content_BCHW - mean) / std * style_std + style_mean
 
 
 def box_penalty(x_BCHW: Tensor) -> Tensor:

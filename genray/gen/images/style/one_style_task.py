@@ -19,9 +19,11 @@ from genray.gen.generative import image_grid
 from genray.gen.images.pictures import to_tensor
 from genray.gen.images.style.any_style_task import AnyStyleTask
 from genray.gen.images.style.base import StyleTask, StyleTrainConfig, squared
-from genray.gen.images.style.losses import content_loss, grams, style_loss, total_variation
-from genray.gen.images.style.networks import MAX_SIDE, TransformerNet
+from genray.gen.images.style.gram import grams
+from genray.gen.images.style.losses import content_loss, style_loss, total_variation
+from genray.gen.images.style.network_parts import MAX_SIDE
 from genray.gen.images.style.sources import open_style
+from genray.gen.images.style.transformer_net import TransformerNet
 from genray.gen.training.fit import Batch, Export
 from genray.gen.training.world import ALONE, World
 

@@ -6,123 +6,20 @@ Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genray.errors import RunFault, require
 from genray.gen.images.colours import colours_of, luminance, recoloured
 from genray.gen.images.features import Features
-from genray.gen.images.style.losses import (
-    adain,
-    box_penalty,
-    content_loss,
-    grams,
-    style_loss,
-    total_variation,
-)
-from genray.paths import FeaturesName
-
-LEAST = 16
-"""Shortest side of the smallest scale, in pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StyleConfig:
-    """Configuration of style transfer by optimisation."""
-
-    size: int = 160
-    """Longest side of the result, in pixels."""
-    scales: int = 3
-    """Number of sizes to optimise at, each half the next; small sizes create the large strokes."""
-    steps: int = 100
-    """Steps of the optimizer at each scale."""
-    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
-    learning_rate: float = 0.03
-    """Learning rate of Adam."""
-    weights: tuple[float, ...] = ()
-    """Weights of the styles, in their order (default: equal). Only proportions matter."""
-    content_weight: float = 0.15
-    """Weight of the content loss, relative to the style loss; larger keeps more of the content."""
-    tv: float = 4.0
-    """Weight of the total variation; larger gives a smoother picture."""
-    box: float = 100.0
-    """Weight of the penalty on values outside 0..1."""
-    style_scale: float = 1.0
-    """Size of the style picture relative to the result; larger gives larger strokes."""
-    style_layers: tuple[str, ...] = ()
-    """Layers of the style loss; empty: the features' default."""
-    content_layers: tuple[str, ...] = ()
-    """Layers of the content loss; empty: the features' default."""
-    recolour: bool = True
-    """First give the content the style's mean and covariance of colours, which makes the
-    optimisation easier and keeps light areas light.
-    """
-    centred: bool = True
-    """Compare Gram matrices of activations minus the style's means, so that texture has more
-    weight relative to colour.
-    """
-    start: Literal["content", "noise"] = "content"
-    keep_colours: bool = False
-    """Combine the luminance of the result with the colours of the content."""
-    features: FeaturesName = "auto"
-    """Feature extractor: auto (vgg19 if its file is cached, else untrained), untrained, vgg19, or
-    model:PATH of a classifier.
-    """
-    seed: int = 0
-
-    def validate(self, styles: int | None = None) -> None:
-        """Raise ConfigError for invalid options; `styles`: the number of styles."""
-        require(
-            16 <= self.size <= 2048, f"--size {self.size}: must lie in 16..2048 pixels, e.g. 160"
-        )
-        require(1 <= self.scales <= 6, f"--scales {self.scales}: must lie in 1..6, e.g. 3")
-        require(self.steps >= 1, f"--steps {self.steps}: must be ≥ 1, e.g. 100")
-        require(
-            self.optimizer in ("lbfgs", "adam"), f"--optimizer {self.optimizer}: use lbfgs or adam"
-        )
-        require(self.start in ("content", "noise"), f"--start {self.start}: use content or noise")
-        for name in ("learning_rate", "content_weight", "tv", "box", "style_scale"):
-            value, option = getattr(self, name), "--" + name.replace("_", "-")
-            least = "> 0" if name in ("learning_rate", "style_scale") else "≥ 0"
-            positive = value > 0 or (least == "≥ 0" and value == 0)
-            require(
-                positive and math.isfinite(value), f"{option} {value:g}: must be {least} and finite"
-            )
-        require(
-            0.1 <= self.style_scale <= 4,
-            f"--style-scale {self.style_scale:g}: must lie in 0.1..4, e.g. 1",
-        )
-        if styles is not None:
-            normalised(self.weights, styles)
-
-
-def normalised(weights: Sequence[float], styles: int) -> tuple[float, ...]:
-    """Scale the styles' weights to sum 1; no weights: equal weights.
-
-    Raises ConfigError for a wrong number of weights, negative weights, or a sum of 0.
-    """
-    shown = " ".join(f"{weight:g}" for weight in weights)
-    require(styles >= 1, "style: name one picture at least")
-    require(
-        len(weights) in (0, styles),
-        f"--weights {shown}: {len(weights)} weights for {styles} styles; give one for each",
-    )
-    weights = weights or (1.0,) * styles
-    usable = (
-        all(math.isfinite(weight) and weight >= 0 for weight in weights)
-        and 0 < sum(weights) < math.inf
-    )
-    require(
-        usable, f"--weights {shown}: must be ≥ 0 and not all 0, e.g. {' '.join(['1'] * styles)}"
-    )
-    return tuple(weight / sum(weights) for weight in weights)
+from genray.gen.images.style.adain import adain
+from genray.gen.images.style.config import StyleConfig, normalised
+from genray.gen.images.style.objective import StyleObjective
+from genray.gen.images.style.sizes import LEAST, at_scale, resize, sizes_of
 
 
 @dataclass(frozen=True)
@@ -137,80 +34,6 @@ class StyleStep:
     """Contains "loss", and its parts before weighting: "style", "content", "tv"."""
     image: Callable[[], Tensor]
     """Returns the current picture, [1, 3, H, W] in 0..1."""
-
-
-class StyleObjective:
-    """Computes the loss of a picture for one content and several weighted styles, at one size."""
-
-    def __init__(
-        self,
-        content_1CHW: Tensor,
-        styles: Sequence[Tensor],
-        weights: Sequence[float],
-        config: StyleConfig,
-        features: Features,
-    ):
-        self._config, self._features = config, features
-        self._style_layers = config.style_layers or features.style_layers
-        content_layers = config.content_layers or features.content_layers
-        features.check_layers(self._style_layers, "--style-layers")
-        features.check_layers(content_layers, "--content-layers")
-        self._layers = tuple(dict.fromkeys((*self._style_layers, *content_layers)))
-        self._weights = tuple(weights)
-        with torch.no_grad():
-            self._content = features(content_1CHW, content_layers)
-            found = [features(style, self._style_layers) for style in styles]
-            self._centres = [
-                {
-                    layer: f.mean((2, 3), keepdim=True) if config.centred else f.new_zeros(1)
-                    for layer, f in each.items()
-                }
-                for each in found
-            ]
-            self._targets = [
-                grams({layer: f - centre[layer] for layer, f in each.items()})
-                for each, centre in zip(found, self._centres)
-            ]
-
-    def __call__(self, x_1CHW: Tensor) -> dict[str, Tensor]:
-        """Return the scalars "loss", "style", "content" and "tv"."""
-        found = self._features(x_1CHW, self._layers)
-        style = sum(
-            (
-                weight * style_loss(found, target, centres=centres)
-                for weight, target, centres in zip(self._weights, self._targets, self._centres)
-            ),
-            start=x_1CHW.new_zeros(()),
-        )
-        content, tv = content_loss(found, self._content), total_variation(x_1CHW)
-        config = self._config
-        loss = (
-            style
-            + config.content_weight * content
-            + config.tv * tv
-            + config.box * box_penalty(x_1CHW)
-        )
-        return {"loss": loss, "style": style, "content": content, "tv": tv}
-
-
-def sizes_of(height: int, width: int, scales: int, least: int) -> list[tuple[int, int]]:
-    """Return (height, width) of each scale, smallest first.
-
-    Scales whose shorter side would be below `least` are left out.
-    """
-    found = [(height, width)]
-    while len(found) < scales and min(found[0]) // 2 >= least:
-        found.insert(0, (round(found[0][0] / 2), round(found[0][1] / 2)))
-    return found
-
-
-def resize(x_BCHW: Tensor, height: int, width: int) -> Tensor:
-    """Resize pictures bicubically, with antialiasing."""
-    if x_BCHW.shape[-2:] == (height, width):
-        return x_BCHW
-    return F.interpolate(
-        x_BCHW, (height, width), mode="bicubic", antialias=True, align_corners=False
-    )
 
 
 def stylize(
@@ -262,7 +85,7 @@ def stylize(
         x_1CHW = luminance(start).expand_as(start) if config.keep_colours else start
     for number, (height, width) in enumerate(sizes):
         small = [
-            _at_scale(style, max(height, width) * config.style_scale, features.min_side)
+            at_scale(style, max(height, width) * config.style_scale, features.min_side)
             for style in styles
         ]
         objective = StyleObjective(
@@ -385,47 +208,9 @@ def _start(content_1CHW: Tensor, height: int, width: int, config: StyleConfig) -
     return noise.to(content_1CHW)
 
 
-def _at_scale(style_1CHW: Tensor, longest: float, least: int) -> Tensor:
-    """Scale a style to a longest side of `longest`, but no side below `least`."""
-    height, width = style_1CHW.shape[-2:]
-    factor = max(longest / max(height, width), least / min(height, width))
-    return resize(style_1CHW, max(least, round(height * factor)), max(least, round(width * factor)))
-
-
 def _check(picture: Tensor) -> None:
     if picture.ndim != 4 or picture.shape[:2] != (1, 3) or not picture.is_floating_point():
         raise ValueError(
             f"a picture is float [1, 3, H, W], not {picture.dtype} {tuple(picture.shape)}"
         )
     require(bool(torch.isfinite(picture).all()), "a picture with values that are not finite")
-
-
-# -- time ------------------------------------------------------------------------------------------
-
-
-def estimate_seconds(
-    content_1CHW: Tensor, styles: Sequence[Tensor], config: StyleConfig, features: Features
-) -> float:
-    """Estimate the seconds that `stylize` will take, within a factor of two.
-
-    Measures a few steps at a small size.
-    """
-    height, width = content_1CHW.shape[-2:]
-    factor = min(1.0, max(96, features.min_side) / min(height, width))
-    tall, wide = (
-        max(round(height * factor), features.min_side),
-        max(round(width * factor), features.min_side),
-    )
-    small = resize(content_1CHW, tall, wide)
-    objective = StyleObjective(small, [small], [1.0], config, features)
-    x = small.clone().requires_grad_()
-    seconds = math.inf
-    for _ in range(4):  # the first step includes initialisation
-        start = time.perf_counter()
-        objective(x)["loss"].backward()
-        seconds = min(seconds, time.perf_counter() - start)
-    sizes = sizes_of(height, width, config.scales, max(features.min_side, LEAST))
-    # L-BFGS needs 1.1 to 1.5 evaluations for each step: for the line search, and one more in each
-    # call.
-    evaluations = config.steps * (1.25 if config.optimizer == "lbfgs" else 1.0)
-    return seconds * evaluations * sum(tall_ * wide_ for tall_, wide_ in sizes) / (tall * wide)

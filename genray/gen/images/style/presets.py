@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from genray.gen.data.config import DataConfig
 from genray.gen.images.style.base import StyleTrainConfig
-from genray.gen.images.style.networks import StyleNetConfig
+from genray.gen.images.style.network_config import StyleNetConfig
 from genray.gen.training.fit import FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 

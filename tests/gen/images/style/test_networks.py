@@ -1,39 +1,26 @@
-"""The networks: sizes, mixing, strength, what the store keeps. Clips: blending, flicker by hand
-numbers, damaged files.
-"""
+"""Tests the style networks: sizes, mixing of styles, strength, and what the model store keeps."""
 
-import struct
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from genray.errors import ConfigError
-from genray.gen.images import clips
-from genray.gen.images.clips import copy_sound, has_sound, read_clip
 from genray.gen.images.features import untrained
-from genray.gen.images.style.clip import Flicker, FlickerMeter, style_clip
-from genray.gen.images.style.losses import mean_std
-from genray.gen.images.style.networks import (
+from genray.gen.images.style.adain import mean_std
+from genray.gen.images.style.adain_net import (
     AdaINNet,
-    StyleNetConfig,
-    TransformerNet,
     build_style_any,
-    build_style_fast,
-    padded,
     poolings_before,
     stack_up_to,
 )
-from genray.media import write_clip
+from genray.gen.images.style.network_config import StyleNetConfig
+from genray.gen.images.style.network_parts import padded
+from genray.gen.images.style.transformer_net import TransformerNet, build_style_fast
 from genray.runs.modelstore import load_model, save_model
-from tests.helpers.gen import sounding
 
 SMALL = StyleNetConfig(widths=(4, 6, 8), residual=1, kernel=3)
 
@@ -202,212 +189,3 @@ def test_widths_must_fit_the_encoder():
     for bad in (StyleNetConfig(widths=(4,)), StyleNetConfig(kernel=4), StyleNetConfig(residual=-1)):
         with pytest.raises(ConfigError, match="--"):
             bad.validate()
-
-
-# -- clips -----------------------------------------------------------------------------------------
-
-
-def flat(*levels: int) -> list[np.ndarray]:
-    return [np.full((8, 8, 3), level, np.uint8) for level in levels]
-
-
-def flicker(styled: list[np.ndarray], content: list[np.ndarray]) -> Flicker:
-    meter = FlickerMeter()
-    for pair in zip(styled, content, strict=True):
-        meter.add(*pair)
-    return meter.flicker
-
-
-def whole(path: Path, **options) -> tuple[list[np.ndarray], float]:
-    clip = read_clip(path, **options)
-    frames = list(clip)
-    assert clip.count == len(frames)
-    return frames, clip.fps
-
-
-def test_flicker_by_hand():
-    """The left half stands still, the right moves by 40; the styled left flickers by 10, the
-    styled right by 30.
-    """
-    content, styled = flat(100, 100), flat(50, 60)
-    content[1][:, 4:] += 40
-    styled[1][:, 4:] += 20
-    found = flicker(styled, content)
-    assert (found.still, found.still_share, found.content, found.styled) == (10.0, 0.5, 20.0, 20.0)
-    assert "flicker 10.00 levels" in str(found)
-    assert flicker(styled[:1], content[:1]).still == 0
-
-
-def test_blending_calms_what_stands_still_and_leaves_what_moves():
-    noise = iter((0, 100))
-
-    def shaky(frame: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-        return np.full_like(frame, next(noise))
-
-    content = flat(10, 11)
-    content[1][:, 4:] = 200
-    meter = FlickerMeter()
-    calm = list(style_clip(content, shaky, blend=0.75, meter=meter))
-    assert calm[1][0, 0].tolist() == [28] * 3, "100 + 0.75·(1 − 1/24)·(0 − 100)"
-    assert calm[1][0, 5].tolist() == [100] * 3
-    assert meter.flicker.still == 28
-
-
-def test_the_frame_before_is_handed_on_and_a_repeated_frame_is_not_styled_again():
-    seen: list[int | None] = []
-
-    def count(frame: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-        seen.append(None if before is None else int(before[0, 0, 0]))
-        return frame + 1
-
-    meter = FlickerMeter()
-    frames = list(style_clip(flat(5, 5, 9), count, meter=meter))
-    assert seen == [None, 6]
-    assert [int(frame[0, 0, 0]) for frame in frames] == [6, 6, 10]
-    assert meter.flicker.still == 0
-    with pytest.raises(ConfigError, match="--blend 1"):
-        next(style_clip(flat(1), count, blend=1.0))
-    with pytest.raises(ConfigError, match="no frames"):
-        next(style_clip([], count))
-
-
-def test_clips_are_read_as_they_were_written(tmp_path: Path):
-    frames = [np.full((16, 24, 3), level, np.uint8) for level in (20, 90, 90, 200)]
-    for suffix, off in ((".gif", 0), (".mp4", 6)):
-        path = write_clip(tmp_path / f"clip{suffix}", frames, fps=10, scale=1)
-        again, fps = whole(path)
-        assert len(again) == 4 and fps == pytest.approx(10)
-        for one, other in zip(frames, again):
-            assert np.abs(one.astype(int) - other).max() <= off
-        assert np.array_equal(whole(path, max_frames=3)[0], again[:3])
-
-
-@pytest.mark.parametrize(
-    ("lasts", "max_frames", "counts", "fps"),
-    [
-        ([100, 100], 99, [1, 1], 10),
-        ([60, 80, 200, 140], 99, [3, 4, 10, 7], 50),  # exactly
-        ([30, 40, 100, 70], 99, [2, 2, 5, 3], 50),  # 240 ms in all, none off by more than 10
-        ([60, 80, 200, 140], 20, [1, 1, 4, 2], 1000 / 60),  # 24 are too many: by the shortest
-        ([20, 30, 30, 30, 20], 99, [1, 2, 1, 2, 1], 50),  # every frame is shown
-    ],
-)
-def test_a_gifs_frames_last_as_long_as_it_says(
-    lasts, max_frames, counts, fps, tmp_path: Path, monkeypatch
-):
-    pictures = [
-        Image.fromarray(np.full((8, 8, 3), 50 * number, np.uint8)) for number in range(len(lasts))
-    ]
-    path = tmp_path / "uneven.gif"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=lasts)
-    monkeypatch.setattr(clips, "MAX_REPEATED", max_frames)
-    frames, found = whole(path)
-    assert np.unique([frame[0, 0, 0] for frame in frames], return_counts=True)[1].tolist() == counts
-    assert found == pytest.approx(fps)
-
-
-@pytest.mark.parametrize(
-    ("matrix", "turns"), [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)]
-)
-def test_a_phones_video_is_read_upright(
-    matrix: tuple[int, int, int, int], turns: int, tmp_path: Path
-):
-    """The matrix of the track's header, 16.16 fixed-point: x' = a·x + c·y, y' = b·x + d·y, y
-    downwards.
-    """
-    frame = np.zeros((32, 48, 3), np.uint8)
-    frame[:16, :16] = 255  # the top left corner
-    path = write_clip(tmp_path / "clip.mp4", [frame], scale=1)
-    content = bytearray(path.read_bytes())
-    at = content.find(b"tkhd") + 44
-    a, b, c, d = (each << 16 for each in matrix)
-    assert struct.unpack(">9i", content[at : at + 36]) == (
-        1 << 16,
-        0,
-        0,
-        0,
-        1 << 16,
-        0,
-        0,
-        0,
-        1 << 30,
-    )
-    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(content)
-    (read,), _ = whole(path)
-    np.testing.assert_allclose(read, np.rot90(frame, turns), atol=40)
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
-def test_bad_clips_are_refused_in_one_line(tmp_path: Path, suffix: str):
-    path = tmp_path / f"bad{suffix}"
-    with pytest.raises(ConfigError, match="no such file"):
-        read_clip(path)
-    path.write_bytes(b"not a clip at all" * 20)
-    with pytest.raises(ConfigError, match="damaged one") as caught:
-        read_clip(path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match="not a clip"):
-        read_clip(tmp_path / "x.avi")
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
-def test_a_clip_is_decoded_no_further_than_it_is_asked_for(suffix: str, tmp_path: Path):
-    """300 frames of which the second half is gone: the first five are read all the same."""
-    frames = [
-        np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
-        for number in range(40)
-    ]
-    path = write_clip(tmp_path / f"clip{suffix}", frames, fps=10, scale=1)
-    content = bytearray(path.read_bytes())
-    begin, end = len(content) // 2, len(content) - 4000  # an MP4's index is at its end
-    content[begin:end] = bytes(end - begin)
-    path.write_bytes(content)
-    assert len(whole(path, max_frames=5)[0]) == 5
-
-
-def test_styling_a_long_clip_keeps_few_frames_in_memory(tmp_path: Path):
-    """60 frames of 320x240 are 14 MB."""
-    levels = np.arange(60, dtype=np.uint8) * 4
-    path = write_clip(
-        tmp_path / "long.mp4",
-        [np.full((240, 320, 3), each, np.uint8) for each in levels],
-        fps=30,
-        scale=1,
-    )
-    tracemalloc.start()
-    try:
-        clip = read_clip(path)
-        count = sum(1 for _ in style_clip(clip, lambda frame, before: 255 - frame))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert count == clip.count == 60 and peak < 5e6
-
-
-# -- sound -----------------------------------------------------------------------------------------
-
-
-def packets_of(path: Path) -> list[bytes]:
-    with av.open(str(path)) as container:
-        return [
-            bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size
-        ]
-
-
-@pytest.mark.parametrize(("seconds", "share"), [(2.0, 1.0), (0.5, 0.25)])
-def test_copy_sound_copies_the_packets_of_the_frames_that_are_used(
-    seconds: float, share: float, tmp_path: Path
-):
-    source = sounding(tmp_path / "source.mp4")
-    frames = [np.full((48, 64, 3), 9 * number, np.uint8) for number in range(round(10 * seconds))]
-    styled = write_clip(tmp_path / "styled.mp4", frames, fps=10, scale=1)
-    assert has_sound(source) and not has_sound(styled)
-    copy_sound(source, styled, seconds)
-    kept, there = packets_of(styled), packets_of(source)
-    assert kept == there[: len(kept)] and abs(len(kept) - share * len(there)) <= 1
-    assert len(whole(styled)[0]) == len(frames)
-    with av.open(str(styled)) as container:
-        tone = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
-    assert np.abs(np.fft.rfft(tone[:4000])).argmax() == 220  # 440 Hz at 8,000 samples/s
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.mp4", "styled.mp4"]

@@ -12,27 +12,14 @@ from torch import Tensor
 from genray.errors import ConfigError, RunFault
 from genray.gen.images.colours import colours_of, luminance, recoloured
 from genray.gen.images.features import ConvStack, Features, clouds, untrained
-from genray.gen.images.style.losses import (
-    adain,
-    box_penalty,
-    content_loss,
-    gram,
-    grams,
-    mean_std,
-    style_loss,
-    total_variation,
-)
-from genray.gen.images.style.optimise import (
-    StyleConfig,
-    StyleObjective,
-    StyleStep,
-    estimate_seconds,
-    normalised,
-    prepared,
-    resize,
-    sizes_of,
-    stylize,
-)
+from genray.gen.images.style.adain import adain, mean_std
+from genray.gen.images.style.config import StyleConfig, normalised
+from genray.gen.images.style.estimate import estimate_seconds
+from genray.gen.images.style.gram import gram, grams
+from genray.gen.images.style.losses import box_penalty, content_loss, style_loss, total_variation
+from genray.gen.images.style.objective import StyleObjective
+from genray.gen.images.style.optimise import StyleStep, prepared, stylize
+from genray.gen.images.style.sizes import resize, sizes_of
 
 
 def cloud(seed: int, height: int = 32, width: int = 40) -> Tensor:

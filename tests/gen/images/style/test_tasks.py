@@ -18,7 +18,7 @@ from genray.gen.families import BUILDERS, FAMILIES
 from genray.gen.images.patterns import pattern
 from genray.gen.images.style.any_style_task import AnyStyleTask, moments_loss
 from genray.gen.images.style.base import StyleTask, StyleTrainConfig
-from genray.gen.images.style.networks import StyleNetConfig
+from genray.gen.images.style.network_config import StyleNetConfig
 from genray.gen.images.style.one_style_task import FastStyleTask, style_task
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig

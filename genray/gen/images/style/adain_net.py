@@ -1,0 +1,198 @@
+"""Huang's network: a fixed encoder, adaptive instance normalisation (AdaIN), a trained decoder.
+
+The network styles a picture of any size with any style in one forward pass.
+[Huang 2017, https://arxiv.org/abs/1703.06868]
+Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genray.errors import require
+from genray.gen.images.features import ConvStack, build_stack
+from genray.gen.images.style.adain import adain
+from genray.gen.images.style.config import normalised
+from genray.gen.images.style.network_config import StyleNetConfig, net_config
+from genray.gen.images.style.network_parts import (
+    MAX_SIDE,
+    Residual,
+    check_alpha,
+    check_picture,
+    conv,
+    padded,
+)
+from genray.gen.images.style.sizes import resize
+
+
+class Decoder(nn.Module):
+    """Decodes activations of the encoder's layer to pixels, with the encoder's layers in reverse.
+
+    There is no normalisation: instance or batch norm would give all pictures a common style.
+    [Huang 2017, section 7.1]
+    """
+
+    def __init__(self, channels: int, config: StyleNetConfig):
+        super().__init__()
+        widths = config.widths
+        layers: list[nn.Module] = [conv(channels, widths[-1]), nn.ReLU()]
+        layers += [Residual(widths[-1], norm=False) for _ in range(config.residual)]
+        for wide, narrow in zip(widths[:0:-1], widths[-2::-1]):
+            layers += [
+                conv(wide, narrow),
+                nn.ReLU(),
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                conv(narrow, narrow),
+                nn.ReLU(),
+            ]
+        last = conv(widths[0], 3)
+        # The output starts as grey, in the middle of the sigmoid, because gradients almost vanish
+        # at the sigmoid's ends.
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.zero_()  # type: ignore[union-attr]
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, f_BCHW: Tensor) -> Tensor:
+        return torch.sigmoid(self.layers(f_BCHW))
+
+
+class AdaINNet(nn.Module):
+    """Styles a picture with any style in one pass: a fixed encoder, adaptive instance
+    normalisation (AdaIN), and a trained decoder.
+
+    The encoder's weights and calibration are part of the model. `style_side`: the shorter side of
+    style pictures in training, in pixels. Departures: a sigmoid output; `untrained` features use a
+    shallower layer than VGG's relu4_1, because a deep layer with random weights cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        config: StyleNetConfig,
+        encoder: ConvStack,
+        style_side: int,
+        about: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        encoder.check_layers([config.encoder_layer], "--encoder-layer")
+        scales = poolings_before(encoder, config.encoder_layer)
+        require(
+            scales >= 1,
+            f"--encoder-layer {config.encoder_layer}: too shallow to restyle; use e.g. "
+            f"{encoder.layers[-1]}",
+        )
+        require(
+            len(config.widths) == scales + 1,
+            f"--widths {' '.join(map(str, config.widths))}: {config.encoder_layer} lies {scales} "
+            "poolings deep; give "
+            f"{scales + 1} widths",
+        )
+        self.config, self.about = config, about or {}
+        self.style_side, self.max_side, self.multiple = style_side, MAX_SIDE, 2**scales
+        self.encoder = encoder
+        self.decoder = Decoder(encoder.width_of(config.encoder_layer), config)
+
+    def encode_picture(self, x_BCHW: Tensor) -> Tensor:
+        """Return the activations of the encoder's layer."""
+        layer = self.config.encoder_layer
+        return self.encoder(x_BCHW, [layer])[layer]
+
+    def restyled(
+        self, content_BCHW: Tensor, styles: Sequence[Tensor], weights: Sequence[float], alpha: float
+    ) -> Tensor:
+        """Return the content's activations with the styles' statistics, mixed by `weights`.
+
+        `alpha` 0 returns the content's activations unchanged.
+        """
+        mixed = sum(
+            (weight * adain(content_BCHW, style) for weight, style in zip(weights, styles)),
+            start=torch.zeros_like(content_BCHW),
+        )
+        return alpha * mixed + (1 - alpha) * content_BCHW
+
+    def forward(self, content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
+        """Each content in its style; sides must be multiples of `multiple`."""
+        return self.decoder(
+            adain(self.encode_picture(content_BCHW), self.encode_picture(style_BCHW))
+        )
+
+    @torch.no_grad()
+    def stylize(
+        self,
+        content_1CHW: Tensor,
+        styles: Sequence[Tensor] = (),
+        *,
+        weights: Sequence[float] = (),
+        alpha: float = 1.0,
+    ) -> Tensor:
+        """Return the content in the styles, mixed by `weights` (default: equal); [1, 3, H, W] in
+        0..1.
+
+        `alpha`: 0 decodes the content unchanged, 1 applies the full style. Styles larger than in
+        training are scaled down. Raises ConfigError for wrong weights, `alpha` or sizes.
+        """
+        require(
+            len(styles) >= 1,
+            "a style_any model has no style of its own: name one or more style pictures",
+        )
+        check_alpha(alpha)
+        mix = normalised(weights, len(styles))
+        check_picture("content", content_1CHW, self.max_side)
+        for number, style in enumerate(styles, 1):
+            check_picture(f"style {number}", style, 8 * self.max_side)
+        height, width = content_1CHW.shape[-2:]
+        codes = [
+            self.encode_picture(padded(self.at_training_size(style), self.multiple))
+            for style in styles
+        ]
+        content = self.encode_picture(padded(content_1CHW, self.multiple))
+        return self.decoder(self.restyled(content, codes, mix, alpha))[..., :height, :width]
+
+    def at_training_size(self, style_1CHW: Tensor) -> Tensor:
+        """Scale a style so that its shorter side is at most `style_side`, as in training."""
+        height, width = style_1CHW.shape[-2:]
+        if min(height, width) <= self.style_side:
+            return style_1CHW
+        scale = self.style_side / min(height, width)
+        return resize(style_1CHW, round(height * scale), round(width * scale)).clamp(0, 1)
+
+
+def poolings_before(stack: ConvStack, layer: str) -> int:
+    """Return the number of poolings before `layer`; each halves the picture's sides."""
+    convolutions, poolings = stack.layers.index(layer) + 1, 0
+    for count in stack.counts:
+        if convolutions <= count:
+            break
+        convolutions, poolings = convolutions - count, poolings + 1
+    return poolings
+
+
+def stack_up_to(stack: ConvStack, layer: str) -> ConvStack:
+    """Return a copy of the stack that ends with `layer`, as part of a style model."""
+    stack.check_layers([layer], "--encoder-layer")
+    layers = stack.layers[: stack.layers.index(layer) + 1]
+    blocks = poolings_before(stack, layer) + 1
+    counts = [*stack.counts[: blocks - 1], len(layers) - sum(stack.counts[: blocks - 1])]
+    config = stack.config() | {"layers": layers, "counts": counts, "widths": stack.widths[:blocks]}
+    config |= {
+        name: [each for each in config[name] if each in layers]
+        for name in ("style_layers", "content_layers")
+    }
+    short = build_stack(config)
+    kept = short.state_dict().keys()
+    short.load_state_dict(
+        {name: value.clone() for name, value in stack.state_dict().items() if name in kept}
+    )
+    return short
+
+
+def build_style_any(config: dict[str, Any]) -> AdaINNet:
+    """Build a model of kind "style_any" from its config, for the model store."""
+    return AdaINNet(
+        net_config(config),
+        build_stack(config["encoder"]),
+        int(config["style_side"]),
+        config["about"],
+    )

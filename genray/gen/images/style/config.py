@@ -1,0 +1,101 @@
+"""Configuration of style transfer by optimisation, and the weights of several styles."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from genray.errors import require
+from genray.paths import FeaturesName
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleConfig:
+    """Configuration of style transfer by optimisation."""
+
+    size: int = 160
+    """Longest side of the result, in pixels."""
+    scales: int = 3
+    """Number of sizes to optimise at, each half the next; small sizes create the large strokes."""
+    steps: int = 100
+    """Steps of the optimizer at each scale."""
+    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
+    learning_rate: float = 0.03
+    """Learning rate of Adam."""
+    weights: tuple[float, ...] = ()
+    """Weights of the styles, in their order (default: equal). Only proportions matter."""
+    content_weight: float = 0.15
+    """Weight of the content loss, relative to the style loss; larger keeps more of the content."""
+    tv: float = 4.0
+    """Weight of the total variation; larger gives a smoother picture."""
+    box: float = 100.0
+    """Weight of the penalty on values outside 0..1."""
+    style_scale: float = 1.0
+    """Size of the style picture relative to the result; larger gives larger strokes."""
+    style_layers: tuple[str, ...] = ()
+    """Layers of the style loss; empty: the features' default."""
+    content_layers: tuple[str, ...] = ()
+    """Layers of the content loss; empty: the features' default."""
+    recolour: bool = True
+    """First give the content the style's mean and covariance of colours, which makes the
+    optimisation easier and keeps light areas light.
+    """
+    centred: bool = True
+    """Compare Gram matrices of activations minus the style's means, so that texture has more
+    weight relative to colour.
+    """
+    start: Literal["content", "noise"] = "content"
+    keep_colours: bool = False
+    """Combine the luminance of the result with the colours of the content."""
+    features: FeaturesName = "auto"
+    """Feature extractor: auto (vgg19 if its file is cached, else untrained), untrained, vgg19, or
+    model:PATH of a classifier.
+    """
+    seed: int = 0
+
+    def validate(self, styles: int | None = None) -> None:
+        """Raise ConfigError for invalid options; `styles`: the number of styles."""
+        require(
+            16 <= self.size <= 2048, f"--size {self.size}: must lie in 16..2048 pixels, e.g. 160"
+        )
+        require(1 <= self.scales <= 6, f"--scales {self.scales}: must lie in 1..6, e.g. 3")
+        require(self.steps >= 1, f"--steps {self.steps}: must be ≥ 1, e.g. 100")
+        require(
+            self.optimizer in ("lbfgs", "adam"), f"--optimizer {self.optimizer}: use lbfgs or adam"
+        )
+        require(self.start in ("content", "noise"), f"--start {self.start}: use content or noise")
+        for name in ("learning_rate", "content_weight", "tv", "box", "style_scale"):
+            value, option = getattr(self, name), "--" + name.replace("_", "-")
+            least = "> 0" if name in ("learning_rate", "style_scale") else "≥ 0"
+            positive = value > 0 or (least == "≥ 0" and value == 0)
+            require(
+                positive and math.isfinite(value), f"{option} {value:g}: must be {least} and finite"
+            )
+        require(
+            0.1 <= self.style_scale <= 4,
+            f"--style-scale {self.style_scale:g}: must lie in 0.1..4, e.g. 1",
+        )
+        if styles is not None:
+            normalised(self.weights, styles)
+
+
+def normalised(weights: Sequence[float], styles: int) -> tuple[float, ...]:
+    """Scale the styles' weights to sum 1; no weights: equal weights.
+
+    Raises ConfigError for a wrong number of weights, negative weights, or a sum of 0.
+    """
+    shown = " ".join(f"{weight:g}" for weight in weights)
+    require(styles >= 1, "style: name one picture at least")
+    require(
+        len(weights) in (0, styles),
+        f"--weights {shown}: {len(weights)} weights for {styles} styles; give one for each",
+    )
+    weights = weights or (1.0,) * styles
+    usable = (
+        all(math.isfinite(weight) and weight >= 0 for weight in weights)
+        and 0 < sum(weights) < math.inf
+    )
+    require(
+        usable, f"--weights {shown}: must be ≥ 0 and not all 0, e.g. {' '.join(['1'] * styles)}"
+    )
+    return tuple(weight / sum(weights) for weight in weights)

@@ -1,0 +1,47 @@
+"""Configuration of the style networks: widths, depths, kernels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from genray.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleNetConfig:
+    """Widths and depths of both networks."""
+
+    widths: tuple[int, ...] = (16, 32, 64)
+    """Channels at full, half and quarter size (the paper: 32 64 128); for style_any, channels of
+    the decoder.
+    """
+    residual: int = 5
+    """Number of residual blocks at the smallest size; Huang's decoder has none."""
+    kernel: int = 9
+    """style_fast: side of the first and last kernels; odd."""
+    modulated: bool = False
+    """style_fast: scale and shift each instance norm's output by functions of the content's mean
+    colours and contrast, which instance norm removes.
+    """
+    encoder_layer: str = "conv4"
+    """style_any: the layer of the features whose statistics are replaced; a deeper layer gives
+    larger strokes and less detail of the content.
+    """
+
+    def validate(self) -> None:
+        shown = " ".join(map(str, self.widths)) or "(none)"
+        require(
+            2 <= len(self.widths) <= 5 and min(self.widths) >= 1,
+            f"--widths {shown}: 2 to 5 numbers of channels ≥ 1, e.g. 16 32 64",
+        )
+        require(0 <= self.residual <= 20, f"--residual {self.residual}: must lie in 0..20, e.g. 5")
+        require(
+            self.kernel % 2 == 1 and 3 <= self.kernel <= 9,
+            f"--kernel {self.kernel}: must be odd, 3..9 (the paper: 9)",
+        )
+
+
+def net_config(config: dict[str, Any]) -> StyleNetConfig:
+    """Return the configuration that a model's config.json contains."""
+    # Old models lack newer options, which then have their defaults.
+    values = {name: config[name] for name in StyleNetConfig.__dataclass_fields__ if name in config}
+    return StyleNetConfig(**{**values, "widths": tuple(config["widths"])})

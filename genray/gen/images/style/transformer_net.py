@@ -1,0 +1,169 @@
+"""Johnson's image transformation network: styles a picture of any size in one forward pass.
+
+The network has one fixed style.
+[Johnson 2016, https://arxiv.org/abs/1603.08155; instance norm: Ulyanov 2017,
+https://arxiv.org/abs/1607.08022]
+Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genray.errors import require
+from genray.gen.images.colours import power
+from genray.gen.images.style.network_config import StyleNetConfig, net_config
+from genray.gen.images.style.network_parts import (
+    MAX_SIDE,
+    Residual,
+    check_alpha,
+    check_picture,
+    conv,
+    padded,
+)
+
+
+class Modulation(nn.Module):
+    """Predicts a factor and a shift for the output of each instance norm, from a picture's colours.
+
+    Input: [B, 3, H, W] in 0..1, of which only each colour's mean and deviation are used. Output:
+    for each number C in `channels`, two tensors [B, C, 1, 1], 1 and 0 before training. The right
+    strength of a style depends on the picture's contrast.
+    [conditional instance norm, for styles: Dumoulin 2017, https://arxiv.org/abs/1610.07629; FiLM:
+    Perez 2018, https://arxiv.org/abs/1709.07871]
+    """
+
+    HIDDEN = 32
+
+    def __init__(self, channels: Sequence[int]):
+        super().__init__()
+        self.channels = [each for each in channels for _ in range(2)]
+        last = nn.Linear(self.HIDDEN, sum(self.channels))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(6, self.HIDDEN), nn.ReLU(), last)
+
+    def forward(self, x_BCHW: Tensor) -> list[tuple[Tensor, Tensor]]:
+        mean_B3, std_B3 = x_BCHW.mean((2, 3)), x_BCHW.std((2, 3)).clamp(min=1e-3)
+        # Normalises the inputs: photographs have means of about 1/2, deviations of about e^-1.5.
+        found = self.layers(torch.cat([4 * (mean_B3 - 0.5), std_B3.log() + 1.5], 1))[
+            ..., None, None
+        ]
+        parts = found.split(self.channels, dim=1)
+        return [(1 + factor, shift) for factor, shift in zip(parts[::2], parts[1::2])]
+
+
+def through(
+    layers: Iterable[nn.Module], x_BCHW: Tensor, changes: Iterator[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Apply `layers` in order. After each instance norm, apply the next factor and shift of
+    `changes`, if any are left.
+    """
+    for layer in layers:
+        if isinstance(layer, Residual):
+            x_BCHW = x_BCHW + through(layer.layers, x_BCHW, changes)
+            continue
+        x_BCHW = layer(x_BCHW)
+        change = next(changes, None) if isinstance(layer, nn.InstanceNorm2d) else None
+        if change is not None:
+            x_BCHW = torch.addcmul(change[1], x_BCHW, change[0])
+    return x_BCHW
+
+
+class TransformerNet(nn.Module):
+    """Johnson's image transformation network: styles float32 [B, 3, H, W] in 0..1 with one style.
+
+    Departures: instance norm instead of batch norm; nearest-neighbour upsampling before a
+    convolution instead of a transposed convolution, which causes checkerboards [Odena 2016,
+    https://doi.org/10.23915/distill.00003]; reflection padding at each convolution, so that
+    residual blocks keep the size; a sigmoid output.
+    """
+
+    def __init__(self, config: StyleNetConfig, about: dict[str, Any] | None = None):
+        super().__init__()
+        self.config, self.about = config, about or {}
+        self.max_side = MAX_SIDE
+        self.multiple = 2 ** (len(config.widths) - 1)
+        widths, kernel = config.widths, config.kernel
+
+        def block(
+            channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1
+        ) -> list[nn.Module]:
+            norm = nn.InstanceNorm2d(channels_out, affine=True)
+            return [conv(channels_in, channels_out, kernel, stride), norm, nn.ReLU()]
+
+        layers = block(3, widths[0], kernel)
+        for narrow, wide in pairwise(widths):
+            layers += block(narrow, wide, stride=2)
+        layers += [Residual(widths[-1]) for _ in range(config.residual)]
+        for wide, narrow in zip(widths[:0:-1], widths[-2::-1]):
+            layers += [nn.Upsample(scale_factor=2, mode="nearest"), *block(wide, narrow)]
+        layers.append(conv(widths[0], 3, kernel))
+        self.layers = nn.Sequential(*layers)
+        self.skip = nn.Sequential(nn.InstanceNorm2d(3, eps=1e-3), nn.Conv2d(3, 3, 1))
+        self.modulation: Modulation | None = None
+        if config.modulated:
+            norms = [each for each in self.modules() if isinstance(each, nn.InstanceNorm2d)]
+            self.modulation = Modulation([norm.num_features for norm in norms])
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the styled pictures. Sides of the input must be multiples of `multiple`."""
+        changes = iter(() if self.modulation is None else self.modulation(x_BCHW))
+        return torch.sigmoid(
+            through(self.layers, 2 * x_BCHW - 1, changes) + through(self.skip, x_BCHW, changes)
+        )
+
+    @torch.no_grad()
+    def begin_with(self, style_1CHW: Tensor) -> None:
+        """Initialise the network as a transfer of the style's mean colour and colour covariance.
+
+        With this start, a few hundred steps suffice. Otherwise training spends most steps on
+        learning the colours.
+        """
+        colours_3N = style_1CHW.transpose(0, 1).flatten(1).double()
+        mean_3 = colours_3N.mean(1).clamp(0.05, 0.95)
+        # A photograph's normalised channels have correlations of about 0.85.
+        photograph_33 = torch.full((3, 3), 0.85, dtype=torch.float64).fill_diagonal_(1.0)
+        wanted_33 = torch.cov(colours_3N) + 1e-4 * torch.eye(3, dtype=torch.float64)
+        change_33 = power(wanted_33, 0.5) @ power(photograph_33, -0.5)
+        bend_3 = mean_3 * (1 - mean_3)  # the sigmoid's slope there
+        mix = self.skip[1]
+        assert isinstance(mix, nn.Conv2d) and mix.bias is not None
+        mix.weight.copy_((change_33 / bend_3[:, None])[..., None, None])
+        mix.bias.copy_(torch.logit(mean_3))
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        last.weight.mul_(0.1)
+        last.bias.zero_()
+
+    @torch.no_grad()
+    def stylize(
+        self,
+        content_1CHW: Tensor,
+        styles: Sequence[Tensor] = (),
+        *,
+        weights: Sequence[float] = (),
+        alpha: float = 1.0,
+    ) -> Tensor:
+        """Return the content in the model's style, [1, 3, H, W] in 0..1.
+
+        `alpha`: share of the styled pixels; the rest are the content's. Raises ConfigError for
+        style pictures (the model has its own style) or an unsupported size.
+        """
+        require(
+            not styles and not weights,
+            "a style_fast model holds its one style: leave the style pictures out",
+        )
+        check_alpha(alpha)
+        check_picture("content", content_1CHW, self.max_side)
+        height, width = content_1CHW.shape[-2:]
+        styled = self(padded(content_1CHW, self.multiple))[..., :height, :width]
+        return styled if alpha == 1 else content_1CHW + alpha * (styled - content_1CHW)
+
+
+def build_style_fast(config: dict[str, Any]) -> TransformerNet:
+    """Build a model of kind "style_fast" from its config, for the model store."""
+    return TransformerNet(net_config(config), config["about"])
