@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
@@ -37,15 +38,15 @@ class VAEModelConfig:
     """The encoder's and decoder's networks, and the likelihood of the data."""
 
     network: Literal["dense", "conv"] = "dense"
-    latent: int = 20
+    latent: int = bounded(20, min=1, example=20)
     """Dimension of the latent code."""
-    widths: tuple[int, ...] = (400,)
+    widths: tuple[int, ...] = bounded((400,), min=1, example=400)
     """dense: units of each hidden layer. conv: channels of each 3x3 convolution of stride 2. The
     decoder has the same widths in reverse.
     """
     activation: str = "relu"
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    decoder_std: float = 0.0
+    decoder_std: float = bounded(0.0, min=0, note="(0: learned)", example=0.1)
     """Standard deviation of the Gaussian decoder; 0: learn one value for all pixels."""
     binarise: Binarisation = "none"
     """Whether pixels become 0 or 1. threshold: at 1/2; fixed: drawn once, with the pixel's value
@@ -53,16 +54,8 @@ class VAEModelConfig:
     models with the same binarisation."""
 
     def validate(self) -> None:
-        require(self.latent >= 1, f"--latent {self.latent}: must be ≥ 1, e.g. 20")
-        require(
-            len(self.widths) >= 1 and min(self.widths) >= 1,
-            f"--widths {' '.join(map(str, self.widths)) or '(none)'}: every layer needs ≥ 1, e.g. "
-            "400",
-        )
-        require(
-            self.decoder_std >= 0,
-            f"--decoder-std {self.decoder_std}: must be ≥ 0 (0: learned), e.g. 0.1",
-        )
+        check_bounds(self)
+        require(len(self.widths) >= 1, "--widths (none): give one layer or more, e.g. 400")
         require(
             self.likelihood == "bernoulli" or self.binarise == "none",
             f"--binarise {self.binarise}: pixels of 0 and 1 want --likelihood bernoulli",
@@ -77,24 +70,19 @@ class VAEConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: VAEModelConfig = field(default_factory=VAEModelConfig)
-    beta: float = 1.0
+    beta: float = bounded(1.0, min=0, example=1)
     """Weight of the KL term. [Higgins 2017, https://openreview.net/forum?id=Sy2fzU9gl]"""
-    free_bits: float = 0.0
+    free_bits: float = bounded(0.0, min=0, example=0.1)
     """KL of each latent (nats, mean over the batch) below which the loss does not penalise it.
     [Kingma 2016, https://arxiv.org/abs/1606.04934]"""
-    importance_samples: int = 50
+    importance_samples: int = bounded(50, min=1, example=50)
     """Samples (K) of the importance-weighted bound on the test split.
     [Burda 2016, https://arxiv.org/abs/1509.00519]"""
 
     def validate(self) -> None:
         for part in (self.data, self.fit, self.optimizer, self.model):
             part.validate()
-        require(self.beta >= 0, f"--beta {self.beta}: must be ≥ 0, e.g. 1")
-        require(self.free_bits >= 0, f"--free-bits {self.free_bits}: must be ≥ 0, e.g. 0.1")
-        require(
-            self.importance_samples >= 1,
-            f"--importance-samples {self.importance_samples}: must be ≥ 1, e.g. 50",
-        )
+        check_bounds(self)
 
 
 # -- the equations ---------------------------------------------------------------------------------

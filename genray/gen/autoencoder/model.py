@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genray.bounds import bounded, check_bounds
 from genray.config import from_dict
 from genray.errors import ConfigError, require
 from genray.gen.autoencoder.blocks import (
@@ -36,9 +37,9 @@ class AEModelConfig:
     """The networks of an autoencoder, their loss and penalties, and the input's corruption."""
 
     kind: Literal["undercomplete", "denoising", "conv", "stacked", "stacked-conv"] = "undercomplete"
-    code: int = 10
+    code: int = bounded(10, min=1, example=10)
     """Dimension of the code."""
-    widths: tuple[int, ...] = (256, 128)
+    widths: tuple[int, ...] = bounded((256, 128), min=1, example="256 128")
     """Layers between data and code. Dense kinds: units of each; conv kinds: channels of each, with
     a 2x2 pooling. The decoder has the same layers in reverse.
     """
@@ -57,7 +58,7 @@ class AEModelConfig:
     """Corruption of the input, not of the target. auto: gaussian for kind denoising, else none.
     warp: a small random rotation, shear, scaling and shift.
     """
-    corruption_strength: float = 0.3
+    corruption_strength: float = bounded(0.3, min=0, example=0.3)
     """gaussian: standard deviation; masking, salt-pepper: share of the values; warp: largest
     rotation in radians, with shear, scaling and shift in proportion.
     """
@@ -65,13 +66,13 @@ class AEModelConfig:
     """Upsampling in the decoder of conv kinds. unpool uses the recorded pooling positions, which
     contain much of the image that the code does not.
     """
-    sparsity: float = 0.0
+    sparsity: float = bounded(0.0, min=0, note="(0: none)")
     """Weight of the sparsity penalty on codes: the KL to the target for sigmoid codes, else the
     mean of |code|.
     """
-    sparsity_target: float = 0.05
+    sparsity_target: float = bounded(0.05, above=0, below=1, example=0.05)
     """Target of the mean activity of a sigmoid unit."""
-    contractive: float = 0.0
+    contractive: float = bounded(0.0, min=0, note="(0: none)")
     """Weight of the contractive penalty, the squared Frobenius norm of the code's Jacobian."""
     binary: bool = False
     """Whether codes consist of −1 and 1, for semantic hashing."""
@@ -79,17 +80,17 @@ class AEModelConfig:
     """Stacked kinds: first train one layer after another. Off: start from random weights."""
     whole: bool = True
     """Stacked kinds: then train all layers together to reconstruct the data."""
-    finetune_labels: int = 0
+    finetune_labels: int = bounded(0, min=0, note="(0: none)")
     """Number of labelled rows for a classifier on a copy of the encoder, which is fine-tuned at
     the end; 0: no classifier.
     """
-    dropout: float = 0.0
+    dropout: float = bounded(0.0, min=0, below=1, example=0.5)
     """Dropout probability of the activations in the classifier's encoder, in training."""
     batch_norm: bool = False
     """Batch norm before the activation of each layer between data and code, in encoder, decoder
     and classifier; not for the code or the output.
     """
-    finetune_rate: float = 0.1
+    finetune_rate: float = bounded(0.1, above=0, example=0.1)
     """Factor on the learning rate in the last stage, in which the encoder learns from labels."""
     lbfgs: bool = False
     """Each step is one iteration of L-BFGS on all training rows; batch size and optimizer are
@@ -97,18 +98,12 @@ class AEModelConfig:
     """
 
     def validate(self) -> None:
-        words = " ".join(map(str, self.widths)) or "(none)"
-        require(self.code >= 1, f"--code {self.code}: must be ≥ 1, e.g. 10")
-        require(
-            min(self.widths, default=1) >= 1,
-            f"--widths {words}: every layer needs ≥ 1, e.g. 256 128",
-        )
+        check_bounds(self)
         conv, strength = self.kind in CONVOLUTIONAL, self.corruption_strength
         require(
             not conv or len(self.widths) >= 1,
-            f"--widths {words}: {self.kind} needs channels, e.g. 16 32",
+            f"--widths (none): {self.kind} needs channels, e.g. 16 32",
         )
-        require(strength >= 0, f"--corruption-strength {strength}: must be ≥ 0, e.g. 0.3")
         share = self.corruption_kind in ("masking", "salt-pepper")
         require(
             not share or strength <= 1,
@@ -126,7 +121,6 @@ class AEModelConfig:
             not (self.tied and self.activation == "maxout"),
             "--tied: maxout has no transposed twin; use e.g. relu",
         )
-        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: must lie in [0, 1), e.g. 0.5")
         require(
             not self.dropout or self.finetune_labels > 0,
             f"--dropout {self.dropout}: is the classifier's; give --finetune-labels 100, or leave "
@@ -134,16 +128,6 @@ class AEModelConfig:
         )
         if self.batch_norm:
             self._validate_batch_norm()
-        require(
-            self.finetune_rate > 0, f"--finetune-rate {self.finetune_rate}: must be > 0, e.g. 0.1"
-        )
-        for name in ("sparsity", "contractive", "finetune_labels"):
-            value = getattr(self, name)
-            require(value >= 0, f"--{name.replace('_', '-')} {value}: must be ≥ 0 (0: none)")
-        require(
-            0 < self.sparsity_target < 1,
-            f"--sparsity-target {self.sparsity_target}: must lie in (0, 1), e.g. 0.05",
-        )
         require(
             not self.binary or self.code_activation == "linear",
             f"--code-activation {self.code_activation}: binary codes have their own; leave it at "

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import require
 from genray.gen.generative import GenerativeModel, Prior
 from genray.gen.layers import SameConv2d, SameConvTranspose2d
@@ -22,26 +23,26 @@ class GANModelConfig:
     """Configuration of the generator's and the discriminator's networks."""
 
     network: Literal["dense", "conv"] = "dense"
-    latent: int = 100
+    latent: int = bounded(100, min=1, example=100)
     """Dimension of the latent z."""
     prior: Prior = "uniform"
     """Prior of z: U(−1, 1) or N(0, 1)."""
-    generator_widths: tuple[int, ...] = (128,)
+    generator_widths: tuple[int, ...] = bounded((128,), min=1, example=128)
     """dense: units of each hidden layer. conv: channels of each layer, smallest image first; each
     layer doubles height and width.
     """
-    discriminator_widths: tuple[int, ...] = (128,)
+    discriminator_widths: tuple[int, ...] = bounded((128,), min=1, example=128)
     """dense: units of each hidden layer. conv: channels of each layer; each layer halves height
     and width.
     """
-    pack: int = 1
+    pack: int = bounded(1, min=1, example=4)
     """Number of images, stacked as channels, that the discriminator classifies together. More
     than 1 lets the discriminator detect mode collapse.
     [PacGAN: Lin 2018, https://arxiv.org/abs/1712.04086]
     """
-    kernel: int = 5
+    kernel: int = bounded(5, min=2, example=5)
     """Side of the convolutions' kernels in pixels (conv)."""
-    slope: float = 0.01
+    slope: float = bounded(0.01, min=0, below=1, example=0.2)
     """Slope of the leaky ReLU below 0."""
     generator_norm: Literal["none", "batch"] = "none"
     """Batch norm in every layer of the generator except the output."""
@@ -50,19 +51,12 @@ class GANModelConfig:
     [Miyato 2018, https://arxiv.org/abs/1802.05957]"""
 
     def validate(self) -> None:
-        require(self.latent >= 1, f"--latent {self.latent}: must be ≥ 1, e.g. 100")
+        check_bounds(self)
         for name, widths in (
             ("generator", self.generator_widths),
             ("discriminator", self.discriminator_widths),
         ):
-            require(
-                len(widths) >= 1 and min(widths) >= 1,
-                f"--{name}-widths {' '.join(map(str, widths)) or '(none)'}: every layer needs ≥ 1, "
-                "e.g. 128",
-            )
-        require(self.pack >= 1, f"--pack {self.pack}: must be ≥ 1, e.g. 4")
-        require(self.kernel >= 2, f"--kernel {self.kernel}: must be ≥ 2, e.g. 5")
-        require(0 <= self.slope < 1, f"--slope {self.slope}: must lie in [0, 1), e.g. 0.2")
+            require(len(widths) >= 1, f"--{name}-widths (none): give one layer or more, e.g. 128")
 
 
 class Generator(GenerativeModel):

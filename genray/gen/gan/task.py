@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
@@ -49,21 +50,21 @@ class GANConfig:
     """Optimizer of the generator; the discriminator's differs only in its learning rate."""
     model: GANModelConfig = field(default_factory=GANModelConfig)
     loss: Loss = "non-saturating"
-    label_smoothing: float = 0.0
+    label_smoothing: float = bounded(0.0, min=0, below=0.5)
     """One-sided label smoothing: the label of real images is 1 minus this."""
-    discriminator_learning_rate: float = 0.0
+    discriminator_learning_rate: float = bounded(0.0, min=0, note="(0: --learning-rate)")
     """Learning rate of the discriminator; 0: the generator's.
     [two time-scales: Heusel 2017, https://arxiv.org/abs/1706.08500]"""
-    discriminator_steps: int = 1
+    discriminator_steps: int = bounded(1, min=1)
     """Steps of the discriminator, each on a new batch, for each step of the generator."""
-    gradient_penalty: float = 10.0
+    gradient_penalty: float = bounded(10.0, min=0, example=10)
     """Weight of WGAN-GP's gradient penalty."""
-    r1: float = 0.0
+    r1: float = bounded(0.0, min=0, example=1)
     """γ of the R1 penalty γ/2 ‖∇D(x)‖² on real images; 0: no penalty."""
-    r1_every: int = 1
+    r1_every: int = bounded(1, min=1, example=16)
     """Updates of the discriminator between R1 penalties; each penalty is multiplied by this.
     [lazy regularisation: Karras 2020, https://arxiv.org/abs/1912.04958]"""
-    ema: float = 0.0
+    ema: float = bounded(0.0, min=0, below=1, example=0.999)
     """Decay of a moving average of the generator's weights, e.g. 0.999; the average is evaluated
     and saved in place of the generator. 0: no average.
     """
@@ -78,13 +79,9 @@ class GANConfig:
     def validate(self) -> None:
         for part in (self.data, self.fit, self.optimizer, self.model):
             part.validate()
-        bounded = self.loss not in ("hinge", "wgan-gp")
+        check_bounds(self)
         require(
-            0 <= self.label_smoothing < 0.5,
-            f"--label-smoothing {self.label_smoothing}: must lie in [0, 0.5)",
-        )
-        require(
-            bounded or not self.label_smoothing,
+            self.loss not in ("hinge", "wgan-gp") or not self.label_smoothing,
             f"--label-smoothing {self.label_smoothing}: {self.loss} has no labels to smooth; use 0",
         )
         require(
@@ -96,21 +93,6 @@ class GANConfig:
             self.loss != "wgan-gp" or self.model.pack == 1,
             f"--pack {self.model.pack}: wgan-gp's penalty is one image's own; use 1",
         )
-        rate = self.discriminator_learning_rate
-        require(
-            rate >= 0, f"--discriminator-learning-rate {rate}: must be ≥ 0 (0: --learning-rate)"
-        )
-        require(
-            self.discriminator_steps >= 1,
-            f"--discriminator-steps {self.discriminator_steps}: must be ≥ 1",
-        )
-        require(
-            self.gradient_penalty >= 0,
-            f"--gradient-penalty {self.gradient_penalty}: must be ≥ 0, e.g. 10",
-        )
-        require(self.r1 >= 0, f"--r1 {self.r1}: must be ≥ 0, e.g. 1")
-        require(self.r1_every >= 1, f"--r1-every {self.r1_every}: must be ≥ 1, e.g. 16")
-        require(0 <= self.ema < 1, f"--ema {self.ema}: must lie in [0, 1), e.g. 0.999")
 
 
 class GANTask(Task):

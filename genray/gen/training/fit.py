@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genray.bounds import bounded, check_bounds, seed
 from genray.errors import CheckpointError, RunFault, first_line, require
 from genray.gen.data.augment import augment
 from genray.gen.data.load import changed
@@ -29,51 +30,35 @@ from genray.gen.training.world import ALONE, World
 class FitConfig:
     """Length, evaluation and checkpoints of a training run, for every kind of model."""
 
-    epochs: int = 20
+    epochs: int = bounded(20, min=1)
     """Passes over the training split, in each stage."""
-    steps: int = 0
+    steps: int = bounded(0, min=0, note="(0: by --epochs)")
     """Steps in each stage, instead of --epochs; 0: use --epochs."""
-    batch_size: int = 100
+    batch_size: int = bounded(100, min=1, example=100)
     """Rows of one step, over all workers together."""
-    validate_every: int = 0
+    validate_every: int = bounded(0, min=0, note="(0: once an epoch)")
     """Steps between evaluations of the validation split; 0: once an epoch."""
-    checkpoint_every: int = 0
+    checkpoint_every: int = bounded(0, min=0)
     """Steps between checkpoints; 0: ten in a run, and one at the end of each stage."""
-    keep: int = 1
+    keep: int = bounded(1, min=1)
     """Number of newest checkpoints kept, in addition to the best one."""
-    log_every: int = 50
+    log_every: int = bounded(50, min=1, example=50)
     """Steps between lines of metrics.jsonl; a line has the means since the line before."""
-    patience: int = 0
+    patience: int = bounded(0, min=0, note="(0: no early stopping)")
     """Early stopping: a stage ends, with its best weights, after this many evaluations without
     a better validation loss; 0: no early stopping.
     """
-    seed: int = 0
+    seed: int = seed()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["off", "bfloat16", "float16"] = "off"
     """Mixed precision of the forward passes; weights stay float32. float16 also scales the loss,
     and needs a GPU.
     """
-    accumulate: int = 1
+    accumulate: int = bounded(1, min=1)
     """Number of batches whose gradients are averaged for one update."""
 
     def validate(self) -> None:
-        require(self.epochs >= 1, f"--epochs {self.epochs}: must be ≥ 1")
-        require(self.steps >= 0, f"--steps {self.steps}: must be ≥ 0 (0: by --epochs)")
-        require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be ≥ 1, e.g. 100")
-        require(
-            self.validate_every >= 0,
-            f"--validate-every {self.validate_every}: must be ≥ 0 (0: once an epoch)",
-        )
-        require(
-            self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: must be ≥ 0"
-        )
-        require(self.keep >= 1, f"--keep {self.keep}: must be ≥ 1")
-        require(self.log_every >= 1, f"--log-every {self.log_every}: must be ≥ 1, e.g. 50")
-        require(
-            self.patience >= 0, f"--patience {self.patience}: must be ≥ 0 (0: no early stopping)"
-        )
-        require(self.accumulate >= 1, f"--accumulate {self.accumulate}: must be ≥ 1")
-        require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
+        check_bounds(self)
 
 
 class Batch(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
 from genray.gen.training.extra_optimizers import (
     FTRL,
@@ -31,55 +32,42 @@ class OptimizerConfig:
     amsgrad, nadam, radam, adamax, adafactor, asgd, rprop; adagrad-da, ftrl,
     proximal-gradient-descent, proximal-adagrad
     """
-    learning_rate: float = 1e-3
+    learning_rate: float = bounded(1e-3, above=0, example="1e-3")
     """The learning rate η. Typical: 1e-3 for adam's family, 1e-2 to 1e-1 for sgd and adagrad, 1
     for adadelta.
     """
-    momentum: float = 0.9
+    momentum: float = bounded(0.9, min=0, below=1, example=0.9)
     """Momentum of the optimizers momentum and nesterov."""
-    beta1: float = 0.9
+    beta1: float = bounded(0.9, min=0, below=1, example=0.9)
     """For adam's family: decay of the moving average of gradients."""
-    beta2: float = 0.999
+    beta2: float = bounded(0.999, min=0, below=1, example=0.9)
     """For adam's family: decay of the moving average of squared gradients."""
-    rho: float = 0.9
+    rho: float = bounded(0.9, min=0, below=1, example=0.9)
     """For rmsprop and adadelta: decay of the moving average of squared gradients."""
-    epsilon: float = 0.0
+    epsilon: float = bounded(0.0, min=0)
     """Small number added to denominators (for ftrl: β); 0: the optimizer's default."""
-    l1: float = 0.0
+    l1: float = bounded(0.0, min=0)
     """λ of the penalty λ·Σ|w| on weights (not on biases or norms). adagrad-da, ftrl and the two
     proximal optimizers make weights exactly 0.
     """
-    l2: float = 0.0
+    l2: float = bounded(0.0, min=0)
     """λ of the penalty λ/2·Σw² on weights (not on biases or norms); adamw always decouples it."""
     decoupled_l2: bool = False
     """Multiply weights by 1 − η·λ at each update, as adamw does, instead of adding λ·w to the
     gradient.
     """
-    grad_clip: float = 0.0
+    grad_clip: float = bounded(0.0, min=0)
     """Largest norm of all gradients together, without penalties; 0: no clipping."""
     schedule: Schedule = "constant"
     """How the learning rate changes over the updates of a stage."""
-    schedule_rate: float = 0.1
+    schedule_rate: float = bounded(0.1, above=0, max=1, example=0.1)
     """Factor of the schedules step (after each third) and exponential (from start to end)."""
-    warmup_updates: int = 0
+    warmup_updates: int = bounded(0, min=0)
     """Number of first updates over which the learning rate rises linearly from nearly 0."""
 
     def validate(self) -> None:
         optimizer_name(self.optimizer)
-        require(
-            self.learning_rate > 0, f"--learning-rate {self.learning_rate}: must be > 0, e.g. 1e-3"
-        )
-        for name in ("momentum", "beta1", "beta2", "rho"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"--{name} {value}: must lie in [0, 1), e.g. 0.9")
-        for name in ("epsilon", "l1", "l2", "grad_clip"):
-            value = getattr(self, name)
-            require(value >= 0, f"--{name.replace('_', '-')} {value}: must be ≥ 0")
-        require(
-            0 < self.schedule_rate <= 1,
-            f"--schedule-rate {self.schedule_rate}: must lie in (0, 1], e.g. 0.1",
-        )
-        require(self.warmup_updates >= 0, f"--warmup-updates {self.warmup_updates}: must be ≥ 0")
+        check_bounds(self)
         require(
             self.momentum > 0 or self.optimizer != "nesterov",
             "--momentum 0: nesterov needs some, e.g. 0.9",
