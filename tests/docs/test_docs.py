@@ -42,3 +42,10 @@ def test_sphinx_strict_build(tmp_path):
 def test_python_blocks_compile(page):
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M):
         compile(block, str(page), "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_files_of_the_code_exist(page):
+    """A path such as `genray/rl/replay.py` in a page leads to a file or a directory."""
+    named = re.findall(r"`((?:genray|tuning|serve|tests|examples)/[\w./-]+)`", page.read_text())
+    assert not [name for name in named if not (ROOT / name).exists()]
