@@ -18,7 +18,7 @@ from torch import Tensor
 
 from genray.errors import CheckpointError, require
 from genray.gen.families import BUILDERS
-from genray.gen.generative import GenerativeModel
+from genray.gen.generative import GenerativeModel, draw_prior
 from genray.rl.networks import QNetwork, build_network
 from genray.runs import modelstore
 
@@ -74,10 +74,11 @@ class Predictor:
         """
         model = self.model
         assert isinstance(model, GenerativeModel)
-        draw = torch.rand if model.prior == "uniform" else torch.randn
-        rows = [draw(model.latent, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        z_NZ = torch.stack(rows)
-        return (z_NZ.mul_(2.0).sub_(1.0) if model.prior == "uniform" else z_NZ).numpy()
+        rows = [
+            draw_prior(model.prior, 1, model.latent, torch.Generator().manual_seed(seed))
+            for seed in seeds
+        ]
+        return torch.cat(rows).numpy()
 
 
 def version_of(folder: Path) -> str:

@@ -39,13 +39,7 @@ class GenerativeModel(nn.Module):
         The latents depend only on (num, seed), not on the device. `chunk`: images at a time.
         """
         generator = torch.Generator().manual_seed(seed)
-        z_BZ = to_prior(
-            torch.randn if self.prior == "normal" else torch.rand,
-            self.prior,
-            num,
-            self.latent,
-            generator,
-        )
+        z_BZ = draw_prior(self.prior, num, self.latent, generator)
         device = next(self.parameters()).device
         training = self.training
         self.eval()
@@ -54,13 +48,11 @@ class GenerativeModel(nn.Module):
         return torch.cat(images)
 
 
-def to_prior(draw, prior: Prior, num: int, latent: int, generator: torch.Generator) -> Tensor:
-    """Draw latents [num, latent] from the prior.
-
-    `draw`: torch.randn for the prior N(0, 1), torch.rand for the prior U(−1, 1).
-    """
-    z = draw(num, latent, generator=generator)
-    return z if prior == "normal" else z.mul_(2.0).sub_(1.0)
+def draw_prior(prior: Prior, num: int, latent: int, generator: torch.Generator) -> Tensor:
+    """Draw latents from N(0, 1) or U(−1, 1); float32 [num, latent] on the CPU."""
+    if prior == "normal":
+        return torch.randn(num, latent, generator=generator)
+    return torch.rand(num, latent, generator=generator).mul_(2.0).sub_(1.0)
 
 
 @torch.no_grad()
@@ -72,8 +64,7 @@ def latent_walk(
     Yields [B, C, H, W] with B ≤ `chunk`, so that a long walk does not fill the memory.
     """
     random = torch.Generator().manual_seed(seed)
-    draw = torch.randn if model.prior == "normal" else torch.rand
-    stops_SZ = to_prior(draw, model.prior, stops, model.latent, random)
+    stops_SZ = draw_prior(model.prior, stops, model.latent, random)
     walk = torch.cat(
         [between(a, b, frames, model.prior) for a, b in zip(stops_SZ, stops_SZ.roll(-1, 0))]
     )

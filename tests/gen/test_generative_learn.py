@@ -12,11 +12,12 @@ from genray.gen import presets
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data
-from genray.gen.evaluation.metrics import Extractor, pca_gaussian_samples
+from genray.gen.evaluation.metrics import Extractor
 from genray.gen.gan.task import GANTask
 from genray.gen.images.classifier import ClassifierTask, train_extractor
 from genray.gen.training.fit import Fit
 from genray.gen.vae import VAETask
+from tests.helpers.gen import pca_gaussian_samples
 
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(600)]
 

@@ -1,6 +1,4 @@
-"""What several test files of this room need: small data, a trained autoencoder, and the proof
-that a run continues.
-"""
+"""Helpers of the tests of genray/gen: small data, trained autoencoders, a check of resuming."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from torch import Tensor
 
 from genray.gen.autoencoder.model import AEModelConfig
 from genray.gen.autoencoder.task import AEConfig, AETask
@@ -88,6 +87,22 @@ def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:
     untrained = start().task.networks.state_dict()
     # it did train
     assert sum(not torch.equal(expected[name], untrained[name]) for name in expected) >= 4
+
+
+def pca_gaussian_samples(
+    train: Tensor, num: int, low: float, high: float, components: int = 32, seed: int = 0
+) -> Tensor:
+    """Draw `num` images from a Gaussian fitted in PCA space, clipped to low..high.
+
+    The samples are a baseline for other generators.
+    """
+    from sklearn.decomposition import PCA
+
+    flat = train.flatten(1).double().numpy()
+    model = PCA(min(components, *flat.shape), svd_solver="full").fit(flat)
+    noise = np.random.default_rng(seed).standard_normal((num, model.n_components_))
+    images = model.inverse_transform(noise * np.sqrt(model.explained_variance_))
+    return torch.from_numpy(images).float().clamp(low, high).reshape(num, *train.shape[1:])
 
 
 def sounding(path: Path, seconds: float = 2.0, fps: int = 10) -> Path:

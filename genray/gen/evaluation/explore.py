@@ -1,16 +1,13 @@
-"""Uses of codes: clustering, anomaly detection, a map in the plane, classification with few labels.
+"""Explores codes: clustering, detection of anomalies, a map in the plane.
 
 All functions are pure functions of arrays.
 
 Shapes: N rows, K numbers of a code, C classes or clusters, P points.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from genray.errors import require
 
@@ -154,96 +151,6 @@ def map_picture(
     axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
-
-
-def few_labels(label_N: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Draw random rows, int64 [count], with equally many of each class (± 1)."""
-    numbers = np.unique(label_N)
-    require(
-        len(numbers) <= count <= len(label_N),
-        f"{count} labels: must lie in {len(numbers)} (one a class) .. {len(label_N)} (all rows)",
-    )
-    rng = np.random.default_rng([seed, 7])
-    queues = [rng.permutation(np.flatnonzero(label_N == number)).tolist() for number in numbers]
-    rows: list[int] = []
-    # One row of each class in turn; when a class has no rows left, the rest continue.
-    while len(rows) < count:
-        for queue in (queues[at] for at in rng.permutation(len(queues))):
-            if queue and len(rows) < count:
-                rows.append(queue.pop())
-    return np.array(rows, np.int64)
-
-
-def linear_probe(
-    train_NK: np.ndarray, train_label_N: np.ndarray, test_NK: np.ndarray, test_label_N: np.ndarray
-) -> float:
-    """Return the test accuracy of multinomial logistic regression (L2, C = 1).
-
-    Features are standardised on the training rows.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    require(len(np.unique(train_label_N)) >= 2, "a linear probe needs rows of two classes at least")
-    train_NK, test_NK = (
-        each.reshape(len(each), -1).astype(np.float64) for each in (train_NK, test_NK)
-    )
-    _check_finite(train_NK)
-    _check_finite(test_NK)
-    scaler = StandardScaler().fit(train_NK)
-    probe = LogisticRegression(max_iter=2000).fit(scaler.transform(train_NK), train_label_N)
-    return float(probe.score(scaler.transform(test_NK), test_label_N))
-
-
-def probe_beside_baselines(
-    train_codes_NK: np.ndarray,
-    train_values_N: np.ndarray,
-    train_label_N: np.ndarray,
-    test_codes_NK: np.ndarray,
-    test_values_N: np.ndarray,
-    test_label_N: np.ndarray,
-    *,
-    labels: int,
-    seeds: int = 5,
-) -> dict[str, Any]:
-    """Return the mean accuracies of linear probes with `labels` labels on codes, raw values, and
-    PCA with as many components as a code.
-
-    PCA is fitted to all training rows, like the encoder. All three use the same labelled rows.
-    "interval" is half the 95% confidence interval (Student's t) of the mean difference between
-    codes and raw values over the draws; None for a single draw.
-    """
-    from sklearn.decomposition import PCA
-
-    raw, test_raw = (
-        each.reshape(len(each), -1).astype(np.float64) for each in (train_values_N, test_values_N)
-    )
-    codes, test_codes = (each.reshape(len(each), -1) for each in (train_codes_NK, test_codes_NK))
-    numbers = min(codes.shape[1], *raw.shape)
-    pca = PCA(numbers, svd_solver="full").fit(raw)
-    features = {
-        "codes": (codes, test_codes),
-        "raw": (raw, test_raw),
-        "pca": (pca.transform(raw), pca.transform(test_raw)),
-    }
-    scores: dict[str, list[float]] = {name: [] for name in features}
-    for seed in range(seeds):
-        rows = few_labels(train_label_N, labels, seed)
-        for name, (train, test) in features.items():
-            scores[name].append(linear_probe(train[rows], train_label_N[rows], test, test_label_N))
-    gain = np.array(scores["codes"]) - np.array(scores["raw"])
-    found: dict[str, Any] = {name: float(np.mean(values)) for name, values in scores.items()}
-    found["codes_minus_raw"] = float(gain.mean())
-    found["interval"] = t95_half_width(gain)
-    return {**found, "labels": labels, "draws": seeds}
-
-
-def t95_half_width(values_N: np.ndarray) -> float | None:
-    """Return half the 95% confidence interval of a mean (Student's t); None for one value."""
-    if len(values_N) < 2:
-        return None
-    quantile = stdtrit(len(values_N) - 1, 0.975)
-    return float(quantile * np.std(values_N, ddof=1) / math.sqrt(len(values_N)))
 
 
 def _check_finite(values: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of reconstructions, generated samples and codes.
+"""Metrics of generated samples.
 
 Shapes: N real rows, M generated rows, F features, K classes, C channels, H height, W width.
 
@@ -18,33 +18,6 @@ from torch import Tensor, nn
 
 from genray.errors import require
 from genray.gen.data.types import Split
-
-# -- reconstructions -------------------------------------------------------------------------------
-
-
-def mse(x: Tensor, reconstruction: Tensor) -> float:
-    """Return the mean squared error over all values, in the square of their unit."""
-    return (x.double() - reconstruction.double()).square().mean().item()
-
-
-def psnr(error: float, low: float = 0.0, high: float = 1.0) -> float:
-    """Return the peak signal-to-noise ratio in dB of a mean squared error: 10 log10 (range² / MSE).
-
-    Infinite if the error is 0.
-    """
-    return float(10 * np.log10((high - low) ** 2 / error)) if error else float("inf")
-
-
-def pca_mse(train: Tensor, test: Tensor, code: int) -> float:
-    """Return the test MSE of PCA with `code` components fitted to `train`.
-
-    PCA is the best linear autoencoder with a code of this size.
-    """
-    from sklearn.decomposition import PCA
-
-    model = PCA(min(code, len(train), train[0].numel()), svd_solver="full").fit(_flat(train))
-    flat = _flat(test)
-    return float(np.mean((flat - model.inverse_transform(model.transform(flat))) ** 2))
 
 
 def _flat(x: Tensor) -> np.ndarray:
@@ -253,37 +226,3 @@ class PCAFrechet:
     def __call__(self, real: Tensor, fake: Tensor) -> float:
         real_NF, fake_MF = (torch.from_numpy(self._pca.transform(_flat(x))) for x in (real, fake))
         return frechet_distance(real_NF, fake_MF)
-
-
-def pca_gaussian_samples(
-    train: Tensor, num: int, low: float, high: float, components: int = 32, seed: int = 0
-):
-    """Draw `num` images from a Gaussian fitted in PCA space, clipped to low..high.
-
-    This is a baseline for other generators.
-    """
-    from sklearn.decomposition import PCA
-
-    model = PCA(min(components, len(train), train[0].numel()), svd_solver="full").fit(_flat(train))
-    noise = np.random.default_rng(seed).standard_normal((num, model.n_components_))
-    images = model.inverse_transform(noise * np.sqrt(model.explained_variance_))
-    return torch.from_numpy(images).float().clamp(low, high).reshape(num, *train.shape[1:])
-
-
-# -- codes -----------------------------------------------------------------------------------------
-
-
-def linear_probe(
-    train_NF: Tensor, train_label_N: Tensor, test_MF: Tensor, test_label_M: Tensor
-) -> float:
-    """Return the test accuracy of logistic regression on codes (scikit-learn's, C = 1).
-
-    The codes are standardised on the training rows.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    probe.fit(_flat(train_NF), train_label_N.cpu().numpy())
-    return float(probe.score(_flat(test_MF), test_label_M.cpu().numpy()))

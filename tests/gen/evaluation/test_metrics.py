@@ -12,6 +12,7 @@ from genray.errors import ConfigError
 from genray.gen.data.types import Split
 from genray.gen.evaluation import metrics
 from genray.gen.evaluation.metrics import Extractor
+from tests.helpers.gen import pca_gaussian_samples
 
 
 def normal(rows: int, features: int, seed: int) -> Tensor:
@@ -203,31 +204,9 @@ def test_a_report_has_all_of_it():
     assert all(math.isfinite(value) for value in report.values())
 
 
-# -- reconstructions and codes ---------------------------------------------------------------------
-
-
-def test_mse_and_psnr_by_hand():
-    x, y = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.8]])
-    assert metrics.mse(x, y) == pytest.approx(0.02)
-    assert metrics.psnr(0.02) == pytest.approx(10 * math.log10(50))
-    assert metrics.psnr(0.04, -1.0, 1.0) == pytest.approx(20.0)
-    assert metrics.psnr(0.0) == math.inf
-
-
-def test_pca_mse_agrees_with_a_singular_value_decomposition():
-    train, test = normal(50, 12, 0).reshape(50, 1, 3, 4), normal(20, 12, 1).reshape(20, 1, 3, 4)
-    mean = train.flatten(1).mean(0)
-    basis = torch.linalg.svd(train.flatten(1) - mean).Vh[:4]
-    rest = test.flatten(1) - mean
-    expected = (rest - rest @ basis.T @ basis).square().mean().item()
-    assert metrics.pca_mse(train, test, 4) == pytest.approx(expected, rel=1e-9)
-
-
-def test_samples_of_a_gaussian_in_pca_space_have_the_training_images_moments():
+def test_pca_gaussian_samples_have_the_moments_of_the_training_images():
     train = normal(500, 9, 0) @ normal(9, 9, 1) * 0.05 + 0.5
-    samples = metrics.pca_gaussian_samples(
-        train.reshape(500, 1, 3, 3), 20000, -9.0, 9.0, components=9
-    )
+    samples = pca_gaussian_samples(train.reshape(500, 1, 3, 3), 20000, -9.0, 9.0, components=9)
     assert samples.shape == (20000, 1, 3, 3)
     torch.testing.assert_close(
         samples.flatten(1).mean(0), train.mean(0).float(), rtol=0.02, atol=0.02
@@ -235,10 +214,3 @@ def test_samples_of_a_gaussian_in_pca_space_have_the_training_images_moments():
     torch.testing.assert_close(
         samples.flatten(1).T.cov(), train.T.cov().float(), rtol=0.1, atol=0.005
     )
-
-
-def test_linear_probe_reads_what_is_linear_and_not_what_is_not():
-    x = normal(400, 6, 0)
-    linear, xor = (x[:, 0] + x[:, 1] > 0).long(), (x[:, 0] * x[:, 1] > 0).long()
-    assert metrics.linear_probe(x[:300], linear[:300], x[300:], linear[300:]) > 0.95
-    assert metrics.linear_probe(x[:300], xor[:300], x[300:], xor[300:]) < 0.7

@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from genray.gen.generative import to_uint8
+
 
 def to_tensor(rgb: np.ndarray) -> Tensor:
     """Convert uint8 [H, W, 3] to float32 [1, 3, H, W] in 0..1."""
@@ -21,10 +23,9 @@ def to_rgb(image_1CHW: Tensor) -> np.ndarray:
     """
     if image_1CHW.ndim != 4 or image_1CHW.shape[:2] != (1, 3):
         raise ValueError(f"a picture is [1, 3, H, W], not {tuple(image_1CHW.shape)}")
-    image = image_1CHW.detach()[0].float()
-    if not torch.isfinite(image).all():
+    if not torch.isfinite(image_1CHW).all():
         raise ValueError("a picture with NaN or infinite values")
-    return image.mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return to_uint8(image_1CHW.detach(), 0.0, 1.0)[0]
 
 
 def scaled(rgb: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarray:
