@@ -1,4 +1,4 @@
-"""Runs the Python examples of README.md and docs/reference.md, each in a process of its own."""
+"""Runs the Python examples of README.md and a guide, each in a process of its own."""
 
 import json
 import math
@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.ray
 @pytest.mark.timeout(420)
-def test_reference_rllib_example_runs(tmp_path: Path):
+def test_guide_rllib_example_runs(tmp_path: Path):
     section = (
-        (ROOT / "docs" / "reference.md")
+        (ROOT / "docs" / "guides" / "atari_agents.md")
         .read_text()
-        .partition("\n### From Python\n")[2]
+        .partition("\n## From Python\n")[2]
         .partition("\n## ")[0]
     )
     [example] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)

@@ -250,7 +250,7 @@ def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:
             f"That is {result.mean / constant:.1f} times what holding one direction scores, and "
             f"{beside} the human tester.\n"
             "Seeds differ by a factor of two and more: the next one may do much worse, or better.\n"
-            "For more, see docs/reference.md: On a GPU machine."
+            "For longer trainings, see docs/guides/gpus.md."
         )
     else:
         lines.append(

@@ -1,27 +1,107 @@
-"""The site: relative links exist, and the strict build passes."""
+"""The pages of the repository: links and anchors, paths, Python examples, and the strict build."""
 
 import importlib.util
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDES = {
+    "atari_agents",
+    "own_environments",
+    "autoencoders_vae_gan",
+    "style_and_dreams",
+    "sweeps",
+    "serving",
+    "clusters",
+    "gpus",
+}
+FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_relative_links_exist(page):
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-    missing = [
-        target
-        for target in targets
-        if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists()
-    ]
-    assert not missing
+@cache
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", FENCE.sub("", page.read_text()), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        number = 0
+        while (anchor := f"{slug}-{number}" if number else slug) in found:
+            number += 1
+        found.add(anchor)
+    return found
+
+
+def links(page: Path) -> list[str]:
+    """The targets of links and pictures outside fenced blocks."""
+    return re.findall(r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)", FENCE.sub("", page.read_text()))
+
+
+def lost_links(page: Path) -> list[str]:
+    """The links of a page that lead to no file, or to no heading of a page."""
+    lost = []
+    for target in links(page):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or (
+            anchor and there.suffix == ".md" and anchor not in anchors(there)
+        ):
+            lost.append(target)
+    return lost
+
+
+@every_page
+def test_relative_links_and_anchors_exist(page: Path):
+    assert not lost_links(page)
+
+
+def test_lost_links_finds_a_lost_file_and_a_lost_anchor(tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# The `first` heading\n## Twice\n## Twice\n[a](page.md) [b](#the-first-heading)\n"
+        "[c](#twice-1) ![d](none.png) [e](page.md#none) [f](https://example.org/x#y)\n"
+    )
+    assert lost_links(page) == ["none.png", "page.md#none"]
+
+
+@every_page
+def test_python_blocks_compile(page: Path):
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M):
+        compile(block, str(page), "exec")
+
+
+@every_page
+def test_named_files_of_the_code_exist(page: Path):
+    """A path such as `genray/rl/replay.py` in a page leads to a file or a directory."""
+    if page.name == "CHANGELOG.md":  # it names what was removed
+        return
+    named = re.findall(r"`((?:genray|tuning|serve|tests|examples|docs)/[\w./-]+)`", page.read_text())
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_every_guide_has_the_same_parts():
+    """A guide begins with what a reader can do and the shortest command, and ends with limits."""
+    pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "guides").glob("*.md")}
+    assert set(pages) == GUIDES
+    for name, text in pages.items():
+        headings = re.findall(r"^## (.+)$", FENCE.sub("", text), re.MULTILINE)
+        assert "You can " in text.partition("\n## ")[0], name
+        assert headings[0] in ("The shortest command", "The interface"), (name, headings)
+        assert "Read the result" in headings, (name, headings)
+        assert any(heading.startswith("Options that matter") for heading in headings), name
+        assert "Limits" in headings, (name, headings)
 
 
 @pytest.mark.service
@@ -36,16 +116,3 @@ def test_sphinx_strict_build(tmp_path):
         assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"(?:https?:)?//[^\"]+", text), page
         assert not re.findall(r"<link[^>]+href=\"(?:https?:)?//[^\"]+", text), page
     assert "<math" in (tmp_path / "algorithms" / "dqn.html").read_text()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python_blocks_compile(page):
-    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M):
-        compile(block, str(page), "exec")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_named_files_of_the_code_exist(page):
-    """A path such as `genray/rl/replay.py` in a page leads to a file or a directory."""
-    named = re.findall(r"`((?:genray|tuning|serve|tests|examples)/[\w./-]+)`", page.read_text())
-    assert not [name for name in named if not (ROOT / name).exists()]

@@ -1,4 +1,4 @@
-"""Runs the client examples of docs/reference.md against a service with a key."""
+"""Runs the client examples of docs/guides/serving.md against a service with a key."""
 
 import re
 import subprocess
@@ -11,14 +11,14 @@ from PIL import Image
 
 from tests.serve.conftest import Web
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "serving.md"
 KEY = "a-key-of-this-test-0001"
 
 
 @pytest.fixture
 def snippets() -> Callable[[str, Web], list[str]]:
-    """The section's blocks of one language, with the test's address and key in them."""
-    section = REFERENCE.read_text().partition("\n## Serve\n")[2].partition("\n## ")[0]
+    """The blocks of one language in "Clients", with the test's address and key in them."""
+    section = GUIDE.read_text().partition("\n## Clients\n")[2].partition("\n## ")[0]
 
     def blocks(language: str, web: Web) -> list[str]:
         found = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
@@ -46,9 +46,9 @@ def test_reference_python_examples_run(start: Callable[..., Web], snippets: Call
     web = start(keys=(KEY,))
     triton, openai = sorted(snippets("python", web), key=lambda code: "OpenAI" in code)
     found: dict = {}
-    exec(compile(openai, "reference.md", "exec"), found)
+    exec(compile(openai, "serving.md", "exec"), found)
     assert len(found["made"].data) == 4 and found["styled"].data[0].b64_json
-    exec(compile(triton, "reference.md", "exec"), found)
+    exec(compile(triton, "serving.md", "exec"), found)
     assert found["code"].shape == (1, 10)
 
 
