@@ -87,7 +87,9 @@ def test_named_files_of_the_code_exist(page: Path):
     """A path such as `genray/rl/replay.py` in a page leads to a file or a directory."""
     if page.name == "CHANGELOG.md":  # it names what was removed
         return
-    named = re.findall(r"`((?:genray|tuning|serve|tests|examples|docs)/[\w./-]+)`", page.read_text())
+    named = re.findall(
+        r"`((?:genray|tuning|serve|tests|examples|docs)/[\w./-]+)`", page.read_text()
+    )
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
