@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
 from genray.paths import DataName, PathOrUrl
 
@@ -24,9 +25,9 @@ class DataConfig:
     """
     grey: bool = False
     """Whether to convert images to one channel (luma)."""
-    words: int = 2000
+    words: int = bounded(2000, min=2, example=2000)
     """Size of a text's vocabulary: the most frequent words of the training rows."""
-    validation: float = 0.1
+    validation: float = bounded(0.1, min=0, below=1, example=0.1)
     """Share of the training rows that becomes the validation split (early stopping, sweeps)."""
     without: str = ""
     """A class to remove from every split; `genray anomalies` then tries to detect its rows."""
@@ -39,18 +40,12 @@ class DataConfig:
     """Directory of data sets. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
     def validate(self) -> None:
-        from genray.gen.data.config import check_name
-
         check_name(self.data)
-        require(
-            0 <= self.validation < 1,
-            f"--validation {self.validation}: must lie in [0, 1), e.g. 0.1",
-        )
+        check_bounds(self)
         require(
             self.size == 0 or 4 <= self.size <= 1024,
-            f"--size {self.size}: must lie in 4..1024, or 0 for as it is",
+            f"--size {self.size}: must lie in 4..1024, or 0 for the original size",
         )
-        require(self.words >= 2, f"--words {self.words}: must be ≥ 2, e.g. 2000")
         text = self.is_text
         require(
             not (text and self.augment),
@@ -61,7 +56,7 @@ class DataConfig:
         )
         require(
             not ("flip" in self.augment and self.data in ("digits", "mnist", "svhn")),
-            f"--augment {self._augment}: a mirrored digit is no digit; for {self.data} use "
+            f"--augment {self._augment}: a mirrored digit is not a digit; for {self.data} use "
             "--augment shift",
         )
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images, need_labels
@@ -35,18 +36,18 @@ class ClassifierModelConfig:
 
     channels: tuple[int, ...] = (32, 64)
     """Channels of each block's convolutions; each block ends with max pooling to half the side."""
-    convolutions: int = 1
+    convolutions: int = bounded(1, min=1, max=8, example=2)
     """Number of convolutions in each block, each followed by an activation."""
     kernel: int = 3
     """Side of the convolutions' kernels; must be odd, so that padding is symmetric."""
-    features: int = 64
+    features: int = bounded(64, min=1, example=64)
     """Units of the layer before the softmax. A small number lets a few hundred images estimate the
     features' covariance.
     """
     activation: str = "relu"
     batch_norm: bool = False
     """Batch norm after each convolution."""
-    dropout: float = 0.2
+    dropout: float = bounded(0.2, min=0, below=1, example=0.2)
     """Dropout probability of the features, in training."""
 
     def validate(self) -> None:
@@ -55,16 +56,11 @@ class ClassifierModelConfig:
             f"--channels {' '.join(map(str, self.channels)) or '(none)'}: every layer needs ≥ 1 "
             "channel, e.g. 32 64",
         )
-        require(
-            1 <= self.convolutions <= 8,
-            f"--convolutions {self.convolutions}: must lie in 1..8, e.g. 2",
-        )
+        check_bounds(self)
         require(
             self.kernel % 2 == 1 and self.kernel >= 1,
             f"--kernel {self.kernel}: must be odd, e.g. 3",
         )
-        require(self.features >= 1, f"--features {self.features}: must be ≥ 1, e.g. 64")
-        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: must lie in [0, 1), e.g. 0.2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +75,7 @@ class ClassifierConfig:
     """Training loss. squared_error is on the softmax's probabilities; its gradient vanishes when
     the network is wrong with certainty.
     """
-    label_smoothing: float = 0.0
+    label_smoothing: float = bounded(0.0, min=0, below=1)
     """Share of the label that is distributed over all classes. [Szegedy 2016,
     https://arxiv.org/abs/1512.00567]
     """
@@ -87,10 +83,7 @@ class ClassifierConfig:
     def validate(self) -> None:
         for part in (self.data, self.fit, self.optimizer, self.model):
             part.validate()
-        require(
-            0 <= self.label_smoothing < 1,
-            f"--label-smoothing {self.label_smoothing}: must lie in [0, 1)",
-        )
+        check_bounds(self)
 
 
 def classification_loss(

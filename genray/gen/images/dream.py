@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from genray.bounds import bounded, check_bounds, seed
 from genray.errors import ConfigError, require
 from genray.gen.images.features import Features
 
@@ -44,48 +45,31 @@ class DreamConfig:
     """Layer whose activations grow. A shallow layer gives strokes, a deep one parts of objects.
     Empty: a layer near the end.
     """
-    channels: tuple[int, ...] = ()
+    channels: tuple[int, ...] = bounded((), min=0)
     """Channels of the layer, counted from 0; empty: all channels, weighted by their activation."""
-    octaves: int = 5
+    octaves: int = bounded(5, min=1, max=20, example=5)
     """Number of sizes, from small to full; sizes with a side below 48 pixels are left out."""
-    octave_scale: float = 1.4
+    octave_scale: float = bounded(1.4, min=1.05, max=4, example=1.4)
     """Factor from one size to the next."""
-    steps: int = 12
+    steps: int = bounded(12, min=1, max=10_000, example=12)
     """Steps of gradient ascent at each size."""
-    rate: float = 0.012
+    rate: float = bounded(0.012, above=0, max=1, example=0.012)
     """Mean change of a value in a step, as a share of the range from black to white."""
-    jitter: int = 24
+    jitter: int = bounded(24, min=0, max=512, example=24)
     """Largest random shift before each step, in pixels; hides the grid caused by pooling."""
-    bands: int = 4
+    bands: int = bounded(4, min=1, max=8, example=4)
     """Number of frequency bands, one octave each, in which the gradient has equal strength."""
     keep_tones: bool = True
     """Leave out the gradient below the frequency bands, so that large areas keep their brightness.
     Without this, the activation grows more, but so does glare, because small networks respond
     to brightness.
     """
-    own_colours: float = 0.5
+    own_colours: float = bounded(0.5, min=0, max=1, example=0.5)
     """How much new colours follow the picture's own colours, 0..1; 0: no restriction."""
-    seed: int = 0
+    seed: int = seed()
 
     def validate(self) -> None:
-        require(
-            all(channel >= 0 for channel in self.channels),
-            f"--channels {' '.join(map(str, self.channels))}: must be ≥ 0",
-        )
-        require(1 <= self.octaves <= 20, f"--octaves {self.octaves}: must lie in 1..20, e.g. 5")
-        require(
-            1.05 <= self.octave_scale <= 4,
-            f"--octave-scale {self.octave_scale}: must lie in 1.05..4, e.g. 1.4",
-        )
-        require(1 <= self.steps <= 10_000, f"--steps {self.steps}: must lie in 1..10000, e.g. 12")
-        require(0 < self.rate <= 1, f"--rate {self.rate}: must lie in (0, 1], e.g. 0.012")
-        require(0 <= self.jitter <= 512, f"--jitter {self.jitter}: must lie in 0..512, e.g. 24")
-        require(1 <= self.bands <= 8, f"--bands {self.bands}: must lie in 1..8, e.g. 4")
-        require(
-            0 <= self.own_colours <= 1,
-            f"--own-colours {self.own_colours}: must lie in 0..1, e.g. 0.5",
-        )
-        require(0 <= self.seed < 2**31, f"--seed {self.seed}: must lie in 0 .. 2^31 − 1")
+        check_bounds(self)
 
 
 # -- the objective ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import require
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
@@ -59,17 +60,17 @@ class StyleTrainConfig:
     """Layers of the style loss; empty: the features' default."""
     content_layers: tuple[str, ...] = ()
     """style_fast: layers of the content loss; empty: the features' default."""
-    content_weight: float = 0.3
+    content_weight: float = bounded(0.3, min=0)
     """Weight of the content loss, relative to the style loss; larger keeps more of the content.
     Optimisation uses 0.15; a network trained for few steps needs more.
     """
-    tv: float = 5.0
+    tv: float = bounded(5.0, min=0)
     """Weight of the total variation; larger gives smoother pictures."""
     statistics: Literal["moments", "gram"] = "moments"
     """style_any: statistics in the style loss, moments (each channel's mean and deviation, as in
     the paper) or gram (Gram matrices).
     """
-    identity_weight: float = 1.0
+    identity_weight: float = bounded(1.0, min=0)
     """style_any: weight of the decoder's error on unchanged contents and styles, so that --alpha 0
     reproduces the content; not in the paper.
     """
@@ -81,9 +82,7 @@ class StyleTrainConfig:
             check_style(self.style)
         else:
             check_styles(self.styles, self.num_styles)
-        for name in ("content_weight", "tv", "identity_weight"):
-            value = getattr(self, name)
-            require(0 <= value < 1e9, f"--{name.replace('_', '-')} {value:g}: must be ≥ 0")
+        check_bounds(self)
         require(not self.data.grey, "--grey: styles are about colours; leave it out")
         require(
             self.style_size == 0 or 16 <= self.style_size <= 1024,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import require
 from genray.paths import FeaturesName
 
@@ -13,24 +14,24 @@ from genray.paths import FeaturesName
 class StyleConfig:
     """Configuration of style transfer by optimisation."""
 
-    size: int = 160
+    size: int = bounded(160, min=16, max=2048, note="pixels", example=160)
     """Longest side of the result, in pixels."""
-    scales: int = 3
+    scales: int = bounded(3, min=1, max=6, example=3)
     """Number of sizes to optimise at, each half the next; small sizes create the large strokes."""
-    steps: int = 100
+    steps: int = bounded(100, min=1, example=100)
     """Steps of the optimizer at each scale."""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
-    learning_rate: float = 0.03
+    learning_rate: float = bounded(0.03, above=0, example=0.03)
     """Learning rate of Adam."""
     weights: tuple[float, ...] = ()
     """Weights of the styles, in their order (default: equal). Only proportions matter."""
-    content_weight: float = 0.15
+    content_weight: float = bounded(0.15, min=0)
     """Weight of the content loss, relative to the style loss; larger keeps more of the content."""
-    tv: float = 4.0
+    tv: float = bounded(4.0, min=0)
     """Weight of the total variation; larger gives a smoother picture."""
-    box: float = 100.0
+    box: float = bounded(100.0, min=0)
     """Weight of the penalty on values outside 0..1."""
-    style_scale: float = 1.0
+    style_scale: float = bounded(1.0, min=0.1, max=4, example=1)
     """Size of the style picture relative to the result; larger gives larger strokes."""
     style_layers: tuple[str, ...] = ()
     """Layers of the style loss; empty: the features' default."""
@@ -55,26 +56,11 @@ class StyleConfig:
 
     def validate(self, styles: int | None = None) -> None:
         """Raise ConfigError for invalid options; `styles`: the number of styles."""
-        require(
-            16 <= self.size <= 2048, f"--size {self.size}: must lie in 16..2048 pixels, e.g. 160"
-        )
-        require(1 <= self.scales <= 6, f"--scales {self.scales}: must lie in 1..6, e.g. 3")
-        require(self.steps >= 1, f"--steps {self.steps}: must be ≥ 1, e.g. 100")
+        check_bounds(self)
         require(
             self.optimizer in ("lbfgs", "adam"), f"--optimizer {self.optimizer}: use lbfgs or adam"
         )
         require(self.start in ("content", "noise"), f"--start {self.start}: use content or noise")
-        for name in ("learning_rate", "content_weight", "tv", "box", "style_scale"):
-            value, option = getattr(self, name), "--" + name.replace("_", "-")
-            least = "> 0" if name in ("learning_rate", "style_scale") else "≥ 0"
-            positive = value > 0 or (least == "≥ 0" and value == 0)
-            require(
-                positive and math.isfinite(value), f"{option} {value:g}: must be {least} and finite"
-            )
-        require(
-            0.1 <= self.style_scale <= 4,
-            f"--style-scale {self.style_scale:g}: must lie in 0.1..4, e.g. 1",
-        )
         if styles is not None:
             normalised(self.weights, styles)
 

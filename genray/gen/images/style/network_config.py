@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from genray.bounds import bounded, check_bounds
 from genray.errors import require
 
 
@@ -14,7 +15,7 @@ class StyleNetConfig:
     """Channels at full, half and quarter size (the paper: 32 64 128); for style_any, channels of
     the decoder.
     """
-    residual: int = 5
+    residual: int = bounded(5, min=0, max=20, example=5)
     """Number of residual blocks at the smallest size; Huang's decoder has none."""
     kernel: int = 9
     """style_fast: side of the first and last kernels; odd."""
@@ -33,7 +34,7 @@ class StyleNetConfig:
             2 <= len(self.widths) <= 5 and min(self.widths) >= 1,
             f"--widths {shown}: 2 to 5 numbers of channels ≥ 1, e.g. 16 32 64",
         )
-        require(0 <= self.residual <= 20, f"--residual {self.residual}: must lie in 0..20, e.g. 5")
+        check_bounds(self)
         require(
             self.kernel % 2 == 1 and 3 <= self.kernel <= 9,
             f"--kernel {self.kernel}: must be odd, 3..9 (the paper: 9)",
