@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from genray.gen.images.style.network_config import StyleNetConfig
     from genray.gen.images.style.optimise import stylize
     from genray.gen.images.style.transformer_net import TransformerNet
-    from genray.gen.training.fit import Batch, Export, Fit, FitConfig, Step, Task
-    from genray.gen.training.optimizers import OptimizerConfig, Updater
+    from genray.gen.training.config import FitConfig
+    from genray.gen.training.fit import Fit, Step
+    from genray.gen.training.optimizers import OptimizerConfig
+    from genray.gen.training.task import Batch, Export, Task
+    from genray.gen.training.updater import Updater
     from genray.gen.training.world import World
     from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask
 
@@ -93,12 +96,12 @@ _PUBLIC = (
     "genray.gen.data.load.load_data",
     "genray.gen.families.Family",
     "genray.gen.families.open_fit",
-    "genray.gen.training.fit.Batch",
-    "genray.gen.training.fit.Export",
+    "genray.gen.training.task.Batch",
+    "genray.gen.training.task.Export",
     "genray.gen.training.fit.Fit",
-    "genray.gen.training.fit.FitConfig",
+    "genray.gen.training.config.FitConfig",
     "genray.gen.training.fit.Step",
-    "genray.gen.training.fit.Task",
+    "genray.gen.training.task.Task",
     "genray.gen.gan.task.GANConfig",
     "genray.gen.gan.task.GANTask",
     "genray.gen.gan.networks.Discriminator",
@@ -116,7 +119,7 @@ _PUBLIC = (
     "genray.gen.images.style.network_config.StyleNetConfig",
     "genray.gen.images.style.transformer_net.TransformerNet",
     "genray.gen.training.optimizers.OptimizerConfig",
-    "genray.gen.training.optimizers.Updater",
+    "genray.gen.training.updater.Updater",
     "genray.gen.vae.VAE",
     "genray.gen.vae.VAEConfig",
     "genray.gen.vae.VAEModelConfig",

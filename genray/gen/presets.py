@@ -9,7 +9,7 @@ from dataclasses import replace
 from genray.gen.data.config import DataConfig
 from genray.gen.gan.task import GANConfig, GANModelConfig
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig
-from genray.gen.training.fit import FitConfig
+from genray.gen.training.config import FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.vae import VAEConfig, VAEModelConfig
 

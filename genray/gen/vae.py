@@ -21,8 +21,10 @@ from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split, need_images
 from genray.gen.generative import GenerativeModel, image_grid
 from genray.gen.layers import SameConv2d, SameConvTranspose2d, activation_layer, fan_out
-from genray.gen.training.fit import Batch, Export, FitConfig, Task
-from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.config import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.task import Batch, Export, Task
+from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
 from genray.shapes import check_equal_shapes, check_shapes
 

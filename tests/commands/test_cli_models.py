@@ -263,9 +263,7 @@ def test_a_text_model_knows_its_words_when_files_come_and_go(tmp_path, capsys):
 
     assert cli.main(["train", "ae", "--resume", str(run), "--epochs", "2"]) == 2
     err = capsys.readouterr().err
-    assert (
-        err.count("\n") == 1 and "its files or words are not those that the run began with" in err
-    )
+    assert err.count("\n") == 1 and "the files or words changed since the run started" in err
 
     other = tmp_path / "other"
     write_texts(other, "quartz basalt", range(20))
@@ -293,7 +291,7 @@ def test_pictures_that_come_are_told_of(tmp_path, capsys):
     draw(20)
     assert cli.main(reconstruct) == 0 and "may have been trained on" in capsys.readouterr().err
     assert cli.main(["train", "ae", "--resume", str(run), "--epochs", "3"]) == 2
-    assert "restore them or start a new run" in capsys.readouterr().err
+    assert "restore the data or start a new run" in capsys.readouterr().err
 
     path = run / "model" / "config.json"  # a model of before has no record
     config = json.loads(path.read_text())

@@ -18,7 +18,8 @@ from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.network_config import StyleNetConfig
 from genray.gen.images.style.one_style_task import style_task
 from genray.gen.training.fit import Fit, FitConfig, Task
-from genray.gen.training.optimizers import OPTIMIZERS, READING, OptimizerConfig, Updater
+from genray.gen.training.optimizers import OPTIMIZERS, READING, OptimizerConfig
+from genray.gen.training.updater import Updater
 from genray.gen.vae import VAEConfig, VAEModelConfig, VAETask
 from tests.helpers.device_audit import META, Fault, audited
 from tests.helpers.gen import small_ae

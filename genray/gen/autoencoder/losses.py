@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, optim
 from torch.nn import functional
 
-from genray.gen.training.optimizers import Updater
+from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
 from genray.shapes import check_equal_shapes, check_shapes
 

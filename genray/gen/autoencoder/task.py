@@ -26,8 +26,10 @@ from genray.gen.evaluation.probes import (
     softmax_regression,
 )
 from genray.gen.generative import image_grid
-from genray.gen.training.fit import Batch, Export, FitConfig, Task
-from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.config import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.task import Batch, Export, Task
+from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
 
 CHUNK = 512

@@ -25,8 +25,10 @@ from genray.gen.gan.losses import Loss
 from genray.gen.gan.networks import Discriminator, GANModelConfig, Generator, build_generator
 from genray.gen.generative import image_grid
 from genray.gen.images.classifier import load_extractor, train_extractor
-from genray.gen.training.fit import Batch, Export, FitConfig, Task
-from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.config import FitConfig
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.task import Batch, Export, Task
+from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
 from genray.paths import PathOrUrl
 

@@ -22,7 +22,8 @@ from genray.gen.data.types import Data, Split, need_images, need_labels
 from genray.gen.evaluation.metrics import Extractor
 from genray.gen.layers import activation_layer, fan_out
 from genray.gen.training.fit import Batch, Export, Fit, FitConfig, Task
-from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
 from genray.runs.modelstore import load_model
 from genray.shapes import check_shapes

@@ -131,7 +131,7 @@ def test_rows_are_augmented_by_the_loop_alone(digits, monkeypatch):
     monkeypatch.setattr(
         task, "_loss", lambda name, x, label: seen.append(x) or loss(name, x, label)
     )
-    batch = fit._next_batch()
+    batch = fit._batches.batch(0)
     assert not torch.equal(batch.x, data.train.values[batch.rows])
     task.step(batch)
     assert torch.equal(seen[0], batch.x)

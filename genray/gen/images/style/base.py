@@ -21,7 +21,8 @@ from genray.gen.images.style.network_parts import MAX_SIDE
 from genray.gen.images.style.sizes import resize
 from genray.gen.images.style.sources import check_style, check_styles
 from genray.gen.training.fit import FitConfig, Task
-from genray.gen.training.optimizers import OptimizerConfig, Updater
+from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
 from genray.paths import FeaturesName, StyleName, StylesName
 

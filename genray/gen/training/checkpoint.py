@@ -1,0 +1,86 @@
+"""Writes and reads `fit.pt`, the file of a checkpoint with the complete training state."""
+
+import io
+import math
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from genray.errors import CheckpointError, RunFault, first_line
+from genray.gen.data.load import changed
+
+FILE = "fit.pt"
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write `state` to `folder`/fit.pt. Raises OSError when the disk is full."""
+    # Serialised in memory first, so that a full disk raises OSError. `torch.save` to a file would
+    # raise other errors.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    (folder / FILE).write_bytes(buffer.getbuffer())
+
+
+def read_state(folder: Path, device: torch.device) -> dict[str, Any]:
+    """Return the state that `write_state` wrote to `folder`, with its tensors on `device`.
+
+    Files are read without running code that they contain.
+    """
+    state: dict[str, Any] = torch.load(folder / FILE, map_location=device, weights_only=True)
+    return state
+
+
+@contextmanager
+def checkpoint_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of a damaged or foreign checkpoint into one CheckpointError of one line."""
+    try:
+        yield
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise CheckpointError(f"{folder}: does not fit this model ({first_line(error)})") from error
+
+
+def check_same_rows(saved: dict[str, Any] | None, rows: dict[str, Any] | None) -> None:
+    """Raise ValueError when the data set's files changed since the checkpoint was written.
+
+    Args:
+        saved: the description of the rows in the checkpoint.
+        rows: the description of the present rows; None for data sets that cannot change.
+    """
+    if rows and changed(saved, rows):
+        raise ValueError(
+            f"--data {rows['data']}: the files or words changed since the run started, and the "
+            "held-out rows would be different; restore the data or start a new run"
+        )
+
+
+def check_finite(values: Mapping[str, float], step: int) -> None:
+    """Raise RunFault for the first of `values` that is infinite or NaN after step `step`."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise RunFault(f"{name} is {value} at step {step}: try a lower --learning-rate")
+
+
+def check_finite_weights(networks: nn.Module, step: int) -> None:
+    """Raise RunFault when a weight or a statistic is infinite or NaN after step `step`.
+
+    The last update can make a weight infinite although the step's loss was finite.
+    """
+    for name, tensor in networks.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise RunFault(
+                f"{name} is no longer finite at step {step}: try a lower --learning-rate"
+            )

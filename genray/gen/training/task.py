@@ -1,0 +1,121 @@
+"""Defines `Task`, the base class of everything that `Fit` trains, and the records of a task.
+
+A subclass of `Task` defines the networks, one training step, the evaluation, the pictures and the
+saved model of one family.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genray.gen.data.types import Data, Split
+from genray.gen.training.randomness import fixed_randomness
+from genray.gen.training.updater import Updater
+from genray.gen.training.world import ALONE, World
+
+
+class Batch(NamedTuple):
+    """One worker's rows of one step, on the training device."""
+
+    x: Tensor
+    """float32 [B, …] in the data's value range."""
+    label: Tensor | None
+    """int64 [B]; None for unlabelled data."""
+    rows: Tensor
+    """int64 [B]: indices of the rows in the split."""
+
+
+class Export(NamedTuple):
+    """A model to save: its kind, JSON-serialisable config, weights by name, and model card."""
+
+    kind: str
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    card: str
+
+
+class Task:
+    """Base class of everything that `Fit` trains.
+
+    A subclass fills `networks` and `updaters`, in `begin_stage` at the latest, and overrides
+    `begin_stage`, `step`, `evaluate` and `export`; `test` and `pictures` are optional. All random
+    numbers of a step come from PyTorch's global generator, which dropout uses too, or from `world`.
+
+    `world`: this data-parallel worker. `device`: where to train. `amp`: as in `FitConfig`.
+    """
+
+    stages: Sequence[str] = ("train",)
+    """Names of the stages, which are trained one after another. For example, greedy pretraining
+    has one stage for each layer.
+    """
+    config: Any
+    """The family's configuration; it has the parts `data`, `fit` and `optimizer`."""
+    shown: Sequence[str] = ("loss",)
+    """Names of the step's values that the live display shows."""
+
+    def __init__(self, world: World = ALONE, device: torch.device | str = "cpu", amp: str = "off"):
+        self.world, self.device, self.amp = world, torch.device(device), amp
+        self.networks: nn.ModuleDict = nn.ModuleDict()
+        """Every module that a checkpoint saves: weights, statistics and moving averages."""
+        self.updaters: dict[str, Updater] = {}
+
+    def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        """Prepare `stage` and create its updaters; returns the data that the stage trains on.
+
+        A stage may train on other data than `data`, for example on codes or a few labelled rows.
+        `total_updates`: number of updates of the stage.
+        """
+        raise NotImplementedError
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Run one training step; returns detached scalars to report, still on the device."""
+        raise NotImplementedError
+
+    def evaluate(self, split: Split) -> dict[str, float]:
+        """Evaluate held-out rows; returns metrics by name, including `loss` (lower is better).
+
+        Called in evaluation mode, without gradients.
+        """
+        raise NotImplementedError
+
+    def test(self, data: Data) -> dict[str, float]:
+        """Test the trained networks on the test split; returns metrics by name.
+
+        Called once, at the end of the run, in evaluation mode without gradients. The default is
+        `evaluate` of the test split; a subclass may add slower metrics.
+        """
+        return self.evaluate(data.test)
+
+    def pictures(self, data: Data) -> dict[str, np.ndarray]:
+        """Return pictures by name, each uint8 RGB [H, W, 3], of fixed noise or fixed rows.
+
+        Called in evaluation mode, without gradients.
+        """
+        return {}
+
+    def export(self) -> Export:
+        """Return the model to save, with its current weights."""
+        raise NotImplementedError
+
+    def autocast(self) -> torch.autocast:
+        """Return the mixed-precision context for a forward pass."""
+        dtype = torch.float16 if self.amp == "float16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.amp != "off")
+
+
+@contextmanager
+def evaluating(task: Task, seed: int) -> Iterator[None]:
+    """Context for evaluation: evaluation mode, no gradients, a separate random state.
+
+    Args:
+        task: the task whose networks are evaluated. They are in training mode afterwards.
+        seed: the seed of the random numbers inside the context.
+    """
+    task.networks.eval()
+    with torch.no_grad(), fixed_randomness([seed, 2]):
+        yield
+    task.networks.train()
