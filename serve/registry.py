@@ -1,5 +1,6 @@
-"""Registry of the models of one directory: loads new models, replaces changed models without an
-interruption, deletes models and rolls them back.
+"""Keeps the models of one directory loaded, and deletes models or rolls them back on request.
+
+New models are loaded, and changed models are replaced without an interruption. The directory:
 
     MODELS_DIR/NAME/              a model folder, or a run directory with model/ inside
     MODELS_DIR/.versions/NAME/    earlier versions of NAME, newest last, for `roll_back`

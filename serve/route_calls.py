@@ -23,13 +23,17 @@ class RouteCall:
 
     method: str
     path: str
+    """Path without the query."""
     status: int
+    """HTTP status."""
     bytes: int
+    """Length of the answer's body."""
 
 
 def call_all_routes(url: str, key: str = "") -> list[RouteCall]:
-    """Call every kind of route once for each model that supports it. The result includes calls that
-    fail.
+    """Call every kind of route once for each model that supports the route.
+
+    `key`: an API key; empty if the service has none. Returns all calls, also those that fail.
     """
     calls: list[RouteCall] = []
     # Never use a proxy for a service on this machine, whatever the environment sets.

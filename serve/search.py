@@ -1,8 +1,7 @@
-"""Finds the nearest neighbours of a picture among a model's training and validation data, by the
-model's codes.
+"""Finds the nearest neighbours of a picture among the data of a model, by the model's codes.
 
-The first request for a model builds its index, in the slow lane. The indexes of the most recently
-used models stay in memory.
+The database consists of the training and validation data. The first request for a model builds its
+index. The indexes of the most recently used models stay in memory.
 """
 
 from collections import OrderedDict
@@ -45,7 +44,7 @@ class _Index:
 
 
 class Search:
-    """Indexes by model version. Only one thread (the slow lane) uses them."""
+    """Builds and searches one index for each model version. Only one thread may use the object."""
 
     def __init__(self) -> None:
         self._indexes: OrderedDict[str, _Index] = OrderedDict()
@@ -106,25 +105,25 @@ def training_data(predictor: Predictor) -> Data:
     about = predictor.config.get("data")
     if not isinstance(about, dict) or "options" not in about:
         raise ConfigError(
-            f"model {predictor.name!r} does not say which data it was trained on; nothing can be "
-            "searched"
+            f"model {predictor.name!r}: config.json does not name the training data, so nothing "
+            "can be searched; choose a model that genray has trained"
         )
     options = replace(from_dict(DataConfig, about["options"], "data."), augment=())
     # A text model needs the words of its training: changed texts would give the columns other
     # meanings.
     idf = about.get("recipe", {}).get("idf")
     try:
-        # a client must not start a download
+        # A client must not start a download.
         data = load_data(options, low=about["low"], high=about["high"], download=False, idf=idf)
     except (ConfigError, OSError) as error:
         raise ConfigError(
-            f"the data of model {predictor.name!r} ({options.data.partition(':')[0]}) are not at "
-            "hand here"
+            f"the data of model {predictor.name!r} ({options.data.partition(':')[0]}) are not on "
+            "this machine; copy them here, or choose another model"
         ) from error
     if list(data.shape) != list(predictor.config["shape"]):
         raise ConfigError(
-            f"the data of model {predictor.name!r} have changed their shape; nothing can be "
-            "searched"
+            f"the data of model {predictor.name!r} have another shape than in training, so nothing "
+            "can be searched; restore the data, or train the model again"
         )
     return data
 

@@ -39,17 +39,7 @@ class _Abandoned(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of one replica.
-
-    Args:
-        models_dir: directory whose model folders are served.
-        keys: the accepted API keys.
-        limits: limits of one request and of all requests together.
-        max_batch: most rows in one call of a model.
-        watch_s: seconds between two scans of `models_dir`.
-        allow_changes: whether clients may delete models and roll them back.
-        request_log: path of the request log.
-    """
+    """Settings of one replica."""
 
     models_dir: PathOrUrl
     keys: tuple[str, ...] = ()

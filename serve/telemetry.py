@@ -1,5 +1,4 @@
-"""Reports on the service: Prometheus metrics through Ray, and a log with one JSON line for each
-request.
+"""Reports on the service with Prometheus metrics and a log of one JSON line for each request.
 
 Metrics are accumulated in plain numbers and passed to Ray once a second. This costs a request
 nanoseconds, instead of the 10 µs of a Ray counter with tags.
@@ -44,8 +43,12 @@ class Sample:
 
 
 class Telemetry:
-    """Counts of one replica. `publish` passes them to Ray; without `publish` they stay in this
-    object.
+    """Counts the requests and batches of one replica, and writes the request log.
+
+    `publish` passes the counts to Ray. Without `publish`, the counts stay in this object.
+
+    Args:
+        request_log: path of the log. Empty: no log.
     """
 
     def __init__(self, request_log: str = ""):
@@ -84,8 +87,9 @@ class Telemetry:
             self._log.info(json.dumps({**line, **about}, ensure_ascii=True))
 
     def publish(self, service: Any, period_s: float = 1.0) -> None:
-        """Pass all counts to Ray's metrics once a period, in a separate thread. Must be called
-        inside a Serve replica.
+        """Pass all counts to Ray's metrics every `period_s` seconds, in a separate thread.
+
+        Must be called inside a replica of Ray Serve.
         """
         metrics = _RayMetrics()
 
@@ -108,6 +112,7 @@ class Telemetry:
         return taken
 
     def close(self) -> None:
+        """Write the remaining lines of the request log."""
         if self._listener:
             self._listener.stop()
 
@@ -119,20 +124,22 @@ class _RayMetrics:
         self.requests = Counter("genray_requests", "Requests answered.", ("route", "status"))
         self.latency = Histogram(
             "genray_request_seconds",
-            "From a request's head to its answer's end (a sample).",
+            "Seconds from a request's headers to the end of its answer, for a sample of requests.",
             list(LATENCY_BOUNDS_S),
             ("route",),
         )
         self.batch = Histogram(
-            "genray_batch_rows", "Rows of a call of a model.", [b + 0.5 for b in BATCH_BOUNDS]
+            "genray_batch_rows", "Rows in one call of a model.", [b + 0.5 for b in BATCH_BOUNDS]
         )
         self.wait = Histogram(
-            "genray_batch_wait_seconds", "Wait of a batch's oldest caller.", list(LATENCY_BOUNDS_S)
+            "genray_batch_wait_seconds",
+            "Seconds that the oldest request of a batch waited.",
+            list(LATENCY_BOUNDS_S),
         )
         self.queue = Gauge("genray_waiting", "Rows and slow requests that wait.")
         self.in_flight = Gauge("genray_in_flight", "Requests being answered.")
         self.models = Gauge("genray_models", "Models by state.", ("state",))
-        self.loads = Gauge("genray_model_loads", "Models loaded since the replica began.")
+        self.loads = Gauge("genray_model_loads", "Models loaded since the replica started.")
 
     def flush(self, telemetry: Telemetry, service: Any) -> None:
         requests, latency, batches = telemetry.take()

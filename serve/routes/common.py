@@ -19,10 +19,10 @@ MAX_SEED = 2**63 - 1
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong."""
+    """Describes one error."""
 
     message: str
-    """One line that says what to do."""
+    """One line that names the invalid value and a valid choice."""
     type: str
     param: str | None
     code: str
@@ -41,16 +41,16 @@ class InferenceError(BaseModel):
 
 
 ABOUT = {
-    400: "A value that makes no sense.",
-    401: "No key, or a wrong one.",
-    403: "Asked by another site's page, or by a name that is not the service's.",
-    404: "No such model, version or function.",
-    408: "A body that came too slowly, or an answer that took too long.",
-    413: "More bytes, pixels, images or rows than one request may ask for.",
-    415: "Not a PNG, JPEG or WebP.",
-    422: "A body that does not fit its schema.",
-    429: "Too busy: see Retry-After.",
-    503: "Not ready.",
+    400: "A value is invalid.",
+    401: "The key is missing or wrong.",
+    403: "The request comes from another site's page, or names a Host that is not accepted.",
+    404: "There is no such model, version or function.",
+    408: "The body arrived too slowly, or the answer took too long.",
+    413: "The request has more bytes, pixels, images or rows than one request may have.",
+    415: "The file is not a PNG, JPEG or WebP.",
+    422: "The body or a parameter does not match its schema.",
+    429: "The service is too busy; Retry-After says when to try again.",
+    503: "The service is not ready.",
 }
 
 
@@ -78,6 +78,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def json_answer(value: Any, status: int = 200) -> Response:
+    """Return a JSON response."""
     return Response(json_bytes(value), status, media_type="application/json")
 
 

@@ -63,13 +63,13 @@ def inference_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
     maybe = refusals(400, 404, 422, 503, model=InferenceError)
 
-    @router.get("", responses=maybe, summary="The server")
+    @router.get("", responses=maybe, summary="Name and version of the server")
     async def server() -> Response:
         return json_answer(
             {"name": "genray", "version": __version__, "extensions": ["binary_tensor_data"]}
         )
 
-    @router.get("/health/live", responses=maybe, summary="Whether it is_live")
+    @router.get("/health/live", responses=maybe, summary="Whether the service is alive")
     async def live() -> Response:
         return json_answer({"live": True})
 
@@ -84,7 +84,9 @@ def inference_routes(service: Service) -> APIRouter:
         return json_answer(_metadata(_select(service, name)))
 
     @router.get(
-        "/models/{name}/versions/{version}", responses=maybe, summary="The same, by version"
+        "/models/{name}/versions/{version}",
+        responses=maybe,
+        summary="Inputs and outputs of one version of a model",
     )
     async def metadata_of_version(name: Name, version: Version) -> Response:
         return json_answer(_metadata(_select(service, name, version)))
@@ -94,7 +96,9 @@ def inference_routes(service: Service) -> APIRouter:
         return json_answer({"name": _select(service, name).name, "ready": True})
 
     @router.get(
-        "/models/{name}/versions/{version}/ready", responses=maybe, summary="The same, by version"
+        "/models/{name}/versions/{version}/ready",
+        responses=maybe,
+        summary="Whether one version of a model is loaded",
     )
     async def model_ready_of_version(name: Name, version: Version) -> Response:
         return json_answer({"name": _select(service, name, version).name, "ready": True})
@@ -108,7 +112,7 @@ def inference_routes(service: Service) -> APIRouter:
     @router.post(
         "/models/{name}/infer",
         responses=maybe,
-        summary="Infer",
+        summary="Run a function of a model",
         openapi_extra={"requestBody": body},
     )
     async def infer(request: Request, name: Name) -> Response:
@@ -117,7 +121,7 @@ def inference_routes(service: Service) -> APIRouter:
     @router.post(
         "/models/{name}/versions/{version}/infer",
         responses=maybe,
-        summary="Infer with a certain version",
+        summary="Run a function of one version of a model",
         openapi_extra={"requestBody": body},
     )
     async def infer_version(request: Request, name: Name, version: Version) -> Response:
@@ -137,7 +141,8 @@ def _select(service: Service, name: str, version: str = "") -> Selection:
         function = next((each for each in MAIN if each in predictor.functions), "")
         if not function:
             raise BadRequest(
-                f"model {model!r} ({predictor.kind}) does nothing by tensors; use /v1/images/edits"
+                f"model {model!r} ({predictor.kind}) has no functions of tensors; use "
+                "/v1/images/edits"
             )
     if function not in predictor.functions:
         raise NotFound(
@@ -225,8 +230,11 @@ def fast_health(service: Service) -> tuple[FastHandler, FastHandler]:
 def read_request(
     body: bytes, header_length: str | None, spec: Function
 ) -> tuple[dict[str, Any], Arrays]:
-    """Parse a body. Returns (the request without its tensors, the tensors). Raises BadRequest,
-    which names the invalid part.
+    """Parse the body of an inference request, and check the request against `spec`.
+
+    `header_length`: the number of bytes of JSON before the binary tensors, as a client's header
+    says; None for a body of JSON alone. Returns (the request without its tensors, the tensors).
+    Raises BadRequest, which names the invalid part.
     """
     # Split the body into JSON and binary tensors.
     text, rest = body, b""
@@ -237,8 +245,8 @@ def read_request(
             and int(header_length[:12]) <= len(body)
         ):
             raise BadRequest(
-                f"Inference-Header-Content-Length {header_length[:20]!r}: the body has {len(body)} "
-                "bytes"
+                f"Inference-Header-Content-Length {header_length[:20]!r}: must lie in "
+                f"0..{len(body)}, the length of the body"
             )
         text, rest = body[: int(header_length)], body[int(header_length) :]
     # Parse the JSON, and check the names of the inputs.
@@ -255,13 +263,13 @@ def read_request(
         raise BadRequest(f"inputs: must be {', '.join(names)}, each once", param="inputs")
     # Read the tensors.
     arrays: Arrays = {}
-    for tensor in inputs:  # the binary tensors follow each other in the order of the inputs
+    for tensor in inputs:  # The binary tensors follow each other in the order of the inputs.
         expected = spec.inputs[names.index(tensor["name"])]
         arrays[expected.name], rest = _read_tensor(tensor, expected, rest)
     if rest:
         raise BadRequest(f"{len(rest)} bytes follow the last tensor")
     if len({len(values) for values in arrays.values()}) > 1:
-        raise BadRequest("all inputs must have as many rows as each other")
+        raise BadRequest("inputs: all must have the same number of rows")
     # Check which outputs are requested.
     outputs = wanted.get("outputs") or []
     if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
@@ -275,8 +283,8 @@ def read_request(
     ]
     if unknown:
         raise BadRequest(
-            f"outputs: there are {', '.join(out.name for out in spec.outputs)}, not "
-            f"{str(unknown[0])[:80]!r}"
+            f"outputs: no output {str(unknown[0])[:80]!r}; the outputs are "
+            f"{', '.join(out.name for out in spec.outputs)}"
         )
     return {key: value for key, value in wanted.items() if key != "inputs"}, arrays
 
@@ -301,8 +309,8 @@ def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple
     if size is not None:
         if type(size) is not int or size != count * dtype.itemsize or size > len(rest):
             raise BadRequest(
-                f"input {name}: binary_data_size must be {count * dtype.itemsize}, and as many "
-                "bytes must follow"
+                f"input {name}: binary_data_size {str(size)[:20]}; must be "
+                f"{count * dtype.itemsize}, and as many bytes must follow"
             )
         values = np.frombuffer(rest[:size], dtype.newbyteorder("<")).astype(dtype).reshape(shape)
         return finite(values, name), rest[size:]

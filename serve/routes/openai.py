@@ -48,15 +48,16 @@ class Generations(Body):
         description="`auto`, or WIDTHxHEIGHT: a whole multiple of the model's own size.",
     )
     seed: int | None = Field(
-        None, ge=0, le=MAX_SEED, description="Image i is that of seed + i; none: a new seed."
+        None, ge=0, le=MAX_SEED, description="Image i has the seed `seed` + i; none: a new seed."
     )
     latent: list[list[float]] | None = Field(
-        None, max_length=1024, description="Latents instead of a seed, a row an image."
+        None, max_length=1024, description="Latents instead of a seed, one row for each image."
     )
     response_format: Literal["b64_json", "url"] | None = "b64_json"
 
 
 def openai_routes(service: Service) -> APIRouter:
+    """Return the routes of OpenAI's API, which call `service`."""
     router = APIRouter(prefix="/v1", tags=["OpenAI shape"])
 
     @router.get("/models", responses=refusals(), summary="All models")
@@ -72,14 +73,14 @@ def openai_routes(service: Service) -> APIRouter:
     @router.delete(
         "/models/{name}",
         responses=refusals(400, 404, 422),
-        summary="Take a model away; it can be rolled back",
+        summary="Delete a model; a rollback restores it",
     )
     async def delete_model(name: Name) -> Response:
         await service.delete(name)
         return json_answer({"id": name, "object": "model", "deleted": True})
 
     @router.post(
-        "/images/generations", responses=refusals(400, 404, 422), summary="Images from a generator"
+        "/images/generations", responses=refusals(400, 404, 422), summary="Generate images"
     )
     async def generate(request: Request, body: Generations) -> Response:
         return Response(
@@ -90,7 +91,7 @@ def openai_routes(service: Service) -> APIRouter:
     @router.post(
         "/images/edits",
         responses=refusals(400, 404, 415, 422),
-        summary="A picture styled or dreamt upon",
+        summary="Apply a style or a dream to a picture",
         openapi_extra={
             "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": EDITS}}}
         },
@@ -117,7 +118,7 @@ def openai_routes(service: Service) -> APIRouter:
 
 
 async def generate_json(service: Service, body: Generations, state: dict[str, Any]) -> bytes:
-    """Answer a request for images with JSON. Raises ApiError."""
+    """Generate images, and return the JSON answer. Raises ApiError."""
     predictor = service.model(body.model) if body.model else service.default_generator()
     note_model(state, predictor)
     service.function(predictor, "generate")
@@ -151,8 +152,9 @@ def fast_generations(service: Service) -> FastHandler:
 
 
 def with_pictures(answer: dict[str, Any], pictures: list[bytes], as_url: bool) -> bytes:
-    """Return `answer` as JSON with OpenAI's `data` at its end. Base64 needs no escaping, so the
-    pictures are not scanned.
+    """Return `answer` as JSON with OpenAI's `data` at its end.
+
+    The pictures are base64, which needs no escaping, so they are joined as bytes.
     """
     before, after = (
         (b'{"url": "data:image/png;base64,', b'"}') if as_url else (b'{"b64_json": "', b'"}')
@@ -192,7 +194,9 @@ def scale_of(size: str | None, predictor: Predictor, max_side: int) -> int:
             param="size",
         ) from None
     if max(wide, high) > max_side:
-        raise TooLarge(f"size {size}: the longer side may be at most {max_side}", param="size")
+        raise TooLarge(
+            f"size {size}: the longer side may have at most {max_side} pixels", param="size"
+        )
     scale = wide // width if width else 0
     if scale < 1 or (scale * width, scale * height) != (wide, high):
         some = ", ".join(
@@ -219,7 +223,9 @@ def _latents(
         return seeds, predictor.latents(seeds)
     width = predictor.functions["generate"].inputs[0].shape[0]
     if not body.latent or any(len(row) != width for row in body.latent):
-        raise BadRequest(f"latent: must be rows of {width} numbers, one an image", param="latent")
+        raise BadRequest(
+            f"latent: must be rows of {width} numbers, one row for each image", param="latent"
+        )
     with np.errstate(over="ignore"):
         return [], finite(np.asarray(body.latent, np.float32), "latent")
 
@@ -229,7 +235,8 @@ def _default_editor(service: Service) -> Predictor:
         if predictor.kind.startswith("style_"):
             return predictor
     raise BadRequest(
-        "no style model here; name a classifier to dream with, or train one: genray train style",
+        "model: no style model is loaded; name a classifier to dream with, or train a style model: "
+        "genray train style",
         param="model",
     )
 
@@ -240,7 +247,7 @@ EDITS: dict[str, Any] = {
     "properties": {
         "image": {
             "description": (
-                "The picture; more of them (or `image[]`) are styles for a model of any style."
+                "The picture; further pictures (or `image[]`) are styles for a style_any model."
             ),
             "anyOf": [
                 {"type": "string", "format": "binary"},
@@ -249,7 +256,7 @@ EDITS: dict[str, Any] = {
         },
         "model": {
             "type": "string",
-            "description": "A style model's or a classifier's name; none: the first style model.",
+            "description": "The name of a style model or classifier; none: the first style model.",
         },
         "prompt": {"type": "string", "description": "Ignored."},
         "size": {
@@ -261,11 +268,11 @@ EDITS: dict[str, Any] = {
             "type": "number",
             "minimum": 0,
             "maximum": 1,
-            "description": "How much style; 1 is all.",
+            "description": "Strength of the style; 1 applies the full style.",
         },
         "keep_colours": {"type": "boolean"},
-        "layer": {"type": "string", "description": "Which layer a dream is of."},
-        "steps": {"type": "integer", "minimum": 1, "description": "Steps of a dream."},
+        "layer": {"type": "string", "description": "The layer that a dream excites."},
+        "steps": {"type": "integer", "minimum": 1, "description": "Gradient steps of a dream."},
         "seed": {"type": "integer", "minimum": 0},
         "response_format": {"type": "string", "enum": ["b64_json", "url"]},
     },

@@ -1,5 +1,7 @@
-"""Routes that no standard API has: neighbours of a picture, latent walks, streamed games, health,
-rollback.
+"""Defines the routes that no standard API has.
+
+The routes find neighbours of a picture, draw latent walks, stream games, report the service's
+health, and roll models back.
 """
 
 import asyncio
@@ -36,7 +38,7 @@ Name = Annotated[str, Path(max_length=64, description="A model's name.")]
 
 
 class Health(BaseModel):
-    """The process answers requests."""
+    """The answer of /healthz: the process answers requests."""
 
     status: str
 
@@ -53,7 +55,7 @@ ALIVE_RESPONSE = FastResponse(json_bytes(ALIVE))
 
 
 class Readiness(BaseModel):
-    """Which models are loaded, and why others are not."""
+    """The answer of /readyz: which models are loaded, and why other models are not."""
 
     ready: bool
     models: list[str]
@@ -61,10 +63,13 @@ class Readiness(BaseModel):
 
 
 def health_routes(service: Service) -> APIRouter:
+    """Return the routes that a load balancer calls."""
     router = APIRouter(tags=["health"])
 
     @router.head("/healthz", include_in_schema=False)
-    @router.get("/healthz", summary="Whether it lives (no key needed)", response_model=Health)
+    @router.get(
+        "/healthz", summary="Whether the service is alive (no key needed)", response_model=Health
+    )
     async def healthz() -> Response:
         return json_answer(ALIVE)
 
@@ -74,7 +79,10 @@ def health_routes(service: Service) -> APIRouter:
         summary="Whether every model is loaded (no key needed)",
         response_model=Readiness,
         responses={
-            503: {"model": Readiness, "description": "Some model is not: `failed` says why."}
+            503: {
+                "model": Readiness,
+                "description": "Some model is not loaded; `failed` has the reason.",
+            }
         },
     )
     async def readyz() -> Response:
@@ -85,18 +93,19 @@ def health_routes(service: Service) -> APIRouter:
 
 
 def own_routes(service: Service) -> APIRouter:
+    """Return the routes under /api, which call `service`."""
     router = APIRouter(prefix="/api", tags=["genray"])
     streams = _Streams(service.limits.max_streams)
 
     @router.post(
         "/models/{name}/rollback",
         responses=refusals(400, 404, 422),
-        summary="Put an earlier version in place",
+        summary="Restore an earlier version of a model",
     )
     async def roll_back(
         name: Name,
         version: Annotated[
-            str, Query(max_length=64, description="None: the newest but the present one.")
+            str, Query(max_length=64, description="Empty: the newest version but the current one.")
         ] = "",
     ) -> Response:
         return json_answer({"id": name, "version": await service.roll_back(name, version)})
@@ -104,7 +113,7 @@ def own_routes(service: Service) -> APIRouter:
     @router.post(
         "/retrieve/{name}",
         responses=refusals(400, 404, 415, 422),
-        summary="What is nearest to a picture, by the model's codes",
+        summary="Find the nearest neighbours of a picture by the model's codes",
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -120,7 +129,9 @@ def own_routes(service: Service) -> APIRouter:
         predictor = service.model(name)
         note_model(request.scope["state"], predictor)
         if count > service.limits.max_images:
-            raise TooLarge(f"count {count}: at most {service.limits.max_images}", param="count")
+            raise TooLarge(
+                f"count {count}: must be at most {service.limits.max_images}", param="count"
+            )
         # Raises if the model has no codes.
         service.function(predictor, "encode")
         content = await request.body()
@@ -128,7 +139,7 @@ def own_routes(service: Service) -> APIRouter:
         query = await service.run_slow(
             lambda check: for_model(picture_of(content, service.limits, "the picture"), predictor)
         )
-        # Encode the picture, and search the index in the slow lane.
+        # Encode the picture, and search the index in the thread for slow work.
         arrays = await service.predict(predictor, "encode", {"image": query})
         found = (
             await service.run_slow(
@@ -154,7 +165,7 @@ def own_routes(service: Service) -> APIRouter:
             200: {"content": {"image/gif": {}}, "description": "A looping GIF."},
         },
         response_class=Response,
-        summary="A walk through a generator's latents, as a GIF",
+        summary="Draw a walk through a generator's latents as a GIF",
     )
     async def latent_walk(
         request: Request,
@@ -175,11 +186,11 @@ def own_routes(service: Service) -> APIRouter:
             **refusals(400, 404, 422),
             200: {
                 "content": {"application/x-ndjson": {}},
-                "description": "A JSON object a line, a line a step.",
+                "description": "One line with a JSON object for each step.",
             },
         },
         response_class=StreamingResponse,
-        summary="A policy playing, as it plays: frames, values of the actions, score",
+        summary="Stream a policy's game: frames, values of the actions, score",
     )
     async def play(
         request: Request,
@@ -195,8 +206,11 @@ def own_routes(service: Service) -> APIRouter:
         note_model(request.scope["state"], predictor)
         service.function(predictor, "act")
         if steps > service.limits.max_play_steps:
-            raise TooLarge(f"steps {steps}: at most {service.limits.max_play_steps}", param="steps")
-        env = _game_of(predictor)  # raises while an error status can still be sent
+            raise TooLarge(
+                f"steps {steps}: must be at most {service.limits.max_play_steps}", param="steps"
+            )
+        # Raise errors of the game before the answer begins, while an error status can be sent.
+        env = _game_of(predictor)
         lines = streams.start(lambda: _game_lines(predictor, env, seed, steps, epsilon), fps)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
@@ -217,7 +231,7 @@ class _Streams:
     def start(self, make: Callable[[], Iterator[bytes]], fps: float) -> AsyncIterator[bytes]:
         """Stream the lines of a game, at most `fps` a second. Raises Busy."""
         if self._running >= self._most:
-            raise Busy(f"{self._running} games are being streamed already", retry_after_s=10)
+            raise Busy(f"{self._running} games are streamed already", retry_after_s=10)
         self._running += 1
         return self._lines(make, fps)
 
@@ -229,14 +243,14 @@ class _Streams:
                 return next(steps, None)
 
         def close() -> None:
-            with turn:  # the client may disconnect in the middle of a step
+            with turn:  # The client may disconnect in the middle of a step.
                 cast(Any, steps).close()
 
         try:
             due = loop.time()
             while (line := await loop.run_in_executor(None, advance)) is not None:
                 yield line
-                # a delay of up to one second is made up for, a longer one is not
+                # After a delay of up to one second the stream catches up, after a longer one not.
                 due = max(due + 1 / fps, loop.time() - 1)
                 await asyncio.sleep(max(0.0, due - loop.time()))
         finally:
@@ -251,11 +265,13 @@ def _game_of(predictor: Predictor) -> EnvConfig:
     try:
         env = from_dict(EnvConfig, predictor.config["env"], "env.")
     except (ConfigError, KeyError, TypeError) as error:
-        raise BadRequest(f"model {predictor.name!r} does not say what it plays") from error
+        raise BadRequest(
+            f"model {predictor.name!r}: config.json names no game; choose a policy of an Atari game"
+        ) from error
     if env.env:
         raise BadRequest(
-            f"model {predictor.name!r} plays an environment of its own, which the service does not "
-            "import"
+            f"model {predictor.name!r} plays its own environment, which the service does not "
+            "import; choose a policy of an Atari game"
         )
     return env
 

@@ -1,5 +1,6 @@
-"""Serves the browser page at `/`, which loads nothing from other sites, and its login if keys are
-set.
+"""Serves the browser page at `/` and, if keys are set, its login.
+
+The page loads nothing from other sites.
 """
 
 from functools import cache
@@ -34,6 +35,7 @@ HEADERS = {
 
 
 def page_routes(service: Service, middleware: Middleware) -> APIRouter:
+    """Return the routes of the page. `middleware` knows the valid keys."""
     router = APIRouter(tags=["page"])
 
     @router.get("/", include_in_schema=False)
@@ -47,15 +49,15 @@ def page_routes(service: Service, middleware: Middleware) -> APIRouter:
     form = {"type": "object", "properties": {"key": {"type": "string"}}, "required": ["key"]}
     body = {"content": {"application/x-www-form-urlencoded": {"schema": form}}, "required": True}
 
-    answers = {**refusals(), 303: {"description": "The page, with the key as a cookie."}}
-    answers[401] = {**answers[401], "content": {"text/html": {}}}  # a browser shows the login again
+    answers = {**refusals(), 303: {"description": "Redirects to the page and sets the cookie."}}
+    answers[401] = {**answers[401], "content": {"text/html": {}}}  # A browser shows the login.
 
     @router.post(
         "/login",
         status_code=303,
         response_class=Response,
         responses=answers,
-        summary="Hand in a key, as the login form does",
+        summary="Log in with a key, as the login form does",
         openapi_extra={"requestBody": body},
     )
     async def login(request: Request) -> Response:
@@ -81,7 +83,7 @@ def page_file(name: str) -> Response:
     """Return a file of the page by its name. Raises NotFound."""
     files = _files()
     if name not in files:
-        raise NotFound(f"no such file {name[:80]!r}")
+        raise NotFound(f"no such file {name[:80]!r}; the files are {', '.join(sorted(files))}")
     return Response(files[name], media_type=TYPES[Path(name).suffix], headers=HEADERS)
 
 

@@ -1,4 +1,4 @@
-"""Real models, trained for a moment, and the real application on a real port."""
+"""Fixtures: models that were trained for a few steps, and the application on a real port."""
 
 import shutil
 import socket
@@ -26,9 +26,9 @@ from serve.web import build_web
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models directory; tests that change it use a copy (`models_dir`)."""
+    """Return a directory of models. Tests that change the directory use a copy (`models_dir`)."""
     folder = tmp_path_factory.mktemp("models")
-    # A thread a core would make these small models slower, and wait for whatever else runs.
+    # More threads would make these small models slower, and wait for other processes.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _policy(folder: Path) -> None:
-    """An untrained policy of Road Runner: it plays, badly."""
+    """Save an untrained policy of Road Runner."""
     config = presets.road_runner_quick()
     num_actions, frame_shape = probe_env(config.env)
     network = initial_network(network_card(config, num_actions, frame_shape), seed=0)
@@ -59,7 +59,7 @@ def _policy(folder: Path) -> None:
 
 
 def _style(folder: Path) -> None:
-    """An untrained style network: it changes pictures, not for the better."""
+    """Save an untrained style network."""
     from genray.gen.images.style.network_config import StyleNetConfig
     from genray.gen.images.style.transformer_net import TransformerNet
 
@@ -71,7 +71,7 @@ def _style(folder: Path) -> None:
 
 @pytest.fixture
 def models_dir(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the models, to be changed."""
+    """Return a copy of the models that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "models"))
 
 
@@ -92,8 +92,8 @@ def start_web(folder: Path, **options: object) -> Web:
     limits, local = options.pop("limits", None) or Limits(), bool(options.pop("local", False))
     settings = Settings(models_dir=str(folder), watch_s=0.1, limits=limits, **options)  # type: ignore[arg-type]
     service = Service(settings)
-    # log_config=None: uvicorn's own set-up closes the handlers of everybody else's logs, and
-    # absl's (TensorBoard brings it) then closes the file under pytest's standard error.
+    # log_config=None: uvicorn's default closes the handlers of other logs. The handler of absl,
+    # which TensorBoard imports, then closes the file of pytest's standard error.
     config = uvicorn.Config(
         build_web(service, local=local), port=0, log_level="error", log_config=None, lifespan="on"
     )
@@ -113,7 +113,7 @@ def stop_web(web: Web) -> None:
 
 @pytest.fixture(scope="session")
 def web(trained: Path) -> Iterator[Web]:
-    """One application for all tests that only ask."""
+    """Start one application for all tests that change no models."""
     running = start_web(trained)
     yield running
     stop_web(running)
@@ -121,7 +121,7 @@ def web(trained: Path) -> Iterator[Web]:
 
 @pytest.fixture
 def start(models_dir: Path) -> Iterator[Callable[..., Web]]:
-    """Start an application of one's own: `start(keys=(…,), limits=Limits(…))`."""
+    """Return a function that starts a separate application: `start(keys=(…,), limits=…)`."""
     running: list[Web] = []
 
     def run(folder: Path | None = None, **options: object) -> Web:

@@ -1,6 +1,4 @@
-"""How the application is put together: arguments, keys, the cluster's configuration, HAProxy's
-stand-in.
-"""
+"""Tests how the application is built: arguments, keys, the cluster's configuration, HAProxy."""
 
 import subprocess
 from pathlib import Path
@@ -44,7 +42,7 @@ def test_build_needs_a_key_or_open(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("no", ["false", "False", "0", 0, False, "no", "", None, [], 2])
 def test_build_rejects_open_unless_true(monkeypatch: pytest.MonkeyPatch, no: object):
-    """`serve run serve.app:build open=false` hands in text."""
+    """`serve run serve.app:build open=false` passes text."""
     monkeypatch.delenv("GENRAY_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="GENRAY_API_KEY|open: .* must be true or false"):
         build({"models_dir": "x", "open": no})
@@ -103,14 +101,14 @@ listen stats
 
 def test_haproxy_configuration_is_edited():
     found = edited(RAYS)
-    # open binds are closed …
+    # Binds on all interfaces move to loopback.
     assert "    bind 127.0.0.1:9101\n" in found and "  bind 127.0.0.1:8404\n" in found
-    # … others left; our rules come first
+    # Other binds stay, and the rules of this service come first.
     assert "    bind 10.0.0.1:8000\n    http-request del-header" in found
     assert (
         "rfc5424" not in found and "log-format-sd" not in found and "option dontlog-normal" in found
     )
-    assert "del-header x-request-disconnect-disabled" in found  # hanging up is always noticed
+    assert "del-header x-request-disconnect-disabled" in found
     assert "timeout http-request" in found.partition("frontend")[0]
 
 
@@ -127,7 +125,7 @@ def test_haproxy_accepts_the_edited_configuration(tmp_path: Path):
         for line in ran.stderr.splitlines()
         if "[WARNING]" in line and "frontend 'prometheus'" not in line
     ]
-    assert warnings == []  # of our rules; Ray's own frontend has one
+    assert warnings == []  # Ray's own frontend causes a warning, the service's rules do not
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The batcher: who waits together rides together, and nobody gets another's rows."""
+"""Tests that the batcher joins waiting requests and returns each request its own rows."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ SPEC = (TensorSpec("x", "FP32", (2,)),)
 
 
 class Doubling:
-    """A function that counts its calls and may be held up."""
+    """A function that doubles its rows, records its calls, and waits while `gate` is not set."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -52,8 +52,8 @@ def test_batcher_joins_requests_and_returns_each_its_rows():
     found = asyncio.run(main())
     for value, arrays in enumerate(found):
         assert arrays["x"].shape == (1 + value % 3, 2) and (arrays["x"] == 2 * value).all()
-    # The first went alone or with those that came before the worker began; the others were joined,
-    # none beyond 8 rows.
+    # The first batch has the requests that came before the worker started. The other requests were
+    # joined, with at most 8 rows in a batch.
     assert sum(doubling.calls) == 24 and len(doubling.calls) <= 5 and max(doubling.calls) <= 8
 
 
@@ -105,7 +105,8 @@ def test_batcher_raises_busy_beyond_max_waiting_rows():
         batcher = Batcher(max_rows=4, max_waiting_rows=6)
         doubling.gate.clear()
         first = asyncio.create_task(batcher.run(doubling.function, rows(1, 4)))
-        await asyncio.to_thread(doubling.entered.wait, 10)  # being worked on: no longer waiting
+        # A running batch no longer counts as waiting.
+        await asyncio.to_thread(doubling.entered.wait, 10)
         waiting = asyncio.create_task(batcher.run(doubling.function, rows(2, 5)))
         await asyncio.sleep(0.05)
         with pytest.raises(Busy, match="5 rows are waiting") as refused:
@@ -138,7 +139,7 @@ def test_batcher_skips_cancelled_requests():
 
 
 def test_batcher_runs_the_function_of_the_oldest_request_first():
-    """The one whose oldest caller waited longest is next: neither starves."""
+    """The function whose oldest request has waited longest runs next, so that none starves."""
     one, other = Doubling(), Doubling()
     order: list[str] = []
 

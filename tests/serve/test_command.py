@@ -1,6 +1,4 @@
-"""`genray serve` with requests that cannot be carried out: one line each, before anything
-starts.
-"""
+"""Tests that `genray serve` reports bad options in one line before anything starts."""
 
 import socket
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""The short way: whatever it answers, the framework's way answers alike; and what it leaves, the
-framework refuses.
-"""
+"""Tests that the fast path and FastAPI give the same answers, and FastAPI all refusals."""
 
 import asyncio
 import json
@@ -43,11 +41,11 @@ def ask(
     return asyncio.run(run())
 
 
-def only_short(service: Service) -> Middleware:
-    """The application without the framework behind it: what is not answered shortly fails."""
+def only_fast_path(service: Service) -> Middleware:
+    """Return the application without FastAPI, so that a request beyond the fast path fails."""
 
     async def nobody(*_: object) -> None:
-        raise AssertionError("it went the long way")
+        raise AssertionError("the fast path did not answer")
 
     whole = build_web(service)
     return Middleware(
@@ -55,7 +53,7 @@ def only_short(service: Service) -> Middleware:
     )
 
 
-def only_long(service: Service) -> Middleware:
+def only_fastapi(service: Service) -> Middleware:
     whole = build_web(service)
     whole._fast_path = FastPath({})
     return whole
@@ -128,7 +126,7 @@ def content_of(body: object) -> bytes:
 
 
 def plain(answer: httpx.Response) -> tuple[int, str, object]:
-    """Status, type and body, without the second it was made in."""
+    """Return (status, type, body) without the time of creation."""
     try:
         body = answer.json()
     except ValueError:
@@ -142,11 +140,11 @@ def plain(answer: httpx.Response) -> tuple[int, str, object]:
 def test_fast_path_answers_valid_requests_as_fastapi_does(
     service: Service, method: str, path: str, body: object, headers: dict
 ):
-    short = ask(only_short(service), method, path, content_of(body), **headers)
-    long = ask(only_long(service), method, path, content_of(body), **headers)
-    assert short.status_code == 200 and plain(short) == plain(long)
+    fast = ask(only_fast_path(service), method, path, content_of(body), **headers)
+    framework = ask(only_fastapi(service), method, path, content_of(body), **headers)
+    assert fast.status_code == 200 and plain(fast) == plain(framework)
     own = ("inference-header-content-length", "x-content-type-options")
-    assert [short.headers.get(name) for name in own] == [long.headers.get(name) for name in own]
+    assert [fast.headers.get(name) for name in own] == [framework.headers.get(name) for name in own]
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers"), BAD)
@@ -154,13 +152,13 @@ def test_fast_path_leaves_invalid_requests_to_fastapi(
     service: Service, method: str, path: str, body: object, headers: dict
 ):
     both = ask(build_web(service), method, path, content_of(body), **headers)
-    long = ask(only_long(service), method, path, content_of(body), **headers)
-    assert both.status_code >= 400 and plain(both) == plain(long)
+    framework = ask(only_fastapi(service), method, path, content_of(body), **headers)
+    assert both.status_code >= 400 and plain(both) == plain(framework)
 
 
 def test_fast_path_counts_the_same_routes_as_fastapi(service: Service):
     counted = []
-    for app in (only_short(service), only_long(service)):
+    for app in (only_fast_path(service), only_fastapi(service)):
         service.telemetry.take()
         for method, path, body, headers in GOOD:
             ask(app, method, path, content_of(body), **headers)
@@ -172,7 +170,7 @@ def test_fast_path_logs_an_exception_and_returns_only_the_request_id(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def broken(arrays: Arrays) -> Arrays:
-        raise RuntimeError("a secret of the house")
+        raise RuntimeError("a secret of the service")
 
     generate = service.registry.get("digits-gan").functions["generate"]
     monkeypatch.setitem(
@@ -194,7 +192,7 @@ def test_fast_path_logs_an_exception_and_returns_only_the_request_id(
         answer.headers["x-request-id"] in error["message"]
         and answer.headers["x-request-id"] in caplog.text
     )
-    assert "a secret of the house" in caplog.text
+    assert "a secret of the service" in caplog.text
 
 
 def _with(function, run) -> tuple:

@@ -1,6 +1,4 @@
-"""Strangers: thousands of cases made from the schema, thousands of broken requests and pictures;
-none may shake it.
-"""
+"""Tests that the service survives thousands of generated and malformed requests and pictures."""
 
 import gc
 import io
@@ -26,7 +24,7 @@ from tests.serve.test_openai import bomb, png
 pytestmark = [
     pytest.mark.service,
     pytest.mark.timeout(600),
-    # Starlette leaves the file of a part that breaks off to the garbage collector, which says so.
+    # Starlette does not close the file of an incomplete part, so the garbage collector warns.
     pytest.mark.filterwarnings(
         "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
     ),
@@ -35,9 +33,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def leave_no_garbage() -> Iterator[None]:
-    """What is left to the collector is collected here, where its warnings are expected, and not
-    in the next file's tests.
-    """
+    """Collect garbage after each test, where its warnings are expected, and not in later files."""
     yield
     gc.collect()
 
@@ -45,15 +41,15 @@ def leave_no_garbage() -> Iterator[None]:
 CASES = 2_000
 MALFORMED = 5_000
 GROWTH_MB = 150
-"""Of the whole process (service and this test's client) over all malformed requests."""
+"""Most growth of the process's memory (service and client) over all malformed requests, in MB."""
 
 
 def test_schemathesis_finds_no_failure(start: Callable[..., Web], tmp_path: Path):
-    """Property-based cases over the OpenAPI document: no server error, no undocumented status,
-    every body in its schema.
+    """Property-based cases from the OpenAPI document cause no server error, no undocumented status
+    and no body that does not match its schema.
 
-    Left out: the play stream, whose answers take as long as a game. Models cannot be deleted
-    here, or nothing would be left.
+    The play stream is excluded, because its answers take as long as a game. Models cannot be
+    deleted, because later cases need them.
     """
     web = start(allow_changes=False, limits=Limits(max_steps=1, max_side=64))
     command = [
@@ -84,7 +80,7 @@ def test_service_survives_malformed_requests(start: Callable[..., Web]):
     rng = random.Random(0)
     process = psutil.Process()
     with httpx.Client(base_url=web.url, timeout=30) as client:
-        for _ in range(100):  # warm: pools, caches, the models' first calls
+        for _ in range(100):  # warm up pools, caches and the models
             _strange(client, web, rng)
         before = process.memory_info().rss
         statuses: dict[int, int] = {}
@@ -103,8 +99,8 @@ def test_service_survives_malformed_requests(start: Callable[..., Web]):
 
 
 def _strange(client: httpx.Client, web: Web, rng: random.Random) -> int:
-    """Send one request that is wrong in some way; its status (0: the connection was closed
-    without one).
+    """Send one malformed request, and return its status (0: the connection was closed without a
+    status).
     """
     kind = rng.randrange(6)
     if kind == 0:
@@ -153,7 +149,7 @@ MULTIPART = (
 
 
 def _mutated(rng: random.Random, content: bytes) -> bytes:
-    """Some bytes flipped, cut out, doubled or put in."""
+    """Return `content` with some bytes changed, removed, repeated or inserted."""
     mutable = bytearray(content)
     for _ in range(rng.randint(1, 6)):
         at = rng.randrange(len(mutable) or 1)
@@ -190,7 +186,7 @@ STRANGE = [
 
 
 def _twisted(rng: random.Random, value: object) -> object:
-    """The same shape of JSON with something strange somewhere."""
+    """Return JSON of the same structure with some values replaced by unusual ones."""
     if rng.random() < 0.15:
         return rng.choice(STRANGE)
     if isinstance(value, dict):
@@ -201,7 +197,7 @@ def _twisted(rng: random.Random, value: object) -> object:
 
 
 def _picture(rng: random.Random) -> bytes:
-    """A broken, strange or hostile picture."""
+    """Return a damaged, unusual or hostile picture."""
     kind = rng.randrange(6)
     if kind == 0:
         return bomb()

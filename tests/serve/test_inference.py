@@ -1,6 +1,4 @@
-"""The Open Inference Protocol: Triton's own client, JSON and binary tensors, and what is
-refused.
-"""
+"""Tests the Open Inference Protocol with Triton's client: JSON, binary tensors and refusals."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +97,7 @@ def test_infer_returns_only_the_requested_outputs(client: triton.InferenceServer
         ("digits", [tensor("image", images().reshape(3, 64))], r"must be \[-1, 8, 8, 1\]"),
         ("digits", [tensor("image", np.zeros((300, 8, 8, 1), np.uint8))], "the limit is 256"),
         ("digits-gan", [tensor("latent", np.full((1, 32), np.nan, np.float32))], "finite numbers"),
-        ("waves", [tensor("image", images())], "does nothing by tensors"),
+        ("waves", [tensor("image", images())], "has no functions of tensors"),
     ],
 )
 def test_infer_refuses_inputs_that_do_not_match_the_model(
@@ -125,7 +123,7 @@ VALID = {"name": "latent", "shape": [1, 32], "datatype": "FP32", "data": [0.0] *
         ({"inputs": [{**VALID, "shape": [2**62, 32]}]}, "≥ 1 rows"),
         ({"inputs": [{**VALID, "shape": [True, 32]}]}, "≥ 1 rows"),
         ({"inputs": [{**VALID, "parameters": {"binary_data_size": 128}}]}, "must follow"),
-        ({"inputs": [VALID], "outputs": [{"name": "sound"}]}, "there are image"),
+        ({"inputs": [VALID], "outputs": [{"name": "sound"}]}, "the outputs are image"),
         ({"inputs": [VALID], "outputs": [3]}, "requested tensors"),
         ({"inputs": [VALID], "parameters": 3}, "must be an object"),
     ],
@@ -137,7 +135,7 @@ def test_infer_refuses_malformed_bodies(web: Web, body: object, message: str):
 
 
 def test_infer_refuses_numbers_outside_the_datatype(web: Web):
-    """300 is no byte; 3.7 is no whole number."""
+    """300 and −1 are outside the range of a byte, and 3.7 is not a whole number."""
     for value in (300, -1, 3.7):
         values = {"name": "image", "shape": [1, 8, 8, 1], "datatype": "UINT8", "data": [value] * 64}
         answer = httpx.post(f"{web.url}/v2/models/digits/infer", json={"inputs": [values]})

@@ -1,4 +1,4 @@
-"""What stands before the routes: keys, bounds, ids, and the request log, over real sockets."""
+"""Tests the middleware over real sockets: keys, limits, request ids and the request log."""
 
 import http.client
 import json
@@ -21,7 +21,7 @@ KEY, OTHER = "a-key-of-this-test-0001", "another-key-of-it-0002"
 
 
 def ask(web: Web, path: str, method: str = "GET", body: bytes | None = None, **headers: str):
-    """(status, headers, body)."""
+    """Send a request, and return (status, headers, body)."""
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
     try:
         connection.request(
@@ -34,7 +34,7 @@ def ask(web: Web, path: str, method: str = "GET", body: bytes | None = None, **h
 
 
 def raw(web: Web, content: bytes, wait_s: float = 10) -> bytes:
-    """What the service answers to these bytes, up to its closing the connection."""
+    """Send these bytes, and return the answer up to the end of the connection."""
     with socket.create_connection(("127.0.0.1", web.port), timeout=wait_s) as connection:
         connection.sendall(content)
         found = b""
@@ -191,7 +191,7 @@ def test_middleware_answers_429_beyond_max_in_flight(start: Callable[..., Web]):
         and headers["retry-after"] == "1"
         and json.loads(body)["error"]["type"] == "rate_limit_error"
     )
-    assert ask(web, "/healthz")[0] == 200  # a full service is not a dead one
+    assert ask(web, "/healthz")[0] == 200  # a busy service is alive
     for connection in slow:
         connection.close()
     time.sleep(0.2)
@@ -249,8 +249,8 @@ EVIL = "https://evil.example"
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},  # an image of the page
         # another service of this machine
         {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},
-        {"Origin": EVIL},  # a browser that says no more
-        {"Origin": "null"},  # a frame without rights
+        {"Origin": EVIL},  # a browser that sends no Sec-Fetch-Site
+        {"Origin": "null"},  # a sandboxed frame
         {"Origin": EVIL, "Host": "127.0.0.1", "X-Forwarded-Host": "example.org"},
         {"Sec-Fetch-Site": "cross-site", "Cookie": f"{COOKIE}={KEY}"},
     ],
@@ -286,18 +286,19 @@ def test_check_origin_accepts_own_page_programs_and_links(start: Callable[..., W
         {},
         {"Origin": own},
         {"Origin": own, "Sec-Fetch-Site": "same-origin"},
-        {"Sec-Fetch-Site": "none"},  # typed in
-        # a proxy that puts its own Host
+        {"Sec-Fetch-Site": "none"},  # a user typed the address
+        # a proxy that sets its own Host
         {"Origin": "https://gpu.example", "Sec-Fetch-Site": "same-origin"},
         {"Origin": "https://gpu.example", "X-Forwarded-Host": "gpu.example"},
     ):
         assert ask(web, "/v1/models", **headers)[0] == 200, headers
-    closed = start(keys=(KEY,))  # who sends a key is no stranger, wherever it comes from
-    assert ask(closed, "/v1/models", Origin=EVIL, Authorization=f"Bearer {KEY}")[0] == 200
+    # A request with a key is accepted from any origin.
+    keyed = start(keys=(KEY,))
+    assert ask(keyed, "/v1/models", Origin=EVIL, Authorization=f"Bearer {KEY}")[0] == 200
 
 
 def test_check_origin_accepts_only_loopback_names_without_keys(start: Callable[..., Web]):
-    """DNS rebinding: a site's own name that points here."""
+    """In DNS rebinding, another site's host name resolves to this service."""
     web = start(local=True)
     for host in (
         "evil.example",
@@ -317,7 +318,7 @@ def test_check_origin_accepts_only_loopback_names_without_keys(start: Callable[.
         "gpu.localhost:80",
     ):
         assert ask(web, "/v1/models", Host=host)[0] == 200, host
-    assert ask(web, "/healthz", Host="10.0.0.1")[0] == 200  # a load balancer asks so
+    assert ask(web, "/healthz", Host="10.0.0.1")[0] == 200  # as a load balancer does
     keyed = start(local=True, keys=(KEY,))
     assert ask(keyed, "/v1/models", Host="gpu.example", Authorization=f"Bearer {KEY}")[0] == 200
     assert ask(start(), "/v1/models", Host="gpu.example")[0] == 200  # --open
@@ -360,14 +361,14 @@ def test_readyz_answers_503_while_a_model_is_damaged(start: Callable[..., Web], 
     status, _, body = ask(web, "/readyz")
     assert status == 503 and set(json.loads(body)["failed"]) == {"digits-vae"}
     assert ask(web, "/healthz")[0] == 200 and ask(web, "/v2/health/ready")[0] == 503
-    assert ask(web, "/v1/models/digits-gan")[0] == 200  # the others serve
+    assert ask(web, "/v1/models/digits-gan")[0] == 200  # other models answer
 
 
 def test_readyz_answers_503_without_models(start: Callable[..., Web], tmp_path: Path):
     (tmp_path / "empty").mkdir()
     web = start(tmp_path / "empty")
     assert ask(web, "/readyz")[0] == 503 and ask(web, "/v2/health/live")[0] == 200
-    # As some load balancers ask.
+    # Some load balancers send HEAD.
     assert ask(web, "/healthz", "HEAD")[::2] == (200, b"") and ask(web, "/readyz", "HEAD")[::2] == (
         503,
         b"",

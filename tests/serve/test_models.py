@@ -1,4 +1,4 @@
-"""Predictors as functions of arrays, and the pictures that are made of them."""
+"""Tests the functions of predictors, which map arrays to arrays, and the PNG encoder."""
 
 import io
 from pathlib import Path
@@ -46,8 +46,8 @@ def test_functions_return_the_shapes_and_types_of_their_specification(
 def test_generate_gives_a_seed_the_same_image_in_every_batch(
     models: dict[str, Predictor], name: str
 ):
-    """To one level of 255, as the README says: matrix products of other sizes add up in another
-    order.
+    """Pixels may differ by one level of 255, because the order of sums in a matrix product depends
+    on the size of the batch.
     """
     model = models[name]
     generate = model.functions["generate"]

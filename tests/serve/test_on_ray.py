@@ -1,4 +1,4 @@
-"""`genray serve` as a person starts it: Ray Serve, HAProxy; replicas killed and models replaced
+"""Tests `genray serve` with Ray Serve and HAProxy, also with killed replicas and replaced models
 under load.
 """
 
@@ -48,13 +48,13 @@ class Served:
 def _command(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
-    except psutil.Error:  # it has just died
+    except psutil.Error:  # the process has just ended
         return ""
 
 
 def _listening(process: psutil.Process) -> list[tuple[str, int]]:
-    """(address, port) that it listens on; none when it has just ended, as an HAProxy does that a
-    newer one replaces.
+    """Return (address, port) of each socket on which the process listens. The list is empty if the
+    process has just ended, as an HAProxy does when a newer one replaces it.
     """
     try:
         return [link.laddr for link in process.net_connections() if link.status == "LISTEN"]
@@ -87,7 +87,7 @@ def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     text = "".join(said)
     page, metrics = re.search(r"page +(http\S+)/\n", text), re.search(r"metrics +(http\S+)", text)
     assert page and metrics, text
-    # or the service would wait for a full pipe
+    # Read the rest of the output, because the service would wait once the pipe is full.
     rest = threading.Thread(target=process.stdout.read, daemon=True)
     rest.start()
     running = Served(page.group(1), metrics.group(1), folder, process)
@@ -163,8 +163,8 @@ def test_haproxy_removes_the_timeout_header_of_ray_serve(served: Served):
 
 
 def test_service_drops_the_requests_of_disconnected_clients(served: Served):
-    """A crowd that leaves takes its requests with it, even if it says that it need not be
-    watched.
+    """Requests of clients that have disconnected are dropped, even if a header asks Ray Serve not
+    to notice disconnections.
     """
     head = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"  # noqa: E501
     head += b"X-Request-Disconnect-Disabled: ?1\r\nContent-Length: %d\r\n\r\n"
@@ -189,13 +189,15 @@ def test_service_drops_the_requests_of_disconnected_clients(served: Served):
         timeout=60,
     )
     large_s = time.monotonic() - one
-    assert one - begin < 6 * large_s, "the crowd was worked off"
+    assert one - begin < 6 * large_s, "the requests of disconnected clients were processed"
 
 
 def test_replicas_give_a_seed_the_same_image(
     served: Served,
 ):
-    """What the README says: alone, byte for byte; among others, to one level of 255."""
+    """An image that is processed alone is always the same, byte for byte. In a batch, its pixels
+    may differ by one level of 255.
+    """
 
     def image(seed: int) -> bytes:
         body = {"model": "digits-gan", "seed": seed, "size": "64x64"}
@@ -207,7 +209,7 @@ def test_replicas_give_a_seed_the_same_image(
             return np.asarray(opened).astype(int)
 
     with httpx.Client(base_url=served.url, timeout=30) as client:
-        # HAProxy gives the replicas turns
+        # HAProxy sends the requests to the replicas in turn.
         alone = {seed: {image(seed) for _ in range(6)} for seed in range(8)}
         assert [len(each) for each in alone.values()] == [1] * 8
         with Load(served.url, clients=8):
@@ -217,7 +219,7 @@ def test_replicas_give_a_seed_the_same_image(
 
 
 class Load:
-    """Clients that ask for images without a pause, as the README tells them to: with retries."""
+    """Clients that ask for images without a pause, with the retries that the reference advises."""
 
     def __init__(self, url: str, clients: int = 4):
         self.made, self.failed = 0, []  # type: ignore[var-annotated]
@@ -259,7 +261,7 @@ def test_service_replaces_a_model_under_load_without_losing_a_request(served: Se
 
 
 def _versions(served: Served, looks: int) -> set[str]:
-    """What the replicas, asked in turn, have loaded."""
+    """Return the versions that the replicas, asked in turn, have loaded."""
     return {httpx.get(f"{served.url}/v1/models/digits-gan").json()["version"] for _ in range(looks)}
 
 

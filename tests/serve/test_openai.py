@@ -1,6 +1,4 @@
-"""OpenAI's own client against the service: models, generations, edits, and refusals as its
-exceptions.
-"""
+"""Tests the routes of OpenAI's API with OpenAI's client: models, generations, edits, refusals."""
 
 import base64
 import io
@@ -51,7 +49,7 @@ def test_generations_depend_on_the_seed(client: openai.OpenAI):
     assert [image.shape for image in images] == [(8, 8)] * 4
     assert len({image.tobytes() for image in images}) == 4
     second = image_of(generate(extra_body={"seed": 6}).data[0])
-    assert np.abs(second.astype(int) - images[1]).max() <= 1  # image i is that of seed + i
+    assert np.abs(second.astype(int) - images[1]).max() <= 1  # image i has the seed 5 + i
     large = image_of(generate(size="64x64", extra_body={"seed": 5}).data[0])  # type: ignore[arg-type]
     assert (large == images[0].repeat(8, 0).repeat(8, 1)).all()
     url = generate(response_format="url", extra_body={"seed": 5}).data[0].url
@@ -130,7 +128,7 @@ def test_generations_refusals_raise_the_clients_exceptions(
 
 
 def bomb() -> bytes:
-    """A PNG of a few bytes whose header promises 60,000 x 60,000 pixels."""
+    """Return a PNG of a few bytes whose header claims 60,000 x 60,000 pixels."""
     import struct
     import zlib
 
@@ -202,9 +200,7 @@ def test_models_route_refuses_to_delete_without_allow_changes(start: Callable[..
 def test_pictures_are_decoded_in_the_thread_for_slow_work(
     web: Web, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
-    """In the slow lane: one of 25 million pixels takes a second, in which the event loop would
-    answer nobody.
-    """
+    """A picture of 25 million pixels takes a second to decode, too long for the event loop."""
     from serve.routes import common
 
     threads: list[str] = []
@@ -234,7 +230,7 @@ def test_edits_answer_429_with_retry_after(start: Callable[..., Web], photo: np.
 
 
 def test_edits_after_a_timeout_stop_working(start: Callable[..., Web], photo: np.ndarray):
-    """Its client is told 408; it ends at its next step, and counts as waiting until then."""
+    """The client receives 408. The dream ends at its next step and counts as waiting till then."""
     web = start(limits=Limits(request_timeout_s=1, max_slow=1))
     with httpx.Client(base_url=web.url, timeout=60) as client:
         picture = png(np.tile(photo, (8, 8, 1)))
@@ -249,4 +245,4 @@ def test_edits_after_a_timeout_stop_working(start: Callable[..., Web], photo: np
         assert web.service.waiting == 0
     begin = time.monotonic()
     web.service._slow.submit(lambda: None).result(timeout=30)
-    assert time.monotonic() - begin < 1  # nothing is left that works
+    assert time.monotonic() - begin < 1  # the thread for slow work is idle

@@ -1,4 +1,4 @@
-"""Our own routes: neighbours, walks, a game to watch."""
+"""Tests the routes under /api: neighbours of a picture, latent walks and streamed games."""
 
 import base64
 import io
@@ -102,7 +102,7 @@ def test_play_limits_the_streams_until_a_client_disconnects(
     web = start(limits=Limits(max_streams=1))
     path = f"{web.url}/api/play/road-runner?steps=2000"
     with httpx.stream("GET", path, timeout=60) as answer:
-        lines = answer.iter_lines()  # kept: httpx hangs up when it is collected
+        lines = answer.iter_lines()  # httpx disconnects when the iterator is garbage-collected
         next(lines)
         assert httpx.get(path).status_code == 429
     for _ in range(100):
@@ -152,7 +152,7 @@ def test_retrieve_downloads_no_data(
     place.write_text(json.dumps(config))
     asked: list[str] = []
 
-    def probe(url: str) -> None:  # the first that a download does
+    def probe(url: str) -> None:  # a download calls this function first
         asked.append(url)
         raise OSError("no network")
 
@@ -161,6 +161,6 @@ def test_retrieve_downloads_no_data(
     answer = httpx.post(f"{web.url}/api/retrieve/digits-ae", content=as_png(photo), timeout=60)
     assert (
         answer.status_code == 400
-        and f"({data}) are not at hand here" in answer.json()["error"]["message"]
+        and f"({data}) are not on this machine" in answer.json()["error"]["message"]
     )
     assert asked == [] and not list(tmp_path.glob("none/**/*.gz"))

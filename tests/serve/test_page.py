@@ -1,4 +1,4 @@
-"""The page in a real browser (Debian's Chromium), used as a person would."""
+"""Tests the page in a real browser (Debian's Chromium), with a user's clicks and keys."""
 
 import os
 import time
@@ -19,8 +19,8 @@ pytestmark = marks
 
 @pytest.fixture
 def page(browser: Any, web: Web) -> Iterator[Any]:
-    """The page on a desk's screen; any error of its script, and any request to elsewhere, fails
-    the test.
+    """Open the page at a desktop's size. An error of its script, or a request to another site,
+    fails the test.
     """
     opened = browser.new_page(viewport={"width": 1100, "height": 900})
     wrong: list[str] = []
@@ -49,8 +49,8 @@ def page(browser: Any, web: Web) -> Iterator[Any]:
 
 
 def until(page: Any, condition: str, seconds: float = 30) -> None:
-    """Wait for a JavaScript expression to be true. (Playwright's own way evaluates in the page,
-    which its policy forbids.)
+    """Wait until a JavaScript expression is true. Playwright's own function evaluates a string in
+    the page, which the page's policy forbids.
     """
     stop = time.monotonic() + seconds
     while not _holds(page, condition):
@@ -64,13 +64,13 @@ def _holds(page: Any, condition: str) -> bool:
     try:
         return bool(page.evaluate(f"() => Boolean({condition})"))
     except Error as error:
-        if "navigation" in str(error):  # the page changes just now
+        if "navigation" in str(error):  # the browser is loading another page
             return False
         raise
 
 
 def shot(page: Any, name: str) -> None:
-    """A picture of the whole page, where GENRAY_SHOTS says; they are looked at before a release."""
+    """Save a screenshot in the directory GENRAY_SHOTS, if set, for a person to inspect."""
     folder = os.environ.get("GENRAY_SHOTS")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
-"""The service's own ends: replaced under load, ended in seconds, and Ray's dashboard guarded
-while the service answers.
+"""Tests that a service replaces its replicas under load, ends in seconds, and that Ray's dashboard
+needs a token.
 """
 
 import json
@@ -24,8 +24,8 @@ from tests.serve.test_on_ray import Load
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 ENDING_S = 20
-"""Of a whole service, on a busy machine; Ray's own settings need more than 30 s, and then leave
-work undone.
+"""Seconds that a whole service may take to end on a busy machine. With Ray's default settings, the
+shutdown takes more than 30 s and is incomplete.
 """
 
 DRIVER = """
@@ -45,9 +45,7 @@ with running(settings, launch) as service:
 
 @contextmanager
 def running(command: list[str], **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    """A service's process, which must have left nothing behind ENDING_S after its end was asked
-    for.
-    """
+    """Run a service's process, and check that all its processes end within ENDING_S seconds."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -83,7 +81,7 @@ def running(command: list[str], **environment: str) -> Iterator["subprocess.Pope
 
 
 def line(process: "subprocess.Popen[str]", pattern: str) -> str:
-    """What group 1 of the pattern is in the first line that has it."""
+    """Return group 1 of the pattern in the first line that matches."""
     assert process.stdout
     said = []
     for text in process.stdout:
@@ -131,7 +129,7 @@ def test_dashboard_and_jobs_api_need_the_ray_token(trained: Path):
     token, port = "5a" * 32, free_port()
     genray = str(Path(sys.executable).with_name("genray"))
     command = [genray, "serve", str(trained), "--port", "0", "--dashboard-port", str(port)]
-    # of a short name: Ray's sockets lie in it
+    # The name is short, because the paths of Ray's sockets have a length limit.
     with tempfile.TemporaryDirectory(prefix="gr-") as folder:
         environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_TMPDIR": folder}
         with running(command, **environment) as process:
@@ -162,5 +160,5 @@ def test_dashboard_and_jobs_api_need_the_ray_token(trained: Path):
             assert (
                 httpx.post(f"{url}/v1/images/generations", json=body, timeout=30).status_code == 200
             )
-            # the token is Ray's, not the service's
+            # The service itself does not need Ray's token.
             assert httpx.get(f"{url}/readyz").status_code == 200

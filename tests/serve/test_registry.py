@@ -1,4 +1,4 @@
-"""The directory of models: what appears, changes, breaks, goes, and comes back."""
+"""Tests how the registry loads, replaces, deletes and restores the models of a directory."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from serve.versions import KEPT_VERSIONS
 
 
 def retrain(folder: Path, amount: float = 1.0) -> str:
-    """Another version of a model, written as a run writes it; returns the version."""
+    """Write another version of a model as a run does, and return the version."""
     from safetensors.torch import load_file
 
     config = json.loads((folder / "config.json").read_text())
@@ -94,7 +94,7 @@ def test_registry_loads_other_models_beside_a_damaged_one(models_dir: Path, dama
     registry = Registry(models_dir)
     registry.refresh()
     assert set(registry.failed) == {"digits-vae"}
-    assert str(models_dir) not in registry.failed["digits-vae"]  # a client is told no path
+    assert str(models_dir) not in registry.failed["digits-vae"]  # clients receive no paths
     assert {"digits", "digits-ae", "digits-gan", "road-runner", "waves"} <= set(registry.models)
 
 
@@ -120,16 +120,14 @@ def test_registry_retries_a_model_with_an_invalid_configuration(
     assert len(registry.models) == 5
     monkeypatch.setattr("serve.registry.RETRY_S", 0)
     registry.refresh()
-    assert set(registry.failed) == {name}  # neither lost nor taken for loaded
+    assert set(registry.failed) == {name}  # the retry failed, too
     place.write_text(content)
     registry.refresh()
     assert registry.failed == {} and name in registry.models
 
 
 def test_registry_loads_other_models_beside_an_unreadable_folder(models_dir: Path):
-    """A link whose target's name is too long, so that the test works as root, too, for whom no
-    folder is closed.
-    """
+    """The folder is a link whose target's name is too long. Root cannot read such a link either."""
     registry = Registry(models_dir)
     registry.refresh()
     shutil.move(models_dir / "digits", models_dir.parent / "away")
@@ -138,7 +136,7 @@ def test_registry_loads_other_models_beside_an_unreadable_folder(models_dir: Pat
     registry.refresh()
     registry.refresh()
     assert registry.failed == {"digits": "the folder cannot be read (File name too long)"}
-    assert registry.get("digits").kind == "classifier"  # the one that was loaded goes on
+    assert registry.get("digits").kind == "classifier"  # the loaded version stays in use
     with pytest.raises(OSError, match="too long"):
         registry.delete("digits")
     (models_dir / "digits").unlink()
@@ -163,7 +161,7 @@ def test_registry_keeps_the_loaded_version_while_the_new_one_is_damaged(
 
 
 def test_registry_removes_a_model_at_the_second_scan(models_dir: Path):
-    """It is replaced by two renames: between them it is away."""
+    """A model is replaced by two renames, and its folder is missing between them."""
     registry = Registry(models_dir)
     registry.refresh()
     shutil.move(models_dir / "digits", models_dir.parent / "away")

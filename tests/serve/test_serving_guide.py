@@ -17,7 +17,7 @@ KEY = "a-key-of-this-test-0001"
 
 @pytest.fixture
 def snippets() -> Callable[[str, Web], list[str]]:
-    """The blocks of one language in "Clients", with the test's address and key in them."""
+    """Return the code blocks of one language in "Clients", with the test's address and key."""
     section = GUIDE.read_text().partition("\n## Clients\n")[2].partition("\n## ")[0]
 
     def blocks(language: str, web: Web) -> list[str]:
@@ -31,18 +31,20 @@ def snippets() -> Callable[[str, Web], list[str]]:
 
 
 @pytest.fixture
-def room(tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a photo.jpg."""
     Image.fromarray(photo).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-# The examples leave files and connections to the end of the program, as examples do.
+# The examples close no files or connections; the end of the program does.
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_reference_python_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
+def test_reference_python_examples_run(
+    start: Callable[..., Web], snippets: Callable, workdir: Path
+):
     web = start(keys=(KEY,))
     triton, openai = sorted(snippets("python", web), key=lambda code: "OpenAI" in code)
     found: dict = {}
@@ -52,7 +54,7 @@ def test_reference_python_examples_run(start: Callable[..., Web], snippets: Call
     assert found["code"].shape == (1, 10)
 
 
-def test_reference_curl_examples_run(start: Callable[..., Web], snippets: Callable, room: Path):
+def test_reference_curl_examples_run(start: Callable[..., Web], snippets: Callable, workdir: Path):
     from tests.serve.test_registry import retrain
 
     web = start(keys=(KEY,))
@@ -64,7 +66,7 @@ def test_reference_curl_examples_run(start: Callable[..., Web], snippets: Callab
         subprocess.run(
             f"{command} --fail-with-body",
             shell=True,
-            cwd=room,
+            cwd=workdir,
             capture_output=True,
             text=True,
             timeout=60,
@@ -79,6 +81,6 @@ def test_reference_curl_examples_run(start: Callable[..., Web], snippets: Callab
         and '"neighbours"' in answers[1].stdout
         and '"version"' in answers[4].stdout
     )
-    assert (room / "walk.gif").read_bytes().startswith(b"GIF89a") and answers[3].stdout.count(
+    assert (workdir / "walk.gif").read_bytes().startswith(b"GIF89a") and answers[3].stdout.count(
         "\n"
     ) == 31

@@ -1,6 +1,4 @@
-"""Deleted, rolled back, replaced, damaged, on a full disk, in whatever order: nothing that was
-on the disk is lost.
-"""
+"""Tests that deleting, replacing and rolling back models loses no weights, also on a full disk."""
 
 import hashlib
 import random
@@ -21,7 +19,7 @@ from tests.serve.test_registry import retrain
 
 @pytest.fixture
 def runs(trained: Path, tmp_path: Path) -> Path:
-    """A directory with one run, model/ inside, as `genray serve runs` meets it."""
+    """Return a directory with one run directory, which contains model/."""
     run = tmp_path / "runs" / "waves"
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "00001").write_text("days of work")
@@ -37,15 +35,15 @@ def loaded(folder: Path) -> Registry:
 
 
 def damage(place: Path) -> None:
-    """A replacement that broke off."""
+    """Truncate the weights, as an interrupted copy does."""
     content = (place / "model.safetensors").read_bytes()
     (place / "model.safetensors").write_bytes(content[: len(content) // 2])
 
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow: what the system says differs from a full disk's words, not what can be
-    done.
+    """Forbid all files to grow. The system's message differs from that of a full disk, but the same
+    operations fail.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
@@ -56,7 +54,7 @@ def full_disk() -> Iterator[None]:
 
 
 def weights(folder: Path) -> set[str]:
-    """Hashes of all weights anywhere below."""
+    """Return the hashes of all weights in the folder and its subfolders."""
     return {
         hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("model.safetensors")
     }
@@ -102,12 +100,12 @@ def retrain_in_place(place: Path) -> str:
 def test_delete_and_roll_back_save_versions_that_were_never_loaded(runs: Path):
     registry = loaded(runs)
     first = registry.get("waves").version
-    second = retrain(runs / "waves" / "model")  # not looked at
+    second = retrain(runs / "waves" / "model")  # never loaded
     registry.delete("waves")
     assert registry.versions("waves") == [second, first]
     assert registry.roll_back("waves") == second
     third = retrain(runs / "waves" / "model")
-    assert registry.roll_back("waves") == second  # the newest but what is on the disk
+    assert registry.roll_back("waves") == second  # the newest except the version on disk
     assert set(registry.versions("waves")) == {first, second, third}
 
 
@@ -120,7 +118,7 @@ def test_roll_back_replaces_a_damaged_version(runs: Path):
     registry.refresh()
     assert registry.failed and registry.get("waves").version == second
     assert registry.roll_back("waves") == second and registry.failed == {}
-    assert registry.roll_back("waves") == first  # past the damaged one, which is a version, too
+    assert registry.roll_back("waves") == first  # the damaged files are skipped
     shutil.rmtree(runs / ".versions" / "waves" / second)
     with pytest.raises(CheckpointError, match="is damaged"):
         registry.roll_back("waves")
@@ -139,12 +137,12 @@ def test_roll_back_on_a_full_disk_loses_no_version(runs: Path):
     first = registry.get("waves").version
     second = retrain(runs / "waves" / "model")
     with full_disk():
-        registry.refresh()  # cannot be kept
+        registry.refresh()  # the new version is loaded, but no copy can be saved
         assert registry.get("waves").version == second and registry.versions("waves") == [first]
         with pytest.raises(OSError, match="too large"):
             registry.roll_back("waves")
         assert version_of(runs / "waves" / "model") == second
-        registry.delete("waves")  # moving takes no room
+        registry.delete("waves")  # renaming needs no disk space
     assert registry.versions("waves") == [second, first] and registry.roll_back("waves") == second
     assert not [path for path in (runs / ".versions").iterdir() if path.name.startswith(".")]
 
@@ -164,13 +162,13 @@ def test_delete_and_roll_back_in_any_order_lose_no_weights(runs: Path, seed: int
     rng = random.Random(seed)
     registry, place = loaded(runs), runs / "waves" / "model"
     for _ in range(40):
-        what = rng.choice(["retrain", "damage", "look", "delete", "roll back", "roll back"])
+        what = rng.choice(["retrain", "damage", "scan", "delete", "roll back", "roll back"])
         before = weights(place)
         if what == "retrain" and before and not registry.failed:
             retrain(place, rng.random())
         elif what == "damage" and before and len(registry.versions("waves")) > 1:
             damage(place)
-        elif what == "look":
+        elif what == "scan":
             registry.refresh()
         elif what in ("delete", "roll back"):
             try:
