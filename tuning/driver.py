@@ -140,10 +140,10 @@ class PlanSearch(Searcher):
                 sampler=sampler,
             )
             for row in ended:
-                self._tell(search, arm, row)
+                self._add_to_optuna(search, arm, row)
         return self._optuna[arm]
 
-    def _tell(self, search: Any, arm: str, row: TrialRow) -> None:
+    def _add_to_optuna(self, search: Any, arm: str, row: TrialRow) -> None:
         """Add a trial to Optuna's study that Optuna did not suggest."""
         known, point = (
             row.best is not None and row.status in ("done", "stopped"),
@@ -161,7 +161,7 @@ class PlanSearch(Searcher):
         row = self._sweep.row(slot) if slot is not None else None
         # An Optuna search that is not open yet reads the row itself when it opens.
         if row is not None and row.status != "running" and row.arm in self._optuna:
-            self._tell(self._optuna[row.arm], row.arm, row)
+            self._add_to_optuna(self._optuna[row.arm], row.arm, row)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the trials' files are the record."""
@@ -221,7 +221,7 @@ class Progress(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         if trial.last_result.get("done"):  # otherwise the sweep itself was interrupted
-            self._settle(trial, "stopped", "")
+            self._end_trial(trial, "stopped", "")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         file = trial.error_file
@@ -230,9 +230,9 @@ class Progress(tune.Callback):
             if file and Path(file).exists()
             else ""
         )
-        self._settle(trial, "failed", cause_of_death(text))
+        self._end_trial(trial, "failed", failure_reason(text))
 
-    def _settle(self, trial: Any, status: Any, error: str) -> None:
+    def _end_trial(self, trial: Any, status: Any, error: str) -> None:
         name = self._names.get(trial.trial_id, trial.config["trial"])
         slot = next(slot for slot in self._sweep.slots if slot.name == name)
         row = self._sweep.row(slot)
@@ -260,7 +260,7 @@ class Progress(tune.Callback):
         self._live.update(values, len(rows) - counts["running"])
 
 
-def cause_of_death(text: str) -> str:
+def failure_reason(text: str) -> str:
     """Extract one line from Ray Tune's error text of a trial: the exception, or how its process
     died.
     """
@@ -296,7 +296,7 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     members: dict[str, Any] = {
         "sweep": sweep.path.resolve(),
         "base": sweep.base,
-        "home": os.getcwd(),
+        "working_directory": os.getcwd(),
     }
     members["family"] = config.model
     options: dict[str, Any] = {}
@@ -307,10 +307,10 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     )
     # Population based training runs its members only; other sweeps take their trials from the plan.
     if config.scheduler == "pbt":
-        stands = align(sweep)
-        options["config"], scheduler = population(sweep, stands)
+        evaluation = align(sweep)
+        options["config"], scheduler = population(sweep, evaluation)
         members |= {
-            "reborn_after": looks - stands,
+            "least_evaluations": looks - evaluation,
             "barrier": config.perturb_every,
             "space": sweep.study.arms[0].space,
         }

@@ -54,7 +54,7 @@ def align(sweep: Sweep) -> int:
                 remove_directory(folder)
             sweep.begin(slot, sweep.points[slot.arm][slot.index])
         elif look in kept[slot]:
-            _go_back(sweep, row, kept[slot][look])
+            _reset(sweep, row, kept[slot][look])
         # else the member had diverged before, and waits for the next barrier
     return look
 
@@ -73,14 +73,14 @@ def _barriers(run: Path, every: int) -> dict[int, Path]:
     return found
 
 
-def _go_back(sweep: Sweep, row: TrialRow, checkpoint: Path) -> None:
+def _reset(sweep: Sweep, row: TrialRow, checkpoint: Path) -> None:
     for folder in RunDir(sweep.path / row.path).list_checkpoints():
         if int(folder.name) > int(checkpoint.name):
             remove_directory(folder)
     write_trial(sweep.path, read_trial(checkpoint / ROW_FILE))
 
 
-def population(sweep: Sweep, stands: int) -> tuple[dict[str, Any], PopulationBasedTraining]:
+def population(sweep: Sweep, evaluation: int) -> tuple[dict[str, Any], PopulationBasedTraining]:
     """Return (Tune's config, the scheduler) for population based training of the search trials,
     which are all at one evaluation.
 
@@ -99,7 +99,7 @@ def population(sweep: Sweep, stands: int) -> tuple[dict[str, Any], PopulationBas
 
     config = {name: coordinate_of(name) for name in arm.space.coordinates}
     # Tune's PBT uses Python's global random generator
-    random.seed(sweep.config.seed + 1009 * stands)
+    random.seed(sweep.config.seed + 1009 * evaluation)
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration",
         perturbation_interval=sweep.config.perturb_every,

@@ -32,7 +32,7 @@ from tuning.training import (
     config_class,
     on_cpu,
     open_training,
-    planned_looks,
+    planned_evaluations,
     preset,
     rehearse,
     with_budget,
@@ -80,7 +80,7 @@ def resume_sweep(path: Path, *, address: str | None = None) -> Path:
     """Run the remaining trials of a sweep that was stopped or killed. Raises CheckpointError if
     `path` holds no sweep.
     """
-    _wait_for_orphans(path)
+    _wait_for_old_processes(path)
     return _run(Sweep.open(path), address)
 
 
@@ -122,7 +122,8 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
     for arm in study.arms:
         for settings in points.get(arm.name, []):
             _validate(
-                changed(base, {**arm.fixed, **settings}), f"arm {arm.name}, {_spoken(settings)}"
+                changed(base, {**arm.fixed, **settings}),
+                f"arm {arm.name}, {_format_settings(settings)}",
             )
     # Train a step of each arm, to check that the arm can be trained and reports the metric.
     metric, mode = _metric(config)
@@ -203,7 +204,7 @@ def _validate(config: Any, where: str) -> None:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from error
 
 
-def _spoken(settings: dict[str, Any]) -> str:
+def _format_settings(settings: dict[str, Any]) -> str:
     return ", ".join(
         f"{path} = {value:.3g}" if isinstance(value, float) else f"{path} = {value}"
         for path, value in settings.items()
@@ -214,7 +215,7 @@ def _spoken(settings: dict[str, Any]) -> str:
 
 
 def _run(sweep: Sweep, address: str | None) -> Path:
-    with _alone(sweep.path):
+    with _exclusive_lock(sweep.path):
         total = len(sweep.slots)
         if sweep.waiting():
             with (
@@ -222,7 +223,7 @@ def _run(sweep: Sweep, address: str | None) -> Path:
                 Live(f"{sweep.study.name} {sweep.config.model}", total, COLUMNS, "trials") as live,
             ):
                 live.say(_announcement(sweep))
-                run_trials(sweep, planned_looks(sweep.config.model, sweep.base), live)
+                run_trials(sweep, planned_evaluations(sweep.config.model, sweep.base), live)
         write_table(sweep.path, read_trials(sweep.path))
         if sweep.waiting():
             raise KeyboardInterrupt
@@ -232,7 +233,7 @@ def _run(sweep: Sweep, address: str | None) -> Path:
 def _announcement(sweep: Sweep) -> str:
     config, arms = sweep.config, len(sweep.study.arms)
     done = len(sweep.slots) - len(sweep.waiting())
-    looks = planned_looks(config.model, sweep.base)
+    looks = planned_evaluations(config.model, sweep.base)
     each = f"{config.trials} search trials" + (
         f", {config.seeds} seed{'s' * (config.seeds > 1)} as it comes and {config.seeds} tuned"
         * bool(config.seeds)
@@ -246,13 +247,13 @@ def _announcement(sweep: Sweep) -> str:
     )
 
 
-def _wait_for_orphans(path: Path, patience_s: float = 60.0) -> None:
+def _wait_for_old_processes(path: Path, patience_s: float = 60.0) -> None:
     """Wait until no process of a killed sweep trains. Ray ends these processes some seconds after
     their driver.
     """
     deadline = time.monotonic() + patience_s
     for lock in sorted((path / TRIALS_FOLDER).glob("*/.lock")):
-        while _held(lock):
+        while _is_locked(lock):
             if time.monotonic() > deadline:
                 raise ConfigError(
                     f"--resume {path}: {lock.parent.name} is still in training; is the sweep "
@@ -262,7 +263,7 @@ def _wait_for_orphans(path: Path, patience_s: float = 60.0) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _exclusive_lock(path: Path) -> Iterator[None]:
     """Hold a lock that the system releases when this process ends, so that only one driver runs.
     Raises ConfigError if another process holds the lock.
     """
@@ -276,7 +277,7 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _held(lock: Path) -> bool:
+def _is_locked(lock: Path) -> bool:
     with lock.open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -367,7 +368,7 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
         f"{origin['of_trials']} trials. A best of many looks better on the data that it was chosen "
         "by than on new data: "
         "believe the figures on test data.\n\nSettings: "
-        f"{_spoken(row.params) or 'as the preset has them'}; seed {row.seed}."
+        f"{_format_settings(row.params) or 'as the preset has them'}; seed {row.seed}."
     )
     # Load the best checkpoint, measure it on the test split, and save the model.
     models.mkdir(parents=True, exist_ok=True)

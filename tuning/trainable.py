@@ -42,30 +42,30 @@ class _Trial(tune.Trainable):
     imported once.
     """
 
-    home = "."
+    working_directory = "."
     """The directory that relative paths of configurations start from; Tune would change to its own
     directory.
     """
-    reborn_after = 0
+    least_evaluations = 0
     """For population based training: the least number of evaluations that a trial makes, diverged
     or not, because a copy of another trial can replace its state.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._go_home()
+        self._go_to_working_directory()
         keep_freed_memory()
         self._run: TrialRun | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
-        self._go_home()
+        self._go_to_working_directory()
         self._run = self.make_run(new_config)
         return True
 
-    def _go_home(self) -> None:
-        if Path(self.home).is_dir():
-            os.chdir(self.home)
+    def _go_to_working_directory(self) -> None:
+        if Path(self.working_directory).is_dir():
+            os.chdir(self.working_directory)
 
     def make_run(self, config: dict[str, Any]) -> TrialRun:
         raise NotImplementedError
@@ -73,8 +73,8 @@ class _Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         assert self._run is not None
         result = self._run.advance()
-        if self.reborn_after and result["status"] in ("diverged", "done"):
-            result["done"] = self.iteration + 1 >= self.reborn_after
+        if self.least_evaluations and result["status"] in ("diverged", "done"):
+            result["done"] = self.iteration + 1 >= self.least_evaluations
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -105,7 +105,7 @@ class SweepTrial(_Trial):
     """For population based training: evaluations between copies."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._go_home()
+        self._go_to_working_directory()
         # The first step imports more of PyTorch and takes a second or two longer. This rehearsal
         # keeps that time out of the trial's count.
         rehearse(self.family, self.base)
@@ -213,7 +213,7 @@ def trainable(
     base.validate()
     name, way = default_metric(family)
     members = {
-        "family": family, "base": base, "home": os.getcwd(),
+        "family": family, "base": base, "working_directory": os.getcwd(),
         "metric": metric or name, "mode": mode or (way if metric in ("", name) else "min"),
     }  # fmt: skip
     return type(f"{family.capitalize()}Trial", (FreeTrial,), members)

@@ -36,7 +36,7 @@ UNMEASURED = "A trial of a search: chosen by its validation data, and not measur
 
 
 @dataclass(frozen=True)
-class Look:
+class EvaluationResult:
     """The result of one evaluation during training."""
 
     step: int
@@ -54,10 +54,10 @@ class Training(Protocol):
     """A model in training."""
 
     @property
-    def planned_looks(self) -> int:
+    def planned_evaluations(self) -> int:
         """Number of evaluations that count, unless the training stops early."""
 
-    def looks(self) -> Iterator[Look]:
+    def evaluations(self) -> Iterator[EvaluationResult]:
         """Train to the end, and yield every evaluation. Raises RunFault when a loss is no longer
         finite.
         """
@@ -106,16 +106,16 @@ class FitTraining:
         self.fit = open_fit(family, config, sealed=sealed)
 
     @property
-    def planned_looks(self) -> int:
+    def planned_evaluations(self) -> int:
         every = self.config.fit.validate_every or self.fit.steps_an_epoch()
         return math.ceil(self.fit.total_steps() / every)
 
-    def looks(self) -> Iterator[Look]:
+    def evaluations(self) -> Iterator[EvaluationResult]:
         last = self.fit.task.stages[-1]
         for step in self.fit:
             if step.values or step.held_out:
                 held_out = {f"validation_{name}": value for name, value in step.held_out.items()}
-                yield Look(
+                yield EvaluationResult(
                     step.step, {**step.values, **held_out}, bool(held_out) and step.stage == last
                 )
 
@@ -173,10 +173,10 @@ class AgentTraining:
         return self.config.run.evaluate_every or self.config.run.steps
 
     @property
-    def planned_looks(self) -> int:
+    def planned_evaluations(self) -> int:
         return math.ceil(self.config.run.steps / self._every)
 
-    def looks(self) -> Iterator[Look]:
+    def evaluations(self) -> Iterator[EvaluationResult]:
         evaluated_at, result = -1, None
         for until in milestones(self.agent.steps, self.config.run.steps, self._every):
             values: dict[str, float] = {}
@@ -192,7 +192,9 @@ class AgentTraining:
             if result is None or self.agent.steps != evaluated_at:
                 evaluated_at, result = self.agent.steps, self._evaluate(VALIDATION_EPISODES)
             self._evaluated = result
-            yield Look(self.agent.steps, {**values, "evaluation_return": result.mean}, counts=True)
+            yield EvaluationResult(
+                self.agent.steps, {**values, "evaluation_return": result.mean}, counts=True
+            )
 
     def _evaluate(self, first_seed: int) -> Evaluation:
         settings = self.config.run
@@ -275,7 +277,7 @@ def with_budget(family: str, config: Any, steps: int, looks: int) -> Any:
     return replace(config, **{"run" if family == "dqn" else "fit": part})
 
 
-def planned_looks(family: str, config: Any) -> int:
+def planned_evaluations(family: str, config: Any) -> int:
     """Number of evaluations that count in a trial of full length with `with_budget`'s
     configuration.
     """
@@ -304,7 +306,7 @@ def rehearse(family: str, config: Any) -> set[str]:
     fit = replace(config.fit, steps=1, epochs=1, validate_every=1, log_every=1, patience=0)
     training = open_training(family, on_cpu(family, replace(config, fit=fit)))
     names: set[str] = set()
-    for look in training.looks():
+    for look in training.evaluations():
         names = set(look.values) if look.counts else names
     if not names:
         raise ConfigError(

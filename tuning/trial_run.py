@@ -23,7 +23,7 @@ from genray.errors import RunFault
 from genray.runs.rundir import MetricsLog, RunDir
 from genray.threads import user_threads
 from tuning.settings import changed
-from tuning.training import Look, Training, open_training, with_seed
+from tuning.training import EvaluationResult, Training, open_training, with_seed
 from tuning.trials import TrialRow, read_trial, write_trial
 
 WORST = 1e30
@@ -54,7 +54,7 @@ class TrialRun:
         self._run = RunDir(sweep / row.path)
         self._training: Training | None = None
         self._log: MetricsLog | None = None
-        self._looks: Iterator[Look] = iter(())
+        self._evaluations: Iterator[EvaluationResult] = iter(())
         self._saved_at_s = 0.0
         self._seconds = row.seconds
         self._locked = False
@@ -69,9 +69,9 @@ class TrialRun:
         # Train; an exception ends the trial.
         if self.row.status == "running":
             try:
-                values = self._next_look()
+                values = self._next_evaluation()
             except Exception as error:
-                self._end(_fate(error, self._training), _line(error))
+                self._end(_failure_status(error, self._training), _line(error))
         # Search algorithms need a finite number for every trial.
         known = (
             self.row.curve[-1][2]
@@ -93,16 +93,16 @@ class TrialRun:
             "done": self.row.status != "running",
         }
 
-    def _next_look(self) -> Mapping[str, float]:
+    def _next_evaluation(self) -> Mapping[str, float]:
         training = self.open()
         # the process was killed after the last evaluation and before the row was completed
-        if len(self.row.curve) >= training.planned_looks:
+        if len(self.row.curve) >= training.planned_evaluations:
             self._end("done")
             return {}
         start = time.process_time()
         # Train up to an evaluation that counts. Training and evaluation count as the trial's time,
         # saving does not.
-        for look in self._looks:
+        for look in self._evaluations:
             self._seconds += time.process_time() - start
             assert self._log is not None
             self._log.write(look.step, {**look.values, "cpu_seconds": self._seconds})
@@ -115,7 +115,7 @@ class TrialRun:
         self._end("done")
         return {}
 
-    def _take(self, look: Look, training: Training) -> None:
+    def _take(self, look: EvaluationResult, training: Training) -> None:
         # Update the row with the new value.
         row, value = self.row, look.values.get(self.row.metric, math.nan)
         if row.state_bytes_per_parameter is None:
@@ -135,7 +135,7 @@ class TrialRun:
         # not name a best checkpoint that is not on the disk.
         meets = self._barrier > 0 and len(self.row.curve) % self._barrier == 0
         self._keep(training, look.step, value if better else None, must=meets)
-        if len(self.row.curve) >= training.planned_looks:
+        if len(self.row.curve) >= training.planned_evaluations:
             self._end("done")
         else:
             write_trial(self.sweep, self.row)
@@ -195,7 +195,7 @@ class TrialRun:
 
     def _begin(self, training: Training, step: int | None = None) -> None:
         self._log = MetricsLog(self._run, step)
-        self._training, self._looks = training, iter(training.looks())
+        self._training, self._evaluations = training, iter(training.evaluations())
 
     def close(self) -> None:
         """Release the directory. A trial that is still running can be continued from its current
@@ -310,7 +310,7 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
     return total.hexdigest()
 
 
-def _fate(error: Exception, training: Training | None) -> str:
+def _failure_status(error: Exception, training: Training | None) -> str:
     """Return the status that an exception gives a trial: non-finite weights can raise many kinds of
     exceptions.
     """

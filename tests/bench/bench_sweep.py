@@ -56,7 +56,7 @@ def train_bare(work: tuple[str, Any]) -> tuple[float, float, float]:
     family, config = work
     wall, cpu = time.monotonic(), time.process_time()
     training = open_training(family, config)
-    best = min(look.values["validation_loss"] for look in training.looks() if look.counts)
+    best = min(look.values["validation_loss"] for look in training.evaluations() if look.counts)
     return time.monotonic() - wall, time.process_time() - cpu, best
 
 
@@ -89,7 +89,7 @@ def steps_of(seconds: float) -> int:
     torch.set_num_threads(1)
     training = open_training("vae", prepare(config_of(1, 300), Path("unused")).base)
     start = time.process_time()
-    for _ in training.looks():
+    for _ in training.evaluations():
         pass
     torch.set_num_threads(threads)
     return max(20, round(300 * seconds / (time.process_time() - start)))

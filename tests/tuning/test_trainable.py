@@ -12,7 +12,7 @@ from genray import cli
 from genray.errors import CheckpointError, ConfigError
 from genray.rl import presets as agent_presets
 from tests.helpers.tuning import tiny_vae
-from tuning.driver import cause_of_death
+from tuning.driver import failure_reason
 from tuning.settings import changed
 from tuning.trainable import load_model, trainable
 from tuning.trial_run import digest
@@ -164,4 +164,4 @@ The actor is dead because its worker process has died. Worker exit detail: End o
     ],
 )
 def test_cause_of_death_is_what_was_raised_or_how_the_process_died(text, cause):
-    assert cause_of_death(text).startswith(cause)
+    assert failure_reason(text).startswith(cause)

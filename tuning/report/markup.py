@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from tuning.report.comparison import Comparison, Line, readable
 from tuning.report.importance import varied
 from tuning.report.stats import Estimate, cost
-from tuning.report.tables import Comparison, Line, words
-from tuning.report.words import PHASE_WORDS, between, covered, difference, number, plural
+from tuning.report.text import PHASE_WORDS, between, covered, difference, number, plural
 from tuning.trials import TrialRow
 
 IMPORTANCES = (
@@ -79,8 +79,8 @@ def arms_table(comparison: Comparison) -> str:
     head = [
         ("arm", "name"),
         ("", "name"),
-        (f"{escape(words(comparison.metric))}<br>{best}", ""),
-        (f"test {escape(words(comparison.test_metric))}<br>{test}", ""),
+        (f"{escape(readable(comparison.metric))}<br>{best}", ""),
+        (f"test {escape(readable(comparison.test_metric))}<br>{test}", ""),
         (f"steps to<br>target{target}", ""),
         ("CPU s to<br>target", ""),
         ("diverged<br>+ in search", ""),
@@ -149,9 +149,9 @@ def effects_table(comparison: Comparison) -> str:
     )
     head = [
         ("arm", "name"),
-        (f"change of {escape(words(comparison.metric))}<br>{change}", ""),
+        (f"change of {escape(readable(comparison.metric))}<br>{change}", ""),
         ("better in", ""),
-        (f"change of test {escape(words(comparison.test_metric))}<br>{change_of_test}", ""),
+        (f"change of test {escape(readable(comparison.test_metric))}<br>{change_of_test}", ""),
         ("better in", ""),
     ]
     return _table(head, rows, "Effects")
@@ -162,7 +162,7 @@ def chosen_table(comparison: Comparison) -> str:
     for arm in comparison.ranked:
         best = comparison.chosen(arm)
         if best is not None:
-            text = escape(_settings(best, varied(comparison.of(arm, "search"))))
+            text = escape(_settings(best, varied(comparison.select(arm, "search"))))
             cells = (
                 _cell(number(best.best)) + _cell(text, "text") + _cell(escape(best.trial), "name")
             )
@@ -171,7 +171,7 @@ def chosen_table(comparison: Comparison) -> str:
         return ""
     head = [
         ("arm", "name"),
-        (escape(words(comparison.metric)), ""),
+        (escape(readable(comparison.metric)), ""),
         ("settings", "name"),
         ("trial", "name"),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tuning.report.charts import Chart
+from tuning.report.comparison import Comparison
 from tuning.report.markup import (
     arms_table,
     chosen_table,
@@ -16,8 +17,8 @@ from tuning.report.markup import (
     importances_table,
     trials_table,
 )
-from tuning.report.tables import Comparison
-from tuning.report.words import limits, plural, summary, title
+from tuning.report.summary import limits, summary, title
+from tuning.report.text import plural
 
 STYLE = Path(__file__).with_suffix(".css")
 TUNED = '<span class="key tuned">● tuned</span>'

@@ -24,8 +24,8 @@ from tuning.report.charts import (
     Window,
     log_axis,
 )
+from tuning.report.comparison import Comparison
 from tuning.report.stats import best_so_far, cost, finished, profile
-from tuning.report.tables import Comparison
 
 COLOURS = {"default": UNTUNED, "tuned": TUNED}
 MAX_PANELS = 24
@@ -36,7 +36,9 @@ def rates_chart(comparison: Comparison) -> Chart | None:
     """Draw the best value against the learning rate, on a logarithmic axis."""
     path = comparison.rate_path()
     rows = [
-        row for row in finished(comparison.of(phase="search")) if _positive(row.params.get(path))
+        row
+        for row in finished(comparison.select(phase="search"))
+        if _positive(row.params.get(path))
     ]
     if not rows:
         return None
@@ -73,7 +75,7 @@ def _draw_rates(
         axis.axhline(window.clip(value), color=UNTUNED, linewidth=1.1, linestyle=(0, (4, 2)))
     # Failed trials are crosses, and trials outside the window are triangles at its bad edge.
     chosen = comparison.chosen(arm)
-    for row in finished(comparison.of(arm, "search")):
+    for row in finished(comparison.select(arm, "search")):
         if not _positive(row.params.get(path)):
             continue
         rate = float(row.params[path])
@@ -121,7 +123,7 @@ def search_chart(comparison: Comparison) -> Chart | None:
     """
     curves = {}
     for arm in comparison.ranked:
-        costs = [cost(row) for row in finished(comparison.of(arm, "search"))]
+        costs = [cost(row) for row in finished(comparison.select(arm, "search"))]
         if len(costs) >= 2 and any(map(math.isfinite, costs)):
             curves[arm] = best_so_far(costs)
     if not curves:
@@ -171,8 +173,10 @@ def search_chart(comparison: Comparison) -> Chart | None:
 
 def curves_chart(comparison: Comparison) -> Chart | None:
     """Draw the metric against steps, for every seed of default and tuned runs."""
-    phases = [phase for phase in ("default", "tuned") if comparison.of(phase=phase)]
-    rows = [row for phase in phases for row in comparison.of(phase=phase) if len(row.curve) >= 2]
+    phases = [phase for phase in ("default", "tuned") if comparison.select(phase=phase)]
+    rows = [
+        row for phase in phases for row in comparison.select(phase=phase) if len(row.curve) >= 2
+    ]
     if not rows:
         return None
     ends = [value for row in rows for _, _, value in row.curve[len(row.curve) // 4 :]]
@@ -274,7 +278,7 @@ def profile_chart(ratios: Mapping[str, Sequence[float]], problems: str = "seeds"
 def _common_window(comparison: Comparison) -> Window:
     """Return one range of the metric for every panel of the search."""
     values = [
-        row.best for row in finished(comparison.of(phase="search")) if math.isfinite(cost(row))
+        row.best for row in finished(comparison.select(phase="search")) if math.isfinite(cost(row))
     ]
     values += [comparison.metric_of(line.best.median) for line in comparison.lines]
     return Window.of([value for value in values if value is not None], comparison.mode)

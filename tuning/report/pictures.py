@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tuning.report.charts import BAD, FAINT, INK, PAPER, TUNED, UNTUNED, WIDE, Chart, Panel, Window
+from tuning.report.comparison import Comparison, readable
 from tuning.report.importance import coordinates, varied
 from tuning.report.stats import Estimate, cost, finished
-from tuning.report.tables import Comparison, words
 from tuning.trials import TrialRow
 
 COLOURS = {"default": UNTUNED, "tuned": TUNED, "search": TUNED}
@@ -25,12 +25,12 @@ MARKERS = {"default": "D", "tuned": "o", "search": "o"}
 def arms_chart(comparison: Comparison, test: bool = False) -> Chart | None:
     """Draw medians and intervals, one row for each arm; the seeds are small marks."""
     # Without seeds, the median of a search describes its space more than the arm.
-    if comparison.judged == "search":
+    if comparison.ranking_phase == "search":
         return None
     window = _arms_window(comparison, test)
     if window is None:
         return None
-    what = words(comparison.test_metric) if test else words(comparison.metric)
+    what = readable(comparison.test_metric) if test else readable(comparison.metric)
     split = "test" if test else "validation"
     better = "lower" if comparison.mode == "min" else "higher"
     height = max(1.5, 0.27 * len(comparison.ranked) + 0.75)
@@ -59,22 +59,26 @@ def _arms_window(comparison: Comparison, test: bool) -> Window | None:
     if not any(each.count for estimates in found.values() for each in estimates):
         return None
     ends = [
-        value for each in found[comparison.judged] for value in (each.low, each.median, each.high)
+        value
+        for each in found[comparison.ranking_phase]
+        for value in (each.low, each.median, each.high)
     ]
-    judged = Window.of([comparison.metric_of(value) for value in ends], comparison.mode)
-    good_edge = judged.low if comparison.mode == "min" else judged.high
+    ranking_phase = Window.of([comparison.metric_of(value) for value in ends], comparison.mode)
+    good_edge = ranking_phase.low if comparison.mode == "min" else ranking_phase.high
     near = [
         value
         for estimates in found.values()
         for each in estimates
         if abs((value := comparison.metric_of(each.median)) - good_edge)
-        <= 2 * (judged.high - judged.low)
+        <= 2 * (ranking_phase.high - ranking_phase.low)
     ]
     inside = [
-        comparison.metric_of(value) for value in ends if judged.holds(comparison.metric_of(value))
+        comparison.metric_of(value)
+        for value in ends
+        if ranking_phase.holds(comparison.metric_of(value))
     ]
     values = [*near, *inside]
-    return Window.of(values, comparison.mode, share=1.0) if values else judged
+    return Window.of(values, comparison.mode, share=1.0) if values else ranking_phase
 
 
 def _draw_arms(comparison: Comparison, window: Window, test: bool, axis: Axes) -> None:
@@ -207,7 +211,7 @@ def effects_chart(comparison: Comparison) -> Chart | None:
                     place,
                     "o",
                     color=TUNED,
-                    markerfacecolor=TUNED if found.sure else PAPER,
+                    markerfacecolor=TUNED if found.significant else PAPER,
                     markersize=5,
                 )
             else:
@@ -230,7 +234,7 @@ def effects_chart(comparison: Comparison) -> Chart | None:
     return Chart(
         name="effects",
         about=f"Change against {comparison.baseline}, with its interval.",
-        x=f"change of {words(comparison.metric)} against {comparison.baseline} ({better})",
+        x=f"change of {readable(comparison.metric)} against {comparison.baseline} ({better})",
         y="",
         panels=[Panel(title="", draw=draw)],
         size=(WIDE[0], max(1.4, 0.27 * len(effects) + 0.7)),
@@ -240,7 +244,7 @@ def effects_chart(comparison: Comparison) -> Chart | None:
 def parameters_charts(comparison: Comparison) -> Iterator[Chart]:
     """Draw parallel coordinates for each search with at least two parameters and four trials."""
     for number, arm in enumerate(comparison.ranked):
-        rows = finished(comparison.of(arm, "search"))
+        rows = finished(comparison.select(arm, "search"))
         names = varied(rows)
         if len(names) >= 2 and len(rows) >= 4:
             yield Chart(

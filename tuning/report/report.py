@@ -22,12 +22,13 @@ from genray.runs.files import write_whole
 from genray.runs.rundir import RunDir
 from tuning.plan import Sweep
 from tuning.report.charts import Chart
+from tuning.report.comparison import Comparison
 from tuning.report.page import page
 from tuning.report.panels import curves_chart, profile_chart, rates_chart, search_chart
 from tuning.report.pictures import arms_chart, effects_chart, parameters_charts
 from tuning.report.stats import cost
-from tuning.report.tables import Comparison, write_tables
-from tuning.report.words import PHASE_WORDS, number, plural
+from tuning.report.tables import comparison_tables, write_tables
+from tuning.report.text import PHASE_WORDS, number, plural
 from tuning.trials import TrialRow, read_trials, write_table
 
 Measure = Callable[[Path, TrialRow], dict[str, float]]
@@ -68,7 +69,7 @@ def write_report(
     for group in charts.values():
         for chart in group:
             chart.write_png(folder / f"{chart.name}.png")
-    tables = write_tables(folder, comparison.tables())
+    tables = write_tables(folder, comparison_tables(comparison))
     text = page(
         comparison,
         charts,
@@ -175,7 +176,11 @@ def _samples(sweep: Path, comparison: Comparison, sample: Sample | None) -> list
     """
     shown: list[tuple[str, bytes]] = []
     for arm in comparison.ranked:
-        rows = [row for row in comparison.of(arm, comparison.judged) if math.isfinite(cost(row))]
+        rows = [
+            row
+            for row in comparison.select(arm, comparison.ranking_phase)
+            if math.isfinite(cost(row))
+        ]
         if rows and len(shown) < MAX_SAMPLES:
             best = min(rows, key=cost)
             png = (sample or best_samples)(sweep, best)

@@ -220,14 +220,14 @@ class Effect:
     pairs: int
 
     @property
-    def apart(self) -> bool:
+    def excludes_zero(self) -> bool:
         """Whether the interval excludes 0."""
         return self.difference.low > 0 or self.difference.high < 0
 
     @property
-    def sure(self) -> bool:
+    def significant(self) -> bool:
         """Whether an interval of LEVEL excludes 0."""
-        return self.apart and self.difference.coverage >= LEVEL
+        return self.excludes_zero and self.difference.coverage >= LEVEL
 
 
 def effect(first: Mapping[int, float], second: Mapping[int, float]) -> Effect | None:

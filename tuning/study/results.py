@@ -15,20 +15,13 @@ from pathlib import Path
 from PIL import Image
 
 from tuning.report.charts import Chart
+from tuning.report.comparison import Comparison, Line, readable
 from tuning.report.panels import profile_chart, rates_chart, search_chart
 from tuning.report.pictures import arms_chart, effects_chart
 from tuning.report.stats import Estimate
-from tuning.report.tables import Comparison, Line, words, write_tables
-from tuning.report.words import (
-    PHASE_WORDS,
-    between,
-    covered,
-    difference,
-    limits,
-    number,
-    plural,
-    summary,
-)
+from tuning.report.summary import limits, summary
+from tuning.report.tables import comparison_tables, write_tables
+from tuning.report.text import PHASE_WORDS, between, covered, difference, number, plural
 from tuning.trials import TrialRow
 
 COLOURS = 64
@@ -93,7 +86,11 @@ def _part(folder: Path, part: Part) -> list[str]:
         name = f"{part.name}-samples-{number_}.png"
         (folder / name).write_bytes(png)
         lines += [f"![samples: {caption}]({name})", "", f"Samples of {caption}.", ""]
-    tables = {name: records for name, records in comparison.tables().items() if name in PUBLISHED}
+    tables = {
+        name: records
+        for name, records in comparison_tables(comparison).items()
+        if name in PUBLISHED
+    }
     write_tables(
         folder, {f"{part.name}-{name}": records for name, records in tables.items()}, parquet=False
     )
@@ -128,7 +125,7 @@ def _pooled(folder: Path, parts: Sequence[Part]) -> list[str]:
         name = f"{study}-profile.png"
         _write_picture(chart, folder / name)
         lines += [
-            f"## Performance profile: {words(study)}",
+            f"## Performance profile: {readable(study)}",
             "",
             f"Over {count} problems ({' and '.join(names[study])}, each seed one): the share in "
             "which a tuned arm reached the "
@@ -150,7 +147,7 @@ def _write_picture(chart: Chart, path: Path) -> None:
 
 
 def _arms_table(comparison: Comparison) -> list[str]:
-    metric, test = words(comparison.metric), words(comparison.test_metric)
+    metric, test = readable(comparison.metric), readable(comparison.test_metric)
     target = (
         "" if comparison.target is None else f" {number(comparison.metric_of(comparison.target))}"
     )
@@ -208,7 +205,7 @@ def _effects_table(comparison: Comparison) -> list[str]:
         lines.append(f"| {' | '.join(map(_markdown, cells))} |")
     if not lines:
         return []
-    metric, test_metric = words(comparison.metric), words(comparison.test_metric)
+    metric, test_metric = readable(comparison.metric), readable(comparison.test_metric)
     change = _median([found.difference for found in comparison.effects().values()])
     head = f"| against {comparison.baseline}, by seed | change of {metric}: {change} | better in | "
     return [

@@ -24,10 +24,10 @@ from genray.gen.families import open_fit
 from genray.gen.training.run import save_export
 from tuning.plan import Sweep, SweepConfig
 from tuning.presets import named_study
+from tuning.report.comparison import Comparison
 from tuning.report.report import best_samples, write_report
 from tuning.report.stats import cost
-from tuning.report.tables import Comparison
-from tuning.report.words import number, plural
+from tuning.report.text import number, plural
 from tuning.settings import changed, parse_settings
 from tuning.study.results import Part, commit, cost_line, machine, publish
 from tuning.training import preset
@@ -345,7 +345,11 @@ def _samples(sweep: Path, comparison: Comparison, arms: int = 3) -> list[tuple[s
     """Return samples of the best runs of the best arms, and of the worst arm."""
     found = []
     for arm in dict.fromkeys((*comparison.ranked[: arms - 1], comparison.ranked[-1])):
-        rows = [row for row in comparison.of(arm, comparison.judged) if math.isfinite(cost(row))]
+        rows = [
+            row
+            for row in comparison.select(arm, comparison.ranking_phase)
+            if math.isfinite(cost(row))
+        ]
         best = min(rows, key=cost, default=None)
         png = best_samples(sweep, best) if best is not None else None
         if best is not None and png is not None:

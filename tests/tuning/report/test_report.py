@@ -17,9 +17,10 @@ from PIL import Image
 
 from genray.errors import CheckpointError, RunFault
 from tests.tuning.report.report_rows import row, study_rows, write_sweep
+from tuning.report.comparison import Comparison
 from tuning.report.report import write_report
-from tuning.report.tables import Comparison
-from tuning.report.words import number, summary
+from tuning.report.summary import summary
+from tuning.report.text import number
 from tuning.trials import TrialRow
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -219,7 +220,7 @@ def test_accidents_are_shown_and_count_as_worst(tmp_path: Path):
     assert lines["wild"]["missed"] == "2"  # the target is 3.0, the worst median that is finite
     assert "OSError: <disk> full" in page.text and "2 trials diverged (wild 2)" in page.text
     assert "3 failed with an error" in page.text and "1 had not ended" in page.text
-    assert dict(summary(Comparison(rows)))["What won"].startswith(
+    assert dict(summary(Comparison(rows)))["Best arm"].startswith(
         "good, untuned: median 3 (2 to 4)"
     )
 
@@ -244,14 +245,14 @@ def test_accidents_are_shown_and_count_as_worst(tmp_path: Path):
                 row("a", "search", 0, None, status="diverged"),
                 row("b", "search", 0, None, 1, status="diverged"),
             ],
-            "Nothing",
+            "None: ",
         ),
         (
             [
                 row("a", "default", 0, None, status="diverged"),
                 row("b", "default", 0, None, 1, status="diverged"),
             ],
-            "Nothing",
+            "None: ",
         ),
         ([row("a", "tuned", 0, 3.0), row("b", "tuned", 0, 2.0, 1)], "There are no untuned runs"),
         (
@@ -310,7 +311,7 @@ def test_effects_against_none(tmp_path: Path):
     )
     assert float(effects["dropout", "validation"]["low"]) == pytest.approx(-0.02)
     assert float(effects["l2", "test"]["difference"]) == pytest.approx(-0.1)
-    assert "with an interval that leaves out 0: dropout and none." in page.text
+    assert "with an interval that excludes 0: dropout and none." in page.text
     assert "effects" in page.identifiers
 
 
@@ -322,21 +323,21 @@ def test_the_summary_says_how_sure_it_is():
     ]
     rows += [row("c", "tuned", seed, 3.0 + 0.1 * seed, 20 + seed) for seed in range(5)]
     parts = dict(summary(Comparison(rows)))
-    assert parts["What won"].startswith("a, tuned: median 1.2 (1 to 1.4) over 5 seeds")
+    assert parts["Best arm"].startswith("a, tuned: median 1.2 (1 to 1.4) over 5 seeds")
     assert (
-        "Next comes b, which is behind in 4 of 5 of the seeds that both had, with a median "
-        "difference of 0.05 (" in parts["How sure"]
+        "The second-best arm is b. It is worse in 4 of 5 common seeds, with a median "
+        "difference of 0.05 (" in parts["Certainty"]
     )
-    assert "Cannot be told apart from the winner with these seeds: b." in parts["How sure"]
-    assert "leaves out 0: c." in parts["How sure"]
+    assert "These seeds do not distinguish the best arm from: b." in parts["Certainty"]
+    assert "excludes 0: c." in parts["Certainty"]
     assert (
-        "94% of cases: of pairs of equal arms, 1 in 16 is told apart by luck" in parts["How sure"]
+        "94%, so that 1 in 16 pairs of equal arms seems different by chance" in parts["Certainty"]
     )
-    assert "the range of 5 seeds, which holds the true median in 94% of cases" in parts["What won"]
+    assert "the range of 5 seeds, which contains the true median with a probability of 94%" in parts["Best arm"]
     rows.append(row("a", "search", 0, 1.0, 30))
     assert (
-        "did not get equally many"
-        in dict(summary(Comparison([*rows, row("a", "search", 0, 1.0, 31)])))["By which protocol"]
+        "did not have the same number"
+        in dict(summary(Comparison([*rows, row("a", "search", 0, 1.0, 31)])))["Protocol"]
     )
 
 
@@ -346,27 +347,27 @@ def test_tuned_runs_count_once_every_arm_has_one():
     begun = row("sgd", "tuned", 7, None, 20, mode="max", status="running")
     first = row("sgd", "tuned", 7, 0.83, 20, mode="max")
     for tuned in (begun, first):  # adam's would be better, if it had any
-        won = dict(summary(Comparison([*untuned, tuned])))["What won"]
+        won = dict(summary(Comparison([*untuned, tuned])))["Best arm"]
         assert (
             won.startswith("adam, untuned: median 0.9 (0.9 to 0.9) over 3 seeds")
             and "Unfinished" in won
         )
-    assert dict(summary(Comparison([*untuned, first])))["What tuning did"].endswith(
-        "sgd went from 0.82 (0.82 to 0.82) to 0.83."
+    assert dict(summary(Comparison([*untuned, first])))["Effect of tuning"].endswith(
+        "Tuning improved sgd, from 0.82 (0.82 to 0.82) to 0.83."
     )
     second = row("adam", "tuned", 7, 0.91, 21, mode="max")
-    assert dict(summary(Comparison([*untuned, first, second])))["What won"].startswith(
+    assert dict(summary(Comparison([*untuned, first, second])))["Best arm"].startswith(
         "adam, tuned: median 0.91"
     )
     # An arm whose search found nothing has no tuned runs, and nobody waits for them; while the
     # search goes on, one does.
     lost = row("adam", "search", 0, None, 30, mode="max", status="diverged")
     going = row("adam", "search", 0, None, 31, mode="max", status="running")
-    assert dict(summary(Comparison([*untuned, first, lost])))["What won"].startswith(
+    assert dict(summary(Comparison([*untuned, first, lost])))["Best arm"].startswith(
         "sgd, tuned: median 0.83"
     )
-    assert Comparison([*untuned, first, lost, going]).judged == "default"
-    assert "no trial has ended" in dict(summary(Comparison([begun, going])))["What won"]
+    assert Comparison([*untuned, first, lost, going]).ranking_phase == "default"
+    assert "no trial has ended" in dict(summary(Comparison([begun, going])))["Best arm"]
 
 
 def test_equal_runs_are_not_counted_as_behind():
@@ -377,8 +378,8 @@ def test_equal_runs_are_not_counted_as_behind():
     ]
     rows += [row("a", "tuned", 3, 0.95, 9, mode="max"), row("b", "tuned", 3, 0.94, 10, mode="max")]
     assert (
-        "b, which is behind in 1 of 4 of the seeds that both had and equal in 3, "
-        in dict(summary(Comparison(rows)))["How sure"]
+        "The second-best arm is b. It is worse in 1 of 4 common seeds and equal in 3, "
+        in dict(summary(Comparison(rows)))["Certainty"]
     )
 
 

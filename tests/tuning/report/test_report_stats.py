@@ -153,10 +153,10 @@ def test_effects_are_paired_by_seed():
         -2.0,
         -1.0,
     )
-    assert (found.better, found.worse, found.pairs, found.sure) == (3, 0, 3, False)
-    assert found.apart  # but of equal arms one pair in four is, with three seeds
+    assert (found.better, found.worse, found.pairs, found.significant) == (3, 0, 3, False)
+    assert found.excludes_zero  # but of equal arms one pair in four is, with three seeds
     six = effect({seed: 1.0 for seed in range(6)}, {seed: 2.0 + seed for seed in range(6)})
-    assert six is not None and six.sure
+    assert six is not None and six.significant
     even = effect({1: 2.0, 2: 1.0, 3: 3.0}, {1: 2.0, 2: 2.0, 3: 2.0})
     assert even is not None and (even.better, even.worse, even.pairs) == (1, 1, 3)
 
@@ -191,7 +191,7 @@ def test_an_accident_on_either_side_makes_no_difference():
         -INF,
         INF,
     )
-    assert (found.better, found.worse, found.apart) == (1, 1, False)
+    assert (found.better, found.worse, found.excludes_zero) == (1, 1, False)
     assert (
         estimate([-INF, -INF, 1.0, INF]).median == -INF
         and estimate([1.0, 2.0, INF, INF]).median == INF

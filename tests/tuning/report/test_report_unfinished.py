@@ -41,7 +41,7 @@ def test_the_test_split_stays_closed_while_trials_wait(
     for slot in first:
         settle(sweep, slot)
         text = write_report(sweep.path, measure=measure).read_text()
-        assert asked == [] and "of this sweep ha" in text and "the test split stays closed" in text
+        assert asked == [] and "of this sweep ha" in text and "the test split stays sealed" in text
     settle(sweep, last)
     text = write_report(sweep.path, measure=measure).read_text()
     assert asked == ["0000-adam-default", "0002-adam-tuned"] and "Unfinished" not in text

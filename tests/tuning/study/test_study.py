@@ -16,7 +16,7 @@ from genray.config import save_yaml
 from tests.tuning.report.report_rows import row, study_rows
 from tuning.plan import Sweep
 from tuning.presets import named_study
-from tuning.report.tables import Comparison
+from tuning.report.comparison import Comparison
 from tuning.study import study
 from tuning.study.results import Part, publish
 from tuning.sweep import base_config
