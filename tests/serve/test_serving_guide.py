@@ -42,7 +42,7 @@ def workdir(tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_reference_python_examples_run(
+def test_serving_guide_python_examples_run(
     start: Callable[..., Web], snippets: Callable, workdir: Path
 ):
     web = start(keys=(KEY,))
@@ -54,7 +54,9 @@ def test_reference_python_examples_run(
     assert found["code"].shape == (1, 10)
 
 
-def test_reference_curl_examples_run(start: Callable[..., Web], snippets: Callable, workdir: Path):
+def test_serving_guide_curl_examples_run(
+    start: Callable[..., Web], snippets: Callable, workdir: Path
+):
     from tests.serve.test_registry import retrain
 
     web = start(keys=(KEY,))

@@ -333,7 +333,10 @@ def test_the_summary_says_how_sure_it_is():
     assert (
         "94%, so that 1 in 16 pairs of equal arms seems different by chance" in parts["Certainty"]
     )
-    assert "the range of 5 seeds, which contains the true median with a probability of 94%" in parts["Best arm"]
+    assert (
+        "the range of 5 seeds, which contains the true median with a probability of 94%"
+        in parts["Best arm"]
+    )
     rows.append(row("a", "search", 0, 1.0, 30))
     assert (
         "did not have the same number"
