@@ -22,14 +22,15 @@ NEGATIVE_SHARE = 0.3
 def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tensor:
     """Return the batch after the augmentations in `names` (flip, shift, crop, colour).
 
-    Each image has its own random numbers, drawn for the global batch from PyTorch's global
-    generator. Edge pixels are repeated outside the image. Values stay in the input's range. The
-    input does not change.
+    Each image has its own random numbers. They are drawn for the global batch from PyTorch's
+    global generator. Outside the image, edge pixels are repeated. Values stay in the input's range,
+    and the input does not change.
     """
     if not names:
         return x_BCHW
     count, _, height, width = x_BCHW.shape
     device = x_BCHW.device
+    # A random half of the images is mirrored.
     if "flip" in names:
         flip_B111 = world.uniform(count, 1, 1, 1, device=device) < 0.5
         x_BCHW = torch.where(flip_B111, x_BCHW.flip(3), x_BCHW)
@@ -57,9 +58,10 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
             x_BCHW, grid_BHW2, padding_mode="border", align_corners=False
         )
     if "colour" in names:
+        # The channels are permuted, then some of them are inverted.
         drawn_B2C = world.uniform(count, 2, x_BCHW.shape[1], device=device)
         x_BCHW = x_BCHW.gather(1, drawn_B2C[:, 0].argsort(1)[:, :, None, None].expand_as(x_BCHW))
-        # Inverted within the channel's own range, so that values stay in the data's range.
+        # A channel is inverted within its own range, so that values stay in the data's range.
         turned = x_BCHW.amin((2, 3), keepdim=True) + x_BCHW.amax((2, 3), keepdim=True) - x_BCHW
         x_BCHW = torch.where(drawn_B2C[:, 1, :, None, None] < NEGATIVE_SHARE, turned, x_BCHW)
     return x_BCHW

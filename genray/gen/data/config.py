@@ -40,6 +40,7 @@ class DataConfig:
     """Directory of data sets. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
     def validate(self) -> None:
+        """Raise ConfigError for an unknown data set, or options that do not suit it."""
         check_name(self.data)
         check_bounds(self)
         require(
@@ -62,6 +63,7 @@ class DataConfig:
 
     @property
     def is_text(self) -> bool:
+        """Whether the rows are texts."""
         return self.data.partition(":")[0] in ("docs", "folder-text")
 
     @property
@@ -70,12 +72,11 @@ class DataConfig:
 
 
 NAMES = ("digits", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
-
-
+"""Names of data sets that need no path."""
 WITH_PATH = ("folder", "folder-text", "atari")
-
-
+"""Kinds of data sets that take a path, as in folder:PATH."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+"""Suffixes of the images in a folder."""
 
 
 def check_name(data: str) -> None:

@@ -1,4 +1,4 @@
-"""Finds the files of a data set in a directory tree. Skips hidden names; follows links once."""
+"""Finds the files of a data set in a directory tree, without hidden names and with linked ones."""
 
 import os
 from collections.abc import Sequence
@@ -76,6 +76,7 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
             seen.add(_identity(link))
             found.followed.append(name)
             waiting.append(link)
+        # Each entry is a hidden name, a link to follow later, a directory, or a file.
         for entry in _entries(waiting.pop(0)):
             path = Path(entry.path)
             wanted = path.suffix.lower() in suffixes
@@ -96,7 +97,7 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or leads to one; False for a link that leads to itself."""
+    """Return whether an entry is a folder or a link to one; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:
@@ -104,7 +105,7 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
 
 
 def _exists(path: Path) -> bool:
-    """Whether a path leads to something; False for a link that leads to itself."""
+    """Return whether a path exists, with links followed; False for a link to itself."""
     try:
         path.stat()
     except OSError:

@@ -13,8 +13,8 @@
 | docs | docstrings of the standard library, by module | a fifth | PSF 2.0 |
 | folder-text:PATH | any text files; subfolders are the classes | a fifth | its owner's |
 
-Images are scaled to the caller's range (default 0..1); text is TF-IDF, which lies in 0..1. No
-split depends on a run's seed, so that all runs hold out the same rows.
+Images are scaled to the caller's range (default 0..1). Text becomes TF-IDF, which is in 0..1. No
+split depends on a run's seed, so that all runs have the same test rows.
 
 Shapes: N rows, C channels, H height, W width.
 """
@@ -60,7 +60,8 @@ def load_data(
     if config.is_text:
         require(
             (low, high) == (0, 1),
-            f"--data {config.data}: text lies in 0..1, this model needs {low:g}..{high:g}",
+            f"--data {config.data}: values of text are in 0..1, and this model needs "
+            f"{low:g}..{high:g}; choose images",
         )
         data = text.load_text(
             path, config.words, config.validation, sources.data_folder(config.data_folder), idf
@@ -89,19 +90,22 @@ def _hash(names: Iterable[str]) -> str:
 
 
 def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
-    """Return whether two fingerprints (`Data.about["rows"]`) differ: in the rows of one data set,
-    or in their words.
+    """Return whether two fingerprints (`Data.about["rows"]`) differ in rows or in words.
 
-    False if either is None: rows without names do not change, and old models have no fingerprint.
+    The rows are compared only if both fingerprints name the same data set. The result is False if
+    either fingerprint is None: rows without names do not change, and models of older versions have
+    no fingerprint.
     """
     if not then or not now:
         return False
-    # Old runs recorded relative paths.
+    # Runs of older versions recorded relative paths.
     same = DATA.absolute(then["data"]) == DATA.absolute(now["data"])
     return then["words"] != now["words"] or (same and then["names"] != now["names"])
 
 
 def _cut_images(source: "Source", config: DataConfig, low: float, high: float) -> Data:
+    """Make the three splits; the validation split is the end of the training rows."""
+
     def split(values: np.ndarray, label: np.ndarray | None, names: tuple[str, ...]) -> Split:
         values_N = torch.from_numpy(np.ascontiguousarray(values))
         if values_N.dtype != torch.uint8:
@@ -118,7 +122,8 @@ def _cut_images(source: "Source", config: DataConfig, low: float, high: float) -
     test = split(source.test, source.test_label, source.test_names)
     require(
         len(train) > 0 and len(test) > 0,
-        f"--data {config.data}: {len(train)} + {len(test)} images are too few",
+        f"--data {config.data}: {len(train)} + {len(test)} training and test images are too few; "
+        "give more",
     )
     cut = len(train) - round(len(train) * config.validation)
     about = {"data": config.data, **source.about, "augment": list(config.augment)}
@@ -146,8 +151,8 @@ def check_data(data: Data) -> None:
         )
         require(
             tuple(split.values.shape[1:]) == data.shape,
-            f"--data {data.name}: {part} rows of shape {tuple(split.values.shape[1:])} beside "
-            f"{data.shape}; give --size",
+            f"--data {data.name}: {part} rows have the shape {tuple(split.values.shape[1:])}, "
+            f"and training rows {data.shape}; give --size",
         )
         if split.values.is_floating_point():
             bad_N = ~torch.isfinite(split.values.flatten(1)).all(1)
@@ -155,6 +160,5 @@ def check_data(data: Data) -> None:
                 row, count = int(bad_N.nonzero()[0]), int(bad_N.sum())
                 raise ConfigError(
                     f"--data {data.name}: {count} {part} rows have NaN or infinite values (the "
-                    f"first: row {row}); "
-                    "mend or remove them"
+                    f"first: row {row}); correct or remove them"
                 )

@@ -1,4 +1,4 @@
-"""Two photographs that ship with scikit-learn: whole, and as a data set of crops.
+"""Loads two photographs that ship with scikit-learn: whole, and as a data set of crops.
 
 Shapes: N rows, H height, W width.
 """
@@ -47,19 +47,19 @@ def credits() -> str:
 def load_photos(size: int = 0) -> "Source":
     """Return square crops of the photographs, uint8 [N, 3, size, size], labelled by photograph.
 
-    There are 800 training crops and 48 test crops, always the same ones. A crop's side is random,
-    from `size` to the whole region, and is scaled to `size` (0: 96). Half of the training crops
-    are mirrored; crops of very low contrast are drawn again. Test crops come from columns without
-    training crops. Validation crops come from the training rows, and overlap with training crops.
-    Raises ConfigError for `size` above 192 pixels, which is the side of the test regions.
+    There are 800 training crops and 48 test crops, the same ones at every call. A crop's side is
+    random, from `size` to the whole region, and is scaled to `size` (0: 96). Half of the training
+    crops are mirrored; crops of very low contrast are drawn again. Test crops come from columns
+    without training crops. Validation crops come from the training rows, and overlap with training
+    crops. Raises ConfigError for `size` above 192 pixels, which is the side of the test regions.
     """
     from genray.gen.data.types import Source
 
     size = size or SIZE
     require(
         size <= 192,
-        f"--size {size}: photos give at most 192 pixels; use that, or folder:PATH of larger "
-        "pictures",
+        f"--size {size}: crops of photos have at most 192 pixels; use --size 192, or folder:PATH "
+        "of larger pictures",
     )
     rng = np.random.RandomState(0)  # its stream is the same in all versions of NumPy
     parts: dict[str, tuple[list[np.ndarray], list[int]]] = {"train": ([], []), "test": ([], [])}
@@ -70,6 +70,7 @@ def load_photos(size: int = 0) -> "Source":
                 _crop(rng, region, size, flip=part == "train") for _ in range(count)
             )
             parts[part][1].extend([label] * count)
+    # Shuffled, so that the validation split contains crops of both photographs.
     mixed = {part: rng.permutation(len(rows)) for part, (rows, _) in parts.items()}
     images = {part: np.stack(rows)[mixed[part]] for part, (rows, _) in parts.items()}
     labels = {part: np.array(rows, np.int64)[mixed[part]] for part, (_, rows) in parts.items()}

@@ -1,7 +1,7 @@
 """Loads published image data sets with torchvision, with the publishers' splits.
 
-Files are downloaded unless they exist. Without network, an error within seconds names the missing
-files and their directory.
+Missing files are downloaded. Without network, an error within seconds names the missing files and
+their directory.
 """
 
 import socket
@@ -20,6 +20,7 @@ from genray.errors import ConfigError, require
 from genray.gen.data.types import Source
 
 PROBE_S = 5.0
+"""Seconds within which a publisher's server must answer."""
 
 _TEN = tuple("0123456789")
 # name → (torchvision's class, the files below its directory, the publisher's URL, class names,
@@ -87,14 +88,15 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
     """
     class_name, subfolder, files, url, classes, licence = _PUBLISHED[name]
     place = folder / subfolder
+    # Open the files if they exist; otherwise download them, if the server answers.
     try:
         train, test = _open_published(class_name, folder, download=False)
     except (RuntimeError, OSError, ValueError):
         missing = [file for file in files if not (place / file).exists()]
         require(
             download,
-            f"--data {name}: not at hand; put {', '.join(missing or files)} from {url} into "
-            f"{place}",
+            f"--data {name}: the files are missing; put {', '.join(missing or files)} from {url} "
+            f"into {place}",
         )
         try:
             if missing:
@@ -109,9 +111,10 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             what = ", ".join(missing or files)
             raise ConfigError(
-                f"--data {name}: not at hand and no download ({reason}); put {what} from {url} "
-                f"into {place}"
+                f"--data {name}: the files are missing and cannot be downloaded ({reason}); put "
+                f"{what} from {url} into {place}"
             ) from error
+    # Both parts become arrays [N, C, H, W] and [N].
     parts = []
     for part in (train, test):
         images = np.asarray(part.data)
@@ -128,6 +131,7 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
 
 
 def _open_published(class_name: str, folder: Path, download: bool) -> tuple[Any, Any]:
+    """Return torchvision's training and test data sets."""
     from torchvision import datasets
 
     make = getattr(datasets, class_name)
@@ -142,7 +146,7 @@ def _open_published(class_name: str, folder: Path, download: bool) -> tuple[Any,
 def probe(url: str, seconds: float = PROBE_S) -> None:
     """Raise OSError unless a server answers at `url` within `seconds`.
 
-    Runs in a thread, because resolving a host name has no timeout.
+    The request runs in a thread, because resolving a host name has no timeout.
     """
     result: list[str] = [f"no answer in {seconds:g} s"]
 
@@ -166,8 +170,11 @@ def probe(url: str, seconds: float = PROBE_S) -> None:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    # torchvision's downloads set no timeout, so the process's default timeout applies, and ends
-    # downloads from a server that stops answering.
+    """Set the process's default timeout of sockets to four times `seconds`.
+
+    torchvision sets no timeout, so the default timeout ends the download from a server that stops
+    answering.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds * 4)
     try:

@@ -53,7 +53,7 @@ def load_images(
         from genray.gen.data.published import load_published
 
         source = load_published(kind, data_folder(config.data_folder), download=download)
-    # A named file keeps its size unless `config` sets a size.
+    # Frames of atari:FILE keep their size unless `config` sets a size.
     return fitted(source, config.size, config.grey)
 
 
@@ -71,13 +71,14 @@ def fitted(source: Source, size: int, grey: bool) -> Source:
 
 
 def _load_like(config: DataConfig, like: tuple[int, int, int], download: bool) -> Source:
+    """Load the images, converted to `like` (C, H, W)."""
     kind, _, path = config.data.partition(":")
     channels, height, width = like
     if kind == "folder":
         source = load_folder(Path(path).expanduser(), (width, height), channels == 1)
         return replace(source, about={**source.about, "converted": True})
-    # The cache has collected frames in several sizes and colours. All other data sets have one
-    # size, from which they are converted.
+    # Collected frames are cached in several sizes and colours. Each of the remaining data sets has
+    # one size, from which its images are converted.
     size = height if kind == "atari" and not path else 0
     grey = channels == 1 and kind == "atari" and not path
     source = load_images(replace(config, size=size, grey=grey), download=download)
@@ -166,13 +167,13 @@ def load_atari(file: Path) -> Source:
         grey = " --grey" if file.stem.endswith("grey") else ""
         size = "".join(part for part in file.stem.split("-") if part.isdecimal()) or "32"
         raise ConfigError(
-            f"--data atari: {file} is missing; play it: genray data atari --games "
-            "breakout,seaquest,pong "
-            f"--frames 20000 --size {size}{grey}"
+            f"--data atari: {file} is missing; record it with: genray data atari --games "
+            f"breakout,seaquest,pong --frames 20000 --size {size}{grey}"
         ) from error
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise ConfigError(
-            f"--data atari: {file} is damaged or not ours; play it again: genray data atari"
+            f"--data atari: {file} is damaged, or was not written by genray; record it again "
+            "with: genray data atari"
         ) from error
     classes = tuple(recipe["games"])
     licence = "the games' owners'; frames played on this machine"
@@ -188,15 +189,16 @@ def load_atari(file: Path) -> Source:
 
 
 def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source:
-    """Load all images below `folder`, uint8. The first level of subdirectories is the label, if
-    every image is in a subdirectory.
+    """Load all images below `folder`, uint8 [N, C, H, W].
 
-    Hidden names are skipped and links followed (see `find_files`); stderr reports how many.
+    If every image is in a subdirectory, the first level of subdirectories is the label. Hidden
+    names are skipped and links followed (see `find_files`); stderr reports how many. Alpha is
+    dropped, and EXIF's orientation is applied. Unreadable files are skipped, and reported on
+    stderr.
 
-    `size`: scales images by the shorter side, then crops the centre; 0: all images must have the
-    same size. Alpha is dropped, and images are rotated as their EXIF data says. Unreadable files
-    are reported on stderr and skipped. Raises ConfigError for an empty directory, unequal sizes,
-    or NaN.
+    `size`: the side of a square, or (width, height). Images are scaled by the shorter side, then
+    the centre is cropped. 0: all images must have the same size.
+    Raises ConfigError for an empty directory, unequal sizes, or NaN.
     """
     from genray.gen.images.pictures import PictureError
 
@@ -205,8 +207,9 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
     passed = f"; {files}" if str(files) else ""
     require(
         len(files.paths) > 0,
-        f"--data folder:{folder}: holds no images ({', '.join(SUFFIXES)}){passed}",
+        f"--data folder:{folder}: has no images ({', '.join(SUFFIXES)}){passed}",
     )
+    # Read every file, and remember the names of unreadable ones.
     images: list[np.ndarray] = []
     names: list[str] = []
     broken: list[str] = []
@@ -221,11 +224,11 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
             (_, height, width), (_, first_height, first_width) = image.shape, images[0].shape
             raise ConfigError(
                 f"--data folder:{folder}: {name} is {width}x{height}, {names[0]} is "
-                f"{first_width}x{first_height}; "
-                "give one size to all, e.g. --size 64"
+                f"{first_width}x{first_height}; scale all to one size, e.g. --size 64"
             )
         images.append(image)
         names.append(name)
+    # Report what was skipped.
     if passed:
         print(f"--data folder:{folder}: {files}", file=sys.stderr)
     if broken:
@@ -238,6 +241,7 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
         len(images) >= 5,
         f"--data folder:{folder}: {len(images)} readable images are too few; give at least 5",
     )
+    # A random fifth of the images is the test split.
     label, classes = labels_of(names)
     stacked, row_names = np.stack(images), np.array(names, object)
     train, test = split_rows(len(stacked))
@@ -245,7 +249,7 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
         "skipped": len(broken),
         "skipped_files": broken[:100],
         **files.about(),
-        "split": "a fifth at random is for the test",
+        "split": "a random fifth is the test split",
     }
     return Source(
         folder.name or "folder", stacked[train], stacked[test],

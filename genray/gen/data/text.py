@@ -24,8 +24,11 @@ from genray.gen.data.types import TEST_SHARE, Data, Split
 from genray.runs.files import writing_file
 
 MODULES = 30
+"""Number of modules whose docstrings are read."""
 LEAST_DOCSTRINGS = 40
+"""Smallest number of docstrings of a module that is used."""
 LEAST_WORDS = 10
+"""Smallest number of words of a docstring that is used."""
 MOST_BYTES = 4_000_000
 """Largest size of one text file, in bytes."""
 SUFFIXES = (".txt", ".md", ".rst", ".text", ".py", ".html", ".csv", ".json", ".log", ".tex")
@@ -84,17 +87,17 @@ def load_text(
     parts = [split(rows) for rows in (train_rows[:cut], train_rows[cut:], test_rows)]
     require(
         any(bool(part.values.any()) for part in parts),
-        f"--data {source.name}: holds none of the {len(known):,} words that the model knows; give "
-        "texts like its own",
+        f"--data {source.name}: has none of the {len(known):,} words of the model's vocabulary; "
+        "give texts on the subjects of the training texts",
     )
-    about = {**source.about, "split": "a fifth at random is for the test", "idf": known}
+    about = {**source.about, "split": "a random fifth is the test split", "idf": known}
     return Data(source.name, parts[0], parts[1], parts[2], source.classes, source.licence, about)
 
 
 def fit_vocabulary(texts: list[str], words: int) -> dict[str, float]:
-    """Return word → idf of the `words` most frequent words, sorted by word.
+    """Return word → inverse document frequency of the `words` most frequent words, sorted by word.
 
-    Only words that occur in at least two texts count.
+    A word must occur in at least two texts.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -163,6 +166,7 @@ def read_docstrings() -> Texts:
     library = Path(sysconfig.get_paths()["stdlib"])
     found: dict[str, list[tuple[str, str]]] = {}
     seen: set[str] = set()
+    # Collect the docstrings of each module, without tests, short texts and duplicates.
     for name in sorted(sys.stdlib_module_names):
         single = library / f"{name}.py"
         for path in [single] if single.exists() else sorted((library / name).rglob("*.py")):
@@ -174,13 +178,15 @@ def read_docstrings() -> Texts:
                     if len(text.split()) >= LEAST_WORDS and text not in seen:
                         seen.add(text)
                         found.setdefault(name, []).append((qualified, text))
+    # The modules with the most docstrings are the classes.
     largest = Counter(
         {name: len(items) for name, items in found.items() if len(items) >= LEAST_DOCSTRINGS}
     )
     modules = sorted(name for name, _ in largest.most_common(MODULES))
     require(
         len(modules) >= 2,
-        f"--data docs: {library} holds no docstrings (were they stripped?); use folder-text:PATH",
+        f"--data docs: {library} has no docstrings (perhaps they were stripped); use "
+        "folder-text:PATH",
     )
     rows = [(number, *item) for number, name in enumerate(modules) for item in found[name]]
     version = f"Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"

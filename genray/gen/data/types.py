@@ -24,12 +24,13 @@ class Split:
     names: tuple[str, ...] = ()
     """Name of each row (a text's title, an image's file); empty if rows have no names."""
     augment: tuple[str, ...] = ()
-    """Augmentations of training batches (gen/data/augment.py); `take` does not apply them."""
+    """Names of augmentations of training batches (see augment.py); `take` does not apply them."""
 
     def __len__(self) -> int:
         return len(self.values)
 
     def to(self, device: torch.device) -> "Split":
+        """Return the split with its rows on `device`."""
         label = None if self.label is None else self.label.to(device)
         return replace(self, values=self.values.to(device), label=label)
 
@@ -75,6 +76,7 @@ class Data:
     """How the data was made, JSON-serialisable; saved with every model trained on the data."""
 
     def to(self, device: torch.device) -> "Data":
+        """Return the data with all splits on `device`."""
         parts = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
         return replace(self, **parts)
 
@@ -86,7 +88,8 @@ class Data:
     def sealed(self) -> "Data":
         """Return the data without its test rows; any access to the test rows raises SealedError.
 
-        The other rows are copied, because they may be views of memory that contains the test rows.
+        The training and validation rows are copied, because they may be views of memory that
+        contains the test rows.
         """
         parts = {name: getattr(self, name) for name in ("train", "validation")}
         copies = {
@@ -96,11 +99,12 @@ class Data:
 
     @property
     def is_sealed(self) -> bool:
+        """Whether the test rows have been removed by `sealed`."""
         return isinstance(self.test, SealedSplit)
 
 
 class SealedSplit(Split):
-    """Replaces the test split in sealed data. Contains no rows; only `to` is allowed."""
+    """Replaces the test split in sealed data. It contains no rows; only `to` is allowed."""
 
     def __init__(self) -> None:
         pass
@@ -118,7 +122,7 @@ class SealedSplit(Split):
 
     def _refuse(self, name: str) -> Any:
         raise SealedError(
-            f"test split: sealed while choices are made (something asked for its {name}); "
+            f"test split: sealed while choices are made (the code used its {name}); "
             "use the validation split, and the test split once, at the end"
         )
 
@@ -173,8 +177,7 @@ def need_images(data: Data, what: str, multiple: int = 1) -> None:
     require(
         shape[1] == shape[2] and shape[1] % multiple == 0,
         f"--data {data.name}: images of {shape[2]}x{shape[1]}; {what} needs squares whose side "
-        f"{multiple} divides: "
-        f"--size {side}",
+        f"{multiple} divides: --size {side}",
     )
 
 
@@ -184,8 +187,9 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Source:
-    """Images before splitting and scaling: uint8, or float32 in 0..1; [N, C, H, W]. Labels are
-    int64 [N].
+    """Images of a data set before scaling and before the validation split.
+
+    Images are uint8, or float32 in 0..1, [N, C, H, W]. Labels are int64 [N].
     """
 
     name: str

@@ -41,7 +41,7 @@ def evaluate_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, f
 
     require(
         len(np.unique(label_N)) >= 2,
-        "all rows are of one class: clusters cannot be judged against it",
+        "all rows are of one class; to evaluate clusters, use rows of two classes or more",
     )
     return {
         "nmi": float(metrics.normalized_mutual_info_score(label_N, cluster_N)),
@@ -69,7 +69,7 @@ def auroc(normal_score_N: np.ndarray, anomalous_score_N: np.ndarray) -> float:
 
     require(
         len(normal_score_N) > 0 and len(anomalous_score_N) > 0,
-        "anomalies: both kinds of rows are needed",
+        "anomalies need normal rows and rows of the class --without; one of them has no rows",
     )
     score = np.concatenate([normal_score_N, anomalous_score_N])
     _check_finite(score)
@@ -113,6 +113,7 @@ def map_picture(
         f"a map needs two rows or more, and there are {len(codes_NK)}; give more with --data",
     )
     _check_finite(codes_NK)
+    # Project long codes on the plane of their largest variance.
     axes_names = ("code 1", "code 2")
     points_N2 = codes_NK
     if codes_NK.shape[1] > 2:
@@ -123,6 +124,7 @@ def map_picture(
             f"principal component 1 of {codes_NK.shape[1]} numbers",
             "principal component 2",
         )
+    # Draw one point a row, smaller if there are many, in the colour of its class.
     figure = Figure(figsize=(8, 8), dpi=pixels / 8, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -36,7 +36,8 @@ def frechet_distance(a_NF: Tensor, b_MF: Tensor) -> float:
     https://arxiv.org/abs/1706.08500]
     """
     require(
-        min(len(a_NF), len(b_MF)) >= 2, "a Fréchet distance needs two rows of each set, at least"
+        min(len(a_NF), len(b_MF)) >= 2,
+        "a Fréchet distance needs two rows or more of each set; give more images",
     )
     a, b = _flat(a_NF), _flat(b_MF)
     covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
@@ -55,14 +56,14 @@ def kernel_distance(
 ) -> float:
     """Return the kernel distance between two sets of features, with the estimator of KID.
 
-    This is the unbiased MMD² under the kernel (x·y/F + 1)³, the mean over random subsets, and may
-    be slightly below 0.
+    The estimate is the unbiased MMD² under the kernel (x·y/F + 1)³, the mean over random subsets,
+    and may be slightly below 0.
     [Bińkowski 2018, https://arxiv.org/abs/1801.01401; torchmetrics' implementation]
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(subset_size, len(real_NF), len(fake_MF))
-    require(size >= 2, "a kernel distance needs two rows of each set, at least")
+    require(size >= 2, "a kernel distance needs two rows or more of each set; give more images")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchmetrics warns that it keeps all features in memory
         metric = KernelInceptionDistance(feature=nn.Identity(), subsets=subsets, subset_size=size)
@@ -85,16 +86,19 @@ def precision_recall(real_NF: Tensor, fake_MF: Tensor, neighbours: int = 3) -> t
     real, fake = real_NF.flatten(1).double(), fake_MF.flatten(1).double()
     require(
         min(len(real), len(fake)) > neighbours,
-        f"precision and recall need more than {neighbours} rows of each set",
+        f"precision and recall need more than {neighbours} rows of each set; give more images",
     )
     return _inside(fake, real, neighbours), _inside(real, fake, neighbours)
 
 
 def _inside(points: Tensor, manifold: Tensor, neighbours: int) -> float:
-    exact = "donot_use_mm_for_euclid_dist"  # the quick formula gives a row a distance > 0 to itself
+    """Return the share of `points` inside the balls around the rows of `manifold`."""
+    # The formula with a matrix product would give a row a distance > 0 to itself.
+    exact = "donot_use_mm_for_euclid_dist"
+    # `neighbours` + 1, because the nearest row of the set is the row itself.
     radius = (
         torch.cdist(manifold, manifold, compute_mode=exact).kthvalue(neighbours + 1, dim=1).values
-    )  # + itself
+    )
     return (
         (torch.cdist(points, manifold, compute_mode=exact) <= radius).any(1).double().mean().item()
     )
@@ -145,7 +149,8 @@ class Extractor:
         shape, wanted = tuple(images.shape[1:]), tuple(model.shape)
         require(
             shape == wanted,
-            f"--extractor: it judges images of shape {wanted}, and these have {shape}",
+            f"--extractor: the classifier takes images of shape {wanted}, not {shape}; name one "
+            "that was trained on images of this shape",
         )
         scale = (model.high - model.low) / (high - low)
         return torch.cat(

@@ -26,8 +26,8 @@ def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
     classes, number_N = np.unique(label_N.cpu().numpy(), return_inverse=True)
     require(
         len(classes) <= count <= len(number_N),
-        f"--finetune-labels {count}: must lie in {len(classes)} (one a class) .. {len(number_N)} "
-        "(all training rows)",
+        f"--finetune-labels {count}: must lie in {len(classes)}..{len(number_N)} (one of each "
+        "class to all training rows)",
     )
     order_N = np.random.default_rng([seed, 3]).permutation(len(number_N))
     # Number the rows of each class. Taking rows by this number balances the classes.

@@ -83,7 +83,7 @@ class CodeIndex:
         """
         require(
             queries_QK.ndim == 2 and queries_QK.shape[1] == self.width,
-            f"queries of {queries_QK.shape[-1]} numbers for an index of {self.width}: encode both "
+            f"queries have {queries_QK.shape[-1]} numbers, and the index {self.width}; encode both "
             "with the same model",
         )
         prepared = self._prepare(queries_QK)
@@ -92,7 +92,7 @@ class CodeIndex:
 
     def _prepare(self, codes: np.ndarray) -> np.ndarray:
         if self.metric == "hamming":
-            require(codes.dtype == bool, "Hamming distance needs bits: binarize the codes first")
+            require(codes.dtype == bool, "a Hamming distance needs bits; binarize the codes first")
             bytes_NB = np.packbits(codes, axis=1)
             padding = -bytes_NB.shape[1] % 8
             return np.ascontiguousarray(np.pad(bytes_NB, ((0, 0), (0, padding)))).view(np.uint64)
@@ -150,8 +150,9 @@ class CodeIndex:
 
 
 def bit_thresholds(codes_NK: np.ndarray) -> np.ndarray:
-    """Return the threshold of each number of a code, [K]: the median over the training rows, so
-    that 0 and 1 are equally frequent.
+    """Return the threshold of each number of a code, [K].
+
+    The threshold is the median over the training rows, so that 0 and 1 are equally frequent.
     """
     return np.median(codes_NK, axis=0)
 
@@ -199,7 +200,7 @@ def mean_average_precision(
         average_Q = (precision_QN * relevant_QN).sum(axis=1) / np.maximum(relevant_Q, 1)
         total += float(average_Q.sum())
         counted += int((relevant_Q > 0).sum())
-    require(counted > 0, "no query has a relevant row in the database: nothing to measure")
+    require(counted > 0, "no query has a row of its class in the database; give more training rows")
     return total / counted
 
 
@@ -247,17 +248,18 @@ def baselines(
     bits (Hamming). "chance" is the precision of a random order of the database. The baselines are
     fitted to the database only.
     """
+    # Rows of numbers, and the precision that a random order would have.
     raw, query_raw = (
         values.reshape(len(values), -1).astype(np.float64) for values in (values_N, query_values_Q)
     )
-    most = min(raw.shape) - 1
-    numbers = min(numbers, most)
+    numbers = min(numbers, min(raw.shape) - 1)
     share = np.array([(label_N == label).mean() for label in query_label_Q])
     found = {"chance": {f"precision_at_{k}": float(share.mean())}}
 
     def evaluate(name: str, codes: np.ndarray, query_codes: np.ndarray, metric: Metric) -> None:
         found[name] = evaluate_retrieval(codes, label_N, query_codes, query_label_Q, metric, k)
 
+    # Baselines for text; then for images.
     if text:
         from sklearn.decomposition import TruncatedSVD
 

@@ -201,7 +201,7 @@ def test_labelled_rows_are_of_all_classes_alike_and_of_no_run_but_their_own(digi
     assert len(rows.unique()) == 103 and counts.min() == 10 and counts.max() == 11
     assert torch.equal(rows, labelled_rows(label, 103, seed=0))
     assert not torch.equal(rows, labelled_rows(label, 103, seed=1))
-    with pytest.raises(ConfigError, match=r"--finetune-labels 9: must lie in 10 .*1167"):
+    with pytest.raises(ConfigError, match=r"--finetune-labels 9: must lie in 10..1167"):
         labelled_rows(label, 9, seed=0)
 
 

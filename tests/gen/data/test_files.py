@@ -131,7 +131,7 @@ def test_a_damaged_download_is_one_line(tmp_path, monkeypatch):
     for part in ("train", "t10k"):
         for what in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{what}-ubyte.gz").write_bytes(gzip.compress(b"not MNIST"))
-    with pytest.raises(ConfigError, match="--data mnist: not at hand"):
+    with pytest.raises(ConfigError, match="--data mnist: the files are missing"):
         load_data(DataConfig(data="mnist", data_folder=str(tmp_path)))
 
 
@@ -235,7 +235,7 @@ def test_floats_beyond_1_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("what", "message"), [("missing", "no such folder"), ("empty", "holds no images")]
+    ("what", "message"), [("missing", "no such folder"), ("empty", "has no images")]
 )
 def test_a_folder_without_pictures(what, message, tmp_path):
     folder = tmp_path / what
@@ -257,5 +257,5 @@ def test_missing_frames_name_the_command(tmp_path):
 
 def test_foreign_frames_are_refused(tmp_path):
     (tmp_path / "atari-32-rgb.safetensors").write_bytes(b"\x80\x04pickle")
-    with pytest.raises(ConfigError, match="damaged or not ours"):
+    with pytest.raises(ConfigError, match="not written by genray"):
         load_data(DataConfig(data="atari", data_folder=str(tmp_path)))

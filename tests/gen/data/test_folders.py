@@ -101,7 +101,7 @@ def test_find_files_reads_each_real_folder_once_through_links_to_each_other(tmp_
 def test_a_folder_with_hidden_pictures_alone_says_so(tmp_path):
     pictures(tmp_path / ".thumbnails")
     with pytest.raises(
-        ConfigError, match=r"holds no images \(.*\); 1 hidden name skipped \(\.thumbnails\)"
+        ConfigError, match=r"has no images \(.*\); 1 hidden name skipped \(\.thumbnails\)"
     ):
         load_folder(tmp_path, 0, False)
 

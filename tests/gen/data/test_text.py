@@ -129,5 +129,5 @@ def test_a_folder_of_texts(tmp_path, capsys):
 
 
 def test_text_has_no_other_range():
-    with pytest.raises(ConfigError, match=r"text lies in 0\.\.1, this model needs -1\.\.1"):
+    with pytest.raises(ConfigError, match=r"text are in 0\.\.1, and this model needs -1\.\.1"):
         load_data(DataConfig(data="docs"), low=-1.0)

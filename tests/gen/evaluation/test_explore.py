@@ -73,5 +73,5 @@ def test_bad_input_is_one_line():
         explore.map_picture(codes[:, :1], label)
     with pytest.raises(ConfigError, match="two rows or more, and there are 1"):
         explore.map_picture(RNG.normal(size=(1, 3)), label[:1])
-    with pytest.raises(ConfigError, match="both kinds"):
+    with pytest.raises(ConfigError, match="anomalies need normal rows"):
         explore.auroc(np.zeros(0), np.ones(3))

@@ -158,11 +158,11 @@ def test_bad_input_is_one_line():
     index = CodeIndex(RNG.normal(size=(5, 3)))
     with pytest.raises(ConfigError, match=r"--neighbours 6: must lie in 1\.\.5"):
         index.search(np.zeros((1, 3)), 6)
-    with pytest.raises(ConfigError, match="queries of 4 numbers for an index of 3"):
+    with pytest.raises(ConfigError, match="queries have 4 numbers, and the index 3"):
         index.search(np.zeros((1, 4)), 1)
     with pytest.raises(ConfigError, match="NaN"):
         CodeIndex(np.array([[np.nan]]))
     with pytest.raises(ConfigError, match="needs bits"):
         CodeIndex(np.zeros((2, 2)), "hamming")
-    with pytest.raises(ConfigError, match="no query has a relevant row"):
+    with pytest.raises(ConfigError, match="no query has a row of its class"):
         retrieval.mean_average_precision(index, np.zeros(5, int), np.zeros((1, 3)), np.ones(1, int))
