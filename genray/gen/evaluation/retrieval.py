@@ -18,8 +18,8 @@ from genray.gen.data.types import Data, Split
 Metric = Literal["euclidean", "cosine", "hamming"]
 _CHUNK = 256
 """Queries processed at a time: 256 queries x 100,000 rows x 8 bytes are 200 MB of distances."""
-_AGAIN = 16_384
-"""Distances recomputed at a time: 16,384 differences x 784 numbers x 8 bytes are 100 MB."""
+_AGAIN_NUMBERS = 65_536
+"""Numbers of the differences that are recomputed at a time: 512 KB, which fit into a core's cache."""
 
 
 class CodeIndex:
@@ -64,16 +64,20 @@ class CodeIndex:
         Euclidean, 1 − cosine, or the number of different bits.
         Raises ConfigError when `count` exceeds the number of rows, or codes have another width.
         """
-        require(
-            1 <= count <= len(self),
-            f"--neighbours {count}: must lie in 1..{len(self)}, the rows of the index",
-        )
+        self.check_count(count)
         rows, distances = [], []
         for distance_QN in self.distances(queries_QK):
             row_QM = np.argsort(distance_QN, axis=1, kind="stable")[:, :count]
             rows.append(row_QM)
             distances.append(np.take_along_axis(distance_QN, row_QM, axis=1))
         return np.concatenate(rows), np.concatenate(distances)
+
+    def check_count(self, count: int) -> None:
+        """Raise ConfigError when there are fewer than `count` rows, or `count` is below 1."""
+        require(
+            1 <= count <= len(self),
+            f"--neighbours {count}: must lie in 1..{len(self)}, the rows of the index",
+        )
 
     def distances(self, queries_QK: np.ndarray) -> Iterator[np.ndarray]:
         """Yield distances of all queries to all rows, float64 [≤ 256, N] at a time, in order.
@@ -143,8 +147,9 @@ class CodeIndex:
         doubtful_QN[:, 0] = True  # a query that equals a row has distance 0 exactly
         query_D, rank_D = np.nonzero(doubtful_QN)
         row_D = order_QN[query_D, rank_D]
-        for start in range(0, len(row_D), _AGAIN):
-            query, row = query_D[start : start + _AGAIN], row_D[start : start + _AGAIN]
+        again = max(1, _AGAIN_NUMBERS // self.width)
+        for start in range(0, len(row_D), again):
+            query, row = query_D[start : start + again], row_D[start : start + again]
             square_QN[query, row] = ((queries_QK[query] - self._rows[row]) ** 2).sum(1)
         return np.maximum(square_QN, 0)
 
@@ -166,44 +171,6 @@ def binarize(codes_NK: np.ndarray, threshold_K: np.ndarray | float = 0.0) -> np.
     return np.asarray(codes_NK > threshold_K)
 
 
-def precision_at(
-    index: CodeIndex,
-    index_label_N: np.ndarray,
-    codes_QK: np.ndarray,
-    label_Q: np.ndarray,
-    k: int = 10,
-):
-    """Return the mean share of relevant rows among the `k` nearest, in 0..1."""
-    rows_QM, _ = index.search(codes_QK, k)
-    return float((index_label_N[rows_QM] == label_Q[:, None]).mean())
-
-
-def mean_average_precision(
-    index: CodeIndex, index_label_N: np.ndarray, codes_QK: np.ndarray, label_Q: np.ndarray
-) -> float:
-    """Return the mean average precision, in 0..1: for each query, the mean over relevant rows of
-    the precision at the row's rank; then the mean over queries.
-
-    The whole database is ranked. Rows of equal distance, which bits often have, keep their order;
-    the order must be independent of the labels (a shuffled database). Queries without a relevant
-    row do not count. Raises ConfigError when no query has a relevant row.
-    """
-    rank_N = np.arange(1, len(index) + 1)
-    total, counted, start = 0.0, 0, 0
-    for distance_QN in index.distances(codes_QK):
-        label = label_Q[start : start + len(distance_QN)]
-        start += len(distance_QN)
-        order_QN = np.argsort(distance_QN, axis=1, kind="stable")
-        relevant_QN = index_label_N[order_QN] == label[:, None]
-        precision_QN = relevant_QN.cumsum(axis=1) / rank_N
-        relevant_Q = relevant_QN.sum(axis=1)
-        average_Q = (precision_QN * relevant_QN).sum(axis=1) / np.maximum(relevant_Q, 1)
-        total += float(average_Q.sum())
-        counted += int((relevant_Q > 0).sum())
-    require(counted > 0, "no query has a row of its class in the database; give more training rows")
-    return total / counted
-
-
 def evaluate_retrieval(
     codes_NK: np.ndarray,
     label_N: np.ndarray,
@@ -212,12 +179,34 @@ def evaluate_retrieval(
     metric: Metric = "euclidean",
     k: int = 10,
 ) -> dict[str, float]:
-    """Return "precision_at_k" and "map", given codes and labels of the database and the queries."""
+    """Return "precision_at_k" and "map", both in 0..1, given codes and labels of the database and
+    of the queries.
+
+    Precision at k is the mean share of relevant rows among the k nearest. The mean average
+    precision is, for each query, the mean over its relevant rows of the precision at the row's
+    rank; then the mean over the queries that have a relevant row.
+
+    The whole database is ranked once. Rows of equal distance, which bits often have, keep their
+    order, so this order must be independent of the labels (a shuffled database). Raises ConfigError
+    when k exceeds the number of rows, or no query has a relevant row.
+    """
     index = CodeIndex(codes_NK, metric)
-    return {
-        f"precision_at_{k}": precision_at(index, label_N, query_codes_QK, query_label_Q, k),
-        "map": mean_average_precision(index, label_N, query_codes_QK, query_label_Q),
-    }
+    index.check_count(k)
+    rank_N = np.arange(1, len(index) + 1)
+    precision, average, counted, start = 0.0, 0.0, 0, 0
+    for distance_QN in index.distances(query_codes_QK):
+        label_Q = query_label_Q[start : start + len(distance_QN)]
+        start += len(distance_QN)
+        order_QN = np.argsort(distance_QN, axis=1, kind="stable")
+        relevant_QN = label_N[order_QN] == label_Q[:, None]
+        precision += float(relevant_QN[:, :k].mean(axis=1).sum())
+        precision_QN = relevant_QN.cumsum(axis=1) / rank_N
+        relevant_Q = relevant_QN.sum(axis=1)
+        average_Q = (precision_QN * relevant_QN).sum(axis=1) / np.maximum(relevant_Q, 1)
+        average += float(average_Q.sum())
+        counted += int((relevant_Q > 0).sum())
+    require(counted > 0, "no query has a row of its class in the database; give more training rows")
+    return {f"precision_at_{k}": precision / start, "map": average / counted}
 
 
 def database(data: Data) -> Split:

@@ -77,20 +77,19 @@ def test_bits_are_packed():
     assert CodeIndex(bits, "hamming").nbytes == 8000
 
 
-def test_measures_by_hand():
+def test_evaluate_retrieval_by_hand():
     """The database on a line; the query at 0 finds labels 1, 0, 1, 0: AP = (1/1 + 2/3) / 2, P@2
     = 1/2.
     """
-    index, label = CodeIndex(np.array([[1.0], [2.0], [3.0], [4.0]])), np.array([1, 0, 1, 0])
-    query, query_label = np.zeros((1, 1)), np.array([1])
-    assert retrieval.precision_at(index, label, query, query_label, k=2) == 0.5
-    assert retrieval.mean_average_precision(index, label, query, query_label) == pytest.approx(
-        (1 + 2 / 3) / 2
-    )
+    codes, label = np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([1, 0, 1, 0])
+    found = retrieval.evaluate_retrieval(codes, label, np.zeros((1, 1)), np.array([1]), k=2)
+    assert found["precision_at_2"] == 0.5
+    assert found["map"] == pytest.approx((1 + 2 / 3) / 2)
     # A query of label 0 meets 0, 1, 0, 1 reversed: (1/2 + 2/4) / 2. One without relevant rows does
     # not count.
-    both = retrieval.mean_average_precision(index, label, np.zeros((3, 1)), np.array([1, 0, 9]))
-    assert both == pytest.approx((5 / 6 + 1 / 2) / 2)
+    both = retrieval.evaluate_retrieval(codes, label, np.zeros((3, 1)), np.array([1, 0, 9]), k=2)
+    assert both["map"] == pytest.approx((5 / 6 + 1 / 2) / 2)
+    assert both["precision_at_2"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
 
 
 def test_average_precision_is_scikit_learns():
@@ -98,10 +97,9 @@ def test_average_precision_is_scikit_learns():
 
     codes, queries = RNG.normal(size=(80, 5)), RNG.normal(size=(300, 5))
     label, query_label = RNG.integers(4, size=80), RNG.integers(4, size=300)
-    index = CodeIndex(codes)
-    distance = np.concatenate(list(index.distances(queries)))
+    distance = np.concatenate(list(CodeIndex(codes).distances(queries)))
     theirs = [average_precision_score(label == query_label[q], -distance[q]) for q in range(300)]
-    ours = retrieval.mean_average_precision(index, label, queries, query_label)
+    ours = retrieval.evaluate_retrieval(codes, label, queries, query_label)["map"]
     assert ours == pytest.approx(np.mean(theirs), abs=1e-12)
 
 
@@ -165,4 +163,6 @@ def test_bad_input_is_one_line():
     with pytest.raises(ConfigError, match="needs bits"):
         CodeIndex(np.zeros((2, 2)), "hamming")
     with pytest.raises(ConfigError, match="no query has a row of its class"):
-        retrieval.mean_average_precision(index, np.zeros(5, int), np.zeros((1, 3)), np.ones(1, int))
+        retrieval.evaluate_retrieval(
+            np.zeros((5, 3)), np.zeros(5, int), np.zeros((1, 3)), np.ones(1, int), k=5
+        )
