@@ -176,7 +176,7 @@ def test_writing_file_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path
     def check() -> None:
         assert path.read_bytes() in (b"old", b"new")
 
-    # A reader who opened the old file reads it to its end: the old file is replaced, not written to.
+    # A reader of the old file reads it to its end: the old file is replaced, not written to.
     with path.open("rb") as reader:
         assert kill_at_every_instant(write, check) >= 2
         assert reader.read() == b"old"

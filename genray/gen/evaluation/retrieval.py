@@ -19,7 +19,7 @@ Metric = Literal["euclidean", "cosine", "hamming"]
 _CHUNK = 256
 """Queries processed at a time: 256 queries x 100,000 rows x 8 bytes are 200 MB of distances."""
 _AGAIN_NUMBERS = 65_536
-"""Numbers of the differences that are recomputed at a time: 512 KB, which fit into a core's cache."""
+"""Numbers of the differences recomputed at a time: 512 KB, which fit into the cache of a core."""
 
 
 class CodeIndex:
