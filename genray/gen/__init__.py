@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from genray.gen.data.load import load_data
     from genray.gen.data.types import Data, Split
     from genray.gen.families import Family, open_fit
-    from genray.gen.gan.networks import Discriminator, GANModelConfig, Generator
-    from genray.gen.gan.task import GANConfig, GANTask
+    from genray.gen.gan.config import GANConfig, GANModelConfig
+    from genray.gen.gan.networks import Discriminator, Generator
+    from genray.gen.gan.task import GANTask
     from genray.gen.generative import GenerativeModel
     from genray.gen.images.classifier import (
         Classifier,
@@ -102,10 +103,10 @@ _PUBLIC = (
     "genray.gen.training.config.FitConfig",
     "genray.gen.training.fit.Step",
     "genray.gen.training.task.Task",
-    "genray.gen.gan.task.GANConfig",
+    "genray.gen.gan.config.GANConfig",
     "genray.gen.gan.task.GANTask",
     "genray.gen.gan.networks.Discriminator",
-    "genray.gen.gan.networks.GANModelConfig",
+    "genray.gen.gan.config.GANModelConfig",
     "genray.gen.gan.networks.Generator",
     "genray.gen.generative.GenerativeModel",
     "genray.gen.images.classifier.Classifier",

@@ -14,7 +14,9 @@ from genray.gen.autoencoder import presets as ae_presets
 from genray.gen.autoencoder.model import build_autoencoder
 from genray.gen.autoencoder.task import AEConfig, AETask
 from genray.gen.data.load import load_data
-from genray.gen.gan.task import GANConfig, GANTask, build_generator
+from genray.gen.gan.config import GANConfig
+from genray.gen.gan.networks import build_generator
+from genray.gen.gan.task import GANTask
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier
 from genray.gen.images.style.adain_net import build_style_any
 from genray.gen.images.style.base import StyleTrainConfig
@@ -27,7 +29,8 @@ from genray.gen.images.style.presets import (
     style_fast_full,
 )
 from genray.gen.images.style.transformer_net import build_style_fast
-from genray.gen.training.fit import Fit, Task
+from genray.gen.training.fit import Fit
+from genray.gen.training.task import Task
 from genray.gen.training.world import ALONE, World
 from genray.gen.vae import VAEConfig, VAETask, build_vae
 from genray.machine import keep_freed_memory, resolve_device

@@ -7,7 +7,7 @@ style models' presets in images/style/presets.py.
 from dataclasses import replace
 
 from genray.gen.data.config import DataConfig
-from genray.gen.gan.task import GANConfig, GANModelConfig
+from genray.gen.gan.config import GANConfig, GANModelConfig
 from genray.gen.images.classifier import ClassifierConfig, ClassifierModelConfig
 from genray.gen.training.config import FitConfig
 from genray.gen.training.optimizers import OptimizerConfig

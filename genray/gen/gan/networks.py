@@ -6,57 +6,14 @@ https://arxiv.org/abs/1511.06434] Shapes: B batch, Z latent, C channels, H heigh
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genray.bounds import bounded, check_bounds
-from genray.errors import require
-from genray.gen.generative import GenerativeModel, Prior
+from genray.gen.gan.config import GANModelConfig
+from genray.gen.generative import GenerativeModel
 from genray.gen.layers import SameConv2d, SameConvTranspose2d
-
-
-@dataclass(frozen=True, kw_only=True)
-class GANModelConfig:
-    """Configuration of the generator's and the discriminator's networks."""
-
-    network: Literal["dense", "conv"] = "dense"
-    latent: int = bounded(100, min=1, example=100)
-    """Dimension of the latent z."""
-    prior: Prior = "uniform"
-    """Prior of z: U(−1, 1) or N(0, 1)."""
-    generator_widths: tuple[int, ...] = bounded((128,), min=1, example=128)
-    """dense: units of each hidden layer. conv: channels of each layer, smallest image first; each
-    layer doubles height and width.
-    """
-    discriminator_widths: tuple[int, ...] = bounded((128,), min=1, example=128)
-    """dense: units of each hidden layer. conv: channels of each layer; each layer halves height
-    and width.
-    """
-    pack: int = bounded(1, min=1, example=4)
-    """Number of images, stacked as channels, that the discriminator classifies together. More
-    than 1 lets the discriminator detect mode collapse.
-    [PacGAN: Lin 2018, https://arxiv.org/abs/1712.04086]
-    """
-    kernel: int = bounded(5, min=2, example=5)
-    """Side of the convolutions' kernels in pixels (conv)."""
-    slope: float = bounded(0.01, min=0, below=1, example=0.2)
-    """Slope of the leaky ReLU below 0."""
-    generator_norm: Literal["none", "batch"] = "none"
-    """Batch norm in every layer of the generator except the output."""
-    discriminator_norm: Literal["none", "batch", "spectral"] = "none"
-    """Batch norm in every layer except the first and the output, or spectral norm in all layers.
-    [Miyato 2018, https://arxiv.org/abs/1802.05957]"""
-
-    def validate(self) -> None:
-        check_bounds(self)
-        for name, widths in (
-            ("generator", self.generator_widths),
-            ("discriminator", self.discriminator_widths),
-        ):
-            require(len(widths) >= 1, f"--{name}-widths (none): give one layer or more, e.g. 128")
 
 
 class Generator(GenerativeModel):

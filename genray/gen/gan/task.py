@@ -5,32 +5,26 @@ https://arxiv.org/abs/1511.06434] Shapes: B batch, Z latent, C channels, H heigh
 generator and the discriminator are defined in `networks.py`, their losses in `losses.py`.
 """
 
-import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor
 
-from genray.bounds import bounded, check_bounds
-from genray.errors import require
-from genray.gen.data.config import DataConfig
-from genray.gen.data.types import Data, Split, need_images
+from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.metrics import PCAFrechet, generator_report
 from genray.gen.gan import losses as gan_losses
-from genray.gen.gan.diffaugment import Change, diff_augment
-from genray.gen.gan.losses import Loss
-from genray.gen.gan.networks import Discriminator, GANModelConfig, Generator, build_generator
+from genray.gen.gan.checks import check_batch, check_evaluation, check_images, check_updates
+from genray.gen.gan.config import GANConfig, GANModelConfig
+from genray.gen.gan.diffaugment import diff_augment
+from genray.gen.gan.moving_average import MovingAverage
+from genray.gen.gan.networks import Discriminator, Generator, build_generator
 from genray.gen.generative import image_grid
 from genray.gen.images.classifier import load_extractor, train_extractor
-from genray.gen.training.config import FitConfig
-from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.training.task import Batch, Export, Task
 from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
-from genray.paths import PathOrUrl
 
 __all__ = [
     "Discriminator",
@@ -40,61 +34,6 @@ __all__ = [
     "Generator",
     "build_generator",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GANConfig:
-    """Configuration of a generative adversarial network on images."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """Optimizer of the generator; the discriminator's differs only in its learning rate."""
-    model: GANModelConfig = field(default_factory=GANModelConfig)
-    loss: Loss = "non-saturating"
-    label_smoothing: float = bounded(0.0, min=0, below=0.5)
-    """One-sided label smoothing: the label of real images is 1 minus this."""
-    discriminator_learning_rate: float = bounded(0.0, min=0, note="(0: --learning-rate)")
-    """Learning rate of the discriminator; 0: the generator's.
-    [two time-scales: Heusel 2017, https://arxiv.org/abs/1706.08500]"""
-    discriminator_steps: int = bounded(1, min=1)
-    """Steps of the discriminator, each on a new batch, for each step of the generator."""
-    gradient_penalty: float = bounded(10.0, min=0, example=10)
-    """Weight of WGAN-GP's gradient penalty."""
-    r1: float = bounded(0.0, min=0, example=1)
-    """γ of the R1 penalty γ/2 ‖∇D(x)‖² on real images; 0: no penalty."""
-    r1_every: int = bounded(1, min=1, example=16)
-    """Updates of the discriminator between R1 penalties; each penalty is multiplied by this.
-    [lazy regularisation: Karras 2020, https://arxiv.org/abs/1912.04958]"""
-    ema: float = bounded(0.0, min=0, below=1, example=0.999)
-    """Decay of a moving average of the generator's weights, e.g. 0.999; the average is evaluated
-    and saved in place of the generator. 0: no average.
-    """
-    diffaugment: tuple[Change, ...] = ()
-    """Random changes of every image before the discriminator: color, translation, cutout."""
-    extractor: PathOrUrl = ""
-    """Model directory of a classifier, whose Fréchet classifier distance is the validation loss.
-    Empty: the validation loss is a Fréchet distance in PCA space, and the final test trains a
-    small classifier when the data have labels.
-    """
-
-    def validate(self) -> None:
-        for part in (self.data, self.fit, self.optimizer, self.model):
-            part.validate()
-        check_bounds(self)
-        require(
-            self.loss not in ("hinge", "wgan-gp") or not self.label_smoothing,
-            f"--label-smoothing {self.label_smoothing}: {self.loss} has no labels to smooth; use 0",
-        )
-        require(
-            self.loss != "wgan-gp" or self.model.discriminator_norm != "batch",
-            "--discriminator-norm batch: wgan-gp's penalty is one image's own; use none or "
-            "spectral",
-        )
-        require(
-            self.loss != "wgan-gp" or self.model.pack == 1,
-            f"--pack {self.model.pack}: wgan-gp's penalty is one image's own; use 1",
-        )
 
 
 class GANTask(Task):
@@ -120,104 +59,42 @@ class GANTask(Task):
         return cast(Generator, self.networks["average" if self.config.ema else "generator"])
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
-        config, model = self.config, self.config.model
-        layers = max(len(model.generator_widths), len(model.discriminator_widths))
-        if model.network == "conv":
-            need_images(data, f"a GAN with {layers} convolutions of stride 2", 2**layers)
-        else:
-            need_images(data, "a GAN")
-        shape = data.shape
-        require(
-            (data.train.low, data.train.high) == self.value_range,
-            f"--data {data.name}: its values lie in {data.train.low:g}..{data.train.high:g}; tanh "
-            "needs −1..1",
-        )
-        require(
-            total_updates >= config.discriminator_steps,
-            f"--discriminator-steps {config.discriminator_steps}: the run makes {total_updates} "
-            "updates, so that the "
-            f"generator would never be trained; use at most {total_updates}, or more --steps",
-        )
-        self._check_evaluation(data)
-        share = config.fit.batch_size // self.world.size
-        require(
-            share % model.pack == 0,
-            f"--pack {model.pack}: does not divide the {share} rows of a "
-            f"{'worker' if self.world.size > 1 else 'batch'}; "
-            f"use --batch-size {max(1, round(share / model.pack)) * model.pack * self.world.size}",
-        )
-        self._check_batch_norms(share, shape[1])
-        self._pair = (
-            Generator(model, shape).to(self.device),
-            Discriminator(model, shape).to(self.device),
-        )
+        config = self.config
+        # Refuse, before any training, what would fail later.
+        check_images(config, data)
+        check_updates(config, total_updates)
+        check_evaluation(config, data, self._extractor)
+        check_batch(config, data, self.world.size)
+        # Create the networks.
+        generator = Generator(config.model, data.shape).to(self.device)
+        discriminator = Discriminator(config.model, data.shape).to(self.device)
+        self._pair = generator, discriminator
         self.networks["generator"], self.networks["discriminator"] = self._pair
         if config.ema:
-            self.networks["average"] = copy.deepcopy(self._pair[0]).requires_grad_(False)
-            self._averaged = _floating(self.networks["average"]), _floating(self._pair[0])
-        rate = config.discriminator_learning_rate or config.optimizer.learning_rate
+            self._average = MovingAverage(generator, config.ema)
+            self.networks["average"] = self._average.network
+        # Create the updaters, which may have different learning rates and numbers of updates.
         common: dict[str, Any] = {
             "accumulate": config.fit.accumulate,
             "amp": config.fit.amp,
             "world": self.world,
         }
         self.updaters["generator"] = Updater(
-            self._pair[0].parameters(),
+            generator.parameters(),
             config.optimizer,
             total_updates=total_updates // config.discriminator_steps,
             **common,
         )
+        rate = config.discriminator_learning_rate or config.optimizer.learning_rate
         self.updaters["discriminator"] = Updater(
-            self._pair[1].parameters(),
+            discriminator.parameters(),
             replace(config.optimizer, learning_rate=rate),
             total_updates=total_updates,
             **common,
         )
+        # Fit the PCA of the validation loss to real images.
         self._frechet = PCAFrechet(data.train.first(5000))
         return data
-
-    def _check_evaluation(self, data: Data) -> None:
-        """Raise ConfigError, before training, for data on which `evaluate` would fail."""
-        require(
-            len(data.validation) != 1,
-            f"--data {data.name}: one validation image, and a Fréchet distance needs two; use "
-            "--validation 0 or more images",
-        )
-        require(
-            data.is_sealed or len(data.test) >= 2,
-            f"--data {data.name}: too few test images for a Fréchet distance, which needs two; "
-            "give more images",
-        )
-        if self._extractor is not None:
-            wanted = tuple(self._extractor.classifier.shape)
-            require(
-                wanted == data.shape,
-                f"--extractor {self.config.extractor}: it judges images of shape {wanted}, and "
-                f"{data.name} has "
-                f"{data.shape}; train one on the like",
-            )
-
-    def _check_batch_norms(self, share: int, side: int) -> None:
-        """Raise ConfigError when a worker's `share` rows give a batch norm a single value.
-
-        `side`: height of the images in pixels."""
-        model = self.config.model
-        # The discriminator's first layer has no norm.
-        discriminator_norm = (
-            model.discriminator_norm if len(model.discriminator_widths) > 1 else "none"
-        )
-        for network, norm, widths, rows in (
-            ("generator", model.generator_norm, model.generator_widths, share),
-            ("discriminator", discriminator_norm, model.discriminator_widths, share // model.pack),
-        ):
-            # pixels of the smallest feature map
-            pixels = (side >> len(widths)) ** 2 if model.network == "conv" else 1
-            require(
-                norm != "batch" or rows * pixels >= 2,
-                f"--batch-size {self.config.fit.batch_size}: --{network}-norm batch needs more "
-                "than one row for each worker; "
-                f"use {2 * model.pack * self.world.size} or more",
-            )
 
     def draw(self, count: int) -> Tensor:
         """Draw z from the prior; returns float32 [count, Z]."""
@@ -273,7 +150,7 @@ class GANTask(Task):
             generator_updater.step(loss)
             values["generator_loss"] = loss.detach() * config.discriminator_steps
             if config.ema and generator_updater.updates > before:
-                self._average(generator_updater.updates)
+                self._average.update(generator_updater.updates)
         return values
 
     def _seen(self, x_BCHW: Tensor) -> Tensor:
@@ -290,15 +167,6 @@ class GANTask(Task):
 
     def _logits(self, x_BCHW: Tensor) -> Tensor:
         return self._pair[1](self._seen(x_BCHW)).float()
-
-    @torch.no_grad()
-    def _average(self, updates: int) -> None:
-        # The decay grows over the first updates, so that the average forgets the random initial
-        # weights. The statistics of batch norms are averaged too, because they belong to the
-        # weights; counters are not averaged.
-        decay = min(self.config.ema, (1 + updates) / (10 + updates))
-        average, present = self._averaged
-        get_ema_multi_avg_fn(decay)(average, present, updates)
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate new samples: `loss` (a Fréchet distance to the split) and the discriminator's
@@ -374,12 +242,3 @@ class GANTask(Task):
             + ". The discriminator is not kept.\n"
         )
         return Export("gan", config, dict(self.generator.state_dict()), card)
-
-
-def _floating(network: nn.Module) -> list[Tensor]:
-    """Return the floating-point weights and statistics of a network, in a fixed order."""
-    return [
-        tensor
-        for tensor in (*network.parameters(), *network.buffers())
-        if tensor.is_floating_point()
-    ]

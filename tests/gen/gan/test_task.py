@@ -416,7 +416,7 @@ def test_an_extractor_of_another_shape_is_refused_before_the_first_step(tmp_path
     export = task.export()
     save_model(tmp_path / "judge", export.kind, export.config, export.tensors, export.card)
     with pytest.raises(
-        ConfigError, match=r"--extractor .*judge: it judges images of shape \(1, 4, 4\)"
+        ConfigError, match=r"--extractor .*judge: the classifier takes images of shape \(1, 4, 4\)"
     ):
         Fit(GANTask(small(extractor=str(tmp_path / "judge"))), labelled, small().fit)
 

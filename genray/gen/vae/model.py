@@ -1,0 +1,155 @@
+"""Networks of a variational autoencoder (VAE), its reconstructions and its two bounds.
+
+The prior and the posterior are Gaussian; the decoder is Bernoulli or Gaussian. Bounds are in nats
+for each image.
+[Kingma 2014, https://arxiv.org/abs/1312.6114]
+Shapes: B batch, Z latent, K importance samples, C channels, H height, W width.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genray.gen.generative import GenerativeModel
+from genray.gen.layers import SameConv2d, SameConvTranspose2d, activation_layer, fan_out
+from genray.gen.vae.config import VAEModelConfig
+from genray.gen.vae.equations import LOG_2PI, gaussian_kl, gaussian_log_density
+from genray.shapes import check_shapes
+
+# Bound of the posterior's |log-variance|: with a learning rate that is too high, the first steps
+# would overflow beyond e^20.
+LOG_VARIANCE_LIMIT = 20.0
+
+
+class VAE(GenerativeModel):
+    """The encoder and decoder. Departure: by default ReLU and Adam; the paper has tanh and AdaGrad.
+
+    `config`: the networks. `shape`: (C, H, W) of the images, whose values are in [0, 1]."""
+
+    def __init__(self, config: VAEModelConfig, shape: Sequence[int]):
+        super().__init__(latent=config.latent, prior="normal", shape=shape, low=0.0, high=1.0)
+        self.config = config
+        build = _dense if config.network == "dense" else _convolutional
+        self.encoder, self.decoder = build(config, self.shape)
+        # ln σ of the Gaussian decoder, one number, fixed or learned.
+        # [σ-VAE: Rybkin 2021, https://arxiv.org/abs/2006.13202]
+        log_std = (
+            torch.tensor(math.log(config.decoder_std)) if config.decoder_std else torch.tensor(0.0)
+        )
+        learned = config.likelihood == "gaussian" and not config.decoder_std
+        self.log_std = nn.Parameter(log_std, requires_grad=learned)
+
+    def posterior(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and log-variance of q(z | x), float32 [B, Z] each; x in [0, 1]."""
+        mean_BZ, log_variance_BZ = self.encoder(x_BCHW).float().chunk(2, dim=1)
+        return mean_BZ, log_variance_BZ.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+
+    def encode(self, x_BCHW: Tensor) -> Tensor:
+        """Return the codes, which are the posterior's means, float32 [B, Z]."""
+        return self.posterior(x_BCHW)[0]
+
+    def decode(self, z_BZ: Tensor) -> Tensor:
+        """Return the mean of p(x | z), float32 [B, C, H, W].
+
+        A Bernoulli decoder's values are in [0, 1]; a Gaussian decoder's may lie outside."""
+        output = self.decoder(z_BZ).float()
+        return output.sigmoid() if self.config.likelihood == "bernoulli" else output
+
+    def generate(self, z_BZ: Tensor) -> Tensor:
+        return self.decode(z_BZ)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return reconstructions of x from the posterior's means."""
+        return self.decode(self.encode(x_BCHW))
+
+    def log_likelihood(self, x_BCHW: Tensor, z_BZ: Tensor) -> Tensor:
+        """Return ln p(x | z), nats, float32 [B]. Raises ValueError unless x has the model's shape.
+
+        For grey pixels, the Bernoulli value is a cross-entropy and not a likelihood. The Gaussian
+        value is a log-density, which may be above 0. The two kinds are not comparable.
+        """
+        output = self.decoder(z_BZ).float()
+        check_shapes(x_BCHW=x_BCHW, output_BCHW=output)
+        if self.config.likelihood == "bernoulli":
+            return (
+                -F.binary_cross_entropy_with_logits(output, x_BCHW, reduction="none")
+                .flatten(1)
+                .sum(1)
+            )
+        # All pixels have the same variance, so their squared errors are summed first. This takes
+        # a third of the passes over the pixels.
+        square_B = F.mse_loss(output, x_BCHW, reduction="none").flatten(1).sum(1)
+        log_variance = 2.0 * self.log_std
+        return -0.5 * (
+            x_BCHW[0].numel() * (LOG_2PI + log_variance) + square_B * (-log_variance).exp()
+        )
+
+    def elbo_terms(self, x_BCHW: Tensor, noise_BZ: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ln p(x | z) [B] at z = μ + σ·noise, and the KL of each latent [B, Z], nats.
+
+        The ELBO is ln p(x | z) minus the sum of KL over latents."""
+        mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
+        check_shapes(mean_BZ=mean_BZ, noise_BZ=noise_BZ)
+        z_BZ = mean_BZ + (0.5 * log_variance_BZ).exp() * noise_BZ
+        return self.log_likelihood(x_BCHW, z_BZ), gaussian_kl(mean_BZ, log_variance_BZ)
+
+    def importance_bound(self, x_BCHW: Tensor, samples: int) -> Tensor:
+        """Return the importance-weighted bound ln 1/K Σ p(x, z_k) / q(z_k | x), z_k ~ q, nats, [B].
+
+        In expectation, the bound is between the ELBO and ln p(x). [Burda 2016]"""
+        mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
+        log_weights = []
+        for _ in range(samples):
+            z_BZ = mean_BZ + (0.5 * log_variance_BZ).exp() * torch.randn_like(mean_BZ)
+            prior_B = gaussian_log_density(
+                z_BZ, torch.zeros_like(z_BZ), torch.zeros_like(z_BZ)
+            ).sum(1)
+            posterior_B = gaussian_log_density(z_BZ, mean_BZ, log_variance_BZ).sum(1)
+            log_weights.append(self.log_likelihood(x_BCHW, z_BZ) + prior_B - posterior_B)
+        return torch.stack(log_weights).logsumexp(0) - math.log(samples)
+
+
+def _dense(config: VAEModelConfig, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+    pixels, kind = math.prod(shape), config.activation
+    encoder: list[nn.Module] = [nn.Flatten()]
+    decoder: list[nn.Module] = []
+    for inputs, outputs in zip((pixels, *config.widths), config.widths):
+        encoder += [nn.Linear(inputs, fan_out(kind, outputs)), activation_layer(kind)]
+    widths = config.widths[::-1]
+    for inputs, outputs in zip((config.latent, *widths), widths):
+        decoder += [nn.Linear(inputs, fan_out(kind, outputs)), activation_layer(kind)]
+    encoder.append(nn.Linear(config.widths[-1], 2 * config.latent))
+    decoder += [nn.Linear(widths[-1], pixels), nn.Unflatten(1, shape)]
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+
+def _convolutional(
+    config: VAEModelConfig, shape: tuple[int, int, int]
+) -> tuple[nn.Module, nn.Module]:
+    (channels, height, width), kind = shape, config.activation
+    halvings = len(config.widths)
+    height, width = height >> halvings, width >> halvings
+    encoder: list[nn.Module] = []
+    for inputs, outputs in zip((channels, *config.widths), config.widths):
+        encoder += [SameConv2d(inputs, fan_out(kind, outputs), 3, stride=2), activation_layer(kind)]
+    encoder += [nn.Flatten(), nn.Linear(config.widths[-1] * height * width, 2 * config.latent)]
+    back = config.widths[::-1]
+    first = fan_out(kind, back[0])
+    decoder = [
+        nn.Linear(config.latent, first * height * width),
+        nn.Unflatten(1, (first, height, width)),
+    ]
+    for inputs, outputs in zip(back, (*(fan_out(kind, width) for width in back[1:]), channels)):
+        decoder += [activation_layer(kind), SameConvTranspose2d(inputs, outputs, 3, stride=2)]
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+
+def build_vae(config: dict[str, Any]) -> VAE:
+    """Build the VAE that a saved model's `config` describes, for the model store (kind "vae")."""
+    names = VAEModelConfig.__dataclass_fields__
+    values = {name: config[name] for name in names}
+    return VAE(VAEModelConfig(**{**values, "widths": tuple(config["widths"])}), config["shape"])
