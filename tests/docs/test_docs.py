@@ -106,6 +106,28 @@ def test_every_guide_has_the_same_parts():
         assert "Limits" in headings, (name, headings)
 
 
+PARTS = ("Equation", "Command", "(Curve|Picture)", "(Results|Scores)", "Departures", "Where", "Ref")
+"""How the headings of an algorithm's page begin, in order."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [path for path in PAGES if path.parent.name == "algorithms" and path.stem != "index"],
+    ids=lambda page: page.stem,
+)
+def test_every_algorithm_page_has_the_same_parts(page: Path):
+    """What it is, equation, command, curve or picture, table, departures, code, references."""
+    text = page.read_text()
+    headings = re.findall(r"^## (.+)$", FENCE.sub("", text), re.MULTILINE)
+    assert len(headings) == len(PARTS), headings
+    for heading, part in zip(headings, PARTS):
+        assert re.match(part, heading), (heading, part)
+    bodies = re.split(r"^## .+$", text, flags=re.MULTILINE)
+    assert len(bodies[0]) > 150 and "$$" in bodies[1] and "genray " in bodies[2]
+    assert "![" in bodies[3] and "\n|" in bodies[4] and "\n- " in bodies[5]
+    assert re.search(r"`genray/[\w/]+\.py`", bodies[6]) and "<https://" in bodies[7]
+
+
 @pytest.mark.service
 @pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs the extra docs")
 def test_sphinx_strict_build(tmp_path):
