@@ -16,6 +16,8 @@ from genray.rl.presets import preset
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SHELL = re.compile(r"^```(?:sh)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+"""Blocks of commands; a block with another word, such as `text`, shows what a command prints."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Command:
 def commands_of(page: Path) -> list[Command]:
     found = []
     text = page.read_text()
-    for match in FENCE.finditer(text):
+    for match in SHELL.finditer(text):
         block, before = match[1], text[: match.start()].strip().rpartition("\n\n")[2]
         for line in block.replace("\\\n", " ").splitlines():
             inner = re.search(r'"(genray [^"]*)"', line)  # ray exec cluster.yaml "genray …"
