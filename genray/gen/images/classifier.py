@@ -52,10 +52,11 @@ class ClassifierModelConfig:
     """Dropout probability of the features, in training."""
 
     def validate(self) -> None:
+        """Raise ConfigError for invalid options."""
         require(
             len(self.channels) >= 1 and min(self.channels) >= 1,
-            f"--channels {' '.join(map(str, self.channels)) or '(none)'}: every layer needs ≥ 1 "
-            "channel, e.g. 32 64",
+            f"--channels {' '.join(map(str, self.channels)) or '(none)'}: one number ≥ 1 for each "
+            "block, e.g. 32 64",
         )
         check_bounds(self)
         require(
@@ -82,6 +83,7 @@ class ClassifierConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for invalid options of any part."""
         for part in (self.data, self.fit, self.optimizer, self.model):
             part.validate()
         check_bounds(self)
@@ -107,7 +109,16 @@ def classification_loss(
 
 
 class Classifier(nn.Module):
-    """Maps images in `low`..`high` to logits. The layers are conv0, conv1, …, features, logits."""
+    """Maps images, float32 [B, C, H, W] in low..high, to logits [B, K].
+
+    The layers are conv0, conv1, …, features, logits.
+
+    Args:
+        config: the network's options.
+        shape: (C, H, W) of one image.
+        num_classes: K, the number of classes.
+        low, high: the range of the images' values.
+    """
 
     def __init__(
         self,
@@ -123,7 +134,7 @@ class Classifier(nn.Module):
         self.low, self.high = low, high
         channels, height, width = self.shape
         layers: list[nn.Module] = []
-        # a convolution's name → the index of its activation in `layers`
+        # Maps the name of a convolution to the index of its activation in `layers`.
         self._ends: dict[str, int] = {}
         inputs = channels
         for outputs in config.channels:
@@ -149,7 +160,8 @@ class Classifier(nn.Module):
         return self.layers(self._centred(x_BCHW))
 
     def _centred(self, x_BCHW: Tensor) -> Tensor:
-        # Scaled to −1..1, so that the first layer does not depend on the range of the data.
+        # The input is scaled to −1..1, so that the first layer does not depend on the range of the
+        # data.
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
         return (x_BCHW - middle) / half
 
@@ -186,12 +198,13 @@ class Classifier(nn.Module):
         return self.features(x_BCHW).float()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the logits, [B, K]."""
         return self.head(self.dropout(self.features(x_BCHW)))
 
 
 def build_classifier(config: dict[str, Any]) -> Classifier:
     """Build the classifier that a saved model's `config` describes, for the model store."""
-    # Old models lack `convolutions`; they have one in each block, the default.
+    # Models of older versions lack `convolutions`; they have one in each block, the default.
     values = {
         name: config[name] for name in ClassifierModelConfig.__dataclass_fields__ if name in config
     }
@@ -200,7 +213,7 @@ def build_classifier(config: dict[str, Any]) -> Classifier:
 
 
 class ClassifierTask(Task):
-    """Trains a classifier with the cross-entropy, or with the softmax's squared error."""
+    """Trains a classifier with the cross-entropy, or with the squared error of the softmax."""
 
     shown = ("loss", "accuracy")
     value_range = (0.0, 1.0)
@@ -214,6 +227,7 @@ class ClassifierTask(Task):
 
     @property
     def classifier(self) -> Classifier:
+        """The network in training."""
         return cast(Classifier, self.networks["classifier"])
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
@@ -244,13 +258,12 @@ class ClassifierTask(Task):
             self.config.fit.batch_size // self.world.size,
             len(self.config.model.channels) - 1,
         )
-        # pixels at the last convolution
+        # The number of pixels of a channel at the last convolution.
         pixels = math.prod(-(-side // 2**halvings) for side in data.shape[1:])
         require(
             not self.config.model.batch_norm or rows * pixels >= 2,
             f"--batch-size {self.config.fit.batch_size}: --batch-norm needs 2 rows or more for "
-            "each worker where images "
-            f"shrink to one pixel; use {2 * self.world.size} or more",
+            f"each worker if images shrink to one pixel; use {2 * self.world.size} or more",
         )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -267,8 +280,8 @@ class ClassifierTask(Task):
         }
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Evaluate: the loss without label smoothing, the accuracy, and the cross-entropy in nats
-        if the loss is another.
+        """Return the loss without label smoothing, and the accuracy; for the squared error, also
+        the cross-entropy in nats.
         """
         loss = cross_entropy = right = 0.0
         for rows in torch.arange(len(split), device=self.device).split(1000):

@@ -1,4 +1,4 @@
-"""Reads clips frame by frame from GIF or MP4, and copies the sound of one MP4 to another.
+"""Reads clips frame by frame from GIF or MP4, and copies the sound of one MP4 to a second one.
 
 Frames are uint8 RGB [H, W, 3], all of one size.
 """
@@ -20,9 +20,7 @@ from genray.gen.images.pictures import MAX_PIXELS
 from genray.media import SUFFIXES
 
 MAX_REPEATED = 2_000
-"""A GIF whose frames would be repeated to more than this many, by the greatest common divisor of
-their durations, is read at its shortest frame's duration instead.
-"""
+"""Largest number of frames of a GIF after its longer frames are repeated at a constant rate."""
 _GIF_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError)
 
 
@@ -35,6 +33,7 @@ class Clip:
 
     path: Path
     fps: float
+    """Frames per second."""
     count: int
     """Number of frames; for an MP4 the number in its header, 0 if the header has none."""
     _open: Callable[[], Iterator[np.ndarray]]
@@ -51,9 +50,9 @@ def is_clip(path: Path) -> bool:
 def read_clip(path: Path, *, max_frames: int = 0) -> Clip:
     """Open a GIF or an MP4. Longer frames of a GIF are repeated, to give a constant frame rate.
 
-    `max_frames`: decoding stops after this many frames; 0: at the end. Raises ConfigError, one
-    line, for a missing, damaged or other file, or frames too small or too large. The header is
-    checked before decoding.
+    `max_frames`: decoding stops after this many frames; 0: at the end. The size of the frames is
+    checked before they are decoded. Raises ConfigError, one line, for a file that is missing,
+    damaged or not a clip, or frames that are too small or too large.
     """
     require(is_clip(path), f"{path}: not a clip; give {' or '.join(SUFFIXES)}")
     require(path.is_file(), f"{path}: no such file")
@@ -93,7 +92,8 @@ def _gif_frames(path: Path, max_frames: int) -> Iterator[tuple[np.ndarray, int]]
 def _open_gif(path: Path, max_frames: int) -> Clip:
     lasts = [each for _, each in _gif_frames(path, max_frames)]
     tick = _tick(lasts)
-    ends = np.cumsum(lasts)  # end times are rounded, not durations, so that errors do not add up
+    # End times are rounded, not durations, so that rounding errors do not add up.
+    ends = np.cumsum(lasts)
     until = np.floor(ends / tick + 0.5).astype(int)
     count = min(int(until[-1]), max_frames or int(until[-1]))
 
@@ -110,8 +110,8 @@ def _open_gif(path: Path, max_frames: int) -> Clip:
 def _tick(lasts: Sequence[int]) -> int:
     """Return the duration of one frame in ms at a constant rate; longer frames are repeated.
 
-    This is the greatest common divisor of all durations, or the shortest duration if the divisor
-    would give more than MAX_REPEATED frames; at least 20 ms, the limit of browsers.
+    The tick is the greatest common divisor of all durations, or the shortest duration if the
+    divisor would give more than MAX_REPEATED frames. It is at least 20 ms, the limit of browsers.
     """
     tick = max(20, math.gcd(*lasts))
     return tick if sum(lasts) / tick <= MAX_REPEATED else min(lasts)
@@ -122,12 +122,14 @@ def _tick(lasts: Sequence[int]) -> int:
 
 @contextlib.contextmanager
 def _mp4(path: Path) -> Iterator[Any]:
-    """Open an MP4; yields its container and video stream. Turns FFmpeg's errors into one line."""
+    """Open an MP4, and yield its container and video stream. FFmpeg's errors become one line."""
     import av
 
     try:
         with av.open(str(path)) as container:
-            require(len(container.streams.video) > 0, f"{path}: holds no video")
+            require(
+                len(container.streams.video) > 0, f"{path}: has no video; give a clip with pictures"
+            )
             yield container, container.streams.video[0]
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -149,7 +151,8 @@ def _open_mp4(path: Path, max_frames: int) -> Clip:
                 _check_size(path, frame.width, frame.height)
                 size = size or (frame.width, frame.height)
                 require(
-                    size == (frame.width, frame.height), f"{path}: its frames are not of one size"
+                    size == (frame.width, frame.height),
+                    f"{path}: its frames have several sizes; give a clip of one size",
                 )
                 # Phones store rotated frames; the header has the rotation in degrees
                 # anticlockwise.

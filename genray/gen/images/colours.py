@@ -1,4 +1,4 @@
-"""Colour operations on whole pictures: luminance, and transfer of colours between pictures.
+"""Computes the luminance of pictures, and transfers colours between pictures.
 
 Shapes: B batch, C channels, H height, W width, N pixels. Pictures are float32 in 0..1.
 """
@@ -19,7 +19,7 @@ def luminance(x_BCHW: Tensor) -> Tensor:
 def recoloured(content_1CHW: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Return the content with the styles' weighted mean and covariance of colours.
 
-    The linear map is the one that changes colours least.
+    Of all linear maps with this result, the one that changes colours least is used.
     [Pitié 2007, The linear Monge-Kantorovitch colour mapping, https://doi.org/10.1049/cp:20070055]
     """
     pixels = content_1CHW[0].flatten(1).double()

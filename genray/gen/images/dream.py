@@ -7,7 +7,7 @@ channel gives one kind of pattern and the best pictures; a whole layer gives har
 The growth of the activation depends on its value for the original picture. In photographs, a
 channel's mean grows 3 to 9 times. A whole layer's mean square grows less, because values are
 limited to 0..1: in the network of the tests, a dream reaches 1.3 to 7 times, about twice as much
-with `--rate 0.025 --steps 24`; plain gradient ascent reaches 3 to 30 times, as noise and glare.
+with `--rate 0.025 --steps 24`. Plain gradient ascent reaches 3 to 30 times, but gives noise.
 Untrained networks raise an error. [Mordvintsev 2015,
 https://research.google/blog/inceptionism-going-deeper-into-neural-networks/]
 
@@ -61,14 +61,15 @@ class DreamConfig:
     """Number of frequency bands, one octave each, in which the gradient has equal strength."""
     keep_tones: bool = True
     """Leave out the gradient below the frequency bands, so that large areas keep their brightness.
-    Without this, the activation grows more, but so does glare, because small networks respond
-    to brightness.
+    Without this option, the activation grows more, but some areas become very bright, because
+    small networks respond to brightness.
     """
     own_colours: float = bounded(0.5, min=0, max=1, example=0.5)
-    """How much new colours follow the picture's own colours, 0..1; 0: no restriction."""
+    """Share by which new colours follow the colours of the picture, 0..1; 0: no restriction."""
     seed: int = seed()
 
     def validate(self) -> None:
+        """Raise ConfigError for an option outside its bounds."""
         check_bounds(self)
 
 
@@ -92,12 +93,20 @@ class Objective:
         channels: Sequence[int] = (),
         guide_1CHW: Tensor | None = None,
     ):
-        """Raise ConfigError for untrained features, or for an unknown layer or channel."""
+        """Prepare the objective, and compute the guide's vectors.
+
+        Args:
+            features: a trained feature extractor.
+            layer: a name of `features.layers`; empty: a layer near the end.
+            channels: numbers of channels, from 0; empty: all channels.
+            guide_1CHW: a picture whose patterns the dream should show; None: no guide.
+
+        Raises ConfigError for untrained features, or for an unknown layer or channel.
+        """
         require(
             features.trained,
-            f"--features {features.name}: a dream shows what a network has learnt, and this one "
-            "has learnt nothing; "
-            "use vgg19, or --model RUN of your own: genray train classifier",
+            f"--features {features.name}: a dream needs a trained network; use vgg19, or --model "
+            "RUN of a classifier (genray train classifier)",
         )
         self.features, self.layer, self.channels = (
             features,
@@ -107,7 +116,7 @@ class Objective:
         with torch.no_grad():
             probe = guide_1CHW if guide_1CHW is not None else torch.full((1, 3, 128, 128), 0.5)
             found = features(probe.to(device_of(features)), [self.layer])[self.layer]
-        # Kept on the device: a list as an index would be sent there at every step.
+        # The index is stored on the device: a list would be copied to it at every step.
         self._channel_C = (
             torch.tensor(self.channels, device=found.device) if self.channels else None
         )
@@ -139,6 +148,7 @@ class Objective:
         return y_BCHW.mean() if self.channels else y_BCHW.square().mean()
 
     def _likest(self, y_PC: Tensor) -> Tensor:
+        """Return the guide's vector with the largest cosine for each position, [P, C]."""
         assert self.guide_CM is not None
         unit_CM = functional.normalize(self.guide_CM, dim=0)
         best_P = torch.cat([(part_PC @ unit_CM).argmax(1) for part_PC in y_PC.split(8192)])
@@ -161,6 +171,7 @@ def choose_layer(features: Features, layer: str) -> str:
 
 
 def device_of(features: Features) -> torch.device:
+    """Return the device of the extractor's weights; the CPU if there are none."""
     return next((tensor.device for tensor in features.parameters()), torch.device("cpu"))
 
 
@@ -185,6 +196,7 @@ def dream(
     sizes = octave_sizes(content_1CHW.shape[-2], content_1CHW.shape[-1], config)
     colours_33 = colour_mixing(content_1CHW, config.own_colours)
     added: Tensor | None = None
+    # Each octave begins with the picture at its size plus the changes so far.
     for number, size in enumerate(sizes):
         base = _to_size(content_1CHW, size)
         x = base if added is None else (base + _to_size(added, size)).clamp(0, 1)
@@ -210,7 +222,8 @@ def ascend(
     random: torch.Generator,
     colours_33: Tensor,
 ) -> Tensor:
-    """Make one step of gradient ascent; values stay in 0..1."""
+    """Return the picture after one step of gradient ascent; values stay in 0..1."""
+    # The picture is shifted at random, so that the grid of the poolings does not show.
     most = config.jitter
     down, right = torch.randint(-most, most + 1, (2,), generator=random).tolist()
     gradient = torch.zeros_like(x_1CHW)
@@ -220,6 +233,7 @@ def ascend(
         with torch.enable_grad():
             value = objective(part)
         (gradient[:, :, rows, columns],) = torch.autograd.grad(value, part)
+    # The gradient is shifted back, balanced over the frequencies, and bound to the palette.
     gradient = gradient.roll((-down, -right), (2, 3))
     gradient = torch.einsum(
         "ij,bjhw->bihw", colours_33, balanced(gradient, config.bands, config.keep_tones)
@@ -244,10 +258,10 @@ def balanced(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor:
     """Return the gradient with its `bands` highest octaves of frequency at the same strength, and
     the finest at half of this strength.
 
-    A plain gradient is mostly fine noise and glare. The bands are those of a Laplacian pyramid:
-    each is the difference between a picture and its half-size blur. `keep_tones` leaves out the
-    rest below the bands; the source keeps the rest. [Mordvintsev 2016, TensorFlow's DeepDream
-    notebook, "Laplacian pyramid gradient normalization"]
+    A plain gradient is mostly fine noise and very bright areas. The bands are those of a Laplacian
+    pyramid: each is the difference between a picture and its half-size blur. `keep_tones` leaves
+    out the frequencies below the bands. Departure: the source keeps them. [Mordvintsev 2016,
+    TensorFlow's DeepDream notebook, "Laplacian pyramid gradient normalization"]
     """
     parts: list[Tensor] = []
     rest = gradient_1CHW
@@ -267,7 +281,7 @@ def colour_mixing(content_1CHW: Tensor, share: float) -> Tensor:
     """Return the matrix [3, 3] for a gradient's colours: `share` of the picture's colour
     covariance, the rest identity.
 
-    The matrix makes gradient ascent change colours mostly along the picture's palette.
+    With this matrix, gradient ascent changes colours mostly along the picture's palette.
     [Olah 2017, https://distill.pub/2017/feature-visualization, "preconditioning", with ImageNet's
     covariance]
     """

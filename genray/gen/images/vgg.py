@@ -36,7 +36,7 @@ def cached_file() -> Path:
 
 
 def weights_url() -> str:
-    """Return the weights' URL. The function imports torchvision, which takes seconds."""
+    """Return the URL of the weights. The import of torchvision takes seconds."""
     from torchvision.models import VGG19_Weights
 
     return VGG19_Weights.IMAGENET1K_V1.url
@@ -45,7 +45,7 @@ def weights_url() -> str:
 def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, Tensor]]]:
     """Return the file, and the weight and bias of each convolution up to conv5_1.
 
-    Downloads the file (548 MB) if it is not cached.
+    The file (548 MB) is downloaded if it is not cached. `say` is called with a message.
     Raises ResourceError without network or disk, CheckpointError for a file that is not VGG-19's.
     """
     path = cached_file()
@@ -63,7 +63,7 @@ def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, T
         shapes = [tuple(weight.shape) for weight, _ in pairs]
     except (
         Exception
-    ) as error:  # damaged zip, invalid pickle, missing keys: torch has no common error class
+    ) as error:  # a damaged zip, an invalid pickle, a missing key: torch has no common class
         raise CheckpointError(
             f"{path}: not VGG-19's weights, or damaged; delete it, or use --features untrained"
         ) from error
@@ -90,17 +90,17 @@ def download(url: str, path: Path) -> None:
             with temporary.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if not digest.startswith(path.stem.rpartition("-")[2]):
-                raise OSError("the file that came is not the one asked for")
+                raise OSError("the downloaded file has another hash than its name says")
     except OSError as error:  # URLError and timeouts are among them
         reason = getattr(error, "reason", None) or error.strerror or error
         raise ResourceError(
             f"--features vgg19: its weights are not at {path} and cannot be downloaded ({reason}); "
-            "put the file there, "
-            "or use --features untrained"
+            "put the file there, or use --features untrained"
         ) from error
 
 
 def _fetch(url: str, path: Path) -> None:
+    """Write the content of `url` to `path`, part by part."""
     with (
         urllib.request.urlopen(url, timeout=PATIENCE_S) as answer,
         path.open("wb") as file,
@@ -109,12 +109,13 @@ def _fetch(url: str, path: Path) -> None:
 
 
 def _look_up(host: str) -> None:
-    """Raise OSError unless `host` resolves within PATIENCE_S seconds. A proxy, if set, resolves
-    names itself.
+    """Raise OSError unless `host` is resolved within PATIENCE_S seconds.
+
+    With a proxy, nothing is checked, because the proxy resolves names.
     """
     if urllib.request.getproxies().get("https"):
         return
-    failure: list[OSError] = [TimeoutError(f"no answer about {host} in {PATIENCE_S:g} s")]
+    failure: list[OSError] = [TimeoutError(f"{host} was not resolved in {PATIENCE_S:g} s")]
 
     def work() -> None:
         try:

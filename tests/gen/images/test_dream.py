@@ -124,7 +124,8 @@ def test_a_guide_draws_the_dream_towards_itself(features: Features):
 
 def test_untrained_networks_are_refused_with_the_reason():
     with pytest.raises(
-        ConfigError, match="--features untrained: .* has learnt nothing; use vgg19, or --model"
+        ConfigError,
+        match="--features untrained: a dream needs a trained network; use vgg19, or --model",
     ):
         Objective(untrained(), "conv1")
 

@@ -222,7 +222,7 @@ def test_a_name_server_that_never_answers_does_not_hold_it(empty_cache: Path, mo
     monkeypatch.setattr(vgg, "PATIENCE_S", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *words: time.sleep(3))
     start = time.monotonic()
-    with pytest.raises(ResourceError, match="no answer about"):
+    with pytest.raises(ResourceError, match="was not resolved"):
         open_features("vgg19")
     assert time.monotonic() - start < 2.5
 
@@ -254,7 +254,7 @@ def test_a_download_is_whole_and_the_right_one_or_not_at_all(tmp_path: Path):
     vgg.download(source.as_uri().replace("file:///", "file://localhost/"), target)
     assert target.read_bytes() == b"weights"
     wrong = tmp_path / "cache" / "net-00000000.pth"
-    with pytest.raises(ResourceError, match="not the one asked for"):
+    with pytest.raises(ResourceError, match="another hash"):
         vgg.download(source.as_uri().replace("file:///", "file://localhost/"), wrong)
     assert [path.name for path in wrong.parent.iterdir()] == [target.name]
 

@@ -1,4 +1,4 @@
-"""Feature extractors with a common interface, for style transfer and dreams.
+"""Extracts features of pictures with a common interface, for style transfer and dreams.
 
 `open_features` opens one by its name:
 
@@ -59,7 +59,7 @@ def open_features(
         return untrained(seed, calibrate, palette)
     require(
         kind == "model" and bool(path),
-        f"--features {name}: no such features; use auto, untrained, vgg19 or model:PATH (of a "
-        "trained classifier)",
+        f"--features {name}: no such features; use auto, untrained, vgg19 or model:PATH of a "
+        "trained classifier",
     )
     return model_features(Path(path))

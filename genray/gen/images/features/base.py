@@ -1,4 +1,4 @@
-"""The interface of all feature extractors: pictures to the activations of named layers.
+"""Defines the interface of all feature extractors.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -40,6 +40,7 @@ class Features(nn.Module):
         return self.activations(x_BCHW, layers)
 
     def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Compute `forward` for known layers; each subclass defines this method."""
         raise NotImplementedError
 
     def check_layers(self, layers: Sequence[str], option: str = "layer") -> None:
@@ -52,9 +53,10 @@ class Features(nn.Module):
             )
 
     def freeze(self) -> None:
+        """Switch gradients of the weights off, and evaluation mode on."""
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> "Features":
-        """Stay in evaluation mode, also as part of a module in training: statistics are fixed."""
+        """Keep evaluation mode, also in a module that is in training: statistics are fixed."""
         return super().train(False)

@@ -1,4 +1,4 @@
-"""A stack of convolutions and poolings like VGG, as a feature extractor.
+"""Extracts features with a stack of convolutions and poolings like VGG's.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -33,8 +33,14 @@ class ConvStack(Features):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ):
-        """Each block has `counts` convolutions of `widths` channels; `mean` and `std` normalise
-        the pictures.
+        """Make the convolutions without initialising their weights.
+
+        Args:
+            name: the extractor's name, for messages.
+            layers: a name for each convolution, shallow to deep.
+            counts: number of convolutions of each block.
+            widths: number of channels of each block.
+            mean, std: mean and deviation of red, green and blue, which normalise the pictures.
         """
         super().__init__()
         self.name, self.layers = name, tuple(layers)
@@ -60,8 +66,10 @@ class ConvStack(Features):
 
     @property
     def min_side(self) -> int:  # type: ignore[override]
+        """The shortest side that the default layers support, in pixels."""
         used = max(self.layers.index(layer) for layer in (*self.style_layers, *self.content_layers))
-        return 2 << sum(self._pools[: used + 1])  # reflection needs two pixels
+        # Reflection padding needs two pixels at the smallest size.
+        return 2 << sum(self._pools[: used + 1])
 
     def width_of(self, layer: str) -> int:
         """Return a layer's number of channels."""
@@ -74,13 +82,13 @@ class ConvStack(Features):
         if min(h_BCHW.shape[-2:]) < 4:
             raise ConfigError(
                 f"a picture of too few pixels: layer {self.layers[index]} of {self.name} needs a "
-                "short side of at "
-                f"least {2 << sum(self._pools[: index + 1])}; choose a larger --size, or shallower "
-                "layers"
+                f"short side of at least {2 << sum(self._pools[: index + 1])}; choose a larger "
+                "--size, or shallower layers"
             )
         return F.avg_pool2d(h_BCHW, 2)
 
     def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Compute `forward`; layers deeper than the named ones are not computed."""
         found: dict[str, Tensor] = {}
         h_BCHW = (x_BCHW - self.mean) / self.std
         for index, (layer, conv) in enumerate(zip(self.layers, self.convs)):
@@ -92,7 +100,7 @@ class ConvStack(Features):
         return found
 
     def config(self) -> dict[str, Any]:
-        """Return what `build_stack` needs to rebuild this stack, JSON-serialisable, no weights."""
+        """Return the argument of `build_stack` for this stack: JSON-serialisable, no weights."""
         return {
             "name": self.name,
             "trained": self.trained,
@@ -106,8 +114,9 @@ class ConvStack(Features):
 
 
 def build_stack(config: Mapping[str, Any]) -> ConvStack:
-    """Build the stack that `ConvStack.config` describes. A state dict must then be loaded, which
-    has the weights and the normalisation.
+    """Build the stack that `ConvStack.config` describes.
+
+    The weights and the normalisation must then be loaded from a state dict.
     """
     stack = ConvStack(config["name"], config["layers"], config["counts"], config["widths"])
     stack.trained, stack.about = bool(config["trained"]), dict(config["about"])

@@ -1,4 +1,4 @@
-"""A trained classifier or autoencoder of the model store, as a feature extractor.
+"""Extracts features with a trained classifier or autoencoder of the model store.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -22,8 +22,8 @@ from genray.runs.modelstore import load_model, model_folder
 class ModelFeatures(Features):
     """The convolutions "conv0", "conv1", … of a trained classifier or autoencoder.
 
-    Pictures may have any size. They are scaled to the model's range, and converted to grey for a
-    model of grey images.
+    Pictures may have any size. Their values are scaled to the model's range, and pictures become
+    grey for a model of grey images.
     """
 
     def __init__(self, model: Classifier | Autoencoder, name: str, about: Mapping[str, Any]):
@@ -39,10 +39,11 @@ class ModelFeatures(Features):
         self.freeze()
 
     def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Compute `forward`; layers deeper than the named ones are not computed."""
         require(
             min(x_BCHW.shape[-2:]) >= self.min_side,
-            f"a picture of {min(x_BCHW.shape[-2:])} pixels: {self.name} needs a short side of ≥ "
-            f"{self.min_side}",
+            f"a picture with a side of {min(x_BCHW.shape[-2:])} pixels: {self.name} needs sides of "
+            f"{self.min_side} or more; choose a larger --size",
         )
         found: dict[str, Tensor] = {}
         h_BCHW = self.low + x_BCHW * (self.high - self.low)
@@ -72,8 +73,7 @@ def _stages(model: Classifier | Autoencoder) -> list[Stage]:
             if isinstance(block, ConvBlock):
                 stages.append(partial(_encoded, block))
         return stages
-    # A stage for each convolution, as the classifier itself counts them; a block may have several
-    # before it pools.
+    # Each convolution of a classifier is a stage; a block may have several before its pooling.
     groups: list[list[nn.Module]] = []
     for layer in model.layers:
         if isinstance(layer, nn.Flatten):
@@ -112,12 +112,12 @@ def model_features(path: Path) -> ModelFeatures:
     about = {
         "features": "model",
         "kind": config["kind"],
-        "note": f"an own {config['kind']} trained on {data or 'data'}",
+        "note": f"a model of kind {config['kind']}, trained on {data or 'data'}",
     }
     channels = model.shape[0] if len(model.shape) == 3 else 0
     require(
         channels in (1, 3) and len(_stages(model)) > 0,
-        f"--features model:{path}: no convolutions over grey or RGB pictures; use a classifier or "
-        "a convolutional ae",
+        f"--features model:{path}: the model has no convolutions of grey or RGB images; use a "
+        "classifier or a convolutional ae",
     )
     return ModelFeatures(model, f"model:{path}", about)

@@ -1,4 +1,4 @@
-"""A feature extractor without training: orthogonal weights, channels normalised on pictures.
+"""Makes a feature extractor without training: random weights, normalised on some pictures.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -19,8 +19,9 @@ UNTRAINED_COUNTS, UNTRAINED_WIDTHS = (2, 2, 3, 2), (32, 64, 128, 256)
 def untrained(
     seed: int = 0, calibrate: Sequence[Tensor] = (), palette: Sequence[Tensor] = ()
 ) -> ConvStack:
-    """Return a VGG of half the width with orthogonal random weights, normalised on `calibrate`:
-    before each ReLU, the channels have mean 0 and variance 1.
+    """Return a VGG of half the width with orthogonal random weights, normalised on `calibrate`.
+
+    Before each ReLU, the channels have mean 0 and variance 1.
 
     `calibrate`: pictures [B, 3, H, W] in 0..1 of any size, all with the same weight; by default,
     random clouds with a photograph's spectrum. Random weights suffice for textures if all channels
@@ -32,6 +33,7 @@ def untrained(
     an optimised picture keeps to their colours and has no speckle.
     [Saxe 2014, https://arxiv.org/abs/1312.6120; He 2016, https://arxiv.org/abs/1606.04801]
     """
+    # The pictures of the calibration, the weights of colour differences, and the empty stack.
     generator = torch.Generator().manual_seed(seed)
     names = [f"conv{index}" for index in range(sum(UNTRAINED_COUNTS))]
     pictures = [picture.detach().float().cpu() for picture in calibrate] or [
@@ -49,6 +51,7 @@ def untrained(
         ("conv2", "conv4"),
     )
     stack.trained, stack.about = False, {"features": "untrained", "note": UNTRAINED, "seed": seed}
+    # Layer by layer: draw orthogonal weights, then fold the normalisation into them.
     hidden = [
         torch.einsum("ij,bjhw->bihw", weigh, (picture - stack.mean) / stack.std)
         for picture in pictures
@@ -66,6 +69,7 @@ def untrained(
         conv.weight.div_(spread_C[:, None, None, None])
         conv.bias.copy_(-shift_C / spread_C)
         hidden = [F.relu((h - shift_C[:, None, None]) / spread_C[:, None, None]) for h in hidden]
+    # The weights of colour differences become part of the first convolution.
     first = stack.convs[0]
     assert isinstance(first, nn.Conv2d)
     first.weight.copy_(torch.einsum("ojhw,ji->oihw", first.weight, weigh))
@@ -97,6 +101,6 @@ def clouds(side: int = 128, num: int = 4, *, generator: torch.Generator) -> Tens
     amplitude = frequency.clamp(min=1 / side**2).rsqrt()
     noise = torch.fft.rfft2(torch.randn(num, 3, side, side, generator=generator))
     picture = torch.fft.irfft2(noise * amplitude, s=(side, side))
-    # photographs vary more in lightness than in colour
+    # Photographs vary more in lightness than in colour.
     picture = picture + picture.mean(1, keepdim=True)
     return (0.5 + 0.25 * picture / picture.std(dim=(1, 2, 3), keepdim=True)).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""VGG-19 trained on ImageNet, as a feature extractor."""
+"""Extracts features with VGG-19, trained on ImageNet."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,8 @@ from genray.gen.images.features.conv_stack import ConvStack
 def vgg19(say: Callable[[str], None] = lambda text: None) -> ConvStack:
     """Load ImageNet's VGG-19 up to conv5_1, with the style and content layers of Gatys.
 
-    Uses torchvision's cached file, or downloads it; `say` is called with a message about either.
+    The weights come from torchvision's cached file, or from a download. `say` is called with a
+    message that says which.
     Raises ResourceError, within seconds, when neither is possible; CheckpointError for a damaged
     file. [Simonyan 2015, https://arxiv.org/abs/1409.1556]
     """

@@ -1,4 +1,9 @@
-"""Draws procedural style pictures by seed, similar to prints, paintings, mosaics and cloth.
+"""Draws procedural style pictures by seed, similar to paintings, prints, mosaics and cloth.
+
+    paintings   brush strokes, dots, facets, hatching …
+    ornaments   waves, scales, mosaics, weaves …
+    palettes    colours
+    fields      noise, cells, strokes and light, from which patterns are composed
 
 A pattern depends only on its seed: it is the same picture at every size, apart from resolution.
 Patterns are drawn in coordinates of 0..1 at twice the size and then averaged, so that edges are
@@ -68,7 +73,7 @@ def pattern(seed: int, size: int = 128) -> np.ndarray:
 
 
 def pattern_name(seed: int) -> str:
-    """Return the seed's kind of pattern. Of n kinds, the seeds k·n … k·n + n − 1 have each once."""
+    """Return the kind of the seed's pattern: of n kinds, seeds k·n … k·n + n − 1 have each once."""
     names = list(PATTERNS)
     turn, place = divmod(seed, len(names))
     return names[int(np.random.default_rng([turn, 8]).permutation(len(names))[place])]

@@ -1,4 +1,4 @@
-"""Functions of the plane from which patterns are composed: noise, cells, brush strokes, light.
+"""Computes the fields of which patterns are composed: noise, cells, brush strokes, light.
 
 Shapes: S side, P points of a pattern.
 """
@@ -64,8 +64,9 @@ def edge(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
 
 
 def cells(points: Points, seeds_P2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each point's nearest seed, int [S, S], and how much further the second nearest seed
-    is, float32 [S, S].
+    """Return each point's nearest seed, int [S, S], and the gap to the second nearest seed.
+
+    The gap is the difference of the two distances, float32 [S, S], and 0 at the border of a cell.
     """
     from scipy.spatial import cKDTree
 

@@ -19,7 +19,7 @@ from genray.gen.images.patterns.palettes import Colours
 
 
 def waves(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Bands that roll over one another, with dark contours."""
+    """Wavy bands with dark contours."""
     x, y = warped(rng, turned(rng, warped(rng, points, 1.5, 0.09)), 4, 0.012)
     phase = y * np.float32(rng.uniform(5, 9)) + np.float32(0.5) * np.sin(
         np.float32(2 * np.pi * rng.uniform(1.5, 3)) * x

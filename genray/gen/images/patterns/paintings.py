@@ -72,7 +72,7 @@ def _at(field_SS: np.ndarray, seeds_P2: np.ndarray) -> np.ndarray:
 
 
 def marble(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Marbled paper: inks drawn out by a comb."""
+    """Marbled paper: inks that a comb has drawn out."""
     swept = warped(rng, warped(rng, points, 1.5, 0.1), 4, 0.03)
     x, y = turned(rng, swept)
     rake = np.float32(0.05) * np.abs(np.sin(np.float32(2 * np.pi * rng.uniform(3, 6)) * x))
@@ -95,13 +95,14 @@ def facets(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
         value = value + np.where(side > 0, 1, -1) * np.float32(rng.uniform(0.3, 1))
         shade = shade + (np.abs(side).clip(0, 0.12) / 0.12) * np.float32(rng.choice([-1, 1]))
         line = np.minimum(line, edge(np.abs(side), 0.003))
-    tone = np.abs((0.45 * value) % 2 - 1)  # folded: dark beside light, all colours alike
+    # A triangle wave: neighbouring planes differ in tone, and all colours are equally frequent.
+    tone = np.abs((0.45 * value) % 2 - 1)
     body = colours(tone) * (1 + 0.09 * shade)[..., None]
     return line[..., None] * body + (1 - line)[..., None] * 0.5 * colours(np.zeros(1))
 
 
 def hatching(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """An engraving: lines in three directions, as many as the tone wants, over a tinted paper."""
+    """An engraving: lines in three directions over tinted paper, denser where the tone is dark."""
     tone = unit(clouds(rng, points, 1.5, 2))
     ink, paper = 0.7 * colours(np.zeros(1)), colours(0.62 + 0.3 * tone)
     picture = paper

@@ -31,7 +31,7 @@ def to_rgb(image_1CHW: Tensor) -> np.ndarray:
 def scaled(rgb: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarray:
     """Scale uint8 [H, W, 3] or [H, W] to a longest side of `longest` pixels (Lanczos).
 
-    Smaller pictures are only scaled if `enlarge`.
+    A smaller picture is scaled only if `enlarge`; otherwise it is returned unchanged.
     """
     height, width = rgb.shape[:2]
     factor = longest / max(height, width)

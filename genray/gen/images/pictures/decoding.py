@@ -31,8 +31,9 @@ def to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | Non
 
 
 def _from_floats(grey_HW: np.ndarray, name: str) -> np.ndarray:
+    """Convert floating-point grey in 0..1 to uint8 [H, W, 3]."""
     require(
-        bool(np.isfinite(grey_HW).all()), f"{name} has NaN or infinite pixels; mend or remove it"
+        bool(np.isfinite(grey_HW).all()), f"{name} has NaN or infinite pixels; correct or remove it"
     )
     low, high = grey_HW.min(), grey_HW.max()
     require(
@@ -56,6 +57,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _without_alpha(image: Image.Image, rgba: Image.Image) -> Image.Image:
+    """Return the colours of `rgba`, with the colour profile of `image` if it is valid for RGB."""
     opaque = rgba.convert("RGB")
     # A grey image's colour profile is not valid for three channels.
     opaque.info["icc_profile"] = (
@@ -65,14 +67,15 @@ def _without_alpha(image: Image.Image, rgba: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """Convert to sRGB by the embedded colour profile, e.g. Display P3 or CMYK. Without a usable
-    profile, convert to RGB directly.
+    """Convert to sRGB by the embedded colour profile, e.g. Display P3 or CMYK.
+
+    Without a usable profile, the picture is converted to RGB directly.
     """
     profile = image.info.get("icc_profile")
     if profile and image.mode in ("RGB", "CMYK", "L"):
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            # An sRGB picture is not converted, to avoid rounding.
+            # An sRGB picture is not converted, because conversion rounds.
             if "sRGB" not in ImageCms.getProfileDescription(embedded):
                 changed = ImageCms.profileToProfile(
                     image, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB"

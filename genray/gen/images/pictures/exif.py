@@ -1,4 +1,4 @@
-"""Turns a picture upright, as the Orientation in its EXIF data says."""
+"""Turns a picture upright, by the orientation in its EXIF data."""
 
 from PIL import Image
 
@@ -18,8 +18,11 @@ _TURNS = {
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn the picture as its EXIF says. Pillow's exif_transpose is not used: it also rewrites the
-    whole EXIF block, and raises where any other entry of the block is damaged."""
+    """Return the picture, turned by EXIF's Orientation; unchanged if the entry cannot be read.
+
+    Pillow's exif_transpose rewrites the whole EXIF block, and raises where any entry of the block
+    is damaged, so it is not used.
+    """
     try:
         orientation = image.getexif().get(_ORIENTATION)
         turn = _TURNS.get(int(orientation)) if isinstance(orientation, int | float | str) else None

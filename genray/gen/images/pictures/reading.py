@@ -20,15 +20,18 @@ from genray.gen.images.pictures.exif import upright
 MAX_PIXELS = 50_000_000
 """Largest number of pixels to read (150 MB as RGB), checked in the header before decoding."""
 LEAST_SIDE = 8
+"""Shortest side of a picture named by a user, in pixels."""
 MAX_ASPECT = 20
+"""Largest ratio of the sides of a picture named by a user."""
 STILL_FORMATS = ("JPEG", "PNG", "WEBP")
 """Formats of pictures named by a user (Pillow's names)."""
 DATA_FORMATS = (*STILL_FORMATS, "BMP", "GIF", "PPM", "TIFF")
 """Formats of pictures in a data set; of several frames, the first is read."""
-_OTHERS = {
+_FOREIGN = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
     b"\0\0\0": "a HEIC, AVIF or MP4", b"<svg": "an SVG", b"<?xm": "an SVG or other XML",
 }  # fmt: skip
+"""Kinds of files that are refused, by their first bytes."""
 _NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """The chunks of a PNG on which its pixels depend."""
 
@@ -52,7 +55,7 @@ def read_picture(
     formats: tuple[str, ...] = STILL_FORMATS,
     any_shape: bool = False,
 ) -> Picture:
-    """Read a picture, rotate it as its EXIF data says, and convert it to sRGB.
+    """Read a picture, turn it upright by its EXIF data, and convert it to sRGB.
 
     All code in this project reads pictures with this function. A picture with damaged metadata
     (EXIF, colour profiles, a PNG's text) is still read. CMYK, palettes, grey, 16 bits a channel and
@@ -90,6 +93,7 @@ def read_picture(
 
 
 def _open_image(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
+    """Read the header; of a PNG with damaged metadata, read it without the metadata."""
     try:
         return Image.open(file, formats=formats)
     except DAMAGED:
@@ -121,7 +125,7 @@ def _open_file(source: Path | bytes, name: str, max_pixels: int) -> BinaryIO:
         _readable(source.is_file(), f"{name}: not a file; name a JPEG, PNG or WebP")
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     _readable(size > 0, f"{name}: an empty file; give a JPEG, PNG or WebP")
-    # Largest file: uncompressed 16-bit RGBA has 8 bytes a pixel. The limit is needed because
+    # Uncompressed 16-bit RGBA, the largest file, has 8 bytes a pixel. The size is limited because
     # opening a WebP reads the whole file into memory.
     most = 8 * max_pixels + (16 << 20)
     _readable(
@@ -138,7 +142,7 @@ def _foreign(file: BinaryIO) -> str:
     """Return a guess of the file's type from its first bytes, for an error message."""
     file.seek(0)
     start = file.read(16)
-    for magic, what in _OTHERS.items():
+    for magic, what in _FOREIGN.items():
         if start.startswith(magic):
             return f"{what} file"
     known = start.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (
@@ -162,7 +166,7 @@ def _check_header(
     _readable(
         max(width, height) <= MAX_ASPECT * min(width, height),
         f"{name}: {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other: "
-        "cut a part out",
+        "crop the picture",
     )
     # A multi-picture JPEG (MPO) contains a preview or a stereo pair, not an animation.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):

@@ -30,8 +30,13 @@ from genray.gen.images.style.sizes import resize
 class Decoder(nn.Module):
     """Decodes activations of the encoder's layer to pixels, with the encoder's layers in reverse.
 
-    There is no normalisation: instance or batch norm would give all pictures a common style.
-    [Huang 2017, section 7.1]
+    Input: [B, C, h, w]. Output: [B, 3, H, W] in 0..1, twice as large for each of the encoder's
+    poolings. There is no normalisation: instance or batch norm would give all pictures a common
+    style. [Huang 2017, section 7.1]
+
+    Args:
+        channels: C, the channels of the encoder's layer.
+        config: widths of the decoder, from large to small pictures.
     """
 
     def __init__(self, channels: int, config: StyleNetConfig):
@@ -56,6 +61,7 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, f_BCHW: Tensor) -> Tensor:
+        """Return the pictures of the activations."""
         return torch.sigmoid(self.layers(f_BCHW))
 
 
@@ -63,9 +69,15 @@ class AdaINNet(nn.Module):
     """Styles a picture with any style in one pass: a fixed encoder, adaptive instance
     normalisation (AdaIN), and a trained decoder.
 
-    The encoder's weights and calibration are part of the model. `style_side`: the shorter side of
-    style pictures in training, in pixels. Departures: a sigmoid output; `untrained` features use a
-    shallower layer than VGG's relu4_1, because a deep layer with random weights cannot be decoded.
+    The encoder's weights and calibration are part of the model. Departures: a sigmoid output;
+    `untrained` features use a shallower layer than VGG's relu4_1, because a deep layer with random
+    weights cannot be decoded.
+
+    Args:
+        config: widths of the decoder, and the encoder's layer.
+        encoder: a stack of convolutions that ends with this layer.
+        style_side: shorter side of style pictures in training, in pixels.
+        about: description of the features, for the metadata of results.
     """
 
     def __init__(
@@ -85,9 +97,8 @@ class AdaINNet(nn.Module):
         )
         require(
             len(config.widths) == scales + 1,
-            f"--widths {' '.join(map(str, config.widths))}: {config.encoder_layer} lies {scales} "
-            "poolings deep; give "
-            f"{scales + 1} widths",
+            f"--widths {' '.join(map(str, config.widths))}: {scales} poolings precede "
+            f"{config.encoder_layer}; give {scales + 1} widths",
         )
         self.config, self.about = config, about or {}
         self.style_side, self.max_side, self.multiple = style_side, MAX_SIDE, 2**scales
@@ -113,7 +124,7 @@ class AdaINNet(nn.Module):
         return alpha * mixed + (1 - alpha) * content_BCHW
 
     def forward(self, content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
-        """Each content in its style; sides must be multiples of `multiple`."""
+        """Return each content in the style of the same row; `multiple` must divide the sides."""
         return self.decoder(
             adain(self.encode_picture(content_BCHW), self.encode_picture(style_BCHW))
         )
@@ -127,21 +138,23 @@ class AdaINNet(nn.Module):
         weights: Sequence[float] = (),
         alpha: float = 1.0,
     ) -> Tensor:
-        """Return the content in the styles, mixed by `weights` (default: equal); [1, 3, H, W] in
-        0..1.
+        """Return the content in a mixture of the styles, [1, 3, H, W] in 0..1.
 
-        `alpha`: 0 decodes the content unchanged, 1 applies the full style. Styles larger than in
-        training are scaled down. Raises ConfigError for wrong weights, `alpha` or sizes.
+        `weights`: weights of the styles (default: equal). `alpha`: 0 decodes the content unchanged,
+        1 applies the full style. Styles larger than in training are scaled down. Raises
+        ConfigError for invalid weights, `alpha` or sizes.
         """
         require(
             len(styles) >= 1,
-            "a style_any model has no style of its own: name one or more style pictures",
+            "a style_any model needs a style: name one or more style pictures",
         )
         check_alpha(alpha)
         mix = normalised(weights, len(styles))
         check_picture("content", content_1CHW, self.max_side)
         for number, style in enumerate(styles, 1):
             check_picture(f"style {number}", style, 8 * self.max_side)
+        # Encode the styles and the content, replace the statistics, decode, and cut the padding
+        # off.
         height, width = content_1CHW.shape[-2:]
         codes = [
             self.encode_picture(padded(self.at_training_size(style), self.multiple))

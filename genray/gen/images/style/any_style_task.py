@@ -48,8 +48,10 @@ def moments_loss(
 
 
 class AnyStyleTask(StyleTask):
-    """Trains Huang's decoder. The decoded picture, encoded again, should have the restyled
-    activations and the style's statistics.
+    """Trains Huang's decoder, so that the encoded result has the style's statistics.
+
+    The loss compares the activations of the decoded picture with the restyled activations, and
+    their statistics with those of the style.
 
     Departures: relative losses; gradients of the loss's logarithm; a total variation; and an
     identity loss on contents that are decoded unchanged, with weight `identity_weight`.
@@ -59,6 +61,7 @@ class AnyStyleTask(StyleTask):
     styles: StyleSet
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        """Open the styles and the features, and make the network."""
         config = self.config
         need_images(data, "a style", self.multiple)
         side = config.style_size or data.shape[-1]
@@ -92,6 +95,7 @@ class AnyStyleTask(StyleTask):
 
         The losses are "loss" and its parts.
         """
+        # The targets: the style's activations, and the content's with the style's statistics.
         layer = self.config.model.encoder_layer
         with torch.no_grad():
             style = self.activations(style_BCHW, (*self.style_layers, layer))
@@ -100,6 +104,7 @@ class AnyStyleTask(StyleTask):
         with self.autocast():
             y_BCHW = self.model.decoder(target)
         y_BCHW = y_BCHW.float()
+        # The losses of the decoded picture.
         found = self.activations(y_BCHW, (*self.style_layers, layer))
         parts = {
             "style": self.style_distance(found, style),
@@ -132,11 +137,12 @@ class AnyStyleTask(StyleTask):
         return style_loss(found, grams({layer: style[layer] for layer in self.style_layers}))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Style the batch with random training styles, and update the decoder."""
         count = len(self._train_styles)
         drawn_B1 = self.world.uniform(len(batch.x), 1, device=self.device)
         number_B = (drawn_B1[:, 0] * count).long().clamp(max=count - 1)
         found, _ = self.losses(batch.x, self._train_styles[number_B].float() / 255)
-        self.updaters["model"].step(found["loss"].log())  # see FastStyleTask.step
+        self.updaters["model"].step(found["loss"].log())  # for the reason, see FastStyleTask.step
         return {name: value.detach() for name, value in found.items()}
 
     def evaluate(self, split: Split) -> dict[str, float]:
@@ -150,6 +156,8 @@ class AnyStyleTask(StyleTask):
         return self.evaluate_in(data.test.to(self.device), self.styles.test)
 
     def evaluate_in(self, split: Split, styles: Tensor) -> dict[str, float]:
+        """Evaluate the contents of `split`, each in one of `styles`, in turn."""
+
         def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:
             style = styles[row % len(styles)][None].to(self.device).float() / 255
             parts, _ = self.losses(x_1CHW, style)

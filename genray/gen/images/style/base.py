@@ -1,4 +1,4 @@
-"""Shared training code of all style networks: options, features and evaluation in batches.
+"""Defines the options and the base class of the tasks that train style networks.
 
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
@@ -77,6 +77,7 @@ class StyleTrainConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for invalid options of any part."""
         for part in (self.data, self.fit, self.optimizer, self.model):
             part.validate()
         if self.method == "style_fast":
@@ -84,15 +85,22 @@ class StyleTrainConfig:
         else:
             check_styles(self.styles, self.num_styles)
         check_bounds(self)
-        require(not self.data.grey, "--grey: styles are about colours; leave it out")
+        require(not self.data.grey, "--grey: a style needs colours; leave the option out")
         require(
             self.style_size == 0 or 16 <= self.style_size <= 1024,
-            f"--style-size {self.style_size}: must lie in 16..1024 pixels, or 0 for as --size",
+            f"--style-size {self.style_size}: must lie in 16..1024 pixels, or 0 for the value of "
+            "--size",
         )
 
 
 class StyleTask(Task):
-    """Base class of both tasks: features, evaluation in batches, the model's description."""
+    """Base class of both tasks: opens the features, averages evaluations, describes the model.
+
+    Args:
+        config: the configuration of the run.
+        world: the workers of the run.
+        device: the device of the networks.
+    """
 
     shown: Sequence[str] = ("loss", "style", "content")
     config: StyleTrainConfig
@@ -106,23 +114,24 @@ class StyleTask(Task):
 
     @property
     def model(self) -> Any:
+        """The style network in training."""
         return self.networks["model"]
 
     @property
     def features(self) -> Features:
+        """The feature extractor of the losses."""
         return cast(Features, self.networks["features"])
 
     def open_features(self, data: Data, styles: Sequence[Tensor]) -> None:
         """Open the feature extractor, calibrated on the styles and a few training pictures.
 
-        The features are saved in checkpoints, so that resuming is exact.
+        Checkpoints contain the features, so that resuming is exact.
         """
         shape = data.shape
         need_images(data, "a style", self.multiple)
         require(
             shape[0] == 3,
-            f"--data {data.name}: {shape[0]} channel; styles are about colours, so give RGB "
-            "pictures",
+            f"--data {data.name}: {shape[0]} channel; a style needs colours, so give RGB pictures",
         )
         rows = (
             torch.linspace(0, len(data.train) - 1, min(CALIBRATION, len(data.train))).round().long()
@@ -158,6 +167,7 @@ class StyleTask(Task):
         return {layer: f_BCHW.float() for layer, f_BCHW in found.items()}
 
     def updater(self, parameters, total_updates: int) -> Updater:
+        """Return the updater of the parameters, with the run's optimizer and schedule."""
         fit = self.config.fit
         return Updater(
             parameters,

@@ -15,8 +15,8 @@ STILL = 3
 """A pixel is still if its channels change by less than this, in levels of 0..255."""
 
 CUT = 40
-"""A cut is a mean change of the content by more levels than this, with almost no still pixel.
-After a cut, the previous frame is not used.
+"""Smallest mean change of the content at a cut, in levels of 0..255; a cut also has almost no
+still pixel. The first frame after a cut is styled without the previous frame.
 """
 
 StyleFrame = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
@@ -42,9 +42,9 @@ class Flicker:
 
     def __str__(self) -> str:
         return (
-            f"flicker {self.still:.2f} levels of 255 where the content stands still "
-            f"({self.still_share:.0%} of it); "
-            f"change from frame to frame {self.styled:.2f}, of the content {self.content:.2f}"
+            f"flicker {self.still:.2f} levels of 255 in still areas of the content "
+            f"({self.still_share:.0%} of its pixels); change from frame to frame "
+            f"{self.styled:.2f}, of the content {self.content:.2f}"
         )
 
 
@@ -63,19 +63,21 @@ class FlickerMeter:
             from genray.gen.images.pictures import resized
 
             content = resized(content, *styled.shape[:2])
+        # The first frame has no previous frame to compare with.
         if self._styled is not None and self._content is not None:
             change = np.abs(styled.astype(np.int16) - self._styled).mean(2)
             moved = np.abs(content.astype(np.int16) - self._content)
-            stands = moved.max(2) < STILL
+            still = moved.max(2) < STILL
             self._changes += float(change.sum())
             self._of_content += float(moved.mean(2).sum())
-            self._still_change += float(change[stands].sum())
-            self._still += int(stands.sum())
+            self._still_change += float(change[still].sum())
+            self._still += int(still.sum())
             self._pixels += change.size
         self._styled, self._content = styled, content
 
     @property
     def flicker(self) -> Flicker:
+        """The flicker of all frames so far."""
         count = max(1, self._pixels)
         still = self._still_change / max(1, self._still)
         return Flicker(self._changes / count, self._of_content / count, still, self._still / count)
@@ -153,6 +155,7 @@ def blended(
 
 
 def _is_cut(frame: np.ndarray, before: np.ndarray) -> bool:
+    """Return whether the scene changes between the two frames."""
     change_HW = _change(frame, before)
     return float(change_HW.mean()) > CUT and float((change_HW < STILL).mean()) < 0.1
 

@@ -21,6 +21,7 @@ class StyleConfig:
     steps: int = bounded(100, min=1, example=100)
     """Steps of the optimizer at each scale."""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
+    """Optimizer of the pixels; L-BFGS needs fewer steps than Adam."""
     learning_rate: float = bounded(0.03, above=0, example=0.03)
     """Learning rate of Adam."""
     weights: tuple[float, ...] = ()
@@ -46,6 +47,7 @@ class StyleConfig:
     weight relative to colour.
     """
     start: Literal["content", "noise"] = "content"
+    """Initial picture: the content, or noise."""
     keep_colours: bool = False
     """Combine the luminance of the result with the colours of the content."""
     features: FeaturesName = "auto"
@@ -53,9 +55,13 @@ class StyleConfig:
     model:PATH of a classifier.
     """
     seed: int = 0
+    """Seed of the noise of `start`, and of untrained features."""
 
     def validate(self, styles: int | None = None) -> None:
-        """Raise ConfigError for invalid options; `styles`: the number of styles."""
+        """Raise ConfigError for invalid options.
+
+        `styles`: the number of styles, with which the weights are compared; None: no comparison.
+        """
         check_bounds(self)
         require(
             self.optimizer in ("lbfgs", "adam"), f"--optimizer {self.optimizer}: use lbfgs or adam"
@@ -71,7 +77,7 @@ def normalised(weights: Sequence[float], styles: int) -> tuple[float, ...]:
     Raises ConfigError for a wrong number of weights, negative weights, or a sum of 0.
     """
     shown = " ".join(f"{weight:g}" for weight in weights)
-    require(styles >= 1, "style: name one picture at least")
+    require(styles >= 1, "style: name one or more style pictures")
     require(
         len(weights) in (0, styles),
         f"--weights {shown}: {len(weights)} weights for {styles} styles; give one for each",

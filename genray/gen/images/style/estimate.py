@@ -17,7 +17,7 @@ def estimate_seconds(
 ) -> float:
     """Estimate the seconds that `stylize` will take, within a factor of two.
 
-    Measures a few steps at a small size.
+    The estimate comes from four evaluations at a small size.
     """
     height, width = content_1CHW.shape[-2:]
     factor = min(1.0, max(96, features.min_side) / min(height, width))

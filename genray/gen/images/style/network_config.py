@@ -9,7 +9,7 @@ from genray.errors import require
 
 @dataclass(frozen=True, kw_only=True)
 class StyleNetConfig:
-    """Widths and depths of both networks."""
+    """Widths, depths and kernels of both networks."""
 
     widths: tuple[int, ...] = (16, 32, 64)
     """Channels at full, half and quarter size (the paper: 32 64 128); for style_any, channels of
@@ -29,6 +29,7 @@ class StyleNetConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for invalid options."""
         shown = " ".join(map(str, self.widths)) or "(none)"
         require(
             2 <= len(self.widths) <= 5 and min(self.widths) >= 1,
@@ -43,6 +44,6 @@ class StyleNetConfig:
 
 def net_config(config: dict[str, Any]) -> StyleNetConfig:
     """Return the configuration that a model's config.json contains."""
-    # Old models lack newer options, which then have their defaults.
+    # Models of older versions lack newer options, which then have their defaults.
     values = {name: config[name] for name in StyleNetConfig.__dataclass_fields__ if name in config}
     return StyleNetConfig(**{**values, "widths": tuple(config["widths"])})

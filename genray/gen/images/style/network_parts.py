@@ -1,4 +1,4 @@
-"""Parts of both style networks: convolution, padding, residual block, checks of the input.
+"""Defines the parts of both style networks: convolution, padding, residual block, input checks.
 
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
@@ -40,14 +40,18 @@ def check_picture(what: str, x_1CHW: Tensor, max_side: int) -> None:
     require(
         min(height, width) >= LEAST_SIDE and max(height, width) <= max_side,
         f"{what}: {width}x{height} pixels; a style model takes sides of {LEAST_SIDE} to "
-        f"{max_side}: scale it with --size",
+        f"{max_side} pixels: scale the picture with --size",
     )
 
 
 class Residual(nn.Module):
-    """Residual block: x plus two 3x3 convolutions, each with instance norm if `norm`.
+    """A residual block: adds two 3x3 convolutions of x to x, [B, C, H, W] → [B, C, H, W].
 
-    There is no ReLU after the sum. [Gross 2016]
+    There is no ReLU after the sum. [Gross 2016, http://torch.ch/blog/2016/02/04/resnets.html]
+
+    Args:
+        channels: C.
+        norm: whether instance norm follows each convolution.
     """
 
     def __init__(self, channels: int, norm: bool = True):
@@ -61,8 +65,10 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the sum of x and its two convolutions."""
         return x_BCHW + self.layers(x_BCHW)
 
 
 def check_alpha(alpha: float) -> None:
+    """Raise ConfigError unless the strength of a style lies in 0..1."""
     require(0 <= alpha <= 1, f"--alpha {alpha:g}: must lie in 0..1 (1: the whole style)")

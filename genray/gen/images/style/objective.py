@@ -1,4 +1,4 @@
-"""The loss of a picture for one content and several styles.
+"""Computes the loss of a picture for one content and several styles.
 
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
@@ -20,7 +20,15 @@ from genray.gen.images.style.losses import (
 
 
 class StyleObjective:
-    """Computes the loss of a picture for one content and several weighted styles, at one size."""
+    """Computes the loss of a picture for one content and several weighted styles, at one size.
+
+    Args:
+        content_1CHW: the content, of the size of the pictures to evaluate.
+        styles: style pictures [1, 3, H, W] of any size.
+        weights: a weight for each style, with sum 1.
+        config: layers, and weights of the losses.
+        features: the feature extractor.
+    """
 
     def __init__(
         self,

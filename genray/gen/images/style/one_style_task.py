@@ -1,4 +1,4 @@
-"""Trains networks that style a picture in one pass, with the same losses as `optimise.py`.
+"""Trains networks that style a picture in one pass, with the losses of style optimisation.
 
     style_fast   one style: this file   [Johnson 2016, https://arxiv.org/abs/1603.08155]
     style_any    any style, by adaptive instance normalisation: any_style_task.py
@@ -44,6 +44,7 @@ class Targets(nn.Module):
             self.register_buffer(layer, gram_1CC)
 
     def grams(self) -> dict[str, Tensor]:
+        """Return the Gram matrix of each layer, [1, C, C]."""
         return dict(self.named_buffers())
 
 
@@ -55,6 +56,7 @@ class FastStyleTask(StyleTask):
     """
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        """Open the style and the features, and make the network."""
         config = self.config
         side = config.style_size or data.shape[-1]
         picture, self.style_name = open_style(config.style, side)
@@ -63,9 +65,8 @@ class FastStyleTask(StyleTask):
         self.open_features(data, [self.style])
         require(
             least >= self.features.min_side,
-            f"--style {config.style}: {least} pixels at --style-size {side}; {self.features.name} "
-            "needs "
-            f"≥ {self.features.min_side}",
+            f"--style {config.style}: its shorter side has {least} pixels at --style-size {side}; "
+            f"{self.features.name} needs {self.features.min_side} or more",
         )
         with torch.no_grad():
             targets = grams(self.activations(self.style.to(self.device), self.style_layers))
@@ -86,6 +87,7 @@ class FastStyleTask(StyleTask):
         return {"loss": loss, "style": style, "content": content, "tv": tv}
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Style the batch, and update the network."""
         with self.autocast():
             y_BCHW = self.model(batch.x)
         found = self.losses(batch.x, y_BCHW.float())
@@ -96,7 +98,7 @@ class FastStyleTask(StyleTask):
         return {name: value.detach() for name, value in found.items()}
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Evaluate: the loss, its parts, and the style loss divided by the unstyled pictures'."""
+        """Return the loss, its parts, and the style loss divided by that of unstyled pictures."""
 
         def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:
             before = self.losses(x_1CHW, x_1CHW)["style"]
@@ -116,9 +118,8 @@ class FastStyleTask(StyleTask):
     def export(self) -> Export:
         card = (
             f"# Style model: {self.style_name}\n\nStyles a picture of up to {MAX_SIDE} pixels a "
-            "side in one pass. A "
-            f"transformer network of {' '.join(map(str, self.config.model.widths))} channels, "
-            "trained with "
+            "side in one pass. A transformer network of "
+            f"{' '.join(map(str, self.config.model.widths))} channels, trained with "
             f"{self.features.about['note']}.\n"
         )
         return Export(

@@ -1,6 +1,6 @@
-"""Style transfer by optimising the pixels of a picture.
+"""Transfers a style by optimising the pixels of a picture.
 
-The result should have the content's features and the style's *statistics* of features.
+The result has features close to the content's, and statistics of features close to the style's.
 [Gatys 2016, https://doi.org/10.1109/CVPR.2016.265]
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
@@ -57,6 +57,7 @@ def stylize(
     threads give the same picture. Raises ConfigError for invalid options or pictures, ValueError
     for a `start` of another size, RunFault when the loss does not stay finite.
     """
+    # Check the input.
     config.validate(len(styles))
     for picture in (content_1CHW, *styles):
         _check(picture)
@@ -66,8 +67,9 @@ def stylize(
     require(
         min(height, width) >= features.min_side,
         f"content: {width}x{height} pixels; {features.name} needs a short side of ≥ "
-        f"{features.min_side}: a larger --size",
+        f"{features.min_side} pixels: choose a larger --size",
     )
+    # Transfer the colours first, or remove them.
     original_1CHW = content_1CHW
     content_1CHW, styles = prepared(content_1CHW, styles, config)
     if start is not None:
@@ -78,11 +80,13 @@ def stylize(
                 f"{tuple(content_1CHW.shape)}"
             )
         config = replace(config, scales=1)
+    # Choose the scales, and the initial picture at the smallest one.
     sizes = sizes_of(height, width, config.scales, least)
     if start is None:
         x_1CHW = _start(content_1CHW, *sizes[0], config)
     else:
         x_1CHW = luminance(start).expand_as(start) if config.keep_colours else start
+    # Optimise at each scale, starting from the enlarged result of the scale before.
     for number, (height, width) in enumerate(sizes):
         small = [
             at_scale(style, max(height, width) * config.style_scale, features.min_side)
@@ -134,7 +138,7 @@ def _minimise(
     done: int,
     total: int,
 ) -> Tensor:
-    """Run `config.steps` steps from `start_1CHW`; returns the picture with the lowest loss.
+    """Run `config.steps` steps from `start_1CHW`, and return the picture with the lowest loss.
 
     When the loss is not finite, a new optimizer restarts from the best picture. Raises RunFault
     the third time, or when no step had a finite loss.
@@ -156,7 +160,7 @@ def _minimise(
         parts["loss"].backward()
         assert x.grad is not None
         x.grad = x.grad.contiguous()
-        # one transfer from the device
+        # All values come from the device in one transfer.
         values = dict(zip(parts, torch.stack([part.detach() for part in parts.values()]).tolist()))
         evaluated.append(values["loss"])
         if math.isfinite(values["loss"]) and values["loss"] < lowest:
@@ -172,13 +176,13 @@ def _minimise(
         optimizer.step(closure)  # type: ignore[arg-type]
         loss = evaluated[0]
         step += took
+        # After a loss that is not finite, restart from the best picture.
         if not (math.isfinite(loss) and torch.isfinite(x.detach()).all()):
             faults += 1
             if faults == 3 or not math.isfinite(lowest) or (step == config.steps and not reported):
                 raise RunFault(
                     f"the style loss is not finite at step {done + step}; use smaller weights "
-                    "(--content-weight, --tv), or "
-                    "--optimizer adam with a smaller --learning-rate"
+                    "(--content-weight, --tv), or --optimizer adam with a smaller --learning-rate"
                 )
             x.data.copy_(best)
             optimizer = _optimizer(x, config)
@@ -190,6 +194,7 @@ def _minimise(
 
 
 def _shown(x: Tensor) -> Tensor:
+    """Return the picture clipped to 0..1."""
     return x.clamp(0, 1)
 
 
@@ -202,6 +207,7 @@ def _optimizer(x: Tensor, config: StyleConfig) -> torch.optim.Optimizer:
 
 
 def _start(content_1CHW: Tensor, height: int, width: int, config: StyleConfig) -> Tensor:
+    """Return the initial picture, [1, 3, height, width]."""
     if config.start == "content":
         return resize(content_1CHW, height, width)
     noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(config.seed))
@@ -209,8 +215,12 @@ def _start(content_1CHW: Tensor, height: int, width: int, config: StyleConfig) -
 
 
 def _check(picture: Tensor) -> None:
+    """Raise ValueError or ConfigError unless `picture` is finite float [1, 3, H, W]."""
     if picture.ndim != 4 or picture.shape[:2] != (1, 3) or not picture.is_floating_point():
         raise ValueError(
             f"a picture is float [1, 3, H, W], not {picture.dtype} {tuple(picture.shape)}"
         )
-    require(bool(torch.isfinite(picture).all()), "a picture with values that are not finite")
+    require(
+        bool(torch.isfinite(picture).all()),
+        "a picture has values that are not finite; correct or remove it",
+    )

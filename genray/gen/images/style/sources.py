@@ -98,6 +98,7 @@ def open_styles(name: str, count: int, side: int) -> StyleSet:
 
 
 def _drawn(seeds: range, side: int) -> Tensor:
+    """Draw the patterns of `seeds`, uint8 [N, 3, side, side]."""
     return (
         torch.from_numpy(np.stack([pattern(seed, side) for seed in seeds]))
         .permute(0, 3, 1, 2)

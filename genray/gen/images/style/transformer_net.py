@@ -47,6 +47,7 @@ class Modulation(nn.Module):
         self.layers = nn.Sequential(nn.Linear(6, self.HIDDEN), nn.ReLU(), last)
 
     def forward(self, x_BCHW: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return a factor and a shift for each instance norm."""
         mean_B3, std_B3 = x_BCHW.mean((2, 3)), x_BCHW.std((2, 3)).clamp(min=1e-3)
         # Normalises the inputs: photographs have means of about 1/2, deviations of about e^-1.5.
         found = self.layers(torch.cat([4 * (mean_B3 - 0.5), std_B3.log() + 1.5], 1))[
@@ -74,12 +75,16 @@ def through(
 
 
 class TransformerNet(nn.Module):
-    """Johnson's image transformation network: styles float32 [B, 3, H, W] in 0..1 with one style.
+    """Johnson's image transformation network: gives pictures [B, 3, H, W] in 0..1 one fixed style.
 
     Departures: instance norm instead of batch norm; nearest-neighbour upsampling before a
     convolution instead of a transposed convolution, which causes checkerboards [Odena 2016,
     https://doi.org/10.23915/distill.00003]; reflection padding at each convolution, so that
     residual blocks keep the size; a sigmoid output.
+
+    Args:
+        config: widths, depth and kernels.
+        about: description of the features and the style, for the metadata of results.
     """
 
     def __init__(self, config: StyleNetConfig, about: dict[str, Any] | None = None):
@@ -123,16 +128,18 @@ class TransformerNet(nn.Module):
         With this start, a few hundred steps suffice. Otherwise training spends most steps on
         learning the colours.
         """
+        # The linear map from a typical photograph's colours to the style's.
         colours_3N = style_1CHW.transpose(0, 1).flatten(1).double()
         mean_3 = colours_3N.mean(1).clamp(0.05, 0.95)
         # A photograph's normalised channels have correlations of about 0.85.
         photograph_33 = torch.full((3, 3), 0.85, dtype=torch.float64).fill_diagonal_(1.0)
         wanted_33 = torch.cov(colours_3N) + 1e-4 * torch.eye(3, dtype=torch.float64)
         change_33 = power(wanted_33, 0.5) @ power(photograph_33, -0.5)
-        bend_3 = mean_3 * (1 - mean_3)  # the sigmoid's slope there
+        slope_3 = mean_3 * (1 - mean_3)  # of the sigmoid, where its value is mean_3
+        # The skip connection makes the map; the remaining layers begin with a small output.
         mix = self.skip[1]
         assert isinstance(mix, nn.Conv2d) and mix.bias is not None
-        mix.weight.copy_((change_33 / bend_3[:, None])[..., None, None])
+        mix.weight.copy_((change_33 / slope_3[:, None])[..., None, None])
         mix.bias.copy_(torch.logit(mean_3))
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
@@ -155,7 +162,7 @@ class TransformerNet(nn.Module):
         """
         require(
             not styles and not weights,
-            "a style_fast model holds its one style: leave the style pictures out",
+            "a style_fast model has one fixed style: leave the style pictures out",
         )
         check_alpha(alpha)
         check_picture("content", content_1CHW, self.max_side)

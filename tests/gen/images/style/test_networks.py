@@ -182,7 +182,7 @@ def test_models_come_back_from_the_store(
 
 
 def test_widths_must_fit_the_encoder():
-    with pytest.raises(ConfigError, match="2 poolings deep; give 3 widths"):
+    with pytest.raises(ConfigError, match="2 poolings precede conv4; give 3 widths"):
         AdaINNet(StyleNetConfig(widths=(4, 8)), stack_up_to(untrained(0), "conv4"), 32)
     with pytest.raises(ConfigError, match="too shallow"):
         AdaINNet(StyleNetConfig(encoder_layer="conv1"), untrained(0), 32)

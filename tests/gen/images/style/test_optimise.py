@@ -357,10 +357,11 @@ def test_bad_options_are_one_line(features, changes, message):
 
 
 def test_bad_pictures_are_one_line(features):
-    with pytest.raises(ConfigError, match="name one picture"):
+    with pytest.raises(ConfigError, match="name one or more style pictures"):
         stylize(cloud(1), [], small(), features)
     with pytest.raises(
-        ConfigError, match=r"content: 40x12 pixels; .* short side of ≥ 16: a larger --size"
+        ConfigError,
+        match=r"content: 40x12 pixels; .* short side of ≥ 16 pixels: choose a larger --size",
     ):
         stylize(cloud(1, 12, 40), [stripes()], small(), features)
     with pytest.raises(ConfigError, match="not finite"):
