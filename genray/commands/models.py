@@ -16,8 +16,8 @@ from torch import Tensor
 from genray.config import from_dict
 from genray.console import escaped
 from genray.errors import ConfigError, require
+from genray.gen.autoencoder.config import AEModelConfig
 from genray.gen.autoencoder.corruption import corrupt
-from genray.gen.autoencoder.model import AEModelConfig
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import changed, load_data
 from genray.gen.data.types import Data, Split

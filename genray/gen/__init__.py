@@ -14,8 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genray.gen.autoencoder.model import AEModelConfig, Autoencoder
-    from genray.gen.autoencoder.task import AEConfig, AETask
+    from genray.gen.autoencoder.config import AEConfig, AEModelConfig
+    from genray.gen.autoencoder.model import Autoencoder
+    from genray.gen.autoencoder.task import AETask
     from genray.gen.data.config import DataConfig
     from genray.gen.data.load import load_data
     from genray.gen.data.types import Data, Split
@@ -87,9 +88,9 @@ __all__ = [
 ]
 
 _PUBLIC = (
-    "genray.gen.autoencoder.task.AEConfig",
+    "genray.gen.autoencoder.config.AEConfig",
     "genray.gen.autoencoder.task.AETask",
-    "genray.gen.autoencoder.model.AEModelConfig",
+    "genray.gen.autoencoder.config.AEModelConfig",
     "genray.gen.autoencoder.model.Autoencoder",
     "genray.gen.data.types.Data",
     "genray.gen.data.config.DataConfig",

@@ -11,8 +11,9 @@ from torch import nn
 from genray.errors import ConfigError, require
 from genray.gen import presets
 from genray.gen.autoencoder import presets as ae_presets
+from genray.gen.autoencoder.config import AEConfig
 from genray.gen.autoencoder.model import build_autoencoder
-from genray.gen.autoencoder.task import AEConfig, AETask
+from genray.gen.autoencoder.task import AETask
 from genray.gen.data.load import load_data
 from genray.gen.gan.config import GANConfig
 from genray.gen.gan.networks import build_generator

@@ -1,14 +1,12 @@
-"""Losses of autoencoders: reconstruction errors and penalties; and L-BFGS for small networks."""
+"""Losses of autoencoders: reconstruction errors, and penalties on the code.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+Shapes: B batch, Z dimension of the code, D values of a row.
+"""
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 from torch.nn import functional
 
-from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
 from genray.shapes import check_equal_shapes, check_shapes
 
@@ -54,71 +52,3 @@ def contraction(h: Tensor, x: Tensor, world: World = ALONE) -> Tensor:
     v = world.normal(len(h), *h.shape[1:], device=h.device)
     (product,) = torch.autograd.grad((h.float() * v).sum(), x, create_graph=True)
     return product.flatten(1).square().sum(1).mean()
-
-
-class LBFGSUpdater(Updater):
-    """Minimises a loss over all rows by L-BFGS with strong Wolfe line search, one iteration for
-    each call.  [Liu 1989, doi:10.1007/BF01589116]
-
-    The parameters are those of `Updater`.
-    """
-
-    def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **options)
-        self._name = "lbfgs"
-        # The tolerances are 0, so that only the number of steps ends training. PyTorch also ignores
-        # a direction with y·s ≤ 1e-10: see `scale` in `minimise`.
-        self._optimizer = optim.LBFGS(
-            self.parameters,
-            max_iter=1,
-            max_eval=25,
-            tolerance_grad=0.0,
-            tolerance_change=0.0,
-            history_size=50,
-            line_search_fn="strong_wolfe",
-        )
-
-    def minimise(
-        self, values: Callable[[], dict[str, Tensor]], scale: float = 1e4
-    ) -> dict[str, Tensor]:
-        """Run one iteration on `values()["loss"]`; returns the values before it, as float32.
-
-        The line search calls `values` several times, always with the same random numbers. All
-        calls of `minimise` use these numbers too: L-BFGS measures curvature between steps, so
-        all steps need the same corruption. `scale` multiplies the loss, so that y·s of a mean of
-        squares stays above PyTorch's threshold of 1e-10.
-        """
-        first: list[dict[str, Tensor]] = []
-
-        def closure() -> Tensor:
-            for parameter in self.parameters:
-                parameter.grad = None
-            with torch.random.fork_rng():
-                torch.manual_seed(0)
-                found = values()
-            first.append({key: value.detach() for key, value in found.items()})
-            loss = found["loss"] * scale
-            loss.backward(inputs=self.parameters)
-            return loss
-
-        with self._doubled():
-            self.optimizer.step(closure)  # type: ignore[arg-type]
-        self.updates += 1
-        return {key: value.float() for key, value in first[0].items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        with self._doubled():  # PyTorch casts a loaded state to the parameters' dtype
-            super().load_state_dict(state)
-
-    @contextmanager
-    def _doubled(self) -> Iterator[None]:
-        """Context in which the parameters are float64.
-
-        In float32, rounding errors end the line search before training has converged.
-        """
-        for parameter in self.parameters:
-            parameter.data = parameter.data.double()
-        yield
-        for parameter in self.parameters:
-            parameter.grad = None
-            parameter.data = parameter.data.float()

@@ -3,8 +3,7 @@
 Options on the command line change the returned configuration.
 """
 
-from genray.gen.autoencoder.model import AEModelConfig
-from genray.gen.autoencoder.task import AEConfig
+from genray.gen.autoencoder.config import AEConfig, AEModelConfig
 from genray.gen.data.config import DataConfig
 from genray.gen.training.config import FitConfig
 from genray.gen.training.optimizers import OptimizerConfig

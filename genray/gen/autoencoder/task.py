@@ -4,8 +4,7 @@ Shapes: B batch, Z dimension of the code, K classes, N rows, U windows.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,67 +13,30 @@ from torch.nn import functional
 
 from genray.config import to_dict
 from genray.errors import require
-from genray.gen.autoencoder.corruption import corrupt, median_filter
-from genray.gen.autoencoder.losses import LBFGSUpdater, contraction, reconstruction_loss, sparsity
-from genray.gen.autoencoder.model import STACKED, AEModelConfig, Autoencoder
-from genray.gen.data.config import DataConfig
-from genray.gen.data.types import Data, Split, need_labels
-from genray.gen.evaluation.probes import (
-    flat,
-    labelled_few,
-    principal_components,
-    softmax_regression,
+from genray.gen.autoencoder.card import model_card
+from genray.gen.autoencoder.config import CLASSIFYING, AEConfig, stage_names
+from genray.gen.autoencoder.corruption import corrupt
+from genray.gen.autoencoder.evaluation import (
+    RowMeans,
+    chunks,
+    denoising_errors,
+    linear_baselines,
+    position_entropy,
 )
+from genray.gen.autoencoder.lbfgs import LBFGSUpdater
+from genray.gen.autoencoder.losses import contraction, reconstruction_loss, sparsity
+from genray.gen.autoencoder.model import Autoencoder
+from genray.gen.data.types import Data, Split, need_labels
+from genray.gen.evaluation.probes import labelled_few
 from genray.gen.generative import image_grid
-from genray.gen.training.config import FitConfig
-from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.training.task import Batch, Export, Task
 from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
 
-CHUNK = 512
-"""Number of rows evaluated at a time."""
-CLASSIFYING = ("head", "classifier")
-"""Stages with labels: first the head on fixed codes, then head and encoder together, so that an
-untrained head does not damage the encoder's features. [Kumar 2022,
-https://arxiv.org/abs/2202.10054]
-"""
+__all__ = ["AEConfig", "AETask", "stage_names"]
+
 SHOWN = 12
 """Number of columns of the reconstruction picture."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AEConfig:
-    """Configuration of an autoencoder: undercomplete, denoising, convolutional, or stacked."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    model: AEModelConfig = field(default_factory=AEModelConfig)
-
-    def validate(self) -> None:
-        for part in (self.data, self.fit, self.optimizer, self.model):
-            part.validate()
-        require(
-            not self.model.lbfgs or (self.fit.accumulate == 1 and self.fit.amp == "off"),
-            "--lbfgs: takes all rows at once in float32; leave out --accumulate and --amp",
-        )
-
-
-def stage_names(config: AEModelConfig) -> tuple[str, ...]:
-    """Return the stages: layer-1 … layer-n and whole, or train; then head and classifier."""
-    stages: tuple[str, ...] = ("train",)
-    if config.kind in STACKED:
-        layers = tuple(f"layer-{number + 1}" for number in range(len(config.widths) + 1))
-        stages = (layers if config.greedy else ()) + (("whole",) if config.whole else ())
-    if config.finetune_labels:
-        stages += CLASSIFYING
-    require(
-        len(stages) > 0,
-        "--no-greedy --no-whole: nothing is left to train; leave one out, or give "
-        "--finetune-labels 100",
-    )
-    return stages
 
 
 class AETask(Task):
@@ -244,7 +206,7 @@ class AETask(Task):
         """Evaluate: `loss` of the current stage; `mse` and `psnr` (dB) of clean rows through the
         layers trained so far; `accuracy` of the classifier.
         """
-        name, sums = self.stages[int(self.progress)], _Means()
+        name, sums = self.stages[int(self.progress)], RowMeans()
         top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
         for x, label in chunks(split):
             if name in CLASSIFYING:
@@ -276,62 +238,16 @@ class AETask(Task):
         `accuracy_pca` are those of a softmax regression on the same labelled rows.
         """
         config, model, values = self.config.model, self.model, self.evaluate(data.test)
-        train, test = flat(data.train.all()), flat(data.test.all())
-        pca = principal_components(train, config.code)
-        if pca is not None:
-            values["pca_mse"] = float(
-                np.square(pca.inverse_transform(pca.transform(test)) - test).mean()
-            )
-        if config.corruption_kind != "none":
-            values |= self._denoising(data.test)
-        if model.position_bits:
-            values["position_bits"] = model.position_bits
-            values["position_entropy_bits"] = self._position_entropy(data.test)
+        few = None
         if config.finetune_labels:
             few = labelled_few(data.train, config.finetune_labels, self.config.fit.seed)
-            assert few.label is not None and data.test.label is not None
-            label, test_label = few.label.cpu().numpy(), data.test.label.cpu().numpy()
-            inputs = {"pixels": (flat(few.all()), test)}
-            if pca is not None:
-                inputs["pca"] = (pca.transform(inputs["pixels"][0]), pca.transform(test))
-            if self._reconstructs:
-                inputs["codes"] = (self._codes(few), self._codes(data.test))
-            for name, (known, asked) in inputs.items():
-                values[f"accuracy_{name}"] = softmax_regression(known, label, asked, test_label)
+        values |= linear_baselines(model, data, few, self._reconstructs)
+        if config.corruption_kind != "none":
+            values |= denoising_errors(model, self.corrupted, data.test)
+        if model.position_bits:
+            values["position_bits"] = model.position_bits
+            values["position_entropy_bits"] = position_entropy(model, data.test)
         return values
-
-    def _codes(self, split: Split) -> np.ndarray:
-        return flat(torch.cat([self.model.up(x)[0] for x, _ in chunks(split)]))
-
-    def _denoising(self, split: Split) -> dict[str, float]:
-        sums = _Means()
-        for x, _ in chunks(split):
-            seen = self.corrupted(x)
-            sums.add("denoised_mse", (self.model(seen) - x).square().mean(), len(x))
-            sums.add("identity_mse", (seen - x).square().mean(), len(x))
-            if x.ndim == 4:
-                sums.add("median_filter_mse", (median_filter(seen) - x).square().mean(), len(x))
-        return sums.values()
-
-    def _position_entropy(self, split: Split) -> float:
-        """Return the bits of information in an image's positions: Σ over windows of the entropy
-        of the window's position over `split`.
-
-        Windows depend on each other, so the sum is an upper bound of the joint entropy. The sum
-        is at most `position_bits`.
-        """
-        every: list[list[Tensor]] = []
-        for x, _ in chunks(split):
-            every.append(
-                [position.flatten(1) for position in self.model.up(x)[1] if position is not None]
-            )
-        bits = 0.0
-        for position_NU in (torch.cat(level) for level in zip(*every)):
-            ordered = position_NU.sort(0).values
-            for window in ordered.unbind(1):
-                share = window.unique_consecutive(return_counts=True)[1].double() / len(window)
-                bits -= float((share * share.log2()).sum())
-        return bits
 
     # -- pictures and export -----------------------------------------------------------------------
 
@@ -361,52 +277,8 @@ class AETask(Task):
             "high": model.high,
             "num_classes": 0 if model.classifier is None else model.classifier["head"].out_features,
         }
-        return Export("autoencoder", config, dict(model.state_dict()), self._card())
-
-    def _card(self) -> str:
-        config, model = self.config.model, self.model
-        layers = " → ".join(map(str, (math.prod(model.shape), *config.widths, config.code)))
-        text = (
-            "---\nlibrary_name: genray\ntags: [autoencoder, pytorch, safetensors]\n---\n\n"
-            f"# Autoencoder ({config.kind})\n\n{layers} and back: rows of shape {model.shape} in "
-            f"{model.low:g}..{model.high:g}, codes of {config.code} "
-            f"{'bits (−1 or 1)' if config.binary else 'numbers'}. Trained in the stages "
-            f"{', '.join(self.stages)}"
-            f" ({config.reconstruction}; corruption: {config.corruption_kind}).\n"
-        )
-        if model.position_bits:
-            text += (
-                "\n**Its reconstructions are not made from the code alone**: recorded pool "
-                "positions carry up to "
-                f"{model.position_bits:,.0f} bits an image around it. It refuses to encode, decode "
-                "and retrieve.\n"
-            )
-        if config.finetune_labels:
-            labels = config.finetune_labels
-            text += f"\nThe classifier learned from {labels} labels, on a copy of the encoder.\n"
-        return text
-
-
-class _Means:
-    """Means over all rows, from means over chunks of rows."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._rows: dict[str, int] = {}
-
-    def add(self, name: str, mean: Tensor, rows: int) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + float(mean) * rows
-        self._rows[name] = self._rows.get(name, 0) + rows
-
-    def values(self) -> dict[str, float]:
-        return {name: total / self._rows[name] for name, total in self._sums.items()}
-
-
-def chunks(split: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield the split's rows and labels, at most `CHUNK` rows at a time."""
-    for start in range(0, len(split), CHUNK):
-        rows = torch.arange(start, min(start + CHUNK, len(split)), device=split.values.device)
-        yield split.take(rows)
+        card = model_card(model, self.stages)
+        return Export("autoencoder", config, dict(model.state_dict()), card)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
+from genray.gen.autoencoder.evaluation import position_entropy
 from genray.gen.autoencoder.model import AEModelConfig, Autoencoder, build_autoencoder
 from genray.gen.autoencoder.presets import PRESETS
 from genray.gen.autoencoder.task import AEConfig, AETask, stage_names
@@ -107,7 +108,7 @@ def test_recorded_positions_leak_the_image_and_are_refused_where_a_code_alone_mu
 
 def test_the_count_of_position_bits_is_the_entropy_of_the_positions(digits):
     fit = trained(small_ae("conv", widths=(1,), upsampling="unpool"), digits)
-    found = fit.task._position_entropy(digits.test)
+    found = position_entropy(fit.task.model, digits.test)
     x = digits.test.all()
     positions = fit.task.model.up(x)[1][0].flatten(1).numpy()
     expected = 0.0
