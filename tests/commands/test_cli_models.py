@@ -270,7 +270,7 @@ def test_a_text_model_knows_its_words_when_files_come_and_go(tmp_path, capsys):
     for path in other.rglob("*.txt"):
         path.write_text(path.read_text().replace("thing", "stone").replace("shared", "layer"))
     assert cli.main(["retrieve", str(run), "0", "--data", f"folder-text:{other}"]) == 2
-    assert "words that the model knows" in capsys.readouterr().err
+    assert "words of the model's vocabulary" in capsys.readouterr().err
 
 
 def test_pictures_that_come_are_told_of(tmp_path, capsys):
