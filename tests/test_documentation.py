@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,15 @@ def test_documented_presets_exist():
             preset(name) if kind == "dqn" else FAMILIES[kind].preset(name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_contributing_names_the_time_limit_of_tests():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+    limit = settings["ini_options"]["timeout"]
+    assert f"longer than {limit} seconds fails" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+LINES = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
+
+
+@pytest.mark.parametrize("page", LINES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page_lines_are_short(page: Path):
     assert max(map(len, page.read_text().splitlines())) <= 120
