@@ -14,7 +14,6 @@ from genray.errors import require
 
 Activation = Literal["sigmoid", "tanh", "relu", "leaky", "elu", "maxout"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
-Padding = Literal["same", "valid"]
 
 
 # -- activations -----------------------------------------------------------------------------------
@@ -82,32 +81,7 @@ def init_for(name: str, weight: Tensor, slope: float = 0.01) -> None:
         nn.init.xavier_normal_(weight)
 
 
-# -- arithmetic ------------------------------------------------------------------------------------
-
-
-def conv_size(size: int, kernel: int, stride: int = 1, padding: Padding = "same") -> int:
-    """Return a convolution's number of outputs along one axis: ⌈in/stride⌉ for SAME,
-    ⌊(in − kernel)/stride⌋ + 1 for VALID.
-
-    Raises ConfigError when a VALID kernel is larger than the input.
-    """
-    if padding == "same":
-        return -(-size // stride)
-    require(
-        kernel <= size,
-        f"--kernel {kernel}: does not fit into {size} pixels without padding; use at most {size}",
-    )
-    return (size - kernel) // stride + 1
-
-
-def transposed_size(size: int, kernel: int, stride: int = 1, padding: Padding = "same") -> int:
-    """Return a transposed convolution's number of outputs along one axis: in·stride for SAME,
-    (in − 1)·stride + kernel for VALID.
-
-    Departure: for stride > kernel, TensorFlow's VALID has in·stride outputs, with zeros that do
-    not depend on any input.
-    """
-    return size * stride if padding == "same" else (size - 1) * stride + kernel
+# -- convolutions with TensorFlow's SAME padding ---------------------------------------------------
 
 
 def same_padding(size: int, kernel: int, stride: int = 1) -> tuple[int, int]:

@@ -16,13 +16,11 @@ from genray.gen.layers import (
     SameConv2d,
     SameConvTranspose2d,
     activation_layer,
-    conv_size,
     fan_out,
     init_for,
     max_pool,
     position_bits,
     same_padding,
-    transposed_size,
     unpool,
 )
 
@@ -30,82 +28,42 @@ RANDOM_SHAPES = 200
 
 
 def random_shapes():
-    """(size, kernel, stride), 200 of them, no two alike in order; kernels smaller than the
-    stride among them.
-    """
+    """Yield 200 random (size, kernel, stride); some kernels are smaller than the stride."""
     generator = np.random.default_rng(0)
     for _ in range(RANDOM_SHAPES):
         yield tuple(int(generator.integers(1, top)) for top in (20, 8, 5))
 
 
-# -- arithmetic ------------------------------------------------------------------------------------
+# -- SAME layers -----------------------------------------------------------------------------------
 
 
-def test_valid_convolutions_agree_with_pytorchs():
-    refused = 0
+def test_same_convolutions_have_one_output_for_each_stride():
     for size, kernel, stride in random_shapes():
-        if kernel > size:
-            refused += 1
-            with pytest.raises(ConfigError, match=f"--kernel {kernel}: does not fit"):
-                conv_size(size, kernel, stride, "valid")
-            continue
-        out = nn.Conv2d(1, 1, kernel, stride)(torch.zeros(1, 1, size, size))
-        assert out.shape[2:] == (conv_size(size, kernel, stride, "valid"),) * 2
-    assert 0 < refused < RANDOM_SHAPES / 2
-
-
-def test_same_convolutions_agree_with_pytorchs():
-    for size, kernel, stride in random_shapes():
-        expected = conv_size(size, kernel, stride, "same")
-        assert expected == math.ceil(size / stride)
-        assert (
-            SameConv2d(1, 1, kernel, stride)(torch.zeros(1, 1, size, size)).shape[2:]
-            == (expected,) * 2
-        )
+        expected, x = math.ceil(size / stride), torch.zeros(1, 1, size, size)
+        assert SameConv2d(1, 1, kernel, stride)(x).shape[2:] == (expected,) * 2
         before, after = same_padding(size, kernel, stride)
         assert 0 <= after - before <= 1
-        padded = functional.pad(torch.zeros(1, 1, size, size), (before, after, before, after))
-        if padded.shape[2] >= kernel:  # always, but where the stride jumps over the edge
+        padded = functional.pad(x, (before, after, before, after))
+        if padded.shape[2] >= kernel:  # false only where the stride skips the last pixels
             assert nn.Conv2d(1, 1, kernel, stride)(padded).shape[2:] == (expected,) * 2
-        if stride == 1 and kernel % 2:  # PyTorch warns of even ones
-            theirs = nn.Conv2d(1, 1, kernel, padding="same")
-            assert theirs(torch.zeros(1, 1, size, size)).shape[2] == expected
+        if stride == 1 and kernel % 2:  # PyTorch warns of even kernels
+            assert nn.Conv2d(1, 1, kernel, padding="same")(x).shape[2] == expected
 
 
-def test_transposed_convolutions_agree_with_pytorchs():
+def test_same_transposed_convolutions_multiply_the_size_by_the_stride():
     for size, kernel, stride in random_shapes():
         x = torch.zeros(1, 1, size, size)
-        assert (
-            transposed_size(size, kernel, stride, "valid")
-            == nn.ConvTranspose2d(1, 1, kernel, stride)(x).shape[2]
-        )
-        same = transposed_size(size, kernel, stride, "same")
-        assert same == size * stride
-        assert SameConvTranspose2d(1, 1, kernel, stride)(x).shape[2:] == (same,) * 2
+        assert SameConvTranspose2d(1, 1, kernel, stride)(x).shape[2:] == (size * stride,) * 2
 
 
-def test_4x4_to_2x2_and_back():
-    assert conv_size(4, 3, 1, "valid") == 2
-    assert transposed_size(2, 3, 1, "valid") == 4
-    assert nn.ConvTranspose2d(1, 1, 3)(nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 4, 4))).shape == (
-        1,
-        1,
-        4,
-        4,
-    )
-
-
-def test_dcgans_padding_is_tensorflows():
+def test_same_padding_of_dcgan_equals_tensorflows():
     assert same_padding(32, 5, 2) == (1, 2)
     assert same_padding(31, 5, 2) == (2, 2)
     assert same_padding(28, 3, 1) == (1, 1)
 
 
-# -- SAME layers -----------------------------------------------------------------------------------
-
-
 def slow_same(x_HW: np.ndarray, w: np.ndarray, stride: int) -> np.ndarray:
-    """TensorFlow's definition: out[i, j] = Σ w[a, b]·x[i·s + a − before, j·s + b − before],
+    """Return TensorFlow's definition: out[i, j] = Σ w[a, b]·x[i·s + a − before, j·s + b − before],
     zeros outside.
     """
     size, kernel = len(x_HW), len(w)
@@ -124,7 +82,7 @@ def slow_same(x_HW: np.ndarray, w: np.ndarray, stride: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "size, kernel, stride", [(8, 5, 2), (7, 5, 2), (6, 3, 1), (9, 4, 3), (5, 1, 2), (6, 2, 3)]
 )
-def test_same_is_tensorflows_sum(size: int, kernel: int, stride: int):
+def test_same_convolution_equals_tensorflows_sum(size: int, kernel: int, stride: int):
     torch.manual_seed(0)
     layer = SameConv2d(1, 1, kernel, stride, bias=False).double()
     x = torch.randn(1, 1, size, size, dtype=torch.float64)
@@ -133,21 +91,21 @@ def test_same_is_tensorflows_sum(size: int, kernel: int, stride: int):
 
 
 @pytest.mark.parametrize("kernel, stride", [(5, 2), (4, 2), (3, 1), (2, 3), (1, 2), (7, 4)])
-def test_the_transposed_layer_is_the_adjoint(kernel: int, stride: int):
-    """⟨conv x, y⟩ = ⟨x, convᵀ y⟩: what "transposed" means; no shift of a pixel would pass."""
+def test_same_transposed_convolution_is_the_adjoint(kernel: int, stride: int):
+    """⟨conv x, y⟩ = ⟨x, convᵀ y⟩ defines the transposed layer; a shift by a pixel would fail."""
     torch.manual_seed(0)
     down = SameConv2d(3, 4, kernel, stride, bias=False).double()
     up = SameConvTranspose2d(4, 3, kernel, stride, bias=False).double()
-    # [4, 3, k, k] in both: PyTorch stores a transposed layer's weight in by out
+    # Both weights are [4, 3, k, k]: PyTorch stores a transposed layer's weight as in x out.
     up.weight = down.weight
     x, y = torch.randn(2, 3, 4 * stride, 5 * stride).double(), torch.randn(2, 4, 4, 5).double()
     assert down(x).shape == y.shape and up(y).shape == x.shape
     torch.testing.assert_close((down(x) * y).sum(), (x * up(y)).sum())
 
 
-def test_a_6x6_image_under_two_3x3_filters():
-    """Left half 10, right half 0. The vertical edge filter answers 30 at the edge, the
-    horizontal one nothing.
+def test_two_edge_filters_on_a_6x6_image_by_hand():
+    """The image is 10 on the left and 0 on the right. The vertical edge filter gives 30 at the
+    edge, the horizontal one 0 everywhere.
     """
     image = torch.zeros(1, 1, 6, 6)
     image[..., :3] = 10
@@ -155,7 +113,7 @@ def test_a_6x6_image_under_two_3x3_filters():
     layer = nn.Conv2d(1, 2, 3, bias=False)
     layer.weight.data = torch.stack([vertical, vertical.T])[:, None]
     out = layer(image)[0]
-    assert out.shape == (2, *(conv_size(6, 3, 1, "valid"),) * 2)
+    assert out.shape == (2, 4, 4)
     assert out[0].tolist() == [[0, 30, 30, 0]] * 4
     assert out[1].tolist() == [[0, 0, 0, 0]] * 4
 
@@ -183,7 +141,7 @@ def test_activations_by_hand():
         activation_layer("swish")
 
 
-def test_maxout_takes_neighbours_of_images_too():
+def test_maxout_takes_neighbouring_features_of_images():
     x = torch.randn(2, 6, 3, 4)
     expected = torch.stack([x[:, 3 * f : 3 * f + 3].amax(1) for f in range(2)], dim=1)
     assert torch.equal(Maxout(3)(x), expected)
@@ -193,9 +151,9 @@ def test_maxout_takes_neighbours_of_images_too():
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky", "maxout"])
-def test_initial_weights_keep_the_signals_size(name: str):
-    """E x² through 30 layers of 200: within a factor of 10; PyTorch's own initial weights lose
-    it entirely.
+def test_init_for_keeps_the_size_of_activations(name: str):
+    """E x² stays within a factor of 10 through 30 layers of 200 units. PyTorch's own initial
+    weights make it vanish.
     """
     torch.manual_seed(0)
     x = torch.randn(64, 200)
@@ -209,7 +167,7 @@ def test_initial_weights_keep_the_signals_size(name: str):
 # -- pooling ---------------------------------------------------------------------------------------
 
 
-def test_unpooling_puts_the_maxima_back_where_they_were():
+def test_unpool_puts_the_maxima_back_to_their_positions():
     image = tensor([[1.0, 2, 0, 9], [4, 3, 5, 0], [0, 0, 7, 7], [0, 6, 0, 0]])[None, None]
     pooled, positions = max_pool(image, 2)
     assert pooled[0, 0].tolist() == [[4, 9], [6, 7]]
@@ -219,7 +177,7 @@ def test_unpooling_puts_the_maxima_back_where_they_were():
 
 
 @pytest.mark.parametrize("height, width, size", [(8, 8, 2), (9, 7, 2), (9, 9, 3)])
-def test_unpooling_is_pytorchs_and_lets_gradients_through(height: int, width: int, size: int):
+def test_unpool_equals_pytorchs_and_passes_gradients(height: int, width: int, size: int):
     torch.manual_seed(0)
     x = torch.randn(2, 3, height, width, requires_grad=True)
     pooled, positions = max_pool(x, size)
@@ -231,7 +189,7 @@ def test_unpooling_is_pytorchs_and_lets_gradients_through(height: int, width: in
     assert x.grad is not None and x.grad.sum() == pooled.numel()
 
 
-def test_positions_carry_bits():
+def test_position_bits_by_hand():
     assert position_bits(1, 8, 8, 2) == 16 * 2  # 16 windows, one of 4 places each
     assert position_bits(3, 9, 9, 3) == pytest.approx(27 * math.log2(9))
 
@@ -239,7 +197,7 @@ def test_positions_carry_bits():
 # -- oracles of backpropagation --------------------------------------------------------------------
 
 
-def test_a_weight_that_reaches_the_output_by_two_paths_gets_both_products():
+def test_gradient_of_a_weight_with_two_paths_is_the_sum_of_both():
     """h = w·x feeds a = tanh(u·h) and b = sigmoid(v·h); y = a + b; E = ½(y − t)². By hand, then
     by autograd.
     """
@@ -264,7 +222,7 @@ def test_a_weight_that_reaches_the_output_by_two_paths_gets_both_products():
     )
 
 
-def test_squared_error_under_softmax_hardly_learns_from_a_sure_mistake():
+def test_squared_error_under_softmax_has_a_tiny_gradient_for_a_certain_mistake():
     """∂/∂logits: cross-entropy p − y; squared error J(p − y) with softmax's J = diag p − p·pᵀ,
     which vanishes.
     """
