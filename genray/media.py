@@ -23,8 +23,7 @@ SUFFIXES = (".gif", ".mp4")
 
 
 def check_writable(path: Path) -> None:
-    """Check that a file can be written at `path`, an --out. Called before any work is done for the
-    file.
+    """Check, before any work, that a file can be written at `path`, the value of --out.
 
     Raises ConfigError for a directory, ResourceError for a path that cannot be written. Parent
     directories need not exist; nothing is created.
@@ -42,8 +41,8 @@ def check_writable(path: Path) -> None:
 
 
 def check_clip_path(path: Path) -> None:
-    """Check that `write_clip` can write to `path`, an --out. Called before an episode is played for
-    it.
+    """Check, before an episode is played, that `write_clip` can write to `path`, the value of
+    --out.
 
     Raises ConfigError or ResourceError.
     """
@@ -91,10 +90,10 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
 def encode_gif(
     frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2, path: Path = Path("clip.gif")
 ) -> bytes:
-    """Encode a looping GIF with one palette. The colours are exact if the clip has at most 255 of
-    them, as in an Atari game.
+    """Return the bytes of a looping GIF with one palette.
 
-    A frame equal to the previous one only extends its duration. Errors name `path`.
+    The colours are exact if the clip has at most 255 of them, as in an Atari game. A frame equal to
+    the previous one extends the previous frame's duration. Errors name `path`.
     """
     _check_gif(path, fps, scale)
     buffer = io.BytesIO()
@@ -112,8 +111,10 @@ def _check_gif(path: Path, fps: float, scale: int) -> None:
 
 
 def _spooled(path: Path, frames: Iterable[np.ndarray], stream: IO[bytes]) -> GifSpool:
-    """Store all frames in `stream`. An OSError of the frames' source stays what it is; one of the
-    stream is a ResourceError.
+    """Store all frames in `stream`.
+
+    An OSError of `stream` becomes a ResourceError; an OSError of the source of the frames does not
+    change.
     """
     spool = GifSpool(stream)
     for frame in _checked(path, frames):
@@ -130,11 +131,11 @@ def _cannot_write(path: Path, error: OSError) -> ResourceError:
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
-    """Write an MP4 that every player can show: H.264 (MPEG-4 part 2 if PyAV lacks it), 4:2:0
-    colour.
+    """Write an MP4 that every player can show.
 
-    4:2:0 stores one colour for 2x2 pixels; with `scale=2`, each original pixel keeps its own
-    colour. Odd sizes gain one row or column.
+    The codec is H.264, or MPEG-4 part 2 if PyAV lacks H.264, with 4:2:0 colour. 4:2:0 stores one
+    colour for 2x2 pixels; with `scale=2`, each original pixel keeps its own colour. Odd sizes gain
+    one row or column.
     """
     import av
 
@@ -162,7 +163,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
 
 
 def check_png_path(path: Path) -> None:
-    """Check that `write_png` can write to `path`, an --out. Called before work of several minutes.
+    """Check, before any work, that `write_png` can write to `path`, the value of --out.
 
     Raises ConfigError or ResourceError.
     """
@@ -178,8 +179,9 @@ def _check_png_suffix(path: Path) -> None:
 
 
 def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
-    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`. Raises
-    ConfigError for another suffix.
+    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`.
+
+    Raises ConfigError for another suffix.
     """
     _check_png_suffix(path)
     _check(path, [image], scale)
@@ -189,11 +191,12 @@ def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
 
 
 def contact_sheet(frames: Sequence[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:
-    """Arrange all frames in rows of `columns`, with `gap` black pixels between them; uint8 RGB
-    [rows·(H + gap) − gap, …, 3].
+    """Arrange all frames in rows of `columns`, with `gap` black pixels between them.
+
+    Returns uint8 RGB [rows·(H + gap) − gap, columns·(W + gap) − gap, 3].
     """
     _check(Path("contact sheet"), frames, 1)
-    require(columns >= 1, f"columns {columns}: must be ≥ 1")
+    require(columns >= 1, f"columns {columns}: must be ≥ 1, e.g. 8")
     columns = min(columns, len(frames))
     rows = -(-len(frames) // columns)
     height, width = (size + gap for size in frames[0].shape[:2])
@@ -231,7 +234,7 @@ def _checked(path: Path, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
                 f"frames must be uint8 [H, W, 3] of one size, not {frame.dtype} {frame.shape}"
             )
         yield frame
-    require(shape is not None, f"{path}: there are no frames to write")
+    require(shape is not None, f"{path}: there are no frames to write; give at least one")
 
 
 def _enlarge(image: np.ndarray, scale: int) -> np.ndarray:

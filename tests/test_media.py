@@ -1,4 +1,4 @@
-"""Clips are read back: sizes, times and colours must be those that went in."""
+"""Tests written clips and pictures: sizes, times and colours, memory, and failures."""
 
 import resource
 import subprocess
@@ -46,19 +46,19 @@ def read_mp4(path: Path) -> tuple[list[np.ndarray], float]:
         )
 
 
-def test_a_gif_of_few_colours_is_exact_and_keeps_time(tmp_path: Path):
+def test_write_gif_of_few_colours_is_exact_and_keeps_time(tmp_path: Path):
     frames = moving_square(30)
     got, durations = read_gif(write_gif(tmp_path / "clip.gif", frames, fps=15, scale=2))
     assert len(got) == 30
     for frame, back in zip(frames, got, strict=True):
         np.testing.assert_array_equal(back, frame.repeat(2, axis=0).repeat(2, axis=1))
-    # 1/15 s is no whole number of hundredths: rounding each duration by itself would play this in
-    # 1.8 or 2.1 s.
+    # 1/15 s is not a whole number of hundredths of a second. If each duration were rounded by
+    # itself, the clip would last 1.8 or 2.1 s instead of 2 s.
     assert sum(durations) == 2000
     assert set(durations) == {60, 70}
 
 
-def test_a_standing_picture_is_stored_once_and_stays_as_long(tmp_path: Path):
+def test_write_gif_stores_equal_frames_once_with_their_total_duration(tmp_path: Path):
     first, second = moving_square(2)
     got, durations = read_gif(
         write_gif(tmp_path / "clip.gif", [first, first, first, second, first], fps=10, scale=1)
@@ -68,7 +68,7 @@ def test_a_standing_picture_is_stored_once_and_stays_as_long(tmp_path: Path):
         np.testing.assert_array_equal(back, frame)
 
 
-def test_only_what_changes_is_stored(tmp_path: Path):
+def test_write_gif_stores_only_changed_pixels(tmp_path: Path):
     noise = (
         np.random.default_rng(0)
         .choice(np.array([10, 90], np.uint8), size=(100, 100, 1))
@@ -81,7 +81,7 @@ def test_only_what_changes_is_stored(tmp_path: Path):
     assert write_gif(tmp_path / "clip.gif", frames, scale=1).stat().st_size < 3 * still
 
 
-def test_exactly_255_colours_are_exact_and_more_are_close(tmp_path: Path):
+def test_write_gif_keeps_255_colours_exactly_and_more_approximately(tmp_path: Path):
     ramp = np.arange(255, dtype=np.uint8)
     exact = np.stack([ramp, 255 - ramp, ramp // 2], axis=1).reshape(15, 17, 3)
     got, _ = read_gif(write_gif(tmp_path / "exact.gif", [exact, exact[::-1]], scale=1))
@@ -97,7 +97,7 @@ def test_exactly_255_colours_are_exact_and_more_are_close(tmp_path: Path):
     assert error.mean() < 12 and error.max() < 100
 
 
-def test_an_mp4_has_every_frame_the_speed_and_nearly_the_colours(tmp_path: Path):
+def test_write_mp4_keeps_frames_speed_and_approximate_colours(tmp_path: Path):
     frames = moving_square(40)
     got, rate = read_mp4(write_mp4(tmp_path / "clip.mp4", frames, fps=15, scale=2))
     assert rate == 15 and len(got) == 40
@@ -107,14 +107,14 @@ def test_an_mp4_has_every_frame_the_speed_and_nearly_the_colours(tmp_path: Path)
         assert np.abs(back.astype(int) - want).mean() < 4
 
 
-def test_an_mp4_of_odd_size_gains_an_edge(tmp_path: Path):
+def test_write_mp4_pads_odd_sizes(tmp_path: Path):
     frames = moving_square(3, height=41, width=51)
     got, _ = read_mp4(write_mp4(tmp_path / "clip.mp4", frames, scale=1))
     assert got[0].shape == (42, 52, 3)
     assert np.abs(got[0][:41, :51].astype(int) - frames[0]).mean() < 8
 
 
-def test_the_suffix_chooses_and_a_wrong_one_is_named(tmp_path: Path):
+def test_write_clip_chooses_the_format_by_suffix_and_names_a_wrong_one(tmp_path: Path):
     frames = moving_square(2)
     assert write_clip(tmp_path / "new" / "clip.GIF", frames).read_bytes()[:6] == b"GIF89a"
     assert b"ftyp" in write_clip(tmp_path / "clip.mp4", frames).read_bytes()[:16]
@@ -125,7 +125,7 @@ def test_the_suffix_chooses_and_a_wrong_one_is_named(tmp_path: Path):
             write_clip(tmp_path / name, frames)
 
 
-def test_a_png_is_never_called_otherwise(tmp_path: Path):
+def test_write_png_refuses_another_suffix(tmp_path: Path):
     assert write_png(tmp_path / "a.PNG", moving_square(1)[0]).read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ConfigError, match=r"a\.jpg: the name must end in \.png, e\.g\. a\.png"):
         write_png(tmp_path / "a.jpg", moving_square(1)[0])
@@ -134,7 +134,7 @@ def test_a_png_is_never_called_otherwise(tmp_path: Path):
 
 @contextmanager
 def largest_file(num_bytes: int) -> Iterator[None]:
-    """Inside, no file grows beyond `num_bytes`, as on a full disk."""
+    """Limit the size of any file to `num_bytes` within the block, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:
@@ -144,7 +144,7 @@ def largest_file(num_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["clip.gif", "clip.mp4"])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, name: str):
+def test_write_clip_failure_leaves_only_the_old_file(tmp_path: Path, name: str):
     path = write_clip(tmp_path / name, moving_square(2))
     before = path.read_bytes()
     noise = np.random.default_rng(0).integers(256, size=(20, 60, 80, 3), dtype=np.uint8)
@@ -159,7 +159,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, name: st
 
 @pytest.mark.parametrize("name", ["clip.gif", "clip.mp4"])
 def test_write_clip_takes_frames_one_by_one(tmp_path: Path, name: str):
-    """At no time are more than a few frames alive, however long the clip is."""
+    """Only a few frames exist at a time, for a clip of any length."""
     alive: weakref.WeakSet[np.ndarray] = weakref.WeakSet()
     most = 0
 
@@ -183,7 +183,7 @@ def test_write_clip_takes_frames_one_by_one(tmp_path: Path, name: str):
 
 
 def test_write_gif_of_a_long_episode_is_small_in_memory(tmp_path: Path):
-    """150 frames of a game's size, 15 MB raw and 20 MB enlarged indices, take less than 8 MB."""
+    """Writing 150 frames of a game takes less than 8 MB; raw, they have 15 MB."""
     words = (
         "import resource, sys; from pathlib import Path; import numpy as np; from genray.media "
         "import write_clip\n"
@@ -202,14 +202,14 @@ def test_write_gif_of_a_long_episode_is_small_in_memory(tmp_path: Path):
     assert int(done.stdout) < 8_000  # kilobytes
 
 
-def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path):
+def test_write_clip_reports_a_folder_that_cannot_be_made(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot be written"):
         write_clip(tmp_path / "file" / "clip.gif", moving_square(2))
 
 
 @pytest.mark.parametrize("write", [write_gif, write_mp4])
-def test_nonsense_is_refused(tmp_path: Path, write):
+def test_write_functions_refuse_bad_frames_and_options(tmp_path: Path, write):
     with pytest.raises(ConfigError, match="no frames"):
         write(tmp_path / "clip", [])
     with pytest.raises(ConfigError, match="scale 0"):
@@ -221,7 +221,7 @@ def test_nonsense_is_refused(tmp_path: Path, write):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_contact_sheet_lays_frames_in_reading_order():
+def test_contact_sheet_orders_frames_in_rows():
     frames = [np.full((4, 6, 3), 10 * (number + 1), np.uint8) for number in range(5)]
     sheet = contact_sheet(frames, columns=3, gap=1)
     assert sheet.shape == (9, 20, 3)
@@ -231,7 +231,7 @@ def test_a_contact_sheet_lays_frames_in_reading_order():
     assert contact_sheet(frames[:2], columns=5).shape == (4, 14, 3)
 
 
-def test_write_gif_keeps_the_length_of_a_very_long_still(tmp_path):
+def test_write_gif_keeps_the_duration_of_a_very_long_still(tmp_path):
     still = np.zeros((4, 4, 3), np.uint8)
     path = write_gif(tmp_path / "still.gif", [still] * 12_000 + [still + 9], fps=15, scale=1)
     with Image.open(path) as image:
@@ -243,7 +243,7 @@ def test_write_gif_keeps_the_length_of_a_very_long_still(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["gif", "mp4"])
-def test_write_clip_leaves_an_error_of_the_frames_source_as_it_is(tmp_path, suffix):
+def test_write_clip_does_not_change_an_error_of_the_frames_source(tmp_path, suffix):
     def frames():
         yield np.zeros((4, 4, 3), np.uint8)
         raise OSError(5, "the game broke")

@@ -1,6 +1,4 @@
-"""Walks through latents: they begin and end where they should, and stay where the prior's
-latents are.
-"""
+"""Tests walks through latents: ends, directions, and lengths under the prior."""
 
 import pytest
 import torch
@@ -17,14 +15,14 @@ from genray.gen.generative import between
         ([1.0, 0.0], [-2.0, 1e-3]),
     ],
 )
-def test_a_walk_of_few_numbers_never_leaves_the_lengths_of_its_ends(a, b):
+def test_between_keeps_the_length_between_those_of_its_ends(a, b):
     walk = between(torch.tensor(a), torch.tensor(b), 16, "normal")
     torch.testing.assert_close(walk[0], torch.tensor(a))
     assert torch.isfinite(walk).all() and walk.norm(dim=1).max() <= torch.tensor(b).norm() + 1e-5
 
 
 @pytest.mark.parametrize("latent", [2, 3, 10])
-def test_a_walk_turns_evenly_and_its_length_goes_evenly(latent):
+def test_between_changes_direction_and_length_at_constant_rates(latent):
     random = torch.Generator().manual_seed(latent)
     for _ in range(100):
         a, b = torch.randn(2, latent, generator=random)
@@ -36,6 +34,6 @@ def test_a_walk_turns_evenly_and_its_length_goes_evenly(latent):
         torch.testing.assert_close(turns, turns.mean().expand(8), atol=2e-3, rtol=0)
 
 
-def test_under_a_uniform_prior_it_is_the_line():
+def test_between_is_a_line_for_a_uniform_prior():
     walk = between(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 2, "uniform")
     assert walk.tolist() == [[1.0, 0.0], [0.5, 0.5]]

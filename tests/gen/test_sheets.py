@@ -1,4 +1,4 @@
-"""Sheets of images that explain themselves: what is on them, at which size, and what is marked."""
+"""Tests sheets of images: sizes, labels, captions and marks."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_draw_sheet_marks_a_tile_by_a_border_around_it():
 
 
 @pytest.mark.parametrize("long", ["caption " * 50, "…"])
-def test_a_caption_never_widens_the_sheet(long):
+def test_draw_sheet_cuts_captions_to_the_width(long):
     assert (
         draw_sheet([[green(caption=long)]]).shape[1] == draw_sheet([[green(caption="a")]]).shape[1]
     )
@@ -55,7 +55,7 @@ def split(rows: int, label: list[int] | None = None) -> Split:
     return Split(values, None if label is None else torch.tensor(label), 0.0, 1.0)
 
 
-def test_the_neighbours_sheet_marks_every_query():
+def test_neighbours_sheet_marks_every_query():
     border = (LEAST_SIDE + 6) ** 2 - LEAST_SIDE**2
     rows, distances = np.array([[0, 1], [2, 3]]), np.array([[0.1, 0.2], [0.3, 0.4]])
     sheet = _neighbours_sheet(
@@ -64,7 +64,7 @@ def test_the_neighbours_sheet_marks_every_query():
     assert 2 * border <= marked(sheet) < 2.2 * border  # and the captions of the queries
 
 
-def test_the_anomalies_sheet_marks_the_unseen_class():
+def test_anomalies_sheet_marks_the_class_without():
     border = (LEAST_SIDE + 6) ** 2 - LEAST_SIDE**2
     errors = [np.arange(30) / 100, np.array([0.5, 0.0, 0.6])]
     sheet = _worst_sheet((split(30), split(3)), errors, most=20)

@@ -1,6 +1,4 @@
-"""Augmentation: of training rows alone, by the global generator, and each change by what it must
-leave.
-"""
+"""Tests augmentation: which rows it changes, what each change keeps, and its random numbers."""
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ def digits() -> Data:
     return load_data(DataConfig())
 
 
-def test_only_training_rows_are_augmented(digits):
+def test_load_data_augments_only_training_rows(digits):
     data = load_data(DataConfig(augment=("shift",)))
     assert (
         data.train.augment == ("shift",)
@@ -26,7 +24,7 @@ def test_only_training_rows_are_augmented(digits):
     assert torch.equal(data.train.all(), digits.train.all())  # `take` and `all` never augment
 
 
-def test_flips_mirror_about_half_of_the_rows():
+def test_augment_flip_mirrors_about_half_of_the_rows():
     torch.manual_seed(0)
     x = torch.rand(400, 1, 4, 6)
     flipped = augment(x, ("flip",))
@@ -34,7 +32,7 @@ def test_flips_mirror_about_half_of_the_rows():
     assert torch.equal(flipped[~same], x[~same].flip(3)) and 150 < int(same.sum()) < 250
 
 
-def test_shifts_move_by_whole_pixels_and_repeat_the_edge():
+def test_augment_shift_moves_by_whole_pixels_and_repeats_the_edge():
     torch.manual_seed(0)
     x = torch.rand(400, 2, 20, 30)  # at most 2 down, 3 across
     moved = augment(x, ("shift",))
@@ -52,7 +50,7 @@ def test_shifts_move_by_whole_pixels_and_repeat_the_edge():
     assert len(seen) == 35
 
 
-def test_crops_stay_inside_and_magnify():
+def test_augment_crop_enlarges_a_part_of_the_image():
     torch.manual_seed(0)
     ramp = torch.linspace(-1, 1, 32).expand(100, 1, 32, 32)
     cropped = augment(ramp, ("crop",))
@@ -67,7 +65,7 @@ def test_crops_stay_inside_and_magnify():
     assert float(cropped.min()) >= -1 and float(cropped.max()) <= 1
 
 
-def test_augmentation_is_a_function_of_the_global_generator_and_of_the_global_batch():
+def test_augment_depends_on_the_global_generator_and_the_global_batch():
     from genray.gen.training.world import World
 
     x, names = torch.rand(8, 3, 8, 8), ("flip", "shift", "crop", "colour")
@@ -80,10 +78,8 @@ def test_augmentation_is_a_function_of_the_global_generator_and_of_the_global_ba
         torch.testing.assert_close(augment(x[rows], names, World(rank, 2)), whole[rows])
 
 
-def test_other_colours_are_the_same_picture():
-    """Each channel of a recoloured image is one of the image's own, each once, as it is or as
-    its negative.
-    """
+def test_augment_colour_permutes_and_inverts_channels():
+    """Each channel of the result is a channel of the image, each once, unchanged or inverted."""
     torch.manual_seed(0)
     x = torch.rand(200, 3, 6, 5) * 0.5 - torch.rand(200, 3, 1, 1)
     turned = x.amin((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True) - x

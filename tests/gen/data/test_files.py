@@ -1,5 +1,6 @@
-"""Every data set by its real files, written here where they are not bundled; and what is said
-about unfit ones.
+"""Tests that every data set is read from its files, and the messages for unsuitable files.
+
+Files that are not bundled with a library are written by the tests.
 """
 
 import gzip
@@ -45,7 +46,7 @@ def write_mnist(folder: Path) -> None:
         )
 
 
-def test_mnist_is_read_from_the_data_folder(tmp_path):
+def test_load_data_reads_mnist_from_the_data_folder(tmp_path):
     write_mnist(tmp_path)
     data = load_data(DataConfig(data="mnist", data_folder=str(tmp_path)))
     assert data.shape == (1, 28, 28) and [
@@ -59,9 +60,9 @@ def test_mnist_is_read_from_the_data_folder(tmp_path):
     assert "CC BY-SA" in data.licence
 
 
-def test_svhn_and_cifar10_keep_their_channels_and_labels(tmp_path, monkeypatch):
-    """Both in their publishers' formats; only the checksums are set aside, which no file written
-    here could have.
+def test_load_data_keeps_channels_and_labels_of_svhn_and_cifar10(tmp_path, monkeypatch):
+    """The files have the publishers' formats. Their checksums are not checked, because a file that
+    this test writes has other ones.
     """
     from scipy.io import savemat
     from torchvision import datasets
@@ -99,14 +100,14 @@ def test_svhn_and_cifar10_keep_their_channels_and_labels(tmp_path, monkeypatch):
         assert len(data.classes) == 10 and data.licence
 
 
-def test_the_environment_names_the_data_folder(tmp_path, monkeypatch):
+def test_data_folder_is_read_from_the_environment(tmp_path, monkeypatch):
     write_mnist(tmp_path)
     monkeypatch.setenv("GENRAY_DATA", str(tmp_path))
     assert load_data(DataConfig(data="mnist")).shape == (1, 28, 28)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10"])
-def test_a_missing_file_without_a_network_is_one_line_that_says_where_it_goes(
+def test_load_published_without_file_or_network_names_the_folder_in_one_line(
     name, tmp_path, monkeypatch
 ):
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -123,7 +124,7 @@ def test_a_missing_file_without_a_network_is_one_line_that_says_where_it_goes(
     )
 
 
-def test_a_damaged_download_is_one_line(tmp_path, monkeypatch):
+def test_load_published_reports_a_damaged_download_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     raw = tmp_path / "MNIST" / "raw"
@@ -135,7 +136,7 @@ def test_a_damaged_download_is_one_line(tmp_path, monkeypatch):
         load_data(DataConfig(data="mnist", data_folder=str(tmp_path)))
 
 
-def test_a_silent_host_is_given_up_in_time():
+def test_probe_ends_when_a_host_does_not_answer():
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, never answers
         start = time.monotonic()
         with pytest.raises(OSError):
@@ -146,7 +147,7 @@ def test_a_silent_host_is_given_up_in_time():
 # -- a folder of pictures --------------------------------------------------------------------------
 
 
-def test_a_folder_is_scaled_labelled_and_split(tmp_path, capsys):
+def test_load_folder_scales_labels_and_splits(tmp_path, capsys):
     for number in range(10):
         picture(tmp_path / "cats" / f"{number}.png", 20 + number, 30, (number, 0, 0))
         picture(tmp_path / "dogs" / f"{number}.jpg", 40, 20, (0, 200, number))
@@ -165,14 +166,14 @@ def test_a_folder_is_scaled_labelled_and_split(tmp_path, capsys):
     assert again.test.names == data.test.names
 
 
-def test_unequal_sizes_without_size_name_both_files(tmp_path):
+def test_load_folder_names_both_files_of_unequal_size(tmp_path):
     for number in range(6):
         picture(tmp_path / f"{number}.png", 20 + (number == 3), 20)
     with pytest.raises(ConfigError, match=r"3\.png is 21x20, 0\.png is 20x20.*--size 64"):
         load_data(DataConfig(data=f"folder:{tmp_path}"))
 
 
-def test_a_picture_that_claims_too_many_pixels_is_never_decoded(tmp_path, capsys):
+def test_load_folder_does_not_decode_a_picture_of_too_many_pixels(tmp_path, capsys):
     for number in range(6):
         picture(tmp_path / f"{number}.png", 8, 8)
     bomb = bytearray((tmp_path / "0.png").read_bytes())
@@ -187,8 +188,8 @@ def test_a_picture_that_claims_too_many_pixels_is_never_decoded(tmp_path, capsys
     assert len(data.train) + len(data.validation) + len(data.test) == 5
 
 
-def test_a_picture_in_a_folder_with_damaged_exif_is_used_upright(tmp_path, capsys):
-    """IFD0 holds Orientation = 6 as a SHORT, and ImageLength as the text "12"."""
+def test_load_folder_turns_a_picture_with_damaged_exif_upright(tmp_path, capsys):
+    """IFD0 contains Orientation = 6 as a SHORT, and ImageLength as the text "12"."""
     block = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2)
     block += (
         struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
@@ -203,7 +204,7 @@ def test_a_picture_in_a_folder_with_damaged_exif_is_used_upright(tmp_path, capsy
     )
 
 
-def test_nan_pixels_name_the_file(tmp_path):
+def test_load_folder_names_a_file_with_nan_pixels(tmp_path):
     for number in range(5):
         picture(tmp_path / f"{number}.png", 8, 8)
     pixels = np.zeros((8, 8), np.float32)
@@ -218,14 +219,14 @@ def test_nan_pixels_name_the_file(tmp_path):
     ("name", "kind", "top"),
     [("a.png", np.uint16, 65535), ("a.tif", np.int32, 65535), ("a.tiff", np.float32, 1)],
 )
-def test_more_than_8_bits_are_scaled_not_cut_off(name, kind, top, grey, tmp_path):
+def test_read_image_scales_more_than_8_bits(name, kind, top, grey, tmp_path):
     ramp = np.linspace(0, top, 256).reshape(16, 16)
     Image.fromarray((ramp if top == 1 else ramp.round()).astype(kind)).save(tmp_path / name)
     for plane in read_image(tmp_path / name, 0, grey):
         np.testing.assert_array_equal(plane.ravel(), np.arange(256))
 
 
-def test_floats_beyond_1_are_refused(tmp_path):
+def test_read_image_refuses_floats_above_1(tmp_path):
     Image.fromarray(np.full((8, 8), 700, np.float32)).save(tmp_path / "depth.tiff")
     with pytest.raises(
         ConfigError,
@@ -237,7 +238,7 @@ def test_floats_beyond_1_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("what", "message"), [("missing", "no such folder"), ("empty", "has no images")]
 )
-def test_a_folder_without_pictures(what, message, tmp_path):
+def test_load_folder_refuses_a_folder_without_images(what, message, tmp_path):
     folder = tmp_path / what
     if what == "empty":
         folder.mkdir()
@@ -248,14 +249,14 @@ def test_a_folder_without_pictures(what, message, tmp_path):
 # -- frames ----------------------------------------------------------------------------------------
 
 
-def test_missing_frames_name_the_command(tmp_path):
+def test_load_atari_names_the_command_that_records_missing_frames(tmp_path):
     with pytest.raises(
         ConfigError, match=r"genray data atari --games .* --frames 20000 --size 64 --grey"
     ):
         load_data(DataConfig(data="atari", size=64, grey=True, data_folder=str(tmp_path)))
 
 
-def test_foreign_frames_are_refused(tmp_path):
+def test_load_atari_refuses_a_file_of_another_program(tmp_path):
     (tmp_path / "atari-32-rgb.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(ConfigError, match="not written by genray"):
         load_data(DataConfig(data="atari", data_folder=str(tmp_path)))

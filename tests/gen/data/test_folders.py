@@ -1,4 +1,4 @@
-"""What counts as data below a folder: hidden names do not, links do, and a loop of links ends."""
+"""Tests which files of a folder are data: not hidden names, but links, also those in a loop."""
 
 import os
 from pathlib import Path
@@ -35,7 +35,7 @@ either = pytest.mark.parametrize("kind", LOADERS)
 
 
 @either
-def test_hidden_names_are_no_class_and_are_counted(kind, tmp_path, capsys):
+def test_load_data_skips_and_counts_hidden_names(kind, tmp_path, capsys):
     make, load = LOADERS[kind]
     for name in ("a", "b", ".ipynb_checkpoints"):
         make(tmp_path / name)
@@ -49,7 +49,7 @@ def test_hidden_names_are_no_class_and_are_counted(kind, tmp_path, capsys):
 
 
 @either
-def test_class_folders_that_are_links_are_followed_and_counted(kind, tmp_path, capsys):
+def test_load_data_follows_and_counts_links_to_folders(kind, tmp_path, capsys):
     make, load = LOADERS[kind]
     (tmp_path / "data").mkdir()
     for name in ("a", "b"):
@@ -60,7 +60,7 @@ def test_class_folders_that_are_links_are_followed_and_counted(kind, tmp_path, c
 
 
 @either
-def test_links_that_make_a_loop_are_skipped_and_counted(kind, tmp_path, capsys):
+def test_load_data_skips_and_counts_links_that_make_a_loop(kind, tmp_path, capsys):
     make, load = LOADERS[kind]
     for name in ("a", "b"):
         make(tmp_path / "data" / name)
@@ -98,7 +98,7 @@ def test_find_files_reads_each_real_folder_once_through_links_to_each_other(tmp_
     assert found.followed == ["a", "a/b"] and found.skipped_links == ["gone.png", "a/b/a"]
 
 
-def test_a_folder_with_hidden_pictures_alone_says_so(tmp_path):
+def test_load_data_reports_that_all_pictures_are_hidden(tmp_path):
     pictures(tmp_path / ".thumbnails")
     with pytest.raises(
         ConfigError, match=r"has no images \(.*\); 1 hidden name skipped \(\.thumbnails\)"
@@ -106,7 +106,7 @@ def test_a_folder_with_hidden_pictures_alone_says_so(tmp_path):
         load_folder(tmp_path, 0, False)
 
 
-def test_find_files_skips_links_that_lead_to_themselves(tmp_path: Path):
+def test_find_files_skips_links_to_themselves(tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "one.png").write_bytes(b"")
     (tmp_path / "a" / "loop").symlink_to("loop")

@@ -1,6 +1,4 @@
-"""The bundled digits: parts, ranges, scaling; and what is said about options and data that do
-not fit.
-"""
+"""Tests splits, ranges and scaling of digits, and the messages for unsuitable options and data."""
 
 from dataclasses import replace
 
@@ -23,7 +21,7 @@ def digits() -> Data:
 # -- digits ----------------------------------------------------------------------------------------
 
 
-def test_digits_are_cut_into_parts_that_share_no_row(digits):
+def test_load_data_splits_digits_into_disjoint_rows(digits):
     assert digits.shape == (1, 8, 8)
     assert [len(part) for part in (digits.train, digits.validation, digits.test)] == [
         1167,
@@ -41,13 +39,13 @@ def test_digits_are_cut_into_parts_that_share_no_row(digits):
     assert (float(joined.min()), float(joined.max())) == (0.0, 1.0)
 
 
-def test_a_range_of_minus_one_to_one_is_the_same_pictures(digits):
+def test_load_data_scales_values_to_the_range(digits):
     wide = load_data(DataConfig(), low=-1.0, high=1.0)
     torch.testing.assert_close(wide.test.all(), digits.test.all() * 2 - 1)
     assert (wide.test.low, wide.test.high) == (-1.0, 1.0)
 
 
-def test_uint8_rows_are_scaled_when_they_are_taken():
+def test_split_take_scales_uint8_rows():
     split = Split(
         torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8), torch.tensor([3, 4]), -1.0, 1.0
     )
@@ -56,8 +54,8 @@ def test_uint8_rows_are_scaled_when_they_are_taken():
     assert label is not None and label.tolist() == [4, 3]
 
 
-def test_the_held_out_digits_give_the_published_pca_figure():
-    """PCA to 10 numbers, fitted on 1,297 rows: test error .0197, training error .01906993."""
+def test_load_digits_gives_the_published_pca_error_of_the_test_rows():
+    """PCA with 10 components has a test error of .0197 and a training error of .01906993."""
     from sklearn.decomposition import PCA
 
     source = sources.load_digits()
@@ -69,7 +67,7 @@ def test_the_held_out_digits_give_the_published_pca_figure():
     assert errors == pytest.approx([0.01906993, 0.01974], abs=1e-6)
 
 
-def test_size_scales_and_grey_is_luma():
+def test_load_data_scales_to_size_and_converts_to_luma():
     assert load_data(DataConfig(size=16)).shape == (1, 16, 16)
     red_green_blue = np.array([255, 0, 0, 0, 255, 0, 0, 0, 255], np.uint8).reshape(3, 3, 1, 1)
     # 0.299, 0.587, 0.114 of 255
@@ -93,12 +91,12 @@ def test_size_scales_and_grey_is_luma():
         ({"words": 1}, "--words 1"),
     ],
 )
-def test_options_that_make_no_sense(options, message):
+def test_data_config_refuses_bad_options(options, message):
     with pytest.raises(ConfigError, match=message):
         DataConfig(**options).validate()
 
 
-def test_values_that_are_no_numbers_are_found(digits):
+def test_check_data_finds_nan_and_infinite_values(digits):
     values = digits.test.values.clone()
     values[7, 0, 2, 2] = torch.inf
     with pytest.raises(
@@ -108,7 +106,7 @@ def test_values_that_are_no_numbers_are_found(digits):
     check_data(digits)
 
 
-def test_one_class_is_not_enough_for_what_needs_labels(digits):
+def test_need_labels_refuses_one_class(digits):
     need_labels(digits, "--finetune-labels")
     rows = torch.nonzero(digits.train.label == 3)[:, 0]
     values, label = digits.train.take(rows)
@@ -118,7 +116,7 @@ def test_one_class_is_not_enough_for_what_needs_labels(digits):
         need_labels(replace(digits, train=Split(values)), "--finetune-labels")
 
 
-def test_wrong_sizes_name_the_nearest_fit(digits):
+def test_need_images_names_the_nearest_size(digits):
     need_images(digits, "--kind conv", 4)
     with pytest.raises(ConfigError, match="images of 8x8.*side 16 divides: --size 16"):
         need_images(digits, "--preset dcgan_svhn", 16)

@@ -1,4 +1,4 @@
-"""Texts: docstrings and folders, their words, and what of them is kept."""
+"""Tests data sets of texts: docstrings, folders, the vocabulary, and the cache."""
 
 import sys
 
@@ -15,7 +15,7 @@ from genray.gen.data.types import Data
 
 @pytest.fixture
 def docs(monkeypatch, tmp_path) -> Data:
-    """Four modules of the library: the whole takes seconds to parse."""
+    """Docstrings of four modules, because parsing the whole library takes seconds."""
     monkeypatch.setattr(
         sys, "stdlib_module_names", {"inspect", "logging", "string", "tarfile", "threading"}
     )
@@ -28,7 +28,7 @@ def check_labels(docs: Data) -> None:
     assert label.bincount(minlength=len(docs.classes)).min() >= 40
 
 
-def test_docstrings_are_labelled_by_module_and_have_titles(docs):
+def test_read_docstrings_labels_by_module_and_has_titles(docs):
     assert set(docs.classes) == {"inspect", "logging", "tarfile", "threading"}  # string has too few
     check_labels(docs)
     assert docs.test.label is not None
@@ -40,7 +40,7 @@ def test_docstrings_are_labelled_by_module_and_have_titles(docs):
     )
 
 
-def test_the_vocabulary_knows_training_rows_only():
+def test_fit_vocabulary_uses_only_training_rows():
     train, test = ["red apple pie", "red apple cake", "green pear"], ["purple plum", "purple apple"]
     idf = text.fit_vocabulary(train, 10)
     assert list(idf) == ["apple", "red"]  # what two training texts have
@@ -51,7 +51,7 @@ def test_the_vocabulary_knows_training_rows_only():
     assert values[1].tolist() == [0, 0] and values[2].tolist() == [1, 0]
 
 
-def test_docstrings_are_read_once(monkeypatch, tmp_path):
+def test_cached_docstrings_reads_the_library_once(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdlib_module_names", {"inspect", "logging"})
     cache = tmp_path / "data"
     first = text.cached_docstrings(cache)
@@ -88,7 +88,7 @@ def test_docstrings_are_read_once(monkeypatch, tmp_path):
     assert text.cached_docstrings(tmp_path / "file").classes == ("inspect", "tarfile")
 
 
-def test_vectorize_is_scikit_learns_tf_idf(docs):
+def test_vectorize_equals_tf_idf_of_scikit_learn(docs):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = text.read_folder.__doc__.split() * 2 + [
@@ -104,7 +104,7 @@ def test_vectorize_is_scikit_learns_tf_idf(docs):
     assert list(docs.about["idf"]) == sorted(docs.about["idf"])
 
 
-def test_a_folder_of_texts(tmp_path, capsys):
+def test_load_data_reads_a_folder_of_texts(tmp_path, capsys):
     for kind, word in (("cooking", "pepper"), ("sailing", "anchor")):
         (tmp_path / kind).mkdir()
         for number in range(6):
@@ -128,6 +128,6 @@ def test_a_folder_of_texts(tmp_path, capsys):
     assert int((again.test.values > 0).sum()) == 2
 
 
-def test_text_has_no_other_range():
+def test_load_data_refuses_another_range_for_text():
     with pytest.raises(ConfigError, match=r"text are in 0\.\.1, and this model needs -1\.\.1"):
         load_data(DataConfig(data="docs"), low=-1.0)

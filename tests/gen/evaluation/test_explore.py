@@ -11,7 +11,7 @@ from genray.gen.evaluation import explore
 RNG = np.random.default_rng(0)
 
 
-def test_matched_accuracy_tries_every_name():
+def test_matched_accuracy_equals_the_best_of_all_permutations():
     label, clusters = RNG.integers(4, size=60), RNG.integers(4, size=60)
     best = max((np.array(names)[clusters] == label).mean() for names in permutations(range(4)))
     assert explore.matched_accuracy(clusters, label) == pytest.approx(best)
@@ -20,7 +20,7 @@ def test_matched_accuracy_tries_every_name():
     assert explore.matched_accuracy(np.arange(60), label) == pytest.approx(4 / 60)
 
 
-def test_clouds_apart_are_found():
+def test_cluster_finds_separate_clouds():
     label = np.repeat([0, 1, 2], 40)
     codes = RNG.normal(size=(120, 2)) * 0.1 + np.array([[0, 0], [5, 0], [0, 5]])[label]
     found = explore.evaluate_clusters(explore.cluster(codes, 3), label)
@@ -29,7 +29,7 @@ def test_clouds_apart_are_found():
     assert unrelated["nmi"] < 0.1 and abs(unrelated["ari"]) < 0.1
 
 
-def test_auroc_counts_pairs():
+def test_auroc_equals_the_share_of_ordered_pairs():
     normal, anomalous = RNG.integers(0, 6, 30).astype(float), RNG.integers(2, 9, 20).astype(float)
     pairs = np.mean([(a > n) + 0.5 * (a == n) for a in anomalous for n in normal])
     assert explore.auroc(normal, anomalous) == pytest.approx(pairs)
@@ -41,7 +41,7 @@ def test_reconstruction_errors_are_means_of_rows():
     assert found.tolist() == [1.0, 9.0]
 
 
-def test_a_map_shows_each_class_in_its_colour():
+def test_map_picture_draws_each_class_in_its_colour():
     codes = np.concatenate([RNG.normal(size=(50, 2)) + 8, RNG.normal(size=(50, 2)) - 8])
     label = np.repeat([0, 1], 50)
     picture = explore.map_picture(codes, label, ("cats", "dogs"), "pets", pixels=300)
@@ -55,13 +55,13 @@ def test_a_map_shows_each_class_in_its_colour():
 
 
 @pytest.mark.parametrize("classes", [12, 25])
-def test_a_map_of_wide_codes_and_many_classes(classes):
+def test_map_picture_of_long_codes_and_many_classes(classes):
     codes, label = RNG.normal(size=(100, 7)), np.arange(100) % classes
     assert explore.map_picture(codes, label, pixels=200).std() > 5
     assert explore.map_picture(codes, None, pixels=200).std() > 5
 
 
-def test_bad_input_is_one_line():
+def test_explore_functions_report_bad_input_in_one_line():
     codes, label = RNG.normal(size=(10, 2)), np.arange(10) % 2
     with pytest.raises(ConfigError, match="--clusters 11"):
         explore.cluster(codes, 11)

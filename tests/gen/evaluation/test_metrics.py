@@ -1,4 +1,4 @@
-"""The metrics against closed forms and against slow twins."""
+"""Tests the metrics against closed forms and against slow twins."""
 
 import math
 
@@ -25,7 +25,7 @@ def normal(rows: int, features: int, seed: int) -> Tensor:
 
 
 def with_moments(rows: int, mean: np.ndarray, covariance: np.ndarray, seed: int) -> Tensor:
-    """Rows whose sample mean and unbiased covariance are exactly these."""
+    """Return rows whose sample mean and unbiased covariance are exactly the given ones."""
     x = np.random.default_rng(seed).standard_normal((rows, len(mean)))
     x -= x.mean(0)
     x = x @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
@@ -33,7 +33,7 @@ def with_moments(rows: int, mean: np.ndarray, covariance: np.ndarray, seed: int)
 
 
 def test_frechet_distance_of_two_gaussians_is_the_closed_form():
-    """Of diagonal ones: Σ (μ − ν)² + Σ (σ − τ)²."""
+    """With diagonal covariances, the distance is Σ (μ − ν)² + Σ (σ − τ)²."""
     mean, other = np.array([0.0, 1.0, -2.0]), np.array([0.5, 1.0, 1.0])
     sigma, tau = np.array([1.0, 2.0, 0.5]), np.array([3.0, 0.1, 0.5])
     a = with_moments(50, mean, np.diag(sigma**2), 0)
@@ -60,7 +60,7 @@ def test_frechet_distance_of_a_set_to_itself_is_0_also_where_the_covariance_is_s
         assert metrics.frechet_distance(x, x + 2) == pytest.approx(40, rel=1e-6)
 
 
-def test_pca_frechet_sees_what_moves():
+def test_pca_frechet_grows_with_a_shift_of_the_images():
     images = torch.rand(60, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     distance = metrics.PCAFrechet(Split(images), components=16)
     assert distance(images, images) == pytest.approx(0, abs=1e-6)
@@ -97,7 +97,7 @@ def test_kernel_distance_of_the_same_distribution_is_about_0():
         metrics.kernel_distance(normal(200, 4, 2 * i), normal(200, 4, 2 * i + 1)) for i in range(10)
     ]
     assert abs(np.mean(found)) < 0.02
-    assert min(found) < 0  # unbiased: it errs to both sides
+    assert min(found) < 0  # An unbiased estimate is sometimes below 0.
     assert metrics.kernel_distance(normal(200, 4, 0), normal(200, 4, 1) + 1) > 1
 
 
@@ -126,7 +126,7 @@ def test_precision_and_recall_agree_with_the_slow_twin():
     assert min(found) > 0.1 and max(found) < 1
 
 
-def test_precision_and_recall_tell_a_narrow_generator_from_a_wide_one():
+def test_precision_recall_of_a_narrow_and_of_a_wide_generator():
     real = torch.cat([normal(100, 2, 0) - 20, normal(100, 2, 1) + 20])
     precision, recall = metrics.precision_recall(real, normal(200, 2, 2) + 20)  # one of two modes
     assert precision > 0.9 and recall < 0.55
@@ -139,7 +139,7 @@ def test_precision_and_recall_tell_a_narrow_generator_from_a_wide_one():
 
 
 class Brightness(nn.Module):
-    """Three classes by the mean pixel, in 0..255; the features are the pixels."""
+    """A classifier with three classes of the mean pixel, in 0..255; its features are the pixels."""
 
     low, high, shape = 0.0, 255.0, (1, 2, 2)
 
@@ -158,7 +158,7 @@ def level(value: float, count: int) -> Tensor:
     return torch.full((count, 1, 2, 2), value)
 
 
-def test_an_extractor_scales_images_to_its_classifiers_range():
+def test_extractor_scales_images_to_the_range_of_its_classifier():
     extractor = Extractor(Brightness())
     features = extractor.features(
         torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1).expand(3, 1, 2, 2), -1.0, 1.0
@@ -167,7 +167,7 @@ def test_an_extractor_scales_images_to_its_classifiers_range():
     assert extractor.features(level(0.5, 1)).flatten().tolist() == [127.5] * 4
 
 
-def test_fcd_names_its_extractor_and_counts():
+def test_extractor_distance_has_the_extractors_hash_and_counts():
     images = torch.rand(30, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     fcd = Extractor(Brightness()).distance(images, images[:20])
     assert (fcd.num_real, fcd.num_generated) == (30, 20)
@@ -181,7 +181,7 @@ def test_fcd_names_its_extractor_and_counts():
     assert Extractor(Brightness()).distance(images, images).value == pytest.approx(0, abs=1e-3)
 
 
-def test_modes_are_classes_with_a_tenth_of_their_share_that_are_told_surely():
+def test_extractor_modes_counts_classes_with_a_tenth_of_their_share():
     extractor = Extractor(Brightness())
     dark, grey, bright, unsure = 40 / 255, 128 / 255, 215 / 255, 84 / 255
     # 300 images, 3 classes: 10 make a mode, 9 do not.
@@ -191,12 +191,12 @@ def test_modes_are_classes_with_a_tenth_of_their_share_that_are_told_surely():
     assert extractor.modes(images[:200]) == 1
 
 
-def test_images_of_another_size_are_refused():
+def test_extractor_refuses_images_of_another_size():
     with pytest.raises(ConfigError, match=r"--extractor: .*\(1, 2, 2\).*\(1, 3, 3\)"):
         Extractor(Brightness()).features(torch.zeros(1, 1, 3, 3))
 
 
-def test_a_report_has_all_of_it():
+def test_generator_report_has_all_figures():
     images = torch.rand(300, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     report = metrics.generator_report(Extractor(Brightness()), images[:100], images[100:])
     assert (report["fcd_real"], report["fcd_generated"]) == (100, 200)

@@ -1,6 +1,4 @@
-"""The index against a plain loop, its measures against numbers by hand, and FACTS' figures on
-real data.
-"""
+"""Tests the index against a plain loop, and its metrics by hand and on real data."""
 
 from fractions import Fraction
 
@@ -26,7 +24,7 @@ def slow_distance(one: np.ndarray, other: np.ndarray, metric: str) -> float:
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "hamming"])
 @pytest.mark.parametrize("width", [3, 8, 65])
-def test_search_is_a_plain_loop(metric, width):
+def test_code_index_search_equals_a_plain_loop(metric, width):
     codes, queries = RNG.normal(size=(50, width)), RNG.normal(size=(7, width))
     if metric == "hamming":
         codes, queries = codes > 0, queries > 0
@@ -42,7 +40,7 @@ def test_search_is_a_plain_loop(metric, width):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_code_index_is_exact_for_codes_far_from_zero(metric: str):
-    """float32 codes near 1e4 that differ in their last bits, against exact rational arithmetic."""
+    """The codes are float32 near 1e4 that differ in their last bits; the twin is rational."""
     far = np.linspace(1e4, 4e4, 40, dtype=np.float32)
     near = far + RNG.integers(-3, 4, (60, 40)).astype(np.float32) * np.spacing(far)
     near[50:] = near[:10]  # exact ties
@@ -55,8 +53,9 @@ def test_code_index_is_exact_for_codes_far_from_zero(metric: str):
 
 
 def exact_distance(one: np.ndarray, other: np.ndarray, metric: str) -> Fraction:
-    """Something that grows as the distance does, without rounding: |a − b|², or 1 − cos² (all
-    cosines are positive).
+    """Return an exact number that grows with the distance: |a − b|², or 1 − cos².
+
+    All cosines are positive.
     """
     a, b = ([Fraction(float(value)) for value in each] for each in (one, other))
     if metric == "euclidean":
@@ -65,21 +64,22 @@ def exact_distance(one: np.ndarray, other: np.ndarray, metric: str) -> Fraction:
     return 1 - product**2 / (sum(x * x for x in a) * sum(y * y for y in b))
 
 
-def test_more_queries_than_a_chunk_come_back_in_order():
+def test_code_index_search_keeps_the_order_of_many_queries():
     codes = RNG.normal(size=(600, 4))
     rows, distances = CodeIndex(codes).search(codes, 1)
     assert rows[:, 0].tolist() == list(range(600)) and distances.max() < 1e-6
 
 
-def test_bits_are_packed():
+def test_code_index_packs_bits():
     bits = RNG.random((1000, 32)) > 0.5
     # one 64-bit word a row, against 256,000 as floats
     assert CodeIndex(bits, "hamming").nbytes == 8000
 
 
 def test_evaluate_retrieval_by_hand():
-    """The database on a line; the query at 0 finds labels 1, 0, 1, 0: AP = (1/1 + 2/3) / 2, P@2
-    = 1/2.
+    """The rows are 1, 2, 3, 4 with labels 1, 0, 1, 0, and the query is 0 with label 1.
+
+    So AP = (1/1 + 2/3) / 2 and P@2 = 1/2.
     """
     codes, label = np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([1, 0, 1, 0])
     found = retrieval.evaluate_retrieval(codes, label, np.zeros((1, 1)), np.array([1]), k=2)
@@ -92,7 +92,7 @@ def test_evaluate_retrieval_by_hand():
     assert both["precision_at_2"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
 
 
-def test_average_precision_is_scikit_learns():
+def test_mean_average_precision_equals_that_of_scikit_learn():
     from sklearn.metrics import average_precision_score
 
     codes, queries = RNG.normal(size=(80, 5)), RNG.normal(size=(300, 5))
@@ -103,9 +103,9 @@ def test_average_precision_is_scikit_learns():
     assert ours == pytest.approx(np.mean(theirs), abs=1e-12)
 
 
-def test_digits_raw_pixels_and_pca_are_as_published():
-    """FACTS: mAP .669 by raw pixels, .685 by PCA to 10 numbers: test rows against the 1,297
-    training rows.
+def test_baselines_of_digits_equal_the_published_figures():
+    """The test rows are the queries, the 1,297 training rows the database: mAP is .669 for raw
+    pixels and .685 for PCA with 10 components.
     """
     data = load_data(DataConfig())
     rows = retrieval.database(data)
@@ -123,9 +123,10 @@ def test_digits_raw_pixels_and_pca_are_as_published():
 
 
 @pytest.mark.learn
-def test_docstrings_by_tf_idf_and_lsa_are_near_the_published_figures():
-    """FACTS: P@10 .604, LSA-128 .608, 32 bits .428, chance .059; docstrings differ a little
-    between Pythons.
+def test_baselines_of_docstrings_are_near_the_published_figures():
+    """P@10 is .604, for LSA-128 .608, for 32 bits .428, and .059 by chance.
+
+    Docstrings differ a little between versions of Python.
     """
     data = load_data(DataConfig(data="docs"))
     assert len(data.classes) == 30 and data.shape == (2000,)
@@ -146,13 +147,13 @@ def test_docstrings_by_tf_idf_and_lsa_are_near_the_published_figures():
     assert bits["precision_at_10"] == pytest.approx(0.428, abs=0.02)
 
 
-def test_bits_are_as_often_on_as_off():
+def test_bit_thresholds_give_as_many_ones_as_zeros():
     codes = RNG.exponential(size=(1001, 6))
     bits = retrieval.binarize(codes, retrieval.bit_thresholds(codes))
     assert bits.dtype == bool and bits.sum(0).tolist() == [500] * 6
 
 
-def test_bad_input_is_one_line():
+def test_retrieval_functions_report_bad_input_in_one_line():
     index = CodeIndex(RNG.normal(size=(5, 3)))
     with pytest.raises(ConfigError, match=r"--neighbours 6: must lie in 1\.\.5"):
         index.search(np.zeros((1, 3)), 6)

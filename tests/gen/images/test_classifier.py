@@ -1,6 +1,4 @@
-"""The classifier learns what is there to learn, comes back from disk the same, and judges
-without disturbing anybody.
-"""
+"""Tests the classifier: losses, learning, resuming, saved models, and use as an extractor."""
 
 import json
 from pathlib import Path
@@ -29,7 +27,7 @@ from genray.runs.modelstore import load_model, save_model
 def quadrants(
     rows: int = 400, side: int = 7, low: float = 0.0, high: float = 1.0, classes: int = 4
 ) -> Data:
-    """Noise with a bright spot; the label is the quadrant it lies in."""
+    """Return noise with a bright spot in one quadrant, which is the label."""
     generator = torch.Generator().manual_seed(0)
     label = torch.randint(classes, (rows,), generator=generator)
     images = 0.3 * torch.rand(rows, 1, side, side, generator=generator)
@@ -63,7 +61,9 @@ def small(**changes) -> ClassifierConfig:
 
 @pytest.mark.parametrize("activation", ["relu", "maxout"])
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_it_learns_and_comes_back_from_disk(activation: str, batch_norm: bool, tmp_path: Path):
+def test_classifier_learns_and_is_saved_and_loaded(
+    activation: str, batch_norm: bool, tmp_path: Path
+):
     config = small(model={"activation": activation, "batch_norm": batch_norm})
     data = quadrants()
     task = ClassifierTask(config)
@@ -89,7 +89,7 @@ def test_it_learns_and_comes_back_from_disk(activation: str, batch_norm: bool, t
     assert extractor.name == load_extractor(str(folder)).name
 
 
-def test_the_value_range_makes_no_difference():
+def test_classifier_does_not_depend_on_the_value_range():
     config = small(fit={"steps": 10})
     figures = []
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
@@ -101,7 +101,7 @@ def test_the_value_range_makes_no_difference():
 
 
 @pytest.mark.parametrize("stop", [3, 20])
-def test_an_interrupted_run_continues_bit_for_bit(stop: int, tmp_path: Path):
+def test_classifier_task_resumes_bit_for_bit(stop: int, tmp_path: Path):
     config = small(fit={"steps": 30}, model={"batch_norm": True})
     whole = Fit(ClassifierTask(config), quadrants(), config.fit)
     steps = list(whole)
@@ -121,7 +121,7 @@ def test_an_interrupted_run_continues_bit_for_bit(stop: int, tmp_path: Path):
     )
 
 
-def test_training_a_judge_leaves_randomness_and_gradients_as_they_were():
+def test_train_extractor_leaves_random_state_and_gradients_unchanged():
     state = torch.get_rng_state()
     with torch.no_grad():
         first = train_extractor(quadrants(), steps=30)
@@ -135,7 +135,7 @@ def test_training_a_judge_leaves_randomness_and_gradients_as_they_were():
     ).float().mean() > 0.4
 
 
-def test_bad_input_is_one_line():
+def test_classifier_config_and_task_report_bad_input_in_one_line():
     with pytest.raises(ConfigError, match="one class"):
         Fit(ClassifierTask(small()), quadrants(classes=1), small().fit)
     data = quadrants()
@@ -160,7 +160,7 @@ def test_bad_input_is_one_line():
         Fit(ClassifierTask(small()), text, small().fit)
 
 
-def test_a_rate_that_diverges_stops_the_run():
+def test_classifier_task_ends_when_the_loss_diverges():
     config = small(optimizer=OptimizerConfig(learning_rate=1e30))
     with pytest.raises(RunFault, match="--learning-rate"):
         list(Fit(ClassifierTask(config), quadrants(), config.fit))
@@ -169,8 +169,8 @@ def test_a_rate_that_diverges_stops_the_run():
 # -- losses ----------------------------------------------------------------------------------------
 
 
-def test_both_losses_against_hand_numbers():
-    """Logits 0 and ln 3: the softmax is ¼ and ¾."""
+def test_classification_loss_by_hand():
+    """The logits are 0 and ln 3, so the softmax is ¼ and ¾."""
     logits, label = torch.tensor([[1.0, 3.0]]).log(), torch.tensor([0])
     # ln 4
     assert classification_loss("cross_entropy", logits, label).item() == pytest.approx(1.3862944)
@@ -180,7 +180,7 @@ def test_both_losses_against_hand_numbers():
     assert smooth == pytest.approx((0.25 - 0.9) ** 2 + (0.75 - 0.1) ** 2)
 
 
-def test_squared_errors_gradient_is_the_jacobians_and_vanishes_where_cross_entropys_is_one():
+def test_classification_loss_gradient_of_squared_error_vanishes_where_surely_wrong():
     random = torch.Generator().manual_seed(0)
     logits_BK = torch.randn(5, 4, generator=random, dtype=torch.float64).requires_grad_()
     label_B = torch.tensor([0, 1, 2, 3, 0])
@@ -205,7 +205,7 @@ def test_squared_errors_gradient_is_the_jacobians_and_vanishes_where_cross_entro
     assert sizes[0] > 0.999 and sizes[1] < 1e-6
 
 
-def test_squared_error_learns_and_reports_both():
+def test_classifier_task_with_squared_error_learns_and_reports_both_losses():
     config = small(loss="squared_error", fit={"steps": 120})
     fit = Fit(ClassifierTask(config), quadrants(), config.fit)
     before = fit.evaluate(quadrants().test)
@@ -220,7 +220,7 @@ def test_squared_error_learns_and_reports_both():
 
 
 @pytest.mark.parametrize("activation", ["relu", "maxout"])
-def test_layers_by_name_are_what_the_network_computes(activation: str):
+def test_layer_outputs_equal_what_the_network_computes(activation: str):
     model_config = ClassifierModelConfig(
         channels=(4, 6), convolutions=2, features=8, batch_norm=True, activation=activation
     )
@@ -244,8 +244,8 @@ def test_layers_by_name_are_what_the_network_computes(activation: str):
         model.layer_outputs(x, ["conv9"])
 
 
-def test_models_of_before_load_as_they_were(tmp_path: Path):
-    """A config without the newer fields describes one convolution a block."""
+def test_build_classifier_loads_models_of_older_versions(tmp_path: Path):
+    """A config.json without newer fields describes one convolution in each block."""
     model = Classifier(
         ClassifierModelConfig(channels=(4, 6), features=8), (1, 8, 8), 3, 0.0, 1.0
     ).eval()
@@ -275,7 +275,7 @@ def test_models_of_before_load_as_they_were(tmp_path: Path):
 
 
 @pytest.mark.parametrize("preset", ["classifier_digits", "classifier_atari", "classifier_cifar10"])
-def test_presets_make_sense_and_their_networks_are_deep(preset: str):
+def test_classifier_presets_are_valid_and_deep(preset: str):
     config = FAMILIES["classifier"].preset(preset)
     config.validate()
     side = {"classifier_digits": 8, "classifier_atari": 64, "classifier_cifar10": 32}[preset]
@@ -288,7 +288,7 @@ def test_presets_make_sense_and_their_networks_are_deep(preset: str):
     )
 
 
-def test_a_block_has_convolutions():
+def test_classifier_block_has_several_convolutions():
     with pytest.raises(ConfigError, match="--convolutions 0"):
         ClassifierTask(small(model={"convolutions": 0}))
 

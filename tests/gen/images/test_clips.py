@@ -22,7 +22,7 @@ def whole(path: Path, **options) -> tuple[list[np.ndarray], float]:
     return frames, clip.fps
 
 
-def test_clips_are_read_as_they_were_written(tmp_path: Path):
+def test_read_clip_returns_the_frames_that_were_written(tmp_path: Path):
     frames = [np.full((16, 24, 3), level, np.uint8) for level in (20, 90, 90, 200)]
     for suffix, off in ((".gif", 0), (".mp4", 6)):
         path = write_clip(tmp_path / f"clip{suffix}", frames, fps=10, scale=1)
@@ -43,7 +43,7 @@ def test_clips_are_read_as_they_were_written(tmp_path: Path):
         ([20, 30, 30, 30, 20], 99, [1, 2, 1, 2, 1], 50),  # every frame is shown
     ],
 )
-def test_a_gifs_frames_last_as_long_as_it_says(
+def test_read_clip_repeats_frames_of_a_gif_by_their_duration(
     lasts, max_frames, counts, fps, tmp_path: Path, monkeypatch
 ):
     pictures = [
@@ -60,11 +60,12 @@ def test_a_gifs_frames_last_as_long_as_it_says(
 @pytest.mark.parametrize(
     ("matrix", "turns"), [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)]
 )
-def test_a_phones_video_is_read_upright(
+def test_read_clip_turns_a_phones_video_upright(
     matrix: tuple[int, int, int, int], turns: int, tmp_path: Path
 ):
-    """The matrix of the track's header, 16.16 fixed-point: x' = a·x + c·y, y' = b·x + d·y, y
-    downwards.
+    """The track's header has a matrix in 16.16 fixed point: x' = a·x + c·y, y' = b·x + d·y.
+
+    y points downwards.
     """
     frame = np.zeros((32, 48, 3), np.uint8)
     frame[:16, :16] = 255  # the top left corner
@@ -90,7 +91,7 @@ def test_a_phones_video_is_read_upright(
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
-def test_bad_clips_are_refused_in_one_line(tmp_path: Path, suffix: str):
+def test_read_clip_reports_a_bad_file_in_one_line(tmp_path: Path, suffix: str):
     path = tmp_path / f"bad{suffix}"
     with pytest.raises(ConfigError, match="no such file"):
         read_clip(path)
@@ -103,8 +104,8 @@ def test_bad_clips_are_refused_in_one_line(tmp_path: Path, suffix: str):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
-def test_a_clip_is_decoded_no_further_than_it_is_asked_for(suffix: str, tmp_path: Path):
-    """300 frames of which the second half is gone: the first five are read all the same."""
+def test_read_clip_decodes_only_max_frames(suffix: str, tmp_path: Path):
+    """The second half of the file is zeros; the first five frames can still be read."""
     frames = [
         np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
         for number in range(40)

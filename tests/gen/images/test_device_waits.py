@@ -1,6 +1,4 @@
-"""Dreams wait for the device nowhere, style optimisation once an evaluation; checked without a
-GPU.
-"""
+"""Tests how often dreams and style optimisation wait for the device, without a GPU."""
 
 import pytest
 import torch
@@ -20,7 +18,7 @@ def features() -> Features:
     return untrained()
 
 
-def test_dream_steps_wait_for_nothing(features: Features):
+def test_dream_steps_never_wait_for_the_device(features: Features):
     features.trained = True
     random = torch.Generator().manual_seed(0)
     with audited() as audit:
@@ -40,8 +38,11 @@ def test_dream_steps_wait_for_nothing(features: Features):
             assert not audit.of_kind("read", "upload")
 
 
-def test_style_optimisation_by_adam_reads_the_device_twice_a_step(features: Features):
-    """The losses, and whether the picture is still finite. L-BFGS itself decides on the host."""
+def test_stylize_by_adam_reads_the_device_twice_a_step(features: Features):
+    """One read is of the losses, one of whether the picture is finite.
+
+    L-BFGS is not tested: its line search runs on the host.
+    """
     counts: list[int] = []
     with audited() as audit:
         network = features.to(META)

@@ -1,6 +1,4 @@
-"""A dream raises what it was told to raise, stays a picture, and is the same picture for the
-same seed.
-"""
+"""Tests dreams: growth of the activation, range of values, seeds, octaves, tiles and zoom."""
 
 import importlib.util
 from dataclasses import replace
@@ -49,22 +47,20 @@ def features(tmp_path_factory) -> Features:
 
 
 def shades(height: int = 72, width: int = 96) -> Tensor:
-    """Soft shades without any stripes, [1, 3, H, W] in 0.25..0.75."""
+    """Return smooth shades without stripes, [1, 3, H, W] in 0.25..0.75."""
     down = torch.linspace(0, 1, height)[:, None].expand(height, width)
     right = torch.linspace(0, 1, width)[None].expand(height, width)
     return 0.25 + 0.5 * torch.stack([right, down, 1 - right])[None]
 
 
 def least_shown(features: Features, layer: str, picture: Tensor) -> int:
-    """The channel that the picture excites least, of those that it excites at all."""
+    """Return the channel with the smallest mean activation above 0.001."""
     mean_C = features(picture, [layer])[layer].mean((0, 2, 3))
     return int(torch.where(mean_C > 1e-3, mean_C, torch.inf).argmin())
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])
-def test_a_dream_raises_the_chosen_activation_five_times_and_stays_in_range(
-    features: Features, layer: str
-):
+def test_dream_raises_a_channel_five_times_and_keeps_the_range(features: Features, layer: str):
     picture = shades()
     objective = Objective(features, layer, [least_shown(features, layer, picture)])
     before = activation(picture, objective)
@@ -74,15 +70,15 @@ def test_a_dream_raises_the_chosen_activation_five_times_and_stays_in_range(
     assert activation(result, objective) >= 5 * before > 0
 
 
-def test_a_whole_layer_rises_too(features: Features):
+def test_dream_raises_a_whole_layer(features: Features):
     for layer in features.layers:
         objective = Objective(features, layer)
         before = activation(shades(), objective)
         assert activation(dream(shades(), objective, DreamConfig()), objective) > 1.3 * before
 
 
-def test_other_directions_do_not_raise_it(features: Features):
-    """Steps of the same size that are not the gradient's: the rise is the ascent's doing."""
+def test_dream_rises_more_than_random_steps(features: Features):
+    """Random steps of the same size raise the activation less than gradient ascent."""
     objective = Objective(features, "conv3", [least_shown(features, "conv3", shades())])
     before = activation(shades(), objective)
     random = torch.Generator().manual_seed(0)
@@ -94,7 +90,7 @@ def test_other_directions_do_not_raise_it(features: Features):
     assert up > 3 * max(before, activation(noise, objective))
 
 
-def test_the_same_seed_is_the_same_picture(features: Features):
+def test_dream_depends_only_on_the_seed(features: Features):
     objective = Objective(features, "conv2")
     first = dream(shades(), objective, SMALL)
     torch.manual_seed(99)  # the global generator has no part in it
@@ -102,10 +98,8 @@ def test_the_same_seed_is_the_same_picture(features: Features):
     assert not torch.equal(first, dream(shades(), objective, replace(SMALL, seed=1)))
 
 
-def test_a_guide_draws_the_dream_towards_itself(features: Features):
-    """The guide's standing stripes come into the picture: its change across is larger than its
-    change down.
-    """
+def test_dream_with_a_guide_shows_the_guides_stripes(features: Features):
+    """The guide has vertical stripes, so the dream changes more from left to right than down."""
     phase = torch.arange(96).float()[None].expand(72, 96)
     standing = (0.5 + 0.4 * torch.sin(2 * torch.pi * phase / 4)).expand(1, 3, 72, 96)
 
@@ -122,7 +116,7 @@ def test_a_guide_draws_the_dream_towards_itself(features: Features):
     assert across(guided) > 1.5 * across(other)
 
 
-def test_untrained_networks_are_refused_with_the_reason():
+def test_objective_refuses_untrained_features():
     with pytest.raises(
         ConfigError,
         match="--features untrained: a dream needs a trained network; use vgg19, or --model",
@@ -130,7 +124,7 @@ def test_untrained_networks_are_refused_with_the_reason():
         Objective(untrained(), "conv1")
 
 
-def test_unknown_layers_and_channels(features: Features):
+def test_objective_refuses_unknown_layers_and_channels(features: Features):
     with pytest.raises(ConfigError, match="--layer conv33: .*did you mean conv3"):
         Objective(features, "conv33")
     with pytest.raises(ConfigError, match="--layer xyz: .*there are conv0, conv1, conv2, conv3"):
@@ -155,7 +149,7 @@ def test_unknown_layers_and_channels(features: Features):
         {"channels": (-1,)},
     ],
 )
-def test_options_that_make_no_sense(change: dict):
+def test_dream_config_refuses_bad_options(change: dict):
     (name,) = change
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}"):
         DreamConfig(**change).validate()
@@ -164,7 +158,7 @@ def test_options_that_make_no_sense(change: dict):
 # -- the parts -------------------------------------------------------------------------------------
 
 
-def test_octaves_grow_to_the_pictures_size():
+def test_octave_sizes_grow_to_the_pictures_size():
     config = DreamConfig(octaves=4, octave_scale=2.0)
     assert octave_sizes(400, 800, config) == [(50, 100), (100, 200), (200, 400), (400, 800)]
     assert octave_sizes(100, 200, config) == [(50, 100), (100, 200)]
@@ -180,7 +174,7 @@ def test_tiles_cover_every_pixel_once(monkeypatch):
     assert (seen == 1).all()
 
 
-def test_tiles_make_little_difference(features: Features, monkeypatch):
+def test_dream_with_tiles_is_close_to_a_dream_without(features: Features, monkeypatch):
     objective, config = Objective(features, "conv1"), replace(SMALL, jitter=0)
     whole = dream(shades(), objective, config)
     monkeypatch.setattr(dreams, "TILE", 40)
@@ -189,9 +183,10 @@ def test_tiles_make_little_difference(features: Features, monkeypatch):
     assert (whole - parts).abs().mean() < 0.25 * (whole - shades()).abs().mean()
 
 
-def test_coarse_bands_count_as_much_as_fine_ones_and_tones_are_kept():
-    """White noise is mostly fine: balanced, its neighbours go together. Its mean is left out, or
-    not.
+def test_balanced_gives_bands_the_same_strength_and_keeps_tones():
+    """White noise is mostly fine; after balancing, neighbouring pixels are correlated.
+
+    The mean is left out only with `keep_tones`.
     """
     noise = 1 + torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
 
@@ -207,7 +202,7 @@ def test_coarse_bands_count_as_much_as_fine_ones_and_tones_are_kept():
     assert torch.allclose(kept, balanced(1000 * noise, 4, True), atol=1e-4)
 
 
-def test_new_colours_are_the_pictures_own():
+def test_colour_mixing_follows_the_pictures_colours():
     red = torch.tensor([1.0, 0.1, 0.0])[None, :, None, None] * torch.rand(1, 1, 32, 32)
     mixing = colour_mixing(red, 1.0)
     moved = mixing @ torch.tensor([1.0, 1.0, 1.0])
@@ -219,15 +214,15 @@ def test_new_colours_are_the_pictures_own():
     )
 
 
-def test_one_step_moves_by_the_rate(features: Features):
+def test_ascend_moves_by_the_rate(features: Features):
     objective, config = Objective(features, "conv1"), replace(SMALL, rate=0.01, jitter=5)
     random = torch.Generator().manual_seed(0)
     moved = ascend(shades(), objective, config, random, torch.eye(3)) - shades()
     assert float(moved.abs().mean()) == pytest.approx(0.01, rel=0.05)
 
 
-def test_jitter_brings_the_gradient_back_to_its_place(features: Features):
-    """A step from a picture whose one half is dead ends there, whatever the shift."""
+def test_ascend_shifts_the_gradient_back(features: Features):
+    """Only one half of the picture changes the objective, so only that half moves, at any shift."""
     objective = Objective(features, "conv0")
     mask = torch.zeros(1, 1, 72, 96)
     mask[..., :36, :] = 1
@@ -244,7 +239,7 @@ def test_jitter_brings_the_gradient_back_to_its_place(features: Features):
     assert moved[..., :34, :].abs().mean() > 20 * moved[..., 40:, :].abs().mean()
 
 
-def test_the_fall_begins_with_the_dream_and_enlarges_its_middle(features: Features):
+def test_zoom_begins_with_the_dream_and_enlarges_its_centre(features: Features):
     objective = Objective(features, "conv1")
     picture = shades()
     picture[..., 30:42, 40:56] = 0.0  # a dark spot in the middle

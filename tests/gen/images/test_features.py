@@ -1,6 +1,4 @@
-"""Feature extractors: what calibration promises, gradients, models from the store, and VGG-19
-without a network.
-"""
+"""Tests feature extractors: calibration, gradients, models of the store, VGG-19 without network."""
 
 import socket
 import time
@@ -29,7 +27,7 @@ def pictures(num: int = 2, side: int = 48, seed: int = 0) -> list[Tensor]:
     return list(clouds(side, num, generator=torch.Generator().manual_seed(seed)).split(1))
 
 
-def test_every_channel_has_mean_0_and_variance_1_before_its_relu_on_the_calibration_pictures():
+def test_untrained_channels_have_mean_0_and_variance_1_on_the_calibration_pictures():
     shown = pictures(2, 64)
     stack = untrained(3, shown)
     hidden = (torch.cat(shown) - stack.mean) / stack.std
@@ -44,7 +42,7 @@ def test_every_channel_has_mean_0_and_variance_1_before_its_relu_on_the_calibrat
         )
 
 
-def test_layers_have_the_sizes_of_a_half_width_vgg():
+def test_untrained_layers_have_the_sizes_of_a_half_width_vgg():
     stack = untrained(0, pictures())
     found = stack(torch.rand(2, 3, 37, 50), stack.layers)
     assert list(found) == [f"conv{index}" for index in range(9)]
@@ -53,7 +51,7 @@ def test_layers_have_the_sizes_of_a_half_width_vgg():
     assert stack.width_of("conv7") == 256 and stack.min_side == 16
 
 
-def test_a_seed_is_a_network_and_leaves_the_common_randomness_alone():
+def test_untrained_depends_on_its_seed_and_not_on_the_global_generator():
     state = torch.get_rng_state()
     x = pictures(1, seed=5)[0]
     a, b, c = (untrained(seed, pictures())(x, ["conv4"])["conv4"] for seed in (1, 1, 2))
@@ -63,7 +61,7 @@ def test_a_seed_is_a_network_and_leaves_the_common_randomness_alone():
     assert untrained(1)(x, ["conv7"])["conv7"].std() > 0.1
 
 
-def test_gradients_reach_the_picture_and_never_the_weights():
+def test_conv_stack_gradients_reach_the_picture_and_not_the_weights():
     stack = untrained(0, pictures())
     stack.train()  # as a part of something that trains
     assert not stack.training and not any(each.requires_grad for each in stack.parameters())
@@ -72,7 +70,7 @@ def test_gradients_reach_the_picture_and_never_the_weights():
     assert x.grad is not None and x.grad.abs().sum() > 0
 
 
-def test_a_palette_makes_what_strays_from_it_weigh_more():
+def test_untrained_palette_gives_foreign_colours_more_weight():
     grey = pictures(1)[0].mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
     plain, strict = untrained(0, [grey]), untrained(0, [grey], [grey])
     brighter, redder = grey + 0.05, grey + torch.tensor([0.05, -0.05, 0.0])[:, None, None]
@@ -85,7 +83,7 @@ def test_a_palette_makes_what_strays_from_it_weigh_more():
     )
 
 
-def test_a_stack_comes_back_from_its_config_and_weights():
+def test_build_stack_restores_a_stack_from_config_and_weights():
     stack = untrained(0, pictures(), pictures(1, seed=4))
     again = build_stack(stack.config())
     again.load_state_dict(stack.state_dict())
@@ -97,7 +95,7 @@ def test_a_stack_comes_back_from_its_config_and_weights():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_own_classifier_sees_what_it_saw_in_training(channels: int):
+def test_model_features_of_a_classifier_equal_its_activations(channels: int):
     torch.manual_seed(0)
     model = Classifier(ClassifierModelConfig(channels=(6, 9)), (channels, 16, 16), 4, -1.0, 1.0)
     features = ModelFeatures(model, "own", {})
@@ -114,7 +112,7 @@ def test_an_own_classifier_sees_what_it_saw_in_training(channels: int):
     assert features(torch.rand(1, 3, 41, 23), ["conv1"])["conv1"].shape == (1, 9, 21, 12)
 
 
-def test_an_own_autoencoder_gives_its_encoder():
+def test_model_features_of_an_autoencoder_equal_its_encoder():
     torch.manual_seed(0)
     config = AEModelConfig(kind="conv", code=4, widths=(5, 7))
     model = Autoencoder(config, (3, 16, 16))
@@ -144,7 +142,7 @@ def empty_cache(tmp_path: Path, monkeypatch) -> Path:
 
 
 def state(seed: int = 0) -> dict[str, Tensor]:
-    """Numbers of VGG-19's shapes under torchvision's names."""
+    """Return random weights of VGG-19's shapes, under torchvision's names."""
     generator, before, found = torch.Generator().manual_seed(seed), 3, {}
     outputs = [width for count, width in zip(vgg.COUNTS, vgg.WIDTHS) for _ in range(count)]
     for index, wide in zip(vgg.INDICES, outputs):
@@ -156,15 +154,15 @@ def state(seed: int = 0) -> dict[str, Tensor]:
     return found
 
 
-def test_the_file_is_torchvisions_own():
+def test_vgg_file_is_that_of_torchvision():
     assert vgg.weights_url().endswith("/" + vgg.FILE)
 
 
-def test_without_a_file_the_default_is_untrained(empty_cache: Path):
+def test_open_features_auto_is_untrained_without_a_cached_file(empty_cache: Path):
     assert open_features("auto", calibrate=pictures()).name == "untrained"
 
 
-def test_a_cached_file_is_found_first(empty_cache: Path, monkeypatch):
+def test_open_features_auto_uses_a_cached_file(empty_cache: Path, monkeypatch):
     monkeypatch.setattr(vgg, "download", lambda url, path: pytest.fail("asked for the network"))
     empty_cache.mkdir(parents=True)
     weights = state()
@@ -187,7 +185,7 @@ def test_a_cached_file_is_found_first(empty_cache: Path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["text", "foreign", "short"])
-def test_a_file_that_is_not_vggs_is_refused(kind: str, empty_cache: Path):
+def test_vgg19_refuses_a_file_of_another_network(kind: str, empty_cache: Path):
     empty_cache.mkdir(parents=True)
     path = empty_cache / vgg.FILE
     if kind == "text":
@@ -201,7 +199,7 @@ def test_a_file_that_is_not_vggs_is_refused(kind: str, empty_cache: Path):
         open_features("vgg19")
 
 
-def test_a_dead_network_is_one_line_at_once(empty_cache: Path, monkeypatch):
+def test_vgg19_without_network_ends_in_one_line(empty_cache: Path, monkeypatch):
     def dead(*words):
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
@@ -218,7 +216,7 @@ def test_a_dead_network_is_one_line_at_once(empty_cache: Path, monkeypatch):
     )
 
 
-def test_a_name_server_that_never_answers_does_not_hold_it(empty_cache: Path, monkeypatch):
+def test_vgg_download_ends_when_a_name_server_does_not_answer(empty_cache: Path, monkeypatch):
     monkeypatch.setattr(vgg, "PATIENCE_S", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *words: time.sleep(3))
     start = time.monotonic()
@@ -227,11 +225,10 @@ def test_a_name_server_that_never_answers_does_not_hold_it(empty_cache: Path, mo
     assert time.monotonic() - start < 2.5
 
 
-def test_a_server_that_falls_silent_does_not_hold_it(tmp_path: Path, monkeypatch):
-    """A real connection that is accepted and never answered."""
+def test_vgg_download_ends_when_a_server_does_not_answer(tmp_path: Path, monkeypatch):
+    """The server accepts the connection and never answers."""
     monkeypatch.setattr(vgg, "PATIENCE_S", 0.3)
-    # The name is no part of this, and a proxy of the machine none either; the look-up's thread may
-    # be late under load.
+    # Names are not resolved and no proxy is used: only the server's silence is tested.
     monkeypatch.setattr(vgg, "_look_up", lambda host: None)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -240,11 +237,11 @@ def test_a_server_that_falls_silent_does_not_hold_it(tmp_path: Path, monkeypatch
             vgg.download(
                 f"http://127.0.0.1:{server.getsockname()[1]}/x-00.pth", tmp_path / "x-00.pth"
             )
-    assert time.monotonic() - start < 30, "Python's own patience with a silent server has no end"
+    assert time.monotonic() - start < 30, "Python alone would wait without a limit"
     assert not list(tmp_path.iterdir())
 
 
-def test_a_download_is_whole_and_the_right_one_or_not_at_all(tmp_path: Path):
+def test_vgg_download_keeps_only_a_file_with_the_right_hash(tmp_path: Path):
     import hashlib
 
     source = tmp_path / "source"
@@ -259,7 +256,7 @@ def test_a_download_is_whole_and_the_right_one_or_not_at_all(tmp_path: Path):
     assert [path.name for path in wrong.parent.iterdir()] == [target.name]
 
 
-def test_bad_input_is_one_line(tmp_path: Path):
+def test_open_features_reports_bad_input_in_one_line(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"--features vgg16: .* use auto, untrained, vgg19"):
         open_features("vgg16")
     with pytest.raises(ConfigError, match="--features model:"):

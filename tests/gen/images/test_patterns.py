@@ -1,6 +1,4 @@
-"""Patterns: functions of their seed, alike at every size, and unlike each other. Photographs:
-credited, held out by region.
-"""
+"""Tests procedural patterns: seeds, sizes, kinds; and photographs: credits, test regions."""
 
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from genray.gen.images.patterns import PATTERNS, pattern, pattern_name
 from genray.gen.images.style.sources import open_style, open_styles
 
 
-def test_a_pattern_is_a_function_of_its_seed():
+def test_pattern_depends_only_on_its_seed():
     first = pattern(4, 32)
     assert first.dtype == np.uint8 and first.shape == (32, 32, 3)
     assert np.array_equal(first, pattern(4, 32))
@@ -24,7 +22,7 @@ def test_a_pattern_is_a_function_of_its_seed():
 
 
 @pytest.mark.parametrize("seed", range(len(PATTERNS)))
-def test_a_pattern_is_the_same_picture_at_every_size(seed: int):
+def test_pattern_is_the_same_picture_at_every_size(seed: int):
     large = torch.from_numpy(pattern(seed, 96)).permute(2, 0, 1)[None].float()
     small = torch.from_numpy(pattern(seed, 48)).permute(2, 0, 1)[None].float()
     # At a sixth of the side, where the fine grain is gone.
@@ -33,14 +31,14 @@ def test_a_pattern_is_the_same_picture_at_every_size(seed: int):
     assert small.std() > 12, "a style needs contrast"
 
 
-def test_every_kind_comes_once_a_turn_in_orders_that_differ():
+def test_pattern_name_has_every_kind_once_in_each_turn():
     count = len(PATTERNS)
     turns = [[pattern_name(turn * count + i) for i in range(count)] for turn in range(3)]
     assert all(sorted(turn) == sorted(PATTERNS) for turn in turns)
     assert turns[0] != turns[1]
 
 
-def test_bad_patterns_are_refused_in_one_line():
+def test_pattern_and_open_styles_refuse_bad_input_in_one_line():
     with pytest.raises(ConfigError, match="16..1024"):
         pattern(0, 8)
     with pytest.raises(ConfigError, match="pattern:SEED"):
@@ -49,7 +47,7 @@ def test_bad_patterns_are_refused_in_one_line():
         open_styles("monet", 8, 32)
 
 
-def test_styles_for_training_and_judging_are_different_patterns():
+def test_open_styles_splits_have_different_patterns():
     styles = open_styles("patterns", 4, 16)
     parts = (styles.train, styles.validation, styles.test)
     assert [len(part) for part in parts] == [4, 12, 24]
@@ -57,15 +55,15 @@ def test_styles_for_training_and_judging_are_different_patterns():
     assert len(torch.unique(flat, dim=0)) == len(flat)
 
 
-def test_photos_credit_their_photographers():
+def test_photos_name_their_photographers():
     assert "china.jpg by danielbuechele" in credits() and "flower.jpg by vultilion" in credits()
     assert "CC BY 2.0" in credits()
     data = load_data(DataConfig(data="photos", size=16))
     assert "vultilion" in data.licence and "vultilion" in data.about["credits"]
 
 
-def test_crops_for_the_test_come_from_regions_of_their_own(monkeypatch):
-    """Photographs whose pixels say which column they are of."""
+def test_load_photos_takes_test_crops_from_separate_regions(monkeypatch):
+    """The value of a pixel is the number of its column, scaled to 0..255."""
     ramp = np.broadcast_to(np.linspace(0, 255, 640)[None, :, None], (427, 640, 3)).astype(np.uint8)
     monkeypatch.setattr(photos, "photographs", lambda: {"china": ramp, "flower": ramp})
     monkeypatch.setattr(photos, "LEAST_CONTRAST", 0.0)
@@ -78,7 +76,7 @@ def test_crops_for_the_test_come_from_regions_of_their_own(monkeypatch):
         assert below.max() <= edge + 2 and above.min() >= edge - 2
 
 
-def test_photos_are_the_same_every_time_and_have_contrast():
+def test_load_photos_returns_the_same_crops_each_time():
     first, second = load_photos(16), load_photos(16)
     assert np.array_equal(first.train, second.train)
     assert first.train.shape == (800, 3, 16, 16) and first.test.shape == (48, 3, 16, 16)

@@ -14,7 +14,7 @@ from genray.gen.images.pictures import (
 from tests.helpers.pictures import HEIGHT, WIDTH, smooth
 
 
-def test_tensors_and_back():
+def test_to_tensor_and_to_rgb_are_inverse():
     x = to_tensor(smooth())
     assert (
         x.shape == (1, 3, HEIGHT, WIDTH)
@@ -29,7 +29,7 @@ def test_tensors_and_back():
         to_rgb(torch.full((1, 3, 2, 2), torch.nan))
 
 
-def test_scaling_keeps_the_shape_and_never_enlarges():
+def test_scaled_keeps_the_ratio_of_sides_and_enlarges_only_on_request():
     assert scaled(smooth(), 20).shape == (12, 20, 3) and scaled(smooth()[..., 0], 20).shape == (
         12,
         20,
@@ -41,7 +41,7 @@ def test_scaling_keeps_the_shape_and_never_enlarges():
     assert np.abs(scaled(board.astype(np.uint8), 16)[2:-2, 2:-2].astype(int) - 127).max() < 12
 
 
-def test_keeping_colours_changes_the_luminance_alone():
+def test_with_colours_of_changes_only_the_luminance():
     content, result = smooth() // 2 + 60, (smooth()[::-1] // 4 + 90).astype(np.uint8)
     mixed = with_colours_of(result, content).astype(float)
     luma = np.array([0.299, 0.587, 0.114])
@@ -52,6 +52,6 @@ def test_keeping_colours_changes_the_luminance_alone():
     assert np.array_equal(with_colours_of(content, content), content)
 
 
-def test_a_picture_is_a_value():
+def test_picture_is_immutable():
     with pytest.raises(AttributeError):
         Picture(smooth(), None, "a").name = "b"  # type: ignore[misc]

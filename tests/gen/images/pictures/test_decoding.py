@@ -16,7 +16,7 @@ from tests.helpers.pictures import HEIGHT, WIDTH, chunk, image, png, saved, smoo
 @pytest.mark.parametrize(("form", "options", "error"), [
     ("PNG", {}, 0), ("WEBP", {"lossless": True}, 0), ("JPEG", {"quality": 95, "subsampling": 0}, 6)
 ])  # fmt: skip
-def test_the_three_formats(form: str, options: dict, error: int, tmp_path: Path):
+def test_read_picture_reads_png_webp_and_jpeg(form: str, options: dict, error: int, tmp_path: Path):
     content = saved(image(), form, **options)
     (tmp_path / "a.bin").write_bytes(content)  # the content decides, not the name
     for source in (content, tmp_path / "a.bin"):
@@ -29,7 +29,7 @@ def test_the_three_formats(form: str, options: dict, error: int, tmp_path: Path)
     )
 
 
-def test_grey_palette_bilevel_and_cmyk():
+def test_read_picture_converts_grey_palette_bilevel_and_cmyk():
     luma = np.asarray(image().convert("L"))
     assert np.array_equal(
         read_picture(saved(image().convert("L"), "PNG")).rgb, np.dstack([luma] * 3)
@@ -41,7 +41,7 @@ def test_grey_palette_bilevel_and_cmyk():
     assert np.abs(cmyk.astype(int) - smooth()).max() <= 10
 
 
-def test_sixteen_bits_are_scaled_and_not_cut_off():
+def test_read_picture_scales_16_bits():
     ramp = np.linspace(0, 65535, HEIGHT * WIDTH).astype(">u2").reshape(HEIGHT, WIDTH)
     rows = b"".join(b"\0" + row.tobytes() for row in ramp)
     picture = read_picture(png(WIDTH, HEIGHT, 16, 0, rows))
@@ -65,7 +65,7 @@ def test_sixteen_bits_are_scaled_and_not_cut_off():
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_alpha_is_kept(form: str):
+def test_read_picture_keeps_alpha(form: str):
     alpha = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
     rgba = Image.fromarray(np.dstack([smooth(), alpha]))
     picture = read_picture(
@@ -75,17 +75,16 @@ def test_alpha_is_kept(form: str):
     assert np.array_equal(picture.rgb, smooth())
 
 
-def test_a_palette_may_be_transparent():
+def test_read_picture_reads_a_transparent_palette():
     few = image().quantize(16)
     picture = read_picture(saved(few, "PNG", transparency=3))
     assert picture.alpha is not None
     assert np.array_equal(picture.alpha == 0, np.asarray(few) == 3) and (picture.alpha == 0).any()
 
 
-def test_an_embedded_profile_is_applied():
+def test_read_picture_applies_an_embedded_profile():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # A profile whose red and green primaries are swapped is nobody's taste, but shows whether it is
-    # looked at.
+    # The primaries red and green of this profile are swapped, which shows whether it is applied.
     swapped = (
         srgb.replace(b"rXYZ", b"tmp!", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"tmp!", b"gXYZ", 1)
     )
@@ -98,7 +97,7 @@ def test_an_embedded_profile_is_applied():
     )
 
 
-def test_a_multi_picture_jpeg_is_its_first_picture():
+def test_read_picture_reads_the_first_of_a_multi_picture_jpeg():
     content = saved(
         image(), "MPO", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))]
     )

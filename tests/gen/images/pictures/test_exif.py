@@ -15,7 +15,7 @@ from tests.helpers.pictures import HEIGHT, WIDTH, image, saved, smooth
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
-def test_exif_turns_the_picture(form: str):
+def test_read_picture_turns_by_exif(form: str):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: turn by a quarter, clockwise
     picture = read_picture(saved(image(), form, exif=exif, quality=98))
@@ -23,7 +23,7 @@ def test_exif_turns_the_picture(form: str):
     assert np.abs(picture.rgb.astype(int) - np.rot90(smooth(), -1)).mean() < 4
 
 
-def test_damaged_exif_costs_no_picture():
+def test_read_picture_ignores_damaged_exif():
     content = saved(image(), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff nonsense")
     assert np.array_equal(read_picture(content).rgb, smooth())
 
@@ -33,7 +33,7 @@ SIX = (0x0112, 3, 1, struct.pack(">HH", 6, 0))
 
 
 def exif(*entries: tuple[int, int, int, bytes], count: int | None = None) -> bytes:
-    """An EXIF block whose IFD0 holds (tag, type, number, four bytes of value), big-endian."""
+    """Return an EXIF block, big-endian. IFD0 contains (tag, type, number, four bytes of value)."""
     block = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, len(entries) if count is None else count)
     return (
         block + b"".join(struct.pack(">HHI", *entry[:3]) + entry[3] for entry in entries) + bytes(4)
@@ -69,7 +69,7 @@ def test_read_picture_with_an_unreadable_orientation_keeps_the_pixels(block):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "TIFF"])
-def test_every_orientation_is_honoured_once(orientation, form):
+def test_read_picture_applies_every_orientation_once(orientation, form):
     tags = Image.Exif()
     tags[0x0112] = orientation
     content = saved(image(), form, exif=tags)

@@ -56,7 +56,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files_are_one_line(name: str, tmp_path: Path):
+def test_read_picture_reports_a_bad_file_in_one_line(name: str, tmp_path: Path):
     content, message = BAD[name][0](), BAD[name][1]
     path = tmp_path / "in.png"
     path.write_bytes(content)
@@ -66,8 +66,8 @@ def test_bad_files_are_one_line(name: str, tmp_path: Path):
         assert "\n" not in str(caught.value) and "in.png: " in str(caught.value)
 
 
-def test_a_bomb_is_refused_before_it_is_decoded():
-    """A million zeros deflate to a kilobyte; 7,000 x 7,000 claimed pixels would be 147 MB."""
+def test_read_picture_refuses_too_many_pixels_before_decoding():
+    """The header claims 7,001 x 7,200 pixels, which would be 151 MB; the file is a kilobyte."""
     content = png(7_001, 7_200, pixels=bytes(7_001 * 3 * 40))
     tracemalloc.start()
     try:
@@ -80,7 +80,7 @@ def test_a_bomb_is_refused_before_it_is_decoded():
         read_picture(saved(image(), "PNG"), max_pixels=900)
 
 
-def test_no_file_and_folders(tmp_path: Path):
+def test_read_picture_refuses_missing_files_and_folders(tmp_path: Path):
     with pytest.raises(ConfigError, match="none.png: no such file"):
         read_picture(tmp_path / "none.png")
     with pytest.raises(ConfigError, match="not a file"):

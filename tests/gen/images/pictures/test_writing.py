@@ -15,7 +15,7 @@ from tests.helpers.pictures import HEIGHT, WIDTH, read_about, smooth
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_what_is_written_can_be_read_with_its_note(suffix: str, tmp_path: Path):
+def test_write_picture_writes_pixels_alpha_and_metadata(suffix: str, tmp_path: Path):
     alpha = None if suffix == ".jpg" else np.full((HEIGHT, WIDTH), 77, np.uint8)
     about = {
         "command": "dream",
@@ -33,7 +33,7 @@ def test_what_is_written_can_be_read_with_its_note(suffix: str, tmp_path: Path):
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_what_cannot_be_written_is_one_line(tmp_path: Path):
+def test_write_picture_reports_an_error_in_one_line(tmp_path: Path):
     alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
     with pytest.raises(ConfigError, match="a JPEG has no transparency.*out.png or .webp"):
         write_picture(tmp_path / "out.jpg", smooth(), alpha)

@@ -23,9 +23,9 @@ def flicker(styled: list[np.ndarray], content: list[np.ndarray]) -> Flicker:
     return meter.flicker
 
 
-def test_flicker_by_hand():
-    """The left half stands still, the right moves by 40; the styled left flickers by 10, the
-    styled right by 30.
+def test_flicker_meter_by_hand():
+    """The content's left half is still, and its right half changes by 40. The styled left half
+    changes by 10, the right half by 30.
     """
     content, styled = flat(100, 100), flat(50, 60)
     content[1][:, 4:] += 40
@@ -36,7 +36,7 @@ def test_flicker_by_hand():
     assert flicker(styled[:1], content[:1]).still == 0
 
 
-def test_blending_calms_what_stands_still_and_leaves_what_moves():
+def test_style_clip_blends_only_still_areas():
     noise = iter((0, 100))
 
     def shaky(frame: np.ndarray, before: np.ndarray | None) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_blending_calms_what_stands_still_and_leaves_what_moves():
     assert meter.flicker.still == 28
 
 
-def test_the_frame_before_is_handed_on_and_a_repeated_frame_is_not_styled_again():
+def test_style_clip_passes_the_previous_frame_and_styles_equal_frames_once():
     seen: list[int | None] = []
 
     def count(frame: np.ndarray, before: np.ndarray | None) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_the_frame_before_is_handed_on_and_a_repeated_frame_is_not_styled_again(
         next(style_clip([], count))
 
 
-def test_styling_a_long_clip_keeps_few_frames_in_memory(tmp_path: Path):
+def test_style_clip_keeps_few_frames_in_memory(tmp_path: Path):
     """60 frames of 320x240 are 14 MB."""
     levels = np.arange(60, dtype=np.uint8) * 4
     path = write_clip(

@@ -44,7 +44,7 @@ def fast_net() -> TransformerNet:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 31), (33, 50), (64, 17)])
-def test_any_size_in_the_same_size_out(
+def test_stylize_keeps_the_size(
     fast_net: TransformerNet, adain_net: AdaINNet, size: tuple[int, int]
 ):
     content = picture(*size)
@@ -57,14 +57,14 @@ def test_any_size_in_the_same_size_out(
         )
 
 
-def test_padding_does_not_move_the_picture(fast_net: TransformerNet):
+def test_padded_pads_only_right_and_bottom(fast_net: TransformerNet):
     content = picture(22, 27)
     reflected = torch.nn.functional.pad(content, (0, 1, 0, 2), mode="reflect")
     torch.testing.assert_close(padded(content, 4), reflected)
     torch.testing.assert_close(fast_net.stylize(content), fast_net(reflected)[..., :22, :27])
 
 
-def test_an_untrained_transformer_is_a_transfer_of_colours():
+def test_begin_with_transfers_the_colours_of_the_style():
     torch.manual_seed(0)
     net, content = TransformerNet(StyleNetConfig()), picture(64, 64)
     smooth = torch.nn.functional.interpolate(picture(6, 6, 2), 64, mode="bicubic").clamp(0, 1)
@@ -76,7 +76,7 @@ def test_an_untrained_transformer_is_a_transfer_of_colours():
     assert after < 0.06 < before
 
 
-def test_a_modulated_net_begins_as_the_plain_one_and_hears_of_contrast(tmp_path: Path):
+def test_modulation_begins_neutral_and_reacts_to_contrast(tmp_path: Path):
     nets = []
     for modulated in (False, True):
         torch.manual_seed(0)
@@ -103,7 +103,7 @@ def test_a_modulated_net_begins_as_the_plain_one_and_hears_of_contrast(tmp_path:
     assert build_style_fast(before).modulation is None, "a model of before the option was there"
 
 
-def test_alpha_and_the_refusals_of_a_fast_model(fast_net: TransformerNet):
+def test_transformer_net_stylize_mixes_by_alpha_and_refuses_bad_input(fast_net: TransformerNet):
     content = picture(16, 20)
     whole, half = fast_net.stylize(content), fast_net.stylize(content, alpha=0.5)
     torch.testing.assert_close(half, (whole + content) / 2)
@@ -118,7 +118,7 @@ def test_alpha_and_the_refusals_of_a_fast_model(fast_net: TransformerNet):
         fast_net.stylize(torch.zeros(1, 1, 16, 16))
 
 
-def test_alpha_0_decodes_the_content_and_1_has_the_styles_statistics(adain_net: AdaINNet):
+def test_adain_net_alpha_0_decodes_the_content_and_1_has_the_styles_statistics(adain_net: AdaINNet):
     content, style = picture(32, 32), picture(32, 32, 1) ** 3
     code, wanted = adain_net.encode_picture(content), adain_net.encode_picture(style)
     torch.testing.assert_close(
@@ -130,7 +130,7 @@ def test_alpha_0_decodes_the_content_and_1_has_the_styles_statistics(adain_net: 
         torch.testing.assert_close(found[:, live], target[:, live], atol=1e-4, rtol=0)
 
 
-def test_styles_are_mixed_by_their_weights(adain_net: AdaINNet):
+def test_adain_net_mixes_styles_by_their_weights(adain_net: AdaINNet):
     content, a, b = picture(32, 32), picture(32, 32, 1), 0.3 * picture(32, 32, 2)
     only_a = adain_net.stylize(content, [a])
     torch.testing.assert_close(adain_net.stylize(content, [a, b], weights=[3, 0]), only_a)
@@ -147,12 +147,12 @@ def test_styles_are_mixed_by_their_weights(adain_net: AdaINNet):
         adain_net.stylize(content, [a, b], weights=[1])
 
 
-def test_a_large_style_is_brought_to_the_size_of_training(adain_net: AdaINNet):
+def test_at_training_size_reduces_a_large_style(adain_net: AdaINNet):
     assert adain_net.at_training_size(picture(200, 100)).shape == (1, 3, 64, 32)
     assert adain_net.at_training_size(picture(31, 90)).shape == (1, 3, 31, 90)
 
 
-def test_a_cut_encoder_is_the_whole_ones_beginning():
+def test_stack_up_to_equals_the_beginning_of_the_stack():
     whole, content = untrained(3), picture(32, 32)
     assert [poolings_before(whole, layer) for layer in whole.layers] == [0, 0, 1, 1, 2, 2, 2, 3, 3]
     for layer in ("conv2", "conv5", "conv7"):
@@ -163,7 +163,7 @@ def test_a_cut_encoder_is_the_whole_ones_beginning():
         stack_up_to(whole, "conv99")
 
 
-def test_models_come_back_from_the_store(
+def test_style_models_are_saved_and_loaded(
     tmp_path: Path, fast_net: TransformerNet, adain_net: AdaINNet
 ):
     content = picture(24, 20)
@@ -181,7 +181,7 @@ def test_models_come_back_from_the_store(
     )
 
 
-def test_widths_must_fit_the_encoder():
+def test_adain_net_refuses_widths_that_do_not_fit_the_encoder():
     with pytest.raises(ConfigError, match="2 poolings precede conv4; give 3 widths"):
         AdaINNet(StyleNetConfig(widths=(4, 8)), stack_up_to(untrained(0), "conv4"), 32)
     with pytest.raises(ConfigError, match="too shallow"):

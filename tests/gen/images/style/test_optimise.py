@@ -1,6 +1,4 @@
-"""Style transfer: statistics against hand numbers, and an optimisation that gets where it
-should, the same every time.
-"""
+"""Tests style transfer: losses by hand, and results, restarts and messages of the optimisation."""
 
 import math
 from dataclasses import replace
@@ -28,7 +26,7 @@ def cloud(seed: int, height: int = 32, width: int = 40) -> Tensor:
 
 
 def stripes(side: int = 40, period: int = 6) -> Tensor:
-    """Dark red and pale yellow, clouded."""
+    """Return stripes of dark red and pale yellow, mixed with a cloud."""
     dark, light = torch.tensor([0.5, 0.1, 0.1]), torch.tensor([0.95, 0.9, 0.6])
     mix = ((torch.arange(side)[:, None] + torch.arange(side)[None]) % period < period // 2).float()
     plain = (dark[:, None, None] * mix + light[:, None, None] * (1 - mix))[None]
@@ -96,7 +94,7 @@ def test_content_loss_variation_and_box_by_hand():
     )
 
 
-def test_mean_and_deviation_by_hand():
+def test_mean_std_by_hand():
     mean, std = mean_std(torch.tensor([[[[1.0, 3.0], [5.0, 7.0]], [[2.0, 2.0], [2.0, 2.0]]]]))
     assert mean.flatten().tolist() == [4, 2]
     assert std.flatten().tolist() == pytest.approx([math.sqrt(5), 1e-5])
@@ -122,7 +120,7 @@ def test_adain_has_the_styles_statistics_to_a_ten_thousandth():
     )
 
 
-def test_recolouring_gives_the_styles_mean_and_covariance_of_colours():
+def test_recoloured_has_the_styles_mean_and_covariance_of_colours():
     content, style = cloud(1), cloud(2) * torch.tensor([0.3, 0.5, 0.2])[:, None, None] + 0.3
     moved = recoloured(content, [style], [1.0])
     for a, b in zip((moved, style), (style, moved)):
@@ -135,7 +133,7 @@ def test_recolouring_gives_the_styles_mean_and_covariance_of_colours():
     assert torch.isfinite(recoloured(torch.zeros(1, 3, 8, 8), [style], [1.0])).all()
 
 
-def test_weights():
+def test_normalised_weights_have_sum_1():
     assert normalised((), 2) == (0.5, 0.5) and normalised((3, 1), 2) == (0.75, 0.25)
     for bad, count in (
         ((1.0,), 2),
@@ -148,7 +146,7 @@ def test_weights():
             normalised(bad, count)
 
 
-def test_sizes_run_from_small_to_large_and_stop_in_time():
+def test_sizes_of_run_from_small_to_large_and_end_at_the_least_size():
     assert sizes_of(107, 160, 3, 16) == [(27, 40), (54, 80), (107, 160)]
     assert sizes_of(40, 160, 3, 16) == [(20, 80), (40, 160)]
     assert sizes_of(20, 20, 3, 16) == [(20, 20)]
@@ -158,7 +156,7 @@ def test_sizes_run_from_small_to_large_and_stop_in_time():
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_it_lowers_the_loss_of_the_content_image_tenfold(features, optimizer: str):
+def test_stylize_lowers_the_loss_tenfold(features, optimizer: str):
     content, style = cloud(1), stripes()
     config = small(steps=40, optimizer=optimizer)
     seen, manners = prepared(content, [style], config)
@@ -182,7 +180,7 @@ def test_it_lowers_the_loss_of_the_content_image_tenfold(features, optimizer: st
     assert steps[-1].values["loss"] <= steps[0].values["loss"]
 
 
-def test_plain_gatys_is_there_too(features):
+def test_style_objective_can_equal_that_of_gatys(features):
     config = small(recolour=False, centred=False, tv=0.0, box=0.0)
     content, style = cloud(1), stripes()
     found = features(content, features.layers)
@@ -196,7 +194,7 @@ def test_plain_gatys_is_there_too(features):
     )
 
 
-def test_the_same_seed_gives_the_same_picture(features):
+def test_stylize_depends_only_on_the_seed(features):
     def made(seed: int, **changes) -> Tensor:
         return stylize(cloud(1), [stripes()], small(steps=10, seed=seed, **changes), features)
 
@@ -209,7 +207,7 @@ def test_the_same_seed_gives_the_same_picture(features):
     )
 
 
-def test_scales_are_worked_through_from_small_to_large(features):
+def test_stylize_reports_scales_from_small_to_large(features):
     seen: list[tuple[int, int, int, int]] = []
     stylize(
         cloud(1), [stripes()], small(scales=2, steps=10), features,
@@ -218,7 +216,7 @@ def test_scales_are_worked_through_from_small_to_large(features):
     assert seen == [(10, 20, 16, 20), (20, 20, 32, 40)]
 
 
-def test_weights_decide_between_styles(features):
+def test_stylize_follows_the_weights_of_styles(features):
     content, styles = cloud(1), [stripes(), 1 - stripes()]
     wide = untrained(0, [content, *styles])
 
@@ -235,7 +233,7 @@ def test_weights_decide_between_styles(features):
     assert torch.allclose(stylize(content, styles, small(weights=(2, 0)), wide), only, atol=1e-3)
 
 
-def test_total_variation_smooths_and_content_weight_keeps(features):
+def test_stylize_smooths_by_tv_and_keeps_content_by_its_weight(features):
     def variation(tv: float) -> float:
         return total_variation(stylize(cloud(1), [stripes()], small(tv=tv), features)).item()
 
@@ -250,7 +248,7 @@ def test_total_variation_smooths_and_content_weight_keeps(features):
     assert kept(10.0) < 0.5 * kept(0.01)
 
 
-def test_keeping_colours(features):
+def test_stylize_keep_colours_keeps_the_chroma(features):
     content = cloud(1)
     result = stylize(content, [stripes()], small(keep_colours=True), features)
     inside = ((result > 0.01) & (result < 0.99)).all(1, keepdim=True)
@@ -260,14 +258,14 @@ def test_keeping_colours(features):
     assert torch.allclose(colours_of(content, content), content, atol=1e-6)
 
 
-def test_a_channels_last_picture_is_no_trouble(features):
+def test_stylize_accepts_a_channels_last_picture(features):
     content = cloud(1).contiguous(memory_format=torch.channels_last)
     style = stripes().contiguous(memory_format=torch.channels_last)
     assert torch.isfinite(stylize(content, [style], small(steps=10), features)).all()
 
 
 class Breaks(Features):
-    """Turns to NaN from the `after`-th look on, `times` times."""
+    """Features that are NaN from the `after`-th evaluation on, `times` times."""
 
     name, trained, about, layers, min_side = "breaks", False, {}, ("a",), 1
     style_layers = content_layers = ("a",)
@@ -283,7 +281,7 @@ class Breaks(Features):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_a_loss_that_turns_to_nan_costs_some_steps_or_ends_the_run(optimizer: str):
+def test_stylize_restarts_after_nan_and_ends_after_three(optimizer: str):
     config = small(optimizer=optimizer, steps=60)
     result = stylize(cloud(1), [stripes()], config, Breaks(9, 1))
     assert torch.isfinite(result).all()
@@ -292,20 +290,20 @@ def test_a_loss_that_turns_to_nan_costs_some_steps_or_ends_the_run(optimizer: st
 
 
 class Steep(Breaks):
-    """A finite loss with a gradient of NaN."""
+    """Features with a finite loss whose gradient is NaN."""
 
     def activations(self, x_BCHW, layers):
         return {"a": x_BCHW + 0 * (x_BCHW - x_BCHW.detach()).sqrt()}
 
 
 @pytest.mark.parametrize(("optimizer", "steps"), [("lbfgs", 3), ("lbfgs", 20), ("adam", 2)])
-def test_a_run_too_short_for_a_third_fault_ends_too(optimizer: str, steps: int):
+def test_stylize_reports_nan_in_a_short_run(optimizer: str, steps: int):
     with pytest.raises(RunFault, match=f"not finite at step {steps}; use smaller"):
         stylize(cloud(1), [stripes()], small(optimizer=optimizer, steps=steps), Steep(0, 0))
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
-def test_keeping_the_colours_of_an_even_picture(level: float):
+def test_stylize_keep_colours_of_a_picture_of_one_level(level: float):
     content, config = torch.full((1, 3, 32, 40), level), small(keep_colours=True)
     seen, palette = prepared(content, [stripes()], config)
     assert palette[0].std() > 0.05  # what there is to copy
@@ -317,7 +315,7 @@ def test_keeping_the_colours_of_an_even_picture(level: float):
     assert steps[-1].values["loss"] <= steps[0].values["loss"] < 100
 
 
-def test_the_estimate_is_of_the_right_order(features):
+def test_estimate_seconds_is_of_the_right_order(features):
     config = small(steps=20, scales=2)
     seconds = estimate_seconds(cloud(1, 64, 64), [stripes()], config, features)
     assert 0 < seconds < 60
@@ -325,7 +323,7 @@ def test_the_estimate_is_of_the_right_order(features):
     assert longer > 10 * seconds
 
 
-def test_resizing_smooths():
+def test_resize_averages():
     x = stripes(64, 2)
     assert resize(x, 16, 16).std((2, 3)).max() < 0.1 and resize(x, 64, 64) is x
 
@@ -350,13 +348,13 @@ def test_resizing_smooths():
         ({"start": "there"}, "--start there"),
     ],
 )
-def test_bad_options_are_one_line(features, changes, message):
+def test_style_config_reports_bad_options_in_one_line(features, changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
         stylize(cloud(1), [stripes()], small(**changes), features)
     assert "\n" not in str(caught.value)
 
 
-def test_bad_pictures_are_one_line(features):
+def test_stylize_reports_bad_pictures_in_one_line(features):
     with pytest.raises(ConfigError, match="name one or more style pictures"):
         stylize(cloud(1), [], small(), features)
     with pytest.raises(
@@ -370,7 +368,7 @@ def test_bad_pictures_are_one_line(features):
         stylize(cloud(1)[0], [stripes()], small(), features)
 
 
-def test_a_start_is_where_it_begins_and_one_scale_is_enough(features: ConvStack):
+def test_stylize_begins_at_start_with_one_scale(features: ConvStack):
     content, style = cloud(1), stripes()
     told: list[StyleStep] = []
     styled = stylize(content, [style], small(steps=30), features)

@@ -1,6 +1,4 @@
-"""Training of style models: the losses' parts, resuming bit for bit, what the command leaves
-behind, bad input.
-"""
+"""Tests training of style models: losses, resuming, files of the command, bad input."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +61,7 @@ def trained(config: StyleTrainConfig, data: Data, steps: int = 10**9) -> Fit:
 
 
 @pytest.mark.parametrize("method", ["style_fast", "style_any"])
-def test_a_run_that_is_interrupted_continues_bit_for_bit(tmp_path: Path, data: Data, method: str):
+def test_style_task_resumes_bit_for_bit(tmp_path: Path, data: Data, method: str):
     config = small(method)
     whole, part = trained(config, data), trained(config, data, steps=2)
     part.save(tmp_path)
@@ -77,7 +75,7 @@ def test_a_run_that_is_interrupted_continues_bit_for_bit(tmp_path: Path, data: D
 
 
 @pytest.mark.parametrize("method", ["style_fast", "style_any"])
-def test_only_the_network_learns(data: Data, method: str):
+def test_style_task_trains_only_the_network(data: Data, method: str):
     fresh = Fit(style_task(small(method)), data, small(method).fit)
     before = {name: tensor.clone() for name, tensor in fresh.task.networks.state_dict().items()}
     for _ in fresh:
@@ -88,7 +86,7 @@ def test_only_the_network_learns(data: Data, method: str):
     assert learnt and all(name.startswith(part) for name in learnt)
 
 
-def test_the_parts_of_the_fast_loss_add_up(data: Data):
+def test_fast_style_task_loss_is_the_sum_of_its_parts(data: Data):
     task = trained(small(content_weight=0.7, tv=3.0), data, steps=1).task
     assert isinstance(task, FastStyleTask)
     x, y = torch.rand(2, 2, 3, SIDE, SIDE)
@@ -100,9 +98,9 @@ def test_the_parts_of_the_fast_loss_add_up(data: Data):
     assert float(task.losses(x[:1], task.style)["style"]) == pytest.approx(0, abs=1e-6)
 
 
-def test_moments_by_hand():
-    """Means 1 and 3 wanted where there are 0 and 3, deviations 1 and 2 where there are 1 and 0:
-    (1 + 4) / (10 + 5).
+def test_moments_loss_by_hand():
+    """The style has means 1 and 3 and deviations 1 and 2; the picture has means 0 and 3 and
+    deviations 1 and 0. The loss is (1 + 4) / (10 + 5).
     """
     wanted = torch.tensor([[0.0, 2.0], [1.0, 5.0]])[None, :, None]
     found = torch.tensor([[-1.0, 1.0], [3.0, 3.0]])[None, :, None]
@@ -113,7 +111,7 @@ def test_moments_by_hand():
 
 
 @pytest.mark.parametrize("statistics", ["moments", "gram"])
-def test_any_style_is_measured_on_the_test_styles(data: Data, statistics: str):
+def test_any_style_task_test_uses_the_test_styles(data: Data, statistics: str):
     fit = trained(small("style_any", statistics=statistics), data, steps=1)
     task = fit.task
     assert isinstance(task, AnyStyleTask)
@@ -125,7 +123,7 @@ def test_any_style_is_measured_on_the_test_styles(data: Data, statistics: str):
     assert fit.test() != figures
 
 
-def test_the_command_leaves_a_model_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_train_style_writes_a_model_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture):
     write_png(tmp_path / "wave.png", pattern(5, 40))
     run = tmp_path / "run"
     words = (
@@ -142,7 +140,7 @@ def test_the_command_leaves_a_model_and_pictures(tmp_path: Path, capsys: pytest.
     assert cast(Any, model).stylize(torch.rand(1, 3, 30, 21)).shape == (1, 3, 30, 21)
 
 
-def test_an_own_folder_of_styles(tmp_path: Path, data: Data):
+def test_open_styles_reads_a_folder(tmp_path: Path, data: Data):
     for seed in range(6):
         write_png(tmp_path / f"{seed}.png", pattern(seed, 24))
     config = small("style_any", styles=f"folder:{tmp_path}")
@@ -168,14 +166,16 @@ def test_an_own_folder_of_styles(tmp_path: Path, data: Data):
         ({"method": "style_any", "num_styles": 1}, "--num-styles 1"),
     ],
 )
-def test_bad_options_are_one_line(data: Data, changes: dict, message: str):
+def test_style_train_config_reports_bad_options_in_one_line(
+    data: Data, changes: dict, message: str
+):
     with pytest.raises(ConfigError, match=message) as caught:
         config = small(**changes)
         Fit(style_task(config), data, config.fit)
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_must_be_colours_of_a_fitting_size():
+def test_style_task_refuses_grey_and_small_pictures():
     config = small()
     for shape, message in (((1, 16, 16), "give RGB"), ((3, 18, 18), "--size 16|--size 20")):
         split = Split(torch.rand(6, *shape))
@@ -183,7 +183,7 @@ def test_pictures_must_be_colours_of_a_fitting_size():
             Fit(style_task(config), Data("d", split, split, split), config.fit)
 
 
-def test_every_preset_is_valid():
+def test_style_presets_are_valid():
     for name, preset in FAMILIES["style"].presets.items():
         config = preset()
         config.validate()
