@@ -11,7 +11,7 @@ from tests.conftest import ByGroupOrFile
         ("tests/rl/test_env.py::test_one", "tests/rl/test_env.py"),
         ("tests/rl/test_env.py::test_one[x::y]", "tests/rl/test_env.py"),
         ("tests/rl/test_env.py::TestAll::test_one", "tests/rl/test_env.py"),
-        ("tests/test_rllib.py::test_an_own_environment", "ray"),
+        ("tests/rllib/test_algorithm.py::test_apex_dqn_runs_in_tune", "ray"),
         ("tests/distributed/test_coordinator.py::test_one[x]", "ray"),
         ("tests/cluster/test_faults.py::test_one", "cluster"),
         ("tests/serve/test_models.py::test_one", "serve"),

@@ -1,4 +1,4 @@
-"""Hyperparameter sweeps: Ray Tune runs the package's own training loops under one fixed protocol.
+"""Runs hyperparameter sweeps with Ray Tune and the trainers of genray, under one fixed protocol.
 
 `spaces` and `presets` define search spaces: optimizers, schedules and regularisers with their
 hyperparameters. `trial_run` trains one trial without Ray, and `trainable` with Ray Tune. `sweep`

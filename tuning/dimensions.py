@@ -1,5 +1,6 @@
-"""Dimensions of a search space: ranges, integers, choices and switches for one setting each. They
-need Ray only in `to_tune`.
+"""Defines the dimensions of a search space: ranges, integers, choices and switches.
+
+Each dimension varies one setting. Ray is imported only in `to_tune`.
 """
 
 import math

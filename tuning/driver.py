@@ -1,8 +1,8 @@
 """Runs a sweep on Ray Tune: chooses the next trial, stops trials early, and shows progress.
 
-The trials' own files are the only record that a resumed sweep reads; the training processes write
-them. Tune saves its own state only every ten seconds. With that state, a trial that ended just
-before a crash would run again.
+The training processes write the files of their trials, and a resumed sweep reads only these files.
+The saved state of Tune is not used, because Tune saves its state only every ten seconds: a trial
+that ended just before a crash would run again.
 """
 
 import logging
@@ -39,12 +39,15 @@ COLUMNS = (
 )
 
 EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Fault|Exit|Interrupt)): (.+)")
-"""Matches the last line of a traceback; the groups exclude the exception's module."""
+"""Matches the last line of a traceback. The groups are the exception's name, without its module,
+and the message.
+"""
 
 
 def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
-    """Return how many trials can run at once on the given CPUs and GPUs. Raises ResourceError if
-    the cluster lacks the requested resources.
+    """Return how many trials run at once on `cpus` CPUs and `gpus` GPUs.
+
+    Raises ResourceError if the sweep asks for more than that.
     """
     config = sweep.config
     most = int(cpus / config.cpus_each + 1e-6)
@@ -54,7 +57,7 @@ def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
             f"{cpus:g}"
         )
     if config.gpus_each > gpus:
-        advice = "leave it out" if not gpus else f"use at most --gpus-each {gpus:g}"
+        advice = "leave the option out" if not gpus else f"use at most --gpus-each {gpus:g}"
         raise ResourceError(f"--gpus-each {config.gpus_each:g}: there are {gpus:g} GPUs; {advice}")
     if config.gpus_each:
         # A fraction of a GPU never spans two GPUs.
@@ -63,15 +66,19 @@ def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
     if config.parallel > most:
         raise ResourceError(
             f"--parallel {config.parallel}: {cpus:g} CPUs and {gpus:g} GPUs are enough for {most} "
-            "at once, with "
-            f"--cpus-each {config.cpus_each:g} and --gpus-each {config.gpus_each:g}"
+            f"trials at once, with --cpus-each {config.cpus_each:g} and --gpus-each "
+            f"{config.gpus_each:g}; use at most --parallel {most}"
         )
     return config.parallel or most
 
 
 class PlanSearch(Searcher):
-    """Suggests the trials of the plan that have not ended. The tuned trials of an arm follow when
-    the arm's search has ended.
+    """Suggests the trials of the plan that have not ended, in the order of the plan.
+
+    The tuned trials of an arm begin only when the arm's search has ended.
+
+    Args:
+        sweep: the plan, and the rows of its trials.
     """
 
     def __init__(self, sweep: Sweep):
@@ -85,14 +92,19 @@ class PlanSearch(Searcher):
 
     @property
     def num_waiting(self) -> int:
+        """Number of trials that have not been suggested yet."""
         return len(self._waiting)
 
     def suggest(self, trial_id: str) -> Any:
+        """Return Tune's configuration of the next trial, which has only the trial's name.
+
+        Returns None if the remaining trials must wait, and Searcher.FINISHED if there are none.
+        """
         # A tuned trial waits until the search of its arm has ended.
-        for place, (slot, row) in enumerate(self._waiting):
+        for position, (slot, row) in enumerate(self._waiting):
             if row is None and slot.phase == "tuned" and not self._sweep.searched(slot.arm):
                 continue
-            del self._waiting[place]
+            del self._waiting[position]
             if row is None:
                 settings = self._settings(slot, trial_id)
                 if settings is None:  # no trial of this arm's search succeeded
@@ -104,7 +116,7 @@ class PlanSearch(Searcher):
         return None if self._waiting else Searcher.FINISHED
 
     def _settings(self, slot: Slot, trial_id: str) -> dict[str, Any] | None:
-        """Return the nuisance settings of a trial that begins now."""
+        """Return the settings that the arm's search varies, for a trial that begins now."""
         sweep, arm = self._sweep, self._sweep.arm(slot.arm)
         # Settings come from the arm, from its best search trial, from the plan, or from Optuna.
         if slot.phase == "default":
@@ -117,8 +129,8 @@ class PlanSearch(Searcher):
         return arm.space.resolve(self._optuna_of(slot.arm).suggest(trial_id))
 
     def _optuna_of(self, arm: str) -> Any:
-        """Return the Optuna search of an arm. It receives the results of all trials that had
-        already ended.
+        """Return the Optuna search of an arm. A new search receives the results of all trials that
+        have ended already.
         """
         if arm not in self._optuna:
             import optuna
@@ -154,6 +166,7 @@ class PlanSearch(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        """Pass a trial's result to Optuna, if the arm's search uses Optuna."""
         arm = self._asked.pop(trial_id, None)
         if arm is not None:
             self._optuna[arm].on_trial_complete(trial_id, result, error)
@@ -164,7 +177,7 @@ class PlanSearch(Searcher):
             self._add_to_optuna(self._optuna[row.arm], row.arm, row)
 
     def save(self, checkpoint_path: str) -> None:
-        """Do nothing: the trials' files are the record."""
+        """Write a note instead of a state, because a resumed sweep reads the trials' files."""
         Path(checkpoint_path).write_text("see the sweep's trials\n", encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
@@ -172,12 +185,17 @@ class PlanSearch(Searcher):
 
 
 class Halving(AsyncHyperBandScheduler):
-    """ASHA, with evaluations as its unit of time. [Li 2020, https://arxiv.org/abs/1810.05934]"""
+    """ASHA with evaluations as its unit of time. [Li 2020, https://arxiv.org/abs/1810.05934]
 
-    def __init__(self, sweep: Sweep, looks: int):
+    Args:
+        sweep: the sweep. The results of trials from before a resume count in the comparison.
+        evaluations: number of evaluations of a trial of full length.
+    """
+
+    def __init__(self, sweep: Sweep, evaluations: int):
         super().__init__(
             time_attr="look",
-            max_t=max(2, looks),
+            max_t=max(2, evaluations),
             grace_period=1,
             reduction_factor=sweep.config.reduction,
         )
@@ -191,11 +209,14 @@ class Halving(AsyncHyperBandScheduler):
                 self._replay(row, f"before {row.trial}")
 
     def _replay(self, row: TrialRow, trial_id: str) -> None:
+        """Report the finite values of a row's curve to the scheduler."""
         sign = -1.0 if row.mode == "min" else 1.0
-        for look, value in enumerate(
+        for evaluation, value in enumerate(
             (value for _, _, value in row.curve if math.isfinite(value)), 1
         ):
-            self._brackets[0].on_result(SimpleNamespace(trial_id=trial_id), look, sign * value)
+            self._brackets[0].on_result(
+                SimpleNamespace(trial_id=trial_id), evaluation, sign * value
+            )
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_add(tune_controller, trial)
@@ -205,8 +226,14 @@ class Halving(AsyncHyperBandScheduler):
 
 
 class Progress(tune.Callback):
-    """Writes the outcomes that only Tune knows (a trial stopped early, a process that died) to the
-    rows, and shows the progress of the sweep.
+    """Shows the progress of the sweep, and records the outcomes that only Tune knows.
+
+    These outcomes are a trial that was stopped early and a process that died. They are written to
+    the rows of the trials.
+
+    Args:
+        sweep: the sweep whose rows are read and written.
+        live: the display.
     """
 
     def __init__(self, sweep: Sweep, live: Live):
@@ -220,7 +247,7 @@ class Progress(tune.Callback):
         self._names.setdefault(trial.trial_id, trial.config["trial"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        if trial.last_result.get("done"):  # otherwise the sweep itself was interrupted
+        if trial.last_result.get("done"):  # False if the sweep itself was interrupted
             self._end_trial(trial, "stopped", "")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -245,8 +272,9 @@ class Progress(tune.Callback):
             self.show(sum(trial.status == Trial.RUNNING for trial in trials))
 
     def show(self, running: int = 0) -> None:
-        """Update the display. `running`: the number of trials that train; a few more have rows and
-        wait for a process.
+        """Update the display. `running`: the number of trials that train.
+
+        A few more trials have rows already and wait for a process.
         """
         rows = self._sweep.rows()
         counts = Counter(row.status for row in rows)
@@ -261,13 +289,13 @@ class Progress(tune.Callback):
 
 
 def failure_reason(text: str) -> str:
-    """Extract one line from Ray Tune's error text of a trial: the exception, or how its process
+    """Return one line from Ray Tune's error text of a trial: the exception, or how the process
     died.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     raised = "its creation task" in text or "ray::" in text
     named = [match for line in lines if (match := EXCEPTION.fullmatch(line))] if raised else []
-    if named:  # the last exception is the one that the others caused
+    if named:  # The last exception is the final effect of the earlier ones.
         return f"{named[-1][1]}: {named[-1][2]}"
     if "low on memory" in text:
         return "its process was killed because its machine ran low on memory"
@@ -276,22 +304,22 @@ def failure_reason(text: str) -> str:
     return "its process died (out of memory, or killed)"
 
 
-def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
-    """Run all trials that have not ended, on the running Ray. Raises KeyboardInterrupt on a request
-    to stop.
+def run_trials(sweep: Sweep, evaluations: int, live: Live) -> None:
+    """Run all trials that have not ended, on the running Ray.
 
-    `looks`: the evaluations of a trial of full length.
+    `evaluations`: the number of evaluations of a trial of full length. Raises KeyboardInterrupt on
+    a request to stop, and ResourceError if the cluster lacks the requested resources.
     """
     config = sweep.config
     resources = ray.cluster_resources()
     cpus = resources.get("CPU", 0.0)
     parallel = check_resources(sweep, cpus, resources.get("GPU", 0.0))
     share = config.cpus_each
-    if config.parallel:  # on a cluster, each trial must still fit on one node
+    if config.parallel:  # On a cluster, each trial must still fit on one node.
         share = max(share, min(math.floor(1e4 * cpus / parallel) / 1e4, max(node_cpus())))
     # Tune's own logs would duplicate each trial's run directory.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output cannot be silenced completely
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # The new output cannot be silenced completely.
     # Class attributes of the trials.
     members: dict[str, Any] = {
         "sweep": sweep.path.resolve(),
@@ -307,10 +335,10 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
     )
     # Population based training runs its members only; other sweeps take their trials from the plan.
     if config.scheduler == "pbt":
-        evaluation = align(sweep)
-        options["config"], scheduler = population(sweep, evaluation)
+        start = align(sweep)
+        options["config"], scheduler = population(sweep, start)
         members |= {
-            "least_evaluations": looks - evaluation,
+            "least_evaluations": evaluations - start,
             "barrier": config.perturb_every,
             "space": sweep.study.arms[0].space,
         }
@@ -319,7 +347,7 @@ def run_trials(sweep: Sweep, looks: int, live: Live) -> None:
         options["checkpoint_config"] = tune.CheckpointConfig(num_to_keep=4)
     else:
         search = PlanSearch(sweep)
-        scheduler = Halving(sweep, looks) if config.scheduler == "asha" else FIFOScheduler()
+        scheduler = Halving(sweep, evaluations) if config.scheduler == "asha" else FIFOScheduler()
         options |= {"search_alg": search, "num_samples": max(1, search.num_waiting)}
     # The trials' rows hold the content of these messages.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)

@@ -1,8 +1,9 @@
-"""The plan of a sweep: all its trials, and the files of its directory. The plan depends only on the
-sweep's configuration.
+"""Plans a sweep: lists all its trials, and reads and writes the files of its directory.
 
-SWEEP/sweep.yaml   study.yaml   base.yaml      the configuration, the study and the base settings
-SWEEP/trials/0007-adam-search/                 one run directory a trial, with its row in trial.json
+The plan depends only on the sweep's configuration. The files are:
+
+    SWEEP/sweep.yaml   study.yaml   base.yaml   the configuration, the study, the base settings
+    SWEEP/trials/0007-adam-search/              the run directory of a trial; trial.json is its row
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
+from genray.bounds import bounded, check_bounds
 from genray.config import load_yaml, save_yaml
 from genray.errors import CheckpointError, ConfigError, require
 from genray.paths import DataName
@@ -29,6 +31,9 @@ from tuning.trials import (
     read_trial,
     write_trial,
 )
+
+MAX_SWEEP_SEED = 1_073_741_823
+"""2^30 − 1. The seeds of the comparison are larger and must stay below 2^31."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +58,16 @@ class SweepConfig:
     """
     arms: tuple[str, ...] = ()
     """Use only these arms of the study, e.g. sgd adam."""
-    steps: int = 0
-    """Training steps of a trial; 0: as the preset says."""
-    looks: int = 10
-    """Evaluations on the validation data in a trial, evenly spaced. They form the curve, and the
-    best one is chosen. There are fewer where the steps cannot be divided into so many: 6 for 11
-    steps, not 10.
+    steps: int = bounded(0, min=0, note="(0: the steps of the preset)")
+    """Training steps of a trial; 0: the steps of the preset."""
+    looks: int = bounded(10, min=1, example=10)
+    """Evaluations on the validation data in a trial, evenly spaced. They form the learning curve,
+    and the best one counts. A trial has fewer evaluations if its steps cannot be divided into that
+    many: 6 for 11 steps, not 10.
     """
-    trials: int = 16
-    """Search trials of each arm, the same number for all arms; a grid has at most so many."""
-    seeds: int = 5
+    trials: int = bounded(16, min=1, example=16)
+    """Search trials of each arm, the same number for all arms. A grid has at most this many."""
+    seeds: int = bounded(5, min=0, max=1000, note="(0: no comparison)", example=5)
     """Seeds of the comparison. Each arm runs with its default settings and with its best settings,
     once with each seed. 0: a search without comparison.
     """
@@ -77,35 +82,22 @@ class SweepConfig:
     """The metric that is compared. Empty: validation_loss; evaluation_return for dqn."""
     mode: Literal["auto", "min", "max"] = "auto"
     """Whether lower or higher values are better. auto: by the metric's name."""
-    reduction: int = 3
-    """asha: one of so many trials continues at each rung."""
-    perturb_every: int = 2
-    """pbt: evaluations between copies."""
-    parallel: int = 0
+    reduction: int = bounded(3, min=2, example=3)
+    """asha: the reduction factor. One of this many trials continues at each rung."""
+    perturb_every: int = bounded(2, min=1, example=2)
+    """pbt: evaluations between two times at which trials become copies."""
+    parallel: int = bounded(0, min=0, note="(0: as many as fit)")
     """Trials that run at once; 0: as many as the CPUs and GPUs allow."""
-    cpus_each: float = 1.0
+    cpus_each: float = bounded(1.0, above=0, example=1)
     """CPUs that a trial reserves; a trial uses one thread."""
-    gpus_each: float = 0.0
+    gpus_each: float = bounded(0.0, min=0, example=0.5)
     """GPUs that a trial reserves, e.g. 0.25: four trials share one GPU."""
-    seed: int = 0
-    """Seed of the points and of the search trials. The seeds of the comparison follow it."""
+    seed: int = bounded(0, min=0, max=MAX_SWEEP_SEED)
+    """Seed of the points and of the search trials. The comparison uses the seeds after this one."""
 
     def validate(self) -> None:
-        require(self.trials >= 1, f"--trials {self.trials}: must be ≥ 1, e.g. 16")
-        require(
-            0 <= self.seeds <= 1000,
-            f"--seeds {self.seeds}: must lie in 0..1000 (0: no comparison), e.g. 5",
-        )
-        require(self.steps >= 0, f"--steps {self.steps}: must be ≥ 0 (0: as the preset has it)")
-        require(self.looks >= 1, f"--looks {self.looks}: must be ≥ 1, e.g. 10")
-        require(self.reduction >= 2, f"--reduction {self.reduction}: must be ≥ 2, e.g. 3")
-        require(
-            self.perturb_every >= 1, f"--perturb-every {self.perturb_every}: must be ≥ 1, e.g. 2"
-        )
-        require(self.parallel >= 0, f"--parallel {self.parallel}: must be ≥ 0 (0: as many as fit)")
-        require(self.cpus_each > 0, f"--cpus-each {self.cpus_each:g}: must be > 0, e.g. 1")
-        require(self.gpus_each >= 0, f"--gpus-each {self.gpus_each:g}: must be ≥ 0, e.g. 0.5")
-        require(0 <= self.seed < 2**30, f"--seed {self.seed}: must lie in 0 .. 2^30 − 1")
+        """Raise ConfigError for values outside their bounds and for options that conflict."""
+        check_bounds(self)
         require(
             self.scheduler == "none" or self.seeds == 0,
             f"--scheduler {self.scheduler}: a comparison needs all steps of every trial; use "
@@ -113,38 +105,40 @@ class SweepConfig:
         )
         require(
             self.scheduler != "asha" or self.looks >= 2,
-            f"--looks {self.looks}: asha stops trials at a look before the last; give 2 or more, "
-            "e.g. 9",
+            f"--looks {self.looks}: asha stops trials at an evaluation before the last; use 2 or "
+            "more, e.g. 9",
         )
         require(
             self.scheduler != "pbt" or self.perturb_every < self.looks,
-            f"--perturb-every {self.perturb_every}: a trial has {self.looks} looks, so that no "
-            "copy would be made; use at most "
-            f"{max(1, self.looks - 1)}, or more --looks",
+            f"--perturb-every {self.perturb_every}: a trial has {self.looks} evaluations, so no "
+            f"trial would become a copy; use at most {max(1, self.looks - 1)}, or more --looks",
         )
         require(
             self.scheduler != "pbt" or self.trials >= 4,
-            f"--trials {self.trials}: population based training needs 4 or more",
+            f"--trials {self.trials}: population based training needs 4 or more, e.g. 8",
         )
         require(
             self.scheduler != "pbt" or self.search in ("random", "quasi-random"),
-            f"--search {self.search}: population based training begins at random; use random or "
-            "quasi-random",
+            f"--search {self.search}: population based training starts from random points; use "
+            "random or quasi-random",
         )
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One trial of the plan: arm, phase and index."""
+    """One trial of the plan."""
 
     number: int
+    """Position in the plan, from 0."""
     arm: str
+    """Name of the arm."""
     phase: Phase
     index: int
-    """Index within the arm's phase: a point of the search, or a seed of the other phases."""
+    """Index within the arm's phase: of a point in the search, of a seed in the other phases."""
 
     @property
     def name(self) -> str:
+        """Name of the trial's directory."""
         return f"{self.number:04d}-{self.arm}-{self.phase}"
 
 
@@ -153,17 +147,24 @@ class Sweep:
     """A sweep's directory, and the content of its files."""
 
     path: Path
+    """The directory."""
     config: SweepConfig
+    """The content of sweep.yaml."""
     study: Study
+    """The content of study.yaml."""
     base: Any
+    """The configuration that every trial starts from: the content of base.yaml."""
     metric: str
+    """The metric that is compared."""
     mode: Mode
+    """Whether lower (`min`) or higher (`max`) values are better."""
     points: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     """The points of each arm, in the order of the search. Empty for an Optuna search, whose points
     depend on results.
     """
 
     def save(self) -> None:
+        """Write the files of the directory, which must exist."""
         save_yaml(self.config, self.path / "sweep.yaml")
         save_yaml(self.base, self.path / "base.yaml")
         about = {**self.study.to_dict(), "metric": self.metric, "mode": self.mode}
@@ -214,9 +215,11 @@ class Sweep:
         ]
 
     def arm(self, name: str) -> Arm:
+        """Return the arm of this name, which must exist."""
         return next(arm for arm in self.study.arms if arm.name == name)
 
     def row_path(self, slot: Slot) -> Path:
+        """Return the path of the slot's trial.json, which may not exist yet."""
         return self.path / TRIALS_FOLDER / slot.name / TRIAL_FILE
 
     @cached_property
@@ -262,7 +265,8 @@ class Sweep:
         )
 
     def waiting(self) -> list[tuple[Slot, TrialRow | None]]:
-        """List the slots whose trials have not ended, with their rows if the trials had begun.
+        """List the slots whose trials have not ended, with their rows if the trials have begun.
+
         Tuned trials of arms whose search failed are omitted.
         """
         found = [
@@ -270,17 +274,20 @@ class Sweep:
             for slot in self.slots
             if (row := self.row(slot)) is None or row.status == "running"
         ]
-        hopeless = {
+        failed = {
             arm.name
             for arm in self.study.arms
             if self.searched(arm.name) and self.tuned(arm.name) is None
         }
         return [
-            (slot, row) for slot, row in found if slot.phase != "tuned" or slot.arm not in hopeless
+            (slot, row) for slot, row in found if slot.phase != "tuned" or slot.arm not in failed
         ]
 
     def begin(self, slot: Slot, tuned: dict[str, Any]) -> TrialRow:
-        """Write the first row of a trial. `tuned`: settings of the arm's nuisance parameters."""
+        """Write and return the first row of a trial.
+
+        `tuned`: the settings of the parameters that the arm's search varies.
+        """
         arm, config = self.arm(slot.arm), self.config
         row = TrialRow(
             trial=slot.name,
@@ -303,8 +310,9 @@ class Sweep:
 
 
 def plan_points(config: SweepConfig, study: Study) -> dict[str, list[dict[str, Any]]]:
-    """Choose each arm's points. Returns arm → list of settings; empty for Optuna. Raises
-    ConfigError if a grid has too many points.
+    """Choose the points of each arm's search. Returns arm → list of settings; empty for Optuna.
+
+    Raises ConfigError if a grid has more points than `config.trials`.
     """
     points: dict[str, list[dict[str, Any]]] = {}
     for number, arm in enumerate(study.arms):

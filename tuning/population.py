@@ -1,10 +1,10 @@
-"""Population based training: finds the active members, resets them to a common evaluation, and
-configures Tune's scheduler.
+"""Prepares population based training: resets the members to a common evaluation, and configures
+Tune's scheduler.
 
-Members synchronise at barriers, every `perturb_every` evaluations. There, members with worse
-results become copies of better ones. After a crash, a sweep continues from the last barrier that
-every member has saved. Training after that barrier is repeated, bit for bit, because a copy
-requires members at the same step.
+Members are the trials of the population. They synchronise at barriers, every `perturb_every`
+evaluations. At a barrier, members with worse results become copies of better members. After a
+crash, a sweep continues from the last barrier that every member has saved. Training after that
+barrier is repeated bit for bit, because a copy needs both members at the same step.
 """
 
 import random
@@ -36,8 +36,9 @@ def members(sweep: Sweep) -> list[tuple[Slot, TrialRow | None]]:
 
 
 def align(sweep: Sweep) -> int:
-    """Reset the members to the last barrier that all of them have saved. Returns the number of its
-    evaluation, 0 for the start.
+    """Reset the members to the last barrier that all of them have saved.
+
+    Returns the number of the evaluation at that barrier; 0 for the start of training.
     """
     every, waiting = sweep.config.perturb_every, members(sweep)
     kept = {
@@ -45,18 +46,19 @@ def align(sweep: Sweep) -> int:
         for slot, row in waiting
     }
     alive = [slot for slot, row in waiting if row is None or row.status == "running"]
-    look = min((max(kept[slot], default=0) for slot in alive), default=0)
+    evaluation = min((max(kept[slot], default=0) for slot in alive), default=0)
     for slot, row in waiting:
         if row is None:
             continue
-        if not look:  # no member was copied yet, so its settings are still those of the plan
+        if not evaluation:
+            # No member was copied yet, so all settings are those of the plan.
             for folder in RunDir(sweep.path / row.path).list_checkpoints():
                 remove_directory(folder)
             sweep.begin(slot, sweep.points[slot.arm][slot.index])
-        elif look in kept[slot]:
-            _reset(sweep, row, kept[slot][look])
-        # else the member had diverged before, and waits for the next barrier
-    return look
+        elif evaluation in kept[slot]:
+            _reset(sweep, row, kept[slot][evaluation])
+        # A member without this checkpoint had diverged earlier and waits for the next barrier.
+    return evaluation
 
 
 def _barriers(run: Path, every: int) -> dict[int, Path]:
@@ -67,13 +69,14 @@ def _barriers(run: Path, every: int) -> dict[int, Path]:
             verify_checkpoint(folder)
         except CheckpointError:
             continue
-        looks = len(read_trial(folder / ROW_FILE).curve)
-        if looks and looks % every == 0:
-            found[looks] = folder
+        evaluations = len(read_trial(folder / ROW_FILE).curve)
+        if evaluations and evaluations % every == 0:
+            found[evaluations] = folder
     return found
 
 
 def _reset(sweep: Sweep, row: TrialRow, checkpoint: Path) -> None:
+    """Remove the member's checkpoints after `checkpoint`, and restore the row of that time."""
     for folder in RunDir(sweep.path / row.path).list_checkpoints():
         if int(folder.name) > int(checkpoint.name):
             remove_directory(folder)
@@ -81,11 +84,11 @@ def _reset(sweep: Sweep, row: TrialRow, checkpoint: Path) -> None:
 
 
 def population(sweep: Sweep, evaluation: int) -> tuple[dict[str, Any], PopulationBasedTraining]:
-    """Return (Tune's config, the scheduler) for population based training of the search trials,
-    which are all at one evaluation.
+    """Return (Tune's config, the scheduler) for population based training of the search trials.
 
-    The scheduler is synchronous, so that a trial and its copy are at the same step, and a sweep is
-    reproducible. [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
+    `evaluation`: the number of the evaluation that all members have reached. The scheduler is
+    synchronous, so that a trial and its copy are at the same step, and a sweep is reproducible.
+    [Jaderberg 2017, https://arxiv.org/abs/1711.09846]
     """
     arm = sweep.study.arms[0]
     rows = {
@@ -98,7 +101,7 @@ def population(sweep: Sweep, evaluation: int) -> tuple[dict[str, Any], Populatio
         return tune.sample_from(lambda spec: points[spec["config"]["trial"]][name])
 
     config = {name: coordinate_of(name) for name in arm.space.coordinates}
-    # Tune's PBT uses Python's global random generator
+    # Tune's scheduler uses Python's global random generator.
     random.seed(sweep.config.seed + 1009 * evaluation)
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration",

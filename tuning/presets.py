@@ -1,10 +1,10 @@
-"""The named studies: which arms are compared, what each arm fixes, and which settings are tuned for
-each arm.
+"""Defines the named studies: the arms that they compare, and the settings that are tuned for each
+arm.
 
-An arm's `default` holds the settings of its library or its paper. Its `space` holds the nuisance
-parameters, which are tuned separately for each arm; every arm gets the same number of trials. [Choi
-2019, https://arxiv.org/abs/1910.05446; Schmidt 2021, https://arxiv.org/abs/2007.01547: rankings of
-optimizers depend on the search space, so a study states its own]
+An arm's `default` has the settings of its library or its paper. An arm's `space` has the nuisance
+parameters, which are tuned separately for each arm. Every arm gets the same number of trials.
+Rankings of optimizers depend on the search space, so each study states its space. [Choi 2019,
+https://arxiv.org/abs/1910.05446; Schmidt 2021, https://arxiv.org/abs/2007.01547]
 """
 
 import difflib
@@ -47,17 +47,18 @@ class Study:
         """Raise ConfigError if an arm's settings or space are empty or do not fit the configuration
         `base`.
         """
-        require(len(self.arms) > 0, f"study {self.name}: has no arms")
+        require(len(self.arms) > 0, f"study {self.name}: has no arms; give at least one")
         names = [arm.name for arm in self.arms]
         require(
             len(set(names)) == len(names),
-            f"study {self.name}: two arms have one name ({', '.join(names)})",
+            f"study {self.name}: two arms have one name ({', '.join(names)}); rename one of them",
         )
         for arm in self.arms:
             where = f"study {self.name}, arm {arm.name}"
             clash = sorted(set(arm.fixed) & set(arm.space.paths))
             require(
-                not clash, f"{where}: {', '.join(clash)} is both fixed and varied; leave one out"
+                not clash,
+                f"{where}: {', '.join(clash)} is both fixed and varied; leave one of the two out",
             )
             try:
                 for settings in (arm.fixed, {**arm.fixed, **arm.default}):
@@ -304,11 +305,11 @@ def _takes(config: Any, settings: Mapping[str, Any]) -> bool:
 def _need(config: Any, family: str, study: str, path: str) -> None:
     require(
         _has(config, path),
-        f"genray sweep {study} --model {family}: this study is not for it; {_FITTING[study]}",
+        f"--model {family}: study {study} does not support this family; {_SUPPORTED[study]}",
     )
 
 
-_FITTING = {
+_SUPPORTED = {
     "optimizers": "use --model ae, vae, gan or classifier",
     "regularisers": "use --model ae, vae, gan or classifier",
     "gan_stability": "use --model gan",

@@ -40,7 +40,7 @@ def check_path(cls: type, path: str) -> Any:
     paths = setting_paths(cls)
     if path in paths:
         return paths[path]
-    # Users often remember only the last word of a path.
+    # Suggest paths with the same last word, because users often remember only this word.
     word = path.rpartition(".")[2]
     near = [known for known in paths if known.rpartition(".")[2] == word]
     near += difflib.get_close_matches(path, paths, n=3, cutoff=0.5)
@@ -49,7 +49,7 @@ def check_path(cls: type, path: str) -> Any:
     hint = (
         f"did you mean {', '.join(dict.fromkeys(near))}?"
         if near
-        else f"there are {', '.join(paths)}"
+        else f"the settings are {', '.join(paths)}"
     )
     raise ConfigError(f"{path}: no such setting of {cls.__name__}; {hint}")
 

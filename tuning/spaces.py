@@ -1,9 +1,8 @@
-"""Search spaces: which settings of a trainer are varied together, and the points that a search
-tries.
+"""Defines search spaces: the settings of a trainer that vary together, and the points of a search.
 
     space = Space(LogUniform("optimizer.learning_rate", 1e-5, 1e-1), Integers("model.latent", 2,
     32))
-    space.check(vae_digits())               # unknown paths and wrong types end here, in one line
+    space.check(vae_digits())    # raises ConfigError for unknown paths and values of a wrong type
     tune.run(trainable("vae", vae_digits()), config=space.to_tune(), metric="validation_loss",
     mode="min")
 
@@ -44,15 +43,18 @@ __all__ = [
 
 
 class Space:
-    """Dimensions that are varied together. Raises ConfigError if two dimensions vary the same
-    setting, or one is empty.
+    """Dimensions that are varied together.
+
+    Args:
+        dimensions: one for each setting. Raises ConfigError if two dimensions vary the same
+            setting, or if a dimension is empty.
     """
 
     def __init__(self, *dimensions: Dimension):
         self.dimensions = dimensions
         paths = [dimension.path for dimension in dimensions]
         twice = sorted({path for path in paths if paths.count(path) > 1})
-        require(not twice, f"the space varies {', '.join(twice)} twice; leave one out")
+        require(not twice, f"the space varies {', '.join(twice)} twice; leave one of the two out")
         for dimension in dimensions:
             dimension.check()
         # The dimension of each coordinate. A switch has two coordinates, so that every search
@@ -174,7 +176,7 @@ class Space:
 
         require(
             size(1) <= most,
-            f"--trials {most}: the grid has {size(1)} points at least; use --trials {size(1)} or "
+            f"--trials {most}: the grid has at least {size(1)} points; use --trials {size(1)} or "
             "more",
         )
         ranges = any(not each.few for each in self.coordinates.values())

@@ -1,5 +1,7 @@
-"""Runs sweeps from start to end: checks the configuration, runs the trials on Ray, resumes,
-measures test data, and promotes the best trial.
+"""Runs a sweep from start to end.
+
+Checks the configuration, runs the trials on Ray, resumes a stopped sweep, evaluates trials on test
+data, and promotes the best trial to a model.
 
     sweep = run_sweep(SweepConfig(study="optimizers", model="vae", steps=500), Path("runs/sweep"))
     for row in read_trials(sweep):
@@ -102,17 +104,17 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
         part = "run.device" if config.model == "dqn" else "fit.device"
         require(
             setting(base, part) != "cuda",
-            "--set fit.device=cuda: trials get no GPU; give --gpus-each 1, or a share",
+            f"--set {part}=cuda: trials get no GPU; use --gpus-each 1, or a fraction such as 0.25",
         )
         require(
             config.model == "dqn" or setting(base, "fit.amp") != "float16",
-            "--set fit.amp=float16: trials get no GPU; give --gpus-each 1, or leave it out",
+            "--set fit.amp=float16: trials get no GPU; use --gpus-each 1, or leave the setting out",
         )
         base = on_cpu(config.model, base)
-    # Each population has one space, so that it needs a study with one arm.
+    # A population has one search space, so population based training needs a study with one arm.
     require(
         config.scheduler != "pbt" or len(study.arms) == 1,
-        f"--scheduler pbt: {study.name} compares {len(study.arms)} arms; name one, e.g. --arms "
+        f"--scheduler pbt: {study.name} compares {len(study.arms)} arms; name one arm, e.g. --arms "
         f"{study.arms[0].name}",
     )
     study.check(base)
@@ -128,13 +130,14 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
     # Train a step of each arm, to check that the arm can be trained and reports the metric.
     metric, mode = _metric(config)
     for arm in study.arms:
-        told = rehearse(
+        reported = rehearse(
             config.model, on_cpu(config.model, changed(base, {**arm.fixed, **arm.default}))
         )
-        known = ", ".join(sorted(told))
+        known = ", ".join(sorted(reported))
         require(
-            metric in told,
-            f"--metric {metric}: no trial of arm {arm.name} reports it; they report {known}",
+            metric in reported,
+            f"--metric {metric}: trials of arm {arm.name} do not report this metric; they report "
+            f"{known}",
         )
     return Sweep(path, config, study, base, metric, mode, points)
 
@@ -153,8 +156,9 @@ def _check_set(config: SweepConfig, study: Study, base: Any) -> None:
     --set may name a setting that an arm's search varies. The value is then the arm's default, or
     the centre of its space.
     """
-    part, looks = ("run", "evaluate_every") if config.model == "dqn" else ("fit", "validate_every")
-    instead = {f"{part}.seed": "--seed", f"{part}.{looks}": "--looks"}
+    # Options of the sweep that replace settings.
+    part, every = ("run", "evaluate_every") if config.model == "dqn" else ("fit", "validate_every")
+    instead = {f"{part}.seed": "--seed", f"{part}.{every}": "--looks"}
     if config.steps:
         instead |= {f"{part}.steps": "--steps alone", f"{part}.epochs": "--steps alone"}
     for path, text in parse_settings(config.set).items():
@@ -163,6 +167,7 @@ def _check_set(config: SweepConfig, study: Study, base: Any) -> None:
             path not in instead,
             f"{word}: the sweep sets it for each trial; use {instead.get(path)}",
         )
+        # Settings of the study and of its arms that differ from the base.
         for whose, settings in (
             (f"study {study.name}", study.base),
             *(
@@ -231,41 +236,48 @@ def _run(sweep: Sweep, address: str | None) -> Path:
 
 
 def _announcement(sweep: Sweep) -> str:
+    """Describe the sweep in one line, e.g. "optimizers: 2 arms with 16 search trials each, …"."""
     config, arms = sweep.config, len(sweep.study.arms)
     done = len(sweep.slots) - len(sweep.waiting())
-    looks = planned_evaluations(config.model, sweep.base)
+    evaluations = planned_evaluations(config.model, sweep.base)
+    seeds = f"{config.seeds} seed{'s' * (config.seeds > 1)}"
     each = f"{config.trials} search trials" + (
-        f", {config.seeds} seed{'s' * (config.seeds > 1)} as it comes and {config.seeds} tuned"
-        * bool(config.seeds)
+        f", {seeds} untuned and {seeds} tuned" if config.seeds else ""
     )
     return (
-        f"{sweep.study.name}: {arms} {'arms' if arms > 1 else 'arm'}, each {each}: "
-        f"{len(sweep.slots)} trials of "
-        f"{sweep.metric} ({'less' if sweep.mode == 'min' else 'more'} is better)"
-        + (f", {looks} looks each instead of {config.looks}" if looks != config.looks else "")
+        f"{sweep.study.name}: {arms} {'arms' if arms > 1 else 'arm'} with {each}"
+        f"{' each' if arms > 1 else ''}: {len(sweep.slots)} trials by {sweep.metric} "
+        f"({'lower' if sweep.mode == 'min' else 'higher'} is better)"
+        + (
+            f", {evaluations} evaluations each instead of {config.looks}"
+            if evaluations != config.looks
+            else ""
+        )
         + (f", {done} of them done" if done else "")
     )
 
 
 def _wait_for_old_processes(path: Path, patience_s: float = 60.0) -> None:
-    """Wait until no process of a killed sweep trains. Ray ends these processes some seconds after
-    their driver.
+    """Wait until no process of a killed sweep trains.
+
+    Ray ends these processes some seconds after their driver. Raises ConfigError if one still trains
+    after `patience_s` seconds.
     """
     deadline = time.monotonic() + patience_s
     for lock in sorted((path / TRIALS_FOLDER).glob("*/.lock")):
         while _is_locked(lock):
             if time.monotonic() > deadline:
                 raise ConfigError(
-                    f"--resume {path}: {lock.parent.name} is still in training; is the sweep "
-                    "running elsewhere?"
+                    f"--resume {path}: trial {lock.parent.name} is still training in another "
+                    "process; wait for that process, or end it"
                 )
             time.sleep(0.2)
 
 
 @contextmanager
 def _exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold a lock that the system releases when this process ends, so that only one driver runs.
-    Raises ConfigError if another process holds the lock.
+    """Lock the sweep, so that only one driver runs. The system releases the lock when this process
+    ends. Raises ConfigError if another process holds the lock.
     """
     with (path / ".lock").open("w", encoding="utf-8") as file:
         try:
@@ -278,6 +290,7 @@ def _exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def _is_locked(lock: Path) -> bool:
+    """Whether another process holds the lock on the file."""
     with lock.open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -290,10 +303,10 @@ def _is_locked(lock: Path) -> bool:
 
 
 def measure_test(sweep: Path, row: TrialRow) -> dict[str, float]:
-    """Evaluate the trial's best checkpoint on the test split, which is sealed until this call.
+    """Evaluate the trial's best checkpoint on the test split. Returns name → figure.
 
-    Raises CheckpointError if there is no such checkpoint, because the trial never had a finite
-    metric.
+    No other function reads the test split. Raises CheckpointError if the trial has no best
+    checkpoint, because its metric was never finite.
     """
     with _best(sweep, row) as training:
         return training.measure_test()
@@ -306,8 +319,8 @@ def _best(sweep: Path, row: TrialRow) -> Iterator[Training]:
     checkpoint = folder / "checkpoints" / f"{row.best_step or 0:08d}"
     if row.best_step is None or not (checkpoint / "manifest.json").exists():
         raise CheckpointError(
-            f"{folder}: has no checkpoint of its best step; it was {row.status} "
-            f"({row.error or 'no error'})"
+            f"{folder}: there is no checkpoint of the best step; the trial's status is "
+            f"{row.status} ({row.error or 'no error'})"
         )
     verify_checkpoint(checkpoint)
     config: Any = load_yaml(config_class(row.family), folder / "config.yaml")
@@ -320,29 +333,31 @@ def _best(sweep: Path, row: TrialRow) -> Iterator[Training]:
 
 
 def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
-    """Save the best trial by validation (or `trial`) as a model in the directory `models`. Its
-    config.json records how it was found.
+    """Save a trial's model as `models`/`name`, and return that directory.
 
-    Raises ConfigError for an invalid name or one that exists already, CheckpointError if no trial
-    succeeded.
+    `trial`: the name of a trial; empty for the best trial by validation. The model's config.json
+    records how the sweep found the model. Raises ConfigError for an invalid or existing name or an
+    unknown trial, and CheckpointError if no trial succeeded.
     """
     # Check the name, and choose the trial.
     require(
         bool(NAME.fullmatch(name)),
-        f"--name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit, e.g. "
-        "best-vae",
+        f"--name {name!r}: use 1 to 64 characters of A-Z a-z 0-9 . _ -, beginning with a letter or "
+        "a digit, e.g. best-vae",
     )
     folder = models / name
-    require(not folder.exists(), f"--name {name}: {folder} is there already; choose another name")
+    require(not folder.exists(), f"--name {name}: {folder} exists already; choose another name")
     opened, rows = Sweep.open(sweep), read_trials(sweep)
     known = {row.trial: row for row in rows}
     require(
         not trial or trial in known,
-        f"--trial {trial}: not of this sweep; see {sweep / 'trials.csv'}",
+        f"--trial {trial}: no such trial in this sweep; {sweep / 'trials.csv'} lists the trials",
     )
     row = known[trial] if trial else best_trial(rows)
     if row is None:
-        raise CheckpointError(f"{sweep}: no trial has ended soundly; there is nothing to promote")
+        raise CheckpointError(
+            f"{sweep}: no trial has ended without an error; there is nothing to promote"
+        )
     # Record how the model was found, for its config.json and its card.
     origin = {
         "sweep": sweep.resolve().name,
@@ -361,14 +376,13 @@ def promote(sweep: Path, name: str, models: Path, trial: str = "") -> Path:
         "scheduler": opened.config.scheduler,
         "genray": __version__,
     }
-    chosen = "named by a person" if trial else "the best by it"
+    chosen = "chosen by a person from" if trial else "the best of"
     words = (
         f"Trial {row.trial} of the sweep {origin['sweep']} ({row.study}): {row.metric} "
-        f"{row.best:.5g}, {chosen} of "
-        f"{origin['of_trials']} trials. A best of many looks better on the data that it was chosen "
-        "by than on new data: "
-        "believe the figures on test data.\n\nSettings: "
-        f"{_format_settings(row.params) or 'as the preset has them'}; seed {row.seed}."
+        f"{row.best:.5g}, {chosen} {origin['of_trials']} trials. The best of many trials has "
+        "better figures on the data that chose it than on new data, so use the figures on test "
+        f"data.\n\nSettings: {_format_settings(row.params) or 'those of the preset'}; seed "
+        f"{row.seed}."
     )
     # Load the best checkpoint, measure it on the test split, and save the model.
     models.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,4 @@
-"""A Ray Tune `Trainable` for the model families, for the sweeps of this package and for any
-`tune.run`.
+"""Defines the Ray Tune `Trainable` of the model families, for sweeps and for any `tune.run`.
 
     tune.run(trainable("vae", vae_digits()), config=space.to_tune(), metric="validation_loss",
     mode="min", num_samples=20)
@@ -47,8 +46,8 @@ class _Trial(tune.Trainable):
     directory.
     """
     least_evaluations = 0
-    """For population based training: the least number of evaluations that a trial makes, diverged
-    or not, because a copy of another trial can replace its state.
+    """For population based training: the least number of evaluations of a trial. A diverged trial
+    makes them, too, because a copy of another trial can replace its state.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -68,6 +67,7 @@ class _Trial(tune.Trainable):
             os.chdir(self.working_directory)
 
     def make_run(self, config: dict[str, Any]) -> TrialRun:
+        """Create the trial that Tune's `config` describes."""
         raise NotImplementedError
 
     def step(self) -> dict[str, Any]:
@@ -207,7 +207,8 @@ def trainable(
     """
     require(
         isinstance(base, config_class(family)),
-        f"trainable({family!r}, …): its base is a {type(base).__name__}",
+        f"trainable({family!r}, …): base is a {type(base).__name__}; must be a "
+        f"{config_class(family).__name__}",
     )
     base = absolute_paths(base)
     base.validate()

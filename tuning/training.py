@@ -1,9 +1,8 @@
-"""Runs the training of one trial, for every family: trains and yields one evaluation on the
-validation data after another. Does not use Ray.
+"""Trains the model of one trial, for every family, and yields its evaluations. Does not use Ray.
 
-There are two implementations of one interface: `FitTraining` runs a `Fit`, `AgentTraining` runs the
-agent in one process. Neither can read test data: the test split of a fit is sealed, and the agent's
-validation and test episodes start from different seeds.
+The interface `Training` has two implementations: `FitTraining` runs a `Fit`, and `AgentTraining`
+runs a DQN agent in one process. Neither uses test data during training: the test split of a fit is
+sealed, and the agent's validation and test episodes start from different seeds.
 """
 
 import math
@@ -27,11 +26,11 @@ from tuning.settings import changed
 
 ModelFamily = Literal["ae", "vae", "gan", "classifier", "dqn"]
 VALIDATION_EPISODES, TEST_EPISODES = 10_000, 20_000
-"""Offsets that are added to an agent's seed: the first seeds of the validation episodes and of the
-test episodes.
+"""Offsets from an agent's seed to the first seed of the validation episodes and of the test
+episodes.
 """
 
-UNMEASURED = "A trial of a search: chosen by its validation data, and not measured on test data."
+UNMEASURED = "A trial of a search. It was chosen by validation data and not evaluated on test data."
 """Text of the model card for a model of a search that has not been measured on test data."""
 
 
@@ -40,6 +39,7 @@ class EvaluationResult:
     """The result of one evaluation during training."""
 
     step: int
+    """Number of steps trained."""
     values: Mapping[str, float]
     """Means of the training metrics since the last evaluation, and the validation metrics as
     `validation_…`.
@@ -51,7 +51,7 @@ class EvaluationResult:
 
 
 class Training(Protocol):
-    """A model in training."""
+    """Interface of the training of one model."""
 
     @property
     def planned_evaluations(self) -> int:
@@ -88,7 +88,8 @@ class Training(Protocol):
     def save_model(self, folder: Path) -> None:
         """Save the current model in the Hugging Face layout, without metrics on test data."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the environments and threads of the training."""
 
 
 def open_training(family: str, config: Any, *, sealed: bool = True) -> Training:
@@ -99,7 +100,13 @@ def open_training(family: str, config: Any, *, sealed: bool = True) -> Training:
 
 
 class FitTraining:
-    """Training of a generative family, by its `Fit`."""
+    """Trains a model of a generative family with its `Fit`.
+
+    Args:
+        family: name of the family, e.g. `vae`.
+        config: the family's configuration.
+        sealed: whether reading the test split raises SealedError.
+    """
 
     def __init__(self, family: str, config: Any, sealed: bool):
         self.config = config
@@ -135,7 +142,7 @@ class FitTraining:
 
     def state(self) -> Iterable[torch.Tensor]:
         yield from _tensors(self.fit.task.networks.state_dict())
-        if self.fit.done:  # when the fit is done, no step depends on the other tensors
+        if self.fit.done:  # No further step will depend on the other tensors.
             return
         updaters = [
             updater.state_dict()["optimizer"]["state"]
@@ -151,7 +158,7 @@ class FitTraining:
         return save_export(folder, self.fit, self.measure_test(), origin, words)
 
     def save_model(self, folder: Path) -> None:
-        # restores the training state afterwards, so that saving does not change the training
+        # `evaluating` restores the training state, so that saving does not change the training.
         with evaluating(self.fit.task, self.config.fit.seed):
             save_export(folder, self.fit, {}, words=UNMEASURED)
 
@@ -160,7 +167,11 @@ class FitTraining:
 
 
 class AgentTraining:
-    """Training of a DQN agent in one process. Evaluation episodes have their own seeds."""
+    """Trains a DQN agent in one process. Evaluation episodes have their own seeds.
+
+    Args:
+        config: the agent's configuration. Raises ConfigError if it cannot learn.
+    """
 
     def __init__(self, config: DQNConfig):
         config.check_learns()
@@ -188,7 +199,7 @@ class AgentTraining:
                     "epsilon": progress.epsilon,
                 }
                 values |= {name: value for name, value in known.items() if value is not None}
-            # one chunk of training may include several evaluation points
+            # One chunk of training may pass several evaluation points, which then share a result.
             if result is None or self.agent.steps != evaluated_at:
                 evaluated_at, result = self.agent.steps, self._evaluate(VALIDATION_EPISODES)
             self._evaluated = result
@@ -244,42 +255,47 @@ class AgentTraining:
 
 
 def config_class(family: str) -> type:
+    """Return the configuration class of a family."""
     return DQNConfig if family == "dqn" else FAMILIES[family].config
 
 
 def preset(family: str, name: str, data: str) -> Any:
-    """Return the configuration of a family's preset `name` (without a name: its first, or Catch),
-    with other data if `data` is given.
+    """Return the configuration of a family's preset, with other data if `data` is given.
+
+    `name`: empty for the first preset of the family, or Catch for dqn.
 
     Raises ConfigError with the nearest names for an unknown name.
     """
     if family != "dqn":
         return FAMILIES[family].preset(name or None, data or None)
-    require(not data, f"--data {data}: an agent has no data set; choose its game with --preset")
+    require(not data, f"--data {data}: an agent has no data set; choose a game with --preset")
     return agent_presets.preset(name or "catch")
 
 
 def with_seed(family: str, config: Any, seed: int) -> Any:
+    """Return `config` with another seed."""
     return changed(config, {"run.seed" if family == "dqn" else "fit.seed": seed})
 
 
-def with_budget(family: str, config: Any, steps: int, looks: int) -> Any:
-    """Return `config` with a budget of `steps` steps (0: unchanged), and evaluations on the
-    validation data evenly spaced over them.
+def with_budget(family: str, config: Any, steps: int, evaluations: int) -> Any:
+    """Return `config` with a budget of `steps` steps (0: unchanged) and evenly spaced evaluations.
+
+    There are fewer than `evaluations` evaluations if the steps cannot be divided into that many.
     """
     part = config.run if family == "dqn" else config.fit
     every = "evaluate_every" if family == "dqn" else "validate_every"
     steps = steps or part.steps
-    # A budget in epochs: the number of steps depends on the data, so `config` sets the evaluations.
+    # With a budget in epochs, the number of steps depends on the data and is not known here.
     if not steps:
         return config
-    part = replace(part, **{"steps": steps, every: max(1, math.ceil(steps / looks))})
+    part = replace(part, **{"steps": steps, every: max(1, math.ceil(steps / evaluations))})
     return replace(config, **{"run" if family == "dqn" else "fit": part})
 
 
 def planned_evaluations(family: str, config: Any) -> int:
-    """Number of evaluations that count in a trial of full length with `with_budget`'s
-    configuration.
+    """Return the number of evaluations that count in a trial of full length.
+
+    `config`: a configuration that `with_budget` returned.
     """
     if family == "dqn":
         return math.ceil(config.run.steps / (config.run.evaluate_every or config.run.steps))
@@ -295,10 +311,10 @@ def on_cpu(family: str, config: Any) -> Any:
 
 
 def rehearse(family: str, config: Any) -> set[str]:
-    """Return the metrics that a trial of `config` reports in an evaluation that counts. Trains each
-    stage of a fit for one step, and an agent for none.
+    """Return the names of the metrics that trials of `config` report in evaluations that count.
 
-    Raises ConfigError if the configuration cannot be trained.
+    Trains each stage of a fit for one step, and an agent for none. Raises ConfigError if the
+    configuration cannot be trained.
     """
     if family == "dqn":
         open_training(family, config).close()
@@ -306,11 +322,12 @@ def rehearse(family: str, config: Any) -> set[str]:
     fit = replace(config.fit, steps=1, epochs=1, validate_every=1, log_every=1, patience=0)
     training = open_training(family, on_cpu(family, replace(config, fit=fit)))
     names: set[str] = set()
-    for look in training.evaluations():
-        names = set(look.values) if look.counts else names
+    for result in training.evaluations():
+        names = set(result.values) if result.counts else names
     if not names:
         raise ConfigError(
-            "--set data.validation: this data has no validation rows to choose by; give e.g. 0.1"
+            "--set data.validation: these data have no validation rows, which a sweep needs; use "
+            "e.g. data.validation=0.1"
         )
     return names
 

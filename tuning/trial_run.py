@@ -1,9 +1,8 @@
-"""Runs one trial: its run directory, its training, and the row that records its results. Does not
-use Ray.
+"""Runs one trial of a sweep in its run directory, without Ray, and records the results in its row.
 
-Every outcome is written to the trial's row: a loss that is not finite makes the trial `diverged`,
-an exception makes it `failed`. The best checkpoint by validation is kept, and a recent checkpoint
-for continuing after the process was killed.
+A trial whose loss is not finite gets the status `diverged`. A trial that raises another exception
+gets the status `failed`. The run directory keeps the best checkpoint by validation, and a recent
+checkpoint from which a killed trial continues.
 """
 
 import dataclasses
@@ -27,25 +26,28 @@ from tuning.training import EvaluationResult, Training, open_training, with_seed
 from tuning.trials import TrialRow, read_trial, write_trial
 
 WORST = 1e30
-"""Metric that search algorithms receive for a trial without a finite result, with the sign that is
-worst. They do not accept NaN.
+"""Value of the metric for a trial without a finite result: WORST if lower is better, else −WORST.
+Search algorithms do not accept NaN.
 """
 SAVE_EVERY_S = 15.0
-"""CPU seconds of training between checkpoints that serve only to continue."""
+"""CPU seconds of training between checkpoints that are not the best so far."""
 ROW_FILE, CLONE_FILE = "row.json", "clone.json"
 CLONES_FILE = "clones.jsonl"
-"""One line for each time that a trial continued from a copy of another trial: the step, the other
-trial, and the settings.
+"""File with one JSON line for each time that the trial became a copy of another trial: the step,
+the other trial, and the settings.
 """
 
 
 class TrialRun:
-    """Runs one trial in its run directory SWEEP/`row.path`.
+    """Runs one trial in its run directory. If the directory has a checkpoint, the trial continues.
 
-    `base` is the configuration that the row's settings change. If the directory holds a checkpoint,
-    the trial continues from it. `barrier`: for a member of a population, the number of evaluations
-    between checkpoints. These checkpoints are kept long enough that all members can return to the
-    same one.
+    Args:
+        sweep: the directory of the sweep; the run directory is `sweep`/`row.path`.
+        row: the trial's row as far as it is known.
+        base: the configuration, which the row's settings change.
+        barrier: for a member of a population, the number of evaluations between barriers. The
+            checkpoints at barriers are kept until all members have passed the next barrier. 0: the
+            trial is not a member of a population.
     """
 
     def __init__(self, sweep: Path, row: TrialRow, base: Any, barrier: int = 0):
@@ -62,8 +64,11 @@ class TrialRun:
     # -- training ----------------------------------------------------------------------------------
 
     def advance(self) -> dict[str, Any]:
-        """Train up to the next evaluation that counts. Returns the result for Ray Tune: the metric,
-        other figures, `done`.
+        """Train up to the next evaluation that counts, and return the result for Ray Tune.
+
+        The result has the metric, all finite figures of the evaluation, `best`, `look` (the number
+        of evaluations), `steps`, `cpu_seconds`, `status` and `done`. Exceptions of the training end
+        the trial and are not raised.
         """
         values: Mapping[str, float] = {}
         # Train; an exception ends the trial.
@@ -94,53 +99,58 @@ class TrialRun:
         }
 
     def _next_evaluation(self) -> Mapping[str, float]:
+        """Train up to the next evaluation that counts, and return its figures."""
         training = self.open()
-        # the process was killed after the last evaluation and before the row was completed
+        # All evaluations exist already if the process was killed before it completed the row.
         if len(self.row.curve) >= training.planned_evaluations:
             self._end("done")
             return {}
         start = time.process_time()
         # Train up to an evaluation that counts. Training and evaluation count as the trial's time,
         # saving does not.
-        for look in self._evaluations:
+        for result in self._evaluations:
             self._seconds += time.process_time() - start
             assert self._log is not None
-            self._log.write(look.step, {**look.values, "cpu_seconds": self._seconds})
-            if look.counts:
-                self._take(look, training)
-                return look.values
-            self._keep(training, look.step, None)
+            self._log.write(result.step, {**result.values, "cpu_seconds": self._seconds})
+            if result.counts:
+                self._record(result, training)
+                return result.values
+            self._save_if_due(training, result.step, None)
             start = time.process_time()
         self._seconds += time.process_time() - start
         self._end("done")
         return {}
 
-    def _take(self, look: EvaluationResult, training: Training) -> None:
+    def _record(self, result: EvaluationResult, training: Training) -> None:
+        """Add an evaluation to the row, and save a checkpoint if one is due."""
         # Update the row with the new value.
-        row, value = self.row, look.values.get(self.row.metric, math.nan)
+        row, value = self.row, result.values.get(self.row.metric, math.nan)
         if row.state_bytes_per_parameter is None:
             row = replace(row, state_bytes_per_parameter=training.state_bytes_per_parameter())
         better = row.better(value, row.best)
         if math.isfinite(value):
             row = replace(row, last=value)
         if better:
-            row = replace(row, best=value, best_step=look.step)
+            row = replace(row, best=value, best_step=result.step)
         self.row = replace(
             row,
-            steps=look.step,
+            steps=result.step,
             seconds=round(self._seconds, 4),
-            curve=[*row.curve, (look.step, round(self._seconds, 4), value)],
+            curve=[*row.curve, (result.step, round(self._seconds, 4), value)],
         )
         # The checkpoint is saved before the row. If the trial is killed in between, the row must
         # not name a best checkpoint that is not on the disk.
-        meets = self._barrier > 0 and len(self.row.curve) % self._barrier == 0
-        self._keep(training, look.step, value if better else None, must=meets)
+        at_barrier = self._barrier > 0 and len(self.row.curve) % self._barrier == 0
+        self._save_if_due(training, result.step, value if better else None, must=at_barrier)
         if len(self.row.curve) >= training.planned_evaluations:
             self._end("done")
         else:
             write_trial(self.sweep, self.row)
 
-    def _keep(self, training: Training, step: int, best: float | None, must: bool = False) -> None:
+    def _save_if_due(
+        self, training: Training, step: int, best: float | None, must: bool = False
+    ) -> None:
+        """Save a checkpoint if it is the best so far, if `must`, or after SAVE_EVERY_S."""
         if not must and best is None and self._seconds - self._saved_at_s < SAVE_EVERY_S:
             return
         self._checkpoint(training, step, best)
@@ -154,19 +164,22 @@ class TrialRun:
             self._write_row(folder)
 
         score = None if best is None else best if self.row.mode == "max" else -best
-        # Other members may not have reached this barrier yet, and a killed sweep continues from the
-        # one before.
+        # Other members may not have reached this barrier yet. A killed sweep then continues from
+        # the previous barrier.
         keep = self._barrier + 2 if self._barrier else 1
         self._run.write_checkpoint(step, fill, keep=keep, score=score)
 
     def _end(self, status: Any, error: str = "") -> None:
+        """Write the trial's final status to its row."""
         self.row = replace(self.row, status=status, error=error, seconds=round(self._seconds, 4))
         write_trial(self.sweep, self.row)
 
     # -- opening and closing -----------------------------------------------------------------------
 
     def open(self) -> Training:
-        """Open the training at the first evaluation, from the newest checkpoint if there is one."""
+        """Return the training. The first call creates the training, and continues from the newest
+        checkpoint if there is one.
+        """
         if self._training is None:
             training = self._start()
             folder = self._run.latest_checkpoint() if self._run.list_checkpoints() else None
@@ -184,12 +197,13 @@ class TrialRun:
         return self._training
 
     def _start(self) -> Training:
+        """Lock the run directory, and create the training at step 0."""
         config = with_seed(self.row.family, changed(self._base, self.row.params), self.row.seed)
         config.validate()
         self._run.path.mkdir(parents=True, exist_ok=True)
         self._run.__enter__()
         self._locked = True
-        torch.set_num_threads(user_threads() or 1)  # trials share the cores
+        torch.set_num_threads(user_threads() or 1)  # Several trials share the cores.
         save_yaml(config, self._run.path / "config.yaml")
         return open_training(self.row.family, config)
 
@@ -198,9 +212,7 @@ class TrialRun:
         self._training, self._evaluations = training, iter(training.evaluations())
 
     def close(self) -> None:
-        """Release the directory. A trial that is still running can be continued from its current
-        state.
-        """
+        """Save a running trial, so that it can continue, and unlock its run directory."""
         training, self._training = self._training, None
         # Save a running trial, so that it can continue.
         if training is not None:
@@ -221,9 +233,9 @@ class TrialRun:
     # -- copying state, for population based training ----------------------------------------------
 
     def save(self, folder: Path, *, with_model: bool = False) -> None:
-        """Save the whole state and a digest of it in `folder`. For a diverged trial, save only a
-        note that there is no state.
+        """Save the complete state of training and its digest in `folder`.
 
+        Of a trial that diverged or failed, only a note is saved that there is no state.
         `with_model`: also save the row, and the model as `folder`/model, even if the trial has
         ended. The state can then be loaded without any other file of this trial.
         """
@@ -233,7 +245,8 @@ class TrialRun:
         )
         about: dict[str, Any] = {"trial": self.row.trial, "step": self.row.steps, "alive": alive}
         about["value"] = self.row.curve[-1][2] if self.row.curve else math.nan
-        # Only a running trial has a state to copy; with the model, also one that has ended.
+        # A running trial has a state that others can copy. With the model, the state of a trial
+        # that has ended is saved, too.
         if training is not None and (alive or (with_model and self.row.status == "done")):
             training.save(folder)
             about["digest"] = digest(training.state())
@@ -247,14 +260,14 @@ class TrialRun:
         (folder / ROW_FILE).write_text(json.dumps(dataclasses.asdict(row)), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Continue from the `save` of this or another trial. Everything is restored bit for bit,
-        except the settings, which are this trial's own.
+        """Continue from the state that this trial or another trial has saved in `folder`.
 
-        Raises RunFault if the loaded state differs from the saved state.
+        The state is restored bit for bit, but the settings are those of this trial. Raises RunFault
+        if the loaded state differs from the saved state.
         """
         about = json.loads((folder / CLONE_FILE).read_text(encoding="utf-8"))
         own = about["trial"] == self.row.trial and (folder / ROW_FILE).exists()
-        # A trial that failed has no state to copy.
+        # The note of a trial without a state changes nothing.
         if not about["alive"] and not own:
             return
         self.close()
@@ -263,7 +276,9 @@ class TrialRun:
         training.load(folder)
         about["digest"], saved = digest(training.state()), about["digest"]
         if about["digest"] != saved:
-            raise RunFault(f"{folder}: what was restored differs from what {about['trial']} saved")
+            raise RunFault(
+                f"{folder}: the restored state differs from the state that {about['trial']} saved"
+            )
         self._begin(training, about["step"] if own else None)
         # Restore the row, or mark the trial as a copy.
         if own:
@@ -278,6 +293,7 @@ class TrialRun:
         write_trial(self.sweep, self.row)
 
     def _become_clone(self, training: Training, about: Mapping[str, Any]) -> None:
+        """Record that this trial now has the state of another trial, and save a checkpoint."""
         rates = {
             path: value for path, value in self.row.params.items() if isinstance(value, int | float)
         }
@@ -301,7 +317,7 @@ class TrialRun:
 
 
 def digest(tensors: Iterable[torch.Tensor]) -> str:
-    """Compute the SHA-256 of the bytes of some tensors, in order."""
+    """Return the SHA-256 of the bytes of all tensors, in order, as hexadecimal digits."""
     total = hashlib.sha256()
     for tensor in tensors:
         total.update(
@@ -311,8 +327,9 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
 
 
 def _failure_status(error: Exception, training: Training | None) -> str:
-    """Return the status that an exception gives a trial: non-finite weights can raise many kinds of
-    exceptions.
+    """Return the status of a trial that raised `error`: "diverged" or "failed".
+
+    Weights that are not finite can cause many kinds of exceptions, so the weights are checked, too.
     """
     diverged = isinstance(error, RunFault) or (training is not None and not training.is_finite())
     return "diverged" if diverged else "failed"

@@ -1,8 +1,8 @@
-"""The row of each trial of a sweep: one JSON file for each trial, readable while the sweep runs.
+"""Reads and writes the rows of a sweep's trials, and the table of all rows.
 
-SWEEP/trials/0007-adam-search/trial.json is replaced atomically at each validation, so the row of a
-killed trial shows its progress. These files are the only record; the table of all rows is built
-from them.
+The row of a trial is a JSON file such as SWEEP/trials/0007-adam-search/trial.json. The file is
+replaced atomically at each evaluation, so it can be read while the sweep runs, and the row of a
+killed trial shows its progress. The table is built from these files.
 """
 
 import csv
@@ -97,11 +97,11 @@ def read_trial(path: Path) -> TrialRow:
         row = TrialRow(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: not a trial's record ({str(error).splitlines()[0]})"
+            f"{path}: not the row of a trial ({str(error).splitlines()[0]})"
         ) from error
     if row.status not in get_args(Status) or row.phase not in get_args(Phase):
         raise CheckpointError(
-            f"{path}: status {row.status!r} of phase {row.phase!r} is not a trial's"
+            f"{path}: not the row of a trial (status {row.status!r}, phase {row.phase!r})"
         )
     return row
 
@@ -114,16 +114,15 @@ def read_trials(sweep: Path) -> list[TrialRow]:
     """
     if not (sweep / "sweep.yaml").is_file():
         raise CheckpointError(
-            f"{sweep}: not a sweep (no sweep.yaml); a sweep's folder is what its --out named"
+            f"{sweep}: not a sweep (no sweep.yaml); name the directory of a sweep, e.g. runs/sweep"
         )
     return [read_trial(path) for path in sorted((sweep / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
 
 
 def best_trial(rows: Iterable[TrialRow]) -> TrialRow | None:
-    """Return the row with the best value; the first one of equal rows. None if no row has a finite
-    value.
+    """Return the row with the best value, the first one of equals; None if there is no such row.
 
-    Trials that diverged or failed are excluded: their best weights led to a failure.
+    Trials that diverged or failed are excluded, because their best weights led to the failure.
     """
     best: TrialRow | None = None
     for row in rows:
@@ -163,7 +162,7 @@ def write_table(sweep: Path, rows: Sequence[TrialRow]) -> None:
 
 
 def flatten(row: TrialRow) -> dict[str, Any]:
-    """Flatten a row: `param:PATH` for each parameter, the curve as JSON text."""
+    """Return the row as one record: `param:PATH` for each parameter, the curve as JSON text."""
     values = {
         each.name: getattr(row, each.name)
         for each in dataclasses.fields(row)

@@ -1,4 +1,4 @@
-"""What the tests of sweeps share: trainings of a fraction of a second, and trials of them."""
+"""Configurations that train in a fraction of a second, and trials, for the tests of sweeps."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tuning.trial_run import TrialRun
 from tuning.trials import TrialRow, write_trial
 
 OPEN: list[TrialRun] = []
-"""Trials that a test began; conftest.py closes them after it."""
+"""Trials that the current test began; conftest.py closes them after the test."""
 
 
 def tiny_vae(steps: int = 12, looks: int = 3, **optimizer: Any) -> VAEConfig:
@@ -38,7 +38,7 @@ def tiny_gan(steps: int = 12, looks: int = 3) -> GANConfig:
 def new_trial(
     sweep: Path, base: Any, family: str = "vae", name: str = "0000-all-search", **more: Any
 ) -> TrialRun:
-    """A trial in a sweep's folder of its own making."""
+    """Create a trial in a new sweep's directory."""
     row = TrialRow(
         trial=name,
         study="test",
@@ -65,13 +65,11 @@ def to_the_end(trial: TrialRun) -> TrialRow:
         if trial.advance()["done"]:
             trial.close()
             return trial.row
-    raise AssertionError("a trial of three looks took a hundred")
+    raise AssertionError("the trial did not end after 100 evaluations")
 
 
 def clones_of(sweep: Path) -> list[dict[str, Any]]:
-    """What the members of a population say of the times that they became copies, in the order of
-    the steps.
-    """
+    """Return the records of all times that members of a population became copies, by step."""
     found = [
         json.loads(line) | {"trial": path.parent.name}
         for path in sorted(sweep.glob("trials/*/clones.jsonl"))
@@ -81,10 +79,10 @@ def clones_of(sweep: Path) -> list[dict[str, Any]]:
 
 
 def check_clones(sweep: Path, rows: Sequence[TrialRow]) -> int:
-    """Asserts that the worst copied the best of its step, bit for bit; returns how many copies
-    could be compared.
+    """Assert that the worst member copied the best one of its step, bit for bit. Returns the number
+    of copies whose digest could be compared.
     """
-    # What Tune handed over, against what each clone held as soon as it had loaded it.
+    # Compare the digests of the states that Tune passed on with those after loading.
     told = [json.loads(path.read_text()) for path in (sweep / "tune").rglob("clone.json")]
     handed = {(about["trial"], about["step"]): about["digest"] for about in told if about["alive"]}
     compared = 0
@@ -97,10 +95,10 @@ def check_clones(sweep: Path, rows: Sequence[TrialRow]) -> int:
         }
         assert clone["of"] == min(values, key=values.__getitem__)
         assert clone["trial"] == max(values, key=values.__getitem__)
-        if (clone["of"], clone["step"]) in handed:  # Tune keeps the newest
+        if (clone["of"], clone["step"]) in handed:  # Tune keeps only the newest states
             assert clone["digest"] == handed[clone["of"], clone["step"]]
             compared += 1
-    for row in rows:  # settings are the last copy's, changed
+    for row in rows:  # The settings are those of the last copy.
         mine = [clone for clone in clones_of(sweep) if clone["trial"] == row.trial]
         assert not mine or row.params == mine[-1]["settings"]
     return compared

@@ -1,4 +1,4 @@
-"""Every trial that a test began is closed after it."""
+"""Closes the trials of each test after the test."""
 
 import pytest
 

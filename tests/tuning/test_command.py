@@ -1,5 +1,5 @@
-"""`genray sweep`: what it refuses, in one line each, before any trial starts and with nothing
-left behind.
+"""Tests that `genray sweep` refuses bad options in one line, before a trial starts, and leaves no
+files.
 """
 
 import os
@@ -44,7 +44,7 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
         (("optimizers", "--trials", "0"), "--trials 0: must be ≥ 1"),
         (
             ("optimizers", "--search", "grid", "--arms", "adam", "--trials", "3"),
-            "--trials 3: the grid has 12 points",
+            "--trials 3: the grid has at least 12 points",
         ),
         (
             ("optimizers", "--scheduler", "asha"),
@@ -56,24 +56,27 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
         ),
         (
             ("optimizers", "--scheduler", "asha", "--seeds", "0", "--looks", "1"),
-            "--looks 1: asha stops trials at a look",
+            "--looks 1: asha stops trials at an evaluation",
         ),
         (
             ("gan-stability", "--scheduler", "pbt", "--seeds", "0", "--looks", "2"),
-            "--perturb-every 2: a trial has 2 looks",
+            "--perturb-every 2: a trial has 2 evaluations",
         ),
-        (("gan-stability", "--model", "vae"), "this study is not for it; use --model gan"),
+        (
+            ("gan-stability", "--model", "vae"),
+            "study gan_stability does not support this family; use --model gan",
+        ),
         (
             ("agent", "--model", "dqn", "--data", "digits"),
             "--data digits: an agent has no data set",
         ),
         (
             ("optimizers", "--metric", "validation_accuracy", *SMALL),
-            "--metric validation_accuracy: no trial of arm sgd",
+            "--metric validation_accuracy: trials of arm sgd do not report this metric",
         ),
         (
             ("optimizers", "--set", "data.validation=0", "fit.steps=4"),
-            "no validation rows to choose by",
+            "no validation rows, which a sweep needs",
         ),
         (("optimizers", "--set", "fit.device=cuda", "fit.steps=4"), "trials get no GPU"),
         (("optimizers", "--set", "fit.batch_size=5000"), "--batch-size 5000"),
@@ -100,7 +103,7 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
         ),
     ],
 )
-def test_a_sweep_that_makes_no_sense_ends_in_one_line(tmp_path, monkeypatch, capsys, words, said):
+def test_sweep_command_reports_a_bad_option_in_one_line(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
     out = () if "--resume" in words else ("--out", "sweep")
     assert cli.main(["sweep", *words, *out]) == 2
@@ -109,7 +112,7 @@ def test_a_sweep_that_makes_no_sense_ends_in_one_line(tmp_path, monkeypatch, cap
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+def test_sweep_command_names_a_folder_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["sweep", "optimizers", "--out", str(tmp_path / "file" / "sweep")]) == 2
     assert "choose a folder that can be written" in capsys.readouterr().err
@@ -120,7 +123,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
     assert (tmp_path / "full" / "thing").exists()
 
 
-def test_more_than_the_machine_has_is_refused():
+def test_check_resources_refuses_more_than_the_machine_has():
     sweep = prepare(SweepConfig(arms=("adam",), steps=4, looks=2), Path("unused"))
 
     def asked(cpus, gpus, **more):
@@ -133,9 +136,9 @@ def test_more_than_the_machine_has_is_refused():
         and asked(8, 1, gpus_each=0.3) == 3
     )
     for more, said in (
-        ({"gpus_each": 1}, "--gpus-each 1: there are 0 GPUs; leave it out"),
+        ({"gpus_each": 1}, "--gpus-each 1: there are 0 GPUs; leave the option out"),
         ({"cpus_each": 8}, "--cpus-each 8: there are 4 CPUs; use at most --cpus-each 4"),
-        ({"parallel": 5}, "--parallel 5: 4 CPUs and 0 GPUs are enough for 4 at once"),
+        ({"parallel": 5}, "--parallel 5: 4 CPUs and 0 GPUs are enough for 4 trials at once"),
     ):
         with pytest.raises(ResourceError, match=said):
             asked(4, 0, **more)
@@ -145,7 +148,7 @@ def test_more_than_the_machine_has_is_refused():
         asked(8, 2, gpus_each=3)
 
 
-def test_a_plan_treats_all_arms_alike():
+def test_sweep_plan_has_equal_trials_for_all_arms():
     sweep = prepare(
         SweepConfig(arms=("sgd", "ftrl"), trials=5, seeds=3, steps=4, looks=2), Path("unused")
     )
@@ -162,20 +165,21 @@ def test_a_plan_treats_all_arms_alike():
     assert sweep.points != prepare(replace(sweep.config, seed=1), Path("unused")).points
 
 
-def test_what_a_study_is_drawn_around_may_be_set():
+def test_prepare_accepts_set_for_settings_that_the_search_varies():
     words = ("optimizer.learning_rate=3e-4", "model.widths=8")
     sweep = prepare(
         SweepConfig(study="regularisers", arms=("none",), steps=4, looks=2, set=words),
         Path("unused"),
     )
     assert sweep.arm("none").default["optimizer.learning_rate"] == 3e-4
-    words = ("optimizer.beta1=0.5", "model.widths=8")  # adam as it comes; its search varies it
+    # The search of adam varies beta1; --set gives its default value.
+    words = ("optimizer.beta1=0.5", "model.widths=8")
     sweep = prepare(SweepConfig(arms=("adam",), steps=11, looks=10, set=words), Path("unused"))
     assert setting(sweep.base, "optimizer.beta1") == 0.5
-    assert "6 looks each instead of 10" in _announcement(sweep)
+    assert "6 evaluations each instead of 10" in _announcement(sweep)
 
 
-def test_steps_follow_the_preset_where_none_are_given():
+def test_prepare_takes_the_steps_of_the_preset():
     sweep = prepare(SweepConfig(arms=("adam",), looks=4), Path("unused"))
     assert (
         setting(sweep.base, "fit.steps") == 200 * 11
@@ -183,7 +187,7 @@ def test_steps_follow_the_preset_where_none_are_given():
     )
 
 
-def test_promoting_nothing_or_onto_something_is_refused(tmp_path, capsys):
+def test_promote_refuses_bad_names_and_sweeps_without_results(tmp_path, capsys):
     assert cli.main(["sweep", "promote", str(tmp_path), "--name", "best"]) == 2
     assert "not a run directory" in capsys.readouterr().err
     sweep = prepare(
@@ -193,13 +197,13 @@ def test_promoting_nothing_or_onto_something_is_refused(tmp_path, capsys):
     sweep.save()
     models = str(tmp_path / "models")
     for words, said in (
-        (("--name", "a/b"), "--name 'a/b': use 1 to 64 of A-Z a-z 0-9"),
-        (("--name", "bestä"), "--name 'bestä': use"),  # the service takes neither
+        (("--name", "a/b"), "--name 'a/b': use 1 to 64 characters of A-Z a-z 0-9"),
+        (("--name", "bestä"), "--name 'bestä': use"),  # the service refuses such names, too
         (("--name", "a" * 65), "aaa': use"),
-        (("--name", "best"), "no trial has ended soundly"),
+        (("--name", "best"), "no trial has ended without an error"),
         (
             ("--name", "best", "--trial", "0007-adam-search"),
-            "--trial 0007-adam-search: not of this sweep",
+            "--trial 0007-adam-search: no such trial in this sweep",
         ),
     ):
         assert cli.main(["sweep", "promote", str(sweep.path), *words, "--models", models]) == 2
@@ -210,10 +214,10 @@ def test_promoting_nothing_or_onto_something_is_refused(tmp_path, capsys):
     assert (
         cli.main(["sweep", "promote", str(sweep.path), "--name", "best", "--models", models]) == 2
     )
-    assert "is there already; choose another name" in capsys.readouterr().err
+    assert "exists already; choose another name" in capsys.readouterr().err
 
 
-def test_the_space_of_a_study_is_checked_point_by_point():
+def test_prepare_refuses_a_metric_that_no_trial_reports():
     with pytest.raises(ConfigError, match="accuracy_of_nothing"):
         prepare(
             SweepConfig(arms=("adam",), steps=4, looks=2, metric="accuracy_of_nothing"),
@@ -222,7 +226,7 @@ def test_the_space_of_a_study_is_checked_point_by_point():
 
 
 @pytest.mark.parametrize(("second", "status"), [("failed", 1), ("diverged", 0)])
-def test_a_sweep_whose_trials_all_failed_ends_with_status_1(tmp_path, capsys, second, status):
+def test_sweep_command_ends_with_status_1_if_all_trials_failed(tmp_path, capsys, second, status):
     path = tmp_path / "sweep"
     path.mkdir()
     config = SweepConfig(

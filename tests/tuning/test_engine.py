@@ -1,6 +1,4 @@
-"""Sweeps on Ray: a known best is found, nothing is lost or run twice, a bad trial is a row,
-clones are exact.
-"""
+"""Tests sweeps on Ray: the known best is found, failed trials are recorded, copies are exact."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +24,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here"), pytest.mark.
 RATE = "optimizer.learning_rate"
 TINY = ("model.widths=16", "model.latent=2", "fit.batch_size=64", "optimizer.optimizer=sgd")
 PLANTED = (1e-9, 1e-3, 1e9)
-"""Nothing is learnt with the first, everything diverges with the last."""
+"""Learning rates: with the first nothing is learned, and with the last every trial diverges."""
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """A finished comparison of two arms whose best learning rate is known; one arm has a trial
-    that cannot be opened.
+    """Run a comparison of three arms. The best learning rate of `sgd` is known, a trial of `large`
+    raises, and all trials of `hopeless` diverge.
     """
     arms = (
         Arm("sgd", Space(Choice(RATE, PLANTED)), {"optimizer.optimizer": "sgd"}, {RATE: 1e-9}),
@@ -50,7 +48,7 @@ def planted(tmp_path_factory):
     )
 
 
-def test_the_planted_best_is_found_and_tried_again_with_fresh_seeds(planted):
+def test_run_sweep_finds_the_known_best_and_repeats_it_with_new_seeds(planted):
     rows = [row for row in read_trials(planted) if row.arm == "sgd"]
     assert [(row.phase, row.seed) for row in rows] == [
         ("default", 1),
@@ -71,7 +69,7 @@ def test_the_planted_best_is_found_and_tried_again_with_fresh_seeds(planted):
     assert all(value > 0 for value in tested) and len(set(tested)) == len(tested)
 
 
-def test_trials_that_diverge_or_raise_are_rows(planted):
+def test_run_sweep_records_trials_that_diverge_or_raise(planted):
     rows = read_trials(planted)
     diverged = [row for row in rows if row.status == "diverged"]
     assert {(row.arm, row.params[RATE]) for row in diverged} == {("sgd", 1e9), ("hopeless", 1e9)}
@@ -81,7 +79,7 @@ def test_trials_that_diverge_or_raise_are_rows(planted):
     ] and "--batch-size 5000" in failed[0].error
     assert not [
         row for row in rows if row.arm == "hopeless" and row.phase == "tuned"
-    ]  # there was nothing to tune it to
+    ]  # the search of this arm found no settings
     assert (
         len(
             [
@@ -98,7 +96,7 @@ def test_trials_that_diverge_or_raise_are_rows(planted):
     ) == len(rows) + 1
 
 
-def test_the_best_is_promoted_loaded_and_sampled(planted, tmp_path, capsys):
+def test_promote_saves_the_best_as_a_model(planted, tmp_path, capsys):
     models = tmp_path / "models"
     assert (
         cli.main(["sweep", "promote", str(planted), "--name", "best", "--models", str(models)]) == 0
@@ -133,7 +131,7 @@ def test_the_best_is_promoted_loaded_and_sampled(planted, tmp_path, capsys):
     assert (tmp_path / "grid.png").stat().st_size > 100
 
 
-def test_a_population_copies_its_best_bit_for_bit(tmp_path):
+def test_run_sweep_with_pbt_copies_the_best_bit_for_bit(tmp_path):
     space = Space(
         LogUniform(RATE, 1e-5, 1e-1), LogUniform("discriminator_learning_rate", 1e-5, 1e-1)
     )
@@ -162,7 +160,7 @@ def test_a_population_copies_its_best_bit_for_bit(tmp_path):
     assert check_clones(sweep, rows) >= 1
 
 
-def test_a_search_by_optuna_stops_what_is_behind(tmp_path):
+def test_run_sweep_with_optuna_and_asha_stops_worse_trials(tmp_path):
     space = Space(
         LogUniform(RATE, 1e-9, 1e-2), Switch("optimizer.l2", LogUniform("optimizer.l2", 1e-6, 1e-2))
     )
@@ -189,7 +187,7 @@ def test_a_search_by_optuna_stops_what_is_behind(tmp_path):
     assert len({row.params[RATE] for row in rows}) == 8
 
 
-def test_tune_runs_a_trainable_as_in_its_own_documentation(tmp_path):
+def test_trainable_runs_in_tune_as_documented(tmp_path):
     space = Space(
         Choice(RATE, PLANTED), Switch("optimizer.l2", LogUniform("optimizer.l2", 1e-6, 1e-4))
     )
@@ -208,13 +206,13 @@ def test_tune_runs_a_trainable_as_in_its_own_documentation(tmp_path):
         "done",
         "done",
     ]
-    # Tune's storage, not the session's temporary folder
+    # The checkpoint is in Tune's storage, not in the temporary directory of the session.
     assert found.best_checkpoint.path.startswith(str(tmp_path))
     kept = load_model(found.best_checkpoint).state_dict()
     assert kept and all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
 
 
-def test_a_tuner_copies_a_population_of_trainables(tmp_path):
+def test_trainable_runs_in_population_based_training(tmp_path):
     space = Space(LogUniform(RATE, 1e-5, 1e-1))
     scheduler = tune.schedulers.PopulationBasedTraining(
         time_attr="training_iteration",
@@ -236,16 +234,16 @@ def test_a_tuner_copies_a_population_of_trainables(tmp_path):
     assert all(trial.last_result["status"] == "done" for trial in found.trials)
 
 
-def test_gpus_that_are_not_there_are_refused_before_any_trial(tmp_path, capsys):
+def test_run_sweep_refuses_missing_gpus_before_any_trial(tmp_path, capsys):
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
     config = SweepConfig(arms=("adam",), steps=4, looks=2, gpus_each=1)
-    with pytest.raises(ResourceError, match="--gpus-each 1: there are 0 GPUs; leave it out"):
+    with pytest.raises(ResourceError, match="--gpus-each 1: there are 0 GPUs; leave"):
         run_sweep(config, tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
 
 
-def test_an_agent_is_swept(tmp_path):
+def test_run_sweep_of_an_agent(tmp_path):
     config = SweepConfig(
         study="agent",
         model="dqn",

@@ -1,4 +1,4 @@
-"""The studies by name fit the trainers that they are for, and refuse the others in one line."""
+"""Tests that the named studies work with their families, and refuse other families in one line."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ FITTING = {
 @pytest.mark.parametrize(
     ("name", "family"), [(name, family) for name in FITTING for family in FITTING[name]]
 )
-def test_a_study_fits_its_trainers(name, family):
+def test_study_check_accepts_the_families_of_the_study(name, family):
     base = base_config(SweepConfig(model=family))
     study = named_study(name, family, base)
     base = changed(base, study.base)
@@ -35,15 +35,16 @@ def test_a_study_fits_its_trainers(name, family):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_refuses_what_it_is_not_for(name):
+def test_named_study_refuses_other_families(name):
     for family in {"ae", "vae", "gan", "classifier", "dqn"} - set(FITTING[name]):
         with pytest.raises(
-            ConfigError, match=f"{name} --model {family}: this study is not for it; use --model"
+            ConfigError,
+            match=f"--model {family}: study {name} does not support this family; use --model",
         ):
             named_study(name, family, base_config(SweepConfig(model=family)))
 
 
-def test_there_are_eleven_optimizers_with_defaults_inside_their_ranges():
+def test_optimizers_are_eleven_with_defaults_inside_their_ranges():
     study = named_study("optimizers", "vae", base_config(SweepConfig()))
     assert [arm.name for arm in study.arms] == [
         "sgd",
@@ -76,7 +77,7 @@ def test_there_are_eleven_optimizers_with_defaults_inside_their_ranges():
     ]
 
 
-def test_regularisers_are_those_that_a_family_has():
+def test_regularisers_are_those_of_the_family():
     def arms(family, **more):
         config = SweepConfig(model=family, **more)
         return [arm.name for arm in named_study("regularisers", family, base_config(config)).arms]
@@ -92,7 +93,7 @@ def test_regularisers_are_those_that_a_family_has():
     assert {"augmentation", "batch-norm"}.isdisjoint(arms("ae", preset="text_docs"))
 
 
-def test_an_autoencoders_dropout_is_its_classifiers_in_training_only():
+def test_autoencoder_dropout_acts_in_its_classifier_during_training():
     config = AEModelConfig(kind="stacked", code=4, widths=(16,), finetune_labels=100, dropout=0.5)
     torch.manual_seed(0)
     model, x = Autoencoder(config, (1, 8, 8), 0.0, 1.0, num_classes=3), torch.rand(64, 1, 8, 8)
@@ -108,7 +109,7 @@ def test_an_autoencoders_dropout_is_its_classifiers_in_training_only():
         AEModelConfig(dropout=0.5).validate()
 
 
-def test_a_contradictory_study_is_refused():
+def test_study_check_refuses_contradictions():
     base = base_config(SweepConfig())
     rate = Space(LogUniform("optimizer.learning_rate", 1e-4, 1e-1))
     for study, said in (

@@ -1,6 +1,4 @@
-"""Sweeps on Ray whose driver is killed: whatever the search and the scheduler, nothing is lost,
-and nothing run twice.
-"""
+"""Tests that a sweep whose driver was killed resumes without losing or repeating a trial."""
 
 import json
 import os
@@ -31,7 +29,7 @@ SMALL_GAN = (
 
 
 def killed(sweep: Path, *words: str, when: Callable[[], bool]) -> dict[str, TrialRow]:
-    """The rows of a sweep whose driver got SIGKILL as soon as `when` was true."""
+    """Run a sweep, kill its driver as soon as `when` is true, and return its rows."""
     command = [sys.executable, "-m", "genray", "sweep", *words, "--no-report", "--out", str(sweep)]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -52,8 +50,8 @@ def rows_of(sweep: Path) -> list[TrialRow]:
 
 
 def resumed(sweep: Path, before: dict[str, TrialRow]) -> list[TrialRow]:
-    """The rows after `--resume`, checked: those that had ended are as they were, file by file;
-    others were not begun anew.
+    """Resume the sweep, and return its rows. Checks that the files of ended trials are unchanged,
+    and that other trials continued.
     """
     ended = [row for row in before.values() if row.status in ("done", "stopped")]
     files = {
@@ -62,7 +60,7 @@ def resumed(sweep: Path, before: dict[str, TrialRow]) -> list[TrialRow]:
         for path in (sweep / row.path).rglob("*")
         if path.is_file()
     }
-    assert len(ended) < len(before) or len(before) == 0, "it was killed too late to show anything"
+    assert len(ended) < len(before) or len(before) == 0, "the driver was killed too late"
     assert cli.main(["sweep", "--resume", str(sweep), "--no-report"]) == 0
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in files.items())
     rows = read_trials(sweep)
@@ -74,15 +72,15 @@ def resumed(sweep: Path, before: dict[str, TrialRow]) -> list[TrialRow]:
         ]
         steps = [line["step"] for line in lines if "cloned" not in line]
         assert steps == sorted(set(steps)), f"{row.trial} was trained twice"
-        looks = [step for step, _, _ in row.curve]
-        assert looks == sorted(set(looks))
+        evaluated = [step for step, _, _ in row.curve]
+        assert evaluated == sorted(set(evaluated))
     after = {path: path.stat().st_mtime_ns for path in sweep.glob("trials/*/*")}
     assert cli.main(["sweep", "--resume", str(sweep), "--no-report"]) == 0  # nothing is left to do
     assert after == {path: path.stat().st_mtime_ns for path in sweep.glob("trials/*/*")}
     return rows
 
 
-def test_a_comparison_goes_on(tmp_path):
+def test_resume_sweep_continues_a_killed_comparison(tmp_path):
     sweep = tmp_path / "sweep"
     words = (
         "--arms",
@@ -109,7 +107,7 @@ def test_a_comparison_goes_on(tmp_path):
     assert all([step for step, _, _ in row.curve] == [100, 200, 300, 400, 500] for row in rows)
 
 
-def test_a_search_by_optuna_under_asha_goes_on(tmp_path):
+def test_resume_sweep_continues_a_killed_search_by_optuna_and_asha(tmp_path):
     sweep = tmp_path / "sweep"
     words = (
         "--search",
@@ -134,17 +132,17 @@ def test_a_search_by_optuna_under_asha_goes_on(tmp_path):
     rows = resumed(sweep, before)
     assert len(rows) == 8 and {row.status for row in rows} <= {"done", "stopped", "diverged"}
     assert all(row.params == before[row.trial].params for row in rows if row.trial in before), (
-        "what was asked for stays"
+        "settings of existing trials stay"
     )
     assert len({row.params["optimizer.learning_rate"] for row in rows}) == 8, (
-        "nothing is proposed twice"
+        "no point is suggested twice"
     )
     for row in rows:
         assert row.status != "done" or len(row.curve) == 9
         assert row.status != "stopped" or 1 <= len(row.curve) < 9
 
 
-def test_a_population_goes_on_from_the_barrier_where_all_stood(tmp_path):
+def test_resume_sweep_continues_a_killed_population_from_its_last_common_barrier(tmp_path):
     sweep = tmp_path / "sweep"
     words = (
         "--model",
@@ -169,15 +167,15 @@ def test_a_population_goes_on_from_the_barrier_where_all_stood(tmp_path):
     copied = clones_of(sweep)
     rows = resumed(sweep, before)
     assert [row.status for row in rows] == ["done"] * 4
-    # every look is there once, so nobody skipped a part or went on from another place than the rest
+    # Every evaluation exists once, so all members continued from the same evaluation.
     for row in rows:
-        assert [step for step, _, _ in row.curve] == [20 * look for look in range(1, 9)]
+        assert [step for step, _, _ in row.curve] == [20 * number for number in range(1, 9)]
     now = clones_of(sweep)
     assert now[: len(copied)] == copied and len(now) > len(copied), (
-        "copies of before stay, and others follow"
+        "earlier copies stay, and new ones follow"
     )
     assert check_clones(sweep, rows) >= 1
-    # Looks before the barrier are those of the first session, bit for bit.
+    # Evaluations before the barrier are those of the first session, bit for bit.
     for row in rows:
         known = {step: value for step, _, value in before[row.trial].curve}
         assert all(value == known[step] for step, _, value in row.curve if step <= 40)

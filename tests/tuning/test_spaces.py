@@ -1,4 +1,4 @@
-"""Search spaces: what they give, and what they refuse."""
+"""Tests search spaces: their points and their checks."""
 
 import math
 
@@ -14,7 +14,7 @@ from tuning.spaces import Choice, Integers, LogUniform, Space, Switch, Uniform
 RATE = "optimizer.learning_rate"
 
 
-def test_settings_are_changed_by_path_and_keep_their_types():
+def test_changed_sets_values_by_path_with_their_types():
     config = changed(
         vae_digits(),
         {RATE: 1, "model.widths": "64 32", "optimizer.decoupled_l2": "true", "fit.steps": "7"},
@@ -42,7 +42,7 @@ def test_settings_are_changed_by_path_and_keep_their_types():
         ({"model.network": "deep"}, "one of 'dense', 'conv'"),
     ],
 )
-def test_a_wrong_setting_is_named(settings, said):
+def test_changed_names_a_wrong_setting(settings, said):
     with pytest.raises(ConfigError, match=said):
         changed(vae_digits(), settings)
 
@@ -57,11 +57,11 @@ def test_a_wrong_setting_is_named(settings, said):
         Choice("x", ("a", "b", "c")),
     ],
 )
-def test_a_dimension_covers_its_range_evenly(dimension):
+def test_dimension_at_covers_the_range_evenly(dimension):
     values = [dimension.at(share) for share in np.linspace(0, 1, 4001)[:-1]]
     assert all(dimension.clip(value) == value for value in values)
     if isinstance(dimension, LogUniform):
-        # the middle of the exponents
+        # The mean of the exponents is in the middle.
         assert math.isclose(np.exp(np.mean(np.log(values))), 1e-3, rel_tol=0.01)
     elif isinstance(dimension, Integers) and dimension.log:
         assert (values[0], dimension.at(1 - 1e-9)) == (1, 1000) and np.median(
@@ -77,7 +77,7 @@ def test_a_dimension_covers_its_range_evenly(dimension):
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_a_switch_is_off_half_of_the_time():
+def test_switch_is_off_half_of_the_time():
     space = Space(
         Switch("optimizer.l2", LogUniform("optimizer.l2", 1e-6, 1e-2)),
         Choice("model.widths", ((8,), (16, 8))),
@@ -93,16 +93,16 @@ def test_a_switch_is_off_half_of_the_time():
     assert space.random(3, (0,)) == points[:3] != space.random(3, (1,))
 
 
-def test_quasi_random_points_leave_no_gap():
+def test_quasi_random_points_leave_no_gaps():
     space = Space(Uniform("x", 0.0, 1.0), Uniform("y", 0.0, 1.0))
     points = space.quasi_random(16, (0, 1))
     for name in ("x", "y"):
-        # one in each sixteenth
+        # Each sixteenth of the range has one point.
         assert sorted(int(16 * float(point[name])) for point in points) == list(range(16))
     assert space.quasi_random(5, (0, 1)) == points[:5]
 
 
-def test_a_grid_is_the_finest_that_fits_and_has_no_point_twice():
+def test_grid_is_the_finest_that_fits_without_duplicates():
     space = Space(Choice("a", (1, 2)), Uniform("b", 0.0, 1.0), Uniform("c", 0.0, 1.0))
     points = space.grid(20)
     assert len(points) == 2 * 3 * 3 and len({tuple(point.values()) for point in points}) == 18
@@ -112,11 +112,11 @@ def test_a_grid_is_the_finest_that_fits_and_has_no_point_twice():
         pytest.approx(0.325),
         pytest.approx(0.775),
     ]
-    with pytest.raises(ConfigError, match="--trials 3: the grid has 6 points at least"):
+    with pytest.raises(ConfigError, match="--trials 3: the grid has at least 6 points"):
         Space(Choice("a", (1, 2)), Choice("b", (1, 2, 3))).grid(3)
 
 
-def test_a_space_survives_the_disk():
+def test_space_from_list_inverts_to_list():
     space = Space(
         Switch("l2", LogUniform("l2", 1e-6, 1e-2)),
         Choice("w", ((8,), (16, 8))),
@@ -144,7 +144,7 @@ def test_a_space_survives_the_disk():
         ),
     ],
 )
-def test_an_empty_or_contradictory_space_is_refused(make, said):
+def test_space_refuses_empty_or_contradictory_dimensions(make, said):
     with pytest.raises(ConfigError, match=said):
         make()
 
@@ -176,6 +176,6 @@ def test_an_empty_or_contradictory_space_is_refused(make, said):
         ),
     ],
 )
-def test_a_space_that_does_not_fit_its_trainer_is_refused(space, base, said):
+def test_space_check_refuses_settings_that_the_trainer_lacks(space, base, said):
     with pytest.raises(ConfigError, match=said):
         space.check(base)

@@ -1,6 +1,4 @@
-"""What `trainable` gives to somebody's own Ray Tune: checkpoints that need no other file, and
-typos that raise. No cluster.
-"""
+"""Tests `trainable` without a cluster: checkpoints need no other file, and mistyped keys raise."""
 
 import json
 import shutil
@@ -22,8 +20,8 @@ RATE = "optimizer.learning_rate"
 
 @pytest.fixture
 def begin(monkeypatch):
-    """Makes a trial as Tune's actor does, each in a new folder of its own; `seed` is not the
-    process's.
+    """Return a function that makes a trial as Tune's actor does, each in a new directory. The
+    random state of the process differs between trials.
     """
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
     made = []
@@ -59,7 +57,7 @@ def test_trainable_resumes_bit_for_bit_from_tunes_checkpoint_alone(begin, tmp_pa
     made = figures([first.train()])
     first.save(str(tmp_path))
     first.stop()
-    shutil.rmtree(first.logdir)  # Ray's session is gone with the process that was killed
+    shutil.rmtree(first.logdir)  # the directory of a killed Ray session is lost
     again = begin(tiny_vae(), **{RATE: 1e-2, "seed": 3})
     again.restore(str(tmp_path))
     assert made + figures(to_the_end(again)) == expected
@@ -86,8 +84,7 @@ def test_trainable_leaves_its_model_in_the_checkpoint(begin, tmp_path):
         cli.main(["sample", str(tmp_path / "checkpoint"), "--num", "4", "--out", str(out)]) == 0
         and out.exists()
     )
-    # A trial that was killed after its last checkpoint is continued from it: it only says again
-    # that it is done.
+    # A trial that was killed after its last checkpoint reports again that it is done.
     again = begin(tiny_vae(), **{RATE: 1e-2})
     again.restore(str(tmp_path / "checkpoint"))
     assert figures([again.train()]) == figures(results[-1:])
@@ -163,5 +160,5 @@ The actor is dead because its worker process has died. Worker exit detail: End o
         ("", "its process died (out of memory, or killed)"),
     ],
 )
-def test_cause_of_death_is_what_was_raised_or_how_the_process_died(text, cause):
+def test_failure_reason_is_the_exception_or_how_the_process_died(text, cause):
     assert failure_reason(text).startswith(cause)

@@ -1,6 +1,4 @@
-"""One trial without Ray: its row whatever happens, going on bit for bit, the sealed test split,
-a clone's exactness.
-"""
+"""Tests one trial without Ray: its row, resuming, the sealed test split, exact copies."""
 
 import json
 from dataclasses import replace
@@ -19,7 +17,7 @@ from tuning.trial_run import WORST, TrialRun, digest
 from tuning.trials import read_trial
 
 
-def test_a_trial_leaves_its_row_its_curve_and_its_best_checkpoint(tmp_path):
+def test_trial_run_writes_its_row_and_best_checkpoint(tmp_path):
     trial = new_trial(tmp_path, tiny_vae(), params={"optimizer.learning_rate": 1e-2}, seed=3)
     first = trial.advance()
     assert (
@@ -49,13 +47,13 @@ def test_a_trial_leaves_its_row_its_curve_and_its_best_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("optimizer", "bytes_each"), [("sgd", 0), ("momentum", 4), ("adam", 8), ("adagrad-da", 12)]
 )
-def test_the_optimizer_state_is_weighed(tmp_path, optimizer, bytes_each):
+def test_trial_run_measures_the_optimizer_state(tmp_path, optimizer, bytes_each):
     row = to_the_end(new_trial(tmp_path, tiny_vae(4, 1, optimizer=optimizer)))
-    # PyTorch counts steps, too
+    # The state also has PyTorch's count of steps.
     assert row.state_bytes_per_parameter == pytest.approx(bytes_each, abs=0.2)
 
 
-def test_a_trial_that_diverges_is_a_row(tmp_path):
+def test_trial_run_records_divergence(tmp_path):
     trial = new_trial(
         tmp_path, tiny_vae(), params={"optimizer.optimizer": "sgd", "optimizer.learning_rate": 1e4}
     )
@@ -65,13 +63,13 @@ def test_a_trial_that_diverges_is_a_row(tmp_path):
     assert again["done"] and again["validation_loss"] == WORST and again["status"] == "diverged"
 
 
-def test_a_trial_that_raises_is_a_row(tmp_path):
+def test_trial_run_records_an_exception(tmp_path):
     row = to_the_end(new_trial(tmp_path, tiny_vae(), params={"fit.batch_size": 5000}))
     assert row.status == "failed" and "--batch-size 5000" in row.error and row.best is None
     assert read_trial(tmp_path / row.path / "trial.json") == row
 
 
-def test_sealed_data_refuse_every_question_about_the_test_split():
+def test_sealed_data_refuse_all_access_to_the_test_split():
     data = load_data(DataConfig()).sealed()
     assert data.is_sealed and data.to(torch.device("cpu")).is_sealed and len(data.train) == 1167
     for ask in (
@@ -83,11 +81,11 @@ def test_sealed_data_refuse_every_question_about_the_test_split():
     ):
         with pytest.raises(SealedError, match="test split: sealed"):
             ask(data.test)
-    # Nor do the other rows hold on to memory that the test rows are in.
+    # The other rows do not share memory with the test rows.
     assert data.train.values.untyped_storage().nbytes() == data.train.values.nbytes
 
 
-def test_a_task_that_reads_the_test_split_fails_in_a_trial(tmp_path, monkeypatch):
+def test_trial_run_fails_if_a_task_reads_the_test_split(tmp_path, monkeypatch):
     evaluate = VAETask.evaluate
 
     def cheating(self, split):
@@ -99,7 +97,7 @@ def test_a_task_that_reads_the_test_split_fails_in_a_trial(tmp_path, monkeypatch
 
     monkeypatch.setattr(VAETask, "evaluate", cheating)
     monkeypatch.setattr(VAETask, "begin_stage", begin_stage)
-    assert "test" in open_fit("vae", tiny_vae()).test()  # unsealed it works
+    assert "test" in open_fit("vae", tiny_vae()).test()  # unsealed data allow the access
     row = to_the_end(new_trial(tmp_path, tiny_vae()))
     assert (
         row.status == "failed"
@@ -109,7 +107,7 @@ def test_a_task_that_reads_the_test_split_fails_in_a_trial(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("binarise", ["fixed", "none"])
-def test_the_seal_is_opened_once_at_the_end(tmp_path, binarise):
+def test_measure_test_equals_the_test_of_an_unsealed_fit(tmp_path, binarise):
     base = tiny_vae(24)
     base = replace(base, model=replace(base.model, binarise=binarise))
     row = to_the_end(new_trial(tmp_path, base))
@@ -122,15 +120,15 @@ def test_the_seal_is_opened_once_at_the_end(tmp_path, binarise):
     assert figures == fit.test() and figures["loss"] != row.best
 
 
-def test_a_killed_trial_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_trial_run_resumes_after_a_kill_bit_for_bit(tmp_path):
     whole = to_the_end(new_trial(tmp_path / "whole", tiny_gan(), "gan"))
     trial = new_trial(tmp_path / "cut", tiny_gan(), "gan")
     trial.advance()
     trial.advance()
-    trial._run.__exit__(None, None, None)  # the kernel lets go of a dead process's lock
+    trial._run.__exit__(None, None, None)  # the kernel releases the lock of a killed process
     trial._locked = trial._training = None
-    # Killed after its last checkpoint, whose look it had not reported; lines of its log are ahead
-    # of the checkpoint.
+    # The trial was killed after its last checkpoint and before it wrote the row. Its log has lines
+    # of later steps.
     log = tmp_path / "cut" / whole.path / "metrics.jsonl"
     log.write_text(log.read_text() + '{"step": 12, "seconds": 1, "loss": 1}\n{"step": 1')
     row = read_trial(tmp_path / "cut" / whole.path / "trial.json")
@@ -145,17 +143,17 @@ def test_a_killed_trial_goes_on_as_if_nothing_had_happened(tmp_path):
     assert steps == sorted(set(steps)) and steps[-1] == 12
 
 
-def test_a_trial_killed_before_its_last_word_only_says_it(tmp_path):
+def test_trial_run_killed_after_its_last_evaluation_only_ends(tmp_path):
     trial = new_trial(tmp_path, tiny_vae())
     row = to_the_end(trial)
     again = track(TrialRun(tmp_path, replace(row, status="running"), tiny_vae()))
-    if row.best_step == 12:  # then the newest checkpoint is the last
+    if row.best_step == 12:  # the newest checkpoint is then that of the last evaluation
         assert to_the_end(again).curve == row.curve
 
 
 @pytest.fixture
 def pair(tmp_path):
-    """(a GAN's trial after two looks, another one with other settings)."""
+    """Return (a GAN's trial after two evaluations, a trial with other settings, a saved state)."""
     settings = {
         "optimizer.learning_rate": 5e-4,
         "discriminator_learning_rate": 3e-4,
@@ -170,23 +168,23 @@ def pair(tmp_path):
     return source, clone, tmp_path / "handed"
 
 
-def test_a_clone_has_both_players_bit_for_bit_and_its_own_settings(pair):
+def test_trial_run_load_copies_both_networks_and_keeps_its_own_settings(pair):
     source, clone, handed = pair
     clone.advance()
     weights = clone.open().fit.task.networks.state_dict()["generator.layers.0.weight"].clone()
     clone.load(handed)
     one, other = source.open().fit, clone.open().fit
-    # source and clone share this process's generator: what was handed over is in the file
+    # Both trials share this process's random generator, so the saved state is read from the file.
     torch.manual_seed(0)
     state = torch.load(handed / "fit.pt", weights_only=True)
     assert not torch.equal(weights, other.task.networks.state_dict()["generator.layers.0.weight"])
-    # the average and the discriminator among them
+    # The networks include the moving average and the discriminator.
     for name, tensor in one.task.networks.state_dict().items():
         assert torch.equal(tensor, other.task.networks.state_dict()[name]), name
     for player in ("generator", "discriminator"):
         mine, theirs = (fit.task.updaters[player].state_dict() for fit in (one, other))
         assert mine["updates"] == theirs["updates"] == 8
-        # both of Adam's moments, and its count
+        # Adam's state has two moments and the number of steps.
         for number, moments in mine["optimizer"]["state"].items():
             assert moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
             assert all(
@@ -198,7 +196,7 @@ def test_a_clone_has_both_players_bit_for_bit_and_its_own_settings(pair):
     assert other.step == one.step == state["step"] == 8 and other.task.config.label_smoothing == 0.2
 
 
-def test_a_clone_with_the_same_settings_makes_the_same_steps(tmp_path, pair):
+def test_trial_run_load_with_equal_settings_makes_the_same_steps(tmp_path, pair):
     _, _, handed = pair
     same = new_trial(tmp_path, tiny_gan(16, 4), "gan", "0002-all-search")
     torch.manual_seed(123)
@@ -208,7 +206,7 @@ def test_a_clone_with_the_same_settings_makes_the_same_steps(tmp_path, pair):
     assert after == [(step, value) for step, _, value in whole.curve[2:]]
 
 
-def test_a_clone_starts_from_the_random_state_that_was_saved(pair):
+def test_trial_run_load_restores_the_random_state(pair):
     _, clone, handed = pair
     torch.manual_seed(77)
     clone.load(handed)
@@ -217,7 +215,7 @@ def test_a_clone_starts_from_the_random_state_that_was_saved(pair):
     )
 
 
-def test_a_clone_says_whose_it_is_and_keeps_what_it_took_over(tmp_path, pair):
+def test_trial_run_load_records_the_copy_and_saves_a_checkpoint(tmp_path, pair):
     source, clone, handed = pair
     for _ in range(2):
         clone.advance()
@@ -240,16 +238,16 @@ def test_a_clone_says_whose_it_is_and_keeps_what_it_took_over(tmp_path, pair):
     )
 
 
-def test_a_damaged_hand_over_is_refused(pair):
+def test_trial_run_load_refuses_a_damaged_state(pair):
     _, clone, handed = pair
     state = torch.load(handed / "fit.pt", weights_only=True)
     state["networks"]["generator.layers.0.weight"][0, 0] += 1e-3
     torch.save(state, handed / "fit.pt")
-    with pytest.raises(RunFault, match="differs from what 0000-all-search saved"):
+    with pytest.raises(RunFault, match="differs from the state that 0000-all-search saved"):
         clone.load(handed)
 
 
-def test_a_diverged_member_of_a_population_is_revived(tmp_path, pair):
+def test_trial_run_load_restarts_a_diverged_member(tmp_path, pair):
     _, _, handed = pair
     dead = new_trial(
         tmp_path,
@@ -262,7 +260,7 @@ def test_a_diverged_member_of_a_population_is_revived(tmp_path, pair):
         pass
     assert dead.row.status == "diverged"
     (tmp_path / "note").mkdir()
-    dead.save(tmp_path / "note")  # what Tune does when it pauses a trial
+    dead.save(tmp_path / "note")  # as Tune does when it pauses a trial
     dead.load(tmp_path / "note")
     assert dead.row.status == "diverged" and list((tmp_path / "note").iterdir()) == [
         tmp_path / "note" / "clone.json"

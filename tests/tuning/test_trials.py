@@ -1,4 +1,4 @@
-"""Rows of trials: on disk, in tables, and chosen among."""
+"""Tests the rows of trials: on disk, in tables, and the choice of the best."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def sweep_of(path, *rows):
     return path
 
 
-def test_rows_survive_the_disk_in_the_order_of_their_numbers(tmp_path):
+def test_read_trials_returns_rows_in_order_of_their_numbers(tmp_path):
     rows = [row(number, best=float(number), curve=[(1, 0.1, math.nan)]) for number in (2, 0, 11)]
     found = read_trials(sweep_of(tmp_path, *rows))
     assert [each.trial[:4] for each in found] == ["0000", "0002", "0011"]
@@ -53,7 +53,7 @@ def test_rows_survive_the_disk_in_the_order_of_their_numbers(tmp_path):
     )
 
 
-def test_the_table_has_a_column_for_each_setting(tmp_path):
+def test_write_table_has_a_column_for_each_setting(tmp_path):
     rows = [
         row(0),
         row(
@@ -74,12 +74,12 @@ def test_the_table_has_a_column_for_each_setting(tmp_path):
         assert math.isnan(table["best"][1]) and json.loads(table["curve"][0])[1] == [20, 1.0, 2.0]
 
 
-def test_an_empty_table_has_its_header(tmp_path):
+def test_write_table_without_rows_has_a_header(tmp_path):
     write_table(sweep_of(tmp_path), [])
     assert (tmp_path / "trials.csv").read_text().startswith("trial,study,family")
 
 
-def test_the_best_is_sound_and_the_first_of_equals():
+def test_best_trial_is_the_first_of_equals_without_failures():
     rows = [
         row(0, best=3.0),
         row(1, best=2.0),
@@ -93,7 +93,7 @@ def test_the_best_is_sound_and_the_first_of_equals():
     assert not rows[0].better(math.nan, None) and not rows[0].better(math.inf, None)
 
 
-def test_what_is_no_sweep_and_what_is_damaged_is_said(tmp_path):
+def test_read_trials_refuses_other_folders_and_damaged_rows(tmp_path):
     with pytest.raises(CheckpointError, match="not a sweep"):
         read_trials(tmp_path)
     path = sweep_of(tmp_path, row(0)) / row(0).path / "trial.json"

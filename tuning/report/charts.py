@@ -1,9 +1,9 @@
-"""Draws the report's charts: panels narrow enough for a phone, as SVG inside the page and as PNG
-beside the page.
+"""Draws the report's charts as SVG in the page and as PNG files in the page's directory.
 
-Each panel has one drawing function for both. In the page, its line and text colours are CSS
-variables, so that they follow light and dark mode. Data use the colours of Okabe and Ito, which
-colour-blind readers can distinguish. No two elements differ by colour alone.
+Each panel has one drawing function for both formats, and is narrow enough for a phone. In the page,
+the colours of lines and text are CSS variables, so that they follow light and dark mode. Data have
+the colours of Okabe and Ito, which colour-blind readers can distinguish. No two elements differ by
+colour alone.
 """
 
 import io
@@ -146,7 +146,7 @@ def _style(size: tuple[float, float]):
             "ytick.major.size": 2.5,
             "grid.color": GRID,
             "grid.linewidth": 0.6,
-            # text stays text: a screen reader and a search can read it, and the file is smaller
+            # Text is not converted to paths, so that screen readers and searches can read the text.
             "svg.fonttype": "none",
             "svg.hashsalt": "genray",  # makes the file reproducible
         }

@@ -14,7 +14,7 @@ from tuning.report.stats import (
     estimate,
     finished,
     from_cost,
-    ratios_to_quickest,
+    ratios_to_fastest,
     target_cost,
     to_target,
 )
@@ -36,18 +36,24 @@ Tests = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One arm in one phase. The estimates of best and test are costs (see stats.py)."""
+    """Summary of one arm in one phase. `best` and `test` are estimates of costs (see stats.py)."""
 
     arm: str
     phase: str
     runs: int
     """Number of finished runs."""
     running: int
+    """Number of runs that have not ended."""
     diverged: int
+    """Number of finished runs that diverged."""
     failed: int
+    """Number of finished runs that raised an exception."""
     stopped: int
+    """Number of finished runs that a scheduler stopped early."""
     best: Estimate
+    """Best values of the metric on the validation split."""
     test: Estimate
+    """Values on the test split."""
     steps: Estimate
     """Steps until the target was reached."""
     seconds: Estimate
@@ -63,10 +69,12 @@ class Line:
 
 
 class Comparison:
-    """Evaluates the rows of one sweep.
+    """Compares the arms of one sweep by the rows of its trials.
 
-    `tests`: metrics on the test split, for the trials that have any. `waiting`: number of planned
-    trials that have not ended, including those without a row.
+    Args:
+        rows: the rows of all trials that have begun.
+        tests: metrics on the test split, for the trials that have any.
+        waiting: number of planned trials that have not ended, including those without a row.
     """
 
     def __init__(self, rows: Sequence[TrialRow], tests: Tests | None = None, waiting: int = 0):
@@ -81,6 +89,7 @@ class Comparison:
         self.target = target_cost(self.rows)
 
     def select(self, arm: str | None = None, phase: str | None = None) -> list[TrialRow]:
+        """Return the rows of one arm or of all, in one phase or in all."""
         return [row for row in self.rows if arm in (None, row.arm) and phase in (None, row.phase)]
 
     @property
@@ -114,6 +123,7 @@ class Comparison:
         return bool(rows) and len(finished(rows)) == len(rows) and best_trial(rows) is None
 
     def metric_of(self, value: float) -> float:
+        """Convert a cost to the metric."""
         return from_cost(value, self.mode)
 
     @property
@@ -143,6 +153,7 @@ class Comparison:
     # -- arms --------------------------------------------------------------------------------------
 
     def line(self, arm: str, phase: str) -> Line:
+        """Summarize one arm in one phase."""
         rows, search = self.select(arm, phase), finished(self.select(arm, "search"))
         done = finished(rows)
         times = [to_target(row, self.target) for row in done]
@@ -187,6 +198,8 @@ class Comparison:
 
     @cached_property
     def ranked(self) -> list[str]:
+        """The arms from the best to the worst, by the ranking phase."""
+
         def key(arm: str) -> tuple[float, float]:
             costs = [cost(row) for row in finished(self.select(arm, self.ranking_phase))]
             if not costs:
@@ -198,10 +211,14 @@ class Comparison:
         return sorted(self.arms, key=key)
 
     def find(self, arm: str, phase: str) -> Line | None:
+        """Return the line of one arm in one phase; None if `lines` has none."""
         return next((line for line in self.lines if (line.arm, line.phase) == (arm, phase)), None)
 
     def by_seed(self, arm: str, phase: str, test: bool = False) -> dict[int, float]:
-        """Return seed → cost."""
+        """Return seed → cost, for the finished runs of one arm in one phase.
+
+        `test`: use the costs on the test split, for the runs that have them.
+        """
         values = {
             row.seed: self.test_cost(row) if test else cost(row)
             for row in finished(self.select(arm, phase))
@@ -263,7 +280,7 @@ class Comparison:
             }
             for arm in self.ranked
         }
-        return ratios_to_quickest(times)
+        return ratios_to_fastest(times)
 
     @cached_property
     def importances(self) -> dict[str, Importances]:

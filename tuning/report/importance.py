@@ -1,6 +1,4 @@
-"""Estimates which parameters mattered within one arm's search, and converts parameters to
-coordinates.
-"""
+"""Estimates the importance of parameters in one arm's search, and maps parameters to numbers."""
 
 import math
 from collections.abc import Sequence

@@ -1,6 +1,4 @@
-"""Renders the report's tables as HTML. On a narrow screen, each table scrolls sideways by
-itself.
-"""
+"""Renders the report's tables as HTML. On a narrow screen, each table scrolls horizontally."""
 
 import math
 from collections.abc import Sequence
@@ -14,19 +12,19 @@ from tuning.report.text import PHASE_WORDS, between, covered, difference, number
 from tuning.trials import TrialRow
 
 IMPORTANCES = (
-    "How much worse a random forest guesses the ranks of held-out trials when one setting is "
-    "shuffled, as a share of their "
-    "variance. It cannot tell which value is good, nor see what was never varied, nor separate "
-    "settings that moved together; "
-    "with a few dozen trials only large differences mean anything, and where the forest explains "
-    "nothing (R² not above 0) "
-    "no figure does."
+    "The importance of a setting is the loss of accuracy of a random forest that predicts the "
+    "ranks of held-out trials, when the setting is shuffled, as a share of the ranks' variance. "
+    "An importance does not say which value is good, does not cover settings that were never "
+    "varied, and does not separate settings that varied together. With a few dozen trials, only "
+    "large differences are meaningful. If the forest explains nothing (R² not above 0), no "
+    "importance is."
 )
 
 
 def _table(head: Sequence[tuple[str, str]], rows: Sequence[str], label: str) -> str:
-    """Render a table that scrolls sideways by itself, also by keyboard. `head`: (text, class) of
-    each column.
+    """Render a table that scrolls horizontally, also by keyboard.
+
+    `head`: (text, class) of each column.
     """
     cells = "".join(f'<th scope="col" class="{kind}">{text}</th>' for text, kind in head)
     return (
@@ -46,7 +44,7 @@ def _estimate(comparison: Comparison, found: Estimate) -> str:
 
 
 def _smaller(text: str) -> str:
-    """Put the parentheses of "1 (0 to 2)" in small print instead."""
+    """Render the interval of "1 (0 to 2)" in small print, without its parentheses."""
     median, _, interval = text.partition(" (")
     return f"{median} <small>{interval.rstrip(')')}</small>" if interval else median
 
@@ -70,6 +68,7 @@ def _median(found: Sequence[Estimate]) -> str:
 
 
 def arms_table(comparison: Comparison) -> str:
+    """Render the table of all arms and phases."""
     target = (
         "" if comparison.target is None else f" {number(comparison.metric_of(comparison.target))}"
     )
@@ -131,6 +130,7 @@ def _arm_cells(comparison: Comparison, line: Line) -> str:
 
 
 def effects_table(comparison: Comparison) -> str:
+    """Render the table of each arm's difference from the baseline."""
     rows = []
     on_test = comparison.effects(test=True)
     for arm, found in comparison.effects().items():
@@ -158,6 +158,7 @@ def effects_table(comparison: Comparison) -> str:
 
 
 def chosen_table(comparison: Comparison) -> str:
+    """Render the table of each arm's best search trial; empty if there is none."""
     rows = []
     for arm in comparison.ranked:
         best = comparison.chosen(arm)
@@ -179,6 +180,7 @@ def chosen_table(comparison: Comparison) -> str:
 
 
 def importances_table(comparison: Comparison) -> str:
+    """Render the table of the importances of parameters; empty if there are none."""
     rows = []
     for arm, found in comparison.importances.items():
         ordered = sorted(found.importance.items(), key=lambda each: -each[1])
@@ -222,6 +224,7 @@ def importances_table(comparison: Comparison) -> str:
 
 
 def trials_table(comparison: Comparison) -> str:
+    """Render the table of all trials."""
     rows = [_trial(row) for row in comparison.rows]
     head = [
         ("trial", "name"),
@@ -265,4 +268,4 @@ def _settings(row: TrialRow, names: Sequence[str] | None = None) -> str:
         )
 
     settings = {name: value for name, value in row.params.items() if names is None or name in names}
-    return ", ".join(f"{name} {shown(value)}" for name, value in settings.items()) or "as it comes"
+    return ", ".join(f"{name} {shown(value)}" for name, value in settings.items()) or "the defaults"

@@ -1,5 +1,6 @@
-"""Renders the report as one HTML page without scripts and external files, for light and dark mode,
-wide and narrow screens.
+"""Renders the report as one HTML page without scripts and external files.
+
+The page supports light and dark mode, and wide and narrow screens.
 """
 
 import base64
@@ -26,43 +27,37 @@ UNTUNED = '<span class="key untuned">◇ untuned</span>'
 BAD = '<span class="key bad">×</span>'
 
 HOW = {
-    "arms": f"{UNTUNED}: each arm as it comes; {TUNED}: the best setting of its search. Dots: "
-    "medians over seeds; bars: their "
-    "intervals, which hold the true median as often as the table's head says; small marks: seeds. "
-    "Dotted: the target. An "
-    "arrow on the edge: beyond it, at the value beside; a cross: no finite value.",
-    "learning-rates": "A ring for each search trial, the full one was chosen. "
-    f"{BAD} on the edge: diverged or failed; a triangle on the edge: beyond it. Dashed: the "
-    "untuned median. A wide flat "
-    "valley forgives a rate that was guessed; a single low point in a steep one does not.",
-    "best-so-far": "What the best of the first n trials would have been: median and quartiles "
-    "over all orders in which the "
-    "trials could have come, worked out exactly, so that it is not the luck of one order. Grey: "
-    "the other arms. Dashed: the "
-    "untuned median.",
-    "curves": "Every seed, at each look at the validation split. Full: tuned; dashed: untuned; "
-    "dotted across: the target; "
-    f"{BAD}: where one diverged.",
-    "profile": "In which share of the seeds an arm reached the target within so many times the "
-    "steps of the arm that was "
-    "quickest with that seed. At 1: how often it was the quickest itself; at the right end: how "
-    "often it got there at all. "
-    "Grey: the other arms.",
-    "effects": "Runs with the arm less runs without it, paired by seed where both have the same "
-    "seeds. A full dot: an "
-    "interval of 95% or more leaves out 0, for which it takes six seeds.",
-    "parameters": "A line for each search trial, from its settings to the rank of its result "
-    "(best on top). "
-    '<span class="key tuned">Blue</span>: the best quarter; <span class="key bad">dashed</span>: '
-    "diverged or failed.",
+    "arms": f"{UNTUNED}: the arm's default settings; {TUNED}: the best setting of its search. "
+    "Dots show medians over seeds, and small marks show seeds. Bars show the intervals of the "
+    "medians; the table's head states how often such an interval contains the true median. The "
+    "dotted line is the target. An arrow on the edge has the value of a median outside the chart. "
+    "A cross means that there is no finite value.",
+    "learning-rates": "Each ring is a search trial; the filled ring was chosen. "
+    f"{BAD} on the edge: the trial diverged or failed. A triangle on the edge: the value lies "
+    "outside the chart. Dashed: the untuned median. In a wide, flat valley, a guessed rate is good "
+    "enough; around a single low point in a steep valley, it is not.",
+    "best-so-far": "The best of the first n trials: median and quartiles over all orders of the "
+    "trials, computed exactly, so that the curve does not depend on one order. Grey: the other "
+    "arms. Dashed: the untuned median.",
+    "curves": "Every seed, at each evaluation on the validation split. Solid: tuned; dashed: "
+    f"untuned; horizontal dotted line: the target; {BAD}: a run diverged.",
+    "profile": "The share of the seeds in which an arm reached the target within τ times the steps "
+    "of the fastest arm with that seed. At 1: how often the arm was the fastest; at the right end: "
+    "how often the arm reached the target at all. Grey: the other arms.",
+    "effects": "The difference between the runs with the arm and the runs of the baseline, paired "
+    "by seed where both have the same seeds. A filled dot: an interval of 95% or more excludes 0, "
+    "which needs six seeds.",
+    "parameters": "Each line is a search trial, from its settings to the rank of its result (best "
+    'on top). <span class="key tuned">Blue</span>: the best quarter; '
+    '<span class="key bad">dashed</span>: diverged or failed.',
 }
 TITLES = {
     "arms": "Arms",
     "learning-rates": "Learning-rate sensitivity",
-    "best-so-far": "Best so far against trials",
+    "best-so-far": "Best value by number of trials",
     "curves": "Learning curves",
     "profile": "Performance profile",
-    "effects": "On against off",
+    "effects": "Effects of the arms",
     "parameters": "Parameters",
     "samples": "Samples",
 }
@@ -75,8 +70,10 @@ def page(
     samples: Sequence[tuple[str, bytes]] = (),
     files: Sequence[str] = (),
 ) -> str:
-    """Render the whole page. `charts`: by section (the keys of TITLES); `samples`: captions and PNG
-    files; `files`: files beside the page.
+    """Return the whole page as HTML.
+
+    `charts`: the charts of each section (the keys of TITLES). `samples`: captions and PNG files.
+    `files`: names of files in the page's directory.
     """
     # Sections without content are omitted.
     sections: dict[str, tuple[str, str]] = {"summary": ("Summary", _summary(comparison, settings))}
@@ -130,9 +127,7 @@ def _summary(comparison: Comparison, settings: Mapping[str, Any] | None) -> str:
 
 
 def _figures(name: str, charts: Mapping[str, Sequence[Chart]]) -> str:
-    """Render a section's charts with a text on how to read them, as panels that reflow or figures
-    side by side.
-    """
+    """Render a section's charts, with a text on how to read them."""
     shown = charts.get(name, ())
     if not shown:
         return ""
@@ -160,8 +155,8 @@ def _samples(samples: Sequence[tuple[str, bytes]]) -> str:
         for caption, png in samples
     )
     how = (
-        "The best run of each arm by validation, at its best weights; the images themselves are "
-        "not picked."
+        "Samples of the best run of each arm by validation, with its best weights. The images were "
+        "not selected."
     )
     return f'<p class="how">{how}</p>\n<div class="samples">{figures}</div>'
 

@@ -1,5 +1,6 @@
-"""The report's charts with one small panel for each arm: learning rates, search, curves,
-profiles.
+"""Draws the report's charts that have one small panel for each arm.
+
+They show learning rates, the best value of the search, learning curves and performance profiles.
 """
 
 import math
@@ -222,7 +223,7 @@ def curves_chart(comparison: Comparison) -> Chart | None:
     arms = [arm for arm in comparison.ranked if any(row.arm == arm for row in rows)][:MAX_PANELS]
     return Chart(
         name="curves",
-        about="The metric at each look at the validation split, a line for each seed.",
+        about="The metric at each evaluation on the validation split, one line for each seed.",
         x="training steps",
         y=comparison.metric_label,
         panels=[Panel(title=arm, draw=partial(draw, arm)) for arm in arms],
@@ -263,9 +264,9 @@ def profile_chart(ratios: Mapping[str, Sequence[float]], problems: str = "seeds"
     arms = list(ratios)[:MAX_PANELS]
     return Chart(
         name="profile",
-        about=f"Share of {problems} in which the target was reached within so many times the steps "
-        "of the quickest arm.",
-        x="steps to the target, by the quickest arm's (log axis)",
+        about=f"Share of {problems} in which the arm reached the target within τ times the steps "
+        "of the fastest arm.",
+        x="τ: steps to the target / steps of the fastest arm (log axis)",
         y=f"share of {problems}",
         panels=[Panel(title=arm, draw=partial(draw, arm)) for arm in arms],
         size=_size(arms),

@@ -1,6 +1,4 @@
-"""The report's larger charts: arms, effects, parameters. This file chooses the content; charts.py
-draws it.
-"""
+"""Draws the report's larger charts: arms, effects, parameters."""
 
 import math
 from collections.abc import Iterator, Sequence

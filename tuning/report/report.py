@@ -1,9 +1,8 @@
-"""Writes the report of a sweep: SWEEP/report/index.html, its tables as CSV and parquet, its charts
-as PNG.
+"""Writes the report of a sweep: SWEEP/report/index.html, tables as CSV and parquet, charts as PNG.
 
-Only this module opens the test split, for default and tuned runs, when no trial is left to run. All
-choices have been made by then. The test metrics are saved in report/test.json, so that a second
-report does not compute them again.
+The report evaluates default and tuned runs on the test split, but only when no trial is left to
+run, so that test data influence no choice. The test metrics are saved in report/test.json, so that
+a second report does not compute them again.
 """
 
 import io
@@ -58,7 +57,8 @@ def write_report(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{folder}: {error.strerror}; a report is written into the sweep's own folder"
+            f"{folder}: {error.strerror}; make the sweep's directory writable, because the report "
+            "is written there"
         ) from error
     write_table(sweep, rows)
     # The test split stays sealed while trials are still to be run.
@@ -81,11 +81,10 @@ def write_report(
 
 
 def make_charts(comparison: Comparison) -> dict[str, list[Chart]]:
-    """Draw the charts that these rows allow, by the page's sections. Returns none if no trial has a
-    finite metric.
+    """Draw the charts that these rows allow. Returns section → charts.
 
-    Without a metric the charts would be empty axes. The page's summary and its list of trials then
-    explain the failures.
+    There are no charts if no trial has a finite metric, because their axes would be empty. The
+    page's summary and its list of trials then explain the failures.
     """
     if not any(math.isfinite(cost(row)) for row in comparison.rows):
         return {}
@@ -130,7 +129,7 @@ def _tests(
     figures = {}
     missing = [row for row in asked if known.get(row.trial, {}).get("of") != _identity(row)]
     if missing and say is not None:
-        say(f"measuring {plural(len(missing), 'trial')} on the test split …")
+        say(f"evaluating {plural(len(missing), 'trial')} on the test split …")
     if missing and measure is None:
         from tuning.sweep import measure_test as measure  # imports Ray
     for row in missing:

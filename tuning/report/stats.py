@@ -1,9 +1,8 @@
-"""Statistics of a comparison: medians and intervals, targets, profiles, effects. Reads no files and
-draws nothing.
+"""Computes the statistics of a comparison: medians, intervals, targets, profiles and effects.
 
-All functions use costs, where lower is better: the metric, or its negative if higher is better. A
-trial that diverged or failed costs ∞, whatever it had reached before; `trials.best_trial` excludes
-it, too. The median over seeds therefore estimates the result of an arm with its failures included.
+All functions use costs. The cost of a trial is its metric, or the negative of the metric if higher
+is better, so a lower cost is always better. A trial that diverged or failed costs ∞, whatever value
+the trial had reached before. The median over seeds therefore includes the failures of an arm.
 """
 
 import math
@@ -17,8 +16,8 @@ from tuning.trials import TrialRow
 
 INFINITY = math.inf
 LEVEL = 0.95
-"""Probability that an interval contains the true median. With fewer than six values no interval
-reaches it.
+"""Least probability with which an interval should contain the true median. With fewer than six
+values, no interval reaches this probability.
 """
 
 # -- costs -----------------------------------------------------------------------------------------
@@ -39,6 +38,7 @@ def from_cost(value: float, mode: str) -> float:
 
 
 def finished(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return the rows of the trials that have ended."""
     return [row for row in rows if row.status != "running"]
 
 
@@ -81,32 +81,33 @@ def _median(ordered: Sequence[float]) -> float:
 
 
 def order_interval(count: int) -> tuple[int, float]:
-    """Return (the number of values that the interval omits at each end of `count` ordered values;
+    """Return (the number of values that the interval omits at each end of `count` ordered values,
     the probability that the interval contains the true median).
 
     The number of values below the true median is Binomial(count, 1/2) for every distribution. The
-    interval is therefore exact for few values, where a bootstrap is not (for seven values, its 95%
-    interval has 87.5%). As many values are omitted as LEVEL allows. With five values or fewer, even
-    the whole range has less: 1 − 2^(1 − count), i.e. 50% for two, 75% for three, 94% for five. [the
-    sign test's interval, Conover 1999, Practical Nonparametric Statistics]
+    interval is therefore exact for few values, where a bootstrap is not: for seven values, the 95%
+    interval of a bootstrap contains the true median with 87.5%. The interval omits as many values
+    as LEVEL allows. With five values or fewer, the range of all values has a lower probability,
+    1 − 2^(1 − count): 50% for two values, 75% for three, 94% for five. [the sign test's interval,
+    Conover 1999, Practical Nonparametric Statistics]
     """
-    below, left_out = 2.0**-count, 0  # P(at most so many values are below the median)
-    while True:
-        more = below + math.comb(count, left_out + 1) / 2**count
-        if 1 - 2 * more < LEVEL:
-            return left_out, 1 - 2 * below
-        below, left_out = more, left_out + 1
+    from scipy.stats import binom
+
+    # The smallest k for which P(at most k values lie below the median) exceeds (1 − LEVEL) / 2.
+    too_many = int(binom.ppf((1 - LEVEL) / 2, count, 0.5))
+    left_out = max(0, too_many - 1)
+    return left_out, float(1 - 2 * binom.cdf(left_out, count, 0.5))
 
 
 # -- targets ---------------------------------------------------------------------------------------
 
 
 def target_cost(rows: Sequence[TrialRow]) -> float | None:
-    """Return the cost that every arm has to reach: the median over arms of the median over seeds of
-    the best values of default trials.
+    """Return the cost that every arm has to reach; None if no trial had a finite value.
 
-    Without default trials, the median of the search's best values is used. If that median is ∞, the
-    worst finite value is used. None if no trial had a finite value.
+    The target is the median over arms of the medians over seeds of the default trials' best values.
+    Without default trials, the target is the median of the search's best values. If the median is
+    ∞, the target is the worst finite value.
     """
     rows = finished(rows)
     by_arm: dict[str, list[float]] = {}
@@ -138,20 +139,20 @@ def to_target(row: TrialRow, target: float | None) -> tuple[float, float]:
     return INFINITY, INFINITY
 
 
-def ratios_to_quickest(times: Mapping[str, Mapping[Any, float]]) -> dict[str, list[float]]:
-    """Divide each arm's time by the fastest arm's, on each problem that any arm was given; ∞ for a
-    miss.
+def ratios_to_fastest(times: Mapping[str, Mapping[Any, float]]) -> dict[str, list[float]]:
+    """Divide each arm's time on each problem by the time of the fastest arm; ∞ for a miss.
 
-    `times[arm][problem]`: steps or seconds, > 0. A problem that an arm was not given counts as a
-    miss. [performance profiles: Dolan 2002, https://arxiv.org/abs/cs/0102001]
+    `times[arm][problem]`: steps or seconds, > 0; ∞ for a miss. A problem without a time of an arm
+    counts as a miss of that arm. [performance profiles: Dolan 2002,
+    https://arxiv.org/abs/cs/0102001]
     """
     problems = sorted({problem for each in times.values() for problem in each}, key=str)
     ratios: dict[str, list[float]] = {arm: [] for arm in times}
     for problem in problems:
-        quickest = min(each.get(problem, INFINITY) for each in times.values())
+        fastest = min(each.get(problem, INFINITY) for each in times.values())
         for arm, each in times.items():
             own = each.get(problem, INFINITY)
-            ratios[arm].append(own / quickest if math.isfinite(own) else INFINITY)
+            ratios[arm].append(own / fastest if math.isfinite(own) else INFINITY)
     return ratios
 
 
@@ -173,17 +174,18 @@ class BestSoFar:
     low: list[float]
     """The lower quartile."""
     high: list[float]
+    """The upper quartile."""
     mean: list[float]
-    """∞ as long as all of the n trials may be diverged ones."""
+    """∞ while n is at most the number of trials without a finite cost."""
 
 
 def best_so_far(costs: Sequence[float]) -> BestSoFar:
-    """Compute exactly, without simulation: P(best of n ≤ k-th smallest) = 1 − C(T − k, n) / C(T,
-    n).
+    """Compute the costs of the best of the first n trials exactly, without simulation.
 
-    The mean is the expected validation performance [Dodge 2019, https://arxiv.org/abs/1909.03004],
-    drawn without replacement. The median is finite as soon as half of the orders include a trial
-    that did not diverge.
+    P(best of n ≤ k-th smallest cost) = 1 − C(T − k, n) / C(T, n). The mean is the expected
+    validation performance [Dodge 2019, https://arxiv.org/abs/1909.03004], drawn without
+    replacement. The median is finite if at least half of the orders have a trial that did not
+    diverge among their first n.
     """
     ordered, total = sorted(costs), len(costs)
     median, low, high, mean = [], [], [], []
@@ -206,7 +208,7 @@ def best_so_far(costs: Sequence[float]) -> BestSoFar:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """How much more one set of runs costs than another (negative: the first set is better)."""
+    """Difference between the costs of two sets of runs. Negative: the first set is better."""
 
     difference: Estimate
     """If paired, the median of the differences at equal seeds; otherwise the difference of the
@@ -218,6 +220,7 @@ class Effect:
     worse: int
     """Number of pairs in which the first set is worse; the remaining pairs are equal."""
     pairs: int
+    """Number of pairs."""
 
     @property
     def excludes_zero(self) -> bool:
@@ -226,15 +229,15 @@ class Effect:
 
     @property
     def significant(self) -> bool:
-        """Whether an interval of LEVEL excludes 0."""
+        """Whether the interval excludes 0 and has a probability of at least LEVEL."""
         return self.excludes_zero and self.difference.coverage >= LEVEL
 
 
 def effect(first: Mapping[int, float], second: Mapping[int, float]) -> Effect | None:
-    """Compute `first` − `second`, both seed → cost. Paired if both share at least two seeds; None
-    if either is empty.
+    """Compute `first` − `second`, both of which map a seed to a cost; None if either is empty.
 
-    The difference of two failures is 0; the difference of a failure and a success is infinite.
+    The runs are paired if both sets share at least two seeds. The difference of two failures is 0;
+    the difference of a failure and a success is infinite.
     """
     if not first or not second:
         return None

@@ -1,6 +1,4 @@
-"""Rows as a sweep leaves them, made by hand or by a known rule: what the report's tests know the
-answers of.
-"""
+"""Makes rows of trials whose statistics the tests of the report know."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ def row(
     number: int = 0,
     **changes: Any,
 ) -> TrialRow:
-    """A row with one look at its end, unless told otherwise."""
+    """Return the row of a finished trial with one evaluation. `changes`: other fields."""
     name = f"{number:04d}-{arm}-{phase}"
     curve = [] if best is None else [(100, 1.0, best)]
     values: dict[str, Any] = {
@@ -47,7 +45,7 @@ def row(
 def write_sweep(
     folder: Path, rows: Sequence[TrialRow], settings: str = "search: random\nscheduler: none\n"
 ) -> Path:
-    """A sweep's folder with these rows in it."""
+    """Write a sweep's directory with these rows, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sweep.yaml").write_text(settings)
     for each in rows:
@@ -56,7 +54,7 @@ def write_sweep(
     return folder
 
 
-ARMS = {  # name: (best rate, its result, how steep the valley is, the untuned rate)
+ARMS = {  # name: (best rate, its result, curvature of the parabola, the untuned rate)
     "sgd": (0.1, 19.5, 0.9, 1e-3),
     "momentum": (0.02, 18.0, 0.9, 1e-3),
     "nesterov": (0.02, 17.9, 0.9, 1e-3),
@@ -74,8 +72,8 @@ ARMS = {  # name: (best rate, its result, how steep the valley is, the untuned r
 def study_rows(
     trials: int = 16, seeds: int = 5, arms: Sequence[str] = tuple(ARMS), random_seed: int = 0
 ) -> list[TrialRow]:
-    """A whole comparison by a rule: a parabola in log η around each arm's best rate, noise,
-    divergence above ten times it.
+    """Return the rows of a whole comparison. The result is a parabola in log η around each arm's
+    best rate, with noise. Trials above ten times the best rate diverge.
     """
     random = np.random.default_rng(random_seed)
     rows: list[TrialRow] = []

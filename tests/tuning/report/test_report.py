@@ -1,110 +1,23 @@
-"""The report's page and files, from rows with known answers: every shape of sweep gives a page
-that makes sense.
-"""
+"""Tests the report's page and files with rows whose statistics are known."""
 
-import csv
 import json
 import math
-import re
-from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from genray.errors import CheckpointError, RunFault
+from tests.tuning.report.report_page import Page, measured, nothing, report, table
 from tests.tuning.report.report_rows import row, study_rows, write_sweep
 from tuning.report.comparison import Comparison
 from tuning.report.report import write_report
 from tuning.report.summary import summary
-from tuning.report.text import number
 from tuning.trials import TrialRow
 
-VOID = {"meta", "br", "img", "link", "input", "hr"}
 
-
-def measured(sweep: Path, row: TrialRow) -> dict[str, float]:
-    """Test figures by a rule: a tenth above validation."""
-    assert row.phase != "search" and row.best is not None
-    return {"loss": row.best + 0.1, "other": 1.0}
-
-
-def nothing(sweep: Path, row: TrialRow) -> dict[str, float]:
-    return {}
-
-
-class Page(HTMLParser):
-    """Reads a page and complains of what is not well-formed, of repeated identifiers, and of
-    anything from elsewhere.
-    """
-
-    def __init__(self, text: str):
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.identifiers: list[str] = []
-        self.references: list[str] = []
-        self.words: list[str] = []
-        self.tags: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-        assert len(self.identifiers) == len(set(self.identifiers))
-        for reference in self.references:
-            assert reference.startswith(("#", "data:image/png;base64,")) or re.fullmatch(
-                r"[a-z_]+\.csv", reference
-            ), reference
-            assert not reference.startswith("#") or reference[1:] in self.identifiers, reference
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        for name, value in attributes:
-            if name == "id":
-                self.identifiers.append(value)
-            if name in ("href", "src", "xlink:href"):
-                self.references.append(value)
-            self.references += re.findall(r"url\(([^)]*)\)", value or "")
-            assert not name.startswith("on")
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, tag
-
-    def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def report(folder: Path, rows: Sequence[TrialRow], measure=nothing) -> tuple[Page, Path]:
-    path = write_report(write_sweep(folder / "sweep", rows), measure=measure)
-    text = path.read_text()
-    assert "http" not in text and "<script" not in text and "@import" not in text
-    assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL).lower().replace(
-        "loss is nan", ""
-    )
-    for svg in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL):
-        ElementTree.fromstring(svg)
-    return Page(text), path.parent
-
-
-def table(folder: Path, name: str) -> list[dict[str, str]]:
-    with (folder / f"{name}.csv").open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def test_a_whole_comparison(tmp_path: Path):
+def test_write_report_of_a_whole_comparison(tmp_path: Path):
     rows = study_rows(trials=12, seeds=5, arms=("sgd", "adam", "rmsprop"))
     page, folder = report(tmp_path, rows, measured)
     for section in (
@@ -149,7 +62,7 @@ def test_a_whole_comparison(tmp_path: Path):
         assert np.ptp(np.asarray(picture.convert("L"))) > 100
 
 
-def test_the_test_split_is_opened_once_and_only_for_finished_comparison_runs(tmp_path: Path):
+def test_write_report_measures_each_finished_comparison_run_once(tmp_path: Path):
     asked: list[str] = []
 
     def measure(sweep: Path, row: TrialRow) -> dict[str, float]:
@@ -180,7 +93,7 @@ def test_the_test_split_is_opened_once_and_only_for_finished_comparison_runs(tmp
     assert {each["trial"] for each in table(folder, "test")} == {rows[0].trial, rows[2].trial}
 
 
-def test_accidents_are_shown_and_count_as_worst(tmp_path: Path):
+def test_write_report_counts_failures_as_worst(tmp_path: Path):
     rows = [row("good", "default", seed, 2.0 + seed, seed) for seed in range(3)]
     rows += [
         row(
@@ -225,62 +138,7 @@ def test_accidents_are_shown_and_count_as_worst(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize(
-    ("rows", "says"),
-    [
-        ([], "No trial of this sweep has begun"),
-        ([row()], "Best of 1 search trial: 1"),
-        ([row(best=2.0), row(best=1.0, number=1)], "Best of 2 search trials: 1"),
-        (
-            [row(best=None, status="diverged"), row(best=None, status="failed", number=1)],
-            "No trial ended with a finite figure",
-        ),
-        ([row(best=None, status="running", steps=0, seconds=0.0)], "1 had not ended"),
-        (
-            [row("a", "search", 0, 3.0), row("b", "search", 0, 2.0, 1)],
-            "b, by the best of 2 search trials: 2",
-        ),
-        (
-            [
-                row("a", "search", 0, None, status="diverged"),
-                row("b", "search", 0, None, 1, status="diverged"),
-            ],
-            "None: ",
-        ),
-        (
-            [
-                row("a", "default", 0, None, status="diverged"),
-                row("b", "default", 0, None, 1, status="diverged"),
-            ],
-            "None: ",
-        ),
-        ([row("a", "tuned", 0, 3.0), row("b", "tuned", 0, 2.0, 1)], "There are no untuned runs"),
-        (
-            [row("a", "default", 0, 0.5, mode="max"), row("b", "default", 0, 0.7, 1, mode="max")],
-            "b, untuned: median 0.7",
-        ),
-        (
-            [
-                row(best=0.0),
-                row(best=0.0, number=1),
-                row(best=-1e30, number=2),
-                row(best=1e30, number=3),
-            ],
-            "−1.000e+30",
-        ),
-        (
-            [row(curve=[(10, 0.1, math.nan), (20, 0.2, math.inf)], best=None, status="diverged")],
-            "1 trial diverged",
-        ),
-        ([row(metric="loss/total <&>", family="<b>", data="&", study="x<y")], "X<y: <b> on &"),
-    ],
-)
-def test_small_and_broken_sweeps(tmp_path: Path, rows: list[TrialRow], says: str):
-    page, _ = report(tmp_path, rows)
-    assert says in page.text
-
-
-def test_effects_against_none(tmp_path: Path):
+def test_write_report_compares_effects_with_the_baseline(tmp_path: Path):
     changes = {
         "study": "regularisers",
         "family": "ae",
@@ -315,78 +173,7 @@ def test_effects_against_none(tmp_path: Path):
     assert "effects" in page.identifiers
 
 
-def test_the_summary_says_how_sure_it_is():
-    rows = [row("a", "tuned", seed, 1.0 + 0.1 * seed, seed) for seed in range(5)]
-    rows += [
-        row("b", "tuned", seed, 1.05 + 0.1 * seed - 0.2 * (seed == 4), 10 + seed)
-        for seed in range(5)
-    ]
-    rows += [row("c", "tuned", seed, 3.0 + 0.1 * seed, 20 + seed) for seed in range(5)]
-    parts = dict(summary(Comparison(rows)))
-    assert parts["Best arm"].startswith("a, tuned: median 1.2 (1 to 1.4) over 5 seeds")
-    assert (
-        "The second-best arm is b. It is worse in 4 of 5 common seeds, with a median "
-        "difference of 0.05 (" in parts["Certainty"]
-    )
-    assert "These seeds do not distinguish the best arm from: b." in parts["Certainty"]
-    assert "excludes 0: c." in parts["Certainty"]
-    assert (
-        "94%, so that 1 in 16 pairs of equal arms seems different by chance" in parts["Certainty"]
-    )
-    assert (
-        "the range of 5 seeds, which contains the true median with a probability of 94%"
-        in parts["Best arm"]
-    )
-    rows.append(row("a", "search", 0, 1.0, 30))
-    assert (
-        "did not have the same number"
-        in dict(summary(Comparison([*rows, row("a", "search", 0, 1.0, 31)])))["Protocol"]
-    )
-
-
-def test_tuned_runs_count_once_every_arm_has_one():
-    untuned = [row("sgd", "default", seed, 0.82, seed, mode="max") for seed in range(3)]
-    untuned += [row("adam", "default", seed, 0.9, 10 + seed, mode="max") for seed in range(3)]
-    begun = row("sgd", "tuned", 7, None, 20, mode="max", status="running")
-    first = row("sgd", "tuned", 7, 0.83, 20, mode="max")
-    for tuned in (begun, first):  # adam's would be better, if it had any
-        won = dict(summary(Comparison([*untuned, tuned])))["Best arm"]
-        assert (
-            won.startswith("adam, untuned: median 0.9 (0.9 to 0.9) over 3 seeds")
-            and "Unfinished" in won
-        )
-    assert dict(summary(Comparison([*untuned, first])))["Effect of tuning"].endswith(
-        "Tuning improved sgd, from 0.82 (0.82 to 0.82) to 0.83."
-    )
-    second = row("adam", "tuned", 7, 0.91, 21, mode="max")
-    assert dict(summary(Comparison([*untuned, first, second])))["Best arm"].startswith(
-        "adam, tuned: median 0.91"
-    )
-    # An arm whose search found nothing has no tuned runs, and nobody waits for them; while the
-    # search goes on, one does.
-    lost = row("adam", "search", 0, None, 30, mode="max", status="diverged")
-    going = row("adam", "search", 0, None, 31, mode="max", status="running")
-    assert dict(summary(Comparison([*untuned, first, lost])))["Best arm"].startswith(
-        "sgd, tuned: median 0.83"
-    )
-    assert Comparison([*untuned, first, lost, going]).ranking_phase == "default"
-    assert "no trial has ended" in dict(summary(Comparison([begun, going])))["Best arm"]
-
-
-def test_equal_runs_are_not_counted_as_behind():
-    rows = [
-        row(arm, "tuned", seed, 0.9, number, mode="max")
-        for number, arm in enumerate("ab")
-        for seed in range(3)
-    ]
-    rows += [row("a", "tuned", 3, 0.95, 9, mode="max"), row("b", "tuned", 3, 0.94, 10, mode="max")]
-    assert (
-        "The second-best arm is b. It is worse in 1 of 4 common seeds and equal in 3, "
-        in dict(summary(Comparison(rows)))["Certainty"]
-    )
-
-
-def test_samples_of_the_best_runs(tmp_path: Path):
+def test_write_report_shows_samples_of_the_best_runs(tmp_path: Path):
     rows = [row("a", "tuned", seed, 2.0 - seed, seed, family="gan") for seed in range(2)]
     sweep = write_sweep(tmp_path / "sweep", rows)
     asked: list[str] = []
@@ -399,28 +186,13 @@ def test_samples_of_the_best_runs(tmp_path: Path):
     assert asked == [rows[1].trial] and "data:image/png;base64,iVBORy4uLg==" in page.references
 
 
-def test_numbers():
-    assert [
-        number(each) for each in (0.0, 1.0, 12345.6, 0.00001234, -2.5, math.inf, math.nan, None)
-    ] == [
-        "0",
-        "1",
-        "12,346",
-        "1.234e−05",
-        "−2.5",
-        "∞",
-        "–",
-        "–",
-    ]
-
-
-def test_a_folder_that_is_no_sweep(tmp_path: Path):
+def test_write_report_refuses_a_folder_that_is_no_sweep(tmp_path: Path):
     with pytest.raises(CheckpointError, match="not a sweep"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_cache_of_test_figures_may_be_damaged(tmp_path: Path):
+def test_write_report_replaces_a_damaged_cache_of_test_figures(tmp_path: Path):
     rows = [row("a", "default", 1, 2.0)]
     sweep = write_sweep(tmp_path / "sweep", rows)
     (sweep / "report").mkdir()
@@ -430,7 +202,7 @@ def test_the_cache_of_test_figures_may_be_damaged(tmp_path: Path):
     assert kept[rows[0].trial]["figures"]["loss"] == pytest.approx(2.1)
 
 
-def test_a_report_in_which_everything_failed_has_no_empty_charts(tmp_path):
+def test_make_charts_draws_none_if_every_trial_failed(tmp_path):
     rows = [
         row(
             arm,

@@ -1,6 +1,4 @@
-"""The report in a real browser (Debian's Chromium): it shows something, fits a phone, and asks
-nothing of the network.
-"""
+"""Tests the report in a real browser (Debian's Chromium), without a network and on a phone."""
 
 import io
 import os
@@ -22,7 +20,7 @@ pytestmark = marks
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A whole comparison, a small search, and one in which everything went wrong."""
+    """Write the reports of four sweeps: a comparison, a search, effects, and a failed search."""
     folder = tmp_path_factory.mktemp("reports")
 
     def sample(sweep: Path, each: TrialRow) -> bytes:
@@ -80,7 +78,7 @@ SCREENS = {
     [("study", screen) for screen in SCREENS]
     + [(name, "phone") for name in ("search", "effects", "broken")],
 )
-def test_a_page_is_shown(browser: Any, reports: dict[str, Path], name: str, screen: str):
+def test_report_page_is_shown(browser: Any, reports: dict[str, Path], name: str, screen: str):
     context = browser.new_context(java_script_enabled=True, offline=True, **SCREENS[screen])
     page = context.new_page()
     asked: list[str] = []
@@ -97,21 +95,21 @@ def test_a_page_is_shown(browser: Any, reports: dict[str, Path], name: str, scre
     grey = np.asarray(Image.open(io.BytesIO(picture)).convert("L"), dtype=float)
     paper = np.median(grey)
     assert (paper > 200) == (screen != "dark") and (paper < 60) == (screen == "dark")
-    # text and lines, neither a blank nor a block
+    # The page has text and lines: it is neither blank nor filled.
     assert 0.01 < (np.abs(grey - paper) > 60).mean() < 0.5
     for box in page.evaluate(
         "[...document.querySelectorAll('svg')].map(s => [s.clientWidth, s.clientHeight])"
     ):
         assert min(box) > 60
-    # Nothing is asked for but the page and what is inside it.
+    # The browser requests nothing except the page and its embedded data.
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == [] and asked[
         0
     ].startswith("file:")
     context.close()
 
 
-def test_every_chart_has_ink(browser: Any, reports: dict[str, Path]):
-    """Each SVG on its own: text that can be read, marks of its data."""
+def test_report_charts_have_marks_and_readable_text(browser: Any, reports: dict[str, Path]):
+    """Each SVG has readable text and marks of its data."""
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.goto(reports["study"].as_uri())
     charts = page.locator("svg")
@@ -129,7 +127,7 @@ def test_every_chart_has_ink(browser: Any, reports: dict[str, Path]):
     page.close()
 
 
-def test_it_works_without_scripts(browser: Any, reports: dict[str, Path]):
+def test_report_page_works_without_scripts(browser: Any, reports: dict[str, Path]):
     context = browser.new_context(
         java_script_enabled=False, viewport={"width": 1200, "height": 900}
     )

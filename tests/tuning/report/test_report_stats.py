@@ -1,4 +1,4 @@
-"""Medians, intervals, targets, profiles and effects against answers worked out by hand."""
+"""Tests medians, intervals, targets, profiles and effects against known results."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from tuning.report.stats import (
     estimate,
     from_cost,
     profile,
-    ratios_to_quickest,
+    ratios_to_fastest,
     target_cost,
     to_target,
 )
@@ -23,7 +23,7 @@ from tuning.report.stats import (
 INF = math.inf
 
 
-def test_costs_are_lower_when_better_and_infinite_for_accidents():
+def test_cost_is_lower_if_better_and_infinite_for_failures():
     assert cost(row(best=3.0)) == 3.0
     assert cost(row(best=0.9, mode="max")) == -0.9
     assert cost(row(best=0.9, status="stopped")) == 0.9
@@ -37,16 +37,16 @@ def test_costs_are_lower_when_better_and_infinite_for_accidents():
     assert from_cost(-0.9, "max") == 0.9 and from_cost(3.0, "min") == 3.0
 
 
-def test_the_interval_of_five_is_their_range():
+def test_estimate_of_five_values_has_their_range():
     found = estimate([5.0, 1.0, 4.0, 2.0, 3.0])
     assert (found.median, found.low, found.high, found.count) == (3.0, 1.0, 5.0, 5)
 
 
-def test_the_interval_of_many_is_the_sign_tests():
+def test_estimate_of_many_values_has_the_sign_tests_interval():
     from scipy.stats import binom
 
     found = estimate(list(range(21, 0, -1)))
-    # five left out at each end; with six it were 92%
+    # The interval omits five values at each end. With six, its coverage would be 92%.
     assert (found.median, found.low, found.high) == (11, 6, 16)
     assert (
         found.coverage
@@ -60,7 +60,7 @@ def test_the_interval_of_many_is_the_sign_tests():
     ("count", "coverage"),
     [(2, 0.5), (3, 0.75), (4, 0.875), (5, 0.9375), (6, 0.96875), (7, 0.984375), (9, 0.9609375)],
 )
-def test_an_interval_holds_the_true_median_as_often_as_it_says(count: int, coverage: float):
+def test_estimate_contains_the_true_median_as_often_as_its_coverage(count: int, coverage: float):
     draws = np.random.default_rng(count).exponential(size=(4000, count))
     found = [estimate(list(draw)) for draw in draws]
     assert {each.coverage for each in found} == {coverage}
@@ -68,7 +68,7 @@ def test_an_interval_holds_the_true_median_as_often_as_it_says(count: int, cover
     assert abs(held - coverage) < 4 * math.sqrt(coverage * (1 - coverage) / 4000)
 
 
-def test_an_interval_may_end_in_infinity_but_is_never_nan():
+def test_estimate_may_be_infinite_but_is_never_nan():
     found = estimate([1.0, 2.0, INF])
     assert (found.median, found.low, found.high) == (2.0, 1.0, INF)
     assert estimate([INF, INF]).median == INF and estimate([INF, INF]).high == INF
@@ -76,7 +76,7 @@ def test_an_interval_may_end_in_infinity_but_is_never_nan():
     assert estimate([2.0]).median == 2.0 and math.isnan(estimate([2.0]).low)
 
 
-def test_the_target_is_the_median_over_arms_of_the_untuned_medians():
+def test_target_cost_is_the_median_over_arms_of_the_untuned_medians():
     rows = [row("a", "default", seed, best) for seed, best in enumerate((1.0, 2.0, 9.0))]  # 2
     rows += [row("b", "default", seed, best) for seed, best in enumerate((5.0, 4.0, 6.0))]  # 5
     rows += [row("c", "default", seed, None, status="diverged") for seed in range(3)]  # ∞
@@ -87,17 +87,17 @@ def test_the_target_is_the_median_over_arms_of_the_untuned_medians():
     ]
     assert target_cost(rows) == 5.0
     assert target_cost([each for each in rows if each.arm == "c"]) is None
-    # ∞ between two arms: the worst that was reached
+    # The median over these two arms is ∞, so the target is the worst finite value.
     assert target_cost(rows[6:9] + rows[3:6]) == 5.0
 
 
-def test_without_untuned_runs_the_target_is_the_searchs_median():
+def test_target_cost_without_untuned_runs_is_the_median_of_the_search():
     assert target_cost([row(best=best) for best in (3.0, 1.0, 2.0)]) == 2.0
     assert target_cost([row(best=best, mode="max") for best in (0.3, 0.1, 0.2)]) == -0.2
     assert target_cost([]) is None
 
 
-def test_steps_and_seconds_to_the_target():
+def test_to_target_returns_steps_and_seconds():
     curve = [(10, 0.5, 9.0), (20, 1.0, math.nan), (30, 1.5, 4.0), (40, 2.0, 5.0)]
     trained = row(best=4.0, curve=curve)
     assert to_target(trained, 4.0) == (30, 1.5)
@@ -109,19 +109,19 @@ def test_steps_and_seconds_to_the_target():
     assert to_target(upwards, -0.8) == (20, 1.0)
 
 
-def test_a_profile_by_hand():
+def test_profile_of_known_ratios():
     times = {
         "a": {0: 10.0, 1: 40.0, 2: INF},
         "b": {0: 20.0, 1: 20.0, 2: INF},
         "c": {0: INF, 1: 20.0},
     }
-    ratios = ratios_to_quickest(times)
+    ratios = ratios_to_fastest(times)
     assert ratios == {"a": [1.0, 2.0, INF], "b": [2.0, 1.0, INF], "c": [INF, 1.0, INF]}
     assert profile(ratios["a"], [1.0, 1.99, 2.0, 1e9]) == [1 / 3, 1 / 3, 2 / 3, 2 / 3]
     assert profile([], [1.0]) == [0.0]
 
 
-def test_best_so_far_is_what_all_orders_give():
+def test_best_so_far_equals_all_orders():
     costs = [5.0, 1.0, 3.0, 2.0, 8.0]
     found = best_so_far(costs)
     orders = np.minimum.accumulate(np.array(list(itertools.permutations(costs))), axis=1)
@@ -135,7 +135,7 @@ def test_best_so_far_is_what_all_orders_give():
     np.testing.assert_array_equal(
         found.high, np.quantile(orders, 0.75, axis=0, method="inverted_cdf")
     )
-    assert best_so_far(costs[::-1]) == found  # not the luck of one order
+    assert best_so_far(costs[::-1]) == found  # the order of the trials does not matter
 
 
 def test_best_so_far_with_diverged_trials():
@@ -145,7 +145,7 @@ def test_best_so_far_with_diverged_trials():
     assert best_so_far([INF]).median == [INF] and best_so_far([]).median == []
 
 
-def test_effects_are_paired_by_seed():
+def test_effect_is_paired_by_seed():
     found = effect({1: 10.0, 2: 20.0, 3: 30.0}, {3: 31.0, 2: 21.0, 1: 12.0, 4: 0.0})
     assert found is not None and found.paired
     assert (found.difference.median, found.difference.low, found.difference.high) == (
@@ -154,14 +154,15 @@ def test_effects_are_paired_by_seed():
         -1.0,
     )
     assert (found.better, found.worse, found.pairs, found.significant) == (3, 0, 3, False)
-    assert found.excludes_zero  # but of equal arms one pair in four is, with three seeds
+    # With three seeds, the interval of one in four pairs of equal arms excludes 0.
+    assert found.excludes_zero
     six = effect({seed: 1.0 for seed in range(6)}, {seed: 2.0 + seed for seed in range(6)})
     assert six is not None and six.significant
     even = effect({1: 2.0, 2: 1.0, 3: 3.0}, {1: 2.0, 2: 2.0, 3: 2.0})
     assert even is not None and (even.better, even.worse, even.pairs) == (1, 1, 3)
 
 
-def test_effects_without_common_seeds():
+def test_effect_without_common_seeds():
     found = effect({1: 10.0, 2: 11.0, 3: 12.0}, {4: 1.0, 5: 2.0, 6: 30.0})
     assert found is not None and not found.paired
     assert found.difference.median == 9.0 and (found.better, found.worse, found.pairs) == (3, 6, 9)
@@ -173,7 +174,7 @@ def test_effects_without_common_seeds():
     assert effect({}, {1: 1.0}) is None
 
 
-def test_effects_of_accidents():
+def test_effect_of_failures():
     found = effect({1: INF, 2: INF, 3: 1.0}, {1: INF, 2: 5.0, 3: 2.0})
     assert found is not None
     assert (found.difference.median, found.difference.low, found.difference.high) == (
@@ -183,7 +184,7 @@ def test_effects_of_accidents():
     )
 
 
-def test_an_accident_on_either_side_makes_no_difference():
+def test_effect_of_a_failure_on_each_side_is_zero():
     found = effect({1: INF, 2: 3.0}, {1: 2.0, 2: INF})
     assert found is not None
     assert (found.difference.median, found.difference.low, found.difference.high) == (
@@ -198,7 +199,7 @@ def test_an_accident_on_either_side_makes_no_difference():
     )
 
 
-def test_importances_find_what_mattered():
+def test_importances_find_the_parameter_that_matters():
     random = np.random.default_rng(0)
     rows = []
     for number in range(40):
@@ -217,7 +218,7 @@ def test_importances_find_what_mattered():
     assert max(found.importance["idle"], found.importance["kind"]) < 0.1
 
 
-def test_importances_of_noise_say_that_they_know_nothing():
+def test_importances_of_noise_explain_nothing():
     random = np.random.default_rng(1)
     rows = [
         row(best=random.normal(), params={"a": random.uniform(), "b": random.uniform()})
@@ -235,11 +236,11 @@ def test_importances_of_noise_say_that_they_know_nothing():
         [row(best=1.0, params={"a": n, "b": n}) for n in range(20)],  # all alike
     ],
 )
-def test_importances_are_not_made_up(rows):
+def test_importances_need_enough_trials_and_parameters(rows):
     assert importances(rows) is None
 
 
-def test_coordinates():
+def test_coordinates_of_numbers_and_names():
     logarithmic = coordinates([1e-4, 1e-2, 1.0])
     assert logarithmic.log
     np.testing.assert_allclose(logarithmic.position, [0, 0.5, 1])

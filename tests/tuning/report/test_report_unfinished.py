@@ -1,4 +1,4 @@
-"""The report of a sweep that is not over: it says so, and leaves the test split alone."""
+"""Tests that the report of an unfinished sweep does not use the test split."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tuning.trials import TrialRow
 
 
 def settle(sweep: Sweep, slot: Slot) -> TrialRow:
-    """Run a slot's trial here, without Ray."""
+    """Run the trial of a slot without Ray."""
     settings = (
         sweep.tuned(slot.arm) if slot.phase == "tuned" else sweep.points[slot.arm][slot.index]
     )
@@ -22,7 +22,7 @@ def settle(sweep: Sweep, slot: Slot) -> TrialRow:
     return to_the_end(track(TrialRun(sweep.path, sweep.begin(slot, settings), sweep.base)))
 
 
-def test_the_test_split_stays_closed_while_trials_wait(
+def test_write_report_keeps_the_test_split_sealed_while_trials_wait(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     config = SweepConfig(
@@ -50,6 +50,6 @@ def test_the_test_split_stays_closed_while_trials_wait(
     assert cli.main(["sweep", "report", str(sweep.path)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        "measuring 2 trials on the test split …",
+        "evaluating 2 trials on the test split …",
         str(sweep.path / "report" / "index.html"),
     ]

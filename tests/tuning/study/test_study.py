@@ -1,6 +1,4 @@
-"""The published study: what it would run, what it costs, what it writes of rows whose answers
-are known.
-"""
+"""Tests the published study: its tasks, its cost, and its page for rows with known statistics."""
 
 import csv
 import io
@@ -28,16 +26,16 @@ def png() -> bytes:
     return file.getvalue()
 
 
-def test_it_is_the_study_that_was_promised():
-    """Eleven optimizers, untuned and tuned with equal trials, five seeds or more, on a VAE and a
-    GAN; regularisers.
+def test_study_tasks_have_the_documented_arms_trials_and_seeds():
+    """The study has eleven optimizers on a VAE and a GAN, and regularisers. All arms have equal
+    trials, and five seeds or more.
     """
     assert [task.name for task in study.TASKS] == ["vae", "gan", "regularisers"]
     for task in study.TASKS:
         assert (
             task.config.seeds >= 5 and task.config.trials >= 16 and task.config.scheduler == "none"
         )
-        # points that depend on results come out otherwise on another machine
+        # The points of Optuna depend on results, which differ between machines.
         assert task.config.search != "optuna"
         base_config(task.config).validate()
     assert [len(task.arm_names()) for task in study.TASKS[:2]] == [11, 11] and study.TASKS[
@@ -50,7 +48,7 @@ def test_it_is_the_study_that_was_promised():
     assert sum(task.trials() * task.seconds for task in study.TASKS) <= 3600
 
 
-def test_it_says_what_it_costs_and_starts_nothing(
+def test_study_cost_prints_the_cost_and_starts_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert study.main(["--cost", "--out", str(tmp_path / "study")]) == 0
@@ -59,7 +57,7 @@ def test_it_says_what_it_costs_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_another_sweep_is_left_alone(
+def test_study_refuses_a_folder_with_another_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = tmp_path / "vae"
@@ -73,9 +71,7 @@ def test_a_folder_with_another_sweep_is_left_alone(
     assert study.main(["--parallel", "-1"]) == 2
 
 
-def test_a_sweep_of_an_earlier_version_s_arms_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_study_refuses_a_sweep_with_other_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     task = study.TASKS[0]
     whole = named_study("optimizers", "vae", base_config(task.config))
     folder = tmp_path / "vae"
@@ -96,7 +92,7 @@ def test_a_sweep_of_an_earlier_version_s_arms_is_left_alone(
     assert list((folder / "trials").iterdir()) == []
 
 
-def test_what_is_published(tmp_path: Path):
+def test_publish_writes_page_pictures_and_tables(tmp_path: Path):
     arms = ("sgd", "adam", "rmsprop")
     tests = {
         each.trial: {"loss": each.best}
@@ -135,7 +131,7 @@ def test_what_is_published(tmp_path: Path):
     assert best.count("|") == 11
     assert "| l2 | 0.02 (0.02 to 0.02) | 5 of 5 |" in text
     assert "Performance profile: regularisers" not in text
-    # two sweeps of five seeds; the regularisers are another question
+    # Two sweeps have five seeds each; the regularisers do not belong to the optimizers' profile.
     assert "Over 10 problems (vae and gan" in text
     with (page.parent / "vae-trials.csv").open() as stream:
         trials = list(csv.DictReader(stream))
@@ -144,15 +140,13 @@ def test_what_is_published(tmp_path: Path):
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_quick_study_runs_and_goes_on(
-    ray_here, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_study_quick_runs_and_resumes(ray_here, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ["--quick", "--only", "gan", "--out", str(tmp_path / "study"), "--parallel", "2"]
     assert study.main(words) == 0
     text = (tmp_path / "study" / "results" / "README.md").read_text()
     assert "A quick run" in text and "| adam | tuned |" in text and "150 steps of 64 rows" in text
     page = (tmp_path / "study" / "gan" / "report" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 3  # samples of each arm's best
+    assert page.count("data:image/png;base64,") == 3  # samples of each arm's best run
     assert "on the test split" in text
     rows = sorted((tmp_path / "study" / "gan" / "trials").glob("*/trial.json"))
     before = [path.stat().st_mtime_ns for path in rows]

@@ -1,4 +1,4 @@
-"""The RLlib face: same engine, RLlib's verbs. One private Ray of 2 CPUs for the whole file."""
+"""Tests ApexDQN on a private Ray of two CPUs, which the whole file shares."""
 
 import json
 import os
@@ -11,7 +11,6 @@ import pytest
 import ray
 import torch
 from ray import tune
-from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.util import placement_group, remove_placement_group
 
@@ -22,178 +21,10 @@ from genray.errors import CheckpointError, ConfigError, ResourceError
 from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig
 from genray.rl.engine import Progress
-from genray.rllib import ApexDQN, ApexDQNConfig, TrainingOptions
-from genray.rllib.options import ALIASES, FIELDS
+from genray.rllib import ApexDQN, ApexDQNConfig
 from genray.runs import files
 from tests.helpers.kills import kill_at_every_instant
-
-SMALL = {
-    "channels": (8, 16, 16),
-    "hidden": 32,
-    "capacity": 2_000,
-    "min_size": 100,
-    "shards": 1,
-    "samples_per_insert": 4.0,
-    "train_batch_size": 16,
-    "rollout_fragment_length": 4,
-    "num_envs_per_env_runner": 4,
-}
-
-
-def small(env: str = "genray.rl.catch:Catch", steps: int = 300) -> ApexDQNConfig:
-    config = ApexDQNConfig().environment(env).reporting(min_sample_timesteps_per_iteration=steps)
-    return config.update_from_dict(SMALL).debugging(seed=1)
-
-
-# -- configuration: no Ray -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", ["ALE/Breakout-v5", "ale_py:ALE/Breakout-v5", "breakout", "Breakout"]
-)
-def test_a_game_has_many_names(name: str):
-    config = ApexDQNConfig().environment(name, env_config={"sticky_actions": 0.25})
-    config.validate()
-    assert config.to_dqn().env.title == "breakout"
-    assert config.to_dqn().env.sticky_actions == 0.25
-
-
-def test_an_own_environment():
-    config = ApexDQNConfig().environment("genray.rl.catch:Catch")
-    config.validate()
-    assert config.to_dqn().env.env == "genray.rl.catch:Catch"
-
-
-def test_the_defaults_are_those_of_genray():
-    config = ApexDQNConfig().environment("pong").to_dqn()
-    assert config.replay == DQNConfig().replay
-    assert config.learner == DQNConfig().learner
-    assert config.collect == DQNConfig().collect
-
-
-def test_options_under_both_names():
-    ours = (
-        ApexDQNConfig()
-        .environment("pong")
-        .training(learning_rate=1e-3, batch_size=64, double=False, min_size=70)
-    )
-    theirs = (
-        ApexDQNConfig()
-        .environment("pong")
-        .training(
-            lr=1e-3,
-            train_batch_size=64,
-            double_q=False,
-            num_steps_sampled_before_learning_starts=70,
-        )
-    )
-    assert ours.to_dict() == theirs.to_dict()
-    dqn = theirs.env_runners(num_env_runners=3, num_envs_per_env_runner=5).to_dqn()
-    assert (dqn.learner.learning_rate, dqn.learner.batch_size, dqn.learner.double) == (
-        1e-3,
-        64,
-        False,
-    )
-    assert (dqn.replay.min_size, dqn.collect.collectors, dqn.collect.envs_per_collector) == (
-        70,
-        3,
-        5,
-    )
-
-
-def test_config_takes_numpy_scalars():
-    config = (
-        ApexDQNConfig()
-        .environment("pong")
-        .training(train_batch_size=np.int64(64), n_step=np.int32(2))
-    )
-    config.training(capacity=np.int64(9_000)).debugging(seed=np.int64(3)).evaluation(
-        evaluation_duration=np.int64(4)
-    )
-    config.env_runners(num_env_runners=np.int64(1), num_cpus_per_env_runner=np.float32(0.5))
-    config.validate()
-    dqn = config.to_dqn()
-    assert (dqn.learner.batch_size, dqn.collect.n_step, dqn.replay.capacity, dqn.run.seed) == (
-        64,
-        2,
-        9_000,
-        3,
-    )
-    assert (dqn.run.evaluate_episodes, dqn.collect.collectors) == (4, 1)
-
-
-def test_every_option_of_training_arrives_somewhere():
-    assert all(ALIASES.get(name, name) in FIELDS for name in TrainingOptions.__annotations__)
-    taken = {ALIASES.get(name, name) for name in TrainingOptions.__annotations__}
-    elsewhere = {
-        "num_env_runners",
-        "num_envs_per_env_runner",
-        "num_learners",
-        "seed",
-        "evaluation_duration",
-    }
-    assert taken | elsewhere == set(FIELDS)
-
-
-@pytest.mark.parametrize("through", [lambda config: config, lambda config: config.to_dict()])
-def test_a_configuration_survives_tunes_dictionary(through):
-    config = small("pong").training(optimizer="rmsprop", n_step=5, grad_clip=None)
-    again = ApexDQNConfig().update_from_dict(through(config))
-    again.validate()
-    assert again.to_dqn() == config.to_dqn()
-    assert again.to_dqn().learner.optimizer == "rmsprop"
-    assert again.to_dqn().learner.max_grad_norm == 0
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda config: config.environment("braekout"), "breakout"),
-        (lambda config: config.environment("joust"), "two-player"),
-        (lambda config: config.environment(None), "name an Atari game"),
-        (lambda config: config.environment("pong", env_config={"frameskip": 4}), "frame_skip"),
-        (lambda config: config.training(learning_rat=1e-3), "did you mean learning_rate"),
-        (
-            lambda config: config.training(replay_buffer_config={"capacity": 5}),
-            "training(capacity=",
-        ),
-        (lambda config: config.training(target_network_update_freq=5), "target_period_updates"),
-        (lambda config: config.training(gamma=1.5), "--gamma"),
-        (lambda config: config.training(n_step="three"), "n_step: 'three' is not a int"),
-        (
-            lambda config: config.update_from_dict({"learning_rat": 1e-3}),
-            "did you mean learning_rate",
-        ),
-        (lambda config: config.update_from_dict({"noisy": True}), "not a part of this Ape-X"),
-        (lambda config: config.framework("tf2"), "PyTorch only"),
-        (
-            lambda config: config.rl_module(model_config={"fcnet_hiddens": [8]}),
-            "training(channels=",
-        ),
-        (
-            lambda config: config.update_from_dict({"model": {"fcnet_hiddens": [8]}}),
-            "training(channels=",
-        ),
-        (lambda config: config.environment("pong", clip_rewards=True), "reward_clip"),
-        (lambda config: config.evaluation(evaluation_num_env_runners=1), "own process"),
-        (lambda config: config.evaluation(evaluation_duration="auto"), "evaluate_episodes"),
-        (lambda config: config.api_stack(enable_rl_module_and_learner=False), "not supported"),
-        (lambda config: config.learners(num_gpus_per_learner=2), "num_gpus_per_learner=2"),
-        (lambda config: config.multi_agent(policies={"a", "b"}), "policies"),
-        (lambda config: config.callbacks(on_episode_end=print), "on_episode_end"),
-        (lambda config: config.callbacks(CountsEpisodes), "CountsEpisodes.on_episode_end"),
-    ],
-)
-def test_what_cannot_be_done_is_said_in_one_line(change, message: str):
-    with pytest.raises(ConfigError) as error:
-        change(ApexDQNConfig().environment("pong")).validate()
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-class CountsEpisodes(RLlibCallback):
-    def on_episode_end(self, **kwargs):
-        pass
+from tests.helpers.rllib import SMALL, small
 
 
 @pytest.mark.parametrize(
@@ -207,11 +38,8 @@ class CountsEpisodes(RLlibCallback):
         ([], 0.0),
     ],
 )
-def test_even_shares_fit_where_they_must(places: list[float], share: float):
+def test_even_share_fits_all_actors(places: list[float], share: float):
     assert even_share(DQNConfig(), places) == pytest.approx(share)
-
-
-# -- with Ray --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +57,7 @@ def two_cpus(tmp_path_factory):
 
 
 def without_ray() -> ApexDQN:
-    """An algorithm whose engine works in this process: what it saves and restores needs no Ray."""
+    """Return an algorithm whose engine runs in this process, so that saving needs no Ray."""
     algo = object.__new__(ApexDQN)
     algo.config = small()
     algo._engine, algo._worked = LocalAgent(algo.config.to_dqn()), False
@@ -238,13 +66,13 @@ def without_ray() -> ApexDQN:
     return algo
 
 
-@pytest.mark.ray  # needs no Ray, but half a minute
+@pytest.mark.ray  # The test takes half a minute, too long for the default tier.
 def test_save_to_path_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path: Path):
     algo, again, place, found = without_ray(), without_ray(), tmp_path / "checkpoint", []
 
     def check() -> None:
         again.restore_from_path(place)
-        # the engine's part and RLlib's are of one instant
+        # The parts of the engine and of RLlib were saved at the same step.
         assert again._engine.steps == again._progress.steps
         found.append(again._engine.steps)
 
@@ -255,7 +83,7 @@ def test_save_to_path_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path
     steps = algo._engine.steps
 
     def save() -> None:
-        files._cleared.clear()  # as a new process
+        files._cleared.clear()  # as in a new process
         algo.save_to_path(place)
 
     assert kill_at_every_instant(save, check) > 20
@@ -265,9 +93,9 @@ def test_save_to_path_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path
     ]  # fmt: skip
 
 
-def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path):
-    """RLlib's files in the folder itself, and not among the engine's; leftovers of a killed
-    writer beside them.
+def test_restore_from_path_loads_a_checkpoint_of_an_earlier_version(tmp_path: Path):
+    """An earlier version wrote RLlib's files only to the directory itself. The directory also has
+    a leftover of a killed writer.
     """
     algo, again = without_ray(), without_ray()
     algo._engine.collect()
@@ -282,9 +110,9 @@ def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path):
 
 
 @pytest.mark.ray
-def test_waits_explained_says_why_nothing_starts_and_only_then(two_cpus, capsys):
+def test_waits_explained_reports_only_a_wait_for_cpus(two_cpus, capsys):
     with waits_explained("a run", patience_s=0.2):
-        time.sleep(0.5)  # nothing waits for CPUs
+        time.sleep(0.5)  # no actor waits for CPUs
     assert not capsys.readouterr().err
     holder = placement_group([{"CPU": 2}])
     assert holder.wait(30)
@@ -301,7 +129,7 @@ def test_waits_explained_says_why_nothing_starts_and_only_then(two_cpus, capsys)
 
 
 @pytest.mark.ray
-def test_catch_trains_evaluates_and_continues_from_a_checkpoint(
+def test_apex_dqn_trains_evaluates_and_continues_on_catch(
     two_cpus, tmp_path: Path, monkeypatch
 ):
     heard: list[str] = []
@@ -355,7 +183,7 @@ def test_catch_trains_evaluates_and_continues_from_a_checkpoint(
         > second["env_runners"]["num_episodes_lifetime"]
     )
     assert third["replay_buffer"]["num_env_steps_stored"] > report.size
-    # A trial that has worked may be restored too (population-based training).
+    # Population-based training restores trials that have trained already.
     again.restore_from_path(folder)
     assert again.iteration == 2
     assert again._engine.steps == state["steps"]
@@ -364,7 +192,7 @@ def test_catch_trains_evaluates_and_continues_from_a_checkpoint(
 
 
 @pytest.mark.ray
-def test_pong_trains_evaluates_and_holds_its_cpus(two_cpus, tmp_path: Path, monkeypatch):
+def test_apex_dqn_trains_evaluates_and_holds_its_cpus_on_pong(two_cpus, tmp_path: Path, monkeypatch):
     config = small("ale_py:ALE/Pong-v5", steps=200).environment(
         env_config={"max_episode_frames": 400}
     )
@@ -399,7 +227,7 @@ def test_pong_trains_evaluates_and_holds_its_cpus(two_cpus, tmp_path: Path, monk
 
 
 @pytest.mark.ray
-def test_the_default_trial_fits_two_cpus(two_cpus):
+def test_default_resource_request_fits_two_cpus(two_cpus):
     request = ApexDQN.default_resource_request({"env": "pong"})
     assert request.head_bundle_is_empty
     assert request.required_resources["CPU"] == pytest.approx(1.98)
@@ -412,7 +240,7 @@ def test_the_default_trial_fits_two_cpus(two_cpus):
 
 
 @pytest.mark.ray
-def test_tune_runs_the_default_trial(two_cpus, tmp_path: Path):
+def test_apex_dqn_runs_in_tune(two_cpus, tmp_path: Path):
     config = {**SMALL, "env": "genray.rl.catch:Catch", "lr": tune.loguniform(1e-4, 1e-3)}
     ran = tune.run(
         ApexDQN,
@@ -433,7 +261,7 @@ def test_tune_runs_the_default_trial(two_cpus, tmp_path: Path):
 
 
 @pytest.mark.ray
-def test_the_tuner_takes_a_config_object(two_cpus, tmp_path: Path):
+def test_apex_dqn_config_is_a_param_space_of_the_tuner(two_cpus, tmp_path: Path):
     space = small(steps=100).training(lr=tune.grid_search([1e-3])).env_runners(num_env_runners=1)
     results = tune.Tuner(
         ApexDQN,
@@ -448,7 +276,7 @@ def test_the_tuner_takes_a_config_object(two_cpus, tmp_path: Path):
 
 
 @pytest.mark.ray
-def test_an_unknown_game_stops_both_ways_in(two_cpus, tmp_path: Path):
+def test_apex_dqn_refuses_an_unknown_game(two_cpus, tmp_path: Path):
     with pytest.raises(ConfigError, match="did you mean breakout"):
         ApexDQNConfig().environment("ALE/Breakuot-v5").build_algo()
     with pytest.raises(Exception, match="did you mean breakout"):
