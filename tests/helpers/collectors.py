@@ -1,25 +1,13 @@
 """Small collectors and an environment of endless reward, for the tests of collecting."""
 
-from dataclasses import replace
-from typing import Literal
-
 import numpy as np
-import pytest
 import torch
 
-from genray.errors import RunFault
-from genray.rl import targets
-from genray.rl.agent import LocalAgent
-from genray.rl.collect import CollectConfig, Collector, Lanes
-from genray.rl.config import DQNConfig, RunConfig
-from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, Step
+from genray.rl.collect import CollectConfig, Collector
+from genray.rl.env import EnvConfig, FrameVectorEnv, Step
 from genray.rl.exploration import ExploreConfig
-from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig, ReplayShard, plan_shards
-from tests.oracles import RecordedAtari, slow_priority
-
-
 
 LANES = 2
 
@@ -65,8 +53,8 @@ def shard_for(
 
 
 class Endless:
-    """One grey picture, reward 1 for whatever is done, cut after every 4 steps: worth 1 + γ + γ²
-    + … = 1/(1 − γ).
+    """An environment of one grey picture with reward 1 for each action, truncated after 4 steps.
+    Its value is 1 + γ + γ² + … = 1/(1 − γ).
     """
 
     num_actions = 2

@@ -1,22 +1,12 @@
 """Small learners, and a slow computation of δ, for the tests of the learner."""
 
-import io
-import threading
-from dataclasses import replace
-from itertools import pairwise
-
 import numpy as np
-import pytest
 import torch
 
-from genray.errors import RunFault
-from genray.rl.chunk import Chunk, Sample
-from genray.rl.learner import CentredRMSprop, Learner, LearnerConfig
+from genray.rl.chunk import Sample
+from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
-from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
-from tests.helpers.batches import ACTIONS, SIDE, random_batch
-
-
+from tests.helpers.batches import ACTIONS, SIDE
 
 PLAIN = LearnerConfig(double=False, loss="squared", max_grad_norm=0)
 
@@ -40,7 +30,7 @@ def q(net: QNetwork, frames: np.ndarray) -> np.ndarray:
 
 
 def slow_delta(w: QNetwork, w_minus: QNetwork, batch: Sample, double: bool) -> np.ndarray:
-    """δ of each transition, one at a time."""
+    """Return δ of each transition, computed one at a time."""
     q_BA, next_w_BA, next_minus_BA = (
         q(w, batch.obs_BSHW),
         q(w, batch.next_obs_BSHW),
@@ -55,7 +45,7 @@ def slow_delta(w: QNetwork, w_minus: QNetwork, batch: Sample, double: bool) -> n
 
 
 def separated(config: LearnerConfig, dueling: bool = False, seed: int = 0) -> Learner:
-    """A learner whose w has moved away from its w⁻."""
+    """Return a learner whose w differs from its w⁻."""
     one = learner(config, seed, dueling)
     one.online.load_state_dict(network(seed + 7, dueling).state_dict())
     return one

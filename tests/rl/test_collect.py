@@ -1,7 +1,6 @@
 """Tests collectors: first priorities, scores, rewards, ε, seeds and lanes."""
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,25 +8,24 @@ import torch
 
 from genray.errors import RunFault
 from genray.rl import targets
-from genray.rl.agent import LocalAgent
-from genray.rl.collect import CollectConfig, Collector, Lanes
-from genray.rl.config import DQNConfig, RunConfig
-from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, Step
+from genray.rl.collect import Collector, Lanes
+from genray.rl.env import AtariLanes, EnvConfig, Step
 from genray.rl.exploration import ExploreConfig
 from genray.rl.learner import Learner, LearnerConfig
-from genray.rl.networks import NetworkConfig, QNetwork
-from genray.rl.replay import ReplayConfig, ReplayShard, plan_shards
-from tests.oracles import RecordedAtari, slow_priority
+from genray.rl.networks import QNetwork
 from tests.helpers.collectors import CONFIG, LANES, PONG, SMALL, Endless, make, shard_for
-
+from tests.oracles import RecordedAtari, slow_priority
 
 
 @pytest.mark.parametrize(
     ("dueling", "past_actions", "n"), [(True, 0, 3), (False, 4, 1), (True, 2, 5)]
 )
-def test_first_priorities_are_the_n_step_double_q_error(dueling: bool, past_actions: int, n: int):
-    """Ape-X: |R + γⁿ Q(s', argmax_a Q(s', a; w); w⁻) − Q(s, a; w)| with the collector's own
-    weights as w and as w⁻, worked out again from the observations that the shard gives back.
+def test_collect_first_priorities_are_the_n_step_double_q_error(
+    dueling: bool, past_actions: int, n: int
+):
+    """The priority of Ape-X is |R + γⁿ Q(s', argmax_a Q(s', a; w); w⁻) − Q(s, a; w)| with the
+    collector's weights as w and as w⁻. The test computes it again from the observations that the
+    shard returns.
     """
     env_config = EnvConfig(game="breakout", life_loss="terminal", max_episode_frames=200)
     config = replace(CONFIG, n_step=n)
@@ -57,8 +55,7 @@ def test_first_priorities_are_the_n_step_double_q_error(dueling: bool, past_acti
     fast_B = np.array([delta_of[key % LANES, key // LANES] for key in batch.key_B.tolist()])
     np.testing.assert_allclose(fast_B, slow_B, rtol=1e-4, atol=1e-5)
     assert slow_B.std() > 1e-3 and (batch.discount_B == 0).any() and (batch.discount_B > 0).any()
-    # … which is what the shard draws by, and what a learner whose weights are the same finds for
-    # itself.
+    # The shard draws by these priorities, and a learner with the same weights computes them, too.
     powered_B = targets.priority(slow_B, shard.config.priority_epsilon, shard.config.alpha)
     np.testing.assert_allclose(batch.probability_B * shard.total, powered_B, rtol=1e-3)
     learner = Learner(LearnerConfig(), collector.network, collector.network.__class__(
@@ -68,9 +65,9 @@ def test_first_priorities_are_the_n_step_double_q_error(dueling: bool, past_acti
     )
 
 
-def test_priorities_across_a_change_of_weights_use_what_was_known_when_acting():
-    """New weights arrive between two chunks: a transition that ends in the second uses each
-    row's own Q-values.
+def test_collect_priorities_use_the_weights_that_acted():
+    """New weights arrive between two chunks. A transition that ends in the second chunk uses the
+    Q-values that each row had when it was collected.
     """
     env = RecordedAtari(PONG, LANES)
     collector = make(env)
@@ -95,9 +92,9 @@ def test_priorities_across_a_change_of_weights_use_what_was_known_when_acting():
             assert chunk.delta_ET[lane, t] == pytest.approx(abs(target - q), rel=1e-4, abs=1e-5)
 
 
-def test_scores_are_the_games_own_and_learning_sees_clipped_rewards():
-    """Ms. Pac-Man pays tens at a time: episodes report them whole, the replay gets at most 1 a
-    step.
+def test_collect_reports_whole_scores_and_stores_clipped_rewards():
+    """Ms. Pac-Man has rewards of ten and more. Episodes report them whole, and the replay stores at
+    most 1 for each step.
     """
     env_config = EnvConfig(game="ms_pacman", max_episode_frames=600)
     env = RecordedAtari(env_config, LANES)
@@ -126,8 +123,8 @@ def test_scores_are_the_games_own_and_learning_sees_clipped_rewards():
 @pytest.mark.parametrize(
     ("rule", "expected"), [("clip", [-0.5, 1]), ("sign", [-1, 1]), ("none", [-0.5, 9])]
 )
-def test_reward_rules(rule, expected):
-    """Rewards −½ and 9 in two lanes."""
+def test_collect_applies_the_reward_rule(rule, expected):
+    """The two lanes have rewards −½ and 9."""
 
     class Paying(Endless):
         def step(self, action_E):
@@ -139,7 +136,7 @@ def test_reward_rules(rule, expected):
     assert chunk.return_ET[:, 1].tolist() == expected
 
 
-def test_every_lane_has_its_own_place_on_the_runs_ladder():
+def test_collector_lanes_have_the_epsilons_of_the_ladder():
     config = replace(CONFIG, collectors=3)
     found = []
     for index in range(3):
@@ -150,8 +147,8 @@ def test_every_lane_has_its_own_place_on_the_runs_ladder():
     np.testing.assert_allclose(found, [0.4 ** (1 + 7 * i / 5) for i in range(6)])
 
 
-def test_epsilon_anneals_with_the_steps_of_the_whole_run():
-    """Two collectors of 2 lanes: one chunk of 64 rows here stands for 256 steps of the run."""
+def test_collector_epsilon_anneals_with_the_steps_of_the_run():
+    """With two collectors of 2 lanes, a chunk of 64 rows counts as 256 steps of the run."""
     config = replace(CONFIG, collectors=2)
     net = QNetwork(SMALL, 2, 1, (36, 36))
     explore = ExploreConfig(exploration="shared", epsilon=0.2, anneal_steps=512)
@@ -178,7 +175,7 @@ def test_collectors_of_one_run_play_different_games():
     assert frames[0].incarnation != frames[1].incarnation
 
 
-def test_waiting_lanes_do_nothing_and_teach_nothing():
+def test_collect_marks_waiting_lanes_as_invalid():
     env_config = replace(PONG, stack_start="wait")
     env = RecordedAtari(env_config, LANES)
     collector = make(env, env_config, explore=ExploreConfig(exploration="shared", epsilon=1.0))
@@ -194,8 +191,8 @@ def test_waiting_lanes_do_nothing_and_teach_nothing():
     assert all(valid_ET[lane, t] == (not row.over) for lane, t, row in rows if row.age >= 3)
 
 
-def test_lanes_by_hand():
-    """Two lanes of 1x1 frames: the second begins a new episode at the third frame."""
+def test_lanes_of_two_known_episodes():
+    """Two lanes have 1x1 frames. The second lane begins a new episode at the third frame."""
     frame = lambda *values: np.array(values, np.uint8).reshape(2, 1, 1)  # noqa: E731
     for rule, second in (("blank", [0, 0, 0, 33]), ("repeat", [33, 33, 33, 33])):
         lanes = Lanes(frame(1, 11), EnvConfig(stack=4, stack_start=rule), past_actions=3)  # type: ignore[arg-type]
@@ -208,7 +205,7 @@ def test_lanes_by_hand():
 
 
 class Rich(Endless):
-    """Endless with rewards near the end of float32's range."""
+    """Endless with rewards near the largest float32."""
 
     def step(self, action_E: np.ndarray) -> Step:
         return super().step(action_E)._replace(reward_E=np.full(self.num_lanes, 3e38, np.float32))

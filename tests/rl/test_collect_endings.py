@@ -1,31 +1,25 @@
 """Tests how collectors treat terminations, truncations and lost lives."""
 
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
-from genray.errors import RunFault
-from genray.rl import targets
 from genray.rl.agent import LocalAgent
-from genray.rl.collect import CollectConfig, Collector, Lanes
+from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, Step
 from genray.rl.exploration import ExploreConfig
-from genray.rl.learner import Learner, LearnerConfig
-from genray.rl.networks import NetworkConfig, QNetwork
-from genray.rl.replay import ReplayConfig, ReplayShard, plan_shards
-from tests.oracles import RecordedAtari, slow_priority
-from tests.helpers.collectors import CONFIG, LANES, PONG, SMALL, Endless, make, shard_for
+from genray.rl.learner import LearnerConfig
+from genray.rl.networks import NetworkConfig
+from genray.rl.replay import ReplayConfig
+from tests.helpers.collectors import LANES, PONG, Endless, make
+from tests.oracles import RecordedAtari
 
 
-
-class CutAsIfLost:
-    """A real environment whose truncations are reported as terminations: the bootstrap at
-    truncation switched off.
-    """
+class TruncationAsTermination:
+    """Reports the truncations of an environment as terminations, which removes the bootstrap."""
 
     def __init__(self, env: FrameVectorEnv):
         self._env = env
@@ -50,8 +44,9 @@ class CutAsIfLost:
 
 
 def assert_truncations_bootstrap(env: FrameVectorEnv) -> None:
-    """In Pong cut so early nothing terminates: every transition bootstraps with γ^k, from the
-    cut episode's own last frame where it is near, and never from a reset's.
+    """Assert that every transition bootstraps with γ^k, because Pong is truncated before it can
+    terminate. Transitions near the end bootstrap from the last frame of the episode, and never from
+    the frame of a reset.
     """
     collector = make(env)
     chunks = [collector.collect()[0] for _ in range(4)]
@@ -65,19 +60,22 @@ def assert_truncations_bootstrap(env: FrameVectorEnv) -> None:
     np.testing.assert_allclose(discount[valid], 0.99 ** horizon[valid].astype(float), rtol=1e-6)
     for lane, column in np.argwhere(short):
         row = column - 3  # transitions lag n rows behind the frames
-        # same episode
+        # The bootstrap belongs to the same episode, and the next row begins another one.
         assert age[lane, row + horizon[lane, column]] == age[lane, row] + horizon[lane, column]
-        assert age[lane, row + horizon[lane, column] + 1] == 0  # … and the next row begins another
+        assert age[lane, row + horizon[lane, column] + 1] == 0
 
 
-def test_truncation_bootstraps():
+def test_collect_bootstraps_at_truncation():
     assert_truncations_bootstrap(AtariLanes(PONG, LANES, num_threads=1))
-    with pytest.raises(AssertionError):  # the check can tell: with the bootstrap dropped it fails
-        assert_truncations_bootstrap(CutAsIfLost(AtariLanes(PONG, LANES, num_threads=1)))
+    # Without the bootstrap, the check fails.
+    with pytest.raises(AssertionError):
+        assert_truncations_bootstrap(
+            TruncationAsTermination(AtariLanes(PONG, LANES, num_threads=1))
+        )
 
 
 class EndlessLost(Endless):
-    """The same, but its cuts are called terminations."""
+    """Endless, but with terminations instead of truncations."""
 
     def step(self, action_E: np.ndarray) -> Step:
         step = super().step(action_E)
@@ -85,7 +83,7 @@ class EndlessLost(Endless):
 
 
 def learned_value(env: str) -> float:
-    """The mean Q after some 300 updates in one process."""
+    """Return the mean Q after about 300 updates in one process."""
     config = DQNConfig(
         env=EnvConfig(env=f"{__name__}:{env}", stack=1),
         network=NetworkConfig(channels=(2, 2, 2), hidden=8),
@@ -104,16 +102,16 @@ def learned_value(env: str) -> float:
         return float(agent.network()(torch.full((1, 1, 36, 36), 128, dtype=torch.uint8)).mean())
 
 
-def test_a_task_that_is_only_ever_cut_is_worth_its_endless_return():
-    """1/(1 − 0.5) = 2, although no episode is longer than 4 steps. Were the cuts terminations,
-    it would be the mean of the four steps' targets: Q = (1.75 + Q/8 + 1.75 + 1.5 + 1)/4, so
-    1.548.
+def test_collect_gives_a_truncated_task_its_endless_return():
+    """The value is 1/(1 − 0.5) = 2, although no episode is longer than 4 steps. With terminations
+    instead, it would be the mean of the targets of the four steps: Q = (1.75 + Q/8 + 1.75 + 1.5 +
+    1)/4, i.e. 1.548.
     """
     assert learned_value("Endless") == pytest.approx(2.0, abs=0.05)
     assert learned_value("EndlessLost") == pytest.approx(1.548, abs=0.05)
 
 
-def test_a_lost_life_ends_the_return_only_where_that_was_chosen():
+def test_collect_ends_the_return_at_a_lost_life_only_if_configured():
     rules: tuple[Literal["terminal", "ignore"], ...] = ("terminal", "ignore")
     for life_loss in rules:
         env_config = EnvConfig(game="breakout", life_loss=life_loss)
@@ -132,5 +130,5 @@ def test_a_lost_life_ends_the_return_only_where_that_was_chosen():
         assert len(lost) >= 4
         assert all(discount_ET[lane, t] == 0 for lane, t in died)
         assert all((discount_ET[lane, t] == 0) == (life_loss == "terminal") for lane, t in lost)
-        # The game goes on after a lost life: no reset, and the stack reaches back across it.
+        # After a lost life the game continues without a reset, and the stack spans the loss.
         assert all(env.lives[lane][t + 1].age == env.lives[lane][t].age + 1 for lane, t in lost)

@@ -1,42 +1,37 @@
 """Tests one update of the learner: errors, gradients, optimizer steps and importance weights."""
 
-import io
-import threading
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from genray.errors import RunFault
-from genray.rl.chunk import Chunk, Sample
+from genray.rl.chunk import Chunk
 from genray.rl.learner import CentredRMSprop, Learner, LearnerConfig
-from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
 from tests.helpers.batches import ACTIONS, SIDE, random_batch
 from tests.helpers.learners import PLAIN, learner, network, q, separated, slow_delta
 
 
-
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("dueling", [True, False])
-def test_errors_are_those_of_the_slow_loop(double: bool, dueling: bool):
-    """|δ| with w and w⁻ apart, where double and single Q-learning differ."""
+def test_update_errors_equal_the_slow_loop(double: bool, dueling: bool):
+    """w and w⁻ differ, so that double and single Q-learning have different errors |δ|."""
     one, batch = separated(replace(PLAIN, double=double), dueling), random_batch(64)
     slow = slow_delta(one.online, one.target, batch, double)
     other = slow_delta(one.online, one.target, batch, not double)
-    assert np.abs(slow - other).max() > 0.01  # the two forms can be told apart here
+    assert np.abs(slow - other).max() > 0.01  # the two forms differ for this batch
     update = one.update(batch, 64, 0.4)
     np.testing.assert_allclose(update.delta_B, np.abs(slow), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["huber", "squared"])
 @pytest.mark.parametrize("weighted", [True, False])
-def test_the_gradient_is_weight_times_clipped_error(loss, weighted: bool):
-    """Without dueling, dQ/db_a of the last bias is 1 for the action taken and 0 else, so on paper
-    dL/db_a = −1/B Σ_{i: a_i = a} w_i · clip(δ_i, ±1); squared loss does not clip, and w_i = 1
-    without weighting.
+def test_update_gradient_is_weight_times_clipped_error(loss, weighted: bool):
+    """Without dueling, dQ/db_a of the last bias is 1 for the chosen action and 0 for others. The
+    gradient is then dL/db_a = −1/B Σ_{i: a_i = a} w_i · clip(δ_i, ±1). The squared loss does not
+    clip, and w_i = 1 without weighting.
     """
     rng = np.random.default_rng(5)
     probability_B = rng.dirichlet(np.ones(100))[:40]
@@ -61,8 +56,10 @@ def test_the_gradient_is_weight_times_clipped_error(loss, weighted: bool):
     )
 
 
-def test_the_whole_gradient_is_autograds():
-    """Every parameter, dueling and double, against a loss written out in PyTorch's own words."""
+def test_update_gradient_equals_autograd():
+    """With dueling and double Q-learning, the gradient of every parameter equals that of a loss in
+    plain PyTorch.
+    """
     batch = random_batch(16, spread=3.0, probability_B=np.linspace(0.01, 0.2, 16))
     one = separated(LearnerConfig(max_grad_norm=0), dueling=True)
     twin = network(0, dueling=True)
@@ -84,8 +81,8 @@ def test_the_whole_gradient_is_autograds():
         torch.testing.assert_close(mine.grad, theirs.grad, msg=name, rtol=1e-3, atol=1e-6)
 
 
-def test_discount_0_means_no_bootstrap():
-    """Whatever the next frames are, and however wild w⁻: the target is the return."""
+def test_update_with_discount_0_does_not_bootstrap():
+    """The target is the return, for all next frames and also if w⁻ has a large bias."""
     one, batch = separated(PLAIN), random_batch(8)
     batch = replace(batch, discount_B=np.zeros(8, np.float32))
     with torch.no_grad():
@@ -94,11 +91,11 @@ def test_discount_0_means_no_bootstrap():
     np.testing.assert_allclose(one.update(batch, 8, 1.0).delta_B, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_long_gradients_are_shortened():
+def test_update_clips_long_gradients():
     batch = random_batch(16, spread=100.0)
     free, bound = separated(PLAIN), separated(replace(PLAIN, max_grad_norm=0.5))
     norms = [one.update(batch, 16, 0.0).grad_norm for one in (free, bound)]
-    # what is reported is the length before
+    # The reported norm is that before clipping.
     assert norms[0] == pytest.approx(norms[1]) and norms[0] > 1
 
     def length(one: Learner) -> float:
@@ -112,7 +109,7 @@ def test_long_gradients_are_shortened():
     assert length(bound) == pytest.approx(0.5, rel=1e-3)
 
 
-def test_steps_as_adam():
+def test_update_steps_as_adam():
     one = learner(replace(PLAIN, learning_rate=3e-3, optimizer_epsilon=0.01))
     before = [p.detach().clone() for p in one.online.parameters()]
     one.update(random_batch(16), 16, 0.0)
@@ -122,7 +119,7 @@ def test_steps_as_adam():
         assert p.grad is not None
         twin.grad = p.grad.clone()
     optimizer.step()
-    # Ours is the fused form where there is one, so the last bits may differ.
+    # The learner uses the fused form if there is one, so the last bits may differ.
     assert all(
         torch.allclose(twin, p, rtol=1e-6, atol=1e-8)
         for twin, p in zip(twins, one.online.parameters())
@@ -130,9 +127,9 @@ def test_steps_as_adam():
     assert not all(torch.equal(old, p) for old, p in zip(before, one.online.parameters()))
 
 
-def test_steps_as_the_papers_rmsprop():
-    """As Mnih 2015's code writes it, on gradients of ε's own size, where it matters on which
-    side of the root ε stands.
+def test_update_steps_as_the_papers_rmsprop():
+    """The rule is that of the code of Mnih 2015. The gradients are about as large as ε, so that it
+    matters whether ε is inside the root.
     """
     epsilon = 1e-6
     one = learner(
@@ -157,8 +154,8 @@ def test_steps_as_the_papers_rmsprop():
         np.testing.assert_allclose(p.detach().numpy(), mine, atol=2e-6)
 
 
-def test_rmsprop_outlasts_gradients_that_never_change():
-    """E[g²] − E[g]² is 0 then, and may round to less than −ε."""
+def test_centred_rmsprop_stays_finite_with_constant_gradients():
+    """With constant gradients, E[g²] − E[g]² is 0 and may round to less than −ε."""
     weight = torch.nn.Parameter(torch.ones(100))
     optimizer = CentredRMSprop([weight], lr=1e-4, alpha=0.95, eps=1.5e-7, centered=True)
     for _ in range(500):
@@ -167,7 +164,7 @@ def test_rmsprop_outlasts_gradients_that_never_change():
     assert torch.isfinite(weight).all()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_says_where():
+def test_update_raises_if_the_loss_is_not_finite():
     one, batch = learner(), random_batch(8)
     one.update(batch, 8, 0.4)
     with pytest.raises(RunFault, match="the loss is nan at update 2: try a lower --learning-rate"):
@@ -175,8 +172,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_where():
 
 
 def estimate(weighting: bool) -> float:
-    """The value learned from 200 transitions of one state, a quarter of which pay 1 and the rest
-    0, drawn in proportion to their errors (α = 1) with β = 1.
+    """Return the value that is learned from 200 transitions of one state with β = 1. A quarter of
+    the transitions have reward 1, the others 0. They are drawn in proportion to their errors
+    (α = 1).
     """
     layout = ShardLayout(
         sources=(0,), lanes_per_source=1, rows=210, frame_shape=(SIDE, SIDE),
@@ -210,9 +208,9 @@ def estimate(weighting: bool) -> float:
     return float(np.mean(values[-80:]))
 
 
-def test_importance_weights_take_out_the_bias_of_prioritized_draws():
-    """The mean payment is 1/4. Drawn in proportion to the error and left uncorrected, the
-    estimate settles where ¼(1 − q)² = ¾q²: q = 1/(1 + √3) = 0.366.
+def test_importance_weights_remove_the_bias_of_prioritized_draws():
+    """The mean reward is 1/4. Without a correction of the draws, the estimate converges to the q
+    with ¼(1 − q)² = ¾q², i.e. q = 1/(1 + √3) = 0.366.
     """
     assert estimate(weighting=True) == pytest.approx(0.25, abs=0.03)
     assert estimate(weighting=False) == pytest.approx(0.366, abs=0.04)

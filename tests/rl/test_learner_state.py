@@ -9,19 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from genray.errors import RunFault
-from genray.rl.chunk import Chunk, Sample
-from genray.rl.learner import CentredRMSprop, Learner, LearnerConfig
-from genray.rl.networks import NetworkConfig, QNetwork
-from genray.rl.replay import ReplayConfig, ReplayShard, ShardLayout
-from tests.helpers.batches import ACTIONS, SIDE, random_batch
+from genray.rl.learner import LearnerConfig
+from genray.rl.networks import QNetwork
+from tests.helpers.batches import random_batch
 from tests.helpers.learners import PLAIN, equal, flat, learner, network, q, slow_delta
 
 
-
-def test_w_is_copied_to_w_minus_every_c_updates():
+def test_target_network_is_copied_every_target_period():
     one, batch = learner(replace(PLAIN, target_period_updates=5)), random_batch(8)
-    assert equal(one.target, one.online)  # from the start
+    assert equal(one.target, one.online)
     first = network(0)
     for update in range(1, 16):
         one.update(batch, 8, 1.0)
@@ -30,8 +26,8 @@ def test_w_is_copied_to_w_minus_every_c_updates():
     assert not any(p.requires_grad for p in one.target.parameters())
 
 
-def assert_targets_stand_still(config: LearnerConfig) -> None:
-    """Between two copies the targets come from the w⁻ of the last copy, however far w has moved."""
+def assert_targets_are_constant(config: LearnerConfig) -> None:
+    """Assert that between two copies, targets come from the last copy of w, while w changes."""
     one, batch = learner(config), random_batch(16)
     frozen = network(0)
     for _ in range(9):
@@ -43,22 +39,22 @@ def assert_targets_stand_still(config: LearnerConfig) -> None:
 
 
 @pytest.mark.parametrize("double", [True, False])
-def test_targets_stand_still_between_copies(double: bool):
+def test_target_network_is_constant_between_copies(double: bool):
     config = replace(PLAIN, double=double, target_period_updates=10, learning_rate=1e-2)
-    assert_targets_stand_still(config)
-    # switched off, the check fails
+    assert_targets_are_constant(config)
+    # Without a target network, the check fails.
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        assert_targets_stand_still(replace(config, target_network=False))
+        assert_targets_are_constant(replace(config, target_network=False))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
-def test_resumes_bit_for_bit_with_its_optimizer(optimizer):
+def test_learner_state_resumes_bit_for_bit(optimizer):
     config = replace(PLAIN, optimizer=optimizer, target_period_updates=4)
     one, again = learner(config), learner(config, seed=50)
     for seed in range(6):
         one.update(random_batch(8, seed), 8, 0.4)
     file = io.BytesIO()
-    torch.save(one.state_dict(), file)  # as a checkpoint does it
+    torch.save(one.state_dict(), file)  # as a checkpoint does
     again.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     for seed in range(6, 12):
         mine, theirs = (
@@ -74,7 +70,7 @@ def test_resumes_bit_for_bit_with_its_optimizer(optimizer):
     )
 
 
-def test_weights_are_a_copy():
+def test_learner_weights_are_a_copy():
     one = learner()
     weights = one.weights()
     before = {name: tensor.clone() for name, tensor in weights.items()}
@@ -83,7 +79,7 @@ def test_weights_are_a_copy():
     assert any(not torch.equal(before[name], tensor) for name, tensor in one.weights().items())
 
 
-def test_the_policy_is_the_mean_of_w_then_an_exponential_average():
+def test_learner_policy_is_the_mean_of_w_then_an_exponential_average():
     one = learner(replace(PLAIN, learning_rate=1e-2, average_updates=4))
     seen, slow = [], None
     for update in range(1, 9):
@@ -94,7 +90,7 @@ def test_the_policy_is_the_mean_of_w_then_an_exponential_average():
     assert not torch.allclose(flat(one.policy()), seen[-1], atol=1e-6)
 
 
-def test_the_average_is_kept_and_begins_at_w_where_it_was_not():
+def test_learner_policy_average_is_restored_or_starts_at_w():
     config = replace(PLAIN, learning_rate=1e-2, average_updates=4)
     one, other, fresh = learner(config), learner(config, seed=5), learner(config, seed=5)
     for seed in range(3):
@@ -105,7 +101,7 @@ def test_the_average_is_kept_and_begins_at_w_where_it_was_not():
     assert torch.equal(flat(fresh.policy()), flat(one.weights()))
 
 
-def test_without_an_average_the_policy_is_w():
+def test_learner_policy_without_an_average_is_w():
     one = learner()
     one.update(random_batch(8), 8, 0.4)
     assert torch.equal(flat(one.policy()), flat(one.weights()))
@@ -113,9 +109,9 @@ def test_without_an_average_the_policy_is_w():
 
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("target_network", [True, False])
-def test_a_second_stream_changes_no_bit(double, target_network):
-    """Also across copies of w to w⁻, of which a batch that was looked at too early knows
-    nothing, and across a load.
+def test_learner_second_stream_changes_no_bit(double, target_network):
+    """The results are also equal across copies of w to w⁻, which a batch that was processed ahead
+    precedes, and across a load.
     """
     config = replace(
         PLAIN,
@@ -139,8 +135,8 @@ def test_a_second_stream_changes_no_bit(double, target_network):
     )
 
 
-def test_the_second_stream_makes_the_passes_without_a_gradient(monkeypatch):
-    """Otherwise the test above would pass without it."""
+def test_learner_second_stream_runs_the_passes_without_a_gradient(monkeypatch):
+    """Without this test, the test of equal bits would also pass without a second stream."""
     threads: list[tuple[bool, int]] = []
     forward = QNetwork.forward
 
@@ -154,11 +150,11 @@ def test_the_second_stream_makes_the_passes_without_a_gradient(monkeypatch):
     one.update(following, 8, 0.4)
     here = threading.get_ident()
     assert [thread == here for grad, thread in threads if grad] == [True, True]
-    # w and w⁻ over both batches' next states, each once: what was looked at ahead was used.
+    # w and w⁻ process the next states of both batches once, so the results from ahead are used.
     assert [thread == here for grad, thread in threads if not grad] == [False] * 4
 
 
-def test_bfloat16_rounds_the_products_and_keeps_float32_outputs():
+def test_learner_with_bfloat16_rounds_products_and_keeps_float32_outputs():
     batch = random_batch(16)
     plain, rounded = (
         learner(replace(PLAIN, double=True, precision=name)) for name in ("float32", "bfloat16")

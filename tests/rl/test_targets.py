@@ -29,7 +29,7 @@ def test_double_q_lets_w_choose_and_w_minus_judge():
     assert swapped == [1 + 0.5 * 2, -1 + 0.25 * 8]
 
 
-def test_discount_0_means_no_bootstrap():
+def test_update_with_discount_0_does_not_bootstrap():
     nothing = torch.zeros(2)
     assert targets.q_learning_target(RETURN, nothing, Q_TARGET).tolist() == RETURN.tolist()
     assert targets.double_q_target(RETURN, nothing, Q_ONLINE, Q_TARGET).tolist() == RETURN.tolist()

@@ -129,9 +129,7 @@ def test_waits_explained_reports_only_a_wait_for_cpus(two_cpus, capsys):
 
 
 @pytest.mark.ray
-def test_apex_dqn_trains_evaluates_and_continues_on_catch(
-    two_cpus, tmp_path: Path, monkeypatch
-):
+def test_apex_dqn_trains_evaluates_and_continues_on_catch(two_cpus, tmp_path: Path, monkeypatch):
     heard: list[str] = []
     config = (
         small()
@@ -192,7 +190,7 @@ def test_apex_dqn_trains_evaluates_and_continues_on_catch(
 
 
 @pytest.mark.ray
-def test_apex_dqn_trains_evaluates_and_holds_its_cpus_on_pong(two_cpus, tmp_path: Path, monkeypatch):
+def test_apex_dqn_trains_and_holds_its_cpus_on_pong(two_cpus, tmp_path: Path, monkeypatch):
     config = small("ale_py:ALE/Pong-v5", steps=200).environment(
         env_config={"max_episode_frames": 400}
     )
