@@ -69,7 +69,7 @@ BAD = {
     "train dqn --learning-rate -1e-4": "--learning-rate -0.0001: must be > 0, e.g. 1e-4",
     "train dqn --capacity 90000000000": "use at most --capacity",
     "train dqn --learners 0": "--learners 0: must be ≥ 1",
-    "train dqn --local --learners 2": "--learners 2: --local has one; leave either out",
+    "train dqn --local --learners 2": "--learners 2: --local has one learner; leave one of",
     "train dqn --learners 99 --device cuda": "--device cpu",
     "train dqn --learner-snapshot-s 0": "--learner-snapshot-s 0.0: must be > 0 seconds, e.g. 10",
     "train dqn --shards 9": "--shards 9: more than --collectors 2",
@@ -78,10 +78,10 @@ BAD = {
     ),
     "train dqn --resume nowhere": "nowhere: not a run directory (no config.yaml)",
     "train dqn --resume runs/one --out runs/two": (
-        "--out runs/two: a resumed run keeps its own; leave --out out"
+        "--out runs/two: a resumed run keeps its value; leave --out out"
     ),
     "train dqn --learner-threads -1": "--learner-threads -1: must be ≥ 0",
-    "train dqn --local --address auto": "--address auto: --local runs without Ray; leave one out",
+    "train dqn --local --address auto": "--address auto: --local runs without Ray; leave one",
     "evaluate": "name a run first",
     "evaluate nowhere --seed -1": "--seed -1: must be ≥ 0, e.g. 10000",
     "play nowhere --out clip.gif --seed -1": "--seed -1: must be ≥ 0, e.g. 0",

@@ -1,6 +1,4 @@
-"""`genray submit` and `genray status`: run a command as a job on a Ray cluster, and show the state
-of the cluster and its runs.
-"""
+"""`genray submit` runs a command as a job on a Ray cluster; `genray status` shows the cluster."""
 
 import asyncio
 import os
@@ -43,6 +41,7 @@ class StatusConfig:
 
 
 def submit(argv: list[str], prog: str) -> int:
+    """Run `genray submit`; returns the exit status."""
     mark = argv.index("--") if "--" in argv else len(argv)
     options = parse(SubmitConfig, argv[:mark], prog)
     words = job_words(argv[mark + 1 :], prog)
@@ -59,8 +58,9 @@ def submit(argv: list[str], prog: str) -> int:
 
 
 def job_words(words: list[str], prog: str) -> list[str]:
-    """Check the command of a job as far as possible before it is sent. `train dqn` gets the address
-    of the job's cluster.
+    """Check the command of a job before it is sent, and return the words to send.
+
+    `train dqn` gets the address of the job's cluster.
     """
     from genray.cli import COMMANDS
 
@@ -123,6 +123,7 @@ def _first_line(error: Exception) -> str:
 
 def _follow(client: Any, job: str, words: list[str], out: str) -> None:
     """Show the job's output. Returns when the job has succeeded; raises RunFault if it failed."""
+    # The command that continues a training, for messages.
     again = shell_command("genray", "submit", "--", "train", *words[1:2], "--resume", out)
     resume = again if words[0] == "train" else ""
     advice = f"; continue with: {resume}" if resume else ""
@@ -138,7 +139,9 @@ def _follow(client: Any, job: str, words: list[str], out: str) -> None:
         print(f"\n{job} continues; stop it with: ray job stop {job}")
         raise
     except Exception as error:
-        raise RunFault(f"{job}: lost the cluster ({_first_line(error)}){advice}") from error
+        raise RunFault(
+            f"{job}: the connection to the cluster was lost ({_first_line(error)}){advice}"
+        ) from error
     if status != "SUCCEEDED":
         raise RunFault(
             f"{job} {status.lower()}: "
@@ -150,6 +153,7 @@ def _follow(client: Any, job: str, words: list[str], out: str) -> None:
 
 
 def status(argv: list[str], prog: str) -> int:
+    """Run `genray status`; returns the exit status."""
     runs = []
     while argv and not argv[0].startswith("-"):
         runs.append(argv.pop(0))
@@ -210,7 +214,7 @@ def run_lines(run: str) -> list[str]:
     try:
         last, written = last_metrics(storage.as_place(run))
     except OSError:
-        return [f"run {run}: no metrics.jsonl yet, or not to be seen from here"]
+        return [f"run {run}: no metrics.jsonl yet, or this machine cannot read it"]
     ago = f"{max(0.0, time.time() - written):.0f} s ago" if written else ""
     shown = [
         f"{title} {form.format(last[name])}"
@@ -233,9 +237,8 @@ def _runs_of_jobs() -> Iterator[str]:
     """Yield the run directories of submitted jobs, newest first; none if there is no job
     service.
     """
-    from ray._private.worker import (
-        global_worker,  # the public API does not provide the dashboard's address
-    )
+    # Ray's public API does not provide the address of the dashboard.
+    from ray._private.worker import global_worker
 
     url = getattr(global_worker.node, "address_info", {}).get("webui_url")
     if not url:

@@ -1,5 +1,6 @@
-"""Commands that use a model's codes: map, retrieve, cluster, anomalies. Each takes a MODEL (a run
-or model directory).
+"""Commands that use a model's codes: map, retrieve, cluster, anomalies.
+
+Each command takes a MODEL: a run directory or a model directory.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ class MapConfig:
 
 
 def map_codes(argv: list[str], prog: str) -> int:
+    """Run `genray map`; returns the exit status."""
     from genray.gen.evaluation.explore import map_picture
 
     folder, argv = model_argument(argv, prog)
@@ -66,8 +68,9 @@ class RetrieveConfig:
     """
 
     out: Path | None = None
-    """sheet.png, for images. Each row holds a query, marked, and then its neighbours."""
+    """sheet.png, for images. Each row shows a query, marked, and its neighbours."""
     neighbours: int = 10
+    """Number of neighbours of each query."""
     data: DataName = ""
     """Use other data than the model's training data."""
     binary: bool = False
@@ -75,6 +78,7 @@ class RetrieveConfig:
 
 
 def retrieve(argv: list[str], prog: str) -> int:
+    """Run `genray retrieve`; returns the exit status."""
     from genray.gen.evaluation.retrieval import (
         CodeIndex,
         baselines,
@@ -172,7 +176,8 @@ def _neighbours_sheet(
     def named(split: Split, row: int) -> str:
         return "" if split.label is None or not classes else f"{classes[int(split.label[row])]}"
 
-    values, shown = base.all(), np.unique(rows)  # only what is drawn is converted
+    # Only the rows that are drawn are converted to pictures.
+    values, shown = base.all(), np.unique(rows)
     pictures = dict(zip(shown.tolist(), to_uint8(values[shown], base.low, base.high)))
     tiles = [
         [
@@ -195,19 +200,21 @@ def _neighbours_sheet(
 
 
 def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
-    """Raise ConfigError for a model that records pool positions: they hold the image, and the codes
-    alone do not.
+    """Raise ConfigError for a model that records pool positions.
+
+    Such a model decodes an image from codes and positions, and its codes alone do not suffice.
     """
     if config.get("model", {}).get("upsampling") == "unpool":
         raise ConfigError(
-            f"{folder}: its pool positions leak the image past the code; train with --upsampling "
-            "nearest for codes"
+            f"{folder}: its decoder needs pool positions besides the codes; train with "
+            "--upsampling nearest for codes"
         )
 
 
 def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
-    """Select held-out rows by number, images by path, or texts by title. Without words, select the
-    first eight held-out rows.
+    """Select held-out rows by number, images by path, or texts by title.
+
+    Without words, the first eight held-out rows are selected.
     """
     if not words:
         return data.test.first(8)
@@ -237,13 +244,14 @@ def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
     ][:8]
     require(
         bool(rows),
-        f"{' '.join(words)}: no held-out title contains it; try a row number, 0 to "
+        f"{' '.join(words)}: no held-out title contains these words; give a row number, 0 to "
         f"{len(data.test) - 1}",
     )
     return _rows(data.test, rows)
 
 
 def _rows(split: Split, rows: list[int]) -> Split:
+    """Return the given rows as a split."""
     label = None if split.label is None else split.label[rows]
     names = tuple(split.names[row] for row in rows) if split.names else ()
     return Split(split.values[rows], label, split.low, split.high, names)
@@ -261,13 +269,14 @@ class ClusterConfig:
 
 
 def cluster(argv: list[str], prog: str) -> int:
+    """Run `genray cluster`; returns the exit status."""
     from genray.gen.evaluation import explore
 
     folder, argv = model_argument(argv, prog)
     options = parse(ClusterConfig, argv, prog)
     model, config = encoder(folder)
     data = own_data(config, options.data)
-    need_labels(data, "judging clusters")
+    need_labels(data, "the evaluation of clusters")
     assert data.test.label is not None
     label = data.test.label.numpy()
     clusters = options.clusters or len(np.unique(label))
@@ -295,6 +304,7 @@ class AnomaliesConfig:
 
 
 def anomalies(argv: list[str], prog: str) -> int:
+    """Run `genray anomalies`; returns the exit status."""
     from genray.gen.evaluation import explore
 
     folder, argv = model_argument(argv, prog)
@@ -306,6 +316,7 @@ def anomalies(argv: list[str], prog: str) -> int:
         raise ConfigError(f"{folder}: a model of kind {config['kind']!r} does not reconstruct")
     test = own_data(config, "").test
     odd = own_data(config, options.data).test if options.data else _unseen(folder, config)
+    # The score of a row is its reconstruction error.
     errors = []
     for split in (test, odd):
         x = split.all()
@@ -315,7 +326,7 @@ def anomalies(argv: list[str], prog: str) -> int:
             )
     print(
         f"mean squared error: {errors[0].mean():.5f} of {len(test)} usual rows, "
-        f"{errors[1].mean():.5f} of {len(odd)} others"
+        f"{errors[1].mean():.5f} of {len(odd)} anomalous rows"
     )
     print(f"AUROC {explore.auroc(errors[0], errors[1]):.3f}")
     if options.out is not None:
@@ -339,9 +350,8 @@ def _worst_sheet(
         tiles.append(Tile(picture, f"{error[row]:.4f}", marked=bool(row >= usual)))
     unseen = int((worst >= usual).sum())
     title = (
-        f"The {len(worst)} held-out rows that are rebuilt worst, by mean squared error; bordered: "
-        f"the {unseen} "
-        "of a class that was left out of training"
+        f"The {len(worst)} held-out rows with the largest reconstruction errors; bordered: "
+        f"the {unseen} of a class that was left out of training"
     )
     return draw_sheet([tiles[at : at + 10] for at in range(0, len(tiles), 10)], title=title)
 

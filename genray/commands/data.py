@@ -1,9 +1,10 @@
-"""`genray data atari`: plays games and keeps their frames as images."""
+"""`genray data atari`: plays games and saves their frames as a data set of images."""
 
 from genray.options import parse
 
 
 def data_atari(argv: list[str], prog: str) -> int:
+    """Run `genray data atari`; returns the exit status."""
     from rich.progress import Progress
 
     from genray.distributed.frames import FramesConfig, collect_frames

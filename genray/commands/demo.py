@@ -1,6 +1,4 @@
-"""`genray demo`: trains, evaluates, films, sweeps and serves on a small machine, and states what
-the scores mean.
-"""
+"""`genray demo`: trains, evaluates, films, sweeps and serves on a small machine, in minutes."""
 
 import contextlib
 import shutil
@@ -67,6 +65,7 @@ class DemoConfig:
 
 
 def main(argv: list[str], prog: str) -> int:
+    """Run `genray demo`; returns the exit status."""
     options = parse(DemoConfig, argv, prog)
     require(
         options.style_size == 0 or 32 <= options.style_size <= 512,
@@ -88,7 +87,7 @@ def main(argv: list[str], prog: str) -> int:
     check_disk(config, options.out or RUNS)
     run = RunDir.create(options.out or new_folder("demo"))
     print(
-        "Ape-X on Road Runner: 2 collectors and 2 replay shards and a learner, each a Ray actor, "
+        "Ape-X on Road Runner: 2 collectors, 2 replay shards and a learner, each a Ray actor, "
         "on this machine's CPU.\n"
         f"{options.steps:,} agent steps = {options.steps * config.env.frame_skip / 216_000:.1f} "
         "hours of play. "
@@ -149,7 +148,10 @@ def _served(run: RunDir, keep: bool) -> list[str]:
         )
         print(f"{service.url} answered {len(calls)} requests on all its routes")
         if keep:
-            print(f"it stays up: open {service.url}/ in a browser; Ctrl-C ends it", flush=True)
+            print(
+                f"the service keeps running: open {service.url}/ in a browser; Ctrl-C stops it",
+                flush=True,
+            )
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
     return [
@@ -159,8 +161,9 @@ def _served(run: RunDir, keep: bool) -> list[str]:
 
 
 def _generator(run: RunDir, options: DemoConfig) -> Path:
-    """Train a quarter-width DCGAN on frames of the agent's own play. Returns its newest grid of
-    samples.
+    """Train a quarter-width DCGAN on frames of the agent's play.
+
+    Returns the path of its newest grid of samples.
     """
     print("\nplaying 2,000 frames for a generator to learn from …")
     frames, _ = collect_frames(
@@ -193,7 +196,7 @@ def _swept(run: RunDir, options: DemoConfig) -> Path:
     from tuning.report.report import write_report
     from tuning.sweep import SweepConfig, run_sweep
 
-    print("\ncomparing three optimizers of a small VAE, as they come and tuned …")
+    print("\ncomparing three optimizers of a small VAE, with default and with tuned settings …")
     config = SweepConfig(
         study="optimizers",
         model="vae",
@@ -209,8 +212,9 @@ def _swept(run: RunDir, options: DemoConfig) -> Path:
 
 
 def _styled(run: RunDir, frame: np.ndarray, options: DemoConfig) -> Path:
-    """Apply a pattern's style to the frame, by optimization against untrained features. Nothing is
-    downloaded.
+    """Apply a pattern's style to the frame, by optimization with untrained features.
+
+    Nothing is downloaded. Returns the path of the picture.
     """
     out = run.pictures / "styled.png"
     config = StyleConfig(size=options.style_size, steps=60, features="untrained", seed=options.seed)
@@ -222,8 +226,9 @@ def _styled(run: RunDir, frame: np.ndarray, options: DemoConfig) -> Path:
 
 
 def _film(run: RunDir, config: DQNConfig) -> tuple[Path, np.ndarray]:
-    """Play three games. Returns (the best one as a GIF in the game's own colours, its middle
-    frame); films at most 30 seconds of play.
+    """Play three games, and write the best one as a GIF in the game's colours.
+
+    Returns the path and the middle frame. At most 30 seconds of each game are played.
     """
     network = cast(QNetwork, modelstore.load_model(run.model, {"dqn": build_network})[0])
     games = [
@@ -245,17 +250,16 @@ def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:
         f"  {human:8,.0f}   a human tester (published)",
     ]
     if result.mean >= 2 * constant:
-        beside = "above" if result.mean > human else "below"
+        place = "above" if result.mean > human else "below"
         lines.append(
             f"That is {result.mean / constant:.1f} times what holding one direction scores, and "
-            f"{beside} the human tester.\n"
-            "Seeds differ by a factor of two and more: the next one may do much worse, or better.\n"
+            f"{place} the human tester.\n"
+            "Scores of different seeds differ by a factor of two and more.\n"
             "For longer trainings, see docs/guides/gpus.md."
         )
     else:
         lines.append(
-            "That is not clearly better than holding one direction: this run was too short, or its "
-            "seed unlucky.\n"
-            "Give it longer: genray demo --steps 90000"
+            "That is not clearly better than holding one direction. A longer training usually is: "
+            "genray demo --steps 90000"
         )
     return "\n".join(lines)

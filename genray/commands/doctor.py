@@ -2,6 +2,7 @@
 
 
 def doctor(argv: list[str], prog: str) -> int:
+    """Run `genray doctor`; returns the exit status."""
     from genray.doctor import main as run_doctor
 
     return run_doctor()

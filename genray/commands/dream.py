@@ -33,6 +33,7 @@ from genray.paths import FeaturesName
 from genray.threads import choose_threads, own_threads
 
 MOST_SIDE = 4096
+"""Largest value of --size, in pixels."""
 OWN_SIDE = 512
 """Longer side in pixels, to which a larger picture is scaled down unless `--size` is given."""
 
@@ -46,8 +47,8 @@ class DreamLaunch:
     model: Path | None = None
     """The run or model directory of a classifier of your own (genray train classifier)."""
     features: FeaturesName = "auto"
-    """Instead of --model: vgg19 (trained on ImageNet), model:PATH. auto: vgg19 if its weights are
-    on this machine.
+    """The network, instead of --model: vgg19 (trained on ImageNet) or model:PATH. auto: vgg19 if
+    its weights are on this machine.
     """
     guide: Path | None = None
     """A picture whose features the dream imitates, instead of amplifying the picture's own
@@ -66,10 +67,11 @@ class DreamLaunch:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def validate(self) -> None:
+        """Raise ConfigError for invalid options."""
         check_bounds(self)
         require(
             self.size == 0 or 48 <= self.size <= MOST_SIDE,
-            f"--size {self.size}: must lie in 48..{MOST_SIDE}, or 0 for the picture's own",
+            f"--size {self.size}: must lie in 48..{MOST_SIDE}, or 0 for the size of the picture",
         )
         require(
             self.model is None or self.features == "auto",
@@ -78,10 +80,12 @@ class DreamLaunch:
 
     @property
     def is_clip(self) -> bool:
+        """Whether --out names a clip."""
         return self.out.suffix.lower() in SUFFIXES
 
 
 def dream(argv: list[str], prog: str) -> int:
+    """Run `genray dream`; returns the exit status."""
     image, argv = _image_argument(argv, prog)
     both: Any = make_dataclass(
         "Dream",
@@ -89,7 +93,7 @@ def dream(argv: list[str], prog: str) -> int:
         frozen=True,
         kw_only=True,
     )
-    both.__doc__ = "Strengthen in a picture what a trained network sees in it (Deep Dream)."
+    both.__doc__ = "Amplify in a picture the features that a trained network detects (Deep Dream)."
     options = parse(both, argv, prog)
     launch: DreamLaunch = options.launch
     config: DreamConfig = options.config
@@ -100,6 +104,7 @@ def dream(argv: list[str], prog: str) -> int:
 
 
 def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
+    """Make the dream and write it; returns the exit status."""
     # Read the picture, and reduce it to the working size.
     whole = read_picture(image)
     picture = _sized(whole, launch.size)
@@ -139,8 +144,8 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
     )
     # Write a clip that zooms into the dream, or the dream as a picture.
     if launch.is_clip:
-        with _bar("falling") as progress:
-            fall = zoom(
+        with _bar("zooming") as progress:
+            frames = zoom(
                 result,
                 objective,
                 config,
@@ -150,7 +155,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
                 launch.frame_steps,
                 progress,
             )
-            print(write_clip(launch.out, map(to_rgb, fall), fps=15, scale=1))
+            print(write_clip(launch.out, map(to_rgb, frames), fps=15, scale=1))
         return 0
     about = {
         "command": "genray dream",
@@ -170,6 +175,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
 
 
 def _image_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
+    """Split the arguments into (the picture, the other words)."""
     if argv and not argv[0].startswith("-"):
         return Path(argv[0]), argv[1:]
     if "-h" in argv or "--help" in argv:
@@ -182,6 +188,7 @@ def _image_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
 
 
 def _check_out(out: Path, picture: Picture) -> None:
+    """Raise ConfigError unless the picture can be written to `out`."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ConfigError(
             f"--out {out}: must end in .png, .jpg or .webp (a picture), or in "
@@ -191,6 +198,7 @@ def _check_out(out: Path, picture: Picture) -> None:
 
 
 def _sized(picture: Picture, size: int) -> Picture:
+    """Scale the picture to a longer side of `size`; 0: reduce it to at most OWN_SIDE."""
     longest = size or min(OWN_SIDE, max(picture.rgb.shape[:2]))
     rgb = scaled(picture.rgb, longest, enlarge=size > 0)
     alpha = None if picture.alpha is None else scaled(picture.alpha, longest, enlarge=size > 0)
@@ -198,26 +206,26 @@ def _sized(picture: Picture, size: int) -> Picture:
 
 
 def _open(launch: DreamLaunch) -> Features:
+    """Open the network that the options name."""
     if launch.model is not None:
         return open_features(f"model:{launch.model}")
     if launch.features == "auto" and not vgg.cached_file().exists():
         raise ResourceError(
             "--features auto: a dream needs a trained network, and VGG-19's weights are not on "
-            "this machine; name your "
-            "own with --model RUN (genray train classifier --preset classifier_atari), or "
-            "download: --features vgg19"
+            "this machine; name a classifier with --model RUN (genray train classifier --preset "
+            "classifier_atari), or download the weights with --features vgg19"
         )
     require(
         launch.features != "untrained",
-        "--features untrained: a dream shows what a network has learnt, and this one has learnt "
-        "nothing; "
-        "use --model RUN (genray train classifier) or --features vgg19",
+        "--features untrained: a dream needs a trained network; use --model RUN (genray train "
+        "classifier) or --features vgg19",
     )
     return open_features(launch.features, say=print)
 
 
 @contextmanager
 def _bar(what: str) -> Iterator[Progress]:
+    """Show a progress bar, and yield the function that moves it."""
     from rich.progress import Progress as Bar
 
     with Bar(transient=True) as bar:

@@ -8,8 +8,6 @@ from typing import Literal
 from genray.errors import require
 from genray.options import folder_argument, parse
 
-# -- evaluate, play --------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -18,6 +16,7 @@ class EvaluateConfig:
     step: int | None = None
     """Evaluate the policy of this step of the run; default: the newest."""
     episodes: int = 30
+    """Number of games."""
     epsilon: float = 0.001
     """Exploration rate during evaluation; 0: greedy."""
     sticky_actions: float | None = None
@@ -41,12 +40,14 @@ class PlayConfig:
     step: int | None = None
     """Film the policy of this step of the run; default: the newest."""
     epsilon: float = 0.001
+    """Exploration rate; 0: greedy."""
     seed: int = 0
     max_steps: int = 450
-    """Most agent steps to film (15 a second)."""
+    """Largest number of agent steps to film (15 a second)."""
 
 
 def evaluate(argv: list[str], prog: str) -> int:
+    """Run `genray evaluate`; returns the exit status."""
     import json
 
     from genray.machine import resolve_device
@@ -85,6 +86,7 @@ def evaluate(argv: list[str], prog: str) -> int:
 
 
 def play(argv: list[str], prog: str) -> int:
+    """Run `genray play`; returns the exit status."""
     import numpy as np
 
     from genray.media import check_clip_path, write_clip
@@ -114,9 +116,11 @@ def play(argv: list[str], prog: str) -> int:
             last, count = step, count + 1
             yield step.frame
 
-    with own_threads(user_threads() or 1):  # one environment is too little work for more threads
+    # One environment is too little work for several threads.
+    with own_threads(user_threads() or 1):
         write_clip(options.out, frames(), fps=15)
     assert last is not None
-    print(f"score {last.score:g} in {count - 1} steps")  # the first frame is that of the reset
+    # The first frame is that of the reset, before any step.
+    print(f"score {last.score:g} in {count - 1} steps")
     print(options.out)
     return 0

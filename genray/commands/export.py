@@ -35,10 +35,12 @@ class _Method(torch.nn.Module):
         self.model, self._method = model, method
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the result of the method."""
         return getattr(self.model, self._method)(x)
 
 
 def export(argv: list[str], prog: str) -> int:
+    """Run `genray export`; returns the exit status."""
     from genray.commands.codes import refuse_positions
     from genray.commands.models import load, model_argument
 
@@ -65,7 +67,7 @@ def export(argv: list[str], prog: str) -> int:
         part = {"classifier": "classifier"}.get(kind, has[0])
     require(
         part in has,
-        f"--part {part}: a model of kind {kind!r} has none; use --part "
+        f"--part {part}: a model of kind {kind!r} has no such part; use --part "
         f"{' or '.join(has) or 'auto'}",
     )
     if part == "encoder":

@@ -1,4 +1,4 @@
-"""`genray figures`: draws pictures of optimization."""
+"""`genray figures`: draws figures about optimization."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +9,17 @@ from genray.options import parse
 
 @dataclass(frozen=True, kw_only=True)
 class FiguresConfig:
-    """Draw pictures of optimization: paths of optimizers in a valley, gradients by depth, plain and
-    residual depth compared.
+    """Draw figures about optimization: paths of optimizers, schedules, gradients by depth, losses,
+    and depth of plain and residual networks.
     """
 
     out: Path = Path("figures")
-    """The folder to write into."""
+    """The directory of the pictures."""
     seed: int = 0
 
 
 def figures(argv: list[str], prog: str) -> int:
+    """Run `genray figures`; returns the exit status."""
     from genray.gen.figures import main_figures
 
     names: list[str] = []

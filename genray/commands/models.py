@@ -32,6 +32,7 @@ from genray.runs import modelstore
 from genray.runs.files import writing_file
 
 CHUNK = 512
+"""Number of rows that are encoded at a time."""
 
 
 def model_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
@@ -41,9 +42,9 @@ def model_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
 
 
 def load(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a model. Returns (the model, its config), and prints the step of its training.
+    """Load a model, and print the step of its training. Returns (the model, its config).
 
-    Raises CheckpointError if the directory holds no model of these families.
+    Raises CheckpointError if the directory has no model of these families.
     """
     model, config = modelstore.load_model(folder, BUILDERS)
     if isinstance(step := config.get("step"), int):
@@ -73,13 +74,13 @@ def encoder(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def own_data(config: dict[str, Any], data: str) -> Data:
-    """Load the data that a model was trained on, with the same split and scale; or all of `data`,
-    converted to the model's form.
+    """Load the data that a model was trained on, or `data` converted to the model's form.
 
-    The options of the model's own data (the class left out, the share of validation rows) do not
-    apply to other data. Messages on stderr report a conversion. They also report files of the
-    model's own data that were added or removed since training, because the held-out fifth then
-    differs. Raises ConfigError for texts with an image model, or images with a text model.
+    The training data have the same splits and scale as in training. The options of the training
+    data (the class left out, the share of validation rows) do not apply to `data`. A message on
+    stderr reports a conversion. A warning reports files of the training data that were added or
+    removed since training, because the test rows then differ. Raises ConfigError for texts with an
+    image model, or images with a text model.
     """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
@@ -99,14 +100,13 @@ def own_data(config: dict[str, Any], data: str) -> Data:
         say_conversion(f"--data {data}", config)
     require(
         list(found.shape) == list(config["shape"]),
-        f"--data {wanted.data}: rows of shape {list(found.shape)}, the model takes "
-        f"{list(config['shape'])}; give it the like",
+        f"--data {wanted.data}: rows have shape {list(found.shape)}, and the model takes "
+        f"{list(config['shape'])}; give data of this shape",
     )
     if changed(recipe.get("rows"), found.about.get("rows")):
         print(
             f"warning: --data {wanted.data}: its files are not those that the model was trained "
-            "on; rows that are called "
-            "held-out may have been trained on",
+            "on; its held-out rows may have been training rows",
             file=sys.stderr,
         )
     return found
@@ -137,10 +137,12 @@ class SampleConfig:
     out: Path
     """grid.png"""
     num: int = 64
+    """Number of images."""
     seed: int = 0
 
 
 def sample(argv: list[str], prog: str) -> int:
+    """Run `genray sample`; returns the exit status."""
     folder, argv = model_argument(argv, prog)
     options = parse(SampleConfig, argv, prog)
     check_png_path(options.out)
@@ -161,9 +163,11 @@ class ReconstructConfig:
     data: DataName = ""
     """Use other data than the model's training data, e.g. folder:PATH."""
     num: int = 12
+    """Number of images."""
 
 
 def reconstruct(argv: list[str], prog: str) -> int:
+    """Run `genray reconstruct`; returns the exit status."""
     folder, argv = model_argument(argv, prog)
     options = parse(ReconstructConfig, argv, prog)
     check_png_path(options.out)
@@ -174,6 +178,7 @@ def reconstruct(argv: list[str], prog: str) -> int:
     test = own_data(config, options.data).test.first(options.num)
     x = test.all()
     require(x.ndim == 4, f"{folder}: a text model has no pictures; use `genray retrieve`")
+    # Reconstruct the images; a denoiser gets noisy images.
     shown = {"original": x}
     noise = _corruption(config)
     with torch.no_grad():
@@ -263,6 +268,7 @@ class InterpolateConfig:
 
 
 def interpolate(argv: list[str], prog: str) -> int:
+    """Run `genray interpolate`; returns the exit status."""
     folder, argv = model_argument(argv, prog)
     options = parse(InterpolateConfig, argv, prog)
     check_clip_path(options.out)
@@ -291,9 +297,11 @@ class EncodeConfig:
     data: DataName = ""
     """Use other data than the model's training data."""
     split: SplitName = "test"
+    """The split to encode."""
 
 
 def encode(argv: list[str], prog: str) -> int:
+    """Run `genray encode`; returns the exit status."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -308,7 +316,7 @@ def encode(argv: list[str], prog: str) -> int:
     columns: dict[str, Any] = {"row": np.arange(len(codes)), "code": list(codes)}
     if split.names:
         columns["name"] = [escaped(name) for name in split.names]
-        # a name that is not valid text is stored exactly, as bytes
+        # Names that are not valid text are also stored exactly, as bytes.
         if columns["name"] != list(split.names):
             columns["name_bytes"] = [os.fsencode(name) for name in split.names]
     if split.label is not None:

@@ -10,6 +10,7 @@ from genray.runs.stop import stop_signals
 
 
 def serve(argv: list[str], prog: str) -> int:
+    """Run `genray serve`; returns the exit status."""
     from serve.launch import ServeLaunch, running
     from serve.middleware import keys_in_environment
     from serve.service import Settings

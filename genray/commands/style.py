@@ -1,5 +1,7 @@
-"""`genray stylize CONTENT STYLE … --out out.png`: applies the style of pictures to a picture or a
-clip, by optimization or with a trained model.
+"""`genray stylize CONTENT STYLE … --out out.png`: applies the style of pictures to a picture or
+clip.
+
+The methods, optimization and a trained model, are in stylers.py.
 """
 
 import contextlib
@@ -34,7 +36,7 @@ from genray.threads import choose_threads, own_threads
 COLUMNS: tuple[Column, ...] = tuple((name, name, "{:.4f}") for name in LOSSES)
 FOR_CLIPS = ("--frames", "--frame-steps", "--blend", "--max-minutes")
 GIF_FPS = 50
-"""Frames per second; no browser plays a GIF faster."""
+"""Largest number of frames per second at which browsers play a GIF."""
 
 
 def stylize(argv: list[str], prog: str) -> int:
@@ -68,7 +70,7 @@ def stylize(argv: list[str], prog: str) -> int:
     for name in FOR_CLIPS:
         require(
             option_value(argv, name) is None,
-            f"{name}: for clips; {content.name} is none (.gif or .mp4)",
+            f"{name}: for clips; {content.name} is not a clip (.gif or .mp4)",
         )
     with own_threads(choose_threads()):
         return _picture(content, styles, launch, config, size)
@@ -99,18 +101,19 @@ def _picture(
     config: StyleConfig,
     size: int | None,
 ) -> int:
+    """Style a picture and write it; returns the exit status."""
     check_picture_path(launch.out)
     check_writable(launch.out)
-    picture, manners = read_picture(content), [read_picture(path) for path in styles]
+    picture, style_pictures = read_picture(content), [read_picture(path) for path in styles]
     check_picture_path(launch.out, alpha=picture.alpha is not None)
-    styler = open_styler(picture.rgb, manners, launch, config, size)
+    styler = open_styler(picture.rgb, style_pictures, launch, config, size)
     rgb = styler.sized(picture.rgb)
     alpha = None if picture.alpha is None else styler.sized(picture.alpha)
     _say_reduction(content, picture.rgb, styler, launch, size)
     result = (
         _optimised(styler, rgb, launch) if isinstance(styler, ByOptimisation) else styler.style(rgb)
     )
-    print(write_picture(launch.out, result, alpha, _note(picture, manners, styler)))
+    print(write_picture(launch.out, result, alpha, _note(picture, style_pictures, styler)))
     return 0
 
 
@@ -134,6 +137,7 @@ def _optimised(styler: ByOptimisation, rgb: np.ndarray, launch: StyleLaunch) -> 
 
 
 def _note(picture: Picture, styles: Sequence[Picture], styler: Styler) -> dict[str, Any]:
+    """Return the metadata that is saved in the result."""
     names = {"content": picture.name, "styles": [style.name for style in styles]}
     return {"command": "genray stylize", "version": __version__, **names, **styler.about()}
 
@@ -145,13 +149,14 @@ def _clip(
     config: StyleConfig,
     size: int | None,
 ) -> int:
+    """Style a clip and write it; returns the exit status."""
     # Check the output path, and read the styles and the clip.
     require(
         is_clip(launch.out),
         f"--out {launch.out}: {content.name} is a clip, so its name must end in .gif or .mp4",
     )
     check_clip_path(launch.out)
-    manners = [read_picture(path) for path in styles]
+    style_pictures = [read_picture(path) for path in styles]
     clip = read_clip(content, max_frames=launch.frames)
     require(
         launch.out.suffix.lower() != ".gif" or clip.fps <= GIF_FPS,
@@ -161,8 +166,8 @@ def _clip(
     # The first frame determines the size and the features.
     first = next(iter(clip), None)
     if first is None:
-        raise ConfigError(f"{content}: holds no frames")
-    styler = open_styler(first, manners, launch, config, size)
+        raise ConfigError(f"{content}: has no frames; give a clip with at least one")
+    styler = open_styler(first, style_pictures, launch, config, size)
     count, seconds = _work(clip, styler, launch)
     counted = f"{count} frames" if count else "frames of an unknown number"
     print(f"{styler}: {counted}{f', about {spoken(seconds)}' if seconds else ''}")
@@ -196,26 +201,25 @@ def _clip(
 
 
 def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
-    """Estimate the work: (the number of frames, about how many seconds they take). Raises
-    ConfigError for more than --max-minutes.
+    """Estimate the work. Returns (the number of frames, the seconds that they take).
 
-    For optimization, which is slow, the clip is first read once frame by frame.
+    Raises ConfigError if the clip would take longer than --max-minutes. For optimization, which is
+    slow, the clip is first read once frame by frame.
     """
     if not isinstance(styler, ByOptimisation):
         return clip.count, 0.0
     count, work, before = 0, 0, None
     for frame in map(styler.sized, clip):
         count += 1
-        # a frame that equals the previous one reuses its result
+        # A frame that equals the previous one reuses its result.
         work += before is None or not np.array_equal(frame, before)
         before = frame
     seconds = styler.seconds(work)
     require(
         seconds <= 60 * launch.max_minutes,
         f"{clip.path}: {work} frames by optimisation would take about {spoken(seconds)}; raise "
-        "--max-minutes "
-        f"{launch.max_minutes:g}, choose fewer --frames or --frame-steps or a smaller --size, or "
-        "style with a trained --model",
+        f"--max-minutes {launch.max_minutes:g}, choose fewer --frames or --frame-steps or a "
+        "smaller --size, or style with a trained --model",
     )
     return count, seconds
 
@@ -224,7 +228,7 @@ def _write_with_sound(
     out: Path, styled: Iterator[np.ndarray], clip: Clip, seconds: Callable[[], float]
 ) -> None:
     """Write the clip with the sound of its content. The file is replaced atomically."""
-    # `out` may be the file from which the sound is still to be read.
+    # `out` may be the content itself, from which the sound has not been read yet.
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.mp4")
     try:
         write_clip(temporary, styled, fps=clip.fps, scale=1)

@@ -1,4 +1,4 @@
-"""The two methods of `genray stylize`, for a picture or for the frames of a clip one after another.
+"""The two methods of `genray stylize`, optimization and a trained model, for pictures and frames.
 
 Pictures are uint8 RGB [H, W, 3].
 """
@@ -43,7 +43,7 @@ class StyleLaunch:
     optimization takes longer.
     """
     method: Literal["optimise", "model"] = "optimise"
-    """model: implied by --model."""
+    """The method; --model implies `model`."""
     alpha: float = bounded(1.0, min=0, max=1, example=0.8)
     """Strength of the style: 0 leaves the content unchanged, 1 applies the whole style."""
     preview: int = bounded(0, min=0, example=20)
@@ -59,10 +59,11 @@ class StyleLaunch:
     below 1.
     """
     max_minutes: float = bounded(10.0, above=0, example=30)
-    """Refuse a clip by optimization that would take longer than so many minutes."""
+    """A clip whose optimization would take longer than so many minutes is refused."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def validate(self) -> None:
+        """Raise ConfigError for invalid options."""
         check_bounds(self)
         require(
             self.method == "optimise" or self.model is not None,
@@ -107,13 +108,14 @@ def open_styler(
     """Create the styler that the options select, for pictures like `first`. `size`: the value of
     --size, or None.
     """
-    way = ByOptimisation if launch.model is None else ByModel
-    return way(first, styles, launch, config, size)
+    method = ByOptimisation if launch.model is None else ByModel
+    return method(first, styles, launch, config, size)
 
 
 class ByOptimisation(Styler):
-    """Styles by optimization, as Gatys does. The features are calibrated on the first picture and
-    the styles, and used for all frames.
+    """Styles by optimization of the pixels [Gatys 2016].
+
+    The features are calibrated on the first picture and the styles, and used for all frames.
     """
 
     def __init__(
@@ -129,15 +131,15 @@ class ByOptimisation(Styler):
         self._device = resolve_device(launch.device)
         content = self._tensor(self.sized(first))
         self._height, self._width = content.shape[-2:]
-        # Styles are scaled to the size at which they are compared: a camera's full picture would
-        # waste memory.
+        # Styles are scaled to the size at which they are compared, because a camera's full picture
+        # would waste memory.
         longest = max(content.shape[-2:]) * config.style_scale
-        self._manners = [self._tensor(_fitting(style.rgb, longest)) for style in styles]
-        seen, palette = prepared(content, self._manners, config)
+        self._style_tensors = [self._tensor(_fitting(style.rgb, longest)) for style in styles]
+        prepared_content, palette = prepared(content, self._style_tensors, config)
         self._features = open_features(
             config.features,
             seed=config.seed,
-            calibrate=[seen, *palette],
+            calibrate=[prepared_content, *palette],
             palette=palette,
             say=print,
         ).to(self._device)
@@ -154,11 +156,11 @@ class ByOptimisation(Styler):
         if start is not None:
             config = replace(config, steps=self._launch.frame_steps)
 
-        def told(step: StyleStep) -> None:
+        def report(step: StyleStep) -> None:
             self.newest = step.values
             self.progress(step)
 
-        result = optimise(content, self._manners, config, self._features, told, start=start)
+        result = optimise(content, self._style_tensors, config, self._features, report, start=start)
         return to_rgb(content + self._launch.alpha * (result - content))
 
     @property
@@ -170,12 +172,12 @@ class ByOptimisation(Styler):
         return len(scales) * self._config.steps
 
     def seconds(self, frames: int = 1) -> float:
-        one = estimate_seconds(self._first, self._manners, self._config, self._features)
+        one = estimate_seconds(self._first, self._style_tensors, self._config, self._features)
         if frames == 1:
             return one
         later = replace(self._config, scales=1, steps=self._launch.frame_steps)
         return one + (frames - 1) * estimate_seconds(
-            self._first, self._manners, later, self._features
+            self._first, self._style_tensors, later, self._features
         )
 
     def __str__(self) -> str:
@@ -213,7 +215,7 @@ class ByModel(Styler):
         for name, value in to_dict(config).items():
             require(
                 name in FOR_MODELS or value == plain[name],
-                f"--{name.replace('_', '-')}: belongs to optimisation; leave it out with --model",
+                f"--{name.replace('_', '-')}: only for optimisation; leave it out with --model",
             )
         require(
             launch.preview == 0,
@@ -232,19 +234,21 @@ class ByModel(Styler):
             f"--size {self.longest}: this model takes at most {most} pixels a side",
         )
         self._config, self._launch = config, launch
-        self._manners = [to_tensor(scaled(style.rgb, most)).to(self._device) for style in styles]
+        self._style_tensors = [
+            to_tensor(scaled(style.rgb, most)).to(self._device) for style in styles
+        ]
 
     @torch.no_grad()
     def style(self, rgb: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         content = to_tensor(rgb).to(self._device)
         styled = self._model.stylize(
-            content, self._manners, weights=self._config.weights, alpha=self._launch.alpha
+            content, self._style_tensors, weights=self._config.weights, alpha=self._launch.alpha
         )
         result = to_rgb(styled.clamp(0, 1))
         return with_colours_of(result, rgb) if self._config.keep_colours else result
 
     def seconds(self, frames: int = 1) -> float:
-        return 0.0  # too short for a warning
+        return 0.0  # One pass is too short for an estimate.
 
     def __str__(self) -> str:
         return f"{self._kind} model {self._name}"
@@ -254,7 +258,7 @@ class ByModel(Styler):
         return self._folder.parent.name if self._folder.name == "model" else self._folder.name
 
     def about(self) -> dict[str, Any]:
-        styles = len(self._manners)
+        styles = len(self._style_tensors)
         return {
             "method": self._kind,
             "model": self._name,
@@ -277,7 +281,7 @@ def _fitting(rgb: np.ndarray, longest: float) -> np.ndarray:
 
 
 def spoken(seconds: float) -> str:
-    """Format a duration in a suitable unit."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -22,7 +22,7 @@ class SweepLaunch:
     address: str | None = None
     """A Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this machine."""
     report: bool = True
-    """Write the report at the end, which measures the comparison's trials on the test split."""
+    """Write the report at the end, which tests the compared trials on the test split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +68,14 @@ def sweep(argv: list[str], prog: str) -> int:
     if launch.resume is not None:
         if config != SweepConfig():
             raise ConfigError(
-                f"--resume {launch.resume}: continues with its own options; leave out the others"
+                f"--resume {launch.resume}: it continues with the options of the sweep; leave all "
+                "other options out"
             )
         folder = launch.resume
         _going(folder, lambda: resume_sweep(folder, address=launch.address))
     else:
         study = config.study.replace("_", "-")
-        config.validate()  # report errors before a directory is made
+        config.validate()  # Errors are reported before a directory is made.
         folder = launch.out or new_folder(f"sweep-{study}-{config.model}")
         _going(folder, lambda: run_sweep(config, folder, address=launch.address))
     if launch.report:
@@ -96,12 +97,13 @@ def refuse_all_failed(folder: Path) -> None:
 
 
 def _going(folder: Path, work: Callable[[], Path]) -> None:
+    """Run the trials; after Ctrl-C, print how to continue."""
     try:
         work()
     except KeyboardInterrupt:
         if (folder / "sweep.yaml").exists():
             again = shell_command("genray", "sweep", "--resume", folder)
-            print(f"stopped; what has ended is in {folder}/trials.csv; continue with: {again}")
+            print(f"stopped; finished trials are in {folder}/trials.csv; continue with: {again}")
         raise
 
 
@@ -121,6 +123,7 @@ class _NoOptions:
 
 
 def _report(folder: Path) -> Path:
+    """Write the table of trials and the report; returns the report's page."""
     from tuning.report.report import write_report
     from tuning.trials import read_trials, write_table
 

@@ -38,26 +38,32 @@ class TrainLaunch:
 
 
 def train_ae(argv: list[str], prog: str) -> int:
+    """Run `genray train ae`; returns the exit status."""
     return _train("ae", argv, prog)
 
 
 def train_vae(argv: list[str], prog: str) -> int:
+    """Run `genray train vae`; returns the exit status."""
     return _train("vae", argv, prog)
 
 
 def train_gan(argv: list[str], prog: str) -> int:
+    """Run `genray train gan`; returns the exit status."""
     return _train("gan", argv, prog)
 
 
 def train_classifier(argv: list[str], prog: str) -> int:
+    """Run `genray train classifier`; returns the exit status."""
     return _train("classifier", argv, prog)
 
 
 def train_style(argv: list[str], prog: str) -> int:
+    """Run `genray train style`; returns the exit status."""
     return _train("style", argv, prog)
 
 
 def _train(name: str, argv: list[str], prog: str) -> int:
+    """Train the family `name` in a new run, or in the run of --resume."""
     launch, config = _options(name, FAMILIES[name], argv, prog)
     run = RunDir.open(launch.resume) if launch.resume else None
     train_in(
@@ -67,6 +73,8 @@ def _train(name: str, argv: list[str], prog: str) -> int:
 
 
 def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[TrainLaunch, Any]:
+    """Read and check the options. Returns (the launch options, the configuration)."""
+    # The options change a preset, or the configuration of a resumed run.
     resume = option_value(argv, "--resume")
     default: Any
     if resume is not None:
@@ -92,7 +100,7 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     if resume is not None:
         _check_resumes(default, config)
     _refuse_idle(config, argv)
-    require(options.launch.workers >= 1, f"--workers {options.launch.workers}: must be ≥ 1")
+    require(options.launch.workers >= 1, f"--workers {options.launch.workers}: must be ≥ 1, e.g. 1")
     return options.launch, config
 
 
@@ -120,40 +128,36 @@ def _refuse_idle(config: Any, argv: list[str]) -> None:
 
 
 def _notes(fit: Fit, config: Any) -> list[str]:
-    """Describe, one line each, what does not happen in this run because the run is too short."""
+    """Return one line for each option without effect because the run is too short."""
     notes, steps = [], fit.total_steps()
     warm, updates = config.optimizer.warmup_updates, steps // config.fit.accumulate
     if warm > updates:
         notes.append(
             f"note: --warmup-updates {warm:,} is longer than a stage of {updates:,} updates, so "
-            "the learning rate does "
-            "not reach its value"
+            "the learning rate does not reach its value"
         )
-    looks = -(-steps // (config.fit.validate_every or fit.steps_an_epoch(len(fit.train))))
-    if config.fit.patience >= looks:
+    validations = -(-steps // (config.fit.validate_every or fit.steps_an_epoch(len(fit.train))))
+    if config.fit.patience >= validations:
         notes.append(
-            f"note: a stage has {looks} validations, so --patience {config.fit.patience} cannot "
-            "stop it early"
+            f"note: a stage has {validations} validations, so --patience {config.fit.patience} "
+            "cannot stop it early"
         )
     return notes
 
 
 FIXED = ("data", "model")
-"""The parts that a resumed run cannot change: data and networks. Only the augmentation may
-change.
-"""
-
-
+"""Parts that a resumed run cannot change: the data, except their augmentation, and the model."""
 FIXED_OF_FAMILY = (
     "loss", "method", "style", "styles", "num_styles", "style_size", "features", "style_layers",
     "content_layers",
 )  # fmt: skip
-"""The same for options that only some families have."""
+"""Options of some families that a resumed run cannot change."""
 
 
 def _check_resumes(before: Any, now: Any) -> None:
     """Raise ConfigError, which names the option, if a resumed run's data or networks differ."""
-    before, now = absolute_paths(before), absolute_paths(now)  # an older run may have relative ones
+    # Runs of older versions may have relative paths.
+    before, now = absolute_paths(before), absolute_paths(now)
     same = replace(now.data, augment=before.data.augment, data_folder=before.data.data_folder)
     kinds = {each.data.data.partition(":")[0] for each in (before, now)}
     # A folder may have moved; its files are compared when it is loaded.
@@ -166,6 +170,7 @@ def _check_resumes(before: Any, now: Any) -> None:
 
 
 def _new_run(name: str, config: Any, out: Path | None) -> RunDir:
+    """Create the run directory."""
     data = config.data.data.partition(":")[0]
     return RunDir.create(out or new_folder(f"{name}-{data}"))
 
@@ -173,9 +178,9 @@ def _new_run(name: str, config: Any, out: Path | None) -> RunDir:
 def train_in(
     run: RunDir, name: str, config: Any, launch: TrainLaunch, *, resumed: bool = False
 ) -> dict[str, float]:
-    """Train the family `name` in `run`. Returns the metrics on the test split (none with several
-    workers: see metrics.jsonl).
+    """Train the family `name` in `run`. Returns the metrics on the test split.
 
+    With several workers the result is empty, and the metrics are in metrics.jsonl.
     If the request cannot be carried out (UsageError), a new run directory is removed.
     """
     # The command that resumes the run, for messages.
@@ -211,7 +216,7 @@ def train_in(
         # Remove a run that left nothing; otherwise print how to continue.
         if not resumed and not run.list_checkpoints():
             if isinstance(error, UsageError | KeyboardInterrupt):
-                run.discard()  # removes only a run that has not begun
+                run.discard()  # This removes only a run that has not begun.
         elif isinstance(error, KeyboardInterrupt):
             print(f"stopped; continue with: {again}")
         raise

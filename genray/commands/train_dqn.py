@@ -64,11 +64,10 @@ def slug(config: DQNConfig) -> str:
 def open_engine(
     config: DQNConfig, launch: LaunchConfig, place: Place | None = None
 ) -> Iterator[Engine]:
-    """Open the engine that `launch` selects, and start or join Ray if the engine needs it. Both are
-    closed at the end.
+    """Yield the engine that `launch` selects; start or join Ray if the engine needs it.
 
-    On a cluster, its machines are checked first: all of them must be able to access `place`, the
-    run directory. Raises ResourceError.
+    Engine and Ray are closed at the end. On a cluster, every machine must be able to access
+    `place`, the run directory. Raises ResourceError.
     """
     if launch.local:
         agent = LocalAgent(config, launch.learner_threads)
@@ -81,7 +80,7 @@ def open_engine(
     from genray.distributed.session import ray_session
 
     threads = launch.learner_threads or user_threads()
-    # measure before Ray's own processes use the CPU
+    # Free cores are counted before Ray's processes use the CPU.
     free = None if threads or launch.address else free_cores()
     with ray_session(launch.address):
         if launch.address and place is not None:
@@ -97,8 +96,8 @@ def open_engine(
 
 
 def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command: str) -> str:
-    """Return one line: the command that continues the run, and the step after which a checkpoint
-    exists.
+    """Return one line with the command that continues the run, and the step of its first
+    checkpoint.
     """
     if start_step is not None:
         return f"if the head node fails, continue with: {resume_command}"
@@ -117,8 +116,8 @@ def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command:
 def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: bool) -> Evaluation:
     """Train in `run`, from its newest checkpoint if `resumed`. Returns the last evaluation.
 
-    If the request cannot be carried out (UsageError), or the disk cannot hold the first files, a
-    new run directory is removed.
+    If the request cannot be carried out (UsageError), or the disk is full before the first
+    checkpoint, a new run directory is removed.
     """
     with run:
         try:
@@ -131,8 +130,8 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                         + "; lanes begin new episodes" * (not episodes_go_on)
                     )
                 start = checkpoint_step(checkpoint) if checkpoint else None
-                # printed before training: if the head node fails, Ray ends this process without a
-                # message
+                # This line is printed before training: if the head node fails, Ray ends this
+                # process without a message.
                 if launch.address:
                     print(if_head_is_lost(config.run, start, launch.resume_command(run.place)))
                 configs.save_yaml(config, run.path / "config.yaml")
@@ -140,6 +139,7 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                     trainer = Trainer(config, engine, run, live, launch.resume_command(run.place))
                     return trainer.run(start)
         except BaseException as error:
+            # Remove a run without results; otherwise print how to continue.
             if not resumed and not run.list_checkpoints():
                 if isinstance(error, GenrayError | KeyboardInterrupt | OSError):
                     # A refused request leaves nothing, even if collectors had begun to play.
@@ -157,6 +157,7 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
 
 
 def train_dqn(argv: list[str], prog: str) -> int:
+    """Run `genray train dqn`; returns the exit status."""
     from genray import config as configs
     from genray.commands.train_dqn import LaunchConfig, slug, train_in
     from genray.machine import resolve_device
@@ -181,8 +182,8 @@ def train_dqn(argv: list[str], prog: str) -> int:
             value = option_value(argv, name)
             require(
                 value is None,
-                f"{name} {value}: a resumed run keeps its own; leave {name} out, or leave --resume "
-                "out",
+                f"{name} {value}: a resumed run keeps its value; leave {name} out, or leave "
+                "--resume out",
             )
         run = open_run(as_place(resume))
         default = configs.load_yaml(DQNConfig, run.path / "config.yaml")
@@ -202,7 +203,8 @@ def train_dqn(argv: list[str], prog: str) -> int:
         made = checkpoint_step(folders[-1])
         require(
             config.run.steps > made,
-            f"--steps {config.run.steps}: this run has made {made:,} already; ask for more",
+            f"--steps {config.run.steps}: the run has already made {made:,} steps; give a larger "
+            "number",
         )
     # Check the launch options.
     require(0 <= launch.wait_s < 1e6, f"--wait-s {launch.wait_s}: must be ≥ 0 seconds, e.g. 120")
@@ -212,12 +214,12 @@ def train_dqn(argv: list[str], prog: str) -> int:
     )
     require(
         not (launch.local and launch.address),
-        f"--address {launch.address}: --local runs without Ray; leave one out",
+        f"--address {launch.address}: --local runs without Ray; leave one of the options out",
     )
     learners = config.learner.learners
     require(
         not (launch.local and learners > 1),
-        f"--learners {learners}: --local has one; leave either out",
+        f"--learners {learners}: --local has one learner; leave one of the options out",
     )
     if learners > 1 and launch.address is None:
         import torch
@@ -225,7 +227,8 @@ def train_dqn(argv: list[str], prog: str) -> int:
         from genray.distributed.session import gpus_each
 
         gpus_each(config, torch.cuda.device_count())
-    if launch.address is None:  # the GPUs and memory of a cluster are not those of this machine
+    # The device and memory of a cluster are not those of this machine.
+    if launch.address is None:
         resolve_device(config.run.device)
         check_memory(config)
     # Create the run directory after all checks, then train.

@@ -162,7 +162,7 @@ def test_what_cannot_be_done_is_one_line_and_no_file(run, photo, tmp_path, capsy
         ([str(tmp_path / "moving.webp"), *model], "animated"),
         ([good, *model, "--guide", str(tmp_path / "text.png")], "not an image"),
         ([good], "weights are not on this machine"),
-        ([good, "--features", "untrained"], "has learnt nothing"),
+        ([good, "--features", "untrained"], "needs a trained network"),
         ([good, "--features", "vgg91"], "vgg91"),
         ([good, *model, "--features", "vgg19"], "cannot be combined with --model"),
         ([good, "--model", str(tmp_path / "none")], "not a model"),

@@ -321,7 +321,7 @@ BAD_CLIPS = {
     "clip.gif style.jpg --out o.gif --features untrained --max-minutes 0.001": (
         "4 frames by optimisation would take about"
     ),
-    "content.png style.jpg --out o.png --blend 0.5": "--blend: for clips; content.png is none",
+    "content.png style.jpg --out o.png --blend 0.5": "--blend: for clips; content.png is not a",
     "clip.gif clip.gif --out o.gif": "",
 }
 
@@ -357,7 +357,7 @@ BAD = {
     "content.png style.jpg --out o.png --method model": "--model runs/style",
     "content.png style.jpg --out o.png --model nowhere": "not a model",
     "content.png style.jpg --out o.png --model nowhere --steps 9": (
-        "--steps: belongs to optimisation"
+        "--steps: only for optimisation"
     ),
     "content.png style.jpg --out o.png --stepps 9": "did you mean --steps",
 }
