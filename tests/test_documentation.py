@@ -269,7 +269,7 @@ def test_contributing_names_the_time_limit_of_tests():
     assert f"longer than {limit} seconds fails" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
-LINES = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
+LINES = [*sorted(ROOT.glob("*.md")), ROOT / "examples" / "README.md", *PAGES[1:]]
 
 
 @pytest.mark.parametrize("page", LINES, ids=lambda page: page.relative_to(ROOT).as_posix())

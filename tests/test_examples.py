@@ -50,6 +50,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_examples_are_these_eight_and_short():
     files = sorted(EXAMPLES.glob("*.py"))
     assert {path.stem for path in files} == PROGRAMS
+    table = (EXAMPLES / "README.md").read_text()
+    assert all(f"[{path.name}]({path.name})" in table for path in files)
     lengths = {path.name: len(path.read_text().splitlines()) for path in files}
     assert max(lengths.values()) <= LONGEST, lengths
     for path in files:
