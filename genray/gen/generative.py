@@ -17,9 +17,13 @@ Prior = Literal["uniform", "normal"]
 
 
 class GenerativeModel(nn.Module):
-    """A network that maps latents to images of `shape` (C, H, W) in `low`..`high`.
+    """A network that maps latents to images.
 
-    `latent`: dimension of the latents. `prior`: their distribution, U(−1, 1) or N(0, 1).
+    Args:
+        latent: dimension of the latents.
+        prior: distribution of the latents, U(−1, 1) or N(0, 1).
+        shape: (C, H, W) of the images.
+        low, high: range of the images' values.
     """
 
     def __init__(self, *, latent: int, prior: Prior, shape: Sequence[int], low: float, high: float):
@@ -36,7 +40,8 @@ class GenerativeModel(nn.Module):
     def sample(self, num: int, seed: int = 0, chunk: int = 256) -> Tensor:
         """Generate `num` images from the prior, in evaluation mode; float32 [num, C, H, W].
 
-        The latents depend only on (num, seed), not on the device. `chunk`: images at a time.
+        The latents depend only on (num, seed), not on the device. `chunk` is the number of images
+        that are generated at a time.
         """
         generator = torch.Generator().manual_seed(seed)
         z_BZ = draw_prior(self.prior, num, self.latent, generator)

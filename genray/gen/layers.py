@@ -23,11 +23,14 @@ class Maxout(nn.Module):
     """Takes the maximum of each `pieces` neighbouring features: [B, pieces·F, …] → [B, F, …].
 
     [Goodfellow 2013, https://arxiv.org/abs/1302.4389]
+
+    Args:
+        pieces: number of features of which one unit takes the maximum, 2 or more.
     """
 
     def __init__(self, pieces: int = 2):
         super().__init__()
-        require(pieces >= 2, f"--pieces {pieces}: a maxout unit chooses among 2 or more")
+        require(pieces >= 2, f"--pieces {pieces}: must be ≥ 2, e.g. 2")
         self.pieces = pieces
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,7 +112,8 @@ class SameConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         top, bottom = same_padding(input.shape[-2], self.kernel_size[0], self.stride[0])
         left, right = same_padding(input.shape[-1], self.kernel_size[1], self.stride[1])
-        if (top, left) == (bottom, right):  # no copy
+        # With equal padding on both sides, the convolution itself pads, without a copy.
+        if (top, left) == (bottom, right):
             return functional.conv2d(input, self.weight, self.bias, self.stride, (top, left))
         padded = functional.pad(input, (left, right, top, bottom))
         return functional.conv2d(padded, self.weight, self.bias, self.stride)
@@ -128,14 +132,16 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        before, after = same_padding(stride, kernel, stride)  # of any multiple of the stride
+        # The padding is the same for any size that is a multiple of the stride.
+        before, after = same_padding(stride, kernel, stride)
         # With a kernel smaller than the stride, the last pixels depend on no input, and are equal
         # to the bias.
         missing = max(stride - kernel, 0)
         out = functional.conv_transpose2d(
             input, self.weight, self.bias, self.stride, before, missing
         )
-        extra = after - before  # PyTorch crops both sides equally
+        # PyTorch crops both sides equally; crop the extra pixels at the end here.
+        extra = after - before
         return out[..., : out.shape[-2] - extra, : out.shape[-1] - extra] if extra else out
 
 

@@ -1,7 +1,7 @@
-"""Presets of VAEs, GANs and classifiers: functions that return a complete configuration.
+"""Presets of VAEs, GANs and classifiers: each function returns a complete configuration.
 
-Change a preset with dataclasses.replace. Autoencoders' presets are in autoencoder/presets.py,
-style models' presets in images/style/presets.py.
+`dataclasses.replace` changes a preset. The presets of autoencoders are in autoencoder/presets.py,
+those of style models in images/style/presets.py.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from genray.gen.vae import VAEConfig, VAEModelConfig
 
 
 def vae_digits() -> VAEConfig:
-    """A dense VAE on scikit-learn's digits: 1,167 training rows, 200 epochs = 2,200 steps.
+    """Return a dense VAE on scikit-learn's digits: 1,167 training rows, 200 epochs = 2,200 steps.
 
     Training takes about 10 s of one core.
     """
@@ -29,7 +29,7 @@ def vae_digits() -> VAEConfig:
 
 
 def vae_mnist() -> VAEConfig:
-    """A dense VAE on fixed-binarised MNIST (published bound of such models: 89.9 nats)."""
+    """Return a dense VAE on fixed-binarised MNIST (published bound of such models: 89.9 nats)."""
     return VAEConfig(
         data=DataConfig(data="mnist"),
         fit=FitConfig(epochs=100, batch_size=100),
@@ -38,7 +38,7 @@ def vae_mnist() -> VAEConfig:
 
 
 def vae_conv_digits() -> VAEConfig:
-    """A convolutional VAE on digits: 8 → 4 → 2 pixels."""
+    """Return a convolutional VAE on digits: 8 → 4 → 2 pixels."""
     return VAEConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(epochs=200, batch_size=100, validate_every=220),
@@ -47,7 +47,9 @@ def vae_conv_digits() -> VAEConfig:
 
 
 def vae_conv_atari() -> VAEConfig:
-    """A convolutional VAE on colour frames of games, 32x32, with a learned Gaussian decoder."""
+    """Return a convolutional VAE on 32x32 colour frames of games, with a Gaussian decoder whose
+    standard deviation is learned.
+    """
     return VAEConfig(
         data=DataConfig(data="atari"),
         fit=FitConfig(epochs=20, batch_size=128),
@@ -61,9 +63,11 @@ def vae_conv_atari() -> VAEConfig:
 
 
 def gan_mnist() -> GANConfig:
-    """A dense GAN on MNIST: one hidden layer of 128 units in each network, slope 0.01,
-    z ~ U(−1, 1)^100, real labels 0.9, Adam 0.002, batch 100, 100 epochs = 54,000 steps, samples
-    every epoch.
+    """Return a dense GAN on MNIST.
+
+    Each network has one hidden layer of 128 units and slope 0.01; z ~ U(−1, 1)^100; the label of
+    real images is 0.9; Adam has the rate 0.002. Batches of 100 and 100 epochs make 54,000 steps,
+    with samples every epoch.
 
     The loss is non-saturating; use `--loss minimax` for the original loss.
     """
@@ -78,7 +82,7 @@ def gan_mnist() -> GANConfig:
 
 
 def gan_digits() -> GANConfig:
-    """A small convolutional GAN on scikit-learn's digits: a minute of one core, no download."""
+    """Return a small convolutional GAN on scikit-learn's digits: a minute of one core."""
     return GANConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(steps=3000, batch_size=64, validate_every=300),
@@ -100,12 +104,14 @@ def gan_digits() -> GANConfig:
 
 
 def dcgan_svhn() -> GANConfig:
-    """DCGAN on SVHN. Generator: z ~ U(−1, 1)^100 → 4·4·512 → 256 → 128 → 3, by 5x5 transposed
-    convolutions of stride 2. Discriminator: 64 → 128 → 256 → one logit. Batch norm, slope 0.2, Adam
-    2e-4 with β1 = 0.5, batch 128, 25 epochs.
+    """Return DCGAN on SVHN.
 
-    Needs a GPU: on two cores a step takes most of a second, and 25 epochs are 12,875 steps (65,931
-    training rows).
+    The generator maps z ~ U(−1, 1)^100 → 4·4·512 → 256 → 128 → 3 by 5x5 transposed convolutions of
+    stride 2. The discriminator has 64 → 128 → 256 channels and one logit. Both have batch norm and
+    slope 0.2. Adam has the rate 2e-4 and β1 = 0.5; batches have 128 rows; training has 25 epochs.
+
+    Training needs a GPU: on two cores a step takes most of a second, and 25 epochs are 12,875 steps
+    (65,931 training rows).
     """
     return GANConfig(
         data=DataConfig(data="svhn"),
@@ -127,7 +133,7 @@ def dcgan_svhn() -> GANConfig:
 
 
 def dcgan_atari() -> GANConfig:
-    """DCGAN with a quarter of the widths on 32x32 colour frames of games: minutes of one core.
+    """Return DCGAN with a quarter of the widths on 32x32 colour frames of games: minutes of a core.
 
     Departures from dcgan_svhn: the discriminator classifies four images together (`pack`) and has
     spectral norm instead of batch norm; hinge loss, Adam 5e-4, batch 64, a moving average of the
@@ -156,7 +162,7 @@ def dcgan_atari() -> GANConfig:
 
 
 def dcgan_game() -> GANConfig:
-    """DCGAN with a quarter of the widths on frames of one game, with dcgan_svhn's loss and norms.
+    """Return DCGAN with a quarter of the widths, and dcgan_svhn's loss and norms, for one game.
 
     On one game, `dcgan_atari` (for several games) generates only the background. This preset varies
     a little more, but after a few minutes moving objects are still faint.
@@ -175,7 +181,7 @@ def dcgan_game() -> GANConfig:
 
 
 def classifier_digits() -> ClassifierConfig:
-    """Evaluates samples of digits: 98% accuracy on held-out digits, trained in 10 s of one core."""
+    """Return a classifier of digits for evaluating samples: 98% accuracy, trained in 10 s."""
     return ClassifierConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(epochs=60, batch_size=100, validate_every=110),
@@ -184,10 +190,10 @@ def classifier_digits() -> ClassifierConfig:
 
 
 def classifier_atari() -> ClassifierConfig:
-    """Classifies frames by game, for dreams: colour frames at 64 pixels, four blocks of two
+    """Return a classifier of 64x64 colour frames by game, for dreams: four blocks of two
     convolutions.
 
-    Needs `genray data atari --size 64 --games …` first, with a dozen games or more. Without the
+    Run `genray data atari --size 64 --games …` first, with a dozen games or more. Without the
     colour augmentation, the network would recognise games by their backgrounds alone, and dreams
     would show glare instead of shapes. 400 steps of 64 frames: under 3 minutes of one core.
     """
@@ -202,9 +208,10 @@ def classifier_atari() -> ClassifierConfig:
 
 
 def classifier_cifar10() -> ClassifierConfig:
-    """A small VGG on CIFAR-10: six convolutions with batch norm, on mirrored and shifted images.
+    """Return a small VGG on CIFAR-10: six convolutions with batch norm, on mirrored and shifted
+    images.
 
-    Needs a GPU.
+    Training needs a GPU.
     """
     return ClassifierConfig(
         data=DataConfig(data="cifar10", augment=("flip", "shift")),

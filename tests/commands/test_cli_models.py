@@ -201,7 +201,11 @@ def test_a_run_does_not_go_on_with_another_optimizer(vae_run, capsys):
         == 2
     )
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "--optimizer rmsprop" in err and "resume with adam" in err
+    assert (
+        err.count("\n") == 1
+        and "--optimizer rmsprop" in err
+        and "resume with --optimizer adam" in err
+    )
     assert (vae_run / "config.yaml").read_text() == before
 
 

@@ -104,7 +104,8 @@ def test_autoencoder_dropout_acts_in_its_classifier_during_training():
     model.eval()
     assert torch.equal(model.classify(x), model.classify(x))
     with pytest.raises(
-        ConfigError, match="--dropout 0.5: is the classifier's; give --finetune-labels 100"
+        ConfigError,
+        match="--dropout 0.5: only the classifier has dropout; give --finetune-labels 100",
     ):
         AEModelConfig(dropout=0.5).validate()
 

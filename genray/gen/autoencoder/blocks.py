@@ -15,22 +15,23 @@ from genray.gen.layers import activation_layer, fan_out, init_for, max_pool, unp
 
 KERNEL = 3
 NO_POSITIONS = (
-    "--upsampling unpool: its decoder needs the pool positions of an image, which a code does not "
-    "have; nothing can be "
-    "generated, retrieved or mapped with its codes: train with --upsampling nearest or transposed"
+    "--upsampling unpool: the decoder needs the pooling positions of an image, which a code does "
+    "not contain, so codes cannot be decoded, retrieved or mapped; train with --upsampling nearest "
+    "or transposed"
 )
 
 
 def activation_or_none(name: str) -> nn.Module:
+    """Return the activation `name` as a module; the identity for "linear"."""
     return nn.Identity() if name == "linear" else activation_layer(name)
 
 
 class Block(nn.Module):
     """Base class: one layer of the encoder with the matching layer of the decoder.
 
-    `above` and `below` are the activations of the layer's code and of the layer's input.
-    `norms` (above, below): whether batch norm precedes each activation. A layer with batch norm
-    has no bias, because the norm subtracts any constant and adds its own.
+    In subclasses, `above` and `below` are the activations of the layer's code and of the layer's
+    input. `norms` (above, below) says whether batch norm precedes each activation. A layer with
+    batch norm has no bias, because the norm subtracts any constant and adds its own.
     [Ioffe 2015, https://arxiv.org/abs/1502.03167]
     """
 
@@ -57,7 +58,15 @@ class Block(nn.Module):
 
 
 class DenseBlock(Block):
-    """A dense block: encodes float32 [B, *shape] into [B, units]."""
+    """Encodes float32 [B, *shape] into [B, units] with a dense layer.
+
+    Args:
+        shape: the shape of a row of the layer's input.
+        units: number of units.
+        above, below: names of the activations of the code and of the input.
+        tied: whether decoding uses the transposed weight of encoding.
+        norms: whether batch norm precedes the activations (above, below).
+    """
 
     def __init__(
         self, shape: Sequence[int], units: int, above: str, below: str, tied: bool,
@@ -91,10 +100,15 @@ class DenseBlock(Block):
 
 
 class ConvBlock(Block):
-    """A convolutional block: encodes [B, C, H, W] into [B, C', H/2, W/2].
+    """Encodes [B, C, H, W] into [B, C', H/2, W/2]: 3x3 convolution, activation, 2x2 max-pooling.
 
-    The encoder is a 3x3 convolution, an activation and a 2x2 max-pooling. `upsampling`: how the
-    decoder doubles the size (transposed, nearest or unpool).
+    Args:
+        shape: (C, H, W) of the layer's input.
+        channels: number of channels C' of the code.
+        above, below: names of the activations of the code and of the input.
+        tied: whether decoding uses the weight of encoding.
+        upsampling: how decoding doubles the size: transposed, nearest or unpool.
+        norms: whether batch norm precedes the activations (above, below).
     """
 
     def __init__(
@@ -153,5 +167,5 @@ class ConvBlock(Block):
 
 
 def batch_norm(channels: int, dimensions: int) -> nn.Module:
-    """Return batch norm for rows of `dimensions` dimensions; pixels of a channel share it."""
+    """Return batch norm for rows of `dimensions` axes; all pixels of a channel share one norm."""
     return nn.BatchNorm2d(channels) if dimensions == 3 else nn.BatchNorm1d(channels)

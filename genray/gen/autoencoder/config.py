@@ -95,49 +95,51 @@ class AEModelConfig:
         share = self.corruption_kind in ("masking", "salt-pepper")
         require(
             not share or strength <= 1,
-            f"--corruption-strength {strength}: a share, must lie in [0, 1], e.g. 0.3",
+            f"--corruption-strength {strength}: a share of the values must lie in [0, 1], e.g. 0.3",
         )
         require(
             self.kind != "denoising" or self.corruption_kind != "none",
-            "--corruption none: denoising needs one: gaussian, masking, salt-pepper or warp",
+            "--corruption none: denoising needs gaussian, masking, salt-pepper or warp",
         )
         require(
             conv or self.upsampling != "unpool",
-            f"--upsampling unpool: {self.kind} has no poolings; use --kind conv or stacked-conv",
+            f"--upsampling unpool: {self.kind} has no pooling; use --kind conv or stacked-conv",
         )
         require(
             not (self.tied and self.activation == "maxout"),
-            "--tied: maxout has no transposed twin; use e.g. relu",
+            "--tied: the weights of maxout cannot be transposed; use e.g. --activation relu",
         )
         require(
             not self.dropout or self.finetune_labels > 0,
-            f"--dropout {self.dropout}: is the classifier's; give --finetune-labels 100, or leave "
-            "it out",
+            f"--dropout {self.dropout}: only the classifier has dropout; give --finetune-labels "
+            "100, or leave out --dropout",
         )
         if self.batch_norm:
             self._validate_batch_norm()
         require(
             not self.binary or self.code_activation == "linear",
-            f"--code-activation {self.code_activation}: binary codes have their own; leave it at "
-            "linear",
+            f"--code-activation {self.code_activation}: binary codes have their own activation; "
+            "use linear",
         )
         require(
             not (self.binary and self.contractive),
-            "--contractive: binary codes have no Jacobian; use 0 or no --binary",
+            "--contractive: binary codes have no Jacobian; leave out --contractive or --binary",
         )
 
     def _validate_batch_norm(self) -> None:
         require(
             len(self.widths) > 0,
-            "--batch-norm: no layer lies between data and code; give --widths, e.g. 256 128",
+            "--batch-norm: there is no layer between data and code; give --widths, e.g. 256 128",
         )
         require(
             not self.lbfgs,
-            "--batch-norm: --lbfgs looks at a step several times, which would move the averages",
+            "--batch-norm: --lbfgs computes a step's loss several times, and each time would "
+            "change the averages; leave out one of them",
         )
         require(
             not self.contractive,
-            "--contractive: under --batch-norm a code depends on the other rows; leave one out",
+            "--contractive: with --batch-norm, a code depends on all rows of the batch; leave out "
+            "one of them",
         )
 
     @property
@@ -162,7 +164,7 @@ class AEConfig:
             part.validate()
         require(
             not self.model.lbfgs or (self.fit.accumulate == 1 and self.fit.amp == "off"),
-            "--lbfgs: takes all rows at once in float32; leave out --accumulate and --amp",
+            "--lbfgs: each step uses all rows in float32; leave out --accumulate and --amp",
         )
 
 
@@ -176,7 +178,7 @@ def stage_names(config: AEModelConfig) -> tuple[str, ...]:
         stages += CLASSIFYING
     require(
         len(stages) > 0,
-        "--no-greedy --no-whole: nothing is left to train; leave one out, or give "
+        "--no-greedy --no-whole: nothing is left to train; leave out one of them, or give "
         "--finetune-labels 100",
     )
     return stages

@@ -41,7 +41,10 @@ def corrupt(
     if kind == "salt-pepper":
         drawn = world.uniform(count, *shape, device=x.device)
         return torch.where(drawn < strength / 2, low, torch.where(drawn < strength, high, x))
-    require(kind == "warp", f"--corruption {kind}: no such corruption")
+    require(
+        kind == "warp",
+        f"--corruption {kind}: no such corruption; use gaussian, masking, salt-pepper or warp",
+    )
     return warp(x, strength, low, world)
 
 

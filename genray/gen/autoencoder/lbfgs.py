@@ -12,9 +12,9 @@ from genray.gen.training.updater import Updater
 
 class LBFGSUpdater(Updater):
     """Minimises a loss over all rows by L-BFGS with strong Wolfe line search, one iteration for
-    each call.  [Liu 1989, doi:10.1007/BF01589116]
+    each call of `minimise`.  [Liu 1989, https://doi.org/10.1007/BF01589116]
 
-    The parameters are those of `Updater`.
+    Takes the arguments of `Updater`.
     """
 
     def __init__(self, *args: Any, **options: Any):
@@ -39,8 +39,12 @@ class LBFGSUpdater(Updater):
 
         The line search calls `values` several times, always with the same random numbers. All
         calls of `minimise` use these numbers too: L-BFGS measures curvature between steps, so
-        all steps need the same corruption. `scale` multiplies the loss, so that y·s of a mean of
-        squares stays above PyTorch's threshold of 1e-10.
+        all steps need the same corruption.
+
+        Args:
+            values: computes the loss and its parts by name.
+            scale: multiplies the loss, so that y·s of a mean of squares stays above PyTorch's
+                threshold of 1e-10.
         """
         first: list[dict[str, Tensor]] = []
 
@@ -61,12 +65,13 @@ class LBFGSUpdater(Updater):
         return {key: value.float() for key, value in first[0].items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        with self._doubled():  # PyTorch casts a loaded state to the parameters' dtype
+        # PyTorch casts a loaded state to the parameters' dtype.
+        with self._doubled():
             super().load_state_dict(state)
 
     @contextmanager
     def _doubled(self) -> Iterator[None]:
-        """Context in which the parameters are float64.
+        """Convert the parameters to float64 inside the context.
 
         In float32, rounding errors end the line search before training has converged.
         """

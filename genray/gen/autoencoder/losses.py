@@ -28,7 +28,7 @@ def reconstruction_loss(kind: str, rebuilt: Tensor, target: Tensor) -> Tensor:
 
 
 def sparsity(h: Tensor, activation: str, target: float) -> Tensor:
-    """Return the sparsity penalty of activations h, a scalar.
+    """Return the sparsity penalty of the activations h [B, …], a scalar.
 
     Sigmoid units: the sum over units of KL(target ‖ mean activity) [Ng 2011, CS294A notes], with
     the mean over the worker's own rows. Other units: the mean of |h|.

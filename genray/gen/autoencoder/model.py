@@ -30,8 +30,14 @@ from genray.gen.layers import position_bits
 class Autoencoder(nn.Module):
     """Encodes rows of `shape` into codes [B, Z], and decodes codes into rows.
 
-    `low`, `high`: range of the data. `num_classes`: 0, or the classes of a classifier on a copy of
-    the encoder. Raises ConfigError for data that the configuration does not fit.
+    Args:
+        config: the networks.
+        shape: a row's shape, (C, H, W) of images or another one.
+        low, high: the range of the data's values.
+        num_classes: number of classes of a classifier on a copy of the encoder; 0: no classifier.
+
+    Raises:
+        ConfigError: the configuration does not fit the data.
     """
 
     def __init__(
@@ -51,7 +57,7 @@ class Autoencoder(nn.Module):
         if num_classes:
             encoder = copy.deepcopy(self.blocks)
             for block in encoder:
-                cast(Block, block).forget_decoder()  # a classifier never decodes
+                cast(Block, block).forget_decoder()
             self.classifier = nn.ModuleDict(
                 {"blocks": encoder, "head": nn.Linear(config.code, num_classes)}
             )
@@ -76,6 +82,7 @@ class Autoencoder(nn.Module):
 
     @property
     def depth(self) -> int:
+        """Number of layers between data and code, the code included."""
         return len(self.blocks)
 
     @property
@@ -185,10 +192,9 @@ def _blocks(config: AEModelConfig, shape: tuple[int, ...], output: str) -> list[
             require(
                 len(shape) == 3
                 and all(side % 2 ** (halvings - len(blocks)) == 0 for side in shape[1:]),
-                f"--widths {' '.join(map(str, config.widths))}: {halvings} poolings do not halve "
-                "rows of shape "
-                f"{tuple(shape)} evenly; use fewer layers, --size, or --kind undercomplete for "
-                "text",
+                f"--widths {' '.join(map(str, config.widths))}: rows of shape {tuple(shape)} "
+                f"cannot be halved {halvings} times; use fewer layers, another --size, or, for "
+                "text, --kind undercomplete",
             )
             blocks.append(
                 ConvBlock(

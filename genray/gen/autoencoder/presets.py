@@ -1,6 +1,6 @@
-"""Presets of autoencoders: functions that return a complete configuration.
+"""Presets of autoencoders: each function returns a complete configuration.
 
-Options on the command line change the returned configuration.
+Options on the command line change the returned configuration. `families.py` lists the presets.
 """
 
 from genray.gen.autoencoder.config import AEConfig, AEModelConfig
@@ -10,14 +10,14 @@ from genray.gen.training.optimizers import OptimizerConfig
 
 
 def ae_digits() -> AEConfig:
-    """An autoencoder of digits, 64 → 256 → 128 → 10 numbers and back, trained in seconds."""
+    """Return an autoencoder of digits, 64 → 256 → 128 → 10 numbers and back, trained in seconds."""
     return AEConfig(
         fit=FitConfig(epochs=60), optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine")
     )
 
 
 def pca() -> AEConfig:
-    """A linear autoencoder trained by L-BFGS, which finds the subspace of the principal components.
+    """Return a linear autoencoder, which L-BFGS trains to find the principal components' subspace.
 
     300 steps reach PCA's error on digits to 1e-5. Only --steps ends the training. Another data set
     may need more steps, depending on its spectrum: compare `mse` with `pca_mse` in the test
@@ -30,7 +30,7 @@ def pca() -> AEConfig:
 
 
 def map_digits() -> AEConfig:
-    """An autoencoder of digits with a code of 2 numbers, for drawing a map."""
+    """Return an autoencoder of digits with a code of 2 numbers, for drawing a map."""
     return AEConfig(
         fit=FitConfig(epochs=150),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
@@ -39,7 +39,7 @@ def map_digits() -> AEConfig:
 
 
 def denoising_digits() -> AEConfig:
-    """Removes Gaussian noise of standard deviation 0.3 from digits, with a wide code."""
+    """Return an autoencoder that removes Gaussian noise of deviation 0.3 from digits."""
     return AEConfig(
         fit=FitConfig(epochs=100),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
@@ -48,7 +48,7 @@ def denoising_digits() -> AEConfig:
 
 
 def conv_digits() -> AEConfig:
-    """Two convolutions (16 and 32 channels) to a code of 16 numbers."""
+    """Return an autoencoder with two convolutions (16 and 32 channels) and a code of 16 numbers."""
     return AEConfig(
         fit=FitConfig(epochs=30),
         optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine"),
@@ -57,7 +57,7 @@ def conv_digits() -> AEConfig:
 
 
 def stacked_source() -> AEConfig:
-    """784 → 300 → 150 → 300 → 784 on MNIST, layer by layer, then whole."""
+    """Return an MNIST autoencoder, 784 → 300 → 150 → 300 → 784, trained by layers, then whole."""
     return AEConfig(
         data=DataConfig(data="mnist"),
         fit=FitConfig(epochs=10),
@@ -68,7 +68,7 @@ def stacked_source() -> AEConfig:
 
 
 def stacked_classifier() -> AEConfig:
-    """784 → 128 → 64 → 10 → 2 on MNIST, then a classifier on 1,000 labels."""
+    """Return an MNIST autoencoder, 784 → 128 → 64 → 10 → 2, and a classifier on 1,000 labels."""
     return AEConfig(
         data=DataConfig(data="mnist"),
         fit=FitConfig(epochs=10),
@@ -79,7 +79,9 @@ def stacked_classifier() -> AEConfig:
 
 
 def stacked_digits() -> AEConfig:
-    """64 → 128 → 64 → 32 layer by layer from warped digits, then a classifier on 100 labels."""
+    """Return an autoencoder of warped digits, 64 → 128 → 64 → 32, trained layer by layer, and a
+    classifier on 100 labels.
+    """
     return AEConfig(
         fit=FitConfig(epochs=30),
         optimizer=OptimizerConfig(learning_rate=2e-3),
@@ -95,7 +97,7 @@ def stacked_digits() -> AEConfig:
 
 
 def stacked_conv_digits() -> AEConfig:
-    """Two convolutional layers and a dense one, layer by layer."""
+    """Return an autoencoder of two convolutional layers and a dense one, trained layer by layer."""
     return AEConfig(
         fit=FitConfig(epochs=10),
         optimizer=OptimizerConfig(learning_rate=3e-3),
@@ -104,7 +106,7 @@ def stacked_conv_digits() -> AEConfig:
 
 
 def retrieval_digits() -> AEConfig:
-    """Codes of 10 numbers for nearest-neighbour search.
+    """Return an autoencoder with codes of 10 numbers for nearest-neighbour search.
 
     The network reconstructs upright digits from warped ones, so that codes ignore the pose.
     """
@@ -118,8 +120,9 @@ def retrieval_digits() -> AEConfig:
 
 
 def text_docs() -> AEConfig:
-    """Bag of words → 128 numbers. Half of the words are masked; the network predicts them from
-    the rest.
+    """Return an autoencoder of bags of words, with codes of 128 numbers.
+
+    Half of the words are masked, and the network predicts them from the other half.
     """
     return AEConfig(
         data=DataConfig(data="docs"),
@@ -138,8 +141,9 @@ def text_docs() -> AEConfig:
 
 
 def hashing_docs() -> AEConfig:
-    """Bag of words → 32 bits, for search by Hamming distance.  [Salakhutdinov 2009, semantic
-    hashing]
+    """Return an autoencoder of bags of words, with codes of 32 bits for search by Hamming distance.
+
+    [Salakhutdinov 2009, semantic hashing, https://doi.org/10.1016/j.ijar.2008.11.006]
     """
     return AEConfig(
         data=DataConfig(data="docs"),
@@ -156,22 +160,3 @@ def hashing_docs() -> AEConfig:
             binary=True,
         ),
     )
-
-
-PRESETS = {
-    function.__name__: function
-    for function in (
-        ae_digits,
-        pca,
-        map_digits,
-        denoising_digits,
-        conv_digits,
-        stacked_source,
-        stacked_classifier,
-        stacked_digits,
-        stacked_conv_digits,
-        retrieval_digits,
-        text_docs,
-        hashing_docs,
-    )
-}

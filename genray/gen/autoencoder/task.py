@@ -46,6 +46,14 @@ class AETask(Task):
     fixed. These codes are computed anew at every step, with new corruption and augmentation.
     Departure from Vincent 2010: the data is corrupted, not the codes between layers. Layer i
     reconstructs the codes of the clean row from the codes of the corrupted row.
+
+    Args:
+        config: the autoencoder's configuration.
+        world: this data-parallel worker.
+        device: the device on which the network is trained.
+
+    Raises:
+        ConfigError: the options or the number of workers do not fit the kind of autoencoder.
     """
 
     def __init__(self, config: AEConfig, world: World = ALONE, device: torch.device | str = "cpu"):
@@ -53,7 +61,7 @@ class AETask(Task):
         config.validate()
         require(
             not config.model.lbfgs or world.size == 1,
-            "--lbfgs: takes all rows at once; use one worker",
+            "--lbfgs: each step uses all rows; use one worker",
         )
         require(
             not config.model.batch_norm or config.fit.batch_size >= 2 * world.size,
@@ -66,6 +74,7 @@ class AETask(Task):
 
     @property
     def model(self) -> Autoencoder:
+        """The network, from the first `begin_stage` on."""
         model = self.networks["model"]
         assert isinstance(model, Autoencoder)
         return model
@@ -79,11 +88,13 @@ class AETask(Task):
         self._stage = stage
         self.progress.fill_(stage)
         name, model = self.stages[stage], self.model
+        # Choose the parameters that the stage trains, and the blocks that stay in evaluation mode.
         parameters = model.blocks.parameters()
         held: list[nn.Module] = []
         optimizer = self.config.optimizer
         if name in CLASSIFYING:
             assert model.classifier is not None
+            # Train the head on fixed codes, then head and encoder together.
             if name == "head":
                 model.start_classifier()
                 parameters = model.classifier["head"].parameters()
@@ -101,6 +112,7 @@ class AETask(Task):
             parameters = block.parameters()
             held = [each for each in model.blocks if each is not block]
         model.hold(held)
+        # Create the updater.
         maker: type[Updater] = LBFGSUpdater if config.lbfgs else Updater
         self.updaters = {
             name: maker(
@@ -116,6 +128,7 @@ class AETask(Task):
         return data
 
     def _build(self, data: Data) -> None:
+        """Create the network, before the first stage."""
         config, train, classes = self.config.model, data.train, 0
         if config.corruption_kind == "warp":
             require(
@@ -125,7 +138,7 @@ class AETask(Task):
             need_labels(data, "--finetune-labels")
             assert train.label is not None
             classes = len(data.classes) or int(train.label.max()) + 1
-            # Raises errors about labels now, before the first stage is trained.
+            # Call this function now, because it raises errors about labels.
             labelled_few(train, config.finetune_labels, self.config.fit.seed)
             require(
                 config.finetune_labels >= self.config.fit.batch_size,
@@ -141,16 +154,18 @@ class AETask(Task):
 
     @property
     def progress(self) -> Tensor:
+        """The number of the stage, int64 [], saved with the networks."""
         return self.networks["progress"].get_buffer("stage")
 
     def _span(self, name: str) -> tuple[int, int]:
-        """Return (floor, top): a stage trains the layers from `floor` to `top`."""
+        """Return (floor, top): the stage `name` trains the layers from `floor` to `top`."""
         if name.startswith("layer-"):
             top = int(name.removeprefix("layer-"))
             return top - 1, top
         return 0, self.model.depth
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Update the stage's layers; returns `loss`, and its parts if there are several."""
         name = self.stages[self._stage]
         updater = self.updaters[name]
         if isinstance(updater, LBFGSUpdater):
@@ -174,14 +189,17 @@ class AETask(Task):
         """Return `loss`, and each of its parts if there are several."""
         config, model = self.config.model, self.model
         floor, top = self._span(name)
+        # Encode the clean and the corrupted rows up to the stage's first layer, without gradients.
         with self.autocast():
             with torch.no_grad():
                 target, _ = model.up(x, floor)
                 below, _ = model.up(self.corrupted(x), floor)
             if penalties and config.contractive:
                 below.requires_grad_()
+            # Encode and decode through the stage's layers.
             h, positions = model.up(below, top, floor)
             rebuilt = model.down(h, positions, floor)
+        # Compare with the clean rows, and add the penalties on the code.
         kind = config.reconstruction if floor == 0 else "mse"
         loss = reconstruction_loss(kind, at_least_float32(rebuilt), at_least_float32(target))
         values = {"loss": loss}
@@ -195,6 +213,7 @@ class AETask(Task):
         return values if len(values) == 1 else {**values, "reconstruction": loss}
 
     def corrupted(self, x: Tensor) -> Tensor:
+        """Return a corrupted copy of the rows x, as the configuration says."""
         config, model = self.config.model, self.model
         return corrupt(
             x, config.corruption_kind, config.corruption_strength, model.low, model.high, self.world
@@ -203,8 +222,8 @@ class AETask(Task):
     # -- evaluation --------------------------------------------------------------------------------
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Evaluate: `loss` of the current stage; `mse` and `psnr` (dB) of clean rows through the
-        layers trained so far; `accuracy` of the classifier.
+        """Return `loss` of the current stage, `mse` and `psnr` (dB) of clean rows through the
+        layers trained so far, and `accuracy` of the classifier.
         """
         name, sums = self.stages[int(self.progress)], RowMeans()
         top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
@@ -234,8 +253,8 @@ class AETask(Task):
         """Run `evaluate` on the test split, and add baselines: PCA, the input itself, a median
         filter.
 
-        `accuracy` is the fine-tuned classifier's. `accuracy_codes`, `accuracy_pixels` and
-        `accuracy_pca` are those of a softmax regression on the same labelled rows.
+        `accuracy` belongs to the fine-tuned classifier. `accuracy_codes`, `accuracy_pixels` and
+        `accuracy_pca` belong to a softmax regression on the same labelled rows.
         """
         config, model, values = self.config.model, self.model, self.evaluate(data.test)
         few = None

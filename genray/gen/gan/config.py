@@ -66,7 +66,7 @@ class GANConfig:
     model: GANModelConfig = field(default_factory=GANModelConfig)
     loss: Loss = "non-saturating"
     label_smoothing: float = bounded(0.0, min=0, below=0.5)
-    """One-sided label smoothing: the label of real images is 1 minus this."""
+    """One-sided label smoothing: the label of real images is 1 minus this number."""
     discriminator_learning_rate: float = bounded(0.0, min=0, note="(0: --learning-rate)")
     """Learning rate of the discriminator; 0: the generator's.
     [two time-scales: Heusel 2017, https://arxiv.org/abs/1706.08500]"""
@@ -101,10 +101,9 @@ class GANConfig:
         )
         require(
             self.loss != "wgan-gp" or self.model.discriminator_norm != "batch",
-            "--discriminator-norm batch: wgan-gp's penalty is one image's own; use none or "
-            "spectral",
+            "--discriminator-norm batch: wgan-gp penalises each image alone; use none or spectral",
         )
         require(
             self.loss != "wgan-gp" or self.model.pack == 1,
-            f"--pack {self.model.pack}: wgan-gp's penalty is one image's own; use 1",
+            f"--pack {self.model.pack}: wgan-gp penalises each image alone; use 1",
         )

@@ -17,7 +17,12 @@ from genray.gen.layers import SameConv2d, SameConvTranspose2d
 
 
 class Generator(GenerativeModel):
-    """Maps z [B, Z] to images [B, C, H, W] in −1..1 (tanh)."""
+    """Maps z [B, Z] to images [B, C, H, W] in −1..1 (tanh).
+
+    Args:
+        config: the network's kind, widths and norm.
+        shape: (C, H, W) of the images.
+    """
 
     def __init__(self, config: GANModelConfig, shape: Sequence[int]):
         super().__init__(latent=config.latent, prior=config.prior, shape=shape, low=-1.0, high=1.0)
@@ -33,7 +38,12 @@ class Generator(GenerativeModel):
 
 
 class Discriminator(nn.Module):
-    """Maps images [B, C, H, W] to logits [⌈B / pack⌉], one for every `pack` images."""
+    """Maps images [B, C, H, W] to logits [⌈B / pack⌉], one for every `pack` images.
+
+    Args:
+        config: the network's kind, widths, norm and `pack`.
+        shape: (C, H, W) of the images.
+    """
 
     def __init__(self, config: GANModelConfig, shape: Sequence[int]):
         super().__init__()
@@ -52,7 +62,8 @@ class Discriminator(nn.Module):
     def _packed(self, x_BCHW: Tensor) -> Tensor:
         if self.pack == 1:
             return x_BCHW
-        if len(x_BCHW) % self.pack:  # repeat the first images to fill the last pack
+        # Repeat the first images to fill the last pack.
+        if len(x_BCHW) % self.pack:
             packs = -(-len(x_BCHW) // self.pack)
             x_BCHW = x_BCHW[torch.arange(packs * self.pack, device=x_BCHW.device) % len(x_BCHW)]
         return x_BCHW.reshape(-1, self.pack * x_BCHW.shape[1], *x_BCHW.shape[2:])

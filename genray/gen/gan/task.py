@@ -1,8 +1,8 @@
 """Trains generative adversarial networks (GANs), dense or deep convolutional.
 
 [Goodfellow 2014, https://arxiv.org/abs/1406.2661; DCGAN: Radford 2016,
-https://arxiv.org/abs/1511.06434] Shapes: B batch, Z latent, C channels, H height, W width. The
-generator and the discriminator are defined in `networks.py`, their losses in `losses.py`.
+https://arxiv.org/abs/1511.06434] Shapes: B batch, Z latent, C channels, H height, W width.
+`networks.py` defines the generator and the discriminator, `losses.py` their losses.
 """
 
 from dataclasses import replace
@@ -40,7 +40,13 @@ class GANTask(Task):
     """Trains a generator and a discriminator.
 
     Each step updates the discriminator; every `discriminator_steps`-th step also updates the
-    generator. `begin_stage` raises ConfigError for data or batch sizes that do not fit."""
+    generator. `begin_stage` raises ConfigError for data or batch sizes that do not fit.
+
+    Args:
+        config: the GAN's configuration.
+        world: this data-parallel worker.
+        device: the device on which the networks are trained.
+    """
 
     shown = ("discriminator_loss", "generator_loss", "real_accuracy", "fake_accuracy")
     value_range = (-1.0, 1.0)
@@ -110,7 +116,7 @@ class GANTask(Task):
         """Update the discriminator and, when due, the generator on the same z.
 
         `generator_loss` is 0 in steps without an update of the generator, and multiplied by
-        `discriminator_steps` in the rest, so that its mean over steps is the mean loss.
+        `discriminator_steps` in the other steps, so that its mean over steps is the mean loss.
         """
         config = self.config
         generator, discriminator = self._pair
@@ -119,6 +125,7 @@ class GANTask(Task):
         updates = discriminator_updater.updates
         due = updates % config.discriminator_steps == config.discriminator_steps - 1
         penalised = config.r1 > 0 and updates % config.r1_every == 0
+        # Generate images, and classify real and generated images.
         with self.autocast():
             # Both updates use the same generated images: one forward pass of the generator.
             with torch.set_grad_enabled(due):
@@ -126,7 +133,7 @@ class GANTask(Task):
             # Real and generated images are separate batches, with separate batch statistics.
             real_B = discriminator(self._seen(batch.x)).float()
             fake_B = discriminator(self._seen(fake.detach())).float()
-        # Update the discriminator, with its gradient penalties.
+        # Update the discriminator, with its gradient penalties if any.
         loss = gan_losses.discriminator_loss(config.loss, real_B, fake_B, config.label_smoothing)
         total = loss
         if penalised:
@@ -141,7 +148,8 @@ class GANTask(Task):
             values["real_accuracy"], values["fake_accuracy"] = gan_losses.accuracies(
                 config.loss, real_B, fake_B
             )
-        # Update the generator, then its moving average (float16 may have skipped the update).
+        # Update the generator, then its moving average. With --accumulate, only some steps make
+        # an update.
         if due:
             with self.autocast():
                 fooled_B = discriminator(self._seen(fake)).float()
@@ -171,6 +179,8 @@ class GANTask(Task):
     def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate new samples: `loss` (a Fréchet distance to the split) and the discriminator's
         accuracies on the split's images and on the samples.
+
+        The distance is `fcd` (in the features of --extractor's classifier) or `pca_frechet`.
         """
         fake = self._generated(max(1000, min(len(split), 5000)))
         if self._extractor is not None:
@@ -192,8 +202,10 @@ class GANTask(Task):
         the number of modes.
         """
         figures = self.evaluate(data.test)
+        # Without --extractor, train a small classifier if the data have labels of two classes or
+        # more. `--without` can leave a single class.
         extractor = self._extractor
-        label = data.train.label  # may have a single class, because of `--without`
+        label = data.train.label
         if (
             extractor is None
             and len(data.classes) >= 2
@@ -239,6 +251,6 @@ class GANTask(Task):
                 if self.config.ema
                 else ""
             )
-            + ". The discriminator is not kept.\n"
+            + ". The discriminator was not saved.\n"
         )
         return Export("gan", config, dict(self.generator.state_dict()), card)

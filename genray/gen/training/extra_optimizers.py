@@ -22,15 +22,21 @@ from torch.optim import Optimizer
 
 
 def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
-    """sign(x)·max(|x| − threshold, 0): argmin over w of ½(w − x)² + threshold·|w|."""
+    """Return sign(x)·max(|x| − threshold, 0), the argmin over w of ½(w − x)² + threshold·|w|."""
     return x.sign() * (x.abs() - threshold).clamp_(min=0)
 
 
 class _Rule(Optimizer):
     """Base class: calls `begin` and `move` for each parameter that has a gradient.
 
-    `l1`, `l2`: weights λ₁ and λ₂ of the penalties. Raises ValueError for `lr` ≤ 0 or for a
-    negative value of another option.
+    Args:
+        params: parameters or groups of parameters, as for PyTorch's optimizers.
+        lr: the learning rate η.
+        l1, l2: the weights λ₁ and λ₂ of the penalties.
+        more: further options of the rule.
+
+    Raises:
+        ValueError: `lr` is not above 0, or another option is negative.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, l1: float, l2: float, **more: float):

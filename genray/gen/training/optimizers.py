@@ -67,14 +67,16 @@ class OptimizerConfig:
         check_bounds(self)
         require(
             self.momentum > 0 or self.optimizer != "nesterov",
-            "--momentum 0: nesterov needs some, e.g. 0.9",
+            "--momentum 0: nesterov needs a momentum above 0, e.g. 0.9",
         )
         require(
             not (self.decoupled_l2 and optimizer_name(self.optimizer) in PENALISED),
-            f"--decoupled-l2: {self.optimizer} solves its penalty exactly; leave it out",
+            f"--decoupled-l2: {self.optimizer} solves for its penalty exactly; leave out "
+            "--decoupled-l2",
         )
 
 
+# A function that creates an optimizer from groups of parameters and the options.
 Maker = Callable[[list[dict[str, Any]], OptimizerConfig], optim.Optimizer]
 
 

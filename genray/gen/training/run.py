@@ -1,6 +1,6 @@
 """Runs one training run from start to end: train, report, write pictures, checkpoints and a model.
 
-All families (autoencoders, VAEs, GANs, classifiers) use this file.
+All families (autoencoders, VAEs, GANs, classifiers, style models) use this module.
 """
 
 import time
@@ -36,10 +36,13 @@ def columns(fit: Fit) -> Sequence[Column]:
 
 
 class FitRun:
-    """Runs one `Fit` in one run directory.
+    """Runs one `Fit` in one run directory: logs metrics, draws pictures, writes checkpoints.
 
-    `fit`: the training loop. `run`: the run directory. `live`: the live display.
-    `resume_command`: the shell command that resumes the run, for error messages.
+    Args:
+        fit: the training loop.
+        run: the run directory.
+        live: the live display.
+        resume_command: the shell command that resumes the run, for error messages.
     """
 
     def __init__(self, fit: Fit, run: RunDir, live: Live, resume_command: str):
@@ -63,13 +66,14 @@ class FitRun:
             with own_threads():
                 with StopRequests(lambda: self._live.closed) as stop:
                     try:
+                        # Draw the untrained model, to compare later pictures with.
                         if fit.step == 0:
-                            # pictures of the untrained model, to compare later pictures with
                             self._draw()
                         for step in self._steps():
                             self._after(step)
                             stop.check()
                     except KeyboardInterrupt:
+                        # A second signal stops the run at once, without a checkpoint.
                         if stop.count < 2:
                             self._live.say("stopping: writing a checkpoint …")
                             self._save(None)
@@ -80,7 +84,8 @@ class FitRun:
         except Exception as error:
             if not fit.evaluation_unfinished or fit.task.world.size > 1:
                 raise
-            # Training itself succeeded: save it, and evaluate again when the run is resumed.
+            # The evaluation failed, but not the training: save a checkpoint, and evaluate again
+            # when the run is resumed.
             self._save(None)
             reason = (str(error).strip().splitlines() or [""])[0]
             fault = RunFault(f"the evaluation failed ({type(error).__name__}: {reason})")
@@ -110,7 +115,7 @@ class FitRun:
         yield from steps
 
     def _after(self, step: Step) -> None:
-        # Log and display the metrics, when this step reports any.
+        # Log and display the metrics, if this step reports any.
         if step.values:
             seconds = time.monotonic() - self._clock
             speed = (step.step - self._clock_step) / seconds
@@ -125,9 +130,11 @@ class FitRun:
             prefix = f"{step.stage}/" if len(self._fit.task.stages) > 1 else ""
             self._log.write(step.step, {prefix + name: value for name, value in values.items()})
             self._live.update(values, step.step)
+        # Announce the end of a stage.
         if step.last_of_stage and len(self._fit.task.stages) > 1:
             figures = ", ".join(f"{name} {value:.4f}" for name, value in step.held_out.items())
             self._live.say(f"step {step.step:,}: {step.stage} is trained ({figures})")
+        # Write a checkpoint; the highest score marks the best checkpoint.
         if step.step % self._checkpoint_every == 0 or step.last_of_stage:
             self._save(-step.held_out["loss"] if step.held_out else None)
         # Pictures come after the checkpoint: if they fail, the run can be resumed from here.
@@ -138,19 +145,20 @@ class FitRun:
         try:
             self._draw()
         except Exception as error:
-            if isinstance(error, OSError | ResourceError):  # a full disk ends the run, resumable
+            # A full disk ends the run, which can be resumed.
+            if isinstance(error, OSError | ResourceError):
                 raise
             reason = (str(error).strip().splitlines() or [""])[0]
             self._log.write(self._fit.step, {"pictures_failed": 1})
             self._live.say(
                 f"step {self._fit.step:,}: the pictures failed ({type(error).__name__}: {reason}); "
-                "training goes on"
+                "training continues"
             )
 
     def _draw(self) -> None:
         for name, picture in self._fit.pictures().items():
             write_png(self._run.pictures / f"{name}-{self._fit.step:06d}.png", picture)
-            # a copy of the newest picture under a fixed name
+            # Copy the newest picture to a fixed name.
             write_png(self._run.pictures / f"{name}.png", picture)
         self._drawn_at = self._clock_step = self._fit.step
         self._clock = time.monotonic()
@@ -161,11 +169,12 @@ class FitRun:
                 self._fit.step, self._fit.save, keep=self._fit.config.keep, score=score
             )
             self._saved_at = self._fit.step
-            save_export(self._run.model, self._fit, {})  # `_finish` adds the test metrics
+            # `_finish` adds the test metrics at the end.
+            save_export(self._run.model, self._fit, {})
 
     def _finish(self) -> dict[str, float]:
         fit = self._fit
-        self._live.say("measuring on the test split …")
+        self._live.say("evaluating the test split …")
         try:
             figures = fit.test()
         except Exception:
@@ -196,14 +205,21 @@ def save_export(
     origin: dict[str, Any] | None = None,
     words: str = "",
 ) -> Path:
-    """Save the task's model in `folder`, with a description of its data and its test metrics.
+    """Save the task's model, with a description of its data and its test metrics.
 
-    `figures`: metrics of the test split, by name. `origin` (JSON-serialisable, for the model's
-    config) and `words` (for the model card) describe how the model was selected from several.
-    Returns the model's folder. Raises ConfigError when the model's config uses a reserved key.
+    Args:
+        folder: the model directory, which is returned.
+        fit: the training loop, whose task exports the model.
+        figures: metrics of the test split, by name.
+        origin: how the model was selected from several, JSON-serialisable, for the model's config.
+        words: the same in words, for the model card.
+
+    Raises:
+        ConfigError: the model's config uses a reserved key.
     """
     export = fit.task.export()
     data = fit.whole_data
+    # Describe the data and the training in the model's config.
     about = {
         "data": {
             "name": data.name,
@@ -218,6 +234,7 @@ def save_export(
         "test": figures,
         **({"origin": origin} if origin else {}),
     }
+    # Write the model card.
     table = "\n".join(f"| {name} | {value:.5g} |" for name, value in figures.items())
     licence = data.licence or "not stated"
     card = f"{export.card.rstrip()}\n\nData: {data.name}. Licence of the data: {licence}.\n"
@@ -225,7 +242,7 @@ def save_export(
     card += f"\n| on the test split | |\n|---|---|\n{table}\n"
     clash = about.keys() & export.config.keys()
     if clash:
-        raise ConfigError(f"a model's config holds {', '.join(clash)}, which the run writes itself")
+        raise ConfigError(f"a model's config has {', '.join(clash)}, which only the run may write")
     return modelstore.save_model(
         folder, export.kind, {**export.config, **about}, export.tensors, card
     )

@@ -1,5 +1,7 @@
-"""Learning-rate schedules. Each is a pure function of the update's number, so that a resumed run
-needs only this number.
+"""Learning-rate schedules, as factors that multiply the learning rate at each update.
+
+Each schedule is a pure function of the update's number, so that a resumed run needs only this
+number.
 """
 
 import math

@@ -30,12 +30,16 @@ class Batch(NamedTuple):
 
 
 class Export(NamedTuple):
-    """A model to save: its kind, JSON-serialisable config, weights by name, and model card."""
+    """A trained model, ready to be saved in a model directory."""
 
     kind: str
+    """The key of `genray.gen.families.BUILDERS` with which the model is loaded again."""
     config: dict[str, Any]
+    """JSON-serialisable values, from which the builder creates the network."""
     tensors: dict[str, Tensor]
+    """Weights and statistics by name."""
     card: str
+    """The model card in Markdown."""
 
 
 class Task:
@@ -45,7 +49,10 @@ class Task:
     `begin_stage`, `step`, `evaluate` and `export`; `test` and `pictures` are optional. All random
     numbers of a step come from PyTorch's global generator, which dropout uses too, or from `world`.
 
-    `world`: this data-parallel worker. `device`: where to train. `amp`: as in `FitConfig`.
+    Args:
+        world: this data-parallel worker.
+        device: the device on which the networks are trained.
+        amp: mixed precision, as in `FitConfig`.
     """
 
     stages: Sequence[str] = ("train",)
@@ -62,12 +69,20 @@ class Task:
         self.networks: nn.ModuleDict = nn.ModuleDict()
         """Every module that a checkpoint saves: weights, statistics and moving averages."""
         self.updaters: dict[str, Updater] = {}
+        """The updaters of the current stage, by name; a checkpoint saves their state."""
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
-        """Prepare `stage` and create its updaters; returns the data that the stage trains on.
+        """Prepare a stage and create its updaters; returns the data that the stage trains on.
 
         A stage may train on other data than `data`, for example on codes or a few labelled rows.
-        `total_updates`: number of updates of the stage.
+
+        Args:
+            stage: the stage's index in `stages`.
+            data: all splits.
+            total_updates: the stage's number of updates, for the learning-rate schedule.
+
+        Raises:
+            ConfigError: the data do not fit the configuration.
         """
         raise NotImplementedError
 
@@ -78,22 +93,22 @@ class Task:
     def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate held-out rows; returns metrics by name, including `loss` (lower is better).
 
-        Called in evaluation mode, without gradients.
+        `Fit` calls this method in evaluation mode, without gradients.
         """
         raise NotImplementedError
 
     def test(self, data: Data) -> dict[str, float]:
         """Test the trained networks on the test split; returns metrics by name.
 
-        Called once, at the end of the run, in evaluation mode without gradients. The default is
-        `evaluate` of the test split; a subclass may add slower metrics.
+        `Fit` calls this method once, at the end of the run, in evaluation mode without gradients.
+        The default runs `evaluate` on the test split; a subclass may add slower metrics.
         """
         return self.evaluate(data.test)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """Return pictures by name, each uint8 RGB [H, W, 3], of fixed noise or fixed rows.
 
-        Called in evaluation mode, without gradients.
+        `Fit` calls this method in evaluation mode, without gradients.
         """
         return {}
 
@@ -109,7 +124,9 @@ class Task:
 
 @contextmanager
 def evaluating(task: Task, seed: int) -> Iterator[None]:
-    """Context for evaluation: evaluation mode, no gradients, a separate random state.
+    """Put the networks into evaluation mode inside the context, without gradients.
+
+    The context has its own random numbers; the random state of training does not change.
 
     Args:
         task: the task whose networks are evaluated. They are in training mode afterwards.

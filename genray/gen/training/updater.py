@@ -22,13 +22,18 @@ class Updater:
     """Updates parameters from losses: accumulates gradients, averages them over the workers,
     clips them, and applies penalties and the schedule.
 
-    `step(loss)` runs the backward pass; every `accumulate`-th call also makes an update, with the
-    mean of the losses' gradients.
-    `parameters`: those without `requires_grad` are ignored. `config`: optimizer and penalties.
-    `total_updates`: number of updates of the stage, for the schedule; the learning rate stays
-    constant afterwards. `amp`: "float16" (GPUs only) scales the loss so that small gradients do not
-    become 0, and skips updates whose gradients overflow. `world`: this data-parallel worker.
-    Raises ConfigError for an unknown optimizer, or for a schedule that needs `total_updates`.
+    Args:
+        parameters: the parameters to update; those without `requires_grad` are ignored.
+        config: the optimizer, its penalties and its schedule.
+        total_updates: the stage's number of updates, for the schedule; the learning rate stays
+            constant afterwards.
+        accumulate: number of calls of `step` for one update, which uses the mean of their losses.
+        amp: "float16" (GPUs only) scales the loss so that small gradients do not become 0, and
+            leaves the weights unchanged when a gradient overflows; other values change nothing.
+        world: this data-parallel worker.
+
+    Raises:
+        ConfigError: the optimizer is unknown, or the schedule needs `total_updates`.
     """
 
     def __init__(
@@ -46,8 +51,8 @@ class Updater:
         self._total, self._accumulate, self._amp = total_updates, accumulate, amp
         require(
             total_updates > 0 or not needs_total(config.schedule),
-            f"--schedule {config.schedule}: needs to know the number of updates; there are none in "
-            "this stage",
+            f"--schedule {config.schedule}: needs the number of updates, and this stage makes "
+            "none; use e.g. constant",
         )
         self._name = optimizer_name(config.optimizer)
         self._weights = [parameter for parameter in self.parameters if penalised(parameter)]
@@ -92,16 +97,19 @@ class Updater:
         Gradients stay in `.grad` until the next step.
         """
         optimizer = self._optimizer or self.optimizer
+        # Forget the gradients of the last update.
         if self._batches == 0:
             for parameter in self.parameters:
                 parameter.grad = None
+        # Scale the loss: the gradients of several batches add up to those of their mean loss.
         if self._accumulate > 1:
             loss = loss / self._accumulate
         if self._scaler is not None:
             loss = self._scaler.scale(loss)
-        # `inputs` limits the backward pass to this updater's parameters: a generator's step must
-        # not compute or store gradients of the discriminator.
+        # Run the backward pass. `inputs` limits it to this updater's parameters: a generator's
+        # step must not compute or store gradients of the discriminator.
         loss.backward(inputs=self.parameters)
+        # Make an update after the last batch.
         self._batches += 1
         if self._batches == self._accumulate:
             self._batches = 0
@@ -134,6 +142,7 @@ class Updater:
 
     @torch.no_grad()
     def _penalise(self, rate: float) -> None:
+        # Add the gradients of the penalties, or shrink the weights, all with one call each.
         config = self.config
         weights = [weight for weight in self._weights if weight.grad is not None]
         if not weights:
@@ -169,13 +178,14 @@ class Updater:
         can be resumed with changed ones. Raises ValueError when the state belongs to other
         parameters or another optimizer.
         """
-        name = state.get("name", self._name)  # the oldest checkpoints have no name
+        # The oldest checkpoints have no name.
+        name = state.get("name", self._name)
         if name != self._name:
             raise ValueError(
-                f"--optimizer {self._name}: it was trained with {name}, whose state {self._name} "
-                "cannot go on with; "
-                f"resume with {name}"
+                f"--optimizer {self._name}: the checkpoint has the state of {name}, which "
+                f"{self._name} cannot continue; resume with --optimizer {name}"
             )
+        # Restore the optimizer's state, but keep this configuration's hyperparameters.
         options = [{**group} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self.optimizer.param_groups, options):

@@ -10,11 +10,15 @@ from torch import Tensor, distributed
 
 
 class World:
-    """Describes one data-parallel worker: its rank, and the number of workers (`size`).
+    """Describes one data-parallel worker.
 
     All workers have the same seed. Each takes its own rows of every global batch. Random numbers
     are drawn for the *global* batch and cut to the worker's rows, so that K workers give the same
     curve as one worker with the same global batch, up to rounding.
+
+    Args:
+        rank: the worker's number, from 0.
+        size: the number of workers.
     """
 
     def __init__(self, rank: int = 0, size: int = 1):
@@ -52,3 +56,4 @@ class World:
 
 
 ALONE = World()
+"""The only worker of a run that is not data-parallel."""

@@ -37,7 +37,7 @@ class VAEModelConfig:
         require(len(self.widths) >= 1, "--widths (none): give one layer or more, e.g. 400")
         require(
             self.likelihood == "bernoulli" or self.binarise == "none",
-            f"--binarise {self.binarise}: pixels of 0 and 1 want --likelihood bernoulli",
+            f"--binarise {self.binarise}: pixels of 0 and 1 need --likelihood bernoulli",
         )
 
 

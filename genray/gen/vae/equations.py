@@ -15,7 +15,9 @@ LOG_2PI = math.log(2 * math.pi)
 
 def gaussian_kl(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
     """Return KL(N(μ, σ²) ‖ N(0, 1)) = ½ (μ² + σ² − 1 − ln σ²) of each latent, nats, [B, Z].
-    [Kingma 2014, appendix B]"""
+
+    [Kingma 2014, https://arxiv.org/abs/1312.6114, appendix B]
+    """
     check_shapes(mean_BZ=mean_BZ, log_variance_BZ=log_variance_BZ)
     return 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1.0 - log_variance_BZ)
 
@@ -27,7 +29,13 @@ def gaussian_log_density(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tenso
 
 
 def binarised(x: Tensor, how: Binarisation, chance: Tensor | None = None) -> Tensor:
-    """Turn pixels in [0, 1] into 0 or 1. `chance`: U[0, 1) in x's shape, for drawn pixels."""
+    """Turn pixels in [0, 1] into 0 or 1.
+
+    Args:
+        x: the pixels, float.
+        how: "threshold" compares with 1/2, "none" changes nothing, the other values draw pixels.
+        chance: numbers from U[0, 1) in x's shape, for drawn pixels.
+    """
     if how == "none":
         return x
     if chance is not None:

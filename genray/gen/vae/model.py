@@ -26,9 +26,12 @@ LOG_VARIANCE_LIMIT = 20.0
 
 
 class VAE(GenerativeModel):
-    """The encoder and decoder. Departure: by default ReLU and Adam; the paper has tanh and AdaGrad.
+    """The encoder and the decoder. Departure: ReLU and Adam by default, not tanh and AdaGrad.
 
-    `config`: the networks. `shape`: (C, H, W) of the images, whose values are in [0, 1]."""
+    Args:
+        config: the networks and the likelihood.
+        shape: (C, H, W) of the images, whose values are in [0, 1].
+    """
 
     def __init__(self, config: VAEModelConfig, shape: Sequence[int]):
         super().__init__(latent=config.latent, prior="normal", shape=shape, low=0.0, high=1.0)
@@ -55,7 +58,8 @@ class VAE(GenerativeModel):
     def decode(self, z_BZ: Tensor) -> Tensor:
         """Return the mean of p(x | z), float32 [B, C, H, W].
 
-        A Bernoulli decoder's values are in [0, 1]; a Gaussian decoder's may lie outside."""
+        A Bernoulli decoder's values are in [0, 1]; a Gaussian decoder's can be outside.
+        """
         output = self.decoder(z_BZ).float()
         return output.sigmoid() if self.config.likelihood == "bernoulli" else output
 
@@ -67,10 +71,11 @@ class VAE(GenerativeModel):
         return self.decode(self.encode(x_BCHW))
 
     def log_likelihood(self, x_BCHW: Tensor, z_BZ: Tensor) -> Tensor:
-        """Return ln p(x | z), nats, float32 [B]. Raises ValueError unless x has the model's shape.
+        """Return ln p(x | z), nats, float32 [B].
 
         For grey pixels, the Bernoulli value is a cross-entropy and not a likelihood. The Gaussian
-        value is a log-density, which may be above 0. The two kinds are not comparable.
+        value is a log-density, which may be above 0. The two kinds are not comparable. Raises
+        ValueError unless x has the model's shape.
         """
         output = self.decoder(z_BZ).float()
         check_shapes(x_BCHW=x_BCHW, output_BCHW=output)
@@ -91,7 +96,8 @@ class VAE(GenerativeModel):
     def elbo_terms(self, x_BCHW: Tensor, noise_BZ: Tensor) -> tuple[Tensor, Tensor]:
         """Return ln p(x | z) [B] at z = μ + σ·noise, and the KL of each latent [B, Z], nats.
 
-        The ELBO is ln p(x | z) minus the sum of KL over latents."""
+        The ELBO is ln p(x | z) minus the sum of KL over latents.
+        """
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
         check_shapes(mean_BZ=mean_BZ, noise_BZ=noise_BZ)
         z_BZ = mean_BZ + (0.5 * log_variance_BZ).exp() * noise_BZ
@@ -100,7 +106,9 @@ class VAE(GenerativeModel):
     def importance_bound(self, x_BCHW: Tensor, samples: int) -> Tensor:
         """Return the importance-weighted bound ln 1/K Σ p(x, z_k) / q(z_k | x), z_k ~ q, nats, [B].
 
-        In expectation, the bound is between the ELBO and ln p(x). [Burda 2016]"""
+        In expectation, the bound is between the ELBO and ln p(x).
+        [Burda 2016, https://arxiv.org/abs/1509.00519]
+        """
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
         log_weights = []
         for _ in range(samples):

@@ -23,7 +23,15 @@ from genray.gen.vae.model import VAE
 
 
 class VAETask(Task):
-    """Trains a VAE: maximises E ln p(x | z) − β KL."""
+    """Trains a VAE: maximises E ln p(x | z) − β KL.
+
+    `begin_stage` raises ConfigError for data that are not images in 0..1.
+
+    Args:
+        config: the VAE's configuration.
+        world: this data-parallel worker.
+        device: the device on which the network is trained.
+    """
 
     shown = ("loss", "reconstruction", "kl")
     value_range = (0.0, 1.0)
@@ -35,9 +43,11 @@ class VAETask(Task):
 
     @property
     def vae(self) -> VAE:
+        """The network, from `begin_stage` on."""
         return cast(VAE, self.networks["vae"])
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        # Refuse data that the network cannot take.
         config = self.config
         halvings = len(config.model.widths) if config.model.network == "conv" else 0
         need_images(
@@ -50,6 +60,7 @@ class VAETask(Task):
             f"--data {data.name}: its values lie in {data.train.low:g}..{data.train.high:g}; a VAE "
             "needs 0..1",
         )
+        # Create the network and its updater.
         self.networks["vae"] = VAE(config.model, data.shape).to(self.device)
         learned = [parameter for parameter in self.vae.parameters() if parameter.requires_grad]
         self.updaters["vae"] = Updater(
@@ -60,6 +71,7 @@ class VAETask(Task):
             amp=config.fit.amp,
             world=self.world,
         )
+        # Binarise all splits once, unless pixels are drawn anew at each step.
         if config.model.binarise in ("threshold", "fixed"):
             how = config.model.binarise
             return replace(
@@ -71,11 +83,15 @@ class VAETask(Task):
         return data
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Update the network; returns `loss`, `reconstruction` and `kl`, in nats an image."""
         x_BCHW, config = batch.x, self.config
+        # Draw binary pixels and the noise of the latents.
         if config.model.binarise == "dynamic":
             chance = self.world.uniform(len(x_BCHW), *x_BCHW.shape[1:], device=self.device)
             x_BCHW = binarised(x_BCHW, "dynamic", chance)
         noise_BZ = self.world.normal(len(x_BCHW), config.model.latent, device=self.device)
+        # Compute the two terms of the ELBO, and the loss: −E ln p(x | z) + β KL. Latents whose KL
+        # is below the free bits have no gradient from the KL.
         with self.autocast():
             likelihood_B, kl_BZ = self.vae.elbo_terms(x_BCHW, noise_BZ)
         reconstruction, kl_Z = -likelihood_B.mean(), kl_BZ.mean(0)
@@ -89,8 +105,8 @@ class VAETask(Task):
         }
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Evaluate: `loss` is −ELBO (β = 1, no free bits), in nats an image; then its two terms
-        and the MSE of reconstructions from the means.
+        """Return `loss`, which is −ELBO (β = 1, no free bits) in nats an image, the two terms of
+        the ELBO, and the MSE of reconstructions from the posterior's means.
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for x_BCHW in self._chunks(split):
@@ -123,7 +139,10 @@ class VAETask(Task):
         return pictures
 
     def _chunks(self, split: Split, size: int = 1000) -> Iterator[Tensor]:
-        """Yield the split's images, binarised; images that are binary already do not change."""
+        """Yield the split's images, `size` at a time, binarised.
+
+        Images that are binary already do not change.
+        """
         for rows in torch.arange(len(split), device=self.device).split(size):
             x_BCHW = split.take(rows)[0]
             yield binarised(x_BCHW, self.config.model.binarise, torch.rand_like(x_BCHW))

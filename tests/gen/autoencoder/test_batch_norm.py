@@ -167,9 +167,9 @@ def test_it_helps_where_learning_is_slow_without(digits):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ({"widths": ()}, "--batch-norm: no layer lies between"),
+        ({"widths": ()}, "--batch-norm: there is no layer between"),
         ({"lbfgs": True}, "--batch-norm: --lbfgs"),
-        ({"contractive": 0.1}, "--contractive: under --batch-norm"),
+        ({"contractive": 0.1}, "--contractive: with --batch-norm"),
     ],
 )
 def test_bad_options_end_in_one_line(model, words):

@@ -14,6 +14,7 @@ from genray.gen.autoencoder.task import AEConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.retrieval import baselines, database, evaluate_retrieval
+from genray.gen.families import FAMILIES
 from genray.gen.training.fit import Fit, evaluating
 from tests.helpers.gen import measured, trained
 
@@ -117,7 +118,7 @@ def test_ten_numbers_find_digits_better_than_pixels_and_principal_components():
     [("text_docs", "cosine", 0.608), ("hashing_docs", "hamming", 0.428)],
 )
 def test_codes_find_docstrings_of_the_same_module(preset, metric, target):
-    config = ae_presets.PRESETS[preset]()
+    config = FAMILIES["ae"].presets[preset]()
     data = load_data(config.data)
     fit = trained(config, data)
     base, label = database(data), data.test.label.numpy()

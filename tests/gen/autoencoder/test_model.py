@@ -11,12 +11,12 @@ import torch
 from genray.errors import ConfigError
 from genray.gen.autoencoder.evaluation import position_entropy
 from genray.gen.autoencoder.model import AEModelConfig, Autoencoder, build_autoencoder
-from genray.gen.autoencoder.presets import PRESETS
 from genray.gen.autoencoder.task import AEConfig, AETask, stage_names
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.probes import labelled_rows
+from genray.gen.families import FAMILIES
 from genray.gen.training.fit import Fit, FitConfig, evaluating
 from genray.runs import modelstore
 from tests.helpers.gen import measured, small_ae, trained
@@ -265,6 +265,9 @@ def test_a_model_comes_back_from_the_store(kind, digits, tmp_path):
             model.classify(x)
 
 
+PRESETS = FAMILIES["ae"].presets
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_fit_their_data(name):
     config = PRESETS[name]()
@@ -295,7 +298,7 @@ def test_stacked_presets_have_the_sizes_of_the_source():
         ({"widths": (8, 0)}, "--widths 8 0"),
         ({"kind": "conv", "widths": ()}, r"--widths \(none\)"),
         ({"kind": "denoising", "corruption": "none"}, "--corruption none"),
-        ({"upsampling": "unpool"}, "--upsampling unpool: undercomplete has no poolings"),
+        ({"upsampling": "unpool"}, "--upsampling unpool: undercomplete has no pooling"),
         ({"corruption": "masking", "corruption_strength": 1.5}, "--corruption-strength 1.5"),
         ({"tied": True, "activation": "maxout"}, "--tied"),
         ({"sparsity": -1.0}, "--sparsity -1.0"),
@@ -320,11 +323,11 @@ def test_data_that_does_not_fit_ends_in_one_line(digits):
     def with_train(split: Split) -> Data:
         return replace(digits, train=split)
 
-    assert "4 poolings do not halve rows of shape (1, 8, 8)" in refused(
+    assert "rows of shape (1, 8, 8) cannot be halved 4 times" in refused(
         small_ae("conv", widths=(2, 2, 2, 2))
     )
     text = replace(digits, name="words", train=Split(torch.rand(200, 30)))
-    assert "--kind undercomplete for text" in refused(small_ae("conv"), text)
+    assert "for text, --kind undercomplete" in refused(small_ae("conv"), text)
     assert "--corruption warp: words has no images" in refused(small_ae(corruption="warp"), text)
     unlabelled = with_train(replace(digits.train, label=None))
     assert "needs labels" in refused(small_ae("stacked", finetune_labels=100), unlabelled)

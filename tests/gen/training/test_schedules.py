@@ -73,5 +73,5 @@ def test_updater_follows_the_schedule(schedule: str):
 
 def test_updater_refuses_a_schedule_without_a_number_of_updates():
     assert not needs_total("inverse-sqrt") and needs_total("cosine")
-    with pytest.raises(ConfigError, match="--schedule cosine: needs to know the number of updates"):
+    with pytest.raises(ConfigError, match="--schedule cosine: needs the number of updates"):
         Updater(network().parameters(), config(schedule="cosine"))

@@ -181,7 +181,8 @@ def test_updater_refuses_the_state_of_another_optimizer_and_takes_one_without_a_
     state = Updater(network().parameters(), config(optimizer="adam")).state_dict()
     other = Updater(network().parameters(), config(optimizer="rmsprop"))
     with pytest.raises(
-        ValueError, match="--optimizer rmsprop: it was trained with adam.*; resume with adam"
+        ValueError,
+        match="--optimizer rmsprop: the checkpoint has the state of adam.*; resume with --optim",
     ):
         other.load_state_dict(state)
     del state["name"]
