@@ -3,6 +3,7 @@ one line.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def curve(run: Path) -> dict[int, float]:
 def test_two_workers_make_the_curve_of_one_and_resume(tmp_path):
     one, two, again = tmp_path / "one", tmp_path / "two", tmp_path / "again"
     assert cli.main([*VAE, "--steps", "60", "--out", str(one)]) == 0
-    assert cli.main([*VAE, "--steps", "60", "--workers", "2", "--out", str(two)]) == 0
+    kept = ["--checkpoint-every", "30", "--keep", "2"]
+    assert cli.main([*VAE, *kept, "--steps", "60", "--workers", "2", "--out", str(two)]) == 0
     curves = curve(one), curve(two)
     assert curves[0].keys() == curves[1].keys() and len(curves[0]) >= 12
     for step, loss in curves[0].items():
@@ -50,10 +52,14 @@ def test_two_workers_make_the_curve_of_one_and_resume(tmp_path):
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, rtol=1e-2, atol=1e-4)
 
-    assert cli.main([*VAE, "--steps", "30", "--workers", "2", "--out", str(again)]) == 0
-    assert (
-        cli.main(["train", "vae", "--resume", str(again), "--steps", "60", "--workers", "2"]) == 0
-    )
+    # From the checkpoint of step 30, as if the process had been killed there.
+    shutil.copytree(two, again)
+    shutil.rmtree(again / "model")
+    last = [path for path in (again / "checkpoints").iterdir() if not path.name.endswith("30")]
+    for checkpoint in last:
+        shutil.rmtree(checkpoint)
+    assert len(last) == 1
+    assert cli.main(["train", "vae", "--resume", str(again), "--workers", "2"]) == 0
     resumed = load_file(again / "model" / "model.safetensors")
     assert all(torch.equal(resumed[name], tensor) for name, tensor in weights[1].items())
 
