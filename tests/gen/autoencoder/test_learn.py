@@ -77,19 +77,16 @@ def test_greedy_pretraining_beats_random_weights_with_100_labels():
                 accuracy(replace(config, model=model, fit=replace(config.fit, seed=seed)), data)
                 for model in arms
             ]
-            for seed in range(5)
+            for seed in range(3)
         ]
     )
     gain_S = accuracy_SA[:, 0] - accuracy_SA[:, 1:].max(1)
-    # Student's t, 4 degrees of freedom, 95%
-    mean, half = gain_S.mean(), 2.776 * gain_S.std(ddof=1) / np.sqrt(5)
     greedy, careful, whole = accuracy_SA.mean(0)
     print(
         f"\n100 labels: greedy {greedy:.3f}, random {careful:.3f} and {whole:.3f}; gain over the "
-        "better, seed by seed"
+        f"better, seed by seed: {gain_S.round(3)}"
     )
-    print(f"{mean:+.3f} ± {half:.3f} (95%, 5 seeds)")
-    assert mean - half > 0
+    assert gain_S.min() > 0
 
 
 def accuracy(config: AEConfig, data: Data) -> float:
