@@ -1,16 +1,16 @@
-"""What a cluster of a given shape can do, from costs measured on one machine. `python -m
-tests.bench.scale_model`
+"""Predicts the rates of a cluster of a given shape from costs that are measured on one machine.
+Start it with `python -m tests.bench.scale_model`.
 
-Three parts. *Costs*: CPU seconds of a step, a chunk, a batch and an update, and their bytes,
-measured here a process at a time. *Check*: real runs of 1, 2 and 4 collectors on this machine
-beside what the model says of them. *Table*: 16, 360 and 4,000 collectors, with what gives out
-first. `--update-ms` puts another learner's time in (a GPU's) in place of this machine's.
+The output has three parts. *Costs*: CPU seconds and bytes of a step, a chunk, a batch and an
+update, measured in one process at a time. *Check*: the rates of real runs of 1, 2 and 4 collectors
+on this machine, and the predicted rates. *Table*: predictions for 16, 360 and 4,000 collectors,
+with the first bottleneck. `--update-ms` replaces the learner's update time, e.g. by that of a GPU.
 
-The model adds up. A process has one core; what a second of it holds is what it can do. Steps and
-updates are tied by samples per insert, s = updates · batch / steps, or run free of each other.
-Left out: waiting (two rounds and two chunks are in flight, which hide it while no process is
-full), the caches and the memory bus that processes of a machine share, faults. Whether
-collectors should leave the network to one GPU is a model of its own: `tests.bench.acting`.
+The model adds the costs of each process, which has one core. Steps and updates are tied by samples
+per insert, s = updates · batch / steps, or are independent. The model ignores waiting (two rounds
+and two chunks are in flight, so processes do not wait while none is at its limit), the caches and
+the memory bus that the processes of a machine share, and faults. `tests.bench.acting` models
+whether collectors should leave the network to one GPU.
 """
 
 import argparse
@@ -19,84 +19,55 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-import ray
 import torch
 
 from genray.distributed.coordinator import Coordinator, ray_session
 from genray.machine import keep_freed_memory
-from genray.rl.chunk import Chunk
-from genray.rl.collect import CollectConfig, Collector
-from genray.rl.config import DQNConfig, RunConfig
-from genray.rl.env import AtariLanes, EnvConfig
-from genray.rl.exploration import ExploreConfig
-from genray.rl.learner import Learner, LearnerConfig
-from genray.rl.networks import NetworkConfig, QNetwork
-from genray.rl.replay import ReplayConfig
 from tests.bench.common import describe_machine, last_json_line, print_table, tree_cpu_s
-from tests.bench.rivals.bare_update import batch_of
-from tests.bench.rivals.feed import feed_of, filled_actor
-from tests.bench.rivals.replays import genray_shard, work
+from tests.bench.scale_costs import Costs, configuration, measure
 
-GAME, N_STEP = "road_runner", 3
 LINK_BYTES_S = 10e9 / 8  # the network of a node in the table
 COLLECTORS_A_NODE = 16
 COORDINATOR_CALL_S = 1e-3  # of the driver, for each chunk: a call and its answer
 
 
 @dataclass(frozen=True)
-class Costs:
-    """CPU seconds and bytes, of 84x84 frames, n = 3."""
-
-    step_s: float  # a collector's agent step: environment, network, its part of a chunk
-    ship_s: float  # … handing a step's part of the chunk to Ray
-    take_s: float  # a shard's, taking that in
-    pack_s: float  # … and compressing it
-    # a shard's (and Ray's), drawing a batch whose frames the learner reads in its memory
-    draw_s: float
-    gather_s: float  # the learner's, for such a batch
-    slice_s: float  # a shard's, for a batch that travels as LZ4 slices
-    unpack_s: float  # the learner's, for such a batch
-    update_s: float  # the learner's update of a batch
-    second_s: float  # … the part of it that its second stream makes at the same time
-    idle_s: float  # what Ray needs a second when nothing happens
-    step_bytes: float
-    slice_bytes: float  # of a sampled transition
-    transition_bytes: float  # in memory, LZ4
-    weights_bytes: float
-
-
-@dataclass(frozen=True)
 class Plan:
+    """The shape of a cluster and of its run."""
+
     collectors: int
     shards: int
     learners: int
-    games: int  # of a collector
+    games: int  # for each collector
     batch_size: int = 512
     samples_per_insert: float = 0.0  # 0: free
     capacity: int = 2_000_000
-    # shared by all processes; None: each has a core, shards and learners nodes of their own
+    # Cores that all processes share. None: each process has a core, and each shard and learner a
+    # node of its own.
     cores: int | None = None
 
 
 @dataclass(frozen=True)
 class Prediction:
+    """The rates at which the first part of the cluster reaches its limit."""
+
     steps_per_s: float
     updates_per_s: float
     shard_bytes_s: float  # in and out of a shard's node
     learner_bytes_s: float
     memory_bytes: float  # of a shard
     bottleneck: str
-    limits: dict[str, float]  # agent steps a second at which each gives out
+    limits: dict[str, float]  # agent steps/s at which each part reaches its limit
 
 
 def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
-    """What gives out first, and the rates then."""
+    """Predict the rates of `plan`, and the part of the cluster that limits them."""
+    # Costs of a batch, within a node or between nodes.
     apart = plan.cores is None
     draw_s, take_batch_s = (
         (costs.slice_s, costs.unpack_s) if apart else (costs.draw_s, costs.gather_s)
     )
-    # by the clock, with two cores
+    # The wall-clock time of an update on two cores.
     learn_s = max(costs.update_s - costs.second_s, costs.second_s) + take_batch_s
     can_update = plan.learners / learn_s
     batch_bytes = plan.batch_size * costs.slice_bytes
@@ -106,16 +77,17 @@ def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
         batch_bytes
         + costs.weights_bytes * plan.collectors / COLLECTORS_A_NODE / publish_every * plan.learners
     )
-    teacher = "the learner"
+    slowest = "the learner"
     if apart and plan.learners * LINK_BYTES_S / learner_bytes < can_update:
-        teacher, can_update = "the learner's network", plan.learners * LINK_BYTES_S / learner_bytes
+        slowest, can_update = "the learner's network", plan.learners * LINK_BYTES_S / learner_bytes
     ratio = plan.samples_per_insert / plan.batch_size  # updates a step
     updates_free = 0.0 if ratio else can_update
 
     def fits(capacity: float, of_updates: float, a_step: float, an_update: float) -> float:
-        """Steps a second that use up `capacity`."""
+        """Return the steps per second that use all of `capacity`."""
         return max(0.0, capacity - of_updates * an_update) / (a_step + ratio * an_update)
 
+    # Steps per second at which each part reaches its limit; the smallest one counts.
     limits = {
         "the collectors": plan.collectors / (costs.step_s + costs.ship_s),
         "the shards' processors": fits(
@@ -124,7 +96,7 @@ def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
         "the coordinator's calls": 32 * plan.games / COORDINATOR_CALL_S,
     }
     if ratio:
-        limits[teacher] = can_update / ratio
+        limits[slowest] = can_update / ratio
     if apart:
         limits["the shards' network"] = fits(
             plan.shards * LINK_BYTES_S, updates_free, costs.step_bytes, batch_bytes
@@ -153,121 +125,8 @@ def predict(plan: Plan, costs: Costs, publish_every: int = 25) -> Prediction:
     )
 
 
-# --- costs ----------------------------------------------------------------------------------------
-
-
-def cpu_s_a_call(work_: Any, seconds: float) -> float:
-    work_()
-    calls, start = 0, time.process_time()
-    while (spent := time.process_time() - start) < seconds:
-        work_()
-        calls += 1
-    return spent / calls
-
-
-def configuration(
-    collectors: int, games: int, samples_per_insert: float, batch_size: int
-) -> DQNConfig:
-    return DQNConfig(
-        env=EnvConfig(game=GAME),
-        network=NetworkConfig(),
-        replay=ReplayConfig(
-            capacity=work.CAPACITY, min_size=2_000, samples_per_insert=samples_per_insert
-        ),
-        learner=LearnerConfig(batch_size=batch_size),
-        collect=CollectConfig(collectors=collectors, envs_per_collector=games, n_step=N_STEP),
-        run=RunConfig(device="cpu"),
-    )
-
-
-def measure(games: int, batch_size: int, seconds: float) -> Costs:
-    """Each cost alone, in this process and a shard's."""
-    config = configuration(1, games, 0, batch_size)
-    rows = config.collect.chunk_rows
-    network = QNetwork(config.network, 18)
-    lanes = AtariLanes(config.env, games, 1)
-    collector = Collector(lanes, network, config.env, config.collect, ExploreConfig())
-    step_s = cpu_s_a_call(collector.collect, seconds) / (rows * games)
-    chunk, _ = collector.collect()
-    lanes.close()
-    batch = batch_of(batch_size)
-    learner = Learner(config.learner, network, QNetwork(config.network, 18))
-    update_s = cpu_s_a_call(lambda: learner.update(batch, 50_000, 0.4), seconds)
-    following = torch.from_numpy(batch.next_obs_BSHW), torch.from_numpy(batch.next_past_BK)
-    with torch.no_grad():
-        # w's and w⁻'s over s'
-        second_s = 2 * cpu_s_a_call(lambda: learner.target(*following), seconds)
-
-    packed, raw = genray_shard.Replay("lz4"), genray_shard.Replay()
-    steps = work.played_steps()
-    for index in range(work.CAPACITY // work.CHUNK + 2):
-        for replay in (packed, raw):
-            replay.add(steps[index % work.CHUNKS])
-    slice_bytes = packed.shard.sample_slices(4096).nbytes / 4096
-    with ray_session():
-        time.sleep(3)
-        before = tree_cpu_s()
-        time.sleep(4)
-        idle_s = (tree_cpu_s() - before) / 4
-        taken, of_batch = {}, {}
-        for name, replay, shared in (("near", raw, True), ("far", packed, False)):
-            shard = filled_actor(replay)
-            ship_s, taken[name] = _chunk_costs(shard, next(iter(replay._chunks.values())), idle_s)
-            feed = feed_of(shard, batch_size, max(1, 512 // batch_size), shared)
-            rng = np.random.default_rng(0)
-            for counted in (False, True):
-                done, start = 0, time.perf_counter()
-                mine, all_ = time.process_time(), tree_cpu_s()
-                while time.perf_counter() - start < seconds:
-                    for one in feed.next_round() or []:
-                        feed.send_back(one, rng.random(one.sample.size).astype(np.float32))
-                        done += 1
-                if counted:
-                    own = time.process_time() - mine
-                    others = tree_cpu_s() - all_ - own - idle_s * (time.perf_counter() - start)
-                    of_batch[name] = (max(0.0, others) / done, own / done)
-            ray.kill(shard)
-    return Costs(
-        step_s=step_s,
-        ship_s=ship_s,
-        take_s=taken["near"],
-        pack_s=taken["far"],
-        draw_s=of_batch["near"][0],
-        gather_s=of_batch["near"][1],
-        slice_s=of_batch["far"][0],
-        unpack_s=of_batch["far"][1],
-        update_s=update_s,
-        second_s=second_s,
-        idle_s=idle_s,
-        step_bytes=chunk.nbytes / (rows * games),
-        slice_bytes=slice_bytes,
-        transition_bytes=packed.nbytes() / work.CAPACITY,
-        weights_bytes=sum(tensor.nbytes for tensor in network.state_dict().values()),
-    )
-
-
-def _chunk_costs(
-    shard: ray.actor.ActorHandle, chunk: Chunk, idle_s: float, count: int = 40
-) -> tuple[float, float]:
-    """CPU seconds a step of (sending, taking in) a chunk; the shard is full before."""
-    head = (work.CAPACITY // work.CHUNK + 2) * chunk.num_rows
-    start, mine, everyone = time.perf_counter(), time.process_time(), tree_cpu_s()
-    for index in range(count):
-        ray.get(
-            shard.add.remote(Chunk(**{**vars(chunk), "first_row": head + index * chunk.num_rows}))
-        )
-    sent = time.process_time() - mine
-    taken = tree_cpu_s() - everyone - sent - idle_s * (time.perf_counter() - start)
-    return sent / (count * work.CHUNK), max(0.0, taken) / (count * work.CHUNK)
-
-
-# --- the check ------------------------------------------------------------------------------------
-
-
 def run(plan: Plan, seconds: float) -> tuple[float, float, float]:
-    """A real run of one shard and one learner: (agent steps a second, updates a second, CPU
-    seconds a step).
-    """
+    """Run one shard and one learner. Returns (agent steps/s, updates/s, CPU seconds per step)."""
     config = configuration(plan.collectors, plan.games, plan.samples_per_insert, plan.batch_size)
     with ray_session():
         engine = Coordinator(config, learner_threads=1)
@@ -285,7 +144,7 @@ def run(plan: Plan, seconds: float) -> tuple[float, float, float]:
 def check(
     costs: Costs, games: int, batch_size: int, seconds: float
 ) -> tuple[list[tuple[str, ...]], dict[str, float]]:
-    """Rows of the table, and the errors."""
+    """Compare predictions with real runs. Returns (rows of the table, relative errors by name)."""
     rows, found = [], {}
     cores = len(os.sched_getaffinity(0))
     for collectors in (1, 2, 4):
@@ -315,7 +174,7 @@ def check(
 
 
 def _for_json(title: str, costs: Costs) -> dict[str, Any]:
-    """In microseconds: the JSON line has four decimals."""
+    """Return the costs in microseconds, because the JSON line has four decimals."""
     return {
         f"{title}_{name.removesuffix('_s')}_us" if name.endswith("_s") else f"{title}_{name}":
             1e6 * value if name.endswith("_s") else value
@@ -325,11 +184,13 @@ def _for_json(title: str, costs: Costs) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--games", type=int, default=8, help="of each collector")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each cost")
-    parser.add_argument("--run-seconds", type=float, default=15.0, help="of each real run; 0: none")
+    parser.add_argument("--games", type=int, default=8, help="games of each collector")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each cost")
     parser.add_argument(
-        "--update-ms", type=float, default=None, help="the learner's update of 512 in the table"
+        "--run-seconds", type=float, default=15.0, help="seconds of each real run; 0: no runs"
+    )
+    parser.add_argument(
+        "--update-ms", type=float, help="milliseconds of an update of 512 samples, in the table"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -348,15 +209,15 @@ def main() -> None:
     if arguments.run_seconds:
         rows, errors = check(small, arguments.games, 32, arguments.run_seconds)
         print_table(
-            "The model beside real runs here: batch 32, 2 samples an insert",
+            "Predictions and real runs on this machine: batch 32, 2 samples per insert",
             (
                 "collectors",
-                "steps/s said",
+                "steps/s predicted",
                 "measured",
                 "error",
-                "what gives out",
+                "bottleneck",
                 "updates/s",
-                "CPU-ms a step said",
+                "CPU-ms per step predicted",
                 "measured",
                 "error",
             ),

@@ -1,20 +1,20 @@
-"""One experiment: a run on six hosts, one of them lost, and what the run made of it.
+"""Runs one experiment: starts a run on six hosts, breaks one of them, and observes the run.
 
-host 0  head and driver        host 2, 3  replay, a shard each
-host 1  learner                host 4     collectors, both          host 5  joins later and offers every role
-"""  # noqa: E501
+host 0     the head and the driver
+host 1     the learner
+host 2, 3  replay, one shard each
+host 4     both collectors
+host 5     joins later and offers every role
+"""
 
 import json
-import signal
-import subprocess
-import sys
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.accounts import Accounts, account, first_stored, read_ledger
+from tests.cluster.driver import SNAPSHOT_S, Case, Run
 from tests.cluster.hosts import Hosts
 from tests.cluster.ray_cluster import RayCluster, Watch, shared_folder
 
@@ -28,34 +28,17 @@ ROLES = {
 }
 SPARE = 5
 VICTIM = {"head": 0, "learner": 1, "replay": 2, "collector": 4}
-# a cable is put back when the loss has surely been noticed
+# Seconds until a cut cable is connected again: the loss has been noticed by then.
 HEAL_S = {"ours": 20.0, "default": 80.0}
-WINDOW_S = {"ours": 60.0, "default": 130.0}  # for the run to be whole again
+WINDOW_S = {"ours": 60.0, "default": 130.0}  # for the run to recover
 START_S = 300.0  # for the run to begin: a process loads PyTorch in 5 s, on busy cores in minutes
-AFTER_S = 8.0  # and that much longer: what came back has to behave
-SNAPSHOT_S = 5.0
-BATCH = 32  # of the preset: samples drawn, over this, are updates
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    role: str
-    """collector, replay, learner, head; none: no fault."""
-    fault: str
-    """power-off, cut; none."""
-    settings: str = "ours"
-    seed: int = 0
-    recovery: bool = True
-
-    @property
-    def name(self) -> str:
-        off = "" if self.recovery else ", recovery off"
-        return f"{self.role} {self.fault}, {self.settings} settings, seed {self.seed}{off}"
+AFTER_S = 8.0  # after the recovery, to observe the host that returned
+BATCH = 32  # batch size of the preset: updates = samples drawn / BATCH
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """Times are seconds from the fault; None: it did not happen within the window."""
+    """Observations of an experiment. Times are seconds from the fault; None: not in the window."""
 
     case: Case
     detected_s: float | None = None
@@ -63,19 +46,19 @@ class Outcome:
     learning_s: float | None = None
     accounts: Accounts | None = None
     published: int = 0
-    """The newest update that was reported before the fault."""
+    """The last update that was reported before the fault."""
     restored: int | None = None
-    """The update from which learning went on, where a learner had to be restored."""
+    """The update from which a restored learner continued."""
     since_checkpoint: int | None = None
-    """Transitions stored between the checkpoint that a resumed run began from and the loss of
-    its head: gone, all of them.
+    """Transitions stored between the checkpoint of a resumed run and the loss of its head. All of
+    them are lost.
     """
     refused_writes: int = 0
     events: list[str] = field(default_factory=list)
 
     def misses(self) -> list[str]:
-        """The goals with our settings that this outcome does not hold; of the defaults, only
-        what is never allowed.
+        """List the goals that this outcome misses. With Ray's default settings, the goals for times
+        do not apply.
         """
         accounts, missed = self.accounts, []
         assert accounts is not None
@@ -87,8 +70,7 @@ class Outcome:
         for name, seconds, goal in goals:
             if name == "detected" and self.case.role in ("none", "head"):
                 continue
-            # The head is not replaced by anything but a person, or a script, that submits the job
-            # again.
+            # Only a person or a script that submits the job again replaces the head.
             limit = (
                 float("inf")
                 if self.case.settings == "default" or self.case.role == "head"
@@ -108,119 +90,8 @@ class Outcome:
         return missed
 
 
-class Run:
-    """`genray train dqn` on the head, and what it says."""
-
-    def __init__(self, cluster: RayCluster, folder: Path, case: Case):
-        self.cluster, self.folder, self.case = cluster, folder, case
-        self.out, self.ledger, self.log = folder / "run", folder / "ledger", folder / "driver.log"
-        self.lines: list[tuple[float, dict[str, Any]]] = []
-        """(arrival, line of metrics.jsonl)"""
-        self._driver: subprocess.Popen | None = None
-        self._stop = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def start(self, *words: str) -> None:
-        program = ["-m", "genray"] if self.case.recovery else ["-m", "tests.cluster.no_recovery"]
-        options = [
-            *(
-                "--env",
-                "tests.cluster.slow_catch:SlowCatch",
-                "--steps",
-                "1000000",
-                "--checkpoint-every",
-                "1000",
-            ),
-            *(
-                "--evaluate-every",
-                "0",
-                "--shards",
-                "2",
-                "--min-size",
-                "300",
-                "--seed",
-                str(self.case.seed),
-            ),
-            *("--learner-snapshot-s", str(SNAPSHOT_S), "--evaluate-episodes", "1"),
-        ]
-        # `words` last: of two values of an option the later one counts.
-        line = [
-            sys.executable,
-            *program,
-            "train",
-            "dqn",
-            *options,
-            "--address",
-            self.cluster.address,
-            *words,
-        ]
-        env = self.cluster.env | {"GENRAY_LEDGER": str(self.ledger)}
-        self._driver = self.cluster.head.start(*line, log=self.log, env=env)
-
-    @property
-    def ended(self) -> bool:
-        return self._driver is None or self._driver.poll() is not None
-
-    @property
-    def status(self) -> int | None:
-        """The driver's exit status, once it has ended."""
-        return self._driver.poll() if self._driver else None
-
-    def wait_until_ended(self, seconds: float) -> None:
-        """At most so long."""
-        stop = time.monotonic() + seconds
-        while not self.ended and time.monotonic() < stop:
-            time.sleep(0.2)
-
-    def interrupt(self) -> None:
-        """Ask it to save and end; it has a minute."""
-        if not self.ended:
-            # nsenter passes no signals on, so that the process itself is told.
-            self.cluster.head.run("pkill", "-TERM", "-f", "[t]rain dqn", check=False)
-            self.wait(60)
-
-    def wait(self, seconds: float) -> None:
-        assert self._driver
-        try:
-            self._driver.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self._driver.send_signal(signal.SIGKILL)
-            self._driver.wait()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._reader.join()
-
-    def _read(self) -> None:
-        file, seen = self.out / "metrics.jsonl", 0
-        while not self._stop.wait(0.1):
-            if not file.exists():
-                continue
-            whole = file.read_bytes().rpartition(b"\n")[0].splitlines()
-            for text in whole[seen:]:
-                self.lines.append((time.time(), json.loads(text)))
-            seen = len(whole)
-
-    def await_line(self, holds: Any, timeout_s: float, since: float = 0.0) -> float | None:
-        """When a line of metrics for which `holds(line)` first arrived after `since`; None: not
-        in time, or it has ended.
-        """
-        stop = time.time() + timeout_s
-        while True:
-            for when, line in list(self.lines):
-                if when > since and holds(line):
-                    return when
-            if time.time() > stop or self.ended:
-                return None
-            time.sleep(0.1)
-
-    def said(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
-
-
 def experiment(hosts: Hosts, case: Case, folder: Path) -> Outcome:
-    """Start everything, break it, watch, stop everything."""
+    """Start the cluster and the run, break a host, observe, and stop all hosts."""
     for host in hosts:
         host.power_off()
         host.boot()
@@ -233,7 +104,7 @@ def experiment(hosts: Hosts, case: Case, folder: Path) -> Outcome:
         run.start("--preset", "catch", "--out", str(run.out))
         began = run.await_line(lambda line: line.get("updates", 0) > 0, START_S)
         assert began, run.said()[-3000:]
-        # Late, so that no actor of the run is on it.
+        # The spare host joins late, so that no actor of the run is on it.
         cluster.start_workers(SPARE)
         watch.await_up(hosts[SPARE].address)
         ready = run.await_line(
@@ -295,14 +166,12 @@ def _lose(run: Run, watch: Watch, outcome: Outcome) -> None:
 def _acting(
     case: Case, ledger: list[dict[str, Any]], start: float, lives: dict[int, int]
 ) -> float | None:
-    """Until the last of the collectors that were lost, or whose shard was, had a chunk stored
-    again.
-    """
+    """Return the seconds until every collector that the fault affects had a chunk stored again."""
     if case.role == "collector":
         times = [first_stored(ledger, collector, start, lives[collector]) for collector in lives]
     else:
         after = start
-        # only what the shard's new life stored counts; the other shard has never stopped
+        # Only chunks in the restarted shard count, because the other shard never stopped.
         if case.role == "replay":
             old = {
                 line["file"]
@@ -334,14 +203,14 @@ def _acting(
 def _learning(
     case: Case, lines: list[tuple[float, dict[str, Any]]], start: float, published: int
 ) -> tuple[float | None, int | None]:
-    """(seconds until updates were made again, the update that a restored learner began from)."""
+    """Return (seconds until the next update, the update from which a restored learner began)."""
     after = [(when, line) for when, line in lines if when > start + 0.5 and "updates" in line]
     if case.role != "learner":
         return next(
             (when - start for when, line in after if line["updates"] > published), None
         ), None
     fallen = [index for index in range(1, len(after)) if after[index][1].get("lost_updates", 0) > 0]
-    # A snapshot may hold the very last update: then nothing was lost, and restarts alone tell.
+    # A snapshot may have the last update. No update is lost then, and only `restarts` changes.
     fallen = fallen or [
         index for index in range(1, len(after)) if after[index][1].get("restarts", 0) > 0
     ]
@@ -355,8 +224,8 @@ def _learning(
 
 
 def _lose_head(run: Run, watch: Watch, outcome: Outcome) -> None:
-    """The run ends with its head; the cluster is started again, as `ray up` does, and the job
-    with --resume.
+    """Lose the head, which ends the run. Then start the cluster again, as `ray up` does, and the
+    run with --resume.
     """
     case, cluster = outcome.case, run.cluster
     start = time.time()
@@ -384,7 +253,7 @@ def _lose_head(run: Run, watch: Watch, outcome: Outcome) -> None:
                 json.loads((checkpoint / "state.json").read_text())
                 .get("limiter", {})
                 .get("sampled", 0)
-                // 32
+                // BATCH
             )
         stored = [line["time"] for line in read_ledger(run.ledger)
                   if line["event"] == "stored" and line["incarnation"] not in before]  # fmt: skip

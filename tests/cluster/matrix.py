@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.cluster.faults import HOSTS, Case, Outcome, experiment
+from tests.cluster.driver import Case
+from tests.cluster.faults import HOSTS, Outcome, experiment
 from tests.cluster.hosts import Hosts, missing
 
 ROLES = ("collector", "replay", "learner", "head")

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 from tests.cluster.accounts import account, read_ledger
-from tests.cluster.faults import HOSTS, ROLES, SPARE, Case, Run
+from tests.cluster.driver import Case, Run
+from tests.cluster.faults import HOSTS, ROLES, SPARE
 from tests.cluster.hosts import Hosts, missing
 from tests.cluster.ray_cluster import RayCluster, shared_folder
 

@@ -7,7 +7,8 @@ only that it does.
 
 import pytest
 
-from tests.cluster.faults import HOSTS, Case, experiment
+from tests.cluster.driver import Case
+from tests.cluster.faults import HOSTS, experiment
 from tests.cluster.hosts import Hosts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

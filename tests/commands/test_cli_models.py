@@ -1,6 +1,4 @@
-"""The commands of the generative family, from training to what one does with a model, and what
-they refuse.
-"""
+"""Tests the commands for generative models: training, use of a model, and one-line errors."""
 
 import json
 import signal
@@ -49,7 +47,7 @@ def picture(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_a_run_leaves_what_the_house_promises(vae_run):
+def test_train_vae_writes_all_files_of_a_run(vae_run):
     assert (vae_run / "config.yaml").exists() and list((vae_run / "tensorboard").glob("events*"))
     lines = [json.loads(line) for line in (vae_run / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "seconds", "loss", "kl", "validation_loss"} <= lines[
@@ -65,7 +63,7 @@ def test_a_run_leaves_what_the_house_promises(vae_run):
     assert "CC BY" in (vae_run / "model" / "README.md").read_text()
 
 
-def test_what_one_does_with_a_generator(vae_run, tmp_path, capsys):
+def test_sample_interpolate_and_reconstruct_write_pictures(vae_run, tmp_path, capsys):
     for seed, name in (("1", "a.png"), ("1", "b.png"), ("2", "c.png")):
         assert (
             cli.main(
@@ -105,21 +103,21 @@ def test_what_one_does_with_a_generator(vae_run, tmp_path, capsys):
     assert cli.main(["reconstruct", str(vae_run), "--out", str(tmp_path / "r.png")]) == 0
     assert "mean squared error" in capsys.readouterr().out
     height, width, _ = picture(tmp_path / "r.png").shape
-    # 12 digits and what is made of them, 64 pixels tall each
+    # The picture has 12 digits and their reconstructions, each 64 pixels tall.
     assert height > 2 * 64 and width > 12 * 64
 
 
-def test_reconstruct_shows_what_a_denoiser_was_given(tmp_path, capsys):
+def test_reconstruct_shows_the_noisy_input_of_a_denoiser(tmp_path, capsys):
     words = ["train", "ae", "--preset", "ae_digits", "--kind", "denoising", "--epochs", "1"]
     assert cli.main([*words, "--out", str(tmp_path / "run")]) == 0
     assert cli.main(["reconstruct", str(tmp_path / "run"), "--out", str(tmp_path / "r.png")]) == 0
     out = capsys.readouterr().out
     noisy = float(out.split("of the noisy ones: ")[1].split(";")[0])
-    assert 0.03 < noisy < 0.09  # gaussian noise of 0.3, cut off at 0 and 1
+    assert 0.03 < noisy < 0.09  # Gaussian noise of 0.3, clipped to 0..1
     assert picture(tmp_path / "r.png").shape[0] > 3 * 64  # original, noisy, denoised
 
 
-def test_codes_as_a_table(vae_run, tmp_path):
+def test_encode_writes_a_table_of_codes(vae_run, tmp_path):
     import pyarrow.parquet as pq
 
     assert cli.main(["encode", str(vae_run), "--out", str(tmp_path / "codes.parquet")]) == 0
@@ -130,7 +128,7 @@ def test_codes_as_a_table(vae_run, tmp_path):
 
 def test_map_retrieve_cluster_and_anomalies(ae_run, tmp_path, capsys):
     assert cli.main(["map", str(ae_run), "--out", str(tmp_path / "map.png")]) == 0
-    # classes in colours
+    # Each class has a colour.
     assert len(np.unique(picture(tmp_path / "map.png").reshape(-1, 3), axis=0)) > 9
     assert cli.main(["retrieve", str(ae_run), "0", "1", "--out", str(tmp_path / "near.png")]) == 0
     out = capsys.readouterr().out
@@ -147,7 +145,7 @@ def test_map_retrieve_cluster_and_anomalies(ae_run, tmp_path, capsys):
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
 )
-def test_onnx_says_what_pytorch_says(vae_run, tmp_path):
+def test_export_to_onnx_gives_the_images_of_pytorch(vae_run, tmp_path):
     import onnxruntime
     import torch
 
@@ -163,7 +161,7 @@ def test_onnx_says_what_pytorch_says(vae_run, tmp_path):
         np.testing.assert_allclose(images, model.generate(z).numpy(), atol=1e-5)
 
 
-def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path, capsys):
+def test_train_vae_resume_equals_an_uninterrupted_run(vae_run, tmp_path, capsys):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "genray", *VAE, "--epochs", "4000", "--out", str(run)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -180,7 +178,7 @@ def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path, caps
     assert f"continue with: genray train vae --resume {run}" in out
     step = int(sorted((run / "checkpoints").iterdir())[-1].name)
     assert cli.main(["sample", str(run), "--num", "4", "--out", str(tmp_path / "grid.png")]) == 0
-    # the newest, though the run never ended
+    # The sample comes from the newest model, although the run did not end.
     assert f"model of step {step:,}: " in capsys.readouterr().out
     assert (
         cli.main(["train", "vae", "--resume", str(run), "--steps", str(step + 20), "--epochs", "1"])
@@ -192,7 +190,7 @@ def test_resume_goes_on_and_ends_as_an_uninterrupted_run(vae_run, tmp_path, caps
     assert tensors[0] == tensors[1]
 
 
-def test_a_run_does_not_go_on_with_another_optimizer(vae_run, capsys):
+def test_train_vae_resume_refuses_another_optimizer(vae_run, capsys):
     before = (vae_run / "config.yaml").read_text()
     assert (
         cli.main(
@@ -209,132 +207,7 @@ def test_a_run_does_not_go_on_with_another_optimizer(vae_run, capsys):
     assert (vae_run / "config.yaml").read_text() == before
 
 
-def write_texts(folder: Path, words: str, numbers: range) -> None:
-    for kind, word in enumerate(words.split()):
-        (folder / str(kind)).mkdir(parents=True, exist_ok=True)
-        for number in numbers:
-            (folder / str(kind) / f"{number}.txt").write_text(
-                f"{word} thing " * (1 + number % 3) + f"shared{number % 4}"
-            )
-
-
-def text_codes(run: Path, out: Path) -> dict[str, list[float]]:
-    import pyarrow.parquet as pq
-
-    codes = {}
-    for split in ("train", "validation", "test"):
-        assert cli.main(["encode", str(run), "--split", split, "--out", str(out)]) == 0
-        table = pq.read_table(out).to_pydict()
-        codes |= dict(zip(table["name"], table["code"]))
-    return codes
-
-
-def test_a_text_model_knows_its_words_when_files_come_and_go(tmp_path, capsys):
-    from serve.models import load_predictor
-    from serve.search import training_data
-
-    run, folder, out = tmp_path / "run", tmp_path / "texts", tmp_path / "codes.parquet"
-    write_texts(folder, "pepper anchor", range(20))
-    words = [
-        "--data",
-        f"folder-text:{folder}",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "8",
-        "--widths",
-        "8",
-        "--code",
-        "2",
-    ]
-    assert cli.main(["train", "ae", "--preset", "text_docs", *words, "--out", str(run)]) == 0
-    before = text_codes(run, out)
-    assert "warning" not in capsys.readouterr().err
-
-    # and with them two words, one before all others
-    write_texts(folder, "aardvark zebra", range(20, 23))
-    after = text_codes(run, out)
-    assert len(after) == 46 and all(
-        np.allclose(after[name], code, atol=1e-5) for name, code in before.items()
-    )
-    err = capsys.readouterr().err
-    assert err.count("\n") == 3 and "its files are not those that the model was trained on" in err
-
-    predictor = load_predictor(run / "model", "texts")
-    assert list(training_data(predictor).about["idf"]) == list(
-        predictor.config["data"]["recipe"]["idf"]
-    )
-
-    assert cli.main(["train", "ae", "--resume", str(run), "--epochs", "2"]) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "the files or words changed since the run started" in err
-
-    other = tmp_path / "other"
-    write_texts(other, "quartz basalt", range(20))
-    for path in other.rglob("*.txt"):
-        path.write_text(path.read_text().replace("thing", "stone").replace("shared", "layer"))
-    assert cli.main(["retrieve", str(run), "0", "--data", f"folder-text:{other}"]) == 2
-    assert "words of the model's vocabulary" in capsys.readouterr().err
-
-
-def test_pictures_that_come_are_told_of(tmp_path, capsys):
-    folder, run = tmp_path / "pictures", tmp_path / "run"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-
-    def draw(number: int) -> None:
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{number}.png")
-
-    for number in range(20):
-        draw(number)
-    words = ["--data", f"folder:{folder}", "--epochs", "1", "--batch-size", "4", "--without", ""]
-    assert cli.main(["train", "ae", "--preset", "ae_digits", *words, "--out", str(run)]) == 0
-    assert cli.main(["train", "ae", "--resume", str(run), "--epochs", "2"]) == 0
-    reconstruct = ["reconstruct", str(run), "--out", str(tmp_path / "r.png")]
-    assert cli.main(reconstruct) == 0 and "warning" not in capsys.readouterr().err
-    draw(20)
-    assert cli.main(reconstruct) == 0 and "may have been training rows" in capsys.readouterr().err
-    assert cli.main(["train", "ae", "--resume", str(run), "--epochs", "3"]) == 2
-    assert "restore the data or start a new run" in capsys.readouterr().err
-
-    path = run / "model" / "config.json"  # a model of before has no record
-    config = json.loads(path.read_text())
-    del config["data"]["recipe"]["rows"]
-    path.write_text(json.dumps(config))
-    assert cli.main(reconstruct) == 0 and "warning" not in capsys.readouterr().err
-
-
-def write_pictures(folder: Path, classes: str, count: int, width: int = 8) -> Path:
-    """`count` pictures of 8 rows in each class."""
-    rng = np.random.default_rng(0)
-    for name in classes:
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(rng.integers(0, 256, (8, width, 3), np.uint8)).save(
-                folder / name / f"{number}.png"
-            )
-    return folder
-
-
-def test_retrieval_in_fewer_than_ten_rows_counts_those(tmp_path, capsys):
-    folder, run = write_pictures(tmp_path / "pictures", "ab", 4), tmp_path / "run"
-    words = ["--data", f"folder:{folder}", "--epochs", "1", "--batch-size", "4", "--without", ""]
-    assert cli.main(["train", "ae", "--preset", "ae_digits", *words, "--out", str(run)]) == 0
-    assert cli.main(["retrieve", str(run), "--out", str(tmp_path / "near.png")]) == 0
-    out = capsys.readouterr().out
-    assert "6 rows in the index" in out and out.count("precision_at_6") == 4
-
-
-def test_a_picture_is_cut_to_what_the_model_takes(tmp_path, capsys):
-    folder, run = write_pictures(tmp_path / "pictures", "ab", 10, width=12), tmp_path / "run"
-    words = ["--data", f"folder:{folder}", "--epochs", "1", "--batch-size", "4", "--without", ""]
-    assert cli.main(["train", "ae", "--preset", "ae_digits", *words, "--out", str(run)]) == 0
-    query = write_pictures(tmp_path / "queries", "c", 1, width=40) / "c" / "0.png"
-    assert cli.main(["retrieve", str(run), str(query), "--out", str(tmp_path / "near.png")]) == 0
-    assert "these codes" in capsys.readouterr().out
-
-
-def test_codes_that_are_not_all_are_not_exported(tmp_path, capsys):
+def test_export_refuses_a_model_whose_codes_are_incomplete(tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "model.onnx"
     words = ["--kind", "conv", "--widths", "4", "6", "--upsampling", "unpool", "--steps", "2"]
     assert cli.main(["train", "ae", "--preset", "conv_digits", *words, "--out", str(run)]) == 0
@@ -343,7 +216,7 @@ def test_codes_that_are_not_all_are_not_exported(tmp_path, capsys):
     assert err.count("\n") == 1 and "its decoder needs pool positions" in err and not out.exists()
 
 
-def test_epochs_on_the_command_line_go_before_a_presets_steps_and_a_runs(tmp_path):
+def test_train_epochs_override_the_steps_of_a_preset_or_run(tmp_path):
     from genray.commands.train import _options
     from genray.gen.families import FAMILIES
 
@@ -371,7 +244,7 @@ def test_epochs_on_the_command_line_go_before_a_presets_steps_and_a_runs(tmp_pat
         ("vae", "--decoder-std 0"),
     ],
 )
-def test_options_that_mean_something_are_taken(family: str, words: str):
+def test_train_accepts_valid_combinations_of_options(family: str, words: str):
     from genray.commands.train import _options
     from genray.gen.families import FAMILIES
 
@@ -416,11 +289,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_bad_input_is_one_line_and_writes_nothing(
+def test_main_reports_bad_input_in_one_line_and_writes_nothing(
     words, tmp_path, tmp_path_factory, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    # which a data set may write to
+    # A data set may write to its cache.
     monkeypatch.setenv("GENRAY_DATA", str(tmp_path_factory.mktemp("cache")))
     assert cli.main(words.split()) == 2
     out, err = capsys.readouterr()
@@ -429,7 +302,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert not out and not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-def test_a_diverging_run_ends_with_its_last_good_checkpoint(tmp_path, capsys):
+def test_train_ae_reports_divergence_in_one_line(tmp_path, capsys):
     words = [
         "train",
         "ae",
@@ -447,7 +320,7 @@ def test_a_diverging_run_ends_with_its_last_good_checkpoint(tmp_path, capsys):
     assert err.count("\n") == 1 and "try a lower --learning-rate" in err
 
 
-def test_models_of_others_are_refused(vae_run, tmp_path, capsys):
+def test_sample_refuses_pickled_weights(vae_run, tmp_path, capsys):
     import pickle
     import shutil
 

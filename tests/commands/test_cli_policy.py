@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from genray import cli
 from genray.rl.policy import load_policy, open_policy
-from tests.test_cli import TINY
+from tests.helpers.cli import TINY
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,8 @@ def test_load_policy_prefers_a_checkpoint_to_an_older_model(run: Path, tmp_path:
     [
         ("--stack 3", "--stack 3: this run began with --stack 4"),
         (
-            "--env tests.test_cli:Endless",
-            "--env tests.test_cli:Endless: this run began with --env genray.rl.catch:Catch",
+            "--env tests.test_cli_stops:Endless",
+            "--env tests.test_cli_stops:Endless: this run began with --env genray.rl.catch:Catch",
         ),
         ("--env=", '--env "": this run began with --env genray.rl.catch:Catch'),
         ("--frame-skip 3", "--frame-skip 3: "),
