@@ -1,5 +1,6 @@
-"""No trainer's step makes a GPU wait, and every tensor in it is made on the network's device;
-checked without a GPU.
+"""No training step makes a GPU wait, and all its tensors are created on the network's device.
+
+The tests need no GPU.
 """
 
 from dataclasses import replace
@@ -31,7 +32,7 @@ FIT = FitConfig(steps=9, batch_size=4, validate_every=9, log_every=3)
 def images(
     low: float, channels: int = 1, side: int = 8, augment: tuple[str, ...] = AUGMENT
 ) -> Data:
-    """20 noisy images of two classes."""
+    """Return 20 noisy images of two classes."""
     values = torch.randint(0, 256, (20, channels, side, side), dtype=torch.uint8)
     label = torch.arange(20) % 2
     train, validation, test = (
@@ -41,8 +42,9 @@ def images(
 
 
 def waits(task: Task, data: Data, steps: int = 3) -> tuple[list[Fault], int]:
-    """(faults outside the log lines, reads of the log lines) of steps 2, 3, …: the first one
-    makes the optimizer.
+    """Return the faults outside the log lines and the reads of the log lines, of steps 2, 3, ….
+
+    The first step is left out, because it creates the optimizer.
     """
     config: FitConfig = task.config.fit
     with audited() as audit:
@@ -127,23 +129,23 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_steps_wait_for_the_device_at_log_lines_only(name: str):
+def test_training_steps_wait_for_the_device_at_log_lines_only(name: str):
     task = TASKS[name]()
     family = name.split("-")[0]
     channels, side = (3, 16) if family == "style" else (1, 8)
     low = -1.0 if family == "gan" else 0.0
     faults, logged = waits(task, images(low, channels, side))
     assert not faults
-    assert logged == 1  # the log lines do read, so the audit sees reads
+    assert logged == 1  # the log lines read, so the audit detects reads
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_updates_of_an_optimizer_wait_for_nothing_but_what_pytorch_reads(name: str):
+def test_optimizer_updates_wait_only_for_what_pytorch_reads(name: str):
     config = OptimizerConfig(optimizer=name, l1=1e-3, l2=1e-3, grad_clip=1.0, schedule="cosine")
     with audited() as audit:
         network = nn.Linear(3, 2, device=META)
         updater = Updater(network.parameters(), config, total_updates=9)
         for _ in range(2):
-            audit.faults.clear()  # the first update makes the state
+            audit.faults.clear()  # the first update creates the state
             updater.step(network(torch.empty(4, 3, device=META)).square().mean())
     assert bool(audit.faults) == (name in READING)

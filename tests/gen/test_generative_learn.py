@@ -1,6 +1,4 @@
-"""What the generators learn from 1,167 real digits, judged by a classifier on 500 that none of
-them has seen.
-"""
+"""What generators learn from 1,167 real digits, evaluated by a classifier on 500 other digits."""
 
 import functools
 
@@ -30,22 +28,23 @@ def digits(low: float = 0.0) -> Data:
 
 
 @functools.cache
-def judge() -> Extractor:
+def extractor() -> Extractor:
     return train_extractor(digits())
 
 
 def fcd(samples: Tensor, low: float) -> float:
-    """Of 1,000 samples to the 500 test digits; 1,000 for each model, as the distance is biased
-    by the count.
+    """Return the FCD of 1,000 samples to the 500 test digits.
+
+    Every model gets 1,000 samples, because the distance depends on their number.
     """
     assert len(samples) == SAMPLES
     images = (samples - low) / (1.0 - low)
-    return judge().distance(digits().test.all(), images).value
+    return extractor().distance(digits().test.all(), images).value
 
 
 @functools.cache
 def trained_vae() -> tuple[VAETask, dict[str, float], dict[str, float]]:
-    """(the task, its figures on the test split before and after the training of the preset)."""
+    """Return the task, and its test figures before and after the training of the preset."""
     config = presets.vae_digits()
     task = VAETask(config)
     fit = Fit(task, digits(), config.fit)
@@ -55,13 +54,13 @@ def trained_vae() -> tuple[VAETask, dict[str, float], dict[str, float]]:
     return task, before, fit.evaluate(digits().test)
 
 
-def test_the_judge_can_tell_digits_apart():
-    guess = judge().probabilities(digits().test.all()).argmax(1)
+def test_extractor_classifies_digits():
+    guess = extractor().probabilities(digits().test.all()).argmax(1)
     assert (guess == digits().test.label).float().mean() >= 0.97
-    assert judge().modes(digits().test.all()) == 10
+    assert extractor().modes(digits().test.all()) == 10
 
 
-def test_the_classifier_preset_is_right_about_held_out_digits():
+def test_classifier_digits_preset_classifies_held_out_digits():
     config = presets.classifier_digits()
     fit = Fit(ClassifierTask(config), digits(), config.fit)
     for _ in fit:
@@ -71,9 +70,10 @@ def test_the_classifier_preset_is_right_about_held_out_digits():
 
 def test_vae_bound_falls_on_held_out_digits():
     task, before, after = trained_vae()
-    # 64 grey pixels at ½: 64 ln 2 = 44.4 nats; their own entropy, which no model passes, is 13.5.
+    # Predicting ½ for 64 grey pixels costs 64 ln 2 = 44.4 nats; no model can reach less than the
+    # pixels' entropy, 13.5.
     assert before["loss"] > 40 and after["loss"] < 25
-    assert after["kl"] > 2 and after["mse"] < 0.03  # it does use its code
+    assert after["kl"] > 2 and after["mse"] < 0.03  # the model uses its code
     with torch.no_grad():
         bound = -task.vae.eval().importance_bound(digits().test.all(), 20).mean().item()
     print(
@@ -92,11 +92,11 @@ def test_vae_samples_beat_a_gaussian_in_pca_space():
     )
     of_vae = fcd(samples, 0.0)
     print(
-        f"FCD ({judge().name}, {SAMPLES} samples to 500): VAE {of_vae:.1f}, Gaussian in PCA space "
-        f"{of_gaussian:.1f}"
+        f"FCD ({extractor().name}, {SAMPLES} samples to 500): VAE {of_vae:.1f}, "
+        f"Gaussian in PCA space {of_gaussian:.1f}"
     )
     assert of_vae < 0.8 * of_gaussian
-    assert judge().modes(samples) >= 9
+    assert extractor().modes(samples) >= 9
 
 
 def test_gan_samples_beat_the_vaes_and_have_all_digits():
@@ -108,9 +108,9 @@ def test_gan_samples_beat_the_vaes_and_have_all_digits():
         pass
     samples = task.generator.sample(SAMPLES)
     after, of_vae = fcd(samples, -1.0), fcd(trained_vae()[0].vae.sample(SAMPLES), 0.0)
-    modes = judge().modes(samples, -1.0, 1.0)
+    modes = extractor().modes(samples, -1.0, 1.0)
     print(
-        f"FCD ({judge().name}, {SAMPLES} samples to 500): GAN {before:.1f} → {after:.1f}, VAE "
+        f"FCD ({extractor().name}, {SAMPLES} samples to 500): GAN {before:.1f} → {after:.1f}, VAE "
         f"{of_vae:.1f}; {modes} modes"
     )
     assert after < before / 5

@@ -1,6 +1,4 @@
-"""The ELBO against integrals done on paper, the bounds in their order, and training that
-continues bit for bit.
-"""
+"""The ELBO against integrals by hand, the order of the bounds, and a bit-exact resume of VAEs."""
 
 import dataclasses
 import math
@@ -40,7 +38,10 @@ def small(**changes) -> VAEConfig:
 
 
 class LinearGaussian(VAE):
-    """One pixel, one latent: z ~ N(0, 1), x given z ~ N(w z, s²), q(z given x) = N(a x, e^(2c))."""
+    """A VAE of one pixel and one latent.
+
+    z ~ N(0, 1), x given z ~ N(w z, s²), q(z given x) = N(a x, e^(2c)).
+    """
 
     def __init__(self, w: float, s: float, a: float, c: float):
         super().__init__(
@@ -69,7 +70,7 @@ W, S, A, C, X = 0.8, 0.5, 0.6, -0.4, 1.3
 
 
 def elbo_by_hand() -> tuple[float, dict[str, float]]:
-    """The ELBO's value and slopes, every expectation integrated on paper.
+    """Return the ELBO and its derivatives, with every expectation integrated by hand.
 
     E ln p(x given z) = −½ ln 2πs² − ((x − w a x)² + w² e^(2c)) / 2s²;  KL = ½ (a²x² + e^(2c) − 1
     − 2c).
@@ -87,9 +88,7 @@ def elbo_by_hand() -> tuple[float, dict[str, float]]:
 
 
 def balanced_noise(rows: int = 2000) -> Tensor:
-    """±pairs scaled to a second moment of 1: a quadratic integrand's expectation comes out
-    exactly.
-    """
+    """Return pairs ±ε with a second moment of 1, which integrate quadratic functions exactly."""
     half = torch.randn(
         rows // 2, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -97,11 +96,11 @@ def balanced_noise(rows: int = 2000) -> Tensor:
     return noise / noise.square().mean().sqrt()
 
 
-def test_elbo_and_its_gradient_are_those_worked_out_by_hand():
+def test_elbo_and_its_gradient_by_hand():
     model = LinearGaussian(W, S, A, C).double()
     noise_BZ = balanced_noise()
     x_BCHW = torch.full((len(noise_BZ), 1, 1, 1), X, dtype=torch.float64)
-    # log_likelihood rounds the decoder's output to float32
+    # log_likelihood rounds the decoder's output to float32.
     likelihood_B, kl_BZ = model.elbo_terms(x_BCHW, noise_BZ)
     elbo = (likelihood_B - kl_BZ.sum(1)).mean()
     elbo.backward()
@@ -111,7 +110,7 @@ def test_elbo_and_its_gradient_are_those_worked_out_by_hand():
         assert getattr(model, name).grad.item() == pytest.approx(slope, rel=1e-4), name
 
 
-def test_importance_bound_lies_between_the_elbo_and_the_likelihood_and_nears_it():
+def test_importance_bound_is_between_the_elbo_and_the_likelihood_and_grows():
     """x ~ N(0, w² + s²) exactly."""
     model = LinearGaussian(W, S, A, C)
     x_BCHW = torch.full((4000, 1, 1, 1), X)
@@ -120,12 +119,12 @@ def test_importance_bound_lies_between_the_elbo_and_the_likelihood_and_nears_it(
     with fixed_randomness([0]), torch.no_grad():
         bounds = [model.importance_bound(x_BCHW, samples).mean().item() for samples in (1, 5, 50)]
     elbo, _ = elbo_by_hand()
-    assert bounds[0] == pytest.approx(elbo, abs=0.05)  # one sample: the ELBO itself
+    assert bounds[0] == pytest.approx(elbo, abs=0.05)  # with one sample, the bound is the ELBO
     assert elbo < bounds[1] < bounds[2] < exact + 1e-3
     assert bounds[2] == pytest.approx(exact, abs=0.02)
 
 
-def test_importance_bound_with_the_true_posterior_is_the_likelihood_at_any_sample_count():
+def test_importance_bound_with_the_true_posterior_is_the_likelihood():
     precision = 1 + W**2 / S**2
     model = LinearGaussian(W, S, W / S**2 / precision, -0.5 * math.log(precision))
     variance = W**2 + S**2
@@ -134,7 +133,7 @@ def test_importance_bound_with_the_true_posterior_is_the_likelihood_at_any_sampl
     torch.testing.assert_close(found, torch.full((3,), exact), rtol=1e-5, atol=1e-5)
 
 
-def test_kl_is_pytorchs():
+def test_gaussian_kl_equals_pytorchs():
     mean, log_variance = torch.randn(2, 5, 3).unbind()
     theirs = torch.distributions.kl_divergence(
         torch.distributions.Normal(mean, (0.5 * log_variance).exp()),
@@ -174,7 +173,7 @@ def test_elbo_terms_and_likelihood_refuse_shapes_that_would_broadcast(likelihood
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_likelihood_is_that_of_the_decoded_mean(network: str, likelihood: str):
+def test_log_likelihood_is_that_of_the_decoded_mean(network: str, likelihood: str):
     model = VAE(
         VAEModelConfig(network=network, latent=3, widths=(4, 5), likelihood=likelihood), (2, 8, 8)
     )
@@ -192,7 +191,7 @@ def test_likelihood_is_that_of_the_decoded_mean(network: str, likelihood: str):
 
 
 @pytest.mark.parametrize("activation", ["maxout", "elu"])
-def test_networks_of_every_activation_mirror_themselves(activation: str):
+def test_vae_networks_have_every_activation(activation: str):
     for network in ("dense", "conv"):
         model = VAE(
             VAEModelConfig(network=network, latent=3, widths=(4, 6), activation=activation),
@@ -203,7 +202,7 @@ def test_networks_of_every_activation_mirror_themselves(activation: str):
         assert model(x_BCHW).shape == x_BCHW.shape
 
 
-def test_binarisation():
+def test_binarised_by_hand():
     x = torch.tensor([0.0, 0.3, 0.6, 1.0])
     assert binarised(x, "none") is x
     assert binarised(x, "threshold").tolist() == [0, 0, 1, 1]
@@ -218,7 +217,7 @@ def test_binarisation():
     assert many.mean().item() == pytest.approx(0.3, abs=0.015)
 
 
-def test_fixed_binarisation_is_one_drawing_whatever_the_seed_and_dynamic_is_not():
+def test_fixed_binarisation_ignores_the_seed_and_dynamic_does_not():
     data = spots()
     fixed = [Fit(VAETask(c), data, c.fit).data.train.values for c in _seeds("fixed")]
     assert torch.equal(*fixed) and set(fixed[0].unique().tolist()) == {0.0, 1.0}
@@ -244,7 +243,7 @@ def test_uint8_data_is_binarised_as_uint8():
     assert values.dtype == torch.uint8 and set(values.unique().tolist()) == {0, 255}
 
 
-def test_free_bits_cost_at_least_their_sum_and_leave_the_reported_kl_alone():
+def test_free_bits_bound_the_loss_and_not_the_reported_kl():
     config = small(free_bits=2.0, fit={"log_every": 1})
     for step in Fit(VAETask(config), spots(), config.fit):
         values = step.values
@@ -254,7 +253,7 @@ def test_free_bits_cost_at_least_their_sum_and_leave_the_reported_kl_alone():
         assert values["kl"] < 2.0
 
 
-def test_beta_weighs_the_kl():
+def test_beta_multiplies_the_kl():
     config = small(beta=4.0, fit={"log_every": 1})
     for step in Fit(VAETask(config), spots(), config.fit):
         values = step.values
@@ -262,19 +261,19 @@ def test_beta_weighs_the_kl():
             values["reconstruction"] + 4 * values["kl"], rel=1e-5
         )
     figures = Fit(VAETask(config), spots(), config.fit).evaluate(spots().test)
-    # held out: −ELBO, β or not
+    # The held-out loss is −ELBO for any β.
     assert figures["loss"] == pytest.approx(figures["reconstruction"] + figures["kl"])
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7])
 @pytest.mark.parametrize("network", ["dense", "conv"])
-def test_an_interrupted_run_continues_bit_for_bit(stop: int, network: str, tmp_path: Path):
+def test_vae_resumes_bit_exactly(stop: int, network: str, tmp_path: Path):
     config = small(model={"network": network, "binarise": "dynamic"}, fit={"accumulate": 2})
     check_resume(lambda: Fit(VAETask(config), spots(), config.fit), stop, tmp_path)
 
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
-def test_a_kept_model_comes_back_the_same(network: str, tmp_path: Path):
+def test_saved_vae_loads_unchanged(network: str, tmp_path: Path):
     config = small(model={"network": network, "likelihood": "gaussian"})
     fit = Fit(VAETask(config), spots(), config.fit)
     for _ in fit:
@@ -298,7 +297,7 @@ def test_a_kept_model_comes_back_the_same(network: str, tmp_path: Path):
     assert torch.equal(model.encode(images), task.vae.eval().encode(images))
 
 
-def test_pictures_and_the_last_word():
+def test_vae_pictures_and_test_figures():
     config = small(importance_samples=5)
     fit = Fit(VAETask(config), spots(), config.fit)
     for _ in fit:
@@ -313,7 +312,7 @@ def test_pictures_and_the_last_word():
     assert figures["negative_iwae_5"] < figures["loss"]
 
 
-def test_bad_input_is_one_line():
+def test_vae_task_names_the_option_of_a_bad_value():
     config = small(fit={"batch_size": 81})
     with pytest.raises(ConfigError, match=r"--batch-size 81: .* 80 rows"):
         Fit(VAETask(config), spots(), config.fit)
@@ -330,7 +329,7 @@ def test_bad_input_is_one_line():
         Fit(VAETask(small()), dataclasses.replace(data, train=split), small().fit)
 
 
-def test_a_rate_that_diverges_stops_the_run():
+def test_vae_stops_when_a_large_learning_rate_diverges():
     config = small(optimizer=OptimizerConfig(learning_rate=1e30))
     with pytest.raises(RunFault, match="--learning-rate"):
         list(Fit(VAETask(config), spots(), config.fit))

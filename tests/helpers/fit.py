@@ -15,7 +15,7 @@ CONFIG = FitConfig(steps=7, batch_size=8, validate_every=3, log_every=2, patienc
 
 
 def lines(rows: int = 40, seed: int = 0) -> Data:
-    """y is a function of x with noise, both in one row."""
+    """Return labelled rows [N, 3], whose label is 1 where the first value is positive."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows + 20, 3, generator=generator)
     split = Split(x[:rows], (x[:rows, 0] > 0).long(), low=-3, high=3)
@@ -28,8 +28,9 @@ def lines(rows: int = 40, seed: int = 0) -> Data:
 
 
 class SmallTask(Task):
-    """Two stages: a hidden layer with dropout and batch norm, then its head alone. Everything
-    that has state takes part.
+    """A task with two stages: a hidden layer with dropout and batch norm, then its head alone.
+
+    Every kind of state takes part: dropout, batch norm, a moving average and random noise.
     """
 
     stages = ("whole", "head")
@@ -38,7 +39,7 @@ class SmallTask(Task):
         self, optimizer: OptimizerConfig | None = None, accumulate: int = 1, noisy: bool = True
     ):
         super().__init__()
-        # Not the global generator, so that two tasks begin alike whatever came before.
+        # Seed the weights, so that all tasks start alike, and restore the global generator.
         with torch.random.fork_rng():
             torch.manual_seed(0)
             hidden = [nn.BatchNorm1d(8), nn.Dropout(0.3)] if noisy else []

@@ -17,8 +17,9 @@ from genray.gen.training.optimizers import OptimizerConfig
 
 
 def spots(rows: int = 120, side: int = 8, channels: int = 1, low: float = 0.0) -> Data:
-    """Bright spots at random places: images in `low`..1 that two numbers describe, without
-    labels; 40 rows held out.
+    """Return unlabelled images in `low`..1 with a bright spot at a random place; 40 are held out.
+
+    Two numbers describe each image.
     """
     generator = torch.Generator().manual_seed(0)
     centre = torch.rand(rows, 2, 1, generator=generator) * side
@@ -36,8 +37,9 @@ def spots(rows: int = 120, side: int = 8, channels: int = 1, low: float = 0.0) -
 def small_ae(
     kind="undercomplete", epochs=1, batch_size=100, seed=0, learning_rate=3e-3, **model
 ) -> AEConfig:
-    """An autoencoder of a few thousand weights with a code of five numbers; `model`: fields of
-    AEModelConfig.
+    """Return the configuration of an autoencoder of a few thousand weights, with 5 numbers as code.
+
+    `model`: fields of AEModelConfig.
     """
     widths = (4, 6) if "conv" in kind else (20, 12)
     return AEConfig(
@@ -48,7 +50,7 @@ def small_ae(
 
 
 def trained(config: AEConfig, data: Data) -> Fit:
-    """An autoencoder at the end of its training."""
+    """Train an autoencoder to its end."""
     config.validate()
     fit = Fit(AETask(config), data, config.fit)
     for _ in fit:
@@ -57,16 +59,14 @@ def trained(config: AEConfig, data: Data) -> Fit:
 
 
 def measured(fit: Fit) -> dict[str, float]:
-    """The task's last word; unlike `Fit.test` with random numbers of seed 0, whatever the
-    run's.
-    """
+    """Return the task's test figures, with seed 0 instead of the run's seed."""
     with evaluating(fit.task, 0):
         return fit.task.test(fit.whole_data)
 
 
 def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:
-    """A run that was cut off after `stop` steps and loaded again makes the same steps, figures
-    and weights.
+    """Check that a run that stops after `stop` steps and is loaded again makes the same steps,
+    figures and weights as an uninterrupted run.
     """
     whole = start()
     steps = list(whole)
@@ -75,7 +75,7 @@ def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:
         if step.step == stop:
             break
     first.save(folder)
-    torch.manual_seed(999)  # whatever happened in between
+    torch.manual_seed(999)  # other code may draw numbers in between
     second = start()
     second.load(folder)
     assert list(second) == steps[stop:]
@@ -85,7 +85,7 @@ def check_resume(start: Callable[[], Fit], stop: int, folder: Path) -> None:
         for name, tensor in second.task.networks.state_dict().items()
     )
     untrained = start().task.networks.state_dict()
-    # it did train
+    # The run changed its weights.
     assert sum(not torch.equal(expected[name], untrained[name]) for name in expected) >= 4
 
 

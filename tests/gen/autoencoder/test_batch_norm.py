@@ -1,6 +1,4 @@
-"""Batch norm in autoencoders: where it stands, what stands still in greedy stages, resume, the
-store, and bad input.
-"""
+"""Batch norm in autoencoders: its layers, greedy stages, resume, saved models and bad input."""
 
 from pathlib import Path
 
@@ -46,9 +44,7 @@ def norms_of(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("activation", ["relu", "maxout"])
-def test_it_stands_before_every_activation_between_data_and_code_and_nowhere_else(
-    kind, activation, digits
-):
+def test_batch_norm_precedes_every_activation_between_data_and_code(kind, activation, digits):
     model = Autoencoder(config_of(kind, activation=activation).model, (1, 8, 8))
     between = {
         "blocks.0.norm_above",
@@ -65,7 +61,7 @@ def test_it_stands_before_every_activation_between_data_and_code_and_nowhere_els
 
 
 @pytest.mark.parametrize("kind", ["undercomplete", "conv"])
-def test_training_takes_the_batch_s_statistics_and_evaluation_the_averages(kind, digits):
+def test_batch_norm_uses_batch_statistics_in_training_and_averages_in_evaluation(kind, digits):
     model, x = Autoencoder(config_of(kind).model, (1, 8, 8)), digits.test.first(50).all()
     block = model.blocks[0]
     with torch.no_grad():
@@ -81,12 +77,14 @@ def test_training_takes_the_batch_s_statistics_and_evaluation_the_averages(kind,
         found = block.train().activations(x) if kind == "conv" else block.encode(x)[0]
         assert torch.allclose(found, expected, atol=1e-4)
         alone = block.eval().encode(x[:1])[0]
-        assert torch.allclose(alone, block.encode(x)[0][:1], atol=1e-6), "a row's code is its own"
+        assert torch.allclose(alone, block.encode(x)[0][:1], atol=1e-6), (
+            "a row's code does not depend on other rows"
+        )
         assert not torch.allclose(alone, model.train().blocks[0].encode(x)[0][:1], atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", ["stacked", "stacked-conv"])
-def test_in_a_greedy_stage_the_averages_of_other_layers_stand_still(kind, digits):
+def test_greedy_stage_keeps_the_batch_norm_averages_of_other_layers(kind, digits):
     config = config_of(kind, epochs=2, corruption="masking", finetune_labels=100)
     task = AETask(config)
     fit = Fit(task, digits, config.fit)
@@ -98,7 +96,7 @@ def test_in_a_greedy_stage_the_averages_of_other_layers_stand_still(kind, digits
             stages[step.stage] = {name for name in now if not torch.equal(now[name], before[name])}
             if step.stage == "whole":
                 pretrained = {name: t for name, t in now.items() if name.startswith("blocks.")}
-            # the head learns from the encoder as it was left, its averages too
+            # The head trains on a fixed encoder, whose averages are fixed too.
             if step.stage == "head":
                 for name, t in task.model.classifier["blocks"].state_dict().items():
                     assert torch.equal(t, pretrained[f"blocks.{name}"]), name
@@ -112,7 +110,7 @@ def test_in_a_greedy_stage_the_averages_of_other_layers_stand_still(kind, digits
 
 @pytest.mark.parametrize("stop", [5, 12, 14, 40])
 @pytest.mark.parametrize("kind", ["stacked", "conv"])
-def test_resume_equals_no_interruption_bit_for_bit(kind, stop, digits, tmp_path):
+def test_autoencoder_with_batch_norm_resumes_bit_exactly(kind, stop, digits, tmp_path):
     config = config_of(kind, epochs=1 if kind == "stacked" else 4, corruption="gaussian")
     whole = trained(config, digits)
     first = Fit(AETask(config), digits, config.fit)
@@ -132,7 +130,7 @@ def test_resume_equals_no_interruption_bit_for_bit(kind, stop, digits, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_comes_back_from_the_store_with_its_averages(kind, digits, tmp_path: Path):
+def test_saved_autoencoder_loads_with_its_batch_norm_averages(kind, digits, tmp_path: Path):
     fit = trained(config_of(kind, finetune_labels=100 if kind.startswith("stacked") else 0), digits)
     fit.task.networks.eval()
     export = fit.task.export()
@@ -146,17 +144,15 @@ def test_a_model_comes_back_from_the_store_with_its_averages(kind, digits, tmp_p
     assert torch.equal(model(x), fit.task.model(x))
     if kind.startswith("stacked"):
         assert torch.equal(model.classify(x), fit.task.model.classify(x))
-    if "conv" in kind:  # as an extractor, too
+    if "conv" in kind:  # the model also works as a feature extractor
         seen = model_features(tmp_path / "model")(x.expand(-1, 3, -1, -1), ["conv0"])["conv0"]
         assert torch.allclose(
             functional.max_pool2d(seen, 2), model.blocks[0].encode(x)[0], atol=1e-5
         )
 
 
-def test_it_helps_where_learning_is_slow_without(digits):
-    """Sigmoid layers, drawn small: without norms three of them hardly let anything through at
-    first.
-    """
+def test_batch_norm_helps_three_sigmoid_layers(digits):
+    """Three sigmoid layers with small weights pass almost no signal at first without norms."""
     slow = {"activation": "sigmoid", "widths": (30, 30, 30), "epochs": 15}
     with_it, without = (
         measured(trained(config_of(batch_norm=on, **slow), digits))["mse"] for on in (True, False)
@@ -172,12 +168,12 @@ def test_it_helps_where_learning_is_slow_without(digits):
         ({"contractive": 0.1}, "--contractive: with --batch-norm"),
     ],
 )
-def test_bad_options_end_in_one_line(model, words):
+def test_batch_norm_refuses_options_that_exclude_it(model, words):
     with pytest.raises(ConfigError, match=words) as caught:
         config_of(**model).validate()
     assert "\n" not in str(caught.value)
 
 
-def test_a_batch_of_one_row_is_refused():
+def test_batch_norm_refuses_a_batch_of_one_row():
     with pytest.raises(ConfigError, match="--batch-size 1: batch norm needs 2 rows"):
         AETask(config_of(batch_size=1))

@@ -1,5 +1,6 @@
-"""What autoencoders have to learn, each against what needs no learning (pytest -m learn; about 3
-minutes of one core).
+"""What autoencoders learn, compared with methods that learn nothing (`pytest -m learn`).
+
+The tests take about 3 minutes of one core.
 """
 
 from dataclasses import replace
@@ -30,7 +31,7 @@ def values(split: Split) -> np.ndarray:
     return split.all().flatten(1).numpy()
 
 
-def test_a_linear_autoencoder_is_principal_component_analysis():
+def test_linear_autoencoder_finds_the_principal_components():
     config = ae_presets.pca()
     data = load_data(config.data)
     model = trained(config, data).task.model
@@ -39,8 +40,7 @@ def test_a_linear_autoencoder_is_principal_component_analysis():
     expected = np.square(oracle.inverse_transform(oracle.transform(test)) - test).mean()
     with torch.no_grad():
         found = np.square(model(data.test.all()).flatten(1).double().numpy() - test).mean()
-    # Any basis of the subspace will do, so that the decoder's columns are compared by principal
-    # angles.
+    # Any basis of the subspace is a solution, so the subspaces are compared by principal angles.
     columns = np.linalg.qr(model.blocks[0].weight.detach().double().numpy().T)[0]
     sine = np.linalg.norm(columns - oracle.components_.T @ (oracle.components_ @ columns), ord=2)
     angle = np.degrees(np.arcsin(min(1.0, sine)))
@@ -52,7 +52,7 @@ def test_a_linear_autoencoder_is_principal_component_analysis():
     assert angle < 0.1
 
 
-def test_denoising_beats_doing_nothing_and_a_median_filter():
+def test_denoising_autoencoder_beats_the_noisy_input_and_a_median_filter():
     config = ae_presets.denoising_digits()
     figures = measured(trained(config, load_data(config.data)))
     print(
@@ -64,8 +64,8 @@ def test_denoising_beats_doing_nothing_and_a_median_filter():
 
 
 def test_greedy_pretraining_beats_random_weights_with_100_labels():
-    """The random weights may choose: with the preset's careful rate of fine-tuning, or with the
-    whole rate.
+    """Random weights are trained with the preset's small rate of fine-tuning and with the full
+    rate, and the better result counts.
     """
     config = ae_presets.stacked_digits()
     data = load_data(config.data)
@@ -95,7 +95,7 @@ def accuracy(config: AEConfig, data: Data) -> float:
         return run.task.evaluate(data.test)["accuracy"]
 
 
-def test_ten_numbers_find_digits_better_than_pixels_and_principal_components():
+def test_retrieval_codes_of_ten_numbers_beat_pixels_and_principal_components():
     config = ae_presets.retrieval_digits()
     data = load_data(config.data)
     fit = trained(config, data)
@@ -104,7 +104,7 @@ def test_ten_numbers_find_digits_better_than_pixels_and_principal_components():
     found = evaluate_retrieval(codes(fit, base), base.label.numpy(), codes(fit, data.test), label)
     rivals = baselines(values(base), base.label.numpy(), values(data.test), label, numbers=10)
     print(f"\ndigits, test rows ask for training rows: {found}, {rivals}")
-    # the definition is the one that others use
+    # The definition of mAP equals scikit-learn's average precision.
     assert rivals["raw"]["map"] == pytest.approx(0.669, abs=0.001)
     assert rivals["pca-10"]["map"] == pytest.approx(0.685, abs=0.001)
     assert found["map"] > rivals["pca-10"]["map"] + 0.03
@@ -114,7 +114,7 @@ def test_ten_numbers_find_digits_better_than_pixels_and_principal_components():
     ("preset", "metric", "target"),
     [("text_docs", "cosine", 0.608), ("hashing_docs", "hamming", 0.428)],
 )
-def test_codes_find_docstrings_of_the_same_module(preset, metric, target):
+def test_text_codes_find_docstrings_of_the_same_module(preset, metric, target):
     config = FAMILIES["ae"].presets[preset]()
     data = load_data(config.data)
     fit = trained(config, data)

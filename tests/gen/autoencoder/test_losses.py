@@ -1,6 +1,4 @@
-"""What an autoencoder's input goes through, and the penalties on its code, by hand and by their
-effect.
-"""
+"""Corruption of an autoencoder's input, its losses and penalties, by hand and by their effect."""
 
 import math
 from dataclasses import replace
@@ -24,7 +22,7 @@ def digits() -> Data:
     return load_data(DataConfig())
 
 
-def test_corruptions_do_what_they_say():
+def test_corrupt_has_the_stated_strength():
     torch.manual_seed(0)
     x = torch.full((200, 1, 8, 8), 0.5)
     noise = corrupt(x, "gaussian", 0.2) - x
@@ -39,7 +37,7 @@ def test_corruptions_do_what_they_say():
     assert corrupt(x, "none", 0.3) is x and corrupt(x, "gaussian", 0.0) is x
 
 
-def test_a_warp_moves_the_ink_and_keeps_the_background(digits):
+def test_warp_moves_the_digit_and_keeps_the_background(digits):
     torch.manual_seed(0)
     x = digits.test.all()
     warped = corrupt(x, "warp", 0.3)
@@ -48,7 +46,7 @@ def test_a_warp_moves_the_ink_and_keeps_the_background(digits):
     assert warped.sum() == pytest.approx(float(x.sum()), rel=0.1)
     low = corrupt(x * 2 - 1, "warp", 0.3, low=-1.0)
     assert low.min() >= -1 - 1e-5
-    assert (low[:, :, 0, 0] + 1).abs().median() < 1e-5, "corners of a digit are background"
+    assert (low[:, :, 0, 0] + 1).abs().median() < 1e-5, "the corners of a digit are background"
     assert (corrupt(x, "warp", 1e-4) - x).abs().max() < 1e-2
 
 
@@ -94,7 +92,7 @@ def test_sparsity_by_hand():
     assert sparsity(-h, "linear", 0.1).item() == pytest.approx(0.4)
 
 
-def test_contraction_is_the_squared_norm_of_the_jacobian_on_average():
+def test_contraction_is_the_mean_squared_norm_of_the_jacobian():
     torch.manual_seed(0)
     weight = torch.randn(3, 6)
     x = torch.randn(6).expand(20_000, 6).clone().requires_grad_()
@@ -108,7 +106,7 @@ def test_contraction_is_the_squared_norm_of_the_jacobian_on_average():
 @pytest.mark.parametrize(
     "penalty", [{"sparsity": 0.3, "code_activation": "sigmoid"}, {"contractive": 0.02}]
 )
-def test_a_penalty_shrinks_what_it_punishes(penalty, digits):
+def test_penalty_lowers_the_penalised_figure(penalty, digits):
     def size(config: AEConfig) -> float:
         fit = trained(config, digits)
         x = digits.test.all().requires_grad_()
@@ -122,7 +120,7 @@ def test_a_penalty_shrinks_what_it_punishes(penalty, digits):
     assert size(small_ae(epochs=4, **penalty)) < 0.8 * size(small_ae(epochs=4, **without))
 
 
-def test_rows_are_augmented_by_the_loop_alone(digits, monkeypatch):
+def test_autoencoder_step_does_not_augment_rows_again(digits, monkeypatch):
     config = small_ae()
     data = replace(digits, train=replace(digits.train, augment=("shift",)))
     task = AETask(config)

@@ -1,4 +1,4 @@
-"""Autoencoders: shapes, ranges, tied weights, positions, stages, exact resume, what is kept, and
+"""Autoencoders: shapes, ranges, tied weights, pooling positions, stages, resume, saved models and
 bad input.
 """
 
@@ -34,8 +34,8 @@ def digits() -> Data:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "leaky", "elu", "maxout"])
-def test_output_has_the_shape_and_range_of_the_input(kind, activation, digits):
-    torch.manual_seed(0)  # random weights of some seeds never pass below 0
+def test_autoencoder_output_has_the_shape_and_range_of_the_input(kind, activation, digits):
+    torch.manual_seed(0)  # with some seeds, no output is below 0
     x = digits.test.first(7).all()
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
         model = Autoencoder(small_ae(kind, activation=activation).model, (1, 8, 8), low, high)
@@ -48,9 +48,7 @@ def test_output_has_the_shape_and_range_of_the_input(kind, activation, digits):
 
 @pytest.mark.parametrize("upsampling", ["transposed", "nearest", "unpool"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_every_upsampling_doubles_what_pooling_halved_and_all_weights_learn(
-    upsampling, tied, digits
-):
+def test_upsampling_doubles_the_size_and_all_weights_get_gradients(upsampling, tied, digits):
     model = Autoencoder(small_ae("conv", upsampling=upsampling, tied=tied).model, (1, 8, 8))
     x = digits.test.first(50).all()
     (model(x) - x).square().mean().backward()
@@ -59,7 +57,7 @@ def test_every_upsampling_doubles_what_pooling_halved_and_all_weights_learn(
 
 
 @pytest.mark.parametrize("kind", ["undercomplete", "conv"])
-def test_tied_weights_are_one_tensor_and_the_linear_decoder_is_the_adjoint_of_the_encoder(kind):
+def test_tied_weights_make_the_decoder_the_adjoint_of_the_encoder(kind):
     plain, tied = (Autoencoder(small_ae(kind, tied=t).model, (1, 8, 8)) for t in (False, True))
     assert len(list(tied.parameters())) == len(list(plain.parameters())) - plain.depth
     block = tied.blocks[0]
@@ -83,7 +81,7 @@ def test_binary_codes_are_signs_and_pass_gradients(digits):
     assert weight.grad is not None and weight.grad.abs().sum() > 0
 
 
-def test_recorded_positions_leak_the_image_and_are_refused_where_a_code_alone_must_do(digits):
+def test_unpool_positions_contain_the_image_and_codes_alone_are_refused(digits):
     plain, fit = (
         trained(
             small_ae(
@@ -94,7 +92,9 @@ def test_recorded_positions_leak_the_image_and_are_refused_where_a_code_alone_mu
         for upsampling in ("nearest", "unpool")
     )
     figures = measured(fit)
-    assert figures["mse"] < 0.75 * measured(plain)["mse"], "two numbers alone cannot do this"
+    assert figures["mse"] < 0.75 * measured(plain)["mse"], (
+        "two numbers alone cannot reach this error"
+    )
     assert figures["position_bits"] == 8 * 4 * 4 * 2
     assert 0 < figures["position_entropy_bits"] < figures["position_bits"]
     assert "256 bits" in fit.task.export().card
@@ -106,7 +106,7 @@ def test_recorded_positions_leak_the_image_and_are_refused_where_a_code_alone_mu
     assert "position_bits" not in measured(plain)
 
 
-def test_the_count_of_position_bits_is_the_entropy_of_the_positions(digits):
+def test_position_entropy_equals_numpys(digits):
     fit = trained(small_ae("conv", widths=(1,), upsampling="unpool"), digits)
     found = position_entropy(fit.task.model, digits.test)
     x = digits.test.all()
@@ -121,7 +121,7 @@ def test_the_count_of_position_bits_is_the_entropy_of_the_positions(digits):
 # -- stages and resume -----------------------------------------------------------------------------
 
 
-def test_stages_have_names_in_their_order():
+def test_stage_names_are_in_order():
     assert stage_names(small_ae("undercomplete").model) == ("train",)
     assert stage_names(small_ae("stacked").model) == ("layer-1", "layer-2", "layer-3", "whole")
     model = small_ae("stacked-conv", whole=False, finetune_labels=100).model
@@ -132,7 +132,7 @@ def test_stages_have_names_in_their_order():
 
 
 @pytest.mark.parametrize("kind", ["stacked", "stacked-conv"])
-def test_a_greedy_stage_changes_its_own_layer_only_and_every_stage_lowers_its_loss(kind, digits):
+def test_greedy_stage_changes_its_own_layer_only_and_lowers_its_loss(kind, digits):
     config = small_ae(kind, epochs=3, corruption="masking", finetune_labels=100)
     task = AETask(config)
     fit = Fit(task, digits, config.fit)
@@ -148,10 +148,10 @@ def test_a_greedy_stage_changes_its_own_layer_only_and_every_stage_lowers_its_lo
                 block = f"blocks.{int(step.stage[-1]) - 1}."
                 assert changed == {name for name in now if name.startswith(block)}
             elif step.stage == "classifier":
-                # The autoencoder stays what it was: the classifier has an encoder of its own.
+                # The autoencoder does not change: the classifier has a copy of the encoder.
                 assert changed and all(name.startswith("classifier.") for name in changed)
             before = now
-            if step.stage == "whole":  # the next stage begins from the encoder as it is now
+            if step.stage == "whole":  # the next stage starts with this encoder
                 assert torch.equal(now["classifier.blocks.0.weight"], now["blocks.0.weight"])
     assert list(seen) == ["layer-1", "layer-2", "layer-3", "whole", "head", "classifier"]
     assert all(losses[-1] < losses[0] for losses in seen.values())
@@ -166,7 +166,7 @@ def test_a_greedy_stage_changes_its_own_layer_only_and_every_stage_lowers_its_lo
     ],
     ids=["stacked", "conv", "lbfgs"],
 )
-def test_resume_equals_no_interruption_bit_for_bit(config, digits, tmp_path):
+def test_autoencoder_resumes_bit_exactly(config, digits, tmp_path):
     whole = trained(config, digits)
     stages, an_epoch = len(whole.task.stages), whole.steps_an_epoch()
     # In the middle of a stage, just before and just after a change of stage, and at the end.
@@ -179,7 +179,7 @@ def test_resume_equals_no_interruption_bit_for_bit(config, digits, tmp_path):
         folder = tmp_path / str(stop)
         folder.mkdir()
         first.save(folder)
-        torch.manual_seed(stop)  # whatever happened to run in between
+        torch.manual_seed(stop)  # other code may draw numbers in between
         second = Fit(AETask(config), digits, config.fit)
         second.load(folder)
         for _ in second:
@@ -189,13 +189,13 @@ def test_resume_equals_no_interruption_bit_for_bit(config, digits, tmp_path):
         assert all(torch.equal(expected[name], found[name]) for name in expected), (
             f"interrupted at step {stop}"
         )
-    assert measured(second) == measured(whole), "a finished run knows what it is judged by"
+    assert measured(second) == measured(whole), "a finished run keeps the stage of its evaluation"
 
 
 # -- few labels ------------------------------------------------------------------------------------
 
 
-def test_labelled_rows_are_of_all_classes_alike_and_of_no_run_but_their_own(digits):
+def test_labelled_rows_are_balanced_and_depend_on_the_seed(digits):
     label = digits.train.label
     rows = labelled_rows(label, 103, seed=0)
     counts = torch.bincount(label[rows], minlength=10)
@@ -206,7 +206,7 @@ def test_labelled_rows_are_of_all_classes_alike_and_of_no_run_but_their_own(digi
         labelled_rows(label, 9, seed=0)
 
 
-def test_the_classifier_is_measured_beside_pixels_and_principal_components(digits):
+def test_autoencoder_test_compares_the_classifier_with_pixels_and_principal_components(digits):
     fit = trained(small_ae("stacked", finetune_labels=100, epochs=3), digits)
     figures = measured(fit)
     assert {
@@ -217,8 +217,7 @@ def test_the_classifier_is_measured_beside_pixels_and_principal_components(digit
         "mse",
         "pca_mse",
     } <= figures.keys()
-    # scikit-learn's softmax regression knows these digits from 100 labels, whatever our network
-    # does.
+    # scikit-learn's softmax regression learns these digits from 100 labels.
     assert (
         0.8 < figures["accuracy_pixels"] < 0.95
         and 0.6 < figures["accuracy_pca"] < figures["accuracy_pixels"]
@@ -229,10 +228,10 @@ def test_the_classifier_is_measured_beside_pixels_and_principal_components(digit
     )
 
 
-# -- what is shown and kept ------------------------------------------------------------------------
+# -- pictures and saved models ---------------------------------------------------------------------
 
 
-def test_pictures_show_original_corrupted_and_rebuilt(digits):
+def test_autoencoder_pictures_show_original_corrupted_and_rebuilt_rows(digits):
     fit = Fit(AETask(small_ae("denoising")), digits, FitConfig())
     with evaluating(fit.task, 0):
         picture = fit.task.pictures(digits)["reconstruction"]
@@ -240,14 +239,14 @@ def test_pictures_show_original_corrupted_and_rebuilt(digits):
         again = fit.task.pictures(digits)["reconstruction"]
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     side = (picture.shape[0] + 2) // 3 - 2
-    assert side >= 32, "large enough to be seen"
+    assert side >= 32, "the picture is large enough to see"
     first = digits.validation.first(1).all()[0, 0].mul(255).round().byte().numpy()
     assert np.array_equal(picture[:side:4, :side:4, 0], first)
     assert np.array_equal(picture, again)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_comes_back_from_the_store(kind, digits, tmp_path):
+def test_saved_autoencoder_loads_unchanged(kind, digits, tmp_path):
     labels = 100 if kind.startswith("stacked") else 0
     fit = Fit(AETask(small_ae(kind, finetune_labels=labels)), digits, FitConfig())
     export = fit.task.export()
@@ -269,7 +268,7 @@ PRESETS = FAMILIES["ae"].presets
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_valid_and_fit_their_data(name):
+def test_autoencoder_presets_are_valid_and_fit_their_data(name):
     config = PRESETS[name]()
     config.validate()
     shape = {"mnist": (1, 28, 28), "docs": (2000,)}.get(config.data.data, (1, 8, 8))
@@ -307,13 +306,13 @@ def test_stacked_presets_have_the_sizes_of_the_source():
         ({"binary": True, "contractive": 1.0}, "--contractive"),
     ],
 )
-def test_bad_options_end_in_one_line(model, words):
+def test_autoencoder_config_names_the_option_of_a_bad_value(model, words):
     with pytest.raises(ConfigError, match=words) as caught:
         AEModelConfig(**model).validate()
     assert "\n" not in str(caught.value)
 
 
-def test_data_that_does_not_fit_ends_in_one_line(digits):
+def test_autoencoder_refuses_data_that_does_not_fit(digits):
     def refused(config: AEConfig, data: Data = digits) -> str:
         with pytest.raises(ConfigError) as caught:
             Fit(AETask(config), data, config.fit)

@@ -1,10 +1,9 @@
-"""The DCGAN at a quarter of its width learns four games from frames that our own collectors
-played in this test.
+"""A DCGAN with a quarter of the widths learns four games from frames that this test collects.
 
-600 steps; `python -m tests.bench.bench_frames_gan` makes the whole 1,000. After 600 steps the
-preset had an FCD of 80 (seed 12) and the VAE 352; without the discriminator's four images at a
-time the GAN had 509 to 1,363 and left games out (tests/bench/RESULTS.md). The bounds are those
-of the whole length.
+The test makes 600 steps; `python -m tests.bench.bench_frames_gan` makes the whole 1,000. After 600
+steps the preset had an FCD of 80 (seed 12) and the VAE 352; without `pack`, the GAN had 509 to
+1,363 and omitted games (tests/bench/RESULTS.md). The bounds of the test belong to the whole 1,000
+steps.
 """
 
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.bench.bench_frames_gan import GAMES, SAMPLES, measure, play
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(900)]
 
 
-def test_dcgan_on_frames_of_games_beats_the_vae_and_makes_every_game(tmp_path: Path):
+def test_dcgan_on_frames_of_games_beats_the_vae_and_generates_every_game(tmp_path: Path):
     found = measure(play(tmp_path / "frames.safetensors"), steps=600)
     print(
         f"FCD ({found.extractor}, {SAMPLES} samples to {found.num_real} held-out frames): GAN "

@@ -1,4 +1,4 @@
-"""The players' losses and penalties against their formulas."""
+"""Losses of the generator and the discriminator, and their penalties, against their formulas."""
 
 import math
 
@@ -17,7 +17,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_losses_are_their_formulas(smoothing: float):
+def test_gan_losses_equal_their_formulas(smoothing: float):
     d_real, d_fake = sigmoid(REAL), sigmoid(FAKE)
     entropy = -(1 - smoothing) * d_real.log() - smoothing * (1 - d_real).log()
     expected = {
@@ -40,7 +40,7 @@ def test_losses_are_their_formulas(smoothing: float):
         torch.testing.assert_close(gan_losses.generator_loss(loss, FAKE), generator, msg=loss)  # type: ignore[arg-type]
 
 
-def test_smoothing_is_pytorchs_cross_entropy_with_a_label_of_nine_tenths():
+def test_label_smoothing_equals_cross_entropy_with_label_0_9():
     theirs = F.binary_cross_entropy_with_logits(REAL, torch.full((3,), 0.9))
     theirs += F.binary_cross_entropy_with_logits(FAKE, torch.zeros(3))
     torch.testing.assert_close(
@@ -48,14 +48,14 @@ def test_smoothing_is_pytorchs_cross_entropy_with_a_label_of_nine_tenths():
     )
 
 
-def test_a_discriminator_at_a_loss_has_the_loss_2_ln_2():
+def test_discriminator_loss_of_zero_logits_is_2_ln_2():
     nothing = torch.zeros(5)
     assert gan_losses.discriminator_loss("minimax", nothing, nothing).item() == pytest.approx(
         2 * math.log(2)
     )
 
 
-def test_accuracies():
+def test_gan_accuracies_by_hand():
     for loss, expected in {
         "minimax": (2 / 3, 1 / 3),
         "hinge": (2 / 3, 1 / 3),
@@ -65,12 +65,12 @@ def test_accuracies():
             expected
         ), loss  # type: ignore[arg-type]
     shifted = gan_losses.accuracies("wgan-gp", REAL + 7, FAKE + 7)
-    # the middle: 0.6 / 2 … wherever the zero is
+    # The threshold is the midpoint of both means, so adding 7 changes nothing.
     assert [a.item() for a in shifted] == pytest.approx([1 / 3, 1 / 3])
 
 
-def test_penalties_of_a_linear_discriminator_by_hand():
-    """D(x) = w·x has the slope w everywhere."""
+def test_gradient_penalties_of_a_linear_discriminator_by_hand():
+    """D(x) = w·x has the gradient w everywhere."""
     w = torch.tensor([0.6, -1.2, 0.4, 0.0], requires_grad=True)
     x, y = torch.randn(2, 5, 1, 2, 2).unbind()
 
@@ -88,7 +88,7 @@ def test_penalties_of_a_linear_discriminator_by_hand():
     torch.testing.assert_close(w.grad, (2 * (norm - 1) / norm * w).detach())
 
 
-def test_the_gradient_penalty_looks_between_each_real_and_its_fake():
+def test_gradient_penalty_uses_images_between_real_and_fake():
     seen = []
 
     def discriminator(images: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def test_gan_losses_refuse_logits_that_are_not_one_number_for_each_image(loss, s
     ):
         with pytest.raises(ValueError, match="its shape does not fit its name"):
             call()
-    if shape != (1,):  # accuracies and the generator's loss need no other logits of this number
+    if shape != (1,):  # one logit is a valid batch for these functions
         for call in (
             lambda: gan_losses.generator_loss(loss, wrong),
             lambda: gan_losses.accuracies(loss, REAL, wrong),

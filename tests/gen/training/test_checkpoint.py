@@ -14,8 +14,8 @@ from tests.helpers.fit import CONFIG, SmallTask, lines, same_weights, weights
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_fit_resumes_bit_exactly_at_every_step(tmp_path: Path, accumulate: int):
-    """14 steps over two stages, with early stopping's memory, dropout, batch norm, an average
-    and a schedule.
+    """The run has 14 steps in two stages, early stopping, dropout, batch norm, a moving average and
+    a schedule.
     """
     config = FitConfig(**{**vars(CONFIG), "accumulate": accumulate})
     whole = Fit(SmallTask(accumulate=accumulate), lines(), config)
@@ -31,10 +31,10 @@ def test_fit_resumes_bit_exactly_at_every_step(tmp_path: Path, accumulate: int):
     final = weights(whole)
 
     for number, folder in enumerate(cuts, start=1):
-        torch.manual_seed(number)  # whatever happened in between
+        torch.manual_seed(number)  # other code may draw numbers in between
         again = Fit(SmallTask(accumulate=accumulate), lines(), config)
         again.load(folder)
-        assert list(again) == steps[number:], number  # losses and held-out figures, too
+        assert list(again) == steps[number:], number  # the losses and held-out figures are equal
         assert same_weights(weights(again), final), number
 
 
@@ -65,7 +65,9 @@ def test_fit_continues_a_finished_run_that_is_given_more_steps(tmp_path: Path):
 def test_fit_save_does_not_change_training(tmp_path: Path):
     plain = Fit(SmallTask(), lines(), CONFIG)
     expected = list(plain)
-    saved = Fit(SmallTask(), lines(), CONFIG)  # not before: a Fit seeds the global generator
+    saved = Fit(
+        SmallTask(), lines(), CONFIG
+    )  # created here, because a Fit seeds the global generator
     found = []
     for step in saved:
         saved.save(tmp_path)
@@ -74,7 +76,7 @@ def test_fit_save_does_not_change_training(tmp_path: Path):
 
 
 def test_fit_save_refuses_infinite_weights(tmp_path: Path):
-    """The last update may ruin the weights after a loss that was still finite."""
+    """The last update can make weights infinite after a loss that was finite."""
     fit = Fit(SmallTask(), lines(), FitConfig(steps=4, batch_size=8))
     next(iter(fit))
     with torch.no_grad():

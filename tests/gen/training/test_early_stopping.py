@@ -12,7 +12,7 @@ from tests.helpers.fit import SmallTask, lines
 
 
 class ScriptedLosses(SmallTask):
-    """Judges itself by a script, and counts its steps in a weight."""
+    """A task whose validation losses are given, and which counts its steps in a weight."""
 
     stages = ("only",)
 
@@ -36,12 +36,12 @@ class ScriptedLosses(SmallTask):
 @pytest.mark.parametrize(
     "script, patience, steps, best",
     [
-        ([5, 4, 3, 3, 3, 0], 2, 5, 3),  # equal is not better
-        ([5, 4, 6, 3, 7, 8, 0], 2, 6, 4),  # a better look forgives
+        ([5, 4, 3, 3, 3, 0], 2, 5, 3),  # an equal loss is not better
+        ([5, 4, 6, 3, 7, 8, 0], 2, 6, 4),  # a better loss resets the count
         ([1, 2], 1, 2, 1),
-        ([6, 5, 4, 3, 2, 1, 9, 0], 3, 8, 8),  # never stopped: its best is its last
-        ([6, 5, 4, 3, 2, 1, 9, 9], 3, 8, 6),  # never stopped, and the best restored all the same
-        ([1, 2, 3, 4, 5, 6, 7, 8], 0, 8, 8),  # no patience asked: no stopping, no restoring
+        ([6, 5, 4, 3, 2, 1, 9, 0], 3, 8, 8),  # not stopped early; the last is the best
+        ([6, 5, 4, 3, 2, 1, 9, 9], 3, 8, 6),  # not stopped early; the best is restored
+        ([1, 2, 3, 4, 5, 6, 7, 8], 0, 8, 8),  # no early stopping
     ],
 )
 def test_early_stopping_ends_the_stage_and_restores_the_best_weights(

@@ -1,6 +1,4 @@
-"""The four rules that PyTorch lacks: each step against the problem it claims to solve, solved by
-brute force.
-"""
+"""The four optimizers that PyTorch lacks: each step equals a brute-force solution."""
 
 import math
 
@@ -28,7 +26,7 @@ RATE, L1, L2, DELTA = 0.3, 0.15, 0.4, 0.25
 
 
 def walk(rule, **options) -> list[list[float]]:
-    """The weights after each step over GRADIENTS, in float64."""
+    """Return the weights after each step over GRADIENTS, in float64."""
     w = torch.nn.Parameter(torch.tensor(START, dtype=torch.float64))
     optimizer = rule([w], lr=RATE, **options)
     path = []
@@ -40,7 +38,7 @@ def walk(rule, **options) -> list[list[float]]:
 
 
 def argmin(problem) -> float:
-    """By bracketing and Brent: no derivative, no soft threshold; the kink at 0 is tried by hand."""
+    """Minimise by bracketing and Brent, without derivatives or soft thresholds, and try 0 too."""
     found = minimize_scalar(problem, bracket=(-3, 3), tol=1e-14).x
     return 0.0 if problem(0.0) <= problem(found) else float(found)
 
@@ -104,9 +102,7 @@ def test_dual_averaging_solves_its_problem():
 
 
 def test_ftrl_solves_its_problem():
-    """All earlier points remembered, as the paper's definition has it; the code keeps two
-    numbers.
-    """
+    """The test stores all earlier weights, as the paper defines; FTRL stores two numbers."""
     beta, expected, points = 0.5, [], [START]
     for t in range(len(GRADIENTS)):
         row = []
@@ -136,12 +132,12 @@ def test_proximal_gradient_descent_without_penalties_is_sgd():
 
 
 @pytest.mark.parametrize("rule", [ProximalAdagrad, FTRL])
-def test_without_penalties_two_of_them_are_adagrad(rule):
+def test_proximal_adagrad_and_ftrl_without_penalties_are_adagrad(rule):
     found = walk(rule, **{"beta" if rule is FTRL else "eps": 0.1})
     the_same(found, walk(torch.optim.Adagrad, eps=0.1))
 
 
-def test_ftrl_stays_adagrad_while_the_rate_changes():
+def test_ftrl_equals_adagrad_while_the_rate_changes():
     def path(rule, **options) -> Tensor:
         w = torch.nn.Parameter(torch.tensor(START, dtype=torch.float64))
         optimizer = rule([w], lr=RATE, **options)
@@ -154,9 +150,9 @@ def test_ftrl_stays_adagrad_while_the_rate_changes():
     torch.testing.assert_close(path(FTRL, beta=0.1), path(torch.optim.Adagrad, eps=0.1))
 
 
-def test_from_zero_dual_averaging_is_the_papers_formula():
-    """x_i = −sign(ḡ_i)·η·t/H_i·max(|ḡ_i| − λ, 0), with ḡ the mean gradient: section 1.3's closed
-    form.
+def test_dual_averaging_from_zero_equals_the_papers_formula():
+    """Section 1.3 has the closed form x_i = −sign(ḡ_i)·η·t/H_i·max(|ḡ_i| − λ, 0), where ḡ is the
+    mean gradient.
     """
     w = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
     optimizer = AdagradDA([w], lr=RATE, eps=DELTA, l1=L1)
@@ -171,9 +167,9 @@ def test_from_zero_dual_averaging_is_the_papers_formula():
 
 
 @pytest.mark.parametrize("rule", [ProximalGradientDescent, ProximalAdagrad, AdagradDA, FTRL])
-def test_l1_finds_the_weights_that_do_not_matter(rule):
-    """y = 2·x₀ − x₁ of ten inputs: the lasso's zeros are exact, and the two weights keep their
-    signs.
+def test_l1_makes_irrelevant_weights_exactly_zero(rule):
+    """y = 2·x₀ − x₁ depends on two of ten inputs: the other weights become exactly 0, and these two
+    have the right signs.
     """
     torch.manual_seed(0)
     x, w = torch.randn(200, 10), torch.nn.Parameter(torch.full((10,), 0.5))
@@ -191,7 +187,7 @@ def test_l1_finds_the_weights_that_do_not_matter(rule):
 
 
 @pytest.mark.parametrize("rule", [ProximalGradientDescent, ProximalAdagrad, AdagradDA, FTRL])
-def test_bad_numbers_are_refused(rule):
+def test_extra_optimizers_refuse_negative_options(rule):
     w = torch.nn.Parameter(torch.zeros(1))
     for options in ({"lr": 0.0}, {"lr": 0.1, "l1": -1.0}, {"lr": 0.1, "l2": -1.0}):
         with pytest.raises(ValueError, match="must be"):

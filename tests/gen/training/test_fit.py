@@ -153,7 +153,7 @@ def test_fit_stops_at_a_nan_loss_and_saves_no_checkpoint_of_it(tmp_path: Path):
             if step.step == 6:
                 fit.save(tmp_path / "6")
                 good = weights(fit)
-            if step.step == 7:  # not reported yet; a checkpoint of it must not be made all the same
+            if step.step == 7:  # the loss was not reported yet, but must not be saved
                 with pytest.raises(RunFault, match="loss is nan at step 7"):
                     fit.save(tmp_path / "7")
     assert not list((tmp_path / "7").iterdir())
@@ -164,7 +164,7 @@ def test_fit_stops_at_a_nan_loss_and_saves_no_checkpoint_of_it(tmp_path: Path):
 
 def test_fit_stops_when_a_large_learning_rate_diverges():
     class Square(SmallTask):
-        """A loss without a bound on its gradient."""
+        """A task whose loss has an unbounded gradient."""
 
         def step(self, batch: Batch) -> dict[str, Tensor]:
             loss = self.head(self.body(batch.x)).square().sum()
@@ -190,7 +190,7 @@ def test_fit_with_accumulation_equals_a_larger_batch(schedule: str):
     )
     list(large)
     list(small)
-    # The average moves after every step, so it differs by design.
+    # The average changes after every step, so the two averages differ.
     for name in ("body", "head"):
         for one, other in zip(
             large.task.networks[name].parameters(), small.task.networks[name].parameters()

@@ -66,7 +66,7 @@ def adadelta(g, s, t):
 def adam(g, s, t):
     s["m"] = BETA1 * s.get("m", 0) + (1 - BETA1) * g
     s["n"] = BETA2 * s.get("n", 0) + (1 - BETA2) * g**2
-    # both powers grow with t: the slides' β₁⁵ is a slip
+    # both powers grow with t
     m, n = s["m"] / (1 - BETA1**t), s["n"] / (1 - BETA2**t)
     return -RATE * m / (np.sqrt(n) + EPS)
 

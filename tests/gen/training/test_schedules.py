@@ -34,7 +34,7 @@ def test_schedules_by_hand():
         ("step", lambda o: torch.optim.lr_scheduler.StepLR(o, 20, 0.1)),
         ("exponential", lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.1 ** (1 / 60))),
         ("inverse-sqrt", lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: (t + 1) ** -0.5)),
-        # Theirs counts to the last update, total − 1, where ours would stand at total.
+        # PyTorch's schedule ends at the last update, total − 1; `factor` ends at total.
         (
             "one-cycle",
             lambda o: torch.optim.lr_scheduler.OneCycleLR(

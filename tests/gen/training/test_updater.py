@@ -26,7 +26,7 @@ from tests.helpers.optimizers import (
 
 
 def one_step(**options) -> tuple[Tensor, Tensor, nn.Sequential]:
-    """(weights before, after, the network) of one step."""
+    """Make one step; returns the weights before and after, and the network."""
     net = network()
     before = weights(net)
     Updater(net.parameters(), config(**options)).step(loss_of(net, 0))
@@ -105,7 +105,7 @@ def test_updater_gives_gradients_to_its_own_parameters_only():
 
 
 def test_updater_averages_gradients_over_workers(monkeypatch: pytest.MonkeyPatch):
-    """Two workers in one process: the other's gradient is twice this one's."""
+    """One process simulates two workers: the second worker's gradient is twice the first's."""
     alone, shared = network(), network()
     monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: tensor.mul_(3))  # g + 2g
     Updater(alone.parameters(), config(optimizer="sgd", learning_rate=1.5 * RATE)).step(
@@ -140,7 +140,7 @@ def test_updater_with_float16_scales_the_loss_and_skips_an_overflow():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("cut", [0, 3, 4])
 def test_updater_resumes_bit_exactly(name: str, cut: int, tmp_path):
-    """Through a file, also inside an accumulation (3 is odd), with everything switched on."""
+    """The state goes through a file, also within an accumulation (3 is odd), with all options."""
     penalties = {
         "l1": 1e-4,
         "l2": 1e-3,
