@@ -130,7 +130,7 @@ def test_train_dqn_local_writes_a_run_and_resumes(tmp_path):
     taken = genray("train", "dqn", *TINY, "--local", "--out", str(run))
     assert taken.returncode == 2 and f"continue with --resume {run}" in taken.stderr
     fewer = genray("train", "dqn", "--resume", str(run), "--local", "--steps", "1000")
-    assert fewer.returncode == 2 and "--steps 1000: this run has made 1,4" in fewer.stderr
+    assert fewer.returncode == 2 and "--steps 1000: the run has already made 1,4" in fewer.stderr
     newest = sorted((run / "checkpoints").iterdir())[-1] / "learner.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
     damaged = genray("train", "dqn", "--resume", str(run), "--local")
