@@ -1,1 +1,1 @@
-"""Files of a run directory: how they are written, replaced and removed."""
+"""Run directories, models on disk, remote storage, progress on a terminal, requests to stop."""

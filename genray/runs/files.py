@@ -2,9 +2,9 @@
 
 A writer fills `.NAME.HOST.PID-N.tmp` beside NAME and then renames it. HOST, PID and N identify the
 writer, so that leftovers of a dead writer can be distinguished from files that are still being
-written. Some file systems cannot exchange two directories in one step. There, the old directory is
-first renamed to `.NAME.HOST.PID-N.old`; `find_directory` returns that copy if the writer died
-before the end.
+written. On file systems that cannot exchange two directories in one step, the old directory is
+first renamed to `.NAME.HOST.PID-N.old`; `find_directory` returns the renamed directory if the
+writer died before the end.
 """
 
 import contextlib
@@ -31,11 +31,12 @@ LEFTOVER = re.compile(
 N).
 """
 OLD_AFTER_S = 86_400.0
-"""Age in seconds after which a leftover of a process on another host, which cannot be checked,
-counts as dead.
+"""Age in seconds after which the writer of a leftover counts as dead, if it ran on another host.
+
+Whether a process of another host is running cannot be checked.
 """
 LONGEST_NAME = 150
-"""Bytes of NAME that are kept: a file name has at most 255 bytes, and the rest needs up to 40."""
+"""Bytes of NAME in a temporary name, which has at most 255 bytes: the other parts need up to 40."""
 RENAME_EXCHANGE, AT_FDCWD = 2, -100
 CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.ENOTSUP, errno.EPERM)
 
@@ -107,22 +108,25 @@ def replacing_directory(folder: Path) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         for path in (*fresh.rglob("*"), fresh):
-            if path.is_file() or path.is_dir():  # neither a pipe nor a device
+            # Pipes and devices cannot be flushed.
+            if path.is_file() or path.is_dir():
                 sync(path)
         _swap(fresh, folder)
         sync(folder.parent)
 
 
 def _swap(fresh: Path, folder: Path) -> None:
-    """Put `fresh` in the place of `folder`. The old directory is moved to `fresh`, or removed."""
+    """Rename `fresh` to `folder`. The old directory is renamed to `fresh`, or removed."""
     try:
-        fresh.rename(folder)  # works if there is nothing, or an empty directory
+        # This works if `folder` does not exist or is empty.
+        fresh.rename(folder)
         return
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
     if exchange(fresh, folder):
         return
+    # Without an exchange, the old directory is renamed first.
     with _temporary(folder, "old") as old:
         folder.rename(old)
         try:
@@ -133,7 +137,7 @@ def _swap(fresh: Path, folder: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange the names of two paths in one step; False if this file system cannot.
+    """Exchange the names of two paths in one step. Returns False if the file system cannot.
 
     Raises OSError for any other failure.
     """
@@ -150,7 +154,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def find_directory(folder: Path) -> Path:
-    """Return `folder`, or the copy that a writer had renamed before it died."""
+    """Return `folder`, or the renamed old directory if a writer died before the end."""
     if not folder.exists():
         found = _leftovers(folder.parent)
         stem = _stem(folder.name)
@@ -169,11 +173,15 @@ def remove_directory(folder: Path) -> None:
 
 
 def clear_leftovers(parent: Path, *, only: str | None = None, exclusive: bool = False) -> None:
-    """Remove the files that dead writers left in the directory `parent`; with `only`, those of that
-    name.
+    """Remove the files that dead writers left in the directory `parent`.
 
-    A directory that was renamed and not replaced gets its name back. `exclusive`: the caller holds
-    a lock that excludes every other writer, so that all leftovers are those of dead writers.
+    A directory that was renamed and not replaced gets its name back.
+
+    Args:
+        parent: the directory.
+        only: a name; leftovers of other names are not removed.
+        exclusive: whether the caller has a lock that excludes every other writer, so that all
+            leftovers are those of dead writers.
     """
     found = _leftovers(parent)
     if only is not None:
@@ -182,7 +190,7 @@ def clear_leftovers(parent: Path, *, only: str | None = None, exclusive: bool = 
         if path.name in _open or (not exclusive and _may_be_alive(path, match)):
             continue
         place = parent / match["name"]
-        # another process was faster, or this one has no permission
+        # Another process may have removed the leftover, or this process may lack permission.
         with contextlib.suppress(OSError):
             if match["old"] and not place.exists():
                 path.rename(place)
@@ -191,6 +199,7 @@ def clear_leftovers(parent: Path, *, only: str | None = None, exclusive: bool = 
 
 
 def _leftovers(parent: Path) -> list[tuple[Path, re.Match[str]]]:
+    """Return the unfinished writes in `parent`, each with the parts of its name."""
     with contextlib.suppress(OSError):
         entries = [(path, LEFTOVER.fullmatch(path.name)) for path in parent.iterdir()]
         return [
@@ -202,14 +211,14 @@ def _leftovers(parent: Path) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _may_be_alive(path: Path, match: re.Match[str]) -> bool:
-    """Whether the writer of a leftover may still be running."""
+    """Return whether the writer of a leftover may still be running."""
     if time.time() - _changed(path) > OLD_AFTER_S:
         return False
     if match["host"] not in (None, _HOST):
-        return True  # processes of another host are not visible
+        return True  # Processes of another host are not visible.
     pid = int(match["pid"])
     if pid == os.getpid():
-        return False  # not in `_open`: an earlier process had the same process id
+        return False  # The name is not in `_open`, so an earlier process had the same process id.
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -220,6 +229,7 @@ def _may_be_alive(path: Path, match: re.Match[str]) -> bool:
 
 
 def _changed(path: Path) -> float:
+    """Return when the path was last changed, in seconds since 1970; 0 if it does not exist."""
     try:
         return path.lstat().st_mtime
     except OSError:
@@ -231,8 +241,9 @@ def _changed(path: Path) -> float:
 
 @contextlib.contextmanager
 def _temporary(path: Path, kind: str = "tmp") -> Iterator[Path]:
-    """Yield a name beside `path` that no other writer uses. A file that has this name at the end is
-    removed.
+    """Yield a name beside `path` that no other writer uses.
+
+    A file or directory that has this name at the end is removed.
     """
     writer = f"{_HOST}.{os.getpid()}-{next(_COUNT)}"
     temporary = path.with_name(f".{_stem(path.name)}.{writer}.{kind}")

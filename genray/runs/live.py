@@ -23,23 +23,32 @@ from rich.table import Table
 from genray.runs.stop import leave_stdout
 
 LINE_EVERY_S = 10.0
+"""Seconds between lines of progress in an output that is not a terminal."""
 
 Column = tuple[str, str, str]
-"""(value, title, format)"""
+"""Name of a value, title of its column, and format."""
 
 
 class _Console(Console):
     """A console that raises BrokenPipeError. Rich would end the process instead."""
 
     def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Live:
-    """Shows a run's values; `say` prints a permanent line above them.
+    """Shows a run's newest values; `say` prints a permanent line above them.
 
-    `closed`: the output cannot be written, because its reader has ended or the terminal is closed.
-    No exception is raised then; the run stops at its next consistent state.
+    `closed` is True when the output cannot be written any more, because its reader has ended or
+    the terminal is closed. No exception is raised then; the run stops at its next consistent state.
+
+    Args:
+        title: name of the run.
+        total_steps: number of steps at which the bar is full.
+        columns: the values to show.
+        unit: name of a step, in the plural.
+        console: the output; default: standard output.
     """
 
     def __init__(
@@ -80,17 +89,21 @@ class Live:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._console.is_terminal:
-            with contextlib.suppress(OSError):  # the terminal is closed
+            # OSError: the terminal may be closed.
+            with contextlib.suppress(OSError):
                 self._panel.stop()
 
     def say(self, text: str) -> None:
+        """Print a line above the values."""
         try:
             self._console.print(text, markup=False, soft_wrap=True)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
             self.closed = True
-            leave_stdout("the output was closed; the run stops, and later messages come here\n")
+            leave_stdout(
+                "the output was closed; the run stops, and later messages are printed here\n"
+            )
 
     def update(self, values: dict[str, Any], step: int) -> None:
         """Show the newest values. Values that are None keep the previous text."""

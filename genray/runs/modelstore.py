@@ -1,12 +1,11 @@
-"""Reads and writes models on disk: a folder with `config.json`, `model.safetensors` and a card, in
-the Hugging Face layout. Pickle is never used.
+"""Reads and writes models on disk, in the Hugging Face layout. Pickle is never used.
 
     model/
       config.json          {"format": 1, "kind": "dqn", …arguments for the builder of that kind}
       model.safetensors    the tensors
       README.md            the card
 
-The callers pass a builder for each kind, so that this file imports no other package of genray.
+Callers pass a builder for each kind, so that this module imports no package of algorithms.
 """
 
 import json
@@ -26,12 +25,13 @@ FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Matches a valid name of a model and its folder; the service accepts exactly these names."""
 Builder = Callable[[dict[str, Any]], torch.nn.Module]
+"""Function of a model's config that returns its network, before the weights are loaded."""
 
 
 def save_model(
     folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str
 ) -> Path:
-    """Write a model folder: it is made beside `folder` and then replaces `folder` atomically."""
+    """Write a model folder beside `folder`, which then replaces `folder` atomically."""
     with replacing_directory(folder) as temporary:
         (temporary / "config.json").write_text(
             json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n",
@@ -45,9 +45,7 @@ def save_model(
 
 
 def model_folder(path: Path) -> Path:
-    """Return the model folder of a run directory (its `model/`), or `path` itself if there is
-    none.
-    """
+    """Return the model folder of a run directory, or `path` itself if it has no `model/`."""
     model = find_directory(path / "model")
     return model if model.is_dir() else path
 
@@ -76,13 +74,14 @@ def load_model(
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Load a model. Returns (the model in evaluation mode on the CPU, its config).
 
-    Raises CheckpointError for a damaged or foreign folder, or a kind that `builders` does not
-    contain.
+    Raises CheckpointError for a folder that is damaged or not a model, or for a kind that
+    `builders` does not contain.
     """
     config = read_config(folder)
     if config["kind"] not in builders:
         raise CheckpointError(
-            f"{folder}: a model of kind {config['kind']!r}; this needs one of {', '.join(builders)}"
+            f"{folder}: a model of kind {config['kind']!r}; name a model of kind "
+            f"{' or '.join(builders)}"
         )
     try:
         model = builders[config["kind"]](config)
@@ -103,8 +102,9 @@ def load_model(
 
 
 def list_models(folder: Path) -> list[Path]:
-    """List the model folders directly inside `folder`, sorted by name. Hidden folders and folders
-    without a model are omitted.
+    """List the model folders directly inside `folder`, sorted by name.
+
+    Hidden folders and folders without a model are omitted.
     """
     found = [path.parent for path in folder.glob("[!.]*/config.json")]
     return sorted(path for path in found if (path / "model.safetensors").exists())

@@ -1,4 +1,4 @@
-"""A run directory at a URL: it is written on this machine first, and copied to the URL regularly.
+"""Writes a run directory on this machine, and copies it to a URL regularly.
 
     URL/config.yaml, metrics.jsonl, tensorboard/, pictures/, model/
         copied every SYNC_S, at each checkpoint, at the end
@@ -7,8 +7,8 @@
     URL/owner.json
         the owner: the process that opened the run last
 
-The actors of a distributed run write their parts of a checkpoint directly to the URL. A process
-that was assumed dead may continue; it finds another owner and then writes no more checkpoints.
+The actors of a distributed run write their parts of a checkpoint directly to the URL. If a process
+that was assumed dead continues, it finds another owner and writes no more checkpoints.
 """
 
 import contextlib
@@ -32,7 +32,9 @@ from genray.runs.rundir import CHECKPOINT_FORMAT, RunDir
 from genray.runs.storage import Place, child, name_of
 
 SYNC_S = 30.0
-KEPT_HERE = ("checkpoints", ".lock")  # not copied from the working folder
+"""Seconds between copies of changed files."""
+NOT_COPIED = ("checkpoints", ".lock")
+"""Names in the working folder that are not copied to the URL."""
 
 
 class RemoteRun(RunDir):
@@ -48,6 +50,7 @@ class RemoteRun(RunDir):
 
     @property
     def place(self) -> Place:
+        """URL of the run."""
         return self._url
 
     @classmethod
@@ -60,11 +63,11 @@ class RemoteRun(RunDir):
                 run._own()
         except OSError as error:
             raise ConfigError(
-                f"--out {url}: {_reason(error)}; choose one that this machine may write"
+                f"--out {url}: {_reason(error)}; choose a URL to which this machine can write"
             ) from error
         if there:
             raise ConfigError(
-                f"--out {url}: not empty; choose a new one, or continue with --resume "
+                f"--out {url}: not empty; choose a new URL, or continue with --resume "
                 f"{shell_word(url)}"
             )
         return run
@@ -85,7 +88,8 @@ class RemoteRun(RunDir):
         return run
 
     def __enter__(self) -> Self:
-        self._own()  # a process that resumes the run becomes its owner
+        # A process that resumes the run becomes its owner.
+        self._own()
         return super().__enter__()
 
     def __exit__(
@@ -93,12 +97,13 @@ class RemoteRun(RunDir):
     ) -> None:
         super().__exit__(kind, error, trace)
         if self.path.exists():
-            # the run has ended, possibly with an exception of its own
+            # The run has ended, possibly with an exception, which an OSError must not replace.
             with contextlib.suppress(OSError):
                 self.sync()
         self._clear()
 
     def discard(self, *, begun: bool = False) -> None:
+        """Remove a run that never began, here and at the URL; with `begun`, any run."""
         if begun or not self.began:
             with contextlib.suppress(OSError):
                 storage.delete(self._url)
@@ -107,6 +112,7 @@ class RemoteRun(RunDir):
     # -- ownership ---------------------------------------------------------------------------------
 
     def _own(self) -> None:
+        """Write this process as the owner of the run."""
         who = {
             "token": self._me,
             "host": socket.gethostname(),
@@ -116,6 +122,7 @@ class RemoteRun(RunDir):
         storage.write_bytes(str(child(self._url, "owner.json")), json.dumps(who).encode())
 
     def _check_owner(self) -> None:
+        """Raise RunFault if another process has become the owner."""
         owner = json.loads(storage.read_file(child(self._url, "owner.json"))[0])
         if owner["token"] != self._me:
             raise RunFault(
@@ -125,6 +132,7 @@ class RemoteRun(RunDir):
     # -- copying files -----------------------------------------------------------------------------
 
     def refresh(self) -> None:
+        """Copy changed files if the last copy is older than SYNC_S."""
         if time.monotonic() >= self._sync_at:
             self.sync()
 
@@ -135,18 +143,19 @@ class RemoteRun(RunDir):
             name = file.relative_to(self.path)
             stat = file.stat()
             state = (stat.st_size, stat.st_mtime_ns)
-            if name.parts[0] not in KEPT_HERE and self._synced.get(str(name)) != state:
+            if name.parts[0] not in NOT_COPIED and self._synced.get(str(name)) != state:
                 storage.upload(file, str(child(self._url, *name.parts)))
                 self._synced[str(name)] = state
         self._sync_at = time.monotonic() + SYNC_S
 
     # -- checkpoints -------------------------------------------------------------------------------
 
-    def write_checkpoint(  # type: ignore[override]  # a Place where the base has a Path: who opens URLs takes both
+    def write_checkpoint(  # type: ignore[override]  # a Place where the base has a Path
         self, step: int, fill: Callable[[Any], None], *, keep: int, score: float | None = None
     ) -> Place:
-        """Write a checkpoint as in `RunDir`; `fill` gets the URL to write to. The checkpoint is
-        complete when its manifest exists. Raises OSError.
+        """Write a checkpoint as in `RunDir`; `fill` gets the URL to write to.
+
+        The checkpoint is complete when its manifest exists. Raises OSError.
         """
         # Another process may have become the owner.
         self._check_owner()
@@ -170,7 +179,8 @@ class RemoteRun(RunDir):
                 noted = storage.read_file(child(folder, file + storage.SUM))[0].split()
                 if int(noted[0]) != size:
                     raise OSError(
-                        f"{folder}: {file} has {size} bytes there, {noted[0].decode()} were written"
+                        f"{folder}: {file} has {size} bytes at the URL, and {noted[0].decode()} "
+                        "were written"
                     )
                 files[file] = [size, int(noted[1])]
         # Write the manifest last: it makes the checkpoint complete.
@@ -184,6 +194,7 @@ class RemoteRun(RunDir):
         return folder
 
     def note_score(self, step: int, score: float, *, keep: int) -> None:
+        """Add an evaluation's score to the newest checkpoint, if it is the one of `step`."""
         folders = self.list_checkpoints()
         if folders and checkpoint_step(folders[-1]) == step:
             self._check_owner()
@@ -193,7 +204,7 @@ class RemoteRun(RunDir):
             self._prune(keep)
 
     def _prune(self, keep: int) -> None:
-        # Keep the newest checkpoints and the best one.
+        """Remove all checkpoints but the `keep` newest and the best."""
         folders = self.list_checkpoints()
         scored = [
             (score, str(folder))
@@ -209,10 +220,12 @@ class RemoteRun(RunDir):
             for file in storage.list_files(self._url)
             if file.startswith("checkpoints/")
         }:
-            if name not in names:  # too old, or left incomplete by a process that died
+            # A checkpoint to remove is old, or was left incomplete by a process that died.
+            if name not in names:
                 storage.delete(str(child(self._url, "checkpoints", name)))
 
     def list_checkpoints(self) -> list[Place]:  # type: ignore[override]
+        """List the complete checkpoints, oldest first."""
         files = storage.list_files(self._url)
         names = [
             parts[1]
@@ -222,13 +235,15 @@ class RemoteRun(RunDir):
         return [child(self._url, "checkpoints", name) for name in sorted(names, key=_order)]
 
     def latest_checkpoint(self) -> Place:  # type: ignore[override]
-        """Return the newest complete checkpoint, whose files all exist with the right sizes. Their
-        checksums are compared on loading.
+        """Return the newest complete checkpoint.
+
+        All its files exist with the right sizes; checksums are compared on loading. Raises
+        CheckpointError if there is no checkpoint, or a file is missing.
         """
         folders = self.list_checkpoints()
         if not folders:
             raise CheckpointError(
-                f"{self._url}: holds no complete checkpoint yet; start a new run instead"
+                f"{self._url}: has no complete checkpoint yet; start a new run instead"
             )
         there = storage.list_files(str(folders[-1]))
         for name, (size, _) in self._manifest(folders[-1])["files"].items():
@@ -244,7 +259,7 @@ class RemoteRun(RunDir):
 
 
 def _order(name: str) -> tuple[int, int]:
-    """Sort 00012000 before 00012000.1: the second checkpoint of one step is the newer one."""
+    """Return a sort key of a checkpoint's name: 00012000 comes before 00012000.1, its successor."""
     step, _, tail = name.partition(".")
     return int(step), int(tail or 0)
 
@@ -255,10 +270,12 @@ def checkpoint_step(place: Place) -> int:
 
 
 def create_run(place: Place) -> RunDir:
+    """Create a new run in a directory or at a URL. Raises ConfigError if it is not empty."""
     return RunDir.create(place) if isinstance(place, Path) else RemoteRun.create_at(place)
 
 
 def open_run(place: Place) -> RunDir:
+    """Open an existing run in a directory or at a URL. Raises CheckpointError if there is none."""
     return RunDir.open(place) if isinstance(place, Path) else RemoteRun.open_at(place)
 
 

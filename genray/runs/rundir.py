@@ -1,9 +1,9 @@
-"""The run directory: its files, and how they are written. Every file is complete or absent.
+"""Writes and reads the files of a run directory. Every file is complete or absent.
 
 RUN/
-  config.yaml        the configuration, which can be used again
+  config.yaml        the configuration, with which the run can be repeated
   metrics.jsonl      one object a line: step, seconds, values
-  tensorboard/       the same for TensorBoard
+  tensorboard/       the same values for TensorBoard
   checkpoints/       00045000/ … each with a manifest of sizes and checksums
   pictures/          pictures of the results
   model/             the model that `evaluate`, `play` and the service load
@@ -34,14 +34,20 @@ from genray.runs.files import (
 from genray.runs.storage import Place, child, read_file
 
 CHECKPOINT_FORMAT = 1
-FLUSH_S = 5.0  # seconds between flushes of TensorBoard's events to the disk
+FLUSH_S = 5.0
+"""Seconds between flushes of TensorBoard's events to the disk."""
 RUNS = Path("runs")
 """Parent directory of a run whose user gave no --out."""
 
 
 class RunDir:
-    """A run's directory, held by one process at a time (an advisory lock that ends with the
-    process).
+    """A run's directory, which one process at a time locks while it trains.
+
+    The lock is advisory, and ends with the process. Use the object as a context manager to lock
+    the directory.
+
+    Args:
+        path: the directory; `create` and `open` check it.
     """
 
     def __init__(self, path: Path):
@@ -57,14 +63,16 @@ class RunDir:
         return self.path
 
     def refresh(self) -> None:
-        """Copy new data to remote storage if necessary; called every few seconds. Raises
-        OSError.
+        """Copy new data to remote storage; called every few seconds. Raises OSError.
+
+        A local run has no remote storage, so this method does nothing.
         """
 
     @classmethod
     def create(cls, path: Path) -> "RunDir":
-        """Create a new run in an empty or absent directory. Raises ConfigError if the directory is
-        not empty.
+        """Create a new run in an empty or absent directory.
+
+        Raises ConfigError if the directory is not empty or cannot be made.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(
@@ -81,7 +89,7 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path) -> "RunDir":
-        """Open an existing run. Raises CheckpointError if `path` holds no run."""
+        """Open an existing run. Raises CheckpointError if `path` is not a run."""
         if not (path / "config.yaml").exists():
             raise CheckpointError(f"{path}: not a run directory (no config.yaml)")
         return cls(path)
@@ -100,8 +108,9 @@ class RunDir:
         return self
 
     def _clear_leftovers(self) -> None:
-        """Remove the files of processes that died while they wrote or removed something. The run
-        must be locked.
+        """Remove the files of processes that died while they wrote or removed files.
+
+        The run must be locked.
         """
         for folder in (self.path, self.pictures, self.checkpoints):
             clear_leftovers(folder, exclusive=True)
@@ -117,7 +126,7 @@ class RunDir:
 
     @property
     def began(self) -> bool:
-        """Whether the run holds a measurement or a checkpoint, and must not be removed."""
+        """Whether the run has metrics or a checkpoint, so that it must not be removed."""
         metrics = self.path / "metrics.jsonl"
         return (metrics.exists() and metrics.stat().st_size > 0) or bool(self.list_checkpoints())
 
@@ -162,10 +171,11 @@ class RunDir:
             manifest = _read_manifest(folders[-1]) | {"score": score}
             with writing_file(folders[-1] / "manifest.json") as temporary:
                 temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-                sync(temporary)  # as the rest of the checkpoint
+                sync(temporary)  # The rest of the checkpoint is on the disk as well.
             self._prune(keep)
 
     def _prune(self, keep: int) -> None:
+        """Remove all checkpoints but the `keep` newest and the best."""
         folders = self.list_checkpoints()
         scored = [(score, folder) for folder in folders if (score := _score(folder)) is not None]
         best = max(scored)[1] if scored else None
@@ -180,19 +190,20 @@ class RunDir:
             for path in self.checkpoints.glob("*/manifest.json")
             if path.parent.name.isdecimal()
         ]
-        # by number: a large step has more digits than the padding
+        # Sorted by number, because a large step has more digits than the padding.
         return sorted(folders, key=lambda folder: int(folder.name))
 
     def latest_checkpoint(self) -> Path:
-        """Return the newest checkpoint, verified. Raises CheckpointError if there is none or it is
-        damaged.
+        """Return the newest checkpoint, after comparing its checksums.
+
+        Raises CheckpointError if there is no checkpoint, or the newest is damaged.
         """
-        # a writer that died may have renamed the newest checkpoint
+        # A writer that died may have renamed the newest checkpoint.
         clear_leftovers(self.checkpoints)
         folders = self.list_checkpoints()
         if not folders:
             raise CheckpointError(
-                f"{self.path}: holds no complete checkpoint yet; start a new run instead"
+                f"{self.path}: has no complete checkpoint yet; start a new run instead"
             )
         verify_checkpoint(folders[-1])
         return folders[-1]
@@ -219,6 +230,7 @@ def verify_checkpoint(folder: Path, only: str = "") -> None:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's manifest. Raises CheckpointError if it is damaged."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] == CHECKPOINT_FORMAT and isinstance(manifest["files"], dict):
@@ -227,15 +239,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         pass
     raise CheckpointError(
         f"{folder}: not a genray checkpoint of format {CHECKPOINT_FORMAT} (its manifest.json is "
-        "damaged or foreign); remove "
-        "this folder to resume from an older checkpoint"
+        "damaged or of another program); remove this folder to resume from an older checkpoint"
     )
 
 
 def _score(folder: Path) -> float | None:
-    """Return the evaluation score of a checkpoint; None if it has none, or if its manifest is
-    damaged.
-    """
+    """Return the evaluation score of a checkpoint; None without a score or a valid manifest."""
     try:
         return _read_manifest(folder)["score"]
     except CheckpointError:
@@ -243,6 +252,7 @@ def _score(folder: Path) -> float | None:
 
 
 def _checksum(file: Path) -> int:
+    """Return the CRC-32 of a file."""
     checksum = 0
     with file.open("rb") as stream:
         while block := stream.read(1 << 24):
@@ -280,8 +290,7 @@ def require_disk(path: Path, needed_bytes: int, what: str) -> None:
     if free < needed_bytes:
         raise ResourceError(
             f"{path}: {free / 1e9:.1f} GB free, but {what} needs {needed_bytes / 1e9:.1f} GB; free "
-            "some, choose another "
-            "--out, or take a smaller --capacity or --keep"
+            "some, choose another --out, or take a smaller --capacity or --keep"
         )
 
 
@@ -306,7 +315,7 @@ def _cut_log(path: Path, step: int | None) -> float:
 
 
 def last_metrics(place: Place) -> tuple[dict[str, Any], float]:
-    """Return (the newest value of each metric of a run, seconds since 1970 when they were written).
+    """Return the newest value of each metric, and when it was written, in seconds since 1970.
 
     Raises OSError if there are none.
     """
@@ -321,12 +330,14 @@ def last_metrics(place: Place) -> tuple[dict[str, Any], float]:
 class MetricsLog:
     """Writes metrics.jsonl and TensorBoard events; appends to them when a run is resumed.
 
-    `step`: the step from which the run continues. Lines of a killed process after that step are
-    removed from metrics.jsonl, and TensorBoard receives a marker to drop their events, because the
-    run repeats those steps. None keeps all lines.
-
     Both files are written by the calling thread, so that a full disk raises OSError here and no
     thread blocks.
+
+    Args:
+        run: the run directory.
+        step: the step from which the run continues. A killed process may have written later lines.
+            They are removed from metrics.jsonl, and TensorBoard receives a marker to drop their
+            events, because the run repeats these steps. None keeps all lines.
     """
 
     def __init__(self, run: RunDir, step: int | None = None):
@@ -335,12 +346,13 @@ class MetricsLog:
 
         self._run = run
         path = run.path / "metrics.jsonl"
-        before = _cut_log(path, step)  # the seconds continue from those of the interrupted run
+        # The seconds continue from those of the interrupted run.
+        before = _cut_log(path, step)
         self._file = path.open("a", buffering=1, encoding="utf-8")
         folder = run.path / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # TensorBoard reads files whose names contain "tfevents", in the order of their names. This
-        # name is new.
+        # TensorBoard reads files whose names contain "tfevents", in the order of their names. The
+        # time in the name makes it the last one.
         self._events = RecordWriter(str(folder / f"events.out.tfevents.{time.time_ns()}"))
         self._events.write(
             Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
@@ -353,8 +365,9 @@ class MetricsLog:
         self._flushed = time.monotonic()
 
     def write(self, step: int, values: dict[str, float | int | None]) -> None:
-        """Write one line; values that are None (not yet measured) are omitted. Raises OSError when
-        the disk is full.
+        """Write one line; values that are None (not yet measured) are omitted.
+
+        Raises OSError when the disk is full.
         """
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
@@ -373,8 +386,10 @@ class MetricsLog:
             self._run.refresh()
 
     def close(self) -> None:
-        """Close both files. Data that a full disk cannot store are lost without an exception here,
-        because `write` has already raised one.
+        """Close both files.
+
+        Data that a full disk cannot store are lost without an exception here, because `write` has
+        already raised one.
         """
         for stream in (self._file, self._events):
             with contextlib.suppress(OSError):

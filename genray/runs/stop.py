@@ -12,11 +12,10 @@ from typing import Any, Self
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that ask a process to stop: SIGINT, SIGTERM, and SIGHUP, which a closed
-    terminal sends.
+    """Return the signals that request a stop: SIGINT, SIGTERM, and SIGHUP.
 
-    SIGHUP is omitted if it is ignored: with `nohup`, a process continues after its terminal is
-    closed.
+    A closed terminal sends SIGHUP. SIGHUP is omitted if it is ignored: with `nohup`, a process
+    continues after its terminal is closed.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -28,8 +27,11 @@ class StopRequests:
     """Records Ctrl-C, SIGTERM (sent by job schedulers) and SIGHUP (sent by a closed terminal).
 
     The first signal is only recorded, with a line on standard error; `check` then raises
-    KeyboardInterrupt. The second signal raises at once. `closed` returns whether the reader of the
-    run's output has ended, which is also a request to stop.
+    KeyboardInterrupt. The second signal raises KeyboardInterrupt at once.
+
+    Args:
+        closed: function that returns whether the reader of the run's output has ended, which is
+            also a request to stop.
     """
 
     def __init__(self, closed: Callable[[], bool] = lambda: False) -> None:
@@ -38,7 +40,7 @@ class StopRequests:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        # outside the main thread, the caller handles signals
+        # ValueError: outside the main thread, the caller handles signals.
         with contextlib.suppress(ValueError):
             for number in stop_signals():
                 self._before[number] = signal.signal(number, self._note)
@@ -49,10 +51,11 @@ class StopRequests:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
+        """Record a signal; raise KeyboardInterrupt at the second one."""
         self.count += 1
         if self.count > 1:
             raise KeyboardInterrupt
-        # `print` is not safe: the signal may interrupt another `print`
+        # `print` is not used, because the signal may interrupt another `print`.
         with contextlib.suppress(OSError):
             os.write(
                 2,
@@ -85,7 +88,7 @@ def leave_stdout(notice: str = "") -> None:
 
 
 def _is_process_stdout() -> bool:
-    """Whether `sys.stdout` is descriptor 1; in a notebook and in a test it is not."""
+    """Return whether `sys.stdout` is descriptor 1; in a notebook or a test it is not."""
     try:
         return sys.stdout.fileno() == 1
     except (OSError, ValueError, AttributeError):

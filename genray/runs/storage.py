@@ -1,9 +1,11 @@
-"""Storage of a run: a local folder, or a URL (s3://bucket/run, gs://…, file:///mnt/run) by pyarrow.
+"""Reads and writes the files of a run in a local folder, or at a URL by pyarrow.
+
+URLs are s3://bucket/run, gs://bucket/run, file:///mnt/run and others.
 
 An object store has no rename, and it writes each object completely or not at all. A folder is
 therefore complete when the file that lists its content (a manifest, written last) exists. Each
-uploaded file gets a small `NAME.crc32` beside it, so that the writer of the manifest need not read
-back gigabytes that other machines wrote.
+uploaded file gets a small file `NAME.crc32` with its size and checksum, so that the writer of the
+manifest need not read gigabytes that other machines wrote.
 """
 
 import contextlib
@@ -21,15 +23,21 @@ Place = Path | str
 """A local folder or file, or the URL of one."""
 
 SUM = ".crc32"
+"""Suffix of the file with the size and the checksum of a file."""
 BLOCK = 1 << 24
+"""Bytes that are copied at a time."""
 
 
 def is_url(place: Place) -> bool:
+    """Return whether a place is a URL."""
     return "://" in str(place)
 
 
 def as_place(text: str) -> Place:
-    """Convert a user's text: a URL stays text (a Path would change s3:// to s3:/)."""
+    """Convert the text of an option to a place.
+
+    A URL stays text, because a Path would change s3:// to s3:/.
+    """
     return text.rstrip("/") if is_url(text) else Path(text)
 
 
@@ -39,8 +47,9 @@ def absolute(place: Place) -> Place:
 
 
 def child(place: Place, *names: str) -> Place:
-    """Return the path or URL of `names` below `place`. A URL's options (?region=…) stay at its
-    end.
+    """Return the path or URL of `names` below `place`.
+
+    The options of a URL (?region=…) stay at its end.
     """
     if isinstance(place, Path):
         return place.joinpath(*names)
@@ -49,12 +58,14 @@ def child(place: Place, *names: str) -> Place:
 
 
 def name_of(place: Place) -> str:
+    """Return the last part of a path or of a URL's path."""
     return place.name if isinstance(place, Path) else PurePosixPath(urlsplit(place).path).name
 
 
 def connect(url: str) -> tuple[Any, str]:
-    """Open a URL. Returns (pyarrow file system, path on it). Raises ConfigError for a URL that
-    pyarrow does not understand.
+    """Open a URL. Returns (pyarrow's file system, the path in it).
+
+    Raises ConfigError for a URL that pyarrow cannot parse.
     """
     import pyarrow
     from pyarrow.fs import FileSystem
@@ -72,8 +83,9 @@ def _reason(error: Exception) -> str:
 
 
 def list_files(url: str) -> dict[str, int]:
-    """Map the name, relative to `url`, of every file below it to its size in bytes; empty if there
-    are none. Raises OSError.
+    """Return the size in bytes of every file below `url`, by its name relative to `url`.
+
+    The result is empty if `url` does not exist. Raises OSError.
     """
     from pyarrow.fs import FileSelector, FileType
 
@@ -88,8 +100,9 @@ def list_files(url: str) -> dict[str, int]:
 
 
 def read_file(place: Place) -> tuple[bytes, float]:
-    """Read a file. Returns (content, seconds since 1970 when it was written). Raises OSError;
-    FileNotFoundError if the file does not exist.
+    """Read a file. Returns (its content, when it was written, in seconds since 1970).
+
+    Raises OSError; FileNotFoundError if the file does not exist.
     """
     if isinstance(place, Path):
         return place.read_bytes(), place.stat().st_mtime
@@ -109,6 +122,7 @@ def write_bytes(url: str, content: bytes) -> None:
 
 
 def _make_parent(system: Any, path: str) -> None:
+    """Make the parent folder of a file, on file systems that have folders."""
     parent = str(PurePosixPath(path).parent)
     # An object store has no folders, and checking for one needs rights on the whole bucket.
     if system.type_name in ("local", "hdfs", "abfs"):
@@ -116,7 +130,10 @@ def _make_parent(system: Any, path: str) -> None:
 
 
 def upload(file: Path, url: str, with_sum: bool = False) -> None:
-    """Copy a file to `url`. Raises OSError."""
+    """Copy a file to `url`; `with_sum`: also write the file with its size and checksum.
+
+    Raises OSError.
+    """
     system, path = connect(url)
     _make_parent(system, path)
     checksum = 0
@@ -151,15 +168,16 @@ def remove_file(place: Place) -> None:
 
 
 def delete(url: str) -> None:
-    """Remove the folder `url` and all below it. Raises OSError."""
+    """Remove the folder `url` with its content. Raises OSError."""
     system, path = connect(url)
     system.delete_dir(path)
 
 
 @contextlib.contextmanager
 def writing(place: Place) -> Iterator[Path]:
-    """Yield a folder to write into: `place` itself, or a temporary local folder whose files are
-    uploaded if the block succeeds.
+    """Yield a folder to write into: `place` itself, or a temporary folder for a URL.
+
+    The files of a temporary folder are uploaded if the block succeeds.
     """
     if isinstance(place, Path):
         place.mkdir(parents=True, exist_ok=True)
@@ -174,9 +192,9 @@ def writing(place: Place) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def reading(place: Place, deep: bool = True) -> Iterator[Path]:
-    """Yield a folder to read from: `place` itself, or a local copy. `deep`: copy its subfolders,
-    too.
+    """Yield a folder to read from: `place` itself, or a local copy of a URL.
 
+    `deep`: whether to copy subfolders.
     Raises CheckpointError if a file differs from what was written, OSError if it cannot be read.
     """
     if isinstance(place, Path):

@@ -123,7 +123,7 @@ def test_missing_parts_are_named(saved: Path):
         ('{"architectures": ["BertModel"]}', "not a genray model"),
         ('{"format": 2, "kind": "dqn"}', "not a genray model of format 1"),
         ('{"format": 1}', "not a genray model"),
-        ('{"format": 1, "kind": "vae"}', "a model of kind 'vae'; this needs one of dqn"),
+        ('{"format": 1, "kind": "vae"}', "a model of kind 'vae'; name a model of kind dqn"),
         ('{"format": 1, "kind": "dqn"}', "damaged model"),  # the builder's fields are missing
     ],
 )

@@ -118,7 +118,7 @@ def test_one_clear_line_for_what_cannot_be_used(url, tmp_path, capsys):
     for value, complaint in (
         (url, "not empty"),
         ("s4://bucket/run", "choose a folder, s3://BUCKET/NAME"),
-        ("file:///proc/run", "choose one that this machine may write"),
+        ("file:///proc/run", "choose a URL to which this machine can write"),
     ):
         assert cli.main(["train", "dqn", "--preset", "catch", "--local", "--out", value]) == 2
         words = capsys.readouterr().err
