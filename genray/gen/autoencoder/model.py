@@ -68,8 +68,9 @@ class Autoencoder(nn.Module):
         self._held: tuple[nn.Module, ...] = ()
 
     def hold(self, blocks: Iterable[nn.Module]) -> None:
-        """Keep these blocks in evaluation mode while the rest trains: their batch norms use the
-        moving averages and do not update them.
+        """Keep these blocks in evaluation mode while the other blocks train.
+
+        The batch norms of these blocks use the moving averages and do not update them.
         """
         self._held = tuple(blocks)
         self.train(self.training)
@@ -103,7 +104,8 @@ class Autoencoder(nn.Module):
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Encode from layer `floor` (0: the data) to layer `top` (default: the code).
 
-        Returns the activations of layer `top`, and the recorded positions of each pooling.
+        Returns the activations of layer `top`, and the recorded positions of each pooling (None
+        for a layer without pooling).
         """
         positions: list[Tensor | None] = []
         top = self.depth if top is None else top
@@ -121,7 +123,8 @@ class Autoencoder(nn.Module):
 
     def as_code(self, h_BZ: Tensor) -> Tensor:
         """Return `h_BZ`, or for binary codes its sign, with the gradient of tanh.
-        [straight-through estimator: https://arxiv.org/abs/1308.3432]
+
+        [straight-through estimator: Bengio 2013, https://arxiv.org/abs/1308.3432]
         """
         if not self.config.binary:
             return h_BZ

@@ -277,10 +277,10 @@ class AETask(Task):
         name = self.stages[int(self.progress)]
         held_out = data.validation if len(data.validation) else data.test
         x = held_out.first(SHOWN).all()
-        seen = self.corrupted(x)
+        noisy = self.corrupted(x)
         top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
-        made = self.model.down(*self.model.up(seen, top)).float()
-        rows = [x, made] if self.config.model.corruption_kind == "none" else [x, seen, made]
+        rebuilt = self.model.down(*self.model.up(noisy, top)).float()
+        rows = [x, rebuilt] if self.config.model.corruption_kind == "none" else [x, noisy, rebuilt]
         return {
             "reconstruction": image_grid(
                 torch.cat(rows), self.model.low, self.model.high, columns=len(x)

@@ -131,8 +131,8 @@ class GANTask(Task):
             with torch.set_grad_enabled(due):
                 fake = generator(self.draw(len(batch.x)))
             # Real and generated images are separate batches, with separate batch statistics.
-            real_B = discriminator(self._seen(batch.x)).float()
-            fake_B = discriminator(self._seen(fake.detach())).float()
+            real_B = discriminator(self._augmented(batch.x)).float()
+            fake_B = discriminator(self._augmented(fake.detach())).float()
         # Update the discriminator, with its gradient penalties if any.
         loss = gan_losses.discriminator_loss(config.loss, real_B, fake_B, config.label_smoothing)
         total = loss
@@ -152,8 +152,8 @@ class GANTask(Task):
         # an update.
         if due:
             with self.autocast():
-                fooled_B = discriminator(self._seen(fake)).float()
-            loss = gan_losses.generator_loss(config.loss, fooled_B)
+                new_fake_B = discriminator(self._augmented(fake)).float()
+            loss = gan_losses.generator_loss(config.loss, new_fake_B)
             before = generator_updater.updates
             generator_updater.step(loss)
             values["generator_loss"] = loss.detach() * config.discriminator_steps
@@ -161,8 +161,8 @@ class GANTask(Task):
                 self._average.update(generator_updater.updates)
         return values
 
-    def _seen(self, x_BCHW: Tensor) -> Tensor:
-        """Return the images as the discriminator receives them: augmented by DiffAugment."""
+    def _augmented(self, x_BCHW: Tensor) -> Tensor:
+        """Return the images with DiffAugment's changes, as the discriminator receives them."""
         return (
             diff_augment(x_BCHW, self.config.diffaugment, self.world)
             if self.config.diffaugment
@@ -174,7 +174,7 @@ class GANTask(Task):
         return gan_losses.squared_gradient(self._logits, x_BCHW).mean() * self.config.model.pack
 
     def _logits(self, x_BCHW: Tensor) -> Tensor:
-        return self._pair[1](self._seen(x_BCHW)).float()
+        return self._pair[1](self._augmented(x_BCHW)).float()
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """Evaluate new samples: `loss` (a Fréchet distance to the split) and the discriminator's
