@@ -232,6 +232,7 @@ class _Noise:
 
     @property
     def label(self) -> str:
+        """Label of the noisy images on a sheet."""
         return f"noisy ({self.kind}, {self.strength:g})"
 
     def __call__(self, x: Tensor, low: float, high: float) -> Tensor:

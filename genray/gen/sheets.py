@@ -36,6 +36,7 @@ def draw_sheet(
 
     Captions and labels that are too long are cut; a long title has several lines.
     """
+    # Sizes in pixels: of an image, of the captions, of the labels, of the sheet.
     side = min(rows[0][0].image.shape[:2])
     scale = max(1, -(-LEAST_SIDE // side))
     height, width = (scale * each for each in rows[0][0].image.shape[:2])
@@ -48,6 +49,7 @@ def draw_sheet(
     lines = textwrap.wrap(title, max(20, round(total / 8.2))) if title else []
     top = _EDGE + 20 * len(lines) + (_GAP if lines else 0)
     pitch = height + caption + _GAP
+    # Draw the title, then row by row the label, and the image and caption of each tile.
     sheet = Image.new("RGB", (total, top + len(rows) * pitch - _GAP + _EDGE), PAPER)
     pen = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):

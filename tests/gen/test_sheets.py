@@ -25,11 +25,11 @@ def marked(sheet: np.ndarray) -> int:
 def test_draw_sheet_enlarges_small_images_whole_and_labels_them():
     bare = draw_sheet([[green()] * 3] * 2)
     assert count(bare, GREEN) == 6 * LEAST_SIDE**2
-    told = draw_sheet(
+    labelled = draw_sheet(
         [[green(caption="0.5")] * 3] * 2, ["original", "reconstruction"], "What this is"
     )
-    assert count(told, GREEN) == 6 * LEAST_SIDE**2 and told.shape[0] > bare.shape[0]
-    ink = (told < 128).all(2)
+    assert count(labelled, GREEN) == 6 * LEAST_SIDE**2 and labelled.shape[0] > bare.shape[0]
+    ink = (labelled < 128).all(2)
     assert ink[:40].any(), "a title above"
     assert ink[40:, :60].any(), "labels to the left"
     assert count(draw_sheet([[green(side=100)]]), GREEN) == 100**2, "large ones as they are"

@@ -43,6 +43,7 @@ class Tower(nn.Module):
         self.last = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits, [B, 10]."""
         x = self.first(x).relu()
         for pair in self.pairs:
             x = (x + pair(x) if self.residual else pair(x)).relu()

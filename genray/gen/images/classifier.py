@@ -231,6 +231,7 @@ class ClassifierTask(Task):
         return cast(Classifier, self.networks["classifier"])
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
+        """Check the data, and make the classifier and its updater."""
         config = self.config
         need_images(data, "a classifier")
         need_labels(data, "a classifier")
@@ -267,6 +268,7 @@ class ClassifierTask(Task):
         )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Train on one batch; returns its loss and accuracy."""
         assert batch.label is not None
         with self.autocast():
             logits_BK = self.classifier(batch.x).float()
@@ -299,6 +301,7 @@ class ClassifierTask(Task):
         )
 
     def export(self) -> Export:
+        """Return the classifier with its config and card."""
         model = self.classifier
         config = {
             name: getattr(model.config, name) for name in ClassifierModelConfig.__dataclass_fields__

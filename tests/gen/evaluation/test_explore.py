@@ -51,7 +51,7 @@ def test_map_picture_draws_each_class_in_its_colour():
     orange = (picture[:, :, 0].astype(int) - picture[:, :, 2] > 60).nonzero()
     upper = [rows[rows < 280] for rows in (blue[0], orange[0])]  # without the legend
     assert blue[1].size > 20 and orange[1].size > 20
-    assert upper[0].mean() < upper[1].mean()  # +8 stands above −8
+    assert upper[0].mean() < upper[1].mean()  # +8 is drawn above −8
 
 
 @pytest.mark.parametrize("classes", [12, 25])

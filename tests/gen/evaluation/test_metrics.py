@@ -135,7 +135,7 @@ def test_precision_recall_of_a_narrow_and_of_a_wide_generator():
     assert precision < 0.6 and recall > 0.99
 
 
-# -- a classifier as a judge -----------------------------------------------------------------------
+# -- a classifier as a feature extractor -----------------------------------------------------------
 
 
 class Brightness(nn.Module):

@@ -29,7 +29,7 @@ SMALL = DreamConfig(octaves=2, steps=6)
 
 
 def train_dreamer(folder: Path) -> tuple[Path, float]:
-    # Beside this file, which is in no package.
+    # The helper is loaded by its path, because test files are not in a package.
     spec = importlib.util.spec_from_file_location(
         "dreamer", Path(__file__).parents[2] / "helpers" / "dreamer.py"
     )
@@ -101,16 +101,16 @@ def test_dream_depends_only_on_the_seed(features: Features):
 def test_dream_with_a_guide_shows_the_guides_stripes(features: Features):
     """The guide has vertical stripes, so the dream changes more from left to right than down."""
     phase = torch.arange(96).float()[None].expand(72, 96)
-    standing = (0.5 + 0.4 * torch.sin(2 * torch.pi * phase / 4)).expand(1, 3, 72, 96)
+    vertical_stripes = (0.5 + 0.4 * torch.sin(2 * torch.pi * phase / 4)).expand(1, 3, 72, 96)
 
     def across(x: Tensor) -> float:
         return float(x.diff(dim=3).abs().mean() / x.diff(dim=2).abs().mean())
 
     config = replace(DreamConfig(), octaves=1, steps=20, jitter=4)
-    guided = dream(shades(), Objective(features, "conv3", guide_1CHW=standing), config)
+    guided = dream(shades(), Objective(features, "conv3", guide_1CHW=vertical_stripes), config)
     other = dream(
         shades(),
-        Objective(features, "conv3", guide_1CHW=standing.transpose(2, 3).contiguous()),
+        Objective(features, "conv3", guide_1CHW=vertical_stripes.transpose(2, 3).contiguous()),
         config,
     )
     assert across(guided) > 1.5 * across(other)
@@ -162,7 +162,7 @@ def test_octave_sizes_grow_to_the_pictures_size():
     config = DreamConfig(octaves=4, octave_scale=2.0)
     assert octave_sizes(400, 800, config) == [(50, 100), (100, 200), (200, 400), (400, 800)]
     assert octave_sizes(100, 200, config) == [(50, 100), (100, 200)]
-    assert octave_sizes(20, 30, config) == [(20, 30)]  # smaller than the smallest: as it is
+    assert octave_sizes(20, 30, config) == [(20, 30)]  # the size of the picture
 
 
 def test_tiles_cover_every_pixel_once(monkeypatch):

@@ -163,7 +163,7 @@ def test_open_features_auto_is_untrained_without_a_cached_file(empty_cache: Path
 
 
 def test_open_features_auto_uses_a_cached_file(empty_cache: Path, monkeypatch):
-    monkeypatch.setattr(vgg, "download", lambda url, path: pytest.fail("asked for the network"))
+    monkeypatch.setattr(vgg, "download", lambda url, path: pytest.fail("used the network"))
     empty_cache.mkdir(parents=True)
     weights = state()
     torch.save(weights, empty_cache / vgg.FILE)
@@ -184,7 +184,7 @@ def test_open_features_auto_uses_a_cached_file(empty_cache: Path, monkeypatch):
     ].shape == (1, 512, 2, 2)
 
 
-@pytest.mark.parametrize("kind", ["text", "foreign", "short"])
+@pytest.mark.parametrize("kind", ["text", "another network", "short"])
 def test_vgg19_refuses_a_file_of_another_network(kind: str, empty_cache: Path):
     empty_cache.mkdir(parents=True)
     path = empty_cache / vgg.FILE
@@ -192,7 +192,9 @@ def test_vgg19_refuses_a_file_of_another_network(kind: str, empty_cache: Path):
         path.write_text("not weights")
     else:
         torch.save(
-            {"a": torch.zeros(1)} if kind == "foreign" else {n: v[:4] for n, v in state().items()},
+            {"a": torch.zeros(1)}
+            if kind == "another network"
+            else {n: v[:4] for n, v in state().items()},
             path,
         )
     with pytest.raises(CheckpointError, match="not VGG-19's weights.*--features untrained"):
@@ -200,10 +202,10 @@ def test_vgg19_refuses_a_file_of_another_network(kind: str, empty_cache: Path):
 
 
 def test_vgg19_without_network_ends_in_one_line(empty_cache: Path, monkeypatch):
-    def dead(*words):
+    def no_network(*words):
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(socket, "getaddrinfo", dead)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
     said: list[str] = []
     with pytest.raises(
         ResourceError, match="--features vgg19: .*Temporary failure.*--features untrained"

@@ -186,6 +186,7 @@ class AnyStyleTask(StyleTask):
         return {"styled": image_grid(torch.cat(rows), 0.0, 1.0, len(x_BCHW) + 1)}
 
     def export(self) -> Export:
+        """Return the network, its encoder's config and its card."""
         model = cast(AdaINNet, self.model)
         widths = " ".join(map(str, model.config.widths))
         card = (

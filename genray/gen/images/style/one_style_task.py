@@ -116,6 +116,7 @@ class FastStyleTask(StyleTask):
         return {"styled": image_grid(sheet, 0.0, 1.0, len(x_BCHW) + 1)}
 
     def export(self) -> Export:
+        """Return the network, its config and its card."""
         card = (
             f"# Style model: {self.style_name}\n\nStyles a picture of up to {MAX_SIDE} pixels a "
             "side in one pass. A transformer network of "

@@ -90,8 +90,8 @@ def test_read_picture_applies_an_embedded_profile():
     )
     swapped = swapped.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
     assert np.array_equal(read_picture(saved(image(), "PNG", icc_profile=srgb)).rgb, smooth())
-    seen = read_picture(saved(image(), "PNG", icc_profile=swapped)).rgb
-    assert np.abs(seen.astype(int) - smooth()[..., [1, 0, 2]]).max() <= 1
+    converted = read_picture(saved(image(), "PNG", icc_profile=swapped)).rgb
+    assert np.abs(converted.astype(int) - smooth()[..., [1, 0, 2]]).max() <= 1
     assert np.array_equal(
         read_picture(saved(image(), "PNG", icc_profile=b"rubbish" * 40)).rgb, smooth()
     )

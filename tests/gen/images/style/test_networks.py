@@ -87,10 +87,10 @@ def test_modulation_begins_neutral_and_reacts_to_contrast(tmp_path: Path):
     assert net.modulation is not None
     with torch.no_grad():
         torch.testing.assert_close(net(content), plain(content))
-        deaf = (plain(content) - plain(weak)).abs().mean()
+        unmodulated = (plain(content) - plain(weak)).abs().mean()
         torch.manual_seed(1)
         net.modulation.layers[-1].weight.normal_(std=0.3)
-        assert (net(content) - net(weak)).abs().mean() > 5 * deaf
+        assert (net(content) - net(weak)).abs().mean() > 5 * unmodulated
         both = torch.cat([content, weak])
         # each picture its own
         torch.testing.assert_close(net(both)[1:], net(weak), atol=1e-5, rtol=0)
@@ -125,7 +125,7 @@ def test_adain_net_alpha_0_decodes_the_content_and_1_has_the_styles_statistics(a
         adain_net.stylize(content, [style], alpha=0.0), adain_net.decoder(code)
     )
     restyled = adain_net.restyled(code, [wanted], [1.0], 1.0)
-    live = (mean_std(code)[1] > 1e-3).flatten()  # a dead channel has the mean alone
+    live = (mean_std(code)[1] > 1e-3).flatten()  # a constant channel has only the mean
     for found, target in zip(mean_std(restyled), mean_std(wanted)):
         torch.testing.assert_close(found[:, live], target[:, live], atol=1e-4, rtol=0)
 

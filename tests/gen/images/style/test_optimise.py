@@ -159,10 +159,10 @@ def test_sizes_of_run_from_small_to_large_and_end_at_the_least_size():
 def test_stylize_lowers_the_loss_tenfold(features, optimizer: str):
     content, style = cloud(1), stripes()
     config = small(steps=40, optimizer=optimizer)
-    seen, manners = prepared(content, [style], config)
-    objective = StyleObjective(seen, manners, [1.0], config, features)
+    prepared_content, prepared_styles = prepared(content, [style], config)
+    objective = StyleObjective(prepared_content, prepared_styles, [1.0], config, features)
     with torch.no_grad():
-        before, start = objective(content), objective(seen)
+        before, start = objective(content), objective(prepared_content)
     steps: list[StyleStep] = []
     result = stylize(content, [style], config, features, steps.append)
     with torch.no_grad():
@@ -208,12 +208,12 @@ def test_stylize_depends_only_on_the_seed(features):
 
 
 def test_stylize_reports_scales_from_small_to_large(features):
-    seen: list[tuple[int, int, int, int]] = []
+    sizes: list[tuple[int, int, int, int]] = []
     stylize(
         cloud(1), [stripes()], small(scales=2, steps=10), features,
-        lambda step: seen.append((step.step, step.total, *step.image().shape[-2:])),
+        lambda step: sizes.append((step.step, step.total, *step.image().shape[-2:])),
     )  # fmt: skip
-    assert seen == [(10, 20, 16, 20), (20, 20, 32, 40)]
+    assert sizes == [(10, 20, 16, 20), (20, 20, 32, 40)]
 
 
 def test_stylize_follows_the_weights_of_styles(features):
@@ -272,11 +272,11 @@ class Breaks(Features):
 
     def __init__(self, after: int, times: int):
         super().__init__()
-        self.looks, self.after, self.times = 0, after, times
+        self.evaluations, self.after, self.times = 0, after, times
 
     def activations(self, x_BCHW, layers):
-        self.looks += 1
-        broken = self.after <= self.looks < self.after + self.times
+        self.evaluations += 1
+        broken = self.after <= self.evaluations < self.after + self.times
         return {"a": x_BCHW * (math.nan if broken else 1.0)}
 
 
@@ -305,11 +305,15 @@ def test_stylize_reports_nan_in_a_short_run(optimizer: str, steps: int):
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_stylize_keep_colours_of_a_picture_of_one_level(level: float):
     content, config = torch.full((1, 3, 32, 40), level), small(keep_colours=True)
-    seen, palette = prepared(content, [stripes()], config)
+    prepared_content, palette = prepared(content, [stripes()], config)
     assert palette[0].std() > 0.05  # what there is to copy
     steps: list[StyleStep] = []
     result = stylize(
-        content, [stripes()], config, untrained(0, [seen, *palette], palette), steps.append
+        content,
+        [stripes()],
+        config,
+        untrained(0, [prepared_content, *palette], palette),
+        steps.append,
     )
     assert steps and torch.isfinite(result).all()
     assert steps[-1].values["loss"] <= steps[0].values["loss"] < 100
@@ -370,10 +374,12 @@ def test_stylize_reports_bad_pictures_in_one_line(features):
 
 def test_stylize_begins_at_start_with_one_scale(features: ConvStack):
     content, style = cloud(1), stripes()
-    told: list[StyleStep] = []
+    reported: list[StyleStep] = []
     styled = stylize(content, [style], small(steps=30), features)
-    again = stylize(content, [style], small(steps=3, scales=2), features, told.append, start=styled)
-    assert [step.total for step in told] == [3] and told[0].width == content.shape[-1]
+    again = stylize(
+        content, [style], small(steps=3, scales=2), features, reported.append, start=styled
+    )
+    assert [step.total for step in reported] == [3] and reported[0].width == content.shape[-1]
     anew = stylize(content, [style], small(steps=3), features)
     assert (again - styled).abs().mean() < 0.5 * (anew - styled).abs().mean()
     grey = stylize(content, [style], small(steps=2, keep_colours=True), features, start=styled)
