@@ -99,7 +99,7 @@ def test_autoencoder_dropout_acts_in_its_classifier_during_training():
     model, x = Autoencoder(config, (1, 8, 8), 0.0, 1.0, num_classes=3), torch.rand(64, 1, 8, 8)
     model.train()
     assert not torch.equal(model.classify(x), model.classify(x)) and torch.equal(
-        model.up(x)[0], model.up(x)[0]
+        model.encode_layers(x)[0], model.encode_layers(x)[0]
     )
     model.eval()
     assert torch.equal(model.classify(x), model.classify(x))

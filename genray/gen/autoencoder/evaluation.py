@@ -67,7 +67,9 @@ def position_entropy(model: Autoencoder, split: Split) -> float:
     """
     every: list[list[Tensor]] = []
     for x, _ in chunks(split):
-        every.append([position.flatten(1) for position in model.up(x)[1] if position is not None])
+        every.append(
+            [position.flatten(1) for position in model.encode_layers(x)[1] if position is not None]
+        )
     bits = 0.0
     for position_NU in (torch.cat(level) for level in zip(*every)):
         ordered_NU = position_NU.sort(0).values
@@ -79,7 +81,7 @@ def position_entropy(model: Autoencoder, split: Split) -> float:
 
 def codes(model: Autoencoder, split: Split) -> np.ndarray:
     """Return the codes of all rows, float32 [N, Z]."""
-    return flat(torch.cat([model.up(x)[0] for x, _ in chunks(split)]))
+    return flat(torch.cat([model.encode_layers(x)[0] for x, _ in chunks(split)]))
 
 
 def linear_baselines(

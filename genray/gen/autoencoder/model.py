@@ -65,19 +65,19 @@ class Autoencoder(nn.Module):
             [activation_or_none(self.output)]
             + [activation_or_none(config.activation) for _ in config.widths]
         )
-        self._held: tuple[nn.Module, ...] = ()
+        self._fixed: tuple[nn.Module, ...] = ()
 
-    def hold(self, blocks: Iterable[nn.Module]) -> None:
+    def keep_evaluating(self, blocks: Iterable[nn.Module]) -> None:
         """Keep these blocks in evaluation mode while the other blocks train.
 
         The batch norms of these blocks use the moving averages and do not update them.
         """
-        self._held = tuple(blocks)
+        self._fixed = tuple(blocks)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for block in self._held:
+        for block in self._fixed:
             block.eval()
         return self
 
@@ -99,25 +99,27 @@ class Autoencoder(nn.Module):
 
     # -- encoding and decoding some of the layers --------------------------------------------------
 
-    def up(
-        self, x: Tensor, top: int | None = None, floor: int = 0
+    def encode_layers(
+        self, x: Tensor, last: int | None = None, first: int = 0
     ) -> tuple[Tensor, list[Tensor | None]]:
-        """Encode from layer `floor` (0: the data) to layer `top` (default: the code).
+        """Encode from layer `first` (0: the data) to layer `last` (default: the code).
 
-        Returns the activations of layer `top`, and the recorded positions of each pooling (None
+        Returns the activations of layer `last`, and the recorded positions of each pooling (None
         for a layer without pooling).
         """
         positions: list[Tensor | None] = []
-        top = self.depth if top is None else top
-        for block in self.blocks[floor:top]:
+        last = self.depth if last is None else last
+        for block in self.blocks[first:last]:
             x, position = block.encode(x)  # type: ignore[operator]
             positions.append(position)
-        return (self.as_code(x) if top == self.depth else x), positions
+        return (self.as_code(x) if last == self.depth else x), positions
 
-    def down(self, h: Tensor, positions: Sequence[Tensor | None], floor: int = 0) -> Tensor:
-        """Decode from layer `floor + len(positions)` to layer `floor` (0: the data)."""
-        for level in reversed(range(floor, floor + len(positions))):
-            block, position = self.blocks[level], positions[level - floor]
+    def decode_layers(
+        self, h: Tensor, positions: Sequence[Tensor | None], first: int = 0
+    ) -> Tensor:
+        """Decode from layer `first + len(positions)` to layer `first` (0: the data)."""
+        for level in reversed(range(first, first + len(positions))):
+            block, position = self.blocks[level], positions[level - first]
             h = self._outputs[level](block.decode(h, position))  # type: ignore[operator]
         return h
 
@@ -135,19 +137,19 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return reconstructions in x's shape and range, using recorded positions if any."""
-        return self.down(*self.up(x))
+        return self.decode_layers(*self.encode_layers(x))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return codes, float32 [B, Z]. Raises ConfigError for --upsampling unpool."""
         if self.config.upsampling == "unpool":
             raise ConfigError(NO_POSITIONS)
-        return self.up(x)[0].float()
+        return self.encode_layers(x)[0].float()
 
     def decode(self, codes_BZ: Tensor) -> Tensor:
         """Return rows decoded from codes. Raises ConfigError for --upsampling unpool."""
         if self.config.upsampling == "unpool":
             raise ConfigError(NO_POSITIONS)
-        return self.down(codes_BZ, [None] * self.depth)
+        return self.decode_layers(codes_BZ, [None] * self.depth)
 
     def classify(self, x: Tensor) -> Tensor:
         """Return the classifier's logits [B, K]. Raises ConfigError without a classifier."""

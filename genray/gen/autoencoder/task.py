@@ -90,7 +90,7 @@ class AETask(Task):
         name, model = self.stages[stage], self.model
         # Choose the parameters that the stage trains, and the blocks that stay in evaluation mode.
         parameters = model.blocks.parameters()
-        held: list[nn.Module] = []
+        fixed: list[nn.Module] = []
         optimizer = self.config.optimizer
         if name in CLASSIFYING:
             assert model.classifier is not None
@@ -98,7 +98,7 @@ class AETask(Task):
             if name == "head":
                 model.start_classifier()
                 parameters = model.classifier["head"].parameters()
-                held = [model.classifier["blocks"]]
+                fixed = [model.classifier["blocks"]]
             else:
                 parameters = model.classifier.parameters()
                 optimizer = replace(
@@ -110,8 +110,8 @@ class AETask(Task):
         elif name.startswith("layer-"):
             block = model.blocks[int(name.removeprefix("layer-")) - 1]
             parameters = block.parameters()
-            held = [each for each in model.blocks if each is not block]
-        model.hold(held)
+            fixed = [each for each in model.blocks if each is not block]
+        model.keep_evaluating(fixed)
         # Create the updater.
         maker: type[Updater] = LBFGSUpdater if config.lbfgs else Updater
         self.updaters = {
@@ -157,11 +157,11 @@ class AETask(Task):
         """The number of the stage, int64 [], saved with the networks."""
         return self.networks["progress"].get_buffer("stage")
 
-    def _span(self, name: str) -> tuple[int, int]:
-        """Return (floor, top): the stage `name` trains the layers from `floor` to `top`."""
+    def _layer_range(self, name: str) -> tuple[int, int]:
+        """Return (first, last): the stage `name` trains the layers from `first` to `last`."""
         if name.startswith("layer-"):
-            top = int(name.removeprefix("layer-"))
-            return top - 1, top
+            last = int(name.removeprefix("layer-"))
+            return last - 1, last
         return 0, self.model.depth
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -188,23 +188,23 @@ class AETask(Task):
     def _reconstruction(self, name: str, x: Tensor, penalties: bool = False) -> dict[str, Tensor]:
         """Return `loss`, and each of its parts if there are several."""
         config, model = self.config.model, self.model
-        floor, top = self._span(name)
+        first, last = self._layer_range(name)
         # Encode the clean and the corrupted rows up to the stage's first layer, without gradients.
         with self.autocast():
             with torch.no_grad():
-                target, _ = model.up(x, floor)
-                below, _ = model.up(self.corrupted(x), floor)
+                target, _ = model.encode_layers(x, first)
+                below, _ = model.encode_layers(self.corrupted(x), first)
             if penalties and config.contractive:
                 below.requires_grad_()
             # Encode and decode through the stage's layers.
-            h, positions = model.up(below, top, floor)
-            rebuilt = model.down(h, positions, floor)
+            h, positions = model.encode_layers(below, last, first)
+            rebuilt = model.decode_layers(h, positions, first)
         # Compare with the clean rows, and add the penalties on the code.
-        kind = config.reconstruction if floor == 0 else "mse"
+        kind = config.reconstruction if first == 0 else "mse"
         loss = reconstruction_loss(kind, at_least_float32(rebuilt), at_least_float32(target))
         values = {"loss": loss}
         if penalties and config.sparsity:
-            used = config.code_activation if top == model.depth else config.activation
+            used = config.code_activation if last == model.depth else config.activation
             values["sparsity"] = sparsity(h.float(), used, config.sparsity_target)
             values["loss"] = values["loss"] + config.sparsity * values["sparsity"]
         if penalties and config.contractive:
@@ -226,7 +226,7 @@ class AETask(Task):
         layers trained so far, and `accuracy` of the classifier.
         """
         name, sums = self.stages[int(self.progress)], RowMeans()
-        top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
+        last = self.model.depth if name in CLASSIFYING else self._layer_range(name)[1]
         for x, label in chunks(split):
             if name in CLASSIFYING:
                 assert label is not None
@@ -236,9 +236,8 @@ class AETask(Task):
             else:
                 sums.add("loss", self._reconstruction(name, x)["loss"], len(x))
             if name not in CLASSIFYING or self._reconstructs:
-                sums.add(
-                    "mse", (self.model.down(*self.model.up(x, top)) - x).square().mean(), len(x)
-                )
+                rebuilt = self.model.decode_layers(*self.model.encode_layers(x, last))
+                sums.add("mse", (rebuilt - x).square().mean(), len(x))
         values = sums.values()
         if values.get("mse"):
             values["psnr"] = 10 * math.log10((split.high - split.low) ** 2 / values["mse"])
@@ -278,8 +277,8 @@ class AETask(Task):
         held_out = data.validation if len(data.validation) else data.test
         x = held_out.first(SHOWN).all()
         noisy = self.corrupted(x)
-        top = self.model.depth if name in CLASSIFYING else self._span(name)[1]
-        rebuilt = self.model.down(*self.model.up(noisy, top)).float()
+        last = self.model.depth if name in CLASSIFYING else self._layer_range(name)[1]
+        rebuilt = self.model.decode_layers(*self.model.encode_layers(noisy, last)).float()
         rows = [x, rebuilt] if self.config.model.corruption_kind == "none" else [x, noisy, rebuilt]
         return {
             "reconstruction": image_grid(

@@ -110,7 +110,7 @@ def test_penalty_lowers_the_penalised_figure(penalty, digits):
     def size(config: AEConfig) -> float:
         fit = trained(config, digits)
         x = digits.test.all().requires_grad_()
-        h = fit.task.model.up(x)[0]
+        h = fit.task.model.encode_layers(x)[0]
         if "sparsity" in penalty:
             return sparsity(h, "sigmoid", 0.05).item()
         torch.manual_seed(0)

@@ -110,7 +110,7 @@ def test_position_entropy_equals_numpys(digits):
     fit = trained(small_ae("conv", widths=(1,), upsampling="unpool"), digits)
     found = position_entropy(fit.task.model, digits.test)
     x = digits.test.all()
-    positions = fit.task.model.up(x)[1][0].flatten(1).numpy()
+    positions = fit.task.model.encode_layers(x)[1][0].flatten(1).numpy()
     expected = 0.0
     for window in positions.T:
         share = np.unique(window, return_counts=True)[1] / len(window)

@@ -119,7 +119,7 @@ def test_model_features_of_an_autoencoder_equal_its_encoder():
     features = ModelFeatures(model, "own", {})
     x = torch.rand(2, 3, 16, 16)
     assert features.layers == ("conv0", "conv1")
-    hidden, _ = model.up(x, top=2)
+    hidden, _ = model.encode_layers(x, last=2)
     assert torch.allclose(F.max_pool2d(features(x, ["conv1"])["conv1"], 2), hidden, atol=1e-6)
 
 
