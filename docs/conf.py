@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -21,11 +22,13 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = "genray"
 html_show_copyright = False
+smartquotes = False  # they would make a dash of the two hyphens of an option
 html_static_path = ["_static"]
-html_css_files = ["formulas.css", "layout.css"]
+html_css_files = ["site.css", "layout.css"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 autoclass_content = "both"  # parameters are in the docstring of `__init__`
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_typehints_format = "short"
@@ -71,37 +74,39 @@ def mathml(node: nodes.Element, *, as_block: bool) -> str:
 
 # -- the API reference -----------------------------------------------------------------------------
 
+NAMES = re.compile(r"(    \w[\w, *]*( \([^\n]*\))?: [^\n]*\n?(     +[^\n]*\n?)*)+")
+"""An indented block that explains one name after another, such as parameters or exceptions."""
+
 
 def docstring_as_rst(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
 ) -> None:
     """Turn a docstring, which is plain text, into reStructuredText, in place.
 
-    Words in backticks become code, indented blocks become literal blocks, and characters that
-    reStructuredText would interpret are escaped.
+    Words in backticks become code, indented blocks become lists of names or literal blocks, and
+    characters that reStructuredText would interpret are escaped.
     """
-    text, literal = [], False
-    for line in lines:
-        if line.startswith("    ") and line.strip():
-            if not literal:
-                text += ["", "::", ""]
-            literal = True
-            text.append(line)
-            continue
-        if line.strip() and literal:
-            text.append("")
-        literal = literal and not line.strip()  # an empty line does not end a literal block
-        line = re.sub(r"::$", ":", line)
-        parts = re.split(r"(`[^`]+`)", line)
-        text.append(
-            "".join(
-                f"`{part}`"
-                if part.startswith("`")
-                else re.sub(r"([\\*|]|_(?!\w)|`)", r"\\\1", part)
-                for part in parts
-            )
-        )
-    lines[:] = text
+    blocks: list[str] = []
+    for literal, some in itertools.groupby(lines, lambda line: line.startswith("    ")):
+        block = "\n".join(some)
+        if literal and NAMES.fullmatch(block):
+            joined = re.sub(r"\n {5,}", " ", block)
+            names = re.sub(r"^    (\w[^\n:]*):", r"\n* `\1`:", joined, flags=re.MULTILINE)
+            blocks.append(f"{escaped(names)}\n")
+        elif literal and block.strip():
+            blocks.append(f"\n::\n\n{block}\n")
+        else:
+            blocks.append(escaped(re.sub(r"::$", ":", block, flags=re.MULTILINE)))
+    lines[:] = "\n".join(blocks).split("\n")
+
+
+def escaped(text: str) -> str:
+    """Return plain text as reStructuredText, with what is in backticks as code."""
+    words = re.split(r"(`[^`]+`)", text)
+    words[::2] = [re.sub(r"((?<!\n)[*]|[\\|`]|_(?!\w))", r"\\\1", word) for word in words[::2]]
+    # Code may touch other characters: an escaped space, which is not shown, divides them.
+    words[1::2] = [rf"\ `{code}`\ " for code in words[1::2]]
+    return "".join(words)
 
 
 def short_signature(

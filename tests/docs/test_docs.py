@@ -133,6 +133,7 @@ def test_every_algorithm_page_has_the_same_parts(page: Path):
 
 
 @pytest.mark.service
+@pytest.mark.timeout(300)  # autodoc imports every package
 @pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs the extra docs")
 def test_sphinx_strict_build(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", "docs", str(tmp_path)]
@@ -144,3 +145,19 @@ def test_sphinx_strict_build(tmp_path):
         assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"(?:https?:)?//[^\"]+", text), page
         assert not re.findall(r"<link[^>]+href=\"(?:https?:)?//[^\"]+", text), page
     assert "<math" in (tmp_path / "algorithms" / "dqn.html").read_text()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs the extra docs")
+def test_docstring_as_rst_keeps_plain_text(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # conf.py adds the root
+    spec = importlib.util.spec_from_file_location("conf", ROOT / "docs" / "conf.py")
+    assert spec and spec.loader
+    conf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conf)
+    lines = ["Write |δ| to `low`..`high` * x_.", "", "Example::", "", "    a = f(x)", ""]
+    lines += ["Args:", "    x: the value,", "        in seconds.", "    y: another."]
+    conf.docstring_as_rst(None, "", "", None, None, lines)
+    text = "\n".join(lines)
+    assert r"Write \|δ\| to \ ``low``\ ..\ ``high``\  \* x\_." in text
+    assert "Example:\n" in text and "::\n\n    a = f(x)" in text
+    assert "* \\ ``x``\\ : the value, in seconds.\n" in text and "* \\ ``y``\\ : another." in text
