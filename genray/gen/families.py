@@ -42,10 +42,13 @@ class Family:
     """A family of models, which `genray train NAME` trains."""
 
     config: type
+    """The class of the configuration."""
     task: Callable[..., Task]
+    """Creates the task, from a configuration, a `World` and a device."""
     presets: Mapping[str, Callable[[], Any]]
     """Functions that return a configuration, by the preset's name; the first is the default."""
     about: str
+    """What the family is, in a few words, for the help of `genray train`."""
 
     def preset(self, name: str | None, data: str | None = None) -> Any:
         """Return the preset `name` (default: the first), with the data set `data` if given.
@@ -135,9 +138,17 @@ def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = F
     """Load the data and create the task and the `Fit` that `config` describes.
 
     Iterate over the Fit to train, or restore a checkpoint with `Fit.load`.
-    `sealed`: removes the test rows; later access to them raises SealedError. Raises ConfigError for
-    invalid options or data.
+
+    Args:
+        family: the family's name in `FAMILIES`.
+        config: the family's configuration.
+        world: this data-parallel worker.
+        sealed: whether to remove the test rows; later access to the test rows raises SealedError.
+
+    Raises:
+        ConfigError: the options are invalid, or do not fit the data.
     """
+    # Check the options, and choose the device.
     config.validate()
     device = torch.device(resolve_device(config.fit.device))
     if device.type == "cpu":
@@ -146,6 +157,7 @@ def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = F
         config.fit.amp != "float16" or device.type == "cuda",
         "--amp float16: needs a GPU; use --amp bfloat16 or off",
     )
+    # Load the data in the value range that the task needs.
     low, high = getattr(FAMILIES[family].task, "value_range", (0.0, 1.0))
     data = load_data(config.data, low=low, high=high)
     data = data.sealed() if sealed else data
