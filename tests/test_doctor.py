@@ -21,7 +21,7 @@ def test_this_installation_can_run():
     assert not [check for check in found if check.status == "fail"]
 
 
-def test_every_finding_that_is_not_ok_says_how_to_mend_it(tmp_path: Path):
+def test_checks_that_do_not_pass_name_a_repair(tmp_path: Path):
     broken = [
         doctor.check_python((3, 10, 4)),
         doctor.check_libraries(["numpy<1", "no-such-library>=2"]),
@@ -34,7 +34,7 @@ def test_every_finding_that_is_not_ok_says_how_to_mend_it(tmp_path: Path):
         doctor.check_disk(tmp_path, fail_bytes=2**60),
         doctor.check_open_files(1024),
     ]
-    assert all(check.status != "ok" and check.mend for check in broken)
+    assert all(check.status != "ok" and check.repair for check in broken)
 
 
 # --- versions -------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_libraries_name_the_missing_and_the_too_old_ones():
     assert check.status == "fail"
     assert "numpy is" in check.detail and "no-such-library is missing" in check.detail
     assert "pyyaml" not in check.detail
-    assert "numpy no-such-library" in check.mend
+    assert "numpy no-such-library" in check.repair
     assert doctor.check_libraries(["numpy>=2", "pyyaml"]).status == "ok"
 
 
@@ -79,7 +79,7 @@ def test_torchvision_operators_that_do_not_load_are_found():
         torch.ops.torchvision_that_never_loaded.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
 
     check = doctor.check_torch(run_nms=lost_operator)
-    assert check.status == "fail" and "nms" in check.detail and "same index" in check.mend
+    assert check.status == "fail" and "nms" in check.detail and "same index" in check.repair
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_gymnasium_follows_rllibs_own_pin():
     assert pinned and pinned.startswith("==")
     assert doctor.check_gymnasium(version=pinned.removeprefix("==")).status == "ok"
     check = doctor.check_gymnasium(version="0.26.3")
-    assert check.status == "fail" and pinned in check.mend
+    assert check.status == "fail" and pinned in check.repair
 
 
 def test_requirement_of_a_distribution_that_is_not_there():
@@ -133,7 +133,7 @@ def fake_machine(root: Path, *, pci: bool = False, node: bool = False, driver: s
     return root
 
 
-def test_no_gpu_is_fine(tmp_path: Path):
+def test_check_gpu_accepts_no_gpu(tmp_path: Path):
     check = doctor.check_gpu(fake_machine(tmp_path), lambda: "13.0", lambda: None)
     assert check.status == "ok" and "CPU only" in check.detail
 
@@ -151,7 +151,7 @@ def test_driver_too_old_for_torchs_cuda(tmp_path: Path):
         fake_machine(tmp_path, pci=True, driver="535.183.01"), lambda: "13.0", lambda: None
     )
     assert check.status == "warn"
-    assert "535.183.01 is too old" in check.detail and "580.65" in check.mend
+    assert "535.183.01 is too old" in check.detail and "580.65" in check.repair
 
 
 def test_driver_new_enough_but_torch_without_cuda(tmp_path: Path):
@@ -273,12 +273,12 @@ def test_memory_without_procfs(tmp_path: Path):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
-def test_a_port_that_somebody_listens_on(address: str):
+def test_check_port_warns_of_a_port_in_use(address: str):
     with socket.create_server((address, 0)) as server:
         port = server.getsockname()[1]
         check = doctor.check_port(port, "stop it")
         assert check == Check(
-            name=f"Port {port}", status="warn", detail="Address already in use", mend="stop it"
+            name=f"Port {port}", status="warn", detail="Address already in use", repair="stop it"
         )
     assert doctor.check_port(port, "stop it").status == "ok"
 
@@ -297,21 +297,23 @@ def _import_something_missing() -> Check:
     return a_library_that_is_not_there.check()
 
 
-def test_report_marks_mends_and_status():
+def test_main_prints_marks_repairs_and_status():
     out = io.StringIO()
     status = doctor.main(
         {
-            "Good": lambda: Check(name="Good", status="ok", detail="1.0", mend="never shown"),
-            "So-so": lambda: Check(name="So-so", status="warn", detail="slow", mend="make it fast"),
+            "Good": lambda: Check(name="Good", status="ok", detail="1.0", repair="never shown"),
+            "So-so": lambda: Check(
+                name="So-so", status="warn", detail="slow", repair="make it fast"
+            ),
         },
         out,
     )
     assert status == 0
-    assert out.getvalue().splitlines()[1:3] == ["! So-so  slow", "         mend: make it fast"]
+    assert out.getvalue().splitlines()[1:3] == ["! So-so  slow", "         repair: make it fast"]
     assert "never shown" not in out.getvalue()
 
 
-def test_a_missing_library_is_reported_and_the_other_checks_go_on():
+def test_run_checks_continues_after_a_missing_library():
     out = io.StringIO()
     checks = {
         "Lost": _import_something_missing,

@@ -28,5 +28,5 @@ def get(reference: ray.ObjectRef) -> Any:
 
 
 def cause(error: Exception) -> str:
-    """Return the last line of Ray's message: the original exception, if there was one."""
+    """Return the last line of Ray's message, which has the original exception if there was one."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

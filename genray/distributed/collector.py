@@ -44,15 +44,18 @@ class CollectorActor:
 
     After SIGTERM (the notice of a spot machine, or a node that is drained) the collector
     finishes its chunk, sends it, and stops.
+
+    Args:
+        config: the configuration of the run.
+        card: the arguments of the network (`rl.engine.network_card`).
+        index: the collector's number, which selects its ε and its random stream.
+        shard_name: Ray's name of the replay shard.
+        ledger: a directory that records every chunk, for tests; None: no record.
     """
 
     def __init__(
         self, config: DQNConfig, card: dict, index: int, shard_name: str, ledger: str | None = None
     ):
-        """`card`: describes the network (`rl.engine.network_card`). `index`: the collector's
-        number, which selects its ε and its random stream. `shard_name`: Ray's name of the replay
-        shard. `ledger`: a directory that records every chunk, for tests; None: no record.
-        """
         torch.set_num_threads(1)
         keep_freed_memory()
         self._index = index
@@ -94,7 +97,7 @@ class CollectorActor:
         coordinator's number of this incarnation: shards refuse chunks of an older epoch.
         """
         if self._leaving or not self._shard_answers():
-            return self.rest()
+            return self.finish_chunk()
         collector = self._collector
         collector.run_step = run_step
         chunk, episodes = collector.collect()
@@ -108,7 +111,7 @@ class CollectorActor:
             chunk.num_rows * collector.env.num_lanes, chunk.num_transitions, episodes
         )
 
-    def rest(self) -> CollectReport:
+    def finish_chunk(self) -> CollectReport:
         """Wait until the chunk in flight is accepted; the report counts no new steps."""
         self._settle()
         return self._report(0, 0, [])
@@ -116,7 +119,7 @@ class CollectorActor:
     def leave(self) -> CollectReport:
         """Stop as after SIGTERM."""
         self._leaving = True
-        return self.rest()
+        return self.finish_chunk()
 
     def _report(self, steps: int, transitions: int, episodes: list[Episode]) -> CollectReport:
         lost, self._lost = self._lost, 0
@@ -174,7 +177,7 @@ class CollectorActor:
     def _answer(self, reference: ray.ObjectRef) -> Receipt:
         while True:
             if self._leaving:
-                self._shard.hurry.remote(self._collector.incarnation)
+                self._shard.accept_leaving.remote(self._collector.incarnation)
             if ray.wait([reference], timeout=WAIT_S)[0]:
                 return ray.get(reference)
 

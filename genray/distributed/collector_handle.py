@@ -1,6 +1,4 @@
-"""The coordinator's record of one collector: its queued calls, its epoch, and when it may get
-more work.
-"""
+"""Queues the coordinator's calls at one collector, and tracks the collector's epoch."""
 
 import time
 
@@ -19,10 +17,13 @@ class CollectorHandle:
 
     Ray restarts the actor when it dies, on another host if necessary. Every incarnation has its
     own epoch.
+
+    Args:
+        index: the collector's number.
+        actor: the actor's handle, which stays valid when the actor restarts.
     """
 
     def __init__(self, index: int, actor: ray.actor.ActorHandle):
-        """`index`: the collector's number. `actor`: its handle, valid after restarts as well."""
         self.index, self.name, self.actor = index, f"collector {index}", actor
         self.calls: list[ray.ObjectRef] = []
         self.retry_at = 0.0
@@ -44,7 +45,7 @@ class CollectorHandle:
         return 0.0 if self._away_since is None else time.monotonic() - self._away_since
 
     @property
-    def may_work(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the collector may be given another portion of work now."""
         return len(self.calls) < PORTIONS_AHEAD and time.monotonic() >= self.retry_at
 
@@ -52,10 +53,10 @@ class CollectorHandle:
         """Queue one chunk; `steps`: the run's count of agent steps."""
         self.calls.append(self.actor.collect.remote(steps, self.epoch))
 
-    def rest(self) -> None:
+    def finish_chunk(self) -> None:
         """Queue a call that returns when the collector's chunk in flight has arrived."""
         if time.monotonic() >= self.retry_at:  # a collector that has just died has no chunk
-            self.calls.append(self.actor.rest.remote())
+            self.calls.append(self.actor.finish_chunk.remote())
 
     def leave(self) -> None:
         """Have the collector finish and restart on another host, because its host will stop."""
@@ -83,7 +84,7 @@ class CollectorHandle:
                 if self.away
                 else f"{self.name} died ({cause(error)}); it restarts with new episodes"
             )
-            self._begin_anew()
+            self._begin_epoch()
             return None, event
         self.failures, self._away_since = 0, None
         self.epsilon, self.node = report.epsilon, report.node
@@ -91,14 +92,14 @@ class CollectorHandle:
             return report, None
         # The collector has no work left; Ray restarts it on another host.
         ray.kill(self.actor, no_restart=False)
-        self._begin_anew()
+        self._begin_epoch()
         return (
             report,
             f"{self.name} left its node as requested, after its last chunk; it starts again "
             "elsewhere",
         )
 
-    def _begin_anew(self) -> None:
+    def _begin_epoch(self) -> None:
         """Start the next epoch: queued calls are lost; later writes of the old one are stale."""
         self.calls.clear()
         self.node = ""

@@ -51,13 +51,24 @@ LOOK_S = 1.0  # between two queries for the nodes that are about to stop
 
 
 class Coordinator:
-    """The engine (`rl.engine.Engine`) of N collectors, M replay shards and K learners on Ray.
+    """Runs N collectors, M replay shards and K learners on Ray as an engine (`rl.engine.Engine`).
 
     Ray restarts collectors and shards, on other hosts if necessary. The coordinator notices the
     restart, counts what was lost, has the shards refuse late writes of the dead incarnation, and
     gives the new one work. The coordinator itself replaces learners, and they continue from their
     last snapshot (`learner_group`). If the coordinator dies, the run ends; it can be resumed from
     its last checkpoint.
+
+    Shards and learners start at once. The collectors start at the first `advance`.
+
+    Args:
+        config: the configuration of the run.
+        learner_threads: PyTorch threads of each learner; None: chosen by the network's size and the
+            cores.
+        cpus_each: CPUs that each collector and learner reserve; None: an even share of the
+            cluster's nodes.
+        free_cores: cores of this machine that other programs leave free; None: all cores of the
+            largest node.
     """
 
     def __init__(
@@ -67,13 +78,6 @@ class Coordinator:
         cpus_each: float | None = None,
         free_cores: int | None = None,
     ):
-        """Start shards and learners; the collectors start at the first `advance`.
-
-        `learner_threads`: PyTorch threads of each learner; None: chosen by the network's size and
-        the cores. `cpus_each`: CPUs that each collector and learner reserve; None: an even share
-        of the cluster's nodes. `free_cores`: cores of this machine that other programs leave free;
-        None: all cores of the largest node.
-        """
         config.validate()
         self.config = config
         num_actions, frame_shape = probe_env(config.env)
@@ -198,7 +202,7 @@ class Coordinator:
         for worker in self._collectors:
             queued = sum(len(other.calls) for other in self._collectors)
             # Queued calls count as steps already made, so that the run does not exceed its steps.
-            while worker.may_work and self.steps + queued * chunk < until_step:
+            while worker.is_ready and self.steps + queued * chunk < until_step:
                 worker.collect(self.steps)
                 queued += 1
         self._learners.give()
@@ -281,10 +285,10 @@ class Coordinator:
         Returns the steps made.
         """
         for shard in self.shards:
-            shard.admit.remote(True)
+            shard.accept_beyond_limit.remote(True)
         try:
             for worker in self._collectors:
-                worker.rest()
+                worker.finish_chunk()
             # The learner continues meanwhile: a shard that has just restarted accepts nothing
             # until the learner's request has set its insert limit.
             while any(worker.calls for worker in self._collectors):
@@ -294,7 +298,7 @@ class Coordinator:
                 self._take_results(self._unreported)
         finally:
             for shard in self.shards:
-                shard.admit.remote(False)
+                shard.accept_beyond_limit.remote(False)
         if self._collectors:
             self._ask_shards(self._tally.balance)
         return self.steps

@@ -1,4 +1,4 @@
-"""Data-parallel training: K learners sample their own batches and average their gradients.
+"""Trains K learners in data parallel: each samples its own batches, and gradients are averaged.
 
 The weights are the same on all learners. An update of K learners with batches of B equals the
 update of one learner with all K·B transitions, to float tolerance: importance weights are
@@ -34,14 +34,18 @@ class Group:
     """One learner's membership in the group of K.
 
     Every method is a collective operation: all K learners call it, in the same order.
+
+    The constructor blocks until all K learners have joined.
+
+    Args:
+        rank: the learner's number; 0 is the leader.
+        learners: K.
+        address: "HOST:PORT" of the leader.
+        device: name of the device for PyTorch, "cpu" or "cuda:0".
+        network: the network whose gradients are averaged.
     """
 
     def __init__(self, rank: int, learners: int, address: str, device: str, network: QNetwork):
-        """Join the group; blocks until all K learners have joined.
-
-        `rank`: 0 is the leader. `learners`: K. `address`: "HOST:PORT" of the leader. `device`:
-        PyTorch's, "cpu" or "cuda:0". `network`: the network whose gradients are averaged.
-        """
         self.rank, self.learners, self._device = rank, learners, device
         _choose_interface(address)
         with _peers():
@@ -97,12 +101,14 @@ class Group:
 
 
 class Share:
-    """One learner's part in an update, from its batch's smallest P(i) and its number of rows."""
+    """One learner's part in an update, from its batch's smallest P(i) and its number of rows.
+
+    Args:
+        lowest: the smallest P(i) of all batches divided by the smallest P(i) of this batch.
+        rows: the number of rows of this batch divided by that of all batches.
+    """
 
     def __init__(self, lowest: float, rows: float):
-        """`lowest`: the smallest P(i) of all batches divided by the smallest of this batch.
-        `rows`: this batch's part of all rows.
-        """
         self._lowest, self._rows = lowest, rows
 
     def factor(self, beta: float) -> float:
@@ -115,7 +121,7 @@ class Share:
         return self._rows * self._lowest**beta
 
 
-def meeting_place(host: str) -> str:
+def rendezvous_address(host: str) -> str:
     """Return "HOST:PORT" with a port that is free on this machine now."""
     with socket.socket() as probe:
         probe.bind(("", 0))

@@ -17,10 +17,12 @@ class EpochBroadcast:
     """Sends every shard the epochs: at once when they change, otherwise every PERIOD_S.
 
     `tick` never waits for an answer.
+
+    Args:
+        shards: handles of the ReplayShardActors.
     """
 
     def __init__(self, shards: Sequence[ray.actor.ActorHandle]):
-        """`shards`: handles of the ReplayShardActors."""
         self._shards = shards
         self._calls: list[ray.ObjectRef | None] = [None] * len(shards)
         self._told: list[Epochs | None] = [None] * len(shards)
@@ -42,7 +44,7 @@ class EpochBroadcast:
             if self._calls[index] is None and (
                 now >= self._due[index] or self._told[index] != epochs
             ):
-                self._calls[index] = self._shards[index].guard.remote(epochs)
+                self._calls[index] = self._shards[index].set_epochs.remote(epochs)
                 self._told[index], self._due[index] = epochs, now + PERIOD_S
 
     def _take(self, index: int, call: ray.ObjectRef) -> None:

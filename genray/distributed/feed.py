@@ -59,6 +59,19 @@ class Feed:
     """Samples batches from M shards.
 
     `next_round` never blocks for long: it returns None while the limiter allows no samples.
+
+    Args:
+        shards: handles of the M shard actors.
+        limiter: keeps samples per insert.
+        batch_size: transitions in a batch.
+        rng: splits a batch over the shards.
+        round_batches: batches in a round; None: chosen by the batch size.
+        epoch: the epoch of this incarnation of the learners.
+        learners: number of learners that sample as much as this one, at the same time, under one
+            limiter.
+        leads: whether this learner sends the insert limit and the weights to the shards.
+        device, frames_on: where the learner computes, and where its batches are assembled (see
+            LearnerConfig).
     """
 
     def __init__(
@@ -75,13 +88,6 @@ class Feed:
         device: str | torch.device = "cpu",
         frames_on: str = "host",
     ):
-        """`shards`: handles of the M shard actors. `limiter`: keeps samples per insert. `rng`:
-        splits a batch over the shards. `round_batches`: batches per round; None: by the batch
-        size. `epoch`: the epoch of this incarnation of the learners. `learners`: how many
-        learners sample as much as this one, at the same time, under one limiter. `leads`: this
-        learner sends the insert limit and the weights to the shards. `device`, `frames_on`:
-        where the learner computes, and where its batches are assembled (see LearnerConfig).
-        """
         self._epoch, self._learners, self._leads = epoch, learners, leads
         self._device, self._frames_on = torch.device(device), frames_on
         self._records = ShardRecords(shards, limiter)
@@ -238,7 +244,7 @@ class Feed:
                 batches.append(
                     self._batch(sample.rows(slice(start, end)), whole_B[start:end], sizes, replies)
                 )
-            return self._not_empty(batches)
+            return self._drop_empty(batches)
         for starts_M, ends_M in zip(starts_MU.T, ends_MU.T):
             parts = {
                 index: draw.rows(slice(starts_M[index], ends_M[index]))
@@ -251,9 +257,9 @@ class Feed:
                     sample, whole_B, {index: part.size for index, part in parts.items()}, replies
                 )
             )
-        return self._not_empty(batches)
+        return self._drop_empty(batches)
 
-    def _not_empty(self, batches: list[Batch]) -> list[Batch]:
+    def _drop_empty(self, batches: list[Batch]) -> list[Batch]:
         """Drop batches without any whole transition; the limiter allows their samples again."""
         filled = [batch for batch in batches if batch.sample.size]
         self.limiter.sampled -= self._learners * self._batch_size * (len(batches) - len(filled))
@@ -296,7 +302,7 @@ class Feed:
         if record.copy is None:
             record.copy = DeviceFrames(frames.layout, frames.frame_LCP, self._device)
         record.copy.gather(placed, out)
-        return frames.still_there(placed)
+        return frames.not_overwritten(placed)
 
     def _batch(
         self,

@@ -23,12 +23,15 @@ class Epochs:
 
 
 class Fence:
-    """Holds one shard's epochs. An epoch never decreases, even if messages arrive late or twice."""
+    """Holds one shard's epochs. An epoch never decreases, even if messages arrive late or twice.
+
+    Args:
+        sources: the collectors that write to this shard.
+        has_epochs: True for a new shard: no epoch has been raised yet, so the shard has missed
+            none.
+    """
 
     def __init__(self, sources: Iterable[int], has_epochs: bool = True):
-        """`sources`: the collectors that write to this shard. `has_epochs`: True for a new shard,
-        because no epoch has been raised yet: the shard has missed none.
-        """
         self._epoch = dict.fromkeys(sources, 0)
         self._owner: dict[int, int] = {}  # the incarnation whose chunks are accepted
         self.learner = 0
@@ -57,7 +60,7 @@ class Fence:
         """
         self._owner[source] = incarnation
 
-    def admits_chunk(self, source: int, epoch: int, incarnation: int) -> bool:
+    def accepts_chunk(self, source: int, epoch: int, incarnation: int) -> bool:
         """Return whether this incarnation of a collector may write.
 
         An epoch newer than any known one is accepted, because only the coordinator assigns
@@ -70,7 +73,7 @@ class Fence:
         self.refused += 1
         return False
 
-    def admits_learner(self, epoch: int, writes: bool) -> bool:
+    def accepts_learner(self, epoch: int, writes: bool) -> bool:
         """Return whether this learner may sample, and set priorities and weights.
 
         `writes`: the request would change the shard, so a refusal is counted.

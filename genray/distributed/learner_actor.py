@@ -13,7 +13,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from genray.distributed.calls import MAX_FAILURES, RETRY_S
-from genray.distributed.data_parallel import Group, Share, meeting_place
+from genray.distributed.data_parallel import Group, Share, rendezvous_address
 from genray.distributed.feed import Batch, Feed, batches_per_round
 from genray.distributed.messages import LearnReport, Published, Snapshot
 from genray.errors import ResourceError, RunFault
@@ -37,6 +37,14 @@ class LearnerActor:
     Of K learners, the one of rank 0 is the leader: it keeps samples per insert, sends the limit
     and the weights to the shards, and writes snapshots and checkpoints for all. The other
     learners sample as much as the leader, at the same time.
+
+    Args:
+        config: the configuration of the run.
+        card: the arguments of the network (`rl.engine.network_card`).
+        shards: handles of the replay shards.
+        threads: PyTorch threads of this process.
+        epoch: the epoch of this incarnation of the learners.
+        rank: the learner's number, 0 … K − 1.
     """
 
     def __init__(
@@ -48,10 +56,6 @@ class LearnerActor:
         epoch: int = 0,
         rank: int = 0,
     ):
-        """`card`: describes the network (`rl.engine.network_card`). `shards`: handles of the
-        replay shards. `threads`: PyTorch threads. `epoch`: the epoch of this incarnation of the
-        learners. `rank`: 0 .. K − 1.
-        """
         torch.set_num_threads(threads)
         keep_freed_memory()
         self._config, self._epoch, self._rank = config, epoch, rank
@@ -85,9 +89,9 @@ class LearnerActor:
 
     # -- start -------------------------------------------------------------------------------------
 
-    def meeting_place(self) -> str:
+    def rendezvous_address(self) -> str:
         """Return the address where the other learners join the leader."""
-        return meeting_place(ray.util.get_node_ip_address())
+        return rendezvous_address(ray.util.get_node_ip_address())
 
     def begin(self, snapshot: Snapshot | None, place: str | None) -> None:
         """Start learning, from `snapshot` if there is one, in a group that meets at `place`.
@@ -281,7 +285,11 @@ class LearnerActor:
 
 
 class Follower(SamplesPerInsert):
-    """The limiter of a learner that is not the leader: it may sample as much as the leader has."""
+    """Limits a learner that is not the leader to as many samples as the leader has drawn.
+
+    Args:
+        limiter: the limiter of the run, whose settings are used.
+    """
 
     def __init__(self, limiter: SamplesPerInsert):
         super().__init__(**vars(limiter))

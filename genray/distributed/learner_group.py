@@ -1,5 +1,4 @@
-"""The coordinator's handle of the learners (one, or K in data parallel), which replaces them after
-a death.
+"""Controls the learners (one, or K in data parallel) for the coordinator, and replaces dead ones.
 
 When a learner dies, all K are started again, with the next epoch, from the last snapshot: the
 whole state of learning, which the leader sends every few seconds. The coordinator keeps the
@@ -41,14 +40,16 @@ class LearnerGroup:
     """Gives work to the learners, keeps their last snapshot, and replaces them after a death.
 
     Only `ask` and `load` block.
+
+    Args:
+        make: a function; `make(epoch, rank)` starts the actor of a learner.
+        learners: K.
+        snapshot_s: seconds between snapshots.
     """
 
     def __init__(
         self, make: Callable[[int, int], ray.actor.ActorHandle], learners: int, snapshot_s: float
     ):
-        """`make(epoch, rank)`: starts a learner's actor. `learners`: K. `snapshot_s`: seconds
-        between snapshots.
-        """
         self._make, self._learners, self._snapshot_s = make, learners, snapshot_s
         self.epoch = 0
         self.restarts = 0
@@ -164,7 +165,7 @@ class LearnerGroup:
         self._next_note_at = time.monotonic() + WAITING_NOTE_S
         # Ray holds back the calls of the other learners until the leader has returned its address;
         # no call blocks here.
-        place = self.first.meeting_place.remote() if self._learners > 1 else None
+        place = self.first.rendezvous_address.remote() if self._learners > 1 else None
         state = ray.put(self._snapshot) if self._snapshot else None
         for member in self.members:
             self._calls[member.begin.remote(state, place)] = "begin"

@@ -23,12 +23,13 @@ class Ledger:
     answered that it holds the chunk), `refused` (the shard answered that it does not), or `lost`
     (no answer, and the collector gave up). A shard writes `stored`, `duplicate` or `refused` for
     every chunk that it receives. A chunk's id is (collector, incarnation, first_row).
+
+    Args:
+        folder: the ledger's directory; None: nothing is written.
+        writer: the start of the file's name, before the host and the process id.
     """
 
     def __init__(self, folder: str | None, writer: str):
-        """`folder`: the ledger's directory; None: nothing is written. `writer`: the start of the
-        file's name, before host and process id.
-        """
         self._file: Any = None
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,11 @@ class ReplayShardActor:
 
     The shard accepts only the latest incarnation of each collector and of the learner. After a
     restart it accepts none, until the coordinator has sent the current epochs.
+
+    Args:
+        config, layout: the shard's size and shapes.
+        seed: the entropy of the shard's samples; the last number is the shard's index.
+        ledger: a directory that records chunks, for tests; None: no record.
     """
 
     def __init__(
@@ -36,9 +41,6 @@ class ReplayShardActor:
         seed: tuple[int, ...],
         ledger: str | None = None,
     ):
-        """`config`, `layout`: the shard's size and shapes. `seed`: the entropy of its samples; the
-        last number is the shard's index. `ledger`: a directory that records chunks, for tests.
-        """
         self._shared = SharedFrames(layout) if config.replay_store == "raw" else None
         self._shard = ReplayShard(
             config, layout, seed=np.random.SeedSequence(seed), frames=self._shared
@@ -63,7 +65,7 @@ class ReplayShardActor:
             await self._changed.wait_for(lambda: self._fence.has_epochs and self._may_insert(chunk))
             # Checked after the wait: the collector's incarnation may have become stale while its
             # chunk waited.
-            accepted = self._fence.admits_chunk(chunk.source, epoch, chunk.incarnation)
+            accepted = self._fence.accepts_chunk(chunk.source, epoch, chunk.incarnation)
             fate = "refused"
             if accepted:
                 known = self._shard.heads()[chunk.source]
@@ -89,13 +91,13 @@ class ReplayShardActor:
         self._fence.enter(source, incarnation)
         return self._published
 
-    async def hurry(self, incarnation: int) -> None:
+    async def accept_leaving(self, incarnation: int) -> None:
         """Accept the chunk of a collector that has to leave, even beyond the limit."""
         async with self._changed:
             self._hurried.add(incarnation)
             self._changed.notify_all()
 
-    async def guard(self, epochs: Epochs) -> tuple[int, int]:
+    async def set_epochs(self, epochs: Epochs) -> tuple[int, int]:
         """Take over the coordinator's epochs; return (this shard's incarnation, writes that it
         refused).
         """
@@ -104,7 +106,7 @@ class ReplayShardActor:
             self._changed.notify_all()
         return self._incarnation, self._fence.refused
 
-    async def admit(self, everything: bool) -> None:
+    async def accept_beyond_limit(self, everything: bool) -> None:
         """Accept chunks beyond the limit, or stop doing so.
 
         Before a checkpoint, all chunks in flight have to arrive. Only chunks already made are
@@ -120,7 +122,7 @@ class ReplayShardActor:
 
     async def sample(self, request: Request) -> Reply:
         """Apply the request's priorities, limit and weights; return this shard's transitions."""
-        current = await self._take_in(request)
+        current = await self._apply(request)
         count = sum(request.counts)
         drawn: PlacedSample | SlicedSample | None = None
         if current and count and self._shard.total > 0:
@@ -133,7 +135,7 @@ class ReplayShardActor:
 
     async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
         """Return when this shard has accepted `inserted` transitions, or after `timeout_s`."""
-        await self._take_in(request)
+        await self._apply(request)
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
@@ -142,9 +144,9 @@ class ReplayShardActor:
                 )
         return self._counts()
 
-    async def _take_in(self, request: Request) -> bool:
+    async def _apply(self, request: Request) -> bool:
         """Apply a request's priorities, weights and limit; return False for a stale learner."""
-        if not self._fence.admits_learner(
+        if not self._fence.accepts_learner(
             request.epoch, len(request.key_B) > 0 or request.published is not None
         ):
             return False

@@ -75,8 +75,9 @@ def _stop_signals_blocked() -> Iterator[None]:
 
 
 def _end_without_asking() -> None:
-    """Have `ray.shutdown` kill the private Ray's processes at once. By default each process gets
-    SIGTERM first, and a second to react.
+    """Make `ray.shutdown` kill the processes of the private Ray at once.
+
+    By default, each process gets SIGTERM first and has a second to react.
     """
     # Private names: if a later Ray renames them, the end takes these seconds.
     with contextlib.suppress(ImportError, AttributeError):

@@ -52,10 +52,14 @@ class ShardRecord:
 
 
 class ShardRecords:
-    """The records of all M shards, by index."""
+    """The records of all M shards, by index.
+
+    Args:
+        shards: handles of the shard actors.
+        limiter: counts the shards' inserts and losses.
+    """
 
     def __init__(self, shards: list[ray.actor.ActorHandle], limiter: SamplesPerInsert):
-        """`shards`: handles of the shard actors. `limiter`: counts their inserts and losses."""
         self._records = [ShardRecord(shard) for shard in shards]
         self._limiter = limiter
         self.lost_transitions = 0

@@ -59,12 +59,16 @@ def _header_bytes(layout: ShardLayout) -> int:
 
 
 class SharedFrames(RawFrames):
-    """RawFrames in a memfd. `claimed_L` counts rows before they are overwritten, so that a reader
-    can check afterwards what it has copied.
+    """Stores frames as RawFrames does, but in a memfd.
+
+    `claimed_L` counts rows before they are overwritten, so that a reader can check after a copy
+    whether the copied rows were overwritten meanwhile.
+
+    Args:
+        layout: the shapes of the frames, for which memory is allocated.
     """
 
     def __init__(self, layout: ShardLayout):
-        """Allocate memory for the frames of `layout`."""
         pixels = layout.frame_shape[0] * layout.frame_shape[1]
         size = _header_bytes(layout) + layout.lanes * layout.rows * pixels
         self._file = os.memfd_create("genray-replay")
@@ -123,9 +127,9 @@ class AttachedFrames:
             self.frame_LCP, *places, layout.stack_start == "repeat", obs_BSP, next_obs_BSP
         )
         placed.copy_draw(out)
-        return self.still_there(placed)
+        return self.not_overwritten(placed)
 
-    def still_there(self, placed: PlacedSample) -> np.ndarray:
+    def not_overwritten(self, placed: PlacedSample) -> np.ndarray:
         """Return bool [B]: which transitions the shard has not begun to overwrite.
 
         A transition copied before this call is whole exactly if its entry is True.

@@ -16,10 +16,14 @@ from genray.distributed.messages import CollectReport, ShardCounts
 
 
 class Tally:
-    """Adds up the collectors' reports and corrects the sums by the shards' counts."""
+    """Adds up the collectors' reports and corrects the sums by the shards' counts.
+
+    Args:
+        collectors, shards: the number of collectors and of shards.
+        lanes: lanes of each collector.
+    """
 
     def __init__(self, collectors: int, shards: int, lanes: int):
-        """`lanes`: lanes of each collector."""
         self._lanes = lanes
         # Steps that should be rows of the shard's current incarnation, for each collector.
         self._steps = [0] * collectors

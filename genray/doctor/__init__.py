@@ -93,8 +93,8 @@ def main(checks: dict[str, Callable[[], Check]] | None = None, out: TextIO | Non
     width = max((len(check.name) for check in found), default=0)
     for check in found:
         print(f"{marks[check.status]} {check.name:<{width}}  {check.detail}", file=out)
-        if check.mend and check.status != "ok":
-            print(f"{' ' * (len(marks['ok']) + width + 3)}mend: {check.mend}", file=out)
+        if check.repair and check.status != "ok":
+            print(f"{' ' * (len(marks['ok']) + width + 3)}repair: {check.repair}", file=out)
     failed = sum(check.status == "fail" for check in found)
     warned = sum(check.status == "warn" for check in found)
     if failed:

@@ -11,14 +11,14 @@ REINSTALL = "make clean test   (or: pip install --force-reinstall {} -c constrai
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """The result of one check: `fail` would stop a run, `warn` would slow or limit one; `mend`
+    """The result of one check. `fail` would stop a run, `warn` would slow or limit a run. `repair`
     says how to repair it.
     """
 
     name: str
     status: Status
     detail: str
-    mend: str = ""
+    repair: str = ""
 
 
 def ok(name: str, detail: str) -> Check:
@@ -26,11 +26,11 @@ def ok(name: str, detail: str) -> Check:
     return Check(name=name, status="ok", detail=detail)
 
 
-def warn(name: str, detail: str, mend: str) -> Check:
+def warn(name: str, detail: str, repair: str) -> Check:
     """Return a check whose finding would slow or limit a run."""
-    return Check(name=name, status="warn", detail=detail, mend=mend)
+    return Check(name=name, status="warn", detail=detail, repair=repair)
 
 
-def fail(name: str, detail: str, mend: str) -> Check:
+def fail(name: str, detail: str, repair: str) -> Check:
     """Return a check whose finding would stop a run."""
-    return Check(name=name, status="fail", detail=detail, mend=mend)
+    return Check(name=name, status="fail", detail=detail, repair=repair)

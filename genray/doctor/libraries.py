@@ -101,7 +101,7 @@ def check_torch(
 ) -> Check:
     """Check that torch and torchvision were built for each other."""
     name = "torch and torchvision"
-    mend = (
+    repair = (
         "take both from the same index, both with CUDA or both without: "
         "pip install --force-reinstall torch torchvision -c constraints.txt"
     )
@@ -110,12 +110,12 @@ def check_torch(
     torchvision_wants = torchvision_wants or requirement("torchvision", "torch")
     pair = f"torch {torch_version}, torchvision {torchvision_version}"
     if not fits(torch_version, torchvision_wants):
-        return fail(name, f"{pair}, which wants torch{torchvision_wants}", mend)
+        return fail(name, f"{pair}, which wants torch{torchvision_wants}", repair)
     try:
         run_nms()
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        return fail(name, f"{pair}: torchvision's operators fail: {reason}", mend)
+        return fail(name, f"{pair}: torchvision's operators fail: {reason}", repair)
     return ok(name, pair)
 
 

@@ -95,7 +95,7 @@ def check_disk(path: Path = Path(), warn_bytes: int = 10 * GIB, fail_bytes: int 
         name="Disk",
         status=status,
         detail=f"{free / GIB:.1f} GiB free in {path.resolve()}",
-        mend="" if status == "ok" else "free some space, or write runs elsewhere: --out DIR",
+        repair="" if status == "ok" else "free some space, or write runs elsewhere: --out DIR",
     )
 
 
@@ -114,13 +114,13 @@ def check_memory(
         name=name,
         status=status,
         detail=f"{available / GIB:.1f} GiB available",
-        mend=""
+        repair=""
         if status == "ok"
         else "close other programs, or use --local (one process) with a smaller capacity",
     )
 
 
-def check_port(port: int, mend: str, host: str = "") -> Check:
+def check_port(port: int, repair: str, host: str = "") -> Check:
     """Check that no program listens, on any of this machine's addresses, on a port for Ray."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # With the option that servers set: a port that was closed a moment ago counts as free.
@@ -128,7 +128,7 @@ def check_port(port: int, mend: str, host: str = "") -> Check:
         try:
             probe.bind((host, port))
         except OSError as error:
-            return warn(f"Port {port}", error.strerror or str(error), mend)
+            return warn(f"Port {port}", error.strerror or str(error), repair)
     return ok(f"Port {port}", "free")
 
 

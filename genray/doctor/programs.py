@@ -18,14 +18,14 @@ def _installed_roms() -> dict[str, Path | None]:
 def check_roms(installed: Callable[[], dict[str, Path | None]] = _installed_roms) -> Check:
     """Check that the games are on disk; ale-py's wheel contains them."""
     name = "Atari games"
-    mend = "pip install --force-reinstall --no-deps ale-py -c constraints.txt"
+    repair = "pip install --force-reinstall --no-deps ale-py -c constraints.txt"
     found = installed()
     lost = sorted(game for game, path in found.items() if path is None or not Path(path).is_file())
     there = len(found) - len(lost)
     if "road_runner" not in found or "road_runner" in lost:
-        return fail(name, f"{there} games, without road_runner, the demo's", mend)
+        return fail(name, f"{there} games, without road_runner, the demo's", repair)
     if lost:
-        return warn(name, f"{there} games; files missing: {', '.join(lost[:5])}", mend)
+        return warn(name, f"{there} games; files missing: {', '.join(lost[:5])}", repair)
     return ok(name, f"{there} games")
 
 

@@ -1,4 +1,4 @@
-"""Value-based reinforcement learning on Atari: plain PyTorch and NumPy, no Ray.
+"""Implements value-based reinforcement learning on Atari in plain PyTorch and NumPy, without Ray.
 
 Suggested reading order: `targets` (the equations), `networks`, `nstep`, `sum_tree`, `replay`,
 `collect`, `learner`, and `agent`, which combines them in one process.

@@ -1,5 +1,4 @@
-"""Runs the whole algorithm in one process: easy to read, and the reference for the distributed
-form.
+"""Runs the whole algorithm in one process, as the reference for the distributed form.
 
     collect a chunk  →  add it to a shard  →  while samples per insert allows: sample, update,
     send priorities back
@@ -34,14 +33,15 @@ from genray.threads import choose_threads, saved_threads
 
 
 class LocalAgent:
-    """The `Engine` in one process."""
+    """An `Engine` that collects and learns in one process.
+
+    Args:
+        config: the configuration of the run. Raises ConfigError for options that need Ray.
+        threads: PyTorch threads of this process until `close`. 0: chosen by the network's size, the
+            free cores, and the checkpoint that is loaded. None: not changed.
+    """
 
     def __init__(self, config: DQNConfig, threads: int | None = None):
-        """`threads`: PyTorch threads of this process until `close`. 0: chosen by the network's
-        size, the free cores, and the checkpoint that is loaded; None: not changed.
-
-        Raises ConfigError for options that need Ray.
-        """
         config.validate()
         if not config.replay.samples_per_insert:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Catch, a very small game for tests, and an example of an environment for `--env module:factory`.
+"""Implements Catch, a very small game for tests. It is also an example for `--env module:factory`.
 
 A ball falls from a random column. A paddle on the bottom row moves left, stays, or moves right.
 The reward is +1 for a catch and −1 for a miss, at the last step. An agent has to see the frame
@@ -18,8 +18,12 @@ CELL = 7
 
 
 class Catch:
-    """E boards in lockstep, with episodes of exactly BOARD − 1 steps; implements `FrameVectorEnv`
-    and `SavesState`.
+    """Plays E boards in lockstep, with episodes of exactly BOARD − 1 steps.
+
+    Implements `FrameVectorEnv` and `SavesState`.
+
+    Args:
+        num_lanes: E.
     """
 
     num_actions = 3

@@ -61,10 +61,14 @@ class Lanes:
     """The policy's inputs for E lanes: frame stacks, ages and past actions.
 
     At an episode's start, they follow the rule `EnvConfig.stack_start`.
+
+    Args:
+        frame_EHW: the first frames, uint8.
+        config: the start rule and the size of a stack.
+        past_actions: K, the number of past actions.
     """
 
     def __init__(self, frame_EHW: np.ndarray, config: EnvConfig, past_actions: int):
-        """`frame_EHW`: the first frames, uint8. `past_actions`: K."""
         self._config = config
         num_lanes = len(frame_EHW)
         self.stack_ESHW = np.zeros((num_lanes, config.stack, *frame_EHW.shape[1:]), np.uint8)
@@ -132,6 +136,17 @@ class Collector:
     The priority of a transition is |R + D · max_a Q(s', a) − Q(s, a)| with the collector's own
     weights as w and w⁻, from the Q-values that were computed for acting (Ape-X,
     https://arxiv.org/abs/1803.00933, section 3.1).
+
+    Args:
+        env: an environment of E lanes.
+        network: the network that acts; it is used as it is, not copied.
+        env_config: the configuration of the environment.
+        config: the size of chunks, and the rules of returns.
+        explore: the ε of the lanes.
+        index: the collector's number among `config.collectors`; selects the lanes' ε and the random
+            numbers.
+        seed: the seed of the run.
+        device: where Q-values are computed.
     """
 
     def __init__(
@@ -146,9 +161,6 @@ class Collector:
         seed: int = 0,
         device: str = "cpu",
     ):
-        """`index`: the collector's number among `config.collectors`; selects its lanes' ε and its
-        random numbers. `network`: used as it is, not copied. `device`: where Q-values are computed.
-        """
         self.env, self.network, self.config = env, network, config
         self._explore, self._index = explore, index
         self._device = torch.device(device)

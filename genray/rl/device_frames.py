@@ -22,12 +22,15 @@ class DeviceFrames:
 
     The copy uses the shard's row numbers. The caller checks that the shard has not overwritten a
     transition since it was sampled; then the copy of its frames is right as well.
+
+    Args:
+        layout: the shapes of the shard.
+        frame_LCP: the shard's own frames, which are read when they are needed.
+        device: the device of the copy. Raises ResourceError when the copy does not fit into its
+            memory.
     """
 
     def __init__(self, layout: ShardLayout, frame_LCP: np.ndarray, device: torch.device):
-        """`frame_LCP`: the shard's own frames, read when they are needed. Raises ResourceError
-        when the copy does not fit into the device's memory.
-        """
         lanes, rows, pixels = frame_LCP.shape
         self._layout, self._source_LCP, self._device = layout, frame_LCP, device
         self._blank = lanes * rows  # an additional frame, which stays zero

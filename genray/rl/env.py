@@ -114,11 +114,17 @@ class SavesState(Protocol):
 
 
 class AtariLanes:
-    """Atari through ALE's C++ vector environment with DQN's preprocessing: grey, 84x84, max-pooled,
-    frames skipped.
+    """Plays Atari in ALE's C++ vector environment with DQN's preprocessing: grey, 84x84,
+    max-pooled, frames skipped.
 
     Frames are returned without stacking: collectors stack them, and the replay stores each frame
-    once. `color=True` returns the game's own picture instead, RGB [E, 210, 160, 3], for display.
+    once.
+
+    Args:
+        config: the game and the protocol of its play.
+        num_lanes: E.
+        num_threads: threads of the emulators; 0 lets ALE choose.
+        color: return the game's own picture, RGB [E, 210, 160, 3], for display.
     """
 
     def __init__(
@@ -228,6 +234,10 @@ class CheckedEnv:
     Passes on all attributes of the environment `own`, including `state` and `restore` if they
     exist. An exception of the environment, and arrays of a wrong type, shape, dtype or value, raise
     RunFault with one line that names the method and the field. The checks take 5 µs per step.
+
+    Args:
+        own: the user's environment.
+        name: the name for messages, `module:factory`.
     """
 
     def __init__(self, own: Any, name: str):

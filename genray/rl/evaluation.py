@@ -135,7 +135,7 @@ class EvaluationStopped(KeyboardInterrupt):
 
 
 def student_t95(degrees: int) -> float:
-    """The 97.5% quantile of Student's t with `degrees` ≥ 1 degrees of freedom."""
+    """Return the 97.5% quantile of Student's t with `degrees` ≥ 1 degrees of freedom."""
     return float(stdtrit(degrees, 0.975))
 
 
@@ -154,6 +154,12 @@ class EvaluationProgress:
 
     An instance is a `progress` argument of `evaluate` and `play_out`. The estimate is an upper
     bound: it assumes that all running episodes continue until their limit.
+
+    Args:
+        config: the game, whose longest episode bounds the estimate.
+        say: prints a line.
+        check: called after every step; a KeyboardInterrupt from it stops the evaluation.
+        every_s: seconds between two lines.
     """
 
     def __init__(
@@ -163,9 +169,6 @@ class EvaluationProgress:
         check: Callable[[], None] = lambda: None,
         every_s: float = REPORT_EVERY_S,
     ):
-        """`say` prints a line. `check` is called after every step; a KeyboardInterrupt from it
-        stops the evaluation.
-        """
         self._limit = max_episode_steps(config)
         self._say, self._check, self._every_s = say, check, every_s
         self._start = self._said = time.monotonic()
@@ -185,11 +188,11 @@ class EvaluationProgress:
         left = seconds / self._steps * max(0, most - self._steps)
         return (
             f"evaluating: {done} of {episodes} episodes have ended after {self._steps:,} steps "
-            f"in {spoken_s(seconds)}; at most {spoken_s(left)} more"
+            f"in {format_duration(seconds)}; at most {format_duration(left)} more"
         )
 
 
-def spoken_s(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration in words: 45 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""ε-greedy exploration: ε's schedule, Ape-X's different ε for each lane, and εz-greedy."""
+"""Implements ε-greedy exploration: schedules of ε, Ape-X's ε for each lane, and εz-greedy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -78,10 +78,13 @@ class EpsilonGreedy:
 
     Draws the same amount of random numbers at every step, whatever the lanes do.
     [Dabney 2021, https://arxiv.org/abs/2006.01782; there z may reach 10,000, here MAX_HELD_STEPS]
+
+    Args:
+        num_lanes: E.
+        persistence: exponent of the distribution of z; 0: actions are not held.
     """
 
     def __init__(self, num_lanes: int, persistence: float = 0.0):
-        """`persistence`: exponent of the distribution of z; 0: actions are not held."""
         self._persistence = persistence
         self.held_E = np.zeros(num_lanes, np.int64)
         """The random action that a lane holds."""

@@ -76,10 +76,14 @@ class FrameStore(Protocol):
 
 
 class RawFrames:
-    """Stores frames uncompressed: a stack is one contiguous stretch of memory."""
+    """Stores frames uncompressed: a stack is one contiguous stretch of memory.
+
+    Args:
+        lanes, rows: L and C.
+        pixels: bytes per frame, H·W.
+    """
 
     def __init__(self, lanes: int, rows: int, pixels: int):
-        """`pixels`: bytes per frame, H·W."""
         self.frame_LCP = np.zeros((lanes, rows, pixels), np.uint8)
 
     @property
@@ -125,10 +129,13 @@ class RawFrames:
 class Lz4Frames:
     """Stores frames compressed one by one. The frames of a chunk share one buffer, which is freed
     when the last of its rows is overwritten.
+
+    Args:
+        lanes, rows: L and C.
+        pixels: bytes per uncompressed frame, H·W.
     """
 
     def __init__(self, lanes: int, rows: int, pixels: int):
-        """`pixels`: bytes per uncompressed frame, H·W."""
         from genray.rl import lz4_kernels  # imported, and compiled, only where it is used
 
         self._lz4 = lz4_kernels

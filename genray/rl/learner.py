@@ -130,6 +130,15 @@ class Learner:
     [Mnih 2015; van Hasselt 2016; Wang 2016; Schaul 2016; Horgan 2018]. Departures: the loss is
     the weighted *mean* over the batch; gradients of the dueling trunk are not rescaled by 1/√2
     (Wang did; Ape-X did not); `average_updates` [Polyak 1992, https://doi.org/10.1137/0330046].
+
+    Args:
+        config: batch size, loss, optimizer and more.
+        online, target: networks of one shape; `target` gets the weights of `online`.
+        device: where the learner computes.
+        threads: PyTorch threads of a second stream of work; 0: no second stream. The second stream
+            computes the passes without gradient: w over s' during w over s, and w⁻ over the next
+            batch during the backward pass. Updates are equal, bit for bit, with and without it. It
+            exists only on a CPU, because a GPU processes its queue in order.
     """
 
     def __init__(
@@ -141,13 +150,6 @@ class Learner:
         *,
         threads: int = 0,
     ):
-        """`online`, `target`: networks of one shape; `target` gets the weights of `online`.
-        `threads`: PyTorch threads of a second stream of work; 0: no second stream.
-
-        The second stream computes the passes without gradient: w over s' during w over s, and w⁻
-        over the next batch during the backward pass. Updates are the same, bit for bit, with and
-        without it. It exists only on a CPU, because a GPU works through its queue in order.
-        """
         self.config, self.device = config, torch.device(device)
         self.online = online.to(self.device)
         self.target = target.to(self.device).requires_grad_(False)

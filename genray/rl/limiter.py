@@ -1,4 +1,4 @@
-"""Flow control between collecting and learning: samples per insert.
+"""Controls the flow between collecting and learning by the number of samples per insert.
 
 Ape-X's collectors and learner run at their own speeds. Without a limit, a fast learner overfits a
 small replay, and fast collectors overwrite transitions that were never sampled. One ratio links

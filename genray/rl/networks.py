@@ -1,4 +1,4 @@
-"""The Q-network: the convolutions of DQN (Nature), a dueling head, and past actions as inputs.
+"""Defines the Q-network: DQN's convolutions (Nature), a dueling head, and past actions as inputs.
 
 Shapes: B batch, S stack, H height, W width, A actions, K past actions.
 """
@@ -53,6 +53,12 @@ class QNetwork(nn.Module):
     [Mnih 2015, https://doi.org/10.1038/nature14236; Wang 2016, https://arxiv.org/abs/1511.06581]
     Departures: He initialisation (normal, variance 2/fan_in; theirs was uniform), with outputs
     that start near 0; each dueling stream has its own `hidden` units.
+
+    Args:
+        config: the widths and options of the network.
+        num_actions: A.
+        stack: frames per observation.
+        frame_shape: (H, W). Raises ConfigError below 36x36.
     """
 
     def __init__(
@@ -62,9 +68,6 @@ class QNetwork(nn.Module):
         stack: int = 4,
         frame_shape: tuple[int, int] = (84, 84),
     ):
-        """`num_actions`: A. `stack`: frames per observation. `frame_shape`: (H, W), at least 36x36,
-        else ConfigError.
-        """
         super().__init__()
         self.config = config
         self.num_actions = num_actions

@@ -9,8 +9,8 @@ import numpy as np
 
 
 class NStep(NamedTuple):
-    """For each row t: R = Σ_{j<k} γ^j r_{t+j}, the discount D of the bootstrap, and the horizon
-    k ≤ n of the bootstrap.
+    """The n-step return of each row t: R = Σ_{j<k} γ^j r_{t+j}, the discount D of the bootstrap,
+    and the horizon k ≤ n of the bootstrap.
     """
 
     return_ET: np.ndarray  # float32

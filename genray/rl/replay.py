@@ -34,6 +34,12 @@ class ReplayShard:
     its next frame is stored: not the `lookback` oldest rows, nor the n newest. Keys are absolute
     row numbers, so that a late priority for a row that has since been overwritten is recognised
     and dropped. [Lin 1992; Schaul 2016; Horgan 2018]
+
+    Args:
+        config: the exponents of priorities, and the kind of store.
+        layout: the shard's shapes and sources.
+        seed: the seed of the samples.
+        frames: a store to use; None: the kind that `config` names.
     """
 
     def __init__(
@@ -43,9 +49,6 @@ class ReplayShard:
         seed: int | np.random.SeedSequence = 0,
         frames: FrameStore | None = None,
     ):
-        """`layout`: the shard's shapes and sources. `frames`: a store to use; None: the kind that
-        `config` names.
-        """
         self.config, self.layout = config, layout
         lanes, rows = layout.lanes, layout.rows
         self._frames = frames or make_store(config.replay_store, lanes, rows, self._pixels)

@@ -1,4 +1,4 @@
-"""Published scores of random play and of a human tester: 0 and 1 of the human-normalised scale.
+"""Lists published scores of random play and of a human tester, for human-normalised scores.
 
 From [Wang 2016, https://arxiv.org/abs/1511.06581, appendix, "30 no-op"]: up to 30 no-op actions
 at the start, at most 108,000 emulator frames (30 minutes), no sticky actions. The table has the 57

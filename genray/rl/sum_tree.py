@@ -1,4 +1,6 @@
-"""A sum tree: samples index i with probability p_i / Σp, and changes any p_i, in O(log N).
+"""Implements a sum tree, which samples index i with probability p_i / Σp in O(log N) time.
+
+Changing a priority p_i also takes O(log N).
 
 Each node has eight float64 children: 64 bytes, one cache line. Parents are *recomputed* from their
 children, never adjusted by differences: differences count a duplicate index twice and drift (with
@@ -14,10 +16,13 @@ BRANCH = kernels.BRANCH
 
 
 class SumTree:
-    """Non-negative float64 priorities of `capacity` indices; all are 0 at first."""
+    """Stores a non-negative float64 priority for each index; all priorities are 0 at first.
+
+    Args:
+        capacity: number of indices. Raises ValueError below 1.
+    """
 
     def __init__(self, capacity: int):
-        """`capacity`: number of indices; raises ValueError below 1."""
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: a tree needs at least one leaf")
         self.capacity = capacity

@@ -1,4 +1,4 @@
-"""The equations of value-based RL, each a few lines of PyTorch.
+"""Implements the equations of value-based RL, each in a few lines of PyTorch.
 
 Shapes: B batch, A actions. The discount encodes the end of an episode: γⁿ while the episode
 continues *or was truncated*, 0 after a termination. The equations therefore need no `done`. Each

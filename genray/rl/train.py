@@ -46,12 +46,19 @@ COLUMNS = (
 
 
 class Trainer:
-    """Runs one engine in one run directory."""
+    """Trains one engine in one run directory: reports, evaluates, and saves checkpoints.
+
+    Args:
+        config: the configuration of the run.
+        engine: collects and learns.
+        run: the run directory.
+        live: shows progress.
+        resume_command: the command that the message of a fault names.
+    """
 
     def __init__(
         self, config: DQNConfig, engine: Engine, run: RunDir, live: Live, resume_command: str = ""
     ):
-        """`live`: shows progress. `resume_command`: the command that a fault's message names."""
         self._resume_command = resume_command or shell_command(
             "genray", "train", "dqn", "--resume", run.place
         )

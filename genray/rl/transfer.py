@@ -84,10 +84,13 @@ class Transfers:
     the last.
 
     On a CPU the tensors share the batch's memory, and nothing is copied or sent ahead.
+
+    Args:
+        device: the learner's device.
+        copies: whether batches are copied; None: on every device but a CPU.
     """
 
     def __init__(self, device: torch.device, *, copies: bool | None = None):
-        """`copies`: whether batches are copied; None: on every device but a CPU."""
         self._device = device
         self._copies = device.type != "cpu" if copies is None else copies
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None

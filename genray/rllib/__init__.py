@@ -11,10 +11,10 @@ Example::
     tune.run(ApexDQN, config={"env": "breakout", "lr": tune.loguniform(1e-5, 1e-3)},
              stop={"training_iteration": 100})
 
-Only the interface is RLlib's. The coordinator's actors play, store and learn; RLlib's environment
-runners, learner group and replay buffers are never created. Every setting of AlgorithmConfig
-therefore either has its effect here, or `validate` refuses it; none is ignored. No other package
-imports ray.rllib, so only this one has to follow RLlib's changes.
+Only the interface comes from RLlib. The coordinator's actors play, store and learn. RLlib's
+environment runners, learner group and replay buffers are never created. Every setting of
+AlgorithmConfig therefore either has its effect here, or `validate` refuses the setting; none is
+ignored. No other package imports ray.rllib, so only this package must follow RLlib's changes.
 """
 
 from genray.rllib.algorithm import ApexDQN

@@ -178,7 +178,9 @@ class ApexDQN(Algorithm):
         return results
 
     def training_step(self) -> None:
-        """Let the engine work for WORK_S, and take its report. Calls stay queued at the actors."""
+        """Let the engine work for WORK_S seconds, and return its report. The actors keep calls in
+        their queues, so that they do not wait for the next training step.
+        """
         self._worked = True
         progress = self._engine.advance(sys.maxsize, WORK_S)
         for event in progress.events:

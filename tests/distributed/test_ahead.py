@@ -16,7 +16,7 @@ from tests.helpers.distributed import run, tiny
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 
-def test_what_is_fetched_ahead_is_neither_lost_nor_counted_twice(ray_here, tmp_path: Path):
+def test_learner_actor_counts_batches_fetched_ahead_once(ray_here, tmp_path: Path):
     config = tiny()
     config = replace(config, learner=replace(config.learner, frames_on="device"))
     engine = Coordinator(config, learner_threads=1)

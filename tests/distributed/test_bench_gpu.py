@@ -36,7 +36,7 @@ def test_central_acting_is_as_fast_as_its_slowest_part():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_without_a_gpu_one_line_says_what_to_do(
+def test_bench_gpu_without_a_gpu_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(sys, "argv", ["bench_gpu"])
@@ -53,7 +53,7 @@ def test_without_a_gpu_one_line_says_what_to_do(
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_every_row_that_a_cpu_can_measure_is_measured():
+def test_bench_gpu_measures_all_rows_of_a_cpu():
     found = run_measured(
         ["tests.bench.bench_gpu", "--device", "cpu", "--quick"], threads=1, timeout_s=280
     )

@@ -91,7 +91,7 @@ def runs(ray_here) -> Iterator[Runs]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_a_checkpoint_is_one_instant(runs: Runs, tmp_path: Path):
+def test_checkpoint_has_all_actors_at_one_instant(runs: Runs, tmp_path: Path):
     """Twice, in full flight; the second time the rings have gone round: they hold 4,000 of about
     4,500 transitions.
     """
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_one_instant(runs: Runs, tmp_path: Path):
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_what_a_dead_collector_had_on_its_way_is_counted(runs: Runs, tmp_path: Path):
+def test_tally_counts_the_chunks_of_a_dead_collector(runs: Runs, tmp_path: Path):
     engine = runs.engine or runs.start()
     fly(engine, engine.steps + 500)
     ray.kill(engine._collectors[0].actor, no_restart=False)
@@ -141,7 +141,7 @@ def test_what_a_dead_collector_had_on_its_way_is_counted(runs: Runs, tmp_path: P
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_a_shard_that_dies_before_a_checkpoint_is_saved_empty(runs: Runs, tmp_path: Path):
+def test_checkpoint_saves_a_dead_shard_as_empty(runs: Runs, tmp_path: Path):
     engine = runs.start()
     fly(engine, 1_500)
     ray.kill(engine.shards[1], no_restart=False)
@@ -165,9 +165,7 @@ def test_a_shard_that_dies_before_a_checkpoint_is_saved_empty(runs: Runs, tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_a_shard_that_does_not_come_back_costs_its_transitions_and_not_the_run(
-    runs: Runs, tmp_path: Path, monkeypatch
-):
+def test_checkpoint_without_a_lost_shard_continues(runs: Runs, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(checkpoint, "ABSENT_S", 3.0)
     engine = runs.engine or runs.start()
     fly(engine, engine.steps + 800)

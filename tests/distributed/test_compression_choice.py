@@ -29,14 +29,14 @@ def decided(wire: CompressionChoice, waits: dict[bool, float], rounds: int) -> l
     ],
     ids=["slow network", "fast network", "no difference", "never waits", "too little to matter"],
 )
-def test_the_shorter_wait_wins(packed_s, plain_s, wins):
+def test_compression_choice_takes_the_shorter_wait(packed_s, plain_s, wins):
     ways = decided(CompressionChoice(), {True: packed_s, False: plain_s}, 200)
     trial = ways[: 4 * TRIAL_ROUNDS]
     assert trial.count(True) == trial.count(False)
     assert set(ways[4 * TRIAL_ROUNDS :]) == {wins}
 
 
-def test_it_changes_its_mind_when_the_network_changes():
+def test_compression_choice_changes_with_the_network():
     wire = CompressionChoice()
     assert decided(wire, {True: 0.01, False: 0.2}, EVERY_ROUNDS)[-1]
     assert not decided(wire, {True: 0.02, False: 0.001}, 200)[-1]

@@ -18,7 +18,7 @@ from tests.helpers.distributed import run, tiny
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 
-def test_more_shards_than_collectors_is_refused(ray_here):
+def test_coordinator_refuses_more_shards_than_collectors(ray_here):
     with pytest.raises(ConfigError, match=r"--shards 3: more than --collectors 2"):
         Coordinator(replace(tiny(), replay=replace(tiny().replay, shards=3)))
 
@@ -50,7 +50,7 @@ def test_same_initial_network_as_the_local_form(coordinator):
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-def test_a_local_checkpoint_continues_on_ray(coordinator, tmp_path: Path):
+def test_coordinator_continues_a_local_checkpoint(coordinator, tmp_path: Path):
     local = LocalAgent(tiny())
     while local.steps < 1_000:
         local.advance(1_000, seconds=5.0)
@@ -72,7 +72,7 @@ def test_makes_its_steps_and_keeps_samples_per_insert(coordinator):
     assert progress.restarts == progress.lost_transitions == 0
 
 
-def test_a_killed_collector_restarts_and_the_run_goes_on(coordinator):
+def test_coordinator_continues_after_a_collector_is_killed(coordinator):
     before = run(coordinator, coordinator.steps + 600)
     rows = heads(coordinator)
     ray.kill(coordinator._collectors[0].actor, no_restart=False)
@@ -86,7 +86,7 @@ def test_a_killed_collector_restarts_and_the_run_goes_on(coordinator):
         progress = run(coordinator, progress.steps + 200)
 
 
-def test_a_killed_shard_restarts_empty_and_its_loss_is_counted(coordinator):
+def test_coordinator_counts_the_loss_of_a_killed_shard(coordinator):
     before = run(coordinator, coordinator.steps + 1_000)
     ray.kill(coordinator.shards[1], no_restart=False)
     progress = run(coordinator, before.steps + 2_000)
@@ -98,7 +98,7 @@ def test_a_killed_shard_restarts_empty_and_its_loss_is_counted(coordinator):
     assert min(sizes) > 500, f"the restarted shard did not refill: {sizes}"
 
 
-def test_a_checkpoint_continues_with_replay_and_learner(coordinator, tmp_path: Path):
+def test_coordinator_continues_with_replay_and_learner(coordinator, tmp_path: Path):
     """In another engine, whose collectors and learner are new."""
     before = run(coordinator, coordinator.steps + 200)
     coordinator.save(tmp_path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from genray.distributed.data_parallel import meeting_place
+from genray.distributed.data_parallel import rendezvous_address
 from tests.distributed import group_member
 from tests.distributed.group_member import CONFIG, UPDATES, learn
 
@@ -25,8 +25,8 @@ def flat(state: Any) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.timeout(180)
-def test_two_learners_are_one_with_the_whole_batch(tmp_path: Path, weighted: bool):
-    place = meeting_place("127.0.0.1")
+def test_two_learners_update_as_one_with_the_whole_batch(tmp_path: Path, weighted: bool):
+    place = rendezvous_address("127.0.0.1")
     members = [
         subprocess.Popen(
             [

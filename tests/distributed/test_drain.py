@@ -47,7 +47,7 @@ def drain(cluster: Cluster, node: str) -> None:
     )
 
 
-def test_a_collector_leaves_a_node_that_is_drained_and_finds_another(cluster: Cluster):
+def test_collector_leaves_a_drained_node_for_another(cluster: Cluster):
     engine = Coordinator(tiny(), learner_threads=1)
     events: list[str] = []
 

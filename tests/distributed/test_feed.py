@@ -129,7 +129,7 @@ def test_batches_hold_what_the_shards_were_given(
         )
 
 
-def test_a_batch_that_was_overwritten_on_its_way_is_drawn_again(ray_here):
+def test_feed_draws_again_after_a_batch_was_overwritten(ray_here):
     """A small ring and fast collectors: nobody learns from a batch without rows."""
     given = Given("raw")
     for shards in (1, 2):

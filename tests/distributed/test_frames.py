@@ -58,7 +58,7 @@ def test_load_data_reads_them(written):
     assert small.shape == (1, 16, 16)
 
 
-def test_the_same_job_plays_the_same_frames_and_another_seed_others():
+def test_play_frames_depends_on_the_jobs_seed():
     job = Job(EnvConfig(game="pong"), 12, False, 16, True, seed=5)
     first = play_frames(job)
     assert first.shape == (12, 1, 16, 16)
@@ -104,7 +104,7 @@ def test_bad_options_write_nothing(options, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_found_before_playing(tmp_path):
+def test_collect_frames_checks_the_file_before_playing(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ResourceError, match="--out"):
         collect_frames(
@@ -112,7 +112,7 @@ def test_a_place_that_cannot_be_written_is_found_before_playing(tmp_path):
         )
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path):
+def test_write_frames_on_a_full_disk_keeps_the_old_file(tmp_path):
     out = tmp_path / "frames.safetensors"
     out.write_bytes(b"old")
     import resource
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert out.read_bytes() == b"old" and list(tmp_path.iterdir()) == [out]
 
 
-def test_a_policy_plays_its_own_game_in_colour(tmp_path):
+def test_collect_frames_with_a_policy_plays_in_colour(tmp_path):
     from dataclasses import asdict
 
     import torch
@@ -162,7 +162,7 @@ def test_a_policy_plays_its_own_game_in_colour(tmp_path):
 
 
 @pytest.mark.ray
-def test_two_workers_write_what_one_does(ray_here, written, tmp_path):
+def test_collect_frames_with_two_workers_equals_one(ray_here, written, tmp_path):
     seen: list[tuple[int, int]] = []
     config = FramesConfig(
         games=CONFIG.games, frames=100, seed=3, workers=2, out=tmp_path / "atari-32-rgb.safetensors"

@@ -43,7 +43,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_two_learners_work_as_one_and_come_back_together(ray_here, tmp_path: Path):
+def test_learner_group_of_two_restarts_together(ray_here, tmp_path: Path):
     engine = Coordinator(config(), learner_threads=1)
     try:
         before = run(engine, 1_000, within=WITHIN)

@@ -39,7 +39,7 @@ def curve(run: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
-def test_two_workers_make_the_curve_of_one_and_resume(tmp_path):
+def test_train_with_two_workers_gives_the_curve_of_one_and_resumes(tmp_path):
     one, two, again = tmp_path / "one", tmp_path / "two", tmp_path / "again"
     assert cli.main([*VAE, "--steps", "60", "--out", str(one)]) == 0
     kept = ["--checkpoint-every", "30", "--keep", "2"]
@@ -64,7 +64,7 @@ def test_two_workers_make_the_curve_of_one_and_resume(tmp_path):
     assert all(torch.equal(resumed[name], tensor) for name, tensor in weights[1].items())
 
 
-def test_a_fault_of_a_worker_is_one_line(tmp_path, capsys):
+def test_train_with_workers_reports_a_fault_in_one_line(tmp_path, capsys):
     words = [
         *VAE,
         "--optimizer",
@@ -81,7 +81,7 @@ def test_a_fault_of_a_worker_is_one_line(tmp_path, capsys):
     assert len(errors) == 1 and "try a lower --learning-rate" in errors[0]
 
 
-def test_more_workers_than_cpus_are_refused(tmp_path, capsys):
+def test_train_with_workers_refuses_more_workers_than_cpus(tmp_path, capsys):
     assert (
         cli.main([*VAE, "--batch-size", "640", "--workers", "640", "--out", str(tmp_path / "run")])
         == 2

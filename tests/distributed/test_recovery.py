@@ -88,7 +88,7 @@ def forge(engine: Coordinator, collector: int, epoch: int, incarnation: int | No
     )
 
 
-def test_a_dead_learner_is_replaced_and_the_replay_stays(engine):
+def test_coordinator_replaces_a_dead_learner_and_keeps_the_replay(engine):
     before = run(engine, 1_200)
     stop = time.monotonic() + 150
     while not engine._learners._snapshot or engine._learners._snapshot.updates < 100:
@@ -128,7 +128,7 @@ def test_a_dead_learner_is_replaced_and_the_replay_stays(engine):
     assert adam_steps == updates  # Adam's own count: its moments were restored, too
 
 
-def test_a_learner_that_dies_before_a_checkpoint_does_not_spoil_it(engine, tmp_path: Path):
+def test_checkpoint_is_complete_after_a_learners_death(engine, tmp_path: Path):
     before = run(engine, engine.steps + 200)
     ray.kill(engine.learner)
     engine.save(tmp_path)
@@ -140,7 +140,7 @@ def test_a_learner_that_dies_before_a_checkpoint_does_not_spoil_it(engine, tmp_p
     assert run(engine, engine.steps + 600).updates > before.updates
 
 
-def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(engine, ledger: Path):
+def test_chunk_whose_answer_was_lost_is_stored_once(engine, ledger: Path):
     """The answers, not the chunks, get lost: each is put away and replaced by that of an actor
     that is dead.
     """
@@ -165,7 +165,7 @@ def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(engine, led
     worker.actor.collect.remote(0, worker.epoch)
     ray.get(worker.actor.__ray_call__.remote(lose_answer, [reference]))
     ray.kill(dead)
-    report = ray.get(worker.actor.rest.remote())
+    report = ray.get(worker.actor.finish_chunk.remote())
     assert report.lost_transitions == 0
     after = ray.get(engine.shards[0].stats.remote())["inserted"]
     assert 0 < after - before <= 32
@@ -174,7 +174,7 @@ def test_a_chunk_whose_answer_was_lost_is_sent_again_and_stored_once(engine, led
     assert sum(account.fates["duplicate"].values()) == doubled + 1
 
 
-def test_a_collector_that_is_asked_to_leave_loses_nothing(engine, ledger: Path):
+def test_collector_that_leaves_loses_nothing(engine, ledger: Path):
     """SIGTERM, as a spot machine's notice ends in: the chunk is finished and sent, and the
     departure is no fault.
     """
@@ -220,7 +220,7 @@ def test_stale_writers_are_refused(engine):
     before = run(engine, engine.steps + 100)
     engine.settle()
     collector, learner = engine._collectors[0].epoch, engine._learners.epoch
-    ray.get([shard.admit.remote(True) for shard in engine.shards])
+    ray.get([shard.accept_beyond_limit.remote(True) for shard in engine.shards])
     # another life of the same epoch
     assert not forge(engine, 0, epoch=collector, incarnation=12345).accepted
     assert forge(engine, 0, epoch=collector, incarnation=None).accepted
@@ -258,7 +258,7 @@ def test_stale_writers_are_refused(engine):
     assert [
         counts["inserted"] for counts in ray.get([s.stats.remote() for s in engine.shards])
     ] == inserted
-    ray.get([shard.admit.remote(False) for shard in engine.shards])
+    ray.get([shard.accept_beyond_limit.remote(False) for shard in engine.shards])
     progress = run(engine, engine.steps + 600)
     # two chunks, priorities, weights
     assert progress.refused_writes == before.refused_writes + 4

@@ -16,7 +16,7 @@ from tests.helpers.distributed import tiny
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_an_address_where_no_ray_answers(host: str):
+def test_ray_session_refuses_an_address_without_ray(host: str):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, but it does not listen
         address, start = f"{host}:{nobody.getsockname()[1]}", time.monotonic()
@@ -33,14 +33,12 @@ def test_an_address_where_no_ray_answers(host: str):
     ("device", "learners", "have", "each"),
     [("cpu", 4, 0, 0), ("cpu", 1, 8, 0), ("auto", 3, 0, 0), ("auto", 2, 2, 1), ("cuda", 2, 8, 1)],
 )
-def test_each_learner_has_a_gpu_of_its_own_where_there_are_any(
-    device: Any, learners: int, have: int, each: int
-):
+def test_gpus_each_gives_each_learner_a_gpu(device: Any, learners: int, have: int, each: int):
     assert gpus_each(on(device, learners), have) == each
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_more_learners_than_gpus(device: Any):
+def test_gpus_each_refuses_more_learners_than_gpus(device: Any):
     with pytest.raises(
         ResourceError,
         match=r"^--learners 4: each needs a GPU, and this cluster has 2; use --learners 2, or",
@@ -67,7 +65,7 @@ def on(device: Any, learners: int) -> DQNConfig:
 @pytest.mark.ray
 @pytest.mark.timeout(180)
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="this machine has a GPU")
-def test_a_gpu_that_pytorch_cannot_use_does_not_stand_idle(tmp_path, capsys, monkeypatch):
+def test_learner_actor_refuses_a_gpu_that_pytorch_cannot_use(tmp_path, capsys, monkeypatch):
     """Ray counts it, and auto reserves it: a learner on the CPU beside it would only be slow,
     and nobody know why.
     """

@@ -50,7 +50,7 @@ class Pair:
         if self.copy:
             there = DeviceSample.empty(placed.size, self.layout, CPU)
             self.copy.gather(placed, there)
-            return there, self.reader.still_there(placed)
+            return there, self.reader.not_overwritten(placed)
         out = Sample.empty(
             placed.size, self.layout.stack, self.layout.frame_shape, self.layout.past_actions
         )
@@ -64,7 +64,7 @@ class Pair:
 
 @pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("stack_start", ["blank", "repeat"])
-def test_the_reader_gathers_what_the_list_of_everything_holds(stack_start, copied: bool):
+def test_attached_frames_gather_equals_the_list_of_all_rows(stack_start, copied: bool):
     """More than 20,000 transitions over both rules, through many rounds of the ring."""
     pair = Pair(replace(LAYOUT, stack_start=stack_start), copied=copied)
     rng, checked = np.random.default_rng(1), 0
@@ -81,7 +81,7 @@ def test_the_reader_gathers_what_the_list_of_everything_holds(stack_start, copie
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_what_was_overwritten_after_the_draw_is_noticed(copied: bool):
+def test_attached_frames_notice_overwritten_transitions(copied: bool):
     """Also what a copy got too late, when other rows were in their places already."""
     pair, rng = Pair(seed=5, copied=copied), np.random.default_rng(2)
     for source in (*LAYOUT.sources, *LAYOUT.sources):
@@ -121,7 +121,7 @@ def test_another_process_reads_it_and_it_goes_with_its_owner():
     assert done.stdout.split() == [str(int(pair.shard._frames.frame_LCP.astype(int).sum())), "None"]
 
 
-def test_what_cannot_be_read_from_here_is_not_attached(tmp_path: Path):
+def test_attach_returns_none_for_unreachable_memory(tmp_path: Path):
     address = SharedFrames(LAYOUT).address
     empty = tmp_path / "empty"
     empty.touch()

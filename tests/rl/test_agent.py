@@ -84,7 +84,7 @@ def weights_differ(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> 
 @pytest.mark.parametrize(
     ("config", "steps"), [(CATCH, 500), (ATARI, 250)], ids=["catch", "breakout"]
 )
-def test_a_seed_gives_one_run(config: DQNConfig, steps: int):
+def test_local_agent_seed_gives_one_run(config: DQNConfig, steps: int):
     states: list[dict[str, np.ndarray]] = []
     for seed in (5, 5, 6):
         torch.manual_seed(len(states))  # the global random state has no say
@@ -174,7 +174,7 @@ def test_split_by_mass_follows_the_masses():
     assert counts[0] / counts.sum() == pytest.approx(0.25, abs=0.02)  # 5 standard errors
 
 
-def test_a_free_running_learner_needs_ray():
+def test_local_agent_refuses_a_free_running_learner():
     with pytest.raises(ConfigError, match="--samples-per-insert 0.*choose e.g. 8"):
         LocalAgent(replace(CATCH, replay=replace(CATCH.replay, samples_per_insert=0.0)))
 
@@ -186,7 +186,7 @@ def test_cuda_without_a_gpu_is_refused():
     assert resolve_device("auto") == "cpu"
 
 
-def test_a_card_makes_the_same_network_again():
+def test_network_card_builds_the_same_network():
     agent = played(CATCH, 400)
     card = json.loads(json.dumps(network_card(CATCH, 3, (84, 84))))
     again = build_network(card)
@@ -269,7 +269,7 @@ def test_resuming_without_the_replay_fills_it_anew_before_learning(tmp_path: Pat
         one.close()
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path):
+def test_local_agent_load_refuses_another_network(tmp_path: Path):
     agent = LocalAgent(CATCH)
     agent.save(tmp_path)
     other = LocalAgent(replace(CATCH, network=replace(CATCH.network, hidden=17)))

@@ -82,7 +82,7 @@ def test_batches_hold_what_the_list_of_everything_holds(shape: ShardLayout, devi
     assert min(one.first_row for one in pair.streams.values()) > 3 * shape.rows
 
 
-def test_a_frame_goes_to_the_device_once(monkeypatch: pytest.MonkeyPatch):
+def test_device_frames_copy_each_frame_once(monkeypatch: pytest.MonkeyPatch):
     pair, sent = Pair(LAYOUT), []
     really_send = DeviceFrames._send
 
@@ -104,7 +104,7 @@ def test_a_frame_goes_to_the_device_once(monkeypatch: pytest.MonkeyPatch):
     assert 0.98 * came < sum(sent) <= came  # the newest rows have not been drawn
 
 
-def test_the_comparison_notices_one_wrong_pixel():
+def test_comparison_notices_one_wrong_pixel():
     pair = Pair(LAYOUT)
     for source in LAYOUT.sources:
         pair.add(source, 30)
@@ -135,7 +135,7 @@ def test_frames_of_any_size_do():
 ON_DEVICE = replace(CATCH, learner=replace(CATCH.learner, frames_on="device"))
 
 
-def test_where_the_frames_are_changes_no_bit(tmp_path):
+def test_learner_results_do_not_depend_on_frames_on(tmp_path):
     """A run of one process, with frames here and there; also after a load, which replaces the
     frames under the copy.
     """

@@ -82,7 +82,7 @@ def test_atari_seeds():
     assert not np.array_equal(frames[0], frames[2])
 
 
-def test_the_full_action_space_is_a_choice():
+def test_atari_lanes_full_action_space_is_optional():
     for full, expected in ((False, 4), (True, 18)):
         env = AtariLanes(EnvConfig(game="breakout", full_action_space=full), 1, num_threads=1)
         assert env.num_actions == expected
@@ -177,12 +177,12 @@ def test_names_that_lead_nowhere(name: str, reason: str):
         EnvConfig(env=name).validate()
 
 
-def test_an_environment_without_all_of_the_protocol_is_refused():
+def test_make_env_refuses_an_incomplete_environment():
     with pytest.raises(ConfigError, match="lacks `frame_shape`.*FrameVectorEnv"):
         make_env(EnvConfig(env=f"{__name__}:NoShape"), 1)
 
 
-def test_an_environment_that_cannot_be_made_is_refused():
+def test_make_env_refuses_an_environment_that_raises():
     with pytest.raises(
         ConfigError,
         match=r"--env math:sin: making it with num_lanes=1 failed: TypeError: .*catch\.py",
@@ -233,9 +233,7 @@ class Changed(Catch):
         ({"truncated_E": lambda ends: 1 / 0}, "its first step failed: ZeroDivisionError"),
     ],
 )
-def test_an_environment_that_breaks_the_protocol_is_refused(
-    changes: dict[str, Any], complaint: str
-):
+def test_check_env_refuses_a_broken_protocol(changes: dict[str, Any], complaint: str):
     with pytest.raises(ConfigError, match=f"--env mine: {complaint}.*catch.py is an example"):
         check_env(Changed(**changes), "mine")
 

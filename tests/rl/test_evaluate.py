@@ -94,7 +94,7 @@ class Uneven:
         self.closed = True
 
 
-def test_one_episode_a_lane_however_uneven(monkeypatch: pytest.MonkeyPatch):
+def test_play_out_plays_one_episode_in_each_lane(monkeypatch: pytest.MonkeyPatch):
     lengths = [1, 7, 3, 20, 2, 11]
     env = Uneven(lengths)
     monkeypatch.setattr(module, "make_env", lambda config, num_lanes: env)
@@ -135,13 +135,13 @@ def test_many_episodes_play_in_even_batches(monkeypatch: pytest.MonkeyPatch):
     assert reports == [0, 43, 43, 86, 86, 130]
 
 
-def test_an_own_environment_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch):
+def test_evaluate_cuts_an_endless_own_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "make_env", lambda config, num_lanes: Uneven([10**9] * num_lanes))
     config = EnvConfig(env=CATCH.env, max_episode_frames=200, frame_skip=4)
     assert evaluate(hold(0), config, episodes=2).steps == [50, 50]
 
 
-def test_the_policy_sees_stacks_and_past_actions():
+def test_greedy_policy_gets_stacks_and_past_actions():
     network = Scripted(
         lambda frames, past: (frames[:, -1, -CELL, ::CELL] == 128).int().argmax(dim=1) % 3,
         past_actions=2,
@@ -160,7 +160,7 @@ def test_the_policy_sees_stacks_and_past_actions():
     assert len(frames) == 11
 
 
-def test_the_start_rule_of_waiting_holds_here_too():
+def test_evaluate_keeps_the_start_rule_wait():
     network = Scripted(lambda frames, past: torch.full((len(frames),), 2), past_actions=4)
     evaluate(network, EnvConfig(env=CATCH.env, stack_start="wait"), episodes=1, epsilon=0)
     assert network.seen[5][1][0].tolist() == [2, 2, 0, 0]
@@ -180,7 +180,7 @@ def test_perfect_and_random_play_of_catch():
     assert random_score(CATCH, episodes=50, seed=3) == random_play(CATCH, episodes=50, seed=3).mean
 
 
-def test_a_seed_is_the_whole_evaluation():
+def test_evaluate_depends_on_the_seed_alone():
     network = Scripted(chase)
     first, again, other = (
         evaluate(network, CATCH, episodes=70, epsilon=0.5, seed=seed) for seed in (1, 1, 2)
@@ -219,7 +219,7 @@ def test_constant_actions_by_their_names():
 
 
 @pytest.mark.parametrize("sticky_actions", [0.0, 0.25])
-def test_the_picture_shows_the_game_that_was_scored(sticky_actions: float):
+def test_play_steps_pictures_belong_to_the_scored_game(sticky_actions: float):
     config = EnvConfig(game="breakout", sticky_actions=sticky_actions, max_episode_frames=400)
     network = Scripted(
         lambda frames, past: torch.ones(len(frames), dtype=torch.long), num_actions=4
@@ -250,7 +250,7 @@ def test_emulators_that_part_are_a_fault(monkeypatch: pytest.MonkeyPatch):
         play(hold(0, 4), EnvConfig(game="breakout"))
 
 
-def test_an_own_environment_is_shown_in_grey():
+def test_play_steps_shows_an_own_environment_in_grey():
     frames, score = play(Scripted(chase), CATCH, epsilon=0)
     assert score == 1.0 and len(frames) == 12
     assert frames[0].shape == (*Catch.frame_shape, 3)
@@ -274,7 +274,7 @@ def test_statistics_by_hand():
     )
 
 
-def test_one_episode_has_no_interval_and_an_own_environment_no_emulator():
+def test_evaluation_of_one_episode_has_no_interval():
     result = Evaluation("m:f", [1.0], [10], 0.0, None, None, 108_000)
     assert result.std_error is None and result.ci95 is None and result.human_normalised is None
     assert result.summary().startswith(

@@ -4,7 +4,7 @@ import pytest
 
 from genray.rl.env import EnvConfig
 from genray.rl.evaluate import play_out, random_play
-from genray.rl.evaluation import Evaluation, EvaluationProgress, EvaluationStopped, spoken_s
+from genray.rl.evaluation import Evaluation, EvaluationProgress, EvaluationStopped, format_duration
 from genray.rl.scores import human_normalised
 
 CATCH = EnvConfig(env="genray.rl.catch:Catch")  # 11 steps an episode
@@ -87,4 +87,4 @@ def test_evaluation_progress_estimates_from_the_limit(monkeypatch: pytest.Monkey
     assert lines == [
         "evaluating: 0 of 100 episodes have ended after 10 steps in 20 s; at most 6 min more"
     ]
-    assert [spoken_s(seconds) for seconds in (89, 90, 7200)] == ["89 s", "2 min", "2.0 h"]
+    assert [format_duration(seconds) for seconds in (89, 90, 7200)] == ["89 s", "2 min", "2.0 h"]

@@ -85,7 +85,7 @@ def test_persistence_holds_random_actions_for_zeta_steps():
     assert lengths.max() <= 100
 
 
-def test_without_persistence_a_random_action_lasts_one_step():
+def test_epsilon_greedy_without_persistence_holds_no_action():
     choose = EpsilonGreedy(4)
     choose(np.zeros((4, 3)), np.ones(4), np.random.default_rng(0))
     assert not choose.left_E.any()

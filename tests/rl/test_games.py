@@ -29,7 +29,7 @@ def test_spellings_of_one_game(name: str):
     assert resolve_game(name) == "road_runner"
 
 
-def test_every_games_own_names_lead_to_it():
+def test_resolve_game_accepts_all_names_of_a_game():
     """Snake case and gymnasium's form, for all of them (with digits and all: hero, pitfall2,
     video_chess, …).
     """
@@ -50,7 +50,7 @@ def test_every_games_own_names_lead_to_it():
         ("space_invader", "space_invaders"),
     ],
 )
-def test_an_unknown_game_suggests_the_nearest(name: str, near: str):
+def test_resolve_game_suggests_the_nearest_names(name: str, near: str):
     with pytest.raises(
         ConfigError, match=f"--game {name}: no such Atari game; did you mean .*{near}"
     ):
@@ -59,7 +59,7 @@ def test_an_unknown_game_suggests_the_nearest(name: str, near: str):
         EnvConfig(game=name).validate()
 
 
-def test_a_name_like_nothing_gets_known_games():
+def test_resolve_game_lists_games_for_an_unlike_name():
     with pytest.raises(
         ConfigError,
         match="--game qqqqqq: no such Atari game; did you mean breakout, pong, road_runner?",
@@ -70,7 +70,7 @@ def test_a_name_like_nothing_gets_known_games():
 @pytest.mark.parametrize(
     "name", ["joust", "warlords", "Joust", "ALE/Warlords-v5", "MazeCraze", "combat"]
 )
-def test_two_player_games_are_refused_with_the_reason(name: str):
+def test_resolve_game_refuses_two_player_games(name: str):
     with pytest.raises(
         ConfigError,
         match=f"--game {re.escape(name)}: a two-player game.*choose another, e.g. breakout",

@@ -36,7 +36,7 @@ def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
     assert limiter.actual == pytest.approx(ratio, rel=0.02)
 
 
-def test_a_smaller_tolerance_would_deadlock():
+def test_limiter_with_a_smaller_tolerance_deadlocks():
     """The deadlock of the docstring, built on purpose: 10 inserts cannot pay for a batch of 32
     at ratio 1.
     """

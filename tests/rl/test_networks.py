@@ -45,7 +45,7 @@ def test_dueling_with_real_features():
     )
 
 
-def test_without_dueling_there_is_one_stream():
+def test_network_without_dueling_has_one_stream():
     network = QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=16, dueling=False), 3)
     assert network.value is None
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_layer_norm_makes_the_scale_of_weights_no_matter(layer_norm: bool):
         assert torch.allclose(network(x), before, rtol=1e-2, atol=1e-4) == layer_norm
 
 
-def test_a_card_of_before_builds_a_network_without_layer_norm():
+def test_build_network_of_an_old_card_has_no_layer_norm():
     card = {
         "channels": [4, 4, 4],
         "hidden": 16,

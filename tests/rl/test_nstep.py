@@ -71,7 +71,7 @@ def test_numbers_by_hand():
     assert one_lane([1.0, 2.0, 4.0], [0.5] * 3, [False] * 3, 3) == [[3.0], [0.125], [3]]
 
 
-def test_a_termination_takes_the_discount_a_truncation_keeps_it():
+def test_n_step_discount_is_0_after_termination_not_after_truncation():
     """The second row ends the episode: both windows stop there, but only the truncated one
     bootstraps, with γ².
     """
@@ -81,7 +81,7 @@ def test_a_termination_takes_the_discount_a_truncation_keeps_it():
     assert truncated == [[2.0], [0.25], [2]]
 
 
-def test_the_next_episode_never_leaks_in():
+def test_n_step_never_includes_the_next_episode():
     """A million after the ending changes nothing before it."""
     reward = [1.0, 1.0, 1e6, 1e6, 1e6]
     result = one_lane(reward, [0.9] * 5, [False, True, False, False, False], 3)

@@ -81,7 +81,7 @@ def test_priorities_may_come_in_memory_that_cannot_be_written():
     ).all()
 
 
-def test_no_observation_crosses_a_gap_and_nothing_is_counted_twice():
+def test_replay_observations_do_not_cross_a_gap():
     """Lost chunks, repeated chunks and restarted collectors at random, in a shard of two
     collectors.
     """
@@ -113,7 +113,7 @@ def test_no_observation_crosses_a_gap_and_nothing_is_counted_twice():
     assert min(seen.values()) >= 4, seen
 
 
-def test_every_stack_after_a_gap_is_of_one_life():
+def test_replay_stacks_after_a_gap_belong_to_one_incarnation():
     """A look at the pixels themselves: rows of a stack follow one another in one stream, or are
     blank.
     """
@@ -138,7 +138,7 @@ def test_every_stack_after_a_gap_is_of_one_life():
             assert (row_BS[both_B, older] + 1 == row_BS[both_B, newer]).all()
 
 
-def test_a_restarted_shard_takes_up_a_stream_in_its_middle():
+def test_replay_of_a_restarted_shard_accepts_a_stream_in_its_middle():
     """A new shard meets row 90 of a stream: the first rows only serve as history, and their
     returns are no one's.
     """

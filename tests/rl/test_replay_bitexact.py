@@ -177,7 +177,7 @@ def test_start_rules_and_past_actions(stack_start):
     assert met["young"] == 0 if stack_start == "wait" else met["young"] >= 20
 
 
-def test_the_policy_sees_what_the_replay_gives_back():
+def test_replay_returns_the_observations_of_the_policy():
     """The collector's own stacks and past actions, noted as it acts, are those that are sampled
     later.
     """
@@ -201,7 +201,7 @@ def test_the_policy_sees_what_the_replay_gives_back():
         assert np.array_equal(batch.past_BK[i], seen[row][1][lane])
 
 
-def test_the_comparison_notices_one_wrong_pixel():
+def test_comparison_notices_one_wrong_pixel():
     play = Play(replace(CASES["pong, cut"][0]))
     play.shard.add(play.collector.collect()[0])
     play.shard._frames.frame_LCP[:, 10, 3000] ^= 1

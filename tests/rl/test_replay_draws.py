@@ -93,7 +93,7 @@ def test_draws_follow_the_powers_of_the_priorities(alpha: float):
         assert stats.chisquare(observed, np.full(len(p), 4000 / len(p))).pvalue < 1e-6
 
 
-def test_without_prioritization_draws_are_uniform_whatever_the_errors():
+def test_sample_without_prioritization_is_uniform():
     shard, _ = filled(config=replace(CONFIG, prioritized=False))
     p = spread(shard, 6)
     batch = shard.sample(500)
@@ -152,7 +152,7 @@ def test_draws_over_several_shards_follow_the_priorities_of_all():
     assert stats.chisquare(by_shard, np.full(3, draws / 3)).pvalue < 1e-6
 
 
-def test_an_empty_shard_says_so():
+def test_sample_of_an_empty_shard_raises():
     shard = ReplayShard(CONFIG, layout())
     assert (shard.size, shard.total) == (0, 0.0)
     with pytest.raises(ValueError, match="nothing to sample"):

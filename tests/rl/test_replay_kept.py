@@ -16,7 +16,7 @@ from tests.oracles import NaiveReplay
 
 
 @pytest.mark.parametrize("shards", [1, 2])
-def test_a_transition_takes_at_most_7200_bytes(shards: int):
+def test_replay_transition_takes_at_most_7200_bytes(shards: int):
     """Frames, tree and everything, at 100,000 transitions; counted per transition that can
     really be drawn, too.
     """
@@ -31,7 +31,7 @@ def test_a_transition_takes_at_most_7200_bytes(shards: int):
     assert nbytes / drawable <= 7200
 
 
-def test_the_reported_bytes_are_the_arrays_bytes():
+def test_replay_nbytes_are_the_bytes_of_the_arrays():
     """nbytes against what the process really maps for a shard whose memory was touched."""
     shard, _ = filled(rows=100)
     slots = shard.layout.lanes * shard.layout.rows
@@ -70,7 +70,7 @@ def test_resumes_bit_for_bit(
     assert (shard.size, shard.inserted, shard.total) == (again.size, again.inserted, again.total)
 
 
-def test_a_collector_that_begins_anew_after_resuming_begins_a_new_stream(tmp_path: Path):
+def test_replay_load_then_new_collector_begins_a_new_stream(tmp_path: Path):
     shard, old = filled(chunks=3)
     naive = NaiveReplay(shard.layout, shard.layout.n_step)
     replayed = stream(shard.layout, 1)
@@ -106,12 +106,12 @@ def test_damaged_frames_are_not_learned_from():
         shard.sample(10)
 
 
-def test_a_store_that_is_not_there_is_refused():
+def test_replay_config_refuses_an_unknown_store():
     with pytest.raises(ConfigError, match="--replay-store zip: must be raw"):
         ReplayConfig(replay_store="zip").validate()  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_of_another_geometry_is_refused(tmp_path: Path):
+def test_replay_load_refuses_another_geometry(tmp_path: Path):
     shard, _ = filled()
     with pytest.raises(
         CheckpointError, match="--capacity, --shards, --collectors and --envs-per-collector"

@@ -6,7 +6,7 @@ from genray.rl import scores
 from genray.rl.games import supported_games
 
 
-def test_the_table_has_the_57_games_in_ales_spelling():
+def test_scores_have_the_57_games_in_ales_spelling():
     assert len(scores._REFERENCE) == 57
     assert set(scores._REFERENCE) <= set(supported_games())
     assert list(scores._REFERENCE) == sorted(scores._REFERENCE)
@@ -27,7 +27,7 @@ def test_the_table_has_the_57_games_in_ales_spelling():
         ("Montezuma Revenge", 0.0, 4753.3),
     ],
 )
-def test_a_game_is_found_in_any_spelling(game: str, random: float, human: float):
+def test_reference_finds_a_game_in_any_spelling(game: str, random: float, human: float):
     assert scores.reference(game) == (random, human)
     assert scores.human_normalised(game, random) == 0.0
     assert scores.human_normalised(game, human) == 1.0
@@ -38,6 +38,6 @@ def test_halfway_is_one_half():
 
 
 @pytest.mark.parametrize("game", ["adventure", "no_such_game", "genray.rl.catch:Catch"])
-def test_without_a_reference_there_is_no_number(game: str):
+def test_human_normalised_without_a_reference_is_none(game: str):
     assert scores.reference(game) is None
     assert scores.human_normalised(game, 100.0) is None

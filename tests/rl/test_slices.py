@@ -71,7 +71,7 @@ def test_slices_hold_what_the_list_of_everything_holds(store, packed, stack_star
         checked += 512
 
 
-def test_a_frame_comes_once_and_smaller():
+def test_slices_have_each_frame_once_and_compressed():
     plain, packed = (filled("raw").sample_slices(100, packed=packed) for packed in (False, True))
     pixels = int(np.prod(LAYOUT.frame_shape))
     frames = np.minimum(plain.age_B, 3).astype(int) + 1 + plain.horizon_B
@@ -101,7 +101,7 @@ def test_noise_which_no_compression_makes_smaller_travels_too(packed):
     np.testing.assert_array_equal(stored.obs_BSHW, wanted.obs_BSHW)
 
 
-def test_what_comes_damaged_is_not_learned_from():
+def test_unpack_raises_for_damaged_slices():
     sliced = filled("lz4").sample_slices(50)
     length_BT, horizon_B = sliced.length_BT.copy(), sliced.horizon_B.copy()
     length_BT[7, 1] = 10**9

@@ -66,7 +66,7 @@ def test_never_finds_a_leaf_of_priority_0(size: int):
     assert (priority[tree.sample(500, rng)] > 0).all()
 
 
-def test_a_descent_that_rounds_past_an_interval_ends_on_the_leaf_before():
+def test_sum_tree_find_after_rounding_returns_the_leaf_before():
     """Two ties, both rounded to even, lead to leaf 3, whose priority is 0; found by arithmetic,
     no random draw meets it.
     """
@@ -115,7 +115,7 @@ def test_draws_follow_the_priorities():
     assert stats.chisquare(observed, tilted * draws / tilted.sum()).pvalue < 1e-6
 
 
-def test_a_stratified_batch_has_the_right_expectation_and_less_variance():
+def test_sum_tree_sample_is_unbiased_with_less_variance():
     rng = np.random.default_rng(2)
     priority = rng.exponential(size=40)
     tree = SumTree(40)

@@ -35,7 +35,7 @@ def test_update_with_discount_0_does_not_bootstrap():
     assert targets.double_q_target(RETURN, nothing, Q_ONLINE, Q_TARGET).tolist() == RETURN.tolist()
 
 
-def test_the_error_is_target_minus_value_and_only_the_value_learns():
+def test_td_error_is_target_minus_value_with_gradient_to_the_value():
     q_BA = tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     target_B = tensor([5.0, 5.0], requires_grad=True)
     delta_B = targets.td_error(q_BA, tensor([1, 0], dtype=torch.uint8), target_B)

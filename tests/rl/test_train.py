@@ -73,7 +73,7 @@ def test_memory_is_that_of_the_environments_own_frames(monkeypatch: pytest.Monke
     check_memory(with_capacity(TALL, 18_876))
 
 
-def test_a_compressed_store_is_counted_as_one(monkeypatch: pytest.MonkeyPatch):
+def test_memory_bytes_counts_a_compressed_store(monkeypatch: pytest.MonkeyPatch):
     """What it really takes on real play, counted with room to spare, and far from the raw
     store's.
     """
@@ -115,7 +115,7 @@ def test_disk_is_that_of_the_environments_own_frames(tmp_path: Path):
     )
 
 
-def test_a_model_tells_its_own_shapes(tmp_path: Path):
+def test_save_policy_records_shapes(tmp_path: Path):
     small = replace(TALL, network=replace(TALL.network, channels=(4, 4, 4), hidden=8))
     agent = LocalAgent(small)
     network = agent.network()
@@ -172,7 +172,7 @@ def metrics_of(run: RunDir) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_failing_evaluation_is_logged_and_training_goes_on(
+def test_trainer_logs_a_failing_evaluation_and_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     with RunDir.create(tmp_path / "run") as run:
@@ -185,7 +185,7 @@ def test_a_failing_evaluation_is_logged_and_training_goes_on(
         assert manifest["step"] == 128 and manifest["score"] == result.mean
 
 
-def test_a_failing_last_evaluation_ends_the_run_resumable(tmp_path: Path):
+def test_trainer_ends_resumable_after_a_failing_last_evaluation(tmp_path: Path):
     with RunDir.create(tmp_path / "run") as run:
         with pytest.raises(
             RunFault,
@@ -196,7 +196,7 @@ def test_a_failing_last_evaluation_ends_the_run_resumable(tmp_path: Path):
         assert len(trained(evaluated(Catch, 3), run, 128).scores) == 3  # mended, and resumed
 
 
-def test_the_best_checkpoint_is_kept_by_a_score_that_comes_after_it(tmp_path: Path):
+def test_trainer_keeps_the_best_checkpoint_by_its_later_score(tmp_path: Path):
     with RunDir.create(tmp_path / "run") as run:
         for step, score in ((1, 5.0), (2, 9.0), (3, 1.0), (4, None)):
             run.write_checkpoint(step, lambda folder: None, keep=1)
@@ -207,7 +207,7 @@ def test_the_best_checkpoint_is_kept_by_a_score_that_comes_after_it(tmp_path: Pa
         assert json.loads((run.latest_checkpoint() / "manifest.json").read_text())["score"] is None
 
 
-def test_a_resumed_run_makes_its_steps_and_their_metrics_once(tmp_path: Path):
+def test_trainer_resume_makes_each_step_and_metric_once(tmp_path: Path):
     config = evaluated(Catch, 3)
     with RunDir.create(tmp_path / "run") as run:
         trained(replace(config, run=replace(config.run, steps=64)), run)

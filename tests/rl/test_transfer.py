@@ -35,7 +35,7 @@ def test_on_a_cpu_a_batch_is_not_copied():
     assert (tensors.obs_BSHW == 7).all()
 
 
-def test_a_batch_sent_ahead_is_the_one_that_is_taken():
+def test_transfers_take_returns_the_batch_sent_ahead():
     first, second = random_batch(8, 1), random_batch(8, 2)
     wanted = random_batch(8, 1)
     transfers = Transfers(CPU, copies=True)
@@ -70,7 +70,7 @@ class SlowTransfers(Transfers):
         return self.clocks[-1]
 
 
-def test_a_batch_is_held_until_its_copy_is_over():
+def test_transfers_keep_a_batch_until_its_copy_ends():
     """Its memory would be another batch's in the middle of the copy."""
     transfers, seen = SlowTransfers(), []
 
@@ -137,7 +137,7 @@ def test_frames_that_are_on_the_device_are_learned_from_as_they_are():
 
 
 @pytest.mark.gpu
-def test_a_gpu_learns_the_same_whenever_its_batches_come():
+def test_learner_on_a_gpu_does_not_depend_on_transfers():
     at_home, plain, ahead = (learned(learner(device), ahead) for device, ahead in
                              (("cpu", False), ("cuda", False), ("cuda", True)))  # fmt: skip
     for cpu, mine, theirs in zip(at_home, plain, ahead, strict=True):
