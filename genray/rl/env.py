@@ -79,7 +79,7 @@ class Step(NamedTuple):
     reward_E: np.ndarray  # float32, the game's own, never clipped
     terminated_E: np.ndarray  # bool: the episode is over and its value is 0
     truncated_E: np.ndarray  # bool: the episode was cut; its final frame still has a value
-    life_lost_E: np.ndarray  # bool: a life was lost and the episode goes on
+    life_lost_E: np.ndarray  # bool: a life was lost and the episode continues
 
 
 class FrameVectorEnv(Protocol):
@@ -297,7 +297,7 @@ class CheckedEnv:
 class CheckedSavingEnv(CheckedEnv):
     """CheckedEnv around an environment that can save its state.
 
-    The methods stand in a class because `isinstance(env, SavesState)` does not see what
+    The methods are defined in a class because `isinstance(env, SavesState)` does not see what
     `__getattr__` passes on (from Python 3.12 on).
     """
 

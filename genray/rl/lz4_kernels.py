@@ -52,11 +52,11 @@ def _pack(frame_P, target, at, state):
 
     `state`: memory for the slow "high compression"; empty: the fast compression.
     """
-    source, to, room = frame_P.ctypes.data, target.ctypes.data + at, len(target) - at
+    source, to, capacity = frame_P.ctypes.data, target.ctypes.data + at, len(target) - at
     if len(state):
-        written = _compress_hard(state.ctypes.data, source, to, len(frame_P), room, LEVEL)
+        written = _compress_hard(state.ctypes.data, source, to, len(frame_P), capacity, LEVEL)
     else:
-        written = _compress(source, to, len(frame_P), room)
+        written = _compress(source, to, len(frame_P), capacity)
     return min(written, len(frame_P))
 
 

@@ -107,8 +107,8 @@ class Trainer:
             if step <= before and step < settings.steps:
                 continue  # one chunk passed several milestones, which are handled as one
             self._train_until(step)
-            # The checkpoint comes first, so that the run can be resumed from here whatever the
-            # evaluation comes to. It counts the steps that were on their way.
+            # The checkpoint comes first, so that the run can be resumed from here even if the
+            # evaluation fails. The checkpoint includes the data that were in flight.
             self._save()
             reached = self._progress.steps
             last = max(step, reached) >= settings.steps

@@ -201,8 +201,8 @@ class Window:
         log = bool(mode == "min" and best > 0 and quarter / best >= 20)
         if log:
             return cls(low=best / 1.2, high=max(finite[-1], quarter) * 1.3, mode=mode, log=True)
-        room = (worst - best or abs(best) or 1.0) * 0.08
-        low, high = best - room, worst + room
+        margin = (worst - best or abs(best) or 1.0) * 0.08
+        low, high = best - margin, worst + margin
         return (
             cls(low=low, high=high, mode=mode)
             if mode == "min"

@@ -199,9 +199,9 @@ def curves_chart(comparison: Comparison) -> Chart | None:
                 steps = [step for step, _, _ in row.curve]
                 # Curves are cut a little beyond the window, so that no line follows the window's
                 # edge.
-                room = 10 * (window.high - window.low)
+                margin = 10 * (window.high - window.low)
                 values = [
-                    min(max(value, window.low - room), window.high + room)
+                    min(max(value, window.low - margin), window.high + margin)
                     for _, _, value in row.curve
                 ]
                 style = (0, (3, 1.2)) if row.phase == "default" else "-"

@@ -1,6 +1,4 @@
-"""Publishes a study: writes a Markdown page, small pictures and tables from the rows of its
-sweeps.
-"""
+"""Publishes a study: writes a Markdown page, small pictures and tables from its sweeps' rows."""
 
 import csv
 import io
@@ -127,9 +125,9 @@ def _pooled(folder: Path, parts: Sequence[Part]) -> list[str]:
         lines += [
             f"## Performance profile: {readable(study)}",
             "",
-            f"Over {count} problems ({' and '.join(names[study])}, each seed one): the share in "
-            "which a tuned arm reached the "
-            "target within so many times the steps of the quickest arm. Grey: the other arms.",
+            f"Over {count} problems ({' and '.join(names[study])}; each seed is a problem): the "
+            "share in which a tuned arm reached the target within τ times the steps of the "
+            "fastest arm. Grey: the other arms.",
             "",
             f"![{chart.about}]({name})",
             "",

@@ -34,10 +34,8 @@ from tuning.training import preset
 from tuning.trials import read_trials
 
 RESULTS = Path(__file__).parents[1] / "results"
-JUDGE = "judge"
-"""Run directory, beside the sweeps, of the classifier that measures the GAN's samples by its
-features.
-"""
+CLASSIFIER = "judge"
+"""Name of the directory, beside the sweeps, of the classifier whose features measure samples."""
 COMMIT = "commit.txt"
 """File in a sweep's directory that holds the commit that ran the sweep."""
 # A quarter of the training rows (324 of 1,297) is used for validation, instead of a tenth: 130 rows
@@ -73,9 +71,8 @@ TASKS = (
     Task(
         "vae",
         "Eleven optimizers on a digits VAE",
-        "A dense VAE (64 → 256 → 128 → 10 latents), {steps:,} steps of 100 rows. The figure is the "
-        "negative evidence lower "
-        "bound, nats an image.",
+        "A dense VAE (64 → 256 → 128 → 10 latents), {steps:,} steps of 100 rows. The metric is the "
+        "negative evidence lower bound in nats per image.",
         SweepConfig(
             study="optimizers",
             model="vae",
@@ -92,12 +89,10 @@ TASKS = (
         "gan",
         "Eleven optimizers on a small GAN",
         "A dense GAN (32 latents → 128 → 64 pixels, and 64 → 128 → 1; the non-saturating loss; one "
-        "optimizer for both "
-        "players), {steps:,} steps of 64 rows. The figure is the Fréchet distance of a digits "
-        "classifier's features (FCD) "
-        "between 1,000 samples and the held-out rows: 324 of validation, 500 of test, and fewer "
-        "rows mean a larger distance, "
-        "so that the two splits' figures are not to be compared with each other.",
+        "optimizer for both networks), {steps:,} steps of 64 rows. The metric is the Fréchet "
+        "distance of a digits classifier's features (FCD) between 1,000 samples and the held-out "
+        "rows. Validation has 324 rows and test has 500. Fewer rows give a larger distance, so the "
+        "figures of the two splits cannot be compared with each other.",
         SweepConfig(
             study="optimizers",
             model="gan",
@@ -123,9 +118,8 @@ TASKS = (
     Task(
         "regularisers",
         "Regularisers on a stacked autoencoder with few labels",
-        "64 → 128 → 64 → 32 layer by layer from warped digits, then a classifier on 100 labels; "
-        "{steps:,} steps in each of six "
-        "stages. The figure is the classifier's accuracy.",
+        "64 → 128 → 64 → 32, trained layer by layer on distorted digits, then a classifier on 100 "
+        "labels; {steps:,} steps in each of six stages. The metric is the classifier's accuracy.",
         SweepConfig(
             study="regularisers",
             model="ae",
@@ -144,8 +138,9 @@ TASKS = (
 
 
 def quick(task: Task) -> Task:
-    """Return the task with three arms and few, short trials. It shows that the sweep runs, not
-    which arm is better.
+    """Return the task with two or three arms and few, short trials.
+
+    Such a sweep shows that the study runs, but not which arm is better.
     """
     arms = {"optimizers": ("sgd", "adam", "ftrl"), "regularisers": ("none", "l2")}[
         task.config.study
@@ -168,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = shell_command(
             "python", "-m", "tuning.study", *(sys.argv[1:] if argv is None else argv)
         )
-        print(f"stopped; go on with: {again}", file=sys.stderr)
+        print(f"stopped; continue with: {again}", file=sys.stderr)
         return 130
     return 0
 
@@ -179,23 +174,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--out",
         type=Path,
         default=Path("runs/study"),
-        help="where the sweeps are kept, and go on from",
+        help="directory of the sweeps; an interrupted study continues there",
     )
     parser.add_argument(
         "--results",
         type=Path,
-        help="where tables and pictures go; default: tuning/results, with --quick OUT/results",
+        help="directory of tables and pictures; default: tuning/results, with --quick OUT/results",
     )
     parser.add_argument(
-        "--only", nargs="+", choices=[task.name for task in TASKS], help="only these sweeps"
+        "--only", nargs="+", choices=[task.name for task in TASKS], help="run only these sweeps"
     )
     parser.add_argument(
-        "--parallel", type=int, default=0, help="trials at once; 0: as many as there are CPUs"
+        "--parallel", type=int, default=0, help="trials that run at once; 0: one for each CPU"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="three arms, short trials: a few minutes"
+        "--quick", action="store_true", help="run three arms and short trials, for a few minutes"
     )
-    parser.add_argument("--cost", action="store_true", help="say what it would cost, and end")
+    parser.add_argument("--cost", action="store_true", help="print the cost of the study, and end")
     return parser.parse_args(argv)
 
 
@@ -203,13 +198,13 @@ def run(arguments: argparse.Namespace) -> Path:
     """Run the remaining parts of the study, and return the page of its results."""
     require(
         arguments.parallel >= 0,
-        f"--parallel {arguments.parallel}: must be ≥ 0 (0: as many as there are CPUs)",
+        f"--parallel {arguments.parallel}: must be ≥ 0 (0: one trial for each CPU)",
     )
     every = [quick(task) if arguments.quick else task for task in TASKS]
     tasks = [task for task in every if not arguments.only or task.name in arguments.only]
     out: Path = arguments.out
     results = arguments.results or (out / "results" if arguments.quick else RESULTS)
-    say_cost(tasks, out)
+    print_cost(tasks, out)
     if arguments.cost:
         return results
     begun = time.process_time()
@@ -221,7 +216,7 @@ def run(arguments: argparse.Namespace) -> Path:
         for task in every
         if (out / task.name / "report" / "index.html").exists()
     ]
-    print(f"this process itself took {time.process_time() - begun:.0f} CPU seconds", flush=True)
+    print(f"this process took {time.process_time() - begun:.0f} CPU seconds itself", flush=True)
     page = publish(
         results,
         parts,
@@ -245,7 +240,7 @@ def _part(task: Task, sweep: Path) -> Part:
     return Part(task.name, task.heading, about, comparison, settings, samples, made_by)
 
 
-def say_cost(tasks: Sequence[Task], out: Path) -> None:
+def print_cost(tasks: Sequence[Task], out: Path) -> None:
     """Print what remains to be run, and its approximate cost."""
     total = 0.0
     for task in tasks:
@@ -261,44 +256,45 @@ def say_cost(tasks: Sequence[Task], out: Path) -> None:
     cores = os.cpu_count() or 1
     print(
         f"about {total / 60:.1f} CPU minutes in all on one core of an AMD EPYC; "
-        f"{total / 60 / cores:.1f} minutes on the "
-        f"{cores} cores here, if nothing else runs, and some for Ray and the test split",
+        f"{total / 60 / cores:.1f} minutes on the {cores} cores of this machine if no other "
+        "program runs, and a few more for Ray and the test split",
         flush=True,
     )
 
 
 def run_task(task: Task, out: Path, parallel: int = 0) -> Path:
-    """Start or continue the task's sweep in OUT/NAME, or leave it if it is finished; then write its
-    report.
+    """Start or continue the task's sweep in OUT/NAME unless it is finished, and write its report.
+
+    Raises ConfigError if the directory holds a sweep with other settings or other arms.
     """
     from tuning.sweep import resume_sweep, run_sweep  # imports Ray
 
     folder, config = out / task.name, task.config
     if config.model == "gan":
-        config = replace(config, set=(*config.set, f"extractor={judge(out)}"))
+        config = replace(config, set=(*config.set, f"extractor={sample_classifier(out)}"))
     config = replace(config, parallel=parallel)
     if (folder / "sweep.yaml").exists():
         known = replace(load_yaml(SweepConfig, folder / "sweep.yaml"), parallel=parallel)
         require(
-            _but_for_paths(known) == _but_for_paths(config),
+            _without_paths(known) == _without_paths(config),
             f"--out {out}: {folder.name} is a sweep with other settings; choose a new folder",
         )
         arms = [arm.name for arm in Sweep.open(folder).study.arms]
         require(
             set(arms) == set(config.arms or task.arm_names()),
-            f"--out {out}: {folder.name} compares {', '.join(arms)}, of an earlier version; choose "
-            "a new folder",
+            f"--out {out}: {folder.name} compares {', '.join(arms)}, the arms of an earlier "
+            "version; choose a new folder",
         )
         resume_sweep(folder)
     else:
         run_sweep(config, folder)
-    if not (folder / COMMIT).exists():  # a later version may write the page again
+    if not (folder / COMMIT).exists():  # A later commit may write the page again.
         (folder / COMMIT).write_text(commit() + "\n", encoding="utf-8")
     print(write_report(folder, say=lambda text: print(text, flush=True)), flush=True)
     return folder
 
 
-def _but_for_paths(config: SweepConfig) -> SweepConfig:
+def _without_paths(config: SweepConfig) -> SweepConfig:
     """Return the configuration without the classifier's path, which may be relative to another
     directory.
     """
@@ -307,15 +303,13 @@ def _but_for_paths(config: SweepConfig) -> SweepConfig:
     )
 
 
-def judge(out: Path) -> Path:
-    """Train the classifier that measures samples, unless it exists. Returns the directory of its
-    model.
-    """
-    folder = (out / JUDGE).resolve()
+def sample_classifier(out: Path) -> Path:
+    """Train the classifier that measures samples, unless it exists, and return its directory."""
+    folder = (out / CLASSIFIER).resolve()
     if not (folder / "config.json").exists():
         import torch
 
-        torch.set_num_threads(1)  # gives the same weights on every machine of a kind
+        torch.set_num_threads(1)  # The weights are then the same on all machines of one kind.
         config = changed(
             preset("classifier", "classifier_digits", ""), parse_settings([VALIDATION])
         )
@@ -325,7 +319,7 @@ def judge(out: Path) -> Path:
         figures = fit.test()
         save_export(folder, fit, figures)
         print(
-            f"the judge of samples is right on {figures['accuracy']:.1%} of the test digits",
+            f"the classifier of samples has a test accuracy of {figures['accuracy']:.1%}",
             flush=True,
         )
     return folder
@@ -367,17 +361,15 @@ def _about(parts: Sequence[Part], is_quick: bool) -> list[str]:
     )
     costs = "; ".join(f"{part.name}: {cost_line(part.comparison)}" for part in parts)
     texts = [
-        f"Made by `{command}`, commit {by}, on {machine()}. Cost: {costs}. Trials ran one thread "
-        "each, "
-        "beside each other.",
-        "Each sweep writes a report of its own with every chart and every trial "
-        "(`runs/study/NAME/report/index.html`). "
-        "Brackets and bars are intervals of medians over seeds, and a table's head says in how "
-        "many cases such an interval "
-        "holds the true median: with five seeds, whose range it is, in 94%.",
+        f"Made by `{command}`, commit {by}, on {machine()}. Cost: {costs}. Trials used one thread "
+        "each and ran in parallel.",
+        "Each sweep also writes a report with all charts and all trials "
+        "(`runs/study/NAME/report/index.html`). Brackets and bars show intervals of medians over "
+        "seeds. The head of a table states the probability that such an interval contains the "
+        "true median. With five seeds, the interval is their range, and the probability is 94%.",
     ]
     if is_quick:
         texts.insert(
-            0, "**A quick run: it shows that the study works, and nothing about optimizers.**"
+            0, "**A quick run. It shows that the study runs, and says nothing about optimizers.**"
         )
     return texts

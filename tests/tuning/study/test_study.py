@@ -86,7 +86,7 @@ def test_study_refuses_a_sweep_with_other_arms(tmp_path: Path, capsys: pytest.Ca
     ).save()
     assert study.main(["--only", "vae", "--out", str(tmp_path)]) == 2
     assert (
-        "vae compares sgd, adam, of an earlier version; choose a new folder"
+        "vae compares sgd, adam, the arms of an earlier version; choose a new folder"
         in capsys.readouterr().err
     )
     assert list((folder / "trials").iterdir()) == []
