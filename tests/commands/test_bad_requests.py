@@ -1,6 +1,4 @@
-"""Requests that cannot be carried out end in one line that names what was given, before any work
-is done.
-"""
+"""Tests that a request that cannot be carried out ends in one line, before any work."""
 
 import warnings
 from pathlib import Path
@@ -46,10 +44,10 @@ from genray.runs.rundir import RunDir
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_unwritable_out_is_refused_before_the_work(
+def test_commands_refuse_an_unwritable_out_before_any_work(
     words: list[str], name: str, tmp_path: Path, capsys
 ):
-    """Nothing else of the request is looked at: the model is missing, too."""
+    """--out is checked first: the model is missing as well, and is not reported."""
     (tmp_path / "file").write_text("in the way")
     out = tmp_path / "file" / name
     assert cli.main([*words, "--out", str(out)]) == 2
@@ -57,14 +55,14 @@ def test_unwritable_out_is_refused_before_the_work(
     assert len(lines) == 1 and f"--out {out}" in lines[0] and "not a folder" in lines[0]
 
 
-def test_dreams_refuse_an_unwritable_clip_before_they_dream(tmp_path: Path, capsys):
+def test_dream_refuses_an_unwritable_clip_before_any_work(tmp_path: Path, capsys):
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
     out = tmp_path / "photo.png" / "out.gif"
     assert cli.main(["dream", str(tmp_path / "photo.png"), "--out", str(out)]) == 2
     assert f"--out {out}" in capsys.readouterr().err
 
 
-def test_export_names_no_part_that_was_not_given(tmp_path: Path, capsys):
+def test_export_error_names_only_given_options(tmp_path: Path, capsys):
     config = ClassifierModelConfig(channels=(4,), features=4)
     model = Classifier(config, (1, 8, 8), 2, 0.0, 1.0)
     fields = {
@@ -85,7 +83,7 @@ def test_export_names_no_part_that_was_not_given(tmp_path: Path, capsys):
     )
 
 
-def test_configuration_of_another_command_is_not_called_an_option(tmp_path: Path):
+def test_load_yaml_reports_the_configuration_of_another_command(tmp_path: Path):
     save_yaml(VAEConfig(), tmp_path / "config.yaml")
     with pytest.raises(
         CheckpointError, match="config.yaml: its .* does not fit DQNConfig"
@@ -94,7 +92,7 @@ def test_configuration_of_another_command_is_not_called_an_option(tmp_path: Path
     assert "no such option" not in str(raised.value)
 
 
-def test_first_line_passes_over_the_heading_of_load_state_dict():
+def test_first_line_skips_the_heading_of_load_state_dict():
     with pytest.raises(RuntimeError) as raised:
         torch.nn.Linear(2, 3).load_state_dict(torch.nn.Linear(2, 4).state_dict())
     assert first_line(raised.value).startswith("size mismatch for weight")
@@ -102,28 +100,28 @@ def test_first_line_passes_over_the_heading_of_load_state_dict():
 
 
 @pytest.mark.parametrize("text", ["²", "1²", "", "-1", "1.0", "٣", "9" * 5000])
-def test_whole_number_takes_digits_alone(text: str, tmp_path: Path):
+def test_whole_number_accepts_only_digits(text: str, tmp_path: Path):
     assert whole_number(text) is None and whole_number("012") == 12
     with pytest.raises(ConfigError, match="pattern:SEED"):
         check_style(f"pattern:{text}")
 
 
-def test_checkpoints_with_strange_names_are_passed_over(tmp_path: Path):
+def test_list_checkpoints_ignores_other_names(tmp_path: Path):
     run = RunDir.create(tmp_path / "run")
     (run.checkpoints / "²").mkdir(parents=True)
     (run.checkpoints / "²" / "manifest.json").write_text("{}")
     assert run.list_checkpoints() == []
 
 
-def test_transparent_palettes_are_read_without_warnings(tmp_path: Path):
+def test_read_picture_of_a_transparent_palette_gives_no_warning(tmp_path: Path):
     image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8), mode=None).convert("P")
     image.save(tmp_path / "palette.png", transparency=bytes(range(256)))
     with warnings.catch_warnings(action="error"):
         assert read_image(tmp_path / "palette.png", 8, False).shape == (3, 8, 8)
 
 
-def test_batch_norm_of_one_value_a_channel_is_refused_before_training():
-    """Three poolings leave one pixel of 8x8, and one row of one pixel has no variance."""
+def test_classifier_refuses_batch_norm_of_one_value_for_each_channel():
+    """Three poolings reduce 8x8 pixels to one, and one value has no variance."""
     config = ClassifierConfig(
         fit=FitConfig(steps=1, batch_size=1),
         model=ClassifierModelConfig(channels=(2, 2, 2, 2), features=4, batch_norm=True),

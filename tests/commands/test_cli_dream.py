@@ -1,6 +1,4 @@
-"""`genray dream` from a picture to a picture or a clip, and one line for everything that it
-cannot do.
-"""
+"""Tests `genray dream`: pictures, clips, and errors of one line."""
 
 import importlib.util
 import struct
@@ -43,7 +41,7 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_dream_says_what_was_done(run, photo, tmp_path, capsys):
+def test_dream_reports_and_saves_its_options(run, photo, tmp_path, capsys):
     out = tmp_path / "dream.png"
     assert (
         cli.main(
@@ -64,7 +62,7 @@ def test_a_dream_says_what_was_done(run, photo, tmp_path, capsys):
     assert about["activation"]["after"] > 1.5 * about["activation"]["before"]
 
 
-def test_the_same_seed_is_the_same_file(run, photo, tmp_path):
+def test_dream_writes_the_same_file_for_the_same_seed(run, photo, tmp_path):
     for name, seed in (("a.png", "3"), ("b.png", "3"), ("c.png", "4")):
         words = ["dream", str(photo), "--model", str(run / "model"), *FAST, "--seed", seed]
         assert cli.main([*words, "--out", str(tmp_path / name)]) == 0
@@ -72,7 +70,7 @@ def test_the_same_seed_is_the_same_file(run, photo, tmp_path):
     assert a == b != c
 
 
-def test_alpha_is_kept_and_exif_honoured(run, photo, tmp_path, capsys):
+def test_dream_keeps_alpha_and_applies_exif(run, photo, tmp_path, capsys):
     with Image.open(photo) as image:
         rgba = image.convert("RGBA")
         rgba.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -109,7 +107,7 @@ def test_alpha_is_kept_and_exif_honoured(run, photo, tmp_path, capsys):
     )
 
 
-def test_a_clip_and_a_guide(run, photo, tmp_path):
+def test_dream_writes_a_clip_and_follows_a_guide(run, photo, tmp_path):
     guide = tmp_path / "guide.webp"
     Image.fromarray(np.indices((48, 64)).sum(0).astype(np.uint8) % 4 * 80).convert("RGB").save(
         guide
@@ -131,7 +129,9 @@ def test_a_clip_and_a_guide(run, photo, tmp_path):
         assert getattr(clip, "n_frames", 1) == 4 and clip.size == (90, 60)
 
 
-def test_what_cannot_be_done_is_one_line_and_no_file(run, photo, tmp_path, capsys, monkeypatch):
+def test_dream_reports_bad_input_in_one_line_and_writes_nothing(
+    run, photo, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
     # 50,000 x 50,000 pixels of one colour: 7.5 GB in a file of 10 KB.
     parts = [

@@ -1,6 +1,4 @@
-"""Generative runs that could not do what they are for, and resumed ones that would be something
-else.
-"""
+"""Tests that `genray train` refuses runs without an update, and changes of a resumed run."""
 
 from pathlib import Path
 
@@ -15,7 +13,7 @@ TINY = {
 
 
 @pytest.mark.parametrize(
-    ("family", "words", "told"),
+    ("family", "words", "message"),
     [
         (
             "vae",
@@ -31,12 +29,12 @@ TINY = {
     ],
 )
 def test_train_refuses_a_run_that_would_train_nothing(
-    family: str, words: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    family: str, words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     run = tmp_path / "run"
     assert cli.main(["train", family, *TINY[family], *words.split(), "--out", str(run)]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and told in err and not run.exists()
+    assert err.count("\n") == 1 and message in err and not run.exists()
 
 
 def test_train_notes_and_resume_refuses_another_task(

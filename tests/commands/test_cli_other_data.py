@@ -1,6 +1,4 @@
-"""Models on data that they were not trained on: one rule for all commands. Images are converted
-to the model's form.
-"""
+"""Tests commands on data that the model was not trained on: images are converted to its form."""
 
 import json
 from pathlib import Path
@@ -17,7 +15,7 @@ STEPS = ["--steps", "2", "--batch-size", "16"]
 
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory) -> Path:
-    """An autoencoder of grey 8x8 digits that never saw a seven."""
+    """Return the run of an autoencoder of grey 8x8 digits, trained without the class seven."""
     run = tmp_path_factory.mktemp("runs") / "ae"
     assert (
         cli.main(
@@ -30,7 +28,7 @@ def digits_run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def coloured(tmp_path_factory) -> Path:
-    """Coloured pictures of unequal sizes, none of them 8x8, in the classes a and b."""
+    """Write coloured pictures of several sizes, none 8x8, in the classes a and b."""
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for name in "ab":
         (folder / name).mkdir()
@@ -51,7 +49,7 @@ def coloured(tmp_path_factory) -> Path:
         "retrieve --out o.png",
     ],
 )
-def test_other_data_are_converted_by_every_command_and_said(
+def test_commands_convert_other_data_and_report_it(
     words, digits_run, coloured, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -63,7 +61,7 @@ def test_other_data_are_converted_by_every_command_and_said(
     )
 
 
-def test_a_picture_as_a_query_is_converted_and_said(digits_run, coloured, tmp_path, capsys):
+def test_retrieve_converts_a_query_picture_and_reports_it(digits_run, coloured, tmp_path, capsys):
     picture = str(coloured / "a" / "0.png")
     assert cli.main(["retrieve", str(digits_run), picture, "--out", str(tmp_path / "o.png")]) == 0
     assert f"{picture}: read as 8x8 grey images" in capsys.readouterr().err
@@ -73,7 +71,9 @@ def config_of(run: Path) -> dict:
     return json.loads((run / "model" / "config.json").read_text())
 
 
-def test_a_models_own_data_options_do_not_apply_to_other_data(digits_run, coloured, capsys):
+def test_own_data_does_not_apply_the_models_data_options_to_other_data(
+    digits_run, coloured, capsys
+):
     config = config_of(digits_run)
     config["data"]["options"]["validation"] = 0.0
     own = own_data(config, "")
@@ -85,7 +85,7 @@ def test_a_models_own_data_options_do_not_apply_to_other_data(digits_run, colour
     assert 7 in own_data(config, "digits").test.label
 
 
-def test_other_data_may_be_of_a_set_with_other_colours(digits_run, capsys):
+def test_own_data_converts_a_named_data_set_to_the_models_colours(digits_run, capsys):
     config = config_of(digits_run)
     config["shape"] = [3, 12, 10]
     config["data"]["options"]["data"] = "cifar10"
@@ -99,7 +99,7 @@ def test_other_data_may_be_of_a_set_with_other_colours(digits_run, capsys):
     assert not capsys.readouterr().err  # nothing had to be converted
 
 
-def test_texts_for_a_model_of_images_are_refused_in_one_line(digits_run, tmp_path, capsys):
+def test_own_data_refuses_texts_for_a_model_of_images_in_one_line(digits_run, tmp_path, capsys):
     words = ["encode", str(digits_run), "--out", str(tmp_path / "o.parquet"), "--data", "docs"]
     assert cli.main(words) == 2
     assert capsys.readouterr().err == "error: --data docs: the model takes images, e.g. digits\n"

@@ -1,4 +1,4 @@
-"""Which policy of a run `evaluate` and `play` take, and what a resumed run cannot change."""
+"""Tests which policy of a run `evaluate` and `play` use, and what a resumed run cannot change."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def one_line(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a refused command says."""
+    """Run a command that is refused, and return its message."""
     assert cli.main([*words]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1, err
@@ -45,7 +45,7 @@ def test_evaluate_every_below_a_chunk_evaluates_weights_once(run: Path):
     assert steps == [128, 256, 384]
 
 
-def test_evaluate_takes_the_newest_policy_and_says_its_step(
+def test_evaluate_uses_the_newest_policy_and_reports_its_step(
     run: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert cli.main(["evaluate", str(run), "--episodes", "2"]) == 0
@@ -73,9 +73,7 @@ def test_evaluate_and_play_step_choose_a_checkpoint(
     assert "--step 7: " in err and f"there are: {int(first.name)}, " in err
 
 
-def test_load_policy_of_a_run_without_a_model_is_that_of_its_newest_checkpoint(
-    run: Path, tmp_path: Path
-):
+def test_load_policy_uses_the_newest_checkpoint_of_a_run_without_a_model(run: Path, tmp_path: Path):
     copy = shutil.copytree(run, tmp_path / "run")
     weights = load_file(copy / "model" / "model.safetensors")
     shutil.rmtree(copy / "model")

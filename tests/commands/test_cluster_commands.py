@@ -1,4 +1,4 @@
-"""What can be said of jobs, clusters and machines without one at hand."""
+"""Tests the commands for clusters without a cluster: jobs, roles, differences between machines."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ MINE = Answer(
 )
 
 
-def test_a_training_job_joins_its_cluster():
+def test_job_words_adds_the_address_of_the_cluster():
     words = ["train", "dqn", "--preset", "catch", "--out", "/shared/x"]
     assert job_words(words, "genray submit") == [*words, "--address", "auto"]
     assert job_words([*words, "--local"], "genray submit") == [*words, "--local"]
@@ -49,13 +49,15 @@ def test_a_training_job_joins_its_cluster():
         ),
     ],
 )
-def test_a_job_that_cannot_work_is_refused_before_it_is_sent(words, complaint):
+def test_job_words_refuses_a_command_that_cannot_work(words, complaint):
     with pytest.raises(ConfigError, match=complaint):
         job_words(words, "genray submit")
 
 
-def test_no_cluster_is_one_clear_line():
-    """In a process of its own: Ray settles once a process whether it shows a token."""
+def test_submit_without_a_cluster_ends_in_one_line():
+    """The command runs in a new process, because Ray decides once in each process whether it sends
+    a token.
+    """
     words = [
         "submit",
         "--address",
@@ -113,8 +115,8 @@ def test_each_difference_between_machines_is_one_line(answer, complaint):
     assert len(found) == 1 and found[0].startswith(complaint), found
 
 
-def test_slow_answers_are_no_skewed_clocks():
-    """They spoke some time between question and answer."""
+def test_problems_does_not_report_slow_answers_as_skewed_clocks():
+    """Each machine reported its clock at some time between the request and the answer."""
     answers = {"a": replace(MINE, time_s=130.0), "b": replace(MINE, time_s=99.0)}
     assert not list(problems(MINE, answers, {}, start=100.0, end=140.0, place="/x"))
     assert list(problems(MINE, {}, {"c": "did not answer"}, start=0, end=0, place="/x")) == [
@@ -122,11 +124,11 @@ def test_slow_answers_are_no_skewed_clocks():
     ]
 
 
-def test_the_fingerprint_follows_the_code():
+def test_fingerprint_depends_on_the_code():
     assert len(fingerprint()) == 8 and fingerprint() == fingerprint()
 
 
-def test_status_shows_roles_and_lost_machines():
+def test_cluster_lines_show_roles_and_lost_machines():
     def node(address: str, alive: bool = True, **resources: float) -> dict:
         return {
             "Alive": alive,
@@ -159,7 +161,7 @@ def test_status_shows_roles_and_lost_machines():
     )
 
 
-def test_status_of_a_run_takes_each_value_from_the_newest_line_that_has_it(tmp_path):
+def test_run_lines_take_each_value_from_the_newest_line_that_has_it(tmp_path):
     lines = [
         {
             "step": 100,
@@ -205,6 +207,6 @@ def test_status_of_a_run_takes_each_value_from_the_newest_line_that_has_it(tmp_p
         ((0, 0), 50, "continue with: THIS"),
     ],
 )
-def test_what_a_lost_head_will_cost_is_said_as_it_is(periods, start, said):
+def test_if_head_is_lost_names_the_first_checkpoint(periods, start, said):
     settings = RunConfig(steps=100, evaluate_every=periods[0], checkpoint_every=periods[1])
     assert said in if_head_is_lost(settings, start, "THIS")

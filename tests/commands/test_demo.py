@@ -1,4 +1,4 @@
-"""`genray demo`: what it makes beside the training, which the demo itself proves."""
+"""Tests the parts of `genray demo` that need no training."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from genray.runs.rundir import RunDir
 from tests.helpers.pictures import read_about
 
 
-def test_a_styled_frame_has_its_note_and_is_not_the_frame(tmp_path: Path, capsys):
+def test_demo_styled_frame_differs_from_the_frame_and_has_metadata(tmp_path: Path, capsys):
     frame = np.zeros((210, 160, 3), np.uint8)
     frame[60:150, 20:140] = (200, 160, 60)
     path = demo._styled(RunDir.create(tmp_path / "run"), frame, demo.DemoConfig(style_size=32))
@@ -26,7 +26,7 @@ def test_a_styled_frame_has_its_note_and_is_not_the_frame(tmp_path: Path, capsys
     assert "styling a frame (24x32 pixels" in capsys.readouterr().out
 
 
-def test_a_size_that_makes_no_sense_is_refused_before_anything_runs(tmp_path: Path, capsys):
+def test_demo_refuses_a_bad_style_size_before_any_work(tmp_path: Path, capsys):
     assert cli.main(["demo", "--style-size", "5", "--out", str(tmp_path / "run")]) == 2
     assert "--style-size 5: must lie in 32..512 pixels, or 0" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

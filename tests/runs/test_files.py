@@ -1,6 +1,4 @@
-"""Files and directories are written whole: a process may be killed before any of its file-system
-calls.
-"""
+"""Tests that files and directories are complete if a process is killed before any system call."""
 
 import os
 import subprocess
@@ -45,7 +43,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture(params=["exchange", "two renames"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """With the file system's exchange, and as where the file system has none."""
+    """Run the test with the file system's exchange of names, and without it."""
     if request.param != "exchange":
         monkeypatch.setattr(files, "exchange", lambda first, second: False)
     return request.param == "exchange"
@@ -61,10 +59,10 @@ def test_replacing_directory_killed_at_every_instant_leaves_the_old_or_the_new(
         lambda: write_pair(folder, "new"), lambda: seen.append(read_pair(folder))
     )
     assert kills > 8 and set(seen) == {"old", "new"} and seen[0] == "old" and seen[-1] == "new"
-    assert names(tmp_path) == ["model"]  # the last writer cleared what the dead ones left
+    assert names(tmp_path) == ["model"]  # the last writer removed the leftovers of killed writers
 
 
-def test_replacing_directory_of_nothing_appears_whole(tmp_path: Path):
+def test_replacing_directory_creates_a_complete_directory(tmp_path: Path):
     folder = tmp_path / "model"
 
     def check() -> None:
@@ -111,7 +109,7 @@ def test_save_model_killed_at_every_instant_leaves_a_model_that_loads(
 def test_write_checkpoint_killed_at_every_instant_leaves_a_checkpoint_that_loads(
     tmp_path: Path, either_way: bool
 ):
-    """The same step again, and a new step that has the oldest removed."""
+    """The process writes the same step again, and a new step that removes the oldest."""
     run = RunDir.create(tmp_path / "run")
     for step in (1, 2):
         run.write_checkpoint(step, lambda folder: write_pair(folder / "part", "old"), keep=2)
@@ -131,9 +129,7 @@ def test_write_checkpoint_killed_at_every_instant_leaves_a_checkpoint_that_loads
 
 
 def test_run_dir_clears_a_checkpoint_without_manifest(tmp_path: Path):
-    """An earlier version removed checkpoints in place: a kill left a directory that stayed for
-    ever.
-    """
+    """An earlier version removed checkpoints in place, and a killed process left a directory."""
     run = RunDir.create(tmp_path / "run")
     run.write_checkpoint(1, lambda folder: write_pair(folder / "part", "old"), keep=2)
     (run.checkpoints / "00000000").mkdir()
@@ -143,8 +139,8 @@ def test_run_dir_clears_a_checkpoint_without_manifest(tmp_path: Path):
         assert names(run.checkpoints) == ["00000001", "notes"]
 
 
-def test_run_dir_gives_a_checkpoint_that_was_renamed_aside_its_name_back(tmp_path: Path):
-    """As an earlier version left it between its two renames."""
+def test_run_dir_restores_the_name_of_a_renamed_checkpoint(tmp_path: Path):
+    """The files are those that an earlier version left between its two renames."""
     run = RunDir.create(tmp_path / "run")
     final = run.write_checkpoint(1, lambda folder: write_pair(folder / "part", "old"), keep=2)
     final.rename(run.checkpoints / ".00000001.123.old.tmp")
@@ -183,28 +179,28 @@ def test_writing_file_killed_at_every_instant_leaves_the_old_or_the_new(tmp_path
     assert path.read_bytes() == b"new" and names(tmp_path) == ["config.yaml"]
 
 
-def test_clear_leftovers_spares_living_writers_and_what_is_not_ours(tmp_path: Path):
+def test_clear_leftovers_keeps_files_of_running_writers_and_other_programs(tmp_path: Path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         living = f".model.{files._HOST}.{other.pid}-0.tmp"
-        foreign = f".model.{'0' * 8}.{other.pid}-0.tmp"  # of another host, which cannot be asked
-        for name in (living, foreign, ".model.tmp", "model.1.tmp", ".cache", ".model.1.txt"):
+        elsewhere = f".model.{'0' * 8}.{other.pid}-0.tmp"  # of another host
+        for name in (living, elsewhere, ".model.tmp", "model.1.tmp", ".cache", ".model.1.txt"):
             (tmp_path / name).write_text("")
         clear_leftovers(tmp_path)
         assert len(names(tmp_path)) == 6
         other.communicate(b"\n")
     clear_leftovers(tmp_path)
-    assert living not in names(tmp_path) and foreign in names(tmp_path)
-    os.utime(tmp_path / foreign, (0, 0))
+    assert living not in names(tmp_path) and elsewhere in names(tmp_path)
+    os.utime(tmp_path / elsewhere, (0, 0))
     clear_leftovers(tmp_path)
     assert names(tmp_path) == [".cache", ".model.1.txt", ".model.tmp", "model.1.tmp"]
 
 
-def test_write_whole_takes_the_longest_name(tmp_path: Path):
+def test_write_whole_accepts_the_longest_name(tmp_path: Path):
     path = tmp_path / ("é" * 125 + ".png")
     assert write_whole(path, b"1").read_bytes() == b"1" and names(tmp_path) == [path.name]
 
 
-def test_write_whole_that_cannot_write_says_so(tmp_path: Path):
+def test_write_whole_reports_a_file_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="file/x: cannot be written .*; choose another place"):
         write_whole(tmp_path / "file" / "x", b"")

@@ -1,6 +1,4 @@
-"""Models on disk: what was saved is what is loaded; what is damaged, foreign or of another kind
-is refused.
-"""
+"""Tests models on disk: saving, loading, and the refusal of damaged and other files."""
 
 import errno
 import json
@@ -32,7 +30,7 @@ def saved(tmp_path: Path, network: QNetwork) -> Path:
     return save_model(tmp_path / "model", "dqn", CARD, network.state_dict(), "# A card\n")
 
 
-def test_what_is_saved_is_loaded_bit_for_bit(saved: Path, network: QNetwork):
+def test_load_model_returns_what_save_model_wrote_bit_for_bit(saved: Path, network: QNetwork):
     loaded, config = load_model(saved, BUILDERS)
     assert config == {"format": 1, "kind": "dqn", **CARD}
     assert not loaded.training
@@ -52,7 +50,7 @@ def test_what_is_saved_is_loaded_bit_for_bit(saved: Path, network: QNetwork):
     assert (saved / "README.md").read_text() == "# A card\n"
 
 
-def test_saving_again_replaces_the_model_whole(saved: Path, network: QNetwork):
+def test_save_model_replaces_the_old_model_completely(saved: Path, network: QNetwork):
     (saved / "stray").write_text("from an older format")
     with torch.no_grad():
         for parameter in network.parameters():
@@ -66,7 +64,7 @@ def test_saving_again_replaces_the_model_whole(saved: Path, network: QNetwork):
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
-def test_a_save_that_fails_midway_keeps_the_old_model(saved: Path, network: QNetwork):
+def test_save_model_that_fails_keeps_the_old_model(saved: Path, network: QNetwork):
     class Full(dict):
         def items(self):
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -78,8 +76,8 @@ def test_a_save_that_fails_midway_keeps_the_old_model(saved: Path, network: QNet
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
-def test_tensors_may_be_views(tmp_path: Path):
-    """safetensors wants its tensors contiguous and apart from each other's memory."""
+def test_save_model_accepts_views(tmp_path: Path):
+    """safetensors requires contiguous tensors that share no memory; views are neither."""
     shared = torch.arange(12.0).reshape(3, 4)
     saved = save_model(tmp_path / "m", "linear", {}, {"weight": shared.t()}, "")
     loaded, _ = load_model(saved, {"linear": lambda config: torch.nn.Linear(3, 4, bias=False)})
@@ -87,8 +85,8 @@ def test_tensors_may_be_views(tmp_path: Path):
 
 
 @pytest.mark.parametrize("at", [0, 3, 20, 1.0])
-def test_a_damaged_header_or_a_shortened_file_is_noticed(saved: Path, at):
-    """Bytes of the header overwritten (a position), or the end cut off (1.0)."""
+def test_load_model_refuses_a_damaged_or_shortened_file(saved: Path, at):
+    """Bytes of the header are overwritten at a position, or the end is cut off (1.0)."""
     file = saved / "model.safetensors"
     content = bytearray(file.read_bytes())
     if at == 1.0:
@@ -100,7 +98,7 @@ def test_a_damaged_header_or_a_shortened_file_is_noticed(saved: Path, at):
         load_model(saved, BUILDERS)
 
 
-def test_missing_parts_are_named(saved: Path):
+def test_load_model_names_missing_files(saved: Path):
     (saved / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="model.safetensors is missing"):
         load_model(saved, BUILDERS)
@@ -127,27 +125,27 @@ def test_missing_parts_are_named(saved: Path):
         ('{"format": 1, "kind": "dqn"}', "damaged model"),  # the builder's fields are missing
     ],
 )
-def test_foreign_configs_are_refused(saved: Path, text: str, message: str):
+def test_load_model_refuses_another_config(saved: Path, text: str, message: str):
     (saved / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):
         load_model(saved, BUILDERS)
 
 
-def test_bytes_that_are_no_text_are_refused(saved: Path):
+def test_load_model_refuses_a_config_that_is_not_text(saved: Path):
     (saved / "config.json").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(CheckpointError, match="damaged"):
         read_config(saved)
 
 
-def test_tensors_of_another_shape_are_refused(saved: Path):
+def test_load_model_refuses_tensors_of_another_shape(saved: Path):
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps(config | {"hidden": 9}))
     with pytest.raises(CheckpointError, match="damaged model"):
         load_model(saved, BUILDERS)
 
 
-def test_nothing_in_a_model_folder_is_executed(saved: Path, tmp_path: Path):
-    """A pickle in the tensors' place is refused, not run."""
+def test_load_model_executes_nothing_in_a_model_folder(saved: Path, tmp_path: Path):
+    """A pickle in place of the tensors is refused and not executed."""
     import pickle
 
     class Bomb:
@@ -160,7 +158,7 @@ def test_nothing_in_a_model_folder_is_executed(saved: Path, tmp_path: Path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_lists_models_and_passes_over_the_rest(tmp_path: Path, network: QNetwork):
+def test_list_models_omits_folders_without_a_model(tmp_path: Path, network: QNetwork):
     for name in ("b", "a"):
         save_model(tmp_path / name, "dqn", CARD, network.state_dict(), "")
     (tmp_path / "c").mkdir()

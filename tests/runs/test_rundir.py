@@ -1,4 +1,4 @@
-"""Run directories: one process at a time, checkpoints whole or not at all, damage noticed."""
+"""Tests run directories: the lock, complete checkpoints, detection of damage, and metrics."""
 
 import errno
 import json
@@ -63,7 +63,7 @@ def test_new_folder_is_unique_within_a_second(tmp_path: Path, monkeypatch):
     assert new_folder("dqn-a/b").parent == Path("runs")
 
 
-def test_new_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch):
+def test_new_folder_names_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("runs").touch()
     with pytest.raises(
@@ -76,7 +76,7 @@ def test_new_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch)
 # --- one process at a time ------------------------------------------------------------------------
 
 
-def test_a_run_in_use_by_another_process_is_refused(tmp_path: Path):
+def test_run_dir_refuses_a_run_in_use_by_another_process(tmp_path: Path):
     path = tmp_path / "run"
     RunDir.create(path)
     holder = subprocess.Popen(
@@ -99,7 +99,7 @@ def test_a_run_in_use_by_another_process_is_refused(tmp_path: Path):
         holder.communicate()
 
 
-def test_the_lock_is_given_back(tmp_path: Path):
+def test_run_dir_releases_its_lock(tmp_path: Path):
     run = RunDir.create(tmp_path / "run")
     for _ in range(2):
         with run:
@@ -107,7 +107,7 @@ def test_the_lock_is_given_back(tmp_path: Path):
                 pass
 
 
-def test_out_must_be_empty_or_absent(tmp_path: Path):
+def test_run_dir_create_refuses_a_folder_that_is_not_empty(tmp_path: Path):
     RunDir.create(tmp_path / "absent" / "deeper")
     (tmp_path / "empty").mkdir()
     RunDir.create(tmp_path / "empty")
@@ -128,7 +128,7 @@ def test_out_must_be_empty_or_absent(tmp_path: Path):
     assert (full / "thesis.txt").read_text() == "years of work" and len(list(full.iterdir())) == 1
 
 
-def test_a_folder_that_is_no_run_is_not_opened(tmp_path: Path):
+def test_run_dir_open_refuses_a_folder_that_is_not_a_run(tmp_path: Path):
     with pytest.raises(CheckpointError, match="not a run directory"):
         RunDir.open(tmp_path)
 
@@ -136,7 +136,7 @@ def test_a_folder_that_is_no_run_is_not_opened(tmp_path: Path):
 # --- checkpoints ----------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_found_whole(run: RunDir):
+def test_latest_checkpoint_is_the_complete_one_that_was_written(run: RunDir):
     folder = run.write_checkpoint(45_000, fill, keep=2)
     assert folder.name == "00045000" and run.latest_checkpoint() == folder
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -144,13 +144,13 @@ def test_a_checkpoint_is_found_whole(run: RunDir):
     assert np.load(folder / "replay" / "frames.npy").tolist() == list(range(1000))
 
 
-def test_a_run_without_checkpoints_says_so(run: RunDir):
+def test_latest_checkpoint_reports_that_there_is_none(run: RunDir):
     with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
         run.latest_checkpoint()
 
 
 @pytest.mark.parametrize("name", ["learner.pt", "replay/frames.npy"])
-def test_one_flipped_bit_is_noticed(run: RunDir, name: str):
+def test_latest_checkpoint_detects_a_flipped_bit(run: RunDir, name: str):
     file = run.write_checkpoint(1, fill, keep=2) / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -159,7 +159,7 @@ def test_one_flipped_bit_is_noticed(run: RunDir, name: str):
         run.latest_checkpoint()
 
 
-def test_a_shortened_and_a_missing_file_are_noticed(run: RunDir):
+def test_latest_checkpoint_detects_a_shortened_and_a_missing_file(run: RunDir):
     folder = run.write_checkpoint(1, fill, keep=2)
     os.truncate(folder / "learner.pt", 100)
     with pytest.raises(CheckpointError, match="learner.pt is damaged"):
@@ -182,7 +182,7 @@ def test_a_shortened_and_a_missing_file_are_noticed(run: RunDir):
         "\x00",
     ],
 )
-def test_foreign_checkpoints_are_refused(run: RunDir, manifest: str):
+def test_latest_checkpoint_refuses_another_manifest(run: RunDir, manifest: str):
     folder = run.write_checkpoint(1, fill, keep=2)
     (folder / "manifest.json").write_text(manifest)
     with pytest.raises(CheckpointError, match="not a genray checkpoint of format 1"):
@@ -197,7 +197,7 @@ def leftovers(run: RunDir) -> list[str]:
     "error",
     [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError("x")],
 )
-def test_a_write_that_fails_midway_leaves_nothing(run: RunDir, error: BaseException):
+def test_write_checkpoint_that_fails_leaves_no_files(run: RunDir, error: BaseException):
     first = run.write_checkpoint(1, fill, keep=1)
 
     def fail(folder: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_write_that_fails_midway_leaves_nothing(run: RunDir, error: BaseExcept
 
 @contextmanager
 def longest_file(length: int) -> Iterator[None]:
-    """The kernel lets this process make no file longer than `length` bytes for the duration."""
+    """Limit the files of this process to `length` bytes within the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (length, hard))
@@ -224,10 +224,8 @@ def longest_file(length: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_disk_that_really_refuses_bytes_leaves_nothing(run: RunDir):
-    """The kernel itself ends the write: this process may make no file longer than 100,000 bytes
-    for a moment.
-    """
+def test_write_checkpoint_beyond_the_kernels_file_limit_leaves_no_files(run: RunDir):
+    """The kernel ends the write, because files of this process are limited to 100,000 bytes."""
 
     def too_long(folder: Path) -> None:
         (folder / "frames.npy").write_bytes(bytes(400_000))
@@ -239,8 +237,8 @@ def test_a_disk_that_really_refuses_bytes_leaves_nothing(run: RunDir):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_a_full_disk_leaves_nothing(run: RunDir):
-    """A real ENOSPC: one of the checkpoint's files lies on the device that is always full."""
+def test_write_checkpoint_on_a_full_disk_leaves_no_files(run: RunDir):
+    """One file of the checkpoint is on the device that is always full, which raises ENOSPC."""
 
     def onto_the_full_disk(folder: Path) -> None:
         fill(folder)
@@ -255,7 +253,7 @@ def test_a_full_disk_leaves_nothing(run: RunDir):
         run.latest_checkpoint()
 
 
-def test_what_a_killed_process_left_is_cleared_and_never_taken_for_a_checkpoint(run: RunDir):
+def test_run_dir_clears_incomplete_checkpoints_of_a_killed_process(run: RunDir):
     run.write_checkpoint(1, fill, keep=2)
     half = run.checkpoints / ".00000002.123.tmp"
     half.mkdir()
@@ -270,7 +268,7 @@ def steps_of(run: RunDir) -> list[int]:
     return [int(folder.name) for folder in run.list_checkpoints()]
 
 
-def test_keeps_the_newest_and_the_best(run: RunDir):
+def test_write_checkpoint_keeps_the_newest_and_the_best(run: RunDir):
     kept = []
     for step, score in ((1, None), (2, 5.0), (3, 9.0), (4, 1.0), (5, None), (6, 8.0)):
         run.write_checkpoint(step, fill, keep=2, score=score)
@@ -280,21 +278,21 @@ def test_keeps_the_newest_and_the_best(run: RunDir):
     assert steps_of(run) == [7]
 
 
-def test_negative_scores_have_a_best_too(run: RunDir):
+def test_write_checkpoint_keeps_the_best_of_negative_scores(run: RunDir):
     for step, score in ((1, -20.0), (2, -21.0), (3, -21.0), (4, None)):
         run.write_checkpoint(step, fill, keep=1, score=score)
     assert steps_of(run) == [1, 4]
 
 
-def test_the_newest_is_the_newest_by_number_not_by_spelling(run: RunDir):
-    """100,000,000 has one digit more than the names are padded to."""
+def test_list_checkpoints_sorts_by_number(run: RunDir):
+    """100,000,000 has more digits than the padded names."""
     for step in (99_000_000, 99_900_000, 100_000_000, 100_100_000):
         run.write_checkpoint(step, fill, keep=2)
         assert run.latest_checkpoint().name == f"{step:08d}"
     assert steps_of(run) == [100_000_000, 100_100_000]
 
 
-def test_a_step_written_again_replaces_its_checkpoint(run: RunDir):
+def test_write_checkpoint_of_the_same_step_replaces_the_checkpoint(run: RunDir):
     def other(folder: Path) -> None:
         (folder / "other").write_bytes(b"new")
 
@@ -309,7 +307,7 @@ def test_a_step_written_again_replaces_its_checkpoint(run: RunDir):
 # --- disk and metrics -----------------------------------------------------------------------------
 
 
-def test_too_little_disk_is_said_beforehand(tmp_path: Path):
+def test_require_disk_reports_too_little_space(tmp_path: Path):
     require_disk(tmp_path / "not" / "yet" / "there", 1, "a checkpoint")
     with pytest.raises(
         ResourceError,
@@ -319,10 +317,8 @@ def test_too_little_disk_is_said_beforehand(tmp_path: Path):
 
 
 @pytest.mark.parametrize("rest", [b'{"step": 3, "sec', b"{}\n", b"\xff\xfe\n[]\n\x00"])
-def test_a_log_that_broke_off_is_gone_on_with(run: RunDir, rest: bytes):
-    """A killed process leaves half a line, a full disk may leave worse: neither stops a resumed
-    run.
-    """
+def test_metrics_log_continues_after_an_incomplete_line(run: RunDir, rest: bytes):
+    """A killed process or a full disk may leave an incomplete line, and the run can be resumed."""
     path = run.path / "metrics.jsonl"
     path.write_bytes(b'{"step": 2, "seconds": 77.5}\n' + rest)
     log = MetricsLog(run)
@@ -333,9 +329,9 @@ def test_a_log_that_broke_off_is_gone_on_with(run: RunDir, rest: bytes):
 
 
 @pytest.mark.timeout(30)
-def test_metrics_on_a_full_disk_are_an_error_and_not_a_hang(run: RunDir):
-    """TensorBoard's usual writer hands events to a thread, which dies of a full disk; the next
-    ones wait for it for ever.
+def test_metrics_log_on_a_full_disk_raises_and_does_not_block(run: RunDir):
+    """TensorBoard's usual writer passes events to a thread. On a full disk the thread ends, and
+    later events block.
     """
     log = MetricsLog(run)
     with longest_file(4_000):
@@ -345,7 +341,7 @@ def test_metrics_on_a_full_disk_are_an_error_and_not_a_hang(run: RunDir):
         log.close()
 
 
-def test_metrics_go_to_both_files_and_go_on_after_a_resume(run: RunDir):
+def test_metrics_log_writes_both_files_and_continues_after_a_resume(run: RunDir):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for step in (1, 2):
@@ -359,9 +355,9 @@ def test_metrics_go_to_both_files_and_go_on_after_a_resume(run: RunDir):
     assert [(event.step, event.value) for event in events] == [(1, 0.5), (2, 1.0)]
 
 
-def test_a_resumed_run_cuts_the_metrics_that_were_lost(run: RunDir):
-    """Killed at step 5, resumed from step 2: both files hold one history, and the clock is that
-    of step 2.
+def test_metrics_log_removes_lines_after_the_resumed_step(run: RunDir):
+    """The run was killed at step 5 and resumed from step 2. Both files have each step once, and the
+    seconds continue from step 2.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

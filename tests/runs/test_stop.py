@@ -1,4 +1,4 @@
-"""What stops a run: signals and a closed output. Real signals, real processes, real pipes."""
+"""Tests that signals and a closed output stop a run, with real processes and pipes."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ SMALL = (
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stop_requests_note_a_signal(number: signal.Signals):
+def test_stop_requests_record_a_signal(number: signal.Signals):
     with StopRequests() as stop:
         stop.check()
         signal.raise_signal(number)
@@ -40,7 +40,7 @@ def test_stop_requests_leave_sighup_ignored_under_nohup():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_stop_requests_take_a_closed_output_for_one():
+def test_stop_requests_count_a_closed_output():
     with StopRequests(lambda: True) as stop, pytest.raises(KeyboardInterrupt):
         stop.check()
 
@@ -55,9 +55,10 @@ def start(words: list[str], out: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.timeout(600)
-def test_a_closed_pipe_and_sighup_end_runs_resumable(tmp_path: Path):
-    """`genray train dqn … | head -1`, and a terminal that closes under `train ae`; both at once,
-    to save time.
+def test_train_can_be_resumed_after_a_closed_pipe_and_after_sighup(tmp_path: Path):
+    """One process is `genray train dqn … | head -1`; the other is `train ae` in a closed terminal.
+
+    Both run at the same time, to save time.
     """
     with (
         start(["train", "dqn", "--preset", "catch", "--local", *SMALL], tmp_path / "dqn") as dqn,

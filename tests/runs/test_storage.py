@@ -1,5 +1,6 @@
-"""Runs behind a URL, by pyarrow's local file system. No object store was at hand: s3:// and
-gs:// take the same path through our code and another through pyarrow's.
+"""Tests runs at a URL, with pyarrow's local file system.
+
+s3:// and gs:// use the same code of genray and other code of pyarrow, and are not tested.
 """
 
 import json
@@ -31,7 +32,7 @@ def fill(text: str):
     return write
 
 
-def test_a_place_below_a_url_keeps_its_options():
+def test_child_of_a_url_keeps_its_options():
     assert storage.child("s3://b/run?region=x", "a", "b") == "s3://b/run/a/b?region=x"
     assert storage.child(Path("run"), "a") == Path("run/a")
     assert storage.name_of("s3://b/run/00012?region=x") == "00012"
@@ -40,7 +41,7 @@ def test_a_place_below_a_url_keeps_its_options():
     )
 
 
-def test_what_is_written_is_read_back_by_another_process(url):
+def test_open_run_reads_what_another_process_wrote(url):
     with create_run(url) as run:
         (run.path / "metrics.jsonl").write_text('{"step": 1, "seconds": 2}\n')
         (run.path / "config.yaml").write_text("a: 1\n")
@@ -56,7 +57,7 @@ def test_what_is_written_is_read_back_by_another_process(url):
     assert {"config.yaml", "pictures/p.txt"} <= set(storage.list_files(url))
 
 
-def test_a_checkpoint_is_there_whole_or_not_at_all(url):
+def test_remote_checkpoint_is_complete_or_absent(url):
     with create_run(url) as run:
         run.write_checkpoint(1, fill("one"), keep=2)
 
@@ -78,7 +79,7 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(url):
         )
 
 
-def test_a_second_checkpoint_of_a_step_never_replaces_the_first_in_place(url):
+def test_remote_checkpoint_of_the_same_step_gets_a_new_folder(url):
     with create_run(url) as run:
         run.write_checkpoint(7, fill("first"), keep=1)
         second = run.write_checkpoint(7, fill("second"), keep=1, score=3.0)
@@ -89,7 +90,7 @@ def test_a_second_checkpoint_of_a_step_never_replaces_the_first_in_place(url):
         assert run.list_checkpoints() == [best, newest]
 
 
-def test_damage_is_noticed(url):
+def test_remote_checkpoint_damage_is_detected(url):
     with create_run(url) as run:
         made = run.write_checkpoint(1, fill("whole"), keep=2)
     file = str(storage.child(made, "part", "deep", "weights.bin"))
@@ -101,7 +102,7 @@ def test_damage_is_noticed(url):
         RemoteRun(url).latest_checkpoint()
 
 
-def test_a_process_that_was_taken_for_dead_writes_no_more(url):
+def test_remote_run_without_ownership_writes_no_checkpoint(url):
     with create_run(url) as old:
         (old.path / "config.yaml").write_text("a: 1\n")
         old.write_checkpoint(1, fill("old"), keep=2)
@@ -112,7 +113,7 @@ def test_a_process_that_was_taken_for_dead_writes_no_more(url):
     assert [checkpoint_step(place) for place in old.list_checkpoints()] == [1]
 
 
-def test_one_clear_line_for_what_cannot_be_used(url, tmp_path, capsys):
+def test_create_and_open_run_report_a_bad_url_in_one_line(url, tmp_path, capsys):
     with create_run(url):
         pass
     for value, complaint in (
@@ -128,8 +129,8 @@ def test_one_clear_line_for_what_cannot_be_used(url, tmp_path, capsys):
     assert "not a run directory" in capsys.readouterr().err
 
 
-def test_a_run_behind_a_url_resumes_where_it_stopped(url, capsys):
-    """The same curve as a run in a folder: the step goes on, the replay and the learner with it."""
+def test_train_dqn_at_a_url_resumes_where_it_stopped(url, capsys):
+    """The curve equals that of a run in a folder: step, replay and learner are restored."""
     words = [
         "--preset",
         "catch",
@@ -163,7 +164,7 @@ def test_a_run_behind_a_url_resumes_where_it_stopped(url, capsys):
     assert "model/model.safetensors" in storage.list_files(url)
 
 
-def test_the_work_of_a_refused_request_is_taken_back(url):
+def test_remote_run_discard_removes_a_refused_run(url):
     with create_run(url) as run:
         save_yaml(presets.catch(), run.path / "config.yaml")
         run.sync()
