@@ -143,8 +143,7 @@ class AETask(Task):
             require(
                 config.finetune_labels >= self.config.fit.batch_size,
                 f"--finetune-labels {config.finetune_labels}: fewer than --batch-size "
-                f"{self.config.fit.batch_size}; "
-                f"use --batch-size {config.finetune_labels}",
+                f"{self.config.fit.batch_size}; use --batch-size {config.finetune_labels}",
             )
         self.networks["model"] = Autoencoder(config, data.shape, train.low, train.high, classes)
         # The stage's number is saved with the networks: a finished run that is loaded again needs

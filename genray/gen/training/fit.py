@@ -96,9 +96,9 @@ class Fit:
         require(
             self.total_steps() >= config.accumulate,
             f"--accumulate {config.accumulate}: a stage has {self.total_steps()} steps, so that no "
-            "update would be made; "
-            f"use at most --accumulate {self.total_steps()}, or more --steps",
+            f"update would be made; use at most --accumulate {self.total_steps()}, or more --steps",
         )
+        # Start the random numbers of the run, and the first stage.
         torch.manual_seed(config.seed)
         task.networks.to(self._device)
         self._begin_stage()

@@ -63,6 +63,7 @@ class FitRun:
         fit = self._fit
         self._saved_at = fit.step if self._run.list_checkpoints() else -1
         try:
+            # Train, and report each step. A request to stop saves a checkpoint first.
             with own_threads():
                 with StopRequests(lambda: self._live.closed) as stop:
                     try:
@@ -78,6 +79,7 @@ class FitRun:
                             self._live.say("stopping: writing a checkpoint …")
                             self._save(None)
                         raise
+                # Evaluate the test split, and save the model.
                 return self._finish()
         except (RunFault, OSError) as error:
             raise self._fault(error) from error
@@ -99,6 +101,7 @@ class FitRun:
         On a CPU, the first step chooses the number of threads; a resumed run keeps its number.
         """
         steps = iter(self._fit)
+        # PyTorch's default of one thread for each core makes small networks slower.
         if self._fit.task.device.type == "cpu":
             if not self._fit.threads and not self._fit.done:
                 # Count the first step's floating-point operations, and choose the number of
