@@ -1,5 +1,6 @@
 """The pages of the repository: links and anchors, paths, Python examples, and the strict build."""
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -130,6 +131,24 @@ def test_every_algorithm_page_has_the_same_parts(page: Path):
     assert len(bodies[0]) > 150 and "$$" in bodies[1] and "genray " in bodies[2]
     assert "![" in bodies[3] and "\n|" in bodies[4] and "\n- " in bodies[5]
     assert re.search(r"`genray/[\w/]+\.py`", bodies[6]) and "<https://" in bodies[7]
+
+
+@pytest.mark.parametrize(
+    ("module", "page"),
+    [
+        ("genray/rl/__init__.py", "rl"),
+        ("genray/gen/__init__.py", "gen"),
+        ("genray/rllib/__init__.py", "rllib"),
+        ("tuning/spaces.py", "tuning"),
+    ],
+)
+def test_api_pages_list_every_exported_name(module: str, page: str):
+    text = (ROOT / "docs" / "api" / f"{page}.md").read_text()
+    listed = set(re.findall(r"^\.\. auto\w+:: [\w.]+\.(\w+)$", text, re.MULTILINE))
+    exported = re.search(r"^__all__ = (\[.*?\])", (ROOT / module).read_text(), re.S | re.M)
+    assert exported
+    # A Dimension and a Coordinate are the types of what a Space has, not for users to make.
+    assert set(ast.literal_eval(exported[1])) - listed <= {"Dimension", "Coordinate"}
 
 
 @pytest.mark.service
