@@ -18,7 +18,7 @@ from genray.errors import require
 from genray.gen.images.features import open_features
 from genray.gen.images.pictures import Picture, scaled, to_rgb, to_tensor, with_colours_of
 from genray.gen.images.style.adain_net import build_style_any
-from genray.gen.images.style.config import StyleConfig, normalised
+from genray.gen.images.style.config import StyleConfig, normalise_weights
 from genray.gen.images.style.estimate import estimate_seconds
 from genray.gen.images.style.optimise import StyleStep, prepared
 from genray.gen.images.style.optimise import stylize as optimise
@@ -194,7 +194,7 @@ class ByOptimisation(Styler):
             "method": "optimise",
             "features": self._features.about,
             "options": {**to_dict(self._config), **options},
-            "weights": list(normalised(self._config.weights, self._styles)),
+            "weights": list(normalise_weights(self._config.weights, self._styles)),
             "loss": {name: self.newest[name] for name in LOSSES},
         }
 
@@ -268,7 +268,7 @@ class ByModel(Styler):
                 "alpha": self._launch.alpha,
                 "keep_colours": self._config.keep_colours,
             },
-            "weights": list(normalised(self._config.weights, styles)) if styles else [],
+            "weights": list(normalise_weights(self._config.weights, styles)) if styles else [],
         }
 
 

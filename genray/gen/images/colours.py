@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genray.gen.images.features import LUMA
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luma, by ITU-R BT.601."""
 
 
 def luminance(x_BCHW: Tensor) -> Tensor:
-    """Return the ITU-R 601 luma, [B, 1, H, W]."""
+    """Return the luma by ITU-R BT.601, [B, 1, H, W]."""
     return (x_BCHW * x_BCHW.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
 
 

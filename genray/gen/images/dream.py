@@ -144,10 +144,10 @@ class Objective:
         y_BCHW = self._chosen(self.features(x_BCHW, [self.layer])[self.layer])
         if self.guide_CM is not None:
             y_PC = y_BCHW.movedim(1, 3).flatten(0, 2)
-            return (y_PC * self._likest(y_PC.detach())).sum(1).mean()
+            return (y_PC * self._most_similar(y_PC.detach())).sum(1).mean()
         return y_BCHW.mean() if self.channels else y_BCHW.square().mean()
 
-    def _likest(self, y_PC: Tensor) -> Tensor:
+    def _most_similar(self, y_PC: Tensor) -> Tensor:
         """Return the guide's vector with the largest cosine for each position, [P, C]."""
         assert self.guide_CM is not None
         unit_CM = functional.normalize(self.guide_CM, dim=0)
@@ -236,7 +236,7 @@ def ascend(
     # The gradient is shifted back, balanced over the frequencies, and bound to the palette.
     gradient = gradient.roll((-down, -right), (2, 3))
     gradient = torch.einsum(
-        "ij,bjhw->bihw", colours_33, balanced(gradient, config.bands, config.keep_tones)
+        "ij,bjhw->bihw", colours_33, balance_bands(gradient, config.bands, config.keep_tones)
     )
     return (x_1CHW + config.rate * gradient / (gradient.abs().mean() + 1e-12)).clamp(0, 1).detach()
 
@@ -254,7 +254,7 @@ def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
             yield rows, columns
 
 
-def balanced(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor:
+def balance_bands(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor:
     """Return the gradient with its `bands` highest octaves of frequency at the same strength, and
     the finest at half of this strength.
 

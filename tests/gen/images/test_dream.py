@@ -15,7 +15,7 @@ from genray.gen.images.dream import (
     Objective,
     activation,
     ascend,
-    balanced,
+    balance_bands,
     choose_layer,
     colour_mixing,
     dream,
@@ -84,7 +84,7 @@ def test_dream_rises_more_than_random_steps(features: Features):
     random = torch.Generator().manual_seed(0)
     noise = shades()
     for _ in range(24):
-        step = balanced(torch.randn(noise.shape, generator=random), 4, True)
+        step = balance_bands(torch.randn(noise.shape, generator=random), 4, True)
         noise = (noise + DreamConfig().rate * step / step.abs().mean()).clamp(0, 1)
     up = activation(dream(shades(), objective, replace(DreamConfig(), octaves=2)), objective)
     assert up > 3 * max(before, activation(noise, objective))
@@ -195,11 +195,11 @@ def test_balanced_gives_bands_the_same_strength_and_keeps_tones():
             torch.corrcoef(torch.stack([x[..., 1:].flatten(), x[..., :-1].flatten()]))[0, 1]
         )
 
-    kept, free = balanced(noise, 4, True), balanced(noise, 4, False)
+    kept, free = balance_bands(noise, 4, True), balance_bands(noise, 4, False)
     assert abs(neighbours(noise)) < 0.02 and neighbours(kept) > 0.6
-    assert neighbours(balanced(noise, 1, True)) < 0  # the finest band alone
+    assert neighbours(balance_bands(noise, 1, True)) < 0  # the finest band alone
     assert abs(float(kept.mean())) < 0.05 and float(free.mean()) > 0.5
-    assert torch.allclose(kept, balanced(1000 * noise, 4, True), atol=1e-4)
+    assert torch.allclose(kept, balance_bands(1000 * noise, 4, True), atol=1e-4)
 
 
 def test_colour_mixing_follows_the_pictures_colours():

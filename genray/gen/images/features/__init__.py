@@ -15,14 +15,13 @@ from torch import Tensor
 
 from genray.errors import require
 from genray.gen.images import vgg
-from genray.gen.images.features.base import LUMA, Features
+from genray.gen.images.features.base import Features
 from genray.gen.images.features.conv_stack import ConvStack, build_stack
 from genray.gen.images.features.trained_model import ModelFeatures, model_features
 from genray.gen.images.features.untrained_stack import UNTRAINED, clouds, untrained
 from genray.gen.images.features.vgg_stack import vgg19
 
 __all__ = [
-    "LUMA",
     "UNTRAINED",
     "ConvStack",
     "Features",

@@ -10,9 +10,6 @@ from torch import Tensor, nn
 
 from genray.errors import require
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey, by ITU-R BT.601."""
-
 
 class Features(nn.Module):
     """Base class: maps pictures in 0..1 to the activations of named layers.

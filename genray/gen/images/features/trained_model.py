@@ -15,7 +15,8 @@ from genray.errors import require
 from genray.gen.autoencoder.blocks import ConvBlock
 from genray.gen.autoencoder.model import Autoencoder, build_autoencoder
 from genray.gen.images.classifier import Classifier, build_classifier
-from genray.gen.images.features.base import LUMA, Features
+from genray.gen.images.colours import luminance
+from genray.gen.images.features.base import Features
 from genray.runs.modelstore import load_model, model_folder
 
 
@@ -48,7 +49,7 @@ class ModelFeatures(Features):
         found: dict[str, Tensor] = {}
         h_BCHW = self.low + x_BCHW * (self.high - self.low)
         if self.grey:
-            h_BCHW = (h_BCHW * h_BCHW.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+            h_BCHW = luminance(h_BCHW)
         if isinstance(self.model, Classifier):  # a classifier centres its input
             h_BCHW = (h_BCHW - (self.high + self.low) / 2) / ((self.high - self.low) / 2)
         for layer, stage in zip(self.layers, self._blocks):

@@ -39,9 +39,9 @@ def untrained(
     pictures = [picture.detach().float().cpu() for picture in calibrate] or [
         clouds(generator=generator)
     ]
-    weigh = _weighing(palette) if palette else torch.eye(3)
+    weigh = _colour_weighting(palette) if palette else torch.eye(3)
     # Normalised over all calibration pictures, so that dark and pale pictures also get variance 1.
-    pixels = torch.cat([_even(picture) for picture in pictures], dim=1)
+    pixels = torch.cat([_spaced_pixels(picture) for picture in pictures], dim=1)
     mean, std = pixels.mean(1), (weigh @ pixels).std().clamp(min=0.05).expand(3)
     stack = ConvStack(
         "untrained", names, UNTRAINED_COUNTS, UNTRAINED_WIDTHS, mean=mean.tolist(), std=std.tolist()
@@ -61,7 +61,7 @@ def untrained(
         nn.init.orthogonal_(conv.weight, generator=generator)
         conv.bias.zero_()
         hidden = [conv(stack.before(index, h_BCHW)) for h_BCHW in hidden]
-        sample = torch.cat([_even(h_BCHW) for h_BCHW in hidden], dim=1)
+        sample = torch.cat([_spaced_pixels(h_BCHW) for h_BCHW in hidden], dim=1)
         # The minimum keeps a nearly constant channel from being amplified to variance 1.
         spread_C = sample.std(1)
         spread_C = spread_C.clamp(min=float(spread_C.median()) / 100 + 1e-6)
@@ -76,15 +76,17 @@ def untrained(
     return stack
 
 
-def _weighing(palette: Sequence[Tensor]) -> Tensor:
+def _colour_weighting(palette: Sequence[Tensor]) -> Tensor:
     """Return the colours' covariance to the power −¼, relative to its largest direction: [3, 3]."""
-    pixels = torch.cat([_even(picture.detach().float().cpu()) for picture in palette], dim=1)
+    pixels = torch.cat(
+        [_spaced_pixels(picture.detach().float().cpu()) for picture in palette], dim=1
+    )
     # A minimum deviation of 4% of the range limits the weight of colours that the palette lacks.
     value_3, vector_33 = torch.linalg.eigh(torch.cov(pixels) + 0.04**2 * torch.eye(3))
     return vector_33 @ torch.diag((value_3 / value_3.max()) ** -0.25) @ vector_33.T
 
 
-def _even(h_BCHW: Tensor, most: int = 1 << 12) -> Tensor:
+def _spaced_pixels(h_BCHW: Tensor, most: int = 1 << 12) -> Tensor:
     """Return the same number of evenly spaced pixels of every picture, [C, most], so that all
     pictures have the same weight.
     """

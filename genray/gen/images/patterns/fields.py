@@ -34,7 +34,7 @@ def clouds(
     return (total / power**0.5).astype(np.float32)
 
 
-def warped(
+def warp(
     rng: np.random.Generator, points: Points, frequency: float, by: float, octaves: int = 1
 ) -> Points:
     """Move each point by smooth random values of deviation `by`."""
@@ -45,7 +45,7 @@ def warped(
     )
 
 
-def turned(rng: np.random.Generator, points: Points) -> Points:
+def rotate(rng: np.random.Generator, points: Points) -> Points:
     """Rotate the points by a random angle."""
     angle = rng.uniform(0, np.pi)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -74,14 +74,14 @@ def cells(points: Points, seeds_P2: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return number[..., 0], (away[..., 1] - away[..., 0]).astype(np.float32)
 
 
-def scattered(rng: np.random.Generator, across: int, jitter: float = 0.45) -> np.ndarray:
+def scatter_seeds(rng: np.random.Generator, across: int, jitter: float = 0.45) -> np.ndarray:
     """Return seeds on a jittered grid of `across` per side, plus one ring outside: [P, 2]."""
     at = (np.arange(-1, across + 1) + 0.5) / across
     grid = np.stack(np.meshgrid(at, at), -1).reshape(-1, 2)
     return grid + rng.uniform(-jitter, jitter, grid.shape) / across
 
 
-def brushed(
+def brush(
     rng: np.random.Generator, points: Points, angle: np.ndarray, length: float, grain: float
 ) -> np.ndarray:
     """Return brush strokes along the directions `angle`, of about unit variance.
@@ -108,7 +108,7 @@ def brushed(
     return (total / (total.std() + 1e-6)).astype(np.float32)
 
 
-def lit(picture: np.ndarray, height: np.ndarray, strength: float) -> np.ndarray:
+def shade(picture: np.ndarray, height: np.ndarray, strength: float) -> np.ndarray:
     """Shade the picture as thick paint of the given height, with light from the upper left."""
     slope = (np.gradient(height, axis=0) + np.gradient(height, axis=1)) * (height.shape[0] / 256)
     return picture * (1 + strength * np.tanh(slope))[..., None]

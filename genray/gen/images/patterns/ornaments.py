@@ -10,17 +10,17 @@ from genray.gen.images.patterns.fields import (
     cells,
     clouds,
     edge,
-    scattered,
-    turned,
+    rotate,
+    scatter_seeds,
     unit,
-    warped,
+    warp,
 )
 from genray.gen.images.patterns.palettes import Colours
 
 
 def waves(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
     """Wavy bands with dark contours."""
-    x, y = warped(rng, turned(rng, warped(rng, points, 1.5, 0.09)), 4, 0.012)
+    x, y = warp(rng, rotate(rng, warp(rng, points, 1.5, 0.09)), 4, 0.012)
     phase = y * np.float32(rng.uniform(5, 9)) + np.float32(0.5) * np.sin(
         np.float32(2 * np.pi * rng.uniform(1.5, 3)) * x
     )
@@ -38,7 +38,7 @@ def waves(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
 def scales(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
     """Seigaiha: overlapping fans of arcs, a wave pattern of Japanese cloth."""
     count, rings = int(rng.integers(5, 9)), int(rng.integers(3, 5))
-    x, y = warped(rng, points, 2, 0.008)
+    x, y = warp(rng, points, 2, 0.008)
     x, y = x * count, y * count * 2
     value = np.full_like(x, -1.0)
     # Lower rows cover upper rows; each fan has radius ½ around its centre.
@@ -59,8 +59,8 @@ def scales(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
 
 def mosaic(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
     """Stained glass: cells with dark leading, colours in drifts."""
-    seeds_P2 = scattered(rng, int(rng.integers(9, 16)))
-    number, gap = cells(warped(rng, points, 3, 0.006), seeds_P2)
+    seeds_P2 = scatter_seeds(rng, int(rng.integers(9, 16)))
+    number, gap = cells(warp(rng, points, 3, 0.006), seeds_P2)
     at = (seeds_P2[:, 0].astype(np.float32)[None], seeds_P2[:, 1].astype(np.float32)[None])
     tone_P = unit(clouds(rng, at, 1.5)[0] + 0.6 * rng.standard_normal(len(seeds_P2)))
     glass = (
@@ -73,7 +73,7 @@ def mosaic(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
 
 def weave(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
     """Tartan: warp and weft of coloured threads in a twill."""
-    x, y = turned(rng, warped(rng, points, 2, 0.006))
+    x, y = rotate(rng, warp(rng, points, 2, 0.006))
     threads = rng.uniform(22, 34)
     u, v = x * np.float32(threads), y * np.float32(threads)
     tones = np.repeat(rng.uniform(0, 1, 6), rng.integers(1, 6, 6))
@@ -89,7 +89,7 @@ def weave(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
 
 def rings(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
     """Agate: bands around a few centres, of uneven widths."""
-    x, y = warped(rng, points, 2.5, 0.035, 2)
+    x, y = warp(rng, points, 2.5, 0.035, 2)
     height = np.full_like(x, 1e9)
     for _ in range(int(rng.integers(3, 7))):
         cx, cy = rng.uniform(-0.1, 1.1, 2)
@@ -107,7 +107,7 @@ def rings(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
 def petals(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
     """A wallpaper of flowers: rosettes on a jittered grid."""
     across = int(rng.integers(4, 7))
-    seeds_P2 = scattered(rng, across, 0.25)
+    seeds_P2 = scatter_seeds(rng, across, 0.25)
     number, _ = cells(points, seeds_P2)
     dx, dy = points[0] - seeds_P2[number, 0], points[1] - seeds_P2[number, 1]
     away, angle = np.hypot(dx, dy) * across, np.arctan2(dy, dx)
@@ -116,7 +116,7 @@ def petals(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
     inside = 1 - edge(away / reach, 0.95)
     tone_P = rng.uniform(0.5, 1, len(seeds_P2))
     flower = colours(tone_P[number] - 0.35 * (away / reach).clip(0, 1))
-    leaf = np.sin(np.float32(60) * warped(rng, points, 3, 0.03)[1] + clouds(rng, points, 4))
+    leaf = np.sin(np.float32(60) * warp(rng, points, 3, 0.03)[1] + clouds(rng, points, 4))
     ground = colours(0.1 + 0.12 * leaf + 0.08 * clouds(rng, points, 2))
     heart = (1 - edge(away, 0.09))[..., None]
     picture = inside[..., None] * flower + (1 - inside[..., None]) * ground

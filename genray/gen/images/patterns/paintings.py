@@ -7,15 +7,15 @@ import numpy as np
 
 from genray.gen.images.patterns.fields import (
     Points,
-    brushed,
+    brush,
     cells,
     clouds,
     edge,
-    lit,
-    scattered,
-    turned,
+    rotate,
+    scatter_seeds,
+    shade,
     unit,
-    warped,
+    warp,
 )
 from genray.gen.images.patterns.palettes import Colours
 
@@ -24,9 +24,9 @@ def strokes(rng: np.random.Generator, points: Points, colours: Colours) -> np.nd
     """Thick brush strokes that follow swirls of light."""
     flow = clouds(rng, points, rng.uniform(1, 2))
     angle = (flow * rng.uniform(1.2, 2.4)).astype(np.float32)
-    paint = brushed(rng, points, angle, rng.uniform(0.07, 0.12), rng.uniform(14, 22))
-    ground = clouds(rng, warped(rng, points, 2, 0.06), rng.uniform(1.2, 2.5), 2)
-    return lit(colours(unit(0.8 * ground + 0.6 * paint)), paint, 0.35)
+    paint = brush(rng, points, angle, rng.uniform(0.07, 0.12), rng.uniform(14, 22))
+    ground = clouds(rng, warp(rng, points, 2, 0.06), rng.uniform(1.2, 2.5), 2)
+    return shade(colours(unit(0.8 * ground + 0.6 * paint)), paint, 0.35)
 
 
 def swirls(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
@@ -43,10 +43,10 @@ def swirls(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
             across + dx / np.float32(radius) * near,
         )
         glow += np.exp(-(dx**2 + dy**2) / np.float32(0.7 * radius**2))
-    paint = brushed(
+    paint = brush(
         rng, points, np.arctan2(across, along), rng.uniform(0.08, 0.13), rng.uniform(16, 24)
     )
-    return lit(colours(unit(2.2 * glow - 1.3 + 0.65 * paint)), paint, 0.35)
+    return shade(colours(unit(2.2 * glow - 1.3 + 0.65 * paint)), paint, 0.35)
 
 
 def dots(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
@@ -54,17 +54,17 @@ def dots(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarr
     ground = clouds(rng, points, rng.uniform(1, 2), 2)
     picture = colours(unit(ground * 0.7)) * 0.85
     for layer in range(3):
-        seeds_P2 = scattered(rng, int(rng.integers(20, 30)))
+        seeds_P2 = scatter_seeds(rng, int(rng.integers(20, 30)))
         number, _ = cells(points, seeds_P2)
         away = np.hypot(points[0] - seeds_P2[number, 0], points[1] - seeds_P2[number, 1])
-        tone = 0.8 * _at(ground, seeds_P2) + 0.7 * rng.standard_normal(len(seeds_P2))
+        tone = 0.8 * _values_at(ground, seeds_P2) + 0.7 * rng.standard_normal(len(seeds_P2))
         size_P = rng.uniform(0.009, 0.019, len(seeds_P2)) * (1 - 0.15 * layer)
         touch = 1 - edge(away.astype(np.float32), 1.0 * size_P[number])[..., None]
         picture = touch * colours(unit(tone))[number] + (1 - touch) * picture
     return picture
 
 
-def _at(field_SS: np.ndarray, seeds_P2: np.ndarray) -> np.ndarray:
+def _values_at(field_SS: np.ndarray, seeds_P2: np.ndarray) -> np.ndarray:
     """Return a field's values at seeds, which may be slightly outside 0..1."""
     side = field_SS.shape[0]
     column, row = (seeds_P2.clip(0, 0.999) * side).astype(int).T
@@ -73,8 +73,8 @@ def _at(field_SS: np.ndarray, seeds_P2: np.ndarray) -> np.ndarray:
 
 def marble(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
     """Marbled paper: inks that a comb has drawn out."""
-    swept = warped(rng, warped(rng, points, 1.5, 0.1), 4, 0.03)
-    x, y = turned(rng, swept)
+    swept = warp(rng, warp(rng, points, 1.5, 0.1), 4, 0.03)
+    x, y = rotate(rng, swept)
     rake = np.float32(0.05) * np.abs(np.sin(np.float32(2 * np.pi * rng.uniform(3, 6)) * x))
     field = np.sin(np.float32(2 * np.pi * rng.uniform(3, 5)) * (y + rake) + clouds(rng, swept, 2))
     veins = edge(np.abs(clouds(rng, swept, 5)), 0.06)[..., None]
@@ -108,7 +108,7 @@ def hatching(rng: np.random.Generator, points: Points, colours: Colours) -> np.n
     picture = paper
     lines = rng.uniform(22, 32)
     for number, threshold in enumerate((0.85, 0.55, 0.3)):
-        across = turned(rng, warped(rng, points, 2, 0.02))[1] * np.float32(
+        across = rotate(rng, warp(rng, points, 2, 0.02))[1] * np.float32(
             lines * (1 + 0.15 * number)
         )
         width = (threshold - tone).clip(0, 0.5) * 0.55

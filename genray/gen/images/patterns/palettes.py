@@ -39,7 +39,7 @@ def palette(rng: np.random.Generator) -> Colours:
         np.array([[int(word[i : i + 2], 16) for i in (0, 2, 4)] for word in words], np.float32)
         / 255
     )
-    colours_K3 = _turned(colours_K3, rng.normal(0, 0.25))
+    colours_K3 = _rotate_hues(colours_K3, rng.normal(0, 0.25))
     colours_K3 = (colours_K3 - 0.5) * rng.uniform(0.85, 1.15) + 0.5 + rng.normal(0, 0.03, 3)
     stops = np.sort(np.concatenate([[0, 1], rng.uniform(0.05, 0.95, len(colours_K3) - 2)])).astype(
         np.float32
@@ -54,7 +54,7 @@ def palette(rng: np.random.Generator) -> Colours:
     return colour
 
 
-def _turned(colours_K3: np.ndarray, angle: float) -> np.ndarray:
+def _rotate_hues(colours_K3: np.ndarray, angle: float) -> np.ndarray:
     """Rotate hues by `angle` radians around the grey axis (Rodrigues' formula)."""
     cos, sin = np.cos(angle), np.sin(angle)
     axis = np.full(3, 3**-0.5)

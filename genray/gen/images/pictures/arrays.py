@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from genray.gen.generative import to_uint8
+from genray.gen.images.colours import LUMA
 
 
 def to_tensor(rgb: np.ndarray) -> Tensor:
@@ -54,7 +55,7 @@ def with_colours_of(result_rgb: np.ndarray, content_rgb: np.ndarray) -> np.ndarr
     """
     if content_rgb.shape != result_rgb.shape:
         content_rgb = resized(content_rgb, *result_rgb.shape[:2])
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    weights = np.array(LUMA, np.float32)
     content = content_rgb.astype(np.float32)
     # R − Y, G − Y and B − Y are the chroma. Adding one number to R, G and B changes only Y.
     change_HW = result_rgb.astype(np.float32) @ weights - content @ weights

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genray.errors import require
 from genray.gen.images.features import ConvStack, build_stack
 from genray.gen.images.style.adain import adain
-from genray.gen.images.style.config import normalised
+from genray.gen.images.style.config import normalise_weights
 from genray.gen.images.style.network_config import StyleNetConfig, net_config
 from genray.gen.images.style.network_parts import (
     MAX_SIDE,
@@ -22,7 +22,7 @@ from genray.gen.images.style.network_parts import (
     check_alpha,
     check_picture,
     conv,
-    padded,
+    pad_to_multiple,
 )
 from genray.gen.images.style.sizes import resize
 
@@ -149,7 +149,7 @@ class AdaINNet(nn.Module):
             "a style_any model needs a style: name one or more style pictures",
         )
         check_alpha(alpha)
-        mix = normalised(weights, len(styles))
+        mix = normalise_weights(weights, len(styles))
         check_picture("content", content_1CHW, self.max_side)
         for number, style in enumerate(styles, 1):
             check_picture(f"style {number}", style, 8 * self.max_side)
@@ -157,10 +157,10 @@ class AdaINNet(nn.Module):
         # off.
         height, width = content_1CHW.shape[-2:]
         codes = [
-            self.encode_picture(padded(self.at_training_size(style), self.multiple))
+            self.encode_picture(pad_to_multiple(self.at_training_size(style), self.multiple))
             for style in styles
         ]
-        content = self.encode_picture(padded(content_1CHW, self.multiple))
+        content = self.encode_picture(pad_to_multiple(content_1CHW, self.multiple))
         return self.decoder(self.restyled(content, codes, mix, alpha))[..., :height, :width]
 
     def at_training_size(self, style_1CHW: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from genray.gen.generative import image_grid
 from genray.gen.images.features import ConvStack
 from genray.gen.images.style.adain import mean_std
 from genray.gen.images.style.adain_net import AdaINNet, stack_up_to
-from genray.gen.images.style.base import CALIBRATION, StyleTask, squared
+from genray.gen.images.style.base import CALIBRATION, StyleTask, fit_square
 from genray.gen.images.style.gram import grams
 from genray.gen.images.style.losses import content_loss, style_loss, total_variation
 from genray.gen.images.style.network_parts import MAX_SIDE
@@ -182,7 +182,7 @@ class AnyStyleTask(StyleTask):
         for style in self.styles.test[:6]:
             one = style[None].to(self.device).float() / 255
             restyled = self.model.restyled(codes, [self.model.encode_picture(one)], [1.0], 1.0)
-            rows += [squared(one, side), self.model.decoder(restyled)]
+            rows += [fit_square(one, side), self.model.decoder(restyled)]
         return {"styled": image_grid(torch.cat(rows), 0.0, 1.0, len(x_BCHW) + 1)}
 
     def export(self) -> Export:

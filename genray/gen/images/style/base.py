@@ -201,7 +201,7 @@ class StyleTask(Task):
         }
 
 
-def squared(x_1CHW: Tensor, side: int) -> Tensor:
+def fit_square(x_1CHW: Tensor, side: int) -> Tensor:
     """Scale a picture to fit into a square of `side` pixels, on a black background."""
     height, width = x_1CHW.shape[-2:]
     scale = side / max(height, width)

@@ -130,11 +130,11 @@ def _styled_after(
         return result
     styled = style_frame(frame, result)
     if blend and styled.shape == result.shape:
-        styled = blended(styled, result, _change(frame, content), blend)
+        styled = blend_frames(styled, result, _change(frame, content), blend)
     return styled
 
 
-def blended(
+def blend_frames(
     result: np.ndarray, before: np.ndarray, change_HW: np.ndarray, share: float
 ) -> np.ndarray:
     """Mix the result with the previous styled frame.

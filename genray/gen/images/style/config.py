@@ -68,10 +68,10 @@ class StyleConfig:
         )
         require(self.start in ("content", "noise"), f"--start {self.start}: use content or noise")
         if styles is not None:
-            normalised(self.weights, styles)
+            normalise_weights(self.weights, styles)
 
 
-def normalised(weights: Sequence[float], styles: int) -> tuple[float, ...]:
+def normalise_weights(weights: Sequence[float], styles: int) -> tuple[float, ...]:
     """Scale the styles' weights to sum 1; no weights: equal weights.
 
     Raises ConfigError for a wrong number of weights, negative weights, or a sum of 0.

@@ -24,7 +24,7 @@ def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) 
     )
 
 
-def padded(x_BCHW: Tensor, multiple: int) -> Tensor:
+def pad_to_multiple(x_BCHW: Tensor, multiple: int) -> Tensor:
     """Pad by reflection at the right and bottom, so that `multiple` divides both sides."""
     down, right = -x_BCHW.shape[-2] % multiple, -x_BCHW.shape[-1] % multiple
     return F.pad(x_BCHW, (0, right, 0, down), mode="reflect") if down or right else x_BCHW

@@ -18,7 +18,7 @@ from genray.gen.data.types import Data, Split
 from genray.gen.generative import image_grid
 from genray.gen.images.pictures import to_tensor
 from genray.gen.images.style.any_style_task import AnyStyleTask
-from genray.gen.images.style.base import StyleTask, StyleTrainConfig, squared
+from genray.gen.images.style.base import StyleTask, StyleTrainConfig, fit_square
 from genray.gen.images.style.gram import grams
 from genray.gen.images.style.losses import content_loss, style_loss, total_variation
 from genray.gen.images.style.network_parts import MAX_SIDE
@@ -111,7 +111,7 @@ class FastStyleTask(StyleTask):
         """Return a grid of the style, and of held-out contents with their results."""
         x_BCHW = data.test.first(7).all().to(self.device)
         y_BCHW = torch.cat([self.model(x[None]) for x in x_BCHW])
-        style = squared(self.style, x_BCHW.shape[-1]).to(self.device)
+        style = fit_square(self.style, x_BCHW.shape[-1]).to(self.device)
         sheet = torch.cat([style, x_BCHW, torch.zeros_like(style), y_BCHW])
         return {"styled": image_grid(sheet, 0.0, 1.0, len(x_BCHW) + 1)}
 

@@ -17,7 +17,7 @@ from genray.errors import RunFault, require
 from genray.gen.images.colours import colours_of, luminance, recoloured
 from genray.gen.images.features import Features
 from genray.gen.images.style.adain import adain
-from genray.gen.images.style.config import StyleConfig, normalised
+from genray.gen.images.style.config import StyleConfig, normalise_weights
 from genray.gen.images.style.objective import StyleObjective
 from genray.gen.images.style.sizes import LEAST, at_scale, resize, sizes_of
 
@@ -61,7 +61,7 @@ def stylize(
     config.validate(len(styles))
     for picture in (content_1CHW, *styles):
         _check(picture)
-    weights = normalised(config.weights, len(styles))
+    weights = normalise_weights(config.weights, len(styles))
     height, width = content_1CHW.shape[-2:]
     least = max(features.min_side, LEAST)
     require(
@@ -124,9 +124,9 @@ def prepared(
             greys = [adain(each, grey).clamp(0, 1) for each in greys]
         return grey.expand_as(content_1CHW), [each.expand(-1, 3, -1, -1) for each in greys]
     if config.recolour:
-        return recoloured(content_1CHW, styles, normalised(config.weights, len(styles))), list(
-            styles
-        )
+        return recoloured(
+            content_1CHW, styles, normalise_weights(config.weights, len(styles))
+        ), list(styles)
     return content_1CHW, list(styles)
 
 

@@ -22,7 +22,7 @@ from genray.gen.images.style.network_parts import (
     check_alpha,
     check_picture,
     conv,
-    padded,
+    pad_to_multiple,
 )
 
 
@@ -57,7 +57,7 @@ class Modulation(nn.Module):
         return [(1 + factor, shift) for factor, shift in zip(parts[::2], parts[1::2])]
 
 
-def through(
+def apply_layers(
     layers: Iterable[nn.Module], x_BCHW: Tensor, changes: Iterator[tuple[Tensor, Tensor]]
 ) -> Tensor:
     """Apply `layers` in order. After each instance norm, apply the next factor and shift of
@@ -65,7 +65,7 @@ def through(
     """
     for layer in layers:
         if isinstance(layer, Residual):
-            x_BCHW = x_BCHW + through(layer.layers, x_BCHW, changes)
+            x_BCHW = x_BCHW + apply_layers(layer.layers, x_BCHW, changes)
             continue
         x_BCHW = layer(x_BCHW)
         change = next(changes, None) if isinstance(layer, nn.InstanceNorm2d) else None
@@ -118,7 +118,8 @@ class TransformerNet(nn.Module):
         """Return the styled pictures. Sides of the input must be multiples of `multiple`."""
         changes = iter(() if self.modulation is None else self.modulation(x_BCHW))
         return torch.sigmoid(
-            through(self.layers, 2 * x_BCHW - 1, changes) + through(self.skip, x_BCHW, changes)
+            apply_layers(self.layers, 2 * x_BCHW - 1, changes)
+            + apply_layers(self.skip, x_BCHW, changes)
         )
 
     @torch.no_grad()
@@ -167,7 +168,7 @@ class TransformerNet(nn.Module):
         check_alpha(alpha)
         check_picture("content", content_1CHW, self.max_side)
         height, width = content_1CHW.shape[-2:]
-        styled = self(padded(content_1CHW, self.multiple))[..., :height, :width]
+        styled = self(pad_to_multiple(content_1CHW, self.multiple))[..., :height, :width]
         return styled if alpha == 1 else content_1CHW + alpha * (styled - content_1CHW)
 
 

@@ -18,7 +18,7 @@ from genray.gen.images.style.adain_net import (
     stack_up_to,
 )
 from genray.gen.images.style.network_config import StyleNetConfig
-from genray.gen.images.style.network_parts import padded
+from genray.gen.images.style.network_parts import pad_to_multiple
 from genray.gen.images.style.transformer_net import TransformerNet, build_style_fast
 from genray.runs.modelstore import load_model, save_model
 
@@ -60,7 +60,7 @@ def test_stylize_keeps_the_size(
 def test_padded_pads_only_right_and_bottom(fast_net: TransformerNet):
     content = picture(22, 27)
     reflected = torch.nn.functional.pad(content, (0, 1, 0, 2), mode="reflect")
-    torch.testing.assert_close(padded(content, 4), reflected)
+    torch.testing.assert_close(pad_to_multiple(content, 4), reflected)
     torch.testing.assert_close(fast_net.stylize(content), fast_net(reflected)[..., :22, :27])
 
 

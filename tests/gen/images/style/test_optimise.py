@@ -11,7 +11,7 @@ from genray.errors import ConfigError, RunFault
 from genray.gen.images.colours import colours_of, luminance, recoloured
 from genray.gen.images.features import ConvStack, Features, clouds, untrained
 from genray.gen.images.style.adain import adain, mean_std
-from genray.gen.images.style.config import StyleConfig, normalised
+from genray.gen.images.style.config import StyleConfig, normalise_weights
 from genray.gen.images.style.estimate import estimate_seconds
 from genray.gen.images.style.gram import gram, grams
 from genray.gen.images.style.losses import box_penalty, content_loss, style_loss, total_variation
@@ -134,7 +134,7 @@ def test_recoloured_has_the_styles_mean_and_covariance_of_colours():
 
 
 def test_normalised_weights_have_sum_1():
-    assert normalised((), 2) == (0.5, 0.5) and normalised((3, 1), 2) == (0.75, 0.25)
+    assert normalise_weights((), 2) == (0.5, 0.5) and normalise_weights((3, 1), 2) == (0.75, 0.25)
     for bad, count in (
         ((1.0,), 2),
         ((0.0, 0.0), 2),
@@ -143,7 +143,7 @@ def test_normalised_weights_have_sum_1():
         ((math.inf, 1.0), 2),
     ):
         with pytest.raises(ConfigError, match="--weights"):
-            normalised(bad, count)
+            normalise_weights(bad, count)
 
 
 def test_sizes_of_run_from_small_to_large_and_end_at_the_least_size():
