@@ -1,6 +1,7 @@
 """Finds the files of a data set in a directory tree, without hidden names and with linked ones."""
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,21 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
                 found.paths.append(path)
     found.paths.sort()
     return found
+
+
+def report_skipped(option: str, files: FoundFiles, unreadable: list[str]) -> None:
+    """Report skipped names and links, and unreadable files, on stderr.
+
+    `option`: the value of --data. `unreadable`: a name and a reason for each file.
+    """
+    if str(files):
+        print(f"--data {option}: {files}", file=sys.stderr)
+    if unreadable:
+        more = f", and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+        print(
+            f"--data {option}: {len(unreadable)} files skipped: {', '.join(unreadable[:5])}{more}",
+            file=sys.stderr,
+        )
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

@@ -4,7 +4,6 @@ Shapes: N rows, C channels, H height, W width.
 """
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 from genray.errors import ConfigError, require
 from genray.gen.data.config import SUFFIXES, DataConfig, data_folder
-from genray.gen.data.folders import find_files
+from genray.gen.data.folders import find_files, report_skipped
 from genray.gen.data.splits import labels_of, split_rows
 from genray.gen.data.types import Source
 
@@ -228,15 +227,7 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
             )
         images.append(image)
         names.append(name)
-    # Report what was skipped.
-    if passed:
-        print(f"--data folder:{folder}: {files}", file=sys.stderr)
-    if broken:
-        more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
-        print(
-            f"--data folder:{folder}: {len(broken)} files skipped: {', '.join(broken[:5])}{more}",
-            file=sys.stderr,
-        )
+    report_skipped(f"folder:{folder}", files, broken)
     require(
         len(images) >= 5,
         f"--data folder:{folder}: {len(images)} readable images are too few; give at least 5",

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from genray.errors import require
-from genray.gen.data.folders import find_files
+from genray.gen.data.folders import find_files, report_skipped
 from genray.gen.data.splits import labels_of, split_rows
 from genray.gen.data.types import TEST_SHARE, Data, Split
 from genray.runs.files import writing_file
@@ -248,15 +248,7 @@ def read_folder(folder: Path) -> Texts:
             continue
         texts.append(text)
         titles.append(name)
-    if str(files):
-        print(f"--data folder-text:{folder}: {files}", file=sys.stderr)
-    if broken:
-        more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
-        print(
-            f"--data folder-text:{folder}: {len(broken)} files skipped: "
-            f"{', '.join(broken[:5])}{more}",
-            file=sys.stderr,
-        )
+    report_skipped(f"folder-text:{folder}", files, broken)
     require(
         len(texts) >= 5,
         f"--data folder-text:{folder}: {len(texts)} readable texts ({', '.join(SUFFIXES)}) are too "
