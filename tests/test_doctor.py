@@ -1,6 +1,4 @@
-"""Each check meets the broken thing it is there for: really occupied ports, damaged files, other
-versions.
-"""
+"""Tests each check with a broken installation: ports in use, damaged files, other versions."""
 
 import io
 import socket
@@ -106,18 +104,18 @@ def test_requirement_of_a_distribution_that_is_not_there():
 
 
 def fake_machine(root: Path, *, pci: bool = False, node: bool = False, driver: str = "") -> Path:
-    """The files by which a machine shows an NVIDIA GPU, a device node and a loaded driver."""
+    """Write the files by which a machine shows an NVIDIA GPU, a device node and a loaded driver."""
     bus = root / "sys/bus/pci/devices"
     for slot, vendor, kind in [
         ("0000:00:01.0", "0x8086", "0x030000"),
         ("0000:00:02.0", "0x10de", "0x040300"),
     ]:
-        # another maker's graphics, and NVIDIA's sound: neither is a GPU of ours
+        # graphics of another maker, and NVIDIA's sound: neither is a usable GPU
         (bus / slot).mkdir(parents=True)
         (bus / slot / "vendor").write_text(f"{vendor}\n")
         (bus / slot / "class").write_text(f"{kind}\n")
     (root / "dev").mkdir()
-    (root / "dev/nvidiactl").touch()  # left behind by some container runtimes: no GPU either
+    (root / "dev/nvidiactl").touch()  # some container runtimes leave this file without a GPU
     if pci:
         (bus / "0000:01:00.0").mkdir()
         (bus / "0000:01:00.0/vendor").write_text("0x10de\n")
@@ -334,7 +332,7 @@ def test_report_on_a_terminal_without_unicode():
 
 
 def test_doctor_speaks_where_no_library_is_installed():
-    """Isolated from site-packages: every library check fails, each with its line, and the status
+    """Without site-packages, every check of a library fails with its own line, and the status
     is 1.
     """
     root = Path(doctor.__file__).parents[2]

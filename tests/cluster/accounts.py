@@ -1,4 +1,6 @@
-"""What became of every transition of a run, by the ledger (genray/distributed/ledger.py)."""
+"""Counts what happened to every transition of a run, by the ledger
+(genray/distributed/ledger.py).
+"""
 
 import json
 from collections import Counter
@@ -11,28 +13,32 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Accounts:
-    """Transitions, but for `zombie_chunks`."""
+    """Counts of transitions, except `zombie_chunks`."""
 
     made: int
     acknowledged: int
-    """The shard said that it holds them."""
+    """Transitions that the shard acknowledged."""
     lost_acknowledged: int
-    """Acknowledged, but stored by no shard. Must be 0."""
+    """Transitions that were acknowledged, but stored by no shard. Must be 0."""
     lost_with_shard: int
-    """Stored by a life of a shard that is over, and by no other: gone with a lost replay host."""
+    """Transitions stored only by an earlier incarnation of a shard: lost with a replay host."""
     lost_on_the_way: int
-    """Made, and never stored: their shard was out of reach, or their collector died first."""
+    """Transitions that were made and never stored, because their shard could not be reached or
+    their collector died first.
+    """
     doubled: int
-    """Stored a second time by one life of a shard. Must be 0. (A chunk that is sent again to a
-    shard's next life is none.)
+    """Transitions stored a second time by one incarnation of a shard. Must be 0. A chunk that is
+    sent again to the next incarnation does not count.
     """
     zombie_chunks: int
-    """Chunks of a collector's older life that were stored after one of a newer life. Must be 0."""
+    """Chunks of a collector's older incarnation that were stored after one of a newer incarnation.
+    Must be 0.
+    """
     refused_chunks: int
 
 
 def read_ledger(folder: Path) -> list[Line]:
-    """All lines in the order of time; the last of a process that died may be torn."""
+    """Return all lines in order of time. The last line of a process that died may be incomplete."""
     lines: list[Line] = []
     for file in sorted(folder.glob("*.jsonl")):
         for text in file.read_text().splitlines():
@@ -93,7 +99,7 @@ def account(lines: list[Line]) -> Accounts:
 def first_stored(
     lines: list[Line], collector: int, after: float, incarnation_not: int
 ) -> float | None:
-    """When a new life of a collector first had a chunk stored."""
+    """Return the seconds until a new incarnation of a collector first had a chunk stored."""
     times = (
         line["time"]
         for line in lines

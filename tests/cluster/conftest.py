@@ -1,4 +1,4 @@
-"""Hosts for tests that need machines which can be lost."""
+"""Provides hosts for tests that lose machines."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from tests.cluster.hosts import Hosts, missing
 
 @pytest.fixture(scope="module")
 def make_hosts() -> Iterator[Callable[[int], Hosts]]:
-    """`make_hosts(3)` boots three hosts; all are gone when the module's tests end, however they
+    """Return a function: `make_hosts(3)` boots three hosts. All are removed when the module's tests
     end.
     """
     if reason := missing():

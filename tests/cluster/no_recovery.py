@@ -1,5 +1,5 @@
-"""`genray` whose learner is not replaced when it dies: the negative control, which the fault
-tests must notice.
+"""Runs `genray` without replacing dead learners, as the negative control that fault tests must
+notice.
 """
 
 import sys

@@ -1,6 +1,4 @@
-"""A Ray cluster on hosts, by roles, as `ray up` would start it: for tests that lose its
-machines.
-"""
+"""Starts a Ray cluster on hosts with roles, as `ray up` does, for tests that lose its machines."""
 
 import json
 import os
@@ -21,8 +19,8 @@ TOKEN = "a-token-for-tests-of-clusters-0123456789"
 
 
 class RayCluster:
-    """hosts[0] is the head; `roles[i]` is what host i offers, e.g. {"genray_replay": 1}. Hosts
-    without a row stay idle.
+    """Controls a cluster. hosts[0] is the head; `roles[i]` is what host i offers, e.g.
+    {"genray_replay": 1}. Hosts without a row stay idle.
     """
 
     def __init__(
@@ -38,7 +36,7 @@ class RayCluster:
         self.env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, **SETTINGS[settings]}
 
     def start(self, *but: int) -> None:
-        """The head, then every worker but these; returns when they have joined."""
+        """Start the head, then every worker except `but`; return when they have joined."""
         self.start_head()
         self.start_workers(*(index for index in self.roles if index not in but))
 
@@ -52,8 +50,8 @@ class RayCluster:
         self._ray_start(self.head, *words, f"--include-dashboard={str(self.dashboard).lower()}")
 
     def start_workers(self, *indices: int) -> None:
-        """One after the other: Ray gives each 30 s, which several at once on two busy cores do
-        not keep.
+        """Start workers one after the other: Ray gives each 30 s, which is too short for several at
+        once on two busy cores.
         """
         for index in indices:
             words = [
@@ -73,20 +71,20 @@ class RayCluster:
         raise RuntimeError(f"{host.name}: {' '.join(line)}:\n{(done.stdout + done.stderr)[-3000:]}")
 
     def stop_ray(self, *indices: int) -> None:
-        """On these hosts alone: a host sees no processes but its own."""
+        """Stop Ray on these hosts alone. A host sees only its own processes."""
         for index in indices:
             self.hosts[index].run("ray", "stop", "--force", env=self.env, check=False)
 
     def genray(
         self, *words: str, env: Mapping[str, str] | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of genray on the head and wait for it, whatever its status."""
+        """Run a command of genray on the head and wait, for any status."""
         line = [sys.executable, "-m", "genray", *words]
         return self.head.run(*line, env=self.env | dict(env or {}), timeout=timeout, check=False)
 
 
 class Watch:
-    """When Ray's head believed which machines alive, seen by a process on the head."""
+    """Records which machines Ray's head believed to be alive, in a process on the head."""
 
     def __init__(self, cluster: RayCluster, log: Path):
         self._log = log
@@ -95,7 +93,9 @@ class Watch:
         self._process = cluster.head.start(*words, log=log, env=cluster.env)
 
     def lines(self) -> list[tuple[float, list[str]]]:
-        """(seconds since 1970, addresses of the machines that are up), a line a change."""
+        """Return (seconds since 1970, addresses of the machines that are up), one entry for each
+        change.
+        """
         found = []
         for line in self._log.read_text().splitlines() if self._log.exists() else []:
             if line.startswith("{"):
@@ -113,7 +113,7 @@ class Watch:
             time.sleep(0.1)
 
     def seconds_to_miss(self, address: str, since: float) -> float | None:
-        """From `since` until the head held this machine for dead."""
+        """Return the seconds from `since` until the head believed this machine to be dead."""
         return next(
             (when - since for when, up in self.lines() if when > since and address not in up), None
         )
@@ -124,7 +124,7 @@ class Watch:
 
 
 def shared_folder(path: Path) -> Path:
-    """A folder that every host sees, as a mount of a file server would be."""
+    """Return a directory that every host sees, like a mount of a file server."""
     path.mkdir(parents=True, exist_ok=True)
     os.chmod(path, 0o777)
     return path

@@ -1,4 +1,6 @@
-"""cluster-local.yaml on hosts: the file as it is shipped, with what it tells people to change."""
+"""Runs the shipped cluster-local.yaml on hosts, with the changes that the file asks users to
+make.
+"""
 
 import shutil
 import subprocess
@@ -9,7 +11,7 @@ KEY = "/root/.ssh/id_ed25519"
 
 
 def adapted(hosts: Hosts) -> str:
-    """The shipped file for hosts[0] as the head and hosts[1:4] as workers."""
+    """Return the shipped file for hosts[0] as the head and hosts[1:4] as workers."""
     text = (ROOT / "cluster-local.yaml").read_text(encoding="utf-8")
     for shipped, ours in (
         ("10.0.0.", f"{hosts.subnet}."),
@@ -22,7 +24,7 @@ def adapted(hosts: Hosts) -> str:
 
 
 class Laptop:
-    """The machine that runs `ray up`: a host that holds the key, the token and the checkout."""
+    """The machine that runs `ray up`: a host with the key, the token and the checkout."""
 
     def __init__(self, host: Host, hosts: Hosts):
         self.host, self.file = host, "/root/cluster.yaml"

@@ -1,5 +1,5 @@
-"""Catch at a pace: a run that leaves the processors time to answer health checks, on two cores
-that play six hosts.
+"""Plays Catch at a limited speed, so that two cores that simulate six hosts can answer health
+checks.
 """
 
 import time

@@ -98,7 +98,7 @@ def main() -> int:
 
 
 def _lose_one(cluster: RayCluster, chance: random.Random, run: Run) -> str:
-    """Break one of the workers and mend it; its Ray is started again, as `ray up`'s autoscaler
+    """Break one of the workers, repair it, and start its Ray again, as the autoscaler of `ray up`
     would.
     """
     index, fault = chance.choice(sorted(ROLES)), chance.choice(("power-off", "cut"))

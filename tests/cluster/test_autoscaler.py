@@ -1,6 +1,4 @@
-"""A run asks for collectors that are not there yet, and Ray's autoscaler starts as many machines
-as that takes.
-"""
+"""Tests that Ray's autoscaler starts the machines for the collectors that a run needs."""
 
 import json
 import sys

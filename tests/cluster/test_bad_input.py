@@ -1,7 +1,7 @@
-"""A cluster that a run cannot use is one clear line, exit status 2, and nothing left behind.
+"""Tests that an unusable cluster gives one line and exit status 2, and that nothing is left.
 
-The clock alone is not tested here: hosts on one kernel share it
-(tests/commands/test_cluster_commands.py has its arithmetic).
+Clocks are not tested here, because hosts on one kernel share the clock.
+tests/commands/test_cluster_commands.py tests their arithmetic.
 """
 
 import shutil
@@ -23,7 +23,7 @@ RUN = ("train", "dqn", "--preset", "catch", "--address", "auto", "--shards", "2"
 
 @pytest.fixture(scope="module")
 def cluster(make_hosts) -> Iterator[RayCluster]:
-    """A head and one worker with every role; hosts[2] is there to join."""
+    """Start a head and one worker with every role; hosts[2] can join."""
     cluster = RayCluster(make_hosts(3), {1: ALL_ROLES, 2: {"genray_replay": 1}}, dashboard=True)
     cluster.start(2)
     yield cluster
@@ -31,14 +31,14 @@ def cluster(make_hosts) -> Iterator[RayCluster]:
 
 @pytest.fixture
 def late(cluster) -> Iterator[Host]:
-    """A machine that has not joined; afterwards it is as new."""
+    """Return a machine that has not joined, and reset it afterwards."""
     yield cluster.hosts[2]
     cluster.hosts[2].power_off()
     cluster.hosts[2].boot()
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a refused request ends with."""
+    """Return the one line with which a refused request ends."""
     assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     # Ray's C++ part may have written a warning of its own before.
     lines = [
@@ -49,7 +49,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def replace_file(host: Host, file: Path, old: str, new: str) -> None:
-    """Let one host, and only it, see another content of a file that all hosts share."""
+    """Let one host alone see other content of a file that all hosts share."""
     text = file.read_text()
     assert old in text
     changed = host.files / "root" / file.name
@@ -139,8 +139,8 @@ def test_a_machine_outside_the_cluster(cluster, late, tmp_path):
 
 
 def test_the_same_cluster_takes_a_run_that_fits(cluster, tmp_path):
-    """So that the refusals above are of what they say. The run is behind a URL that every host
-    sees.
+    """The cluster accepts a valid run, so the refusals have the causes that they name. The run is
+    behind a URL that every host sees.
     """
     folder = shared_folder(tmp_path / "shared")
     words = (

@@ -1,8 +1,6 @@
-"""A small part of `make test-cluster`, for every commit: what may never happen does not, and the
-run goes on.
+"""Tests a small part of `make test-cluster`: no acknowledged data is lost, and the run continues.
 
-How fast it goes on is for the full matrix on a quiet machine (tests/cluster/matrix.py); here
-only that it does.
+The full matrix (tests/cluster/matrix.py) measures how fast a run continues, on a quiet machine.
 """
 
 import pytest

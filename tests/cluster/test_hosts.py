@@ -1,6 +1,4 @@
-"""The hosts are what the other tests take them for: apart, silent when they die, and gone at the
-end.
-"""
+"""Tests that hosts are separate, end without a message, and leave nothing behind."""
 
 import os
 import signal
@@ -94,7 +92,9 @@ def test_power_off_is_silence_and_takes_memory_and_processes_with_it(pair):
 
 
 def test_nothing_stays_when_the_run_that_made_them_is_killed():
-    """Its hosts die with it at once; their names and files go when the next set is made."""
+    """The hosts end at once with the process that made them. Their names and files are removed when
+    the next set is made.
+    """
     script = "import time\nfrom tests.cluster.hosts import Hosts\nwith Hosts(1) as h:\n"
     script += "    print(h.prefix, h.folder, h[0]._init, flush=True)\n    time.sleep(60)"
     words = [sys.executable, "-c", script]

@@ -1,5 +1,5 @@
-"""`ray up` with the shipped cluster-local.yaml, a job that survives a machine's power-off, and
-nothing left at the end.
+"""Tests `ray up` with the shipped cluster-local.yaml, and a job that survives the loss of a
+machine.
 """
 
 import json
@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def cluster(make_hosts) -> Iterator[tuple[Hosts, Laptop]]:
-    """A head, three workers (learner, replay, collectors), and the machine that started them."""
+    """Start a head, three workers (learner, replay, collectors), and the machine that started
+    them.
+    """
     hosts = make_hosts(5)
     laptop = Laptop(hosts[4], hosts)
     laptop.ray("up", "-y", laptop.file)

@@ -1,5 +1,5 @@
-"""Runs on a cluster's head: prints a line whenever Ray's opinion of which machines are up
-changes. See ray_cluster.Watch.
+"""Prints a line on a cluster's head whenever Ray's list of live machines changes. See
+ray_cluster.Watch.
 """
 
 import json

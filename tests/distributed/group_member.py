@@ -1,5 +1,5 @@
-"""One of K learners in a process of its own: learn from its part of given batches, write weights
-and priorities.
+"""Runs one of K learners in its own process, on its part of given batches, and writes weights and
+priorities.
 """
 
 import itertools
@@ -30,16 +30,16 @@ def network(seed: int) -> QNetwork:
 
 
 def batch_of(number: int, size: int = BATCH) -> Sample:
-    """The same for everybody; probabilities over four orders of magnitude, so that the smallest
-    is in one half alone.
+    """Return the same batch in every process. Probabilities span four orders of magnitude, so that
+    the smallest is in one half alone.
     """
     probability_B = 10 ** np.random.default_rng(number).uniform(-6, -2, size)
     return random_batch(size, number, probability_B=probability_B)
 
 
 def parts(rows: int, learners: int) -> list[slice]:
-    """Unequal ones: a batch is smaller where transitions were overwritten before they could be
-    read.
+    """Return unequal parts, because a batch is smaller after transitions were overwritten before
+    they were read.
     """
     edges = [0, *(rows * (index + 1) // learners + 1 for index in range(learners - 1)), rows]
     return [slice(*edge) for edge in itertools.pairwise(edges)]

@@ -1,5 +1,7 @@
-"""What a GPU's learner does differently, on a CPU: it fetches the next round while the last is
-learned from, and keeps the replay's frames on its device. The account of samples is the same.
+"""Tests on a CPU what the learner of a GPU does differently.
+
+It fetches the next round during an update, and keeps the replay's frames on its device. The count
+of samples stays the same.
 """
 
 import json
@@ -49,7 +51,7 @@ def test_learner_actor_counts_batches_fetched_ahead_once(ray_here, tmp_path: Pat
         updates = torch.load(tmp_path / "learner.pt", weights_only=True)["updates"]
         assert state["limiter"]["sampled"] == updates * config.learner.batch_size
 
-        engine.load(tmp_path)  # the frames under the copies are replaced
+        engine.load(tmp_path)  # the frames behind the copies are replaced
         assert ask(lambda actor: [record.copy is None for record in actor._feed._records]) == [
             True,
             True,

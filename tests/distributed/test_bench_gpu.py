@@ -1,6 +1,4 @@
-"""The benchmark for a machine with a GPU runs where there is none, so that it runs there; and
-the model of who should act.
-"""
+"""Tests that the benchmark for a GPU runs without a GPU, and its model of who should act."""
 
 import sys
 

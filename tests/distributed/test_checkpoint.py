@@ -1,5 +1,5 @@
-"""Checkpoints through Ray: every count in them agrees with what the replay's files hold,
-whatever was on its way.
+"""Tests that the counts of a checkpoint on Ray agree with the replay's files, with data in
+flight.
 """
 
 import json
@@ -24,7 +24,7 @@ CHUNK = tiny().collect.chunk_rows * LANES
 
 
 class Saved:
-    """A checkpoint's counts, and the same counted from the shards' files."""
+    """The counts of a checkpoint, and the same counts from the shards' files."""
 
     def __init__(self, folder: Path):
         self.state: dict[str, Any] = json.loads((folder / "state.json").read_text())
@@ -45,16 +45,14 @@ class Saved:
 
 
 def catch_transitions(rows: int, n_step: int) -> int:
-    """Of one lane, by the game's own arithmetic: 11 steps to an episode, a row that only
-    restarts it, n not yet known.
+    """Return the transitions of one lane by the rules of Catch: an episode has 11 steps and a row
+    of a reset, and the last n rows have no return yet.
     """
     return sum(row % 12 != 11 for row in range(rows - n_step))
 
 
 def fly(engine: Coordinator, until_step: int) -> None:
-    """Advance, and stop with work under way: chunks being played, on their way, and waiting for
-    room.
-    """
+    """Advance, and stop while chunks are being played, are in transit, and wait for the limit."""
     stop = time.monotonic() + 150
     while engine.steps < until_step:
         assert time.monotonic() < stop
@@ -64,14 +62,14 @@ def fly(engine: Coordinator, until_step: int) -> None:
 
 
 class Runs:
-    """One engine at a time, since two CPUs hold one run. It serves several tests in their order:
-    starting an engine takes longer than most of them.
+    """Runs one engine at a time, because two CPUs hold one run. An engine serves several tests in
+    their order, because starting an engine takes longer than most tests.
     """
 
     engine: Coordinator | None = None
 
     def start(self) -> Coordinator:
-        """Close the engine that runs, and start another."""
+        """Close the running engine, and start another one."""
         self.close()
         self.engine = Coordinator(tiny(), learner_threads=1)
         return self.engine
@@ -92,8 +90,8 @@ def runs(ray_here) -> Iterator[Runs]:
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_checkpoint_has_all_actors_at_one_instant(runs: Runs, tmp_path: Path):
-    """Twice, in full flight; the second time the rings have gone round: they hold 4,000 of about
-    4,500 transitions.
+    """Two checkpoints are saved with data in flight. At the second one the rings have wrapped: they
+    hold 4,000 of about 4,500 transitions.
     """
     engine = runs.start()
     for number, steps in enumerate((1_000, 5_000)):
@@ -171,7 +169,9 @@ def test_checkpoint_without_a_lost_shard_continues(runs: Runs, tmp_path: Path, m
     fly(engine, engine.steps + 800)
     before = engine.advance(0, seconds=0.1).lost_transitions
     held = ray.get(engine.shards[1].counts.remote()).size
-    ray.kill(engine.shards[1], no_restart=True)  # as on a cluster that has no other place for it
+    ray.kill(
+        engine.shards[1], no_restart=True
+    )  # as on a cluster without another node for the shard
     engine.save(tmp_path)
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["shards"][1]["absent"] and not (tmp_path / "replay-1").exists()
@@ -180,7 +180,7 @@ def test_checkpoint_without_a_lost_shard_continues(runs: Runs, tmp_path: Path, m
     while (progress := engine.advance(10**9, seconds=0.5)).updates < state["limiter"][
         "sampled"
     ] / 32 + 20:
-        assert time.monotonic() < stop  # it goes on with the collector whose shard is left
+        assert time.monotonic() < stop  # the run continues with the collector of the other shard
     assert progress.lost_transitions >= state["lost_transitions"]
     again = runs.start()
     again.load(tmp_path)
@@ -214,7 +214,9 @@ def counts(inserted: int, life: int = 7) -> ShardCounts:
 
 
 def books() -> Tally:
-    """Two collectors of 4 lanes on one shard, which accepted a chunk of 10 rows of each."""
+    """Return the tally of two collectors of 4 lanes on one shard, which accepted a chunk of 10 rows
+    of each.
+    """
     tally = Tally(collectors=2, shards=1, lanes=4)
     tally.begin(0, counts(0), {0: 0, 1: 0})
     tally.add(0, report(40, 35))
@@ -233,7 +235,7 @@ def books() -> Tally:
 )
 def test_books_are_corrected_by_what_the_shard_holds(inserted: int, rows, life: int, expected):
     tally = books()
-    for _ in range(2):  # the second time there is nothing left to correct
+    for _ in range(2):  # a second call has nothing to correct
         tally.balance(0, counts(inserted, life), dict(enumerate(rows)))
         assert (tally.steps, tally.made, tally.lost) == expected
     tally.add(0, report(40, 38))

@@ -1,4 +1,4 @@
-"""Which way frames travel is decided by how long the learner waits for each."""
+"""Tests that the learner's waiting time decides how frames travel."""
 
 from collections import deque
 
@@ -8,7 +8,7 @@ from genray.distributed.compression_choice import EVERY_ROUNDS, TRIAL_ROUNDS, Co
 
 
 def decided(wire: CompressionChoice, waits: dict[bool, float], rounds: int) -> list[bool]:
-    """What `rounds` rounds were asked for as, two in flight, when waiting takes so long."""
+    """Return the settings of `rounds` rounds, two in flight, for given waiting times."""
     ways, flying = [], deque([wire.choose(), wire.choose()])
     for _ in range(rounds):
         way = flying.popleft()

@@ -1,6 +1,4 @@
-"""The Ray form: it makes the steps and updates it was asked for, survives its actors, and
-continues from a checkpoint.
-"""
+"""Tests that a run on Ray makes its steps and updates, survives dead actors, and resumes."""
 
 import time
 from dataclasses import replace
@@ -25,8 +23,8 @@ def test_coordinator_refuses_more_shards_than_collectors(ray_here):
 
 @pytest.fixture(scope="module")
 def coordinator(ray_here):
-    """One run for the tests below, which follow each other in this order: starting an engine takes
-    longer than most of them. The last one closes it, because two CPUs hold one run.
+    """Return one run for the following tests, in their order, because starting an engine takes
+    longer than most tests. The last test closes the run, because two CPUs hold one run.
     """
     engine = Coordinator(tiny(), learner_threads=1)
     yield engine
@@ -34,13 +32,13 @@ def coordinator(ray_here):
 
 
 def heads(engine: Coordinator) -> dict[int, int]:
-    """Rows written so far, by collector."""
+    """Return the rows written so far, by collector."""
     found = ray.get([shard.heads.remote() for shard in engine.shards])
     return {collector: rows for each in found for collector, rows in each.items()}
 
 
 def stats(engine: Coordinator) -> list[dict[str, int]]:
-    """The counts of each shard."""
+    """Return the counts of each shard."""
     return ray.get([shard.stats.remote() for shard in engine.shards])
 
 
@@ -99,7 +97,7 @@ def test_coordinator_counts_the_loss_of_a_killed_shard(coordinator):
 
 
 def test_coordinator_continues_with_replay_and_learner(coordinator, tmp_path: Path):
-    """In another engine, whose collectors and learner are new."""
+    """Another engine continues, with new collectors and a new learner."""
     before = run(coordinator, coordinator.steps + 200)
     coordinator.save(tmp_path)
     saved = coordinator.steps

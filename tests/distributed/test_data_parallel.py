@@ -1,4 +1,4 @@
-"""K learners with parts of a batch are one learner with the whole batch."""
+"""Tests that K learners with parts of a batch equal one learner with the whole batch."""
 
 import subprocess
 import sys
@@ -56,12 +56,12 @@ def test_two_learners_update_as_one_with_the_whole_batch(tmp_path: Path, weighte
     assert len(ours) == len(theirs) > 30  # w, w⁻, average, both moments
     for mine, other in zip(ours, theirs):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-7)
-    # The two themselves do not differ by a bit, or they would drift apart.
+    # The two learners are equal bit for bit; otherwise they would drift.
     assert all(torch.equal(a, b) for a, b in zip(theirs, flat(second["weights"])))
     for update in range(UPDATES):
         deltas = np.concatenate([first["delta"][update], second["delta"][update]])
         np.testing.assert_allclose(deltas, whole["delta"][update], rtol=1e-4, atol=1e-5)
-        # it was clipped, as the whole batch's is
+        # the gradient was clipped, like that of the whole batch
         assert whole["norm"][update] > CONFIG.max_grad_norm
         assert first["norm"][update] == pytest.approx(whole["norm"][update], rel=1e-4)
         assert np.mean([first["loss"][update], second["loss"][update]]) == pytest.approx(

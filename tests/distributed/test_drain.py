@@ -1,5 +1,5 @@
-"""A node that Ray has been told will go: its collector leaves before that, and comes back when
-there is a place for it.
+"""Tests that a collector leaves a node that will stop, and restarts when another node has a
+free CPU.
 """
 
 import subprocess
@@ -68,7 +68,7 @@ def test_collector_leaves_a_drained_node_for_another(cluster: Cluster):
         until(lambda: events)
         assert [f"collector {worker.index} left" in event for event in events] == [True]
         made = engine.steps
-        # there is no place for it now; the other one plays on
+        # no node has a free CPU; the other collector continues
         until(lambda: engine.steps > made + 500)
         assert worker.away
         cluster.add_node(**COLLECTOR)

@@ -1,5 +1,5 @@
-"""The feed over real actors, whichever way the frames come: the batches hold what the shards
-were given.
+"""Tests the feed with real actors: batches have the rows that the shards received, on each path of
+frames.
 """
 
 from typing import Any
@@ -23,9 +23,7 @@ SHARDS, BATCH, ROUND = 2, 32, 4
 
 
 class Given:
-    """Two shards with three rounds of a ring in each, and a list of everything that they were
-    given.
-    """
+    """Two shards with three rounds of a ring in each, and a list of all rows that they received."""
 
     def __init__(self, store: Any):
         self.actors, self.streams, self.expected = [], [], []
@@ -66,7 +64,7 @@ class Given:
 
 
 class Always:
-    """In place of `CompressionChoice`: one way."""
+    """Replaces `CompressionChoice` by a fixed setting."""
 
     def __init__(self, packed: bool):
         self.packed, self.noted = packed, 0
@@ -95,7 +93,7 @@ def given(ray_here) -> dict[str, Given]:
 def test_batches_hold_what_the_shards_were_given(
     given, monkeypatch: pytest.MonkeyPatch, way: str, shards: int, delta: float
 ):
-    # as on another node: the memory cannot be had
+    # as on another node, which cannot open the memory
     if way in ("packed", "plain", "sent to the device"):
         monkeypatch.setattr(AttachedFrames, "attach", lambda address: None)
     wire = Always(way != "plain")
@@ -130,7 +128,7 @@ def test_batches_hold_what_the_shards_were_given(
 
 
 def test_feed_draws_again_after_a_batch_was_overwritten(ray_here):
-    """A small ring and fast collectors: nobody learns from a batch without rows."""
+    """With a small ring and fast collectors, the learner still receives no batch without rows."""
     given = Given("raw")
     for shards in (1, 2):
         limiter = SamplesPerInsert(ratio=0.0, min_size=1, tolerance=0.0)

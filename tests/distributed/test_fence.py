@@ -1,4 +1,4 @@
-"""Who may write to a shard: the latest life of each collector, and of the learner. Without Ray."""
+"""Tests, without Ray, which incarnations of collectors and learners may write to a shard."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_fence_enter_ends_the_previous_incarnation_at_once(fence: Fence):
     fence.enter(0, NEW)
     assert not fence.accepts_chunk(0, 0, OLD)
     assert fence.accepts_chunk(0, 0, NEW)
-    assert fence.accepts_chunk(2, 0, 7)  # the other collector is nobody's concern
+    assert fence.accepts_chunk(2, 0, 7)  # the other collector does not write to this shard
     assert fence.refused == 1
 
 
@@ -39,9 +39,9 @@ def test_fence_accepts_a_chunk_of_a_newer_epoch(fence: Fence):
 
 
 def test_fence_accepts_the_same_incarnation_in_a_newer_epoch(fence: Fence):
-    """The coordinator took it for dead while only its answer was late."""
+    """The coordinator took the collector for dead, but only its answer was late."""
     fence.receive(Epochs(collectors={0: 1}, learner=0))
-    assert not fence.accepts_chunk(0, 0, OLD)  # what was queued before
+    assert not fence.accepts_chunk(0, 0, OLD)  # chunks that were queued before
     assert fence.accepts_chunk(0, 1, OLD)
 
 

@@ -1,4 +1,6 @@
-"""Playing frames: what is written, that it repeats, and that many workers write what one does."""
+"""Tests playing frames: the file, its reproducibility, and that several workers write what one
+writes.
+"""
 
 import json
 from pathlib import Path
@@ -122,7 +124,7 @@ def test_write_frames_on_a_full_disk_keeps_the_old_file(tmp_path):
 
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        # what a write beyond it gives: an OSError
+        # a write beyond the limit raises OSError
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
         with pytest.raises(ResourceError, match="cannot be written"):
             module.write_frames(

@@ -1,6 +1,4 @@
-"""Two learners on Ray: one group, one set of weights, and a death that costs neither replay nor
-weights.
-"""
+"""Tests two learners on Ray: equal weights, and a death that loses neither replay nor weights."""
 
 import json
 from dataclasses import replace
@@ -64,7 +62,7 @@ def test_learner_group_of_two_restarts_together(ray_here, tmp_path: Path):
         )
         assert len(state["learner_rngs"]) == 1 and state["learner_rngs"][0] != state["rng"]
 
-        # the one that does not lead; the other waits for it in a meeting
+        # the learner that is not the leader; the leader waits for it
         ray.kill(engine._learners.members[1])
         after = run(engine, 2_000, within=WITHIN)
         assert any("one of 2 learners died" in event for event in after.events)

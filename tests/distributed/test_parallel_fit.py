@@ -1,5 +1,5 @@
-"""Data-parallel training over Ray Train: the curve of one worker, an exact resume, and faults in
-one line.
+"""Tests data-parallel training on Ray Train: the curve of one worker, an exact resume, one-line
+faults.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""What dies comes back, what was dead writes no more, and nothing acknowledged is lost or stored
-twice.
+"""Tests that dead actors are replaced, stale actors write nothing, and no acknowledged chunk is
+lost.
 """
 
 import json
@@ -30,7 +30,7 @@ def config(snapshot_s: float = 0.5) -> DQNConfig:
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory in which all actors of the engine below note what they do with each chunk."""
+    """Return the directory in which all actors of `engine` record each chunk."""
     folder = tmp_path_factory.mktemp("ledger")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(folder))
@@ -39,9 +39,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def engine(ray_here, ledger: Path) -> Iterator[Coordinator]:
-    """One run that survives one fault after the other: the tests follow each other in this order.
-
-    Starting an engine takes longer than most of the tests.
+    """Return one run that survives one fault after the other. The tests run in their order, because
+    starting an engine takes longer than most tests.
     """
     made = Coordinator(config(), learner_threads=1)
     yield made
@@ -49,7 +48,7 @@ def engine(ray_here, ledger: Path) -> Iterator[Coordinator]:
 
 
 class Account:
-    """The ledger's lines, by chunk."""
+    """The lines of the ledger, by chunk."""
 
     def __init__(self, folder: Path):
         self.fates: dict[str, Counter[tuple[int, int, int]]] = {}
@@ -63,7 +62,9 @@ class Account:
                     self.lives.setdefault(chunk, []).append(entry["life"])
 
     def check(self) -> None:
-        """Every acknowledged chunk was stored, and no chunk twice in one life of a shard."""
+        """Assert that every acknowledged chunk was stored, and none twice in one incarnation of a
+        shard.
+        """
         acknowledged = set(self.fates["acknowledged"])
         assert len(acknowledged) > 10 and acknowledged <= set(self.lives)
         assert all(len(lives) == len(set(lives)) for lives in self.lives.values())
@@ -71,7 +72,7 @@ class Account:
 
 
 def forge(engine: Coordinator, collector: int, epoch: int, incarnation: int | None):
-    """Let a collector's actor write a chunk under another life's name; the shard's answer."""
+    """Send a chunk of a collector under another incarnation, and return the shard's answer."""
 
     def write(self, epoch: int, incarnation: int | None):
         from dataclasses import replace
@@ -93,7 +94,7 @@ def test_coordinator_replaces_a_dead_learner_and_keeps_the_replay(engine):
     stop = time.monotonic() + 150
     while not engine._learners._snapshot or engine._learners._snapshot.updates < 100:
         assert time.monotonic() < stop
-        # an engine that has nothing to do asks for no snapshot either
+        # an idle engine requests no snapshots
         before = run(engine, before.steps + 50)
     kept = engine._learners._snapshot.updates
     ray.kill(engine.learner)
@@ -125,7 +126,7 @@ def test_coordinator_replaces_a_dead_learner_and_keeps_the_replay(engine):
     assert counted == inserted
     assert sampled == updates * 32
     assert updates >= progress.updates
-    assert adam_steps == updates  # Adam's own count: its moments were restored, too
+    assert adam_steps == updates  # Adam's count of steps shows that its moments were restored, too
 
 
 def test_checkpoint_is_complete_after_a_learners_death(engine, tmp_path: Path):
@@ -141,9 +142,7 @@ def test_checkpoint_is_complete_after_a_learners_death(engine, tmp_path: Path):
 
 
 def test_chunk_whose_answer_was_lost_is_stored_once(engine, ledger: Path):
-    """The answers, not the chunks, get lost: each is put away and replaced by that of an actor
-    that is dead.
-    """
+    """The answers get lost, but not the chunks: each answer is replaced by that of a dead actor."""
 
     @ray.remote
     class Dead:
@@ -153,7 +152,7 @@ def test_chunk_whose_answer_was_lost_is_stored_once(engine, ledger: Path):
     def lose_answer(self, dead) -> None:
         import ray
 
-        ray.wait([self._shipped.answer], timeout=30)  # it was accepted
+        ray.wait([self._shipped.answer], timeout=30)  # the shard accepted the chunk
         self._shipped.answer = dead[0]
 
     engine.settle()
@@ -175,7 +174,7 @@ def test_chunk_whose_answer_was_lost_is_stored_once(engine, ledger: Path):
 
 
 def test_collector_that_leaves_loses_nothing(engine, ledger: Path):
-    """SIGTERM, as a spot machine's notice ends in: the chunk is finished and sent, and the
+    """After SIGTERM, as on a spot machine, the collector finishes and sends its chunk. The
     departure is no fault.
     """
     before = run(engine, engine.steps + 200)
@@ -193,7 +192,7 @@ def test_collector_that_leaves_loses_nothing(engine, ledger: Path):
     assert ["left its node as requested" in event for event in progress.events].count(True) == 1
     assert progress.restarts == before.restarts
     assert progress.lost_transitions == before.lost_transitions
-    engine.settle()  # no chunk is on its way
+    engine.settle()  # no chunk is in transit
     account = Account(ledger)
     account.check()
     lives = {incarnation for collector, incarnation, _ in account.fates["made"] if collector == 0}
@@ -214,14 +213,14 @@ def test_lost_actors_lose_and_double_nothing_that_was_acknowledged(engine, ledge
 
 
 def test_stale_writers_are_refused(engine):
-    """A forged collector and a forged learner, before and after the ones they stand for were
+    """A forged collector and a forged learner write before and after their originals were
     replaced.
     """
     before = run(engine, engine.steps + 100)
     engine.settle()
     collector, learner = engine._collectors[0].epoch, engine._learners.epoch
     ray.get([shard.accept_beyond_limit.remote(True) for shard in engine.shards])
-    # another life of the same epoch
+    # another incarnation of the same epoch
     assert not forge(engine, 0, epoch=collector, incarnation=12345).accepted
     assert forge(engine, 0, epoch=collector, incarnation=None).accepted
     inserted = [

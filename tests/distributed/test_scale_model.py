@@ -1,4 +1,4 @@
-"""The model for scale: its arithmetic, on costs that are easy to add."""
+"""Tests the arithmetic of the model of scale with costs that are easy to add."""
 
 from dataclasses import replace
 

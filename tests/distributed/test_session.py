@@ -1,4 +1,4 @@
-"""Joining a cluster: an address where nobody answers, or too few GPUs, is one clear line."""
+"""Tests that joining a cluster fails in one line if no Ray answers or there are too few GPUs."""
 
 import socket
 import time
@@ -18,7 +18,7 @@ from tests.helpers.distributed import tiny
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 def test_ray_session_refuses_an_address_without_ray(host: str):
     with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, but it does not listen
+        nobody.bind(("127.0.0.1", 0))  # bound, but not listening
         address, start = f"{host}:{nobody.getsockname()[1]}", time.monotonic()
         with pytest.raises(
             ResourceError,
@@ -26,7 +26,7 @@ def test_ray_session_refuses_an_address_without_ray(host: str):
         ):
             with ray_session(address):
                 raise AssertionError("joined")
-    assert time.monotonic() - start < 30  # Ray itself tries for two minutes
+    assert time.monotonic() - start < 30  # Ray itself would try for two minutes
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def on(device: Any, learners: int) -> DQNConfig:
 @pytest.mark.timeout(180)
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="this machine has a GPU")
 def test_learner_actor_refuses_a_gpu_that_pytorch_cannot_use(tmp_path, capsys, monkeypatch):
-    """Ray counts it, and auto reserves it: a learner on the CPU beside it would only be slow,
-    and nobody know why.
+    """Ray counts the GPU, and `auto` reserves it. A learner on the CPU would only be slow, and no
+    error would be reported.
     """
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(

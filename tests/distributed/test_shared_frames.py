@@ -1,5 +1,5 @@
-"""A shard's memory read by another: the same transitions as ever, and what was overwritten
-meanwhile is noticed.
+"""Tests that another process reads a shard's memory, and notices transitions that were overwritten
+meanwhile.
 """
 
 import subprocess
@@ -23,9 +23,8 @@ CPU = torch.device("cpu")
 
 
 class Pair:
-    """A shard whose memory is shared, a reader of it, and a list of everything that came.
-
-    `copied`: the reader keeps a copy of the frames on its device, here the CPU.
+    """A shard with shared memory, a reader, and a list of all rows. `copied`: the reader keeps a
+    copy of the frames on its device, here the CPU.
     """
 
     def __init__(self, layout: ShardLayout = LAYOUT, seed: int = 0, copied: bool = False):
@@ -65,7 +64,9 @@ class Pair:
 @pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("stack_start", ["blank", "repeat"])
 def test_attached_frames_gather_equals_the_list_of_all_rows(stack_start, copied: bool):
-    """More than 20,000 transitions over both rules, through many rounds of the ring."""
+    """More than 20,000 transitions under both rules are compared, through many rounds of the
+    ring.
+    """
     pair = Pair(replace(LAYOUT, stack_start=stack_start), copied=copied)
     rng, checked = np.random.default_rng(1), 0
     while checked < 10_240:
@@ -82,7 +83,7 @@ def test_attached_frames_gather_equals_the_list_of_all_rows(stack_start, copied:
 
 @pytest.mark.parametrize("copied", [False, True])
 def test_attached_frames_notice_overwritten_transitions(copied: bool):
-    """Also what a copy got too late, when other rows were in their places already."""
+    """The reader also notices rows of a copy that were overwritten before they were copied."""
     pair, rng = Pair(seed=5, copied=copied), np.random.default_rng(2)
     for source in (*LAYOUT.sources, *LAYOUT.sources):
         pair.add(source, 25)

@@ -1,5 +1,5 @@
-"""The whole algorithm in one process: the same seed gives the same run, and resuming is as if
-nothing had happened.
+"""Tests the algorithm in one process: a seed gives one run, and a resumed run equals an
+uninterrupted one.
 """
 
 import json
@@ -46,8 +46,8 @@ ATARI = replace(
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Sums in one order: what is promised bit for bit is promised for one machine and one number
-    of threads.
+    """Use one thread, which adds in one order: bit-for-bit equality holds for one number of
+    threads.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -87,7 +87,7 @@ def weights_differ(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> 
 def test_local_agent_seed_gives_one_run(config: DQNConfig, steps: int):
     states: list[dict[str, np.ndarray]] = []
     for seed in (5, 5, 6):
-        torch.manual_seed(len(states))  # the global random state has no say
+        torch.manual_seed(len(states))  # the global random state has no effect
         np.random.seed(len(states))
         agent = played(replace(config, run=replace(config.run, seed=seed)), steps)
         states.append(full_state(agent))
@@ -103,7 +103,7 @@ def test_initial_weights_depend_on_the_seed_alone():
     expected = torch.rand(1)
     torch.manual_seed(1)
     first = initial_network(card, 7).state_dict()
-    assert torch.rand(1) == expected  # the global random state was left alone
+    assert torch.rand(1) == expected  # the global random state did not change
     second, other = initial_network(card, 7).state_dict(), initial_network(card, 8).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["advantage.0.weight"], other["advantage.0.weight"])
@@ -122,13 +122,13 @@ def test_keeps_its_samples_per_insert_and_waits_for_the_minimum():
     assert 1.9 < agent.limiter.sampled / (agent.limiter.inserted - 100) <= 2.0
     assert agent.limiter.inserted == sum(shard.inserted for shard in agent.shards)
     assert [shard.layout.sources for shard in agent.shards] == [(0,), (1,)]
-    assert all(shard.inserted > 300 for shard in agent.shards)  # both are fed
+    assert all(shard.inserted > 300 for shard in agent.shards)  # both shards receive chunks
     agent.close()
 
 
 def test_priorities_return_to_the_rows_they_came_from():
-    """After an update a drawn row's leaf, in its own shard, is (|δ| + ε)^α, and P(i) was p_i / Σ
-    over all shards.
+    """After an update, the leaf of a drawn row in its own shard is (|δ| + ε)^α, and P(i) was p_i /
+    Σ over all shards.
     """
     agent = played(CATCH, 600)
     learner, seen = agent.learner, []
@@ -201,8 +201,8 @@ def test_network_card_builds_the_same_network():
 
 
 def test_resuming_catch_equals_no_interruption(tmp_path: Path):
-    """Catch saves its boards, so everything goes on bit for bit: weights, optimizer, replay,
-    tree, episodes.
+    """Catch saves its boards, so weights, optimizer, replay, tree and episodes continue bit for
+    bit.
     """
     agent = played(CATCH, 360)  # 9 chunks of 40: the second collector's turn is next
     agent.save(tmp_path)
@@ -222,8 +222,8 @@ def test_resuming_catch_equals_no_interruption(tmp_path: Path):
 
 
 def test_resuming_atari_equals_no_interruption_until_new_frames_come(tmp_path: Path):
-    """The emulator cannot be saved, so lanes begin anew; the next 20 updates from what is there
-    are the same.
+    """The emulator cannot be saved, so lanes begin new episodes. The next 20 updates from the
+    stored rows are equal.
     """
     agent = played(ATARI, 300)
     agent.save(tmp_path)
@@ -238,7 +238,7 @@ def test_resuming_atari_equals_no_interruption_until_new_frames_come(tmp_path: P
     assert [c.epsilon_E.tolist() for c in agent.collectors] == [
         c.epsilon_E.tolist() for c in resumed.collectors
     ]
-    # New episodes are a new stream: the rows before the gap stay, those behind it never reach
+    # New episodes are a new stream: the rows before the gap stay, and later rows do not extend
     # across it.
     size, inserted = resumed.shards[0].size, resumed.limiter.inserted
     resumed.collect()
@@ -309,7 +309,7 @@ def test_options_that_change_a_collectors_arrays_begin_new_episodes(
 
 
 class Forgetful(Catch):
-    """Catch that cannot be saved, as an emulator."""
+    """Catch that cannot be saved, like an emulator."""
 
     state = None  # type: ignore[assignment]
 
@@ -320,8 +320,8 @@ class Forgetful(Catch):
 
 
 def test_loading_into_an_agent_that_has_worked_joins_nothing(tmp_path: Path):
-    """Its lanes begin anew: no episode, no return and no stream of rows reaches from the old
-    life into the new one.
+    """The agent's lanes begin new episodes. No episode, return or stream of rows extends from
+    before the load.
     """
     agent = played(replace(CATCH, env=EnvConfig(env=f"{__name__}:Forgetful")), 360)
     agent.save(tmp_path)

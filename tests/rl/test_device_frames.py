@@ -1,6 +1,4 @@
-"""Frames on the learner's device: the same transitions as the shard's own, whatever was copied
-when.
-"""
+"""Tests the copy of frames on the learner's device: its transitions are those of the shard."""
 
 from dataclasses import replace
 
@@ -28,7 +26,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 class Pair:
-    """A shard, a copy of its frames, and a list of everything that came."""
+    """A shard, a copy of its frames, and a list of all rows."""
 
     def __init__(self, layout: ShardLayout, device: str = "cpu", seed: int = 0):
         self.layout, self.device = layout, torch.device(device)
@@ -54,7 +52,7 @@ class Pair:
         return out
 
     def check(self, count: int) -> int:
-        """Draw, and compare everything with the list; returns how many."""
+        """Draw transitions, compare them with the list, and return their number."""
         if not self.shard.size:
             return 0
         batch, live = self.draw(count), self.naive.live()
@@ -69,13 +67,13 @@ class Pair:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape", GEOMETRIES, ids=range(len(GEOMETRIES)))
 def test_batches_hold_what_the_list_of_everything_holds(shape: ShardLayout, device: str):
-    """3,072 transitions of each of seven geometries, 21,504 in all: wraps, lanes, ends, and rows
-    that nobody drew in time.
+    """3,072 transitions of each of seven geometries are compared, 21,504 in all, with wraps,
+    several lanes, ends of episodes, and rows that are never drawn.
     """
     pair, rng, checked = Pair(shape, device), np.random.default_rng(shape.rows), 0
     most_rows = shape.rows - shape.n_step - shape.lookback - 1
     while checked < 3_072:
-        # now and then the ring goes round between two draws
+        # sometimes the ring wraps between two draws
         for _ in range(int(rng.choice([1, 1, 1, 9]))):
             pair.add(int(rng.choice(shape.sources)), int(rng.integers(1, most_rows + 1)))
         checked += pair.check(128)
@@ -115,7 +113,7 @@ def test_comparison_notices_one_wrong_pixel():
 
 
 def test_frames_of_any_size_do():
-    """Their bytes need not be a multiple of anything."""
+    """The bytes of a frame need not be a multiple of a number."""
     layout = replace(LAYOUT, frame_shape=(5, 7), sources=(0,))
     rng = np.random.default_rng(0)
     shard = ReplayShard(CONFIG, layout)
@@ -136,8 +134,8 @@ ON_DEVICE = replace(CATCH, learner=replace(CATCH.learner, frames_on="device"))
 
 
 def test_learner_results_do_not_depend_on_frames_on(tmp_path):
-    """A run of one process, with frames here and there; also after a load, which replaces the
-    frames under the copy.
+    """A run in one process is equal with frames on the host and on the device, also after a load,
+    which replaces the frames behind the copy.
     """
     host, device = played(CATCH, 600), played(ON_DEVICE, 600)
     assert_same(full_state(host), full_state(device))

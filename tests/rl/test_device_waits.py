@@ -1,5 +1,5 @@
-"""An update waits for the device once, and so does acting; every tensor is made on the network's
-device. No GPU needed.
+"""Tests that an update and acting each wait for the device once, and that tensors are made on the
+network's device. Needs no GPU.
 """
 
 from dataclasses import replace
@@ -43,7 +43,7 @@ def batch(seed: int):
 def test_learner_update_reads_the_device_once(config: LearnerConfig):
     with audited() as audit:
         learner = Learner(config, network(), network(), device="meta")
-        learner.update(batch(0), 100, 0.5)  # makes the optimizer's state
+        learner.update(batch(0), 100, 0.5)  # this update creates the optimizer's state
         for seed in (1, 2):
             audit.faults.clear()
             learner.update(batch(seed), 100, 0.5, batch(seed + 1))

@@ -1,6 +1,4 @@
-"""Environments: ALE's lanes as they are promised, Catch as the example, and what `--env`
-refuses.
-"""
+"""Tests ALE's lanes, Catch as the example of an environment, and the refusals of `--env`."""
 
 from typing import Any
 
@@ -23,8 +21,8 @@ from genray.rl.env import (
 
 
 def test_atari_lanes_restart_one_step_late_and_show_every_frame_once():
-    """Cut after 25 steps: the cutting step shows the final frame, the next one the first frame
-    of a new episode.
+    """Episodes are truncated after 25 steps. That step shows the final frame, and the next step
+    shows the first frame of a new episode.
     """
     env = AtariLanes(
         EnvConfig(game="breakout", max_episode_frames=100, noop_max=0), 2, num_threads=1
@@ -44,7 +42,7 @@ def test_atari_lanes_restart_one_step_late_and_show_every_frame_once():
 
 
 def test_atari_lanes_own_their_arrays():
-    """ALE reuses its buffers; what we return must not change under the caller."""
+    """ALE reuses its buffers, so returned arrays must not change later."""
     env = AtariLanes(EnvConfig(game="pong", noop_max=5), 1, num_threads=1)
     env.reset(0)
     kept = [env.step(np.array([i % 6])) for i in range(40)]
@@ -66,7 +64,7 @@ def test_atari_rewards_are_not_clipped_and_lives_are_reported():
         rewards.append(float(step.reward_E[0]))
         lost += int(step.life_lost_E[0])
         ended += int(step.terminated_E[0])
-    # 3 lives: two are lost while it goes on, the last ends it
+    # 3 lives: two losses continue the episode, the third ends it
     assert max(rewards) >= 10 and lost == 2
     env.close()
 
@@ -93,7 +91,7 @@ def test_atari_lanes_full_action_space_is_optional():
 
 
 def follow(frame_EHW: np.ndarray) -> np.ndarray:
-    """The best action, from the picture alone: move the paddle (128) under the ball (255)."""
+    """Return the best action by the picture alone: move the paddle (128) under the ball (255)."""
     cells = frame_EHW[:, ::7, ::7]
     ball_E = (cells == 255).any(axis=1).argmax(axis=1)
     paddle_E = (cells[:, -1] == 128).argmax(axis=1)
@@ -191,7 +189,7 @@ def test_make_env_refuses_an_environment_that_raises():
 
 
 class Changed(Catch):
-    """Catch with one part of what it gives replaced."""
+    """Catch with one part of its results replaced."""
 
     def __init__(self, **changes: Any):
         super().__init__(num_lanes=1)
@@ -244,7 +242,7 @@ def test_sound_environments_pass_the_check():
 
 
 class WrongLate(Catch):
-    """Catch that gives one field in another form from its third step on."""
+    """Catch that returns one field in another form from its third step on."""
 
     change: tuple[str, Any] = ("", None)
 

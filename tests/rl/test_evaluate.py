@@ -1,5 +1,5 @@
-"""Evaluation counts exactly one whole episode a lane, and the picture shows the game that was
-scored.
+"""Tests that an evaluation counts one whole episode for each lane, and that pictures show the
+scored game.
 """
 
 import json
@@ -34,7 +34,7 @@ Choose = Callable[[Tensor, Tensor], Tensor]
 
 
 class Scripted(QNetwork):
-    """Takes the actions that `choose(frames_BSHW, past_BK)` names; keeps what it saw."""
+    """Takes the actions that `choose(frames_BSHW, past_BK)` returns, and records its inputs."""
 
     def __init__(self, choose: Choose, num_actions: int = 3, past_actions: int = 0):
         super().__init__(
@@ -56,7 +56,7 @@ def hold(action: int, num_actions: int = 3) -> Scripted:
 
 
 def chase(frames_BSHW: Tensor, past_BK: Tensor) -> Tensor:
-    """Catch, played perfectly."""
+    """Play Catch perfectly."""
     board = frames_BSHW[:, -1, ::CELL, ::CELL].int()
     ball, paddle = (
         (board == 255).any(dim=1).int().argmax(dim=1),
@@ -66,8 +66,8 @@ def chase(frames_BSHW: Tensor, past_BK: Tensor) -> Tensor:
 
 
 class Uneven:
-    """Lane i's episode k is `lengths[i]` steps of reward 1 + 100 k: anything counted after the
-    first shows at once.
+    """Episode k of lane i has `lengths[i]` steps of reward 1 + 100 k, so that a counted later
+    episode shows at once.
     """
 
     num_actions, frame_shape = 3, (84, 84)
@@ -112,7 +112,7 @@ def test_play_out_plays_one_episode_in_each_lane(monkeypatch: pytest.MonkeyPatch
     assert env.closed
     # after every step
     assert reports == [(sum(length <= t for length in lengths), 6) for t in range(1, 21)]
-    # Lanes that have ended are not thought about.
+    # Lanes that have ended are not passed to the network.
     assert [len(frames) for frames, _ in network.seen] == [
         sum(length > t for length in lengths) for t in range(20)
     ]
@@ -202,7 +202,7 @@ def test_atari_is_deterministic_and_a_lost_life_ends_nothing():
         for life_loss in ("ignore", "terminal")
     ]
     assert results[0] == results[1]
-    # A ball is lost about every 30 steps and there are five: one life would end far earlier.
+    # A ball is lost about every 30 steps, and there are five: one life would end far earlier.
     assert min(results[0].steps) > 60
     assert results[0].sticky_actions == 0.25 and results[0].noop_max == 30
 
@@ -228,7 +228,7 @@ def test_play_steps_pictures_belong_to_the_scored_game(sticky_actions: float):
     assert frames[0].shape == (210, 160, 3) and frames[0].dtype == np.uint8
     result = evaluate(network, config, episodes=1, epsilon=0.7, seed=5)
     assert result.scores == [score] and result.steps == [len(frames) - 1]
-    # The red brick rows are red: it is not a grey picture in three channels.
+    # The red brick rows are red, so the picture is not grey in three channels.
     assert (frames[0].max(axis=2).astype(int) - frames[0].min(axis=2)).max() > 80
     # What the policy saw is the picture, in grey and small, at every step. The largest difference
     # of any pixel, because another game of Breakout differs by a ball and a paddle: about 50 for

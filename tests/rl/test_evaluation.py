@@ -1,4 +1,4 @@
-"""Cut episodes, a stop on the way, and the report that an evaluation makes of itself."""
+"""Tests cut episodes, a stop during an evaluation, and an evaluation's report."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def pong(**changes) -> Evaluation:
 
 
 def test_human_normalised_is_of_whole_episodes_only():
-    """Pong cut at 400 frames scores −2 or so, which would read as half way to the human."""
+    """Pong cut at 400 frames scores about −2, which would mean half of the human score."""
     result = random_play(EnvConfig(game="pong", max_episode_frames=400), episodes=2)
     assert result.num_cut == 2 and result.human_normalised is None
     assert "; not human-normalised, which needs whole episodes\n2 episodes of" in result.summary()
@@ -41,7 +41,9 @@ def test_human_normalised_is_of_whole_episodes_only():
 def test_human_normalised_allows_the_cut_of_the_published_protocol():
     whole = human_normalised("pong", 3.0)
     assert pong().human_normalised == pong(num_cut=1).human_normalised == whole
-    assert pong(num_cut=0, max_episode_frames=400).human_normalised == whole  # it ended by itself
+    assert (
+        pong(num_cut=0, max_episode_frames=400).human_normalised == whole
+    )  # the episode ended by itself
     assert pong(num_cut=1, max_episode_frames=400).human_normalised is None
     assert pong(num_cut=1, stopped=True).human_normalised is None
 
@@ -77,7 +79,9 @@ def test_evaluation_progress_says_how_long_it_can_take():
 
 
 def test_evaluation_progress_estimates_from_the_limit(monkeypatch: pytest.MonkeyPatch):
-    """Two groups of 100 steps at most; 10 steps took 20 s, so that 190 more take 380 s at most."""
+    """There are two groups of at most 100 steps. 10 steps took 20 s, so 190 more take at most 380
+    s.
+    """
     clock = iter([0.0, *[0.0] * 9, 20.0])
     monkeypatch.setattr("genray.rl.evaluation.time.monotonic", lambda: next(clock))
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""ε: Ape-X's ladder by hand, the schedule, and how often a lane really explores."""
+"""Tests ε: Ape-X's ladder, the schedule, and how often a lane explores."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_anneals_from_1_to_the_final_value_and_stays():
 
 
 def test_explores_with_probability_epsilon_and_evenly():
-    """With ε the best of 4 actions is taken with 1 − ε + ε/4, each other one with ε/4."""
+    """With ε, the best of 4 actions has probability 1 − ε + ε/4, and each other action ε/4."""
     rng = np.random.default_rng(0)
     epsilon_E = np.array([0.0, 0.1, 0.5, 1.0])
     q_EA = np.tile([0.0, 3.0, 1.0, 2.0], (4, 1))
@@ -57,7 +57,7 @@ def test_explores_with_probability_epsilon_and_evenly():
 
 
 def test_draws_the_same_randomness_whatever_epsilon_is():
-    """So that one lane's ε does not shift another lane's luck."""
+    """The ε of one lane must not change the random numbers of another lane."""
     after = []
     for epsilon in (0.0, 1.0):
         rng = np.random.default_rng(1)
@@ -67,7 +67,9 @@ def test_draws_the_same_randomness_whatever_epsilon_is():
 
 
 def test_persistence_holds_random_actions_for_zeta_steps():
-    """With ε = 1 and no greedy steps between, the lengths of what is begun follow P(z) ∝ z^−2."""
+    """With ε = 1 and no greedy steps between, the number of steps that actions are held follows
+    P(z) ∝ z^−2.
+    """
     rng = np.random.default_rng(0)
     choose = EpsilonGreedy(500, persistence=2.0)
     begun = []

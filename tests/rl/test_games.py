@@ -1,4 +1,4 @@
-"""Names of games: every spelling, every refusal."""
+"""Tests the names of games: spellings and refusals."""
 
 import re
 
@@ -30,8 +30,8 @@ def test_spellings_of_one_game(name: str):
 
 
 def test_resolve_game_accepts_all_names_of_a_game():
-    """Snake case and gymnasium's form, for all of them (with digits and all: hero, pitfall2,
-    video_chess, …).
+    """All games resolve from snake case and from gymnasium's form, also with digits (hero,
+    pitfall2, video_chess, …).
     """
     games = supported_games()
     assert len(games) > 50 and {"breakout", "pong", "ms_pacman", "montezuma_revenge"} <= set(games)
@@ -81,7 +81,7 @@ def test_resolve_game_refuses_two_player_games(name: str):
 
 @pytest.mark.parametrize("game", ["adventure", "tetris", "video_checkers"])
 def test_unusual_games_really_start(game: str):
-    """Some of ALE's later additions; the refused ones end the process instead."""
+    """Some of ALE's later games start. The refused games would end the process."""
     env = AtariLanes(EnvConfig(game=game, noop_max=0), 1, num_threads=1)
     assert env.reset(0).any()
     assert env.step(np.zeros(1, np.int64)).frame_EHW.shape == (1, 84, 84)

@@ -1,4 +1,4 @@
-"""Samples per insert: the ratio holds, nobody waits for ever."""
+"""Tests samples per insert: the ratio holds, and no side waits forever."""
 
 import math
 
@@ -11,8 +11,8 @@ from genray.rl.limiter import SamplesPerInsert
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 3.7, 8.0, 64.0])
 @pytest.mark.parametrize("chunk", [1, 7, 256])
 def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
-    """Collectors and learner take turns at random as far as each may; somebody always may, and
-    the ratio comes out.
+    """Collectors and learner continue in random order as far as the limiter allows. One side may
+    always continue, and the ratio is reached.
     """
     rng = np.random.default_rng(chunk)
     batch, sources, min_size = 32, 3, 500
@@ -21,7 +21,7 @@ def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
         may = [limiter.inserts_allowed() > 0, limiter.samples_allowed() >= batch]
         assert any(may), limiter
         if may[0] and (not may[1] or rng.random() < 0.5):
-            # all that wait see the same room and overshoot together
+            # all waiting collectors see the same number and exceed it together
             for _ in range(int(rng.integers(1, sources + 1))):
                 limiter.inserted += chunk
         else:
@@ -37,9 +37,7 @@ def test_never_both_blocked_and_the_ratio_holds(ratio: float, chunk: int):
 
 
 def test_limiter_with_a_smaller_tolerance_deadlocks():
-    """The deadlock of the docstring, built on purpose: 10 inserts cannot pay for a batch of 32
-    at ratio 1.
-    """
+    """This is the deadlock of the docstring: 10 inserts do not allow a batch of 32 at ratio 1."""
     stuck = SamplesPerInsert(ratio=1.0, min_size=100, tolerance=10, inserted=110)
     assert stuck.inserts_allowed() <= 0 and stuck.samples_allowed() < 32
     sound = SamplesPerInsert.for_run(1.0, 100, chunk=1, sources=1, round_samples=32)
@@ -86,7 +84,7 @@ def test_another_ratio_counts_as_if_it_had_held_from_the_start():
     limiter = SamplesPerInsert(ratio=8.0, min_size=500, tolerance=100)
     limiter.restore({"ratio": 4.0, "inserted": 1_500, "sampled": 4_000})
     assert limiter.sampled == 8_000
-    for sampled in (0, 5_000_000):  # a learner that ran free may have been far behind, or ahead
+    for sampled in (0, 5_000_000):  # a free-running learner may have been far behind or ahead
         limiter.restore({"ratio": 0.0, "inserted": 100_000, "sampled": sampled})
         assert limiter.samples_allowed() == 0 and 0 < limiter.inserts_allowed() <= 100
     limiter.restore({"ratio": 0.0, "inserted": 300, "sampled": 0})

@@ -1,4 +1,4 @@
-"""The Q-network: its dueling sum by hand, He's variance, past actions, sizes."""
+"""Tests the Q-network: the dueling sum, He's variance, past actions and sizes."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ def frames(batch: int, stack: int = 4, seed: int = 0) -> torch.Tensor:
 
 
 def test_dueling_is_value_plus_advantage_minus_its_mean():
-    """V = 10 and A = (1, 2, 6), mean 3: Q = (8, 9, 13). The last layers' biases are all that is
-    left.
+    """V = 10 and A = (1, 2, 6) with mean 3 give Q = (8, 9, 13). Only the biases of the last layers
+    are not 0.
     """
     network = QNetwork(SMALL, 3)
     assert network.value is not None
@@ -55,8 +55,8 @@ def test_network_without_dueling_has_one_stream():
 
 
 def test_he_initialisation():
-    """Variance 2/fan_in, normal, biases 0, before every ReLU; a tenth of that deviation in the
-    outputs.
+    """Weights before each ReLU are normal with variance 2/fan_in and biases are 0. Output weights
+    have a tenth of that deviation.
     """
     torch.manual_seed(0)
     network = QNetwork(NetworkConfig(), 18)
@@ -79,14 +79,16 @@ def test_he_initialisation():
 
 
 def test_natures_sizes():
-    """3,136 features, and Nature's 1,686,180 parameters for 4 actions without dueling."""
+    """The network has 3,136 features and, for 4 actions without dueling, the 1,686,180 parameters
+    of the Nature paper.
+    """
     network = QNetwork(NetworkConfig(dueling=False), 4)
     assert network.advantage[0].in_features == 64 * 7 * 7 == 3136
     assert sum(p.numel() for p in network.parameters()) == 1_686_180
 
 
 def test_frames_are_scaled_to_one():
-    """Frames of 255 are ones to the first layer."""
+    """The first layer gets ones for frames of 255."""
     network = QNetwork(SMALL, 3)
     with torch.no_grad():
         features = network.convolutions(torch.ones(1, 4, 84, 84))
@@ -101,8 +103,8 @@ def test_frames_are_scaled_to_one():
 
 
 def test_past_actions_are_one_hot_beside_the_features():
-    """With the features' weights at 0 the hidden units see the one-hot alone: K·A inputs, zeros
-    for "none yet".
+    """With features' weights of 0, the hidden units get the one-hot inputs alone: K·A of them,
+    zeros for "none yet".
     """
     num_actions, k = 3, 2
     network = QNetwork(
@@ -127,8 +129,8 @@ def test_past_actions_must_be_given_to_a_network_that_was_made_with_them():
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_layer_norm_makes_the_scale_of_weights_no_matter(layer_norm: bool):
-    """Three times the last convolution's weights, or a hidden layer's, change nothing with the
-    norm, and much without.
+    """With the norm, three times the weights of the last convolution or a hidden layer change
+    nothing. Without the norm, the change is large.
     """
     config = NetworkConfig(channels=(8, 8, 8), hidden=32, layer_norm=layer_norm)
     network, x = QNetwork(config, 3), frames(4)

@@ -1,6 +1,4 @@
-"""n-step returns, effective discounts and horizons against the loop that walks one row at a
-time.
-"""
+"""Tests n-step returns, discounts and horizons against a loop over single rows."""
 
 import numpy as np
 import pytest
@@ -12,8 +10,8 @@ GAMMA = 0.97
 
 
 def random_life(rng: np.random.Generator, length: int) -> list[Row]:
-    """Rows with all three kinds of endings, some beside each other; the row after an ending is
-    the reset.
+    """Return rows with all three kinds of endings, some of them adjacent. The row after an ending
+    is the reset.
     """
     life: list[Row] = []
     for _ in range(length):
@@ -82,7 +80,7 @@ def test_n_step_discount_is_0_after_termination_not_after_truncation():
 
 
 def test_n_step_never_includes_the_next_episode():
-    """A million after the ending changes nothing before it."""
+    """A reward of a million after the ending changes no return before it."""
     reward = [1.0, 1.0, 1e6, 1e6, 1e6]
     result = one_lane(reward, [0.9] * 5, [False, True, False, False, False], 3)
     assert result[0][:2] == pytest.approx([1.9, 1.0])

@@ -1,4 +1,4 @@
-"""A shard against a list of everything that ever came: contents and gaps."""
+"""Tests a shard against a list of all rows: contents and gaps."""
 
 from dataclasses import replace
 from typing import Literal
@@ -17,8 +17,8 @@ from tests.oracles import InventedStream, NaiveReplay
 def test_holds_what_a_list_of_everything_holds_through_many_wraps(
     shape: ShardLayout, store: Literal["raw", "lz4"]
 ):
-    """Episodes that terminate, are cut and lose lives at random; chunks of any length; five
-    times round the ring.
+    """Episodes terminate, are truncated and lose lives at random. Chunks have all lengths, and the
+    ring wraps five times.
     """
     rng = np.random.default_rng(shape.rows)
     shard, naive = (
@@ -41,8 +41,8 @@ def test_holds_what_a_list_of_everything_holds_through_many_wraps(
 
 
 def test_memory_given_beforehand_is_filled_like_fresh_memory():
-    """The same draws, with and without `out`, through several batches: nothing of the one before
-    shines through.
+    """Draws with and without `out` are equal for several batches, so no values of an earlier batch
+    remain.
     """
     (fresh, _), (reused, _) = filled(chunks=3), filled(chunks=3)
     out = Sample.empty(50, 4, InventedStream.frame_shape, 0)
@@ -56,8 +56,8 @@ def test_memory_given_beforehand_is_filled_like_fresh_memory():
 
 
 def test_any_part_of_a_shuffled_draw_is_a_fair_batch():
-    """The same transitions as in the tree's order; the first quarter comes from all over the
-    ring, not from its first lane.
+    """The transitions are those in the tree's order. The first quarter comes from the whole ring,
+    not from the first lane.
     """
     (ordered, _), (shuffled, _) = filled(chunks=3), filled(chunks=3)
     one, other = ordered.sample(64), shuffled.sample(64, shuffled=True)
@@ -70,7 +70,7 @@ def test_any_part_of_a_shuffled_draw_is_a_fair_batch():
 
 
 def test_priorities_may_come_in_memory_that_cannot_be_written():
-    """As Ray hands arrays over."""
+    """Ray passes read-only arrays."""
     shard, _ = filled()
     key_B, delta_B = shard.sample(10).key_B, np.full(10, 2.0, np.float32)
     for array in (key_B, delta_B):
@@ -82,8 +82,8 @@ def test_priorities_may_come_in_memory_that_cannot_be_written():
 
 
 def test_replay_observations_do_not_cross_a_gap():
-    """Lost chunks, repeated chunks and restarted collectors at random, in a shard of two
-    collectors.
+    """A shard of two collectors receives lost chunks, repeated chunks and restarted collectors at
+    random.
     """
     rng = np.random.default_rng(0)
     shape = layout(sources=(0, 1), rows=60, past_actions=5)
@@ -114,9 +114,7 @@ def test_replay_observations_do_not_cross_a_gap():
 
 
 def test_replay_stacks_after_a_gap_belong_to_one_incarnation():
-    """A look at the pixels themselves: rows of a stack follow one another in one stream, or are
-    blank.
-    """
+    """The pixels show that the rows of a stack follow one another in one stream, or are blank."""
     shape = layout(rows=200)
     shard = ReplayShard(CONFIG, shape)
     first, second = stream(shape, 7), stream(shape, 8)
@@ -124,7 +122,7 @@ def test_replay_stacks_after_a_gap_belong_to_one_incarnation():
         shard.add(chunk)
     first.chunk(10)  # lost
     shard.add(first.chunk(30))
-    shard.add(second.chunk(30))  # the collector died and came back
+    shard.add(second.chunk(30))  # the collector died and restarted
     batch = shard.sample(3000)
     for obs_BSHW in (batch.obs_BSHW, batch.next_obs_BSHW):
         tag_BS = obs_BSHW[:, :, 0, 0].astype(int)
@@ -139,8 +137,8 @@ def test_replay_stacks_after_a_gap_belong_to_one_incarnation():
 
 
 def test_replay_of_a_restarted_shard_accepts_a_stream_in_its_middle():
-    """A new shard meets row 90 of a stream: the first rows only serve as history, and their
-    returns are no one's.
+    """A new shard receives row 90 of a stream. The first rows only serve as history and have no
+    returns.
     """
     shape = layout(rows=100)
     old = stream(shape, 3)

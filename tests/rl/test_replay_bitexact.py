@@ -1,9 +1,8 @@
-"""Every sampled transition against the environment itself: what ALE's own stacks showed, frame
-for frame.
+"""Tests every sampled transition against ALE's own stacks, frame for frame.
 
-A second `AtariVectorEnv`, which stacks for itself (stack_num=4), steps in lockstep with ours
-(stack_num=1) under the same seed and actions. Whatever the replay puts together from single
-frames must be what that one returned, bit for bit.
+A second `AtariVectorEnv`, which stacks frames itself (stack_num=4), steps in lockstep with the
+environment of the test (stack_num=1) under the same seed and actions. The stacks that the replay
+assembles from single frames must equal the stacks of the second environment, bit for bit.
 """
 
 import math
@@ -31,7 +30,7 @@ EXPLORE = ExploreConfig(epsilon=0.4, epsilon_power=1.0)
 
 
 class Play:
-    """A collector in a recorded environment, feeding one shard."""
+    """A collector in a recorded environment, which sends chunks to one shard."""
 
     def __init__(
         self,
@@ -67,8 +66,8 @@ class Play:
         self.shard = ReplayShard(replace(REPLAY, replay_store=store), layout, seed=seed)
 
     def drawable(self) -> int:
-        """How many transitions must be there: rows whose stack and return lie in the ring,
-        resets left out.
+        """Return the number of transitions that must exist: rows whose stack and return are in the
+        ring, without resets.
         """
         head = len(self.env.lives[0]) - 1
         oldest = max(0, head - RING_ROWS + self.shard.layout.lookback)
@@ -77,7 +76,9 @@ class Play:
         return sum(not row.over and row.age >= waits for row in rows)
 
     def check(self, draws: int) -> dict[str, int]:
-        """Compare `draws` sampled transitions; returns how many met each kind of ending."""
+        """Compare `draws` sampled transitions, and return how many belong to each kind of
+        ending.
+        """
         met = {"terminated": 0, "truncated": 0, "life_lost": 0, "young": 0}
         batch = self.shard.sample(draws)
         for packed in (True, False):
@@ -108,7 +109,7 @@ class Play:
         return met
 
     def check_slices(self, draws: int, packed: bool) -> None:
-        """Frames that travelled are those that the environment's own stacks hold."""
+        """Assert that transported frames are those of the environment's own stacks."""
         layout, rule = self.shard.layout, self.env_config.stack_start
         came = Sample.empty(draws, layout.stack, layout.frame_shape, layout.past_actions)
         sliced = pickle.loads(pickle.dumps(self.shard.sample_slices(draws, packed=packed)))
@@ -178,7 +179,7 @@ def test_start_rules_and_past_actions(stack_start):
 
 
 def test_replay_returns_the_observations_of_the_policy():
-    """The collector's own stacks and past actions, noted as it acts, are those that are sampled
+    """The collector's stacks and past actions, recorded while it acts, are those that are sampled
     later.
     """
     play = Play(

@@ -1,4 +1,4 @@
-"""A shard's priorities, and the draws that follow them."""
+"""Tests a shard's priorities, and draws by these priorities."""
 
 from dataclasses import replace
 
@@ -25,7 +25,9 @@ def test_new_priorities_arrive_at_their_transitions():
 
 
 def test_late_priorities_for_overwritten_rows_are_dropped_and_counted():
-    """Keys drawn before the ring went round: nothing that lies there now may change."""
+    """Keys were drawn before the ring wrapped, so the rows that are now in their slots must not
+    change.
+    """
     shard, source = filled(chunks=2)
     old_B = np.unique(shard.sample(400).key_B)
     for _ in range(6):
@@ -44,8 +46,8 @@ def test_late_priorities_for_overwritten_rows_are_dropped_and_counted():
 
 
 def test_keys_from_the_future_are_dropped():
-    """A shard that restarted empty gets a priority for a row that it never held: the row that
-    shares its slot stays.
+    """A shard that restarted empty gets a priority for a row that it never held. The row in the
+    same slot does not change.
     """
     shard, _ = filled()
     before = shard._tree.state()
@@ -59,7 +61,7 @@ def test_keys_from_the_future_are_dropped():
 
 
 def spread(shard: ReplayShard, seed: int) -> dict[int, float]:
-    """Give every transition a priority of its own; key → p_i^α."""
+    """Give every transition another priority. Returns key → p_i^α."""
     rng = np.random.default_rng(seed)
     key_B = np.array(sorted(drawable_keys(shard)))
     delta_B = rng.exponential(size=len(key_B)).astype(np.float32)
@@ -69,7 +71,7 @@ def spread(shard: ReplayShard, seed: int) -> dict[int, float]:
 
 
 def frequencies(shard: ReplayShard, draws: int) -> dict[int, int]:
-    """Single draws, which are independent of each other (batches are stratified)."""
+    """Return the frequencies of single draws, which are independent (batches are stratified)."""
     counts: dict[int, int] = {}
     for _ in range(draws):
         key = int(shard.sample(1).key_B[0])
@@ -106,7 +108,7 @@ def test_sample_without_prioritization_is_uniform():
 
 
 def test_draws_over_several_shards_follow_the_priorities_of_all():
-    """Three shards of very different mass: P(i) = p_i^α / Σ over *all* shards, in frequency and
+    """For three shards of very different mass, P(i) = p_i^α / Σ over *all* shards, in frequency and
     as reported.
     """
     config = replace(CONFIG, priority_epsilon=0.1)
@@ -117,7 +119,7 @@ def test_draws_over_several_shards_follow_the_priorities_of_all():
         (m, key): value for m, shard in enumerate(shards) for key, value in spread(shard, m).items()
     }
     third = {key for m, key in p if m == 2}
-    # ever so surprising
+    # a very large error
     shards[2].update(np.array(sorted(third)), np.full(len(third), 30.0, np.float32))
     p |= {(2, key): (30.0 + 0.1) ** 0.6 for key in third}
     total = sum(p.values())

@@ -1,4 +1,4 @@
-"""What a shard takes in memory, and what it leaves on disk."""
+"""Tests the memory of a shard, and its files."""
 
 import json
 from dataclasses import replace
@@ -17,13 +17,13 @@ from tests.oracles import NaiveReplay
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_replay_transition_takes_at_most_7200_bytes(shards: int):
-    """Frames, tree and everything, at 100,000 transitions; counted per transition that can
-    really be drawn, too.
+    """The bytes include frames and tree at 100,000 transitions, and are also counted for each
+    transition that can be drawn.
     """
     replay = ReplayConfig(capacity=100_000, shards=shards)
     layouts = DQNConfig(replay=replay).plan_shards((84, 84))
     assert len(layouts) == shards
-    # never touched, so the kernel gives no memory
+    # never written, so the kernel allocates no memory
     held = [ReplayShard(replay, one) for one in layouts]
     nbytes = sum(shard.nbytes for shard in held)
     assert 7056 < nbytes / replay.capacity <= 7200
@@ -32,7 +32,7 @@ def test_replay_transition_takes_at_most_7200_bytes(shards: int):
 
 
 def test_replay_nbytes_are_the_bytes_of_the_arrays():
-    """nbytes against what the process really maps for a shard whose memory was touched."""
+    """nbytes equals the memory of the process for a shard whose memory was written."""
     shard, _ = filled(rows=100)
     slots = shard.layout.lanes * shard.layout.rows
     per_slot = int(np.prod(shard.layout.frame_shape)) + 1 + 1 + 4 + 4 + 1 + 1 + 8
@@ -53,7 +53,7 @@ def save_and_load(shard: ReplayShard, folder: Path, into: ReplayShard | None = N
 def test_resumes_bit_for_bit(
     tmp_path: Path, chunks: int, before: Literal["raw", "lz4"], after: Literal["raw", "lz4"]
 ):
-    """Also in the other store."""
+    """A shard also resumes with the other kind of store."""
     shard, source = filled(chunks=chunks, config=replace(CONFIG, replay_store=before))
     into = ReplayShard(replace(CONFIG, replay_store=after), shard.layout, seed=999)
     again = save_and_load(shard, tmp_path, into=into)
@@ -86,8 +86,8 @@ def test_replay_load_then_new_collector_begins_a_new_stream(tmp_path: Path):
 
 
 def test_compressed_frames_take_no_more_memory_than_the_ring_holds():
-    """Each chunk's bytes go when its rows are overwritten: the same after three and after thirty
-    rounds.
+    """The bytes of a chunk are freed when its rows are overwritten, so three and thirty rounds take
+    the same memory.
     """
     shard, source = filled(config=replace(CONFIG, replay_store="lz4"), chunks=6)
     before = shard.nbytes

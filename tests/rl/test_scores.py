@@ -1,4 +1,4 @@
-"""The published table: complete, in ALE's spelling, and used the right way round."""
+"""Tests the table of published scores: complete, in ALE's spelling, and used in the right order."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_scores_have_the_57_games_in_ales_spelling():
     assert all(human > random for random, human in scores._REFERENCE.values())
 
 
-# Typed a second time, from the papers' tables: a slip of the finger would have to happen twice.
+# These numbers were typed a second time from the papers' tables, to find typing errors.
 @pytest.mark.parametrize(
     ("game", "random", "human"),
     [

@@ -1,5 +1,5 @@
-"""Frames as they travel: what comes out of slices is what the list of everything holds, and
-damage is noticed.
+"""Tests frames in transit: slices have the frames of the list of all rows, and damage is
+noticed.
 """
 
 import pickle
@@ -19,7 +19,7 @@ from tests.oracles import LAYOUT, InventedStream, NaiveReplay, assert_row, expec
 def unpacked(sliced: SlicedSample, layout: ShardLayout) -> Sample:
     out = Sample.empty(sliced.size, layout.stack, layout.frame_shape, layout.past_actions)
     for obs_BSHW in (out.obs_BSHW, out.next_obs_BSHW):
-        obs_BSHW[:] = 111  # what is not written shows
+        obs_BSHW[:] = 111  # unwritten values are visible
     unpack(pickle.loads(pickle.dumps(sliced, protocol=5)), layout, out)
     return out
 
@@ -45,8 +45,8 @@ def filled(
 @pytest.mark.parametrize("stack_start", ["blank", "repeat"])
 @pytest.mark.parametrize(("store", "packed"), [("raw", True), ("raw", False), ("lz4", True)])
 def test_slices_hold_what_the_list_of_everything_holds(store, packed, stack_start):
-    """More than 20,000 transitions for each kind of slice, through many rounds of the ring, in
-    parts and whole.
+    """More than 20,000 transitions of each kind of slice are compared, through many rounds of the
+    ring, in parts and as a whole.
     """
     layout = replace(LAYOUT, stack_start=stack_start)
     shard, naive = (

@@ -1,4 +1,4 @@
-"""The sum tree against cumulative sums, and its draws against P(i)."""
+"""Tests the sum tree against cumulative sums, and its draws against P(i)."""
 
 import numba
 import numpy as np
@@ -13,8 +13,8 @@ SIZES = [1, 2, 7, 8, 9, 63, 64, 65, 100, 512, 513, 4097, 5000]
 
 
 def whole_numbers(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Priorities whose sums are exact in any order, so that both trees must agree on every edge;
-    many are 0.
+    """Return priorities whose sums are exact in any order, so that both trees agree on every bound.
+    Many priorities are 0.
     """
     return rng.integers(0, 9, size).astype(float) * (rng.random(size) < 0.7)
 
@@ -48,8 +48,8 @@ def test_agrees_with_cumulative_sums_through_many_changes(size: int):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_never_finds_a_leaf_of_priority_0(size: int):
-    """Real-valued priorities of very different sizes, where rounding makes the edges differ:
-    still never a zero.
+    """Real-valued priorities differ in size, and rounding changes the bounds, but the tree never
+    returns a leaf of priority 0.
     """
     rng = np.random.default_rng(size)
     tree = SumTree(size)
@@ -67,8 +67,8 @@ def test_never_finds_a_leaf_of_priority_0(size: int):
 
 
 def test_sum_tree_find_after_rounding_returns_the_leaf_before():
-    """Two ties, both rounded to even, lead to leaf 3, whose priority is 0; found by arithmetic,
-    no random draw meets it.
+    """Two ties, both rounded to even, lead to leaf 3, whose priority is 0. The case was
+    constructed, because random draws do not reach it.
     """
     ulp = 2.0**-52
     tree = SumTree(8)
@@ -86,9 +86,7 @@ def test_duplicates_in_one_call_count_once():
 
 
 def test_parents_do_not_drift_after_many_changes():
-    """Parents are recomputed, so a million changes later the total is still the sum of the
-    leaves.
-    """
+    """Parents are recomputed, so the total equals the sum of the leaves after a million changes."""
     rng = np.random.default_rng(0)
     tree = SumTree(1000)
     for _ in range(500):
@@ -110,7 +108,7 @@ def test_draws_follow_the_priorities():
     observed = np.append(counts[drawn], counts[~drawn].sum())
     expected = np.append(priority[drawn], priority[~drawn].sum()) * draws / priority.sum()
     assert stats.chisquare(observed, expected).pvalue > 1e-3
-    # The same test must notice priorities that are only 10% off, or it proves nothing.
+    # The same test must notice priorities that are only 10% wrong; otherwise it shows nothing.
     tilted = expected * np.where(np.arange(len(expected)) % 2, 1.1, 0.9)
     assert stats.chisquare(observed, tilted * draws / tilted.sum()).pvalue < 1e-6
 
@@ -163,8 +161,8 @@ def test_restores_bit_for_bit():
 
 
 def test_works_where_compiled_code_cannot_be_kept(monkeypatch):
-    """No folder to write to: Numba raises at decoration; the loop is compiled in each process
-    instead.
+    """Without a writable folder, Numba raises at decoration, and each process compiles the loop
+    itself.
     """
     real = numba.njit
 

@@ -1,6 +1,4 @@
-"""The equations against numbers worked out by hand, and their gradients against the derivatives
-on paper.
-"""
+"""Tests the equations against known numbers, and their gradients against analytical derivatives."""
 
 import numpy as np
 import pytest
@@ -80,8 +78,8 @@ def test_squared_by_hand():
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 def test_importance_weights_follow_the_formula(beta: float):
-    """N = 10: an even draw has P = 1/10 and raw weight 1; one drawn twice as often 2^−β; half as
-    often 2^β.
+    """With N = 10, a draw with P = 1/10 has raw weight 1. A draw with twice that P has 2^−β, and
+    with half of it 2^β.
     """
     weight_B = targets.importance_weights(tensor([0.1, 0.2, 0.05], dtype=torch.float64), 10, beta)
     raw = np.array([1.0, 2.0**-beta, 2.0**beta])

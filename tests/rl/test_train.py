@@ -1,4 +1,4 @@
-"""What a run is refused for before it begins, and what its model says of itself."""
+"""Tests what a run refuses before it begins, how it trains, and what its model records."""
 
 import json
 import shutil
@@ -74,8 +74,8 @@ def test_memory_is_that_of_the_environments_own_frames(monkeypatch: pytest.Monke
 
 
 def test_memory_bytes_counts_a_compressed_store(monkeypatch: pytest.MonkeyPatch):
-    """What it really takes on real play, counted with room to spare, and far from the raw
-    store's.
+    """The estimate exceeds the memory that real play takes, and is far below that of the raw
+    store.
     """
     config = replace(
         CATCH, env=EnvConfig(game="road_runner"), replay=replace(CATCH.replay, replay_store="lz4")
@@ -133,7 +133,7 @@ def test_save_policy_records_shapes(tmp_path: Path):
 
 
 class FailsAtThree(Catch):
-    """Catch that cannot begin with three lanes: those of an evaluation of three episodes."""
+    """Catch that cannot begin with three lanes, which an evaluation of three episodes has."""
 
     def reset(self, seed: int) -> np.ndarray:
         if self.num_lanes == 3:
@@ -193,7 +193,7 @@ def test_trainer_ends_resumable_after_a_failing_last_evaluation(tmp_path: Path):
             ".*00000128; continue with: ",
         ):
             trained(evaluated(FailsAtThree, 3), run)
-        assert len(trained(evaluated(Catch, 3), run, 128).scores) == 3  # mended, and resumed
+        assert len(trained(evaluated(Catch, 3), run, 128).scores) == 3  # repaired and resumed
 
 
 def test_trainer_keeps_the_best_checkpoint_by_its_later_score(tmp_path: Path):
@@ -231,7 +231,7 @@ def test_trainer_makes_an_evaluation_that_a_kill_took_away(tmp_path: Path):
 
 
 class ArrivesLate(LocalAgent):
-    """An engine in which a chunk arrives while it settles, as with collectors of Ray."""
+    """An engine in which a chunk arrives while it settles, as with collectors on Ray."""
 
     def settle(self) -> int:
         self.collect()

@@ -1,5 +1,5 @@
-"""Batches on their way to a device: sent once, ahead where that is asked for, and held until
-they are there.
+"""Tests batches on their way to a device: sent once, ahead if requested, and kept until they
+arrive.
 """
 
 import gc
@@ -40,18 +40,18 @@ def test_transfers_take_returns_the_batch_sent_ahead():
     wanted = random_batch(8, 1)
     transfers = Transfers(CPU, copies=True)
     transfers.start(first)
-    first.obs_BSHW[:] = 7  # too late: it has gone
+    first.obs_BSHW[:] = 7  # too late: the batch was sent already
     assert same(transfers.take(first), wanted)
-    assert same(transfers.take(first), first)  # once taken it is not remembered
+    assert same(transfers.take(first), first)  # a batch that was taken is not remembered
 
     transfers.start(first)
-    assert same(transfers.take(second), second)  # another one came first
+    assert same(transfers.take(second), second)  # another batch came first
     first.obs_BSHW[:] = 9
     assert same(transfers.take(first), first)
 
 
 class Clock:
-    """In place of a CUDA event."""
+    """Replaces a CUDA event."""
 
     def __init__(self) -> None:
         self.over = False
@@ -71,7 +71,7 @@ class SlowTransfers(Transfers):
 
 
 def test_transfers_keep_a_batch_until_its_copy_ends():
-    """Its memory would be another batch's in the middle of the copy."""
+    """Otherwise the memory would be reused for another batch in the middle of the copy."""
     transfers, seen = SlowTransfers(), []
 
     def send(seed: int) -> None:
@@ -103,7 +103,7 @@ def learner(device: str = "cpu") -> Learner:
 
 
 def learned(one: Learner, ahead: bool) -> list[np.ndarray]:
-    """|δ| of ten updates; `ahead`: each batch is expected while the one before is learned from,
+    """Return |δ| of ten updates. `ahead`: each batch is announced during the update before it,
     early or late.
     """
     deltas = []
