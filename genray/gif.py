@@ -26,17 +26,18 @@ class GifSpool:
     def __init__(self, stream: IO[bytes]):
         """`stream` stores the compressed frames: a temporary file, open for writing and reading."""
         self._stream = stream
-        # (offset, bytes) of each different frame in `stream`
+        # Offset and length in bytes of each different frame in `stream`.
         self._places: list[tuple[int, int]] = []
-        self._begins: list[int] = []  # the number of the first frame that shows it
-        self._seen = np.zeros(1 << 24, bool)  # which colours occur
+        self._begins: list[int] = []  # The number of the first frame of each.
+        self._seen = np.zeros(1 << 24, bool)  # Whether a colour occurs.
         self._last: np.ndarray | None = None
         self._shape: tuple[int, ...] = ()
         self._count = 0
 
     def add(self, frame: np.ndarray) -> None:
-        """Add one frame. A frame equal to the previous one only extends its duration. Raises
-        OSError.
+        """Add one frame. A frame equal to the previous one extends the previous frame's duration.
+
+        Raises OSError.
         """
         if self._last is None or not np.array_equal(frame, self._last):
             self._seen[_pack(frame)] = True
@@ -59,7 +60,8 @@ class GifSpool:
         for number, (begin, end) in enumerate(itertools.pairwise(times)):
             index = index_of[_pack(self._frame(number))]
             left = end - begin
-            while left > LONGEST:  # a stretch too long for one image is several
+            # A duration that is too long for one image is divided among several.
+            while left > LONGEST:
                 out.writelines(_image(index, shown, LONGEST, scale))
                 shown, left = index, left - LONGEST
             out.writelines(_image(index, shown, left, scale))
@@ -67,6 +69,7 @@ class GifSpool:
         out.write(b";")
 
     def _frame(self, number: int) -> np.ndarray:
+        """Read a stored frame, uint8 [H, W, 3]."""
         offset, size = self._places[number]
         self._stream.seek(offset)
         return np.frombuffer(zlib.decompress(self._stream.read(size)), np.uint8).reshape(
@@ -74,9 +77,7 @@ class GifSpool:
         )
 
     def _palette(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (palette uint8 [K, 3] with K ≤ 255, the palette index of every packed colour uint8
-        [2²⁴]).
-        """
+        """Return the palette, uint8 [K ≤ 255, 3], and the index of each packed colour, uint8 [2²⁴]."""
         packed_K = np.flatnonzero(self._seen)
         colours_K3 = np.stack([packed_K >> 16, packed_K >> 8 & 255, packed_K & 255], axis=1).astype(
             np.uint8
@@ -129,7 +130,7 @@ def _image(
         image,
         (int(left) * scale, int(top) * scale),
         duration=10 * hundredths,
-        disposal=1,  # the next frame paints over this one
+        disposal=1,  # The next frame is drawn over this one.
         transparency=TRANSPARENT,
     )
 

@@ -1,4 +1,4 @@
-"""A classifier of stripes, small enough to be trained for a test: what dreams need."""
+"""Trains a small classifier of stripes, the network of the tests of dreams."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.runs.modelstore import save_model
 
-CLASSES = ("lying", "standing", "falling", "rising")
+CLASSES = ("horizontal", "vertical", "falling", "rising")
 
 
 def stripes(rows: int = 400, side: int = 16) -> Data:
-    """Faint coloured stripes in noise, of random period and phase; the label is their direction."""
+    """Return faint coloured stripes in noise, labelled by direction, of random period and phase."""
     random = torch.Generator().manual_seed(0)
     label_N = torch.randint(4, (rows,), generator=random)
     down, right = torch.tensor([(1, 0), (0, 1), (1, 1), (1, -1)])[label_N].float().T
@@ -34,7 +34,10 @@ def stripes(rows: int = 400, side: int = 16) -> Data:
 
 
 def train_dreamer(folder: Path, steps: int = 60) -> tuple[Path, float]:
-    """(a model of the store with layers conv0..conv3, its accuracy on held-out stripes)."""
+    """Train and save a model with the layers conv0..conv3.
+
+    Returns (its directory, its accuracy on held-out stripes).
+    """
     config = ClassifierConfig(
         fit=FitConfig(steps=steps, batch_size=50, validate_every=steps),
         optimizer=OptimizerConfig(learning_rate=3e-3),

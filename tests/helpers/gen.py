@@ -106,7 +106,7 @@ def pca_gaussian_samples(
 
 
 def sounding(path: Path, seconds: float = 2.0, fps: int = 10) -> Path:
-    """An MP4 with pictures and a tone of 440 Hz in AAC."""
+    """Write an MP4 with pictures, and a tone of 440 Hz in AAC."""
     rate = 8000
     with av.open(str(path), mode="w") as out:
         video: Any = out.add_stream("mpeg4", rate=fps)
