@@ -77,7 +77,7 @@ class GifSpool:
         )
 
     def _palette(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the palette, uint8 [K ≤ 255, 3], and the index of each packed colour, uint8 [2²⁴]."""
+        """Return the palette, uint8 [K ≤ 255, 3], and each packed colour's index, uint8 [2²⁴]."""
         packed_K = np.flatnonzero(self._seen)
         colours_K3 = np.stack([packed_K >> 16, packed_K >> 8 & 255, packed_K & 255], axis=1).astype(
             np.uint8

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,62 +23,68 @@ from genray.gen.data.types import Source
 PROBE_S = 5.0
 """Seconds within which a publisher's server must answer."""
 
-_TEN = tuple("0123456789")
-# name → (torchvision's class, the files below its directory, the publisher's URL, class names,
-# licence)
-_PUBLISHED: dict[str, tuple[str, str, tuple[str, ...], str, tuple[str, ...], str]] = {
-    "mnist": (
-        "MNIST",
-        "MNIST/raw",
-        tuple(
-            f"{part}-{what}-ubyte.gz"
-            for part in ("train", "t10k")
-            for what in ("images-idx3", "labels-idx1")
-        ),
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        _TEN,
-        "CC BY-SA 3.0 (LeCun, Cortes)",
+
+@dataclass(frozen=True, kw_only=True)
+class _Published:
+    """A data set that torchvision can load."""
+
+    class_name: str
+    """torchvision's class."""
+    folder: str
+    """Directory of the files, below that of all data sets."""
+    files: tuple[str, ...]
+    url: str
+    """The publisher's URL, without the name of the file."""
+    classes: tuple[str, ...]
+    licence: str
+
+
+_DIGITS = tuple("0123456789")
+_MNIST_FILES = tuple(
+    f"{part}-{what}-ubyte.gz"
+    for part in ("train", "t10k")
+    for what in ("images-idx3", "labels-idx1")
+)
+_PUBLISHED = {
+    "mnist": _Published(
+        class_name="MNIST",
+        folder="MNIST/raw",
+        files=_MNIST_FILES,
+        url="https://ossci-datasets.s3.amazonaws.com/mnist/",
+        classes=_DIGITS,
+        licence="CC BY-SA 3.0 (LeCun, Cortes)",
     ),
-    "fashion-mnist": (
-        "FashionMNIST",
-        "FashionMNIST/raw",
-        tuple(
-            f"{part}-{what}-ubyte.gz"
-            for part in ("train", "t10k")
-            for what in ("images-idx3", "labels-idx1")
-        ),
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        (
-            "T-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
+    "fashion-mnist": _Published(
+        class_name="FashionMNIST",
+        folder="FashionMNIST/raw",
+        files=_MNIST_FILES,
+        url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        classes=(
+            "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
             "boot",
         ),
-        "MIT (Zalando)",
+        licence="MIT (Zalando)",
     ),
-    "svhn": (
-        "SVHN",
-        "SVHN",
-        ("train_32x32.mat", "test_32x32.mat"),
-        "http://ufldl.stanford.edu/housenumbers/",
-        _TEN,
-        "non-commercial use (Netzer 2011)",
+    "svhn": _Published(
+        class_name="SVHN",
+        folder="SVHN",
+        files=("train_32x32.mat", "test_32x32.mat"),
+        url="http://ufldl.stanford.edu/housenumbers/",
+        classes=_DIGITS,
+        licence="non-commercial use (Netzer 2011)",
     ),
-    "cifar10": (
-        "CIFAR10",
-        "CIFAR10",
-        ("cifar-10-python.tar.gz",),
-        "https://www.cs.toronto.edu/~kriz/",
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        "none stated (Krizhevsky 2009)",
+    "cifar10": _Published(
+        class_name="CIFAR10",
+        folder="CIFAR10",
+        files=("cifar-10-python.tar.gz",),
+        url="https://www.cs.toronto.edu/~kriz/",
+        classes=(
+            "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+            "truck",
+        ),
+        licence="none stated (Krizhevsky 2009)",
     ),
-}
+}  # fmt: skip
 
 
 def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
@@ -86,8 +93,9 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
     `download`: whether missing files may be downloaded. Raises ConfigError, within seconds, for
     missing files or network; the message names the files and their directory.
     """
-    class_name, subfolder, files, url, classes, licence = _PUBLISHED[name]
-    place = folder / subfolder
+    published = _PUBLISHED[name]
+    class_name, files, url = published.class_name, published.files, published.url
+    place = folder / published.folder
     # Open the files if they exist; otherwise download them, if the server answers.
     try:
         train, test = _open_published(class_name, folder, download=False)
@@ -126,8 +134,9 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
         parts.append((np.ascontiguousarray(images), np.asarray(label, np.int64)))
     (train_x, train_label), (test_x, test_label) = parts
     return Source(
-        name, train_x, test_x, train_label, test_label, classes, licence, {"split": "as published"}
-    )
+        name, train_x, test_x, train_label, test_label, published.classes, published.licence,
+        {"split": "as published"},
+    )  # fmt: skip
 
 
 def _open_published(class_name: str, folder: Path, download: bool) -> tuple[Any, Any]:
