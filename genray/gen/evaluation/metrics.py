@@ -125,8 +125,9 @@ class FCD:
 class Extractor:
     """Extracts a classifier's features from images of any value range.
 
-    `classifier(x)`: logits [B, K]; `classifier.features(x)`: [B, F]; `classifier.low`,
-    `classifier.high`: the range of its inputs.
+    Args:
+        classifier: a module. `classifier(x)` returns logits [B, K], `classifier.features(x)`
+            features [B, F]; `classifier.low` and `classifier.high` are the range of x.
     """
 
     def __init__(self, classifier: Any):
@@ -218,6 +219,10 @@ class PCAFrechet:
 
     The distance needs no classifier, and is cheap enough for every evaluation of the validation
     split. It compares only means and covariances of pixels.
+
+    Args:
+        train: the training images, to which the principal components are fitted.
+        components: number of principal components, at most the number of images and of pixels.
     """
 
     def __init__(self, train: Split, components: int = 32):
@@ -229,5 +234,6 @@ class PCAFrechet:
         )
 
     def __call__(self, real: Tensor, fake: Tensor) -> float:
+        """Return the distance between two sets of images, [N, C, H, W] and [M, C, H, W]."""
         real_NF, fake_MF = (torch.from_numpy(self._pca.transform(_flat(x))) for x in (real, fake))
         return frechet_distance(real_NF, fake_MF)

@@ -25,6 +25,11 @@ class ModelFeatures(Features):
 
     Pictures may have any size. Their values are scaled to the model's range, and pictures become
     grey for a model of grey images.
+
+    Args:
+        model: the network.
+        name: the extractor's name, for messages.
+        about: a description for the metadata of results.
     """
 
     def __init__(self, model: Classifier | Autoencoder, name: str, about: Mapping[str, Any]):

@@ -19,7 +19,7 @@ from genray.gen.images.patterns.palettes import Colours
 
 
 def waves(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Wavy bands with dark contours."""
+    """Draw wavy bands with dark contours."""
     x, y = warp(rng, rotate(rng, warp(rng, points, 1.5, 0.09)), 4, 0.012)
     phase = y * np.float32(rng.uniform(5, 9)) + np.float32(0.5) * np.sin(
         np.float32(2 * np.pi * rng.uniform(1.5, 3)) * x
@@ -36,7 +36,7 @@ def waves(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
 
 
 def scales(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Seigaiha: overlapping fans of arcs, a wave pattern of Japanese cloth."""
+    """Draw overlapping fans of arcs, a wave pattern of Japanese cloth (seigaiha)."""
     count, rings = int(rng.integers(5, 9)), int(rng.integers(3, 5))
     x, y = warp(rng, points, 2, 0.008)
     x, y = x * count, y * count * 2
@@ -58,7 +58,7 @@ def scales(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
 
 
 def mosaic(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Stained glass: cells with dark leading, colours in drifts."""
+    """Draw stained glass: cells with dark borders, whose colours vary slowly."""
     seeds_P2 = scatter_seeds(rng, int(rng.integers(9, 16)))
     number, gap = cells(warp(rng, points, 3, 0.006), seeds_P2)
     at = (seeds_P2[:, 0].astype(np.float32)[None], seeds_P2[:, 1].astype(np.float32)[None])
@@ -72,7 +72,7 @@ def mosaic(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
 
 
 def weave(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Tartan: warp and weft of coloured threads in a twill."""
+    """Draw a tartan: warp and weft of coloured threads in a twill."""
     x, y = rotate(rng, warp(rng, points, 2, 0.006))
     threads = rng.uniform(22, 34)
     u, v = x * np.float32(threads), y * np.float32(threads)
@@ -88,7 +88,7 @@ def weave(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
 
 
 def rings(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Agate: bands around a few centres, of uneven widths."""
+    """Draw agate: bands of several widths around a few centres."""
     x, y = warp(rng, points, 2.5, 0.035, 2)
     height = np.full_like(x, 1e9)
     for _ in range(int(rng.integers(3, 7))):
@@ -105,7 +105,7 @@ def rings(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndar
 
 
 def petals(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """A wallpaper of flowers: rosettes on a jittered grid."""
+    """Draw a wallpaper of flowers: rosettes on a jittered grid."""
     across = int(rng.integers(4, 7))
     seeds_P2 = scatter_seeds(rng, across, 0.25)
     number, _ = cells(points, seeds_P2)

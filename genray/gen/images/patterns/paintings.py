@@ -21,7 +21,7 @@ from genray.gen.images.patterns.palettes import Colours
 
 
 def strokes(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Thick brush strokes that follow swirls of light."""
+    """Draw thick brush strokes that follow swirls of light."""
     flow = clouds(rng, points, rng.uniform(1, 2))
     angle = (flow * rng.uniform(1.2, 2.4)).astype(np.float32)
     paint = brush(rng, points, angle, rng.uniform(0.07, 0.12), rng.uniform(14, 22))
@@ -30,7 +30,7 @@ def strokes(rng: np.random.Generator, points: Points, colours: Colours) -> np.nd
 
 
 def swirls(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """A sky of vortices: strokes run around a few centres."""
+    """Draw a sky of vortices: brush strokes around a few centres."""
     x, y = points
     along, across = np.full_like(x, rng.uniform(0.2, 0.6)), clouds(rng, points, 1.5) * 0.3
     glow = np.zeros_like(x)
@@ -50,7 +50,7 @@ def swirls(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
 
 
 def dots(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Pointillism: round touches of unmixed colour over a warm ground."""
+    """Draw round dots of unmixed colour over a warm ground (Pointillism)."""
     ground = clouds(rng, points, rng.uniform(1, 2), 2)
     picture = colours(unit(ground * 0.7)) * 0.85
     for layer in range(3):
@@ -72,7 +72,7 @@ def _values_at(field_SS: np.ndarray, seeds_P2: np.ndarray) -> np.ndarray:
 
 
 def marble(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Marbled paper: inks that a comb has drawn out."""
+    """Draw marbled paper: lines of ink that a comb has distorted."""
     swept = warp(rng, warp(rng, points, 1.5, 0.1), 4, 0.03)
     x, y = rotate(rng, swept)
     rake = np.float32(0.05) * np.abs(np.sin(np.float32(2 * np.pi * rng.uniform(3, 6)) * x))
@@ -82,7 +82,7 @@ def marble(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
 
 
 def facets(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """Cubism: planes cut by straight lines, each shaded towards one edge."""
+    """Draw planes cut by straight lines, each shaded towards one edge (Cubism)."""
     value, shade = np.zeros_like(points[0]), np.zeros_like(points[0])
     line = np.ones_like(points[0])
     for _ in range(int(rng.integers(9, 14))):
@@ -102,7 +102,7 @@ def facets(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
 
 
 def hatching(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarray:
-    """An engraving: lines in three directions over tinted paper, denser where the tone is dark."""
+    """Draw an engraving: lines in three directions on tinted paper, denser in dark areas."""
     tone = unit(clouds(rng, points, 1.5, 2))
     ink, paper = 0.7 * colours(np.zeros(1)), colours(0.62 + 0.3 * tone)
     picture = paper

@@ -1,4 +1,4 @@
-"""Presets of style models: three small ones for a CPU, two with the papers' widths for a GPU."""
+"""Returns presets of style models: three small ones for a CPU, two with the papers' widths."""
 
 from dataclasses import replace
 
@@ -10,9 +10,9 @@ from genray.gen.training.optimizers import OptimizerConfig
 
 
 def style_fast() -> StyleTrainConfig:
-    """One style, trained on crops of two photographs without a download, in minutes of one core.
+    """Return a network of one style that trains in minutes of one core, without a download.
 
-    `--style PICTURE` selects the style.
+    The contents are crops of two photographs. `--style PICTURE` selects the style.
     """
     return StyleTrainConfig(
         data=DataConfig(data="photos", size=96, validation=0.05),
@@ -27,7 +27,7 @@ def style_fast() -> StyleTrainConfig:
 
 
 def style_best() -> StyleTrainConfig:
-    """`style_fast` trained nine times as long, with mirrored crops: 20 minutes of one core."""
+    """Return `style_fast` with nine times the steps and mirrored crops: 20 minutes of a core."""
     short = style_fast()
     return replace(
         short,
@@ -38,10 +38,10 @@ def style_best() -> StyleTrainConfig:
 
 
 def style_any() -> StyleTrainConfig:
-    """Any style, trained on procedural patterns and crops of two photographs without a download,
-    in a minute or two of one core.
+    """Return a network of any style that trains in two minutes of one core, without a download.
 
-    The model restyles a shallow layer at half the size, because a short training can decode it.
+    The styles are procedural patterns, the contents crops of two photographs. The model restyles a
+    shallow layer at half the size, because a short training can decode it.
     The result has the style's colours, contrast and grain more than its strokes.
     """
     return StyleTrainConfig(
@@ -58,9 +58,9 @@ def style_any() -> StyleTrainConfig:
 
 
 def style_fast_full() -> StyleTrainConfig:
-    """Johnson's widths with VGG-19: 256 pixels, 40,000 steps of 4 pictures.
+    """Return Johnson's widths with VGG-19: 256 pixels, 40,000 steps of 4 pictures.
 
-    Needs a GPU, and a directory of pictures (the paper: COCO's 80,000).
+    Training needs a GPU, and a directory of pictures (the paper: COCO's 80,000).
     """
     return StyleTrainConfig(
         data=DataConfig(data="folder:pictures", size=256, validation=0.02),
@@ -72,10 +72,11 @@ def style_fast_full() -> StyleTrainConfig:
 
 
 def style_any_full() -> StyleTrainConfig:
-    """Huang's model: VGG-19 up to conv4_1, and a decoder with the same widths in reverse; 256
-    pixels, 160,000 steps of 8 pictures.
+    """Return Huang's model: VGG-19 up to conv4_1, and a decoder with the same widths in reverse.
 
-    Needs a GPU, a directory of contents (COCO) and a directory of paintings (WikiArt):
+    Training has 256 pixels and 160,000 steps of 8 pictures.
+
+    It needs a GPU, a directory of contents (COCO) and a directory of paintings (WikiArt):
     `--data folder:… --styles folder:…`.
     """
     return StyleTrainConfig(

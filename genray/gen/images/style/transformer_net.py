@@ -34,6 +34,9 @@ class Modulation(nn.Module):
     strength of a style depends on the picture's contrast.
     [conditional instance norm, for styles: Dumoulin 2017, https://arxiv.org/abs/1610.07629; FiLM:
     Perez 2018, https://arxiv.org/abs/1709.07871]
+
+    Args:
+        channels: number of channels of each instance norm, in order.
     """
 
     HIDDEN = 32
@@ -60,8 +63,9 @@ class Modulation(nn.Module):
 def apply_layers(
     layers: Iterable[nn.Module], x_BCHW: Tensor, changes: Iterator[tuple[Tensor, Tensor]]
 ) -> Tensor:
-    """Apply `layers` in order. After each instance norm, apply the next factor and shift of
-    `changes`, if any are left.
+    """Apply `layers` in order, [B, C, H, W] → [B, C', H', W'].
+
+    After each instance norm, the next factor and shift of `changes` are applied, if any are left.
     """
     for layer in layers:
         if isinstance(layer, Residual):
