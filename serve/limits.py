@@ -47,4 +47,5 @@ class Limits:
 
     @property
     def max_body_bytes(self) -> int:
+        """`max_body_mb` in bytes."""
         return self.max_body_mb * 2**20

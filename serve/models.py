@@ -71,6 +71,7 @@ class Predictor:
 
     @property
     def makes_images(self) -> bool:
+        """Whether the model generates images."""
         return "generate" in self.functions
 
     def latents(self, seeds: Sequence[int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Calls every route of a running service, for the demo, and takes a screenshot of the page."""
+"""Calls every route of a running service and takes a screenshot of the page, for the demo."""
 
 import json
 import shutil

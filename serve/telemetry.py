@@ -35,6 +35,7 @@ class Sample:
         self._added = 0
 
     def add(self, value: Any) -> None:
+        """Keep the value, or a random one of those that were added so far."""
         self._added += 1
         if len(self.kept) < MOST_SAMPLES:
             self.kept.append(value)

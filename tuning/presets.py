@@ -95,6 +95,7 @@ class Study:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Study":
+        """Create the study that `to_dict` described."""
         arms = tuple(
             Arm(each["name"], Space.from_list(each["space"]), each["fixed"], each["default"])
             for each in values["arms"]

@@ -112,3 +112,11 @@ def parse_settings(words: typing.Iterable[str]) -> dict[str, str]:
             raise ConfigError(f"--set {word}: write PATH=VALUE, e.g. optimizer.learning_rate=1e-3")
         settings[path.strip()] = value.strip()
     return settings
+
+
+def format_settings(settings: Mapping[str, Any]) -> str:
+    """Format settings for a message or a model card: "model.latent = 8, beta = 0.5"."""
+    return ", ".join(
+        f"{path} = {value:.3g}" if isinstance(value, float) else f"{path} = {value}"
+        for path, value in settings.items()
+    )

@@ -78,6 +78,7 @@ class Space:
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """The settings that the space varies."""
         return tuple(dimension.path for dimension in self.dimensions)
 
     def check(self, config: Any) -> None:
@@ -205,6 +206,7 @@ class Space:
 
     @classmethod
     def from_list(cls, values: Sequence[Any]) -> "Space":
+        """Create the space that `to_list` described."""
         return cls(*(_from_plain(value) for value in values))
 
 

@@ -366,6 +366,7 @@ class Coordinator:
         return False
 
     def close(self) -> None:
+        """End all actors. Ray keeps running."""
         self._learners.close()
         for actor in [*(worker.actor for worker in self._collectors), *self.shards]:
             ray.kill(actor)

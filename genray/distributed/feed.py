@@ -115,6 +115,7 @@ class Feed:
 
     @lost_transitions.setter
     def lost_transitions(self, count: int) -> None:
+        """Transitions lost with dead shards since the run began."""
         self._records.lost_transitions = count
 
     @property

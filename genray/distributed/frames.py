@@ -72,6 +72,7 @@ class FramesConfig:
     """File to write. Default: in $GENRAY_DATA or ~/.cache/genray, where `--data atari` reads."""
 
     def validate(self) -> None:
+        """Raise ConfigError for an invalid option."""
         check_bounds(self)
         require(
             self.model is not None or len(self.names) >= 1,
@@ -85,6 +86,7 @@ class FramesConfig:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of the games, split at commas."""
         return tuple(name for entry in self.games for name in entry.split(",") if name.strip())
 
 
@@ -359,6 +361,7 @@ class FramesActor:
         torch.set_num_threads(1)
 
     def play(self, job: Job) -> np.ndarray:
+        """Play one job, and return its frames (see `play_frames`)."""
         return play_frames(job)
 
 

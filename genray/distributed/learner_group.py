@@ -147,6 +147,7 @@ class LearnerGroup:
             raise RunFault(f"a learner died while it loaded {folder}: {error}") from error
 
     def close(self) -> None:
+        """End the learners' actors."""
         for member in self.members:
             ray.kill(member)
 

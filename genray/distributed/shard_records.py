@@ -39,10 +39,12 @@ class ShardRecord:
 
     @property
     def total(self) -> float:
+        """The shard's total priority; 0 while it is down."""
         return self.counts.total if self.counts and not self.down else 0.0
 
     @property
     def size(self) -> int:
+        """The shard's number of transitions; 0 while it is down."""
         return self.counts.size if self.counts and not self.down else 0
 
     @property

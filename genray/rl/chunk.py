@@ -60,14 +60,17 @@ class Chunk:
 
     @property
     def num_rows(self) -> int:
+        """T, the number of rows of each lane."""
         return self.frame_ETHW.shape[1]
 
     @property
     def num_transitions(self) -> int:
+        """Number of transitions that the chunk completed."""
         return int(self.valid_ET.sum())
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all arrays."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
 
 
@@ -87,6 +90,7 @@ class Draw:
 
     @property
     def size(self) -> int:
+        """B, the number of transitions."""
         return len(self.action_B)
 
     def rows(self, index) -> Self:
@@ -151,6 +155,7 @@ class SlicedSample(Draw):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all arrays."""
         return sum(array.nbytes for array in vars(self).values())
 
 

@@ -39,6 +39,7 @@ class CollectConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for an invalid option."""
         check_bounds(self)
 
     @property

@@ -50,6 +50,7 @@ class RunConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for an invalid option."""
         check_bounds(self)
 
 

@@ -60,6 +60,7 @@ class EnvConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for an unknown game or an invalid option."""
         check_bounds(self)
         if self.env:
             load_factory(self.env)

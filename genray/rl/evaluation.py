@@ -39,10 +39,12 @@ class Evaluation:
 
     @property
     def mean(self) -> float:
+        """Mean of the scores."""
         return statistics.fmean(self.scores)
 
     @property
     def median(self) -> float:
+        """Median of the scores."""
         return statistics.median(self.scores)
 
     @property

@@ -33,6 +33,7 @@ class ExploreConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for an invalid option."""
         check_bounds(self)
         require(
             self.exploration == "shared" or 0.0 < self.epsilon < 1.0,

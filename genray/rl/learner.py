@@ -66,6 +66,7 @@ class LearnerConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for an invalid option."""
         check_bounds(self)
         require(
             self.frames_on in ("host", "device"),

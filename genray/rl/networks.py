@@ -40,6 +40,7 @@ class NetworkConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for an invalid option."""
         check_bounds(self)
         require(
             min(self.channels) >= 1,

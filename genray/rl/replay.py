@@ -75,6 +75,7 @@ class ReplayShard:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory that the shard takes."""
         return self._row_LC.nbytes + self._head_L.nbytes + self._tree.nbytes + self._frames.nbytes
 
     @property

@@ -41,6 +41,7 @@ class ReplayConfig:
     """
 
     def validate(self) -> None:
+        """Raise ConfigError for an invalid option."""
         check_bounds(self)
         require(
             self.replay_store in ("raw", "lz4"),

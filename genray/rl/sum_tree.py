@@ -57,6 +57,7 @@ class SumTree:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory that the tree takes."""
         return self._flat_F8.nbytes
 
     def get(self, index_B: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Code that all routes share: documented errors, conversion of pictures, and checks of numbers."""
+"""Provides what all routes share: documented errors, JSON answers and conversion of pictures."""
 
 import base64
 import json

@@ -1,15 +1,13 @@
-"""Open Inference Protocol, version 2, over HTTP: JSON tensors, and the binary tensors that Triton's
-client sends.
+"""Defines the HTTP routes of the Open Inference Protocol, version 2.
 
-[https://github.com/kserve/open-inference-protocol] NAME selects the main function of a model, and
-NAME.FUNCTION selects any function: digits-vae.encode, road-runner.act, … . Each model has one
-version, its hash. The first axis of every tensor is rows.
+A client sends JSON tensors, or binary tensors as Triton's client does. NAME selects the main
+function of a model, and NAME.FUNCTION selects any function: digits-vae.encode, road-runner.act, … .
+Each model has one version, its hash. The first axis of every tensor is rows.
+[https://github.com/kserve/open-inference-protocol]
 """
 
-import json
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
@@ -17,9 +15,10 @@ from pydantic import BaseModel
 from genray import __version__
 from serve.errors import BadRequest, NotFound, NotReady
 from serve.fast_path import FastHandler, FastRequest, FastResponse, NamedHandler
-from serve.models import DTYPES, Arrays, Function, Predictor, TensorSpec
+from serve.models import TensorSpec
 from serve.routes.common import InferenceError, json_answer, json_bytes, note_model, refusals
-from serve.service import Service, finite
+from serve.routes.tensors import Selection, read_request, write_answer
+from serve.service import Service
 
 MAIN = ("generate", "classify", "act", "reconstruct", "encode")
 """The main function of a model is the first of these that the model has."""
@@ -27,15 +26,6 @@ BINARY_HEADER = "inference-header-content-length"
 
 Name = Annotated[str, Path(max_length=128, description="NAME or NAME.FUNCTION.")]
 Version = Annotated[str, Path(max_length=64, description="The model's version.")]
-
-
-class Selection(NamedTuple):
-    """The model and the function that a client's name selects."""
-
-    predictor: Predictor
-    name: str
-    function: str
-    spec: Function
 
 
 class InferTensor(BaseModel):
@@ -49,9 +39,7 @@ class InferTensor(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """An inference request. If tensors are binary, this is the JSON at the beginning of the
-    body.
-    """
+    """An inference request. With binary tensors, this is the JSON at the beginning of the body."""
 
     inputs: list[InferTensor]
     outputs: list[dict[str, Any]] | None = None
@@ -60,6 +48,7 @@ class InferRequest(BaseModel):
 
 
 def inference_routes(service: Service) -> APIRouter:
+    """Return the routes under /v2, which call `service`."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
     maybe = refusals(400, 404, 422, 503, model=InferenceError)
 
@@ -131,6 +120,7 @@ def inference_routes(service: Service) -> APIRouter:
 
 
 def _select(service: Service, name: str, version: str = "") -> Selection:
+    """Find the model and the function that `name` selects. Raises NotFound or BadRequest."""
     model, function = name, ""
     if name not in service.registry.models and "." in name:
         model, _, function = name.rpartition(".")
@@ -184,7 +174,10 @@ async def infer_bytes(
     header_length: str | None,
     state: dict[str, Any],
 ) -> tuple[bytes, dict[str, str]]:
-    """Return (the body of the answer, its headers: none for pure JSON). Raises ApiError."""
+    """Run an inference. Returns (the body of the answer, headers that a binary answer needs).
+
+    `header_length`: see `read_request`. `state`: the state of the ASGI scope. Raises ApiError.
+    """
     note_model(state, selected.predictor)
     wanted, arrays = read_request(body, header_length, selected.spec)
     found = await service.predict(selected.predictor, selected.function, arrays)
@@ -222,161 +215,3 @@ def fast_health(service: Service) -> tuple[FastHandler, FastHandler]:
         return ready if service.readiness()[0] else None
 
     return is_live, is_ready
-
-
-# -- wire format -----------------------------------------------------------------------------------
-
-
-def read_request(
-    body: bytes, header_length: str | None, spec: Function
-) -> tuple[dict[str, Any], Arrays]:
-    """Parse the body of an inference request, and check the request against `spec`.
-
-    `header_length`: the number of bytes of JSON before the binary tensors, as a client's header
-    says; None for a body of JSON alone. Returns (the request without its tensors, the tensors).
-    Raises BadRequest, which names the invalid part.
-    """
-    # Split the body into JSON and binary tensors.
-    text, rest = body, b""
-    if header_length is not None:
-        if not (
-            header_length.isascii()
-            and header_length.isdigit()
-            and int(header_length[:12]) <= len(body)
-        ):
-            raise BadRequest(
-                f"Inference-Header-Content-Length {header_length[:20]!r}: must lie in "
-                f"0..{len(body)}, the length of the body"
-            )
-        text, rest = body[: int(header_length)], body[int(header_length) :]
-    # Parse the JSON, and check the names of the inputs.
-    try:
-        wanted = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON") from None
-    inputs = wanted.get("inputs") if isinstance(wanted, dict) else None
-    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
-        raise BadRequest("inputs: must be a list of tensors")
-    given = {each["name"]: each for each in inputs if isinstance(each.get("name"), str)}
-    names = [each.name for each in spec.inputs]
-    if sorted(given) != sorted(names) or len(inputs) != len(names):
-        raise BadRequest(f"inputs: must be {', '.join(names)}, each once", param="inputs")
-    # Read the tensors.
-    arrays: Arrays = {}
-    for tensor in inputs:  # The binary tensors follow each other in the order of the inputs.
-        expected = spec.inputs[names.index(tensor["name"])]
-        arrays[expected.name], rest = _read_tensor(tensor, expected, rest)
-    if rest:
-        raise BadRequest(f"{len(rest)} bytes follow the last tensor")
-    if len({len(values) for values in arrays.values()}) > 1:
-        raise BadRequest("inputs: all must have the same number of rows")
-    # Check which outputs are requested.
-    outputs = wanted.get("outputs") or []
-    if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
-        raise BadRequest("outputs: must be a list of requested tensors")
-    if not isinstance(wanted.get("parameters") or {}, dict):
-        raise BadRequest("parameters: must be an object")
-    unknown = [
-        each.get("name")
-        for each in outputs
-        if each.get("name") not in [out.name for out in spec.outputs]
-    ]
-    if unknown:
-        raise BadRequest(
-            f"outputs: no output {str(unknown[0])[:80]!r}; the outputs are "
-            f"{', '.join(out.name for out in spec.outputs)}"
-        )
-    return {key: value for key, value in wanted.items() if key != "inputs"}, arrays
-
-
-def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple[np.ndarray, bytes]:
-    name, shape = spec.name, tensor.get("shape")
-    if tensor.get("datatype") != spec.datatype:
-        raise BadRequest(
-            f"input {name}: datatype {str(tensor.get('datatype'))[:20]}; must be {spec.datatype}"
-        )
-    whole = isinstance(shape, list) and all(
-        type(side) is int and 0 < side <= 2**24 for side in shape
-    )
-    if not whole or list(shape[1:]) != list(spec.shape):  # type: ignore[index]
-        raise BadRequest(
-            f"input {name}: shape {str(shape)[:60]}; must be {[-1, *spec.shape]}, with ≥ 1 rows"
-        )
-    assert isinstance(shape, list)
-    count, dtype = int(np.prod(shape, dtype=np.float64)), np.dtype(DTYPES[spec.datatype])
-    parameters = tensor.get("parameters") or {}
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-    if size is not None:
-        if type(size) is not int or size != count * dtype.itemsize or size > len(rest):
-            raise BadRequest(
-                f"input {name}: binary_data_size {str(size)[:20]}; must be "
-                f"{count * dtype.itemsize}, and as many bytes must follow"
-            )
-        values = np.frombuffer(rest[:size], dtype.newbyteorder("<")).astype(dtype).reshape(shape)
-        return finite(values, name), rest[size:]
-    return finite(_from_json(tensor.get("data"), spec, shape, count), name), rest
-
-
-def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.ndarray:
-    """Parse numbers, flat or nested like the shape. Raises BadRequest unless each number has the
-    datatype and is in its range.
-    """
-    name, wrong = spec.name, f"input {spec.name}: data must be {count} numbers of {spec.datatype}"
-    if not isinstance(data, list):
-        raise BadRequest(wrong)
-    try:
-        # No direct conversion: 3.7 would become 3, 300 would overflow, and "3" would be accepted.
-        values = np.asarray(data)
-        if values.dtype.kind not in "iuf" or values.size != count:
-            raise BadRequest(wrong)
-        if spec.datatype == "FP32":
-            with np.errstate(over="ignore"):
-                return values.astype(np.float32).reshape(shape)
-        info = np.iinfo(np.dtype(DTYPES[spec.datatype]).name)
-        if values.dtype.kind == "f" or values.min() < info.min or values.max() > info.max:
-            raise BadRequest(f"input {name}: data must be whole numbers in {info.min}..{info.max}")
-        return values.astype(DTYPES[spec.datatype]).reshape(shape)
-    except (ValueError, OverflowError, TypeError):
-        raise BadRequest(wrong) from None
-
-
-def write_answer(
-    selected: Selection, wanted: dict[str, Any], found: Arrays
-) -> tuple[bytes, dict[str, str]]:
-    """Return (the requested outputs as JSON, or as binary parts after the JSON; the headers that
-    describe this format).
-    """
-    requested = wanted.get("outputs") or [{"name": spec.name} for spec in selected.spec.outputs]
-    all_binary = bool((wanted.get("parameters") or {}).get("binary_data_output", False))
-    types = {spec.name: spec.datatype for spec in selected.spec.outputs}
-    outputs, parts = [], []
-    for each in requested:
-        values = np.ascontiguousarray(found[each["name"]])
-        tensor: dict[str, Any] = {
-            "name": each["name"],
-            "datatype": types[each["name"]],
-            "shape": list(values.shape),
-        }
-        parameters = each.get("parameters")
-        if (
-            parameters.get("binary_data", all_binary)
-            if isinstance(parameters, dict)
-            else all_binary
-        ) is True:
-            part = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-            tensor["parameters"] = {"binary_data_size": len(part)}
-            parts.append(part)
-        else:
-            tensor["data"] = values.ravel().tolist()
-        outputs.append(tensor)
-    answer = {
-        "model_name": selected.name,
-        "model_version": selected.predictor.version,
-        "outputs": outputs,
-    }
-    if isinstance(wanted.get("id"), str):
-        answer["id"] = wanted["id"]
-    head = json_bytes(answer)
-    if not parts:
-        return head, {}
-    return b"".join([head, *parts]), {"Inference-Header-Content-Length": str(len(head))}

@@ -1,8 +1,9 @@
-"""OpenAI's images and models API, for OpenAI clients: generate, edit (style, dream), list, delete.
+"""Defines the routes of OpenAI's images and models API: generate, edit, list and delete.
 
-[https://platform.openai.com/docs/api-reference/images] Departures, all in the OpenAPI document:
+An edit applies a style or a dream. The OpenAPI document states all departures from OpenAI's API:
 prompts are ignored, because the generators are unconditional; `seed` and `latent` are additional
 fields; pictures are returned as `b64_json` or as a data URL.
+[https://platform.openai.com/docs/api-reference/images]
 """
 
 import time

@@ -67,6 +67,7 @@ class Chart:
 
     @property
     def alone(self) -> bool:
+        """Whether the chart has only one panel."""
         return len(self.panels) == 1
 
     def svgs(self) -> list[str]:
@@ -211,9 +212,11 @@ class Window:
 
     @property
     def bad_edge(self) -> float:
+        """The edge of the range where values are worst."""
         return self.high if self.mode == "min" else self.low
 
     def holds(self, value: float) -> bool:
+        """Whether the value lies in the range."""
         return bool(self.low <= value <= self.high)
 
     def clip(self, value: float) -> float:

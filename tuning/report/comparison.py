@@ -94,6 +94,7 @@ class Comparison:
 
     @property
     def phases(self) -> list[str]:
+        """The phases that have rows, in the order of PHASES."""
         return [phase for phase in PHASES if self.select(phase=phase)]
 
     @cached_property
@@ -247,6 +248,7 @@ class Comparison:
 
     @property
     def baseline(self) -> str | None:
+        """The arm that others are compared with; None without one."""
         return (
             next((arm for arm in self.arms if arm.lower() in BASELINES), None)
             if len(self.arms) > 1
@@ -284,5 +286,6 @@ class Comparison:
 
     @cached_property
     def importances(self) -> dict[str, Importances]:
+        """Importances of each arm's parameters, for arms with enough trials."""
         found = {arm: importances(self.select(arm, "search")) for arm in self.ranked}
         return {arm: each for arm, each in found.items() if each is not None}

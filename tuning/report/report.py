@@ -131,7 +131,7 @@ def _tests(
     if missing and say is not None:
         say(f"evaluating {plural(len(missing), 'trial')} on the test split …")
     if missing and measure is None:
-        from tuning.sweep import measure_test as measure  # imports Ray
+        from tuning.promotion import measure_test as measure  # imports PyTorch
     for row in missing:
         assert measure is not None
         try:

@@ -54,6 +54,7 @@ def covered(found: Iterable[Estimate]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
+    """Join names for a sentence: "a, b and c"; "none" for no names."""
     return (
         names[0]
         if len(names) == 1
@@ -64,4 +65,5 @@ def listed(names: Sequence[str]) -> str:
 
 
 def plural(count: int, one: str, many: str = "") -> str:
+    """Format a count with its noun: "1 trial", "2 trials"."""
     return f"{count} {one if count == 1 else many or one + 's'}"

@@ -62,6 +62,7 @@ class Task:
         return [arm.name for arm in named_study(self.config.study, self.config.model, base).arms]
 
     def trials(self) -> int:
+        """Return the number of trials of the sweep."""
         return len(self.config.arms or self.arm_names()) * (
             self.config.trials + 2 * self.config.seeds
         )
@@ -152,6 +153,7 @@ def quick(task: Task) -> Task:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study, and return the exit status."""
     escape_unprintable()
     arguments = _parse(argv)
     try:
