@@ -31,16 +31,16 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 KEYLESS_PATHS = frozenset({"/healthz", "/readyz", "/login"})
-"""Paths that a client may request without a key: load balancers check the health, and the browser
-page sends its login.
+"""Paths without checks of key, origin, load and Content-Length: load balancers check the health,
+and the browser page sends its login.
 """
 COOKIE = "genray_key"
 MAX_HEAD_BYTES = 16_384  # the limit of HAProxy, too
 LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
-LOGIN_AGAIN = LOGIN.replace(b"<form", b'<p role="alert">This is none of the keys.</p>\n<form')
+LOGIN_AGAIN = LOGIN.replace(b"<form", b'<p role="alert">This key is not valid.</p>\n<form')
 LOGIN_POLICY = "default-src 'none'; form-action 'self'; frame-ancestors 'none'"
 STREAMS = ("/api/play/",)
-"""Routes whose answers last as long as the client reads them."""
+"""Prefixes of paths whose answers are streams, without the time limit of other requests."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has the same pattern
 
 
@@ -61,7 +61,7 @@ class TooSlow(ApiError):
 
 
 class HeadTooLarge(ApiError):
-    """The headers or the path exceed MAX_HEAD_BYTES."""
+    """The path and the headers together exceed MAX_HEAD_BYTES."""
 
     status, code = 431, "headers_too_large"
 
@@ -80,9 +80,9 @@ class Middleware:
         keys: the accepted API keys. Empty: no key is needed.
         fast_path: routes that are answered without `app`.
         sends_id: False if a server in front adds the request id to each answer.
-        local: the service listens on loopback and was not opened to other hosts. Without keys,
-            only loopback names are then accepted as Host, so that no site can let its own host name
-            resolve to the service (DNS rebinding).
+        local: the service listens on loopback and was not opened to other hosts. If there are no
+            keys, only loopback names are accepted as Host. This prevents DNS rebinding, where a
+            site lets its own host name resolve to the service.
     """
 
     def __init__(
@@ -127,7 +127,6 @@ class Middleware:
             has_body = b"content-length" in headers or b"transfer-encoding" in headers
             body = await self._read(receive) if has_body else b""
             held = len(body)
-            self._body_bytes += held
             # Streams have no time limit. Other requests use the fast path or FastAPI.
             if path.startswith(STREAMS):
                 await self._app(scope, _Replay(body, receive), answer)
@@ -156,7 +155,7 @@ class Middleware:
                 TooSlow(f"the answer took longer than {self._limits.request_timeout_s} s"), path
             )
         finally:
-            # Release the body's memory, and record the request.
+            # Subtract the body's bytes from the total, and record the request.
             self._telemetry.in_flight -= 1
             self._body_bytes -= held
             self._telemetry.request(
@@ -181,8 +180,8 @@ class Middleware:
             return
         if self._keys and not self._has_key(headers):
             raise Unauthorized
-        # A browser never sends a bearer key by itself, but it sends everything else, cookies
-        # included.
+        # Another site's page can make a browser send cookies, but no bearer key. The origin is
+        # therefore checked for requests without a bearer key.
         if not (self._keys and _bearer(headers)):
             check_origin(method, path, headers, self._local)
         if self._telemetry.in_flight > self._limits.max_in_flight:
@@ -195,11 +194,13 @@ class Middleware:
             )
 
     async def _read(self, receive: Receive) -> bytes:
-        """Read the whole body and count its bytes on arrival, whatever Content-Length says. Raises
-        TooLarge, TooSlow or Busy.
+        """Read the whole body, and add its bytes to `_body_bytes` as they arrive, whatever
+        Content-Length says.
+
+        Raises TooLarge, TooSlow, Busy or Disconnected; the bytes are then subtracted again.
         """
         parts: list[bytes] = []
-        size, more = 0, True
+        size, more, whole = 0, True, False
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
                 while more:
@@ -207,17 +208,23 @@ class Middleware:
                     if message["type"] == "http.disconnect":
                         raise Disconnected
                     parts.append(message.get("body", b""))
-                    size, more = size + len(parts[-1]), message.get("more_body", False)
+                    more = message.get("more_body", False)
+                    size += len(parts[-1])
+                    self._body_bytes += len(parts[-1])
                     if size > self._limits.max_body_bytes:
                         raise TooLarge(
                             f"the body exceeds the limit of {self._limits.max_body_mb} MiB"
                         )
-                    if size + self._body_bytes > self._limits.max_bodies_mb * 2**20:
-                        raise Busy("other uploads fill the memory for request bodies")
+                    if self._body_bytes > self._limits.max_bodies_mb * 2**20:
+                        raise Busy("the bodies of other requests fill the memory for bodies")
+            whole = True
         except TimeoutError:
             raise TooSlow(
                 f"the body did not arrive within {self._limits.body_timeout_s} s"
             ) from None
+        finally:
+            if not whole:
+                self._body_bytes -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:

@@ -47,7 +47,7 @@ and the message.
 def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
     """Return how many trials run at once on `cpus` CPUs and `gpus` GPUs.
 
-    Raises ResourceError if the sweep asks for more than that.
+    Raises ResourceError if the sweep requests more than these resources.
     """
     config = sweep.config
     most = int(cpus / config.cpus_each + 1e-6)
@@ -75,7 +75,8 @@ def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
 class PlanSearch(Searcher):
     """Suggests the trials of the plan that have not ended, in the order of the plan.
 
-    The tuned trials of an arm begin only when the arm's search has ended.
+    An *arm* is one choice that the study compares, e.g. an optimizer. Its *tuned* trials use the best
+    settings of its search, so they begin only when the search has ended.
 
     Args:
         sweep: the plan, and the rows of its trials.
@@ -156,7 +157,7 @@ class PlanSearch(Searcher):
         return self._optuna[arm]
 
     def _add_to_optuna(self, search: Any, arm: str, row: TrialRow) -> None:
-        """Add a trial to Optuna's study that Optuna did not suggest."""
+        """Add to Optuna's study a trial that this Optuna search did not suggest."""
         known, point = (
             row.best is not None and row.status in ("done", "stopped"),
             self._sweep.arm(arm).space.point,
@@ -172,7 +173,7 @@ class PlanSearch(Searcher):
             self._optuna[arm].on_trial_complete(trial_id, result, error)
         slot = self._resumed.pop(trial_id, None)
         row = self._sweep.row(slot) if slot is not None else None
-        # An Optuna search that is not open yet reads the row itself when it opens.
+        # An Optuna search that is created later reads the row itself.
         if row is not None and row.status != "running" and row.arm in self._optuna:
             self._add_to_optuna(self._optuna[row.arm], row.arm, row)
 
@@ -188,7 +189,7 @@ class Halving(AsyncHyperBandScheduler):
     """ASHA with evaluations as its unit of time. [Li 2020, https://arxiv.org/abs/1810.05934]
 
     Args:
-        sweep: the sweep. The results of trials from before a resume count in the comparison.
+        sweep: the sweep. Trials that ended before the sweep was resumed are compared, too.
         evaluations: number of evaluations of a trial of full length.
     """
 
@@ -199,8 +200,8 @@ class Halving(AsyncHyperBandScheduler):
             grace_period=1,
             reduction_factor=sweep.config.reduction,
         )
-        # For a resumed sweep: trials are compared with trials that ended before, and with their own
-        # earlier evaluations.
+        # In a resumed sweep, report the earlier results again: of ended trials now, and of trials
+        # that continue when Tune adds them.
         self._begun: dict[str, TrialRow] = {}
         for row in sweep.rows():
             if row.status == "running":
@@ -274,7 +275,7 @@ class Progress(tune.Callback):
     def show(self, running: int = 0) -> None:
         """Update the display. `running`: the number of trials that train.
 
-        A few more trials have rows already and wait for a process.
+        The rows count a few more trials as running, which still wait for a process.
         """
         rows = self._sweep.rows()
         counts = Counter(row.status for row in rows)
@@ -305,10 +306,10 @@ def failure_reason(text: str) -> str:
 
 
 def run_trials(sweep: Sweep, evaluations: int, live: Live) -> None:
-    """Run all trials that have not ended, on the running Ray.
+    """Run all trials that have not ended, on the Ray cluster that this process has joined.
 
-    `evaluations`: the number of evaluations of a trial of full length. Raises KeyboardInterrupt on
-    a request to stop, and ResourceError if the cluster lacks the requested resources.
+    `evaluations`: the number of evaluations of a trial of full length. Returns early after Ctrl-C.
+    Raises ResourceError if the cluster lacks the requested resources.
     """
     config = sweep.config
     resources = ray.cluster_resources()
@@ -333,7 +334,8 @@ def run_trials(sweep: Sweep, evaluations: int, live: Live) -> None:
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
         "auto" if config.scheduler == "pbt" else str(parallel + 1)
     )
-    # Population based training runs its members only; other sweeps take their trials from the plan.
+    # For population based training, Tune gets all members at once. In other sweeps, `PlanSearch`
+    # suggests one trial of the plan after another.
     if config.scheduler == "pbt":
         start = align(sweep)
         options["config"], scheduler = population(sweep, start)
@@ -349,7 +351,7 @@ def run_trials(sweep: Sweep, evaluations: int, live: Live) -> None:
         search = PlanSearch(sweep)
         scheduler = Halving(sweep, evaluations) if config.scheduler == "asha" else FIFOScheduler()
         options |= {"search_alg": search, "num_samples": max(1, search.num_waiting)}
-    # The trials' rows hold the content of these messages.
+    # Silence Tune's log, because the trials' rows contain its errors already.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     sessions = len(list((sweep.path / "tune").glob("session-*")))
     progress = Progress(sweep, live)

@@ -1,14 +1,14 @@
 """Delivers batches to the learner: sampled over all shards in proportion to their total priority,
 requested ahead of time, with new priorities sent back.
 
-A *round* is a few batches requested at once: one call to each shard instead of one per batch (a
-call costs 0.5 to 0.8 ms). Two rounds are in flight, so that the next round travels while the
-learner uses the last one.
+A *round* is one or more batches requested together: one call to each shard instead of one call
+per batch (a call costs 0.5 to 0.8 ms). Up to two rounds are requested at a time: one is in transit
+while the learner uses the other.
 
-How frames reach the learner depends on its node, without any option. On the shard's node the
-learner reads the shard's memory, or keeps a copy of this memory on its device. From another node,
-and from a shard that stores frames compressed, each frame is sent once: compressed, or as
-`compression_choice` decides.
+How frames reach the learner depends on its node, on `frames_on` and on the shard's storage. On the
+shard's node the learner reads the shard's memory, or keeps a copy of this memory on its device.
+From another node, or from a shard that stores frames compressed, the frames of a transition are
+sent without repeats: compressed, or as `compression_choice` decides.
 """
 
 import time
@@ -58,11 +58,12 @@ class _Round:
 class Feed:
     """Samples batches from M shards.
 
-    `next_round` never blocks for long: it returns None while the limiter allows no samples.
+    `next_round` returns None while no round is in flight and the limiter allows no samples. It waits
+    for a round in flight without a time limit.
 
     Args:
         shards: handles of the M shard actors.
-        limiter: keeps samples per insert.
+        limiter: limits the ratio of samples to inserted transitions.
         batch_size: transitions in a batch.
         rng: splits a batch over the shards.
         round_batches: batches in a round; None: chosen by the batch size.
@@ -105,12 +106,12 @@ class Feed:
 
     @property
     def weight_lag(self) -> float:
-        """Mean age, in versions, of the weights that collectors use."""
+        """Mean age, in updates, of the weights that collectors use."""
         return self._records.weight_lag
 
     @property
     def lost_transitions(self) -> int:
-        """Transitions that dead shards took with them, since the run began."""
+        """Transitions lost with dead shards, since the run began."""
         return self._records.lost_transitions
 
     @lost_transitions.setter
@@ -120,7 +121,7 @@ class Feed:
 
     @property
     def events(self) -> list[str]:
-        """One line for each loss that no report has contained yet."""
+        """One line for each death of a shard that no report has contained yet."""
         return self._records.events
 
     def take_events(self) -> list[str]:
@@ -206,7 +207,8 @@ class Feed:
     def _receive(self, round_: _Round) -> list[Batch]:
         """Wait for a round and assemble its batches.
 
-        If a shard that the round sampled from is dead, the whole round is dropped.
+        The round is dropped if a shard that it sampled from returns no usable transitions, for
+        example because the shard has died.
         """
         replies: dict[int, Reply] = {}
         asked = time.monotonic()
@@ -220,7 +222,7 @@ class Feed:
                 self._records.mark_down(index)
                 continue
             self._records.note(index, reply.counts)
-            # Places are useless if the shard's memory was closed since the request.
+            # The places cannot be read if this process closed the shard's memory after the request.
             lost = self._records[index].frames is None and isinstance(reply.drawn, PlacedSample)
             if reply.drawn is not None and not lost:
                 replies[index] = reply
@@ -235,8 +237,8 @@ class Feed:
         ends_MU = round_.counts_MU.cumsum(axis=1)
         starts_MU = ends_MU - round_.counts_MU
         batches = []
-        # With one shard, one gather assembles the whole round: for batches of 32 transitions, a
-        # call takes as long as its work.
+        # If all transitions come from one shard, one gather assembles the whole round. For 32
+        # transitions, the overhead of a call equals the time of its work.
         if len(drawn) == 1:
             [index] = drawn
             sample, whole_B = self._gather(drawn, round_.shares)
@@ -261,7 +263,7 @@ class Feed:
         return self._drop_empty(batches)
 
     def _drop_empty(self, batches: list[Batch]) -> list[Batch]:
-        """Drop batches without any whole transition; the limiter allows their samples again."""
+        """Drop batches whose transitions were all overwritten. The limiter allows their samples again."""
         filled = [batch for batch in batches if batch.sample.size]
         self.limiter.sampled -= self._learners * self._batch_size * (len(batches) - len(filled))
         return filled
@@ -295,7 +297,7 @@ class Feed:
         return sample, whole_B
 
     def _read(self, record: ShardRecord, placed: PlacedSample, out: AnySample) -> np.ndarray:
-        """Fill `out` from the shard's memory or its copy on the device; bool [B]: what is whole."""
+        """Fill `out` from the shard's memory or its copy; return which rows are whole, bool [B]."""
         frames = record.frames
         assert frames is not None, "_receive leaves out what cannot be read"
         if not isinstance(out, DeviceSample):
@@ -312,7 +314,9 @@ class Feed:
         sizes: dict[int, int],
         replies: dict[int, Reply],
     ) -> Batch:
-        """Make a batch of the whole transitions; it may be smaller than requested."""
+        """Make a batch of the transitions that were not overwritten; it may be smaller than
+        requested.
+        """
         parts, start = [], 0
         for index, size in sizes.items():
             whole = int(np.count_nonzero(whole_B[start : start + size]))
@@ -350,7 +354,8 @@ class Feed:
                 self._records.mark_down(index)
 
     def refresh(self, absent: Collection[int] = ()) -> None:
-        """Read all shards' counts, and send them limit and weights, without waiting for inserts.
+        """Send priorities, limit and weights to all shards, and read their counts, without waiting
+        for inserts.
 
         The coordinator found the `absent` shards to be dead: their transitions count as lost.
         """
@@ -363,9 +368,7 @@ class Feed:
                 )
 
     def adopt(self) -> None:
-        """Take over the shards' counts after a checkpoint was loaded; the limiter counts no new
-        inserts.
-        """
+        """Take over the shards' counts after a checkpoint was loaded, without counting inserts."""
         inserted = self.limiter.inserted
         for record in self._records:
             record.copy = None  # its frames were replaced by those of the checkpoint
@@ -382,5 +385,5 @@ class Feed:
 
 
 def batches_per_round(batch_size: int) -> int:
-    """Return the batches of one round: small batches are limited by calls, large ones by bytes."""
+    """Return how many batches a round has: several if they are small, because calls then dominate."""
     return max(1, 128 // batch_size)

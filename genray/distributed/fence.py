@@ -2,9 +2,9 @@
 the learners.
 
 The actors of a host that was cut off from the network keep running. When the network is back,
-they write beside the replacements that Ray has started. Every incarnation therefore has an
-*epoch*, a number that only grows and that the coordinator assigns. A shard refuses every writer
-whose epoch is older than the newest one it knows (a fencing token: Kleppmann 2016,
+they try to write to the same shards as their replacements. The coordinator therefore keeps an
+*epoch*, a number, for each collector and one for all learners, and increases it when the actor is
+replaced. A shard refuses every writer whose epoch is older than the newest one it knows (a fencing token: Kleppmann 2016,
 https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
 """
 
@@ -27,8 +27,7 @@ class Fence:
 
     Args:
         sources: the collectors that write to this shard.
-        has_epochs: True for a new shard: no epoch has been raised yet, so the shard has missed
-            none.
+        has_epochs: False for a restarted shard, which does not know the current epochs.
     """
 
     def __init__(self, sources: Iterable[int], has_epochs: bool = True):
@@ -36,8 +35,8 @@ class Fence:
         self._owner: dict[int, int] = {}  # the incarnation whose chunks are accepted
         self.learner = 0
         self.has_epochs = has_epochs
-        """False after a restart, when the shard knows no epochs. The shard accepts no writer until
-        the coordinator's next broadcast.
+        """False after a restart, when the shard knows no epochs. The shard accepts no chunks until
+        the coordinator's next broadcast. It answers learners, because it has nothing to lose.
         """
         self.refused = 0
         """Number of refused writes of stale incarnations: chunks, and learners' requests with
@@ -53,10 +52,9 @@ class Fence:
         self.has_epochs = True
 
     def enter(self, source: int, incarnation: int) -> None:
-        """Register a collector's new incarnation, before its first chunk: its predecessor may
-        write no more.
+        """Register a collector's new incarnation before its first chunk; refuse its predecessor.
 
-        This closes the gap between Ray's restart and the moment the coordinator notices it.
+        Without this call, the predecessor could write until the coordinator notices the restart.
         """
         self._owner[source] = incarnation
 

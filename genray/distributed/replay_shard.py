@@ -26,7 +26,7 @@ class ReplayShardActor:
     """Stores one shard's transitions, up to a limit that the learner raises with every request.
 
     The shard accepts only the latest incarnation of each collector and of the learner. After a
-    restart it accepts none, until the coordinator has sent the current epochs.
+    restart it accepts no chunks until the coordinator has sent the current epochs.
 
     Args:
         config, layout: the shard's size and shapes.

@@ -1,6 +1,7 @@
 """Makes the updates of a (double, dueling, prioritized, n-step) DQN.
 
-Shapes: B batch, A actions.
+Shapes: B batch, A actions. w: weights of the online network; w⁻: of the target network; s, s': an
+observation and the one that its target uses.
 """
 
 import copy
@@ -29,7 +30,7 @@ class LearnerConfig:
     batch_size: int = bounded(32, min=1, example=32)
     """Transitions per update (512 in Ape-X)."""
     double: bool = True
-    """w chooses the next action and w⁻ values it; otherwise w⁻ does both."""
+    """w chooses the next action and w⁻ gives its value; otherwise w⁻ does both."""
     loss: Literal["huber", "squared"] = "huber"
     """huber: DQN's error clipping at ±1. squared: δ²/2."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
@@ -38,14 +39,14 @@ class LearnerConfig:
     average_updates: int = bounded(0, min=0, note="(0: off)", example=1000)
     """The policy that is evaluated and saved is the mean of w over about this many updates (an
     exponential average), which makes a short run's last policy less noisy; 0: w itself. Collectors
-    and targets always use w.
+    use w, and w⁻ is a copy of w, never of the average.
     """
     optimizer_epsilon: float = bounded(1.5e-4, above=0, example="1.5e-4")
     """The optimizer's ε (1.5e-4 as in Rainbow and Ape-X, instead of PyTorch's 1e-8)."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Number format of the products in all layers but the last; weights, outputs, loss and
-    optimizer are always float32. auto: bfloat16 if the device multiplies it (a GPU since Ampere; a
-    CPU with AVX512-BF16), otherwise float32.
+    optimizer are always float32. auto: bfloat16 if the device multiplies bfloat16 in hardware (a
+    GPU since Ampere; a CPU with AVX512-BF16), otherwise float32.
     """
     max_grad_norm: float = bounded(40.0, min=0, note="(0: off)", example=40)
     """Longer gradients are scaled down to this norm (Ape-X); 0: never."""
@@ -57,8 +58,8 @@ class LearnerConfig:
     """Whether prioritized sampling is corrected by importance weights. Off only for comparisons."""
     frames_on: Literal["host", "device"] = "host"
     """Where batches are assembled. device: from a copy of the replay's frames in the memory of the
-    learner's device (7 GB a million frames), to which each frame is sent once. This needs raw
-    shards on the learner's node; other shards send batches as with host.
+    learner's device (7 GB a million frames), to which each frame is sent once. Only uncompressed
+    shards on the learner's node can be copied; batches of other shards are assembled on the host.
     """
     learners: int = bounded(1, min=1)
     """Learner processes, each with its own batch, and its own GPU if there are any. Gradients are
@@ -90,7 +91,7 @@ class _TargetPass(NamedTuple):
     batch: AnySample
     q_next_BA: Callable[[], torch.Tensor]
     copy_number: int
-    """Number of the copy of w to w⁻ that computed it; after a further copy it is computed again."""
+    """Which copy of w to w⁻ computed `q_next_BA`; after the next copy, the pass is repeated."""
 
 
 class CentredRMSprop(torch.optim.RMSprop):
@@ -126,7 +127,7 @@ class CentredRMSprop(torch.optim.RMSprop):
 
 
 class Learner:
-    """Updates a DQN: keeps w, w⁻ and the optimizer.
+    """Updates a DQN: has the online weights w, the target weights w⁻ and the optimizer.
 
     [Mnih 2015; van Hasselt 2016; Wang 2016; Schaul 2016; Horgan 2018]. Departures: the loss is
     the weighted *mean* over the batch; gradients of the dueling trunk are not rescaled by 1/√2
@@ -193,8 +194,8 @@ class Learner:
         """Make one gradient step on `batch`, sampled from a replay of `size` transitions, with
         importance-weight exponent β.
 
-        `following`: the next update's batch, if it is known; its work or its transfer starts
-        meanwhile. Raises RunFault when the loss is not finite.
+        `following`: the next update's batch, if it is known. Its target pass (second stream) or its
+        transfer (GPU) starts during this update. Raises RunFault when the loss is not finite.
         """
         self.begin(batch, size, beta, following)
         return self.finish()
@@ -230,7 +231,7 @@ class Learner:
     def expect(self, following: AnySample) -> None:
         """Send the next batch to a GPU, while the GPU still works on the current one.
 
-        Call it at any time before the batch's update.
+        Call it after `begin` of the current update and before `begin` of the next one.
         """
         self._transfers.start(following)
 
@@ -247,7 +248,8 @@ class Learner:
     def _start_q_next(self, network: QNetwork, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
         """Return a function that returns Q(s', ·) by `network`, without gradient.
 
-        The second stream starts to compute at once. Without a second stream, the function computes.
+        The second stream starts to compute at once. Without a second stream, Q is computed when the
+        returned function is called.
         """
         if self._second is None:
             return partial(self._q_next, network, tensors)
@@ -265,7 +267,7 @@ class Learner:
     def _q_next_target(self, batch: AnySample, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
         """Return a function for Q(s', ·) by w⁻, or by w if there is no target network."""
         early, self._next_target_pass = self._next_target_pass, None
-        # Use the pass that the update before started, if w⁻ has not changed since.
+        # Use the pass that was started during the previous update, if w⁻ has not changed since.
         if early and early.batch is batch and early.copy_number == self._copy_number:
             return early.q_next_BA
         network = self.target if self.config.target_network else self.online
@@ -282,12 +284,13 @@ class Learner:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return (δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
         # The passes without gradient start first, because they run in the second stream. With a
-        # second stream and batches 1, 2, 3, …, update 2 looks like this:
+        # second stream and batches 1, 2, 3, …, update 2 looks like this, where "w over s of 2" is
+        # the pass that computes Q(s, ·; w) for batch 2:
         #
         #   this thread     | w over s of 2                      | backward pass of 2, step |
         #   second stream   | w over s' of 2 | w⁻ over s' of 3                              |
         #
-        # w⁻ over s' of 2 ran during update 1.
+        # Q(s', ·; w⁻) for batch 2 was computed during update 1.
         tensors = self._transfers.take(batch)
         q_next_target = self._q_next_target(batch, tensors)
         q_next_online = self._start_q_next(self.online, tensors) if self.config.double else None
@@ -300,7 +303,7 @@ class Learner:
             target_B = targets.q_learning_target(*reward_terms, q_next_target())
         delta_B = targets.td_error(q_BA, tensors.action_B, target_B)
         loss_B = targets.huber(delta_B) if self.config.loss == "huber" else targets.squared(delta_B)
-        # Importance weights correct for the priorities; they are ≤ 1.
+        # Importance weights correct the bias of prioritized sampling; the weights are ≤ 1.
         if self.config.importance_weighting:
             weight_B = targets.importance_weights(tensors.probability_B, size, beta)
             loss_B = loss_B * weight_B.to(loss_B.dtype)
@@ -330,11 +333,13 @@ class Learner:
         """Continue from `state_dict`. Raises ValueError if the optimizer is another one."""
         if state["optimizer_name"] != self.config.optimizer:
             raise ValueError(
-                f"it holds {state['optimizer_name']}, not --optimizer {self.config.optimizer}"
+                f"the checkpoint has the state of {state['optimizer_name']}, not of --optimizer "
+                f"{self.config.optimizer}"
             )
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        if self.average is not None:  # newly requested for a resumed run: it starts at w
+        # If the checkpoint has no average, the average starts at w.
+        if self.average is not None:
             self.average.load_state_dict(state.get("average") or state["online"])
         self.optimizer.load_state_dict(state["optimizer"])
         # A resumed run uses its own options instead of the saved ones.

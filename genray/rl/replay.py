@@ -1,5 +1,5 @@
-"""One shard of the prioritized replay: a ring of frames for each lane, each frame stored once, and
-a sum tree over its slots.
+"""One shard of the prioritized replay: for each lane (one environment of a collector) a ring of
+frames, each stored once, and one sum tree over the slots of all rings.
 
 Shapes: L lanes of the shard, C rows per lane, B batch, S stack, T frames of a block, H height, W
 width, P = H·W, K past actions.
@@ -30,10 +30,10 @@ _IN_ORDER = np.empty(0)
 class ReplayShard:
     """Stores rows in rings and samples them in proportion to (|δ| + ε)^α.
 
-    A row can be sampled while its n-step return is known, its stack has not been overwritten, and
-    its next frame is stored: not the `lookback` oldest rows, nor the n newest. Keys are absolute
-    row numbers, so that a late priority for a row that has since been overwritten is recognised
-    and dropped. [Lin 1992; Schaul 2016; Horgan 2018]
+    A row can be sampled if its n-step return is known, and its stack and its next observation are
+    stored. This excludes the `lookback` oldest rows and the n newest rows of each lane. A key
+    identifies a row by its lane and its number since the start. A late priority for an overwritten
+    row is recognised by its key and dropped. [Lin 1992; Schaul 2016; Horgan 2018]
 
     Args:
         config: the exponents of priorities, and the kind of store.
@@ -121,7 +121,7 @@ class ReplayShard:
         return added
 
     def _retire(self, lanes: slice, head: int, num_rows: int) -> None:
-        """Remove the rows about to be overwritten from the tree, and the rows whose stacks include
+        """Remove from the tree the rows that will be overwritten, and the rows whose stacks include
         them.
         """
         rows = self.layout.rows
@@ -189,8 +189,10 @@ class ReplayShard:
     def sample_slices(
         self, count: int, *, packed: bool = True, shuffled: bool = False
     ) -> SlicedSample:
-        """Sample like `sample`, with frames prepared for transport: with n = 3 seven instead of
-        eight, and compressed if `packed`.
+        """Sample like `sample`, with each frame of a transition once, for transport: for stack 4 and
+        n = 3 seven frames instead of eight.
+
+        `packed`: compress the frames.
         """
         draw = Draw(**empty_draw(count, self.layout.past_actions))
         places = self._draw(count, draw, shuffled)
@@ -293,7 +295,8 @@ class ReplayShard:
         """Continue from what `save` wrote, bit for bit. If collectors then begin new streams, `add`
         recognises them.
 
-        Raises CheckpointError when the shard's geometry differs.
+        Raises CheckpointError when lanes, rows or frame shape differ, or a stored horizon exceeds
+        n_step.
         """
         geometry = {
             "lanes": self.layout.lanes,
@@ -331,8 +334,8 @@ class ReplayShard:
         self.dropped_updates = state["counts"]["dropped_updates"]
 
     def _load_frames(self, path: Path, heads: dict[int, int]) -> None:
-        """Write a file's frames in portions, the oldest first: each kind of store can read the
-        other kind's file.
+        """Read the frames of a file into the store in portions, oldest first. Both kinds of store
+        use the same file format.
         """
         stored_LCP = np.load(path, mmap_mode="r")
         each = self.layout.lanes_per_source

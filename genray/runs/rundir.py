@@ -1,4 +1,5 @@
-"""Writes and reads the files of a run directory. Every file is complete or absent.
+"""Writes and reads the files of a run directory. Every file is complete or absent, except
+metrics.jsonl and tensorboard/, which grow.
 
 RUN/
   config.yaml        the configuration, with which the run can be repeated
@@ -315,9 +316,10 @@ def _cut_log(path: Path, step: int | None) -> float:
 
 
 def last_metrics(place: Place) -> tuple[dict[str, Any], float]:
-    """Return the newest value of each metric, and when it was written, in seconds since 1970.
+    """Return the newest value of each metric in the last 100 lines of metrics.jsonl, and when the
+    file was written, in seconds since 1970.
 
-    Raises OSError if there are none.
+    Raises OSError if the file cannot be read.
     """
     content, written = read_file(child(place, "metrics.jsonl"))
     values: dict[str, Any] = {}
@@ -335,9 +337,9 @@ class MetricsLog:
 
     Args:
         run: the run directory.
-        step: the step from which the run continues. A killed process may have written later lines.
-            They are removed from metrics.jsonl, and TensorBoard receives a marker to drop their
-            events, because the run repeats these steps. None keeps all lines.
+        step: the step from which the run continues, and after which all steps are repeated. Lines
+            of later steps, from a killed process, are removed from metrics.jsonl, and TensorBoard
+            receives a marker to drop their events. None keeps all lines.
     """
 
     def __init__(self, run: RunDir, step: int | None = None):

@@ -39,8 +39,8 @@ __all__ = [
 class GANTask(Task):
     """Trains a generator and a discriminator.
 
-    Each step updates the discriminator; every `discriminator_steps`-th step also updates the
-    generator. `begin_stage` raises ConfigError for data or batch sizes that do not fit.
+    Each step trains the discriminator. The generator is trained with every
+    `discriminator_steps`-th update of the discriminator. `begin_stage` raises ConfigError for data or batch sizes that do not fit.
 
     Args:
         config: the GAN's configuration.
@@ -66,7 +66,7 @@ class GANTask(Task):
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
         config = self.config
-        # Refuse, before any training, what would fail later.
+        # Raise ConfigError now for options that would fail later in the run.
         check_images(config, data)
         check_updates(config, total_updates)
         check_evaluation(config, data, self._extractor)
@@ -170,7 +170,7 @@ class GANTask(Task):
         )
 
     def _r1(self, x_BCHW: Tensor) -> Tensor:
-        # A logit's penalty is the sum over its `pack` images; this is the mean over logits.
+        # The penalty of a logit is the sum over its `pack` images. Return the mean over logits.
         return gan_losses.squared_gradient(self._logits, x_BCHW).mean() * self.config.model.pack
 
     def _logits(self, x_BCHW: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ class GANTask(Task):
         """
         figures = self.evaluate(data.test)
         # Without --extractor, train a small classifier if the data have labels of two classes or
-        # more. `--without` can leave a single class.
+        # more. The option --without removes classes, and can leave a single one.
         extractor = self._extractor
         label = data.train.label
         if (
@@ -228,7 +228,7 @@ class GANTask(Task):
         )
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Return a grid of 64 samples, always from the same z."""
+        """Return a grid of 64 samples. `Fit.pictures` sets the seed, so z is always the same."""
         return {"samples": image_grid(self.generator.generate(self.draw(64)), -1.0, 1.0)}
 
     def export(self) -> Export:
@@ -243,7 +243,7 @@ class GANTask(Task):
         config |= {"low": -1.0, "high": 1.0, "loss": self.config.loss, "ema": self.config.ema}
         prior = "U(−1, 1)" if model.prior == "uniform" else "N(0, 1)"
         card = (
-            f"# Generator of a GAN\n\n{model.network}, z ~ {prior} of {model.latent} numbers, "
+            f"# Generator of a GAN\n\n{model.network}, z: {model.latent} numbers from {prior}, "
             "images in −1..1. "
             f"Trained with the {self.config.loss} loss"
             + (

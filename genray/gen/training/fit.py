@@ -137,7 +137,7 @@ class Fit:
             self._begin_stage()
 
     def steps_an_epoch(self, rows: int | None = None) -> int:
-        """Return the steps of one epoch over `rows` rows (default: the training split)."""
+        """Return the number of steps of one epoch of `rows` rows (default: the training split)."""
         return max(
             1, (len(self.whole_data.train) if rows is None else rows) // self.config.batch_size
         )
@@ -162,7 +162,7 @@ class Fit:
         finite.
         """
         while not self._done:
-            # The evaluation of the last step failed, or its process was killed: make it again.
+            # Repeat the last step's evaluation if that evaluation failed.
             if self.evaluation_unfinished:
                 yield self._finish_step()
                 continue
@@ -209,11 +209,11 @@ class Fit:
         return result
 
     def _report(self) -> dict[str, float]:
-        # A failed evaluation is made again, after its step's values were reported.
+        # The sums are empty when a failed evaluation is repeated: the values were reported already.
         if not self._sums:
             return {}
-        # Only here does the loop wait for the device. One step that is not finite makes its sum
-        # not finite, so no such step is missed.
+        # Between evaluations, the loop waits for the device only here. One step that is not finite
+        # makes its sum not finite, so no such step is missed.
         means = {name: value / self._count for name, value in self._sums.items()}
         self.task.world.average(means.values())
         values = dict(zip(means, torch.stack(list(means.values())).tolist()))
@@ -281,8 +281,8 @@ class Fit:
             # more steps than the saved one.
             self._stage = state["stage"]
             self._done = state["done"] and self.total_steps() <= state["planned"]
-            # The networks are loaded before the stage begins, because `begin_stage` may compute
-            # the stage's data (codes) with them; and again afterwards, because it may change them.
+            # Load the networks before `begin_stage`, which may compute the stage's data (codes) with
+            # them. Load them again afterwards, because `begin_stage` may change the networks.
             if not self._done:
                 self.task.networks.load_state_dict(state["networks"])
                 self._begin_stage()

@@ -24,16 +24,18 @@ from genray.gen.images.style.sizes import LEAST, at_scale, resize, sizes_of
 
 @dataclass(frozen=True)
 class StyleStep:
-    """Progress of `stylize` after one step."""
+    """Progress of `stylize` after one call of the optimizer (L-BFGS: up to ten steps)."""
 
     step: int
     total: int
     height: int
     width: int
     values: dict[str, float]
-    """Contains "loss", and its parts before weighting: "style", "content", "tv"."""
+    """Values of the best picture so far: "loss", and "style", "content", "tv" before weighting. The
+    loss also contains the penalty of values outside 0..1.
+    """
     image: Callable[[], Tensor]
-    """Returns the current picture, [1, 3, H, W] in 0..1."""
+    """Returns the best picture so far at this scale, [1, 3, H, W] in 0..1."""
 
 
 def stylize(
@@ -48,7 +50,7 @@ def stylize(
     """Return the content in the given styles, float32 [1, 3, H, W] in 0..1, of the content's size.
 
     `styles`: pictures [1, 3, H, W] of any size; each is scaled to `style_scale` times the result's
-    longest side. `progress`: called after each step.
+    longest side. `progress`: called after each call of the optimizer (L-BFGS: up to ten steps).
     `start`: a styled picture of the content's size as initial value, for example the previous
     frame. As it has large strokes already, only the largest scale is optimised, and `config.start`
     and `config.scales` are ignored.
@@ -118,8 +120,8 @@ def prepared(
     if config.keep_colours:
         grey = luminance(content_1CHW)
         greys = [luminance(style) for style in styles]
-        # A style scaled to the deviation of a uniform content would consist of rounding errors,
-        # on which the features would be calibrated.
+        # Scaling a style to the deviation of a nearly uniform content would leave only rounding
+        # errors, which would distort the calibration of features. Such styles are not scaled.
         if grey.std(correction=0) >= 1 / 255:
             greys = [adain(each, grey).clamp(0, 1) for each in greys]
         return grey.expand_as(content_1CHW), [each.expand(-1, 3, -1, -1) for each in greys]
@@ -141,7 +143,8 @@ def _minimise(
     """Run `config.steps` steps from `start_1CHW`, and return the picture with the lowest loss.
 
     When the loss is not finite, a new optimizer restarts from the best picture. Raises RunFault
-    the third time, or when no step had a finite loss.
+    the third time, when no step had a finite loss, or when the last step fails before any progress
+    was reported.
     """
     # Contiguous, because L-BFGS takes views of the picture and its gradient, which is not possible
     # for a channels-last picture.
