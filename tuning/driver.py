@@ -75,8 +75,8 @@ def check_resources(sweep: Sweep, cpus: float, gpus: float) -> int:
 class PlanSearch(Searcher):
     """Suggests the trials of the plan that have not ended, in the order of the plan.
 
-    An *arm* is one choice that the study compares, e.g. an optimizer. Its *tuned* trials use the best
-    settings of its search, so they begin only when the search has ended.
+    An *arm* is one choice that the study compares, e.g. an optimizer. Its *tuned* trials use the
+    best settings of its search, so they begin only when the search has ended.
 
     Args:
         sweep: the plan, and the rows of its trials.

@@ -58,8 +58,8 @@ class _Round:
 class Feed:
     """Samples batches from M shards.
 
-    `next_round` returns None while no round is in flight and the limiter allows no samples. It waits
-    for a round in flight without a time limit.
+    `next_round` returns None while no round is in flight and the limiter allows no samples. For a
+    round in flight, it waits without a time limit.
 
     Args:
         shards: handles of the M shard actors.
@@ -263,7 +263,7 @@ class Feed:
         return self._drop_empty(batches)
 
     def _drop_empty(self, batches: list[Batch]) -> list[Batch]:
-        """Drop batches whose transitions were all overwritten. The limiter allows their samples again."""
+        """Drop batches whose transitions were all overwritten, and allow their samples again."""
         filled = [batch for batch in batches if batch.sample.size]
         self.limiter.sampled -= self._learners * self._batch_size * (len(batches) - len(filled))
         return filled
@@ -385,5 +385,5 @@ class Feed:
 
 
 def batches_per_round(batch_size: int) -> int:
-    """Return how many batches a round has: several if they are small, because calls then dominate."""
+    """Return how many batches a round has. Small batches share a call, whose time dominates."""
     return max(1, 128 // batch_size)

@@ -4,8 +4,8 @@ the learners.
 The actors of a host that was cut off from the network keep running. When the network is back,
 they try to write to the same shards as their replacements. The coordinator therefore keeps an
 *epoch*, a number, for each collector and one for all learners, and increases it when the actor is
-replaced. A shard refuses every writer whose epoch is older than the newest one it knows (a fencing token: Kleppmann 2016,
-https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
+replaced. A shard refuses every writer whose epoch is older than the newest one it knows (a fencing
+token: Kleppmann 2016, https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
 """
 
 from collections.abc import Iterable

@@ -189,8 +189,8 @@ class ReplayShard:
     def sample_slices(
         self, count: int, *, packed: bool = True, shuffled: bool = False
     ) -> SlicedSample:
-        """Sample like `sample`, with each frame of a transition once, for transport: for stack 4 and
-        n = 3 seven frames instead of eight.
+        """Sample like `sample`, for transport: each frame of a transition is there once, seven
+        frames instead of eight for stack 4 and n = 3.
 
         `packed`: compress the frames.
         """

@@ -40,7 +40,8 @@ class GANTask(Task):
     """Trains a generator and a discriminator.
 
     Each step trains the discriminator. The generator is trained with every
-    `discriminator_steps`-th update of the discriminator. `begin_stage` raises ConfigError for data or batch sizes that do not fit.
+    `discriminator_steps`-th update of the discriminator. `begin_stage` raises ConfigError for data
+    or batch sizes that do not fit.
 
     Args:
         config: the GAN's configuration.

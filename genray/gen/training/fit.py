@@ -281,8 +281,8 @@ class Fit:
             # more steps than the saved one.
             self._stage = state["stage"]
             self._done = state["done"] and self.total_steps() <= state["planned"]
-            # Load the networks before `begin_stage`, which may compute the stage's data (codes) with
-            # them. Load them again afterwards, because `begin_stage` may change the networks.
+            # Load the networks before `begin_stage`, which may compute the stage's data (codes)
+            # with them. Load them again afterwards, because `begin_stage` may change the networks.
             if not self._done:
                 self.task.networks.load_state_dict(state["networks"])
                 self._begin_stage()
