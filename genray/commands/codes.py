@@ -6,7 +6,7 @@ Each command takes a MODEL: a run directory or a model directory.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from genray.gen.sheets import Tile, draw_sheet
 from genray.media import check_png_path, write_png
 from genray.options import parse
 from genray.paths import DataName
+
+if TYPE_CHECKING:
+    from genray.gen.evaluation.retrieval import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +82,7 @@ class RetrieveConfig:
 
 def retrieve(argv: list[str], prog: str) -> int:
     """Run `genray retrieve`; returns the exit status."""
-    from genray.gen.evaluation.retrieval import (
-        CodeIndex,
-        baselines,
-        binarize,
-        bit_thresholds,
-        database,
-        evaluate_retrieval,
-    )
+    from genray.gen.evaluation.retrieval import CodeIndex, binarize, bit_thresholds, database
 
     # Read the queries and options.
     folder, argv = model_argument(argv, prog)
@@ -108,7 +104,7 @@ def retrieve(argv: list[str], prog: str) -> int:
     )
     query = _queries(queries, data, config)
     codes, test_codes, query_codes = (codes_of(model, split) for split in (base, data.test, query))
-    metric: Any = "euclidean" if is_image else "cosine"
+    metric: Metric = "euclidean" if is_image else "cosine"
     if options.binary:
         # Codes that were trained as bits are −1 or 1; other codes are thresholded at their medians.
         threshold = 0.0 if config.get("model", {}).get("binary") else bit_thresholds(codes)
@@ -122,9 +118,8 @@ def retrieve(argv: list[str], prog: str) -> int:
     )
     if is_image:
         assert options.out is not None
-        write_png(
-            options.out, _neighbours_sheet(query, base, data.classes, rows, distances, metric)
-        )
+        sheet = _neighbours_sheet(query, base, data.classes, rows, distances, metric)
+        write_png(options.out, sheet)
     else:
         for name, near, away in zip(query.names, rows, distances):
             print(f"\n{name}")
@@ -132,33 +127,38 @@ def retrieve(argv: list[str], prog: str) -> int:
                 print(f"  {distance:8.3f}  {base.names[row]}")
     # With labels, compare the codes with baselines.
     if base.label is not None and data.test.label is not None:
-        label, test_label = base.label.numpy(), data.test.label.numpy()
-        k = min(10, len(base))
-        table = baselines(
-            base.all().numpy(),
-            label,
-            data.test.all().numpy(),
-            test_label,
-            numbers=codes.shape[1],
-            text=not is_image,
-            k=k,
-        )
-        table = {
-            "these codes": evaluate_retrieval(codes, label, test_codes, test_label, metric, k),
-            **table,
-        }
-        unit = "bits" if options.binary else "numbers"
-        print(
-            f"\nheld-out rows as queries, {len(base):,} rows in the index, {codes.shape[1]} {unit} "
-            "a code"
-        )
-        for name, figures in table.items():
-            print(
-                f"  {name:<14}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items())
-            )
+        _print_retrieval(base, data.test, codes, test_codes, metric)
     if options.out is not None and is_image:
         print(options.out)
     return 0
+
+
+def _print_retrieval(
+    base: Split, test: Split, codes: np.ndarray, test_codes: np.ndarray, metric: "Metric"
+) -> None:
+    """Print the precision and mAP of codes and of baselines; the test rows are the queries."""
+    from genray.gen.evaluation.retrieval import baselines, evaluate_retrieval
+
+    assert base.label is not None and test.label is not None
+    label, test_label, k = base.label.numpy(), test.label.numpy(), min(10, len(base))
+    table = {
+        "these codes": evaluate_retrieval(codes, label, test_codes, test_label, metric, k)
+    } | baselines(
+        base.all().numpy(),
+        label,
+        test.all().numpy(),
+        test_label,
+        numbers=codes.shape[1],
+        text=base.values.ndim == 2,
+        k=k,
+    )
+    unit = "bits" if metric == "hamming" else "numbers"
+    print(
+        f"\nheld-out rows as queries, {len(base):,} rows in the index, {codes.shape[1]} {unit} "
+        "a code"
+    )
+    for name, figures in table.items():
+        print(f"  {name:<14}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items()))
 
 
 def _neighbours_sheet(

@@ -5,19 +5,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from genray import config as configs
+from genray.bounds import bounded, check_bounds
 from genray.console import shell_command
 from genray.errors import GenrayError, UsageError, disk_error, require
+from genray.machine import resolve_device
 from genray.options import option_value, parse
 from genray.paths import PathOrUrl
+from genray.rl import presets
 from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.engine import Engine
 from genray.rl.evaluate import Evaluation
-from genray.rl.train import COLUMNS, Trainer, milestones
+from genray.rl.train import COLUMNS, Trainer, check_disk, check_memory, milestones
 from genray.runs.live import Live
-from genray.runs.remote_run import checkpoint_step
-from genray.runs.rundir import RunDir
-from genray.runs.storage import Place
+from genray.runs.remote_run import checkpoint_step, create_run, open_run
+from genray.runs.rundir import RUNS, RunDir, new_folder
+from genray.runs.storage import Place, as_place
 from genray.threads import free_cores, user_threads
 
 
@@ -39,15 +42,34 @@ class LaunchConfig:
     """Run the same algorithm in one process, without Ray."""
     address: str | None = None
     """A Ray cluster to run on: `auto` or HOST:PORT; default: a private Ray on this machine."""
-    wait_s: float = 120.0
+    wait_s: float = bounded(120.0, min=0, note="seconds", example=120)
     """With --address: seconds to wait until the cluster has resources for every actor; after that
     the run is refused.
     """
-    learner_threads: int = 0
+    learner_threads: int = bounded(0, min=0, note="(0: as many as fit)")
     """PyTorch threads of each learner on a CPU. 0: OMP_NUM_THREADS if set; otherwise the free
     cores (without --local, minus half a core for each collector) divided among the learners; one
     thread for a small network.
     """
+
+    def validate(self, config: DQNConfig) -> None:
+        """Raise ConfigError for options that are invalid or do not suit `config`."""
+        check_bounds(self)
+        require(
+            not (self.local and self.address),
+            f"--address {self.address}: --local runs without Ray; leave one of the options out",
+        )
+        learners = config.learner.learners
+        require(
+            not (self.local and learners > 1),
+            f"--learners {learners}: --local has one learner; leave one of the options out",
+        )
+        if learners > 1 and self.address is None:
+            import torch
+
+            from genray.distributed.session import gpus_each
+
+            gpus_each(config, torch.cuda.device_count())
 
     def resume_command(self, run: Place) -> str:
         """Return the command that continues `run`."""
@@ -156,89 +178,76 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
             raise
 
 
+@dataclass(frozen=True, kw_only=True)
+class _TrainDQN:
+    """Train double/dueling DQN with distributed prioritized replay (Ape-X)."""
+
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    config: DQNConfig = field(default_factory=DQNConfig)
+
+
 def train_dqn(argv: list[str], prog: str) -> int:
     """Run `genray train dqn`; returns the exit status."""
-    from genray import config as configs
-    from genray.commands.train_dqn import LaunchConfig, slug, train_in
-    from genray.machine import resolve_device
-    from genray.rl import presets
-    from genray.rl.config import DQNConfig
-    from genray.rl.train import check_disk, check_memory
-    from genray.runs.remote_run import checkpoint_step, create_run, open_run
-    from genray.runs.rundir import RUNS, new_folder
-    from genray.runs.storage import as_place
-
-    @dataclass(frozen=True, kw_only=True)
-    class TrainDQN:
-        """Train double/dueling DQN with distributed prioritized replay (Ape-X)."""
-
-        launch: LaunchConfig = field(default_factory=LaunchConfig)
-        config: DQNConfig = field(default_factory=DQNConfig)
-
-    # Choose the configuration that the options change: a resumed run's, or a preset.
-    resume = option_value(argv, "--resume")
-    if resume is not None:
-        for name in ("--out", "--preset"):
-            value = option_value(argv, name)
-            require(
-                value is None,
-                f"{name} {value}: a resumed run keeps its value; leave {name} out, or leave "
-                "--resume out",
-            )
-        run = open_run(as_place(resume))
-        default = configs.load_yaml(DQNConfig, run.path / "config.yaml")
+    # The options change the configuration of a resumed run, or a preset.
+    resumed = _resumed_run(argv)
+    if resumed is not None:
+        default = configs.load_yaml(DQNConfig, resumed.path / "config.yaml")
     else:
         default = presets.preset(
             option_value(argv, "--preset") or "dqn", option_value(argv, "--game")
         )
-    options = parse(TrainDQN, argv, prog, default=TrainDQN(config=default))
+    options = parse(_TrainDQN, argv, prog, default=_TrainDQN(config=default))
     launch, config = options.launch, options.config
-    # Check the configuration, and for a resumed run what may not change.
+    # Check everything before the run directory is created.
     config.validate()
-    if resume is None:
+    if resumed is None:
         config.check_learns()
     else:
         config.check_resumes(default)
-    if resume is not None and (folders := run.list_checkpoints()) and option_value(argv, "--steps"):
+        _check_more_steps(resumed, config, argv)
+    launch.validate(config)
+    # The device and memory of a cluster are not those of this machine.
+    if launch.address is None:
+        resolve_device(config.run.device)
+        check_memory(config)
+    # Create the run directory, then train.
+    run = resumed or _new_run(launch, config)
+    for note in config.notes():
+        print(note)
+    train_in(run, config, launch, resumed=resumed is not None)
+    print(run.place)
+    return 0
+
+
+def _resumed_run(argv: list[str]) -> RunDir | None:
+    """Open the run of --resume; None without the option."""
+    resume = option_value(argv, "--resume")
+    if resume is None:
+        return None
+    for name in ("--out", "--preset"):
+        value = option_value(argv, name)
+        require(
+            value is None,
+            f"{name} {value}: a resumed run keeps its value; leave {name} out, or leave "
+            "--resume out",
+        )
+    return open_run(as_place(resume))
+
+
+def _check_more_steps(run: RunDir, config: DQNConfig, argv: list[str]) -> None:
+    """Raise ConfigError if --steps is not more than the steps of the newest checkpoint."""
+    if option_value(argv, "--steps") and (folders := run.list_checkpoints()):
         made = checkpoint_step(folders[-1])
         require(
             config.run.steps > made,
             f"--steps {config.run.steps}: the run has already made {made:,} steps; give a larger "
             "number",
         )
-    # Check the launch options.
-    require(0 <= launch.wait_s < 1e6, f"--wait-s {launch.wait_s}: must be ≥ 0 seconds, e.g. 120")
-    require(
-        launch.learner_threads >= 0,
-        f"--learner-threads {launch.learner_threads}: must be ≥ 0 (0: as many as fit)",
-    )
-    require(
-        not (launch.local and launch.address),
-        f"--address {launch.address}: --local runs without Ray; leave one of the options out",
-    )
-    learners = config.learner.learners
-    require(
-        not (launch.local and learners > 1),
-        f"--learners {learners}: --local has one learner; leave one of the options out",
-    )
-    if learners > 1 and launch.address is None:
-        import torch
 
-        from genray.distributed.session import gpus_each
 
-        gpus_each(config, torch.cuda.device_count())
-    # The device and memory of a cluster are not those of this machine.
-    if launch.address is None:
-        resolve_device(config.run.device)
-        check_memory(config)
-    # Create the run directory after all checks, then train.
-    if resume is None:
-        out = as_place(launch.out) if launch.out else None
-        if not isinstance(out, str):
-            check_disk(config, out or RUNS)
-        run = create_run(out or new_folder(slug(config)))
-    for note in config.notes():
-        print(note)
-    train_in(run, config, launch, resumed=resume is not None)
-    print(run.place)
-    return 0
+def _new_run(launch: LaunchConfig, config: DQNConfig) -> RunDir:
+    """Create the run directory, if its disk has enough space."""
+    out = as_place(launch.out) if launch.out else None
+    if not isinstance(out, str):
+        check_disk(config, out or RUNS)
+    return create_run(out or new_folder(slug(config)))
