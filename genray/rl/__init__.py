@@ -1,7 +1,7 @@
 """Implements value-based reinforcement learning on Atari in plain PyTorch and NumPy, without Ray.
 
 Suggested reading order: `targets` (the equations), `networks`, `nstep`, `sum_tree`, `replay`,
-`collect`, `learner`, and `agent`, which combines them in one process.
+`collect`, `learner`, and finally `agent`, which combines them in one process.
 """
 
 import importlib

@@ -1,10 +1,11 @@
 """Runs the whole algorithm in one process, as the reference for the distributed form.
 
-    collect a chunk  →  add it to a shard  →  while samples per insert allows: sample, update,
-    send priorities back
+    collect a chunk  →  add it to a shard  →  while the samples-per-insert limit allows: sample,
+    update, send priorities back
 
-The collectors, shards and learner are those of the distributed form, called one after the other.
-A seed therefore gives one curve, and a resumed run continues bit for bit.
+The distributed form uses the same collector, shard and learner classes. Here they are called one
+after the other, so on a CPU the same seed and number of threads give the same curve. A resumed run
+continues bit for bit if its environment can save its state.
 """
 
 import json
@@ -36,9 +37,11 @@ class LocalAgent:
     """An `Engine` that collects and learns in one process.
 
     Args:
-        config: the configuration of the run. Raises ConfigError for options that need Ray.
-        threads: PyTorch threads of this process until `close`. 0: chosen by the network's size, the
-            free cores, and the checkpoint that is loaded. None: not changed.
+        config: the configuration of the run. Raises ConfigError for invalid options and for options
+            that need Ray.
+        threads: PyTorch threads of this process until `close`. 0: on a CPU chosen by the network's
+            size and the free cores, until `load` sets the checkpoint's number; on a GPU not
+            changed. None: not changed.
     """
 
     def __init__(self, config: DQNConfig, threads: int | None = None):
@@ -74,7 +77,7 @@ class LocalAgent:
         self.collectors = [
             Collector(
                 make_env(config.env, config.collect.envs_per_collector),
-                self.learner.online,  # the learner's own weights: in one process the lag is 0
+                self.learner.online,  # shares the learner's weights, so the weight lag is 0
                 config.env,
                 config.collect,
                 config.explore,
@@ -130,14 +133,14 @@ class LocalAgent:
         return episodes
 
     def learn(self) -> Iterator[Any]:
-        """Make as many updates as samples per insert allows now; yield each."""
+        """Make as many updates as the samples-per-insert limit allows now; yield each update."""
         batch_size = self.config.learner.batch_size
         while self.limiter.samples_allowed() >= batch_size:
             yield self.update(batch_size)
 
     def update(self, batch_size: int) -> Any:
-        """Sample a batch over all shards by total priority, learn, and send new priorities back."""
-        # Split the batch over the shards, and assemble it from their parts.
+        """Sample a batch from all shards, make one update, and send new priorities back."""
+        # Split the batch over the shards by their total priorities, and fill it shard by shard.
         counts, shares = split_by_mass(
             batch_size, [shard.total for shard in self.shards], self._rng
         )
@@ -172,7 +175,7 @@ class LocalAgent:
     def _copy_frames(self) -> None:
         """Copy the shards' frames to the learner's device, if `frames_on` is "device"."""
         if self.config.learner.frames_on == "device":
-            self._copies = []  # frees the old copies first, since both might not fit
+            self._copies = []  # frees the old copies: both might not fit
             self._copies = [
                 DeviceFrames(shard.layout, shard.frame_LCP, self.learner.device)
                 for shard in self.shards
@@ -185,7 +188,7 @@ class LocalAgent:
         return network.eval()
 
     def settle(self) -> int:
-        return self.steps  # nothing is ever in flight
+        return self.steps  # no chunk is in flight between calls
 
     def save(self, place: Place) -> None:
         """Write a checkpoint into `place`, with the environments' state if they can save it."""
@@ -214,16 +217,20 @@ class LocalAgent:
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, place: Place) -> bool:
-        """Continue from a checkpoint in `place`; return whether the episodes continue."""
+        """Continue from a checkpoint in `place`; return whether all collectors continue their
+        episodes.
+
+        Raises CheckpointError when the checkpoint does not fit the network or the shards.
+        """
         with reading(place) as folder:
             return self._load(folder)
 
     def _load(self, folder: Path) -> bool:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         load_learner(self.learner, folder)
-        # Older checkpoints, and those of a Ray run, have no threads.
+        # Older checkpoints and checkpoints of a Ray run do not contain "threads".
         if self._chooses_threads and state.get("threads"):
-            # The same number of threads adds in the same order.
+            # With the same number of threads, sums have the same order and the same rounding.
             torch.set_num_threads(saved_threads(state["threads"]))
         self.steps, self._turn = state["steps"], state.get("turn", 0)
         self._rng.bit_generator.state = state["rng"]
@@ -237,7 +244,7 @@ class LocalAgent:
         for index, (collector, values) in enumerate(zip(self.collectors, state["collectors"])):
             path = folder / f"collector-{index}.npz"
             arrays: dict[str, np.ndarray] = {}
-            if path.exists():  # a Ray run writes none: its collectors begin new episodes
+            if path.exists():  # not in a checkpoint of a Ray run: new episodes begin
                 with np.load(path) as stored:
                     arrays = dict(stored)
             go_on.append(collector.restore(values, arrays))
@@ -253,10 +260,11 @@ class LocalAgent:
 def split_by_mass(
     count: int, masses: list[float], rng: np.random.Generator
 ) -> tuple[list[int], list[float]]:
-    """Split `count` samples over the shards, by a multinomial over their total priorities.
+    """Split `count` samples over the shards, by a multinomial draw over their total priorities.
 
-    Returns (samples of each shard, the probability of each shard). P(i) over all shards is
-    exactly the shard's probability · P(i | shard), even if a total priority is out of date.
+    Returns (number of samples from each shard, probability of each shard). The probability P(i)
+    over all shards is exactly (probability of the shard) · P(i | shard), even if a total priority
+    is out of date.
     """
     share = np.array(masses, np.float64)
     share /= share.sum()

@@ -1,10 +1,10 @@
 """Implements Catch, a very small game for tests. It is also an example for `--env module:factory`.
 
 A ball falls from a random column. A paddle on the bottom row moves left, stays, or moves right.
-The reward is +1 for a catch and −1 for a miss, at the last step. An agent has to see the frame
+The reward is +1 for a catch and −1 for a miss, at the last step. An agent has to use the frame
 and to assign credit over several steps, but needs no memory. The board has 12x12 cells of 7x7
-pixels, drawn as 84x84 frames, so that the network for Atari can play it. The optimum is a mean
-return of 1.0; random play gets about −0.7.
+pixels, drawn as 84x84 frames, so that the network for Atari can play it. The highest
+mean return is 1.0; random play gets about −0.7.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ CELL = 7
 
 
 class Catch:
-    """Plays E boards in lockstep, with episodes of exactly BOARD − 1 steps.
+    """Plays E boards (lanes) in lockstep. Every episode has exactly BOARD − 1 steps.
 
     Implements `FrameVectorEnv` and `SavesState`.
 

@@ -1,4 +1,4 @@
-"""Writes and reads the files of a DQN checkpoint: the learner and the replay shards."""
+"""Writes and reads the learner of a DQN checkpoint, and lists the checkpoint's replay shards."""
 
 import io
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from genray.runs.storage import Place
 def save_learner(learner: Learner, folder: Path) -> None:
     """Write `learner.pt`.
 
-    The file is serialised in memory first, so that a full disk raises OSError and no other
-    exception.
+    The state is serialised in memory first, because `torch.save` to a file on a full disk does not
+    raise OSError.
     """
     buffer = io.BytesIO()
     torch.save(learner.state_dict(), buffer)
@@ -24,10 +24,10 @@ def save_learner(learner: Learner, folder: Path) -> None:
 
 
 def load_learner(learner: Learner, folder: Path) -> None:
-    """Restore a learner from `learner.pt`, which may contain only tensors and plain values: nothing
-    in the file is executed.
+    """Restore a learner from `learner.pt`.
 
-    Raises CheckpointError when the weights or the optimizer do not fit.
+    Only tensors and plain values are accepted, so that code in the file is never executed. Raises
+    CheckpointError when the weights or the optimizer state do not fit the learner.
     """
     try:
         learner.load_state_dict(
@@ -46,10 +46,10 @@ def load_learner(learner: Learner, folder: Path) -> None:
 def shards_of(
     state: dict[str, Any], shards: int, folder: Place
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Return (index, state) of the shards in a checkpoint, except shards that were down when it
-    was written: they are empty.
+    """Return (index, state) of the shards in a checkpoint.
 
-    Raises CheckpointError unless the checkpoint's replay has as many shards as the run.
+    Shards that were down when the checkpoint was written are left out; they stay empty. Raises
+    CheckpointError unless the checkpoint has as many shards as the run.
     """
     if len(state["shards"]) != shards:
         saved = len(state["shards"])

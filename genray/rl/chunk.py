@@ -1,20 +1,22 @@
-"""Defines the batches that travel from collectors to shards and from shards to the learner: plain
-arrays with fixed shapes.
+"""Defines the records of arrays that collectors send to shards, and shards to the learner.
 
 Overview::
 
-    record          made by                     read by                why it exists
-    Chunk           Collector                   ReplayShard.add        each frame travels once
-    Draw            ReplayShard                 all below              a batch's fields but frames
-    Sample          ReplayShard.sample, Feed    Learner                both observations assembled
-    PlacedSample    ReplayShard.sample_places   Feed, LocalAgent       reader on the shard's node
-    SlicedSample    ReplayShard.sample_slices   Feed                   frames sent over a network
-    DeviceSample    Feed, LocalAgent            Learner                frames are on the GPU already
-    DeviceBatch     Transfers                   Learner                tensors of one update
+    record          made by                     read by             contents
+    Chunk           Collector                   ReplayShard.add     new rows, each frame once
+    Draw            (base class)                –                   transitions without frames
+    Sample          ReplayShard.sample, Feed    Learner             both observations assembled
+    PlacedSample    ReplayShard.sample_places   Feed, LocalAgent    positions of frames in the shard
+    SlicedSample    ReplayShard.sample_slices   Feed                frames to send over a network
+    DeviceSample    Feed, LocalAgent            Learner             observations on the GPU
+    DeviceBatch     Transfers                   Learner             tensors of one update
 
 Sample, PlacedSample, SlicedSample and DeviceSample extend Draw. DeviceSample and DeviceBatch are
-defined in rl/transfer.py, because replay shards run without PyTorch. Inside a shard, rl/frame_store
-returns the frames' part of a PlacedSample (Places) and of a SlicedSample (Slices).
+defined in rl/transfer.py, because replay shards run without PyTorch. The fields of PlacedSample and
+SlicedSample that describe frames come from Places and Slices of rl/frame_store.py.
+
+A *leaf* is the index of a transition in its shard's sum tree: lane · rows per lane + slot. A *slot*
+is the position of a row in the ring buffer of its lane. δ is the TD error.
 
 Shapes: E lanes, T rows, B batch, S stack, H height, W width, K past actions.
 """
@@ -27,21 +29,23 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """T consecutive rows of E lanes, and the transitions that these rows completed.
+    """T consecutive rows of E lanes, and the T transitions of each lane that these rows complete.
 
     A *row* is a frame and the action chosen on it. A transition that starts at row t is complete
     n rows later, when its n-step return is known. The transitions of a chunk therefore start n
-    rows *before* its frames, and no frame is sent twice. 64 rows of 8 lanes are 64·8·7,056 =
-    3.6 MB.
+    rows *before* its frames, and no frame is sent twice. The frames of 64 rows of 8 lanes have
+    64·8·7,056 bytes = 3.6 MB.
     """
 
     source: int
     """Index of the collector."""
     incarnation: int
-    """Random number of a start of the collector; rows of different incarnations are not joined."""
+    """Random number that the collector chose when it started. A shard does not join rows of
+    different incarnations.
+    """
     first_row: int
-    """The row number, in this incarnation, of `frame_ETHW[:, 0]`; a gap shows the shard that rows
-    were lost.
+    """Number of the row `frame_ETHW[:, 0]`, counted in this incarnation. A gap in these numbers
+    shows the shard that rows were lost.
     """
     weight_version: int
     """Version of the weights that chose the actions."""
@@ -52,11 +56,12 @@ class Chunk:
     age_ET: np.ndarray  # uint8: steps since the episode's first frame, at most 255
 
     # Transitions that start at rows first_row − n … first_row − n + T − 1
-    return_ET: np.ndarray  # float32: n-step return of clipped rewards
+    return_ET: np.ndarray  # float32: n-step return of rewards after --reward-clip
     discount_ET: np.ndarray  # float32: γ^k, 0 after a termination
     horizon_ET: np.ndarray  # uint8: k, the rows from a transition to its next observation
-    delta_ET: np.ndarray  # float32: |δ| by the collector's own weights
-    valid_ET: np.ndarray  # bool: a real transition (not a reset, not from before this incarnation)
+    delta_ET: np.ndarray  # float32: |δ|, computed with the collector's own weights
+    # bool; False for rows before this incarnation, for restarts, and for no-ops while a stack fills
+    valid_ET: np.ndarray
 
     @property
     def num_rows(self) -> int:
@@ -78,15 +83,15 @@ class Chunk:
 class Draw:
     """Transitions sampled from one shard or from all shards, without their frames."""
 
-    past_BK: np.ndarray  # int16, newest first, −1: no action yet
+    past_BK: np.ndarray  # int16: past actions, newest first; −1: no action yet
     next_past_BK: np.ndarray  # int16
     action_B: np.ndarray  # uint8
     return_B: np.ndarray  # float32
     discount_B: np.ndarray  # float32
-    # int64: identifies the transition when its new priority is sent back, even if the slot has
-    # been overwritten since
+    # int64: identifies the transition when its new priority is sent back. A key is never used
+    # again, so a slot that was overwritten since is recognised.
     key_B: np.ndarray
-    probability_B: np.ndarray  # float64: P(i), the probability of sampling the transition
+    probability_B: np.ndarray  # float64: P(i); from one shard: P(i | shard)
 
     @property
     def size(self) -> int:
@@ -94,7 +99,7 @@ class Draw:
         return len(self.action_B)
 
     def rows(self, index) -> Self:
-        """Return the rows that `index` selects; a slice gives views."""
+        """Return the transitions that `index` selects; a slice gives views."""
         return type(self)(**{name: array[index] for name, array in vars(self).items()})
 
     def copy_draw(self, out: "Draw") -> None:
@@ -108,12 +113,12 @@ class Sample(Draw):
     """Transitions with both observations assembled: the learner's input."""
 
     obs_BSHW: np.ndarray  # uint8, oldest frame first
-    next_obs_BSHW: np.ndarray  # uint8, k rows later
+    next_obs_BSHW: np.ndarray  # uint8, `horizon` rows later
 
     @classmethod
     def empty(cls, count: int, stack: int, frame_shape: tuple[int, int], past_actions: int) -> Self:
-        """Return an uninitialized sample of `count` transitions, to be filled repeatedly:
-        allocating memory takes longer than filling it.
+        """Return an uninitialized sample of `count` transitions. It should be filled many times,
+        because allocating memory takes longer than filling it.
         """
         return cls(
             obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
@@ -124,8 +129,8 @@ class Sample(Draw):
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedSample(Draw):
-    """Transitions with the places of their frames, for a learner that reads the shard's memory
-    itself.
+    """Transitions with the positions of their frames in the shard, for a reader that copies the
+    frames from the shard's memory.
     """
 
     leaf_B: np.ndarray  # int64: lane · rows + slot
@@ -136,12 +141,14 @@ class PlacedSample(Draw):
 
 @dataclass(frozen=True, kw_only=True)
 class SlicedSample(Draw):
-    """Transitions with their frames for transport: each needed frame once, LZ4-compressed or
-    uncompressed.
+    """Transitions with the bytes of their frames, to be sent over a network.
+
+    A frame that both observations of a transition contain is included once. Each frame is
+    LZ4-compressed or uncompressed. T is the largest number of frames of a transition.
     """
 
-    data_N: np.ndarray  # uint8: frames one after the other, a transition's oldest first
-    start_B: np.ndarray  # int64: where a transition's bytes begin
+    data_N: np.ndarray  # uint8: frames of all transitions; those of one are oldest first
+    start_B: np.ndarray  # int64: index in `data_N` of a transition's first byte
     length_BT: np.ndarray  # int32: bytes of each frame; H·W: uncompressed, 0: no more frames
     age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
     horizon_B: np.ndarray  # uint8: rows to the next observation

@@ -28,14 +28,14 @@ class CollectConfig:
     envs_per_collector: int = bounded(8, min=1, example=8)
     """Games that a collector plays in lockstep."""
     chunk_rows: int = bounded(32, min=1, example=32)
-    """Steps of all a collector's games that are sent together (32 steps of 8 games: 1.8 MB)."""
+    """Steps of each game that a collector sends together (32 steps of 8 games: 1.8 MB)."""
     gamma: float = bounded(0.99, above=0, max=1, example=0.99)
     """Discount factor per step."""
     n_step: int = bounded(3, min=1, max=32, example=3)
     """Number of rewards summed before the bootstrap."""
     reward_clip: Literal["clip", "sign", "none"] = "clip"
-    """How learning uses a reward: clipped to ±1, its sign, or unchanged. Reported returns are
-    never clipped.
+    """How learning uses a reward: clip: clipped to [−1, 1]; sign: its sign; none: unchanged.
+    Reported returns are never clipped.
     """
 
     def validate(self) -> None:
@@ -50,9 +50,10 @@ class CollectConfig:
 
 @dataclass(frozen=True)
 class Episode:
-    """One finished episode with the game's own score."""
+    """One finished episode."""
 
     score: float
+    """The game's own score: the sum of unclipped rewards."""
     steps: int
     epsilon: float
     """The lane's ε at the end of the episode."""
@@ -61,7 +62,7 @@ class Episode:
 class Lanes:
     """The policy's inputs for E lanes: frame stacks, ages and past actions.
 
-    At an episode's start, they follow the rule `EnvConfig.stack_start`.
+    At an episode's start, the stacks follow the rule `EnvConfig.stack_start`.
 
     Args:
         frame_EHW: the first frames, uint8.
@@ -78,7 +79,9 @@ class Lanes:
         self._begin(np.ones(num_lanes, bool), frame_EHW)
 
     def push(self, frame_EHW: np.ndarray, action_E: np.ndarray, begins_E: np.ndarray) -> None:
-        """Add the frames after `action_E`; where `begins_E` is True, a new episode begins."""
+        """Add the frames that followed `action_E`. Where `begins_E` is True, the frame is the first
+        one of a new episode.
+        """
         self.stack_ESHW[:, :-1] = self.stack_ESHW[:, 1:]
         self.stack_ESHW[:, -1] = frame_EHW
         self.past_EK[:, 1:] = self.past_EK[:, :-1]
@@ -102,7 +105,7 @@ class Lanes:
     def q_values(
         self, network: QNetwork, device: torch.device, chosen_E: np.ndarray | slice = slice(None)
     ) -> np.ndarray:
-        """Return the Q-values of all lanes, or of the chosen lanes; float32 [E, A]."""
+        """Return the Q-values of all lanes or of the lanes `chosen_E`; float32 [lanes, A]."""
         with torch.inference_mode():
             frames = torch.from_numpy(self.stack_ESHW[chosen_E]).to(device, non_blocking=True)
             past = torch.from_numpy(self.past_EK[chosen_E]).to(device, non_blocking=True)
@@ -110,19 +113,19 @@ class Lanes:
 
 
 LARGEST_REWARD = 1e18
-"""Largest reward after --reward-clip. The squared loss needs its square as a float32 (below
-3.4e38).
+"""Largest reward after --reward-clip. Its square, which the squared loss computes, must be far
+below the largest float32, 3.4e38.
 """
 
-# The columns that n-step returns need of each lane's rows. The last n rows of a chunk are kept for
-# the next chunk.
+# Values of each row from which n-step returns and first priorities are computed. The last n rows of
+# a chunk are kept for the next chunk.
 _ROW_FIELDS = {
     "reward": np.float32,  # after --reward-clip
     "discount": np.float32,  # γ, or 0 after a termination
-    "ends": bool,  # the window stops after this row
-    "valid": bool,  # a row on which the policy acted and whose outcome may be learned from
-    "q_taken": np.float32,
-    "q_best": np.float32,
+    "ends": bool,  # an n-step return adds no reward after this row
+    "valid": bool,  # the policy acted on this row, so a transition may start here
+    "q_taken": np.float32,  # Q-value of the action taken
+    "q_best": np.float32,  # largest Q-value
 }
 
 
@@ -131,16 +134,17 @@ def _new_incarnation() -> int:
 
 
 class Collector:
-    """Plays E lanes with its own copy of the network and makes chunks: rows with n-step returns
-    and first priorities.
+    """Plays E lanes and makes chunks: rows with n-step returns and first TD errors.
 
-    The priority of a transition is |R + D · max_a Q(s', a) − Q(s, a)| with the collector's own
-    weights as w and w⁻, from the Q-values that were computed for acting (Ape-X,
+    The first priority of a transition comes from |δ| = |R + D · max_a Q(s', a) − Q(s, a)|, with the
+    n-step return R and the effective discount D. The collector's own weights give both Q(s, a) and
+    Q(s', a); these Q-values were already computed for acting (Ape-X,
     https://arxiv.org/abs/1803.00933, section 3.1).
 
     Args:
         env: an environment of E lanes.
-        network: the network that acts; it is used as it is, not copied.
+        network: the network that chooses actions. It is not copied, so a caller that changes its
+            weights changes the policy.
         env_config: the configuration of the environment.
         config: the size of chunks, and the rules of returns.
         explore: the ε of the lanes.
@@ -175,8 +179,8 @@ class Collector:
         self._begin_episodes()
         self.weight_version = 0
         self.run_step = 0
-        """Agent steps of the whole run so far, as last reported to this collector: ε anneals by
-        them.
+        """Agent steps of the whole run so far, by which ε anneals. The caller sets this number, and
+        `collect` adds to it as if all collectors played at the same speed.
         """
 
     def _begin_episodes(self) -> None:
@@ -194,8 +198,8 @@ class Collector:
 
     @property
     def incarnation(self) -> int:
-        """Random number of this start of the collector: by it a shard knows which rows belong
-        together, and which process it accepts.
+        """Random number of this start of the collector. A shard joins only rows of the same
+        incarnation, and may refuse the chunks of other incarnations.
         """
         return self._incarnation
 
@@ -205,21 +209,22 @@ class Collector:
         return annealed(self._final_epsilon_E, self.run_step, self._explore.anneal_steps)
 
     def set_weights(self, weights: dict[str, torch.Tensor], version: int) -> None:
-        """Load weights w of that version into the collector's network."""
+        """Load `weights` into the collector's network and remember their version."""
         self.network.load_state_dict(weights)
         self.weight_version = version
 
     def collect(self) -> tuple[Chunk, list[Episode]]:
         """Play `chunk_rows` steps in every lane; return (a chunk in new arrays, ended episodes).
 
-        Raises RunFault when the environment fails, or gives a reward too large to learn from.
+        Raises RunFault when a user's environment fails, or gives a reward too large to learn from.
         """
         num_lanes, num_rows, n = self.env.num_lanes, self.config.chunk_rows, self.config.n_step
         frame_ETHW = np.empty((num_lanes, num_rows, *self.env.frame_shape), np.uint8)
         action_ET = np.empty((num_lanes, num_rows), np.uint8)
         age_ET = np.empty((num_lanes, num_rows), np.uint8)
         episodes: list[Episode] = []
-        # Carry the last n rows over, then play: a row has the frame and the action chosen on it.
+        # Copy the last n rows of the previous chunk to the front of the window, then play. The
+        # frame of a row is read before the action on it is chosen.
         for rows in self._rows.values():
             rows[:, :n] = rows[:, num_rows:]
         for t in range(num_rows):
@@ -236,7 +241,7 @@ class Collector:
             )
         # All transitions that start at the first `num_rows` rows of the window are complete now.
         steps = n_step(r["reward"], r["discount"], r["ends"], n, num_rows)
-        # |δ| from the Q-values of acting is the first priority.
+        # Compute the first |δ| from the Q-values that were computed for acting.
         bootstrap_T = np.arange(num_rows) + steps.horizon_ET
         q_next_ET = np.take_along_axis(r["q_best"], bootstrap_T, axis=1)
         delta_ET = steps.return_ET + steps.discount_ET * q_next_ET - r["q_taken"][:, :num_rows]
@@ -258,7 +263,10 @@ class Collector:
         return chunk, episodes
 
     def _step(self, column: int, episodes: list[Episode]) -> np.ndarray:
-        """Act once in all lanes and fill column `column` of the window; return actions, int [E]."""
+        """Act once in all lanes and fill column `column` of the window; return actions, int [E].
+
+        Appends the episodes that end to `episodes`.
+        """
         q_EA = self.lanes.q_values(self.network, self._device)
         epsilon_E = self.epsilon_E
         waits_E, over_E = self.lanes.waits_E, self._over_E
@@ -267,8 +275,8 @@ class Collector:
         ends_E = step.terminated_E | step.truncated_E
         dies_E = step.terminated_E | (step.life_lost_E & (self._env_config.life_loss == "terminal"))
 
-        # Where the last frame ended an episode (over_E), this step only restarted the lane: the
-        # row starts no transition.
+        # Where the current frame was an episode's last one (over_E), this step only restarted the
+        # lane, so no transition starts at this row.
         row = {name: array[:, column] for name, array in self._rows.items()}
         row["reward"][:] = self._clip(step.reward_E)
         row["discount"][:] = np.where(dies_E, 0.0, self.config.gamma)
@@ -277,7 +285,7 @@ class Collector:
         row["q_taken"][:] = q_EA[np.arange(len(action_E)), action_E]
         row["q_best"][:] = q_EA.max(axis=1)
 
-        # Update the policy's inputs, and report the episodes that ended.
+        # Update the policy's inputs, and collect the episodes that ended.
         self.lanes.push(step.frame_EHW, action_E, begins_E=over_E)
         self._score_E += step.reward_E
         self._length_E += ~over_E
@@ -315,8 +323,10 @@ class Collector:
         return arrays
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return (JSON values, arrays). Without `SavesState` they are only the random state and
-        the step count, for new episodes.
+        """Return the state as (JSON values, arrays).
+
+        For an environment that cannot save its state, only the random state and the step count are
+        returned: after `restore`, new episodes begin.
         """
         values: dict[str, Any] = {"rng": self._rng.bit_generator.state, "run_step": self.run_step}
         if not isinstance(self.env, SavesState):
@@ -325,7 +335,7 @@ class Collector:
         return values, {name: array.copy() for name, array in self._arrays().items()}
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> bool:
-        """Continue from `state`; return whether the episodes continue, instead of new ones.
+        """Continue from `state`; return True if the episodes continue, False if new ones begin.
 
         New episodes begin if the environment cannot save its state, or if a changed option
         (n_step, chunk_rows, lanes …) changes the arrays' shapes.
@@ -337,9 +347,10 @@ class Collector:
             name in arrays and arrays[name].shape == array.shape for name, array in mine.items()
         )
         if "env" not in values or not isinstance(self.env, SavesState) or not fits:
-            if self._row:  # a shard must not join the earlier rows to the new ones
+            if self._row:  # a shard must not join earlier rows to new rows
                 self._incarnation = _new_incarnation()
-            self._begin_episodes()  # uses the restored random state: episodes differ from the first
+            # The restored random state gives other episodes than the run's first ones.
+            self._begin_episodes()
             return False
         self.env.restore(values["env"])
         for name in self._STATE:

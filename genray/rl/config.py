@@ -1,6 +1,6 @@
-"""Defines the whole configuration of a DQN run and the checks that involve several parts.
+"""Defines the configuration of a DQN run and the checks that involve several of its parts.
 
-Each part is defined in the module that uses it.
+All parts except RunConfig are defined in other modules.
 """
 
 from dataclasses import dataclass, field
@@ -44,9 +44,8 @@ class RunConfig:
     publish_every: int = bounded(25, min=1)
     """Updates between versions of the weights that collectors fetch."""
     learner_snapshot_s: float = bounded(10.0, above=0, note="seconds", example=10)
-    """Seconds of learning that the loss of a learner's machine may cost at most, give or take half
-    a second: at this interval the head copies weights, target network and optimizer (53 MB for
-    DQN's network, dueling).
+    """Seconds between snapshots of weights, target network and optimizer (53 MB for DQN's network,
+    dueling) in the driver's memory. The death of a learner costs about this much learning at most.
     """
 
     def validate(self) -> None:
@@ -65,8 +64,8 @@ FIXED = (
     "network",
     "learner.optimizer",
 )
-"""Options that a resumed run cannot change, in addition to the game: the task, which defines the
-stored transitions, and the network.
+"""Options that a resumed run cannot change, in addition to the game. They define the stored
+transitions, the network, and the state of the optimizer.
 """
 
 
@@ -83,7 +82,7 @@ class DQNConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def validate(self) -> None:
-        """Raise ConfigError for the first option that is invalid, alone or with another option."""
+        """Raise ConfigError for the first option that is invalid, alone or together with others."""
         for part in (
             self.env,
             self.network,
@@ -108,16 +107,19 @@ class DQNConfig:
         self.plan_shards((84, 84))
 
     def check_resumes(self, before: "DQNConfig") -> None:
-        """Raise ConfigError, naming the option, if a run of `before` cannot continue as this."""
+        """Raise ConfigError if a run with the configuration `before` cannot be resumed with this
+        one; the message names the option.
+        """
         refuse_changes(before, self, FIXED)
-        if not self.env.env and self.env.title != before.env.title:  # a game has several spellings
+        # A game has several spellings, but only one title.
+        if not self.env.env and self.env.title != before.env.title:
             refuse_changes(before, self, ("env.game",))
 
     def check_learns(self) -> None:
-        """Raise ConfigError for a new run that would end before its first update."""
+        """Raise ConfigError if a new run of this length would end before its first update."""
         lanes = self.collect.collectors * self.collect.envs_per_collector
-        # A transition is stored once its n steps are known, so each lane's last n are missing. A
-        # chunk is never cut, so the last one may exceed the requested number of steps.
+        # A transition is stored when its n steps are known, so the last n of each lane are missing.
+        # A chunk is never cut, so the last chunk may exceed the requested number of steps.
         chunk = self.collect.chunk_rows * self.collect.envs_per_collector
         steps = -(-self.run.steps // chunk) * chunk
         limiter = self.limiter(self.learner.batch_size)
@@ -132,7 +134,7 @@ class DQNConfig:
         )
 
     def notes(self) -> list[str]:
-        """Return one line for each setting that has no effect because the run is too short."""
+        """Return a line for each option whose steps or updates are more than the run's."""
         notes, steps = [], self.run.steps
         if self.explore.anneal_steps > steps:
             notes.append(
@@ -152,7 +154,10 @@ class DQNConfig:
         return notes
 
     def plan_shards(self, frame_shape: tuple[int, int]) -> list[ShardLayout]:
-        """Return the layout of each replay shard; raises ConfigError if a ring is too short."""
+        """Return the layout of each replay shard.
+
+        Raises ConfigError for more shards than collectors, and if a ring buffer is too short.
+        """
         return plan_shards(
             self.replay,
             collectors=self.collect.collectors,
@@ -166,7 +171,7 @@ class DQNConfig:
         )
 
     def limiter(self, round_samples: int) -> SamplesPerInsert:
-        """Return the run's limiter for a learner that samples `round_samples` at a time."""
+        """Return the run's limiter for a learner that draws `round_samples` samples at a time."""
         return SamplesPerInsert.for_run(
             self.replay.samples_per_insert,
             self.replay.min_size,

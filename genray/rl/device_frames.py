@@ -1,8 +1,9 @@
-"""Copies replay frames to the learner's device, once each, and assembles batches there.
+"""Copies replay frames to the learner's device, each frame once, and assembles batches there.
 
-A batch of 512 is 29 MB with its frames, 40 KB without. A transition is usually sampled 8 times,
-and its frame is part of 8 observations. The shards keep their own frames; the copy is filled as
-transitions are sampled.
+A batch of 512 transitions has 29 MB with its frames and 40 KB without. By default a transition is
+sampled 8 times, and a frame is part of 8 observations (4 current, 4 next), so sending assembled
+batches would send most frames many times. The shards keep their own frames. A frame is copied when
+a sampled transition first needs it.
 
 Shapes: L lanes, C rows per lane, N = L·C frames, B batch, S stack, P pixels.
 """
@@ -21,13 +22,14 @@ class DeviceFrames:
     """A copy of one shard's ring buffer of frames.
 
     The copy uses the shard's row numbers. The caller checks that the shard has not overwritten a
-    transition since it was sampled; then the copy of its frames is right as well.
+    transition since it was sampled; if it has not, the copies of the transition's frames are valid
+    as well.
 
     Args:
         layout: the shapes of the shard.
-        frame_LCP: the shard's own frames, which are read when they are needed.
-        device: the device of the copy. Raises ResourceError when the copy does not fit into its
-            memory.
+        frame_LCP: the shard's own frames, in memory that this process can read.
+        device: the device of the copy. Raises ResourceError when the copy does not fit into the
+            device's memory.
     """
 
     def __init__(self, layout: ShardLayout, frame_LCP: np.ndarray, device: torch.device):
@@ -43,9 +45,9 @@ class DeviceFrames:
             raise ResourceError(
                 f"--frames-on device: a shard's frames need {lanes * rows * pixels / 1e9:.1f} GB, "
                 f"{free / 1e9:.1f} GB are "
-                "free there; use --frames-on host, or a smaller --capacity"
+                "free on the device; use --frames-on host, or a smaller --capacity"
             ) from error
-        # Rows of each lane that have been copied, counted from the shard's first row.
+        # For each lane, the number of the next row to copy, counted since the shard began.
         self._copied_L = np.zeros(lanes, np.int64)
         self._back_S = np.arange(layout.stack - 1, -1, -1)
 
@@ -55,12 +57,15 @@ class DeviceFrames:
         return self._frame_NP.nbytes
 
     def gather(self, placed: PlacedSample, out: DeviceSample) -> None:
-        """Fill `out`; the device may still be working when this returns."""
+        """Fill `out` with the transitions of `placed` and their observations.
+
+        The device may still be copying when this returns.
+        """
         layout, rows = self._layout, self._layout.rows
         row_B, lane_B = np.divmod(placed.key_B, layout.lanes)
         needed_L = self._copied_L.copy()
         np.maximum.at(needed_L, lane_B, row_B + placed.horizon_B + 1)
-        # Every sampled transition needs the rows up to its next observation.
+        # The next observation is the newest row that a sampled transition needs.
         self._copy(needed_L)
         first_B, slot_B = lane_B * rows, row_B % rows
         index = self._send(
@@ -77,7 +82,7 @@ class DeviceFrames:
 
     def _stacks(self, first_B: np.ndarray, slot_B: np.ndarray, age_B: np.ndarray) -> np.ndarray:
         """Return the frame numbers of the observations at `slot_B`, oldest first; int64 [B·S]."""
-        # The start rule "repeat" uses the episode's first frame for those before it.
+        # Before an episode's start, the rule "repeat" uses copies of the episode's first frame.
         back_BS = np.minimum(self._back_S, age_B[:, None])
         index_BS = first_B[:, None] + (slot_B[:, None] - back_BS) % self._layout.rows
         if self._layout.stack_start != "repeat":
@@ -85,22 +90,24 @@ class DeviceFrames:
         return index_BS.ravel()
 
     def _copy(self, needed_L: np.ndarray) -> None:
-        """Copy the rows of each lane up to `needed_L`.
+        """Copy the rows of each lane before row `needed_L` that have not been copied yet.
 
-        A sampled row has been written by the shard, and so have all rows before it.
+        The shard has written all these rows, because it writes a lane's rows in order. Rows that
+        the ring buffer has already overwritten are skipped.
         """
         rows = self._layout.rows
         for lane in np.flatnonzero(needed_L > self._copied_L):
             first = max(int(self._copied_L[lane]), int(needed_L[lane]) - rows)
             for ring, _ in pieces(first, int(needed_L[lane]) - first, rows):
                 here = slice(lane * rows + ring.start, lane * rows + ring.stop)
-                # Copied in host memory first, because another process may be writing there.
+                # Copied, because frames of another process are mapped read-only, and
+                # `torch.from_numpy` warns about read-only arrays.
                 self._frame_NP[here] = self._send(self._source_LCP[lane, ring].copy())
         self._copied_L = needed_L
 
     def _send(self, array: np.ndarray) -> torch.Tensor:
-        """Send an array to the device, queued behind its work. Pinned memory keeps the call from
-        waiting until the queue is empty.
+        """Queue a copy of an array to the device. Without pinned memory, this call would wait until
+        the device has finished all queued work.
         """
         tensor = torch.from_numpy(array)
         if self._device.type == "cuda":
@@ -109,7 +116,9 @@ class DeviceFrames:
 
 
 def empty_batch(count: int, layout: ShardLayout, device: torch.device, frames_on: str) -> AnySample:
-    """Return an empty batch to assemble: on the device, or on the host for `device`."""
+    """Return an uninitialized batch, with observations on `device` if `frames_on` is "device", else
+    in host memory.
+    """
     if frames_on == "device":
         return DeviceSample.empty(count, layout, device)
     return empty_sample(count, layout, device)

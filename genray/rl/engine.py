@@ -14,8 +14,8 @@ from genray.runs.storage import Place
 
 @dataclass
 class Progress:
-    """The state of a run. Counts are totals of the run; means are over the time since the last
-    report.
+    """The state of a run. Steps and updates are totals of the run, including the time before a
+    resume. Loss, Q-value and gradient norm are means since the last report.
     """
 
     steps: int = 0
@@ -23,10 +23,10 @@ class Progress:
     replay_size: int = 0
     samples_per_insert: float = 0.0
     epsilon: float | None = 1.0
-    """Mean ε of the lanes; None: no collector has reported it yet."""
+    """Mean ε of the lanes; None: no collector has reported its ε yet."""
     weight_lag: float = 0.0
-    """Mean number of updates that the learner was ahead of the weights that chose the newest
-    actions.
+    """Mean number of updates by which the weights that chose the newest actions are older than
+    the learner's weights.
     """
     loss: float | None = None
     q_mean: float | None = None
@@ -35,10 +35,12 @@ class Progress:
     lost_updates: int = 0
     """Updates lost with a learner that died."""
     refused_writes: int = 0
-    """Refused writes of actors that were replaced as dead and came back."""
+    """Refused writes of actors that had been replaced as dead but still run."""
     restarts: int = 0
     recovering: bool = False
-    """Whether the learner is restarting: without new updates, the run is then not finished."""
+    """Whether the learner is being restarted. If so, a report without new updates does not mean
+    that the learner has finished.
+    """
     episodes: list[Episode] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     """Messages for the user, e.g. that a collector died, or that lanes begin new episodes."""
@@ -48,24 +50,26 @@ class Engine(Protocol):
     """A run in progress, in one process or on a cluster."""
 
     def advance(self, until_step: int, seconds: float) -> Progress:
-        """Work until `until_step` agent steps or for about `seconds`, whichever comes first."""
+        """Collect and learn until `until_step` agent steps are made or about `seconds` have passed,
+        whichever comes first; return the progress.
+        """
 
     def network(self) -> QNetwork:
         """Return a copy of the policy on the CPU, for evaluation and for the model directory."""
 
     def settle(self) -> int:
-        """Wait for all data in flight, so that nothing moves until the next `advance`; return the
-        steps made.
+        """Wait until all collected data are stored, so that nothing changes until the next
+        `advance`; return the agent steps made.
         """
 
     def save(self, place: Place) -> None:
-        """Write the state at one instant, complete enough to continue from. On a cluster each
-        actor writes its own part.
+        """Write a checkpoint of the current state into `place`. On a cluster each actor writes its
+        own part.
         """
 
     def load(self, place: Place) -> bool:
-        """Continue from what `save` wrote; return whether the episodes continue as well, instead
-        of new ones.
+        """Continue from a checkpoint that `save` wrote; return True if the episodes continue, False
+        if new episodes begin.
         """
 
     def close(self) -> None: ...
@@ -74,7 +78,7 @@ class Engine(Protocol):
 def network_card(
     config: DQNConfig, num_actions: int, frame_shape: tuple[int, int]
 ) -> dict[str, Any]:
-    """Return the arguments of `build_network` as JSON values; stored with every model."""
+    """Return the argument of `build_network`: JSON values, which are stored with every model."""
     return {
         "num_actions": num_actions,
         "frame_shape": list(frame_shape),
@@ -88,8 +92,8 @@ def network_card(
 
 
 def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
-    """Build the network with weights that depend only on `seed`; the global random state does not
-    change.
+    """Build the network of `card` with initial weights that depend only on `seed`. PyTorch's global
+    random state does not change.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -97,9 +101,9 @@ def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
 
 
 def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:
-    """Return (number of actions, frame shape) of the environment; makes and closes one lane.
+    """Make the environment with one lane, close it, and return (number of actions, frame shape).
 
-    Raises ConfigError when a user's environment breaks the protocol.
+    Raises ConfigError when a user's environment cannot be made or breaks the protocol.
     """
     env: FrameVectorEnv = make_env(config, 1, num_threads=1)
     try:
