@@ -223,17 +223,18 @@ def _run(sweep: Sweep, address: str | None) -> Path:
 
 
 def _announcement(sweep: Sweep) -> str:
-    """Describe the sweep in one line, e.g. "optimizers: 2 arms with 16 search trials each, …"."""
+    """Describe the sweep in one line, e.g. "optimizers: 2 arms with 16 search trials, …"."""
     config, arms = sweep.config, len(sweep.study.arms)
     done = len(sweep.slots) - len(sweep.waiting())
     evaluations = planned_evaluations(config.model, sweep.base)
-    seeds = f"{config.seeds} seed{'s' * (config.seeds > 1)}"
     each = f"{config.trials} search trials" + (
-        f", {seeds} untuned and {seeds} tuned" if config.seeds else ""
+        f", {config.seeds} untuned and {config.seeds} tuned run{'s' * (config.seeds > 1)}"
+        * bool(config.seeds)
     )
     return (
-        f"{sweep.study.name}: {arms} {'arms' if arms > 1 else 'arm'} with {each}"
-        f"{' each' if arms > 1 else ''}: {len(sweep.slots)} trials by {sweep.metric} "
+        f"{sweep.study.name}: {arms} arm{'s' * (arms > 1)} with {each}"
+        f"{' each' * (arms > 1)}: "
+        f"{len(sweep.slots)} trials by {sweep.metric} "
         f"({'lower' if sweep.mode == 'min' else 'higher'} is better)"
         + (
             f", {evaluations} evaluations each instead of {config.looks}"
