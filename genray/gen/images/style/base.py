@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -61,17 +62,17 @@ class StyleTrainConfig:
     """Layers of the style loss; empty: the features' default."""
     content_layers: tuple[str, ...] = ()
     """style_fast: layers of the content loss; empty: the features' default."""
-    content_weight: float = bounded(0.3, min=0)
+    content_weight: float = bounded(0.3, min=0, below=math.inf)
     """Weight of the content loss, relative to the style loss; larger keeps more of the content.
     Optimisation uses 0.15; a network trained for few steps needs more.
     """
-    tv: float = bounded(5.0, min=0)
+    tv: float = bounded(5.0, min=0, below=math.inf)
     """Weight of the total variation; larger gives smoother pictures."""
     statistics: Literal["moments", "gram"] = "moments"
     """style_any: statistics in the style loss, moments (each channel's mean and deviation, as in
     the paper) or gram (Gram matrices).
     """
-    identity_weight: float = bounded(1.0, min=0)
+    identity_weight: float = bounded(1.0, min=0, below=math.inf)
     """style_any: weight of the decoder's error on unchanged contents and styles, so that --alpha 0
     reproduces the content; not in the paper.
     """

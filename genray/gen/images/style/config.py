@@ -22,15 +22,15 @@ class StyleConfig:
     """Steps of the optimizer at each scale."""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
     """Optimizer of the pixels; L-BFGS needs fewer steps than Adam."""
-    learning_rate: float = bounded(0.03, above=0, example=0.03)
+    learning_rate: float = bounded(0.03, above=0, below=math.inf, example=0.03)
     """Learning rate of Adam."""
     weights: tuple[float, ...] = ()
     """Weights of the styles, in their order (default: equal). Only proportions matter."""
-    content_weight: float = bounded(0.15, min=0)
+    content_weight: float = bounded(0.15, min=0, below=math.inf)
     """Weight of the content loss, relative to the style loss; larger keeps more of the content."""
-    tv: float = bounded(4.0, min=0)
+    tv: float = bounded(4.0, min=0, below=math.inf)
     """Weight of the total variation; larger gives a smoother picture."""
-    box: float = bounded(100.0, min=0)
+    box: float = bounded(100.0, min=0, below=math.inf)
     """Weight of the penalty on values outside 0..1."""
     style_scale: float = bounded(1.0, min=0.1, max=4, example=1)
     """Size of the style picture relative to the result; larger gives larger strokes."""

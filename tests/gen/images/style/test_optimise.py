@@ -342,6 +342,7 @@ def test_resize_averages():
         ({"learning_rate": 0.0}, "--learning-rate 0"),
         ({"content_weight": -1.0}, "--content-weight -1"),
         ({"tv": math.nan}, "--tv nan"),
+        ({"box": math.inf}, "--box inf"),
         ({"style_scale": 9.0}, "--style-scale 9"),
         ({"weights": (1.0, 2.0)}, "--weights 1 2: 2 weights for 1 styles"),
         (
