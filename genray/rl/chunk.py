@@ -88,8 +88,8 @@ class Draw:
     action_B: np.ndarray  # uint8
     return_B: np.ndarray  # float32
     discount_B: np.ndarray  # float32
-    # int64: identifies the transition when its new priority is sent back. A key is never used
-    # again, so a slot that was overwritten since is recognised.
+    # int64: identifies the transition when its new priority is sent back. A row that overwrites it
+    # has another key.
     key_B: np.ndarray
     probability_B: np.ndarray  # float64: P(i); from one shard: P(i | shard)
 

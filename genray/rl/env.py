@@ -1,12 +1,15 @@
-"""Defines the environment protocol: lanes of uint8 frames in lockstep, with delayed restarts.
+"""Defines the environment protocol, Atari by this protocol, and checks of users' environments.
+
+An environment plays several games, its lanes, in lockstep. A lane returns uint8 frames, and begins
+its next episode by itself.
 
 Shapes: E lanes, H height, W width.
 
 The protocol is small, so that any environment can implement it (`--env module:factory`):
 
 * `factory(num_lanes=E)` returns an object with the attributes and methods of `FrameVectorEnv`.
-* Episodes restart by themselves *one step late* ("next-step" autoreset, gymnasium's name): the
-  step that ends an episode returns its final frame; the following step ignores its action and
+* A lane restarts *one step late* (gymnasium calls this "next-step" autoreset). The step that ends
+  an episode returns the episode's final frame. The following step ignores the lane's action and
   returns the next episode's first frame with reward 0. So every frame occurs exactly once, and
   a truncated episode's final frame is available for the bootstrap.
 """
@@ -27,7 +30,7 @@ from genray.rl.games import resolve_game
 
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
-    """The game and the protocol of its play."""
+    """The game and the rules by which it is played."""
 
     game: str = "pong"
     """An Atari game: `breakout`, `Breakout` or `ALE/Breakout-v5`."""
@@ -42,21 +45,19 @@ class EnvConfig:
     training.
     """
     max_episode_frames: int = bounded(108_000, above=0, example=108000)
-    """Emulator frames (30 minutes at 60 Hz) after which an episode is truncated; truncation
-    bootstraps.
-    """
+    """Emulator frames after which an episode is truncated (108,000: 30 minutes at 60 Hz)."""
     noop_max: int = bounded(30, min=0, example=30)
-    """Largest number of no-op actions before each episode; the number is random."""
+    """Each episode begins with a random number of no-op actions, at most this many."""
     frame_skip: int = bounded(4, min=1, example=4)
-    """Emulator frames per agent step; the last two are max-pooled."""
+    """Emulator frames per agent step. The observed frame is the maximum of the last two."""
     full_action_space: bool = False
-    """All 18 joystick actions instead of the game's own minimal set."""
+    """Use all 18 joystick actions instead of the game's own minimal set."""
     stack: int = bounded(4, min=1, max=16, example=4)
     """Frames in one observation."""
     stack_start: Literal["blank", "repeat", "wait"] = "blank"
-    """Rule for an episode's first stack−1 observations: blank frames (the default, as in ALE's own
-    vector environment), copies of the first frame, or wait: no-ops, excluded from learning, until
-    the stack is full.
+    """What the first stack−1 observations of an episode contain before its first frame: blank:
+    blank frames (as in ALE's own vector environment); repeat: copies of the first frame; wait: the
+    agent does no-ops, which are excluded from learning, until the stack is full.
     """
 
     def validate(self) -> None:
@@ -77,14 +78,14 @@ class Step(NamedTuple):
     """The result of one step of all lanes."""
 
     frame_EHW: np.ndarray  # uint8
-    reward_E: np.ndarray  # float32, the game's own, never clipped
-    terminated_E: np.ndarray  # bool: the episode is over and its value is 0
-    truncated_E: np.ndarray  # bool: the episode was cut; its final frame still has a value
+    reward_E: np.ndarray  # float32: the game's own reward, never clipped
+    terminated_E: np.ndarray  # bool: the game's rules ended the episode; no reward can follow
+    truncated_E: np.ndarray  # bool: a limit ended the episode; its final frame is bootstrapped from
     life_lost_E: np.ndarray  # bool: a life was lost and the episode continues
 
 
 class FrameVectorEnv(Protocol):
-    """E lanes of one game, stepped together, which restart one step late (see the module's
+    """E lanes of one game, stepped together. A lane restarts one step late (see the module's
     docstring).
     """
 
@@ -96,14 +97,14 @@ class FrameVectorEnv(Protocol):
         """Begin new episodes in all lanes; return the first frames, uint8 [E, H, W]."""
 
     def step(self, action_E: np.ndarray) -> Step:
-        """Act in all lanes; `action_E` int [E] in [0, num_actions)."""
+        """Act in all lanes; `action_E` is int [E] in [0, num_actions)."""
 
     def close(self) -> None: ...
 
 
 @runtime_checkable
 class SavesState(Protocol):
-    """An environment whose state can be saved, so that a resumed run continues its episodes bit for
+    """An environment whose state can be saved. A resumed run then continues the episodes bit for
     bit.
     """
 
@@ -115,17 +116,17 @@ class SavesState(Protocol):
 
 
 class AtariLanes:
-    """Plays Atari in ALE's C++ vector environment with DQN's preprocessing: grey, 84x84,
-    max-pooled, frames skipped.
+    """Plays Atari in ALE's C++ vector environment with DQN's preprocessing: grey frames of 84x84
+    pixels, frame skip, and the maximum of the last two frames.
 
-    Frames are returned without stacking: collectors stack them, and the replay stores each frame
+    Frames are returned without stacking. Collectors stack them, and the replay stores each frame
     once.
 
     Args:
-        config: the game and the protocol of its play.
+        config: the game and the rules by which it is played.
         num_lanes: E.
         num_threads: threads of the emulators; 0 lets ALE choose.
-        color: return the game's own picture, RGB [E, 210, 160, 3], for display.
+        color: for display; True returns the game's own picture instead, RGB [E, 210, 160, 3].
     """
 
     def __init__(
@@ -143,8 +144,8 @@ class AtariLanes:
             frameskip=config.frame_skip,
             noop_max=config.noop_max,
             stack_num=1,
-            reward_clipping=False,  # clipping here would hide the true score
-            # True would reset the whole game at each life; `lives` below gives the same events.
+            reward_clipping=False,  # clipped rewards would not add up to the game's score
+            # True would end the episode at each lost life; `step` finds lost lives from `lives`.
             episodic_life=False,
             img_height=210 if color else 84,
             img_width=160 if color else 84,
@@ -168,8 +169,7 @@ class AtariLanes:
         # `lives` increases when a new episode begins, so a decrease is always a lost life.
         life_lost_E = (info["lives"] < self._lives_E) & ~terminated_E
         self._lives_E = info["lives"].copy()
-        # Copied, because ALE's arrays do not own their memory: a view would keep the whole
-        # observation buffer alive.
+        # ALE's arrays are views; without copies, they would keep ALE's observation buffer alive.
         return Step(
             obs[:, 0].copy(),
             reward_E.astype(np.float32),
@@ -183,9 +183,9 @@ class AtariLanes:
 
 
 def load_factory(name: str) -> Any:
-    """Return the callable of `module:factory`.
+    """Import and return the callable that `module:factory` names.
 
-    Raises ConfigError, which names what is missing.
+    Raises ConfigError for another form of name, and when the callable cannot be imported.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
@@ -206,8 +206,8 @@ def load_factory(name: str) -> Any:
 def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVectorEnv:
     """Make the environment that `config` names, with `num_lanes` lanes.
 
-    `num_threads`: 0 lets ALE choose. Raises ConfigError when a user's environment cannot be made
-    or lacks an attribute.
+    `num_threads`: threads of ALE's emulators; 0 lets ALE choose. Raises ConfigError for an unknown
+    game, and when a user's environment cannot be made or lacks an attribute.
     """
     if not config.env:
         return AtariLanes(config, num_lanes, num_threads)
@@ -229,12 +229,12 @@ def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVe
 
 
 class CheckedEnv:
-    """A user's environment with checks of every reset and step, so that wrong arrays are not
-    learned from.
+    """Wraps a user's environment and checks every reset and step, so that the agent does not learn
+    from wrong arrays.
 
-    Passes on all attributes of the environment `own`, including `state` and `restore` if they
-    exist. An exception of the environment, and arrays of a wrong type, shape, dtype or value, raise
-    RunFault with one line that names the method and the field. The checks take 5 µs per step.
+    Other attributes are read from the environment `own`. `reset` and `step` raise RunFault for an
+    exception of the environment, for arrays of a wrong type, shape or dtype, and for rewards that
+    are not finite. The message names the method or the field. The checks take 5 µs per step.
 
     Args:
         own: the user's environment.
@@ -245,7 +245,7 @@ class CheckedEnv:
         self.own, self._name = own, name
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute == "own":  # while an instance is unpickled
+        if attribute == "own":  # not set yet while an instance is unpickled
             raise AttributeError(attribute)
         return getattr(self.own, attribute)
 
@@ -271,7 +271,7 @@ class CheckedEnv:
         return step._replace(reward_E=reward_E)
 
     def close(self) -> None:
-        """Close the environment; an error is only printed, because the work is done."""
+        """Close the environment. An error is only printed, because no more steps are needed."""
         try:
             self.own.close()
         except Exception as error:
@@ -298,8 +298,8 @@ class CheckedEnv:
 class CheckedSavingEnv(CheckedEnv):
     """CheckedEnv around an environment that can save its state.
 
-    The methods are defined in a class because `isinstance(env, SavesState)` does not see what
-    `__getattr__` passes on (from Python 3.12 on).
+    The class defines the methods because, from Python 3.12 on, `isinstance(env, SavesState)` does
+    not find attributes that `__getattr__` returns.
     """
 
     def state(self) -> dict[str, Any]:
@@ -310,9 +310,11 @@ class CheckedSavingEnv(CheckedEnv):
 
 
 def problem_of(what: str, array: Any, kind: str, shape: tuple[int, ...]) -> str:
-    """Return what is wrong with an array that must have dtype `kind` and `shape`; "" if nothing is.
+    """Return a description of what is wrong with an array that must have dtype `kind` and shape
+    `shape`; "" if nothing is wrong.
 
-    Rewards ("float32") may have any real dtype: the caller converts them.
+    `what` names the array in the description. If `kind` is "float32", which only rewards are, any
+    real dtype is accepted, because the caller converts rewards.
     """
     if not isinstance(array, np.ndarray):
         return f"{what} is {type(array).__name__}, not {kind} {list(shape)}"
@@ -324,7 +326,10 @@ def problem_of(what: str, array: Any, kind: str, shape: tuple[int, ...]) -> str:
 
 
 def problem_of_step(step: Step, frames: tuple[int, ...]) -> str:
-    """Return what is wrong with the arrays of a step of frames [E, H, W]; "" if nothing is."""
+    """Return a description of the first wrong array of a step; "" if no array is wrong.
+
+    `frames`: the required shape of the frames, (E, H, W).
+    """
     lanes = frames[:1]
     return (
         problem_of("step's frame_EHW", step.frame_EHW, "uint8", frames)
@@ -336,10 +341,11 @@ def problem_of_step(step: Step, frames: tuple[int, ...]) -> str:
 
 
 def check_env(env: FrameVectorEnv, name: str) -> None:
-    """Play one step of a user's environment and check its arrays against the protocol.
+    """Reset a user's environment, play one step, and check its attributes and arrays against the
+    protocol.
 
-    Raises ConfigError, which names the problem. Without the check, a float frame or a mask of 0
-    and 1 would be learned from, wrongly.
+    Raises ConfigError, which names the problem. Without this check, an environment that returns
+    float frames or integer masks would be found only after the run's actors have started.
     """
     env = env.own if isinstance(env, CheckedEnv) else env
     shape = env.frame_shape

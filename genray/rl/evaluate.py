@@ -1,4 +1,4 @@
-"""Plays whole episodes to measure the game's own score, for a policy and for baselines.
+"""Plays whole episodes to measure the game's own score, for a policy and for simple baselines.
 
 Shapes: E lanes, A actions, H height, W width.
 """
@@ -36,9 +36,10 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` whole episodes ε-greedily and return their scores.
 
-    `network` is moved to `device`. The same seed gives the same episodes. `progress(done,
-    episodes)` is called after every step of the lanes. If it raises KeyboardInterrupt, this
-    raises EvaluationStopped, which contains the scores so far.
+    `network` is moved to `device`. The same seed gives the same episodes on the same device.
+    `progress(done, episodes)` is called after every step of the lanes. If `progress` raises
+    KeyboardInterrupt, `evaluate` raises EvaluationStopped, which contains the scores so far. Raises
+    ConfigError for an invalid `epsilon` or `episodes`.
     """
     require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
@@ -50,8 +51,8 @@ def evaluate(
 
 
 def random_play(config: EnvConfig, episodes: int = 30, seed: int = 0) -> Evaluation:
-    """Play uniformly random actions under the same protocol: the lower end of the scale, measured
-    instead of taken from a publication.
+    """Play uniformly random actions under the protocol of `evaluate`, as the lower baseline for the
+    scores of a policy.
     """
     num_actions = len(action_names(config))
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
@@ -69,10 +70,11 @@ def random_score(config: EnvConfig, episodes: int = 30, seed: int = 0) -> float:
 def constant_action_scores(
     config: EnvConfig, episodes: int = 10, seed: int = 0
 ) -> dict[str, float]:
-    """Return the mean score of each constant action by the action's name, from equal starts.
+    """Return {action's name: mean score of repeating this action}; all actions play from the same
+    starts.
 
-    A policy has to exceed the best of these scores clearly, or it may have learned nothing: in
-    some games holding one direction scores far above random play.
+    In some games, holding one direction scores far above random play. A policy has learned
+    something only if it clearly exceeds the best of these scores.
     """
     return {
         name: play_out(
@@ -92,8 +94,8 @@ def best_constant_action(config: EnvConfig, episodes: int = 10, seed: int = 0) -
 
 
 def action_names(config: EnvConfig) -> list[str]:
-    """Return the joystick's names of the actions (NOOP, FIRE, UPLEFT …), in their order; numbers
-    for a user's environment.
+    """Return the names of the actions, in the order of their numbers: NOOP, FIRE, UPLEFT … for
+    Atari, the numbers themselves for a user's environment.
     """
     if config.env:
         env = make_env(config, 1)
@@ -121,8 +123,8 @@ def greedy_policy(
 ) -> Policy:
     """Return an ε-greedy policy of `network`, which is moved to `device`.
 
-    Only lanes that still play are in the forward pass. `watch` gets q_EA float32 before each
-    choice.
+    Q-values are computed only for lanes that still play; the others get 0. `watch` is called with
+    the Q-values, float32 [E, A], before each choice of actions.
     """
     network.to(device).eval()
 
@@ -131,8 +133,8 @@ def greedy_policy(
         q_EA[playing_E] = lanes.q_values(network, torch.device(device), playing_E)
         if watch:
             watch(q_EA)
-        # Random numbers are drawn for all lanes, so that a lane's random actions do not depend on
-        # when other lanes ended.
+        # Draw random numbers for all lanes, so that the random actions of one lane do not depend on
+        # when the other lanes' episodes end.
         return np.where(
             lanes.waits_E, 0, epsilon_greedy(q_EA, np.full(len(playing_E), epsilon), rng)
         )
@@ -152,8 +154,9 @@ def play_out(
 ) -> Evaluation:
     """Play one episode in each of `episodes` lanes, at most `evaluation.MOST_LANES` at a time.
 
-    Every lane plays one episode, because "the first N episodes that end" in fewer lanes would
-    favour short episodes, which have low scores. `epsilon` is only recorded.
+    If fewer lanes played until N episodes had ended, short episodes, which often have low scores,
+    would be counted too often. `epsilon` is only recorded in the result. Raises EvaluationStopped
+    when `progress` raises KeyboardInterrupt, and ConfigError when `episodes` is below 1.
     """
     require(episodes >= 1, f"--episodes {episodes}: must be ≥ 1, e.g. 30")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
@@ -162,7 +165,7 @@ def play_out(
     steps: list[int] = []
     num_cut, stopped = 0, False
     for batch in range(num_batches):
-        num_lanes = (episodes + batch) // num_batches  # 65 episodes play as 32 + 33
+        num_lanes = (episodes + batch) // num_batches  # 65 episodes are played as 32 + 33
         done = len(scores)
 
         def report(ended: int, before: int = done) -> None:
@@ -193,11 +196,11 @@ def play_out(
 
 
 class _Played(NamedTuple):
-    """The first episode of each lane."""
+    """The result of the first episode of each lane."""
 
     score_E: np.ndarray  # float64
     steps_E: np.ndarray  # int64
-    cut_E: np.ndarray  # bool: truncated, or still running at the stop
+    cut_E: np.ndarray  # bool: the episode was truncated, or was still running when stopped
     stopped: bool
 
 
@@ -209,7 +212,10 @@ def _play_batch(
     past_actions: int,
     report: Callable[[int], None],
 ) -> _Played:
-    """Play until every lane has ended an episode, or until `report` raises KeyboardInterrupt."""
+    """Play until every lane has ended an episode, or until `report` raises KeyboardInterrupt.
+
+    `report` is called after every step with the number of lanes whose episode has ended.
+    """
     env = make_env(config, num_lanes)
     # ALE cuts its own episodes; a user's environment might play an episode forever.
     limit = max_episode_steps(config) if config.env else math.inf
@@ -220,7 +226,7 @@ def _play_batch(
         while playing_E.any():
             action_E = policy(lanes, playing_E)
             step = env.step(action_E)
-            # A lane that has ended continues with further episodes, whose rewards do not count.
+            # A lane whose episode has ended plays further episodes, whose rewards do not count.
             score_E += step.reward_E * playing_E
             steps_E += playing_E
             ended_E = playing_E & (step.terminated_E | step.truncated_E | (steps_E >= limit))
@@ -241,13 +247,13 @@ class PlayedStep:
     """One step of a policy, for display."""
 
     frame: np.ndarray
-    """uint8 RGB: [210, 160, 3] in the game's own colours, from a second emulator that plays the
-    same actions from the same seed; grey for a user's environment.
+    """uint8 RGB. For Atari: [210, 160, 3] in the game's own colours, from a second emulator that
+    plays the same actions from the same seed. For a user's environment: [H, W, 3], grey.
     """
     action: int | None
-    """The action that led to this frame; None for the first."""
+    """The action that led to this frame; None for the first frame."""
     q_A: np.ndarray | None
-    """float32: the policy's Q-values in the state before; None for the first frame."""
+    """float32 [A]: the Q-values from which this action was chosen; None for the first frame."""
     score: float
     """Score of the episode so far."""
 
@@ -261,14 +267,14 @@ def play_steps(
     max_steps: int = 1800,
     device: str = "cpu",
 ) -> Iterator[PlayedStep]:
-    """Yield one episode: a frame before the first step and one after each of at most `max_steps`
-    agent steps.
+    """Play one episode and yield its first frame, and then the frame after each agent step.
 
-    Raises RunFault when the two emulators disagree.
+    Stops after `max_steps` steps if the episode has not ended. Raises RunFault when the two
+    emulators disagree, and ConfigError for an invalid `max_steps` or `epsilon`.
     """
     require(max_steps >= 1, f"--max-steps {max_steps}: must be ≥ 1, e.g. 1800")
     require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
-    # The agent's frames are grey. A second emulator with the same seed draws the colours.
+    # The agent's frames are grey. A second emulator with the same seed gives frames in colour.
     env_rng, act_rng = (
         np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (0, 1)
     )
@@ -290,7 +296,7 @@ def play_steps(
             score += float(step.reward_E[0])
             over = bool(step.terminated_E[0] | step.truncated_E[0])
             frame = step.frame_EHW[0]
-            # Both emulators must return the same reward and end, or the pictures would be wrong.
+            # If the emulators differ in a reward or an end, the pictures show another game.
             if screen:
                 seen = screen.step(action_E)
                 if (
@@ -298,9 +304,9 @@ def play_steps(
                     or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over
                 ):
                     raise RunFault(
-                        f"{config.title}: the emulator that draws the picture left the one that "
-                        "plays "
-                        f"at step {number} (seed {seed}); play again with another --seed"
+                        f"{config.title}: the emulator that draws the pictures disagreed with the "
+                        f"emulator that plays at step {number} (--seed {seed}); play again with "
+                        "another --seed"
                     )
                 frame = seen.frame_EHW[0]
             yield PlayedStep(
@@ -324,8 +330,9 @@ def play(
     max_steps: int = 1800,
     device: str = "cpu",
 ) -> tuple[list[np.ndarray], float]:
-    """Play one episode; return (its frames, see `play_steps`, and its score). 1,800 steps are two
-    minutes of the game.
+    """Play one episode as `play_steps` does; return (the frames, the score).
+
+    1,800 steps of 4 emulator frames are two minutes of the game.
     """
     steps = list(
         play_steps(network, config, epsilon=epsilon, seed=seed, max_steps=max_steps, device=device)

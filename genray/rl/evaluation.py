@@ -1,4 +1,4 @@
-"""Defines the result of an evaluation, with the protocol of its play, and a progress report."""
+"""Defines the result of an evaluation and the progress report while it runs."""
 
 import math
 import statistics
@@ -15,12 +15,14 @@ from genray.rl.scores import PUBLISHED_FRAMES, human_normalised, reference
 MOST_LANES = 64
 """Largest number of episodes that an evaluation plays at once."""
 REPORT_EVERY_S = 10.0
+"""Seconds between two progress reports."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of episodes (the game's own, unclipped; a lost life ends nothing) and the protocol of
-    their play.
+    """The scores of whole episodes, and the rules by which they were played.
+
+    A score is the game's own, from unclipped rewards. A lost life does not end an episode.
     """
 
     game: str
@@ -29,13 +31,15 @@ class Evaluation:
     """Agent steps of each episode."""
     epsilon: float
     sticky_actions: float | None
-    """None, like `noop_max`, for a user's environment, where these options have no effect."""
+    """None, as is `noop_max`, for a user's environment: these options do not affect it."""
     noop_max: int | None
     max_episode_frames: int
     num_cut: int = 0
-    """Episodes ended by a limit on their length, or by a stop; their scores are incomplete."""
+    """Number of episodes that a limit on their length or a stop ended; their scores are incomplete.
+    """
     stopped: bool = False
-    """Whether a stop (Ctrl-C) ended the evaluation; episodes then running count as cut."""
+    """Whether a stop (Ctrl-C) ended the evaluation. Episodes that were running then count as cut.
+    """
 
     @property
     def mean(self) -> float:
@@ -59,8 +63,8 @@ class Evaluation:
         """Half the width of the mean's 95% confidence interval (Student's t); None for a single
         episode.
 
-        Treats episodes as independent. Greedy play without sticky actions is not independent: at
-        most `noop_max` + 1 starts differ.
+        The interval assumes independent episodes. Episodes of greedy play without sticky actions
+        are not independent: at most `noop_max` + 1 of them differ.
         """
         return (
             None if self.std_error is None else student_t95(len(self.scores) - 1) * self.std_error
@@ -68,22 +72,21 @@ class Evaluation:
 
     @property
     def human_normalised(self) -> float | None:
-        """The score on a scale where 0 is random play and 1 the human tester; None if no scores
-        were published.
+        """The mean score on a scale where 0 is random play and 1 is the human tester.
 
-        None as well if episodes were cut sooner than in the published protocol: the score of part
-        of an episode cannot be compared.
+        None if no scores were published, or if episodes were cut sooner than in the published
+        protocol, because incomplete scores cannot be compared.
         """
         return human_normalised(self.game, self.mean) if self.is_whole else None
 
     @property
     def is_whole(self) -> bool:
-        """Whether no episode was cut, or only where the published protocol cuts it (30 minutes)."""
+        """Whether no episode was cut before the published protocol would cut it (30 minutes)."""
         as_published = not self.stopped and self.max_episode_frames >= PUBLISHED_FRAMES
         return not self.num_cut or as_published
 
     def summary(self) -> str:
-        """Return two lines: the score, and the protocol of its play."""
+        """Return two lines: the score, and the rules by which it was reached."""
         interval = "" if self.ci95 is None else f" ± {self.ci95:,.1f} (95%)"
         score = f"{self.game}: mean {self.mean:,.1f}{interval}, median {self.median:,.1f}"
         published = reference(self.game)
@@ -129,7 +132,9 @@ class Evaluation:
 
 
 class EvaluationStopped(KeyboardInterrupt):
-    """Raised when an evaluation was stopped; `result` contains the episodes until then."""
+    """Raised when an evaluation was stopped; `result` contains the episodes until then, complete or
+    not.
+    """
 
     def __init__(self, result: Evaluation):
         super().__init__("stopped while evaluating")
@@ -142,7 +147,7 @@ def student_t95(degrees: int) -> float:
 
 
 def num_batches_of(episodes: int) -> int:
-    """Return the number of groups of at most `MOST_LANES` episodes, played one after the other."""
+    """Return the number of groups in which episodes are played, at most `MOST_LANES` in a group."""
     return math.ceil(episodes / MOST_LANES)
 
 
@@ -152,15 +157,16 @@ def max_episode_steps(config: EnvConfig) -> int:
 
 
 class EvaluationProgress:
-    """Reports every `every_s` seconds how far an evaluation is and how long it can still take.
+    """Reports how far an evaluation is, and how long it can still take.
 
-    An instance is a `progress` argument of `evaluate` and `play_out`. The estimate is an upper
-    bound: it assumes that all running episodes continue until their limit.
+    Pass an instance as the argument `progress` of `evaluate` or `play_out`. The remaining time is
+    an upper bound for steps of the average duration so far, because every group of episodes is
+    assumed to reach the limit of an episode's length.
 
     Args:
-        config: the game, whose longest episode bounds the estimate.
+        config: the game and the limit of an episode's length.
         say: prints a line.
-        check: called after every step; a KeyboardInterrupt from it stops the evaluation.
+        check: called after every step; if it raises KeyboardInterrupt, the evaluation stops.
         every_s: seconds between two lines.
     """
 
@@ -185,7 +191,7 @@ class EvaluationProgress:
         self._check()
 
     def _line(self, done: int, episodes: int, seconds: float) -> str:
-        # The episodes of a group are played in lockstep, so a group takes at most `limit` steps.
+        # A group's episodes are played in lockstep, so a group takes at most `_limit` steps.
         most = self._limit * num_batches_of(episodes)
         left = seconds / self._steps * max(0, most - self._steps)
         return (
@@ -195,7 +201,7 @@ class EvaluationProgress:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in words: 45 s, 12 min, 3.5 h."""
+    """Return a duration as text: 45 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

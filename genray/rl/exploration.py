@@ -1,4 +1,4 @@
-"""Implements ε-greedy exploration: schedules of ε, Ape-X's ε for each lane, and εz-greedy."""
+"""Implements ε-greedy exploration: the annealing of ε, Ape-X's ladder of ε, and εz-greedy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,24 +12,24 @@ from genray.errors import require
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
     """The ε of the lanes. ε starts at 1 and anneals linearly to its final value over
-    `anneal_steps`.
+    `anneal_steps`; without `anneal_steps` it has its final value from the start.
     """
 
     exploration: Literal["ladder", "shared"] = "ladder"
-    """ladder: lane i ends at epsilon^(1 + power·i/(N−1)) (Ape-X); shared: every lane ends at
-    epsilon.
+    """Final ε of the N lanes. ladder: epsilon^(1 + power·i/(N−1)) for lane i = 0 … N−1 (Ape-X);
+    shared: epsilon for every lane.
     """
     epsilon: float = bounded(0.4, min=0.0, max=1.0, example=0.4)
     """The final ε (shared) or the ladder's base (ladder). 0 to 1."""
     epsilon_power: float = bounded(7.0, min=0, example=7)
-    """The ladder's exponent α: 7 in Ape-X, so ε runs from 0.4 down to 0.4^8 = 0.00066."""
+    """The ladder's exponent: 7 in Ape-X, where ε falls from 0.4 to 0.4^8 = 0.00066."""
     anneal_steps: int = bounded(0, min=0)
-    """Agent steps of the whole run over which ε falls from 1 to its final value; 0: final from the
-    start.
+    """Agent steps of the whole run over which ε falls from 1 to its final value; 0: ε has its final
+    value from the start.
     """
     persistence: float = 0.0
-    """εz-greedy: a random action is held for z steps, P(z) ∝ z^−persistence (2 in the paper); 0:
-    for one step. Helps to find rewards that are several steps away in one direction.
+    """εz-greedy: a random action is repeated for z steps, P(z) ∝ z^−persistence (2 in the paper);
+    0: for one step. Helps to find rewards that are several steps away in one direction.
     """
 
     def validate(self) -> None:
@@ -47,9 +47,9 @@ class ExploreConfig:
 
 
 def ladder(num_lanes: int, base: float = 0.4, power: float = 7.0) -> np.ndarray:
-    """Return Ape-X's ε_i = base^(1 + power·i/(N−1)) for i = 0 … N−1; a single lane gets `base`.
+    """Return Ape-X's ε_i = base^(1 + power·i/(N−1)) for lanes i = 0 … N−1, float64 [N].
 
-    float64 [N].  [Horgan 2018, https://arxiv.org/abs/1803.00933, section 4.1]
+    A single lane gets `base`.  [Horgan 2018, https://arxiv.org/abs/1803.00933, section 4.1]
     """
     position = np.arange(num_lanes) / max(num_lanes - 1, 1)
     return base ** (1.0 + power * position)
@@ -63,22 +63,24 @@ def final_epsilons(config: ExploreConfig, num_lanes: int) -> np.ndarray:
 
 
 def annealed(final_E: np.ndarray, step: int, anneal_steps: int) -> np.ndarray:
-    """Return ε at agent step `step` of the run: linear from 1 to `final_E` over `anneal_steps`,
-    then constant.
+    """Return the lanes' ε at agent step `step` of the run: linear from 1 to `final_E` over
+    `anneal_steps`, then constant; float64 [E].
     """
     left = max(0.0, 1.0 - step / anneal_steps) if anneal_steps else 0.0
     return final_E + (1.0 - final_E) * left
 
 
 MAX_HELD_STEPS = 100
+"""Largest number of steps for which εz-greedy repeats an action."""
 
 
 class EpsilonGreedy:
     """Acts ε-greedily in E lanes; with `persistence`, a random action is held for several steps
     (εz-greedy).
 
-    Draws the same amount of random numbers at every step, whatever the lanes do.
-    [Dabney 2021, https://arxiv.org/abs/2006.01782; there z may reach 10,000, here MAX_HELD_STEPS]
+    Random numbers are drawn for every lane at every step, also for lanes that do not use them.
+    [Dabney 2021, https://arxiv.org/abs/2006.01782. Departure: z is at most MAX_HELD_STEPS, in the
+    paper 10,000.]
 
     Args:
         num_lanes: E.
@@ -88,14 +90,16 @@ class EpsilonGreedy:
     def __init__(self, num_lanes: int, persistence: float = 0.0):
         self._persistence = persistence
         self.held_E = np.zeros(num_lanes, np.int64)
-        """The random action that a lane holds."""
+        """The random action that each lane repeats."""
         self.left_E = np.zeros(num_lanes, np.int64)
-        """Number of further steps for which the lane holds it."""
+        """Number of further steps for which each lane repeats `held_E`."""
 
     def __call__(
         self, q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return actions, int64 [E]: held, else random with probability ε, else the best one."""
+        """Return actions, int64 [E]: the held action if there is one; else a random one with
+        probability ε, which may then be held; else the one with the largest Q-value.
+        """
         num_lanes, num_actions = q_EA.shape
         begins_E = (rng.random(num_lanes) < epsilon_E) & (self.left_E == 0)
         random_E = rng.integers(num_actions, size=num_lanes)
@@ -112,5 +116,7 @@ class EpsilonGreedy:
 
 
 def epsilon_greedy(q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a random action with probability ε, else the best one; int64 [E]."""
+    """Return for each lane a random action with probability ε, else the action with the largest
+    Q-value; int64 [E].
+    """
     return EpsilonGreedy(len(q_EA))(q_EA, epsilon_E, rng)

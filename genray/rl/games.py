@@ -1,6 +1,4 @@
-"""Resolves names of Atari games: those that ALE ships and its vector environment can play, with
-suggestions for a misspelled name.
-"""
+"""Resolves names of the Atari games that ALE ships and its vector environment can play."""
 
 import difflib
 import re
@@ -8,25 +6,24 @@ from functools import cache
 
 from genray.errors import ConfigError
 
-# Two-player games: their ROMs ship with ALE (0.12), but its vector environment cannot start them
-# and ends the process.
+# Two-player games. ALE (0.12) ships their ROMs, but its vector environment ends the process when it
+# starts one of them.
 REFUSED = ("combat", "joust", "maze_craze", "warlords")
 
 
 @cache
 def supported_games() -> tuple[str, ...]:
-    """Return every game that can be played, in snake case, sorted."""
+    """Return the names of all games that can be played, in snake case, sorted."""
     from ale_py import roms
 
     return tuple(sorted(name for name in roms.get_all_rom_ids() if name not in REFUSED))
 
 
 def resolve_game(name: str) -> str:
-    """Return ALE's own name of a game: `ALE/RoadRunner-v5`, `RoadRunner` and `road_runner` all give
-    `road_runner`.
+    """Return the name of a game in snake case: `ALE/RoadRunner-v5`, `RoadRunner` and `road_runner`
+    all give `road_runner`.
 
-    Raises ConfigError, with the nearest names for an unknown game, or with the reason for a refused
-    one.
+    Raises ConfigError for an unknown game, with the nearest names, and for a two-player game.
     """
     bare = re.sub(r"^(ale_py:)?ALE/|(NoFrameskip)?-v\d+$", "", name.strip())
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", bare).replace("-", "_").replace(" ", "_").lower()

@@ -1,9 +1,9 @@
-"""Controls the flow between collecting and learning by the number of samples per insert.
+"""Keeps collecting and learning in proportion by limiting the number of samples per insert.
 
 Ape-X's collectors and learner run at their own speeds. Without a limit, a fast learner overfits a
-small replay, and fast collectors overwrite transitions that were never sampled. One ratio links
-them: on average every inserted transition is sampled `ratio` times (batch 32, one update per 4
-agent steps: 32/4 = 8).
+small replay, and fast collectors overwrite transitions that were never sampled. The limiter makes
+the faster side wait, so that on average every inserted transition is sampled `ratio` times (for
+example, batches of 32 and one update per 4 agent steps give 32/4 = 8).
 """
 
 import math
@@ -12,28 +12,30 @@ from dataclasses import dataclass
 
 @dataclass
 class SamplesPerInsert:
-    """Decides who may continue: collectors while `inserts_allowed() > 0`, the learner while
-    `samples_allowed()` is at least its next number of samples.
+    """Decides whether collectors may insert and whether the learner may sample.
 
-    The two are never blocked at once. If the learner may not sample its next b samples, then
-    ratio·(inserted − min_size) − sampled < b, so inserted < min_size + sampled/ratio + b/ratio,
-    and collectors may insert as long as `tolerance` ≥ b/ratio. A smaller tolerance would cause a
-    deadlock; `for_run` chooses it large enough. Collectors check before a chunk and may exceed the
-    limit by that chunk, which only lets the learner sample more.
+    Collectors may insert while `inserts_allowed() > 0`. The learner may sample while
+    `samples_allowed()` is at least the number of its next samples, b.
 
-    As Reverb's `SampleToInsertRatio` (https://arxiv.org/abs/2102.04736), but counted over *all*
-    shards together: a limit per shard would slow down the collectors of a shard that has less
-    total priority.
+    If `tolerance` ≥ b/ratio, collectors and learner are never blocked at the same time. If the
+    learner is blocked, then ratio·(inserted − min_size) − sampled < b, and therefore inserted <
+    min_size + sampled/ratio + b/ratio, so collectors may insert. `for_run` chooses such a
+    tolerance; a smaller one could cause a deadlock. Collectors check the limit before they insert a
+    chunk, so one chunk may exceed the limit; the learner may then sample more.
+
+    Reverb's `SampleToInsertRatio` (https://arxiv.org/abs/2102.04736) is similar. Departure:
+    transitions are counted over *all* shards together. A limit for each shard would slow down the
+    collectors of a shard that is sampled less because its total priority is small.
     """
 
     ratio: float
-    """Samples per inserted transition; 0: no limit after `min_size` (a free-running learner, as in
-    the Ape-X paper).
+    """Samples per inserted transition; 0: no limit after the first `min_size` inserts, for
+    collectors or for the learner (as in the Ape-X paper).
     """
     min_size: int
-    """Transitions in the replay before the first sample."""
+    """Number of transitions that are inserted before the first sample."""
     tolerance: float
-    """Number of inserts that collectors may be ahead of the learner."""
+    """Number of inserts by which collectors may be ahead of the learner."""
     inserted: int = 0
     sampled: int = 0
 
@@ -41,20 +43,20 @@ class SamplesPerInsert:
     def for_run(
         cls, ratio: float, min_size: int, chunk: int, sources: int, round_samples: int
     ) -> "SamplesPerInsert":
-        """Make a limiter for `sources` collectors that insert `chunk` transitions at once, and a
-        learner that samples rounds of `round_samples`.
+        """Make a limiter for `sources` collectors that insert `chunk` transitions at once, and for
+        a learner that draws `round_samples` samples at once.
         """
         ahead = chunk * sources + (round_samples / ratio if ratio else 0)
         return cls(ratio=ratio, min_size=min_size, tolerance=ahead)
 
     def inserts_allowed(self) -> float:
-        """Return how many transitions may be inserted now; ≤ 0: wait for the learner."""
+        """Return how many transitions may be inserted now; if ≤ 0, collectors must wait."""
         if not self.ratio:
             return math.inf
         return self.min_size + self.tolerance + self.sampled / self.ratio - self.inserted
 
     def samples_allowed(self) -> float:
-        """Return how many samples may be drawn now; if fewer than a batch, wait for collectors."""
+        """Return how many samples may be drawn now; if fewer than needed, the learner must wait."""
         if self.inserted < self.min_size:
             return 0.0
         if not self.ratio:
@@ -70,8 +72,10 @@ class SamplesPerInsert:
         return max(0, missing)
 
     def lose(self, lost: int, remaining: int) -> None:
-        """Account for `lost` transitions of a dead shard, with `remaining` left: learning waits
-        until the replay contains `min_size` again.
+        """Reduce `inserted` after a shard with `lost` transitions has died, so that learning waits
+        until the replay contains `min_size` transitions again.
+
+        `remaining`: the number of transitions in the other shards.
         """
         self.inserted -= min(lost, max(0, self.min_size - remaining))
 
@@ -80,10 +84,11 @@ class SamplesPerInsert:
         return {"ratio": self.ratio, "inserted": self.inserted, "sampled": self.sampled}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Continue from `state`; with a changed ratio, as if it had applied from the start.
+        """Continue from `state`. If the ratio has changed, scale `sampled` as if the new ratio had
+        applied from the start.
 
-        After a ratio of 0 the counts start balanced, because a free-running learner's lead or lag
-        has no meaning.
+        If the saved ratio is 0, `sampled` is set to the number that the new ratio allows: without a
+        limit, the numbers of inserts and samples were unrelated.
         """
         self.inserted, self.sampled = int(state["inserted"]), int(state["sampled"])
         if self.ratio and not state["ratio"]:
