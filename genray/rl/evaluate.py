@@ -304,8 +304,8 @@ def play_steps(
                     or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over
                 ):
                     raise RunFault(
-                        f"{config.title}: the emulator that draws the pictures disagreed with the "
-                        f"emulator that plays at step {number} (--seed {seed}); play again with "
+                        f"{config.title}: at step {number} (--seed {seed}), the emulator that draws "
+                        "the pictures disagreed with the emulator that plays; play again with "
                         "another --seed"
                     )
                 frame = seen.frame_EHW[0]

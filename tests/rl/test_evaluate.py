@@ -246,7 +246,7 @@ def test_emulators_that_part_are_a_fault(monkeypatch: pytest.MonkeyPatch):
             return step._replace(reward_E=step.reward_E + 1)
 
     monkeypatch.setattr(module, "AtariLanes", Parting)
-    with pytest.raises(RunFault, match=r"breakout: .* at step 1 \(seed 0\)"):
+    with pytest.raises(RunFault, match=r"breakout: at step 1 \(--seed 0\), .* another --seed"):
         play(hold(0, 4), EnvConfig(game="breakout"))
 
 
