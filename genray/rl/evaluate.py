@@ -304,9 +304,9 @@ def play_steps(
                     or bool(seen.terminated_E[0] | seen.truncated_E[0]) != over
                 ):
                     raise RunFault(
-                        f"{config.title}: at step {number} (--seed {seed}), the emulator that draws "
-                        "the pictures disagreed with the emulator that plays; play again with "
-                        "another --seed"
+                        f"{config.title}: at step {number} (--seed {seed}), the emulator that "
+                        "draws the pictures disagreed with the emulator that plays; play again "
+                        "with another --seed"
                     )
                 frame = seen.frame_EHW[0]
             yield PlayedStep(

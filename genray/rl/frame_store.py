@@ -1,8 +1,8 @@
-"""Stores a shard's frames, uncompressed or compressed. Both stores return the same frames, bit for
-bit.
+"""Stores a shard's frames, uncompressed or compressed. Both kinds of store return the same frames,
+bit for bit.
 
-Shapes: L lanes, C rows per lane, E lanes of a source, T rows of a piece, B batch, S stack,
-P pixels.
+Shapes: L lanes, C rows per lane, E lanes of a source (a collector), T new rows, or frames of a
+sliced transition, B batch, S stack, P pixels.
 """
 
 from collections import deque
@@ -18,9 +18,10 @@ from genray.rl.replay_config import ShardLayout
 
 
 def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
-    """Split `count` rows from row `head` on into [(slice of the ring, slice of the new rows)].
+    """Return where the rows `head` … head + count − 1 are in a ring buffer of `rows` slots, as
+    [(slice of the slots, slice of the `count` rows)].
 
-    The list has no, one, or two entries: two if the rows wrap around the ring's end.
+    The list has two entries if the rows wrap around the buffer's end; it is empty if `count` is 0.
     """
     start = head % rows
     first = min(count, rows - start)
@@ -32,7 +33,7 @@ def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
 
 
 class Slices(NamedTuple):
-    """Frames prepared for transport, see chunk.SlicedSample."""
+    """The frames of sampled transitions, to be sent over a network; see chunk.SlicedSample."""
 
     data_N: np.ndarray
     start_B: np.ndarray
@@ -40,43 +41,43 @@ class Slices(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Places of sampled transitions in a store. A leaf is lane · C + slot."""
+    """The positions of sampled transitions in a store."""
 
-    leaf_B: np.ndarray  # int64
+    leaf_B: np.ndarray  # int64: lane · C + slot
     age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
     horizon_B: np.ndarray  # uint8: rows to the next observation
     next_age_B: np.ndarray  # uint8
 
 
 class FrameStore(Protocol):
-    """L ring buffers of C frames."""
+    """L ring buffers of C frames each."""
 
     @property
     def nbytes(self) -> int: ...
 
     def write(self, lanes: slice, head: int, frame_ETP: np.ndarray) -> None:
-        """Write rows `head` … head + T − 1 of some lanes, over the rows one ring earlier."""
+        """Write rows `head` … head + T − 1 of some lanes over the rows that are C rows older."""
 
     def stacks(
         self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray
     ) -> None:
-        """Copy both observations, oldest frame first. `repeat`: frames before an episode's first
-        are copies of it; otherwise they are blank.
+        """Copy both observations, oldest frame first. If `repeat`, frames before an episode's start
+        are copies of its first frame; otherwise they are blank.
         """
 
     def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
-        """Return the frames of both observations, each once: at most `history` + 1 + `horizon` per
-        place.
+        """Return the frames of both observations, each frame of a transition once: at most
+        `history` + 1 + `horizon` frames per transition.
 
-        `packed`: whether frames are compressed; a compressing store always returns them compressed.
+        `packed`: compress the frames. Lz4Frames returns compressed frames in any case.
         """
 
     def save(self, path: Path, used: int) -> None:
-        """Write the first `used` rows of each lane as an .npy file, uint8 [L, used, P]."""
+        """Write the first `used` slots of each lane as an .npy file, uint8 [L, used, P]."""
 
 
 class RawFrames:
-    """Stores frames uncompressed: a stack is one contiguous stretch of memory.
+    """Stores frames uncompressed. The frames of a stack are contiguous in memory.
 
     Args:
         lanes, rows: L and C.
@@ -127,8 +128,8 @@ class RawFrames:
 
 
 class Lz4Frames:
-    """Stores frames compressed one by one. The frames of a chunk share one buffer, which is freed
-    when the last of its rows is overwritten.
+    """Compresses each frame by itself and stores it. The frames of a chunk share one buffer, which
+    is freed when all its rows have been overwritten.
 
     Args:
         lanes, rows: L and C.
@@ -136,7 +137,7 @@ class Lz4Frames:
     """
 
     def __init__(self, lanes: int, rows: int, pixels: int):
-        from genray.rl import lz4_kernels  # imported, and compiled, only where it is used
+        from genray.rl import lz4_kernels  # imported only where frames are compressed
 
         self._lz4 = lz4_kernels
         self._rows, self._pixels = rows, pixels
@@ -164,7 +165,9 @@ class Lz4Frames:
     def _pack(
         self, first_lane: int, frame_NP: np.ndarray, num_rows: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compress frames into a new buffer of that source; return (addresses, lengths)."""
+        """Compress frames into a new buffer for the source whose first lane is `first_lane`; return
+        (addresses, lengths).
+        """
         target = self._lz4.empty_target(len(frame_NP), self._pixels)
         length_N = np.empty(len(frame_NP), np.int32)
         total = self._lz4.compress(np.array(frame_NP, np.uint8, order="C"), target, length_N)
@@ -205,7 +208,7 @@ class Lz4Frames:
     def _check(self, fine: bool) -> None:
         if not fine:
             raise RunFault(
-                "the replay's compressed frames are damaged: a fault of this machine's memory, or "
+                "the replay's compressed frames are damaged by a fault of this machine's memory or "
                 "of genray"
             )
 
@@ -228,7 +231,7 @@ def _slice_table(count: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
-    """Decompress sliced frames into the observations of `out`, and copy the other fields.
+    """Write the frames of `sliced` into the observations of `out`, and copy the other fields.
 
     Raises RunFault when the bytes are damaged.
     """
@@ -236,8 +239,8 @@ def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
 
     stacks = (sliced.size, layout.stack, layout.frame_shape[0] * layout.frame_shape[1])
     obs_BSP, next_obs_BSP = out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
-    # Copies and an address, because Numba would compile the loop again for read-only arrays, which
-    # Ray's arrays are.
+    # Pass copies, and the address of the data, because arrays from Ray are read-only, and Numba
+    # would compile the loop a second time for read-only arrays.
     small = [
         np.array(getattr(sliced, name))
         for name in ("start_B", "length_BT", "age_B", "horizon_B", "next_age_B")
@@ -252,12 +255,12 @@ def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
     )
     if not fine:
         raise RunFault(
-            "frames came damaged from a replay shard: a fault of the network or of a machine's "
+            "frames from a replay shard are damaged by a fault of the network or of a machine's "
             "memory"
         )
     sliced.copy_draw(out)
 
 
 def make_store(kind: Literal["raw", "lz4"], lanes: int, rows: int, pixels: int) -> FrameStore:
-    """Make an empty store of that kind."""
+    """Make an empty store of the given kind."""
     return (Lz4Frames if kind == "lz4" else RawFrames)(lanes, rows, pixels)

@@ -1,12 +1,12 @@
-"""The replay's inner loops, compiled by Numba on their first call: the sum tree, and the assembly
-of observations.
+"""Contains the replay's inner loops, which Numba compiles on their first call: the loops of the sum
+tree, and the assembly of observations.
 
-Shapes: F families of 8 nodes, B batch, L lanes, C rows per lane, S stack, T frames of a block, P
-pixels, K past actions.
+Shapes: F families (a family is the 8 children of a node), B batch, L lanes, C rows per lane, S
+stack, T frames of a block, P pixels, K past actions.
 
-All loops are in one file, because Numba's cache on disk notices changes in the file of the loaded
-function, but not in the files of functions that it calls. The loops check only what memory safety
-requires; their callers report what is wrong.
+All loops are in one file. Numba's cache on disk compiles a function again when the function's own
+file has changed, but not when the file of a function that it calls has changed. The loops check
+only inputs that could make them write outside an array; their callers raise the errors.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from numba.core import cgutils
 intrinsic: Any = extending.intrinsic
 # void* memcpy(void* target, const void* source, size_t bytes), found in the process by its name.
 _memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
-# One row without its frame, as one record: a random row is then one cache line, instead of one
-# cache line for each column.
+# One row without its frame, as one record: reading a random row then needs one cache line, not one
+# for each field.
 ROW = np.dtype(
     [
         ("n_return", "f4"),
@@ -36,17 +36,18 @@ ROW = np.dtype(
 )
 BRANCH = 8  # children per node: 64 bytes of float64, one cache line
 _SHIFT = 3  # log2(BRANCH)
-STREAM_BYTES = 16  # a frame of 84x84 is a multiple of it
-# Bytes of one array from which streaming is used: a batch of 256 is large enough. A batch of 32 is
-# faster when it stays in the cache.
+STREAM_BYTES = 16  # bytes that `_stream` copies at once; a frame of 84x84 bytes is a multiple
+# Bytes of an array of observations from which `_stream` is used. A batch of 256 is large enough; a
+# batch of 32 is faster when it stays in the cache.
 STREAM_FROM = 4 * 2**20
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` to machine code that lets other Python threads run, cached on disk.
+    """Return `function` compiled to machine code, which is cached on disk and which lets other
+    Python threads run.
 
-    Numba chooses the directory: `__pycache__` beside this file if it can be written, else the
-    user's cache directory.
+    Numba chooses the directory of the cache: `__pycache__` beside the function's file if it can be
+    written, else the user's cache directory.
     """
     try:
         return numba.njit(cache=True, nogil=True)(function)
@@ -56,17 +57,17 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 # --- the sum tree ---
 # `flat_F8` contains the families of all levels, leaves first; level k is
-# flat_F8[start[k] : start[k + 1]].
-# Two indices instead of one: for k in 0 … 7 the compiler knows that no index is negative, and omits
-# the check.
+# flat_F8[start[k] : start[k + 1]]. Node i of a level is flat_F8[start[k] + i // 8, i % 8], so the
+# compiler knows that the second index is not negative, and omits a check.
 
 
 @compiled
 def tree_set(flat_F8, start, capacity, node_B, priority_B):
-    """Write leaves (of duplicates the last) and recompute their ancestors.
+    """Set the leaves `node_B` to `priority_B` and recompute their ancestors. If an index occurs
+    several times, its last priority counts.
 
-    Returns False, and changes nothing, for bad input. Overwrites `node_B`, the indices, when it
-    succeeds.
+    Returns False, and changes nothing, for an index outside [0, capacity) or a priority that is
+    negative or not finite. Overwrites `node_B` when it succeeds.
     """
     count = len(node_B)
     for b in range(count):
@@ -78,7 +79,7 @@ def tree_set(flat_F8, start, capacity, node_B, priority_B):
         kept = 0
         for b in range(count):
             node = node_B[b] >> _SHIFT
-            # Neighbours have the same parent, so a sorted batch shrinks from level to level.
+            # Skip a parent that equals the previous one, so that sorted leaves need few sums.
             if kept and node_B[kept - 1] == node:
                 continue
             node_B[kept] = node
@@ -86,7 +87,7 @@ def tree_set(flat_F8, start, capacity, node_B, priority_B):
         count = kept
         for b in range(count):
             c = flat_F8[start[level - 1] + node_B[b]]
-            # Added in the order of tree_find, so that both get the same rounding.
+            # Add in the same order as tree_find, so that both round in the same way.
             total = ((c[0] + c[1]) + (c[2] + c[3])) + ((c[4] + c[5]) + (c[6] + c[7]))
             flat_F8[start[level] + (node_B[b] >> _SHIFT), node_B[b] & (BRANCH - 1)] = total
     return True
@@ -94,11 +95,13 @@ def tree_set(flat_F8, start, capacity, node_B, priority_B):
 
 @compiled
 def tree_find(flat_F8, start, mass_B, node_B):
-    """Write the leaf whose interval contains each mass into `node_B`. Overwrites `mass_B`.
+    """For each mass, write the leaf whose interval of cumulated priorities contains the mass into
+    `node_B`. Overwrites `mass_B`.
 
-    The whole batch descends level by level, so that the cache misses of a level overlap; single
-    queries would wait for each miss. In a family, three comparisons (upper half? upper pair? upper
-    one?) find the child. They have no branches, because no processor could predict them.
+    The loop handles the whole batch on one level before it goes to the next level, so that the
+    cache misses of a level overlap. In a family, three comparisons find the child: is it in the
+    upper half, in the upper pair of that half, the upper one of that pair? The comparisons compile
+    to selections instead of branches, because a processor could not predict the branches.
     """
     node_B[:] = 0
     for level in range(len(start) - 3, -1, -1):
@@ -115,7 +118,8 @@ def tree_find(flat_F8, start, mass_B, node_B):
             one = flat_F8[family, child]
             child += 1 if mass >= one else 0
             mass -= one if mass >= one else 0.0
-            # Rounding led past the interval: use the family's last child with a priority above 0.
+            # Rounding may leave a mass too large for the child. Then take this child or, if its
+            # priority is 0, the nearest one before it with a priority above 0.
             if mass >= flat_F8[family, child]:
                 while child > 0 and flat_F8[family, child] <= 0.0:
                     child -= 1
@@ -126,9 +130,9 @@ def tree_find(flat_F8, start, mass_B, node_B):
 
 @compiled
 def tree_sample(flat_F8, start, uniform_B, leaf_B):
-    """Sample one leaf from each of B equal slices of the total.
+    """Sample one leaf from each of B equal slices of the total, and write the leaves into `leaf_B`.
 
-    `uniform_B` in [0, 1) is the position in the slice; it is overwritten.
+    `uniform_B`: for each slice, a random position in [0, 1) within the slice; overwritten.
     """
     total, count = flat_F8[start[-2], 0], len(uniform_B)
     below = np.nextafter(total, 0.0)
@@ -142,10 +146,11 @@ def tree_sample(flat_F8, start, uniform_B, leaf_B):
 
 @intrinsic
 def _stream(typing_context, target, source, count):
-    """Copy like memcpy, but past the caches: `target` and `count` are multiples of 16.
+    """Copy `count` bytes with non-temporal stores, which bypass the caches. The address `target`
+    and `count` must be multiples of 16.
 
     An ordinary store first fetches its cache line from memory, and evicts another line. A batch of
-    512 is larger than the caches, so none of it would be cached when the learner reads it.
+    512 is larger than the caches, so it would not be cached when the learner reads it.
     Non-temporal stores take a third less time.
     """
 
@@ -168,7 +173,7 @@ def _stream(typing_context, target, source, count):
 
 @intrinsic
 def _fence(typing_context):
-    """Make streamed bytes visible to other threads before any later write."""
+    """Make the bytes that `_stream` wrote visible to other threads before any later write."""
 
     def codegen(context, builder, signature, arguments):
         builder.fence("seq_cst")
@@ -178,8 +183,8 @@ def _fence(typing_context):
 
 @intrinsic
 def prefetch(typing_context, address):
-    """Fetch the cache line at `address` while other work continues. The address need not be valid:
-    this is a hint.
+    """Start to fetch the cache line at `address`, and continue without waiting. An invalid address
+    does no harm, because the processor treats a prefetch as a hint.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -194,16 +199,18 @@ def prefetch(typing_context, address):
 
 @compiled
 def copy_bytes(source, source_at, target, target_at, count):
-    """Copy bytes with C's memcpy: Numba's own loop takes fifteen times as long. Both arrays are
-    contiguous uint8.
+    """Copy `count` bytes with C's memcpy; Numba's own loop takes fifteen times as long. Both arrays
+    are contiguous uint8, and `source_at` and `target_at` are byte offsets.
     """
     _memcpy(target.ctypes.data + target_at, source.ctypes.data + source_at, count)
 
 
 @compiled
 def _copy_rows(frame_CP, first, count, target_TP, at, stream):
-    """Copy `count` rows of a ring, from row `first` on, to target_TP[at:]. A negative `first` is
-    before the ring's wrap.
+    """Copy `count` rows of a ring buffer, from slot `first` on, to target_TP[at:].
+
+    `first` is taken modulo the number of slots, so it may be negative. `stream`: use `_stream` if
+    the rows do not wrap around the buffer's end.
     """
     rows, pixels = frame_CP.shape
     first %= rows
@@ -231,8 +238,8 @@ def _streams(target):
 
 @compiled
 def _observe(frame_CP, slot, age, history, later, repeat, target_TP, stream):
-    """Copy rows slot − history … slot + later of one lane; rows before the episode's first are
-    blank, or copies of it.
+    """Copy rows slot − history … slot + later of one lane. Rows before the episode's first row are
+    copies of that row if `repeat`, else blank.
     """
     known = min(history, age)
     missing = history - known
@@ -246,15 +253,17 @@ def _observe(frame_CP, slot, age, history, later, repeat, target_TP, stream):
 
 @compiled
 def _past_actions(row_C, slot, age, past_K):
-    """Write the actions of the K rows before, newest first; −1 before the episode's first."""
+    """Write the actions of the K rows before `slot`, newest first; −1 for rows before the episode's
+    first row.
+    """
     for k in range(len(past_K)):
         past_K[k] = row_C[(slot - 1 - k) % len(row_C)].action if k < age else -1
 
 
 @compiled
 def gather_stacks(frame_LCP, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP):
-    """Copy the observations at `leaf_B` (= lane · C + slot) and `horizon` rows later, oldest frame
-    first.
+    """Copy the observations at the leaves `leaf_B` (lane · C + slot) into `obs_BSP` and those
+    `horizon_B` rows later into `next_obs_BSP`, oldest frame first.
     """
     rows, history, stream = (
         frame_LCP.shape[1],
@@ -299,8 +308,9 @@ def draw(
 ):
     """Sample leaves like `tree_sample`, and write all fields of their transitions except frames.
 
-    One call does both, because for 32 transitions a call costs as much as its work. `swap_B` in
-    [0, 1) shuffles the leaves; if it is empty, they keep the tree's order. Overwrites `uniform_B`.
+    One call does both, because for 32 transitions a call costs as much as its work. `swap_B`:
+    random numbers in [0, 1) that shuffle the leaves; empty: the leaves keep the tree's order.
+    Overwrites `uniform_B`.
     """
     lanes, rows = row_LC.shape
     total = flat_F8[start[-2], 0]
@@ -331,13 +341,14 @@ def draw(
 def update(flat_F8, start, row_LC, head_L, key_B, delta_B, epsilon, alpha):
     """Set the priorities of the transitions `key_B` to (|δ| + ε)^α.
 
-    Returns how many transitions have been overwritten since; −1, and changes nothing, for a bad δ.
+    Returns how many of the transitions can no longer be sampled, for example because they were
+    overwritten. Returns −1, and changes nothing, for a δ that is not finite.
     """
     lanes, rows = row_LC.shape
     leaf_B, priority_B, kept = np.empty(len(key_B), np.int64), np.empty(len(key_B), np.float64), 0
     for b in range(len(key_B)):
         row, lane = key_B[b] // lanes, key_B[b] % lanes
-        # A row beyond the head is from before the shard's restart, when rows began at 0 again.
+        # A row at or beyond the head was sampled before the shard restarted with row 0.
         if head_L[lane] - rows <= row < head_L[lane] and row_LC[lane, row % rows].valid:
             leaf_B[kept] = lane * rows + row % rows
             priority_B[kept] = (abs(delta_B[b]) + epsilon) ** alpha

@@ -1,10 +1,10 @@
-"""Loops over compressed frames, compiled by Numba, which call LZ4's own C functions.
+"""Contains loops over compressed frames, which Numba compiles and which call LZ4's C functions.
 
 Shapes: N frames, L lanes, C rows per lane, B batch, S stack, T frames of a block, P pixels.
 
 The Python functions of the `lz4` package take and return bytes objects, which takes longer than
-decompressing a frame. The compiled part of the package exports the functions of the LZ4 library,
-and this module finds them by name.
+decompressing a frame. The package's shared library exports the C functions of LZ4, and this module
+finds them there by name.
 """
 
 from typing import Any
@@ -24,9 +24,9 @@ for _name in (
     "LZ4_sizeofStateHC",
     "LZ4_decompress_safe",
 ):
-    if not llvmlite.binding.address_of_symbol(_name):  # LLVM itself would end the process
+    if not llvmlite.binding.address_of_symbol(_name):  # LLVM would end the process at the call
         raise ResourceError(
-            f"this build of the lz4 package hides {_name}: reinstall it (pip install "
+            f"this build of the lz4 package does not export {_name}; reinstall it (pip install "
             "--force-reinstall lz4)"
         )
 # int LZ4_…(const char* source, char* target, int source_bytes, int target_bytes) returns the bytes
@@ -38,19 +38,19 @@ _compress_hard: Any = types.ExternalFunction(
     types.int32(types.uintp, types.uintp, types.uintp, types.int32, types.int32, types.int32),
 )
 _state_bytes: Any = types.ExternalFunction("LZ4_sizeofStateHC", types.int32())
-# Level 2 of "high compression" takes 16 µs per frame instead of 2.5, but gives 15% fewer bytes and
-# fewer pieces, so that decompression takes a third less. A frame is compressed once, and
-# decompressed 7 times as often as its transitions are sampled.
+# Level 2 of "high compression" takes 16 µs per frame instead of 2.5, but its output has 15% fewer
+# bytes, and decompressing it takes a third less time. A frame is compressed once, but decompressed
+# whenever one of the 7 transitions that contain it is sampled (stack 4, n = 3).
 LEVEL = 2
 _decompress: Any = types.ExternalFunction("LZ4_decompress_safe", _SIGNATURE)
 
 
 @compiled
 def _pack(frame_P, target, at, state):
-    """Compress a frame into target[at:]. Returns the compressed length; P if the frame does not get
-    smaller, ≤ 0 if the target is too small.
+    """Compress a frame into target[at:] and return the compressed length.
 
-    `state`: memory for the slow "high compression"; empty: the fast compression.
+    Returns P if the frame does not get smaller; the caller then has to copy it. Returns ≤ 0 if the
+    target is too small. `state`: memory for the slow "high compression"; empty: use the fast one.
     """
     source, to, capacity = frame_P.ctypes.data, target.ctypes.data + at, len(target) - at
     if len(state):
@@ -62,10 +62,10 @@ def _pack(frame_P, target, at, state):
 
 @compiled
 def compress(frame_NP, target, length_N):
-    """Compress each frame into `target`, one after the other; return the number of bytes, −1 if
-    `target` is too small.
+    """Compress the frames into `target`, one after the other, and write their lengths into
+    `length_N`; return the total number of bytes, or −1 if `target` is too small.
 
-    A frame that does not get smaller is stored uncompressed, which its length P indicates.
+    A frame that does not get smaller is stored uncompressed; its length is then P.
     """
     pixels, at, state = frame_NP.shape[1], 0, np.empty(_state_bytes(), np.uint8)
     for n in range(len(frame_NP)):
@@ -81,8 +81,9 @@ def compress(frame_NP, target, length_N):
 
 @compiled
 def _unpack(address, length, target_TP, t):
-    """Decompress one frame into target_TP[t]; a slot that was never written is blank. Returns False
-    for damaged bytes.
+    """Decompress one frame into target_TP[t]; return False for damaged bytes.
+
+    Address 0 stands for a slot that was never written, and gives a blank frame.
     """
     pixels = target_TP.shape[1]
     if address == 0:
@@ -96,7 +97,7 @@ def _unpack(address, length, target_TP, t):
 
 @compiled
 def unpack_rows(address_C, length_C, target_CP):
-    """Decompress the first rows of a lane, in the ring's order; return False for damaged bytes."""
+    """Decompress the first len(target_CP) slots of a lane; return False for damaged bytes."""
     fine = True
     for c in range(len(target_CP)):
         fine &= _unpack(address_C[c], length_C[c], target_CP, c)
@@ -105,8 +106,10 @@ def unpack_rows(address_C, length_C, target_CP):
 
 @compiled
 def _observe(address_C, length_C, slot, age, history, later, repeat, target_TP):
-    """Do as kernels._observe: copy rows slot − history … slot + later; rows before the episode's
-    first are blank, or copies of it.
+    """Decompress rows slot − history … slot + later of one lane; return False for damaged bytes.
+
+    As in kernels._observe, rows before the episode's first row are copies of that row if `repeat`,
+    else blank.
     """
     fine, rows = True, len(address_C)
     for t in range(history + 1 + later):
@@ -123,8 +126,9 @@ def _observe(address_C, length_C, slot, age, history, later, repeat, target_TP):
 def gather_stacks(
     address_LC, length_LC, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP
 ):
-    """Do as kernels.gather_stacks. Each frame is decompressed once, even if both observations have
-    it.
+    """Do the same as kernels.gather_stacks, from compressed frames; return False for damaged bytes.
+
+    A frame that both observations contain is decompressed once.
     """
     fine, rows, history = True, address_LC.shape[1], obs_BSP.shape[1] - 1
     for b in range(len(leaf_B)):
@@ -133,7 +137,7 @@ def gather_stacks(
             np.int64(age_B[b]),
             np.int64(horizon_B[b]),
             np.int64(next_age_B[b]),
-        )  # int() gives uint64
+        )  # in Numba, int() of a uint8 gives uint64
         fine &= _observe(
             address_LC[lane], length_LC[lane], slot, age, history, 0, repeat, obs_BSP[b]
         )
@@ -158,15 +162,16 @@ def gather_stacks(
     return fine
 
 
-# --- slices: the compressed frames of a transition, prepared for transport ------------------------
+# --- slices: the frames of transitions, to be sent over a network ---------------------------------
 
 
 @compiled
 def slice_lengths(length_LC, leaf_B, age_B, horizon_B, history, start_B, length_BT):
-    """Write the lengths of each transition's frames, rows slot − known … slot + horizon with known
-    = min(history, age), then zeros.
+    """Write the lengths of each transition's frames into `length_BT`, and return their sum.
 
-    `start_B`: where each transition's bytes begin when they are joined. Returns the total length.
+    The frames of a transition are the rows slot − known … slot + horizon, with known =
+    min(history, age). The other entries of `length_BT` are 0. `start_B` receives the offset of each
+    transition's first byte when the bytes of all transitions are joined.
     """
     rows, total = length_LC.shape[1], 0
     for b in range(len(leaf_B)):
@@ -181,8 +186,8 @@ def slice_lengths(length_LC, leaf_B, age_B, horizon_B, history, start_B, length_
 
 @compiled
 def copy_slices(address_LC, leaf_B, age_B, history, start_B, length_BT, data_N):
-    """Copy the bytes with the lengths of `slice_lengths` into `data_N`; contiguous frames are
-    copied at once.
+    """Copy the frames whose lengths `slice_lengths` wrote into `data_N`. Frames that are contiguous
+    in memory are copied in one call.
     """
     rows = address_LC.shape[1]
     for b in range(len(leaf_B)):
@@ -205,8 +210,8 @@ def copy_slices(address_LC, leaf_B, age_B, history, start_B, length_BT, data_N):
 
 @compiled
 def slice_rows(frame_LCP, leaf_B, age_B, horizon_B, history, packed, start_B, length_BT, data_N):
-    """Do as `slice_lengths` and `copy_slices`, from uncompressed frames, and compress them if
-    `packed`. Returns −1 if `data_N` is too small.
+    """Do the same as `slice_lengths` and `copy_slices`, from uncompressed frames, which are
+    compressed if `packed`. Returns the number of bytes, or −1 if `data_N` is too small.
     """
     rows, pixels, total, no_state = frame_LCP.shape[1], frame_LCP.shape[2], 0, np.empty(0, np.uint8)
     for b in range(len(leaf_B)):
@@ -232,8 +237,8 @@ def slice_rows(frame_LCP, leaf_B, age_B, horizon_B, history, packed, start_B, le
 def unpack_slices(
     address, size, start_B, length_BT, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP
 ):
-    """Write both observations from `size` bytes of slices at `address`; each frame is decompressed
-    once. Returns False for damaged bytes.
+    """Write both observations from the `size` bytes of slices at `address`; return False for
+    damaged bytes. Each frame of a transition is decompressed once.
     """
     fine, history, pixels = True, obs_BSP.shape[1] - 1, obs_BSP.shape[2]
     for b in range(len(start_B)):
@@ -245,7 +250,7 @@ def unpack_slices(
             return False
         for t in range(known + horizon + 1):
             length = length_BT[b, t]
-            if length <= 0 or at < 0 or at + length > size:  # the network may have damaged it
+            if length <= 0 or at < 0 or at + length > size:  # damaged, e.g. by the network
                 return False
             place, next_place = history - known + t, history - known + t - horizon
             if t <= known:
@@ -268,7 +273,9 @@ def unpack_slices(
 
 @compiled
 def _begin(target_TP, missing, repeat):
-    """Write the frames before an episode's first: blank, or copies of it."""
+    """Write the `missing` frames before an episode's first frame: copies of the first frame if
+    `repeat`, else blank frames.
+    """
     for t in range(missing):
         if repeat:
             target_TP[t] = target_TP[missing]
@@ -277,7 +284,7 @@ def _begin(target_TP, missing, repeat):
 
 
 def compress_bound(frames: int, pixels: int) -> int:
-    """Return the most bytes that `compress` may need, LZ4_COMPRESSBOUND of lz4.h."""
+    """Return the largest number of bytes that `compress` may write (LZ4_COMPRESSBOUND of lz4.h)."""
     return frames * (pixels + pixels // 255 + 16)
 
 

@@ -1,4 +1,4 @@
-"""Defines the Q-network: DQN's convolutions (Nature), a dueling head, and past actions as inputs.
+"""Defines the Q-network: the convolutions of the Nature DQN, dueling streams, and past actions.
 
 Shapes: B batch, S stack, H height, W width, A actions, K past actions.
 """
@@ -13,9 +13,9 @@ from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
 from genray.threads import FlopCount
 
-# He's variance is right before a ReLU. An output layer with this variance would start with Q-values
-# of ±1, as large as the clipped rewards, and the first thousands of updates would have to unlearn
-# them.
+# Factor of the initial weights of the output layers. He's variance is meant for layers before a
+# ReLU. With it, the first Q-values would be about ±1, as large as the clipped rewards, and the
+# first thousands of updates would only remove them.
 OUTPUT_SCALE = 0.1
 
 
@@ -30,8 +30,8 @@ class NetworkConfig:
     dueling: bool = True
     """Two streams, V(s) and A(s, a), and Q = V + A − mean A."""
     past_actions: int = bounded(0, min=0, max=16, example=4)
-    """Number of last actions that are added, one-hot, to the convolutions' features: they show
-    motion that frames alone hide.
+    """Number of last actions that are added, one-hot, to the convolutions' features. They help
+    where frames alone do not show a motion.
     """
     layer_norm: bool = False
     """Normalise the convolutions' features and the hidden layers, which makes short runs less
@@ -52,8 +52,8 @@ class QNetwork(nn.Module):
     """Computes Q(s, ·) from a stack of frames.
 
     [Mnih 2015, https://doi.org/10.1038/nature14236; Wang 2016, https://arxiv.org/abs/1511.06581]
-    Departures: He initialisation (normal, variance 2/fan_in; theirs was uniform), with outputs
-    that start near 0; each dueling stream has its own `hidden` units.
+    Departures: He initialisation (normal, variance 2/fan_in) instead of a uniform one, with outputs
+    that start near 0; optional past actions and layer norm.
 
     Args:
         config: the widths and options of the network.
@@ -114,9 +114,9 @@ class QNetwork(nn.Module):
     def forward(self, frames_BSHW: Tensor, past_BK: Tensor | None = None) -> Tensor:
         """Return Q-values, float32 [B, A].
 
-        `frames_BSHW`: uint8, 0 to 255, oldest first. `past_BK`: the last K actions, newest
-        first, −1 where the episode had none yet; needed exactly when the network was made with
-        `past_actions`.
+        `frames_BSHW`: uint8, 0 to 255, oldest frame first. `past_BK`: the last K actions, newest
+        first, −1 before the episode's first action; ignored, and may be None, if `past_actions` is
+        0.
         """
         features = self.convolutions(to_floats(frames_BSHW))
         if self.config.past_actions:
@@ -132,8 +132,8 @@ class QNetwork(nn.Module):
 
 
 def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
-    """Return the stream's output, always float32: in bfloat16 the small gaps between actions would
-    be lost (a Q-value of 3 is a multiple of 1/64).
+    """Return the stream's output. The last layer always computes in float32, because bfloat16 would
+    lose small differences between actions (near 3, bfloat16 numbers are multiples of 1/64).
     """
     *layers, output = stream
     for layer in layers:
@@ -143,13 +143,14 @@ def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
 
 
 def to_floats(frames_BSHW: Tensor) -> Tensor:
-    """Convert uint8 0..255 to float32 0..1, channels last: with this order the convolutions'
-    backward pass on a CPU takes 2/3 of the time.
+    """Convert uint8 frames, 0 to 255, to float32, 0 to 1, with channels last in memory.
+
+    With this memory format, the convolutions' backward pass on a CPU takes 2/3 of the time.
     """
     if frames_BSHW.device.type != "cpu":
         return frames_BSHW.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
-    # Plane by plane: changing type and order at once takes PyTorch one and a half to two times as
-    # long.
+    # Copy one frame of the stack at a time: in one call for all frames, PyTorch takes one and a
+    # half to two times as long to change type and memory format.
     batch, stack, height, width = frames_BSHW.shape
     floats_BHWS = torch.empty(batch, height, width, stack)
     for index in range(stack):
@@ -158,8 +159,8 @@ def to_floats(frames_BSHW: Tensor) -> Tensor:
 
 
 def he_init(module: nn.Module) -> None:
-    """Initialise weights as normal with variance 2/fan_in, biases as 0.  [He 2015,
-    https://arxiv.org/abs/1502.01852]
+    """Initialise a convolution or linear layer: weights normal with variance 2/fan_in, biases 0.
+    [He 2015, https://arxiv.org/abs/1502.01852]
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -167,8 +168,10 @@ def he_init(module: nn.Module) -> None:
 
 
 def update_flop(card: dict[str, Any], batch_size: int) -> float:
-    """Return the floating-point operations of a DQN update: w over s and s', w⁻ over s', and w's
-    backward pass, which counts twice.
+    """Return the floating-point operations of a double-DQN update: 5 times those of a forward pass.
+
+    There are three forward passes (the online network over s and over s', the target network over
+    s') and one backward pass, which counts as two forward passes.
     """
     network = build_network(card)
     frames_BSHW = torch.zeros(1, card["stack"], *card["frame_shape"], dtype=torch.uint8)
@@ -181,7 +184,9 @@ def update_flop(card: dict[str, Any], batch_size: int) -> float:
 
 
 def build_network(card: dict[str, Any]) -> QNetwork:
-    """Build the network that a card describes; the model store's builder for kind "dqn"."""
+    """Build the network that `card` (`rl.engine.network_card`) describes. The model store calls
+    this function for models of kind "dqn".
+    """
     first, second, third = card["channels"]
     shape = NetworkConfig(
         channels=(first, second, third),

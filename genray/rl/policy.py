@@ -1,7 +1,7 @@
-"""Finds and loads policies on disk: a run's newest policy, or the policy of a given step.
+"""Finds and loads policies on disk: the newest policy of a run, or the policy of a given step.
 
-A run has policies in `model/` (written with each checkpoint and each evaluation) and in its
-checkpoints. Commands use the newest one by default; `--step` selects another.
+A run has one policy in `model/`, which is written with each checkpoint and each evaluation, and one
+in each checkpoint. Commands use the newest policy by default; `--step` selects another one.
 """
 
 import pickle
@@ -26,9 +26,9 @@ class LoadedPolicy(NamedTuple):
     network: QNetwork
     env: EnvConfig
     step: int | None
-    """Agent steps of its training; None if the model does not record them."""
+    """Agent steps of the policy's training; None if the model does not record them."""
     source: Path
-    """The model directory or the checkpoint."""
+    """The model directory or the checkpoint from which the policy was loaded."""
 
     def __str__(self) -> str:
         step = "of an unknown step" if self.step is None else f"of step {self.step:,}"
@@ -38,8 +38,8 @@ class LoadedPolicy(NamedTuple):
 def open_policy(path: Path, step: int | None = None) -> LoadedPolicy:
     """Load the newest policy of a run, or the one of `step`; `path` may also be a model directory.
 
-    Raises CheckpointError if there is none or it is damaged, ConfigError, which lists the available
-    steps, if none is of `step`.
+    Raises CheckpointError if there is no policy or if it is damaged. Raises ConfigError, which
+    lists the available steps, if there is no policy of `step`.
     """
     is_run = (path / "config.yaml").exists()
     model = path / "model" if is_run or (path / "model").is_dir() else path
@@ -96,6 +96,6 @@ def _from_checkpoint(run: Path, folder: Path, step: int) -> LoadedPolicy:
     ) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{folder}: holds no policy of this run ({reason}); choose another --step"
+            f"{folder}: contains no policy of this run ({reason}); choose another --step"
         ) from error
     return LoadedPolicy(network.eval(), config.env, step, folder)
