@@ -1,6 +1,6 @@
 """Generative and representation learning: autoencoders, VAEs, GANs, classifiers and style models.
 
-This package does not use Ray. Its public classes can be imported from here:
+This package does not use Ray. Its public classes and functions can be imported from here:
 
     from genray.gen import VAEConfig, open_fit
 
@@ -132,7 +132,9 @@ _MODULES = {name: module for module, _, name in (path.rpartition(".") for path i
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public class or function at its first use: importing one part loads no other."""
+    """Import a public class or function when it is first used, so that importing the package is
+    fast.
+    """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)

@@ -53,7 +53,7 @@ class Family:
     def preset(self, name: str | None, data: str | None = None) -> Any:
         """Return the preset `name` (default: the first), with the data set `data` if given.
 
-        Raises ConfigError, suggesting the most similar names, for an unknown preset.
+        Raises ConfigError for an unknown preset; the message suggests similar names, or all names.
         """
         name = name or next(iter(self.presets))
         if name not in self.presets:
@@ -146,7 +146,8 @@ def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = F
         sealed: whether to remove the test rows; later access to the test rows raises SealedError.
 
     Raises:
-        ConfigError: the options are invalid, or do not fit the data.
+        ConfigError: the options are invalid or do not fit the data, or the data set is missing.
+        ResourceError: `--device cuda` without a usable GPU.
     """
     # Check the options, and choose the device.
     config.validate()

@@ -33,15 +33,18 @@ class GenerativeModel(nn.Module):
         self.low, self.high = low, high
 
     def generate(self, z_BZ: Tensor) -> Tensor:
-        """Return the images of the given latents, float32 [B, C, H, W] in low..high."""
+        """Return the images of the given latents, float32 [B, C, H, W].
+
+        The values are in low..high, but a VAE with a Gaussian likelihood may exceed this range.
+        """
         raise NotImplementedError
 
     @torch.no_grad()
     def sample(self, num: int, seed: int = 0, chunk: int = 256) -> Tensor:
         """Generate `num` images from the prior, in evaluation mode; float32 [num, C, H, W].
 
-        The latents depend only on (num, seed), not on the device. `chunk` is the number of images
-        that are generated at a time.
+        For one model, the latents depend on `num` and `seed`, but not on the device. `chunk` is
+        the number of images that are generated at a time.
         """
         generator = torch.Generator().manual_seed(seed)
         z_BZ = draw_prior(self.prior, num, self.latent, generator)
@@ -64,9 +67,11 @@ def draw_prior(prior: Prior, num: int, latent: int, generator: torch.Generator) 
 def latent_walk(
     model: GenerativeModel, stops: int, frames: int, seed: int = 0, chunk: int = 256
 ) -> Iterator[Tensor]:
-    """Yield the images of a closed path through `stops` random latents, `frames` between two stops.
+    """Yield the images of a closed path through `stops` random latents.
 
-    Yields [B, C, H, W] with B ≤ `chunk`, so that a long walk does not fill the memory.
+    The path has `frames` images from each stop (included) to the next stop (excluded). Each yielded
+    tensor is [B, C, H, W] with B ≤ `chunk`, so that a long walk does not fill the memory. The
+    caller puts the model into evaluation mode.
     """
     random = torch.Generator().manual_seed(seed)
     stops_SZ = draw_prior(model.prior, stops, model.latent, random)
@@ -89,19 +94,19 @@ def walk_frames(
 def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
     """Interpolate from latent a (included) to latent b (excluded); returns [frames, Z].
 
-    The path is a line for a uniform prior, and an arc on the sphere for a normal prior: a line
-    would pass through latents whose length is very unlikely under the prior.
-    [White 2016, arXiv:1609.04468]
+    For a uniform prior, the path is a straight line. For a normal prior, the direction follows an
+    arc on the sphere, because a straight line would pass through latents whose length is very
+    unlikely under the prior. [slerp: White 2016, arXiv:1609.04468]
 
-    Departure: only the direction follows the sphere; the length changes linearly from |a| to |b|.
-    Plain slerp gives unlikely latents when the lengths differ and the directions are nearly
-    opposite, which is frequent in few dimensions.
+    Departure from slerp: the length changes linearly from |a| to |b|. Slerp itself gives unlikely
+    latents when the lengths differ and the directions are nearly opposite. This case is frequent in
+    few dimensions.
     """
     t = torch.arange(frames)[:, None] / frames
     line = (1 - t) * a_Z + t * b_Z
     from_Z, to_Z = functional.normalize(a_Z, dim=0), functional.normalize(b_Z, dim=0)
     angle = torch.arccos(torch.dot(from_Z, to_Z).clamp(-1, 1))
-    # Equal or opposite directions define no unique shortest arc.
+    # Equal directions need no arc, and opposite directions have no unique shortest arc.
     if prior == "uniform" or torch.sin(angle) < 1e-3:
         return line
     direction = functional.normalize(
@@ -113,7 +118,7 @@ def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
 def to_uint8(images_BCHW: Tensor, low: float, high: float) -> np.ndarray:
     """Convert images in low..high to uint8 RGB [B, H, W, 3]; grey becomes three equal channels.
 
-    Values outside low..high are clipped: a decoder with a Gaussian likelihood may produce them.
+    Values outside low..high, which a decoder with a Gaussian likelihood may produce, are clipped.
     """
     scaled = (
         images_BCHW.float().sub(low).mul(255.0 / (high - low)).round().clamp(0, 255).to(torch.uint8)
@@ -126,7 +131,8 @@ def image_grid(
 ) -> np.ndarray:
     """Return a grid of images, uint8 RGB [H, W, 3].
 
-    Small images are enlarged by a whole factor to a side of `least_side` or more.
+    Images that are narrower than `least_side` pixels are enlarged by the smallest whole factor
+    that makes them at least this wide.
     """
     frames = to_uint8(images_BCHW, low, high)
     scale = max(1, -(-least_side // frames.shape[2]))

@@ -1,6 +1,7 @@
-"""Layers of networks: activations by name, SAME convolutions, and pooling with recorded positions.
+"""Layers of networks: activations by name, convolutions with TensorFlow's SAME padding, and pooling
+with recorded positions.
 
-Shapes: B batch, C channels, H height, W width, F features.
+Shapes: B batch, C channels, C' output channels, H height, W width, F features. s is a stride.
 """
 
 import math
@@ -20,12 +21,15 @@ ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 
 class Maxout(nn.Module):
-    """Takes the maximum of each `pieces` neighbouring features: [B, pieces·F, …] → [B, F, …].
+    """Takes the maximum of every `pieces` neighbouring features: [B, pieces·F, …] → [B, F, …].
 
     [Goodfellow 2013, https://arxiv.org/abs/1302.4389]
 
     Args:
         pieces: number of features of which one unit takes the maximum, 2 or more.
+
+    Raises:
+        ConfigError: `pieces` is below 2.
     """
 
     def __init__(self, pieces: int = 2):
@@ -41,10 +45,11 @@ class Maxout(nn.Module):
 
 
 def activation_layer(name: str, *, slope: float = 0.01, pieces: int = 2) -> nn.Module:
-    """Return the activation `name` as a module. Raises ConfigError for an unknown name.
+    """Return the activation `name` as a module.
 
-    `slope`: slope of "leaky" below 0. `pieces`: features for each maxout unit. The layer before
-    an activation must have `fan_out(name, width, pieces)` outputs.
+    `slope`: slope of "leaky" below 0. `pieces`: number of features for each maxout unit. For
+    `width` features, the layer before the activation must have `fan_out(name, width, pieces)`
+    outputs. Raises ConfigError for an unknown name, or for fewer than two `pieces` of maxout.
     """
     makers: dict[str, Callable[[], nn.Module]] = {
         "sigmoid": nn.Sigmoid,
@@ -61,16 +66,20 @@ def activation_layer(name: str, *, slope: float = 0.01, pieces: int = 2) -> nn.M
 
 
 def fan_out(name: str, width: int, pieces: int = 2) -> int:
-    """Return the outputs that a layer needs, so that `width` features remain after activation."""
+    """Return the number of outputs that a layer needs so that its activation has `width` features.
+
+    `name` is the activation; `pieces` is the number of features for each maxout unit.
+    """
     return width * pieces if name == "maxout" else width
 
 
 def init_for(name: str, weight: Tensor, slope: float = 0.01) -> None:
-    """Initialise `weight` in place for the activation that follows: with He's variance for relu,
-    elu and leaky, with Glorot's variance for sigmoid, tanh and linear.
+    """Initialise `weight` in place for the activation `name` that follows.
 
-    Maxout's variance is 1/fan_in: for two zero-mean pieces, E max(a, b)² = Var a, so that
-    activations keep their size.
+    Weights have He's variance for relu, elu and leaky (`slope`: slope below 0), and Glorot's
+    variance for sigmoid, tanh and linear. For maxout the variance is 1/fan_in: two independent
+    pieces a and b with a symmetric distribution have E max(a, b)² = Var a, so the mean square of
+    the activations stays the same from layer to layer.
     [He 2015, https://arxiv.org/abs/1502.01852; Glorot 2010,
     https://proceedings.mlr.press/v9/glorot10a.html]
     """
@@ -122,7 +131,7 @@ class SameConv2d(nn.Conv2d):
 class SameConvTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution: float32 [B, C, H, W] → [B, C', H·s, W·s].
 
-    The adjoint of `SameConv2d` with the same kernel and stride.
+    Without the biases, it is the adjoint of `SameConv2d` with the same kernel and stride.
     """
 
     def __init__(
@@ -157,9 +166,10 @@ def max_pool(x_BCHW: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def unpool(x_BChw: Tensor, position_BChw: Tensor, height: int, width: int) -> Tensor:
-    """Put each value at its recorded position, zeros elsewhere; returns [B, C, height, width].
+    """Put each value at its recorded position, and 0 elsewhere; returns [B, C, height, width].
 
-    The positions contain information about the image that is not in the code: see `position_bits`.
+    The positions contain information about the image that is not in the code. `position_bits`
+    returns how much.
     """
     plane = x_BChw.new_zeros(*x_BChw.shape[:2], height * width)
     filled = plane.scatter(2, position_BChw.flatten(2), x_BChw.flatten(2))
@@ -167,7 +177,8 @@ def unpool(x_BChw: Tensor, position_BChw: Tensor, height: int, width: int) -> Te
 
 
 def position_bits(channels: int, height: int, width: int, size: int) -> float:
-    """Return the bits of information in the recorded positions of one pooling: log2(size²) for
-    each window.
+    """Return the largest possible information, in bits, in the recorded positions of one pooling.
+
+    Each window of size x size pixels has log2(size²) bits.
     """
     return channels * (height // size) * (width // size) * math.log2(size * size)

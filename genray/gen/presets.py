@@ -1,7 +1,7 @@
 """Presets of VAEs, GANs and classifiers: each function returns a complete configuration.
 
-`dataclasses.replace` changes a preset. The presets of autoencoders are in autoencoder/presets.py,
-those of style models in images/style/presets.py.
+Use `dataclasses.replace` to change a returned configuration. The presets of autoencoders are in
+autoencoder/presets.py, and the presets of style models are in images/style/presets.py.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from genray.gen.vae import VAEConfig, VAEModelConfig
 def vae_digits() -> VAEConfig:
     """Return a dense VAE on scikit-learn's digits: 1,167 training rows, 200 epochs = 2,200 steps.
 
-    Training takes about 10 s of one core.
+    Training takes about 10 s on one core.
     """
     return VAEConfig(
         data=DataConfig(data="digits"),
@@ -29,7 +29,10 @@ def vae_digits() -> VAEConfig:
 
 
 def vae_mnist() -> VAEConfig:
-    """Return a dense VAE on fixed-binarised MNIST (published bound of such models: 89.9 nats)."""
+    """Return a dense VAE on MNIST with pixels that are binarised once (`binarise="fixed"`).
+
+    The published negative ELBO of such models is 89.9 nats.
+    """
     return VAEConfig(
         data=DataConfig(data="mnist"),
         fit=FitConfig(epochs=100, batch_size=100),
@@ -38,7 +41,7 @@ def vae_mnist() -> VAEConfig:
 
 
 def vae_conv_digits() -> VAEConfig:
-    """Return a convolutional VAE on digits: 8 → 4 → 2 pixels."""
+    """Return a convolutional VAE on digits, with feature maps of 8x8 → 4x4 → 2x2 pixels."""
     return VAEConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(epochs=200, batch_size=100, validate_every=220),
@@ -65,9 +68,9 @@ def vae_conv_atari() -> VAEConfig:
 def gan_mnist() -> GANConfig:
     """Return a dense GAN on MNIST.
 
-    Each network has one hidden layer of 128 units and slope 0.01; z ~ U(−1, 1)^100; the label of
-    real images is 0.9; Adam has the rate 0.002. Batches of 100 and 100 epochs make 54,000 steps,
-    with samples every epoch.
+    Each network has one hidden layer of 128 units with a leaky ReLU of slope 0.01. Latents are
+    z ~ U(−1, 1)^100, the label of real images is 0.9, and Adam has the learning rate 0.002. 100
+    epochs of 540 batches are 54,000 steps, with a picture of samples every five epochs.
 
     The loss is non-saturating; use `--loss minimax` for the original loss.
     """
@@ -82,7 +85,10 @@ def gan_mnist() -> GANConfig:
 
 
 def gan_digits() -> GANConfig:
-    """Return a small convolutional GAN on scikit-learn's digits: a minute of one core."""
+    """Return a small convolutional GAN on scikit-learn's digits.
+
+    Training takes about a minute on one core.
+    """
     return GANConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(steps=3000, batch_size=64, validate_every=300),
@@ -106,12 +112,13 @@ def gan_digits() -> GANConfig:
 def dcgan_svhn() -> GANConfig:
     """Return DCGAN on SVHN.
 
-    The generator maps z ~ U(−1, 1)^100 → 4·4·512 → 256 → 128 → 3 by 5x5 transposed convolutions of
-    stride 2. The discriminator has 64 → 128 → 256 channels and one logit. Both have batch norm and
-    slope 0.2. Adam has the rate 2e-4 and β1 = 0.5; batches have 128 rows; training has 25 epochs.
+    In the generator, a dense layer maps z ~ U(−1, 1)^100 to 512 channels of 4x4 pixels, and three
+    5x5 transposed convolutions of stride 2 have 256, 128 and 3 channels. The discriminator has
+    convolutions with 64, 128 and 256 channels, and one logit. Both have batch norm and leaky ReLUs
+    of slope 0.2. Adam has the learning rate 2e-4 and β1 = 0.5.
 
-    Training needs a GPU: on two cores a step takes most of a second, and 25 epochs are 12,875 steps
-    (65,931 training rows).
+    Train on a GPU: on two cores a step takes most of a second, and 25 epochs of 65,931 rows in
+    batches of 128 are 12,875 steps.
     """
     return GANConfig(
         data=DataConfig(data="svhn"),
@@ -133,12 +140,15 @@ def dcgan_svhn() -> GANConfig:
 
 
 def dcgan_atari() -> GANConfig:
-    """Return DCGAN with a quarter of the widths on 32x32 colour frames of games: minutes of a core.
+    """Return DCGAN with a quarter of the widths, on 32x32 colour frames of games.
+
+    Training takes minutes on one core.
 
     Departures from dcgan_svhn: the discriminator classifies four images together (`pack`) and has
-    spectral norm instead of batch norm; hinge loss, Adam 5e-4, batch 64, a moving average of the
-    generator. Games differ so much from each other that a generator without these changes, or
-    without `pack` alone, omits one or two games.
+    spectral norm instead of batch norm. The loss is hinge, Adam has the learning rate 5e-4, batches
+    have 64 rows, and samples come from a moving average of the generator. Because the games differ
+    much from each other, a generator without these changes, or without `pack` alone, omits one or
+    two of the games.
     """
     return GANConfig(
         data=DataConfig(data="atari"),
@@ -164,8 +174,9 @@ def dcgan_atari() -> GANConfig:
 def dcgan_game() -> GANConfig:
     """Return DCGAN with a quarter of the widths, and dcgan_svhn's loss and norms, for one game.
 
-    On one game, `dcgan_atari` (for several games) generates only the background. This preset varies
-    a little more, but after a few minutes moving objects are still faint.
+    On one game, `dcgan_atari` (for several games) generates only the background. The samples of
+    this preset vary a little more, but after a few minutes of training moving objects are still
+    faint.
     """
     several, source = dcgan_atari(), dcgan_svhn()
     return replace(
@@ -181,7 +192,10 @@ def dcgan_game() -> GANConfig:
 
 
 def classifier_digits() -> ClassifierConfig:
-    """Return a classifier of digits for evaluating samples: 98% accuracy, trained in 10 s."""
+    """Return a classifier of digits for evaluating samples.
+
+    After 10 s of training, its accuracy is 98%.
+    """
     return ClassifierConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(epochs=60, batch_size=100, validate_every=110),
@@ -190,12 +204,12 @@ def classifier_digits() -> ClassifierConfig:
 
 
 def classifier_atari() -> ClassifierConfig:
-    """Return a classifier of 64x64 colour frames by game, for dreams: four blocks of two
-    convolutions.
+    """Return a classifier of 64x64 colour frames by game, for Deep Dream.
 
-    Run `genray data atari --size 64 --games …` first, with a dozen games or more. Without the
-    colour augmentation, the network would recognise games by their backgrounds alone, and dreams
-    would show glare instead of shapes. 400 steps of 64 frames: under 3 minutes of one core.
+    The network has four blocks of two convolutions. Run `genray data atari --size 64 --games …`
+    first, with a dozen games or more. Without the colour augmentation, the network would recognise
+    games by their backgrounds alone, and dreams would show glare instead of shapes. 400 steps of 64
+    frames take less than 3 minutes on one core.
     """
     return ClassifierConfig(
         data=DataConfig(data="atari", size=64, augment=("flip", "crop", "colour")),
@@ -211,7 +225,7 @@ def classifier_cifar10() -> ClassifierConfig:
     """Return a small VGG on CIFAR-10: six convolutions with batch norm, on mirrored and shifted
     images.
 
-    Training needs a GPU.
+    Without a GPU, training takes too long.
     """
     return ClassifierConfig(
         data=DataConfig(data="cifar10", augment=("flip", "shift")),

@@ -14,7 +14,9 @@ INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
 MARK = "#D55E00"
 """Okabe and Ito's vermilion, which colour-blind readers can distinguish from grey."""
 LEAST_SIDE = 64
-"""Shortest side of an image on a sheet in pixels; smaller images are enlarged by whole factors."""
+"""Least length in pixels of an image's shorter side; smaller images are enlarged by the smallest
+whole factor that reaches this length.
+"""
 _GAP, _EDGE, _BORDER = 8, 12, 3
 
 
@@ -26,7 +28,7 @@ class Tile:
     caption: str = ""
     """One line of text below the image."""
     marked: bool = False
-    """Whether the image has a thick coloured border."""
+    """Whether the image has a thick coloured border, and its caption the same colour."""
 
 
 def draw_sheet(
@@ -34,7 +36,7 @@ def draw_sheet(
 ) -> np.ndarray:
     """Draw `rows` of tiles below a `title`, with a label left of each row; uint8 RGB [H, W, 3].
 
-    Captions and labels that are too long are cut; a long title has several lines.
+    Captions and labels that are too long are cut; a long title is broken into several lines.
     """
     # Sizes in pixels: of an image, of the captions, of the labels, of the sheet.
     side = min(rows[0][0].image.shape[:2])

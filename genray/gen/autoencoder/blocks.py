@@ -132,8 +132,7 @@ class ConvBlock(Block):
             self.back = nn.Parameter(
                 torch.empty(channels, fan_out(below, shape[0]), KERNEL, KERNEL)
             )
-            # A transposed convolution has the fan of the convolution with inputs and outputs
-            # exchanged.
+            # The weight of a transposed convolution has inputs and outputs exchanged.
             init_for(below, self.back.data.transpose(0, 1))
         self.above = activation_or_none(above)
         self.norm_above = nn.BatchNorm2d(fan_out(above, channels)) if norms[0] else nn.Identity()
@@ -167,5 +166,8 @@ class ConvBlock(Block):
 
 
 def batch_norm(channels: int, dimensions: int) -> nn.Module:
-    """Return batch norm for rows of `dimensions` axes; all pixels of a channel share one norm."""
+    """Return a batch norm for rows with `dimensions` axes.
+
+    For images (three axes), all pixels of a channel share one mean and one variance.
+    """
     return nn.BatchNorm2d(channels) if dimensions == 3 else nn.BatchNorm1d(channels)

@@ -1,4 +1,4 @@
-"""Writes the model card of an autoencoder, the README.md of its model directory."""
+"""Makes the model card of an autoencoder, the README.md of its model directory."""
 
 import math
 from collections.abc import Sequence

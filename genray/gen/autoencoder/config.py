@@ -14,9 +14,10 @@ CONVOLUTIONAL = ("conv", "stacked-conv")
 STACKED = ("stacked", "stacked-conv")
 Corruption = Literal["auto", "none", "gaussian", "masking", "salt-pepper", "warp"]
 CLASSIFYING = ("head", "classifier")
-"""Stages with labels: first the head on fixed codes, then head and encoder together, so that an
-untrained head does not damage the encoder's features. [Kumar 2022,
-https://arxiv.org/abs/2202.10054]
+"""Names of the stages with labels.
+
+First the head is trained on fixed codes, and then head and encoder together, so that an untrained
+head does not damage the encoder's features. [Kumar 2022, https://arxiv.org/abs/2202.10054]
 """
 
 
@@ -55,8 +56,8 @@ class AEModelConfig:
     contain much of the image that the code does not.
     """
     sparsity: float = bounded(0.0, min=0, note="(0: none)")
-    """Weight of the sparsity penalty on codes: the KL to the target for sigmoid codes, else the
-    mean of |code|.
+    """Weight of the sparsity penalty on codes, and on each layer's output while it is trained
+    alone: the KL to the target for sigmoid activations, else the mean of the absolute values.
     """
     sparsity_target: float = bounded(0.05, above=0, below=1, example=0.05)
     """Target of the mean activity of a sigmoid unit."""
@@ -69,8 +70,8 @@ class AEModelConfig:
     whole: bool = True
     """Stacked kinds: then train all layers together to reconstruct the data."""
     finetune_labels: int = bounded(0, min=0, note="(0: none)")
-    """Number of labelled rows for a classifier on a copy of the encoder, which is fine-tuned at
-    the end; 0: no classifier.
+    """Number of labelled rows for a classifier on a copy of the encoder. The classifier is trained
+    at the end; 0: no classifier.
     """
     dropout: float = bounded(0.0, min=0, below=1, example=0.5)
     """Dropout probability of the activations in the classifier's encoder, in training."""
@@ -164,12 +165,16 @@ class AEConfig:
             part.validate()
         require(
             not self.model.lbfgs or (self.fit.accumulate == 1 and self.fit.amp == "off"),
-            "--lbfgs: each step uses all rows in float32; leave out --accumulate and --amp",
+            "--lbfgs: each step uses all rows in full precision; leave out --accumulate and --amp",
         )
 
 
 def stage_names(config: AEModelConfig) -> tuple[str, ...]:
-    """Return the stages: layer-1 … layer-n and whole, or train; then head and classifier."""
+    """Return the names of the stages, in the order of training.
+
+    Stacked kinds have layer-1 … layer-n if `greedy` and whole if `whole`; the other kinds have
+    train. With labels, head and classifier follow. Raises ConfigError if there is no stage.
+    """
     stages: tuple[str, ...] = ("train",)
     if config.kind in STACKED:
         layers = tuple(f"layer-{number + 1}" for number in range(len(config.widths) + 1))

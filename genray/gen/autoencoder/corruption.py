@@ -1,4 +1,4 @@
-"""Random corruption x̃ ~ C(x̃ | x) of the input of a denoising autoencoder.
+"""Random corruption x̃ ~ C(x̃ | x) of the input of an autoencoder.
 [Vincent 2010, https://jmlr.org/papers/v11/vincent10a.html]
 
 Shapes: B batch, C channels, H height, W width.
@@ -20,16 +20,18 @@ SHIFT = 5 / 6
 def corrupt(
     x: Tensor, kind: str, strength: float, low: float = 0.0, high: float = 1.0, world: World = ALONE
 ) -> Tensor:
-    """Return a corrupted copy of the rows x [B, …], whose values are in low..high.
+    """Return the rows x [B, …], whose values are in low..high, with corruption.
 
+    - none: returns x unchanged, as does a `strength` of 0
     - gaussian: adds N(0, strength²), without clipping
-    - masking: sets a share `strength` of the values to `low` (the paper: 0, which is the same
+    - masking: sets each value to `low` with probability `strength` (the paper: 0, which is the same
       for data in 0..1)
-    - salt-pepper: sets a share `strength` of the values to `low` or `high`, half each
-    - warp (not in the paper; images only): an affine map drawn for each image, so that codes
+    - salt-pepper: sets each value to `low` or to `high`, with probability `strength`/2 each
+    - warp (not in the paper; images only): applies a random affine map to each image, so that codes
       learn not to depend on pose
 
-    All random numbers come from PyTorch's global generator. Raises ConfigError for other kinds.
+    All random numbers come from PyTorch's global generator. Raises ConfigError for another kind, or
+    if rows to warp are not images.
     """
     count, shape = len(x), x.shape[1:]
     if kind == "none" or strength == 0:
@@ -49,9 +51,9 @@ def corrupt(
 
 
 def warp(x_BCHW: Tensor, strength: float, low: float = 0.0, world: World = ALONE) -> Tensor:
-    """Rotate each image by up to `strength` radians; shear, scale and shift in proportion.
+    """Rotate each image by up to `strength` radians; shear, scale and shift it in proportion.
 
-    Pixels from outside the image are `low`.
+    Pixels from outside the image are `low`. Raises ConfigError if the rows are not images.
     """
     require(x_BCHW.ndim == 4, "--corruption warp: needs images; use masking for text")
     # Six numbers for each image, U(−1, 1): rotation, shear, horizontal and vertical scale,
@@ -75,9 +77,9 @@ def warp(x_BCHW: Tensor, strength: float, low: float = 0.0, world: World = ALONE
 
 
 def median_filter(x_BCHW: Tensor) -> Tensor:
-    """Return the median of each pixel's 3x3 neighbourhood, a denoiser without training.
+    """Return the median of each pixel's 3x3 neighbourhood. This is a denoiser without training.
 
-    Edge pixels are repeated outside the image.
+    Outside the image, the edge pixels are repeated.
     """
     padded = functional.pad(x_BCHW, (1, 1, 1, 1), mode="replicate")
     windows_BC9N = functional.unfold(padded, 3).unflatten(1, (x_BCHW.shape[1], 9))

@@ -1,6 +1,6 @@
 """Evaluates autoencoders on held-out rows: denoising, recorded positions, linear baselines.
 
-Shapes: B batch, N rows, U windows.
+Shapes: B batch, N rows, U windows, Z dimension of the code.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ CHUNK = 512
 
 
 class RowMeans:
-    """Means over all rows, from means over chunks of rows."""
+    """Computes means over all rows from the means over chunks of rows."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -45,8 +45,10 @@ def chunks(split: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
 def denoising_errors(
     model: Autoencoder, corrupted: Callable[[Tensor], Tensor], split: Split
 ) -> dict[str, float]:
-    """Return mean squared errors to clean rows: of the model, of the corrupted rows themselves
-    ("identity"), and, for images, of a 3x3 median filter.
+    """Return mean squared errors to the clean rows.
+
+    `denoised_mse` is the error of the model's reconstructions, `identity_mse` that of the corrupted
+    rows themselves, and, for images, `median_filter_mse` that of a 3x3 median filter.
     """
     means = RowMeans()
     for x, _ in chunks(split):
@@ -59,10 +61,10 @@ def denoising_errors(
 
 
 def position_entropy(model: Autoencoder, split: Split) -> float:
-    """Return the bits of information in an image's pooling positions.
+    """Return an upper bound of the information in an image's pooling positions, in bits.
 
-    This is the sum, over windows, of the entropy of the window's position over `split`. Windows
-    depend on each other, so the sum is an upper bound of the joint entropy. The sum is at most
+    The bound is the sum, over windows, of the entropy of the window's position in `split`. It is an
+    upper bound of the joint entropy, because windows depend on each other. The sum is at most
     `model.position_bits`.
     """
     every: list[list[Tensor]] = []
@@ -89,9 +91,10 @@ def linear_baselines(
 ) -> dict[str, float]:
     """Return figures of the test split that linear methods reach.
 
-    `pca_mse` is the reconstruction error of PCA with as many components as the code has numbers,
-    left out if there are fewer values or rows. `accuracy_codes`, `accuracy_pixels` and
-    `accuracy_pca` are those of a softmax regression on the labelled rows.
+    `pca_mse` is the reconstruction error of PCA with as many components as the code has numbers.
+    `accuracy_codes`, `accuracy_pixels` and `accuracy_pca` are the accuracies of softmax regressions
+    on the codes, the data and the components of the labelled rows. `pca_mse` and `accuracy_pca` are
+    left out if a row has fewer values, or if there are fewer rows, than the code has numbers.
 
     Args:
         model: the trained autoencoder.

@@ -14,14 +14,15 @@ class LBFGSUpdater(Updater):
     """Minimises a loss over all rows by L-BFGS with strong Wolfe line search, one iteration for
     each call of `minimise`.  [Liu 1989, https://doi.org/10.1007/BF01589116]
 
-    Takes the arguments of `Updater`.
+    Takes the arguments of `Updater`, of which `minimise` uses only the parameters.
     """
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self._name = "lbfgs"
-        # The tolerances are 0, so that only the number of steps ends training. PyTorch also ignores
-        # a direction with y·s ≤ 1e-10: see `scale` in `minimise`.
+        # The tolerances are 0, so that only the number of steps ends training. PyTorch also does
+        # not use an iteration for its curvature estimate if y·s ≤ 1e-10, where y is the change of
+        # the gradient and s is the change of the parameters; see `scale` in `minimise`.
         self._optimizer = optim.LBFGS(
             self.parameters,
             max_iter=1,
@@ -38,13 +39,13 @@ class LBFGSUpdater(Updater):
         """Run one iteration on `values()["loss"]`; returns the values before it, as float32.
 
         The line search calls `values` several times, always with the same random numbers. All
-        calls of `minimise` use these numbers too: L-BFGS measures curvature between steps, so
-        all steps need the same corruption.
+        calls of `minimise` use the same random numbers, too: L-BFGS estimates curvature from
+        several steps, so these steps need the same corruption.
 
         Args:
-            values: computes the loss and its parts by name.
-            scale: multiplies the loss, so that y·s of a mean of squares stays above PyTorch's
-                threshold of 1e-10.
+            values: function that computes the loss and its parts, by name.
+            scale: factor of the loss. With 1e4, y·s of a mean of squares stays above PyTorch's
+                threshold of 1e-10 (see `__init__`).
         """
         first: list[dict[str, Tensor]] = []
 
@@ -65,7 +66,7 @@ class LBFGSUpdater(Updater):
         return {key: value.float() for key, value in first[0].items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        # PyTorch casts a loaded state to the parameters' dtype.
+        # PyTorch casts a loaded state to the parameters' dtype, which must be float64 here.
         with self._doubled():
             super().load_state_dict(state)
 

@@ -14,7 +14,7 @@ from genray.shapes import check_equal_shapes, check_shapes
 def reconstruction_loss(kind: str, rebuilt: Tensor, target: Tensor) -> Tensor:
     """Return the reconstruction loss, a scalar.
 
-    The mean is over rows and values for mse and bce (nats), over rows for cosine (1 − cos).
+    mse and bce (in nats) are means over rows and values; cosine is the mean of 1 − cos over rows.
     `rebuilt` and `target` are [B, …]; raises ValueError unless their shapes are equal.
     """
     check_equal_shapes(rebuilt=rebuilt, target=target)
@@ -30,8 +30,9 @@ def reconstruction_loss(kind: str, rebuilt: Tensor, target: Tensor) -> Tensor:
 def sparsity(h: Tensor, activation: str, target: float) -> Tensor:
     """Return the sparsity penalty of the activations h [B, …], a scalar.
 
-    Sigmoid units: the sum over units of KL(target ‖ mean activity) [Ng 2011, CS294A notes], with
-    the mean over the worker's own rows. Other units: the mean of |h|.
+    For sigmoid units, the penalty is the sum over units of KL(target ‖ mean activity) [Ng 2011,
+    CS294A notes], where the mean is over the worker's own rows. For other units, it is the mean of
+    |h|.
     """
     if activation != "sigmoid":
         return h.abs().mean()
@@ -40,13 +41,13 @@ def sparsity(h: Tensor, activation: str, target: float) -> Tensor:
 
 
 def contraction(h: Tensor, x: Tensor, world: World = ALONE) -> Tensor:
-    """Return the contractive penalty ‖∂h/∂x‖²_F, the mean over rows.
+    """Return the contractive penalty: the mean over rows of ‖J‖²_F with the Jacobian J = ∂h/∂x.
     [Rifai 2011, https://icml.cc/2011/papers/455_icmlpaper.pdf]
 
-    `h` and `x` are [B, …] with equal B; raises ValueError otherwise.
+    `h` and `x` are [B, …]. Raises ValueError unless they have equally many rows.
 
-    Departure: an unbiased estimate, E‖vᵀJ‖² with one v ~ N(0, I) for each row. The estimate
-    costs one backward pass for any size of the code.
+    Departure: the penalty is estimated without bias as ‖vᵀJ‖², with one v ~ N(0, I) for each row.
+    The estimate costs one backward pass for any size of the code.
     """
     check_shapes(h_BZ=h.flatten(1), x_BD=x.flatten(1))
     v = world.normal(len(h), *h.shape[1:], device=h.device)

@@ -1,7 +1,7 @@
 """Autoencoders as a stack of blocks: dense or convolutional, with real or binary codes.
 
-A block encodes one layer (`encode`) and decodes one layer (`decode`). Undercomplete and denoising
-autoencoders train the whole stack at once; stacked autoencoders train block by block. [Hinton 2006,
+A block encodes one layer (`encode`) and decodes one layer (`decode`). Stacked autoencoders first
+train block by block; the other kinds train the whole stack at once. [Hinton 2006,
 https://doi.org/10.1126/science.1127647] Shapes: B batch, C channels, H height, W width, Z
 dimension of the code, K classes.
 """
@@ -32,12 +32,12 @@ class Autoencoder(nn.Module):
 
     Args:
         config: the networks.
-        shape: a row's shape, (C, H, W) of images or another one.
+        shape: the shape of a row, which is (C, H, W) for images.
         low, high: the range of the data's values.
         num_classes: number of classes of a classifier on a copy of the encoder; 0: no classifier.
 
     Raises:
-        ConfigError: the configuration does not fit the data.
+        ConfigError: the configuration is invalid, or does not fit the data.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Autoencoder(nn.Module):
 
     @property
     def position_bits(self) -> float:
-        """Bits that recorded pooling positions can transmit in addition to the code; 0 if none."""
+        """Most bits of information that recorded pooling positions can contain; 0 without them."""
         if self.config.upsampling != "unpool" or len(self.shape) != 3:
             return 0.0
         _, height, width = self.shape
@@ -124,7 +124,7 @@ class Autoencoder(nn.Module):
         return h
 
     def as_code(self, h_BZ: Tensor) -> Tensor:
-        """Return `h_BZ`, or for binary codes its sign, with the gradient of tanh.
+        """Return `h_BZ`. Binary codes are its sign (1 for 0), with the gradient of tanh.
 
         [straight-through estimator: Bengio 2013, https://arxiv.org/abs/1308.3432]
         """
@@ -136,7 +136,7 @@ class Autoencoder(nn.Module):
     # -- public interface --------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return reconstructions in x's shape and range, using recorded positions if any."""
+        """Return reconstructions in x's shape. Unpooling uses the pooling positions of x."""
         return self.decode_layers(*self.encode_layers(x))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class Autoencoder(nn.Module):
         return self.decode_layers(codes_BZ, [None] * self.depth)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Return the classifier's logits [B, K]. Raises ConfigError without a classifier."""
+        """Return the classifier's logits [B, K]. Raises ConfigError if there is no classifier."""
         if self.classifier is None:
             raise ConfigError(
                 "this autoencoder has no classifier: train with --finetune-labels 100"
@@ -172,7 +172,8 @@ class Autoencoder(nn.Module):
 def output_activation(config: AEModelConfig, low: float, high: float) -> str:
     """Return the name of the output activation for data in `low`..`high`.
 
-    Raises ConfigError when the configured activation cannot produce values of this range.
+    Raises ConfigError if the configured activation cannot produce all values of this range, or if
+    the reconstruction loss bce has another activation than sigmoid.
     """
     reach = {(0.0, 1.0): "sigmoid", (-1.0, 1.0): "tanh"}
     name = reach.get((low, high), "linear") if config.output == "auto" else config.output

@@ -19,9 +19,9 @@ def ae_digits() -> AEConfig:
 def pca() -> AEConfig:
     """Return a linear autoencoder, which L-BFGS trains to find the principal components' subspace.
 
-    300 steps reach PCA's error on digits to 1e-5. Only --steps ends the training. Another data set
-    may need more steps, depending on its spectrum: compare `mse` with `pca_mse` in the test
-    metrics, and increase --steps if they differ.
+    On digits, 300 steps reach PCA's error to within 1e-5. Only --steps ends the training. Another
+    data set may need more steps, depending on its spectrum: compare `mse` with `pca_mse` in the
+    test metrics, and increase --steps if they differ.
     """
     return AEConfig(
         fit=FitConfig(steps=300, validate_every=100),
@@ -57,7 +57,10 @@ def conv_digits() -> AEConfig:
 
 
 def stacked_source() -> AEConfig:
-    """Return an MNIST autoencoder, 784 → 300 → 150 → 300 → 784, trained by layers, then whole."""
+    """Return an MNIST autoencoder, 784 → 300 → 150 → 300 → 784.
+
+    It is trained layer by layer, and then as a whole.
+    """
     return AEConfig(
         data=DataConfig(data="mnist"),
         fit=FitConfig(epochs=10),

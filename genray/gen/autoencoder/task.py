@@ -1,6 +1,6 @@
 """Trains autoencoders of every kind: all layers at once or layer by layer, then with few labels.
 
-Shapes: B batch, Z dimension of the code, K classes, N rows, U windows.
+Shapes: B batch, Z dimension of the code, K classes.
 """
 
 import math
@@ -53,7 +53,7 @@ class AETask(Task):
         device: the device on which the network is trained.
 
     Raises:
-        ConfigError: the options or the number of workers do not fit the kind of autoencoder.
+        ConfigError: the options are invalid, or do not fit the number of workers.
     """
 
     def __init__(self, config: AEConfig, world: World = ALONE, device: torch.device | str = "cpu"):
@@ -74,7 +74,7 @@ class AETask(Task):
 
     @property
     def model(self) -> Autoencoder:
-        """The network, from the first `begin_stage` on."""
+        """The network, which the first call of `begin_stage` creates."""
         model = self.networks["model"]
         assert isinstance(model, Autoencoder)
         return model
@@ -128,7 +128,10 @@ class AETask(Task):
         return data
 
     def _build(self, data: Data) -> None:
-        """Create the network, before the first stage."""
+        """Create the network before the first stage.
+
+        Raises ConfigError if the data do not fit the corruption, the labels or the network.
+        """
         config, train, classes = self.config.model, data.train, 0
         if config.corruption_kind == "warp":
             require(
@@ -138,7 +141,8 @@ class AETask(Task):
             need_labels(data, "--finetune-labels")
             assert train.label is not None
             classes = len(data.classes) or int(train.label.max()) + 1
-            # Call this function now, because it raises errors about labels.
+            # `labelled_few` raises ConfigError if there are too few labels. Call it now, before
+            # any training.
             labelled_few(train, config.finetune_labels, self.config.fit.seed)
             require(
                 config.finetune_labels >= self.config.fit.batch_size,
@@ -146,8 +150,8 @@ class AETask(Task):
                 f"{self.config.fit.batch_size}; use --batch-size {config.finetune_labels}",
             )
         self.networks["model"] = Autoencoder(config, data.shape, train.low, train.high, classes)
-        # The stage's number is saved with the networks: a finished run that is loaded again needs
-        # the number for its evaluation.
+        # The stage's number is saved with the networks, because a finished run that is loaded again
+        # needs the number for its evaluation.
         self.networks["progress"] = nn.Module()
         self.networks["progress"].register_buffer("stage", torch.zeros((), dtype=torch.int64))
 
@@ -157,7 +161,9 @@ class AETask(Task):
         return self.networks["progress"].get_buffer("stage")
 
     def _layer_range(self, name: str) -> tuple[int, int]:
-        """Return (first, last): the stage `name` trains the layers from `first` to `last`."""
+        """Return (first, last): stage `name` trains the layers from `first` (0: the data) to
+        `last`.
+        """
         if name.startswith("layer-"):
             last = int(name.removeprefix("layer-"))
             return last - 1, last
@@ -188,7 +194,7 @@ class AETask(Task):
         """Return `loss`, and each of its parts if there are several."""
         config, model = self.config.model, self.model
         first, last = self._layer_range(name)
-        # Encode the clean and the corrupted rows up to the stage's first layer, without gradients.
+        # Encode the clean and the corrupted rows into the input of the stage, without gradients.
         with self.autocast():
             with torch.no_grad():
                 target, _ = model.encode_layers(x, first)
@@ -198,7 +204,7 @@ class AETask(Task):
             # Encode and decode through the stage's layers.
             h, positions = model.encode_layers(below, last, first)
             rebuilt = model.decode_layers(h, positions, first)
-        # Compare with the clean rows, and add the penalties on the code.
+        # Compare with the encoded clean rows, and add the penalties on the code.
         kind = config.reconstruction if first == 0 else "mse"
         loss = reconstruction_loss(kind, at_least_float32(rebuilt), at_least_float32(target))
         values = {"loss": loss}
@@ -212,7 +218,7 @@ class AETask(Task):
         return values if len(values) == 1 else {**values, "reconstruction": loss}
 
     def corrupted(self, x: Tensor) -> Tensor:
-        """Return a corrupted copy of the rows x, as the configuration says."""
+        """Return the rows x with the configured corruption."""
         config, model = self.config.model, self.model
         return corrupt(
             x, config.corruption_kind, config.corruption_strength, model.low, model.high, self.world
@@ -221,8 +227,8 @@ class AETask(Task):
     # -- evaluation --------------------------------------------------------------------------------
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Return `loss` of the current stage, `mse` and `psnr` (dB) of clean rows through the
-        layers trained so far, and `accuracy` of the classifier.
+        """Return `loss` of the current stage, `mse` and `psnr` (dB) of the reconstructions of clean
+        rows by the layers trained so far, and `accuracy` in the stages with labels.
         """
         name, sums = self.stages[int(self.progress)], RowMeans()
         last = self.model.depth if name in CLASSIFYING else self._layer_range(name)[1]
@@ -244,15 +250,15 @@ class AETask(Task):
 
     @property
     def _reconstructs(self) -> bool:
-        """Whether any stage trains the decoder; a classifier from random weights trains none."""
+        """Whether any stage trains the decoder. A run with only a classifier does not."""
         return self.stages != CLASSIFYING
 
     def test(self, data: Data) -> dict[str, float]:
-        """Run `evaluate` on the test split, and add baselines: PCA, the input itself, a median
-        filter.
+        """Run `evaluate` on the test split, and add baselines and the information in positions.
 
-        `accuracy` belongs to the fine-tuned classifier. `accuracy_codes`, `accuracy_pixels` and
-        `accuracy_pca` belong to a softmax regression on the same labelled rows.
+        `linear_baselines` and `denoising_errors` describe the baselines. `accuracy` belongs to the
+        fine-tuned classifier; `accuracy_codes`, `accuracy_pixels` and `accuracy_pca` belong to
+        softmax regressions on the same labelled rows.
         """
         config, model, values = self.config.model, self.model, self.evaluate(data.test)
         few = None
@@ -269,7 +275,9 @@ class AETask(Task):
     # -- pictures and export -----------------------------------------------------------------------
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Return "reconstruction": rows of originals, corrupted inputs if any, reconstructions."""
+        """Return "reconstruction": a row of originals, of corrupted inputs (if any), and of
+        reconstructions. Returns no picture for data that are not images.
+        """
         if len(data.shape) != 3 or data.shape[0] not in (1, 3) or not self._reconstructs:
             return {}
         name = self.stages[int(self.progress)]

@@ -7,8 +7,9 @@ from genray.gen.gan.config import GANConfig
 
 
 def check_images(config: GANConfig, data: Data) -> None:
-    """Raise ConfigError unless the images have a side that the networks can halve, and lie in
-    −1..1, the range of tanh.
+    """Raise ConfigError unless the data are square images with values in −1..1, the range of tanh.
+
+    For convolutional networks, the side must be divisible by 2 for each layer.
     """
     model = config.model
     layers = max(len(model.generator_widths), len(model.discriminator_widths))
@@ -26,8 +27,8 @@ def check_images(config: GANConfig, data: Data) -> None:
 def check_evaluation(config: GANConfig, data: Data, extractor: Extractor | None) -> None:
     """Raise ConfigError for data on which the evaluation would fail.
 
-    A Fréchet distance needs two images. `extractor`: the classifier of --extractor, if any; the
-    images must have the shape that it takes.
+    A Fréchet distance needs two images. `extractor` is the classifier of --extractor, or None; the
+    images must have the shape that this classifier takes.
     """
     require(
         len(data.validation) != 1,

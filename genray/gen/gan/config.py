@@ -77,7 +77,7 @@ class GANConfig:
     r1: float = bounded(0.0, min=0, example=1)
     """γ of the R1 penalty γ/2 ‖∇D(x)‖² on real images; 0: no penalty."""
     r1_every: int = bounded(1, min=1, example=16)
-    """Updates of the discriminator between R1 penalties; each penalty is multiplied by this.
+    """Updates of the discriminator between R1 penalties, and the factor of each penalty.
     [lazy regularisation: Karras 2020, https://arxiv.org/abs/1912.04958]"""
     ema: float = bounded(0.0, min=0, below=1, example=0.999)
     """Decay of a moving average of the generator's weights, e.g. 0.999; the average is evaluated

@@ -1,8 +1,9 @@
 """DiffAugment: differentiable augmentation of real and fake images, for GANs with few images.
 
 [Zhao 2020, https://arxiv.org/abs/2006.10738]
-Departures: the shift is a product with 0/1 matrices (the same numbers, and its gradient is also
-deterministic on GPUs); cutouts have no one-pixel asymmetry for odd sizes, unlike the paper's.
+Departures: an image is shifted by products with 0/1 matrices. They give the same numbers, and their
+gradient is deterministic on GPUs, too. A cutout of odd length may start one pixel further down or
+right than in the paper's code.
 Shapes: B batch, C channels, H height, W width.
 """
 
@@ -18,7 +19,7 @@ Change = Literal["color", "translation", "cutout"]
 
 
 def diff_augment(x_BCHW: Tensor, changes: Sequence[Change], world: World) -> Tensor:
-    """Apply each of `changes` to `x_BCHW` (float, −1..1), drawn anew for every image.
+    """Apply each of `changes` to `x_BCHW` (float, −1..1), with new random numbers for every image.
 
     Values of the result may lie outside −1..1.
     """
@@ -28,7 +29,7 @@ def diff_augment(x_BCHW: Tensor, changes: Sequence[Change], world: World) -> Ten
 
 
 def _color(x: Tensor, world: World) -> Tensor:
-    """Change brightness by ±0.5, saturation by a factor of 0..2, contrast by 0.5..1.5."""
+    """Add −0.5..0.5 to the brightness; multiply saturation by 0..2 and contrast by 0.5..1.5."""
     draw_B3 = world.uniform(len(x), 3, device=x.device)
     brightness, saturation, contrast = (draw_B3[:, i, None, None, None] for i in range(3))
     x = x + (brightness - 0.5)
@@ -50,7 +51,7 @@ def _translation(x: Tensor, world: World, ratio: float = 0.125) -> Tensor:
 def _shift(draw_B: Tensor, side: int, most: int) -> Tensor:
     """Return bool M [B, side, side] with M[b, i, j] = (i = j + shift_b).
 
-    `draw_B` in 0..1 sets shift_b, uniform over −most..most.
+    `draw_B`, uniform in [0, 1), sets shift_b, which is uniform over the integers −most..most.
     """
     shift_B = (draw_B * (2 * most + 1)).floor() - most
     at = torch.arange(side, device=draw_B.device)
@@ -58,7 +59,10 @@ def _shift(draw_B: Tensor, side: int, most: int) -> Tensor:
 
 
 def _cutout(x: Tensor, world: World, ratio: float = 0.5) -> Tensor:
-    """Set a rectangle of `ratio` of each side to 0; it may extend beyond the image's edge."""
+    """Set to 0 a rectangle whose sides are `ratio` of the image's sides.
+
+    The rectangle may extend beyond the edge of the image.
+    """
     height, width = x.shape[2:]
     draw_B2 = world.uniform(len(x), 2, device=x.device)
     rows_BH = _inside(draw_B2[:, 0], height, ratio)
@@ -68,6 +72,7 @@ def _cutout(x: Tensor, world: World, ratio: float = 0.5) -> Tensor:
 
 
 def _inside(draw_B: Tensor, side: int, ratio: float) -> Tensor:
+    """Return which of the `side` rows (or columns) a cutout covers, bool [B, side]."""
     length = int(side * ratio + 0.5)
     first_B = (draw_B * (side + 1)).floor() - length // 2
     at = torch.arange(side, device=draw_B.device)

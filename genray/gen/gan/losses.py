@@ -1,9 +1,9 @@
 """Losses of the generator and the discriminator of a GAN, and two gradient penalties.
 
 Shapes: B batch, C channels, H height, W width; R and F numbers of real and of fake logits. Logits
-are the discriminator's outputs before any sigmoid. For the losses minimax and non-saturating,
-D = sigmoid(logit); for the rest, D = logit. Each function raises ValueError for shapes that do not
-fit the names: logits [B, 1] are an error.
+are the discriminator's outputs before any sigmoid. In the losses minimax and non-saturating,
+D = sigmoid(logit); in the other losses and in the penalties, D = logit. Each function raises
+ValueError for shapes that do not fit the names, for example for logits of shape [B, 1].
 """
 
 from collections.abc import Callable
@@ -23,8 +23,9 @@ def discriminator_loss(
 ) -> Tensor:
     """Return the discriminator's loss, a scalar, given its logits of real and fake images.
 
-    `smoothing` s: the label of real images is 1 − s; the label of fake images stays 0. Hinge and
-    WGAN ignore `smoothing`. [Salimans 2016, https://arxiv.org/abs/1606.03498, section 3.4]
+    With `smoothing` s, the label of real images is 1 − s, and the label of fake images stays 0.
+    Hinge and WGAN ignore `smoothing`. [Salimans 2016, https://arxiv.org/abs/1606.03498, section
+    3.4]
     """
     check_shapes(real_B=real_B, fake_B=fake_B)
     if loss in ("minimax", "non-saturating"):
@@ -55,9 +56,9 @@ def generator_loss(loss: Loss, fake_B: Tensor) -> Tensor:
 def accuracies(loss: Loss, real_R: Tensor, fake_F: Tensor) -> tuple[Tensor, Tensor]:
     """Return the discriminator's accuracies on real and on fake images, two scalars in 0..1.
 
-    An image counts as real above a threshold: logit 0, which is D = ½. LSGAN's threshold is ½,
-    between its labels 0 and 1. A WGAN critic has no fixed threshold, so the threshold is the
-    midpoint between its means of real and of fake images.
+    An image counts as real if its logit is above a threshold. For hinge, minimax and non-saturating
+    the threshold is 0. For LSGAN it is ½, between the labels 0 and 1. A WGAN critic has no fixed
+    threshold, so the midpoint between the mean logits of real and of fake images is used.
     """
     check_shapes(real_R=real_R, fake_F=fake_F)
     threshold: Tensor | float = {"lsgan": 0.5}.get(loss, 0.0)
@@ -69,7 +70,7 @@ def accuracies(loss: Loss, real_R: Tensor, fake_F: Tensor) -> tuple[Tensor, Tens
 def squared_gradient(discriminator: Callable[[Tensor], Tensor], x_BCHW: Tensor) -> Tensor:
     """Return ‖∇D(x)‖² of each image, [B], differentiable.
 
-    On real images, its mean times γ/2 is the R1 penalty.
+    On real images, the mean of ‖∇D(x)‖² times γ/2 is the R1 penalty.
     [Mescheder 2018, https://arxiv.org/abs/1801.04406]
     """
     check_shapes(x_BCHW=x_BCHW)
@@ -89,6 +90,6 @@ def gradient_penalty(
     check_shapes(real_BCHW=real_BCHW, fake_BCHW=fake_BCHW, mix_B=mix_B)
     mix_B111 = mix_B[:, None, None, None]
     between = mix_B111 * real_BCHW + (1.0 - mix_B111) * fake_BCHW.detach()
-    # The square root's slope at 0 is infinite: a critic whose weights are all 0 would give NaN.
+    # The square root's slope at 0 is infinite, so a critic whose weights are all 0 would give NaN.
     norm_B = (squared_gradient(discriminator, between) + 1e-12).sqrt()
     return (norm_B - 1.0).square().mean()

@@ -1,4 +1,4 @@
-"""Moving average of the generator's weights, which is sampled in place of the generator."""
+"""Moving average of the generator's weights. Samples come from the averaged network."""
 
 import copy
 
@@ -15,22 +15,22 @@ class MovingAverage:
 
     Args:
         source: the network that is trained, on its final device.
-        decay: the average's weight of the past, in [0, 1).
+        decay: weight of the old average at each update, in [0, 1).
     """
 
     def __init__(self, source: nn.Module, decay: float):
         self.network = copy.deepcopy(source).requires_grad_(False)
         """The network with the averaged weights."""
         self._decay = decay
-        # Listed once, because listing takes longer than averaging a small network.
+        # The tensors are listed once, because listing takes longer than averaging a small network.
         self._averages, self._sources = _floating(self.network), _floating(source)
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
-        """Average the source's present weights, after its update number `updates`, from 1.
+        """Include the source's current weights, after update number `updates` (counted from 1).
 
-        The decay grows over the first updates, so that the average forgets the random initial
-        weights.
+        The decay grows over the first updates, so that the random initial weights have little
+        influence on the average.
         """
         decay = min(self._decay, (1 + updates) / (10 + updates))
         get_ema_multi_avg_fn(decay)(self._averages, self._sources, updates)

@@ -123,7 +123,10 @@ def _convolutional_discriminator(config: GANModelConfig, shape: tuple[int, ...])
 
 
 def _initialise(module: nn.Module) -> None:
-    """Draw weights from N(0, 0.02²) and scales of batch norms from N(1, 0.02²), as in DCGAN."""
+    """Draw weights from N(0, 0.02²) and scales of batch norms from N(1, 0.02²), as in DCGAN.
+
+    Biases are 0.
+    """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -133,7 +136,10 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _keep(module: nn.Module) -> None:
-    """Keep PyTorch's initialisation: a deviation of 0.02 is too small without batch norm."""
+    """Keep PyTorch's initialisation of dense networks.
+
+    DCGAN's standard deviation of 0.02 is too small for networks without batch norm.
+    """
 
 
 def build_generator(config: dict[str, Any]) -> Generator:

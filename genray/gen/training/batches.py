@@ -1,4 +1,4 @@
-"""Chooses the rows of each batch: a new random order of all rows in every epoch."""
+"""Chooses the rows of each batch; every epoch has a new random order of all rows."""
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class Batches:
         """Number of batches in one epoch."""
 
     def batch(self, step: int) -> Batch:
-        """Return this worker's rows of the stage's step `step`, from 0, augmented."""
+        """Return this worker's rows of the stage's step `step` (counted from 0), augmented."""
         # Draw the epoch's order of rows, at the epoch's first step and after resuming.
         epoch, position = divmod(step, self.steps_an_epoch)
         if self._order_N is None or epoch != self._epoch:
@@ -48,7 +48,7 @@ class Batches:
         generator = np.random.default_rng([self._seed, 0, self._stage, epoch])
         order_N = torch.from_numpy(generator.permutation(len(self._split)))
         device = self._split.values.device
-        # From pinned memory, the copy does not wait for earlier steps on the GPU.
+        # With pinned memory, the host does not wait for earlier steps on the GPU.
         if device.type == "cuda":
             order_N = order_N.pin_memory()
         return order_N.to(device, non_blocking=True)

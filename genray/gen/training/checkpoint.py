@@ -1,4 +1,4 @@
-"""Writes and reads `fit.pt`, the file of a checkpoint with the complete training state."""
+"""Writes, reads and checks `fit.pt`, the file of a checkpoint with the complete training state."""
 
 import io
 import math
@@ -19,8 +19,8 @@ FILE = "fit.pt"
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Write `state` to `folder`/fit.pt. Raises OSError when the disk is full."""
-    # Serialised in memory first, so that a full disk raises OSError. `torch.save` to a file would
-    # raise other errors.
+    # The state is serialised in memory first, so that a full disk raises OSError. `torch.save` to a
+    # file would raise other errors.
     buffer = io.BytesIO()
     torch.save(state, buffer)
     (folder / FILE).write_bytes(buffer.getbuffer())
@@ -29,7 +29,7 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
 def read_state(folder: Path, device: torch.device) -> dict[str, Any]:
     """Return the state that `write_state` wrote to `folder`, with its tensors on `device`.
 
-    Files are read without running code that they contain.
+    Code that the file may contain is not run.
     """
     state: dict[str, Any] = torch.load(folder / FILE, map_location=device, weights_only=True)
     return state
@@ -37,7 +37,10 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def checkpoint_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of a damaged or foreign checkpoint into one CheckpointError of one line."""
+    """Turn an error of the context into a CheckpointError with a message of one line.
+
+    Such an error means that the checkpoint is damaged, or belongs to another model or other data.
+    """
     try:
         yield
     except (
@@ -54,11 +57,11 @@ def checkpoint_errors(folder: Path) -> Iterator[None]:
 
 
 def check_same_rows(saved: dict[str, Any] | None, rows: dict[str, Any] | None) -> None:
-    """Raise ValueError when the data set's files changed since the checkpoint was written.
+    """Raise ValueError when the files or words of the data set changed since the run started.
 
     Args:
-        saved: the description of the rows in the checkpoint.
-        rows: the description of the present rows; None for data sets that cannot change.
+        saved: the description of the rows in the checkpoint; None in checkpoints of older versions.
+        rows: the description of the rows now; None for data sets that cannot change.
     """
     if rows and changed(saved, rows):
         raise ValueError(
@@ -75,7 +78,7 @@ def check_finite(values: Mapping[str, float], step: int) -> None:
 
 
 def check_finite_weights(networks: nn.Module, step: int) -> None:
-    """Raise RunFault when a weight or a statistic is infinite or NaN after step `step`.
+    """Raise RunFault when a weight or a norm's statistic is infinite or NaN after step `step`.
 
     The last update can make a weight infinite although the step's loss was finite.
     """

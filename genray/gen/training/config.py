@@ -19,14 +19,16 @@ class FitConfig:
     validate_every: int = bounded(0, min=0, note="(0: once an epoch)")
     """Steps between evaluations of the validation split; 0: once an epoch."""
     checkpoint_every: int = bounded(0, min=0)
-    """Steps between checkpoints; 0: ten in a run, and one at the end of each stage."""
+    """Steps between checkpoints; 0: a tenth of the run. Each stage also ends with a checkpoint."""
     keep: int = bounded(1, min=1)
     """Number of newest checkpoints kept, in addition to the best one."""
     log_every: int = bounded(50, min=1, example=50)
-    """Steps between lines of metrics.jsonl; a line has the means since the line before."""
+    """Steps between lines of metrics.jsonl; a line has the means since the line before. Each
+    evaluation also writes a line.
+    """
     patience: int = bounded(0, min=0, note="(0: no early stopping)")
-    """Early stopping: a stage ends, with its best weights, after this many evaluations without
-    a better validation loss; 0: no early stopping.
+    """Early stopping: a stage ends, with its best weights, after this many evaluations in a row
+    without a better validation loss; 0: no early stopping.
     """
     seed: int = seed()
     device: Literal["auto", "cpu", "cuda"] = "auto"

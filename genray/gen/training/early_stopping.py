@@ -37,13 +37,15 @@ class EarlyStopping:
         return self._worse >= self._patience
 
     def end_stage(self, networks: nn.Module) -> None:
-        """Load the best weights into `networks`, if any were kept, and forget the stage."""
+        """Load the best weights into `networks`, if any were kept, and reset for the next stage."""
         if self._best is not None:
             networks.load_state_dict(self._best)
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the entries of a checkpoint: best weights, best loss, evaluations since then."""
+        """Return the entries of a checkpoint: the best weights, the best loss, and the number of
+        evaluations since then.
+        """
         return {"best": self._best, "best_loss": self._best_loss, "worse": self._worse}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

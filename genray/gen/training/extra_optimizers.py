@@ -2,15 +2,16 @@
 descent and proximal AdaGrad.
 
 Each step solves a small problem exactly, and the penalty λ₁‖w‖₁ + λ₂/2·‖w‖² is part of the
-problem. In PyTorch's optimizers a penalty is part of the gradient instead. The exact solution
-makes weights under L1 exactly 0. The problem separates into coordinates, and a soft threshold
+problem. In PyTorch's optimizers a penalty is part of the gradient instead. With L1, weights of the
+exact solution can be exactly 0. The problem separates into coordinates, and a soft threshold
 solves each coordinate.
 
 Departure: the papers start at w = 0. A network cannot train from w = 0, because all units of a
-layer would stay equal. AdagradDA and FTRL, whose problems contain the start, therefore use the
-initial weights w₀ as their start. With w₀ = 0 they equal the papers' rules.
+layer would stay equal. AdagradDA and FTRL, whose problems contain the starting point, therefore use
+the initial weights w₀. With w₀ = 0 they equal the papers' rules.
 
-Symbols: η learning rate, g gradient, H AdaGrad's accumulated curvature.
+Symbols: w weights, t number of updates, w_t weights after t updates, g gradient, Σg and Σg² sums
+over all updates, η learning rate, λ₁ and λ₂ weights of the penalties, H AdaGrad's curvature.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +28,9 @@ def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
 
 
 class _Rule(Optimizer):
-    """Base class: calls `begin` and `move` for each parameter that has a gradient.
+    """Base class: `step` calls `move` for every parameter that has a gradient.
+
+    A parameter that has no state yet is first passed to `begin`.
 
     Args:
         params: parameters or groups of parameters, as for PyTorch's optimizers.
@@ -71,8 +74,8 @@ class _Rule(Optimizer):
 
 
 class ProximalGradientDescent(_Rule):
-    """Takes a gradient step, then minimises the penalty near its result (forward-backward
-    splitting, also called ISTA).
+    """Takes a gradient step, and then minimises the penalty near the result of this step
+    (forward-backward splitting, also called ISTA).
 
     w ← argmin of ½‖w − (w_t − η·g)‖² + η·(λ₁‖w‖₁ + λ₂/2·‖w‖²).
     [Duchi & Singer 2009, https://jmlr.org/papers/v10/duchi09a.html]
@@ -121,8 +124,8 @@ class ProximalAdagrad(_Rule):
 class AdagradDA(_Rule):
     """Dual averaging with AdaGrad's curvature H = δ + √Σg² around the initial weights w₀.
 
-    All gradients so far have the same weight:
     w ← argmin of ⟨Σg, w⟩ + t·(λ₁‖w‖₁ + λ₂/2·‖w‖²) + (1/2η)·⟨w − w₀, H (w − w₀)⟩.
+    All gradients so far have the same weight in the sum Σg.
     [Duchi 2011, https://jmlr.org/papers/v12/duchi11a.html, equation 3] `eps` is the paper's δ.
     Departures: w₀ (see the module's docstring), and L2 in addition to L1.
     """
@@ -155,13 +158,14 @@ class AdagradDA(_Rule):
 
 
 class FTRL(_Rule):
-    """FTRL-Proximal: uses all gradients so far, and a quadratic pull towards all earlier weights.
+    """FTRL-Proximal: uses the sum of all gradients so far, and a quadratic penalty on the distance
+    to all earlier weights.
 
     For each coordinate, w ← argmin of ⟨Σg, w⟩ + λ₁‖w‖₁ + λ₂/2·‖w‖² + ½ Σ_s σ_s (w − w_s)²  with
     Σ_s σ_s = (β + √Σg²)/η. [McMahan 2013, https://doi.org/10.1145/2487575.2488200, algorithm 1]
-    With λ₁ = λ₂ = 0, FTRL equals AdaGrad with ε = β; dual averaging does not. Departure: the
-    pull of weight β/η is towards w₀. With a learning rate that changes,
-    σ_t = H_t/η_t − H_{t−1}/η_{t−1}, which keeps FTRL equal to AdaGrad.
+    With λ₁ = λ₂ = 0, FTRL equals AdaGrad with ε = β; dual averaging does not. Departures: the
+    distance to w₀ has the weight β/η in the penalty. If the learning rate changes,
+    σ_t = H_t/η_t − H_{t−1}/η_{t−1} with H_t = β + √Σg², which keeps FTRL equal to AdaGrad.
     """
 
     def __init__(

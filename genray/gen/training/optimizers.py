@@ -42,10 +42,12 @@ class OptimizerConfig:
     rho: float = bounded(0.9, min=0, below=1, example=0.9)
     """For rmsprop and adadelta: decay of the moving average of squared gradients."""
     epsilon: float = bounded(0.0, min=0)
-    """Small number added to denominators (for ftrl: β); 0: the optimizer's default."""
+    """Small number added to denominators (for ftrl: β); 0: the optimizer's default. sgd, momentum,
+    nesterov, asgd, rprop and proximal-gradient-descent ignore it.
+    """
     l1: float = bounded(0.0, min=0)
     """λ of the penalty λ·Σ|w| on weights (not on biases or norms). adagrad-da, ftrl and the two
-    proximal optimizers make weights exactly 0.
+    proximal optimizers can make weights exactly 0.
     """
     l2: float = bounded(0.0, min=0)
     """λ of the penalty λ/2·Σw² on weights (not on biases or norms); adamw always decouples it."""
@@ -58,7 +60,9 @@ class OptimizerConfig:
     schedule: Schedule = "constant"
     """How the learning rate changes over the updates of a stage."""
     schedule_rate: float = bounded(0.1, above=0, max=1, example=0.1)
-    """Factor of the schedules step (after each third) and exponential (from start to end)."""
+    """Factor of the schedules step (after one third and after two thirds of the updates) and
+    exponential (from start to end).
+    """
     warmup_updates: int = bounded(0, min=0)
     """Number of first updates over which the learning rate rises linearly from nearly 0."""
 
@@ -120,8 +124,8 @@ def _momentum(
 
 
 # "fused": one kernel updates all parameters, where PyTorch has such a kernel. "foreach": one call
-# for each kind of operation. PyTorch's default on a CPU is a Python loop over parameters, which
-# costs a small network as much time as its gradients.
+# for each kind of operation. PyTorch's default on a CPU is a Python loop over parameters. For a
+# small network, this loop takes as much time as the gradients.
 OPTIMIZERS: dict[str, Maker] = {
     "sgd": partial(_make, optim.SGD, fused=True),
     "momentum": partial(_momentum, nesterov=False),
@@ -153,8 +157,8 @@ Three optimizers of PyTorch do not work with `Updater.step`: Muon (matrices only
 """
 
 READING = ("adafactor", "asgd")
-"""Optimizers of PyTorch that read values from the device at every update, so that the GPU waits
-for the host.
+"""Optimizers of PyTorch that read values from the device at every update, so that the host waits
+for the GPU.
 """
 
 PENALISED = ("adagrad-da", "ftrl", "proximal-gradient-descent", "proximal-adagrad")
@@ -164,7 +168,7 @@ PENALISED = ("adagrad-da", "ftrl", "proximal-gradient-descent", "proximal-adagra
 def optimizer_name(name: str) -> str:
     """Return the key of `OPTIMIZERS` for `name`, ignoring case, hyphens and underscores.
 
-    Raises ConfigError for an unknown name; the message suggests the most similar names.
+    Raises ConfigError for an unknown name; the message suggests similar names, or lists all.
     """
 
     def squeezed(text: str) -> str:
@@ -181,9 +185,10 @@ def optimizer_name(name: str) -> str:
 
 
 def penalised(parameter: Tensor) -> bool:
-    """Return whether L1 and L2 apply to `parameter`: only to weights, of two or more dimensions.
+    """Return whether L1 and L2 apply to `parameter`.
 
-    Biases, and the scales and shifts of norms, have one dimension.
+    They apply only to weights, which have two or more dimensions. Biases, and the scales and shifts
+    of norms, have one dimension.
     """
     return parameter.ndim >= 2
 
@@ -193,7 +198,8 @@ def make_optimizer(
 ) -> optim.Optimizer:
     """Create the optimizer that `config` names, without clipping and schedule.
 
-    Only the optimizers in `PENALISED` receive L1 and L2; `Updater` applies them for the rest.
+    Only the optimizers in `PENALISED` receive L1 and L2; for all others, `Updater` applies these
+    penalties. Raises ConfigError for an unknown name.
     """
     name, parameters = optimizer_name(config.optimizer), list(parameters)
     groups: list[dict[str, Any]] = [{"params": parameters}]

@@ -1,4 +1,4 @@
-"""Runs one training run from start to end: train, report, write pictures, checkpoints and a model.
+"""Trains a model from start to end, reports progress, and writes pictures, checkpoints and a model.
 
 All families (autoencoders, VAEs, GANs, classifiers, style models) use this module.
 """
@@ -57,8 +57,12 @@ class FitRun:
     def run(self) -> dict[str, float]:
         """Train to the end; returns the metrics of the test split.
 
-        Ctrl-C, SIGTERM, SIGHUP or a closed output saves a checkpoint and raises KeyboardInterrupt.
-        An error raises RunFault, whose message contains the command that resumes the run.
+        During training, Ctrl-C, SIGTERM, SIGHUP or a closed output saves a checkpoint and raises
+        KeyboardInterrupt; a second signal raises it at once, without a checkpoint.
+
+        Raises RunFault if training or writing a file failed, or if the evaluation failed in a run
+        with one worker. If there is a checkpoint, the message contains the command that resumes the
+        run. Other errors are raised unchanged.
         """
         fit = self._fit
         self._saved_at = fit.step if self._run.list_checkpoints() else -1
@@ -74,7 +78,7 @@ class FitRun:
                             self._after(step)
                             stop.check()
                     except KeyboardInterrupt:
-                        # A second signal stops the run at once, without a checkpoint.
+                        # After a second signal, no checkpoint is saved.
                         if stop.count < 2:
                             self._live.say("stopping: writing a checkpoint …")
                             self._save(None)
@@ -86,8 +90,8 @@ class FitRun:
         except Exception as error:
             if not fit.evaluation_unfinished or fit.task.world.size > 1:
                 raise
-            # The evaluation failed, but not the training: save a checkpoint, and evaluate again
-            # when the run is resumed.
+            # The evaluation failed, but not the training. Save a checkpoint, so that the resumed
+            # run evaluates again.
             self._save(None)
             reason = (str(error).strip().splitlines() or [""])[0]
             fault = RunFault(f"the evaluation failed ({type(error).__name__}: {reason})")
@@ -98,7 +102,8 @@ class FitRun:
     def _steps(self) -> Iterator[Step]:
         """Yield the fit's steps.
 
-        On a CPU, the first step chooses the number of threads; a resumed run keeps its number.
+        On a CPU, the number of threads is chosen after the first step. A resumed run keeps the
+        number of its checkpoint.
         """
         steps = iter(self._fit)
         # PyTorch's default of one thread for each core makes small networks slower.
@@ -137,7 +142,7 @@ class FitRun:
         if step.last_of_stage and len(self._fit.task.stages) > 1:
             figures = ", ".join(f"{name} {value:.4f}" for name, value in step.held_out.items())
             self._live.say(f"step {step.step:,}: {step.stage} is trained ({figures})")
-        # Write a checkpoint; the highest score marks the best checkpoint.
+        # Write a checkpoint. Its score is −loss: the checkpoint with the highest score is the best.
         if step.step % self._checkpoint_every == 0 or step.last_of_stage:
             self._save(-step.held_out["loss"] if step.held_out else None)
         # Pictures come after the checkpoint: if they fail, the run can be resumed from here.
@@ -148,7 +153,7 @@ class FitRun:
         try:
             self._draw()
         except Exception as error:
-            # A full disk ends the run, which can be resumed.
+            # An error of the disk, such as a full disk, ends the run, which can be resumed.
             if isinstance(error, OSError | ResourceError):
                 raise
             reason = (str(error).strip().splitlines() or [""])[0]
@@ -172,7 +177,7 @@ class FitRun:
                 self._fit.step, self._fit.save, keep=self._fit.config.keep, score=score
             )
             self._saved_at = self._fit.step
-            # `_finish` adds the test metrics at the end.
+            # This model has no test metrics; `_finish` adds them at the end.
             save_export(self._run.model, self._fit, {})
 
     def _finish(self) -> dict[str, float]:
@@ -214,11 +219,13 @@ def save_export(
         folder: the model directory, which is returned.
         fit: the training loop, whose task exports the model.
         figures: metrics of the test split, by name.
-        origin: how the model was selected from several, JSON-serialisable, for the model's config.
-        words: the same in words, for the model card.
+        origin: how the model was selected from several models, JSON-serialisable, for the model's
+            config.
+        words: the content of `origin` as text, for the model card.
 
     Raises:
-        ConfigError: the model's config uses a reserved key.
+        ConfigError: the exported config uses a key that is reserved for the run.
+        OSError: the directory cannot be written.
     """
     export = fit.task.export()
     data = fit.whole_data

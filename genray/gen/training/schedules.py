@@ -13,25 +13,30 @@ Schedule = Literal[
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 STEPS = 3
-"""Number of levels of the step schedule: the learning rate drops after each third of the
-updates.
+"""Number of levels of the step schedule: the learning rate drops after one third and after two
+thirds of the updates.
 """
 
 
 def factor(schedule: str, update: int, total: int, *, rate: float = 0.1, warmup: int = 0) -> float:
-    """Return the factor that multiplies the learning rate η at `update` = 0, 1, … of `total`.
+    """Return the factor that multiplies the learning rate η at the update t = `update`.
 
-    After the last update the factor stays constant. Raises ValueError for an unknown schedule.
+    The updates are t = 0, 1, …, `total` − 1. For later updates, the factor of inverse-sqrt
+    continues to fall, and the factor of every other schedule stays constant.
 
-    - constant: 1; inverse-sqrt: 1/√(t+1), the rate of online convex optimisation
+    - constant: 1
+    - inverse-sqrt: 1/√(t+1), the rate of online convex optimisation
       [Zinkevich 2003, https://www.aaai.org/Papers/ICML/2003/ICML03-120.pdf]
     - cosine: from 1 to 0 along half a cosine [Loshchilov 2017, https://arxiv.org/abs/1608.03983,
       without restarts]
-    - linear: from 1 to 0; step: multiplied by `rate` after each third of the updates;
-      exponential: from 1 to `rate`
+    - linear: from 1 to 0
+    - step: multiplied by `rate` after one third and after two thirds of the updates
+    - exponential: from 1 to `rate`, by the same factor at each update
     - one-cycle: along cosines, from 1/25 up to 1 at 30% of the updates, then down to 4e-6
       [Smith 2018, https://arxiv.org/abs/1708.07120; departure: momentum stays constant]
-    - warmup: for the first `warmup` updates, every schedule is multiplied by (t+1)/warmup
+
+    For the first `warmup` updates, the factor of every schedule is multiplied by (t+1)/warmup.
+    Raises ValueError for an unknown schedule.
     """
     begin = min(1.0, (update + 1) / warmup) if warmup else 1.0
     if schedule == "constant":

@@ -1,4 +1,4 @@
-"""Defines `Task`, the base class of everything that `Fit` trains, and the records of a task.
+"""Defines `Task`, the base class of everything that `Fit` trains, and its `Batch` and `Export`.
 
 A subclass of `Task` defines the networks, one training step, the evaluation, the pictures and the
 saved model of one family.
@@ -33,7 +33,7 @@ class Export(NamedTuple):
     """A trained model, ready to be saved in a model directory."""
 
     kind: str
-    """The key of `genray.gen.families.BUILDERS` with which the model is loaded again."""
+    """The key in `genray.gen.families.BUILDERS` of the function that builds the network again."""
     config: dict[str, Any]
     """JSON-serialisable values, from which the builder creates the network."""
     tensors: dict[str, Tensor]
@@ -47,7 +47,8 @@ class Task:
 
     A subclass fills `networks` and `updaters`, in `begin_stage` at the latest, and overrides
     `begin_stage`, `step`, `evaluate` and `export`; `test` and `pictures` are optional. All random
-    numbers of a step come from PyTorch's global generator, which dropout uses too, or from `world`.
+    numbers of a step come from PyTorch's global generator, directly (as in dropout) or through
+    `world`.
 
     Args:
         world: this data-parallel worker.
@@ -100,8 +101,8 @@ class Task:
     def test(self, data: Data) -> dict[str, float]:
         """Test the trained networks on the test split; returns metrics by name.
 
-        `Fit` calls this method once, at the end of the run, in evaluation mode without gradients.
-        The default runs `evaluate` on the test split; a subclass may add slower metrics.
+        `Fit.test` calls this method at the end of a run, in evaluation mode without gradients. The
+        default runs `evaluate` on the test split; a subclass may add slower metrics.
         """
         return self.evaluate(data.test)
 
@@ -126,10 +127,11 @@ class Task:
 def evaluating(task: Task, seed: int) -> Iterator[None]:
     """Put the networks into evaluation mode inside the context, without gradients.
 
-    The context has its own random numbers; the random state of training does not change.
+    The context has its own random numbers; the random state of training does not change. After the
+    context, the networks are in training mode, unless the context raised an error.
 
     Args:
-        task: the task whose networks are evaluated. They are in training mode afterwards.
+        task: the task whose networks are evaluated.
         seed: the seed of the random numbers inside the context.
     """
     task.networks.eval()

@@ -23,13 +23,12 @@ class Updater:
     clips them, and applies penalties and the schedule.
 
     Args:
-        parameters: the parameters to update; those without `requires_grad` are ignored.
+        parameters: the parameters to update; parameters without `requires_grad` are ignored.
         config: the optimizer, its penalties and its schedule.
-        total_updates: the stage's number of updates, for the schedule; the learning rate stays
-            constant afterwards.
+        total_updates: the stage's number of updates, for the schedule; see `schedules.factor`.
         accumulate: number of calls of `step` for one update, which uses the mean of their losses.
         amp: "float16" (GPUs only) scales the loss so that small gradients do not become 0, and
-            leaves the weights unchanged when a gradient overflows; other values change nothing.
+            leaves out the optimizer step when a gradient overflows; other values change nothing.
         world: this data-parallel worker.
 
     Raises:
@@ -66,10 +65,11 @@ class Updater:
 
     @property
     def optimizer(self) -> optim.Optimizer:
-        """The optimizer, created at its first use.
+        """The optimizer.
 
-        Networks move to their device after their updaters are created, and an optimizer's state
-        cannot move with them.
+        It is created at its first use, because networks move to their device after their updaters
+        are created, and an optimizer's state does not move with them. Raises ConfigError for
+        "float16" without a GPU.
         """
         if self._optimizer is None:
             self._optimizer = make_optimizer(self.parameters, self.config)
@@ -94,20 +94,21 @@ class Updater:
     def step(self, loss: Tensor) -> None:
         """Run the backward pass of `loss` (a scalar), and make an update when one is due.
 
-        Gradients stay in `.grad` until the next step.
+        Gradients stay in `.grad` until the first step after the update.
         """
         optimizer = self._optimizer or self.optimizer
-        # Forget the gradients of the last update.
+        # Clear the gradients of the last update.
         if self._batches == 0:
             for parameter in self.parameters:
                 parameter.grad = None
-        # Scale the loss: the gradients of several batches add up to those of their mean loss.
+        # Scale the loss, so that the gradients of several batches add up to the gradient of their
+        # mean loss.
         if self._accumulate > 1:
             loss = loss / self._accumulate
         if self._scaler is not None:
             loss = self._scaler.scale(loss)
-        # Run the backward pass. `inputs` limits it to this updater's parameters: a generator's
-        # step must not compute or store gradients of the discriminator.
+        # Run the backward pass. `inputs` limits it to this updater's parameters, because a
+        # generator's step must not compute or store gradients of the discriminator.
         loss.backward(inputs=self.parameters)
         # Make an update after the last batch.
         self._batches += 1
@@ -142,7 +143,8 @@ class Updater:
 
     @torch.no_grad()
     def _penalise(self, rate: float) -> None:
-        # Add the gradients of the penalties, or shrink the weights, all with one call each.
+        # Add the gradients of the penalties, or shrink the weights. Each is one call for all
+        # weights.
         config = self.config
         weights = [weight for weight in self._weights if weight.grad is not None]
         if not weights:
@@ -151,7 +153,8 @@ class Updater:
         if config.l1:
             torch._foreach_add_(gradients, torch._foreach_sign(weights), alpha=config.l1)  # type: ignore[arg-type]
         if config.l2 and (config.decoupled_l2 or self._name == "adamw"):
-            # Before the step, as in AdamW.  [Loshchilov 2019, https://arxiv.org/abs/1711.05101]
+            # The weights shrink before the step, as in PyTorch's AdamW.
+            # [Loshchilov 2019, https://arxiv.org/abs/1711.05101]
             torch._foreach_mul_(weights, 1 - rate * config.l2)  # type: ignore[arg-type]
         elif config.l2:
             torch._foreach_add_(gradients, weights, alpha=config.l2)  # type: ignore[arg-type]
@@ -159,7 +162,7 @@ class Updater:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on, apart from the weights.
 
-        Between updates, the state includes the accumulated gradients.
+        If gradients were accumulated since the last update, the state includes them.
         """
         gradients = [p.grad for p in self.parameters] if self._batches else []
         return {
@@ -175,10 +178,10 @@ class Updater:
         """Restore the state that `state_dict` returned.
 
         Hyperparameters such as the learning rate keep this configuration's values, so that a run
-        can be resumed with changed ones. Raises ValueError when the state belongs to other
-        parameters or another optimizer.
+        can be resumed with changed hyperparameters. Raises ValueError when the state belongs to
+        other parameters or another optimizer.
         """
-        # The oldest checkpoints have no name.
+        # The oldest checkpoints do not name their optimizer.
         name = state.get("name", self._name)
         if name != self._name:
             raise ValueError(

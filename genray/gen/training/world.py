@@ -1,6 +1,7 @@
 """Data-parallel workers: each worker's rows, random numbers, and averages over the group.
 
-Uses PyTorch alone; `genray/distributed/parallel_fit.py` starts a group of workers with Ray.
+This module needs only PyTorch; `genray/distributed/parallel_fit.py` starts a group of workers with
+Ray.
 """
 
 from collections.abc import Iterable
@@ -12,9 +13,10 @@ from torch import Tensor, distributed
 class World:
     """Describes one data-parallel worker.
 
-    All workers have the same seed. Each takes its own rows of every global batch. Random numbers
-    are drawn for the *global* batch and cut to the worker's rows, so that K workers give the same
-    curve as one worker with the same global batch, up to rounding.
+    All workers have the same seed. Each worker takes its own rows of every global batch. Random
+    numbers are drawn for the *global* batch and cut to the worker's rows. K workers therefore give
+    the same curve as one worker with the same global batch, up to rounding. Batch norms and losses
+    that depend on statistics of a batch are exceptions, because each worker uses its own rows.
 
     Args:
         rank: the worker's number, from 0.

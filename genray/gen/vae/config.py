@@ -52,10 +52,10 @@ class VAEConfig:
     beta: float = bounded(1.0, min=0, example=1)
     """Weight of the KL term. [Higgins 2017, https://openreview.net/forum?id=Sy2fzU9gl]"""
     free_bits: float = bounded(0.0, min=0, example=0.1)
-    """KL of each latent (nats, mean over the batch) below which the loss does not penalise it.
+    """KL of each latent (nats, mean over the batch) up to which the loss does not penalise the KL.
     [Kingma 2016, https://arxiv.org/abs/1606.04934]"""
     importance_samples: int = bounded(50, min=1, example=50)
-    """Samples (K) of the importance-weighted bound on the test split.
+    """Number of samples (K) of the importance-weighted bound on the test split.
     [Burda 2016, https://arxiv.org/abs/1509.00519]"""
 
     def validate(self) -> None:

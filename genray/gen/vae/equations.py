@@ -1,6 +1,6 @@
 """Equations of a VAE: the KL divergence to the prior, Gaussian densities, binarised pixels.
 
-Shapes: B batch, Z latent. Each raises ValueError for shapes that would broadcast.
+Shapes: B batch, Z latent. Each function raises ValueError if its arguments' shapes differ.
 """
 
 import math
@@ -23,7 +23,7 @@ def gaussian_kl(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
 
 
 def gaussian_log_density(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return ln N(x; μ, σ²) of each element, nats. The three tensors have one shape."""
+    """Return ln N(x; μ, σ²) of each element, nats. The three tensors have the same shape."""
     check_equal_shapes(x=x, mean=mean, log_variance=log_variance)
     return -0.5 * (LOG_2PI + log_variance + (x - mean).square() * (-log_variance).exp())
 
@@ -33,8 +33,9 @@ def binarised(x: Tensor, how: Binarisation, chance: Tensor | None = None) -> Ten
 
     Args:
         x: the pixels, float.
-        how: "threshold" compares with 1/2, "none" changes nothing, the other values draw pixels.
-        chance: numbers from U[0, 1) in x's shape, for drawn pixels.
+        how: "none" returns x. "threshold" gives 1 for pixels above 1/2. "fixed" and "dynamic" give
+            1 with the pixel's value as probability.
+        chance: numbers from U[0, 1) in x's shape, for "fixed" and "dynamic"; None: use 1/2 instead.
     """
     if how == "none":
         return x

@@ -20,13 +20,15 @@ from genray.gen.vae.config import VAEModelConfig
 from genray.gen.vae.equations import LOG_2PI, gaussian_kl, gaussian_log_density
 from genray.shapes import check_shapes
 
-# Bound of the posterior's |log-variance|: with a learning rate that is too high, the first steps
-# would overflow beyond e^20.
+# Limit of the posterior's |log-variance|. Without a limit, exp(log-variance) could overflow in the
+# first steps when the learning rate is too high.
 LOG_VARIANCE_LIMIT = 20.0
 
 
 class VAE(GenerativeModel):
     """The encoder and the decoder. Departure: ReLU and Adam by default, not tanh and AdaGrad.
+
+    Raises ConfigError for an unknown activation.
 
     Args:
         config: the networks and the likelihood.
@@ -38,7 +40,7 @@ class VAE(GenerativeModel):
         self.config = config
         build = _dense if config.network == "dense" else _convolutional
         self.encoder, self.decoder = build(config, self.shape)
-        # ln σ of the Gaussian decoder, one number, fixed or learned.
+        # ln σ of the Gaussian decoder: one number for all pixels, fixed or learned.
         # [σ-VAE: Rybkin 2021, https://arxiv.org/abs/2006.13202]
         log_std = (
             torch.tensor(math.log(config.decoder_std)) if config.decoder_std else torch.tensor(0.0)
@@ -73,9 +75,9 @@ class VAE(GenerativeModel):
     def log_likelihood(self, x_BCHW: Tensor, z_BZ: Tensor) -> Tensor:
         """Return ln p(x | z), nats, float32 [B].
 
-        For grey pixels, the Bernoulli value is a cross-entropy and not a likelihood. The Gaussian
-        value is a log-density, which may be above 0. The two kinds are not comparable. Raises
-        ValueError unless x has the model's shape.
+        For grey pixels, the Bernoulli value is a negative cross-entropy and not a log-likelihood.
+        The Gaussian value is a log-density, which may be above 0. Bernoulli and Gaussian values are
+        not comparable. Raises ValueError unless x has the model's shape.
         """
         output = self.decoder(z_BZ).float()
         check_shapes(x_BCHW=x_BCHW, output_BCHW=output)
@@ -85,8 +87,8 @@ class VAE(GenerativeModel):
                 .flatten(1)
                 .sum(1)
             )
-        # All pixels have the same variance, so their squared errors are summed first. This takes
-        # a third of the passes over the pixels.
+        # All pixels have the same variance, so their squared errors are summed first. This order
+        # needs a third of the passes over the pixels.
         square_B = F.mse_loss(output, x_BCHW, reduction="none").flatten(1).sum(1)
         log_variance = 2.0 * self.log_std
         return -0.5 * (
@@ -96,7 +98,7 @@ class VAE(GenerativeModel):
     def elbo_terms(self, x_BCHW: Tensor, noise_BZ: Tensor) -> tuple[Tensor, Tensor]:
         """Return ln p(x | z) [B] at z = μ + σ·noise, and the KL of each latent [B, Z], nats.
 
-        The ELBO is ln p(x | z) minus the sum of KL over latents.
+        ln p(x | z) minus the sum of KL over latents estimates the ELBO with one sample of z.
         """
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)
         check_shapes(mean_BZ=mean_BZ, noise_BZ=noise_BZ)
@@ -104,9 +106,10 @@ class VAE(GenerativeModel):
         return self.log_likelihood(x_BCHW, z_BZ), gaussian_kl(mean_BZ, log_variance_BZ)
 
     def importance_bound(self, x_BCHW: Tensor, samples: int) -> Tensor:
-        """Return the importance-weighted bound ln 1/K Σ p(x, z_k) / q(z_k | x), z_k ~ q, nats, [B].
+        """Return the importance-weighted bound ln(1/K Σ p(x, z_k) / q(z_k | x)), nats, [B].
 
-        In expectation, the bound is between the ELBO and ln p(x).
+        The K = `samples` latents z_k are drawn from q(z | x). In expectation, the bound is between
+        the ELBO and ln p(x).
         [Burda 2016, https://arxiv.org/abs/1509.00519]
         """
         mean_BZ, log_variance_BZ = self.posterior(x_BCHW)

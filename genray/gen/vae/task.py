@@ -23,9 +23,10 @@ from genray.gen.vae.model import VAE
 
 
 class VAETask(Task):
-    """Trains a VAE: maximises E ln p(x | z) − β KL.
+    """Trains a VAE: maximises E ln p(x | z) − β KL, with free bits.
 
-    `begin_stage` raises ConfigError for data that are not images in 0..1.
+    `begin_stage` raises ConfigError unless the data are square images in 0..1 whose sides a
+    convolutional network can halve at each layer.
 
     Args:
         config: the VAE's configuration.
@@ -43,7 +44,7 @@ class VAETask(Task):
 
     @property
     def vae(self) -> VAE:
-        """The network, from `begin_stage` on."""
+        """The network, which `begin_stage` creates."""
         return cast(VAE, self.networks["vae"])
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
@@ -71,7 +72,7 @@ class VAETask(Task):
             amp=config.fit.amp,
             world=self.world,
         )
-        # Binarise all splits once, unless pixels are drawn anew at each step.
+        # Binarise all splits once, if this is the configured kind of binarisation.
         if config.model.binarise in ("threshold", "fixed"):
             how = config.model.binarise
             return replace(
@@ -83,15 +84,15 @@ class VAETask(Task):
         return data
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Update the network; returns `loss`, `reconstruction` and `kl`, in nats an image."""
+        """Update the network; returns `loss`, `reconstruction` and `kl`, in nats for each image."""
         x_BCHW, config = batch.x, self.config
         # Draw binary pixels and the noise of the latents.
         if config.model.binarise == "dynamic":
             chance = self.world.uniform(len(x_BCHW), *x_BCHW.shape[1:], device=self.device)
             x_BCHW = binarised(x_BCHW, "dynamic", chance)
         noise_BZ = self.world.normal(len(x_BCHW), config.model.latent, device=self.device)
-        # Compute the two terms of the ELBO, and the loss: −E ln p(x | z) + β KL. Latents whose KL
-        # is below the free bits have no gradient from the KL.
+        # Compute the two terms of the ELBO, and the loss −E ln p(x | z) + β KL. Latents whose KL is
+        # below the free bits have no gradient from the KL.
         with self.autocast():
             likelihood_B, kl_BZ = self.vae.elbo_terms(x_BCHW, noise_BZ)
         reconstruction, kl_Z = -likelihood_B.mean(), kl_BZ.mean(0)
@@ -105,8 +106,10 @@ class VAETask(Task):
         }
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Return `loss`, which is −ELBO (β = 1, no free bits) in nats an image, the two terms of
-        the ELBO, and the MSE of reconstructions from the posterior's means.
+        """Return `loss`, its two terms `reconstruction` and `kl`, and `mse`.
+
+        `loss` is −ELBO (β = 1, no free bits) in nats for each image. `mse` is the error of
+        reconstructions from the posterior's means.
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for x_BCHW in self._chunks(split):
@@ -118,7 +121,11 @@ class VAETask(Task):
         return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl, "mse": mse}
 
     def test(self, data: Data) -> dict[str, float]:
-        """Run `evaluate` on the test split, and add −(importance-weighted bound), nats an image."""
+        """Run `evaluate` on the test split, and add `negative_iwae_K`.
+
+        This is the negative of the importance-weighted bound with K samples, in nats for each
+        image.
+        """
         samples = self.config.importance_samples
         split = data.test
         if self.config.model.binarise == "fixed":
@@ -127,7 +134,9 @@ class VAETask(Task):
         return {**self.evaluate(split), f"negative_iwae_{samples}": -total / len(split)}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Return 64 samples from fixed noise, and 16 validation images with reconstructions."""
+        """Return 64 samples from fixed noise, and 16 validation images (if there are any) with
+        their reconstructions.
+        """
         z_BZ = torch.randn(64, self.config.model.latent, device=self.device)
         pictures = {"samples": image_grid(self.vae.generate(z_BZ), 0.0, 1.0)}
         if len(data.validation):
@@ -141,7 +150,7 @@ class VAETask(Task):
     def _chunks(self, split: Split, size: int = 1000) -> Iterator[Tensor]:
         """Yield the split's images, `size` at a time, binarised.
 
-        Images that are binary already do not change.
+        Images that are binary already stay unchanged.
         """
         for rows in torch.arange(len(split), device=self.device).split(size):
             x_BCHW = split.take(rows)[0]
@@ -168,7 +177,7 @@ class VAETask(Task):
 
 
 def _binarised_once(split: Split, how: Binarisation) -> Split:
-    """Binarise the whole split; "fixed" draws with seed 0, so that all runs have equal images."""
+    """Binarise the split; "fixed" draws with seed 0, so that all runs have the same images."""
     chance = None
     if how == "fixed":
         chance = torch.rand(split.values.shape, generator=torch.Generator().manual_seed(0)).to(
