@@ -101,7 +101,7 @@ class DQNConfig:
         )
         require(
             self.learner.frames_on == "host" or self.replay.replay_store == "raw",
-            f"--frames-on {self.learner.frames_on}: needs the shards' frames as they are; use "
+            f"--frames-on {self.learner.frames_on}: needs uncompressed frames in the replay; use "
             "--replay-store raw",
         )
         self.plan_shards((84, 84))

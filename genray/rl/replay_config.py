@@ -1,4 +1,4 @@
-"""Defines the replay's options, and assigns the collectors' lanes to shards."""
+"""Defines the replay's options, and plans the size of the shards and which collectors use them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,35 +9,35 @@ from genray.errors import ConfigError, require
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
-    """The replay memory, over all its shards."""
+    """The options of the replay, for all its shards together."""
 
     capacity: int = 200_000
-    """Transitions kept, over all shards; 7,077 bytes each (200,000 = 1.4 GB). The oldest are
-    overwritten.
+    """Largest number of transitions in all shards together, 7,077 bytes each (200,000: 1.4 GB). New
+    transitions overwrite the oldest ones.
     """
     shards: int = bounded(1, min=1)
-    """Replay processes; the collectors' lanes are divided among them."""
+    """Replay processes; each stores the transitions of some of the collectors."""
     replay_store: Literal["raw", "lz4"] = "raw"
-    """raw: uncompressed frames. lz4: compressed frames, about a tenth of the memory, at six to
-    seven tenths of the sampling rate.
+    """raw: uncompressed frames. lz4: compressed frames, which need about a tenth of the memory but
+    are sampled at only 60 to 70% of the rate.
     """
     prioritized: bool = True
-    """Sample in proportion to priorities; otherwise uniformly."""
+    """Sample in proportion to priorities instead of uniformly."""
     alpha: float = bounded(0.6, min=0, max=1, example=0.6)
-    """Exponent of the priorities: 0 samples uniformly, 1 in proportion."""
+    """Exponent α of priorities (|δ| + ε)^α; 0: all transitions are equally probable."""
     beta: float = bounded(0.4, min=0, max=1, example=0.4)
-    """Importance-weight exponent at the start."""
+    """Exponent β of importance weights at the start."""
     beta_end: float = bounded(1.0, min=0, max=1, example=1.0)
-    """Importance-weight exponent at the end of the annealing."""
+    """Exponent β of importance weights at the end of its annealing."""
     beta_anneal_updates: int = bounded(1_000_000, min=1)
-    """Updates over which β anneals from its first to its last value."""
+    """Updates over which β changes linearly from --beta to --beta-end."""
     priority_epsilon: float = bounded(1e-3, above=0, example=0.001)
-    """ε in p = |δ| + ε, so that every transition can be sampled."""
+    """ε in priorities (|δ| + ε)^α, so that every transition can be sampled."""
     min_size: int = bounded(5_000, min=1, example=5000)
     """Transitions collected before learning begins."""
     samples_per_insert: float = bounded(8.0, min=0, note="(0: no limit)", example=8)
-    """How often a transition is sampled on average (batch / agent steps per update); 0: no limit
-    for collectors and learner.
+    """How often a transition is sampled on average (batch size / agent steps per update); 0: no
+    limit, so collectors and learner never wait for each other.
     """
 
     def validate(self) -> None:
@@ -45,8 +45,8 @@ class ReplayConfig:
         check_bounds(self)
         require(
             self.replay_store in ("raw", "lz4"),
-            f"--replay-store {self.replay_store}: must be raw (frames as they are) or lz4 "
-            "(compressed)",
+            f"--replay-store {self.replay_store}: must be raw (uncompressed frames) or lz4 "
+            "(compressed frames)",
         )
         require(
             self.min_size <= self.capacity,
@@ -63,13 +63,13 @@ class ReplayConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardLayout:
-    """The shapes that collectors and shards share."""
+    """The shapes and settings of one shard and of the collectors that write to it."""
 
     sources: tuple[int, ...]
-    """The collectors that write to this shard."""
+    """The numbers of the collectors that write to this shard."""
     lanes_per_source: int
     rows: int
-    """Rows per lane (the shard's capacity / its lanes)."""
+    """Rows per lane (the run's capacity / the lanes of all collectors)."""
     frame_shape: tuple[int, int]
     stack: int
     stack_start: Literal["blank", "repeat", "wait"]
@@ -78,12 +78,14 @@ class ShardLayout:
 
     @property
     def lanes(self) -> int:
-        """Lanes of all the shard's collectors together."""
+        """Number of lanes of all collectors that write to this shard."""
         return len(self.sources) * self.lanes_per_source
 
     @property
     def lookback(self) -> int:
-        """Number of rows before a transition's own row that its observation uses."""
+        """Number of earlier rows that the observation at a row uses, for its stack of frames and
+        its past actions.
+        """
         return max(self.stack - 1, self.past_actions)
 
 
@@ -99,18 +101,20 @@ def plan_shards(
     n_step: int,
     chunk_rows: int,
 ) -> list[ShardLayout]:
-    """Assign collectors to shards (collector i writes to shard i mod M) and work out the size of
-    the rings.
+    """Return the layouts of the M shards: which collectors write to a shard, and the number of rows
+    of its ring buffers.
 
-    Raises ConfigError when a ring would be too short for a chunk, its returns and its stacks.
+    Collector i writes to shard i mod M. `lanes`: the lanes of each collector. Raises ConfigError
+    for more shards than collectors, and when a ring buffer would be too short for a chunk, its
+    n-step returns and its stacks.
     """
     if config.shards > collectors:
         raise ConfigError(
-            f"--shards {config.shards}: more than --collectors {collectors}; each shard needs a "
-            "collector of its own, "
-            f"so at most {collectors}"
+            f"--shards {config.shards}: more than --collectors {collectors}, but each shard needs "
+            f"at least one collector; use at most --shards {collectors}"
         )
-    # A ring must be long enough for the chunk being written and for the rows that are not sampled.
+    # Rows that are being written, whose return is unknown, or whose stack is incomplete cannot be
+    # sampled. A ring buffer needs one row more than these.
     rows = config.capacity // (collectors * lanes)
     needed = chunk_rows + n_step + max(stack - 1, past_actions) + 1
     if rows < needed:

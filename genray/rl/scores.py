@@ -1,8 +1,8 @@
 """Lists published scores of random play and of a human tester, for human-normalised scores.
 
-From [Wang 2016, https://arxiv.org/abs/1511.06581, appendix, "30 no-op"]: up to 30 no-op actions
-at the start, at most 108,000 emulator frames (30 minutes), no sticky actions. The table has the 57
-games that papers report.
+The scores are from [Wang 2016, https://arxiv.org/abs/1511.06581, appendix, "30 no-op"]. Their
+protocol has up to 30 no-op actions at the start, at most 108,000 emulator frames (30 minutes), and
+no sticky actions. The table has the 57 games that papers report.
 """
 
 from genray.errors import ConfigError
@@ -66,8 +66,8 @@ _REFERENCE = {
     "tutankham": (11.4, 167.6),
     "up_n_down": (533.4, 11693.2),
     "venture": (0.0, 1187.5),
-    # The published random score is nearly the human one, so this game's normalised scores become
-    # very large: use its raw score.
+    # The published random score is nearly as high as the human one, so normalised scores of this
+    # game are very large. Compare its raw scores instead.
     "video_pinball": (16256.9, 17667.9),
     "wizard_of_wor": (563.5, 4756.5),
     "yars_revenge": (3092.9, 54576.9),
@@ -76,7 +76,9 @@ _REFERENCE = {
 
 
 def reference(game: str) -> tuple[float, float] | None:
-    """Return (random score, human score) of a game in any spelling; None if none were published."""
+    """Return (random score, human score) of a game in any spelling; None if the table does not
+    contain the game.
+    """
     try:
         return _REFERENCE.get(resolve_game(game))
     except ConfigError:  # a user's environment, or an unknown game
@@ -84,8 +86,8 @@ def reference(game: str) -> tuple[float, float] | None:
 
 
 def human_normalised(game: str, score: float) -> float | None:
-    """Return (score − random) / (human − random): 0 is random play, 1 the human tester; None
-    without a reference.
+    """Return (score − random) / (human − random): 0 for the score of random play, 1 for that of the
+    human tester; None if the table does not contain the game.
     """
     scores = reference(game)
     return (score - scores[0]) / (scores[1] - scores[0]) if scores else None

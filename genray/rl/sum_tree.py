@@ -2,10 +2,10 @@
 
 Changing a priority p_i also takes O(log N).
 
-Each node has eight float64 children: 64 bytes, one cache line. Parents are *recomputed* from their
-children, never adjusted by differences: differences count a duplicate index twice and drift (with
-float32 by 1.5% in small subtrees). Whole batches pass through the levels in lockstep, in loops
-that Numba compiles (kernels.py).
+Each node has eight float64 children, 64 bytes, which are one cache line. Parents are *recomputed*
+from their children. Adding a child's change to its parent would count a duplicate index twice, and
+rounding errors would grow (with float32, to 1.5% in small subtrees). The loops, which Numba
+compiles (kernels.py), handle all of a batch on one level before they go to the next level.
 """
 
 import numpy as np
@@ -26,7 +26,8 @@ class SumTree:
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: a tree needs at least one leaf")
         self.capacity = capacity
-        # Number of families of each level: the leaves' first, the root's single one at the end.
+        # Number of families (groups of 8 siblings) of each level. The first entry is for the
+        # leaves, the last one, 1, for the family that contains the root.
         families = [-(-capacity // BRANCH)]
         while families[-1] > 1 or len(families) == 1:
             families.append(-(-families[-1] // BRANCH))
@@ -38,7 +39,7 @@ class SumTree:
 
     @property
     def total(self) -> float:
-        """Σp, exactly the sum that `sample` divides."""
+        """Σp, exactly as `sample` uses it."""
         return float(self._flat_F8[self._root, 0])
 
     @property
@@ -65,13 +66,13 @@ class SumTree:
         return self._leaf_N[index_B]
 
     def set(self, index_B: np.ndarray, priority_B: np.ndarray | float) -> None:
-        """Set priorities; the last one counts for an index given twice.
+        """Set priorities. If an index occurs several times, its last priority counts.
 
-        Raises ValueError for a negative or non-finite priority, or an index outside [0,
-        capacity); nothing is changed.
+        Raises ValueError, and changes nothing, for a negative or non-finite priority, or an index
+        outside [0, capacity).
         """
-        # Copies, because the loop overwrites the indices, and because Numba would compile the loop
-        # again for read-only arrays (Ray's are).
+        # Copy the arrays, because the loop overwrites the indices, and because arrays from Ray are
+        # read-only, for which Numba would compile the loop a second time.
         node_B = np.array(index_B, np.int64)
         leaf_B = np.empty(node_B.shape, np.float64)
         leaf_B[:] = priority_B
@@ -81,22 +82,22 @@ class SumTree:
             raise ValueError("priorities must be finite and ≥ 0")
 
     def find(self, mass_B: np.ndarray) -> np.ndarray:
-        """Return the index i whose interval [Σ_{j<i} p_j, Σ_{j≤i} p_j) contains each mass; int64
-        [B].
+        """Return for each mass the index i whose interval [Σ_{j<i} p_j, Σ_{j≤i} p_j) contains the
+        mass; int64 [B].
 
-        `mass_B` is in [0, total). Rounding can never select an index of priority 0: such a descent
-        is moved to the family's last child with a priority above 0.
+        `mass_B` is in [0, total). An index with priority 0 is never returned, even after rounding:
+        a neighbour in the same family with a priority above 0 is returned instead.
         """
         node_B = np.empty(len(mass_B), np.int64)
         kernels.tree_find(self._flat_F8, self._start, np.array(mass_B, np.float64), node_B)
         return node_B
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return `count` indices, stratified: one from each of `count` equal slices of the total;
-        int64 [count].
+        """Return `count` indices, one from each of `count` equal slices of the total (stratified
+        sampling); int64 [count].
 
-        Stratifying keeps P(i) per sample and lowers the variance of the batch.  [Schaul 2016,
-        appendix B.2.1] Raises ValueError when every priority is 0.
+        The expected number of draws of each index is the same as without strata, but varies less.
+        [Schaul 2016, appendix B.2.1] Raises ValueError when every priority is 0.
         """
         if self.total <= 0:
             raise ValueError("every priority is 0: nothing to sample")
@@ -105,20 +106,22 @@ class SumTree:
         return leaf_B
 
     def state(self) -> np.ndarray:
-        """Return the leaves, from which the tree is restored bit for bit, since parents depend only
-        on them.
+        """Return a copy of the leaves. All other nodes are sums of them, so `restore` gives the
+        same tree bit for bit.
         """
         return self._leaf_N.copy()
 
     def restore(self, leaves: np.ndarray) -> None:
-        """Set all leaves to those of `state`; raises ValueError if their number differs."""
+        """Set all leaves to those that `state` returned; raises ValueError if their number differs
+        from the capacity.
+        """
         if leaves.shape != (self.capacity,):
             raise ValueError(f"{leaves.shape[0]} leaves do not fit a tree of {self.capacity}")
         self.set(np.arange(self.capacity), leaves)
 
 
 def _aligned_zeros(families: int) -> np.ndarray:
-    """Return float64 zeros [families, 8] aligned to cache lines, so that no family spans two."""
+    """Return float64 zeros [families, 8], aligned so that each family is in one cache line."""
     spare = np.zeros((families + 1) * BRANCH)
     skip = -(spare.ctypes.data // spare.itemsize) % BRANCH
     return spare[skip:][: families * BRANCH].reshape(families, BRANCH)

@@ -1,8 +1,11 @@
 """Implements the equations of value-based RL, each in a few lines of PyTorch.
 
-Shapes: B batch, A actions. The discount encodes the end of an episode: γⁿ while the episode
-continues *or was truncated*, 0 after a termination. The equations therefore need no `done`. Each
-raises ValueError for shapes that do not fit the names: a [B, 1] target is an error.
+Shapes: B batch, A actions. s is a transition's state, a its action, s' its next state, R its n-step
+return, D its effective discount. w are the online network's weights, w⁻ the target network's.
+
+D is γᵏ while the episode continues *or was truncated*, with k ≤ n the number of rewards in R, and 0
+after a termination. The equations therefore need no `done`. The functions that call `check_shapes`
+raise ValueError for shapes that differ from the arguments' names, such as a [B, 1] target.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ if TYPE_CHECKING:  # replay shards use `priority` on arrays and run without PyTo
 
 
 def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Tensor) -> Tensor:
-    """Return R + D · max_a Q(s', a; w⁻), the DQN target.  [Mnih 2015,
+    """Return R + D · max_a Q(s', a; w⁻), the DQN target, float32 [B].  [Mnih 2015,
     https://doi.org/10.1038/nature14236]
     """
     check_shapes(return_B=return_B, discount_B=discount_B, q_next_target_BA=q_next_target_BA)
@@ -26,7 +29,8 @@ def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Te
 def double_q_target(
     return_B: Tensor, discount_B: Tensor, q_next_online_BA: Tensor, q_next_target_BA: Tensor
 ) -> Tensor:
-    """Return R + D · Q(s', argmax_a Q(s', a; w); w⁻): w chooses the action, w⁻ values it.
+    """Return R + D · Q(s', argmax_a Q(s', a; w); w⁻), float32 [B]. The online network chooses the
+    action, and the target network gives its value.
 
     [van Hasselt 2016, https://arxiv.org/abs/1509.06461]
     """
@@ -41,31 +45,34 @@ def double_q_target(
 
 
 def td_error(q_BA: Tensor, action_B: Tensor, target_B: Tensor) -> Tensor:
-    """Return δ = target − Q(s, a), float32 [B]; the gradient flows through Q(s, a) only."""
+    """Return the TD error δ = target − Q(s, a), float32 [B]. Its gradient goes through Q(s, a)
+    only.
+    """
     check_shapes(q_BA=q_BA, action_B=action_B, target_B=target_B)
     return target_B.detach() - q_BA.gather(1, action_B.long().unsqueeze(1)).squeeze(1)
 
 
 def huber(delta_B: Tensor, threshold: float = 1.0) -> Tensor:
-    """Return δ²/2 inside ±threshold, linear outside: DQN's "error clipping". The derivative is
-    clip(δ, ±threshold).
+    """Return the Huber loss of each δ: δ²/2 if |δ| ≤ threshold, else linear in |δ|.
+
+    The derivative is δ clipped to ±threshold, which the DQN paper calls error clipping.
     """
     quadratic = delta_B.abs().clamp(max=threshold)
     return quadratic * (delta_B.abs() - 0.5 * quadratic)
 
 
 def squared(delta_B: Tensor) -> Tensor:
-    """Return δ²/2, whose derivative is δ, as Huber's is inside the threshold."""
+    """Return δ²/2, which equals the Huber loss if |δ| is at most the threshold."""
     return 0.5 * delta_B.square()
 
 
 def importance_weights(probability_B: Tensor, size: int, beta: float) -> Tensor:
-    """Return (1/N · 1/P(i))^β, divided by the batch's maximum, so that weights only scale updates
-    down.
+    """Return the importance weights (1/N · 1/P(i))^β, divided by the batch's largest weight, so
+    that they are ≤ 1.
 
-    `probability_B`: P(i) over *all* shards' transitions, > 0; `size`: N, the number of
-    transitions in all shards. The whole batch is normalised at once: normalising each shard
-    separately would distort the ratios between shards. [Schaul 2016,
+    `probability_B`: P(i) > 0, the probability of a draw over *all* shards; `size`: N, the number of
+    transitions in all shards. One maximum is used for the batch, because dividing each shard's
+    weights by their own maximum would change the ratios between shards. [Schaul 2016,
     https://arxiv.org/abs/1511.05952, section 3.4]
     """
     check_shapes(probability_B=probability_B)
@@ -74,7 +81,7 @@ def importance_weights(probability_B: Tensor, size: int, beta: float) -> Tensor:
 
 
 def priority(delta_abs_B, epsilon: float, alpha: float):
-    """Return (|δ| + ε)^α, the unnormalised P(i) of proportional prioritization; for arrays or
-    tensors.  [Schaul 2016]
+    """Return the priorities (|δ| + ε)^α, to which P(i) is proportional; for arrays or tensors.
+    [Schaul 2016, https://arxiv.org/abs/1511.05952, section 3.3]
     """
     return (delta_abs_B + epsilon) ** alpha

@@ -1,6 +1,7 @@
-"""Controls a training run: drives an engine, reports, evaluates, checkpoints, and writes a model.
+"""Controls a training run: lets an engine work, reports progress, evaluates the policy, and writes
+checkpoints and the model.
 
-The engine is `LocalAgent` or the Ray `Coordinator`; this module does not distinguish them.
+The engine is `LocalAgent` or the Ray `Coordinator`; this module uses both in the same way.
 """
 
 import json
@@ -27,11 +28,11 @@ from genray.runs.live import Live
 from genray.runs.rundir import MetricsLog, RunDir, require_disk
 from genray.runs.stop import StopRequests
 
-# Bytes of a transition without its frame: action, return, priority … are 21 (see replay.py), and a
-# margin.
+# Bytes of a transition without its frame: 21 for action, return, priority … (see replay.py), and 23
+# as a margin.
 BYTES_BESIDE_FRAME = 44
 
-# The columns shown while training: (value, title, format).
+# The columns that are shown while training: (key of `Trainer._values`, title, format).
 COLUMNS = (
     ("frames", "frames", "{:,.0f}"),
     ("agent_steps_per_s", "agent steps/s", "{:,.0f}"),
@@ -46,14 +47,15 @@ COLUMNS = (
 
 
 class Trainer:
-    """Trains one engine in one run directory: reports, evaluates, and saves checkpoints.
+    """Trains with one engine in one run directory: reports, evaluates, and saves checkpoints.
 
     Args:
         config: the configuration of the run.
         engine: collects and learns.
         run: the run directory.
         live: shows progress.
-        resume_command: the command that the message of a fault names.
+        resume_command: the command that resumes the run, for error messages; "": `genray train dqn
+            --resume RUN`.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class Trainer:
         """Train to the configured number of steps, from `start_step` when resumed; return the last
         evaluation.
 
-        After Ctrl-C, SIGTERM, SIGHUP or a closed output, this saves and raises KeyboardInterrupt (a
-        second signal does not save). A fault raises RunFault with the command that resumes.
+        After Ctrl-C, SIGTERM, SIGHUP or a closed output, a checkpoint is saved and
+        KeyboardInterrupt raised; after a second signal, no checkpoint is saved. A RunFault or
+        OSError is raised as RunFault, whose message names the last checkpoint and the command that
+        resumes the run.
         """
         self._saved_at = -1 if start_step is None else start_step
         self._progress.steps = start_step or 0
@@ -94,7 +98,7 @@ class Trainer:
                 self._log.close()
 
     def _train(self, start_step: int) -> Evaluation:
-        """Train from milestone to milestone; save at each, and evaluate where it is due."""
+        """Train from milestone to milestone; save at each, and evaluate if an evaluation is due."""
         settings = self._config.run
         result: Evaluation | None = None
         reached = start_step
@@ -105,7 +109,7 @@ class Trainer:
         ):
             before = reached
             if step <= before and step < settings.steps:
-                continue  # one chunk passed several milestones, which are handled as one
+                continue  # a chunk has already passed this milestone together with an earlier one
             self._train_until(step)
             # The checkpoint comes first, so that the run can be resumed from here even if the
             # evaluation fails. The checkpoint includes the data that were in flight.
@@ -120,7 +124,7 @@ class Trainer:
         return result
 
     def _missed_evaluation(self) -> bool:
-        """Whether the run was killed between a checkpoint and the evaluation that was due there."""
+        """Whether the run ended after a checkpoint, before the evaluation that was due there."""
         steps = [0]
         with (self._run.path / "metrics.jsonl").open(encoding="utf-8") as lines:
             for line in lines:
@@ -135,7 +139,7 @@ class Trainer:
     def _train_until(self, step: int) -> None:
         while self._progress.steps < step or self._learner_behind():
             before, start = self._progress, time.monotonic()
-            # Let the engine work for a second, then report what happened.
+            # Let the engine work for a second, then report its progress.
             progress = self._engine.advance(step, seconds=1.0)
             self._stop.check()
             seconds = time.monotonic() - start
@@ -146,7 +150,7 @@ class Trainer:
             if progress.updates != before.updates or progress.steps != before.steps:
                 self._log.write(progress.steps, values)
             self._live.update(values, progress.steps)
-            # Stop waiting for the learner if it makes no updates without being in recovery.
+            # Stop waiting for a learner that makes no updates, unless it is being restarted.
             stalled = (
                 progress.steps >= step
                 and progress.updates == before.updates
@@ -157,7 +161,7 @@ class Trainer:
                 return
 
     def _learner_behind(self) -> bool:
-        """Whether the learner has made fewer updates than samples per insert allows."""
+        """Whether the learner has drawn clearly fewer samples per insert than configured."""
         ratio = self._config.replay.samples_per_insert
         return (
             bool(ratio)
@@ -172,7 +176,7 @@ class Trainer:
             "frames": now.steps * (1 if self._config.env.env else self._config.env.frame_skip),
             "agent_steps_per_s": (now.steps - before.steps) / seconds,
             "updates": now.updates,
-            # None at first: a resumed run's earlier updates do not belong to this second.
+            # None if the last report had no updates: the updates before a resume would count.
             "updates_per_s": max(0, now.updates - before.updates) / seconds
             if before.updates
             else None,
@@ -191,15 +195,14 @@ class Trainer:
         }
 
     def _evaluate(self, last: bool) -> Evaluation | None:
-        """Evaluate the policy, and write it as the run's model with its score.
+        """Evaluate the policy, and write it with its score as the run's model; return the result.
 
-        An evaluation that fails is logged and returns None; the last one raises RunFault instead.
+        If the evaluation fails, the failure is logged. Then the method returns None, or raises
+        RunFault if `last`.
         """
         settings = self._config.run
         if last and not self._progress.updates:
-            self._live.say(
-                "warning: no update was made; what is evaluated is the untrained network"
-            )
+            self._live.say("warning: no update was made; the evaluated network is untrained")
         episodes = settings.evaluate_episodes if last else math.ceil(settings.evaluate_episodes / 3)
         self._live.say(f"evaluating: {episodes} episodes …")
         network = self._engine.network()
@@ -241,11 +244,12 @@ class Trainer:
         if self._progress.steps == self._saved_at:
             return
         start = time.monotonic()
-        # `settle` counts what was in flight, so this is the step of the checkpoint's contents.
+        # `settle` also counts the chunks that were in flight, which the checkpoint contains.
         step = self._engine.settle()
         self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep)
         self._saved_at = self._progress.steps = step
-        # An evaluation that follows adds its score to this model.
+        # The policy of this step has no score yet. If an evaluation follows, it writes the model
+        # again with its score.
         earlier = (
             f"Its last evaluation, at {self._last_evaluation}" if self._last_evaluation else ""
         )
@@ -282,8 +286,8 @@ def _described(error: Exception) -> str:
 
 
 def milestones(start: int, end: int, *periods: int) -> Iterator[int]:
-    """Yield the steps after `start` at which something is due, in order, `end` last; a period of 0
-    is never due.
+    """Yield in order the steps between `start` and `end` that are multiples of a period, and `end`.
+    A period of 0 is ignored.
     """
     due = {end}
     for period in filter(None, periods):
@@ -300,10 +304,12 @@ def save_policy(
     origin: dict[str, Any] | None = None,
     words: str = "",
 ) -> Path:
-    """Save the policy as a model of kind "dqn", with the protocol of its training and evaluation.
+    """Save the policy as a model of kind "dqn", with its environment and its evaluation; return the
+    model's directory.
 
-    `result`: None for a policy that has not been evaluated. `origin`, JSON values, and `words`, for
-    the card: how the policy was chosen, if it is one of many.
+    `result`: None for a policy that has not been evaluated at `step`. `origin`: JSON values that
+    describe how the policy was chosen from several, for `config.json`. `words`: text that is added
+    to the model's card.
     """
     card = network_card(config, network.num_actions, network.frame_shape)
     about = {"step": step, "env": to_dict(config.env), "evaluation": result and result.to_dict()}
@@ -328,22 +334,22 @@ Trained by genray for {step:,} agent steps.
 {summary}
 
 Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are in
-`model.safetensors`, what they mean in `config.json`. Input: a uint8 stack of frames
+`model.safetensors`, and `config.json` describes the network. Input: a uint8 stack of frames
 [B, {input}], oldest first; output: Q-values [B, {actions}].
 """
 
 
 def transition_bytes(config: DQNConfig) -> int:
-    """Return the bytes of a transition in a checkpoint and in a raw store: the environment's own
-    frame, and 44 bytes more.
-    """
+    """Return the bytes of a transition in a checkpoint, or in memory if frames are uncompressed."""
     height, width = probe_env(config.env)[1]
     return height * width + BYTES_BESIDE_FRAME
 
 
 def memory_bytes(config: DQNConfig) -> int:
-    """Return the bytes of a transition in memory. The compression by LZ4 depends on the game: a
-    frame shrinks to a tenth on Road Runner; a sixth is assumed here, and an address.
+    """Return the bytes of a transition in memory.
+
+    How much LZ4 compresses frames depends on the game: in Road Runner to a tenth. To be safe, a
+    sixth is assumed, and 12 bytes for a frame's address and length.
     """
     height, width = probe_env(config.env)[1]
     if config.replay.replay_store == "lz4":
@@ -352,15 +358,15 @@ def memory_bytes(config: DQNConfig) -> int:
 
 
 def check_disk(config: DQNConfig, out: Path) -> None:
-    """Raise ResourceError if the checkpoints will not fit on the disk: (keep + best + the one being
-    written) replays.
+    """Raise ResourceError if the checkpoints with their replays will not fit on the disk: the
+    newest `keep` ones, the best one, and the one being written.
     """
     if config.run.checkpoint_replay:
         replay = min(config.replay.capacity, config.run.steps) * transition_bytes(config)
         require_disk(
             out,
             replay * (config.run.keep + 2),
-            f"{config.run.keep} checkpoints, the best and one in the making",
+            f"{config.run.keep} checkpoints, the best one, and the one being written",
         )
 
 

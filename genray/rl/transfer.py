@@ -1,4 +1,5 @@
-"""Moves batches to the learner's device: without a copy on a CPU, ahead of their use on a GPU.
+"""Moves batches to the learner's device. For a GPU, the next batch is copied while the GPU works on
+the current one; on a CPU, nothing is copied.
 
 Shapes: B batch, S stack, H height, W width, K past actions.
 """
@@ -20,7 +21,7 @@ class DeviceSample(Draw):
     """A Sample whose observations are on the learner's device."""
 
     obs_BSHW: Tensor  # uint8, oldest frame first
-    next_obs_BSHW: Tensor  # uint8, k rows later
+    next_obs_BSHW: Tensor  # uint8, `horizon` rows later
 
     @classmethod
     def empty(cls, count: int, layout: ShardLayout, device: torch.device) -> Self:
@@ -32,7 +33,7 @@ class DeviceSample(Draw):
         )
 
     def fill(self, sample: Sample) -> None:
-        """Copy everything from host memory, and wait for the copy."""
+        """Copy all fields of `sample` from host memory; return when they are copied."""
         self.obs_BSHW.copy_(torch.from_numpy(sample.obs_BSHW))
         self.next_obs_BSHW.copy_(torch.from_numpy(sample.next_obs_BSHW))
         sample.copy_draw(self)
@@ -44,7 +45,7 @@ AnySample = Sample | DeviceSample
 class DeviceBatch(NamedTuple):
     """The tensors of a batch that an update needs, on the learner's device; dtypes as in Sample."""
 
-    obs_BSHW: Tensor  # uint8: floats would be four times the bytes on the bus
+    obs_BSHW: Tensor  # uint8, because copying float32 to a GPU would take four times as long
     next_obs_BSHW: Tensor
     past_BK: Tensor
     next_past_BK: Tensor
@@ -55,10 +56,10 @@ class DeviceBatch(NamedTuple):
 
 
 def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sample:
-    """Return an uninitialized batch to send to `device`: for a GPU in pinned memory, from which a
-    copy runs beside other work.
+    """Return an uninitialized batch in host memory, to be sent to `device`. For a GPU its
+    observations are in pinned memory, which the GPU can copy while this process does other work.
 
-    PyTorch keeps freed pinned memory and reuses it, so that only the first few batches pin any.
+    PyTorch keeps freed pinned memory for reuse, so only the first few batches pin new memory.
     """
     out = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
     if device.type != "cuda":
@@ -71,19 +72,19 @@ def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sampl
 
 
 class _Sent(NamedTuple):
-    """A batch that is being copied to the device, or has arrived."""
+    """A batch whose copy to the device has begun, and may be complete."""
 
     batch: AnySample
     tensors: DeviceBatch
     arrived: torch.cuda.Event | None
-    """None: the copy was complete when the call returned."""
+    """Occurs when the copy is complete; None if it was complete when `_send` returned."""
 
 
 class Transfers:
-    """Moves batches to a device one after the other; sends the next one while the device works on
-    the last.
+    """Moves batches to a device one after the other. The next batch can be sent while the device
+    works on the current one.
 
-    On a CPU the tensors share the batch's memory, and nothing is copied or sent ahead.
+    Without copies, which is the default on a CPU, the tensors share the batch's memory.
 
     Args:
         device: the learner's device.
@@ -95,23 +96,24 @@ class Transfers:
         self._copies = device.type != "cpu" if copies is None else copies
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._ahead: _Sent | None = None
-        # A copy reads the batch's memory until it is complete, so the memory must not be reused
-        # before that.
+        # Batches are kept here until their copies are complete, so that their memory is not reused
+        # while a copy reads it.
         self._held: list[_Sent] = []
 
     def start(self, batch: AnySample) -> None:
-        """Send the next batch, while the device works on the current one."""
+        """Begin to send the next batch while the device works on the current one."""
         if self._copies:
             self._ahead = self._send(batch)
 
     def take(self, batch: AnySample) -> DeviceBatch:
-        """Return `batch` on the device, for work submitted from now on."""
+        """Return the tensors of `batch` on the device, for work that is submitted from now on."""
         ahead, self._ahead = self._ahead, None
         sent = ahead if ahead and ahead.batch is batch else self._send(batch)
         if sent.arrived:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(sent.arrived)
-            # Allocated on the other stream: the memory must not be reused before this one is done.
+            # The tensors were allocated on the stream of copies. Their memory must not be reused
+            # before the current stream has finished with them.
             for tensor in sent.tensors:
                 tensor.record_stream(current)
         return sent.tensors

@@ -152,6 +152,6 @@ def test_learner_results_do_not_depend_on_frames_on(tmp_path):
 def test_compressed_frames_cannot_be_copied():
     with pytest.raises(
         ConfigError,
-        match="--frames-on device: needs the shards' frames as they are; use --replay-store raw",
+        match="--frames-on device: needs uncompressed frames in the replay; use --replay-store raw",
     ):
         LocalAgent(replace(ON_DEVICE, replay=replace(CATCH.replay, replay_store="lz4")))
