@@ -12,9 +12,9 @@ Example::
              stop={"training_iteration": 100})
 
 Only the interface comes from RLlib. The coordinator's actors play, store and learn. RLlib's
-environment runners, learner group and replay buffers are never created. Every setting of
-AlgorithmConfig therefore either has its effect here, or `validate` refuses the setting; none is
-ignored. No other package imports ray.rllib, so only this package must follow RLlib's changes.
+environment runners, learner group and replay buffers are never created. `validate` refuses a
+setting of AlgorithmConfig that would have no effect here, unless it has its default value. No other
+package imports ray.rllib, so only this package must follow RLlib's changes.
 """
 
 from genray.rllib.algorithm import ApexDQN

@@ -37,10 +37,10 @@ from genray.threads import user_threads
 
 logger = logging.getLogger(__name__)
 
-WORK_S = 0.25  # length of a training step; after each, the iteration's limits are checked
+WORK_S = 0.25  # seconds of a training step; the limits of an iteration are checked after each step
 
-# A private Ray, which `build_algo` starts if none is running, as RLlib would. It ends with the
-# process.
+# Contains the Ray session that `setup` started or joined, if Ray was not initialized. The session
+# ends with the process.
 _SESSION = contextlib.ExitStack()
 atexit.register(_SESSION.close)
 
@@ -56,10 +56,12 @@ class ApexDQN(Algorithm):
 
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """Return a bundle for this process, for each collector and for each learner; with equal
-        shares if the machine has few CPUs.
+        """Return one bundle for this process, for each collector and for each learner, and one for
+        each shard if nodes are marked by role.
 
-        Tune starts a trial when all its bundles are free, so parallel trials never share a core.
+        Collectors and learners get one CPU each, or an equal share if the cluster has fewer CPUs
+        than actors. Tune starts a trial when all its bundles are free, so parallel trials do not
+        use the same cores.
         """
         settings = cls.get_default_config().update_from_dict(config)
         settings.validate()
@@ -92,9 +94,9 @@ class ApexDQN(Algorithm):
         return PlacementGroupFactory(bundles, strategy=settings.placement_strategy)
 
     def setup(self, config: AlgorithmConfig) -> None:
-        """Start a coordinator, in place of RLlib's environment runners, learner group and replay.
+        """Start a coordinator instead of RLlib's environment runners, learner group and replay.
 
-        Joins the cluster at RAY_ADDRESS, or starts a private Ray, if none is initialized.
+        If Ray is not initialized, this joins the cluster at RAY_ADDRESS, or starts a private Ray.
         """
         if not ray.is_initialized():
             _SESSION.enter_context(ray_session(os.environ.get("RAY_ADDRESS")))
@@ -123,9 +125,9 @@ class ApexDQN(Algorithm):
         )
         trial = ray.util.get_current_placement_group()
         if trial:
-            # Ray places the actors into the trial's bundles by itself (Tune sets
-            # placement_group_capture_child_tasks), but only if they fit. They must therefore not
-            # ask for shares of the whole cluster.
+            # Ray places the actors into the trial's bundles (Tune sets
+            # placement_group_capture_child_tasks), but only if they fit. The share of an actor is
+            # therefore computed from the bundles, not from the cluster.
             bundles = [dict(bundle) for bundle in trial.bundle_specs]
             mine = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
             bundles[0]["CPU"] = bundles[0].get("CPU", 0.0) - mine  # this process uses the first
@@ -139,15 +141,17 @@ class ApexDQN(Algorithm):
             dqn, learner_threads=threads or user_threads() or None, cpus_each=cpus_each
         )
         with waits_explained("ApexDQN"):
-            # The learner takes its place (the bundle with the GPU) before the collectors start.
+            # Wait until the learner has its bundle, the one with the GPU, before collectors start.
             engine.network()
         return engine
 
     # -- work --------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, Any]:
-        """Run one iteration: training steps until the configured minimum of time and steps is
-        reached, then evaluation.
+        """Run one iteration and return its results.
+
+        An iteration makes training steps until the configured minima of time, agent steps and
+        trained transitions are reached, and then evaluates if an evaluation is due.
         """
         before, start = self._progress, time.monotonic()
         num_before, self._reports = self._num_episodes, list[Progress]()
@@ -171,15 +175,17 @@ class ApexDQN(Algorithm):
             (num_before, self._num_episodes),
             batch_size,
         )
-        results = self.metrics.compile() | ours  # what callbacks logged, and these results
+        results = self.metrics.compile() | ours  # adds the values that callbacks logged
         interval = settings.evaluation_interval
         if interval and (self.iteration + 1) % interval == 0:
             results["evaluation"] = self.evaluate()
         return results
 
     def training_step(self) -> None:
-        """Let the engine work for WORK_S seconds, and return its report. The actors keep calls in
-        their queues, so that they do not wait for the next training step.
+        """Let the engine work for WORK_S seconds, and add its report to the iteration's reports.
+
+        Afterwards the actors still have queued calls, so they need not wait for the next training
+        step.
         """
         self._worked = True
         progress = self._engine.advance(sys.maxsize, WORK_S)
@@ -196,7 +202,8 @@ class ApexDQN(Algorithm):
         self._progress = progress
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
-        """Play `evaluation_duration` whole episodes with the current network in this process.
+        """Play `evaluation_duration` whole episodes with the current network in this process;
+        return the results with RLlib's keys.
 
         Meanwhile the engine gets no new work.
         """
@@ -221,19 +228,17 @@ class ApexDQN(Algorithm):
         return results
 
     def network(self) -> QNetwork:
-        """Return a copy of the current network on the CPU; it replaces RLlib's `get_module`."""
+        """Return a copy of the policy's network on the CPU. Use it instead of `get_module`."""
         return self._engine.network()
 
     def get_module(self, *args: Any, **kwargs: Any) -> Any:
         """Raise ConfigError: there is no RLModule."""
         raise ConfigError(
-            "get_module: there is no RLModule here; algo.network() gives the PyTorch network"
+            "get_module: there is no RLModule here; algo.network() returns the PyTorch network"
         )
 
     def get_weights(self, policies: Any = None) -> dict[str, dict[str, np.ndarray]]:
-        """Return the current network's tensors by name, float32 arrays, under RLlib's name of the
-        single policy.
-        """
+        """Return {RLlib's name of the single policy: {name: tensor of the network as an array}}."""
         tensors = self.network().state_dict()
         return {DEFAULT_POLICY_ID: {name: tensor.numpy() for name, tensor in tensors.items()}}
 
@@ -257,14 +262,14 @@ class ApexDQN(Algorithm):
     def get_policy(self, *args: Any, **kwargs: Any) -> Any:
         """Raise ConfigError: there is no RLlib policy."""
         raise ConfigError(
-            "get_policy: there is no RLlib policy here; algo.network() gives the PyTorch network"
+            "get_policy: there is no RLlib policy here; algo.network() returns the PyTorch network"
         )
 
     def _tell(self, event: str, **kwargs: Any) -> None:
         functions = getattr(self.config, f"callbacks_{event}")
         make_callback(event, self.callbacks, functions, kwargs={"algorithm": self, **kwargs})
 
-    # -- checkpoints: RLlib's files, and the engine's directory beside them ------------------------
+    # -- checkpoints: RLlib's files, and the directory `engine` ------------------------------------
 
     def save_to_path(
         self,
@@ -274,19 +279,20 @@ class ApexDQN(Algorithm):
         filesystem: Any = None,
         use_msgpack: bool = False,
     ) -> str:
-        """Write everything needed to continue: networks, optimizer, *the replay's contents*,
-        random states, counters.
+        """Write a checkpoint into the local directory `path` and return the directory's path.
 
-        `path` is a local directory (Tune uploads what it saves by itself). The whole checkpoint is
-        in `path`/engine, which is replaced at once: if the process is killed, the older checkpoint
-        or the new one loads. RLlib's own files are copied to `path` as well, where RLlib expects
-        them.
+        The checkpoint contains networks, optimizer, random states, counters, and the replay unless
+        `checkpoint_replay` is False. All its files are in `path`/engine. This directory is replaced
+        in one step, so if the process is killed, either the old or the new checkpoint can be
+        loaded. RLlib's own files are also copied to `path`, where RLlib expects them. Tune uploads
+        the checkpoints of its trials itself. Raises ConfigError if `path` is not local.
         """
         folder = _local(path or tempfile.mkdtemp(prefix="apex-dqn-"), filesystem)
-        for leftover in folder.glob("engine.*.tmp"):  # of an older version, killed while saving
+        # Remove the files of an older version of genray that was killed while it saved.
+        for leftover in folder.glob("engine.*.tmp"):
             remove_directory(leftover)
         with replacing_directory(folder / "engine") as fresh:
-            # The engine comes first: it waits for steps on their way, which RLlib's part counts.
+            # Save the engine first: it waits for chunks in flight, whose steps RLlib's part counts.
             self._engine.save(fresh)
             engine = {file.name for file in fresh.iterdir()}
             Checkpointable.save_to_path(self, str(fresh), state=state, use_msgpack=use_msgpack)
@@ -297,8 +303,8 @@ class ApexDQN(Algorithm):
 
     @classmethod
     def from_checkpoint(cls, path: Any, filesystem: Any = None, **kwargs: Any) -> "ApexDQN":
-        """Make a new algorithm that continues from what `save_to_path` wrote. Raises as
-        `restore_from_path` does.
+        """Make a new algorithm that continues from a checkpoint of `save_to_path`. Raises the same
+        errors as `restore_from_path`.
         """
         place = path.to_directory() if isinstance(path, ray.tune.Checkpoint) else path
         return super().from_checkpoint(str(_rllib_files(_local(place, filesystem))), **kwargs)
@@ -306,14 +312,16 @@ class ApexDQN(Algorithm):
     def restore_from_path(
         self, path: Any, *, component: Any = None, filesystem: Any = None, **kwargs: Any
     ) -> None:
-        """Continue from what `save_to_path` wrote; the lanes begin new episodes.
+        """Continue from a checkpoint of `save_to_path`; the lanes begin new episodes.
 
         Raises CheckpointError when the directory is not such a checkpoint or does not fit this
-        configuration.
+        configuration, and ConfigError for a path that is not local or a `component`.
         """
         folder = _local(path, filesystem)
         if component is not None:
-            raise ConfigError(f"component={component!r}: a checkpoint is restored whole")
+            raise ConfigError(
+                f"component={component!r}: parts of a checkpoint cannot be restored; leave it None"
+            )
         engine = _engine_files(folder)
         Checkpointable.restore_from_path(self, str(_rllib_files(folder)), **kwargs)
         if self._worked:  # a coordinator can load only before its collectors start
@@ -328,7 +336,7 @@ class ApexDQN(Algorithm):
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Return the state that is not the engine's: counters and results."""
+        """Return the counters and results that the engine does not save."""
         return {
             "training_iteration": self.training_iteration,
             "metrics_logger": self.metrics.get_state(),
@@ -342,7 +350,7 @@ class ApexDQN(Algorithm):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` returned."""
+        """Restore the counters and results that `get_state` returned."""
         self._iteration = state["training_iteration"]
         self.metrics.set_state(state["metrics_logger"])
         self._progress = Progress(**state["progress"])
@@ -357,7 +365,9 @@ class ApexDQN(Algorithm):
 
 
 def _engine_files(folder: Path) -> Path:
-    """Return the engine's part of a checkpoint: `folder`/engine, or `folder` if it is that part."""
+    """Return the directory of the engine's files: `folder`/engine, or `folder` itself if it
+    contains them. Raises CheckpointError if neither does.
+    """
     for place in (find_directory(folder / "engine"), folder):
         if (place / "state.json").exists():
             return place
@@ -365,7 +375,9 @@ def _engine_files(folder: Path) -> Path:
 
 
 def _rllib_files(folder: Path) -> Path:
-    """Return the directory of RLlib's files: the engine's, or (in older versions) `folder`."""
+    """Return the directory of RLlib's files: that of the engine's files or, in checkpoints of older
+    versions, `folder`.
+    """
     engine = _engine_files(folder)
     return engine if (engine / ApexDQN.CLASS_AND_CTOR_ARGS_FILE_NAME).exists() else folder
 

@@ -1,4 +1,4 @@
-"""`ApexDQNConfig`: RLlib's fluent configuration, translated to genray's."""
+"""Defines `ApexDQNConfig`, an RLlib configuration that is translated to genray's `DQNConfig`."""
 
 import numbers
 from typing import Any, Self, Unpack
@@ -23,10 +23,11 @@ from genray.rllib.options import (
 
 
 class ApexDQNConfig(AlgorithmConfig):
-    """RLlib's fluent configuration of a `genray.rl.config.DQNConfig`; `to_dqn` translates it.
+    """Configures ApexDQN with RLlib's methods; `to_dqn` returns the `genray.rl.config.DQNConfig`.
 
-    The options of `DQNConfig`'s parts are flat attributes, so that Tune can search over each.
-    The options of `EnvConfig` go into `environment(name, env_config={"sticky_actions": 0.25, …})`.
+    The options of `DQNConfig`'s parts are attributes of this class itself, so that Tune can search
+    over each. Only the options of `EnvConfig` are given as a dictionary:
+    `environment(name, env_config={"sticky_actions": 0.25, …})`.
     """
 
     def __init__(self, algo_class: type | None = None):
@@ -38,8 +39,9 @@ class ApexDQNConfig(AlgorithmConfig):
             setattr(self, name, getattr(getattr(defaults, part), field))
         self.evaluation_duration = 10  # as in RLlib
         self.min_sample_timesteps_per_iteration = 1_000
-        self.num_cpus_for_main_process = 0  # it waits, or evaluates while the actors wait
-        # "auto": one CPU, or an equal share if the machine has fewer CPUs than actors.
+        # The main process only waits, or evaluates while the actors wait.
+        self.num_cpus_for_main_process = 0
+        # "auto": one CPU, or an equal share if there are fewer CPUs than collectors and learners.
         self.num_cpus_per_env_runner: float | str = "auto"
         # "auto": one GPU if the cluster has any.
         self.num_gpus_per_learner: Any = "auto"
@@ -47,8 +49,8 @@ class ApexDQNConfig(AlgorithmConfig):
     # -- setting -----------------------------------------------------------------------------------
 
     def training(self, **options: Unpack[TrainingOptions]) -> Self:
-        """Set options of the algorithm. Raises ConfigError for an unknown one, with the nearest
-        names.
+        """Set options of the algorithm. Raises ConfigError for an unknown option; the message
+        suggests similar names.
         """
         for name, value in options.items():
             if name not in TrainingOptions.__annotations__:
@@ -59,7 +61,8 @@ class ApexDQNConfig(AlgorithmConfig):
     def update_from_dict(self, config_dict: Any) -> Self:
         """Set attributes from Tune's dictionary; `validate` checks their names."""
         values = {name: value for name, value in config_dict.items() if not name.startswith("__")}
-        # RLlib would pass these two to training(), as its own dictionaries of the same names.
+        # RLlib would pass these two names to training(), because it has dictionaries of these
+        # names.
         for name in ("model", "optimizer"):
             if name in values:
                 setattr(self, name, values.pop(name))
@@ -76,7 +79,7 @@ class ApexDQNConfig(AlgorithmConfig):
         """Raise ConfigError for an unknown or unsupported setting, or an invalid value."""
         defaults = type(self)().to_dict()
         for name, value in self.to_dict().items():
-            # "class": left by AlgorithmConfig.from_state
+            # AlgorithmConfig.from_state leaves the entry "class".
             if name in HONOURED or name in FIELDS or name == "class":
                 continue
             if name not in defaults:
@@ -112,12 +115,14 @@ class ApexDQNConfig(AlgorithmConfig):
                     raise ConfigError(
                         f"callbacks({callback.__name__}.{name}): never called, because genray's "
                         "collectors play, not "
-                        f"RLlib's; there are {', '.join(f'on_{event}' for event in EVENTS)}"
+                        f"RLlib's; use {', '.join(f'on_{event}' for event in EVENTS)}"
                     )
 
     def to_dqn(self) -> DQNConfig:
-        """Return the engine's configuration. Raises ConfigError for a value of the wrong type or an
-        unknown env_config key.
+        """Return the engine's configuration.
+
+        Raises ConfigError if `env` is not a string, for a value of a wrong type, and for an unknown
+        key of `env_config`.
         """
         if not isinstance(self.env, str):
             raise ConfigError(
@@ -128,7 +133,7 @@ class ApexDQNConfig(AlgorithmConfig):
         own = ":" in self.env and not self.env.startswith("ale_py:")
         values: dict[str, Any] = {part: {} for part in PARTS}
         values["env"] = {**self.env_config, "env" if own else "game": self.env}
-        # RLlib's own values for "off" and "none given".
+        # RLlib uses None for no clipping and for no seed; genray's values are these.
         absent = {"grad_clip": 0.0, "seed": 0}
         for name, (part, field) in FIELDS.items():
             value = getattr(self, name)

@@ -1,5 +1,5 @@
-"""Lists the options of `training`, the field that each sets, and the RLlib settings that are
-supported.
+"""Lists the options of `ApexDQNConfig.training`, the field of `DQNConfig` that each option sets,
+and the settings of RLlib that are supported.
 """
 
 import dataclasses
@@ -17,9 +17,10 @@ from genray.rl.replay import ReplayConfig
 
 
 class TrainingOptions(TypedDict, total=False):
-    """The arguments of `training(...)`: the fields of genray's dataclasses, where they are
-    documented, under their own names and under the equivalent names of RLlib's DQNConfig. A value
-    may also be one of Tune's search spaces.
+    """The arguments of `ApexDQNConfig.training`.
+
+    They are fields of genray's dataclasses, which document them. Some fields have a second name,
+    which RLlib's DQNConfig uses. A value may also be one of Tune's search spaces.
     """
 
     # genray.rl.collect.CollectConfig, genray.rl.exploration.ExploreConfig
@@ -80,7 +81,8 @@ class TrainingOptions(TypedDict, total=False):
     store_buffer_in_checkpoints: bool
 
 
-# Alternative name -> the config's attribute: RLlib's own if AlgorithmConfig has one, else genray's.
+# Second name of an option -> attribute of ApexDQNConfig. The attribute has RLlib's name if
+# AlgorithmConfig has such an attribute, else genray's.
 ALIASES = {
     "collectors": "num_env_runners",
     "envs_per_collector": "num_envs_per_env_runner",
@@ -105,10 +107,10 @@ PARTS: dict[str, type] = {
     "collect": CollectConfig,
     "run": RunConfig,
 }
-# RLlib and Tune decide how long to train, and how often and where to save; the device follows
-# num_gpus_per_learner.
+# Fields that are no options here. RLlib and Tune decide how long to train, and how often and where
+# to save; num_gpus_per_learner decides the device.
 NOT_HERE = {"steps", "evaluate_every", "checkpoint_every", "keep", "device"}
-# The config's attribute -> the (part, field) of DQNConfig that it sets.
+# Attribute of ApexDQNConfig -> (part, field) of DQNConfig that the attribute sets.
 FIELDS = {
     ALIASES.get(field.name, field.name): (part, field.name)
     for part, cls in PARTS.items()
@@ -116,7 +118,7 @@ FIELDS = {
     if field.name not in NOT_HERE
 }
 
-# Settings of AlgorithmConfig (as `to_dict` names them) with the same meaning here as in RLlib.
+# Settings of AlgorithmConfig, with the names of `to_dict`, that mean the same here as in RLlib.
 HONOURED = {
     "env",
     "env_config",
@@ -171,7 +173,10 @@ INSTEAD = {
 
 
 def no_such_option(what: str, name: str, names: Iterable[str]) -> ConfigError:
-    """Return a ConfigError for an unknown option, with advice or the nearest of `names`."""
+    """Return a ConfigError for the unknown option `name`, with advice or the nearest of `names`.
+
+    `what` describes the option at the start of the message.
+    """
     near = difflib.get_close_matches(name, dict.fromkeys(names), n=3, cutoff=0.5)
     advice = INSTEAD.get(name) or (
         f"did you mean {', '.join(near)}?" if near else "see genray.rllib.TrainingOptions"

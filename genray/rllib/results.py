@@ -18,11 +18,11 @@ def iteration_results(
     num_episodes: tuple[int, int],
     batch_size: int,
 ) -> dict[str, Any]:
-    """Return the results between `before` and `now`: RLlib's keys, and a few of genray's own at the
-    top level.
+    """Return the results of an iteration, which began at `before` and ended at `now`, with RLlib's
+    keys and, at the top level, a few keys of genray.
 
-    `reports`: the progress reports in between. `episodes`: the newest ones, over which means are
-    taken. `num_episodes`: the counts of ended episodes before and now.
+    `reports`: the progress reports of the iteration. `episodes`: the newest episodes, over which
+    means are taken. `num_episodes`: the numbers of episodes that had ended before and at `now`.
     """
     num_before, num_after = num_episodes
     # Losses are means over the reports that contain updates; NaN if none does.
@@ -68,8 +68,9 @@ def iteration_results(
 
 
 def episode_results(episodes: Iterable[Episode]) -> dict[str, float]:
-    """Return means and extremes of the episodes. They are NaN before the first episode ends, since
-    schedulers expect the keys in every result.
+    """Return means and extremes of the episodes' scores and lengths.
+
+    Without episodes the values are NaN, because schedulers expect the keys in every result.
     """
     scores = [episode.score for episode in episodes] or [math.nan]
     steps = [float(episode.steps) for episode in episodes] or [math.nan]
