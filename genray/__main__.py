@@ -1,4 +1,4 @@
-"""`python -m genray`."""
+"""Runs the `genray` command as `python -m genray`."""
 
 import sys
 

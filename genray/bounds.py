@@ -35,7 +35,7 @@ def bounded(
 ) -> T:
     """Return a dataclass field with this default whose value must lie within bounds.
 
-    Of a tuple, each element must.
+    If the value is a tuple, each of its elements must lie within the bounds.
 
     Args:
         min, max: bounds that the value may equal.
@@ -57,7 +57,7 @@ def check_bounds(config: Any) -> None:
     """Raise ConfigError for the first field of `config` that lies outside its bounds.
 
     The message names the field as a command-line option. NaN lies outside all bounds. Fields that
-    are configurations themselves are not checked: their own `validate` does that.
+    are configurations themselves are not checked here; their own `validate` checks them.
     """
     for field in dataclasses.fields(config):
         bounds: _Bounds | None = field.metadata.get(_KEY)

@@ -1,7 +1,7 @@
 """Entry point of the `genray` command.
 
 Exit status: 0 success, 1 the run failed (the message says how to resume), 2 the request cannot be
-carried out.
+carried out, 130 stopped by the user.
 """
 
 import importlib
@@ -16,8 +16,9 @@ from genray.options import fail
 from genray.runs.stop import leave_stdout
 from genray.threads import sleep_while_waiting
 
-# name -> (module:function, which takes the remaining words and the program's name; description). A
-# module is imported when its command is called: `genray --help` needs neither PyTorch nor Ray.
+# name -> (module:function, description). The function takes the remaining words and the program's
+# name. A module is imported when its command is called, so that `genray --help` needs neither
+# PyTorch nor Ray.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (
         "genray.commands.demo:main",
@@ -35,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train gan": ("genray.commands.train:train_gan", "GANs, dense and convolutional"),
     "train classifier": (
         "genray.commands.train:train_classifier",
-        "an image classifier: features, styles, metrics",
+        "an image classifier, which metrics, styles and dreams can use",
     ),
     "train style": (
         "genray.commands.train:train_style",
@@ -67,7 +68,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cluster": ("genray.commands.codes:cluster", "MODEL: k-means on codes against labels"),
     "anomalies": (
         "genray.commands.codes:anomalies",
-        "MODEL: an unseen class by its reconstruction error",
+        "MODEL: detect an unseen class by its reconstruction error",
     ),
     "export": ("genray.commands.export:export", "MODEL --out model.onnx: for other programs"),
     "stylize": (
@@ -76,7 +77,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "dream": (
         "genray.commands.dream:dream",
-        "IMAGE --model RUN --out dream.png|gif|mp4: what a network sees in it",
+        "IMAGE --model RUN --out dream.png|gif|mp4: amplify what a network detects",
     ),
     "figures": ("genray.commands.figures:figures", "[NAME …] --out DIR: pictures of optimisation"),
     "data atari": (
@@ -85,7 +86,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "sweep": (
         "genray.commands.sweep:sweep",
-        "STUDY --model …: which optimizer, which regulariser: trials on Ray Tune",
+        "STUDY --model …: compare optimizers or regularisers in trials on Ray Tune",
     ),
     "sweep report": ("genray.commands.sweep:report", "SWEEP: a page with its tables and pictures"),
     "sweep promote": (
@@ -106,7 +107,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "doctor": (
         "genray.commands.doctor:doctor",
-        "what is wrong with this installation, and how to repair it",
+        "check this installation, and say how to repair it",
     ),
 }
 
@@ -135,12 +136,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (
         OSError
-    ) as error:  # e.g. a full or read-only disk, if no caller has raised a more specific error
+    ) as error:  # e.g. a full or read-only disk, if the command raised no more specific error
         return fail(error, 1)
 
 
 def find_own_modules() -> None:
-    """Let `--env module:factory` name a file in the working directory, as under `python -m genray`.
+    """Let `--env module:factory` name a file in the working directory, as with `python -m genray`.
 
     The directory comes last on the import path, so that no file there replaces an installed module.
     """
@@ -150,15 +151,21 @@ def find_own_modules() -> None:
 
 
 def _show_token() -> None:
-    """Make Ray send this machine's token to a cluster. Ray decides this when it is imported, and
-    does not always do so by itself.
+    """Make Ray send this machine's token, if there is one, to a cluster.
+
+    Ray reads RAY_AUTH_MODE when it is imported. Without this variable, it does not always send the
+    token.
     """
     if os.environ.get("RAY_AUTH_TOKEN") or Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _find(words: list[str]) -> tuple[str, Callable[[list[str], str], int], list[str]]:
-    """Find the command that the first one or two words name."""
+    """Find the command that the first one or two words name.
+
+    Returns (the command's name, its function, the remaining words). Raises ConfigError if there is
+    no such command.
+    """
     if not words or words[0] in ("-h", "--help", "help"):
         return "help", _help, []
     if words[0] == "--version":

@@ -1,7 +1,7 @@
 """Converts configurations (frozen dataclasses) to plain dictionaries and YAML, and back, with
 strict checks.
 
-A YAML configuration is a record of a run, not a language: it is always written and read completely.
+A YAML configuration is a record of a run and not a language. It is always written with all fields.
 """
 
 import dataclasses
@@ -97,9 +97,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def refuse_changes(before: Any, now: Any, names: Sequence[str]) -> None:
-    """Raise ConfigError, which names the option, if a resumed run's `now` differs from `before`.
+    """Raise ConfigError if a resumed run changes an option that cannot change.
 
-    `names`: the parts that cannot change, as "part.field", or "part" for all fields of a part.
+    The message names the option.
+
+    Args:
+        before: the configuration with which the run began.
+        now: the configuration of the resumed run.
+        names: what cannot change, as "part.field", or "part" for all fields of a part.
     """
     for name in names:
         old, new = before, now
@@ -129,9 +134,9 @@ def _as_option(field: str, value: Any) -> str:
 
 
 def whole_number(text: str) -> int | None:
-    """Parse at most 18 of the digits 0 to 9 as a number; None for any other text.
+    """Parse a text of 1 to 18 digits (0 to 9) as a number; None for any other text.
 
-    `str.isdigit` is true for "²", which `int` refuses.
+    `str.isdigit` alone is not enough, because it accepts "²", which `int` refuses.
     """
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
@@ -157,14 +162,15 @@ def check_finite(config: Any) -> None:
 
 
 def save_yaml(config: Any, path: Path) -> None:
-    """Write `config` to a YAML file, which is replaced atomically."""
+    """Write `config` to a YAML file, which is replaced atomically. Raises OSError."""
     with writing_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
 
 
 def load_yaml(cls: type[T], path: Path) -> T:
-    """Read a configuration. Raises CheckpointError if the file is missing or is not YAML of this
-    configuration.
+    """Read a configuration of class `cls`.
+
+    Raises CheckpointError if the file is missing, or does not contain such a configuration as YAML.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -175,12 +181,12 @@ def load_yaml(cls: type[T], path: Path) -> T:
             f"{path}: not readable YAML ({str(error).splitlines()[0]})"
         ) from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: holds no configuration")
+        raise CheckpointError(f"{path}: contains no configuration")
     try:
         return from_dict(cls, values)
-    except ConfigError as error:  # the user did not give this option: the file does not match
+    except ConfigError as error:  # the wrong option is in the file, not on the command line
         name = str(error).partition(":")[0]
         raise CheckpointError(
-            f"{path}: its {name} does not fit {cls.__name__}; a run of another command or version? "
-            "Name a run of this one"
+            f"{path}: its {name} does not fit {cls.__name__}; the run may be of another command or "
+            "version: name a run of this command"
         ) from error

@@ -1,6 +1,6 @@
-"""Prints text that every output encoding can represent, and commands that a shell can read.
+"""Escapes text that an output's encoding cannot represent, and quotes commands for a shell.
 
-Imports only the standard library, so that every entry point can call it first.
+This module imports only the standard library, so that every entry point can call it first.
 """
 
 import os
@@ -21,8 +21,9 @@ def escape_unprintable() -> None:
 
 
 def escaped(text: str) -> str:
-    """Return `text` as valid Unicode, for libraries that accept nothing else. Bytes of a file name
-    that are not valid text are escaped.
+    """Return `text` as valid Unicode, for libraries that accept nothing else.
+
+    The bytes of a file name that are not valid text are escaped.
     """
     return text.encode(errors="backslashreplace").decode()
 

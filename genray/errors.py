@@ -3,7 +3,7 @@
     GenrayError
     ├── UsageError      the request was wrong: change it and try again          (exit status 2)
     │   ├── ConfigError     an option's value
-    │   ├── CheckpointError a damaged or foreign checkpoint or model on disk
+    │   ├── CheckpointError a missing, damaged or unsuitable checkpoint, model or run
     │   ├── ResourceError   the machine lacks what was requested
     │   └── SealedError     access to the test split while choices are still made
     └── RunFault        a valid request failed during the run: resume it        (exit status 1)
@@ -23,7 +23,7 @@ class GenrayError(Exception):
 
 
 class UsageError(GenrayError):
-    """The request cannot be carried out; nothing was written."""
+    """The request cannot be carried out."""
 
     exit_status = 2
 
@@ -33,24 +33,28 @@ class ConfigError(UsageError):
 
 
 class CheckpointError(UsageError):
-    """A file on disk is damaged, incomplete, or not written by genray."""
+    """A checkpoint, model or run is missing, damaged or incomplete, or does not fit the request."""
 
 
 class ResourceError(UsageError):
-    """The machine or cluster lacks what the request needs (a GPU, disk space, CPUs)."""
+    """The machine or cluster lacks what the request needs (a GPU, disk space, permission, CPUs)."""
 
 
 class SealedError(UsageError):
-    """The test split of sealed data was requested: choices may only use the validation split."""
+    """The test split of sealed data was requested. Choices may only use the validation split."""
 
 
 class RunFault(GenrayError):
-    """A run failed; the message names the last checkpoint and how to resume the run."""
+    """A run failed. If there is a checkpoint, the message names it and the command that resumes the
+    run.
+    """
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the second one if PyTorch's first line is
-    only a heading.
+    """Return the first line of an error's message.
+
+    If this line is only PyTorch's heading, returns the second line. If there is no message, returns
+    the name of the error's class.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading"):
@@ -65,11 +69,10 @@ def require(condition: bool, message: str) -> None:
 
 
 def disk_error(place: object, error: OSError) -> ResourceError:
-    """Return the error to raise for an OSError while `place`, an --out, was written: its cause and
-    a remedy.
+    """Return the error to raise if writing to `place`, the value of --out, raised an OSError.
 
-    Only a full disk is reported as full. If the error's path differs from `place`, the message
-    starts with this path.
+    The message contains the cause and a remedy. Only a full disk is reported as full. If the
+    error's path differs from `place`, the message names both paths.
     """
     reason = error.strerror or str(error) or type(error).__name__
     named = f"{error.filename}: " if error.filename and str(error.filename) != str(place) else ""

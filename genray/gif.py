@@ -26,9 +26,9 @@ class GifSpool:
     def __init__(self, stream: IO[bytes]):
         """`stream` stores the compressed frames: a temporary file, open for writing and reading."""
         self._stream = stream
-        # Offset and length in bytes of each different frame in `stream`.
+        # Offset and length in bytes, in `stream`, of each frame that differs from the previous one.
         self._places: list[tuple[int, int]] = []
-        self._begins: list[int] = []  # The number of the first frame of each.
+        self._begins: list[int] = []  # The number in the clip of each of these frames.
         self._seen = np.zeros(1 << 24, bool)  # Whether a colour occurs.
         self._last: np.ndarray | None = None
         self._shape: tuple[int, ...] = ()
@@ -49,12 +49,12 @@ class GifSpool:
         self._count += 1
 
     def write(self, out: IO[bytes], fps: float, scale: int) -> None:
-        """Write the looping GIF, each pixel enlarged to a square of `scale`. Raises OSError."""
+        """Write the looping GIF, each pixel enlarged `scale` times. Raises OSError."""
         palette_K3, index_of = self._palette()
         height, width = (size * scale for size in self._shape[:2])
         out.write(_header(width, height, palette_K3))
-        # Times are in hundredths of a second, as in a GIF. Times are rounded, not durations, so
-        # that no error accumulates.
+        # The times at which frames begin are in hundredths of a second, as in a GIF. These times
+        # are rounded, and not the durations, so that no error accumulates.
         times = [round(number * 100 / fps) for number in [*self._begins, self._count]]
         shown: np.ndarray | None = None
         for number, (begin, end) in enumerate(itertools.pairwise(times)):
@@ -86,8 +86,8 @@ class GifSpool:
         if len(colours_K3) <= 255:
             index_of[packed_K] = np.arange(len(colours_K3))
             return colours_K3, index_of
-        # Median cut uses up to 16 frames spread over the clip, so that frequent colours get more
-        # palette entries.
+        # The median cut gets the pixels of up to 16 frames spread over the clip, so that frequent
+        # colours get more palette entries.
         spread = np.linspace(0, len(self._places) - 1, min(16, len(self._places)))
         some = np.concatenate([self._frame(round(at)) for at in spread])
         quantized = Image.fromarray(some).quantize(
@@ -120,7 +120,8 @@ def _image(
     if before_HW is not None:
         changed_HW = index_HW != before_HW
         rows, columns = np.flatnonzero(changed_HW.any(1)), np.flatnonzero(changed_HW.any(0))
-        # Two colours can share an index: a frame without visible changes keeps one pixel.
+        # Two colours can share an index, so a new frame can have no visible change. Such a frame is
+        # written as one pixel.
         top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 1)
         left, right = (columns[0], columns[-1] + 1) if len(columns) else (0, 1)
         index_HW = np.where(changed_HW, index_HW, TRANSPARENT).astype(np.uint8)

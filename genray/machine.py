@@ -1,6 +1,7 @@
-"""Detects the machine's GPU, driver and memory from the files in which the kernel shows them.
+"""Examines this machine (GPU, driver, memory, paths of Ray's sockets), and sets malloc's options.
 
-`root` replaces the root of the file system, so that a test can simulate a machine with files.
+The argument `root` replaces the root of the file system, so that a test can simulate the files in
+which the kernel describes a machine.
 """
 
 import os
@@ -12,7 +13,10 @@ from genray.errors import ResourceError
 
 
 def cuda_trial() -> str | None:
-    """Run a kernel on the GPU and return the GPU's name; None if PyTorch sees no GPU."""
+    """Run a kernel on the GPU and return the GPU's name; None if PyTorch finds no GPU.
+
+    Raises RuntimeError if the kernel fails or its result is wrong.
+    """
     import warnings
 
     import torch
@@ -22,7 +26,7 @@ def cuda_trial() -> str | None:
         if not torch.cuda.is_available():
             return None
     if float(torch.ones(8, device="cuda").sum()) != 8.0:
-        raise RuntimeError("a sum on the GPU came out wrong")
+        raise RuntimeError("the result of a sum on the GPU is wrong")
     return torch.cuda.get_device_name(0)
 
 
@@ -42,8 +46,9 @@ def resolve_device(device: str) -> str:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether `device` ("cpu" or "cuda") multiplies bfloat16 in hardware. On other CPUs, bfloat16
-    is slower than float32.
+    """Return whether `device` ("cpu" or "cuda") multiplies bfloat16 in hardware.
+
+    On a CPU that does not, bfloat16 is slower than float32.
     """
     import torch
 
@@ -61,7 +66,7 @@ def torch_cuda() -> str | None:
 
 
 def driver_version(root: Path) -> str | None:
-    """Read the version of the NVIDIA kernel module that is loaded now."""
+    """Return the version of the NVIDIA kernel module that is loaded now; None if there is none."""
     try:
         text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
@@ -71,8 +76,9 @@ def driver_version(root: Path) -> str | None:
 
 
 def has_nvidia_gpu(root: Path) -> bool:
-    """Whether the machine has an NVIDIA GPU, with or without a driver: a device node, or a display
-    controller on the PCI bus.
+    """Return whether the machine has an NVIDIA GPU, with or without a driver.
+
+    The GPU is visible as a device node or as a display controller on the PCI bus.
     """
     if any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists():  # dxg: under WSL
         return True
@@ -90,8 +96,10 @@ def has_nvidia_gpu(root: Path) -> bool:
 
 
 def available_memory(root: Path) -> int | None:
-    """Return the bytes that new processes may allocate: the memory that the kernel reports as
-    available, at most the container's limit.
+    """Return the bytes that new processes may allocate; None if they are unknown.
+
+    This is the memory that the kernel reports as available, or what is left below the container's
+    limit if that is less.
     """
     try:
         found = re.search(
@@ -121,8 +129,8 @@ def keep_freed_memory() -> None:
     network on a CPU.
 
     PyTorch allocates megabytes in every layer of every update. By default, glibc maps and unmaps
-    each such block, and the page faults cost more than the arithmetic: an update of 32 Atari
-    transitions takes a quarter longer. Does nothing if the C library is not glibc.
+    each such block. Because of the page faults, an update of 32 Atari transitions takes a quarter
+    longer. Does nothing if the C library is not glibc.
     """
     import ctypes
 
@@ -141,8 +149,8 @@ MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un on Linux, without the final zero
 def check_socket_path() -> None:
     """Raise ResourceError if the path of Ray's session directory is too long for its sockets.
 
-    Ray puts them at TMPDIR/ray/session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store. Linux
-    allows at most 107 bytes.
+    A socket's path is TMPDIR/ray/session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store, with
+    RAY_TMPDIR instead of TMPDIR if it is set. Linux allows at most 107 bytes.
     """
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     name = f"session_2000-01-01_00-00-00_000000_{os.getpid()}"

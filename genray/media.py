@@ -1,7 +1,7 @@
-"""Writes frames as GIF, MP4, or a sheet of stills.
+"""Writes frames as a GIF or an MP4, and images or sheets of frames as a PNG.
 
-Frames are uint8 RGB [H, W, 3], all of one size. Every file is replaced atomically. Shapes: N
-frames, H height, W width, K colours.
+Frames are uint8 RGB [H, W, 3], all of one size. Every file is replaced atomically. Shapes: H
+height, W width.
 """
 
 import io
@@ -25,8 +25,8 @@ SUFFIXES = (".gif", ".mp4")
 def check_writable(path: Path) -> None:
     """Check, before any work, that a file can be written at `path`, the value of --out.
 
-    Raises ConfigError for a directory, ResourceError for a path that cannot be written. Parent
-    directories need not exist; nothing is created.
+    Raises ConfigError for a directory, and ResourceError for a path that cannot be written. Parent
+    directories need not exist; this function creates nothing.
     """
     require(
         not path.is_dir(),
@@ -61,10 +61,14 @@ def _check_clip_suffix(path: Path) -> None:
 def write_clip(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
     """Write a GIF or an MP4, by the path's suffix.
 
-    `frames` are consumed one by one: with an iterator, a clip of any length needs the memory of
-    only a few frames. 15 frames/s is Atari's own speed if an agent step is 4 of its 60 frames.
-    `scale` enlarges each pixel to a square. Raises ConfigError for another suffix, ResourceError if
-    the file cannot be written.
+    `frames` are consumed one by one, so that an iterator of frames needs the memory of only a few
+    frames and, for an MP4, of the compressed file. 15 frames/s is Atari's own speed if an agent
+    step is 4 of its 60 frames. Each pixel is enlarged `scale` times.
+
+    Raises:
+        ConfigError: another suffix, an impossible `fps` or `scale`, or no frames.
+        ResourceError: the file cannot be written.
+        ValueError: frames of several sizes, or not uint8 RGB.
     """
     _check_clip_suffix(path)
     write = write_gif if path.suffix.lower() == ".gif" else write_mp4
@@ -72,9 +76,9 @@ def write_clip(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale:
 
 
 def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
-    """Write a looping GIF: see `encode_gif`."""
+    """Write a looping GIF, as described for `encode_gif`. Raises the errors of `write_clip`."""
     _check_gif(path, fps, scale)
-    # The frames are stored on the disk of the clip, not in memory.
+    # The frames are stored on the disk of the clip, and not in memory.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed below
@@ -93,7 +97,8 @@ def encode_gif(
     """Return the bytes of a looping GIF with one palette.
 
     The colours are exact if the clip has at most 255 of them, as in an Atari game. A frame equal to
-    the previous one extends the previous frame's duration. Errors name `path`.
+    the previous one extends the previous frame's duration. Errors name `path`; they are those of
+    `write_clip`.
     """
     _check_gif(path, fps, scale)
     buffer = io.BytesIO()
@@ -106,7 +111,7 @@ def _check_gif(path: Path, fps: float, scale: int) -> None:
     # Browsers reduce any speed above 50 frames/s to 10.
     require(
         0 < fps <= 50,
-        f"{path}: a GIF plays 1 to 50 frames/s, not {fps:g}; choose e.g. 15, or an .mp4",
+        f"{path}: a GIF needs > 0 and ≤ 50 frames/s, not {fps:g}; choose e.g. 15, or an .mp4",
     )
 
 
@@ -131,11 +136,11 @@ def _cannot_write(path: Path, error: OSError) -> ResourceError:
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 2) -> Path:
-    """Write an MP4 that every player can show.
+    """Write an MP4 that most players can show. Raises the errors of `write_clip`.
 
     The codec is H.264, or MPEG-4 part 2 if PyAV lacks H.264, with 4:2:0 colour. 4:2:0 stores one
-    colour for 2x2 pixels; with `scale=2`, each original pixel keeps its own colour. Odd sizes gain
-    one row or column.
+    colour for 2x2 pixels; with `scale=2`, each original pixel keeps its own colour. An odd height
+    or width is enlarged by one pixel.
     """
     import av
 
@@ -179,9 +184,10 @@ def _check_png_suffix(path: Path) -> None:
 
 
 def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
-    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged to a square of `scale`.
+    """Write uint8 RGB [H, W, 3] as a PNG, each pixel enlarged `scale` times.
 
-    Raises ConfigError for another suffix.
+    Raises ConfigError for another suffix or a wrong `scale`, ResourceError if the file cannot be
+    written, and ValueError for another shape or dtype.
     """
     _check_png_suffix(path)
     _check(path, [image], scale)
@@ -191,9 +197,11 @@ def write_png(path: Path, image: np.ndarray, scale: int = 1) -> Path:
 
 
 def contact_sheet(frames: Sequence[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:
-    """Arrange all frames in rows of `columns`, with `gap` black pixels between them.
+    """Arrange all frames in rows of `columns` frames, with `gap` black pixels between them.
 
-    Returns uint8 RGB [rows·(H + gap) − gap, columns·(W + gap) − gap, 3].
+    Returns uint8 RGB [rows·(H + gap) − gap, columns·(W + gap) − gap, 3]. With fewer frames than
+    `columns`, there are as many columns as frames. Raises ConfigError if there are no frames or no
+    columns, and ValueError for frames of several sizes or another dtype.
     """
     _check(Path("contact sheet"), frames, 1)
     require(columns >= 1, f"columns {columns}: must be ≥ 1, e.g. 8")
@@ -218,8 +226,10 @@ def _check_scale(path: Path, scale: int) -> None:
 
 
 def _checked(path: Path, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the frames one by one. Raises ConfigError if there are none, ValueError for a frame
-    that differs in shape or dtype from the first.
+    """Yield the frames one by one.
+
+    Raises ConfigError if there are none, and ValueError for a frame that is not uint8 [H, W, 3] or
+    differs in shape from the first frame.
     """
     shape: tuple[int, ...] | None = None
     for frame in frames:

@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
-    """Build an instance of the dataclass `cls` from command-line options. Option names are flat
-    (`--alpha`, not `--replay.alpha`).
+    """Build an instance of the dataclass `cls` from command-line options.
 
-    All paths in the result are absolute. `--help` prints the options and exits.
+    Option names are flat (`--alpha`, not `--replay.alpha`). All paths in the result are absolute.
+    `--help` prints the options and exits.
 
-    Raises ConfigError with one line for an unknown option (nearest names), an unreadable value or a
-    number that is not finite.
+    Raises ConfigError with one line for an unknown option (the line suggests similar names), a
+    missing option, an unreadable value, or a number that is not finite.
     """
     errors = io.StringIO()
     extra: dict[str, Any] = {} if default is None else {"default": default}
@@ -46,7 +46,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, default: T | None = None
 
 
 def _one_line(box: str, prog: str) -> str:
-    """Extract from tyro's box the message and the suggested options."""
+    """Extract the message and the suggested options from tyro's box."""
     raw = box.splitlines()
     # If the output encoding has no box characters, the title is the first line.
     if not box.lstrip().startswith("╭"):
@@ -69,7 +69,7 @@ def _one_line(box: str, prog: str) -> str:
 
 @contextlib.contextmanager
 def _wide_terminal(on: bool):
-    """Prevent tyro from wrapping its messages at the terminal's width."""
+    """If `on`, prevent tyro from wrapping its messages at the terminal's width."""
     before = os.environ.get("COLUMNS")
     if on:
         os.environ["COLUMNS"] = "1000"
@@ -83,8 +83,9 @@ def _wide_terminal(on: bool):
 
 
 def option_value(argv: Sequence[str], name: str) -> str | None:
-    """Return the value of `--name` in `argv` before parsing, for options that set the defaults of
-    other options.
+    """Return the value of the option `name` (with its hyphens) in `argv`; None if it is absent.
+
+    Options that set the defaults of other options are read in this way, before `argv` is parsed.
     """
     for index, word in enumerate(argv):
         if word == name and index + 1 < len(argv):
@@ -95,21 +96,22 @@ def option_value(argv: Sequence[str], name: str) -> str | None:
 
 
 def given(argv: Sequence[str], name: str) -> bool:
-    """Whether `--name` itself, or `--no-name`, is in `argv`."""
+    """Return whether the option `name` (such as "--seed"), or its `--no-` form, is in `argv`."""
     words = {word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
     return bool(words & {name, name.replace("--", "--no-", 1)})
 
 
 def folder_argument(argv: list[str], prog: str, name: str, example: str) -> tuple[Path, list[str]]:
-    """Split `argv` into (the run or model directory before the options, the other words). --help
-    calls the directory `name`.
+    """Split `argv` into (the run or model directory before the options, the other words).
 
-    Raises ConfigError, with `example`, if there is no directory, or if it is a URL.
+    The help text calls the directory `name`. With --help and no directory, the returned path is the
+    working directory. Raises ConfigError if the directory is missing (the message contains
+    `example`), or if it is a URL.
     """
     if argv and not argv[0].startswith("-"):
         if is_url(argv[0]):
             raise ConfigError(
-                f"{argv[0]}: a URL; copy its folder `model` to this machine and name that"
+                f"{argv[0]}: a URL; copy its folder `model` to this machine and name the copy"
             )
         return Path(argv[0]), argv[1:]
     if "-h" in argv or "--help" in argv:

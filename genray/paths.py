@@ -54,12 +54,12 @@ def absolute_path(path: str | Path) -> Path:
     """Return `path` as an absolute path with `~` expanded. Unlike `Path.resolve`, links stay
     links.
     """
-    # Unlike Path.expanduser, os.path's leaves a name such as "~backup.png" as it is.
+    # `os.path.expanduser` keeps a name such as "~backup.png"; `Path.expanduser` raises an error.
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def absolute_paths(config: T) -> T:
-    """Copy the dataclass `config`, nested ones included, with every path made absolute."""
+    """Copy the dataclass `config` and its nested dataclasses, with every path made absolute."""
     hints = typing.get_type_hints(type(config), include_extras=True)
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(typing.cast(Any, config)):

@@ -1,10 +1,10 @@
 """Checks shapes, for the functions that compute targets and losses.
 
-`check_shapes` checks the letters at the end of names: `return_B` and `discount_B` have equal
-lengths. `check_equal_shapes` checks arrays whose number of axes varies.
+`check_shapes` compares shapes with the letters at the end of names: for example, `return_B` and
+`discount_B` must have equal lengths. `check_equal_shapes` is for any number of axes.
 
-Without the check, a [B, 1] target beside a [B] prediction would be broadcast to [B, B], and the
-loss would be wrong without an error.
+Without a check, a [B, 1] target and a [B] prediction would be broadcast to [B, B], and the loss
+would be wrong without an error.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 def check_shapes(**arrays: Any) -> None:
     """Raise ValueError unless the arrays' or tensors' shapes fit their names.
 
-    The letters after a name's last underscore are its axes: `q_BA` has two. An axis of one letter
-    has the same length in all arrays of the call.
+    The letters after a name's last underscore are its axes; for example, `q_BA` has two axes. Axes
+    with the same letter must have the same length in all arrays of the call.
     """
     lengths: dict[str, int] = {}
     for name, array in arrays.items():
@@ -28,7 +28,7 @@ def check_shapes(**arrays: Any) -> None:
 
 
 def check_equal_shapes(**arrays: Any) -> None:
-    """Raise ValueError unless all arrays or tensors have one shape, of any number of axes."""
+    """Raise ValueError unless all arrays or tensors have the same shape (any number of axes)."""
     if len({tuple(array.shape) for array in arrays.values()}) > 1:
         raise ValueError(f"{' and '.join(arrays)} need equal shapes; {_shapes(arrays)}")
 

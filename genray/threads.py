@@ -2,11 +2,11 @@
 use.
 
 PyTorch uses every core by default. A parallel loop ends when the last of its threads ends. If other
-programs are busy, one thread always waits for a core, and the others spin until it gets one.
-Measured on 2 cores with other work, in milliseconds a step: a digits GAN takes 945 with 2 threads,
-130 with 1; the default DQN update takes 1,516 and 540. Therefore a process uses only free cores, a
-small network uses one thread, and waiting threads sleep instead of spinning (GAN: 108 with 2
-threads, DQN: 329).
+programs are busy, one thread always waits for a core, and the other threads spin until it gets one.
+On 2 cores that also do other work, a step of a GAN on digits takes 945 ms with 2 threads and 130 ms
+with 1 thread; the default DQN update takes 1,516 ms and 540 ms. Therefore a process uses only free
+cores, a small network uses one thread, and waiting threads sleep instead of spinning. With sleeping
+threads, 2 threads take 108 ms for the GAN and 329 ms for DQN.
 
 The number of threads changes the order of sums. A checkpoint therefore stores it, and a resumed run
 uses it again.
@@ -21,19 +21,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FLOP_PER_THREAD = 5e8
-"""Floating-point operations of a step that justify one thread: 15 ms of one core. With less work,
-threads mostly wait for each other.
+"""Floating-point operations of a step for each thread, which take about 15 ms on one core. With
+less work, threads mostly wait for each other.
 """
 USER_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Environment variables by which a user sets the number of threads; PyTorch reads both."""
+"""Environment variables with which a user sets the number of threads; PyTorch reads both."""
 SHORTEST_S, LONGEST_S = 0.3, 60.0
 """Shortest and longest window over which other programs' use of the CPU is measured."""
 
 
 def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Make OpenMP's threads sleep while they wait. Works only before PyTorch is imported.
+    """Make OpenMP's threads sleep while they wait. Has an effect only before PyTorch is imported.
 
-    Settings of the user are kept.
+    If the user has set one of OpenMP's variables for waiting, nothing changes.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & environment.keys():
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -43,8 +43,8 @@ def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> N
 
 
 class CpuTimes(NamedTuple):
-    """In seconds: the time, the idle time of this process's CPUs, and the CPU time of this
-    process.
+    """Three times in seconds: the clock, the idle time of all CPUs that this process may use, and
+    the CPU time of this process and its ended children.
     """
 
     clock: float
@@ -53,8 +53,8 @@ class CpuTimes(NamedTuple):
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Return the cores that this process may use: its affinity, limited by the container's
-    quota.
+    """Return the number of cores that this process may use: its affinity, limited by the
+    container's quota.
     """
     cores = len(os.sched_getaffinity(0))
     try:
@@ -74,7 +74,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def cpu_times(root: Path = Path("/")) -> CpuTimes | None:
-    """Return the times up to now; None if the kernel does not show them."""
+    """Return the current times; None if the kernel does not show them."""
     mine, idle_ticks = os.sched_getaffinity(0), 0
     try:
         for line in (root / "proc/stat").read_text(encoding="utf-8").splitlines():
@@ -97,8 +97,10 @@ def free_between(before: CpuTimes, now: CpuTimes, cores: int) -> int:
 
 
 def free_cores() -> int:
-    """Return the cores that are free for this process, at least 1. They are measured since it
-    began, or now if that is long ago.
+    """Return the number of cores that are free for this process, at least 1.
+
+    The measurement starts when this module is imported. If that is more than LONGEST_S ago, a new
+    measurement of SHORTEST_S is made.
     """
     before = _at_start
     if before is not None and time.monotonic() - before.clock > LONGEST_S:
@@ -121,15 +123,16 @@ def user_threads() -> int:
 
 
 def threads_for(flop: float, cores: int) -> int:
-    """Return the threads, at most `cores`, for steps of `flop` floating-point operations each."""
+    """Return the number of threads for steps of `flop` floating-point operations, 1 to `cores`."""
     return max(1, int(min(cores, flop // FLOP_PER_THREAD)))
 
 
 def choose_threads(flop: float = float("inf"), most: int | None = None) -> int:
-    """Choose the threads for steps of `flop` floating-point operations: the user's setting, or as
-    many as are free and useful.
+    """Choose the number of threads for steps of `flop` floating-point operations.
 
-    `most`: upper limit; None: PyTorch's current number.
+    This is the user's setting, if there is one. Otherwise there are as many threads as free cores,
+    as long as each has enough work. `most` is the largest number of threads; None: PyTorch's
+    current number.
     """
     import torch
 
@@ -137,16 +140,17 @@ def choose_threads(flop: float = float("inf"), most: int | None = None) -> int:
 
 
 def saved_threads(saved: int) -> int:
-    """Return the threads of a run that was saved with `saved` threads; the user's setting has
-    priority.
+    """Return the number of threads for a run that was saved with `saved` threads.
+
+    The user's setting has priority. Without one, this machine's cores limit the number.
     """
     return user_threads() or min(saved, usable_cores())
 
 
 @contextmanager
 def own_threads(threads: int | None = None) -> Iterator[None]:
-    """Set PyTorch's number of threads to `threads` inside `with`, and restore the previous number
-    afterwards. The block may change the number.
+    """Set PyTorch's number of threads to `threads` (None: no change) in the context, and restore
+    the previous number afterwards. The code inside the context may change the number.
     """
     import torch
 
@@ -190,11 +194,11 @@ def _counting_mode() -> Any:
     from torch.overrides import TorchFunctionMode
 
     def of_weight(result: Any, x: Any, weight: Any, *rest: Any) -> float:
-        # each result is a sum over one output's weights
+        # each element of the result is a sum over the weights of one output
         return 2.0 * result.numel() * weight[0].numel()
 
     def of_transposed(result: Any, x: Any, weight: Any, *rest: Any) -> float:
-        # each input adds to the results of one input's weights
+        # each element of the input is multiplied by all weights of one input channel
         return 2.0 * x.numel() * weight[0].numel()
 
     def of_product(result: Any, left: Any, *rest: Any) -> float:

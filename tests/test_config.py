@@ -173,7 +173,7 @@ def test_files_that_are_no_configuration(tmp_path: Path):
         load_yaml(DQNConfig, path)
     for text, message in (
         ("a: [1", "not readable YAML"),
-        ("- 1\n- 2", "holds no configuration"),
+        ("- 1\n- 2", "contains no configuration"),
         ("", "no configuration"),
     ):
         path.write_text(text)
