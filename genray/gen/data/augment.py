@@ -1,4 +1,4 @@
-"""Augmentation of training batches, on the training device.
+"""Augments training batches on the training device.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -16,21 +16,21 @@ SHIFT = 0.1
 SMALLEST_CROP = 0.8
 """Smallest crop, as a share of the side."""
 NEGATIVE_SHARE = 0.3
-"""Share of the channels that "colour" inverts."""
+"""Probability that "colour" inverts a channel."""
 
 
 def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tensor:
     """Return the batch after the augmentations in `names` (flip, shift, crop, colour).
 
-    Each image has its own random numbers. They are drawn for the global batch from PyTorch's
-    global generator. Outside the image, edge pixels are repeated. Values stay in the input's range,
-    and the input does not change.
+    Each image has its own random numbers, from PyTorch's global generator. Every worker draws the
+    numbers of all workers' images and uses those of its own images. Outside the image, edge pixels
+    are repeated. Values stay in the input's range, and the input tensor is not modified.
     """
     if not names:
         return x_BCHW
     count, _, height, width = x_BCHW.shape
     device = x_BCHW.device
-    # A random half of the images is mirrored.
+    # Each image is mirrored with probability 1/2.
     if "flip" in names:
         flip_B111 = world.uniform(count, 1, 1, 1, device=device) < 0.5
         x_BCHW = torch.where(flip_B111, x_BCHW.flip(3), x_BCHW)
@@ -45,8 +45,8 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
     if "crop" in names:
         drawn_B3 = world.uniform(count, 3, device=device)
         scale_B = SMALLEST_CROP + (1 - SMALLEST_CROP) * drawn_B3[:, 0]
-        # grid_sample's coordinates are −1..1: the centre of a window of half-side `scale` lies
-        # within ±(1 − scale).
+        # grid_sample's coordinates are −1..1, so the centre of a window of half-side `scale` must
+        # lie within ±(1 − scale).
         middle_B2 = (2 * drawn_B3[:, 1:] - 1) * (1 - scale_B)[:, None]
         theta_B23 = torch.zeros(count, 2, 3, device=device)
         theta_B23[:, 0, 0] = theta_B23[:, 1, 1] = scale_B
@@ -68,7 +68,10 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
 
 
 def _shifted(drawn_B1: Tensor, side: int) -> Tensor:
-    """Return each pixel's source index along one side, int64 [B, side]; `drawn_B1`: U[0, 1)."""
+    """Return each pixel's source index along one side, int64 [B, side].
+
+    `drawn_B1`: a uniform random number in [0, 1) for each image.
+    """
     most = max(1, round(SHIFT * side))
     by_B1 = (drawn_B1 * (2 * most + 1)).floor().long() - most
     return (torch.arange(side, device=drawn_B1.device) + by_B1).clamp(0, side - 1)

@@ -20,27 +20,29 @@ class DataConfig:
     folder:PATH, docs, folder-text:PATH
     """
     size: int = 0
-    """Side in pixels to which images are scaled and cropped (square). 0: original size (atari:
-    32).
+    """Side in pixels to which images are scaled and cropped (square). 0: the original size (atari:
+    32, photos: 96).
     """
     grey: bool = False
     """Whether to convert images to one channel (luma)."""
     words: int = bounded(2000, min=2, example=2000)
-    """Size of a text's vocabulary: the most frequent words of the training rows."""
+    """Number of words in the vocabulary of texts: the most frequent words of the training rows."""
     validation: float = bounded(0.1, min=0, below=1, example=0.1)
     """Share of the training rows that becomes the validation split (early stopping, sweeps)."""
     without: str = ""
     """A class to remove from every split; `genray anomalies` then tries to detect its rows."""
     augment: tuple[Literal["flip", "shift", "crop", "colour"], ...] = ()
-    """Augmentation of training batches. flip: mirrors half of the images; shift: by up to a tenth
-    of the side; crop: a square of 80 to 100% of the side, scaled back; colour: permutes red, green
-    and blue, and inverts some.
+    """Augmentation of training batches. flip: mirrors an image with probability 1/2; shift: by up
+    to a tenth of the side; crop: a square of 80 to 100% of the side, scaled back; colour: permutes
+    the channels, and inverts some of them.
     """
     data_folder: PathOrUrl = ""
     """Directory of data sets. Default: $GENRAY_DATA, else ~/.cache/genray."""
 
     def validate(self) -> None:
-        """Raise ConfigError for an unknown data set, or options that do not suit it."""
+        """Raise ConfigError for an unknown data set, a value outside its bounds, or options that do
+        not suit the data set.
+        """
         check_name(self.data)
         check_bounds(self)
         require(
@@ -74,9 +76,9 @@ class DataConfig:
 NAMES = ("digits", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
 """Names of data sets that need no path."""
 WITH_PATH = ("folder", "folder-text", "atari")
-"""Kinds of data sets that take a path, as in folder:PATH."""
+"""Kinds of data sets that can have a path, as in folder:PATH."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-"""Suffixes of the images in a folder."""
+"""Suffixes of the files that folder:PATH reads."""
 
 
 def check_name(data: str) -> None:

@@ -1,4 +1,4 @@
-"""Finds the files of a data set in a directory tree, without hidden names and with linked ones."""
+"""Finds the files of a data set in a directory tree; skips hidden names, and follows links."""
 
 import os
 import sys
@@ -12,21 +12,24 @@ _Identity = tuple[int, int]
 
 @dataclass
 class FoundFiles:
-    """Files found below `folder`, and the names that were skipped."""
+    """Files found below `folder`, and the names and links that were skipped or followed.
+
+    Names and links are paths relative to `folder`.
+    """
 
     folder: Path
     paths: list[Path] = field(default_factory=list)
-    """Paths of the files, sorted. A path contains the links that led to the file."""
+    """Paths of the files, sorted. Links in a path are not resolved."""
     hidden: list[str] = field(default_factory=list)
-    """Names that begin with a dot, relative to `folder`: of directories, and of files with a
-    wanted suffix."""
+    """Directories, and files with a wanted suffix, whose names begin with a dot; all are
+    skipped."""
     followed: list[str] = field(default_factory=list)
-    """Links to directories whose files are among `paths`."""
+    """Links to directories that were followed; the files found there are among `paths`."""
     skipped_links: list[str] = field(default_factory=list)
-    """Links to directories already read, links to parents of `folder`, and broken links."""
+    """Links to directories that are read anyway, links to parents of `folder`, and broken links."""
 
     def about(self) -> dict[str, int]:
-        """Return counts for a data set's description."""
+        """Return the counts of hidden names and followed links, for a data set's description."""
         return {"hidden_names_skipped": len(self.hidden), "links_followed": len(self.followed)}
 
     def __str__(self) -> str:
@@ -60,8 +63,8 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
     """Find the files below `folder` whose suffix, in lower case, is one of `suffixes`.
 
     Skips names that begin with a dot (.ipynb_checkpoints, ._photo.jpg). Follows links to files and
-    directories. Reads each directory once, so that links cannot cause a loop: directories are read
-    before links to them, and a link to a parent of `folder` is skipped.
+    directories. Reads each directory once, so that links cannot cause a loop. Directories that can
+    be reached without a link are read first, and a link to a parent of `folder` is skipped.
     """
     found = FoundFiles(folder)
     seen = {_identity(parent) for parent in (folder.resolve(), *folder.resolve().parents)}
@@ -100,7 +103,7 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
 def report_skipped(option: str, files: FoundFiles, unreadable: list[str]) -> None:
     """Report skipped names and links, and unreadable files, on stderr.
 
-    `option`: the value of --data. `unreadable`: a name and a reason for each file.
+    `option`: the value of --data. `unreadable`: the name of each file with a reason.
     """
     if str(files):
         print(f"--data {option}: {files}", file=sys.stderr)
@@ -113,7 +116,7 @@ def report_skipped(option: str, files: FoundFiles, unreadable: list[str]) -> Non
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder or a link to one; False for a link to itself."""
+    """Return whether an entry is a directory or a link to one; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:
@@ -130,7 +133,7 @@ def _exists(path: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the directory's entries, sorted; none if reading is not permitted."""
+    """Return the directory's entries, sorted; [] if the directory may not be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)

@@ -13,8 +13,9 @@
 | docs | docstrings of the standard library, by module | a fifth | PSF 2.0 |
 | folder-text:PATH | any text files; subfolders are the classes | a fifth | its owner's |
 
-Images are scaled to the caller's range (default 0..1). Text becomes TF-IDF, which is in 0..1. No
-split depends on a run's seed, so that all runs have the same test rows.
+The values of images are scaled to the range that the caller gives (default 0..1). Texts become
+TF-IDF vectors with values in 0..1. No split depends on a run's seed, so that all runs have the same
+test rows.
 
 Shapes: N rows, C channels, H height, W width.
 """
@@ -48,10 +49,10 @@ def load_data(
     """Load the data set that `config` names, with values scaled to `low`..`high`.
 
     `download`: whether a published data set may be downloaded.
-    `idf`: the words of a text model and their weights, from the model's `recipe`; by default they
-    are fitted to the texts.
-    `like`: (C, H, W) of a model's rows, to which images are scaled, cropped and recoloured.
-    Raises ConfigError when the data set is missing or unsuitable; the message names its source.
+    `idf`: a text model's vocabulary, the inverse document frequency by word, from the recipe in the
+    model's config.json; by default the vocabulary is fitted to the training rows.
+    `like`: (C, H, W) of a model's rows; images are converted to this size and number of channels.
+    Raises ConfigError when `config` is invalid, or the data set is missing or unsuitable.
     """
     from genray.gen.data import sources, text
 
@@ -77,9 +78,10 @@ def load_data(
 
 
 def _record(data: Data, option: str) -> dict[str, str]:
-    """Return a fingerprint of the data's rows and words, with which `changed` compares data.
+    """Return a fingerprint of the rows' names and of the vocabulary, for `changed`.
 
-    Splits depend only on the number of rows, and a text's columns only on its words.
+    The splits depend only on the number of rows, and the columns of texts only on the vocabulary,
+    so data sets of equal fingerprints have the same splits and columns.
     """
     names = sorted(data.train.names + data.validation.names + data.test.names)
     return {"data": option, "names": _hash(names), "words": _hash(data.about.get("idf", ()))}
@@ -90,11 +92,11 @@ def _hash(names: Iterable[str]) -> str:
 
 
 def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
-    """Return whether two fingerprints (`Data.about["rows"]`) differ in rows or in words.
+    """Return whether two fingerprints (`Data.about["rows"]`) differ in row names or in words.
 
-    The rows are compared only if both fingerprints name the same data set. The result is False if
-    either fingerprint is None: rows without names do not change, and models of older versions have
-    no fingerprint.
+    The row names are compared only if both fingerprints name the same data set. The result is False
+    if either fingerprint is None. Rows without names have no fingerprint, because such rows do not
+    change; models of older versions have none either.
     """
     if not then or not now:
         return False
@@ -104,7 +106,7 @@ def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
 
 
 def _cut_images(source: "Source", config: DataConfig, low: float, high: float) -> Data:
-    """Make the three splits; the validation split is the end of the training rows."""
+    """Make the three splits; the last part of the training rows becomes the validation split."""
 
     def split(values: np.ndarray, label: np.ndarray | None, names: tuple[str, ...]) -> Split:
         values_N = torch.from_numpy(np.ascontiguousarray(values))
@@ -139,7 +141,9 @@ def _cut_images(source: "Source", config: DataConfig, low: float, high: float) -
 
 
 def check_data(data: Data) -> None:
-    """Raise ConfigError for empty splits, NaN or infinite values, or splits of unequal shape."""
+    """Raise ConfigError for an empty training or test split, NaN or infinite values, or splits of
+    unequal shape.
+    """
     for part, split in (
         ("training", data.train),
         ("validation", data.validation),

@@ -1,4 +1,4 @@
-"""Loads two photographs that ship with scikit-learn: whole, and as a data set of crops.
+"""Loads two photographs that ship with scikit-learn, uncropped or as a data set of crops.
 
 Shapes: N rows, H height, W width.
 """
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 NAMES = ("china", "flower")
 TEST_COLUMNS = {"china": slice(0, 208), "flower": slice(320, 640)}
-"""Regions of the test crops: the left half of the temple, the right half of the flower."""
+"""Columns of the test crops: the left third of the temple, the right half of the flower."""
 TRAIN_COLUMNS = {"china": slice(208, 640), "flower": slice(0, 320)}
 TRAIN, TEST = 400, 24
 """Number of crops from each photograph."""
 SIZE = 96
 """Default side of the crops in pixels."""
 LEAST_CONTRAST = 16.0
-"""Smallest standard deviation of a crop's values in 0..255, which excludes empty sky."""
+"""Smallest standard deviation of a crop's brightness in 0..255; crops of empty sky have less."""
 
 
 def photographs() -> dict[str, np.ndarray]:
@@ -47,11 +47,12 @@ def credits() -> str:
 def load_photos(size: int = 0) -> "Source":
     """Return square crops of the photographs, uint8 [N, 3, size, size], labelled by photograph.
 
-    There are 800 training crops and 48 test crops, the same ones at every call. A crop's side is
-    random, from `size` to the whole region, and is scaled to `size` (0: 96). Half of the training
-    crops are mirrored; crops of very low contrast are drawn again. Test crops come from columns
-    without training crops. Validation crops come from the training rows, and overlap with training
-    crops. Raises ConfigError for `size` above 192 pixels, which is the side of the test regions.
+    There are 800 training crops and 48 test crops, the same at every call with the same `size`. A
+    crop's side is random, from `size` (0: 96) to the shorter side of the region; the crop is then
+    scaled to `size`. Each training crop is mirrored with probability 1/2, and crops of very low
+    contrast are drawn again. Test crops come from columns without training crops. Validation crops
+    are taken from the training crops, and overlap with the remaining training crops. Raises
+    ConfigError for `size` above 192 pixels, because the narrowest test region has 208 columns.
     """
     from genray.gen.data.types import Source
 
@@ -89,8 +90,8 @@ def _crop(rng: np.random.RandomState, region_HW3: np.ndarray, size: int, flip: b
     from PIL import Image
 
     most = min(region_HW3.shape[:2])
-    # The side is uniform on a logarithmic scale, so that small crops, which are enlarged least,
-    # are as frequent as large crops.
+    # The side is uniform on a logarithmic scale, so that all factors of reduction are equally
+    # frequent.
     while True:
         side = round(float(np.exp(rng.uniform(np.log(size), np.log(most)))))
         top, left = (rng.randint(0, have - side + 1) for have in region_HW3.shape[:2])

@@ -1,7 +1,7 @@
 """Loads published image data sets with torchvision, with the publishers' splits.
 
-Missing files are downloaded. Without network, an error within seconds names the missing files and
-their directory.
+Missing files are downloaded. Without a network, an error is raised within seconds; it names the
+missing files and their directory.
 """
 
 import socket
@@ -21,7 +21,7 @@ from genray.errors import ConfigError, require
 from genray.gen.data.types import Source
 
 PROBE_S = 5.0
-"""Seconds within which a publisher's server must answer."""
+"""Seconds within which a publisher's server must answer before a download is tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class _Published:
     class_name: str
     """torchvision's class."""
     folder: str
-    """Directory of the files, below that of all data sets."""
+    """Directory of the files, relative to the directory of all data sets."""
     files: tuple[str, ...]
     url: str
     """The publisher's URL, without the name of the file."""
@@ -90,13 +90,14 @@ _PUBLISHED = {
 def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
     """Load a published data set from `folder`, with the publishers' split.
 
-    `download`: whether missing files may be downloaded. Raises ConfigError, within seconds, for
-    missing files or network; the message names the files and their directory.
+    `download`: whether missing files may be downloaded. Raises ConfigError when files are missing
+    and cannot be downloaded (without a network, within seconds); the message names the files and
+    their directory.
     """
     published = _PUBLISHED[name]
     class_name, files, url = published.class_name, published.files, published.url
     place = folder / published.folder
-    # Open the files if they exist; otherwise download them, if the server answers.
+    # Open the files if they exist; otherwise download the files, if the server answers.
     try:
         train, test = _open_published(class_name, folder, download=False)
     except (RuntimeError, OSError, ValueError):
@@ -153,9 +154,10 @@ def _open_published(class_name: str, folder: Path, download: bool) -> tuple[Any,
 
 
 def probe(url: str, seconds: float = PROBE_S) -> None:
-    """Raise OSError unless a server answers at `url` within `seconds`.
+    """Raise OSError unless a server answers at `url` without an error, within `seconds`.
 
-    The request runs in a thread, because resolving a host name has no timeout.
+    The statuses 403 and 405 also count as an answer, because some servers refuse HEAD requests. The
+    request runs in a thread, because resolving a host name has no timeout.
     """
     result: list[str] = [f"no answer in {seconds:g} s"]
 
@@ -179,7 +181,8 @@ def probe(url: str, seconds: float = PROBE_S) -> None:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Set the process's default timeout of sockets to four times `seconds`.
+    """Set the process's default timeout of sockets to four times `seconds` while the context is
+    active.
 
     torchvision sets no timeout, so the default timeout ends the download from a server that stops
     answering.

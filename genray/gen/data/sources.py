@@ -18,16 +18,20 @@ from genray.gen.data.splits import labels_of, split_rows
 from genray.gen.data.types import Source
 
 MOST_PIXELS = 64_000_000
-"""Largest number of pixels in one picture: a file of 400 KB can decode to more and fill memory."""
+"""Largest number of pixels in one picture of a data set. A file of 400 KB can decode to more pixels
+and fill the memory.
+"""
 
 
 def load_images(
     config: DataConfig, *, download: bool = True, like: tuple[int, int, int] | None = None
 ) -> Source:
-    """Load the images that `config` names, with its size and colours. `config` must be valid.
+    """Load the images that `config` names, in the size and colours of `config`, which must be
+    valid.
 
-    `like`: (C, H, W) of a model's rows. Images are converted to this shape, and `config`'s size
-    and colours are ignored; `about["converted"]` reports whether any image was converted.
+    `like`: (C, H, W) of a model's rows. Images are converted to this shape, and the size and
+    colours of `config` are ignored. `about["converted"]` is then True if the images had another
+    shape, and always for folder:PATH.
     """
     kind, _, path = config.data.partition(":")
     if like is not None:
@@ -57,7 +61,7 @@ def load_images(
 
 
 def fitted(source: Source, size: int, grey: bool) -> Source:
-    """Return `source` with images scaled to `size` (0: unchanged), and in luma if `grey`."""
+    """Return `source` with images scaled to `size` (0: unchanged), and as luma if `grey`."""
 
     def fit(images: np.ndarray) -> np.ndarray:
         if grey and images.shape[1] == 3:
@@ -76,8 +80,8 @@ def _load_like(config: DataConfig, like: tuple[int, int, int], download: bool) -
     if kind == "folder":
         source = load_folder(Path(path).expanduser(), (width, height), channels == 1)
         return replace(source, about={**source.about, "converted": True})
-    # Collected frames are cached in several sizes and colours. Each of the remaining data sets has
-    # one size, from which its images are converted.
+    # `genray data atari` saves one file for each size and colour, so the matching file is opened.
+    # The images of other data sets are loaded in their default size and then converted.
     size = height if kind == "atari" and not path else 0
     grey = channels == 1 and kind == "atari" and not path
     source = load_images(replace(config, size=size, grey=grey), download=download)
@@ -121,7 +125,7 @@ def resize(images_NCHW: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
 
 
 def load_digits() -> Source:
-    """Load scikit-learn's 1,797 8x8 digits, scaled to 0..1: 1,297 training and 500 test rows."""
+    """Load scikit-learn's 8x8 digits with values in 0..1, as 1,297 training and 500 test rows."""
     from sklearn import datasets
 
     digits = datasets.load_digits()
@@ -152,7 +156,8 @@ def atari_file(folder: Path, size: int, grey: bool) -> Path:
 def load_atari(file: Path) -> Source:
     """Load the frames in `file`, which `genray data atari` wrote.
 
-    Frames are deduplicated and labelled by game. Test rows come from separate episodes.
+    The frames are labelled by game. Test rows come from other episodes than training rows. Raises
+    ConfigError when the file is missing, damaged or not written by genray.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -190,14 +195,15 @@ def load_atari(file: Path) -> Source:
 def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source:
     """Load all images below `folder`, uint8 [N, C, H, W].
 
-    If every image is in a subdirectory, the first level of subdirectories is the label. Hidden
-    names are skipped and links followed (see `find_files`); stderr reports how many. Alpha is
-    dropped, and EXIF's orientation is applied. Unreadable files are skipped, and reported on
-    stderr.
+    If every image is in a subdirectory, an image's label is its subdirectory of the first level.
+    Hidden names are skipped and links are followed (see `find_files`); stderr reports how many.
+    Alpha is dropped, and EXIF's orientation is applied. Unreadable files are skipped, and reported
+    on stderr.
 
-    `size`: the side of a square, or (width, height). Images are scaled by the shorter side, then
-    the centre is cropped. 0: all images must have the same size.
-    Raises ConfigError for an empty directory, unequal sizes, or NaN.
+    `size`: the side of a square, or (width, height). Images are scaled so that they just cover this
+    size, then the centre is cropped. 0: all images must have the same size.
+    Raises ConfigError for a missing directory, fewer than 5 readable images, images of unequal
+    sizes, or floating-point pixels that are NaN or outside 0..1.
     """
     from genray.gen.images.pictures import PictureError
 
@@ -208,7 +214,7 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
         len(files.paths) > 0,
         f"--data folder:{folder}: has no images ({', '.join(SUFFIXES)}){passed}",
     )
-    # Read every file, and remember the names of unreadable ones.
+    # Read every file, and collect the names of unreadable files.
     images: list[np.ndarray] = []
     names: list[str] = []
     broken: list[str] = []
@@ -250,11 +256,11 @@ def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source
 
 
 def read_image(path: Path, size: int | tuple[int, int], grey: bool) -> np.ndarray:
-    """Read one image, uint8 [C, H, W]. 16-bit grey is scaled, 65,535 → 255.
+    """Read one image, uint8 [C, H, W]. 16-bit grey is scaled, so that 65,535 becomes 255.
 
     `size`: the side of a square, or (width, height), to which the image is scaled and
-    centre-cropped. Raises PictureError for a file that cannot be read or has too many pixels,
-    ConfigError for floating-point pixels outside 0..1.
+    centre-cropped; 0: the image keeps its size. Raises PictureError for a file that cannot be read
+    or has too many pixels, ConfigError for floating-point pixels that are NaN or outside 0..1.
     """
     from PIL import Image, ImageOps
 

@@ -1,4 +1,4 @@
-"""Splits rows into training, validation and test rows, reproducibly."""
+"""Splits rows into training and test rows, reproducibly, and derives labels from paths."""
 
 import os
 

@@ -24,11 +24,11 @@ from genray.gen.data.types import TEST_SHARE, Data, Split
 from genray.runs.files import writing_file
 
 MODULES = 30
-"""Number of modules whose docstrings are read."""
+"""Largest number of modules whose docstrings are used."""
 LEAST_DOCSTRINGS = 40
-"""Smallest number of docstrings of a module that is used."""
+"""A module with fewer docstrings is not used."""
 LEAST_WORDS = 10
-"""Smallest number of words of a docstring that is used."""
+"""A docstring with fewer words is not used."""
 MOST_BYTES = 4_000_000
 """Largest size of one text file, in bytes."""
 SUFFIXES = (".txt", ".md", ".rst", ".text", ".py", ".html", ".csv", ".json", ".log", ".tex")
@@ -54,14 +54,19 @@ def load_text(
     cache: Path | None = None,
     idf: dict[str, float] | None = None,
 ) -> Data:
-    """Load the texts below `path`, or `docs` if `path` is empty, as TF-IDF rows.
+    """Load the texts below `path` as TF-IDF rows, or the data set `docs` if `path` is empty.
 
-    Rows are float32 [N, V] ≥ 0 with length 1, or all 0 for a text without a known word. tf is
-    1 + ln(count); idf is 1 + ln((1 + N) / (1 + df)). English stop words are ignored.
+    Rows are float32 [N, V] ≥ 0 with length 1, or all 0 for a text without a word of the vocabulary.
+    The term frequency (TF) of a word in a text is 1 + ln(count), or 0 for count 0. The inverse
+    document frequency (IDF) is 1 + ln((1 + n) / (1 + d)), where d of the n training texts contain
+    the word. English stop words are ignored.
 
-    `words`: size of the vocabulary. `validation`: share of the training rows. `cache`: directory
-    for parsed docstrings. `idf`: a vocabulary with idf, as in `about` of an earlier result; by
-    default both are fitted on the training rows without validation, and stored in `about`.
+    `words`: size of the vocabulary. `validation`: share of the training rows that becomes the
+    validation split. `cache`: directory for parsed docstrings. `idf`: a vocabulary, IDF by word, as
+    in `about["idf"]` of an earlier result; by default the vocabulary is fitted to the training rows
+    without validation rows.
+
+    Raises ConfigError for too few texts, or texts without words of the vocabulary.
     """
     if path:
         source = read_folder(Path(path).expanduser())
@@ -76,7 +81,7 @@ def load_text(
     )
     require(
         len(known) >= 2,
-        f"--data {source.name}: no two words are shared by two texts; give more text",
+        f"--data {source.name}: fewer than two words occur in two texts or more; give more text",
     )
 
     def split(rows: np.ndarray) -> Split:
@@ -95,9 +100,10 @@ def load_text(
 
 
 def fit_vocabulary(texts: list[str], words: int) -> dict[str, float]:
-    """Return word → inverse document frequency of the `words` most frequent words, sorted by word.
+    """Return the inverse document frequency of the `words` most frequent words, sorted by word.
 
-    A word must occur in at least two texts.
+    A word must occur in at least two texts, and not be an English stop word. Returns {} if no word
+    is left. Raises ConfigError for fewer than two texts.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -114,7 +120,10 @@ def fit_vocabulary(texts: list[str], words: int) -> dict[str, float]:
 
 
 def vectorize(texts: list[str], idf: dict[str, float]) -> np.ndarray:
-    """Return TF-IDF rows for a given vocabulary; float32 [N, V], rows of length 1 or 0."""
+    """Return a TF-IDF row for each text, float32 [N, V], of length 1 or 0.
+
+    `idf`: the vocabulary, the inverse document frequency by word.
+    """
     from sklearn.feature_extraction.text import CountVectorizer
 
     vectorizer = CountVectorizer(
@@ -130,9 +139,9 @@ def vectorize(texts: list[str], idf: dict[str, float]) -> np.ndarray:
 def cached_docstrings(folder: Path) -> Texts:
     """Return `read_docstrings()`, cached in a JSON file in `folder`; parsing takes seconds.
 
-    The file's name is a hash of everything that the texts depend on: this Python (version, build,
-    path, modules) and this source file. A damaged cache is rebuilt. If `folder` is not writable,
-    nothing is cached.
+    The file's name contains a hash of everything that the texts depend on: this Python (version,
+    build, path, modules) and this source file. A damaged cache is rebuilt. If `folder` is not
+    writable, nothing is cached.
     """
     library = sysconfig.get_paths()["stdlib"]
     python = "\0".join((sys.version, library, *sorted(sys.stdlib_module_names)))
@@ -159,9 +168,9 @@ def cached_docstrings(folder: Path) -> Texts:
 def read_docstrings() -> Texts:
     """Read the docstrings of this Python's standard library, labelled by top-level module.
 
-    Uses the 30 modules with the most docstrings of at least ten words, without tests and
-    duplicates. There are about 3,700 texts; the number depends on the version of Python. Modules
-    are parsed, not imported.
+    Uses docstrings of at least ten words, without tests and duplicates, of the 30 modules with the
+    most such docstrings. There are about 3,700 texts; the number depends on the version of Python.
+    Modules are parsed, not imported. Raises ConfigError if the library has no docstrings.
     """
     library = Path(sysconfig.get_paths()["stdlib"])
     found: dict[str, list[tuple[str, str]]] = {}
@@ -204,7 +213,7 @@ def read_docstrings() -> Texts:
 def docstrings(path: Path, module: str) -> list[tuple[str, str]]:
     """Return (qualified name, docstring) of a file's module, classes and functions.
 
-    Returns [] for a file with a syntax error.
+    Returns [] for a file that has a syntax error or cannot be read.
     """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
@@ -225,10 +234,12 @@ def docstrings(path: Path, module: str) -> list[tuple[str, str]]:
 
 
 def read_folder(folder: Path) -> Texts:
-    """Read the text files below `folder`; the first level of subdirectories is the label.
+    """Read the text files below `folder`; a text's label is its subdirectory of the first level.
 
-    Files that are not UTF-8 are reported and skipped. Hidden names are skipped and links followed
-    (see `find_files`); stderr reports how many.
+    There are no labels unless every text is in a subdirectory. Files that are empty, too large or
+    not UTF-8 are skipped, and reported on stderr. Hidden names are skipped and links are followed
+    (see `find_files`); stderr reports how many. Raises ConfigError for a missing directory, or for
+    fewer than 5 readable texts.
     """
     require(folder.is_dir(), f"--data folder-text:{folder}: no such folder")
     files = find_files(folder, SUFFIXES)

@@ -24,7 +24,9 @@ class Split:
     names: tuple[str, ...] = ()
     """Name of each row (a text's title, an image's file); empty if rows have no names."""
     augment: tuple[str, ...] = ()
-    """Names of augmentations of training batches (see augment.py); `take` does not apply them."""
+    """Names of the augmentations of training batches (see augment.py), which `take` does not
+    apply.
+    """
 
     def __len__(self) -> int:
         return len(self.values)
@@ -129,7 +131,7 @@ class SealedSplit(Split):
 
 
 def select_class(data: Data, name: str, *, keep: bool) -> Data:
-    """Return `data` with only the rows of class `name` (`keep`), or without these rows.
+    """Return `data` with only the rows of class `name` if `keep`, otherwise without these rows.
 
     Raises ConfigError for an unknown class.
     """
@@ -153,7 +155,7 @@ def select_class(data: Data, name: str, *, keep: bool) -> Data:
 def need_labels(data: Data, what: str) -> None:
     """Raise ConfigError unless the training rows have labels of at least two classes.
 
-    `what`: what needs the labels, for the message.
+    `what`: words for the model or function that needs labels, for the message.
     """
     require(
         data.train.label is not None,
@@ -168,17 +170,17 @@ def need_labels(data: Data, what: str) -> None:
 
 
 def need_images(data: Data, what: str, multiple: int = 1) -> None:
-    """Raise ConfigError unless rows are square images whose side `multiple` divides.
+    """Raise ConfigError unless rows are square images with a side that is a multiple of `multiple`.
 
-    `what`: what needs the images, for the message.
+    `what`: words for the model that needs images, for the message.
     """
     shape = data.shape
     require(len(shape) == 3, f"--data {data.name}: {what} needs images; choose e.g. --data digits")
     side = max(multiple, round(shape[1] / multiple) * multiple)
     require(
         shape[1] == shape[2] and shape[1] % multiple == 0,
-        f"--data {data.name}: images of {shape[2]}x{shape[1]}; {what} needs squares whose side "
-        f"{multiple} divides: --size {side}",
+        f"--data {data.name}: images of {shape[2]}x{shape[1]}; {what} needs square images with a "
+        f"side that is a multiple of {multiple}; use --size {side}",
     )
 
 

@@ -1,8 +1,8 @@
-"""Explores codes: clustering, detection of anomalies, a map in the plane.
+"""Explores codes: clustering, detection of anomalies, and a map, which is a two-dimensional plot.
 
 All functions are pure functions of arrays.
 
-Shapes: N rows, K numbers of a code, C classes or clusters, P points.
+Shapes: N rows, K numbers of a code, C classes or clusters.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from genray.errors import require
 
 
 def cluster(codes_NK: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
-    """Cluster codes by k-means, the best of ten starts by k-means++.
+    """Cluster codes by k-means, and keep the best of ten runs with k-means++ starts.
 
-    Returns the cluster of each row, int64 [N] in 0..clusters−1.
+    Returns the cluster of each row, int64 [N] in 0..clusters−1. Raises ConfigError for an invalid
+    number of clusters, or for NaN or infinite codes.
     """
     from sklearn.cluster import KMeans
 
@@ -32,10 +33,13 @@ def cluster(codes_NK: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
 
 
 def evaluate_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
-    """Compare clusters with labels; returns NMI (arithmetic mean), ARI and accuracy.
+    """Compare clusters with labels; returns "nmi", "ari" and "accuracy".
 
-    The accuracy uses the best one-to-one matching of clusters to classes. All are 1 for equal
-    partitions; chance is about 0, 0 and the largest class's share.
+    "nmi" is the normalised mutual information (normalised by the arithmetic mean of the entropies),
+    "ari" the adjusted Rand index. The accuracy uses the best one-to-one matching of clusters to
+    classes. All three are 1 for equal partitions. Random clusters give an NMI and an ARI of about
+    0; one cluster of all rows has the largest class's share as accuracy. Raises ConfigError if all
+    rows are of one class.
     """
     from sklearn import metrics
 
@@ -63,13 +67,15 @@ def matched_accuracy(cluster_N: np.ndarray, label_N: np.ndarray) -> float:
 def auroc(normal_score_N: np.ndarray, anomalous_score_N: np.ndarray) -> float:
     """Return the area under the ROC curve of an anomaly score: 0.5 is chance, 1 is perfect.
 
-    This is the probability that an anomalous row scores above a normal row; ties count half.
+    The area is the probability that an anomalous row scores above a normal row; ties count half.
+    Raises ConfigError for missing rows, or NaN or infinite scores.
     """
     from sklearn.metrics import roc_auc_score
 
     require(
         len(normal_score_N) > 0 and len(anomalous_score_N) > 0,
-        "anomalies need normal rows and rows of the class --without; one of them has no rows",
+        "anomalies need normal rows and rows of the class that --without names; one of the two "
+        "has no rows",
     )
     score = np.concatenate([normal_score_N, anomalous_score_N])
     _check_finite(score)
@@ -96,8 +102,9 @@ def map_picture(
 ) -> np.ndarray:
     """Draw codes as points in the plane, coloured by class; uint8 RGB [pixels, pixels, 3].
 
-    Codes of more than two numbers are projected on their first two principal components, which
-    the axes' labels then name.
+    Codes of more than two numbers are projected on their first two principal components, and the
+    labels of the axes say so. Raises ConfigError for fewer than two rows or two numbers, or NaN or
+    infinite codes.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -124,7 +131,7 @@ def map_picture(
             f"principal component 1 of {codes_NK.shape[1]} numbers",
             "principal component 2",
         )
-    # Draw one point a row, smaller if there are many, in the colour of its class.
+    # Draw one point for each row, in the colour of its class. Points are smaller if there are many.
     figure = Figure(figsize=(8, 8), dpi=pixels / 8, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -133,7 +140,8 @@ def map_picture(
         axes.scatter(points_N2[:, 0], points_N2[:, 1], s=dot, linewidths=0, alpha=0.7)
     else:
         numbers = np.unique(label_N)
-        # tab10 and tab20 have clearly different colours; more than 20 classes share a spectrum.
+        # tab10 and tab20 have clearly different colours; the colours of more than 20 classes are
+        # spaced along a spectrum.
         colours = colormaps[
             "tab10" if numbers.max() < 10 else "tab20" if numbers.max() < 20 else "hsv"
         ]

@@ -2,8 +2,8 @@
 
 Shapes: N real rows, M generated rows, F features, K classes, C channels, H height, W width.
 
-scikit-learn is imported where it is used: its import takes a second of CPU time, and every worker
-of a sweep and every replica of the service would pay for it.
+scikit-learn is imported where it is used, because the import takes a second of CPU time, which
+every worker of a sweep and every replica of the service would need.
 """
 
 import hashlib
@@ -56,8 +56,9 @@ def kernel_distance(
 ) -> float:
     """Return the kernel distance between two sets of features, with the estimator of KID.
 
-    The estimate is the unbiased MMD² under the kernel (x·y/F + 1)³, the mean over random subsets,
-    and may be slightly below 0.
+    KID is the kernel inception distance. The estimate is the unbiased squared maximum mean
+    discrepancy (MMD²) under the kernel (x·y/F + 1)³, averaged over random subsets. The estimate may
+    be slightly below 0. Raises ConfigError for fewer than 2 rows.
     [Bińkowski 2018, https://arxiv.org/abs/1801.01401; torchmetrics' implementation]
     """
     from torchmetrics.image.kid import KernelInceptionDistance
@@ -65,9 +66,11 @@ def kernel_distance(
     size = min(subset_size, len(real_NF), len(fake_MF))
     require(size >= 2, "a kernel distance needs two rows or more of each set; give more images")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchmetrics warns that it keeps all features in memory
+        # torchmetrics warns that the metric keeps all features in memory.
+        warnings.simplefilter("ignore")
         metric = KernelInceptionDistance(feature=nn.Identity(), subsets=subsets, subset_size=size)
-    # torchmetrics draws subsets from the global generator, whose state training needs unchanged.
+    # torchmetrics draws subsets with the global random generator, whose state must be restored,
+    # because training uses the same generator.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         metric.update(real_NF.cpu().double(), real=True)
@@ -79,8 +82,10 @@ def precision_recall(real_NF: Tensor, fake_MF: Tensor, neighbours: int = 3) -> t
     """Return precision and recall of a generator, given features of real and generated images.
 
     Precision is the share of generated rows inside the manifold of the real rows; recall is the
-    share of real rows inside the manifold of the generated rows. The manifold of a set consists of
-    balls around its rows, each up to the row's `neighbours`-th nearest row of the set.
+    share of real rows inside the manifold of the generated rows. The manifold of a set is the union
+    of balls around its rows. The radius of a ball is the distance from its row to the
+    `neighbours`-th nearest other row of the set. Raises ConfigError unless both sets have more than
+    `neighbours` rows.
     [Kynkäänniemi 2019, https://arxiv.org/abs/1904.06991]
     """
     real, fake = real_NF.flatten(1).double(), fake_MF.flatten(1).double()
@@ -93,7 +98,7 @@ def precision_recall(real_NF: Tensor, fake_MF: Tensor, neighbours: int = 3) -> t
 
 def _inside(points: Tensor, manifold: Tensor, neighbours: int) -> float:
     """Return the share of `points` inside the balls around the rows of `manifold`."""
-    # The formula with a matrix product would give a row a distance > 0 to itself.
+    # With the faster formula, a matrix product, the distance of a row to itself could be above 0.
     exact = "donot_use_mm_for_euclid_dist"
     # `neighbours` + 1, because the nearest row of the set is the row itself.
     radius = (
@@ -109,25 +114,29 @@ def _inside(points: Tensor, manifold: Tensor, neighbours: int) -> float:
 
 @dataclass(frozen=True)
 class FCD:
-    """A Fréchet classifier distance, with the extractor and counts that make it comparable.
+    """A Fréchet classifier distance, with the extractor and the numbers of images.
 
-    FCD is not FID, which uses the features of an Inception network.
+    Two distances are comparable only if the extractors and the numbers are equal. FCD is not FID,
+    which uses the features of an Inception network.
     """
 
     value: float
     extractor: str
-    """Hash of the classifier's tensors: distances of different extractors are not comparable."""
+    """Hash of the classifier's tensors, which identifies the extractor."""
     num_real: int
     num_generated: int
-    """The distance is biased upwards for few images: compare only equal counts."""
+    """`num_real`, `num_generated`: numbers of images; few images bias the distance upwards."""
 
 
 class Extractor:
     """Extracts a classifier's features from images of any value range.
 
     Args:
-        classifier: a module. `classifier(x)` returns logits [B, K], `classifier.features(x)`
-            features [B, F]; `classifier.low` and `classifier.high` are the range of x.
+        classifier: a module. `classifier(x)` returns logits [B, K], and `classifier.features(x)`
+            returns features [B, F]. `classifier.shape` is (C, H, W) of one image;
+            `classifier.low` and `classifier.high` are the range of x.
+
+    The methods raise ConfigError for images of another shape.
     """
 
     def __init__(self, classifier: Any):
@@ -150,8 +159,8 @@ class Extractor:
         shape, wanted = tuple(images.shape[1:]), tuple(model.shape)
         require(
             shape == wanted,
-            f"--extractor: the classifier takes images of shape {wanted}, not {shape}; name one "
-            "that was trained on images of this shape",
+            f"--extractor: the classifier takes images of shape {wanted}, not {shape}; name a "
+            f"classifier that was trained on images of shape {shape}",
         )
         scale = (model.high - model.low) / (high - low)
         return torch.cat(
@@ -166,8 +175,8 @@ class Extractor:
     def modes(self, images: Tensor, low: float = 0.0, high: float = 1.0) -> int:
         """Return how many of the K classes occur among `images`.
 
-        A class occurs if at least 1/(10 K) of the images have the class with probability ≥ 0.9;
-        this is a tenth of the class's share 1/K. Use at least 50·K images.
+        A class occurs if at least 1/(10 K) of the images have the class with probability ≥ 0.9.
+        The threshold is a tenth of 1/K, a class's share in balanced data. Use at least 50·K images.
         """
         probability_NK = self.probabilities(images, low, high)
         sure, label_N = probability_NK.max(1)
@@ -192,11 +201,11 @@ def tensors_hash(module: nn.Module) -> str:
 def generator_report(
     extractor: Extractor, real: Tensor, fake: Tensor, low: float = 0.0, high: float = 1.0
 ) -> dict[str, float]:
-    """Compare generated with real images: FCD and its counts, kernel distance, precision, recall
-    and modes.
+    """Compare generated with real images; returns the FCD and its numbers of images, the kernel
+    distance, precision, recall and the modes.
 
-    Both sets have values in low..high and at least two images. Precision and recall need four
-    images, and are left out for fewer.
+    Both sets have values in low..high and at least two images. Precision and recall are left out
+    unless both sets have four images or more.
     """
     fcd = extractor.distance(real, fake, low, high)
     features = extractor.features(real, low, high), extractor.features(fake, low, high)
@@ -218,11 +227,12 @@ class PCAFrechet:
     """Fréchet distance between images projected on the training images' principal components.
 
     The distance needs no classifier, and is cheap enough for every evaluation of the validation
-    split. It compares only means and covariances of pixels.
+    split. Only the means and covariances of the components are compared.
 
     Args:
         train: the training images, to which the principal components are fitted.
-        components: number of principal components, at most the number of images and of pixels.
+        components: number of principal components, reduced to the number of images or of values of
+            an image if there are fewer.
     """
 
     def __init__(self, train: Split, components: int = 32):

@@ -1,6 +1,8 @@
 """Evaluates features with few labels: selects the labelled rows, and trains linear classifiers.
 
 scikit-learn is imported where it is used, so that a process that only trains starts sooner.
+
+Shapes: N rows, D features.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
-    """Draw `count` rows, int64 [count], with equally many rows of each class (within one row).
+    """Draw the numbers of `count` rows, int64 [count], as balanced over the classes as possible.
 
-    Raises ConfigError when there are fewer rows than `count`, or more classes.
+    If every class has enough rows, the classes' counts differ by at most one. Raises ConfigError
+    when there are fewer rows than `count`, or more classes than `count`.
     """
     classes, number_N = np.unique(label_N.cpu().numpy(), return_inverse=True)
     require(
@@ -30,7 +33,8 @@ def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
         "class to all training rows)",
     )
     order_N = np.random.default_rng([seed, 3]).permutation(len(number_N))
-    # Number the rows of each class. Taking rows by this number balances the classes.
+    # Number the rows of each class in random order. Taking the rows with the lowest numbers
+    # balances the classes.
     turn_N = np.zeros(len(order_N), np.int64)
     for number in range(len(classes)):
         of_class = number_N[order_N] == number
@@ -39,7 +43,7 @@ def labelled_rows(label_N: Tensor, count: int, seed: int) -> Tensor:
 
 
 def labelled_few(split: Split, count: int, seed: int) -> Split:
-    """Return the rows of `labelled_rows` as a split."""
+    """Return the rows that `labelled_rows` draws, as a split."""
     assert split.label is not None
     rows = labelled_rows(split.label, count, seed)
     values, label = split.take(rows)
@@ -51,7 +55,7 @@ def softmax_regression(
 ) -> float:
     """Train a linear classifier on standardised features [N, D]; return its test accuracy.
 
-    The L2 penalty is 1, scikit-learn's default.
+    The L2 penalty has scikit-learn's default strength, C = 1.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

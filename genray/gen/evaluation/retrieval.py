@@ -19,22 +19,27 @@ Metric = Literal["euclidean", "cosine", "hamming"]
 _CHUNK = 256
 """Queries processed at a time: 256 queries x 100,000 rows x 8 bytes are 200 MB of distances."""
 _AGAIN_NUMBERS = 65_536
-"""Numbers of the differences recomputed at a time: 512 KB, which fit into the cache of a core."""
+"""Differences of two coordinates that are computed at a time: 512 KB, which fit into a core's
+cache.
+"""
 
 
 class CodeIndex:
     """An exact index for nearest-neighbour search. Rounding errors do not change the ranking.
 
-    The index compares every query with every row. It first computes |q|² + |a|² − 2 q·a by a
-    matrix product, which is fast but loses the digits of small differences. Where two rows in a
-    query's ranking are closer than the bound of the rounding error, it recomputes both distances
-    from the difference q − a. The extra sort and distances take about a third of the search's
-    time, measured from 1,437 rows of 64 numbers to 60,000 rows of 784.
+    The index compares every query q with every row a. The squared distance is first computed as
+    |q|² + |a|² − 2 q·a with a matrix product, which is fast but loses the digits of small
+    differences. Where the distances of two rows that are adjacent in a query's ranking differ by
+    less than the bound of the rounding error, both distances are computed again from q − a. The
+    extra sort and distances take about a third of the search's time, measured from 1,437 rows of 64
+    numbers to 60,000 rows of 784.
 
     Args:
         codes_NK: floats for "euclidean" and "cosine" (a row of zeros has cosine 0 with all rows);
             bool for "hamming", which packs 64 bits into a word.
         metric: the distance.
+
+    Raises ConfigError for NaN or infinite codes, or for "hamming" with codes that are not bool.
     """
 
     def __init__(self, codes_NK: np.ndarray, metric: Metric = "euclidean"):
@@ -43,9 +48,9 @@ class CodeIndex:
         self._middle_K: np.ndarray | float = 0.0
         self._rows = self._prepare(codes_NK)
         if metric != "hamming":
-            # Codes are centred. Distances do not change, and rounding errors of the products
-            # shrink. The centre is rounded to float32, because the difference of two float32
-            # numbers is nearly always exact in float64.
+            # The mean of the codes is subtracted. This does not change distances, and it makes the
+            # rounding errors of the products smaller. The mean is rounded to float32, because the
+            # difference of two float32 numbers is nearly always exact in float64.
             self._zero_N = ~self._rows.any(1)
             self._middle_K = self._rows.mean(0).astype(np.float32)
             self._rows -= self._middle_K
@@ -64,7 +69,8 @@ class CodeIndex:
 
         The nearest row is first; rows of equal distance keep their order. The distance is
         Euclidean, 1 − cosine, or the number of different bits.
-        Raises ConfigError when `count` exceeds the number of rows, or codes have another width.
+        Raises ConfigError when `count` is below 1 or exceeds the number of rows, or when the
+        queries have another number of columns or invalid values.
         """
         self.check_count(count)
         rows, distances = [], []
@@ -82,10 +88,12 @@ class CodeIndex:
         )
 
     def distances(self, queries_QK: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield distances of all queries to all rows, float64 [≤ 256, N] at a time, in order.
+        """Yield the distances of the queries to all rows, float64 [≤ 256, N], in the queries'
+        order.
 
-        The order of the distances is exact. Distances without a close neighbour in the ranking
-        have the rounding error of a matrix product.
+        The order of a query's distances is exact. A distance that differs clearly from all other
+        distances of the query has the rounding error of a matrix product. Raises ConfigError when
+        the queries have another number of columns or invalid values.
         """
         require(
             queries_QK.ndim == 2 and queries_QK.shape[1] == self.width,
@@ -108,8 +116,8 @@ class CodeIndex:
             "codes have NaN or infinite values: train again with a lower --learning-rate",
         )
         if self.metric == "cosine":
-            # Divide by the largest number first: squares of very small or large codes would leave
-            # float64's range.
+            # Divide by the largest number first, because squares of very small or very large codes
+            # would leave float64's range.
             largest = np.abs(codes).max(axis=1, keepdims=True, initial=0.0)
             codes = codes / np.where(largest > 0, largest, 1)
             length = np.linalg.norm(codes, axis=1, keepdims=True)
@@ -125,28 +133,28 @@ class CodeIndex:
         square = self._square_distance(queries - self._middle_K)
         if self.metric == "euclidean":
             return np.sqrt(square)
-        distance = 0.5 * square  # |u − v|² = 2 (1 − u·v) of unit vectors
+        distance = 0.5 * square  # |u − v|² = 2 (1 − u·v) for unit vectors u and v
         distance[~queries.any(1)] = 1.0
         distance[:, self._zero_N] = 1.0
         return distance
 
     def _square_distance(self, queries_QK: np.ndarray) -> np.ndarray:
-        """Return |q − a|² of centred queries and rows, float64 [Q, N], exactly ordered for each
+        """Return |q − a|² of centred queries q and rows a, float64 [Q, N], in exact order for each
         query.
         """
         query_Q1 = (queries_QK**2).sum(1)[:, None]
         square_QN = query_Q1 + self._square_N - 2 * (queries_QK @ self._rows.T)
-        # The error of a dot product of K numbers is at most K·ε/2·|q||a|. The bound covers three
-        # dot products and their sum, twice.
+        # The error of a dot product of K numbers is at most K·ε/2·|q||a|. The bound is twice the
+        # error of three dot products and their sum.
         bound_Q1 = (
             2 * (self.width + 4) * np.finfo(np.float64).eps * (query_Q1 + self._square_N.max())
         )
         order_QN = np.argsort(square_QN, axis=1)
         close_QN = np.diff(np.take_along_axis(square_QN, order_QN, axis=1), axis=1) <= 2 * bound_Q1
-        doubtful_QN = np.zeros(square_QN.shape, bool)  # by rank
+        doubtful_QN = np.zeros(square_QN.shape, bool)  # columns are ranks
         doubtful_QN[:, 1:] = close_QN
         doubtful_QN[:, :-1] |= close_QN
-        doubtful_QN[:, 0] = True  # a query that equals a row has distance 0 exactly
+        doubtful_QN[:, 0] = True  # so that a query that equals a row has distance 0 exactly
         query_D, rank_D = np.nonzero(doubtful_QN)
         row_D = order_QN[query_D, rank_D]
         again = max(1, _AGAIN_NUMBERS // self.width)
@@ -159,7 +167,7 @@ class CodeIndex:
 def bit_thresholds(codes_NK: np.ndarray) -> np.ndarray:
     """Return the threshold of each number of a code, [K].
 
-    The threshold is the median over the training rows, so that 0 and 1 are equally frequent.
+    The threshold is the median over the given codes, so that 0 and 1 are equally frequent.
     """
     return np.median(codes_NK, axis=0)
 
@@ -181,16 +189,19 @@ def evaluate_retrieval(
     metric: Metric = "euclidean",
     k: int = 10,
 ) -> dict[str, float]:
-    """Return "precision_at_k" and "map", both in 0..1, given codes and labels of the database and
-    of the queries.
+    """Return the precision at k and the mean average precision (mAP) of a search by code.
 
-    Precision at k is the mean share of relevant rows among the k nearest. The mean average
-    precision is, for each query, the mean over its relevant rows of the precision at the row's
-    rank; then the mean over the queries that have a relevant row.
+    `codes_NK`, `label_N`: the database. `query_codes_QK`, `query_label_Q`: the queries. The result
+    has the keys "precision_at_10" (with the value of k) and "map", both in 0..1.
 
-    The whole database is ranked once. Rows of equal distance, which bits often have, keep their
-    order, so this order must be independent of the labels (a shuffled database). Raises ConfigError
-    when k exceeds the number of rows, or no query has a relevant row.
+    Precision at k is the mean share of relevant rows among the k nearest rows. The average
+    precision of a query is the mean of the precisions at the ranks of its relevant rows; mAP is the
+    mean over the queries that have a relevant row.
+
+    The whole database is ranked for each query. Rows of equal distance, which are frequent with
+    bits, keep their order, so the order of the database must not depend on the labels (shuffle the
+    rows). Raises ConfigError when k exceeds the number of rows, no query has a relevant row, or the
+    codes are invalid.
     """
     index = CodeIndex(codes_NK, metric)
     index.check_count(k)
@@ -235,11 +246,12 @@ def baselines(
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of baselines for codes of `numbers` numbers, by the baseline's name.
 
-    Images: raw pixels and PCA (Euclidean). Text: TF-IDF and LSA (cosine), and LSA with `numbers`
-    bits (Hamming). "chance" is the precision of a random order of the database. The baselines are
-    fitted to the database only.
+    Images: raw pixels and PCA (Euclidean). Text: TF-IDF and latent semantic analysis (LSA, cosine),
+    and LSA with one bit for each number (Hamming). "chance" is the expected precision of a random
+    order of the database. The baselines are fitted to the database only. `numbers` is reduced if
+    the database has too few rows or columns.
     """
-    # Rows of numbers, and the precision that a random order would have.
+    # Flatten the rows, and compute the precision that a random order would have.
     raw, query_raw = (
         values.reshape(len(values), -1).astype(np.float64) for values in (values_N, query_values_Q)
     )
@@ -250,7 +262,7 @@ def baselines(
     def evaluate(name: str, codes: np.ndarray, query_codes: np.ndarray, metric: Metric) -> None:
         found[name] = evaluate_retrieval(codes, label_N, query_codes, query_label_Q, metric, k)
 
-    # Baselines for text; then for images.
+    # Evaluate the baselines for text, or the baselines for images.
     if text:
         from sklearn.decomposition import TruncatedSVD
 

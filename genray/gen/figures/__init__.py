@@ -25,8 +25,9 @@ FIGURES: dict[str, Callable[[Path, int], Path]] = {
 
 
 def main_figures(out: Path, names: Sequence[str] = (), seed: int = 0) -> list[Path]:
-    """Write the named figures (all, when there are no names) as NAME.png into `out`; returns
-    their paths.
+    """Write the named figures as NAME.png into `out`; returns their paths.
+
+    Without names, all figures are written.
 
     Raises ConfigError for an unknown name, ResourceError when a file cannot be written.
     """

@@ -23,10 +23,11 @@ DEPTHS = (4, 20, 40)
 
 
 class Tower(nn.Module):
-    """A network of `depth` dense layers with batch norm and ReLU, in pairs: [B, 64] → [B, 10].
+    """A network with `depth` dense hidden layers, in pairs, with batch norm and ReLU.
 
-    With residual connections, the output of each pair f is x + f(x).
-    [He 2015, https://arxiv.org/abs/1512.03385, with dense layers for convolutions]
+    Input: [B, 64]. Output: [B, 10]. One more dense layer precedes the pairs, and one follows them.
+    Each pair f maps x to relu(f(x)), or with residual connections to relu(x + f(x)).
+    [He 2015, https://arxiv.org/abs/1512.03385, with dense layers instead of convolutions]
     """
 
     def __init__(self, depth: int, residual: bool, width: int = 32):
@@ -76,7 +77,7 @@ def depth_curve(depth: int, residual: bool, epochs: int = 25, seed: int = 0) -> 
 
 
 def depth_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
-    """Draw the training error of shallow and deep networks, plain and residual, three seeds."""
+    """Draw the training error of shallow and deep networks, plain and residual, for three seeds."""
     figure = new_figure(11, 4.8)
     both = figure.subplots(1, 2, sharey=True)
     for axis, residual in zip(both, (False, True)):

@@ -1,4 +1,4 @@
-"""Helpers of all figures: colours, titles, axes, the training rows of digits, the PNG file."""
+"""Helpers for all figures: colours, titles, axes, the training rows of digits, the PNG file."""
 
 from pathlib import Path
 

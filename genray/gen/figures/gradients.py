@@ -20,11 +20,11 @@ from genray.gen.training.fit import fixed_randomness
 
 
 def gradients_by_depth(name: str, depth: int = 20, width: int = 128, seed: int = 0) -> np.ndarray:
-    """Return the root mean square of ∂loss/∂(input of layer l), relative to the last layer's:
-    float64 [depth].
+    """Return the root mean square of the loss's gradient with respect to each layer's input.
 
-    The network is an untrained dense network of equal layers on the digits. All activations have
-    Glorot's weights, so that differences come from the activation alone. [Glorot 2010,
+    The values are divided by the last layer's value: float64 [depth]. The network is an untrained
+    dense network of equal layers, with digits as input. The weights are drawn in Glorot's way for
+    every activation, so that differences come from the activation alone. [Glorot 2010,
     https://proceedings.mlr.press/v9/glorot10a.html]
     """
     images, labels = digits()
@@ -56,7 +56,7 @@ def gradients_figure(path: Path, seed: int = 0, depth: int = 20) -> Path:
     axis = figure.subplots()
     for name, colour in zip(ACTIVATIONS, COLOURS):
         sizes = gradients_by_depth(name, depth, seed=seed)
-        # The curves of leaky ReLU and ReLU coincide: with a dashed line, both are visible.
+        # The curves of leaky ReLU and ReLU coincide; a dashed line makes both visible.
         line = "--s" if name == "leaky" else "-o"
         axis.semilogy(
             np.arange(1, depth + 1),

@@ -20,7 +20,7 @@ from genray.gen.training.optimizers import OptimizerConfig, make_optimizer
 
 LOSSES: tuple[Loss, ...] = ("cross_entropy", "squared_error")
 STARTS = {"as usual": 1.0, "surely wrong": 30.0}
-"""Factor on the last layer's initial weights: 30 makes the softmax certain of a random class."""
+"""Factor on the last layer's initial weights; 30 makes the softmax certain of a random class."""
 
 
 def loss_gradients(
@@ -28,8 +28,8 @@ def loss_gradients(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return p and |∂loss/∂z|, float64 [points] each.
 
-    z is the logit of the true class, p its probability by the softmax, 0.0001..0.9999. The other
-    classes have equal probabilities.
+    z is the logit of the true class; p in 0.0001..0.9999 is its probability by the softmax. The
+    other classes have equal probabilities.
     """
     p = torch.linspace(-9.21, 9.21, points, dtype=torch.float64).sigmoid()
     logits = torch.cat(
@@ -42,11 +42,11 @@ def loss_gradients(
 
 
 def loss_curve(loss: Loss, start: str = "as usual", epochs: int = 25, seed: int = 0) -> list[float]:
-    """Return the training error of each epoch on 1,297 digits, at the best of three rates.
+    """Return the training error of each epoch on 1,297 digits, at the best of three learning rates.
 
     The network has 64 ReLUs and a softmax; the optimizer is momentum. The gradients of the two
-    losses differ in size, so each loss uses the rate of 0.2, 0.05 and 0.0125 with the lowest last
-    error.
+    losses differ in size, so the best rate is chosen for each loss: of 0.2, 0.05 and 0.0125, the
+    rate with the lowest error in the last epoch.
     """
     images, labels = digits()
     curves = []
@@ -74,7 +74,9 @@ def loss_curve(loss: Loss, start: str = "as usual", epochs: int = 25, seed: int 
 
 
 def losses_figure(path: Path, seed: int = 0, epochs: int = 25) -> Path:
-    """Draw both losses' gradients by the true class's probability, and training from two starts."""
+    """Draw both losses' gradients against the true class's probability, and training curves from
+    two starts.
+    """
     figure = new_figure(12, 4.8)
     left, right = figure.subplots(1, 2)
     # Left: the gradient of each loss. Right: its training curves, three seeds for each start.

@@ -18,12 +18,12 @@ from genray.gen.figures.drawing import (
 from genray.gen.training.optimizers import OPTIMIZERS, OptimizerConfig, make_optimizer
 
 VALLEY = (1.0, 30.0)
-"""Curvatures of f(x, y) = ½(a·x² + b·y²): flat along x, steep along y."""
+"""Curvatures a and b of f(x, y) = ½(a·x² + b·y²), which is flat along x and steep along y."""
 VALLEY_START = (-4.0, 1.2)
 VALLEY_STEPS = 60
-# Learning rates chosen by hand among 1, 2, 3, 5, 6 · 10ᵏ: with one common rate, most optimizers
-# would hardly move or diverge. SGD's 0.06 is just below 2/b = 0.067, above which the steep
-# direction diverges.
+# Learning rates, chosen by hand among 1, 2, 3, 5, 6 · 10ᵏ, because with one common rate most
+# optimizers would either hardly move or diverge. SGD's 0.06 is just below 2/b = 0.067, above which
+# y diverges.
 VALLEY_RATES: dict[str, float] = {
     "sgd": 0.06,
     "momentum": 0.02,
@@ -48,8 +48,9 @@ VALLEY_RATES: dict[str, float] = {
 }
 
 VALLEY_MORE_STEPS: dict[str, int] = {"radam": 400}
-"""RAdam makes plain momentum steps until its variance is known, so its rate must be below 2/b, like
-SGD's. Later steps are at most about η, which is short, so RAdam needs more updates."""
+"""Numbers of updates other than VALLEY_STEPS. RAdam makes plain momentum steps until it can
+estimate the variance, so its rate η must be below 2/b, like SGD's. Its later steps have a length of
+at most about η, which is short, so RAdam needs more updates."""
 
 
 def valley_path(optimizer: str, rate: float, steps: int = VALLEY_STEPS) -> np.ndarray:

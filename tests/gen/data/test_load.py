@@ -118,5 +118,5 @@ def test_need_labels_refuses_one_class(digits):
 
 def test_need_images_names_the_nearest_size(digits):
     need_images(digits, "--kind conv", 4)
-    with pytest.raises(ConfigError, match="images of 8x8.*side 16 divides: --size 16"):
+    with pytest.raises(ConfigError, match="images of 8x8.*multiple of 16; use --size 16"):
         need_images(digits, "--preset dcgan_svhn", 16)
