@@ -12,10 +12,10 @@ RETRY_S = 1.0  # pause before an actor that died is called again
 
 
 def get(reference: ray.ObjectRef) -> Any:
-    """Return the result of a call that the run needs.
+    """Return the result of a call without which the run cannot continue.
 
-    Raises the original error if genray or the disk raised it inside the actor (GenrayError,
-    OSError), otherwise RunFault.
+    If the call raised a GenrayError or an OSError inside the actor, raises this error. Raises
+    RunFault for another exception in the actor, and if the actor died.
     """
     try:
         return ray.get(reference)
@@ -28,5 +28,5 @@ def get(reference: ray.ObjectRef) -> Any:
 
 
 def cause(error: Exception) -> str:
-    """Return the last line of Ray's message, which has the original exception if there was one."""
+    """Return the last line of Ray's message, which names the original exception if there is one."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

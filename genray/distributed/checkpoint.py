@@ -1,7 +1,7 @@
-"""Saves all actors at one instant, while no data is in flight between them, and loads them.
+"""Saves the states of all actors while no data is in flight between them, and loads them.
 
-A shard that has been down for longer than ABSENT_S (its host is gone and no other host has a
-free place) is saved as an empty shard. Its transitions are lost in any case, and the run can
+If a shard does not answer for ABSENT_S, it is saved as an empty shard. This happens if its host is
+lost and no other host has resources for it. Its transitions are lost in any case, and the run can
 continue with the other shards.
 """
 
@@ -20,9 +20,9 @@ from genray.rl.checkpoint import shards_of
 from genray.runs.storage import Place, child
 
 ABSENT_S = 20.0
-"""How long an unresponsive shard is awaited. Ray restarts a shard on another host within 10 s."""
+"""Seconds to wait for a shard that does not answer; Ray restarts one on another host in 10 s."""
 ABSENT: dict[str, Any] = {"absent": True, "counts": {"size": 0, "inserted": 0}}
-"""The state of an unresponsive shard in a checkpoint."""
+"""The state, in a checkpoint, of a shard that did not answer."""
 
 
 def save_actors(
@@ -31,14 +31,16 @@ def save_actors(
     shards: Sequence[ray.actor.ActorHandle],
     collectors: Sequence[ray.actor.ActorHandle],
 ) -> dict[str, Any]:
-    """Save all actors into `folder` at the same time; return the rest of the state as JSON values.
+    """Have learners and shards write their files into `folder`; return the rest of all actors'
+    states as JSON values.
 
-    The caller has stopped the collectors, all chunks have arrived, and no learner has queued
-    work. If a collector or shard dies during the save, all actors save again after its restart
-    (a restarted shard is empty), so that the parts of a checkpoint belong to one instant.
+    Before the call, the collectors must have stopped, all chunks must have arrived, and no learner
+    may have queued work. If a collector or shard dies during the save, all actors save again after
+    its restart (a restarted shard is empty), so that all parts of a checkpoint belong to the same
+    moment.
 
-    Raises LearnerLost when a learner is dead, RunFault when a collector cannot be restarted,
-    and OSError when the disk is full.
+    Raises LearnerLost when a learner is dead, RunFault when a collector or shard cannot be
+    restarted or an actor fails, and OSError when `folder` cannot be written.
     """
     for _ in range(MAX_FAILURES):
         absent = _absent(shards)
@@ -55,7 +57,7 @@ def save_actors(
         try:
             ray.get(calls)
         except RayTaskError:
-            pass  # `get` below raises it with a message
+            pass  # `get` below raises a RunFault for it
         except RayError:
             time.sleep(RETRY_S)
             continue
@@ -78,13 +80,12 @@ def load_actors(
     shards: Sequence[ray.actor.ActorHandle],
     learners: LearnerGroup,
 ) -> None:
-    """Load what `save_actors` saved into `place`: the replay into `shards`, then the rest into
-    `learners`.
+    """Load a checkpoint of `save_actors` from `place`: first the shards, then the learners.
 
-    `state` is the checkpoint's state.json. The number of shards may differ from the checkpoint's
-    only if the checkpoint has no replay. Collectors are made later, with their saved states.
-
-    Raises CheckpointError if the checkpoint does not fit the shards.
+    `state` is the content of the checkpoint's state.json. Collectors are made later, with their
+    saved states. The number of shards may differ from the saved one only if the checkpoint has no
+    replay. Raises CheckpointError if the checkpoint does not fit the shards or the network, and
+    RunFault if an actor dies.
     """
     with_replay = bool(state["shards"])
     for index, shard_state in shards_of(state, len(shards), place) if with_replay else ():

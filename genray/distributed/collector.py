@@ -1,4 +1,4 @@
-"""Runs a collector as a Ray actor: it plays chunks, sends them to a replay shard and fetches new
+"""Runs a collector as a Ray actor, which plays chunks, sends them to a replay shard and fetches new
 weights.
 """
 
@@ -22,7 +22,7 @@ from genray.rl.config import DQNConfig
 from genray.rl.engine import initial_network
 from genray.rl.env import make_env
 
-# How often a collector that waits for a shard's answer checks whether it has to leave.
+# Seconds between two checks whether a collector that waits for a shard's answer has to stop.
 WAIT_S = 0.5
 
 
@@ -36,19 +36,20 @@ class _Shipped:
 class CollectorActor:
     """Plays chunks with `rl.collect.Collector` and sends them to one replay shard.
 
-    One chunk is in flight while the next chunk is played. Back-pressure: a shard that may not
-    accept more transitions delays its answer, and the collector waits for this answer.
+    One chunk is in flight while the next chunk is played. A shard that may not accept more
+    transitions delays its answer, so the collector, which waits for this answer, plays no faster
+    than the limit on samples per insert allows.
 
-    A chunk is sent again until the shard answers. The shard recognizes a repeated chunk by
-    (collector, incarnation, row), so no chunk is stored twice.
+    If the shard dies, the chunk in flight is sent again, up to MAX_FAILURES times. The shard
+    recognises a repeated chunk by (collector, incarnation, row), so no chunk is stored twice.
 
-    After SIGTERM (the notice of a spot machine, or a node that is drained) the collector
+    After SIGTERM, which announces the end of a spot machine or of a drained node, the collector
     finishes its chunk, sends it, and stops.
 
     Args:
         config: the configuration of the run.
         card: the arguments of the network (`rl.engine.network_card`).
-        index: the collector's number, which selects its ε and its random stream.
+        index: the collector's number, which selects the ε of its lanes and its random numbers.
         shard_name: Ray's name of the replay shard.
         ledger: a directory that records every chunk, for tests; None: no record.
     """
@@ -60,7 +61,7 @@ class CollectorActor:
         keep_freed_memory()
         self._index = index
         self._leaving = False
-        # Outside the main thread no handler can be set: then SIGTERM ends the process.
+        # Outside the main thread no handler can be set, so SIGTERM then ends the process.
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, self._note_notice)
             # The processes of a private Ray session block SIGTERM (session.py).
@@ -83,7 +84,7 @@ class CollectorActor:
         """
         self._lost = 0
         self._weight_epoch = 0
-        # If the shard is down as well, its next answer will carry the weights.
+        # If the shard is down, this call fails, but its next answer contains the weights.
         with contextlib.suppress(RayError):
             self._pull(ray.get(self._shard.enter.remote(index, self._collector.incarnation)))
 
@@ -91,10 +92,11 @@ class CollectorActor:
         self._leaving = True
 
     def collect(self, run_step: int, epoch: int = 0) -> CollectReport:
-        """Play one chunk and send it.
+        """Play one chunk and send it; return a report.
 
-        `run_step` is the run's count of agent steps, for the annealing of ε. `epoch` is the
-        coordinator's number of this incarnation: shards refuse chunks of an older epoch.
+        `run_step` is the run's count of agent steps, for the annealing of ε. `epoch` is the epoch
+        that the coordinator gave this incarnation; shards refuse chunks of an older epoch. If the
+        collector has to stop, or the shard does not answer, no chunk is played.
         """
         if self._leaving or not self._shard_answers():
             return self.finish_chunk()
@@ -112,12 +114,12 @@ class CollectorActor:
         )
 
     def finish_chunk(self) -> CollectReport:
-        """Wait until the chunk in flight is accepted; the report counts no new steps."""
+        """Wait for the shard's answer to the chunk in flight; return a report without new steps."""
         self._settle()
         return self._report(0, 0, [])
 
     def leave(self) -> CollectReport:
-        """Stop as after SIGTERM."""
+        """Finish the chunk in flight and stop, as after SIGTERM."""
         self._leaving = True
         return self.finish_chunk()
 
@@ -134,10 +136,11 @@ class CollectorActor:
         )
 
     def _settle(self) -> None:
-        """Wait for the shard's answer to the chunk in flight; send the chunk again if none comes.
+        """Wait for the shard's answer to the chunk in flight; send the chunk again if the shard
+        died.
 
-        A chunk that the shard refuses, or does not answer within MAX_FAILURES attempts, counts
-        as lost. The next chunk's row number shows the gap to the shard.
+        A chunk counts as lost if the shard refuses it, or does not answer any of MAX_FAILURES
+        attempts. From the next chunk's row number, the shard sees that rows are missing.
         """
         if self._shipped is None:
             return
@@ -189,13 +192,15 @@ class CollectorActor:
             self._collector.weight_version,
         ):
             return
-        # The learner that owned the weights is dead; its successor will publish new ones.
+        # This fails if the learner that owned the weights is dead; the next one publishes new ones.
         with contextlib.suppress(RayError):
             self._collector.set_weights(ray.get(published.reference[0]), published.version)
             self._weight_epoch = published.epoch
 
     def state(self) -> dict:
-        """Return the random state and the step count for a checkpoint (see Collector.state)."""
+        """Return the JSON values of `Collector.state` for a checkpoint; `restore` uses only the
+        random state and the step count.
+        """
         return self._collector.state()[0]
 
     def restore(self, values: dict) -> None:

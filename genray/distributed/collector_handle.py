@@ -1,4 +1,4 @@
-"""Queues the coordinator's calls at one collector, and tracks the collector's epoch."""
+"""Defines the coordinator's view of one collector: its queued calls, its last report, its epoch."""
 
 import time
 
@@ -9,14 +9,15 @@ from genray.distributed.calls import MAX_FAILURES, RETRY_S, cause
 from genray.distributed.messages import CollectReport
 from genray.errors import RunFault
 
-PORTIONS_AHEAD = 2  # calls queued at each collector, so that none waits for the coordinator
+# Calls queued at each collector and learner, so that none of them waits for the coordinator.
+PORTIONS_AHEAD = 2
 
 
 class CollectorHandle:
     """Queues calls at one collector and tracks its restarts.
 
-    Ray restarts the actor when it dies, on another host if necessary. Every incarnation has its
-    own epoch.
+    Ray restarts the actor when it dies, on another host if necessary. Every incarnation (life of
+    the actor) has its own epoch.
 
     Args:
         index: the collector's number.
@@ -46,39 +47,42 @@ class CollectorHandle:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the collector may be given another portion of work now."""
+        """Whether another call may be queued now."""
         return len(self.calls) < PORTIONS_AHEAD and time.monotonic() >= self.retry_at
 
     def collect(self, steps: int) -> None:
-        """Queue one chunk; `steps`: the run's count of agent steps."""
+        """Queue a call that plays one chunk; `steps`: the run's count of agent steps."""
         self.calls.append(self.actor.collect.remote(steps, self.epoch))
 
     def finish_chunk(self) -> None:
-        """Queue a call that returns when the collector's chunk in flight has arrived."""
-        if time.monotonic() >= self.retry_at:  # a collector that has just died has no chunk
+        """Queue a call that returns when the shard has answered for the chunk in flight."""
+        if time.monotonic() >= self.retry_at:  # a collector that has just died has no such chunk
             self.calls.append(self.actor.finish_chunk.remote())
 
     def leave(self) -> None:
-        """Have the collector finish and restart on another host, because its host will stop."""
+        """Queue a call after which the collector stops, because its host will stop. Then `take`
+        restarts the collector on another host.
+        """
         self.node = ""
         self.calls.append(self.actor.leave.remote())
 
     def take(self, call: ray.ObjectRef) -> tuple[CollectReport | None, str | None]:
-        """Return (the report of a finished call, an event for the user).
+        """Return (the report of a finished call, a message for the user).
 
-        The report is None if the collector died. The event describes a death or a departure.
+        The report is None if the call failed. The message is None unless the collector died or left
+        its node. Raises RunFault when the collector cannot be started, or failed too often.
         """
         self.calls.remove(call)
         try:
             report: CollectReport = ray.get(call)
         except RayError as error:
-            # The environment raised an error: restart the actor in a new process.
+            # Its code raised an error, for example in the environment: restart it in a new process.
             if isinstance(error, RayTaskError):
                 ray.kill(self.actor, no_restart=False)
                 self.failures += 1
             if getattr(error, "actor_init_failed", False) or self.failures >= MAX_FAILURES:
                 raise RunFault(f"{self.name} cannot be kept alive: {cause(error)}") from error
-            # Calls fail until Ray has restarted the actor: all these failures are one death.
+            # All calls fail until Ray has restarted the actor; only the first failure is reported.
             event = (
                 None
                 if self.away
@@ -100,7 +104,9 @@ class CollectorHandle:
         )
 
     def _begin_epoch(self) -> None:
-        """Start the next epoch: queued calls are lost; later writes of the old one are stale."""
+        """Begin the next incarnation's epoch. Calls that were queued are forgotten, and shards will
+        refuse chunks of the old epoch.
+        """
         self.calls.clear()
         self.node = ""
         self.epoch += 1

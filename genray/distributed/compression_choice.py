@@ -1,20 +1,22 @@
 """Chooses whether frames fetched from another node are compressed in transit, by timing both.
 
-Compressing a batch of 512 takes a shard about 10 ms and saves nine tenths of its 25 MB. This is
-worth the time at 1 Gbit/s, but not on every network. The learner's waiting time decides: each
-way is tried for some rounds, at intervals, and the way with the shorter median wait is used. If
-both waits are about equal, frames are compressed, because other programs may use the network.
+Compressing a batch of 512 takes a shard about 10 ms and saves nine tenths of its 25 MB. At 1 Gbit/s
+this saves time, but not on every network. Therefore the learner regularly tries both for some
+rounds (requests of batches), measures how long it waits, and then uses the one with the shorter
+median wait. If the waits are about equal, frames are compressed, so that other programs can use
+the network.
 """
 
 from statistics import median
 
-TRIAL_ROUNDS = 8  # in a row with one setting; a trial has four such blocks
-EVERY_ROUNDS = 4096  # from the start of one trial to the next
-WORTH_S = 1e-3  # a difference smaller than this per round, or than a fifth, is noise
+TRIAL_ROUNDS = 8  # rounds in a row with one setting; a trial has four such blocks
+EVERY_ROUNDS = 4096  # rounds from the start of one trial to the start of the next
+# Seconds per round that uncompressed frames must save, and also a fifth of the wait, to be chosen.
+WORTH_S = 1e-3
 
 
 class CompressionChoice:
-    """Alternates between compressed and plain frames during a trial, then keeps the faster one."""
+    """Alternates between compressed and uncompressed frames in a trial; then keeps the faster."""
 
     def __init__(self) -> None:
         self.packed = True
@@ -22,7 +24,7 @@ class CompressionChoice:
         self._waits: dict[bool, list[float]] = {True: [], False: []}
 
     def choose(self) -> bool:
-        """Return whether the next round's frames are to be compressed."""
+        """Return whether the frames of the next round should be compressed."""
         place = self._launched % EVERY_ROUNDS
         self._launched += 1
         if place < 4 * TRIAL_ROUNDS:
@@ -34,7 +36,7 @@ class CompressionChoice:
         return self.packed
 
     def note(self, packed: bool, waited_s: float) -> None:
-        """Record the seconds that the learner waited for a round of that kind."""
-        # Only a trial counts, and the two rounds that were in flight when it ended.
+        """Record how many seconds the learner waited for a round; `packed`: it was compressed."""
+        # Outside a trial nothing is recorded, except for two rounds that were in flight at its end.
         if self._launched % EVERY_ROUNDS <= 4 * TRIAL_ROUNDS + 2:
             self._waits[packed].append(waited_s)

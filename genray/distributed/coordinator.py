@@ -1,8 +1,7 @@
-"""Starts the actors of a distributed run, gives them work, replaces dead ones and writes
-checkpoints. No frame passes through the coordinator.
+"""Starts the actors of a distributed run, gives them work, has dead actors replaced, and writes
+checkpoints. Frames never pass through the coordinator.
 
-collectors ──chunks──▶ shards ──batches──▶ learner ──weights by version──▶ (object store) ──▶
-collectors
+collectors ──chunks──▶ shards ──batches──▶ learner ──weights──▶ (object store) ──▶ collectors
 """
 
 import contextlib
@@ -45,24 +44,25 @@ from genray.threads import threads_for
 
 __all__ = ["Coordinator", "ray_session"]
 
-# The run ends after this time without any collector: the cluster has found no new hosts for them.
+# Seconds without any collector after which the run ends, because no host can run one.
 MAX_AWAY_S = 600.0
-LOOK_S = 1.0  # between two queries for the nodes that are about to stop
+LOOK_S = 1.0  # seconds between two queries for the nodes that are about to stop
 
 
 class Coordinator:
     """Runs N collectors, M replay shards and K learners on Ray as an engine (`rl.engine.Engine`).
 
-    Ray restarts collectors and shards, on other hosts if necessary. The coordinator notices the
-    restart, counts what was lost, has the shards refuse late writes of the dead incarnation, and
-    gives the new one work. The coordinator itself replaces learners, and they continue from their
-    last snapshot (`learner_group`). If the coordinator dies, the run ends; it can be resumed from
-    its last checkpoint.
+    Ray restarts collectors and shards, on other hosts if necessary. After the restart of a
+    collector, the coordinator has the shards refuse late writes of the dead incarnation, and gives
+    the new incarnation work. Lost transitions are counted. The coordinator itself replaces
+    learners, which continue from their last snapshot (`learner_group`). If the coordinator dies,
+    the run ends, and can be resumed from its last checkpoint.
 
-    Shards and learners start at once. The collectors start at the first `advance`.
+    The constructor starts shards and learners. The first `advance` starts the collectors.
 
     Args:
-        config: the configuration of the run.
+        config: the configuration of the run. Raises ConfigError for invalid options, and
+            ResourceError for too few CPUs or GPUs.
         learner_threads: PyTorch threads of each learner; None: chosen by the network's size and the
             cores.
         cpus_each: CPUs that each collector and learner reserve; None: an even share of the
@@ -86,8 +86,8 @@ class Coordinator:
         cpus = reserve_share(config) if cpus_each is None else cpus_each
         gpus = gpus_each(config, int(ray.cluster_resources().get("GPU", 0)))
 
-        # Collectors find their shard by name: Ray cannot promise to restart an actor that was made
-        # with a handle.
+        # Collectors get the name of their shard, not its handle, because Ray does not always
+        # restart an actor that was made with handles.
         run_name = secrets.token_hex(4)
         self._ledger = ledger.folder_from_environment()
         self._shard_names = [f"genray-replay-{run_name}-{index}" for index in range(len(layouts))]
@@ -107,8 +107,8 @@ class Coordinator:
         threads = learner_threads or threads_for(
             update_flop(card, config.learner.batch_size), (cores - collectors // 2) // learners
         )
-        # Ray must not restart a learner, because it would have lost its state; and Ray cannot
-        # restart an actor that was made with handles. LearnerGroup replaces learners.
+        # LearnerGroup replaces learners. Ray does not restart them, because they were made with
+        # handles, and a restarted learner would have lost its state.
         learner_class = ray.remote(LearnerActor).options(
             num_cpus=cpus, num_gpus=gpus, resources=role("learner")
         )
@@ -120,8 +120,8 @@ class Coordinator:
             config.run.learner_snapshot_s,
         )
         self._broadcast = EpochBroadcast(self.shards)
-        # The collectors are made when work begins: after `load`, so that they start with the loaded
-        # weights.
+        # The collectors are made at the first `advance`, so after a `load` they start with the
+        # loaded weights.
         self._collector_options = {
             "num_cpus": cpus,
             "max_restarts": -1,
@@ -148,7 +148,10 @@ class Coordinator:
     # -- work --------------------------------------------------------------------------------------
 
     def advance(self, until_step: int, seconds: float) -> Progress:
-        """Work until `until_step` agent steps are made or `seconds` have passed; see Engine."""
+        """Collect and learn until `until_step` agent steps are made or `seconds` have passed.
+
+        Returns the progress; see Engine. Raises RunFault when an actor cannot be kept alive.
+        """
         progress, self._unreported = self._unreported, Progress()
         means: list[LearnReport] = []
         if not self._collectors:
@@ -156,17 +159,19 @@ class Coordinator:
         stop = time.monotonic() + seconds
         self._watch()
         while time.monotonic() < stop:
-            # Queue work, take what is finished, and repeat until both sides are done.
+            # Queue calls, take finished calls, and repeat until collectors and learners are done.
             if self._settled(until_step):
                 break
             self._give_work(until_step)
             means += self._take_results(progress)
-        # Reports without an update have no means.
+        # Only reports with updates contain means.
         self._report(progress, [report for report in means if report.done])
         return progress
 
     def _take_results(self, progress: Progress) -> list[LearnReport]:
-        """Wait briefly for calls to end; return the learner's reports among them."""
+        """Take the calls that have ended, after waiting 0.1 s at most if none has; return the
+        learners' reports.
+        """
         self._watch()
         owners = {call: worker for worker in self._collectors for call in worker.calls}
         waiting = [*owners, *self._learners.waiting]
@@ -174,13 +179,15 @@ class Coordinator:
         if not ready and waiting:
             ready, _ = ray.wait(waiting, timeout=0.1)
         for call in ready:
-            # A call is skipped if its collector has died during this loop.
+            # Skip a call if this loop has found that its collector died.
             if call in owners and call in owners[call].calls:
                 self._take_collected(owners[call], call, progress)
         return self._take_learned(ready, progress)
 
     def _settled(self, until_step: int) -> bool:
-        """Whether all steps are made and the learner may sample no more (samples per insert)."""
+        """Whether all steps are made, and the learner has drawn all samples that the limit on
+        samples per insert allows. A learner without a limit counts as done.
+        """
         collecting = self.steps < until_step or any(worker.calls for worker in self._collectors)
         learn = self._learners.last
         free_running = not self.config.replay.samples_per_insert
@@ -201,14 +208,17 @@ class Coordinator:
         chunk = self.config.collect.chunk_rows * self.config.collect.envs_per_collector
         for worker in self._collectors:
             queued = sum(len(other.calls) for other in self._collectors)
-            # Queued calls count as steps already made, so that the run does not exceed its steps.
+            # Count the steps of queued calls as made, so that the run does not exceed its steps.
             while worker.is_ready and self.steps + queued * chunk < until_step:
                 worker.collect(self.steps)
                 queued += 1
         self._learners.give()
 
     def _watch(self) -> None:
-        """Send the epochs to the shards, and have collectors leave the hosts that will stop."""
+        """Send the epochs to the shards, and have collectors leave the hosts that will stop.
+
+        Raises RunFault when no collector has reported for MAX_AWAY_S.
+        """
         epochs = {worker.index: worker.epoch for worker in self._collectors}
         self._broadcast.tick(Epochs(collectors=epochs, learner=self._learners.epoch))
         now = time.monotonic()
@@ -231,7 +241,7 @@ class Coordinator:
             self.restarts += event is not None
             return
         self._tally.add(worker.index, report)
-        # The learner's queued portions may have ended before this chunk arrived.
+        # Reports of calls that the learners ended before this chunk arrived may say "idle".
         self._stale_reports = PORTIONS_AHEAD
         progress.episodes += report.episodes
 
@@ -272,25 +282,25 @@ class Coordinator:
     # -- state -------------------------------------------------------------------------------------
 
     def network(self) -> QNetwork:
-        """Return a copy of the policy on the CPU, from the leading learner."""
+        """Return a copy of the policy on the CPU, from the learner of rank 0."""
         network = build_network(self._card)
         network.load_state_dict(self._learners.ask(lambda learner: learner.policy.remote()))
         return network.eval()
 
     def settle(self) -> int:
-        """Wait until all data in flight has arrived; nothing moves until the next `advance`.
+        """Wait until all data in flight has arrived, so that nothing changes until the next
+        `advance`; return the steps made.
 
-        Takes as long as the queued portions: at most two chunks of each collector, which the
-        shards accept at once, beyond samples per insert, and half a second of the learner.
-        Returns the steps made.
+        This waits for the queued calls: at most two chunks of each collector and half a second of
+        learning. Shards accept these chunks at once, even beyond the limit on samples per insert.
         """
         for shard in self.shards:
             shard.accept_beyond_limit.remote(True)
         try:
             for worker in self._collectors:
                 worker.finish_chunk()
-            # The learner continues meanwhile: a shard that has just restarted accepts nothing
-            # until the learner's request has set its insert limit.
+            # The learner continues meanwhile, because its requests set the insert limit of a shard
+            # that has just restarted.
             while any(worker.calls for worker in self._collectors):
                 self._give_work(until_step=0)
                 self._take_results(self._unreported)
@@ -305,17 +315,21 @@ class Coordinator:
 
     def _ask_shards(self, report: Callable[[int, ShardCounts, dict[int, int]], None]) -> None:
         for index, shard in enumerate(self.shards):
-            # If the shard has just died, the learner counts the transitions that it held.
+            # If the shard has just died, the learner counts the shard's transitions as lost.
             with contextlib.suppress(RayError):
                 report(index, *ray.get([shard.counts.remote(), shard.heads.remote()]))
 
     def save(self, place: Place) -> None:
-        """Write a checkpoint into `place`. Raises RunFault when a learner cannot be restarted."""
+        """Write a checkpoint into `place`.
+
+        Raises RunFault when an actor cannot be restarted, and OSError when `place` cannot be
+        written.
+        """
         place = absolute(place)  # actors have other working directories
         shards = self.shards if self.config.run.checkpoint_replay else []
         state: dict[str, Any] = {"form": "ray", "turn": 0}
         for _ in range(MAX_FAILURES):
-            # A learner that dies during the save is replaced, and all actors save again.
+            # If a learner dies during the save, it is replaced, and all actors save again.
             self.settle()
             here = [worker for worker in self._collectors if not worker.away]
             try:
@@ -335,20 +349,24 @@ class Coordinator:
         state["collectors"] = [
             states.get(worker.index, self._new_state()) for worker in self._collectors
         ]
-        # Without a first `advance`, the collectors' states are those of the loaded checkpoint.
+        # Before the first `advance`, the collectors' states are those of the loaded checkpoint.
         if not self._collectors:
             state["collectors"] = self._collector_states
         with writing(place) as folder:
             (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def _new_state(self) -> dict[str, Any]:
-        """Return a state for a collector that is away during the save: its successor starts new
-        episodes in any case.
+        """Return a state for a collector that is away during the save. Its random state may be any,
+        because the next incarnation begins new episodes in any case.
         """
         return {"rng": np.random.default_rng().bit_generator.state, "run_step": self.steps}
 
     def load(self, place: Place) -> bool:
-        """Continue from a checkpoint in `place`; returns False: the environments start anew."""
+        """Continue from a checkpoint in `place`; return False, because all lanes begin new
+        episodes.
+
+        Raises CheckpointError when the checkpoint does not fit the network or the shards.
+        """
         place = absolute(place)
         with reading(place, deep=False) as folder:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -366,7 +384,7 @@ class Coordinator:
         return False
 
     def close(self) -> None:
-        """End all actors. Ray keeps running."""
+        """End all actors. Ray itself keeps running."""
         self._learners.close()
         for actor in [*(worker.actor for worker in self._collectors), *self.shards]:
             ray.kill(actor)

@@ -1,9 +1,9 @@
 """Trains K learners in data parallel: each samples its own batches, and gradients are averaged.
 
-The weights are the same on all learners. An update of K learners with batches of B equals the
-update of one learner with all K·B transitions, to float tolerance: importance weights are
-divided by the maximum over *all* batches, gradients are averaged over all rows, and clipped
-afterwards. torch.distributed averages them: with gloo between CPUs, with NCCL between GPUs.
+The weights are the same on all learners. An update of K learners with batches of B equals, to float
+tolerance, the update of one learner with all K·B transitions. To achieve this, importance weights
+are divided by the maximum over *all* batches, gradients are averaged over all transitions, and the
+averages are clipped. torch.distributed computes the averages: gloo between CPUs, NCCL between GPUs.
 """
 
 import fcntl
@@ -21,21 +21,21 @@ import torch.distributed as dist
 from genray.rl.chunk import Draw
 from genray.rl.networks import QNetwork
 
-# The coordinator notices a dead learner and ends the others. The timeout is for what the
-# coordinator cannot notice.
+# Longest wait for another learner. The coordinator notices a dead learner, and then ends the others
+# sooner.
 TIMEOUT = timedelta(minutes=10)
 
 
 class PeerLost(Exception):
-    """Raised in a learner whose group has lost another learner."""
+    """Raised in a learner when the connection to another learner of its group is lost."""
 
 
 class Group:
-    """One learner's membership in the group of K.
+    """Connects one learner with the other learners of its group.
 
-    Every method is a collective operation: all K learners call it, in the same order.
-
-    The constructor blocks until all K learners have joined.
+    The constructor blocks until all K learners have joined. `agree`, `shares`, and the averaging of
+    gradients are collective operations: all K learners must call them in the same order. They raise
+    PeerLost when another learner is lost.
 
     Args:
         rank: the learner's number; 0 is the leader.
@@ -55,13 +55,16 @@ class Group:
             )  # fmt: skip
         self._share = 1.0
         for parameter in network.parameters():
-            # Averages a gradient as soon as backward has computed it, before it is clipped. The
-            # order of backward is the same on every learner.
+            # Average a gradient as soon as the backward pass has computed it, before it is clipped.
+            # The backward pass has the same order on every learner.
             parameter.register_post_accumulate_grad_hook(self._average)
 
     def agree(self, ready: int, sampled: float, more: bool) -> tuple[int, float, bool]:
-        """Return (the number of batches that every learner has ready, the leader's count of
-        samples, whether the leader continues).
+        """Return (the smallest number of batches that a learner has ready, the leader's number of
+        samples so far, whether the leader continues).
+
+        The arguments are this learner's own values; `sampled` and `more` are ignored unless it is
+        the leader.
         """
         leads = self.rank == 0
         mine = [float(ready), sampled if leads else np.inf, float(more) if leads else 1.0]
@@ -71,10 +74,9 @@ class Group:
         return int(values[0]), float(values[1]), bool(values[2])
 
     def shares(self, batches: Sequence[Draw], weighted: bool) -> list["Share"]:
-        """Return, for each of the next batches, the factors that make all learners' updates one.
+        """Return this learner's Share in the update for each of the next batches.
 
-        They scale importance weights so that all learners use the same maximum, and gradients by
-        the learner's part of all rows. `weighted`: whether importance weights are used.
+        `weighted`: whether importance weights are used.
         """
         mine = torch.tensor(
             [[float(each.probability_B.min()), each.size] for each in batches], dtype=torch.float64
@@ -87,9 +89,10 @@ class Group:
         return [Share(*each) for each in zip(ratio_N.tolist(), (mine[:, 1] / rows_N).tolist())]
 
     def begin_update(self, share: "Share", beta: float) -> float:
-        """Set the gradient's scale for an update with a batch of that share.
+        """Set the factor on the gradients of the next update, whose batch has the share `share`.
 
-        Returns the factor on this learner's mean loss: K times its part of the global loss.
+        Returns the factor on this learner's mean loss with which the mean over the K learners is
+        the loss of all batches together.
         """
         self._share = share.factor(beta)
         return self.learners * self._share
@@ -101,22 +104,23 @@ class Group:
 
 
 class Share:
-    """One learner's part in an update, from its batch's smallest P(i) and its number of rows.
+    """One learner's share in an update, from which the factor on its gradient follows.
 
     Args:
         lowest: the smallest P(i) of all batches divided by the smallest P(i) of this batch.
-        rows: the number of rows of this batch divided by that of all batches.
+        rows: the number of transitions in this batch divided by the number in all batches.
     """
 
     def __init__(self, lowest: float, rows: float):
         self._lowest, self._rows = lowest, rows
 
     def factor(self, beta: float) -> float:
-        """Return the factor on this learner's gradient that makes the sum over learners the
-        gradient of the whole batch.
+        """Return the factor on this learner's gradient. The sum of the scaled gradients of all
+        learners is then the gradient of all batches together.
 
-        This learner's weights are divided by their own maximum, P(min, own)^−β (N cancels). The
-        factor divides them by the maximum over all batches instead.
+        A learner divides the importance weights (N · P(i))^−β of its batch by their maximum, which
+        belongs to the smallest P(i) of this batch. The factor replaces this maximum by the maximum
+        over all batches.
         """
         return self._rows * self._lowest**beta
 
@@ -129,9 +133,10 @@ def rendezvous_address(host: str) -> str:
 
 
 def _choose_interface(address: str) -> None:
-    """Have gloo and NCCL use the network interface that reaches the first learner.
+    """Make gloo and NCCL use the network interface through which this host reaches the leader.
 
-    By default they resolve the host's name, which in containers is often the loopback address.
+    By default they look up the host's own name, which in containers often gives the loopback
+    address. Variables that the user has set are kept.
     """
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -142,7 +147,7 @@ def _choose_interface(address: str) -> None:
                 # SIOCGIFADDR
                 found = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))
             except OSError:
-                continue  # it has no IPv4 address
+                continue  # this interface has no IPv4 address
             if socket.inet_ntoa(found[20:24]) == mine:
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
                 os.environ.setdefault("NCCL_SOCKET_IFNAME", name)

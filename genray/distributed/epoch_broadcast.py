@@ -1,5 +1,5 @@
-"""Sends the current epochs from the coordinator to all shards, repeatedly, because a restarted
-shard knows none.
+"""Sends the current epochs from the coordinator to all shards. They are sent repeatedly, because a
+restarted shard does not know them. See fence.py for what epochs are.
 """
 
 import time
@@ -10,13 +10,14 @@ from ray.exceptions import RayError, RayTaskError
 
 from genray.distributed.fence import Epochs
 
-PERIOD_S = 0.5
+PERIOD_S = 0.5  # seconds between two calls to a shard if the epochs do not change
 
 
 class EpochBroadcast:
-    """Sends every shard the epochs: at once when they change, otherwise every PERIOD_S.
+    """Sends every shard the epochs when they change, and every PERIOD_S otherwise.
 
-    `tick` never waits for an answer.
+    The next call to a shard is made only after the shard has answered the previous one. `tick`
+    never waits for an answer.
 
     Args:
         shards: handles of the ReplayShardActors.
@@ -31,11 +32,11 @@ class EpochBroadcast:
 
     @property
     def refused(self) -> int:
-        """Writes of stale incarnations that the shards refused, according to their last answers."""
+        """Number of refused writes in the last answers of all incarnations of the shards."""
         return sum(sum(lives.values()) for lives in self._refused)
 
     def tick(self, epochs: Epochs) -> None:
-        """Take the shards' answers and send `epochs` to each shard that is due."""
+        """Take the answers that have arrived, and send `epochs` to each shard that needs them."""
         now = time.monotonic()
         for index, call in enumerate(self._calls):
             if call is not None and ray.wait([call], timeout=0)[0]:
@@ -52,6 +53,6 @@ class EpochBroadcast:
             life, refused = ray.get(call)
         except RayTaskError:
             raise
-        except RayError:  # the shard is down; its last answer had the count of refused writes
+        except RayError:  # the shard is down; the count of its last answer is kept
             return
         self._refused[index][life] = refused

@@ -1,8 +1,8 @@
-"""Records every chunk outside the processes that may die; tests of lost hosts count with it.
+"""Records what happens to every chunk in files, so that tests of lost hosts can count the chunks.
 
-The ledger is off unless `GENRAY_LEDGER` names a directory (on the coordinator, which passes the
-name to the actors). Each process appends to its own file, one line per event, so that a process
-that dies loses at most its last line.
+Nothing is recorded unless the environment variable `GENRAY_LEDGER` of the coordinator names a
+directory; the coordinator passes the name to the actors. Each process appends to its own file, one
+line per event, so a process that dies loses its last line at most.
 """
 
 import json
@@ -17,16 +17,17 @@ VARIABLE = "GENRAY_LEDGER"
 
 
 class Ledger:
-    """Writes lines of {"event", "time", …}.
+    """Writes one JSON object per line: {"event", "time", …}.
 
     A collector writes `made` before it sends a chunk. Then it writes `acknowledged` (the shard
-    answered that it holds the chunk), `refused` (the shard answered that it does not), or `lost`
-    (no answer, and the collector gave up). A shard writes `stored`, `duplicate` or `refused` for
-    every chunk that it receives. A chunk's id is (collector, incarnation, first_row).
+    answered that it has stored the chunk), `refused` (the shard answered that it has not), or
+    `lost` (the shard did not answer, and the collector gave up). A shard writes `stored`,
+    `duplicate` or `refused` for every chunk that it receives. (collector, incarnation, first_row)
+    identifies a chunk.
 
     Args:
-        folder: the ledger's directory; None: nothing is written.
-        writer: the start of the file's name, before the host and the process id.
+        folder: the directory of the files; None: nothing is written.
+        writer: the start of the file's name; the host's name and the process id follow.
     """
 
     def __init__(self, folder: str | None, writer: str):
@@ -37,7 +38,7 @@ class Ledger:
             self._file = open(Path(folder) / name, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - open as long as its actor lives
 
     def chunk(self, event: str, chunk: Chunk, epoch: int, **values: Any) -> None:
-        """Write a line about a chunk; `values` are added to its id and size."""
+        """Write a line about a chunk; `values` are added to the line."""
         if self._file is None:
             return
         line = {

@@ -1,4 +1,4 @@
-"""Defines the messages between the actors, except chunks and samples."""
+"""Defines the messages between the actors, except chunks and samples (rl/chunk.py)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # a replay shard imports this module and needs no PyTorch
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """The version of the newest weights and a reference to them.
+    """The version of the newest weights, and Ray's reference to these weights.
 
-    The reference is inside a list, so that Ray passes it on instead of fetching the weights.
+    The reference is inside a list, so that Ray sends the reference itself instead of the weights.
     """
 
     version: int
@@ -31,50 +31,61 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """A shard's answer to a chunk: if `accepted`, the shard holds its transitions, once."""
+    """A shard's answer to a chunk."""
 
     accepted: bool
-    """False: the chunk came from a stale incarnation of the collector, and is not stored."""
+    """True: the chunk is stored, and only once. False: the chunk came from a stale incarnation of
+    the collector, and is not stored.
+    """
     published: Published | None
     """The newest weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The learner's request to a shard for the batches of a round."""
+    """A learner's request to a shard for the shard's part of a round (several batches)."""
 
     counts: tuple[int, ...] = ()
-    """Transitions wanted from this shard for each of the round's batches."""
+    """Number of transitions wanted from this shard for each batch of the round."""
     key_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Keys of transitions, sampled from this shard earlier, that get new priorities."""
     delta_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-    """New priorities: the newest |δ| of transitions sampled from this shard earlier (`key_B`)."""
+    """The new |δ| of these transitions."""
     places: bool = False
-    """True: the learner reads the shard's frames itself, and needs only their places."""
+    """True: the learner reads frames from the shard's memory, and needs only their positions."""
     packed: bool = True
-    """Whether frames are compressed in transit, even if the shard stores them uncompressed."""
+    """Whether frames are compressed before they are sent. A shard that stores compressed frames
+    always sends them compressed.
+    """
     insert_limit: float | None = 0.0
-    """Number of transitions that the shard may have accepted since its start; further chunks
-    wait. None: the limit stays as it is.
+    """When the shard has accepted this number of transitions since its start, further chunks wait.
+    None: the limit does not change.
     """
     updates: int = 0
+    """The learner's number of updates."""
     published: Published | None = None
+    """The newest weights; None in requests of learners other than the leader."""
     epoch: int = 0
-    """The learner's epoch. A shard ignores a stale learner's request, and answers without
-    transitions.
+    """The learner's epoch. If it is stale, the shard ignores the request and sends no transitions.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardCounts:
-    """A shard's counts."""
+    """A shard's counts, and how its frames can be read."""
 
     incarnation: int
-    """Random number of this incarnation. If the number changes, the shard's data was lost."""
+    """Random number of this life of the shard. If it changes, the shard has lost its data."""
     inserted: int
+    """Number of transitions that were ever inserted."""
     size: int
+    """Number of transitions that can be sampled now."""
     total: float
+    """The sum of all priorities."""
     weight_lag: float
-    """Mean number of updates by which the collectors' weights were older than the learner's."""
+    """Mean over the last 64 chunks: how many updates older than the learner's weights the weights
+    were that chose the chunk's actions.
+    """
     nbytes: int
     layout: ShardLayout
     address: Address | None = None
@@ -87,23 +98,25 @@ class Reply:
 
     counts: ShardCounts
     drawn: PlacedSample | SlicedSample | None
-    """The transitions of all batches of the round, in the order of the batches; None: the shard
-    is empty, or the learner is stale. They are in one record, because pickling costs by the array:
-    sixteen separate batches of 32 cost several times as much.
+    """The transitions of all batches of the round, in the order of the batches. One record contains
+    all batches, because the time of pickling depends on the number of arrays. None: no transitions
+    were requested, the shard is empty, or the learner is stale.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectReport:
-    """A collector's report of one portion of work."""
+    """A collector's report of one call."""
 
     steps: int
+    """Number of agent steps made, over all lanes."""
     transitions: int
-    """Number of transitions made, whether or not they have arrived."""
+    """Number of transitions made, whether the shard has stored them or not."""
     episodes: list[Episode]
     epsilon: float
+    """Mean ε of the lanes."""
     lost_transitions: int
-    """Number of transitions made but not accepted: the shard did not answer, or refused this
+    """Number of transitions lost since the last report: the shard did not answer, or refused this
     collector as stale.
     """
     node: str = ""
@@ -114,18 +127,20 @@ class CollectReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnReport:
-    """A learner's report of one portion of work. Means are over the portion's updates."""
+    """A learner's report of one call of `learn`."""
 
     updates: int
     """Updates since the start of the run."""
     done: int
-    """Updates in this portion."""
+    """Updates in this call."""
     idle: bool
-    """Whether samples per insert allowed no further batch at the end of the portion."""
+    """Whether the limit on samples per insert allowed no further batch at the end of the call."""
     loss: float
+    """Mean over the updates of this call, as are `q_mean` and `grad_norm`; NaN without updates."""
     q_mean: float
     grad_norm: float
     size: int
+    """Number of transitions in all shards that answer."""
     inserted: int
     samples_per_insert: float
     weight_lag: float
@@ -138,11 +153,13 @@ class LearnReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The state from which a new learner continues; the coordinator keeps it."""
+    """A copy of the learners' state, from which new learners continue; the coordinator keeps it."""
 
     updates: int
     learner: bytes
-    """Weights w, target weights w⁻, optimizer and average, as `torch.save` writes them."""
+    """Weights of the online network, the target network and the average policy, and the state of
+    the optimizer, as `torch.save` writes them.
+    """
     rng: dict[str, Any]
     limiter: dict[str, float]
     shards: list[ShardCounts | None]
