@@ -108,7 +108,7 @@ def test_one_ctrl_c_stops_an_evaluation_within_an_episode_and_saves(tmp_path, ca
     assert evaluate_endlessly(tmp_path / "run") == 130
     out, err = capfd.readouterr()
     assert f"continue with: genray train dqn --resume {tmp_path / 'run'}" in out
-    assert err.startswith("stopping as soon as the run's state is whole")
+    assert err.startswith("stopping at the run's next consistent state")
     assert [folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000208"]
     assert "6 of them cut by the stop" in out  # the scores until the stop
     # The policy is saved, although no evaluation was completed.

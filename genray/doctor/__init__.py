@@ -55,7 +55,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
 
 
 def run_checks(checks: dict[str, Callable[[], Check]] | None = None) -> list[Check]:
-    """Run every check; one that raises, e.g. because its library is missing, counts as failed."""
+    """Run every check. A check that raises, e.g. because a library is missing, counts as failed."""
     found = []
     for name, check in (CHECKS if checks is None else checks).items():
         try:
@@ -80,8 +80,9 @@ def _broken(name: str, detail: str, library: str) -> Check:
 
 
 def main(checks: dict[str, Callable[[], Check]] | None = None, out: TextIO | None = None) -> int:
-    """Print each check on a line, and its repair below; return 1 if a check would stop a run, else
-    0.
+    """Print the result of each check on a line, and its repair on the next line.
+
+    Returns 1 if a check found something that would stop a run, else 0.
     """
     out = out or sys.stdout
     found = run_checks(checks)

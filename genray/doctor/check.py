@@ -11,8 +11,10 @@ REINSTALL = "make clean test   (or: pip install --force-reinstall {} -c constrai
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """The result of one check. `fail` would stop a run, `warn` would slow or limit a run. `repair`
-    says how to repair it.
+    """The result of one check.
+
+    With the status `fail`, the finding would stop a run; with `warn`, it would slow or limit a run.
+    `repair` says how to repair the finding.
     """
 
     name: str

@@ -20,8 +20,9 @@ def check_python(version: Sequence[int] = sys.version_info[:3]) -> Check:
 
 
 def requirement(distribution: str, name: str) -> str | None:
-    """Return the versions of `name` that an installed distribution requires, e.g. ">=2.60,<3"; None
-    if it requires none.
+    """Return the versions of `name` that an installed distribution requires, e.g. ">=2.60,<3".
+
+    The result is None if the distribution is not installed or accepts every version.
     """
     from packaging.requirements import Requirement
 
@@ -58,7 +59,7 @@ def check_libraries(requirements: Iterable[str] | None = None) -> Check:
                 "genray itself is not installed, only imported from a folder",
                 "pip install -e . -c constraints.txt",
             )
-    # Only requirements of the plain installation count, not those of extras.
+    # Requirements of extras do not count.
     wanted = [
         r
         for r in map(Requirement, requirements)
@@ -83,7 +84,7 @@ def check_libraries(requirements: Iterable[str] | None = None) -> Check:
 
 
 def _run_nms() -> None:
-    """Call one of torchvision's compiled operators, which fails if torch does not match."""
+    """Call a compiled operator of torchvision. It fails if torch and torchvision do not match."""
     import torch
     from torchvision.ops import nms
 
@@ -120,7 +121,7 @@ def check_torch(
 
 
 def check_ray(version: str | None = None, wanted: str | None = None) -> Check:
-    """Check that Ray imports, in a version that the actors and `genray/rllib/` support."""
+    """Check that Ray can be imported, in a version that the actors and `genray/rllib/` support."""
     name = "Ray"
     wanted = wanted or requirement("genray", "ray") or ">=2.60,<3"
     if version is None:
@@ -137,8 +138,9 @@ def check_ray(version: str | None = None, wanted: str | None = None) -> Check:
 
 
 def check_gymnasium(version: str | None = None, pinned: str | None = None) -> Check:
-    """Check that Gymnasium is the version that RLlib pins: with another version RLlib's wrappers
-    fail with obscure errors.
+    """Check that Gymnasium has the version that RLlib requires.
+
+    With another version, RLlib's wrappers fail with obscure errors.
     """
     name = "Gymnasium"
     version = version or metadata.version("gymnasium")

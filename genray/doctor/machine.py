@@ -8,15 +8,15 @@ from pathlib import Path
 from genray import machine
 from genray.doctor.check import GIB, REINSTALL, Check, Status, ok, warn
 
-# The oldest Linux driver that runs any CUDA release of a major version (NVIDIA calls this
-# minor-version compatibility).
+# For each major version of CUDA, the oldest Linux driver that runs all of its releases (NVIDIA
+# calls this minor-version compatibility).
 OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
 
 PORTS = {
     6379: "a Ray head node (or Redis) runs on this machine: `ray status` shows it; local runs use "
-    "others",
+    "another port",
     8265: "Ray's dashboard: another Ray runs on this machine; the next one takes 8266",
-    8000: "Ray Serve's HTTP port: `genray serve` needs another one",
+    8000: "another program uses Ray Serve's HTTP port: give `genray serve` another --port",
 }
 
 
@@ -121,9 +121,12 @@ def check_memory(
 
 
 def check_port(port: int, repair: str, host: str = "") -> Check:
-    """Check that no program listens, on any of this machine's addresses, on a port for Ray."""
+    """Check that no program on this machine listens on a port that Ray uses.
+
+    `host` is the address to check; the default is all addresses.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # With the option that servers set: a port that was closed a moment ago counts as free.
+        # Servers set this option, too. With it, a port that was closed a moment ago counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -133,8 +136,9 @@ def check_port(port: int, repair: str, host: str = "") -> Check:
 
 
 def check_open_files(hard_limit: int | None = None, least: int = 4096) -> Check:
-    """Check the limit of open files: Ray raises the soft limit to the hard limit by itself, so only
-    the hard limit counts.
+    """Check the hard limit of open files.
+
+    The soft limit does not matter, because Ray raises it to the hard limit.
     """
     name = "Open files"
     if hard_limit is None:

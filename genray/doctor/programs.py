@@ -58,8 +58,9 @@ def _has_h264() -> str:
 
 
 def check_video(path: str | None = None, encoder: Callable[[], str] = _has_h264) -> Check:
-    """Check that MP4 clips can be written. PyAV contains its own FFmpeg, so the program `ffmpeg` is
-    not required.
+    """Check that MP4 clips can be written.
+
+    PyAV contains its own FFmpeg, so the program `ffmpeg` is not required.
     """
     program = shutil.which("ffmpeg", path=path)
     beside = f"ffmpeg at {program}" if program else "no ffmpeg program, none needed"
@@ -80,7 +81,10 @@ def _haproxy_binary() -> str:
 
 
 def check_haproxy(path: str | None = None, bundled: Callable[[], str] = _haproxy_binary) -> Check:
-    """Check for Serve's fast proxy; its Python proxy needs about ten times the CPU per request."""
+    """Check that HAProxy, Ray Serve's fast proxy, is installed.
+
+    Without HAProxy, Serve uses its Python proxy, which needs about ten times the CPU for a request.
+    """
     try:
         program: str | None = bundled()
     except (ImportError, OSError):

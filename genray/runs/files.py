@@ -27,23 +27,28 @@ LEFTOVER = re.compile(
     r"\.(?P<name>.+?)(?:\.(?P<host>[0-9a-f]{8}))?\.(?P<pid>\d+)(?:-(?P<count>\d+))?"
     r"(?:\.(?P<old>old))?(?:\.tmp)?"
 )
-"""Matches the names of unfinished writes, including those of earlier versions (without HOST and
+"""Matches the names of unfinished writes, including names of earlier versions (without HOST and
 N).
 """
 OLD_AFTER_S = 86_400.0
-"""Age in seconds after which the writer of a leftover counts as dead, if it ran on another host.
+"""Age in seconds of a leftover after which its writer counts as dead.
 
-Whether a process of another host is running cannot be checked.
+A younger leftover of another host counts as unfinished, because the processes of that host are not
+visible.
 """
 LONGEST_NAME = 150
-"""Bytes of NAME in a temporary name, which has at most 255 bytes: the other parts need up to 40."""
+"""Most bytes of NAME in a temporary name. A name has at most 255 bytes, and the other parts need up
+to 40.
+"""
 RENAME_EXCHANGE, AT_FDCWD = 2, -100
 CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.ENOTSUP, errno.EPERM)
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _COUNT = itertools.count()
 _cleared: set[str] = set()
-"""Files whose leftovers this process has cleared, so that each directory is scanned only once."""
+"""Files whose leftovers this process has cleared, so that the directory is scanned only once for
+each file.
+"""
 _open: set[str] = set()
 """Names of the temporary files that this process is writing now."""
 
@@ -65,7 +70,8 @@ def write_whole(path: Path, content: bytes) -> Path:
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a new file for writing, which gets the name `path` if the block succeeds.
 
-    Makes the parent directories. Raises ResourceError if the file cannot be written.
+    Makes the parent directories. Raises ResourceError if the file cannot be written, or if the
+    block raises an OSError.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,8 +105,8 @@ def writing_file(path: Path) -> Iterator[Path]:
 def replacing_directory(folder: Path) -> Iterator[Path]:
     """Yield a new directory beside `folder`, which replaces `folder` if the block succeeds.
 
-    At every instant, `find_directory(folder)` is the complete old or new directory. An exception in
-    the block leaves `folder` unchanged. Raises OSError.
+    At every instant, `find_directory(folder)` returns the complete old or new directory. An
+    exception in the block leaves `folder` unchanged. Raises OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder.parent, only=folder.name)
@@ -137,7 +143,7 @@ def _swap(fresh: Path, folder: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange the names of two paths in one step. Returns False if the file system cannot.
+    """Exchange the names of two paths in one step. Returns False if the system does not support it.
 
     Raises OSError for any other failure.
     """
@@ -164,7 +170,10 @@ def find_directory(folder: Path) -> Path:
 
 
 def remove_directory(folder: Path) -> None:
-    """Remove a directory so that a killed process leaves all of it or none of it under its name."""
+    """Remove a directory. Raises OSError.
+
+    A killed process leaves the complete directory or nothing under the directory's name.
+    """
     with _temporary(folder) as going:
         folder.rename(going)
 
@@ -173,15 +182,15 @@ def remove_directory(folder: Path) -> None:
 
 
 def clear_leftovers(parent: Path, *, only: str | None = None, exclusive: bool = False) -> None:
-    """Remove the files that dead writers left in the directory `parent`.
+    """Remove the files and directories that dead writers left in the directory `parent`.
 
-    A directory that was renamed and not replaced gets its name back.
+    A directory that was renamed and not replaced gets its name back. Errors are ignored.
 
     Args:
         parent: the directory.
         only: a name; leftovers of other names are not removed.
-        exclusive: whether the caller has a lock that excludes every other writer, so that all
-            leftovers are those of dead writers.
+        exclusive: whether the caller has a lock that excludes every other writer. If so, all
+            leftovers come from dead writers.
     """
     found = _leftovers(parent)
     if only is not None:

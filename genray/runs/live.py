@@ -41,7 +41,7 @@ class Live:
     """Shows a run's newest values; `say` prints a permanent line above them.
 
     `closed` is True when the output cannot be written any more, because its reader has ended or
-    the terminal is closed. No exception is raised then; the run stops at its next consistent state.
+    the terminal is closed. This raises no exception; the run stops at its next consistent state.
 
     Args:
         title: name of the run.
@@ -106,7 +106,10 @@ class Live:
             )
 
     def update(self, values: dict[str, Any], step: int) -> None:
-        """Show the newest values. Values that are None keep the previous text."""
+        """Show the newest values. Values that are missing or None keep the previous text.
+
+        If the output is not a terminal, prints them at most every `LINE_EVERY_S` seconds.
+        """
         self._shown |= {
             name: form.format(values[name])
             for name, _, form in self._columns

@@ -5,7 +5,8 @@
       model.safetensors    the tensors
       README.md            the card
 
-Callers pass a builder for each kind, so that this module imports no package of algorithms.
+Callers of `load_model` pass a builder for each kind, so that this module imports no package of
+algorithms.
 """
 
 import json
@@ -31,7 +32,11 @@ Builder = Callable[[dict[str, Any]], torch.nn.Module]
 def save_model(
     folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str
 ) -> Path:
-    """Write a model folder beside `folder`, which then replaces `folder` atomically."""
+    """Write a model to `folder`, and return `folder`. Raises OSError.
+
+    An existing folder is replaced atomically. `config` contains the builder's arguments; `card` is
+    Markdown.
+    """
     with replacing_directory(folder) as temporary:
         (temporary / "config.json").write_text(
             json.dumps({"format": FORMAT, "kind": kind, **config}, indent=2) + "\n",
@@ -75,7 +80,7 @@ def load_model(
     """Load a model. Returns (the model in evaluation mode on the CPU, its config).
 
     Raises CheckpointError for a folder that is damaged or not a model, or for a kind that
-    `builders` does not contain.
+    `builders` does not contain. A GenrayError of a builder is raised unchanged.
     """
     config = read_config(folder)
     if config["kind"] not in builders:

@@ -74,7 +74,7 @@ class RemoteRun(RunDir):
 
     @classmethod
     def open_at(cls, url: str) -> "RemoteRun":
-        """Open an existing run. Raises CheckpointError if there is none."""
+        """Open an existing run. Raises CheckpointError if there is none or it cannot be read."""
         run = cls(url)
         try:
             there = storage.list_files(url)
@@ -103,7 +103,10 @@ class RemoteRun(RunDir):
         self._clear()
 
     def discard(self, *, begun: bool = False) -> None:
-        """Remove a run that never began, here and at the URL; with `begun`, any run."""
+        """Remove a run that never began, here and at the URL.
+
+        A run that began is kept, unless `begun` is True.
+        """
         if begun or not self.began:
             with contextlib.suppress(OSError):
                 storage.delete(self._url)
@@ -112,7 +115,7 @@ class RemoteRun(RunDir):
     # -- ownership ---------------------------------------------------------------------------------
 
     def _own(self) -> None:
-        """Write this process as the owner of the run."""
+        """Record this process as the owner of the run."""
         who = {
             "token": self._me,
             "host": socket.gethostname(),
@@ -132,7 +135,7 @@ class RemoteRun(RunDir):
     # -- copying files -----------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Copy changed files if the last copy is older than SYNC_S."""
+        """Copy changed files if the last copy is older than SYNC_S. Raises OSError."""
         if time.monotonic() >= self._sync_at:
             self.sync()
 
@@ -155,16 +158,16 @@ class RemoteRun(RunDir):
     ) -> Place:
         """Write a checkpoint as in `RunDir`; `fill` gets the URL to write to.
 
-        The checkpoint is complete when its manifest exists. Raises OSError.
+        The checkpoint is complete when its manifest exists. Raises OSError, or RunFault if another
+        process has become the owner.
         """
-        # Another process may have become the owner.
         self._check_owner()
         taken = {
             name.split("/")[1]
             for name in storage.list_files(self._url)
             if name.startswith("checkpoints/")
         }
-        # Each checkpoint gets an empty folder, because an object store cannot exchange two folders.
+        # Each checkpoint gets a new folder, because an object store cannot exchange two folders.
         name = next(
             name
             for tail in range(10**6)
@@ -183,7 +186,7 @@ class RemoteRun(RunDir):
                         "were written"
                     )
                 files[file] = [size, int(noted[1])]
-        # Write the manifest last: it makes the checkpoint complete.
+        # Write the manifest last, because it makes the checkpoint complete.
         manifest = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "files": files}
         self._check_owner()
         storage.write_bytes(
@@ -194,7 +197,10 @@ class RemoteRun(RunDir):
         return folder
 
     def note_score(self, step: int, score: float, *, keep: int) -> None:
-        """Add an evaluation's score to the newest checkpoint, if it is the one of `step`."""
+        """Add an evaluation's score to the newest checkpoint, if this is the checkpoint of `step`.
+
+        Raises OSError, or RunFault if another process has become the owner.
+        """
         folders = self.list_checkpoints()
         if folders and checkpoint_step(folders[-1]) == step:
             self._check_owner()
@@ -225,7 +231,7 @@ class RemoteRun(RunDir):
                 storage.delete(str(child(self._url, "checkpoints", name)))
 
     def list_checkpoints(self) -> list[Place]:  # type: ignore[override]
-        """List the complete checkpoints, oldest first."""
+        """List the complete checkpoints, oldest first. Raises OSError."""
         files = storage.list_files(self._url)
         names = [
             parts[1]
@@ -265,12 +271,15 @@ def _order(name: str) -> tuple[int, int]:
 
 
 def checkpoint_step(place: Place) -> int:
-    """Return the agent steps in the name of a checkpoint's folder."""
+    """Return the number of agent steps in the name of a checkpoint's folder."""
     return _order(name_of(place))[0]
 
 
 def create_run(place: Place) -> RunDir:
-    """Create a new run in a directory or at a URL. Raises ConfigError if it is not empty."""
+    """Create a new run in a directory or at a URL.
+
+    Raises ConfigError if the place is not empty, or if a URL cannot be written.
+    """
     return RunDir.create(place) if isinstance(place, Path) else RemoteRun.create_at(place)
 
 

@@ -14,8 +14,8 @@ from typing import Any, Self
 def stop_signals() -> list[signal.Signals]:
     """Return the signals that request a stop: SIGINT, SIGTERM, and SIGHUP.
 
-    A closed terminal sends SIGHUP. SIGHUP is omitted if it is ignored: with `nohup`, a process
-    continues after its terminal is closed.
+    A closed terminal sends SIGHUP. SIGHUP is omitted if the process ignores it, as with `nohup`.
+    Such a process continues after its terminal is closed.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -40,7 +40,7 @@ class StopRequests:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        # ValueError: outside the main thread, the caller handles signals.
+        # Outside the main thread, `signal.signal` raises ValueError; the caller handles signals.
         with contextlib.suppress(ValueError):
             for number in stop_signals():
                 self._before[number] = signal.signal(number, self._note)
@@ -59,8 +59,8 @@ class StopRequests:
         with contextlib.suppress(OSError):
             os.write(
                 2,
-                b"stopping as soon as the run's state is whole; a second Ctrl-C stops at once "
-                b"and saves nothing\n",
+                b"stopping at the run's next consistent state; a second Ctrl-C stops at once and "
+                b"saves nothing\n",
             )
 
     def check(self) -> None:
@@ -72,8 +72,9 @@ class StopRequests:
 def leave_stdout(notice: str = "") -> None:
     """Send later output to standard error, after standard output was closed (`genray … | head -1`).
 
-    If standard error is closed as well, later output of both is discarded. `notice`: a line that is
-    printed to standard error first.
+    If standard error is closed as well, later output of both is discarded. `notice` is a line that
+    is printed to standard error first. If `sys.stdout` is not the process's standard output, this
+    function does nothing.
     """
     if not _is_process_stdout():
         return

@@ -1,11 +1,11 @@
-"""Reads and writes the files of a run in a local folder, or at a URL by pyarrow.
+"""Reads and writes the files of a run in a local folder, or at a URL with pyarrow.
 
 URLs are s3://bucket/run, gs://bucket/run, file:///mnt/run and others.
 
-An object store has no rename, and it writes each object completely or not at all. A folder is
-therefore complete when the file that lists its content (a manifest, written last) exists. Each
-uploaded file gets a small file `NAME.crc32` with its size and checksum, so that the writer of the
-manifest need not read gigabytes that other machines wrote.
+An object store cannot rename folders, and it writes each object completely or not at all. A folder
+is therefore complete when the file that lists its content (a manifest, written last) exists. Each
+file of a checkpoint gets a small file `NAME.crc32` with its size and checksum, so that the writer
+of the manifest need not read gigabytes that other machines wrote.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ def name_of(place: Place) -> str:
 def connect(url: str) -> tuple[Any, str]:
     """Open a URL. Returns (pyarrow's file system, the path in it).
 
-    Raises ConfigError for a URL that pyarrow cannot parse.
+    Raises ConfigError if pyarrow cannot open the URL.
     """
     import pyarrow
     from pyarrow.fs import FileSystem
@@ -85,7 +85,7 @@ def _reason(error: Exception) -> str:
 def list_files(url: str) -> dict[str, int]:
     """Return the size in bytes of every file below `url`, by its name relative to `url`.
 
-    The result is empty if `url` does not exist. Raises OSError.
+    The result is empty if `url` does not exist. Raises OSError, or ConfigError as `connect` does.
     """
     from pyarrow.fs import FileSelector, FileType
 
@@ -130,9 +130,9 @@ def _make_parent(system: Any, path: str) -> None:
 
 
 def upload(file: Path, url: str, with_sum: bool = False) -> None:
-    """Copy a file to `url`; `with_sum`: also write the file with its size and checksum.
+    """Copy a file to `url`. Raises OSError.
 
-    Raises OSError.
+    `with_sum`: whether to write a second file with the size and the checksum of this file.
     """
     system, path = connect(url)
     _make_parent(system, path)
@@ -147,7 +147,7 @@ def upload(file: Path, url: str, with_sum: bool = False) -> None:
 
 
 def download(url: str, file: Path) -> int:
-    """Copy `url` to a file; returns its CRC-32. Raises OSError."""
+    """Copy `url` to a file, and make its parent folders; returns the CRC-32. Raises OSError."""
     system, path = connect(url)
     file.parent.mkdir(parents=True, exist_ok=True)
     checksum = 0
@@ -194,8 +194,8 @@ def writing(place: Place) -> Iterator[Path]:
 def reading(place: Place, deep: bool = True) -> Iterator[Path]:
     """Yield a folder to read from: `place` itself, or a local copy of a URL.
 
-    `deep`: whether to copy subfolders.
-    Raises CheckpointError if a file differs from what was written, OSError if it cannot be read.
+    `deep`: whether to copy subfolders. Raises CheckpointError if the checksum of a copied file is
+    wrong, and OSError if a file cannot be read.
     """
     if isinstance(place, Path):
         yield place
