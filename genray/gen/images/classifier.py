@@ -42,8 +42,8 @@ class ClassifierModelConfig:
     kernel: int = 3
     """Side of the convolutions' kernels; must be odd, so that padding is symmetric."""
     features: int = bounded(64, min=1, example=64)
-    """Units of the layer before the softmax. A small number lets a few hundred images estimate the
-    features' covariance.
+    """Units of the layer before the softmax. With a small number, a few hundred images suffice to
+    estimate the covariance of the features.
     """
     activation: str = "relu"
     batch_norm: bool = False
@@ -111,7 +111,7 @@ def classification_loss(
 class Classifier(nn.Module):
     """Maps images, float32 [B, C, H, W] in low..high, to logits [B, K].
 
-    The layers are conv0, conv1, …, features, logits.
+    The network consists of the convolutions conv0, conv1, …, a layer of features, and the logits.
 
     Args:
         config: the network's options.
@@ -146,7 +146,7 @@ class Classifier(nn.Module):
                 self._ends[f"conv{len(self._ends)}"] = len(layers)
                 layers.append(activation_layer(config.activation))
                 inputs = outputs
-            # ceil_mode includes the last row and column of odd sides.
+            # With ceil_mode, the pooling includes the last row and column of odd sides.
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
             height, width = -(-height // 2), -(-width // 2)
         flat = config.channels[-1] * height * width
@@ -160,14 +160,13 @@ class Classifier(nn.Module):
         return self.layers(self._centred(x_BCHW))
 
     def _centred(self, x_BCHW: Tensor) -> Tensor:
-        # The input is scaled to −1..1, so that the first layer does not depend on the range of the
-        # data.
+        # The input is scaled to −1..1, so that the range of the data does not matter.
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
         return (x_BCHW - middle) / half
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Return the convolutions' names, shallow to deep, for `layer_outputs`."""
+        """Names of the convolutions, shallow to deep, for `layer_outputs`."""
         return tuple(self._ends)
 
     def layer_outputs(self, x_BCHW: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -204,7 +203,8 @@ class Classifier(nn.Module):
 
 def build_classifier(config: dict[str, Any]) -> Classifier:
     """Build the classifier that a saved model's `config` describes, for the model store."""
-    # Models of older versions lack `convolutions`; they have one in each block, the default.
+    # The config of a model of an older version has no `convolutions`; such a model has the default,
+    # one convolution in each block.
     values = {
         name: config[name] for name in ClassifierModelConfig.__dataclass_fields__ if name in config
     }
@@ -254,12 +254,14 @@ class ClassifierTask(Task):
         return data
 
     def _check_batch_norm(self, data: Data) -> None:
-        """Raise ConfigError when a channel has one value in a batch, which has no variance."""
+        """Raise ConfigError if batch norm would get only one value of a channel, which has no
+        variance.
+        """
         rows, halvings = (
             self.config.fit.batch_size // self.world.size,
             len(self.config.model.channels) - 1,
         )
-        # The number of pixels of a channel at the last convolution.
+        # The number of pixels of each channel at the last convolution.
         pixels = math.prod(-(-side // 2**halvings) for side in data.shape[1:])
         require(
             not self.config.model.batch_norm or rows * pixels >= 2,
@@ -282,8 +284,8 @@ class ClassifierTask(Task):
         }
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Return the loss without label smoothing, and the accuracy; for the squared error, also
-        the cross-entropy in nats.
+        """Return the mean loss without label smoothing, and the accuracy; with the squared error,
+        also the cross-entropy in nats.
         """
         loss = cross_entropy = right = 0.0
         for rows in torch.arange(len(split), device=self.device).split(1000):
@@ -327,7 +329,7 @@ class ClassifierTask(Task):
 def load_extractor(folder: str, device: torch.device | str = "cpu") -> Extractor:
     """Load a classifier from the model directory `folder`, as a feature extractor for metrics.
 
-    Raises CheckpointError for any other kind of model.
+    Raises CheckpointError if the directory has no classifier.
     """
     model, _ = load_model(Path(folder), {"classifier": build_classifier})
     return Extractor(model.to(device))
@@ -336,13 +338,13 @@ def load_extractor(folder: str, device: torch.device | str = "cpu") -> Extractor
 def train_extractor(data: Data, device: torch.device | str = "cpu", steps: int = 400) -> Extractor:
     """Train a small classifier on `data`'s training rows, as a feature extractor for metrics.
 
-    400 batches of 100 take a second or two for digits. The result depends only on the data, so
-    its hash is the same for all runs on the same data and machine.
+    `steps`: the number of batches of 100 images; 400 take a second or two for digits. The same
+    data, steps, device and machine give the same weights, and so the same hash.
     """
     rows = min(100, len(data.train))
     config = ClassifierConfig(fit=FitConfig(steps=steps, batch_size=rows, validate_every=steps))
-    # The training has its own random state and enables gradients, because it may be called during
-    # the evaluation of another task.
+    # This function may be called during the evaluation of another task, so the random state is
+    # restored afterwards, and gradients are enabled.
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         task = ClassifierTask(config, device=device)

@@ -1,4 +1,4 @@
-"""Reads clips frame by frame from GIF or MP4, and copies the sound of one MP4 to a second one.
+"""Reads clips frame by frame from GIF or MP4, and copies the sound of one MP4 into another MP4.
 
 Frames are uint8 RGB [H, W, 3], all of one size.
 """
@@ -20,7 +20,7 @@ from genray.gen.images.pictures import MAX_PIXELS
 from genray.media import SUFFIXES
 
 MAX_REPEATED = 2_000
-"""Largest number of frames of a GIF after its longer frames are repeated at a constant rate."""
+"""If the exact frame rate of a GIF would give more frames than this, a lower rate is used."""
 _GIF_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError)
 
 
@@ -50,9 +50,9 @@ def is_clip(path: Path) -> bool:
 def read_clip(path: Path, *, max_frames: int = 0) -> Clip:
     """Open a GIF or an MP4. Longer frames of a GIF are repeated, to give a constant frame rate.
 
-    `max_frames`: decoding stops after this many frames; 0: at the end. The size of the frames is
-    checked before they are decoded. Raises ConfigError, one line, for a file that is missing,
-    damaged or not a clip, or frames that are too small or too large.
+    `max_frames`: the clip ends after this many frames; 0: no limit. The size of the frames is
+    checked before decoding. Raises ConfigError, one line, for a file that is missing, damaged or
+    not a clip, or frames that are too small or too large.
     """
     require(is_clip(path), f"{path}: not a clip; give {' or '.join(SUFFIXES)}")
     require(path.is_file(), f"{path}: no such file")
@@ -74,7 +74,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 
 def _gif_frames(path: Path, max_frames: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield each stored frame and its duration in ms, at most `max_frames` frames unless 0."""
+    """Yield each stored frame and its duration in ms, at most `max_frames` frames (0: all)."""
     from PIL import Image, ImageSequence
 
     try:
@@ -92,7 +92,8 @@ def _gif_frames(path: Path, max_frames: int) -> Iterator[tuple[np.ndarray, int]]
 def _open_gif(path: Path, max_frames: int) -> Clip:
     lasts = [each for _, each in _gif_frames(path, max_frames)]
     tick = _tick(lasts)
-    # End times are rounded, not durations, so that rounding errors do not add up.
+    # The times at which frames end are rounded, not the durations, so that rounding errors do not
+    # add up.
     ends = np.cumsum(lasts)
     until = np.floor(ends / tick + 0.5).astype(int)
     count = min(int(until[-1]), max_frames or int(until[-1]))
@@ -122,7 +123,10 @@ def _tick(lasts: Sequence[int]) -> int:
 
 @contextlib.contextmanager
 def _mp4(path: Path) -> Iterator[Any]:
-    """Open an MP4, and yield its container and video stream. FFmpeg's errors become one line."""
+    """Open an MP4, and yield its container and video stream.
+
+    FFmpeg's errors, also inside the context, become a ConfigError of one line.
+    """
     import av
 
     try:
@@ -154,8 +158,7 @@ def _open_mp4(path: Path, max_frames: int) -> Clip:
                     size == (frame.width, frame.height),
                     f"{path}: its frames have several sizes; give a clip of one size",
                 )
-                # Phones store rotated frames; the header has the rotation in degrees
-                # anticlockwise.
+                # Phones store rotated frames; `frame.rotation` is in degrees anticlockwise.
                 upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 yield np.ascontiguousarray(upright)
 
@@ -166,7 +169,7 @@ def _open_mp4(path: Path, max_frames: int) -> Clip:
 
 
 def has_sound(path: Path) -> bool:
-    """Return whether the clip has a sound track; a GIF never has."""
+    """Return whether the clip has a sound track; a GIF never has one."""
     if path.suffix.lower() != ".mp4":
         return False
     with _mp4(path) as (container, _):
@@ -177,7 +180,7 @@ def copy_sound(source: Path, clip: Path, seconds: float) -> None:
     """Copy the sound tracks of the MP4 `source`, up to `seconds`, into the MP4 `clip`.
 
     The packets are copied without decoding, so there is no loss. `clip` is replaced atomically.
-    Raises ConfigError when an MP4 cannot contain the tracks.
+    Raises ConfigError when a file is damaged, or an MP4 cannot contain the tracks.
     """
     import av
 
@@ -208,14 +211,19 @@ def copy_sound(source: Path, clip: Path, seconds: float) -> None:
 
 
 def _timed(packets: Iterator[Any]) -> Iterator[tuple[float, Any]]:
-    """Yield each packet with its decoding time; skips FFmpeg's last packet, which is empty."""
+    """Yield the decoding time in seconds and the packet, for each packet; skips FFmpeg's last
+    packet, which is empty.
+    """
     for packet in packets:
         if packet.dts is not None:
             yield float(packet.dts * packet.time_base), packet
 
 
 def _shifted(packets: Iterator[Any], start: float, seconds: float) -> Iterator[tuple[float, Any]]:
-    """Yield the packets between `start` and `start + seconds`, with times shifted to begin at 0."""
+    """Yield the packets before the time `start + seconds`, with `start` subtracted from the times.
+
+    `start`: the time of the first video frame in seconds.
+    """
     for at, packet in _timed(packets):
         offset = round(start / float(packet.time_base))
         if at >= start + seconds:

@@ -18,9 +18,11 @@ def luminance(x_BCHW: Tensor) -> Tensor:
 
 
 def recoloured(content_1CHW: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return the content with the styles' weighted mean and covariance of colours.
+    """Return the content, recoloured to the weighted average of the styles' colour means and
+    covariances.
 
-    Of all linear maps with this result, the one that changes colours least is used.
+    Of all linear maps with this result, the map that changes colours least is used. Values are
+    clipped to 0..1.
     [Pitié 2007, The linear Monge-Kantorovitch colour mapping, https://doi.org/10.1049/cp:20070055]
     """
     pixels = content_1CHW[0].flatten(1).double()
@@ -38,8 +40,10 @@ def recoloured(content_1CHW: Tensor, styles: Sequence[Tensor], weights: Sequence
 
 
 def _covariance(pixels_3N: Tensor) -> Tensor:
-    """Return the colours' covariance, [3, 3], plus a deviation of 1% of the range, which makes it
-    invertible for a picture of one colour.
+    """Return the covariance of the colours, [3, 3], plus 1e-4 on the diagonal.
+
+    The added variance, a deviation of 1% of the range, makes the matrix invertible even for a
+    picture of one colour.
     """
     return torch.cov(pixels_3N, correction=0) + 1e-4 * torch.eye(
         3, dtype=pixels_3N.dtype, device=pixels_3N.device
@@ -47,7 +51,7 @@ def _covariance(pixels_3N: Tensor) -> Tensor:
 
 
 def colours_of(result_1CHW: Tensor, content_1CHW: Tensor) -> Tensor:
-    """Return a picture with the result's luminance and the content's chroma."""
+    """Return a picture with the result's luminance and the content's chroma, clipped to 0..1."""
     return (content_1CHW + luminance(result_1CHW) - luminance(content_1CHW)).clamp(0, 1)
 
 

@@ -1,15 +1,17 @@
 """Deep Dream: changes a picture so that a trained network's activations grow.
 
-Gradient ascent maximises the activations of one layer, from small to full size (octaves). The
-result shows the patterns that the layer detects: eyes and fur for ImageNet's VGG; brush strokes,
-ripples, towers and rows of studs, but no animals, for a small classifier of game frames. A single
-channel gives one kind of pattern and the best pictures; a whole layer gives harsh pictures.
-The growth of the activation depends on its value for the original picture. In photographs, a
-channel's mean grows 3 to 9 times. A whole layer's mean square grows less, because values are
-limited to 0..1: in the network of the tests, a dream reaches 1.3 to 7 times, about twice as much
-with `--rate 0.025 --steps 24`. Plain gradient ascent reaches 3 to 30 times, but gives noise.
-Untrained networks raise an error. [Mordvintsev 2015,
-https://research.google/blog/inceptionism-going-deeper-into-neural-networks/]
+Gradient ascent maximises the activations of one layer, at several sizes of the picture from small
+to full (octaves). The result shows the patterns that the layer detects: eyes and fur for ImageNet's
+VGG; brush strokes, ripples, towers and rows of studs, but no animals, for a small classifier of
+game frames. A single channel gives one kind of pattern and the best pictures; a whole layer gives
+harsh pictures. A *guide* is a second picture, whose patterns the dream should show instead.
+
+The factor by which the activation grows depends on its value for the original picture. In
+photographs, the mean of a channel grows by a factor of 3 to 9. The mean square of a whole layer
+grows less, because pixels are limited to 0..1. In the network of the tests, the factor is 1.3 to 7,
+and about twice as large with `--rate 0.025 --steps 24`. Plain gradient ascent reaches factors of 3
+to 30, but gives noise. Networks without training are refused with a ConfigError.
+[Mordvintsev 2015, https://research.google/blog/inceptionism-going-deeper-into-neural-networks/]
 
 Shapes: B batch, C channels, H height, W width, P positions of a layer, M vectors of a guide.
 """
@@ -33,6 +35,7 @@ TILE = 512
 LEAST_OCTAVE = 48
 """Shortest side of an octave in pixels; smaller pictures contain too little detail."""
 GUIDE_VECTORS = 1024
+"""A guide with twice as many vectors or more is thinned to between 1 and 2 times this number."""
 Progress = Callable[[int, int], None]
 """Function of the number of finished steps and the total number of steps."""
 
@@ -48,7 +51,9 @@ class DreamConfig:
     channels: tuple[int, ...] = bounded((), min=0)
     """Channels of the layer, counted from 0; empty: all channels, weighted by their activation."""
     octaves: int = bounded(5, min=1, max=20, example=5)
-    """Number of sizes, from small to full; sizes with a side below 48 pixels are left out."""
+    """Number of sizes, from small to full; smaller sizes with a side below 48 pixels are left
+    out.
+    """
     octave_scale: float = bounded(1.4, min=1.05, max=4, example=1.4)
     """Factor from one size to the next."""
     steps: int = bounded(12, min=1, max=10_000, example=12)
@@ -58,11 +63,13 @@ class DreamConfig:
     jitter: int = bounded(24, min=0, max=512, example=24)
     """Largest random shift before each step, in pixels; hides the grid caused by pooling."""
     bands: int = bounded(4, min=1, max=8, example=4)
-    """Number of frequency bands, one octave each, in which the gradient has equal strength."""
+    """Number of frequency bands, one octave each, in which the gradient has equal strength (half
+    in the finest band).
+    """
     keep_tones: bool = True
-    """Leave out the gradient below the frequency bands, so that large areas keep their brightness.
-    Without this option, the activation grows more, but some areas become very bright, because
-    small networks respond to brightness.
+    """Leave out the gradient's frequencies below the bands, so that large areas keep their
+    brightness. Without this option, the activation grows more, but some areas become very bright,
+    because small networks respond to brightness.
     """
     own_colours: float = bounded(0.5, min=0, max=1, example=0.5)
     """Share by which new colours follow the colours of the picture, 0..1; 0: no restriction."""
@@ -82,8 +89,8 @@ class Objective:
     All channels: the mean square of the activations, whose gradient is proportional to each
     activation. Some channels: the mean of these channels. With a guide [1, 3, H, W] in 0..1: the
     mean dot product of each position's vector with the most similar vector of the guide. Departure
-    from the first guided dreams: similarity is the cosine; with the dot product, the guide's
-    strongest position would be the most similar one everywhere.
+    from the first guided dreams: vectors are compared by their cosine. By the dot product, the
+    guide's longest vectors would be the most similar ones at nearly every position.
     """
 
     def __init__(
@@ -116,7 +123,7 @@ class Objective:
         with torch.no_grad():
             probe = guide_1CHW if guide_1CHW is not None else torch.full((1, 3, 128, 128), 0.5)
             found = features(probe.to(device_of(features)), [self.layer])[self.layer]
-        # The index is stored on the device: a list would be copied to it at every step.
+        # The index is stored on the device, because a list would be copied there at every step.
         self._channel_C = (
             torch.tensor(self.channels, device=found.device) if self.channels else None
         )
@@ -156,7 +163,10 @@ class Objective:
 
 
 def choose_layer(features: Features, layer: str) -> str:
-    """Return `layer`, or the default if empty. Raises ConfigError for an unknown layer."""
+    """Return `layer`, or a layer near the end if `layer` is empty.
+
+    Raises ConfigError for an unknown layer.
+    """
     if not layer:
         return features.layers[round(0.9 * (len(features.layers) - 1))]
     if layer not in features.layers:
@@ -196,7 +206,7 @@ def dream(
     sizes = octave_sizes(content_1CHW.shape[-2], content_1CHW.shape[-1], config)
     colours_33 = colour_mixing(content_1CHW, config.own_colours)
     added: Tensor | None = None
-    # Each octave begins with the picture at its size plus the changes so far.
+    # Each octave begins with the picture at the octave's size plus the changes so far.
     for number, size in enumerate(sizes):
         base = _to_size(content_1CHW, size)
         x = base if added is None else (base + _to_size(added, size)).clamp(0, 1)
@@ -209,7 +219,10 @@ def dream(
 
 
 def octave_sizes(height: int, width: int, config: DreamConfig) -> list[tuple[int, int]]:
-    """Return (height, width) of each octave, smallest first; the last is the picture's size."""
+    """Return (height, width) of each octave, smallest first; the last is the picture's size.
+
+    Smaller sizes with a side below LEAST_OCTAVE pixels are left out.
+    """
     factors = [config.octave_scale**-power for power in range(config.octaves)]
     sizes = [(round(height * factor), round(width * factor)) for factor in factors]
     return [size for size in reversed(sizes) if min(size) >= LEAST_OCTAVE] or sizes[:1]
@@ -233,7 +246,8 @@ def ascend(
         with torch.enable_grad():
             value = objective(part)
         (gradient[:, :, rows, columns],) = torch.autograd.grad(value, part)
-    # The gradient is shifted back, balanced over the frequencies, and bound to the palette.
+    # The gradient is shifted back, balanced over the frequencies, and mixed into the picture's
+    # colours.
     gradient = gradient.roll((-down, -right), (2, 3))
     gradient = torch.einsum(
         "ij,bjhw->bihw", colours_33, balance_bands(gradient, config.bands, config.keep_tones)
@@ -242,7 +256,10 @@ def ascend(
 
 
 def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Yield nearly equal tiles with sides of at most TILE pixels; jitter moves their borders."""
+    """Yield (rows, columns) of nearly equal tiles with sides of at most TILE pixels.
+
+    The borders of tiles do not show, because the picture is shifted at random before each step.
+    """
 
     def cuts(length: int) -> list[slice]:
         count = math.ceil(length / TILE)
@@ -255,13 +272,14 @@ def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
 
 
 def balance_bands(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor:
-    """Return the gradient with its `bands` highest octaves of frequency at the same strength, and
-    the finest at half of this strength.
+    """Return the gradient with equal strength in each of its `bands` highest octaves of frequency,
+    but half of this strength in the highest.
 
-    A plain gradient is mostly fine noise and very bright areas. The bands are those of a Laplacian
-    pyramid: each is the difference between a picture and its half-size blur. `keep_tones` leaves
-    out the frequencies below the bands. Departure: the source keeps them. [Mordvintsev 2016,
-    TensorFlow's DeepDream notebook, "Laplacian pyramid gradient normalization"]
+    A plain gradient mostly adds fine noise and very bright areas. The bands are those of a
+    Laplacian pyramid: each band is the difference between the gradient at one size and its copy at
+    half the size. `keep_tones` leaves out the frequencies below the bands. Departure: the source
+    keeps these frequencies. [Mordvintsev 2016, TensorFlow's DeepDream notebook, "Laplacian pyramid
+    gradient normalization"]
     """
     parts: list[Tensor] = []
     rest = gradient_1CHW
@@ -278,15 +296,17 @@ def balance_bands(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor
 
 
 def colour_mixing(content_1CHW: Tensor, share: float) -> Tensor:
-    """Return the matrix [3, 3] for a gradient's colours: `share` of the picture's colour
-    covariance, the rest identity.
+    """Return a matrix [3, 3] by which the colours of a gradient are multiplied.
 
-    With this matrix, gradient ascent changes colours mostly along the picture's palette.
+    The matrix is the weighted mean of the picture's colour covariance, scaled to a mean variance
+    of 1, with weight `share`, and the identity matrix. With this matrix, gradient ascent changes
+    colours mostly along the picture's palette.
     [Olah 2017, https://distill.pub/2017/feature-visualization, "preconditioning", with ImageNet's
     covariance]
     """
     identity_33 = torch.eye(3, device=content_1CHW.device)
-    # A deviation of 1% of the range is added, so that a picture of one colour can change as well.
+    # The variance of a deviation of 1% of the range is added, so that a picture of one colour can
+    # change as well.
     covariance_33 = torch.cov(content_1CHW[0].flatten(1)) + 1e-4 * identity_33
     return (1 - share) * identity_33 + share * covariance_33 / covariance_33.diagonal().mean()
 
@@ -330,8 +350,9 @@ def zoom(
 ) -> Iterator[Tensor]:
     """Yield `frames` pictures that zoom into the dream.
 
-    The first picture is the dream. Each next picture is the centre of the previous one, enlarged by
-    `factor`, rotated by `turn` degrees, and changed by `steps` steps of ascent at full size.
+    The first picture is the dream. Each further picture is the centre of the picture before,
+    enlarged by `factor`, rotated by `turn` degrees, and changed by `steps` steps of ascent at full
+    size.
     """
     random = torch.Generator().manual_seed(config.seed + 1)
     x, colours_33 = dreamt_1CHW, colour_mixing(dreamt_1CHW, config.own_colours)

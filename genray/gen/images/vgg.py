@@ -1,4 +1,4 @@
-"""Loads VGG-19's ImageNet weights from torchvision's cache, or by a download with timeouts."""
+"""Loads VGG-19's ImageNet weights from torchvision's cache, or downloads them with timeouts."""
 
 import hashlib
 import shutil
@@ -25,18 +25,22 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
 """Indices of the convolutions in torchvision's `features`."""
 FILE = "vgg19-dcbb9e9d.pth"
-"""torchvision's file name; the digits are the beginning of the file's SHA-256."""
+"""torchvision's file name; it contains the first digits of the file's SHA-256."""
 PATIENCE_S = 10.0
-"""Timeout in seconds for each of: resolving the name, connecting, receiving the next part."""
+"""Timeout in seconds of each stage of a download: resolving the host name, connecting, and
+receiving the next part.
+"""
 
 
 def cached_file() -> Path:
-    """Return torchvision's path of the weights, $TORCH_HOME/hub/checkpoints/…, existing or not."""
+    """Return torchvision's path of the weights, $TORCH_HOME/hub/checkpoints/…, which may not
+    exist.
+    """
     return Path(torch.hub.get_dir()) / "checkpoints" / FILE
 
 
 def weights_url() -> str:
-    """Return the URL of the weights. The import of torchvision takes seconds."""
+    """Return the URL of the weights. The first call imports torchvision, which takes seconds."""
     from torchvision.models import VGG19_Weights
 
     return VGG19_Weights.IMAGENET1K_V1.url
@@ -45,8 +49,9 @@ def weights_url() -> str:
 def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, Tensor]]]:
     """Return the file, and the weight and bias of each convolution up to conv5_1.
 
-    The file (548 MB) is downloaded if it is not cached. `say` is called with a message.
-    Raises ResourceError without network or disk, CheckpointError for a file that is not VGG-19's.
+    The file (548 MB) is downloaded if it is not cached. `say` is called with a message about the
+    cached file or the download. Raises ResourceError if the download fails, CheckpointError for a
+    file that is not VGG-19's.
     """
     path = cached_file()
     if path.exists():
@@ -63,7 +68,7 @@ def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, T
         shapes = [tuple(weight.shape) for weight, _ in pairs]
     except (
         Exception
-    ) as error:  # a damaged zip, an invalid pickle, a missing key: torch has no common class
+    ) as error:  # torch has no common class for a damaged zip, an invalid pickle, a missing key
         raise CheckpointError(
             f"{path}: not VGG-19's weights, or damaged; delete it, or use --features untrained"
         ) from error
@@ -76,11 +81,11 @@ def open_weights(say: Callable[[str], None]) -> tuple[Path, list[tuple[Tensor, T
 
 
 def download(url: str, path: Path) -> None:
-    """Download `url` to `path`, and check the hash in the file's name. The write is atomic.
+    """Download `url` to `path`, and check the file's hash against its name. The write is atomic.
 
-    Raises ResourceError after PATIENCE_S seconds without an answer. The name is resolved in a
-    thread, because a name server that does not answer would block for minutes, and socket timeouts
-    do not apply.
+    Raises ResourceError if the download fails, or after PATIENCE_S seconds without an answer. The
+    host name is resolved in a thread, because a name server that does not answer would block for
+    minutes, and socket timeouts do not apply.
     """
     try:
         _look_up(urlsplit(url).hostname or "")

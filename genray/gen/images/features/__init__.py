@@ -1,6 +1,6 @@
 """Extracts features of pictures with a common interface, for style transfer and dreams.
 
-`open_features` opens one by its name:
+`open_features` opens a feature extractor by its name:
 
     vgg19        ImageNet's VGG-19 with torchvision's weights: semantic features
     untrained    orthogonal weights, channels normalised on a few pictures: colour and texture
@@ -46,8 +46,8 @@ def open_features(
     """Open the feature extractor "auto", "vgg19", "untrained" or "model:PATH".
 
     `seed`, `calibrate` and `palette` (pictures [B, 3, H, W] in 0..1): see `untrained`. `say`:
-    called with a message about a download. Raises ConfigError for another name, and the errors of
-    `vgg19` and `model_features`.
+    called with a message about the file of VGG-19. Raises ConfigError for another name, and the
+    errors of `vgg19` and `model_features`.
     """
     kind, _, path = name.partition(":")
     if name == "auto":

@@ -15,8 +15,8 @@ class Features(nn.Module):
     """Base class: maps pictures in 0..1 to the activations of named layers.
 
     `layers`: names of the layers, shallow to deep. `style_layers`, `content_layers`: the default
-    layers of the two losses. `about`: a JSON-serialisable description for the metadata of results.
-    Weights are frozen; gradients flow to the picture.
+    layers of the style loss and the content loss. `about`: a JSON-serialisable description for the
+    metadata of results. Subclasses call `freeze`, so that only the picture gets gradients.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Features(nn.Module):
     """The shortest side, in pixels, that the default layers support."""
 
     def forward(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Return activations by layer, after the nonlinearity, of float32 [B, 3, H, W] in 0..1.
+        """Return the activations after the nonlinearity, by layer, of pictures in 0..1.
 
         Raises ConfigError for an unknown layer, or a picture that is too small for a layer.
         """
@@ -50,10 +50,13 @@ class Features(nn.Module):
             )
 
     def freeze(self) -> None:
-        """Switch gradients of the weights off, and evaluation mode on."""
+        """Switch the gradients of the weights off, and switch to evaluation mode."""
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> "Features":
-        """Keep evaluation mode, also in a module that is in training: statistics are fixed."""
+        """Stay in evaluation mode, so that the normalisation's statistics are fixed.
+
+        A module that contains the features calls this method when its own mode changes.
+        """
         return super().train(False)

@@ -18,9 +18,9 @@ class ConvStack(Features):
     """A network like VGG: blocks of 3x3 convolutions with ReLU, and 2x2 average pooling between
     the blocks.
 
-    Departures from VGG: average pooling instead of maximum, which gives smoother pictures
-    [Gatys 2016, https://doi.org/10.1109/CVPR.2016.265]; reflection padding instead of zeros, which
-    would give the result a visible border.
+    Departures from VGG: average pooling, which gives smoother pictures than max pooling
+    [Gatys 2016, https://doi.org/10.1109/CVPR.2016.265]; and reflection padding, because zero
+    padding would give the result a visible border.
     """
 
     def __init__(
@@ -40,7 +40,8 @@ class ConvStack(Features):
             layers: a name for each convolution, shallow to deep.
             counts: number of convolutions of each block.
             widths: number of channels of each block.
-            mean, std: mean and deviation of red, green and blue, which normalise the pictures.
+            mean, std: mean and deviation of red, green and blue, with which pictures are
+                normalised.
         """
         super().__init__()
         self.name, self.layers = name, tuple(layers)
@@ -100,7 +101,7 @@ class ConvStack(Features):
         return found
 
     def config(self) -> dict[str, Any]:
-        """Return the argument of `build_stack` for this stack: JSON-serialisable, no weights."""
+        """Return the JSON-serialisable argument with which `build_stack` builds this stack."""
         return {
             "name": self.name,
             "trained": self.trained,

@@ -23,8 +23,8 @@ from genray.runs.modelstore import load_model, model_folder
 class ModelFeatures(Features):
     """The convolutions "conv0", "conv1", … of a trained classifier or autoencoder.
 
-    Pictures may have any size. Their values are scaled to the model's range, and pictures become
-    grey for a model of grey images.
+    Pictures may have any size from `min_side`. Their values are scaled to the model's range, and
+    pictures are converted to grey for a model of grey images.
 
     Args:
         model: the network.
@@ -72,7 +72,7 @@ Stage = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def _stages(model: Classifier | Autoencoder) -> list[Stage]:
-    """Return the convolutional stages, in order."""
+    """Return a function for each convolution with its activation and pooling, in order."""
     stages: list[Stage] = []
     if isinstance(model, Autoencoder):
         for block in model.blocks:
@@ -106,8 +106,8 @@ def _encoded(block: ConvBlock, h_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 def model_features(path: Path) -> ModelFeatures:
     """Load a trained model as a feature extractor.
 
-    Raises CheckpointError for a path that is not a model, ConfigError for one without
-    convolutions.
+    Raises CheckpointError for a path without a classifier or autoencoder, ConfigError for a model
+    without convolutions of grey or RGB images.
     """
     folder = model_folder(path)
     model, config = load_model(

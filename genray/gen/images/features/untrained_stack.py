@@ -19,28 +19,31 @@ UNTRAINED_COUNTS, UNTRAINED_WIDTHS = (2, 2, 3, 2), (32, 64, 128, 256)
 def untrained(
     seed: int = 0, calibrate: Sequence[Tensor] = (), palette: Sequence[Tensor] = ()
 ) -> ConvStack:
-    """Return a VGG of half the width with orthogonal random weights, normalised on `calibrate`.
+    """Return a smaller stack like VGG's with orthogonal random weights, normalised on `calibrate`.
 
-    Before each ReLU, the channels have mean 0 and variance 1.
+    The stack has nine convolutions of half VGG's widths. On the pictures of `calibrate`, each
+    channel has mean 0 and variance 1 before the ReLU.
 
     `calibrate`: pictures [B, 3, H, W] in 0..1 of any size, all with the same weight; by default,
     random clouds with a photograph's spectrum. Random weights suffice for textures if all channels
-    have the same scale. Without normalisation (He's normal), a few channels dominate and the
-    result is noise. The normalisation is folded into the weights and biases.
+    have the same scale. With He's initialisation and no normalisation, a few channels dominate and
+    the result is noise. The normalisation becomes part of the weights and biases.
 
     `palette`: pictures whose colours define the weights of colour differences. A direction in
-    which their colours vary little has more weight (by variance^-¼, halfway to whitening), so that
-    an optimised picture keeps to their colours and has no speckle.
+    which the colours of these pictures vary little has more weight (by variance^-¼, halfway to
+    whitening), so that an optimised picture keeps to their colours and has no speckle.
     [Saxe 2014, https://arxiv.org/abs/1312.6120; He 2016, https://arxiv.org/abs/1606.04801]
     """
-    # The pictures of the calibration, the weights of colour differences, and the empty stack.
+    # Prepare the pictures of the calibration, the weights of colour differences, and an empty
+    # stack.
     generator = torch.Generator().manual_seed(seed)
     names = [f"conv{index}" for index in range(sum(UNTRAINED_COUNTS))]
     pictures = [picture.detach().float().cpu() for picture in calibrate] or [
         clouds(generator=generator)
     ]
     weigh = _colour_weighting(palette) if palette else torch.eye(3)
-    # Normalised over all calibration pictures, so that dark and pale pictures also get variance 1.
+    # The mean and deviation are those of all calibration pictures together, so that sets of dark or
+    # pale pictures also get variance 1.
     pixels = torch.cat([_spaced_pixels(picture) for picture in pictures], dim=1)
     mean, std = pixels.mean(1), (weigh @ pixels).std().clamp(min=0.05).expand(3)
     stack = ConvStack(
@@ -51,7 +54,8 @@ def untrained(
         ("conv2", "conv4"),
     )
     stack.trained, stack.about = False, {"features": "untrained", "note": UNTRAINED, "seed": seed}
-    # Layer by layer: draw orthogonal weights, then fold the normalisation into them.
+    # For each layer, draw orthogonal weights, then normalise the outputs by changing the weights
+    # and biases.
     hidden = [
         torch.einsum("ij,bjhw->bihw", weigh, (picture - stack.mean) / stack.std)
         for picture in pictures
@@ -69,7 +73,7 @@ def untrained(
         conv.weight.div_(spread_C[:, None, None, None])
         conv.bias.copy_(-shift_C / spread_C)
         hidden = [F.relu((h - shift_C[:, None, None]) / spread_C[:, None, None]) for h in hidden]
-    # The weights of colour differences become part of the first convolution.
+    # The weights of colour differences become part of the first convolution's weights.
     first = stack.convs[0]
     assert isinstance(first, nn.Conv2d)
     first.weight.copy_(torch.einsum("ojhw,ji->oihw", first.weight, weigh))
@@ -77,18 +81,19 @@ def untrained(
 
 
 def _colour_weighting(palette: Sequence[Tensor]) -> Tensor:
-    """Return the colours' covariance to the power −¼, relative to its largest direction: [3, 3]."""
+    """Return the colours' covariance [3, 3], over its largest eigenvalue, to the power −¼."""
     pixels = torch.cat(
         [_spaced_pixels(picture.detach().float().cpu()) for picture in palette], dim=1
     )
-    # A minimum deviation of 4% of the range limits the weight of colours that the palette lacks.
+    # An added deviation of 4% of the range limits the weight of colours that the palette lacks.
     value_3, vector_33 = torch.linalg.eigh(torch.cov(pixels) + 0.04**2 * torch.eye(3))
     return vector_33 @ torch.diag((value_3 / value_3.max()) ** -0.25) @ vector_33.T
 
 
 def _spaced_pixels(h_BCHW: Tensor, most: int = 1 << 12) -> Tensor:
-    """Return the same number of evenly spaced pixels of every picture, [C, most], so that all
-    pictures have the same weight.
+    """Return `most` evenly spaced pixels of pictures of any size, [C, most].
+
+    With the same number of pixels, pictures of different sizes have the same weight.
     """
     flat = h_BCHW.movedim(1, 0).flatten(1)
     return flat[:, torch.linspace(0, flat.shape[1] - 1, most).round().long()]

@@ -7,12 +7,13 @@ from genray.gen.images.features.conv_stack import ConvStack
 
 
 def vgg19(say: Callable[[str], None] = lambda text: None) -> ConvStack:
-    """Load ImageNet's VGG-19 up to conv5_1, with the style and content layers of Gatys.
+    """Load ImageNet's VGG-19 up to conv5_1, with Gatys' style layers and content layer.
 
     The weights come from torchvision's cached file, or from a download. `say` is called with a
-    message that says which.
-    Raises ResourceError, within seconds, when neither is possible; CheckpointError for a damaged
-    file. [Simonyan 2015, https://arxiv.org/abs/1409.1556]
+    message about the file. Raises ResourceError if the file is neither cached nor can be downloaded
+    (without a network, within seconds), CheckpointError for a damaged file.
+    [Simonyan 2015, https://arxiv.org/abs/1409.1556; Gatys 2016,
+    https://doi.org/10.1109/CVPR.2016.265]
     """
     path, weights = vgg.open_weights(say)
     names = [

@@ -5,7 +5,7 @@
     palettes    colours
     fields      noise, cells, strokes and light, from which patterns are composed
 
-A pattern depends only on its seed: it is the same picture at every size, apart from resolution.
+A pattern depends only on its seed; at another size it is the same picture at another resolution.
 Patterns are drawn in coordinates of 0..1 at twice the size and then averaged, so that edges are
 smooth.
 """
@@ -66,14 +66,17 @@ def pattern(seed: int, size: int = 128) -> np.ndarray:
     at = (np.arange(2 * size, dtype=np.float32) + 0.5) / (2 * size)
     x, y = np.meshgrid(at, at)
     picture = draw(rng, (x, y), colours)
-    # Small random variations of brightness, like those of paper and paint.
+    # Add small random variations of brightness, as paper and paint have.
     picture = picture * (1 + 0.05 * clouds(rng, (x, y), 24)[..., None])
     small = picture.reshape(size, 2, size, 2, 3).mean((1, 3))
     return np.rint(small.clip(0, 1) * 255).astype(np.uint8)
 
 
 def pattern_name(seed: int) -> str:
-    """Return the kind of the seed's pattern: of n kinds, seeds k·n … k·n + n − 1 have each once."""
+    """Return the name of the kind of pattern that `seed` gives.
+
+    With n kinds, every kind occurs once among the seeds k·n, …, k·n + n − 1, for each k.
+    """
     names = list(PATTERNS)
     turn, place = divmod(seed, len(names))
     return names[int(np.random.default_rng([turn, 8]).permutation(len(names))[place])]

@@ -1,6 +1,6 @@
 """Computes the fields of which patterns are composed: noise, cells, brush strokes, light.
 
-Shapes: S side, P points of a pattern.
+Shapes: S side, P seeds, which are points such as the centres of cells.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ def clouds(
 ) -> np.ndarray:
     """Return smooth random values of about unit variance.
 
-    Each octave has 14 plane waves of random directions, at half the amplitude of the octave before.
+    Each octave has 14 plane waves of random directions, with twice the frequency and half the
+    amplitude of the octave before.
     """
     x, y = points
     total, power = np.zeros_like(x), 0.0
@@ -53,12 +54,16 @@ def rotate(rng: np.random.Generator, points: Points) -> Points:
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Map values of about unit variance to 0..1, with a uniform distribution."""
+    """Map normally distributed values of about unit variance to about uniform values in 0..1."""
     return (1 / (1 + np.exp(-1.7 * values))).astype(np.float32)
 
 
 def edge(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
-    """Return 0 within `width` of a line at `distance`, 1 beyond, with a smooth transition."""
+    """Return 0 for points within `width` of a line, 1 for points farther away, with a smooth
+    transition.
+
+    `distance`: the distance of each point from the line.
+    """
     t = ((distance - width) / (0.6 * width)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
@@ -75,7 +80,7 @@ def cells(points: Points, seeds_P2: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def scatter_seeds(rng: np.random.Generator, across: int, jitter: float = 0.45) -> np.ndarray:
-    """Return seeds on a jittered grid of `across` per side, plus one ring outside: [P, 2]."""
+    """Return seeds [P, 2] on a jittered grid, `across` along each side, plus one ring outside."""
     at = (np.arange(-1, across + 1) + 0.5) / across
     grid = np.stack(np.meshgrid(at, at), -1).reshape(-1, 2)
     return grid + rng.uniform(-jitter, jitter, grid.shape) / across

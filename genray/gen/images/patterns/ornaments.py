@@ -1,6 +1,8 @@
 """Patterns similar to prints, mosaics, stones and cloth.
 
 Each function draws one kind: float [S, S, 3] in about 0..1.
+
+Shapes: S side, P seeds, which are the centres of cells.
 """
 
 import numpy as np

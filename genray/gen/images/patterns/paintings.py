@@ -1,6 +1,8 @@
 """Patterns similar to paintings and drawings.
 
 Each function draws one kind: float [S, S, 3] in about 0..1.
+
+Shapes: S side, P seeds, which are the centres of dots.
 """
 
 import numpy as np
@@ -65,7 +67,7 @@ def dots(rng: np.random.Generator, points: Points, colours: Colours) -> np.ndarr
 
 
 def _values_at(field_SS: np.ndarray, seeds_P2: np.ndarray) -> np.ndarray:
-    """Return a field's values at seeds, which may be slightly outside 0..1."""
+    """Return a field's values at seeds, whose coordinates may be slightly outside 0..1."""
     side = field_SS.shape[0]
     column, row = (seeds_P2.clip(0, 0.999) * side).astype(int).T
     return field_SS[row, column]
@@ -95,7 +97,8 @@ def facets(rng: np.random.Generator, points: Points, colours: Colours) -> np.nda
         value = value + np.where(side > 0, 1, -1) * np.float32(rng.uniform(0.3, 1))
         shade = shade + (np.abs(side).clip(0, 0.12) / 0.12) * np.float32(rng.choice([-1, 1]))
         line = np.minimum(line, edge(np.abs(side), 0.003))
-    # A triangle wave: neighbouring planes differ in tone, and all colours are equally frequent.
+    # A triangle wave of the value lets neighbouring planes differ in tone, and makes all colours
+    # about equally frequent.
     tone = np.abs((0.45 * value) % 2 - 1)
     body = colours(tone) * (1 + 0.09 * shade)[..., None]
     return line[..., None] * body + (1 - line)[..., None] * 0.5 * colours(np.zeros(1))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-# Each palette is ordered from background to highlights: its neighbours are also neighbours in the
-# picture.
+# The order of the colours matters: neighbouring colours of a palette are also neighbours in the
+# picture, and many patterns draw contours in the first colour, which is the darkest.
 PALETTES: dict[str, str] = {
     "great wave": "12233f 1f4e79 5b8db8 a9c8d8 efe6d0 d9b98a",
     "starry": "0b1336 18397d 2f6fb3 7fb2d9 f2d96b f29f2e",
@@ -29,11 +29,13 @@ PALETTES: dict[str, str] = {
 }  # fmt: skip
 
 Colours = Callable[[np.ndarray], np.ndarray]
-"""Function that maps values, clipped to 0..1, to colours, float32 [..., 3] in 0..1."""
+"""Function that maps values, clipped to 0..1, to colours, float32 [..., 3] in about 0..1."""
 
 
 def palette(rng: np.random.Generator) -> Colours:
-    """Draw a palette with slightly changed hues and distances, as a smooth or stepped ramp."""
+    """Draw a palette at random, change its hues, contrast and distances slightly, and return it as
+    a smooth ramp.
+    """
     words = PALETTES[rng.choice(sorted(PALETTES))].split()
     colours_K3 = (
         np.array([[int(word[i : i + 2], 16) for i in (0, 2, 4)] for word in words], np.float32)

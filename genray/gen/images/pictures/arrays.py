@@ -20,7 +20,7 @@ def to_tensor(rgb: np.ndarray) -> Tensor:
 def to_rgb(image_1CHW: Tensor) -> np.ndarray:
     """Convert float [1, 3, H, W] in 0..1 to uint8 [H, W, 3], rounded and clipped.
 
-    Raises ValueError for NaN.
+    Raises ValueError for another shape, or for NaN or infinite values.
     """
     if image_1CHW.ndim != 4 or image_1CHW.shape[:2] != (1, 3):
         raise ValueError(f"a picture is [1, 3, H, W], not {tuple(image_1CHW.shape)}")
@@ -57,6 +57,6 @@ def with_colours_of(result_rgb: np.ndarray, content_rgb: np.ndarray) -> np.ndarr
         content_rgb = resized(content_rgb, *result_rgb.shape[:2])
     weights = np.array(LUMA, np.float32)
     content = content_rgb.astype(np.float32)
-    # R − Y, G − Y and B − Y are the chroma. Adding one number to R, G and B changes only Y.
+    # R − Y, G − Y and B − Y are the chroma. Adding the same number to R, G and B changes only Y.
     change_HW = result_rgb.astype(np.float32) @ weights - content @ weights
     return np.rint(content + change_HW[..., None]).clip(0, 255).astype(np.uint8)

@@ -13,12 +13,17 @@ from genray.gen.images.pictures.errors import DAMAGED
 
 
 def to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the decoded colours, uint8 [H, W, 3] in sRGB, and alpha, uint8 [H, W] or None."""
+    """Return the decoded colours, uint8 [H, W, 3] in sRGB, and alpha, uint8 [H, W] or None.
+
+    `name`: the picture's name, for messages. Raises ConfigError for floating-point pixels that are
+    NaN or outside 0..1.
+    """
     if image.mode == "F":
         return _from_floats(np.asarray(image), name), None
     if image.mode.startswith("I"):  # 16-bit grey
         grey = np.asarray(image).astype(np.int64)
-        # The transparent grey level is compared before the conversion to 8 bits.
+        # The transparent grey level has 16 bits, so pixels are compared with it before the
+        # conversion to 8 bits.
         level = image.info.get("transparency")
         alpha = np.where(grey == level, 0, 255).astype(np.uint8) if isinstance(level, int) else None
         return np.repeat(np.asarray(eight_bits(image))[..., None], 3, axis=2), alpha

@@ -20,8 +20,8 @@ _TURNS = {
 def upright(image: Image.Image) -> Image.Image:
     """Return the picture, turned by EXIF's Orientation; unchanged if the entry cannot be read.
 
-    Pillow's exif_transpose rewrites the whole EXIF block, and raises where any entry of the block
-    is damaged, so it is not used.
+    Pillow's exif_transpose is not used, because it rewrites the whole EXIF block, and fails if any
+    entry of the block is damaged.
     """
     try:
         orientation = image.getexif().get(_ORIENTATION)

@@ -1,4 +1,4 @@
-"""Reads pictures from JPEG, PNG and WebP files, and checks them before they are decoded.
+"""Reads pictures from JPEG, PNG and WebP files; the sizes are checked before decoding.
 
 Shapes: H height, W width.
 """
@@ -26,12 +26,12 @@ MAX_ASPECT = 20
 STILL_FORMATS = ("JPEG", "PNG", "WEBP")
 """Formats of pictures named by a user (Pillow's names)."""
 DATA_FORMATS = (*STILL_FORMATS, "BMP", "GIF", "PPM", "TIFF")
-"""Formats of pictures in a data set; of several frames, the first is read."""
+"""Formats of pictures in a data set. Of a file with several frames, the first frame is read."""
 _FOREIGN = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
     b"\0\0\0": "a HEIC, AVIF or MP4", b"<svg": "an SVG", b"<?xm": "an SVG or other XML",
 }  # fmt: skip
-"""Kinds of files that are refused, by their first bytes."""
+"""Descriptions of files by their first bytes, for messages about files that cannot be read."""
 _NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """The chunks of a PNG on which its pixels depend."""
 
@@ -66,11 +66,12 @@ def read_picture(
         name: the picture's name in error messages; by default its path.
         max_pixels: the largest number of pixels to decode, checked in the header.
         formats: Pillow's names of the accepted formats.
-        any_shape: also accept sides below 8 pixels, sides beyond 20:1, and the first frame of an
-            animation, as pictures in a data set may have.
+        any_shape: also accept sides below 8 pixels, sides with a ratio above 20, and animations, of
+            which the first frame is read; a data set may contain such pictures.
 
     Raises PictureError, one line that begins with `name`, for a file that is missing, not a
-    picture, damaged, truncated or too large; ConfigError for floating-point pixels outside 0..1.
+    picture, damaged, truncated, too large, or of a shape that `any_shape` would accept. Raises
+    ConfigError for floating-point pixels that are NaN or outside 0..1.
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     too_many = f"more pixels than the limit of {max_pixels:,}; give a smaller picture"
@@ -93,11 +94,13 @@ def read_picture(
 
 
 def _open_image(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
-    """Read the header; of a PNG with damaged metadata, read it without the metadata."""
+    """Open the image and read its header; a PNG with damaged metadata is opened without the
+    metadata.
+    """
     try:
         return Image.open(file, formats=formats)
     except DAMAGED:
-        # If a PNG's text or colour profile is damaged, the pixels can be read without them.
+        # If a PNG's text or colour profile is damaged, the pixels can still be read.
         bare = _bare_png(file)
         if bare is None:
             raise
@@ -125,8 +128,8 @@ def _open_file(source: Path | bytes, name: str, max_pixels: int) -> BinaryIO:
         _readable(source.is_file(), f"{name}: not a file; name a JPEG, PNG or WebP")
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     _readable(size > 0, f"{name}: an empty file; give a JPEG, PNG or WebP")
-    # Uncompressed 16-bit RGBA, the largest file, has 8 bytes a pixel. The size is limited because
-    # opening a WebP reads the whole file into memory.
+    # Uncompressed 16-bit RGBA, the largest format, has 8 bytes a pixel. The size of the file is
+    # limited because Pillow reads a whole WebP into memory when it opens the file.
     most = 8 * max_pixels + (16 << 20)
     _readable(
         size <= most,

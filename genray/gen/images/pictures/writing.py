@@ -21,9 +21,9 @@ _DESCRIPTION = 0x010E  # EXIF's ImageDescription, which stores the metadata in J
 
 
 def check_picture_path(path: Path, *, alpha: bool = False) -> None:
-    """Raise ConfigError unless `write_picture` can write to `path`.
+    """Raise ConfigError for an unknown suffix, a JPEG with alpha, or the path of a directory.
 
-    Call this before a long computation.
+    Call this function before a long computation, so that `write_picture` does not fail after it.
     """
     suffix = path.suffix.lower()
     require(
@@ -47,8 +47,8 @@ def write_picture(
     on the path's suffix.
 
     `about`: metadata, written as JSON in a PNG's text chunk "genray", or in the EXIF description of
-    JPEG and WebP. The write is atomic. Raises ConfigError for another suffix or a JPEG with alpha,
-    ResourceError when the file cannot be written.
+    JPEG and WebP. The write is atomic. Raises the errors of `check_picture_path`, ValueError for
+    arrays of another shape or dtype, and ResourceError when the file cannot be written.
     """
     check_picture_path(path, alpha=alpha is not None)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:

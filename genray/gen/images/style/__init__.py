@@ -1,1 +1,1 @@
-"""Style transfer by optimising an image, by one network per style, or by one for any style."""
+"""Style transfer by optimising an image, by a network for one style, or by one for any style."""

@@ -1,4 +1,4 @@
-"""Huang's network: a fixed encoder, adaptive instance normalisation (AdaIN), a trained decoder.
+"""Huang's network: a fixed encoder, adaptive instance normalisation (AdaIN) and a trained decoder.
 
 The network styles a picture of any size with any style in one forward pass.
 [Huang 2017, https://arxiv.org/abs/1703.06868]
@@ -28,15 +28,16 @@ from genray.gen.images.style.sizes import resize
 
 
 class Decoder(nn.Module):
-    """Decodes activations of the encoder's layer to pixels, with the encoder's layers in reverse.
+    """Decodes activations of the encoder's last layer to pixels.
 
-    Input: [B, C, h, w]. Output: [B, 3, H, W] in 0..1, twice as large for each of the encoder's
-    poolings. There is no normalisation: instance or batch norm would give all pictures a common
-    style. [Huang 2017, section 7.1]
+    Input: [B, C, h, w]. Output: [B, 3, H, W] in 0..1; each of the encoder's poolings is reversed by
+    an upsampling to twice the sides. There is no normalisation, because instance or batch norm
+    would give all pictures a common style. [Huang 2017, section 7.1]
 
     Args:
         channels: C, the channels of the encoder's layer.
-        config: widths of the decoder, from large to small pictures.
+        config: channels of the decoder at each size, from full size to the smallest, and its number
+            of residual blocks.
     """
 
     def __init__(self, channels: int, config: StyleNetConfig):
@@ -53,15 +54,15 @@ class Decoder(nn.Module):
                 nn.ReLU(),
             ]
         last = conv(widths[0], 3)
-        # The output starts as grey, in the middle of the sigmoid, because gradients almost vanish
-        # at the sigmoid's ends.
+        # The first outputs are near grey, the middle of the sigmoid, because gradients almost
+        # vanish at the sigmoid's ends.
         with torch.no_grad():
             last.weight.mul_(0.1)
             last.bias.zero_()  # type: ignore[union-attr]
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, f_BCHW: Tensor) -> Tensor:
-        """Return the pictures of the activations."""
+        """Return the pictures that the activations are decoded to."""
         return torch.sigmoid(self.layers(f_BCHW))
 
 
@@ -69,15 +70,17 @@ class AdaINNet(nn.Module):
     """Styles a picture with any style in one pass: a fixed encoder, adaptive instance
     normalisation (AdaIN), and a trained decoder.
 
-    The encoder's weights and calibration are part of the model. Departures: a sigmoid output;
-    `untrained` features use a shallower layer than VGG's relu4_1, because a deep layer with random
-    weights cannot be decoded.
+    The encoder's weights and calibration are part of the model. Departures from the paper: a
+    sigmoid output; with `untrained` features a shallower layer than VGG's relu4_1, because a deep
+    layer with random weights cannot be decoded.
 
     Args:
-        config: widths of the decoder, and the encoder's layer.
+        config: widths of the decoder, and the encoder's layer whose statistics are replaced.
         encoder: a stack of convolutions that ends with this layer.
         style_side: shorter side of style pictures in training, in pixels.
         about: description of the features, for the metadata of results.
+
+    Raises ConfigError if the encoder does not have the layer, or the widths do not fit it.
     """
 
     def __init__(
@@ -124,7 +127,10 @@ class AdaINNet(nn.Module):
         return alpha * mixed + (1 - alpha) * content_BCHW
 
     def forward(self, content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
-        """Return each content in the style of the same row; `multiple` must divide the sides."""
+        """Return each content in the style of the same row.
+
+        The sides of both must be multiples of `multiple`.
+        """
         return self.decoder(
             adain(self.encode_picture(content_BCHW), self.encode_picture(style_BCHW))
         )
@@ -140,9 +146,9 @@ class AdaINNet(nn.Module):
     ) -> Tensor:
         """Return the content in a mixture of the styles, [1, 3, H, W] in 0..1.
 
-        `weights`: weights of the styles (default: equal). `alpha`: 0 decodes the content unchanged,
-        1 applies the full style. Styles larger than in training are scaled down. Raises
-        ConfigError for invalid weights, `alpha` or sizes.
+        `weights`: weights of the styles (default: equal). `alpha`: strength of the style; 0 decodes
+        the content's own activations, 1 applies the full style. Styles larger than in training are
+        scaled down. Raises ConfigError for missing styles, or invalid weights, `alpha` or sizes.
         """
         require(
             len(styles) >= 1,
@@ -153,8 +159,8 @@ class AdaINNet(nn.Module):
         check_picture("content", content_1CHW, self.max_side)
         for number, style in enumerate(styles, 1):
             check_picture(f"style {number}", style, 8 * self.max_side)
-        # Encode the styles and the content, replace the statistics, decode, and cut the padding
-        # off.
+        # Encode the styles and the content, replace the content's statistics, decode, and crop the
+        # padding.
         height, width = content_1CHW.shape[-2:]
         codes = [
             self.encode_picture(pad_to_multiple(self.at_training_size(style), self.multiple))

@@ -29,11 +29,11 @@ from genray.gen.training.fit import Batch, Export
 def moments_loss(
     found: Mapping[str, Tensor], style: Mapping[str, Tensor], layers: Sequence[str]
 ) -> Tensor:
-    """Return the relative distance of each channel's mean μ and deviation σ from the style's,
-    averaged over layers and the batch.
+    """Return the relative distance of the channels' means μ and deviations σ from those of the
+    style, averaged over layers and the batch.
 
-    Departure from Huang's style loss: (‖Δμ‖² + ‖Δσ‖²) is divided by (‖μ‖² + ‖σ‖²), so that all
-    layers have the same weight.
+    `found`, `style`: activations by layer. Departure from Huang's style loss: ‖Δμ‖² + ‖Δσ‖² is
+    divided by ‖μ‖² + ‖σ‖² of the style, so that all layers have the same weight.
     """
     total = torch.zeros((), device=found[layers[0]].device)
     for layer in layers:
@@ -50,11 +50,12 @@ def moments_loss(
 class AnyStyleTask(StyleTask):
     """Trains Huang's decoder, so that the encoded result has the style's statistics.
 
-    The loss compares the activations of the decoded picture with the restyled activations, and
-    their statistics with those of the style.
+    The content loss compares the activations of the decoded picture with the restyled activations,
+    and the style loss compares the statistics of the decoded picture with those of the style.
 
-    Departures: relative losses; gradients of the loss's logarithm; a total variation; and an
-    identity loss on contents that are decoded unchanged, with weight `identity_weight`.
+    Departures from the paper: the losses are relative; the gradient is that of the loss's
+    logarithm; a total variation is added; and an identity loss with weight `identity_weight`
+    compares contents and styles with their decoded activations.
     """
 
     shown = ("loss", "style", "content", "identity")
@@ -91,11 +92,12 @@ class AnyStyleTask(StyleTask):
         return data
 
     def losses(self, content_BCHW: Tensor, style_BCHW: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Style each content with the style of the same row; returns the losses and the results.
+        """Style each content with the style of the same row; returns (losses, styled pictures).
 
-        The losses are "loss" and its parts.
+        The losses are "loss" and its parts before weighting.
         """
-        # The targets: the style's activations, and the content's with the style's statistics.
+        # The targets are the style's activations, and the content's activations with the style's
+        # statistics.
         layer = self.config.model.encoder_layer
         with torch.no_grad():
             style = self.activations(style_BCHW, (*self.style_layers, layer))
@@ -117,8 +119,8 @@ class AnyStyleTask(StyleTask):
             + self.config.tv * parts["tv"]
         )
         if self.config.identity_weight:
-            # The identity loss includes style pictures: a decoder trained on photographs alone
-            # cannot produce many of the styles' colours.
+            # The identity loss includes style pictures, because a decoder trained on photographs
+            # alone cannot produce many of the styles' colours.
             same = style_BCHW.shape == content_BCHW.shape
             plain = [content_BCHW, style_BCHW] if same else [content_BCHW]
             codes = [content[layer], style[layer]] if same else [content[layer]]
@@ -146,17 +148,21 @@ class AnyStyleTask(StyleTask):
         return {name: value.detach() for name, value in found.items()}
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Evaluate held-out contents in held-out styles: the losses, and the style loss divided by
-        the unstyled pictures' style loss.
+        """Evaluate the contents of `split` in the validation styles; returns the figures of
+        `evaluate_in`.
         """
         return self.evaluate_in(split, self.styles.validation)
 
     def test(self, data: Data) -> dict[str, float]:
-        """Run `evaluate` on the test contents with the test styles."""
+        """Evaluate the test contents in the test styles; returns the figures of `evaluate_in`."""
         return self.evaluate_in(data.test.to(self.device), self.styles.test)
 
     def evaluate_in(self, split: Split, styles: Tensor) -> dict[str, float]:
-        """Evaluate the contents of `split`, each in one of `styles`, in turn."""
+        """Style each content of `split` with one of `styles`, in turn, and average the figures.
+
+        Returns the losses, and as "style_of_unstyled" the style loss divided by the style loss of
+        the unstyled contents.
+        """
 
         def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:
             style = styles[row % len(styles)][None].to(self.device).float() / 255
@@ -170,9 +176,9 @@ class AnyStyleTask(StyleTask):
         return found | {"style_of_unstyled": found["style"] / found.pop("unstyled")}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Return a grid of held-out contents (top row) in held-out styles (left column).
+        """Return a grid of test contents (top row) in test styles (left column).
 
-        The second row has each content decoded without a style.
+        The second row shows each content decoded without a style.
         """
         x_BCHW = data.test.first(6).all().to(self.device)
         side = x_BCHW.shape[-1]

@@ -35,7 +35,9 @@ EVALUATED_ROWS = 96
 
 @dataclass(frozen=True, kw_only=True)
 class StyleTrainConfig:
-    """Configuration of a style network: `style_fast` learns one style, `style_any` any style."""
+    """Configuration of a style network. `style_fast` learns one style; `style_any` learns to apply
+    any style.
+    """
 
     data: DataConfig = field(default_factory=lambda: DataConfig(data="photos", size=96))
     fit: FitConfig = field(default_factory=FitConfig)
@@ -95,7 +97,9 @@ class StyleTrainConfig:
 
 
 class StyleTask(Task):
-    """Base class of both tasks: opens the features, averages evaluations, describes the model.
+    """Base class of the tasks of style_fast and style_any.
+
+    The class opens the features, averages evaluations, and describes the model.
 
     Args:
         config: the configuration of the run.
@@ -126,7 +130,8 @@ class StyleTask(Task):
     def open_features(self, data: Data, styles: Sequence[Tensor]) -> None:
         """Open the feature extractor, calibrated on the styles and a few training pictures.
 
-        Checkpoints contain the features, so that resuming is exact.
+        Checkpoints contain the features, so that resuming is exact. Raises ConfigError for data
+        that do not suit a style, or unknown layers.
         """
         shape = data.shape
         need_images(data, "a style", self.multiple)
@@ -158,11 +163,11 @@ class StyleTask(Task):
 
     @property
     def multiple(self) -> int:
-        """A number that must divide the sides of the training pictures."""
+        """The sides of the training pictures must be multiples of this number."""
         return 2 ** (len(self.config.model.widths) - 1)
 
     def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Return activations in float32: half precision is too imprecise for Gram matrices."""
+        """Return activations as float32, because Gram matrices need more than half precision."""
         with self.autocast():
             found = self.features(x_BCHW, layers)
         return {layer: f_BCHW.float() for layer, f_BCHW in found.items()}
@@ -190,7 +195,10 @@ class StyleTask(Task):
         return {name: value / count for name, value in sums.items()}
 
     def described(self, **more: Any) -> dict[str, Any]:
-        """Return the entries of config.json that both kinds of model have."""
+        """Return the entries of config.json that style_fast and style_any models have in common.
+
+        `more`: further entries of "about".
+        """
         config = {
             name: getattr(self.config.model, name) for name in StyleNetConfig.__dataclass_fields__
         }
@@ -203,7 +211,7 @@ class StyleTask(Task):
 
 
 def fit_square(x_1CHW: Tensor, side: int) -> Tensor:
-    """Scale a picture to fit into a square of `side` pixels, on a black background."""
+    """Scale a picture to a longest side of `side` pixels, and pad it with black to a square."""
     height, width = x_1CHW.shape[-2:]
     scale = side / max(height, width)
     small = resize(x_1CHW, max(1, round(height * scale)), max(1, round(width * scale))).clamp(0, 1)

@@ -15,8 +15,9 @@ STILL = 3
 """A pixel is still if its channels change by less than this, in levels of 0..255."""
 
 CUT = 40
-"""Smallest mean change of the content at a cut, in levels of 0..255; a cut also has almost no
-still pixel. The first frame after a cut is styled without the previous frame.
+"""Smallest mean change of the content at a cut to another scene, in levels of 0..255. In addition,
+less than a tenth of the pixels must be still. The first frame after a cut is styled without the
+previous frame.
 """
 
 StyleFrame = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
@@ -32,7 +33,7 @@ class Flicker:
     styled: float
     """Difference of the result, over all pixels."""
     content: float
-    """Difference of the content, over all pixels: motion that the result should also have."""
+    """Difference of the content, over all pixels; the result should show the same motion."""
     still: float
     """Difference of the result over pixels with still content, which is pure flicker; 0 if there
     are no such pixels.
@@ -58,7 +59,9 @@ class FlickerMeter:
         self._still = self._pixels = 0
 
     def add(self, styled: np.ndarray, content: np.ndarray) -> None:
-        """Add the next frame, uint8 [H, W, 3], and its content, which is scaled to this size."""
+        """Add the next styled frame, uint8 [H, W, 3], and its content, which is scaled to the same
+        size.
+        """
         if content.shape != styled.shape:
             from genray.gen.images.pictures import resized
 
@@ -91,13 +94,14 @@ def style_clip(
     meter: FlickerMeter | None = None,
     progress: Callable[[int, np.ndarray], None] = lambda done, frame: None,
 ) -> Iterator[np.ndarray]:
-    """Yield the styled frames one by one; only two frames are in memory at a time.
+    """Yield the styled frames one by one; only the newest frames are in memory.
 
     `style_frame`: styles one frame, and may start from the previous styled frame. `blend` in
     [0, 1): share of the previous styled frame in the result where the content is still; the share
     falls to 0 where the content moves. `meter`: measures the flicker. `progress`: called with the
-    number of finished frames and the newest frame. A frame equal to the previous frame has the
-    same result. Raises ConfigError for invalid options.
+    number of finished frames and the newest styled frame. A frame equal to the previous frame has
+    the same result, and is not styled again. Raises ConfigError for an invalid `blend` or a clip
+    without frames, ValueError for frames of several sizes.
     """
     require(0 <= blend < 1, f"--blend {blend:g}: must lie in [0, 1), e.g. 0.6")
     content: np.ndarray | None = None
@@ -139,8 +143,8 @@ def blend_frames(
 ) -> np.ndarray:
     """Mix the result with the previous styled frame.
 
-    The previous frame has `share` where the content did not change, falling to 0 at a change of
-    8·STILL levels.
+    The share of the previous frame is `share` where the content did not change, and falls to 0 at a
+    change of 8·STILL levels.
     """
     weight_HW = share * (1 - change_HW.astype(np.float32) / (8 * STILL)).clip(0, 1)
     if weight_HW.shape != result.shape[:2]:  # the result's size differs from the content's

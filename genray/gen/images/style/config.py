@@ -17,7 +17,9 @@ class StyleConfig:
     size: int = bounded(160, min=16, max=2048, note="pixels", example=160)
     """Longest side of the result, in pixels."""
     scales: int = bounded(3, min=1, max=6, example=3)
-    """Number of sizes to optimise at, each half the next; small sizes create the large strokes."""
+    """Number of sizes at which the picture is optimised, each half the next; small sizes create the
+    large strokes.
+    """
     steps: int = bounded(100, min=1, example=100)
     """Steps of the optimizer at each scale."""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
@@ -27,20 +29,22 @@ class StyleConfig:
     weights: tuple[float, ...] = ()
     """Weights of the styles, in their order (default: equal). Only proportions matter."""
     content_weight: float = bounded(0.15, min=0, below=math.inf)
-    """Weight of the content loss, relative to the style loss; larger keeps more of the content."""
+    """Weight of the content loss, relative to the style loss; a larger weight keeps more of the
+    content.
+    """
     tv: float = bounded(4.0, min=0, below=math.inf)
-    """Weight of the total variation; larger gives a smoother picture."""
+    """Weight of the total variation; a larger weight gives a smoother picture."""
     box: float = bounded(100.0, min=0, below=math.inf)
     """Weight of the penalty on values outside 0..1."""
     style_scale: float = bounded(1.0, min=0.1, max=4, example=1)
-    """Size of the style picture relative to the result; larger gives larger strokes."""
+    """Size of the style picture relative to the result; a larger size gives larger strokes."""
     style_layers: tuple[str, ...] = ()
     """Layers of the style loss; empty: the features' default."""
     content_layers: tuple[str, ...] = ()
     """Layers of the content loss; empty: the features' default."""
     recolour: bool = True
-    """First give the content the style's mean and covariance of colours, which makes the
-    optimisation easier and keeps light areas light.
+    """Before the optimisation, give the content the style's mean and covariance of colours, which
+    makes the optimisation easier and keeps light areas light.
     """
     centred: bool = True
     """Compare Gram matrices of activations minus the style's means, so that texture has more
@@ -60,7 +64,8 @@ class StyleConfig:
     def validate(self, styles: int | None = None) -> None:
         """Raise ConfigError for invalid options.
 
-        `styles`: the number of styles, with which the weights are compared; None: no comparison.
+        `styles`: the number of styles, for which the weights are checked; None: the weights are not
+        checked.
         """
         check_bounds(self)
         require(
@@ -74,7 +79,8 @@ class StyleConfig:
 def normalise_weights(weights: Sequence[float], styles: int) -> tuple[float, ...]:
     """Scale the styles' weights to sum 1; no weights: equal weights.
 
-    Raises ConfigError for a wrong number of weights, negative weights, or a sum of 0.
+    Raises ConfigError for a wrong number of weights, for weights that are negative or not finite,
+    or for a sum of 0.
     """
     shown = " ".join(f"{weight:g}" for weight in weights)
     require(styles >= 1, "style: name one or more style pictures")

@@ -34,7 +34,7 @@ def estimate_seconds(
         objective(x)["loss"].backward()
         seconds = min(seconds, time.perf_counter() - start)
     sizes = sizes_of(height, width, config.scales, max(features.min_side, LEAST))
-    # L-BFGS needs 1.1 to 1.5 evaluations for each step: for the line search, and one more in each
-    # call.
+    # L-BFGS needs 1.1 to 1.5 evaluations for each step, because the line search and each call of
+    # the optimizer need additional ones.
     evaluations = config.steps * (1.25 if config.optimizer == "lbfgs" else 1.0)
     return seconds * evaluations * sum(tall_ * wide_ for tall_, wide_ in sizes) / (tall * wide)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def gram(f_BCHW: Tensor) -> Tensor:
-    """Return the Gram matrix, the inner products of the channels divided by C·H·W: [B, C, C].
+    """Return the Gram matrices [B, C, C], the inner products of the channels divided by C·H·W.
 
     The division makes Gram matrices of different sizes comparable.
     [Johnson 2016, https://arxiv.org/abs/1603.08155]

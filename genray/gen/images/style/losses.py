@@ -1,8 +1,9 @@
 """Losses of style transfer: style, content, total variation, values outside 0..1.
 
-All methods of style transfer in this package minimise them, by optimisation or by a network.
+Optimisation minimises them over pixels, and training over the weights of a network.
 Shapes: B batch, C channels, H height, W width, T batch of targets. Pictures are float32 in 0..1.
-The losses raise ValueError for shapes that do not fit the names.
+The style loss and the content loss raise ValueError for activations and targets whose shapes do not
+match.
 """
 
 from collections.abc import Mapping
@@ -24,11 +25,13 @@ def style_loss(
     """Return the style loss: the distance of Gram matrices G from targets T, averaged over the
     targets' layers and the batch.
 
-    `relative`: uses ‖G − T‖² / ‖T‖² for each layer, so that all layers have the same weight
-    whatever the scale of their activations; a picture without activations has loss 1. Otherwise
-    uses Gatys' mean squared difference. A target of batch size 1 applies to the whole batch.
-    `centres`: [1, C, 1, 1] for each layer, subtracted from the activations. With the style's means
-    as centres, also in the targets, a Gram matrix is a covariance plus the distance of the means.
+    `relative`: if True, the distance is ‖G − T‖² / ‖T‖² for each layer, so that all layers have the
+    same weight whatever the scale of their activations; a picture without activations has loss 1.
+    If False, the distance is Gatys' mean squared difference. A target of batch size 1 applies to
+    the whole batch.
+    `centres`: [1, C, 1, 1] for each layer, subtracted from the activations. The targets must have
+    been computed with the same centres. If the centres are the style's means, a target is the
+    style's covariance, and G is a covariance plus the product of the differences of the means.
     Without centres, the large means of ReLU activations hide the texture.
     [activation shift: Novak 2016, https://arxiv.org/abs/1605.04603]
     """
@@ -53,8 +56,8 @@ def content_loss(
 ) -> Tensor:
     """Return the content loss: the mean squared difference of activations, averaged over layers.
 
-    `relative`: divides by the target's variance around its channels' means, so that activations
-    equal to the means have loss 1.
+    `relative`: if True, the difference is divided by the target's variance around the means of its
+    channels, so that activations equal to these means have loss 1.
     """
     total: Tensor | float = 0.0
     for layer, f_BCHW in target.items():
@@ -75,6 +78,6 @@ def total_variation(x_BCHW: Tensor) -> Tensor:
 def box_penalty(x_BCHW: Tensor) -> Tensor:
     """Return the mean squared distance of the values from 0..1.
 
-    The penalty has a gradient towards 0..1; clamping would have none.
+    The penalty has a gradient towards 0..1, whereas clamped values would have no gradient.
     """
     return (x_BCHW - x_BCHW.clamp(0, 1)).square().mean()

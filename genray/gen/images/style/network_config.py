@@ -1,4 +1,4 @@
-"""Configuration of the style networks: widths, depths, kernels."""
+"""Configuration of the networks of style_fast and style_any: widths, depths, kernels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +9,19 @@ from genray.errors import require
 
 @dataclass(frozen=True, kw_only=True)
 class StyleNetConfig:
-    """Widths, depths and kernels of both networks."""
+    """Widths, depths and kernels of the networks of style_fast and style_any."""
 
     widths: tuple[int, ...] = (16, 32, 64)
     """Channels at full, half and quarter size (the paper: 32 64 128); for style_any, channels of
     the decoder.
     """
     residual: int = bounded(5, min=0, max=20, example=5)
-    """Number of residual blocks at the smallest size; Huang's decoder has none."""
+    """Number of residual blocks at the smallest size; the decoder in Huang's paper has none."""
     kernel: int = 9
-    """style_fast: side of the first and last kernels; odd."""
+    """style_fast: side of the kernels of the first and last convolution; odd, 3..9."""
     modulated: bool = False
-    """style_fast: scale and shift each instance norm's output by functions of the content's mean
-    colours and contrast, which instance norm removes.
+    """style_fast: scale and shift the output of each instance norm by functions of the content's
+    mean colours and contrast, because instance norm removes this information.
     """
     encoder_layer: str = "conv4"
     """style_any: the layer of the features whose statistics are replaced; a deeper layer gives
@@ -44,6 +44,6 @@ class StyleNetConfig:
 
 def net_config(config: dict[str, Any]) -> StyleNetConfig:
     """Return the configuration that a model's config.json contains."""
-    # Models of older versions lack newer options, which then have their defaults.
+    # The config of a model of an older version lacks newer options, which get their defaults.
     values = {name: config[name] for name in StyleNetConfig.__dataclass_fields__ if name in config}
     return StyleNetConfig(**{**values, "widths": tuple(config["widths"])})

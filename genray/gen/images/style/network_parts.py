@@ -1,4 +1,6 @@
-"""Defines the parts of both style networks: convolution, padding, residual block, input checks.
+"""Defines common parts of the networks of style_fast and style_any.
+
+The parts are the convolution, the padding, the residual block, and checks of the input.
 
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
@@ -10,22 +12,22 @@ from genray.errors import require
 
 MAX_SIDE = 2048
 """Longest side of a picture for a style model, in pixels. Measured for 2048x2048 with the CPU
-presets' widths: style_fast needs 1.9 GiB more memory and 10 s of one core, style_any 2.0 GiB and
-16 s.
+presets' widths: style_fast needs 1.9 GiB of additional memory and 10 s of one core, style_any
+2.0 GiB and 16 s.
 """
 LEAST_SIDE = 8
-"""Shortest side in pixels: reflection padding at a quarter of the size needs two pixels."""
+"""Shortest side in pixels, because reflection padding at a quarter of the size needs two pixels."""
 
 
 def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution with reflection padding; zeros would give pictures a visible border."""
+    """Return a convolution with reflection padding, because zeros would cause a visible border."""
     return nn.Conv2d(
         channels_in, channels_out, kernel, stride, padding=kernel // 2, padding_mode="reflect"
     )
 
 
 def pad_to_multiple(x_BCHW: Tensor, multiple: int) -> Tensor:
-    """Pad by reflection at the right and bottom, so that `multiple` divides both sides."""
+    """Pad by reflection at the right and bottom, so that both sides are multiples of `multiple`."""
     down, right = -x_BCHW.shape[-2] % multiple, -x_BCHW.shape[-1] % multiple
     return F.pad(x_BCHW, (0, right, 0, down), mode="reflect") if down or right else x_BCHW
 
@@ -45,9 +47,10 @@ def check_picture(what: str, x_1CHW: Tensor, max_side: int) -> None:
 
 
 class Residual(nn.Module):
-    """A residual block: adds two 3x3 convolutions of x to x, [B, C, H, W] → [B, C, H, W].
+    """A residual block, [B, C, H, W] → [B, C, H, W]: returns x + f(x), f with two 3x3 convolutions.
 
-    There is no ReLU after the sum. [Gross 2016, http://torch.ch/blog/2016/02/04/resnets.html]
+    A ReLU is between the convolutions, and none after the sum.
+    [Gross 2016, http://torch.ch/blog/2016/02/04/resnets.html]
 
     Args:
         channels: C.
@@ -65,7 +68,7 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return the sum of x and its two convolutions."""
+        """Return x + f(x)."""
         return x_BCHW + self.layers(x_BCHW)
 
 

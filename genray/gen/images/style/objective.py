@@ -61,7 +61,10 @@ class StyleObjective:
             ]
 
     def __call__(self, x_1CHW: Tensor) -> dict[str, Tensor]:
-        """Return the scalars "loss", "style", "content" and "tv"."""
+        """Return the scalars "loss", and "style", "content" and "tv" before weighting.
+
+        The loss also contains the penalty on values outside 0..1.
+        """
         found = self._features(x_1CHW, self._layers)
         style = sum(
             (

@@ -49,10 +49,11 @@ class Targets(nn.Module):
 
 
 class FastStyleTask(StyleTask):
-    """Trains Johnson's network: style + content_weight · content + tv · total variation.
+    """Trains Johnson's network.
 
-    Departures: the losses are relative (losses.py), the features choose the content layers, and
-    the gradient is that of the loss's logarithm.
+    The loss is style + content_weight · content + tv · total variation.
+    Departures from the paper: the losses are relative (losses.py), the default content layers
+    depend on the features, and the gradient is that of the loss's logarithm.
     """
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
@@ -77,7 +78,7 @@ class FastStyleTask(StyleTask):
         return data
 
     def losses(self, x_BCHW: Tensor, y_BCHW: Tensor) -> dict[str, Tensor]:
-        """Return "loss" and its parts, for the results y of the contents x."""
+        """Return "loss" and its parts before weighting, for the results y of the contents x."""
         with torch.no_grad():
             wanted = self.activations(x_BCHW, self.content_layers)
         found = self.activations(y_BCHW, self.layers)
@@ -91,14 +92,17 @@ class FastStyleTask(StyleTask):
         with self.autocast():
             y_BCHW = self.model(batch.x)
         found = self.losses(batch.x, y_BCHW.float())
-        # The gradient is that of the loss's logarithm, which has the same minimum and no scale. The
-        # loss's own gradient is a hundred times larger far from the style than near it, so Adam
-        # would make tiny steps until its averages forget the first gradients.
+        # The optimizer gets the gradient of the loss's logarithm, which has the same minimum and
+        # does not depend on the loss's scale. The loss's own gradient is a hundred times larger far
+        # from the style than near it, so Adam would make tiny steps until its averages forget the
+        # first gradients.
         self.updaters["model"].step(found["loss"].log())
         return {name: value.detach() for name, value in found.items()}
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        """Return the loss, its parts, and the style loss divided by that of unstyled pictures."""
+        """Return the loss, its parts, and as "style_of_unstyled" the style loss divided by the
+        style loss of the unstyled contents.
+        """
 
         def figures(x_1CHW: Tensor, row: int) -> dict[str, Tensor]:
             before = self.losses(x_1CHW, x_1CHW)["style"]
@@ -108,7 +112,7 @@ class FastStyleTask(StyleTask):
         return found | {"style_of_unstyled": found["style"] / found.pop("unstyled")}
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """Return a grid of the style, and of held-out contents with their results."""
+        """Return a grid of the style and test contents (top row), with the results below."""
         x_BCHW = data.test.first(7).all().to(self.device)
         y_BCHW = torch.cat([self.model(x[None]) for x in x_BCHW])
         style = fit_square(self.style, x_BCHW.shape[-1]).to(self.device)

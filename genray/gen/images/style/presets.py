@@ -10,9 +10,10 @@ from genray.gen.training.optimizers import OptimizerConfig
 
 
 def style_fast() -> StyleTrainConfig:
-    """Return a network of one style that trains in minutes of one core, without a download.
+    """Return the preset of a network for one style that trains in minutes on one core.
 
-    The contents are crops of two photographs. `--style PICTURE` selects the style.
+    Nothing is downloaded. The contents are crops of two photographs. `--style PICTURE` selects the
+    style.
     """
     return StyleTrainConfig(
         data=DataConfig(data="photos", size=96, validation=0.05),
@@ -27,7 +28,10 @@ def style_fast() -> StyleTrainConfig:
 
 
 def style_best() -> StyleTrainConfig:
-    """Return `style_fast` with nine times the steps and mirrored crops: 20 minutes of a core."""
+    """Return `style_fast` with nine times the steps, mirrored crops and modulation.
+
+    Training takes 20 minutes on one core.
+    """
     short = style_fast()
     return replace(
         short,
@@ -38,11 +42,12 @@ def style_best() -> StyleTrainConfig:
 
 
 def style_any() -> StyleTrainConfig:
-    """Return a network of any style that trains in two minutes of one core, without a download.
+    """Return the preset of a network for any style that trains in two minutes on one core.
 
-    The styles are procedural patterns, the contents crops of two photographs. The model restyles a
-    shallow layer at half the size, because a short training can decode it.
-    The result has the style's colours, contrast and grain more than its strokes.
+    Nothing is downloaded. The styles are procedural patterns, and the contents are crops of two
+    photographs. The model restyles a shallow layer at half the size, because a decoder for this
+    layer needs only a short training. The results show the style's colours, contrast and grain
+    more than its strokes.
     """
     return StyleTrainConfig(
         method="style_any",
@@ -58,7 +63,7 @@ def style_any() -> StyleTrainConfig:
 
 
 def style_fast_full() -> StyleTrainConfig:
-    """Return Johnson's widths with VGG-19: 256 pixels, 40,000 steps of 4 pictures.
+    """Return Johnson's network with VGG-19, for pictures of 256 pixels, 40,000 steps of 4 pictures.
 
     Training needs a GPU, and a directory of pictures (the paper: COCO's 80,000).
     """
@@ -74,10 +79,8 @@ def style_fast_full() -> StyleTrainConfig:
 def style_any_full() -> StyleTrainConfig:
     """Return Huang's model: VGG-19 up to conv4_1, and a decoder with the same widths in reverse.
 
-    Training has 256 pixels and 160,000 steps of 8 pictures.
-
-    It needs a GPU, a directory of contents (COCO) and a directory of paintings (WikiArt):
-    `--data folder:… --styles folder:…`.
+    Training has 160,000 steps of 8 pictures of 256 pixels. It needs a GPU, a directory of contents
+    (the paper: COCO) and a directory of paintings (WikiArt): `--data folder:… --styles folder:…`.
     """
     return StyleTrainConfig(
         method="style_any",

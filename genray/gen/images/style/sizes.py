@@ -13,7 +13,7 @@ LEAST = 16
 def sizes_of(height: int, width: int, scales: int, least: int) -> list[tuple[int, int]]:
     """Return (height, width) of each scale, smallest first.
 
-    Scales whose shorter side would be below `least` are left out.
+    Smaller scales whose shorter side would be below `least` are left out.
     """
     found = [(height, width)]
     while len(found) < scales and min(found[0]) // 2 >= least:
@@ -31,7 +31,7 @@ def resize(x_BCHW: Tensor, height: int, width: int) -> Tensor:
 
 
 def at_scale(style_1CHW: Tensor, longest: float, least: int) -> Tensor:
-    """Scale a style to a longest side of `longest`, but no side below `least`."""
+    """Scale a style to a longest side of `longest`, or larger if a side would be below `least`."""
     height, width = style_1CHW.shape[-2:]
     factor = max(longest / max(height, width), least / min(height, width))
     return resize(style_1CHW, max(least, round(height * factor)), max(least, round(width * factor)))

@@ -1,4 +1,4 @@
-"""Loads style pictures by name: one for a style_fast model, three splits for a style_any model.
+"""Loads style pictures by name: one picture for style_fast, or three splits for style_any.
 
 Shapes: N styles, S side, H height, W width.
 """
@@ -16,7 +16,7 @@ from genray.gen.images.patterns import pattern, pattern_name
 from genray.gen.images.pictures import read_picture, scaled
 
 VALIDATION_SEED, TEST_SEED = 100_000, 200_000
-"""First seeds of the validation and test patterns, which are never trained on."""
+"""First seeds of the validation and the test patterns, which are not used for training."""
 VALIDATION, TEST = 12, 24
 """Number of validation and test patterns."""
 
@@ -46,10 +46,11 @@ def check_style(name: str) -> None:
 
 
 def open_style(name: str, side: int) -> tuple[np.ndarray, str]:
-    """Return a style picture, uint8 [H, W, 3] with a longest side of `side` pixels, and its name.
+    """Return a style picture, uint8 [H, W, 3], and its name.
 
-    `name`: a JPEG, PNG or WebP file, or pattern:SEED. Smaller pictures are not enlarged. Raises
-    ConfigError for an invalid name or file.
+    `name`: a JPEG, PNG or WebP file, or pattern:SEED. `side`: the longest side in pixels, to which
+    larger files are scaled down and a pattern is drawn. Raises ConfigError for an invalid name or
+    file.
     """
     check_style(name)
     kind, colon, seed = name.partition(":")
@@ -60,7 +61,7 @@ def open_style(name: str, side: int) -> tuple[np.ndarray, str]:
 
 
 def check_styles(name: str, count: int) -> None:
-    """Raise ConfigError unless `name` is patterns or folder:PATH."""
+    """Raise ConfigError unless `name` is patterns or folder:PATH, and `count` is in its bounds."""
     kind, _, path = name.partition(":")
     require(
         name == "patterns" or (kind == "folder" and bool(path)),
@@ -75,9 +76,10 @@ def check_styles(name: str, count: int) -> None:
 def open_styles(name: str, count: int, side: int) -> StyleSet:
     """Load the style pictures of a style_any model.
 
-    `patterns`: the seeds 0..count−1 for training, and separate seeds for validation and test.
-    `folder:PATH`: all pictures of a directory, cropped to squares; a random fifth is the test
-    split, a tenth of the rest is the validation split. Raises ConfigError for an invalid name.
+    `patterns`: the seeds 0..count−1 for training, and other seeds for validation and test.
+    `folder:PATH`: all pictures of a directory, scaled and cropped to squares; a random fifth is the
+    test split, and a tenth of the remaining pictures is the validation split. Raises ConfigError
+    for an invalid name or `count`, and the errors of `load_folder`.
     """
     check_styles(name, count)
     if name == "patterns":

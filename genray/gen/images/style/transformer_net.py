@@ -29,9 +29,10 @@ from genray.gen.images.style.network_parts import (
 class Modulation(nn.Module):
     """Predicts a factor and a shift for the output of each instance norm, from a picture's colours.
 
-    Input: [B, 3, H, W] in 0..1, of which only each colour's mean and deviation are used. Output:
-    for each number C in `channels`, two tensors [B, C, 1, 1], 1 and 0 before training. The right
-    strength of a style depends on the picture's contrast.
+    Input: [B, 3, H, W] in 0..1, of which only the mean and deviation of red, green and blue are
+    used. Output: for each number C in `channels`, a factor and a shift, both [B, C, 1, 1]; they are
+    1 and 0 before training. The network needs this input because the right strength of a style
+    depends on the picture's contrast.
     [conditional instance norm, for styles: Dumoulin 2017, https://arxiv.org/abs/1610.07629; FiLM:
     Perez 2018, https://arxiv.org/abs/1709.07871]
 
@@ -52,7 +53,7 @@ class Modulation(nn.Module):
     def forward(self, x_BCHW: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return a factor and a shift for each instance norm."""
         mean_B3, std_B3 = x_BCHW.mean((2, 3)), x_BCHW.std((2, 3)).clamp(min=1e-3)
-        # Normalises the inputs: photographs have means of about 1/2, deviations of about e^-1.5.
+        # Normalise the inputs; photographs have means of about 1/2 and deviations of about e^-1.5.
         found = self.layers(torch.cat([4 * (mean_B3 - 0.5), std_B3.log() + 1.5], 1))[
             ..., None, None
         ]
@@ -81,10 +82,10 @@ def apply_layers(
 class TransformerNet(nn.Module):
     """Johnson's image transformation network: gives pictures [B, 3, H, W] in 0..1 one fixed style.
 
-    Departures: instance norm instead of batch norm; nearest-neighbour upsampling before a
-    convolution instead of a transposed convolution, which causes checkerboards [Odena 2016,
+    Departures from the paper: instance norm instead of batch norm; nearest-neighbour upsampling and
+    a convolution, because a transposed convolution causes checkerboards [Odena 2016,
     https://doi.org/10.23915/distill.00003]; reflection padding at each convolution, so that
-    residual blocks keep the size; a sigmoid output.
+    residual blocks keep the size; a sigmoid output; a skip connection that maps colours linearly.
 
     Args:
         config: widths, depth and kernels.
@@ -133,7 +134,7 @@ class TransformerNet(nn.Module):
         With this start, a few hundred steps suffice. Otherwise training spends most steps on
         learning the colours.
         """
-        # The linear map from a typical photograph's colours to the style's.
+        # Compute the linear map from a typical photograph's colours to the style's colours.
         colours_3N = style_1CHW.transpose(0, 1).flatten(1).double()
         mean_3 = colours_3N.mean(1).clamp(0.05, 0.95)
         # A photograph's normalised channels have correlations of about 0.85.
@@ -141,7 +142,7 @@ class TransformerNet(nn.Module):
         wanted_33 = torch.cov(colours_3N) + 1e-4 * torch.eye(3, dtype=torch.float64)
         change_33 = power(wanted_33, 0.5) @ power(photograph_33, -0.5)
         slope_3 = mean_3 * (1 - mean_3)  # of the sigmoid, where its value is mean_3
-        # The skip connection makes the map; the remaining layers begin with a small output.
+        # The skip connection gets the map; the remaining layers begin with a small output.
         mix = self.skip[1]
         assert isinstance(mix, nn.Conv2d) and mix.bias is not None
         mix.weight.copy_((change_33 / slope_3[:, None])[..., None, None])
@@ -162,8 +163,8 @@ class TransformerNet(nn.Module):
     ) -> Tensor:
         """Return the content in the model's style, [1, 3, H, W] in 0..1.
 
-        `alpha`: share of the styled pixels; the rest are the content's. Raises ConfigError for
-        style pictures (the model has its own style) or an unsupported size.
+        `alpha`: weight of the styled picture in the mean with the content. Raises ConfigError for
+        style pictures or weights (the model has its own style), or an invalid `alpha` or size.
         """
         require(
             not styles and not weights,
