@@ -1,9 +1,10 @@
-"""Makes a data set of game frames: plays games, drops repeated frames, labels frames by game.
+"""Makes a data set of game frames: plays games, drops repeated frames, and labels frames by game.
 
-The file (safetensors, read by gen/data/sources.py) holds `frames` uint8 [N, C, H, W], `label`
-int64 [N], `held_out` bool [N] and the recipe that made it. The result does not depend on the
-number of workers: a job is one game and one part, with its own seed. Held-out frames come from
-separate episodes, because neighbouring frames of an episode are nearly equal.
+The file (safetensors, read by gen/data/sources.py) contains `frames` uint8 [N, C, H, W], `label`
+int64 [N], `held_out` bool [N], and as metadata the recipe, which describes how the data set was
+made. A job plays either the training or the held-out frames of one game, with its own random
+numbers, so the result does not depend on the number of workers. Held-out frames come from separate
+episodes, because neighbouring frames of an episode are nearly equal.
 
 Shapes: E lanes, N frames, C channels, H height, W width.
 """
@@ -35,41 +36,48 @@ from genray.runs.files import writing_file
 MOST_LANES = 8
 """Largest number of lanes of a job."""
 EVERY = 4
-"""Agent steps between kept frames of a lane: neighbouring frames are nearly equal."""
+"""Of each lane, one frame in EVERY agent steps is used, because neighbouring frames are nearly
+equal.
+"""
 HOLD = 0.75
-"""Probability that random play repeats a lane's action: changing it at every step would keep the
-player near one position, and show little of a game.
+"""Probability that random play repeats a lane's last action. With a new action at every step, the
+player would stay near one position, and the frames would show little of a game.
 """
 MOST_PLAYED = 20
-"""Frames examined per wanted frame; a game that repeats itself then gets fewer frames."""
+"""A job stops after about this many frames examined per wanted frame. A game whose frames repeat
+often then gets fewer frames.
+"""
 
 Progress = Callable[[int, int], None]
-"""(frames done, frames wanted)"""
+"""Called with (number of frames done, number of frames wanted)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FramesConfig:
-    """The frames of a data set, and how they are played."""
+    """Which frames a data set contains, and how the games are played."""
 
     games: tuple[str, ...] = ("breakout", "seaquest", "pong", "road_runner")
-    """Games, each a class: --games breakout seaquest, or with commas."""
+    """The games, each of which is a class; separated by spaces or commas."""
     frames: int = 20_000
-    """Number of different frames of all games together, a fifth of them held out. The result may
-    have fewer: held-out frames that also occur in training are removed.
+    """Number of different frames of all games together, of which a fifth is held out. The data set
+    may have fewer: held-out frames that equal a training frame are removed, and a game may repeat
+    its frames.
     """
     size: int = bounded(32, min=8, max=210, example=32)
     """Side of the square frames in pixels."""
     grey: bool = False
-    """Whether frames are grey, as agents see them, instead of in the game's colours."""
+    """Make grey frames, as agents see them, instead of frames in the game's colours."""
     seed: int = seed(0)
     model: Path | None = None
-    """A run or model directory whose policy plays (its own game) instead of random actions."""
+    """A run or model directory. Its policy then plays its own game, instead of random play."""
     epsilon: float = bounded(0.05, min=0, max=1, example=0.05)
-    """Share of random actions in a policy's play."""
+    """Probability of a random action when a policy plays."""
     workers: int = bounded(1, min=1, max=256)
-    """Processes that play; with more than one, each is a Ray actor."""
+    """Number of processes that play; if there are several, they are Ray actors."""
     out: Path | None = None
-    """File to write. Default: in $GENRAY_DATA or ~/.cache/genray, where `--data atari` reads."""
+    """File to write. Default: the file in $GENRAY_DATA or ~/.cache/genray that `--data atari`
+    reads.
+    """
 
     def validate(self) -> None:
         """Raise ConfigError for an invalid option."""
@@ -86,13 +94,13 @@ class FramesConfig:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the games, split at commas."""
+        """The names of the games, after splitting `games` at commas."""
         return tuple(name for entry in self.games for name in entry.split(",") if name.strip())
 
 
 @dataclass(frozen=True)
 class Job:
-    """One unit of work for a worker: the training or the held-out frames of one game."""
+    """One unit of work: the training frames or the held-out frames of one game."""
 
     env: EnvConfig
     count: int
@@ -105,7 +113,9 @@ class Job:
 
     @property
     def lanes(self) -> int:
-        """Games played in lockstep; fewer for a small job, because each takes time to start."""
+        """Number of games played in lockstep. A small job has fewer, because each takes time to
+        start.
+        """
         return min(MOST_LANES, max(1, self.count // 50))
 
 
@@ -114,8 +124,8 @@ def collect_frames(
 ) -> tuple[Path, dict[str, Any]]:
     """Play games and write the data set, completely or not at all; return (the file, its recipe).
 
-    Raises ConfigError for an unknown game (the message suggests names), ResourceError when the
-    file cannot be written, RunFault when a worker dies.
+    Raises ConfigError for an invalid option, CheckpointError when `config.model` contains no
+    policy, ResourceError when the file cannot be written, and RunFault when a worker dies.
     """
     config.validate()
     out = config.out or atari_file(data_folder(), config.size, config.grey)
@@ -183,10 +193,10 @@ def collect_frames(
 def merge(
     parts: Iterable[tuple[int, bool, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Join (label, held_out, frames) parts into (frames, label, held_out), each frame once.
+    """Join parts (label, held_out, frames) into arrays (frames, label, held_out), each frame once.
 
-    Training parts come first, so a held-out frame that is also a training frame is removed. A
-    frame that two games share (a blank screen) keeps the first game's label.
+    Training parts come first, so a held-out frame that equals a training frame is removed. A frame
+    that two games have in common (such as a blank screen) gets the first game's label.
     """
     frames: list[np.ndarray] = []
     label: list[int] = []
@@ -226,14 +236,16 @@ def play_frames(job: Job, progress: Callable[[int], None] | None = None) -> np.n
 
 
 def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the screens of E lanes after every step, uint8 [E, C, H, W], without end."""
+    """Yield the first screens of E lanes and then those after every step, uint8 [E, C, H, W],
+    without end.
+    """
     colour = not job.grey
     if job.model:
         network, env_config = load_policy(job.model)
         past_actions, policy = network.config.past_actions, greedy_policy(network, job.epsilon, rng)
         env: FrameVectorEnv = make_env(env_config, job.lanes, num_threads=1)
-        # A policy needs grey frames. For colours, a second emulator plays the same actions from
-        # the same seed.
+        # A policy needs grey frames. If the data set is in colour, a second emulator plays the same
+        # actions from the same seed.
         screen = AtariLanes(env_config, job.lanes, 1, color=True) if colour else None
     else:
         env_config, past_actions, screen = job.env, 0, None
@@ -251,7 +263,7 @@ def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndar
             shown = screen.step(action_E).frame_EHW if screen else step.frame_EHW
             if job.model:
                 lanes.push(step.frame_EHW, action_E, begins_E)
-            # The next frame is the first of a new episode.
+            # Where an episode has ended, the next frame is the first one of a new episode.
             begins_E = step.terminated_E | step.truncated_E
     finally:
         env.close()
@@ -260,7 +272,7 @@ def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndar
 
 
 def random_policy(num_actions: int, num_lanes: int, rng: np.random.Generator) -> Policy:
-    """Return a policy of random actions; each lane keeps an action for 1 / (1 − HOLD) steps on
+    """Return a policy of random actions. Each lane draws a new action after 1 / (1 − HOLD) steps on
     average.
     """
     action_E = rng.integers(num_actions, size=num_lanes)
@@ -277,12 +289,12 @@ def random_policy(num_actions: int, num_lanes: int, rng: np.random.Generator) ->
 def write_frames(
     out: Path, frames: np.ndarray, label: np.ndarray, held_out: np.ndarray, recipe: dict[str, Any]
 ) -> None:
-    """Write the file completely or not at all; raises ResourceError when that fails."""
+    """Write the file completely or not at all. Raises ResourceError when it cannot be written."""
     from safetensors.numpy import save
 
     tensors = {"frames": np.ascontiguousarray(frames), "label": label, "held_out": held_out}
     try:
-        # Serialised in memory first, so that a full disk raises OSError and no other exception.
+        # Serialise in memory first, so that a full disk raises OSError.
         with writing_file(out) as temporary:
             temporary.write_bytes(save(tensors, metadata={"recipe": json.dumps(recipe)}))
     except OSError as error:
@@ -309,7 +321,9 @@ def _play_here(jobs: Sequence[Job], progress: Progress | None) -> Iterator[np.nd
 
 
 def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -> list[np.ndarray]:
-    """Play the jobs with `workers` actors, the longest first; return frames in the jobs' order."""
+    """Play the jobs with at most `workers` actors, the largest job first; return the frames of each
+    job, in the order of `jobs`.
+    """
     import ray
     from ray.exceptions import RayError
 
@@ -329,7 +343,7 @@ def _play_on_ray(jobs: Sequence[Job], workers: int, progress: Progress | None) -
             played: dict[int, np.ndarray] = {}
             idle = list(actors)
             while len(played) < len(jobs):
-                # Give every idle worker the longest waiting job, then wait for one to finish.
+                # Give every idle worker the largest waiting job, then wait for one job to finish.
                 while idle and waiting:
                     actor, number = idle.pop(), waiting.pop(0)
                     playing[actor.play.remote(jobs[number])] = (number, actor)
@@ -373,7 +387,9 @@ def _game(name: str) -> str:
 
 
 def _shares(frames: int, games: int, index: int) -> list[tuple[bool, int]]:
-    """Return [(held out?, frames)] of one game: an even part of `frames`, a fifth held out."""
+    """Return [(held_out, number of frames)] for the two jobs of the game `index`: its even part of
+    `frames`, of which a fifth is held out.
+    """
     count = (frames + games - 1 - index) // games
     test = round(count * TEST_SHARE)
     return [(False, count - test), (True, test)]
@@ -388,7 +404,7 @@ def _is_new(frame: np.ndarray, seen: set[bytes]) -> bool:
 
 
 def _make_room(out: Path) -> None:
-    # Checked before minutes of play, not after them.
+    # Refuse a file that cannot be written now, before minutes of play.
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

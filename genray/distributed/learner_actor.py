@@ -1,4 +1,4 @@
-"""Runs the learner as a Ray actor: it takes batches, updates, and publishes weights."""
+"""Runs a learner as a Ray actor, which fetches batches, makes updates, and publishes weights."""
 
 import io
 import socket
@@ -27,16 +27,17 @@ from genray.rl.networks import build_network
 from genray.rl.transfer import AnySample
 from genray.runs.storage import as_place, reading, writing
 
-# Versions kept in the object store, for collectors that are still fetching an older one.
+# Versions of the weights kept in the object store, because collectors may still fetch an older one.
 WEIGHTS_KEPT = 4
 
 
 class LearnerActor:
-    """Trains `rl.learner.Learner` on batches of a Feed, one portion of work per `learn` call.
+    """Trains `rl.learner.Learner` on batches of a `Feed`, for a fraction of a second in each call
+    of `learn`.
 
-    Of K learners, the one of rank 0 is the leader: it keeps samples per insert, sends the limit
-    and the weights to the shards, and writes snapshots and checkpoints for all. The other
-    learners sample as much as the leader, at the same time.
+    Of K learners, the one of rank 0 is the leader. The leader has the limiter of samples per
+    insert, sends the insert limit and the weights to the shards, and makes snapshots and
+    checkpoints for all learners. Each of the other learners draws as many samples as the leader.
 
     Args:
         config: the configuration of the run.
@@ -64,8 +65,8 @@ class LearnerActor:
         self._learner = Learner(
             config.learner, network, build_network(card), device, threads=threads
         )
-        # NumPy ignores trailing zeros of the entropy: the first incarnation of a single learner has
-        # the same random numbers as [seed, 2].
+        # NumPy ignores trailing zeros of the entropy, so the first incarnation of a single learner
+        # has the same random numbers as LocalAgent, whose entropy is [seed, 2].
         self._rng = np.random.default_rng(np.random.SeedSequence([config.run.seed, 2, rank, epoch]))
         batch_size, learners = config.learner.batch_size, config.learner.learners
         limiter = config.limiter(learners * batch_size * batches_per_round(batch_size))
@@ -90,14 +91,15 @@ class LearnerActor:
     # -- start -------------------------------------------------------------------------------------
 
     def rendezvous_address(self) -> str:
-        """Return the address where the other learners join the leader."""
+        """Return an address on the leader's host, at which the other learners join the leader."""
         return rendezvous_address(ray.util.get_node_ip_address())
 
     def begin(self, snapshot: Snapshot | None, place: str | None) -> None:
-        """Start learning, from `snapshot` if there is one, in a group that meets at `place`.
+        """Prepare for learning: join the group at the address `place`, unless it is None, and load
+        `snapshot`, unless it is None.
 
-        Raises ResourceError when Ray reserved a GPU that PyTorch cannot use: the GPU would be
-        idle, and no error would be reported.
+        Raises ResourceError when Ray reserved a GPU that PyTorch cannot use, because the learner
+        would use the CPU without a message. Raises PeerLost when another learner is lost.
         """
         if self._learner.device.type == "cpu" and ray.get_gpu_ids():
             raise ResourceError(
@@ -118,17 +120,17 @@ class LearnerActor:
             self._feed.updates = self._learner.updates
             if self._rank == 0:
                 self._rng.bit_generator.state = snapshot.rng
-        # The shards learn the weights and the insert limit, and the feed the shards' counts.
+        # Send the weights and the insert limit to the shards, and get the shards' counts.
         self._publish()
         try:
             self._feed.refresh()
         except RayTaskError:
             raise
         except RayError:
-            pass  # a shard that is down gets a request with every round
+            pass  # a shard that is down gets them with a later request
 
     def snapshot(self) -> Snapshot:
-        """Return the state that a successor continues from; called between two portions of work."""
+        """Return the state from which new learners continue after a death."""
         buffer = io.BytesIO()
         torch.save(self._learner.state_dict(), buffer)
         return Snapshot(
@@ -143,16 +145,18 @@ class LearnerActor:
     # -- work --------------------------------------------------------------------------------------
 
     def learn(self, seconds: float) -> LearnReport:
-        """Learn for about `seconds`, as fast as samples per insert allows."""
+        """Make updates for about `seconds`, as many as the limit on samples per insert allows;
+        return a report.
+        """
         stop = time.monotonic() + seconds
-        # Update until the portion ends. Each update is given the next batch, to prepare it early.
+        # Each update also gets the next batch, so that the learner can send it to the device early.
         done: list[tuple[float, float, float]] = []
         while (batches := self._next_batches(stop)) is not None:
             for batch, following, share in zip(
                 batches, [*batches[1:], None], self._shares(batches)
             ):
                 done.append(self._update(batch, following.sample if following else None, share))
-        # Report the means over the portion's updates.
+        # Report the means over the updates of this call.
         means = np.mean(done, axis=0) if done else np.full(3, np.nan)
         events = self._feed.take_events()
         limiter = self._feed.limiter
@@ -173,14 +177,15 @@ class LearnerActor:
         )
 
     def _next_batches(self, stop: float) -> list[Batch] | None:
-        """Return the next batches, possibly none; None: this portion of work is over."""
+        """Return the next batches, possibly none; None: this call of `learn` must end."""
         if self._group is None and time.monotonic() >= stop:
             return None
         if not self._ready:
             self._ready.extend(self._feed.next_round() or [])
         if self._group is None:
             return [self._ready.popleft() for _ in range(len(self._ready))]
-        # A group continues with as many batches as every learner has; it ends when its leader does.
+        # All learners of a group take the same number of batches, and end when the leader's time is
+        # over.
         limiter = self._feed.limiter
         count, sampled, more = self._group.agree(
             len(self._ready), limiter.sampled, time.monotonic() < stop
@@ -198,11 +203,11 @@ class LearnerActor:
     def _update(
         self, batch: Batch, following: AnySample | None, share: Share | None
     ) -> tuple[float, float, float]:
-        """Make one update; return (loss, mean Q, gradient norm)."""
+        """Make one update; return (loss, mean Q-value, gradient norm)."""
         beta = self._config.replay.beta_at(self._learner.updates)
         part = self._group.begin_update(share, beta) if self._group and share else 1.0
         self._learner.begin(batch.sample, max(self._feed.size, 1), beta, following)
-        # While the device computes this update, fetch the batch of the next one.
+        # While the device computes this update, fetch the next round if no batch is left.
         if following is None and self._fetches_ahead:
             self._fetch()
         update = self._learner.finish()
@@ -213,15 +218,20 @@ class LearnerActor:
         return part * update.loss, update.q_mean, update.grad_norm
 
     def _fetch(self) -> None:
-        """Receive the next round if it is in flight; this never waits for inserts."""
+        """Receive the next round if it has been requested, and send its first batch to the device.
+
+        This never waits for collectors to insert transitions.
+        """
         if not self._ready and self._feed.in_flight_samples():
             self._ready.extend(self._feed.next_round() or [])
         if self._ready:
             self._learner.expect(self._ready[0].sample)
 
     def _publish(self) -> None:
-        """Put the weights into the object store once; requests to shards carry their reference,
-        and the shards pass it to the collectors.
+        """Put the weights into the object store. Only the leader does this.
+
+        Requests to the shards contain the reference to the weights, and the shards send the
+        reference to the collectors.
         """
         if self._rank:
             return
@@ -231,14 +241,16 @@ class LearnerActor:
         self._versions = [*self._versions, published][-WEIGHTS_KEPT:]
 
     def policy(self) -> dict[str, torch.Tensor]:
-        """Return a copy of the policy's weights on the CPU."""
+        """Return a copy of the policy's weights on the CPU (`Learner.policy`)."""
         return self._learner.policy()
 
     # -- checkpoints -------------------------------------------------------------------------------
 
     def settle(self, absent: Collection[int] = ()) -> None:
-        """Send the newest priorities to the shards and read their counts; give up the `absent`
-        ones.
+        """Send the newest priorities to the shards, and read the shards' counts.
+
+        The transitions of the shards `absent` are counted as lost. Raises RunFault when another
+        shard does not answer.
         """
         for _ in range(MAX_FAILURES):
             try:
@@ -250,7 +262,9 @@ class LearnerActor:
         raise RunFault("a replay shard cannot be kept alive")
 
     def save(self, folder: str) -> dict[str, Any]:
-        """Write `learner.pt` and return the rest as JSON values; call `settle` before."""
+        """Return the state as JSON values, except for the networks and the optimizer, which the
+        leader writes to `learner.pt`. Call `settle` before.
+        """
         if self._rank == 0:
             with writing(as_place(folder)) as local:
                 save_learner(self._learner, local)
@@ -258,11 +272,13 @@ class LearnerActor:
             "rng": self._rng.bit_generator.state,
             "limiter": self._limiter_state(),
             "lost_transitions": self._feed.lost_transitions,
-            "restarts": len(self._feed.events),  # restarts that no report has contained yet
+            "restarts": len(self._feed.events),  # restarts that are in no report yet
         }
 
     def _limiter_state(self) -> dict[str, float]:
-        """Return the limiter's state without samples in flight or unused: they are drawn again."""
+        """Return the limiter's state. Samples that are in flight or not used yet are not counted,
+        because they will be drawn again.
+        """
         limiter, learner = self._feed.limiter, self._config.learner
         waiting = len(self._ready) * learner.batch_size * learner.learners
         return limiter.state() | {
@@ -270,7 +286,9 @@ class LearnerActor:
         }
 
     def load(self, folder: str, state: dict[str, Any], with_replay: bool) -> None:
-        """Continue from `save`. Call it after the shards have loaded, before collectors start."""
+        """Continue from a checkpoint of `save`. Call it after the shards have loaded and before the
+        collectors start. Raises CheckpointError when the networks or the optimizer do not fit.
+        """
         with reading(as_place(folder), deep=False) as local:
             load_learner(self._learner, local)
         rngs = [state["rng"], *state.get("learner_rngs", [])]
@@ -279,13 +297,13 @@ class LearnerActor:
         if with_replay:
             self._feed.limiter.restore(state["limiter"])
         self._feed.updates = self._learner.updates
-        self._ready.clear()  # batches of the replay before loading
+        self._ready.clear()  # these batches are from the replay before loading
         self._publish()
         self._feed.adopt()
 
 
 class Follower(SamplesPerInsert):
-    """Limits a learner that is not the leader to as many samples as the leader has drawn.
+    """Limits a learner that is not the leader to the number of samples that the leader has drawn.
 
     Args:
         limiter: the limiter of the run, whose settings are used.
@@ -299,4 +317,4 @@ class Follower(SamplesPerInsert):
         return self.granted - self.sampled
 
     def inserts_needed(self, samples: int) -> int:
-        return 0  # the learner waits for the leader, not for inserts
+        return 0  # this learner waits for the leader, not for inserts

@@ -1,10 +1,10 @@
 """Controls the learners (one, or K in data parallel) for the coordinator, and replaces dead ones.
 
-When a learner dies, all K are started again, with the next epoch, from the last snapshot: the
-whole state of learning, which the leader sends every few seconds. The coordinator keeps the
-snapshot in its own memory. The memory of the learner is lost with the learner, as is what it put
-into the object store, and a shard may die at the same instant; the coordinator's own death ends
-the run in any case. The replay shards keep their data.
+When a learner dies, all K learners are started again, with the next epoch, and continue from the
+last snapshot. A snapshot contains the networks, the optimizer, and the other state of learning; the
+leader sends one every few seconds. The coordinator keeps it in its own memory, because the object
+store would lose it when the leader dies, and a shard might die at the same time. The death of the
+coordinator ends the run in any case. The replay shards keep their data.
 """
 
 import time
@@ -22,9 +22,9 @@ from genray.distributed.data_parallel import PeerLost
 from genray.distributed.messages import LearnReport, Snapshot
 from genray.errors import GenrayError, RunFault
 
-PORTION_S = 0.25  # length of one call of `learn`
-MAX_DEATHS = 10  # in a row, without a snapshot between them, before the run ends
-WAITING_NOTE_S = 60.0  # how often the user reads that the learner has not started yet
+PORTION_S = 0.25  # seconds that one call of `learn` takes
+MAX_DEATHS = 10  # deaths without a snapshot between them; one more ends the run
+WAITING_NOTE_S = 60.0  # seconds between messages that the learner has not started yet
 
 
 class LearnerLost(Exception):
@@ -33,16 +33,18 @@ class LearnerLost(Exception):
 
 @dataclass
 class _Portion:
+    """One call of `learn` at each of the K learners, and the reports that have arrived."""
+
     reports: list[LearnReport] = field(default_factory=list)
 
 
 class LearnerGroup:
     """Gives work to the learners, keeps their last snapshot, and replaces them after a death.
 
-    Only `ask` and `load` block.
+    Only `ask` and `load` wait for the learners.
 
     Args:
-        make: a function; `make(epoch, rank)` starts the actor of a learner.
+        make: `make(epoch, rank)` starts the actor of a learner and returns its handle.
         learners: K.
         snapshot_s: seconds between snapshots.
     """
@@ -54,7 +56,7 @@ class LearnerGroup:
         self.epoch = 0
         self.restarts = 0
         self.lost_updates = 0
-        """Updates that were lost with dead learners; the run makes them again."""
+        """Number of updates that were lost with dead learners, and that the run makes again."""
         self.last: LearnReport | None = None
         self._snapshot: Snapshot | None = None
         self._asked_at = self._taken_at = 0.0
@@ -75,18 +77,18 @@ class LearnerGroup:
 
     @property
     def starting(self) -> bool:
-        """Whether a learner has not finished `begin` yet."""
+        """Whether a learner is still starting (has not finished `begin`)."""
         return "begin" in self._calls.values()
 
     def give(self) -> None:
-        """Keep the learners' queues filled, and ask for a snapshot when one is due."""
+        """Queue calls at the learners, and request a snapshot when one is due."""
         while self._portions < PORTIONS_AHEAD:
             portion = _Portion()
             self._portions += 1
             for member in self.members:
                 self._calls[member.learn.remote(PORTION_S)] = portion
         now = time.monotonic()
-        # A snapshot without a new update since the last one would be of no use.
+        # Without new updates, a new snapshot would equal the last one.
         moved = self._snapshot is None or self._updates_known > self._snapshot.updates
         if moved and now >= self._snapshot_due and "snapshot" not in self._calls.values():
             self._calls[self.first.snapshot.remote()] = "snapshot"
@@ -99,7 +101,9 @@ class LearnerGroup:
             )
 
     def take(self, ready: Sequence[ray.ObjectRef]) -> list[LearnReport]:
-        """Return the reports of the finished portions among the calls `ready`."""
+        """Take the results of the calls `ready`; return a report for each portion that all learners
+        have finished. If a learner has died, replace all learners.
+        """
         reports = []
         for call in ready:
             if call not in self._calls:
@@ -123,12 +127,16 @@ class LearnerGroup:
         return reports
 
     def events(self) -> list[str]:
-        """Return the messages for the user since the last call."""
+        """Return the messages for the user that were added since the last call."""
         events, self._events = self._events, []
         return events
 
     def ask(self, question: Callable[[ray.actor.ActorHandle], ray.ObjectRef]) -> Any:
-        """Wait for the leader's answer; if a learner dies meanwhile, replace it and ask again."""
+        """Call `question` with the leader's handle, and return the result of the call that it
+        makes.
+
+        If the leader dies meanwhile, replace all learners and ask again.
+        """
         while True:
             try:
                 return get_from_learner(question(self.first))
@@ -136,7 +144,11 @@ class LearnerGroup:
                 self.restart(error)
 
     def load(self, folder: str, state: dict[str, Any], with_replay: bool) -> None:
-        """Continue from a checkpoint."""
+        """Continue from the checkpoint in `folder`, whose state.json contains `state`.
+
+        Raises RunFault if a learner dies meanwhile, and CheckpointError if the checkpoint does not
+        fit.
+        """
         calls = [member.load.remote(folder, state, with_replay) for member in self.members]
         try:
             for call in calls:
@@ -164,20 +176,21 @@ class LearnerGroup:
         self._portions = 0
         self._snapshot_due = 0.0
         self._next_note_at = time.monotonic() + WAITING_NOTE_S
-        # Ray holds back the calls of the other learners until the leader has returned its address;
-        # no call blocks here.
+        # Ray starts `begin` when the leader has returned its address, so nothing waits here.
         place = self.first.rendezvous_address.remote() if self._learners > 1 else None
         state = ray.put(self._snapshot) if self._snapshot else None
         for member in self.members:
             self._calls[member.begin.remote(state, place)] = "begin"
 
     def restart(self, error: Exception) -> None:
-        """Replace all learners after a death. Raises RunFault after MAX_DEATHS in a row."""
+        """Replace all learners after a death. Raises RunFault after more than MAX_DEATHS deaths
+        without a snapshot between them.
+        """
         self._deaths += 1
         if self._deaths > MAX_DEATHS:
             raise RunFault(f"the learner cannot be kept alive: {error}") from error
         self.close()
-        # Work out for the user what is lost: the updates since the last snapshot.
+        # Tell the user how many updates are lost: those since the last snapshot.
         kept = self._snapshot.updates if self._snapshot else 0
         lost = max(0, self._updates_known - kept)
         age = (
@@ -193,7 +206,7 @@ class LearnerGroup:
         self.restarts += 1
         self.lost_updates += lost
         self._updates_known = kept
-        if self.last:  # until the new learners report: there is work left
+        if self.last:  # the values until the new learners report; they have work left
             self.last = replace(self.last, updates=kept, idle=False)
         self._start()
 
@@ -203,17 +216,18 @@ class LearnerGroup:
 
 
 def get_from_learner(call: ray.ObjectRef) -> Any:
-    """Return a learner's answer.
+    """Return the result of a call to a learner.
 
-    Raises the original error if genray or the disk raised it there, RunFault for any other
-    exception in the learner's code, and LearnerLost when its process, host, or group is gone.
+    If the call raised a GenrayError or an OSError, raises this error. Raises RunFault for another
+    exception in the learner's code, and if the learner cannot be started. Raises LearnerLost when
+    the learner's process or host, or another learner of its group, is lost.
     """
     try:
         return ray.get(call)
     except RayTaskError as error:
         if isinstance(error.cause, PeerLost):
             raise LearnerLost(cause(error)) from error
-        if isinstance(error.cause, RayError):  # an argument of the call died with its owner
+        if isinstance(error.cause, RayError):  # an argument was lost with the actor that made it
             raise LearnerLost(cause(error)) from error
         if isinstance(error.cause, GenrayError | OSError):
             raise error.cause from None
@@ -225,7 +239,7 @@ def get_from_learner(call: ray.ObjectRef) -> Any:
 
 
 def _joined(reports: list[LearnReport]) -> LearnReport:
-    """Join the reports of a group: the leader's counts, and the means over the whole batch."""
+    """Join the reports of all learners: the leader's counts, and the means over the learners."""
     first = next(report for report in reports if report.rank == 0)
     loss, q_mean, grad_norm = np.mean(
         [(each.loss, each.q_mean, each.grad_norm) for each in reports], axis=0

@@ -1,8 +1,9 @@
-"""Trains a `Fit` with K data-parallel workers of Ray Train; each has its own part of the rows.
+"""Trains a `Fit` with K data-parallel workers of Ray Train. Each worker has its own part of the
+rows.
 
-PyTorch averages the gradients (gloo on CPUs, NCCL on GPUs). Only worker 0 writes the run
-directory, so with several hosts the directory has to be on storage that all of them share. Batch
-normalisation uses each worker's own rows.
+PyTorch averages the gradients (gloo on CPUs, NCCL on GPUs). Only worker 0 writes the run directory.
+With several hosts, the directory has to be on storage that all hosts share. Each worker's batch
+normalisation uses only its own rows.
 """
 
 import os
@@ -37,10 +38,12 @@ def train_with_workers(
     resume_command: str,
     checkpoint: Path | None = None,
 ) -> None:
-    """Train in `run`, which the caller has created (and not locked), with `workers` processes.
+    """Train with `workers` processes in the run directory `run`, which must exist and not be
+    locked.
 
-    Raises ResourceError when Ray has fewer CPUs (or GPUs, with --device cuda) than workers,
-    RunFault when a worker fails.
+    `family`, `config`: a name of `gen.families.FAMILIES` and its configuration. `checkpoint`: where
+    to continue; None: start anew. Raises ResourceError when Ray has fewer CPUs (or GPUs, with
+    --device cuda) than workers, and RunFault when a worker fails.
     """
     on_gpu = config.fit.device == "cuda"
     kind = "GPU" if on_gpu else "CPU"
@@ -50,7 +53,7 @@ def train_with_workers(
             f"--workers {workers}: Ray has {have} {kind}s here; use at most --workers "
             f"{max(have, 1)}"
         )
-    # Every worker rebuilds the fit from values, because a worker may be on another host.
+    # Every worker builds the fit from these plain values, because it may be on another host.
     settings = {
         "family": family,
         "config": to_dict(absolute_paths(config)),
@@ -75,7 +78,7 @@ def train_with_workers(
 
 
 def _reason(error: Exception, run: RunDir, resume_command: str) -> str:
-    """Return, in one line, the error of a worker and how to continue."""
+    """Return one line with the error of a worker and, if there is a checkpoint, how to continue."""
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     # The last line of a worker's traceback names the exception.
     named = [line for line in text if line.startswith("genray.errors.")] or text[-1:]
@@ -90,7 +93,7 @@ def _reason(error: Exception, run: RunDir, resume_command: str) -> str:
 
 
 def _train_as_worker(settings: dict[str, Any]) -> None:
-    escape_unprintable()  # Ray's log is UTF-8, which a file name may not be
+    escape_unprintable()  # Ray's log is UTF-8, but a file name may be something else
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
     config: Any = from_dict(FAMILIES[settings["family"]].config, settings["config"])
