@@ -1,7 +1,8 @@
-"""Checks a cluster before a run starts on it: roles, versions, storage, clocks.
+"""Checks a cluster before a run starts on it: roles, versions, storage, clocks, and the
+environment.
 
-A small task runs on every machine and answers. It leaves nothing behind, and nothing of the run
-exists yet. Each problem is one line.
+A small task on every machine returns what the machine has. The checks leave no files and no actors
+behind. Each problem is reported in one line.
 """
 
 import hashlib
@@ -26,24 +27,26 @@ from genray.rl.env import load_factory
 from genray.runs import storage
 
 ANSWER_S = 180.0
-"""How long a machine may take to answer. A machine that has just joined starts a Python process
-first, which takes 4 s, or a minute on a very busy machine.
+"""Longest time that a machine may take to answer. A machine that has just joined the cluster first
+starts a Python process, which takes 4 s, or up to a minute on a very busy machine.
 """
 MOST_SKEW_S = 5.0
-"""Largest difference between clocks. S3 refuses requests that are 15 minutes off, and logs and
-metrics of machines that are 5 s apart cannot be read together.
+"""Largest difference between two clocks. With larger differences, logs and metrics of several
+machines cannot be compared. S3 refuses requests if a clock is 15 minutes wrong.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A machine's answer: its versions, its clock, and what it can load."""
+    """A machine's answer: its versions, its clock, and what it can read and load."""
 
     genray: str
     ray: str
     python: str
     time_s: float
+    """The machine's clock, in seconds since 1970."""
     sees_storage: bool
+    """Whether the machine can read the run's --out."""
     env_problem: str = ""
     """Why the machine cannot load the run's own environment (`--env module:factory`); "" if it
     can.
@@ -51,7 +54,7 @@ class Answer:
 
 
 def roles_needed(config: DQNConfig) -> dict[str, int]:
-    """Return the number of actors of a run for each role's custom resource."""
+    """Return {custom resource of a role: number of a run's actors that need one unit of it}."""
     return {
         "genray_learner": config.learner.learners,
         "genray_replay": config.replay.shards,
@@ -62,8 +65,9 @@ def roles_needed(config: DQNConfig) -> dict[str, int]:
 def missing_roles(needed: dict[str, int], offered: dict[str, float]) -> str:
     """Return a text such as "genray_replay (2 needed, 0 offered)"; "" if no role is missing.
 
-    In a cluster with CPUs and without any role, every actor may run on every machine, so no role
-    is missing. A lone head node has neither CPUs nor roles.
+    `offered` are the resources of the cluster. If it has CPUs but no roles, every actor may run on
+    every machine, so no role is missing. A cluster that consists only of the head of cluster.yaml
+    has neither CPUs nor roles, so all roles are missing.
     """
     if not any(role in offered for role in needed) and offered.get("CPU", 0) > 0:
         return ""
@@ -78,10 +82,10 @@ def missing_roles(needed: dict[str, int], offered: dict[str, float]) -> str:
 def await_roles(
     config: DQNConfig, address: str, wait_s: float, say: Callable[[str], None] = print
 ) -> None:
-    """Wait until the cluster has a free place for every actor; ask the autoscaler for what is
-    missing.
+    """Wait until the cluster has a unit of its role for every actor. Meanwhile the autoscaler is
+    asked for the missing units.
 
-    Raises ResourceError, which names the roles and their numbers, after `wait_s`.
+    Raises ResourceError, which names the missing roles and their numbers, after `wait_s` seconds.
     """
     needed = roles_needed(config)
     if not (missing := missing_roles(needed, ray.cluster_resources())):
@@ -96,7 +100,7 @@ def await_roles(
             time.sleep(0.5)
             missing = missing_roles(needed, ray.cluster_resources())
     finally:
-        request_resources(bundles=[])  # from now on the actors' reservations keep the machines
+        request_resources(bundles=[])  # from now on, the actors' own requests keep the machines
     if missing:
         raise ResourceError(
             f"--address {address}: the cluster lacks {missing} after {wait_s:.0f} s; start "
@@ -106,15 +110,15 @@ def await_roles(
 
 
 def check_machines(place: storage.Place, address: str, env: str = "") -> None:
-    """Raise ResourceError for the first machine that cannot take part in a run.
+    """Raise ResourceError for the first problem that keeps a machine from taking part in a run.
 
-    Such a machine runs another version, cannot read `place`, has another time, or cannot load
-    `env`, the name of a user's environment.
+    A machine may have another version of Ray, Python or genray, a clock that differs, or no answer,
+    or it cannot load `env` (`module:factory` of a user's environment) or read `place`.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     mark = f".seen-{os.urandom(6).hex()}"
     with _marked(place, mark):
-        # Ask all machines at once, each with a task that is bound to its node.
+        # Start a task on every machine, all at the same time.
         question = ray.remote(_answer)
         asked = {}
         for node in nodes:
@@ -122,7 +126,7 @@ def check_machines(place: storage.Place, address: str, env: str = "") -> None:
             asked[node["NodeManagerAddress"]] = question.options(
                 num_cpus=0, max_retries=0, scheduling_strategy=here
             ).remote(str(place), mark, env)
-        # Collect the answers; a machine without an answer is a problem as well.
+        # Collect the answers. Note why a machine gives none.
         start = time.time()
         answers, late = {}, {}
         for machine, reference in asked.items():
@@ -151,8 +155,8 @@ def problems(
 ) -> Iterable[str]:
     """Yield one line per problem.
 
-    `mine` is this process's answer. `late` has the machines without an answer, and why. The other
-    machines answered between `start` and `end`, by this process's clock.
+    `mine` is this process's own answer. `late` contains, for each machine without an answer, the
+    reason. The other machines answered between `start` and `end`, by this process's clock.
     """
     yield from (f"machine {machine} {reason}" for machine, reason in late.items())
     for what in ("ray", "python", "genray"):
@@ -164,7 +168,8 @@ def problems(
                     "every machine"
                 )
     for machine, answer in answers.items():
-        # A right clock answers between `start` and `end`; the skew is the distance from that span.
+        # A correct clock gives a time between `start` and `end`. A difference is measured from the
+        # nearer end of this interval.
         ahead = answer.time_s - end if answer.time_s > end else answer.time_s - start
         if abs(ahead) > MOST_SKEW_S and not start <= answer.time_s <= end:
             word = "ahead of" if ahead > 0 else "behind"
@@ -212,7 +217,7 @@ def _env_problem(env: str) -> str:
 
 
 class _marked:
-    """Context manager: writes a file to `place`, and removes it at the end of the block."""
+    """Context manager that writes the file `name` into `place`, and removes it after the block."""
 
     def __init__(self, place: storage.Place, name: str):
         self._file, self._content = storage.child(place, name), name.encode()
@@ -229,8 +234,8 @@ class _marked:
 
 @cache
 def fingerprint() -> str:
-    """Return eight digits of a hash of genray's source, which differ between two checkouts of one
-    version.
+    """Return eight hexadecimal digits of a hash of genray's source files. They show whether two
+    machines with the same version run the same code.
     """
     root = Path(genray.__file__).parent
     total = hashlib.sha256()

@@ -1,7 +1,7 @@
-"""Runs a replay shard as a Ray actor: an event loop around `rl.replay.ReplayShard`.
+"""Runs a replay shard as a Ray actor: a `rl.replay.ReplayShard` with asynchronous methods.
 
-Every method is a coroutine on one thread, so the shard needs no locks. Only `add` and `wait_for`
-wait.
+All methods are coroutines on one thread, so the data of the shard need no lock. Only `add` and
+`wait_for` wait for other calls.
 """
 
 import asyncio
@@ -23,14 +23,16 @@ from genray.runs.storage import as_place, reading, writing
 
 
 class ReplayShardActor:
-    """Stores one shard's transitions, up to a limit that the learner raises with every request.
+    """Stores the transitions of one shard and returns samples of them.
 
-    The shard accepts only the latest incarnation of each collector and of the learner. After a
-    restart it accepts no chunks until the coordinator has sent the current epochs.
+    The learner's requests set how many transitions the shard may accept; further chunks wait. The
+    shard accepts only the latest incarnation of each collector and of the learners. After a restart
+    it accepts no chunks until the coordinator has sent the current epochs (fence.py).
 
     Args:
-        config, layout: the shard's size and shapes.
-        seed: the entropy of the shard's samples; the last number is the shard's index.
+        config: the kind of store, and the exponents of priorities.
+        layout: the shard's size and shapes.
+        seed: the entropy of the shard's random numbers; its last number is the shard's index.
         ledger: a directory that records chunks, for tests; None: no record.
     """
 
@@ -48,7 +50,7 @@ class ReplayShardActor:
         self._incarnation = secrets.randbits(62)
         self._insert_limit = 0.0
         self._admits_all = False
-        # In the first incarnation every epoch is 0; a later one has to wait for the broadcast.
+        # All epochs are 0 when the run starts. A restarted shard has to wait for the broadcast.
         self._fence = Fence(
             layout.sources, has_epochs=not ray.get_runtime_context().was_current_actor_reconstructed
         )
@@ -60,11 +62,14 @@ class ReplayShardActor:
         self._changed = asyncio.Condition()
 
     async def add(self, chunk: Chunk, epoch: int = 0) -> Receipt:
-        """Store a chunk as soon as the limit allows it. A chunk sent twice is stored once."""
+        """Store a chunk as soon as the limit allows it, unless its collector is stale.
+
+        A chunk that is sent twice is stored once.
+        """
         async with self._changed:
             await self._changed.wait_for(lambda: self._fence.has_epochs and self._may_insert(chunk))
-            # Checked after the wait: the collector's incarnation may have become stale while its
-            # chunk waited.
+            # Check this after the wait, because the collector's incarnation may have become stale
+            # while its chunk waited.
             accepted = self._fence.accepts_chunk(chunk.source, epoch, chunk.incarnation)
             fate = "refused"
             if accepted:
@@ -84,22 +89,22 @@ class ReplayShardActor:
         )
 
     async def enter(self, source: int, incarnation: int) -> Published | None:
-        """Register a collector's new incarnation; refuse chunks of its predecessor from now on.
+        """Register a collector's new incarnation, so that chunks of its earlier ones are refused.
 
-        Returns the newest weights.
+        Returns the newest weights; None if the learner has not published any.
         """
         self._fence.enter(source, incarnation)
         return self._published
 
     async def accept_leaving(self, incarnation: int) -> None:
-        """Accept the chunk of a collector that has to leave, even beyond the limit."""
+        """Accept chunks of a collector that has to stop, even beyond the limit."""
         async with self._changed:
             self._hurried.add(incarnation)
             self._changed.notify_all()
 
     async def set_epochs(self, epochs: Epochs) -> tuple[int, int]:
-        """Take over the coordinator's epochs; return (this shard's incarnation, writes that it
-        refused).
+        """Receive the coordinator's epochs; return (this shard's incarnation, the number of writes
+        that it has refused).
         """
         async with self._changed:
             self._fence.receive(epochs)
@@ -107,21 +112,21 @@ class ReplayShardActor:
         return self._incarnation, self._fence.refused
 
     async def accept_beyond_limit(self, everything: bool) -> None:
-        """Accept chunks beyond the limit, or stop doing so.
+        """Accept all chunks even beyond the limit if `everything`; otherwise keep the limit again.
 
-        Before a checkpoint, all chunks in flight have to arrive. Only chunks already made are
-        accepted in this way, and the learner catches up with them later.
+        Before a checkpoint, all chunks in flight have to arrive. As the coordinator starts no new
+        chunks meanwhile, the limit is exceeded by few chunks, and the learner catches up later.
         """
         async with self._changed:
             self._admits_all = everything
             self._changed.notify_all()
 
     async def published(self) -> Published | None:
-        """Return the newest weights."""
+        """Return the newest weights; None if the learner has not published any."""
         return self._published
 
     async def sample(self, request: Request) -> Reply:
-        """Apply the request's priorities, limit and weights; return this shard's transitions."""
+        """Apply the request's priorities, limit and weights; return the requested transitions."""
         current = await self._apply(request)
         count = sum(request.counts)
         drawn: PlacedSample | SlicedSample | None = None
@@ -134,7 +139,9 @@ class ReplayShardActor:
         return Reply(counts=self._counts(), drawn=drawn)
 
     async def wait_for(self, request: Request, inserted: int, timeout_s: float) -> ShardCounts:
-        """Return when this shard has accepted `inserted` transitions, or after `timeout_s`."""
+        """Apply the request; then wait until this shard has accepted `inserted` transitions since
+        its start, or for `timeout_s`. Returns the shard's counts.
+        """
         await self._apply(request)
         async with self._changed:
             with contextlib.suppress(TimeoutError):
@@ -145,7 +152,10 @@ class ReplayShardActor:
         return self._counts()
 
     async def _apply(self, request: Request) -> bool:
-        """Apply a request's priorities, weights and limit; return False for a stale learner."""
+        """Apply a request's priorities, weights and limit; return True.
+
+        A request of a stale learner is not applied; the method then returns False.
+        """
         if not self._fence.accepts_learner(
             request.epoch, len(request.key_B) > 0 or request.published is not None
         ):
@@ -186,15 +196,15 @@ class ReplayShardActor:
         }
 
     async def heads(self) -> dict[int, int]:
-        """Return the rows written so far for each collector."""
+        """Return {collector: number of rows written so far in each of its lanes}."""
         return self._shard.heads()
 
     async def save(self, folder: str) -> dict[str, Any]:
-        """Write the shard into `folder`; return the rest of its state as JSON values."""
+        """Write the shard's arrays into `folder`; return the rest of its state as JSON values."""
         with writing(as_place(folder)) as local:
             return self._shard.save(local)
 
     async def load(self, folder: str, state: dict[str, Any]) -> None:
-        """Continue from what `save` wrote and returned."""
+        """Continue from the arrays that `save` wrote and the state that it returned."""
         with reading(as_place(folder)) as local:
             self._shard.load(local, state)

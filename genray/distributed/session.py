@@ -1,4 +1,4 @@
-"""Starts or joins Ray, and works out the CPUs, GPUs and roles that the actors reserve."""
+"""Starts or joins Ray, and computes which CPUs, GPUs and roles the actors reserve."""
 
 import contextlib
 import math
@@ -18,9 +18,9 @@ from genray.errors import ResourceError
 from genray.machine import check_socket_path
 from genray.rl.config import DQNConfig
 
-ANSWER_S = 5.0  # how long a cluster's head may take to answer
-FREE_S = 10.0  # how long the CPUs of a run that has just ended may take to be free
-# Ray reads the variable once, when Ray is imported; this is the value then.
+ANSWER_S = 5.0  # seconds that a cluster's head may take to answer
+FREE_S = 10.0  # seconds until the CPUs of a run that has just ended should be free
+# Whether Ray sends a token. Ray reads the variable when it is imported, as this line does.
 SHOWS_TOKEN = os.environ.get("RAY_AUTH_MODE") == "token"
 
 
@@ -28,21 +28,22 @@ SHOWS_TOKEN = os.environ.get("RAY_AUTH_MODE") == "token"
 def ray_session(address: str | None = None) -> Iterator[None]:
     """Context manager: Ray is initialized inside the block.
 
-    Uses the cluster at `address`, the Ray that this process has already joined, or a private Ray
-    on this machine. Raises ResourceError when no cluster answers at `address`.
+    If this process has already joined a Ray, this Ray is used and keeps running. Otherwise the
+    process joins the cluster at `address` or, without an address, starts a private Ray on this
+    machine. Raises ResourceError when the cluster at `address` cannot be joined.
     """
     if ray.is_initialized():
         yield
         return
-    # Adopts Ray's announced default, which silences its warning.
+    # Set the value that Ray has announced as its new default, so that Ray does not warn about it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
         _join(address)
     else:
         check_socket_path()
-        # "local" never joins a cluster that happens to run on this machine. Ray counts the CPUs
-        # itself, and respects a container's limit.
-        # 1 GB of object store: two rounds and two chunks per collector use a tenth of it.
+        # "local" starts a private Ray even if a cluster runs on this machine. Ray counts the CPUs
+        # itself, and respects the limit of a container. Two rounds of batches and two chunks per
+        # collector use a tenth of the object store of 1 GB.
         with _stop_signals_blocked():
             ray.init(
                 address="local",
@@ -60,12 +61,11 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def _stop_signals_blocked() -> Iterator[None]:
-    """Have every process that starts inside the `with` statement block SIGTERM and SIGHUP. Ray's
-    processes block SIGINT already.
+    """Make every process that starts inside the `with` statement block SIGTERM and SIGHUP.
 
-    Programs that stop a run often signal all its processes at once (timeout, scancel, systemd, a
-    closed terminal). Ray has to keep running, so that the run can be saved. Ray ends with this
-    process in any case.
+    When a run is stopped by timeout, scancel, systemd or a closed terminal, all its processes often
+    get the signal. Ray's processes have to keep running until the run is saved. They already block
+    SIGINT, and they end with this process in any case.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
@@ -79,7 +79,7 @@ def _end_without_asking() -> None:
 
     By default, each process gets SIGTERM first and has a second to react.
     """
-    # Private names: if a later Ray renames them, the end takes these seconds.
+    # These names are private. If a later Ray renames them, only the end of Ray takes longer.
     with contextlib.suppress(ImportError, AttributeError):
         from ray._private import worker
 
@@ -92,7 +92,7 @@ def _join(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         if whole_number(port) is not None and "://" not in address:
-            # Ray itself would retry for minutes.
+            # Test the connection first, because Ray would retry for minutes.
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
         _check_token(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -109,7 +109,7 @@ def _join(address: str) -> None:
             raise ResourceError(
                 f"--address {address}: {words}; install the same on every machine"
             ) from error
-        # A cluster answers, but the program needs a Ray node on its own machine.
+        # The cluster answers, but this machine runs no node of it.
         if lines[0].startswith("Failed to connect to Ray cluster"):
             raise ResourceError(
                 f"--address {address}: {lines[0]}; run it on a machine of the cluster, or with "
@@ -126,7 +126,7 @@ def _join(address: str) -> None:
 def _check_token(address: str) -> None:
     """Raise AuthenticationError when the cluster refuses the token.
 
-    `ray.init` would retry for 20 s, and would not give the reason.
+    Without this check, `ray.init` would retry for 20 s, and its error would not name the reason.
     """
     if not SHOWS_TOKEN:
         return
@@ -135,7 +135,7 @@ def _check_token(address: str) -> None:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
     except (
         ImportError
-    ):  # private names: a later Ray may rename them; `ray.init` then reports the error
+    ):  # these names are private; if a later Ray renames them, `ray.init` reports the error
         return
     found = canonicalize_bootstrap_address(address)
     if found:
@@ -144,23 +144,23 @@ def _check_token(address: str) -> None:
 
 
 def has_resource(resource: str) -> bool:
-    """Return whether a node of the cluster offers the custom resource."""
+    """Return whether any node of the cluster has the custom resource."""
     return ray.cluster_resources().get(resource, 0) > 0
 
 
 def role(name: str) -> dict[str, float]:
-    """Return one unit of a role's custom resource, or {} if the cluster's nodes have no roles (see
-    cluster.yaml).
+    """Return one unit of a role's custom resource as a request of resources; {} if no node of the
+    cluster has this role (see cluster.yaml).
     """
     resource = f"genray_{name}"
     return {resource: 1} if has_resource(resource) else {}
 
 
 def gpus_each(config: DQNConfig, have: int) -> int:
-    """Return the GPUs that each learner reserves of the `have` in the cluster.
+    """Return the number of GPUs that each learner reserves; the cluster has `have` GPUs.
 
-    Returns 1 if --device asks for a GPU, or is `auto` and there are GPUs; otherwise 0. Raises
-    ResourceError when there are fewer GPUs than learners.
+    Returns 1 if --device is `cuda`, or is `auto` and there are GPUs; otherwise 0. Raises
+    ResourceError when learners need GPUs, and there are fewer GPUs than learners.
     """
     learners = config.learner.learners
     if config.run.device == "cpu" or (config.run.device == "auto" and not have):
@@ -176,10 +176,10 @@ def gpus_each(config: DQNConfig, have: int) -> int:
 
 
 def draining_nodes() -> Collection[str]:
-    """Return Ray's ids of nodes that will stop soon: after a spot machine's notice, `ray
-    drain-node`, or an autoscaler's scale-down.
+    """Return Ray's ids of the nodes that will stop soon, because of a spot machine's notice, `ray
+    drain-node`, or a scale-down by the autoscaler.
 
-    The call is private to Ray 2.60. If a later Ray removes it, nodes stop without warning.
+    The call is private to Ray (2.60). If a later Ray does not have it, no ids are returned.
     """
     try:
         from ray._private import state
@@ -190,18 +190,19 @@ def draining_nodes() -> Collection[str]:
 
 
 def free_cpus() -> list[float]:
-    """Return the CPUs of each node that no actor, task or placement group has reserved."""
+    """Return for each node the CPUs that no actor, task or placement group has reserved."""
     from ray._private.state import available_resources_per_node
 
     return [free.get("CPU", 0.0) for free in available_resources_per_node().values()]
 
 
 def reserve_share(config: DQNConfig) -> float:
-    """Return the CPUs that each collector and learner can reserve now: `even_share` of the free
-    ones.
+    """Return the CPUs that each collector and learner can reserve now, `even_share` of the free
+    CPUs.
 
-    A run that has just ended frees its CPUs within seconds, so this waits up to FREE_S for the
-    share of the whole cluster. Raises ResourceError when no CPU is free.
+    If this is less than `even_share` of all CPUs, the function waits for up to FREE_S, because a
+    run that has just ended frees its CPUs within seconds. Raises ResourceError when the free CPUs
+    do not suffice for any share.
     """
     wanted, stop = even_share(config, node_cpus()), time.monotonic() + FREE_S
     while (share := even_share(config, free_cpus())) < wanted and time.monotonic() < stop:
@@ -218,19 +219,19 @@ def reserve_share(config: DQNConfig) -> float:
 
 
 def node_cpus() -> list[float]:
-    """Return the CPUs of each live node."""
+    """Return the number of CPUs of each live node."""
     return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
 
 
 def even_share(config: DQNConfig, places: Sequence[float]) -> float:
     """Return the CPUs that each collector and learner reserves: one, or the largest equal share
-    if there are fewer CPUs than actors.
+    if there are fewer CPUs than actors; 0 if no share of at least 0.01 CPU fits.
 
-    `places` are the CPUs of nodes, or of a placement group's bundles; an actor has to fit into
-    one place. Shards reserve no CPU: they are limited by memory.
+    `places`: the CPUs of each node, or of each bundle of a placement group. All CPUs of an actor
+    have to be in one place. Shards reserve no CPU, because memory limits them, not CPUs.
     """
     workers = config.collect.collectors + config.learner.learners
-    # Candidates: each place's CPUs divided among 1, 2, … actors, rounded down to 0.01 CPU.
+    # Try all shares that divide the CPUs of a place among 1, 2, … actors, rounded down to 0.01 CPU.
     parts = {
         min(1.0, math.floor(100 * cpus / count + 1e-6) / 100)
         for cpus in places

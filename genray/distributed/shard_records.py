@@ -1,7 +1,7 @@
-"""Keeps the learner's record of each replay shard: its counts, its memory, and what it lost.
+"""Keeps the learner's record of each replay shard: the shard's counts, and access to its frames.
 
-A shard may die and restart empty, or be out of reach for a while. The records notice both from
-the shard's answers, correct the limiter, and count lost transitions.
+A shard may die and restart empty, or not be reachable for a while. The records recognise both cases
+from the shard's answers, correct the limiter, and count the lost transitions.
 """
 
 import time
@@ -19,23 +19,27 @@ from genray.rl.limiter import SamplesPerInsert
 
 @dataclass
 class ShardRecord:
-    """What the learner knows of one shard."""
+    """What the learner knows about one shard."""
 
     actor: ray.actor.ActorHandle
     counts: ShardCounts | None = None
-    """The shard's last answer."""
+    """The shard's last counts; None before its first answer, and after it has lost its data."""
     frames: AttachedFrames | None = None
-    """The shard's memory, if the shard is on this node."""
+    """The shard's frames, if this process can read the shard's memory."""
     frames_of: int | None = None
-    """The shard's incarnation for which `frames` was last opened, or found to be out of reach."""
+    """The incarnation of the shard for which `frames` was set."""
     copy: DeviceFrames | None = None
     """The copy of `frames` on the learner's device."""
     written_off: ShardCounts | None = None
-    """The counts of a shard that was given up as dead and has not answered since."""
+    """The last counts of a shard that was given up as dead and has not answered since."""
     down: bool = False
+    """Whether the last call to the shard failed."""
     down_until: float = 0.0
+    """Time (`time.monotonic`) at which the shard gets the next request, if it is down."""
     keys: list[np.ndarray] = field(default_factory=list)
+    """Keys of transitions whose new priorities have not been sent to the shard yet."""
     deltas: list[np.ndarray] = field(default_factory=list)
+    """The new |δ| of these transitions."""
 
     @property
     def total(self) -> float:
@@ -49,7 +53,9 @@ class ShardRecord:
 
     @property
     def may_pack(self) -> bool:
-        """Whether the shard's frames have to travel, and are stored uncompressed."""
+        """Whether the shard's frames are sent to the learner and are stored uncompressed. Such
+        frames may be compressed before they are sent.
+        """
         return self.frames is None and self.counts is not None and self.counts.address is not None
 
 
@@ -58,7 +64,7 @@ class ShardRecords:
 
     Args:
         shards: handles of the shard actors.
-        limiter: counts the shards' inserts and losses.
+        limiter: the learner's limiter, whose inserts are kept up to date.
     """
 
     def __init__(self, shards: list[ray.actor.ActorHandle], limiter: SamplesPerInsert):
@@ -66,7 +72,7 @@ class ShardRecords:
         self._limiter = limiter
         self.lost_transitions = 0
         self.events: list[str] = []
-        """One line for each loss, for the run's log."""
+        """One message for each lost shard, for the user."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -79,31 +85,31 @@ class ShardRecords:
 
     @property
     def size(self) -> int:
-        """Transitions in all live shards."""
+        """Number of transitions in all shards that are not down."""
         return sum(record.size for record in self)
 
     @property
     def weight_lag(self) -> float:
-        """Mean over the shards of the age, in versions, of the weights that collectors use."""
+        """Mean over the shards of `ShardCounts.weight_lag`, in updates."""
         lags = [record.counts.weight_lag for record in self if record.counts]
         return float(np.mean(lags)) if lags else 0.0
 
     def state(self) -> list[ShardCounts | None]:
-        """Return each shard's last counts, from which another learner can continue."""
+        """Return each shard's last counts, from which the records of a new learner continue."""
         return [replace(record.counts, address=None) if record.counts else None for record in self]
 
     def restore(self, state: list[ShardCounts | None]) -> None:
-        """Continue from `state`; the next answers show later inserts and losses."""
+        """Continue from `state`. The shards' next answers then show later inserts and losses."""
         for record, counts in zip(self, state, strict=True):
             record.counts = counts
 
     def note(self, index: int, counts: ShardCounts) -> None:
-        """Update a shard's record and the limiter with the shard's counts."""
+        """Update a shard's record and the limiter from `counts`, an answer of the shard."""
         record = self[index]
         before, record.down = record.counts, False
         if (gone := record.written_off) is not None:
             record.written_off = None
-            if gone.incarnation == counts.incarnation:  # the shard was alive, but unreachable
+            if gone.incarnation == counts.incarnation:  # the shard was only unreachable
                 self.lost_transitions -= gone.size
                 before = gone
         if before and before.incarnation != counts.incarnation:
@@ -119,10 +125,14 @@ class ShardRecords:
             record.frames_of, record.copy = counts.incarnation, None
 
     def mark_down(self, index: int) -> None:
-        """Send a shard no requests for 0.5 s; its next answer shows whether its data is lost."""
+        """Mark a shard whose call failed, and send it no requests for 0.5 s.
+
+        The shard's next answer shows whether its data are lost.
+        """
         record = self[index]
         record.down, record.down_until = True, time.monotonic() + 0.5
-        # A dead shard's memory is freed when no process maps it any more.
+        # Do not keep the memory open, because a dead shard's memory is freed only when no process
+        # maps it.
         record.frames, record.frames_of = None, None
         record.copy = None
 

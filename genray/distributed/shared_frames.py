@@ -1,10 +1,10 @@
 """Keeps a shard's frames in memory that a learner on the same node reads directly.
 
-The memory is a memfd. It has no name in a file system that could be left behind. Its only limit
-is the machine's memory (/dev/shm has its own limit, which is small in containers). It is freed
-with the last process that has it open. Another process of the same user opens it through /proc.
-On another node, or in another container, this path leads to nothing, or to a file without the
-token.
+The memory is a memfd (see memfd_create(2)), a file in memory without a name, which cannot be left
+behind. Its size is limited only by the machine's memory, while /dev/shm has its own limit, which is
+small in containers. It is freed when no process has it open. Another process of the same user opens
+it at a path in /proc. On another node, or in another container, this path does not exist, or is a
+file that does not begin with the token.
 
 Shapes: L lanes, C rows per lane, T new rows, B batch, S stack, P pixels.
 """
@@ -22,20 +22,21 @@ from genray.rl.chunk import PlacedSample, Sample
 from genray.rl.frame_store import Places, RawFrames
 from genray.rl.replay_config import ShardLayout
 
-TOKEN_BYTES = 64  # so that the lanes' counts, which follow, begin at a cache line
+TOKEN_BYTES = 64  # one cache line, so that the counts of the lanes begin at the next one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where another process of the node finds a shard's frames."""
+    """Describes where another process of the node finds a shard's frames."""
 
     path: str
     token: bytes
+    """Random bytes with which the memory begins."""
     layout: ShardLayout
 
 
 def _views(memory: mmap.mmap, layout: ShardLayout) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rows ever claimed in each lane, int64 [L]; frames, uint8 [L, C, P])."""
+    """Return (number of rows ever claimed in each lane, int64 [L]; frames, uint8 [L, C, P])."""
     pixels = layout.frame_shape[0] * layout.frame_shape[1]
     claimed_L = np.frombuffer(memory, np.int64, layout.lanes, TOKEN_BYTES)
     frame_N = np.frombuffer(
@@ -47,8 +48,8 @@ def _views(memory: mmap.mmap, layout: ShardLayout) -> tuple[np.ndarray, np.ndarr
 def _ask_for_huge_pages(memory: mmap.mmap) -> None:
     """Ask the kernel for huge pages.
 
-    A batch reads from hundreds of random places. With pages of 4 KiB, each place costs a dozen
-    TLB misses. The kernel may refuse (its setting `shmem_enabled`); only speed depends on it.
+    A batch is read from hundreds of random positions. With pages of 4 KiB, each position costs a
+    dozen TLB misses. The kernel may refuse (its setting `shmem_enabled`), which affects only speed.
     """
     with contextlib.suppress(OSError, AttributeError):
         memory.madvise(mmap.MADV_HUGEPAGE)
@@ -59,10 +60,10 @@ def _header_bytes(layout: ShardLayout) -> int:
 
 
 class SharedFrames(RawFrames):
-    """Stores frames as RawFrames does, but in a memfd.
+    """Stores frames as RawFrames does, but in memory that other processes can read.
 
-    `claimed_L` counts rows before they are overwritten, so that a reader can check after a copy
-    whether the copied rows were overwritten meanwhile.
+    Rows are claimed, which means counted in the shared memory, before they are written. After a
+    copy, a reader can therefore check whether the copied rows may have been overwritten meanwhile.
 
     Args:
         layout: the shapes of the frames, for which memory is allocated.
@@ -89,7 +90,12 @@ class SharedFrames(RawFrames):
 
 
 class AttachedFrames:
-    """Reads the SharedFrames of another process."""
+    """Reads the frames in the SharedFrames of another process.
+
+    Args:
+        memory: the shared memory.
+        layout: the shapes of the shard.
+    """
 
     def __init__(self, memory: mmap.mmap, layout: ShardLayout):
         self.layout = layout
@@ -97,7 +103,11 @@ class AttachedFrames:
 
     @classmethod
     def attach(cls, address: Address) -> "AttachedFrames | None":
-        """Open the memory; None if this process cannot: another node or user, or a dead process."""
+        """Open the memory at `address`.
+
+        Returns None if it cannot be opened, because the shard is on another node, belongs to
+        another user, or is dead.
+        """
         try:
             file = os.open(address.path, os.O_RDONLY)
         except OSError:
@@ -105,7 +115,7 @@ class AttachedFrames:
         try:
             memory = mmap.mmap(file, 0, prot=mmap.PROT_READ)
             _ask_for_huge_pages(memory)
-        except (OSError, ValueError):  # the file number now belongs to another process's file
+        except (OSError, ValueError):  # the path is now another file, which cannot be mapped
             return None
         finally:
             os.close(file)
@@ -114,10 +124,11 @@ class AttachedFrames:
         return cls(memory, address.layout)
 
     def gather(self, placed: PlacedSample, out: Sample) -> np.ndarray:
-        """Fill `out`; return bool [B]: which transitions were whole after they had been copied.
+        """Fill `out`; return bool [B]: which transitions were certainly not overwritten before they
+        were copied.
 
         Between sampling and copying, the shard may have overwritten the oldest rows. The shard
-        claims rows before it writes them, so every transition damaged during the copy is found.
+        claims rows before it writes them, so no damaged transition is missed.
         """
         layout, count = self.layout, placed.size
         places = Places(placed.leaf_B, placed.age_B, placed.horizon_B, placed.next_age_B)
@@ -130,9 +141,9 @@ class AttachedFrames:
         return self.not_overwritten(placed)
 
     def not_overwritten(self, placed: PlacedSample) -> np.ndarray:
-        """Return bool [B]: which transitions the shard has not begun to overwrite.
+        """Return bool [B]: which transitions the shard has certainly not begun to overwrite.
 
-        A transition copied before this call is whole exactly if its entry is True.
+        If a transition's entry is True, all copies that were made before this call are correct.
         """
         row_B, lane_B = np.divmod(placed.key_B, self.layout.lanes)
         return row_B - self.layout.lookback >= self._claimed_L[lane_B] - self.layout.rows

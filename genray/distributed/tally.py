@@ -5,8 +5,8 @@ Two equations connect the counts::
     transitions made = accepted by the shards + lost
     agent steps      = rows ever written to the shards, over all lanes + rows of lost chunks
 
-Both equations hold exactly while nothing is in flight (`Coordinator.settle`) and no shard has
-died. The learner counts the transitions lost with a dead shard, from the shard's last counts.
+Both equations hold exactly while nothing is in flight (`Coordinator.settle`), if no shard has died.
+The learner counts the transitions that are lost with a dead shard, from the shard's last counts.
 """
 
 from collections.abc import Iterable
@@ -16,27 +16,31 @@ from genray.distributed.messages import CollectReport, ShardCounts
 
 
 class Tally:
-    """Adds up the collectors' reports and corrects the sums by the shards' counts.
+    """Adds up the collectors' reports, and corrects the sums with the shards' counts.
 
     Args:
         collectors, shards: the number of collectors and of shards.
-        lanes: lanes of each collector.
+        lanes: the number of lanes of each collector.
     """
 
     def __init__(self, collectors: int, shards: int, lanes: int):
         self._lanes = lanes
-        # Steps that should be rows of the shard's current incarnation, for each collector.
+        # For each collector: steps whose rows the current incarnation of its shard should have.
         self._steps = [0] * collectors
         self._lives: list[int | None] = [None] * shards
-        # Transitions that the shard's current incarnation should have accepted.
+        # For each shard: transitions that its current incarnation should have accepted.
         self._expected = [0] * shards
         self.steps = 0
         self.made = 0
         self.lost = 0
-        """Transitions made but never stored: the shard was down, or the collector died."""
+        """Number of transitions that were made but never stored, because the shard was down or had
+        refused them, or the collector died.
+        """
 
     def begin(self, shard: int, counts: ShardCounts, rows: dict[int, int]) -> None:
-        """Set a shard's counts; `rows`: those ever written in each of a collector's lanes."""
+        """Set what a shard has stored: its counts and `rows`, {collector: number of rows ever
+        written in each of its lanes}.
+        """
         self._lives[shard], self._expected[shard] = counts.incarnation, counts.inserted
         for collector, written in rows.items():
             self._steps[collector] = written * self._lanes
@@ -51,10 +55,10 @@ class Tally:
         self._expected[shard] += report.transitions - report.lost_transitions
 
     def balance(self, shard: int, counts: ShardCounts, rows: dict[int, int]) -> None:
-        """Correct the sums by a shard's counts, while nothing is in flight to the shard.
+        """Correct the sums with a shard's counts. Nothing may be in flight to the shard.
 
-        A collector that died may have sent a chunk that it never reported, or reported a chunk
-        that never arrived.
+        A collector that died may have sent a chunk that it did not report, or reported a chunk that
+        did not arrive. `rows`: as in `begin`.
         """
         if counts.incarnation == self._lives[shard]:
             missing = self._expected[shard] - counts.inserted
@@ -70,8 +74,8 @@ class Tally:
         return {"steps": self.steps, "made_transitions": self.made}
 
     def restore(self, state: dict[str, Any], accepted: Iterable[int]) -> None:
-        """Continue from `state`. `accepted`: each shard's inserts, for an old checkpoint without
-        `made_transitions`.
+        """Continue from `state`. `accepted`: the number of inserts of each shard, used for an old
+        checkpoint without `made_transitions`.
         """
         self.steps = state["steps"]
         self.made = state.get("made_transitions", sum(accepted))

@@ -1,4 +1,4 @@
-"""Explains why a call to Ray has not returned: Ray has no free CPU or GPU for an actor."""
+"""Tells the user that a call to Ray waits because no CPU or GPU is free for an actor."""
 
 import sys
 import threading
@@ -9,16 +9,17 @@ from typing import Any
 import ray
 
 PATIENCE_S = 10.0
-"""Starting an actor takes seconds, even on an idle machine; a longer wait needs an explanation."""
+"""Seconds after which a wait is explained. Starting an actor takes seconds even on an idle machine.
+"""
 
 
 @contextmanager
 def waits_explained(what: str, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Print one line on stderr if Ray still cannot place an actor or a task after `patience_s`.
+    """Context manager: prints one line on stderr if Ray cannot place an actor or a task.
 
-    `what` names the waiting program, e.g. "ApexDQN". Ray is asked every `patience_s` until the
-    block ends or the line is printed. Ray answers for the whole cluster, so the line may be caused
-    by another driver of a shared cluster.
+    `what` names the waiting program, e.g. "ApexDQN". Ray is asked every `patience_s` seconds until
+    the block ends or the line is printed. On a shared cluster, the line may be about the actors of
+    another program, because Ray answers for the whole cluster.
     """
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(what, patience_s, ended), daemon=True)
@@ -38,7 +39,9 @@ def _watch(what: str, patience_s: float, ended: threading.Event) -> None:
 
 
 def unplaced() -> str:
-    """Return the requests that Ray cannot place now, and what is free; "" if all are placed."""
+    """Return a text with the requests that Ray cannot place now and the free resources; "" if there
+    are no such requests, or Ray does not answer.
+    """
     try:
         from ray.autoscaler.v2.sdk import get_cluster_status
 
@@ -50,7 +53,7 @@ def unplaced() -> str:
         f"{ask.count} x {_amounts(ask.bundle)}"
         for demand in [*demands.ray_task_actor_demand, *demands.placement_group_demand]
         for ask in demand.bundles_by_count
-        if ask.bundle  # an actor that reserves nothing only waits for its process
+        if ask.bundle  # an actor without reservations waits only for its process to start
     ]
     if not wanted:
         return ""
