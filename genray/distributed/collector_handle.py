@@ -38,7 +38,7 @@ class CollectorHandle:
 
     @property
     def away(self) -> bool:
-        """Whether the collector died or left, and its successor has not reported yet."""
+        """Whether the collector died or left, and its next incarnation has not reported yet."""
         return self._away_since is not None
 
     def away_s(self) -> float:

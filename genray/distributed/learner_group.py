@@ -190,7 +190,7 @@ class LearnerGroup:
         if self._deaths > MAX_DEATHS:
             raise RunFault(f"the learner cannot be kept alive: {error}") from error
         self.close()
-        # Tell the user how many updates are lost: those since the last snapshot.
+        # Tell the user how many updates since the last snapshot are lost.
         kept = self._snapshot.updates if self._snapshot else 0
         lost = max(0, self._updates_known - kept)
         age = (

@@ -75,7 +75,7 @@ def _stop_signals_blocked() -> Iterator[None]:
 
 
 def _end_without_asking() -> None:
-    """Make `ray.shutdown` kill the processes of the private Ray at once.
+    """Make `ray.shutdown` kill the processes of the private Ray immediately.
 
     By default, each process gets SIGTERM first and has a second to react.
     """

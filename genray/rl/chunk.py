@@ -147,7 +147,7 @@ class SlicedSample(Draw):
     LZ4-compressed or uncompressed. T is the largest number of frames of a transition.
     """
 
-    data_N: np.ndarray  # uint8: frames of all transitions; those of one are oldest first
+    data_N: np.ndarray  # uint8: the bytes of all frames; of a transition, oldest frame first
     start_B: np.ndarray  # int64: index in `data_N` of a transition's first byte
     length_BT: np.ndarray  # int32: bytes of each frame; H·W: uncompressed, 0: no more frames
     age_B: np.ndarray  # uint8: steps since the episode's first frame, at most 255
