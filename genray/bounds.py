@@ -33,11 +33,12 @@ def bounded(
     example: object = None,
     note: str = "",
 ) -> T:
-    """Return a dataclass field with this default whose value must lie within bounds.
+    """Return a dataclass field whose value must lie within bounds, which `check_bounds` checks.
 
     If the value is a tuple, each of its elements must lie within the bounds.
 
     Args:
+        default: the field's default.
         min, max: bounds that the value may equal.
         above, below: bounds that the value cannot equal.
         example: a good value, which the message names: "e.g. 30".

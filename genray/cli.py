@@ -70,7 +70,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.codes:anomalies",
         "MODEL: detect an unseen class by its reconstruction error",
     ),
-    "export": ("genray.commands.export:export", "MODEL --out model.onnx: for other programs"),
+    "export": ("genray.commands.export:export", "MODEL --out model.onnx: ONNX for other programs"),
     "stylize": (
         "genray.commands.style:stylize",
         "CONTENT STYLE … --out out.png: a picture in the style of others",
@@ -91,7 +91,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep report": ("genray.commands.sweep:report", "SWEEP: a page with its tables and pictures"),
     "sweep promote": (
         "genray.commands.sweep:promote",
-        "SWEEP --name NAME: its best trial as a model of the store",
+        "SWEEP --name NAME: save its best trial as a model of the store",
     ),
     "serve": (
         "genray.commands.serve:serve",

@@ -12,7 +12,8 @@ def escape_unprintable() -> None:
     """Make stdout and stderr escape the characters that their encoding lacks, instead of raising.
 
     An ASCII terminal has no `…`. A file name that is not valid in the locale's encoding contains
-    surrogates, which even UTF-8 cannot encode. Both would end a training with a UnicodeEncodeError.
+    surrogates, which even UTF-8 cannot encode. Without escapes, printing either of them would end a
+    training with a UnicodeEncodeError.
     """
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -8,7 +8,8 @@
     │   └── SealedError     access to the test split while choices are still made
     └── RunFault        a valid request failed during the run: resume it        (exit status 1)
 
-Every message is one line that names the option, the value, and a valid choice or the next command.
+Every message is one line. It says what is wrong, for example which option and which value. It also
+names a valid choice or the next command.
 """
 
 import errno

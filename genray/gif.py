@@ -2,7 +2,7 @@
 
 Frames are uint8 RGB [H, W, 3], all of one size. The whole clip has one palette, and its colours are
 known only after the last frame. Until then, a `GifSpool` keeps the frames compressed in a file.
-Shapes: N frames, H height, W width, K colours.
+Shapes: H height, W width, K colours.
 """
 
 import itertools

@@ -48,7 +48,7 @@ def resolve_device(device: str) -> str:
 def has_bfloat16(device: str) -> bool:
     """Return whether `device` ("cpu" or "cuda") multiplies bfloat16 in hardware.
 
-    On a CPU that does not, bfloat16 is slower than float32.
+    On a CPU without such hardware, bfloat16 is slower than float32.
     """
     import torch
 

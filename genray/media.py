@@ -97,8 +97,8 @@ def encode_gif(
     """Return the bytes of a looping GIF with one palette.
 
     The colours are exact if the clip has at most 255 of them, as in an Atari game. A frame equal to
-    the previous one extends the previous frame's duration. Errors name `path`; they are those of
-    `write_clip`.
+    the previous one extends the previous frame's duration. Raises the errors of `write_clip`; their
+    messages name `path`.
     """
     _check_gif(path, fps, scale)
     buffer = io.BytesIO()
@@ -108,7 +108,7 @@ def encode_gif(
 
 def _check_gif(path: Path, fps: float, scale: int) -> None:
     _check_scale(path, scale)
-    # Browsers reduce any speed above 50 frames/s to 10.
+    # Browsers reduce any speed above 50 frames/s to 10 frames/s.
     require(
         0 < fps <= 50,
         f"{path}: a GIF needs > 0 and ≤ 50 frames/s, not {fps:g}; choose e.g. 15, or an .mp4",

@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class HoldsPath:
-    """Marks a text option that may hold a path: `PREFIX:PATH`, or with `bare` a path alone.
+    """Marks a text option that may contain a path: `PREFIX:PATH` with one of `prefixes`, or, if
+    `bare` is True, a path alone.
 
     URLs (s3://…) stay unchanged, and so do values with one of the prefixes `others` (pattern:7).
     """

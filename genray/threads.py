@@ -2,14 +2,14 @@
 use.
 
 PyTorch uses every core by default. A parallel loop ends when the last of its threads ends. If other
-programs are busy, one thread always waits for a core, and the other threads spin until it gets one.
+programs are busy, one thread always waits for a core, and the other threads spin until then.
 On 2 cores that also do other work, a step of a GAN on digits takes 945 ms with 2 threads and 130 ms
 with 1 thread; the default DQN update takes 1,516 ms and 540 ms. Therefore a process uses only free
 cores, a small network uses one thread, and waiting threads sleep instead of spinning. With sleeping
 threads, 2 threads take 108 ms for the GAN and 329 ms for DQN.
 
-The number of threads changes the order of sums. A checkpoint therefore stores it, and a resumed run
-uses it again.
+The number of threads changes the order of sums. A checkpoint therefore stores this number, and a
+resumed run uses it again.
 """
 
 import os
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FLOP_PER_THREAD = 5e8
-"""Floating-point operations of a step for each thread, which take about 15 ms on one core. With
-less work, threads mostly wait for each other.
+"""Number of floating-point operations of a step for which one thread is used. They take about 15 ms
+on one core. With less work, threads mostly wait for each other.
 """
 USER_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables with which a user sets the number of threads; PyTorch reads both."""
@@ -130,9 +130,9 @@ def threads_for(flop: float, cores: int) -> int:
 def choose_threads(flop: float = float("inf"), most: int | None = None) -> int:
     """Choose the number of threads for steps of `flop` floating-point operations.
 
-    This is the user's setting, if there is one. Otherwise there are as many threads as free cores,
-    as long as each has enough work. `most` is the largest number of threads; None: PyTorch's
-    current number.
+    The result is the user's setting, if there is one. Otherwise there are as many threads as free
+    cores, but only as many as have enough work. `most` is the largest number of threads; None:
+    PyTorch's current number.
     """
     import torch
 
@@ -142,7 +142,8 @@ def choose_threads(flop: float = float("inf"), most: int | None = None) -> int:
 def saved_threads(saved: int) -> int:
     """Return the number of threads for a run that was saved with `saved` threads.
 
-    The user's setting has priority. Without one, this machine's cores limit the number.
+    The user's setting has priority. Without a setting, the result is `saved`, or the number of
+    usable cores if that is less.
     """
     return user_threads() or min(saved, usable_cores())
 
@@ -168,7 +169,7 @@ def own_threads(threads: int | None = None) -> Iterator[None]:
 
 class FlopCount:
     """Estimates the floating-point operations of PyTorch's matrix products and convolutions inside
-    `with`.
+    the context.
 
     A backward pass counts as twice its forward pass. PyTorch's own counter
     (torch.utils.flop_counter) counts each operation of both, but it imports the compiler, which

@@ -168,7 +168,7 @@ def test_gpu_that_is_there_but_fails(tmp_path: Path):
     root = fake_machine(tmp_path, pci=True, node=True, driver="580.95.05")
     check = doctor.check_gpu(root, lambda: "13.0", no_kernel)
     assert check.status == "warn" and "no kernel image" in check.detail and "\n" not in check.detail
-    assert "cannot see it" in doctor.check_gpu(root, lambda: "12.8", lambda: None).detail
+    assert "does not find" in doctor.check_gpu(root, lambda: "12.8", lambda: None).detail
 
 
 def test_working_gpu(tmp_path: Path):

@@ -2,8 +2,8 @@
 
 Each check is one function that examines one thing and returns a `Check`. The thing (a version, a
 directory, a port) is an argument with the real one as its default, so that a test can pass a
-broken one. Heavy libraries are imported inside the checks, because the doctor has to work when
-one is missing or broken.
+broken one. Heavy libraries are imported inside the checks, because the doctor has to work when a
+library is missing or broken.
 """
 
 import sys
@@ -101,7 +101,7 @@ def main(checks: dict[str, Callable[[], Check]] | None = None, out: TextIO | Non
     if failed:
         print(f"{failed} of {len(found)} checks would stop a run.", file=out)
     elif warned:
-        print(f"Ready; {warned} of {len(found)} checks could be better.", file=out)
+        print(f"Ready; {warned} of {len(found)} checks gave a warning.", file=out)
     else:
         print("Ready.", file=out)
     return 1 if failed else 0

@@ -24,15 +24,15 @@ class Check:
 
 
 def ok(name: str, detail: str) -> Check:
-    """Return a check that passed."""
+    """Return the result of a check that passed."""
     return Check(name=name, status="ok", detail=detail)
 
 
 def warn(name: str, detail: str, repair: str) -> Check:
-    """Return a check whose finding would slow or limit a run."""
+    """Return the result of a check whose finding would slow or limit a run."""
     return Check(name=name, status="warn", detail=detail, repair=repair)
 
 
 def fail(name: str, detail: str, repair: str) -> Check:
-    """Return a check whose finding would stop a run."""
+    """Return the result of a check whose finding would stop a run."""
     return Check(name=name, status="fail", detail=detail, repair=repair)

@@ -80,7 +80,7 @@ def check_libraries(requirements: Iterable[str] | None = None) -> Check:
             "; ".join(text for _, text in wrong),
             REINSTALL.format(" ".join(library for library, _ in wrong)),
         )
-    return ok(name, f"{len(wanted)} of {len(wanted)} as pyproject.toml asks")
+    return ok(name, f"{len(wanted)} of {len(wanted)} as pyproject.toml requires")
 
 
 def _run_nms() -> None:

@@ -31,7 +31,7 @@ def check_gpu(
     # Try a computation on the GPU; if that works, nothing else has to be checked.
     try:
         gpu = cuda_trial()
-        reason = "PyTorch cannot see it"
+        reason = "PyTorch does not find the GPU"
     except Exception as error:
         gpu, reason = None, str(error).partition("\n")[0]
     if gpu:
@@ -39,7 +39,7 @@ def check_gpu(
 
     # Otherwise find the reason: no GPU, no driver, no CUDA in PyTorch, or an old driver.
     if not driver and not machine.has_nvidia_gpu(root):
-        return ok(name, "CPU only: training works, slower")
+        return ok(name, "CPU only: training works, but is slower")
     if not driver:
         return warn(
             name,
@@ -64,7 +64,7 @@ def check_gpu(
     return warn(
         name,
         f"driver {driver}, CUDA {cuda}: {reason}",
-        "see CUDA_VISIBLE_DEVICES, and that nvidia-smi lists the GPU; after a driver update, "
+        "check CUDA_VISIBLE_DEVICES, and that nvidia-smi lists the GPU; after a driver update, "
         "reboot",
     )
 
@@ -153,6 +153,7 @@ def check_open_files(hard_limit: int | None = None, least: int = 4096) -> Check:
         return warn(
             name,
             f"at most {hard_limit}: Ray opens many files and sockets",
-            "nofile in /etc/security/limits.conf; in a container: docker run --ulimit nofile=65536",
+            "raise nofile in /etc/security/limits.conf; in a container: docker run --ulimit "
+            "nofile=65536",
         )
     return ok(name, f"at most {hard_limit}")

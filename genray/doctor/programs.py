@@ -23,7 +23,7 @@ def check_roms(installed: Callable[[], dict[str, Path | None]] = _installed_roms
     lost = sorted(game for game, path in found.items() if path is None or not Path(path).is_file())
     there = len(found) - len(lost)
     if "road_runner" not in found or "road_runner" in lost:
-        return fail(name, f"{there} games, without road_runner, the demo's", repair)
+        return fail(name, f"{there} games, but not road_runner, which the demo needs", repair)
     if lost:
         return warn(name, f"{there} games; files missing: {', '.join(lost[:5])}", repair)
     return ok(name, f"{there} games")
@@ -93,6 +93,6 @@ def check_haproxy(path: str | None = None, bundled: Callable[[], str] = _haproxy
         return ok("HAProxy", program)
     return warn(
         "HAProxy",
-        "none: Serve falls back to its Python proxy, about ten times the CPU a request",
+        "none: Serve uses its Python proxy, which needs about ten times the CPU for a request",
         'pip install "ray[serve]" -c constraints.txt   (on Linux), or apt-get install haproxy',
     )

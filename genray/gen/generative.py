@@ -17,7 +17,7 @@ Prior = Literal["uniform", "normal"]
 
 
 class GenerativeModel(nn.Module):
-    """A network that maps latents to images.
+    """Base class of networks that map latents to images.
 
     Args:
         latent: dimension of the latents.

@@ -17,9 +17,9 @@ from genray.gen.vae import VAEConfig, VAEModelConfig
 
 
 def vae_digits() -> VAEConfig:
-    """Return a dense VAE on scikit-learn's digits: 1,167 training rows, 200 epochs = 2,200 steps.
+    """Configure a dense VAE on scikit-learn's digits.
 
-    Training takes about 10 s on one core.
+    200 epochs of 1,167 rows are 2,200 steps, which take about 10 s on one core.
     """
     return VAEConfig(
         data=DataConfig(data="digits"),
@@ -29,7 +29,7 @@ def vae_digits() -> VAEConfig:
 
 
 def vae_mnist() -> VAEConfig:
-    """Return a dense VAE on MNIST with pixels that are binarised once (`binarise="fixed"`).
+    """Configure a dense VAE on MNIST with pixels that are binarised once (`binarise="fixed"`).
 
     The published negative ELBO of such models is 89.9 nats.
     """
@@ -41,7 +41,7 @@ def vae_mnist() -> VAEConfig:
 
 
 def vae_conv_digits() -> VAEConfig:
-    """Return a convolutional VAE on digits, with feature maps of 8x8 → 4x4 → 2x2 pixels."""
+    """Configure a convolutional VAE on digits, with feature maps of 8x8 → 4x4 → 2x2 pixels."""
     return VAEConfig(
         data=DataConfig(data="digits"),
         fit=FitConfig(epochs=200, batch_size=100, validate_every=220),
@@ -50,7 +50,7 @@ def vae_conv_digits() -> VAEConfig:
 
 
 def vae_conv_atari() -> VAEConfig:
-    """Return a convolutional VAE on 32x32 colour frames of games, with a Gaussian decoder whose
+    """Configure a convolutional VAE on 32x32 colour frames of games, with a Gaussian decoder whose
     standard deviation is learned.
     """
     return VAEConfig(
@@ -66,7 +66,7 @@ def vae_conv_atari() -> VAEConfig:
 
 
 def gan_mnist() -> GANConfig:
-    """Return a dense GAN on MNIST.
+    """Configure a dense GAN on MNIST.
 
     Each network has one hidden layer of 128 units with a leaky ReLU of slope 0.01. Latents are
     z ~ U(−1, 1)^100, the label of real images is 0.9, and Adam has the learning rate 0.002. 100
@@ -85,7 +85,7 @@ def gan_mnist() -> GANConfig:
 
 
 def gan_digits() -> GANConfig:
-    """Return a small convolutional GAN on scikit-learn's digits.
+    """Configure a small convolutional GAN on scikit-learn's digits.
 
     Training takes about a minute on one core.
     """
@@ -110,7 +110,7 @@ def gan_digits() -> GANConfig:
 
 
 def dcgan_svhn() -> GANConfig:
-    """Return DCGAN on SVHN.
+    """Configure DCGAN on SVHN.
 
     In the generator, a dense layer maps z ~ U(−1, 1)^100 to 512 channels of 4x4 pixels, and three
     5x5 transposed convolutions of stride 2 have 256, 128 and 3 channels. The discriminator has
@@ -140,7 +140,7 @@ def dcgan_svhn() -> GANConfig:
 
 
 def dcgan_atari() -> GANConfig:
-    """Return DCGAN with a quarter of the widths, on 32x32 colour frames of games.
+    """Configure DCGAN with a quarter of the widths, on 32x32 colour frames of games.
 
     Training takes minutes on one core.
 
@@ -172,7 +172,7 @@ def dcgan_atari() -> GANConfig:
 
 
 def dcgan_game() -> GANConfig:
-    """Return DCGAN with a quarter of the widths, and dcgan_svhn's loss and norms, for one game.
+    """Configure DCGAN with a quarter of the widths, and dcgan_svhn's loss and norms, for one game.
 
     On one game, `dcgan_atari` (for several games) generates only the background. The samples of
     this preset vary a little more, but after a few minutes of training moving objects are still
@@ -192,7 +192,7 @@ def dcgan_game() -> GANConfig:
 
 
 def classifier_digits() -> ClassifierConfig:
-    """Return a classifier of digits for evaluating samples.
+    """Configure a classifier of digits for evaluating samples.
 
     After 10 s of training, its accuracy is 98%.
     """
@@ -204,7 +204,7 @@ def classifier_digits() -> ClassifierConfig:
 
 
 def classifier_atari() -> ClassifierConfig:
-    """Return a classifier of 64x64 colour frames by game, for Deep Dream.
+    """Configure a classifier of 64x64 colour frames by game, for Deep Dream.
 
     The network has four blocks of two convolutions. Run `genray data atari --size 64 --games …`
     first, with a dozen games or more. Without the colour augmentation, the network would recognise
@@ -222,7 +222,7 @@ def classifier_atari() -> ClassifierConfig:
 
 
 def classifier_cifar10() -> ClassifierConfig:
-    """Return a small VGG on CIFAR-10: six convolutions with batch norm, on mirrored and shifted
+    """Configure a small VGG on CIFAR-10: six convolutions with batch norm, on mirrored and shifted
     images.
 
     Without a GPU, training takes too long.

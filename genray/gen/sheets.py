@@ -51,7 +51,7 @@ def draw_sheet(
     lines = textwrap.wrap(title, max(20, round(total / 8.2))) if title else []
     top = _EDGE + 20 * len(lines) + (_GAP if lines else 0)
     pitch = height + caption + _GAP
-    # Draw the title, then row by row the label, and the image and caption of each tile.
+    # Draw the title. Then draw, for each row, its label, and the image and caption of each tile.
     sheet = Image.new("RGB", (total, top + len(rows) * pitch - _GAP + _EDGE), PAPER)
     pen = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):

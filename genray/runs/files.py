@@ -33,8 +33,8 @@ N).
 OLD_AFTER_S = 86_400.0
 """Age in seconds of a leftover after which its writer counts as dead.
 
-A younger leftover of another host counts as unfinished, because the processes of that host are not
-visible.
+A younger leftover of another host counts as still being written, because the processes of that host
+are not visible.
 """
 LONGEST_NAME = 150
 """Most bytes of NAME in a temporary name. A name has at most 255 bytes, and the other parts need up

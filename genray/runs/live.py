@@ -41,7 +41,7 @@ class Live:
     """Shows a run's newest values; `say` prints a permanent line above them.
 
     `closed` is True when the output cannot be written any more, because its reader has ended or
-    the terminal is closed. This raises no exception; the run stops at its next consistent state.
+    the terminal is closed. No exception is raised; the run stops at its next consistent state.
 
     Args:
         title: name of the run.
@@ -94,7 +94,10 @@ class Live:
                 self._panel.stop()
 
     def say(self, text: str) -> None:
-        """Print a line above the values."""
+        """Print a line above the values. If the output is closed, sets `closed`.
+
+        Raises OSError if the output cannot be written for another reason.
+        """
         try:
             self._console.print(text, markup=False, soft_wrap=True)
         except OSError as error:

@@ -26,7 +26,7 @@ FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Matches a valid name of a model and its folder; the service accepts exactly these names."""
 Builder = Callable[[dict[str, Any]], torch.nn.Module]
-"""Function of a model's config that returns its network, before the weights are loaded."""
+"""Function that returns the network for a model's config; the weights are loaded afterwards."""
 
 
 def save_model(

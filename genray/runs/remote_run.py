@@ -1,9 +1,9 @@
 """Writes a run directory on this machine, and copies it to a URL regularly.
 
     URL/config.yaml, metrics.jsonl, tensorboard/, pictures/, model/
-        copied every SYNC_S, at each checkpoint, at the end
+        copied every SYNC_S seconds, at each checkpoint and at the end
     URL/checkpoints/00045000/…, manifest.json
-        complete if the manifest exists, which is written last
+        complete when manifest.json exists, which is written last
     URL/owner.json
         the owner: the process that opened the run last
 
@@ -244,7 +244,7 @@ class RemoteRun(RunDir):
         """Return the newest complete checkpoint.
 
         All its files exist with the right sizes; checksums are compared on loading. Raises
-        CheckpointError if there is no checkpoint, or a file is missing.
+        CheckpointError if there is no checkpoint, or if a file is missing or has another size.
         """
         folders = self.list_checkpoints()
         if not folders:
@@ -265,7 +265,10 @@ class RemoteRun(RunDir):
 
 
 def _order(name: str) -> tuple[int, int]:
-    """Return a sort key of a checkpoint's name: 00012000 comes before 00012000.1, its successor."""
+    """Return a sort key of a checkpoint's name.
+
+    00012000 comes before 00012000.1, which is a later checkpoint of the same step.
+    """
     step, _, tail = name.partition(".")
     return int(step), int(tail or 0)
 
@@ -284,7 +287,10 @@ def create_run(place: Place) -> RunDir:
 
 
 def open_run(place: Place) -> RunDir:
-    """Open an existing run in a directory or at a URL. Raises CheckpointError if there is none."""
+    """Open an existing run in a directory or at a URL.
+
+    Raises CheckpointError if there is none, or if it cannot be read.
+    """
     return RunDir.open(place) if isinstance(place, Path) else RemoteRun.open_at(place)
 
 

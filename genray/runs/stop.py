@@ -1,6 +1,6 @@
 """Handles requests to stop a run: Ctrl-C, SIGTERM, SIGHUP, and a closed output.
 
-A request is recorded when it arrives. The run acts on it at its next consistent state.
+A request is recorded when it arrives. The run stops at its next consistent state.
 """
 
 import contextlib

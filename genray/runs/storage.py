@@ -42,7 +42,7 @@ def as_place(text: str) -> Place:
 
 
 def absolute(place: Place) -> Place:
-    """Make a path absolute, for a process with another working directory."""
+    """Make a path absolute, for a process with another working directory. URLs stay unchanged."""
     return place.resolve() if isinstance(place, Path) else place
 
 
@@ -100,7 +100,7 @@ def list_files(url: str) -> dict[str, int]:
 
 
 def read_file(place: Place) -> tuple[bytes, float]:
-    """Read a file. Returns (its content, when it was written, in seconds since 1970).
+    """Read a file. Returns (its content, the time of its last change in seconds since 1970).
 
     Raises OSError; FileNotFoundError if the file does not exist.
     """

@@ -173,7 +173,8 @@ def stage_names(config: AEModelConfig) -> tuple[str, ...]:
     """Return the names of the stages, in the order of training.
 
     Stacked kinds have layer-1 … layer-n if `greedy` and whole if `whole`; the other kinds have
-    train. With labels, head and classifier follow. Raises ConfigError if there is no stage.
+    train. With `finetune_labels`, head and classifier follow. Raises ConfigError if no stage is
+    left.
     """
     stages: tuple[str, ...] = ("train",)
     if config.kind in STACKED:

@@ -51,7 +51,8 @@ def corrupt(
 
 
 def warp(x_BCHW: Tensor, strength: float, low: float = 0.0, world: World = ALONE) -> Tensor:
-    """Rotate each image by up to `strength` radians; shear, scale and shift it in proportion.
+    """Rotate each image by a random angle of up to `strength` radians; shear, scale and shift it by
+    random amounts in proportion to `strength`.
 
     Pixels from outside the image are `low`. Raises ConfigError if the rows are not images.
     """

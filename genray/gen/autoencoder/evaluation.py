@@ -63,9 +63,9 @@ def denoising_errors(
 def position_entropy(model: Autoencoder, split: Split) -> float:
     """Return an upper bound of the information in an image's pooling positions, in bits.
 
-    The bound is the sum, over windows, of the entropy of the window's position in `split`. It is an
-    upper bound of the joint entropy, because windows depend on each other. The sum is at most
-    `model.position_bits`.
+    The bound is the sum, over windows, of the entropy of the window's position in `split`. The
+    joint entropy of all windows is lower, because their positions depend on each other. The sum is
+    at most `model.position_bits`.
     """
     every: list[list[Tensor]] = []
     for x, _ in chunks(split):

@@ -36,7 +36,9 @@ class LBFGSUpdater(Updater):
     def minimise(
         self, values: Callable[[], dict[str, Tensor]], scale: float = 1e4
     ) -> dict[str, Tensor]:
-        """Run one iteration on `values()["loss"]`; returns the values before it, as float32.
+        """Run one iteration on `values()["loss"]`; returns the values before the iteration.
+
+        The returned values are float32.
 
         The line search calls `values` several times, always with the same random numbers. All
         calls of `minimise` use the same random numbers, too: L-BFGS estimates curvature from

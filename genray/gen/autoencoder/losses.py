@@ -31,8 +31,8 @@ def sparsity(h: Tensor, activation: str, target: float) -> Tensor:
     """Return the sparsity penalty of the activations h [B, …], a scalar.
 
     For sigmoid units, the penalty is the sum over units of KL(target ‖ mean activity) [Ng 2011,
-    CS294A notes], where the mean is over the worker's own rows. For other units, it is the mean of
-    |h|.
+    CS294A notes], where the mean is over the worker's own rows. For other units, the penalty is the
+    mean of |h|.
     """
     if activation != "sigmoid":
         return h.abs().mean()

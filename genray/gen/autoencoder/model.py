@@ -88,7 +88,7 @@ class Autoencoder(nn.Module):
 
     @property
     def position_bits(self) -> float:
-        """Most bits of information that recorded pooling positions can contain; 0 without them."""
+        """Most bits of information that the pooling positions can contain; 0 if none are used."""
         if self.config.upsampling != "unpool" or len(self.shape) != 3:
             return 0.0
         _, height, width = self.shape
@@ -165,7 +165,7 @@ class Autoencoder(nn.Module):
     def start_classifier(self) -> None:
         """Copy the encoder's weights into the classifier."""
         assert self.classifier is not None
-        # Not strict: the classifier has no decoder.
+        # `strict=False`, because the classifier has no decoder.
         self.classifier["blocks"].load_state_dict(self.blocks.state_dict(), strict=False)
 
 
@@ -173,7 +173,7 @@ def output_activation(config: AEModelConfig, low: float, high: float) -> str:
     """Return the name of the output activation for data in `low`..`high`.
 
     Raises ConfigError if the configured activation cannot produce all values of this range, or if
-    the reconstruction loss bce has another activation than sigmoid.
+    the reconstruction loss is bce and the activation is not sigmoid.
     """
     reach = {(0.0, 1.0): "sigmoid", (-1.0, 1.0): "tanh"}
     name = reach.get((low, high), "linear") if config.output == "auto" else config.output

@@ -10,14 +10,17 @@ from genray.gen.training.optimizers import OptimizerConfig
 
 
 def ae_digits() -> AEConfig:
-    """Return an autoencoder of digits, 64 → 256 → 128 → 10 numbers and back, trained in seconds."""
+    """Configure an autoencoder of digits, 64 → 256 → 128 → 10 numbers and back.
+
+    Training takes seconds.
+    """
     return AEConfig(
         fit=FitConfig(epochs=60), optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine")
     )
 
 
 def pca() -> AEConfig:
-    """Return a linear autoencoder, which L-BFGS trains to find the principal components' subspace.
+    """Configure a linear autoencoder, which L-BFGS trains to find the subspace of PCA.
 
     On digits, 300 steps reach PCA's error to within 1e-5. Only --steps ends the training. Another
     data set may need more steps, depending on its spectrum: compare `mse` with `pca_mse` in the
@@ -30,7 +33,7 @@ def pca() -> AEConfig:
 
 
 def map_digits() -> AEConfig:
-    """Return an autoencoder of digits with a code of 2 numbers, for drawing a map."""
+    """Configure an autoencoder of digits with a code of 2 numbers, for drawing a map."""
     return AEConfig(
         fit=FitConfig(epochs=150),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
@@ -39,7 +42,7 @@ def map_digits() -> AEConfig:
 
 
 def denoising_digits() -> AEConfig:
-    """Return an autoencoder that removes Gaussian noise of deviation 0.3 from digits."""
+    """Configure an autoencoder that removes Gaussian noise from digits (standard deviation 0.3)."""
     return AEConfig(
         fit=FitConfig(epochs=100),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
@@ -48,7 +51,7 @@ def denoising_digits() -> AEConfig:
 
 
 def conv_digits() -> AEConfig:
-    """Return an autoencoder with two convolutions (16 and 32 channels) and a code of 16 numbers."""
+    """Configure an autoencoder of digits with two convolutions and a code of 16 numbers."""
     return AEConfig(
         fit=FitConfig(epochs=30),
         optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine"),
@@ -57,7 +60,7 @@ def conv_digits() -> AEConfig:
 
 
 def stacked_source() -> AEConfig:
-    """Return an MNIST autoencoder, 784 → 300 → 150 → 300 → 784.
+    """Configure an MNIST autoencoder, 784 → 300 → 150 → 300 → 784.
 
     It is trained layer by layer, and then as a whole.
     """
@@ -71,7 +74,10 @@ def stacked_source() -> AEConfig:
 
 
 def stacked_classifier() -> AEConfig:
-    """Return an MNIST autoencoder, 784 → 128 → 64 → 10 → 2, and a classifier on 1,000 labels."""
+    """Configure an MNIST autoencoder, 784 → 128 → 64 → 10 → 2, and a classifier with 1,000 labels.
+
+    The autoencoder is trained layer by layer, and then as a whole.
+    """
     return AEConfig(
         data=DataConfig(data="mnist"),
         fit=FitConfig(epochs=10),
@@ -82,8 +88,10 @@ def stacked_classifier() -> AEConfig:
 
 
 def stacked_digits() -> AEConfig:
-    """Return an autoencoder of warped digits, 64 → 128 → 64 → 32, trained layer by layer, and a
-    classifier on 100 labels.
+    """Configure an autoencoder of warped digits, 64 → 128 → 64 → 32, and a classifier with 100
+    labels.
+
+    The autoencoder is trained layer by layer, and then as a whole.
     """
     return AEConfig(
         fit=FitConfig(epochs=30),
@@ -100,7 +108,10 @@ def stacked_digits() -> AEConfig:
 
 
 def stacked_conv_digits() -> AEConfig:
-    """Return an autoencoder of two convolutional layers and a dense one, trained layer by layer."""
+    """Configure an autoencoder of digits with two convolutional layers and a dense layer.
+
+    It is trained layer by layer, and then as a whole.
+    """
     return AEConfig(
         fit=FitConfig(epochs=10),
         optimizer=OptimizerConfig(learning_rate=3e-3),
@@ -109,7 +120,7 @@ def stacked_conv_digits() -> AEConfig:
 
 
 def retrieval_digits() -> AEConfig:
-    """Return an autoencoder with codes of 10 numbers for nearest-neighbour search.
+    """Configure an autoencoder with codes of 10 numbers for nearest-neighbour search.
 
     The network reconstructs upright digits from warped ones, so that codes ignore the pose.
     """
@@ -123,7 +134,7 @@ def retrieval_digits() -> AEConfig:
 
 
 def text_docs() -> AEConfig:
-    """Return an autoencoder of bags of words, with codes of 128 numbers.
+    """Configure an autoencoder of bags of words, with codes of 128 numbers.
 
     Half of the words are masked, and the network predicts them from the other half.
     """
@@ -144,7 +155,8 @@ def text_docs() -> AEConfig:
 
 
 def hashing_docs() -> AEConfig:
-    """Return an autoencoder of bags of words, with codes of 32 bits for search by Hamming distance.
+    """Configure an autoencoder of bags of words with codes of 32 bits, for search by Hamming
+    distance.
 
     [Salakhutdinov 2009, semantic hashing, https://doi.org/10.1016/j.ijar.2008.11.006]
     """

@@ -276,7 +276,9 @@ class AETask(Task):
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """Return "reconstruction": a row of originals, of corrupted inputs (if any), and of
-        reconstructions. Returns no picture for data that are not images.
+        reconstructions.
+
+        Returns no picture if the data are not images, or if no stage trains the decoder.
         """
         if len(data.shape) != 3 or data.shape[0] not in (1, 3) or not self._reconstructs:
             return {}

@@ -9,7 +9,7 @@ from genray.gen.gan.config import GANConfig
 def check_images(config: GANConfig, data: Data) -> None:
     """Raise ConfigError unless the data are square images with values in −1..1, the range of tanh.
 
-    For convolutional networks, the side must be divisible by 2 for each layer.
+    For convolutional networks of n layers, 2ⁿ must divide the side.
     """
     model = config.model
     layers = max(len(model.generator_widths), len(model.discriminator_widths))

@@ -18,7 +18,7 @@ FILE = "fit.pt"
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state` to `folder`/fit.pt. Raises OSError when the disk is full."""
+    """Write `state` to `folder`/fit.pt. Raises OSError if the file cannot be written."""
     # The state is serialised in memory first, so that a full disk raises OSError. `torch.save` to a
     # file would raise other errors.
     buffer = io.BytesIO()
@@ -39,7 +39,8 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any]:
 def checkpoint_errors(folder: Path) -> Iterator[None]:
     """Turn an error of the context into a CheckpointError with a message of one line.
 
-    Such an error means that the checkpoint is damaged, or belongs to another model or other data.
+    Such an error means that the checkpoint is missing or damaged, or belongs to another model or
+    other data.
     """
     try:
         yield

@@ -1,17 +1,17 @@
 """Four optimizers that PyTorch lacks: AdaGrad dual averaging, FTRL-Proximal, proximal gradient
 descent and proximal AdaGrad.
 
-Each step solves a small problem exactly, and the penalty λ₁‖w‖₁ + λ₂/2·‖w‖² is part of the
-problem. In PyTorch's optimizers a penalty is part of the gradient instead. With L1, weights of the
-exact solution can be exactly 0. The problem separates into coordinates, and a soft threshold
-solves each coordinate.
+Each step solves a small minimisation problem exactly, and the penalty λ₁‖w‖₁ + λ₂/2·‖w‖² is part of
+the problem. In most of PyTorch's optimizers, a penalty is part of the gradient instead. With L1,
+weights of the exact solution can be exactly 0. The problem separates into coordinates, and a soft
+threshold solves each coordinate.
 
 Departure: the papers start at w = 0. A network cannot train from w = 0, because all units of a
 layer would stay equal. AdagradDA and FTRL, whose problems contain the starting point, therefore use
 the initial weights w₀. With w₀ = 0 they equal the papers' rules.
 
 Symbols: w weights, t number of updates, w_t weights after t updates, g gradient, Σg and Σg² sums
-over all updates, η learning rate, λ₁ and λ₂ weights of the penalties, H AdaGrad's curvature.
+over all updates, η learning rate, λ₁ and λ₂ factors of the penalties, H AdaGrad's curvature.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,7 +35,7 @@ class _Rule(Optimizer):
     Args:
         params: parameters or groups of parameters, as for PyTorch's optimizers.
         lr: the learning rate η.
-        l1, l2: the weights λ₁ and λ₂ of the penalties.
+        l1, l2: the factors λ₁ and λ₂ of the penalties.
         more: further options of the rule.
 
     Raises:
@@ -125,7 +125,7 @@ class AdagradDA(_Rule):
     """Dual averaging with AdaGrad's curvature H = δ + √Σg² around the initial weights w₀.
 
     w ← argmin of ⟨Σg, w⟩ + t·(λ₁‖w‖₁ + λ₂/2·‖w‖²) + (1/2η)·⟨w − w₀, H (w − w₀)⟩.
-    All gradients so far have the same weight in the sum Σg.
+    Old and new gradients count equally in the sum Σg.
     [Duchi 2011, https://jmlr.org/papers/v12/duchi11a.html, equation 3] `eps` is the paper's δ.
     Departures: w₀ (see the module's docstring), and L2 in addition to L1.
     """
@@ -159,13 +159,13 @@ class AdagradDA(_Rule):
 
 class FTRL(_Rule):
     """FTRL-Proximal: uses the sum of all gradients so far, and a quadratic penalty on the distance
-    to all earlier weights.
+    to all earlier weights w_s.
 
     For each coordinate, w ← argmin of ⟨Σg, w⟩ + λ₁‖w‖₁ + λ₂/2·‖w‖² + ½ Σ_s σ_s (w − w_s)²  with
     Σ_s σ_s = (β + √Σg²)/η. [McMahan 2013, https://doi.org/10.1145/2487575.2488200, algorithm 1]
     With λ₁ = λ₂ = 0, FTRL equals AdaGrad with ε = β; dual averaging does not. Departures: the
-    distance to w₀ has the weight β/η in the penalty. If the learning rate changes,
-    σ_t = H_t/η_t − H_{t−1}/η_{t−1} with H_t = β + √Σg², which keeps FTRL equal to AdaGrad.
+    penalty includes the distance to w₀, with the factor β/η. If the learning rate changes,
+    σ_t = H_t/η_t − H_{t−1}/η_{t−1} with H_t = β + √Σg², so that FTRL remains equal to AdaGrad.
     """
 
     def __init__(

@@ -52,8 +52,8 @@ class OptimizerConfig:
     l2: float = bounded(0.0, min=0)
     """λ of the penalty λ/2·Σw² on weights (not on biases or norms); adamw always decouples it."""
     decoupled_l2: bool = False
-    """Multiply weights by 1 − η·λ at each update, as adamw does, instead of adding λ·w to the
-    gradient.
+    """Multiply weights by 1 − η·λ (λ: --l2) at each update, as adamw does, instead of adding λ·w to
+    the gradient.
     """
     grad_clip: float = bounded(0.0, min=0)
     """Largest norm of all gradients together, without penalties; 0: no clipping."""

@@ -60,9 +60,10 @@ class FitRun:
         During training, Ctrl-C, SIGTERM, SIGHUP or a closed output saves a checkpoint and raises
         KeyboardInterrupt; a second signal raises it at once, without a checkpoint.
 
-        Raises RunFault if training or writing a file failed, or if the evaluation failed in a run
-        with one worker. If there is a checkpoint, the message contains the command that resumes the
-        run. Other errors are raised unchanged.
+        Raises RunFault if a loss or a weight is no longer finite, if a checkpoint, the metrics or
+        the model cannot be written, or if the evaluation failed in a run with one worker. If there
+        is a checkpoint, the message contains the command that resumes the run. Other errors are
+        raised unchanged.
         """
         fit = self._fit
         self._saved_at = fit.step if self._run.list_checkpoints() else -1
@@ -142,7 +143,7 @@ class FitRun:
         if step.last_of_stage and len(self._fit.task.stages) > 1:
             figures = ", ".join(f"{name} {value:.4f}" for name, value in step.held_out.items())
             self._live.say(f"step {step.step:,}: {step.stage} is trained ({figures})")
-        # Write a checkpoint. Its score is −loss: the checkpoint with the highest score is the best.
+        # Write a checkpoint. Its score is −loss, because the highest score marks the best one.
         if step.step % self._checkpoint_every == 0 or step.last_of_stage:
             self._save(-step.held_out["loss"] if step.held_out else None)
         # Pictures come after the checkpoint: if they fail, the run can be resumed from here.

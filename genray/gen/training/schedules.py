@@ -50,7 +50,8 @@ def factor(schedule: str, update: int, total: int, *, rate: float = 0.1, warmup:
         case "linear":
             return begin * (1 - done)
         case "step":
-            # Computed in integers: in floating point, ⌊3·(1/3)⌋ depends on rounding.
+            # The exponent is computed with integers, because in floating point ⌊3·(1/3)⌋ depends on
+            # rounding.
             return begin * rate ** min(STEPS - 1, STEPS * min(update, total) // max(1, total))
         case "exponential":
             return begin * rate**done

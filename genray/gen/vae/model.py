@@ -28,11 +28,12 @@ LOG_VARIANCE_LIMIT = 20.0
 class VAE(GenerativeModel):
     """The encoder and the decoder. Departure: ReLU and Adam by default, not tanh and AdaGrad.
 
-    Raises ConfigError for an unknown activation.
-
     Args:
         config: the networks and the likelihood.
         shape: (C, H, W) of the images, whose values are in [0, 1].
+
+    Raises:
+        ConfigError: the activation is unknown.
     """
 
     def __init__(self, config: VAEModelConfig, shape: Sequence[int]):
