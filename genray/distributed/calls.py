@@ -8,7 +8,7 @@ from ray.exceptions import RayError, RayTaskError
 from genray.errors import GenrayError, RunFault
 
 MAX_FAILURES = 30  # failures in a row, without any result between them, that end the run
-RETRY_S = 1.0  # pause before an actor that died is called again
+RETRY_S = 1.0  # seconds before an actor that died is called again
 
 
 def get(reference: ray.ObjectRef) -> Any:

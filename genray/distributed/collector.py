@@ -70,7 +70,7 @@ class CollectorActor:
         network = initial_network(card, config.run.seed)
         seed = config.run.seed
         if ray.get_runtime_context().was_current_actor_reconstructed:
-            # A restarted collector must not replay the episodes of its first incarnation.
+            # With the same seed, a restarted collector would play the same episodes again.
             seed = secrets.randbits(31)
         self._collector = Collector(
             env, network, config.env, config.collect, config.explore, index=index, seed=seed

@@ -1,4 +1,5 @@
-"""Chooses whether frames fetched from another node are compressed in transit, by timing both.
+"""Chooses whether frames from another node are compressed for the transfer, by measuring which
+choice makes the learner wait less.
 
 Compressing a batch of 512 takes a shard about 10 ms and saves nine tenths of its 25 MB. At 1 Gbit/s
 this saves time, but not on every network. Therefore the learner regularly tries both for some

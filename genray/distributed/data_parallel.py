@@ -140,7 +140,7 @@ def _choose_interface(address: str) -> None:
     """
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, int(port)))  # sends nothing
+        probe.connect((host, int(port)))  # chooses the interface; a UDP socket sends nothing here
         mine = probe.getsockname()[0]
         for _, name in socket.if_nameindex():
             try:

@@ -38,7 +38,7 @@ class Receipt:
     the collector, and is not stored.
     """
     published: Published | None
-    """The newest weights."""
+    """The newest weights; None if the shard has not received any."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,7 +173,10 @@ class LocalAgent:
             shard.sample(count, out)
 
     def _copy_frames(self) -> None:
-        """Copy the shards' frames to the learner's device, if `frames_on` is "device"."""
+        """Make a copy of each shard's frames on the learner's device if `frames_on` is "device".
+
+        A copy is empty at first; it is filled when batches are assembled.
+        """
         if self.config.learner.frames_on == "device":
             self._copies = []  # frees the old copies: both might not fit
             self._copies = [

@@ -19,7 +19,7 @@ from genray.rl.transfer import AnySample, DeviceSample, empty_sample
 
 
 class DeviceFrames:
-    """A copy of one shard's ring buffer of frames.
+    """A copy of one shard's ring buffers of frames, which is filled as frames are needed.
 
     The copy uses the shard's row numbers. The caller checks that the shard has not overwritten a
     transition since it was sampled; if it has not, the copies of the transition's frames are valid

@@ -37,12 +37,12 @@ class EnvConfig:
     env: str = ""
     """`module:factory` of a user's environment (see genray/rl/env.py); --game is then ignored."""
     sticky_actions: float = bounded(0.0, min=0, below=1, example=0.25)
-    """Probability that the emulator repeats the previous action each frame: 0 in DQN and Ape-X,
-    0.25 in Machado 2018.
+    """Probability, in each frame, that the emulator repeats the previous action: 0 in DQN and
+    Ape-X, 0.25 in Machado 2018.
     """
     life_loss: Literal["ignore", "terminal"] = "ignore"
-    """terminal: losing a life ends the return (discount 0) without resetting the game, as in DQN's
-    training.
+    """terminal: a lost life ends the return (discount 0) but not the game, as in DQN's training;
+    ignore: a lost life has no effect.
     """
     max_episode_frames: int = bounded(108_000, above=0, example=108000)
     """Emulator frames after which an episode is truncated (108,000: 30 minutes at 60 Hz)."""

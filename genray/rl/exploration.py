@@ -20,7 +20,7 @@ class ExploreConfig:
     shared: epsilon for every lane.
     """
     epsilon: float = bounded(0.4, min=0.0, max=1.0, example=0.4)
-    """The final ε (shared) or the ladder's base (ladder). 0 to 1."""
+    """Final ε of every lane (shared), or the base of the ladder (ladder)."""
     epsilon_power: float = bounded(7.0, min=0, example=7)
     """The ladder's exponent: 7 in Ape-X, where ε falls from 0.4 to 0.4^8 = 0.00066."""
     anneal_steps: int = bounded(0, min=0)

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
 
-# Numba gives the compiler itself as the first argument, which type annotations cannot express.
+# Typed as Any, because callers omit the first argument of an intrinsic: Numba itself passes it.
 intrinsic: Any = extending.intrinsic
 # void* memcpy(void* target, const void* source, size_t bytes), found in the process by its name.
 _memcpy = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))

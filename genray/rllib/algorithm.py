@@ -232,7 +232,7 @@ class ApexDQN(Algorithm):
         return self._engine.network()
 
     def get_module(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise ConfigError: there is no RLModule."""
+        """Raise ConfigError, because there is no RLModule."""
         raise ConfigError(
             "get_module: there is no RLModule here; algo.network() returns the PyTorch network"
         )
@@ -243,14 +243,14 @@ class ApexDQN(Algorithm):
         return {DEFAULT_POLICY_ID: {name: tensor.numpy() for name, tensor in tensors.items()}}
 
     def set_weights(self, weights: Any) -> None:
-        """Raise ConfigError: weights can only be restored with a checkpoint."""
+        """Raise ConfigError, because weights can only be restored from a checkpoint."""
         raise ConfigError(
             "set_weights: not supported; algo.restore_from_path(PATH) loads networks, optimizer "
             "and replay"
         )
 
     def compute_single_action(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise ConfigError: there is no RLlib policy."""
+        """Raise ConfigError, because there is no RLlib policy."""
         raise ConfigError(
             "compute_single_action: there is no RLlib policy here; "
             "algo.network()(frames).argmax(1), frames uint8 "
@@ -260,7 +260,7 @@ class ApexDQN(Algorithm):
     compute_actions = compute_single_action
 
     def get_policy(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise ConfigError: there is no RLlib policy."""
+        """Raise ConfigError, because there is no RLlib policy."""
         raise ConfigError(
             "get_policy: there is no RLlib policy here; algo.network() returns the PyTorch network"
         )
