@@ -92,7 +92,7 @@ def walk_frames(
 
 
 def between(a_Z: Tensor, b_Z: Tensor, frames: int, prior: str) -> Tensor:
-    """Interpolate from latent a (included) to latent b (excluded); returns [frames, Z].
+    """Interpolate in `frames` steps from latent a (included) to latent b (excluded); [frames, Z].
 
     For a uniform prior, the path is a straight line. For a normal prior, the direction follows an
     arc on the sphere, because a straight line would pass through latents whose length is very

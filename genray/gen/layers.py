@@ -97,9 +97,9 @@ def init_for(name: str, weight: Tensor, slope: float = 0.01) -> None:
 
 
 def same_padding(size: int, kernel: int, stride: int = 1) -> tuple[int, int]:
-    """Return the number of zeros (before, after) along one axis, as in TensorFlow's SAME.
+    """Return the numbers of zeros (before, after) that TensorFlow's SAME adds along one axis.
 
-    With an odd total, the extra zero comes after.
+    If the total is odd, the extra zero comes after.
     """
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
@@ -143,7 +143,7 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         kernel, stride = self.kernel_size[0], self.stride[0]
         # The padding is the same for any size that is a multiple of the stride.
         before, after = same_padding(stride, kernel, stride)
-        # With a kernel smaller than the stride, the last pixels depend on no input, and are equal
+        # If the kernel is smaller than the stride, the last pixels depend on no input and are equal
         # to the bias.
         missing = max(stride - kernel, 0)
         out = functional.conv_transpose2d(

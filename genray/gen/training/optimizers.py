@@ -43,7 +43,7 @@ class OptimizerConfig:
     """For rmsprop and adadelta: decay of the moving average of squared gradients."""
     epsilon: float = bounded(0.0, min=0)
     """Small number added to denominators (for ftrl: β); 0: the optimizer's default. sgd, momentum,
-    nesterov, asgd, rprop and proximal-gradient-descent ignore it.
+    nesterov, asgd, rprop and proximal-gradient-descent ignore this option.
     """
     l1: float = bounded(0.0, min=0)
     """λ of the penalty λ·Σ|w| on weights (not on biases or norms). adagrad-da, ftrl and the two
