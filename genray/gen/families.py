@@ -147,6 +147,7 @@ def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = F
 
     Raises:
         ConfigError: the options are invalid or do not fit the data, or the data set is missing.
+        CheckpointError: a model that the options name cannot be loaded.
         ResourceError: `--device cuda` without a usable GPU.
     """
     # Check the options, and choose the device.

@@ -61,9 +61,9 @@ class FitRun:
         KeyboardInterrupt; a second signal raises it at once, without a checkpoint.
 
         Raises RunFault if a loss or a weight is no longer finite, if a checkpoint, the metrics or
-        the model cannot be written, or if the evaluation failed in a run with one worker. If there
-        is a checkpoint, the message contains the command that resumes the run. Other errors are
-        raised unchanged.
+        the model cannot be written, or if an evaluation of the validation split failed in a run
+        with one worker. If there is a checkpoint, the message contains the command that resumes the
+        run. Other errors are raised unchanged.
         """
         fit = self._fit
         self._saved_at = fit.step if self._run.list_checkpoints() else -1
