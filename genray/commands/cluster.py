@@ -60,7 +60,9 @@ def submit(argv: list[str], prog: str) -> int:
 def job_words(words: list[str], prog: str) -> list[str]:
     """Check the command of a job before it is sent, and return the words to send.
 
-    `train dqn` gets the address of the job's cluster.
+    `--address auto`, the job's own cluster, is added to `train dqn` and to a training with
+    --workers, unless the command has --address or --local. Raises ConfigError for an unknown
+    command, or a training whose --out is not an absolute path or a URL.
     """
     from genray.cli import COMMANDS
 
@@ -90,8 +92,9 @@ def job_words(words: list[str], prog: str) -> list[str]:
 
 
 def _jobs(address: str) -> tuple[Any, str]:
-    """Connect to the cluster's job service. Raises ResourceError if it does not exist or denies
-    access.
+    """Connect to the cluster's job service. Returns (the client, the address).
+
+    Raises ResourceError if no job service answers, or it denies access.
     """
     from ray.job_submission import JobSubmissionClient
 
@@ -106,8 +109,8 @@ def _jobs(address: str) -> tuple[Any, str]:
         reason = _first_line(error)
         if "auth" in type(error).__name__.lower() or "token" in reason.lower():
             reason = (
-                "it refuses this machine's token; copy the head's ~/.ray/auth_token here, or set "
-                "RAY_AUTH_TOKEN"
+                "the cluster refuses this machine's token; copy the head's ~/.ray/auth_token here, "
+                "or set RAY_AUTH_TOKEN"
             )
         else:
             reason += (
@@ -122,7 +125,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _follow(client: Any, job: str, words: list[str], out: str) -> None:
-    """Show the job's output. Returns when the job has succeeded; raises RunFault if it failed."""
+    """Show the job's output. Returns when the job has succeeded.
+
+    Raises RunFault if the job failed or the connection was lost. `words`: the job's command; `out`:
+    its run directory.
+    """
     # The command that continues a training, for messages.
     again = shell_command("genray", "submit", "--", "train", *words[1:2], "--resume", out)
     resume = again if words[0] == "train" else ""
@@ -179,7 +186,9 @@ def status(argv: list[str], prog: str) -> int:
 def cluster_lines(nodes: list[dict[str, Any]], free: dict[str, float], address: str) -> list[str]:
     """Format a table of roles, and a line for each machine that has left the cluster.
 
-    `nodes` as `ray.nodes()` returns them, `free` as `ray.available_resources()`.
+    The column "places" is the amount of the role's Ray resource that the machines offer, and
+    "taken" is the amount in use. `nodes`: the result of `ray.nodes()`. `free`: the result of
+    `ray.available_resources()`.
     """
     up, gone = (
         [node for node in nodes if node["Alive"]],
@@ -234,7 +243,7 @@ def run_lines(run: str) -> list[str]:
 
 
 def _runs_of_jobs() -> Iterator[str]:
-    """Yield the run directories of submitted jobs, newest first; none if there is no job
+    """Yield the run directories of submitted jobs, newest first; yields nothing without a job
     service.
     """
     # Ray's public API does not provide the address of the dashboard.

@@ -71,7 +71,7 @@ class RetrieveConfig:
     """
 
     out: Path | None = None
-    """sheet.png, for images. Each row shows a query, marked, and its neighbours."""
+    """sheet.png, for images. Each row shows a query, which is marked, and its neighbours."""
     neighbours: int = 10
     """Number of neighbours of each query."""
     data: DataName = ""
@@ -106,7 +106,8 @@ def retrieve(argv: list[str], prog: str) -> int:
     codes, test_codes, query_codes = (codes_of(model, split) for split in (base, data.test, query))
     metric: Metric = "euclidean" if is_image else "cosine"
     if options.binary:
-        # Codes that were trained as bits are −1 or 1; other codes are thresholded at their medians.
+        # Codes that were trained as bits are −1 or 1, with threshold 0; the thresholds of other
+        # codes are their medians.
         threshold = 0.0 if config.get("model", {}).get("binary") else bit_thresholds(codes)
         codes, test_codes, query_codes = (
             binarize(each, threshold) for each in (codes, test_codes, query_codes)
@@ -169,7 +170,7 @@ def _neighbours_sheet(
     distances: np.ndarray,
     metric: str,
 ) -> np.ndarray:
-    """Draw one row for each query: the query, marked, then its neighbours with class and
+    """Draw one row for each query: the marked query, then its neighbours with class and
     distance.
     """
 
@@ -200,9 +201,10 @@ def _neighbours_sheet(
 
 
 def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
-    """Raise ConfigError for a model that records pool positions.
+    """Raise ConfigError for a model whose decoder needs pool positions.
 
-    Such a model decodes an image from codes and positions, and its codes alone do not suffice.
+    A pool position is the place of a maximum in max pooling. Such a model decodes an image from the
+    codes and the positions; the codes alone do not suffice.
     """
     if config.get("model", {}).get("upsampling") == "unpool":
         raise ConfigError(
@@ -212,9 +214,12 @@ def refuse_positions(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _queries(words: list[str], data: Data, config: dict[str, Any]) -> Split:
-    """Select held-out rows by number, images by path, or texts by title.
+    """Return the queries that `words` name: held-out rows by number, image files by path, or
+    held-out texts by words of their titles.
 
-    Without words, the first eight held-out rows are selected.
+    At most eight texts are returned; without words, the first eight held-out rows. Raises
+    ConfigError for a row or title that does not exist, PictureError for a file that is not an
+    image.
     """
     if not words:
         return data.test.first(8)
@@ -291,16 +296,16 @@ def cluster(argv: list[str], prog: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class AnomaliesConfig:
-    """Find anomalies by reconstruction error: a class that was left out of the training, against
-    the classes that were trained.
+    """Detect anomalies by their reconstruction error. The anomalies are rows of a class that was
+    left out of the training; the usual rows are of the classes that were trained.
     """
 
     out: Path | None = None
-    """sheet.png: the held-out rows with the largest reconstruction errors; unseen ones are
+    """sheet.png: the held-out rows with the largest reconstruction errors; anomalous rows are
     marked.
     """
     data: DataName = ""
-    """Use other data than the model's training data; all of its rows count as anomalous."""
+    """Take the anomalous rows from this data: all of its held-out rows."""
 
 
 def anomalies(argv: list[str], prog: str) -> int:
@@ -337,8 +342,10 @@ def anomalies(argv: list[str], prog: str) -> int:
 def _worst_sheet(
     splits: tuple[Split, Split], errors: list[np.ndarray], most: int = 40
 ) -> np.ndarray:
-    """Draw the rows of (usual, unseen) with the largest reconstruction errors, largest first.
-    Unseen rows are marked.
+    """Draw the `most` rows with the largest reconstruction errors, largest first.
+
+    `splits`: the usual rows and the anomalous rows; the anomalous rows are marked. `errors`: the
+    reconstruction errors of each split.
     """
     worst = np.argsort(-np.concatenate(errors), kind="stable")[:most]
     error, usual = np.concatenate(errors), len(splits[0])
@@ -350,8 +357,8 @@ def _worst_sheet(
         tiles.append(Tile(picture, f"{error[row]:.4f}", marked=bool(row >= usual)))
     unseen = int((worst >= usual).sum())
     title = (
-        f"The {len(worst)} held-out rows with the largest reconstruction errors; bordered: "
-        f"the {unseen} of a class that was left out of training"
+        f"The {len(worst)} held-out rows with the largest reconstruction errors; the {unseen} "
+        "anomalous rows are bordered"
     )
     return draw_sheet([tiles[at : at + 10] for at in range(0, len(tiles), 10)], title=title)
 
@@ -362,8 +369,8 @@ def _unseen(folder: Path, config: dict[str, Any]) -> Split:
     stored = from_dict(DataConfig, about["options"], "data.")
     if not stored.without:
         raise ConfigError(
-            f"{folder}: was trained on every class; train one with --without CLASS, or name other "
-            "rows with --data"
+            f"{folder}: was trained on every class; train a model with --without CLASS, or name "
+            "anomalous rows with --data"
         )
     idf = about.get("recipe", {}).get("idf")
     whole = load_data(

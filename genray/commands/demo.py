@@ -104,11 +104,11 @@ def main(argv: list[str], prog: str) -> int:
     ]
     # The optional parts: a styled frame, a GAN, a sweep, and the service.
     if options.style_size:
-        made.append(f"one of its frames in another style: {_styled(run, frame, options)}")
+        made.append(f"a frame of its play in another style: {_styled(run, frame, options)}")
     if options.generator_steps:
         made.append(f"frames made by a generator: {_generator(run, options)}")
     if options.sweep_trials:
-        made.append(f"which optimizer, by a small sweep: {_swept(run, options)}")
+        made.append(f"a comparison of optimizers by a small sweep: {_swept(run, options)}")
     if options.serve:
         made += _served(run, options.keep)
     print("\n" + "\n".join(made))
@@ -163,7 +163,7 @@ def _served(run: RunDir, keep: bool) -> list[str]:
 def _generator(run: RunDir, options: DemoConfig) -> Path:
     """Train a quarter-width DCGAN on frames of the agent's play.
 
-    Returns the path of its newest grid of samples.
+    Returns the path of the newest grid of samples.
     """
     print("\nplaying 2,000 frames for a generator to learn from …")
     frames, _ = collect_frames(
@@ -190,8 +190,10 @@ def _generator(run: RunDir, options: DemoConfig) -> Path:
 
 
 def _swept(run: RunDir, options: DemoConfig) -> Path:
-    """Compare three optimizers of a digits VAE, with default and tuned settings and three seeds
-    each. Returns the report's page.
+    """Compare three optimizers of a VAE on digits, each with default and with tuned settings and
+    three seeds.
+
+    Returns the path of the report's page.
     """
     from tuning.report.report import write_report
     from tuning.sweep import SweepConfig, run_sweep

@@ -1,5 +1,5 @@
-"""`genray dream IMAGE --out out.png`: amplifies in a picture the features that a trained network
-detects.
+"""`genray dream IMAGE --out out.png`: amplifies the features that a trained network detects in a
+picture.
 """
 
 import time
@@ -93,7 +93,7 @@ def dream(argv: list[str], prog: str) -> int:
         frozen=True,
         kw_only=True,
     )
-    both.__doc__ = "Amplify in a picture the features that a trained network detects (Deep Dream)."
+    both.__doc__ = "Amplify the features that a trained network detects in a picture (Deep Dream)."
     options = parse(both, argv, prog)
     launch: DreamLaunch = options.launch
     config: DreamConfig = options.config
@@ -188,7 +188,7 @@ def _image_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
 
 
 def _check_out(out: Path, picture: Picture) -> None:
-    """Raise ConfigError unless the picture can be written to `out`."""
+    """Raise ConfigError unless `out` is a valid name for this picture."""
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ConfigError(
             f"--out {out}: must end in .png, .jpg or .webp (a picture), or in "
@@ -206,7 +206,10 @@ def _sized(picture: Picture, size: int) -> Picture:
 
 
 def _open(launch: DreamLaunch) -> Features:
-    """Open the network that the options name."""
+    """Open the network that the options name.
+
+    Raises ResourceError if --features auto finds no network, ConfigError for untrained features.
+    """
     if launch.model is not None:
         return open_features(f"model:{launch.model}")
     if launch.features == "auto" and not vgg.cached_file().exists():
@@ -225,7 +228,7 @@ def _open(launch: DreamLaunch) -> Features:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Progress]:
-    """Show a progress bar, and yield the function that moves it."""
+    """Show a progress bar, and yield the function that updates the bar."""
     from rich.progress import Progress as Bar
 
     with Bar(transient=True) as bar:

@@ -116,11 +116,11 @@ def play(argv: list[str], prog: str) -> int:
             last, count = step, count + 1
             yield step.frame
 
-    # One environment is too little work for several threads.
+    # A single environment has too little work for several threads.
     with own_threads(user_threads() or 1):
         write_clip(options.out, frames(), fps=15)
     assert last is not None
-    # The first frame is that of the reset, before any step.
+    # The first frame is the frame of the reset, before any step.
     print(f"score {last.score:g} in {count - 1} steps")
     print(options.out)
     return 0

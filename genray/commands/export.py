@@ -15,7 +15,7 @@ from genray.runs.files import writing_file
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Export a model as ONNX for other programs. A generator maps latents to images, an encoder
-    maps images to codes.
+    maps images to codes, and a classifier maps images to logits.
     """
 
     out: Path
@@ -50,7 +50,8 @@ def export(argv: list[str], prog: str) -> int:
     check_writable(options.out)
     model, config = load(folder)
     kind = config["kind"]
-    # Choose the part: the named one, or the first one that the model has.
+    # Choose the part. `auto` is the classifier of a classifier, otherwise the first part that the
+    # model has.
     parts = {"generator": "generate", "encoder": "encode", "classifier": "forward"}
     has = [
         part

@@ -42,9 +42,9 @@ def model_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
 
 
 def load(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a model, and print the step of its training. Returns (the model, its config).
+    """Load a model, and print its training step if it is recorded. Returns (the model, its config).
 
-    Raises CheckpointError if the directory has no model of these families.
+    Raises CheckpointError if the directory has no model of a family in BUILDERS.
     """
     model, config = modelstore.load_model(folder, BUILDERS)
     if isinstance(step := config.get("step"), int):
@@ -76,11 +76,11 @@ def encoder(folder: Path) -> tuple[Any, dict[str, Any]]:
 def own_data(config: dict[str, Any], data: str) -> Data:
     """Load the data that a model was trained on, or `data` converted to the model's form.
 
-    The training data have the same splits and scale as in training. The options of the training
-    data (the class left out, the share of validation rows) do not apply to `data`. A message on
-    stderr reports a conversion. A warning reports files of the training data that were added or
-    removed since training, because the test rows then differ. Raises ConfigError for texts with an
-    image model, or images with a text model.
+    The training data have the same splits and scale as in training. Of the options of the training
+    data, only `words` and `data_folder` also apply to `data`. A message on stderr reports a
+    conversion. A warning reports that files of the training data were added or removed since
+    training, because the test rows may then have been training rows. Raises ConfigError for texts
+    with an image model, images with a text model, or rows of another shape.
     """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
@@ -211,8 +211,9 @@ BAND = 12
 
 
 def _bands(shown: dict[str, Tensor], low: float, high: float, title: str) -> np.ndarray:
-    """Draw the rows of `shown`, each with its label. After BAND images a new group of rows
-    begins.
+    """Draw a sheet with one row for each entry of `shown`, a label and its images.
+
+    After BAND images, a new group of rows begins below.
     """
     rows, labels = [], []
     count = len(next(iter(shown.values())))
@@ -250,7 +251,7 @@ def _corruption(config: dict[str, Any]) -> _Noise | None:
 
 
 def reconstruction(model: Any, x: Tensor) -> Tensor:
-    """Reconstruct x, through the codes alone if the model allows it."""
+    """Reconstruct x with the model's `reconstruct`, or without this method, decode its codes."""
     again = model.reconstruct(x) if hasattr(model, "reconstruct") else model.decode(model.encode(x))
     return again.reshape(x.shape)
 
@@ -262,7 +263,7 @@ class InterpolateConfig:
     out: Path
     """walk.gif or walk.mp4"""
     stops: int = 5
-    """Random latents on the path; the walk ends at its start."""
+    """Number of random latents on the path, which ends where it began."""
     frames: int = 16
     """Number of frames from one latent to the next."""
     seed: int = 0

@@ -172,7 +172,7 @@ def _clip(
     counted = f"{count} frames" if count else "frames of an unknown number"
     print(f"{styler}: {counted}{f', about {spoken(seconds)}' if seconds else ''}")
     _say_reduction(content, first, styler, launch, size)
-    # A GIF loses the sound of its content.
+    # A GIF cannot contain the sound of the content.
     sound = has_sound(content)
     if sound and launch.out.suffix.lower() == ".gif":
         print(
@@ -201,17 +201,18 @@ def _clip(
 
 
 def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
-    """Estimate the work. Returns (the number of frames, the seconds that they take).
+    """Estimate the work. Returns (the number of frames, the seconds to style them).
 
-    Raises ConfigError if the clip would take longer than --max-minutes. For optimization, which is
-    slow, the clip is first read once frame by frame.
+    For optimization, which is slow, the clip is read once to count the frames, and ConfigError is
+    raised if styling would take longer than --max-minutes. For a model, the number of frames comes
+    from the clip's header (0 if unknown), and the seconds are 0.
     """
     if not isinstance(styler, ByOptimisation):
         return clip.count, 0.0
     count, work, before = 0, 0, None
     for frame in map(styler.sized, clip):
         count += 1
-        # A frame that equals the previous one reuses its result.
+        # A frame that equals the previous frame is not styled again.
         work += before is None or not np.array_equal(frame, before)
         before = frame
     seconds = styler.seconds(work)
@@ -227,8 +228,12 @@ def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
 def _write_with_sound(
     out: Path, styled: Iterator[np.ndarray], clip: Clip, seconds: Callable[[], float]
 ) -> None:
-    """Write the clip with the sound of its content. The file is replaced atomically."""
-    # `out` may be the content itself, from which the sound has not been read yet.
+    """Write the clip with the content's sound, or without if the sound cannot be copied.
+
+    The file is replaced atomically. `clip`: the content. `seconds`: returns the duration of the
+    written frames.
+    """
+    # Write to a temporary file, because `out` may be the content, whose sound is read at the end.
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.mp4")
     try:
         write_clip(temporary, styled, fps=clip.fps, scale=1)
@@ -249,8 +254,9 @@ def _say_reduction(
     (height, width), (new_height, new_width) = rgb.shape[:2], styler.sized(rgb).shape[:2]
     if size is not None or (height, width) == (new_height, new_width):
         return
-    # The picture is not processed in tiles: a network normalizes by the mean and deviation of its
-    # whole input, so tiles would differ in contrast and colour, and their seams would be visible.
+    # A large picture is reduced instead of being processed in tiles. A network normalizes by the
+    # mean and deviation of its whole input, so tiles would differ in contrast and colour, and the
+    # seams would be visible.
     why = (
         "--size N chooses another size"
         if launch.model is None

@@ -29,7 +29,7 @@ from genray.runs import modelstore
 
 LOSSES = ("loss", "style", "content", "tv")
 FOR_MODELS = ("size", "weights", "keep_colours", "seed")
-"""The options of StyleConfig that also affect a trained model."""
+"""The options of StyleConfig that are accepted together with a trained model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class StyleLaunch:
     out: Path
     """out.png (the options are saved inside), .jpg or .webp; for a clip .gif or .mp4"""
     model: Path | None = None
-    """The run or model directory of a style model (genray train style). It takes seconds;
+    """The run or model directory of a style model (genray train style). A model takes seconds;
     optimization takes longer.
     """
     method: Literal["optimise", "model"] = "optimise"
@@ -47,9 +47,9 @@ class StyleLaunch:
     alpha: float = bounded(1.0, min=0, max=1, example=0.8)
     """Strength of the style: 0 leaves the content unchanged, 1 applies the whole style."""
     preview: int = bounded(0, min=0, example=20)
-    """Write the current picture to OUT-preview every so many steps; 0: never."""
+    """Number of steps after which the current picture is written to OUT-preview; 0: never."""
     frames: int = bounded(0, min=0, example=30)
-    """Style only the first so many frames of a clip; 0: all."""
+    """Number of frames of a clip to style, from the first; 0: all."""
     frame_steps: int = bounded(20, min=1, example=20)
     """Optimization steps of each frame of a clip after the first; each frame starts from the
     previous styled frame.
@@ -59,7 +59,7 @@ class StyleLaunch:
     below 1.
     """
     max_minutes: float = bounded(10.0, above=0, example=30)
-    """A clip whose optimization would take longer than so many minutes is refused."""
+    """Largest duration of a clip's optimization in minutes; a clip that takes longer is refused."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def validate(self) -> None:
@@ -74,8 +74,8 @@ class StyleLaunch:
 class Styler:
     """Styles pictures of one size.
 
-    `longest`: the longest side of the result in pixels. Smaller pictures are enlarged only with
-    `enlarge`.
+    `longest`: the longest side of the result in pixels. `enlarge`: whether smaller pictures are
+    enlarged to this size.
     """
 
     longest: int
@@ -86,11 +86,11 @@ class Styler:
         return scaled(rgb, self.longest, enlarge=self.enlarge)
 
     def style(self, rgb: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """Style a resized picture. `before`: the previous styled frame of a clip."""
+        """Style a resized picture. `before`: the previous styled frame of a clip, or None."""
         raise NotImplementedError
 
     def seconds(self, frames: int = 1) -> float:
-        """Estimate how many seconds so many frames will take."""
+        """Estimate the seconds in which `frames` frames are styled; 0 if that is short."""
         raise NotImplementedError
 
     def about(self) -> dict[str, Any]:
@@ -131,8 +131,8 @@ class ByOptimisation(Styler):
         self._device = resolve_device(launch.device)
         content = self._tensor(self.sized(first))
         self._height, self._width = content.shape[-2:]
-        # Styles are scaled to the size at which they are compared, because a camera's full picture
-        # would waste memory.
+        # Styles are scaled to the size at which they are compared with the result, because a
+        # camera's full picture would waste memory.
         longest = max(content.shape[-2:]) * config.style_scale
         self._style_tensors = [self._tensor(_fitting(style.rgb, longest)) for style in styles]
         prepared_content, palette = prepared(content, self._style_tensors, config)

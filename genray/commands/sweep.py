@@ -18,11 +18,13 @@ class SweepLaunch:
     out: Path | None = None
     """The sweep's directory; new or empty. Default: runs/sweep-STUDY-MODEL-TIME."""
     resume: Path | None = None
-    """Run the remaining trials of this sweep with its own configuration; no other options apply."""
+    """Run the remaining trials of this sweep; options cannot change its configuration."""
     address: str | None = None
     """A Ray cluster to run on, `auto` or HOST:PORT; default: a private Ray on this machine."""
     report: bool = True
-    """Write the report at the end, which tests the compared trials on the test split."""
+    """Write the report at the end; for the report, the compared trials are evaluated on the test
+    split.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class PromoteOptions:
     models: Path = Path("models")
     """The directory of models, which `genray serve` can read."""
     trial: str = ""
-    """Another trial than the best one by validation, e.g. 0007-adam-search."""
+    """The trial to save, e.g. 0007-adam-search. Default: the best trial by validation."""
 
 
 def sweep(argv: list[str], prog: str) -> int:
@@ -68,7 +70,7 @@ def sweep(argv: list[str], prog: str) -> int:
     if launch.resume is not None:
         if config != SweepConfig():
             raise ConfigError(
-                f"--resume {launch.resume}: it continues with the options of the sweep; leave all "
+                f"--resume {launch.resume}: a sweep continues with its own options; leave all "
                 "other options out"
             )
         folder = launch.resume
@@ -86,9 +88,7 @@ def sweep(argv: list[str], prog: str) -> int:
 
 
 def refuse_all_failed(folder: Path) -> None:
-    """Raise RunFault if no trial of the sweep has a result, because every trial raised an error or
-    died.
-    """
+    """Raise RunFault if the sweep has trials and all of them failed."""
     from tuning.trials import read_trials
 
     rows = read_trials(folder)

@@ -105,7 +105,11 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
 
 
 def _refuse_idle(config: Any, argv: list[str]) -> None:
-    """Raise ConfigError if an option on the command line has no effect."""
+    """Raise ConfigError for an option on the command line that another option makes useless.
+
+    Checked are the optimizer's options with --lbfgs, --patience without validation rows, and
+    --decoder-std with a Bernoulli decoder.
+    """
     if getattr(config.model, "lbfgs", False):
         for name in ("--" + each.name.replace("_", "-") for each in fields(OptimizerConfig)):
             require(
@@ -146,7 +150,7 @@ def _notes(fit: Fit, config: Any) -> list[str]:
 
 
 FIXED = ("data", "model")
-"""Parts that a resumed run cannot change: the data, except their augmentation, and the model."""
+"""Parts that a resumed run cannot change. `_check_resumes` excepts some options of the data."""
 FIXED_OF_FAMILY = (
     "loss", "method", "style", "styles", "num_styles", "style_size", "features", "style_layers",
     "content_layers",
@@ -155,12 +159,15 @@ FIXED_OF_FAMILY = (
 
 
 def _check_resumes(before: Any, now: Any) -> None:
-    """Raise ConfigError, which names the option, if a resumed run's data or networks differ."""
+    """Raise ConfigError, which names the option, if a resumed run's data or networks differ.
+
+    The augmentation, the directory of data sets and the path of a folder may differ.
+    """
     # Runs of older versions may have relative paths.
     before, now = absolute_paths(before), absolute_paths(now)
     same = replace(now.data, augment=before.data.augment, data_folder=before.data.data_folder)
     kinds = {each.data.data.partition(":")[0] for each in (before, now)}
-    # A folder may have moved; its files are compared when it is loaded.
+    # A folder may have moved; its files are compared when the data are loaded.
     if kinds in ({"folder"}, {"folder-text"}):
         same = replace(same, data=before.data.data)
     configs.refuse_changes(before, replace(now, data=same), FIXED)
@@ -181,7 +188,7 @@ def train_in(
     """Train the family `name` in `run`. Returns the metrics on the test split.
 
     With several workers the result is empty, and the metrics are in metrics.jsonl.
-    If the request cannot be carried out (UsageError), a new run directory is removed.
+    A new run directory is removed after a UsageError or Ctrl-C before training has begun.
     """
     # The command that resumes the run, for messages.
     words = ["genray", "train", name, "--resume", run.path]
@@ -213,10 +220,11 @@ def train_in(
                 with Live(f"{name} {config.data.data}", fit.planned_steps(), columns(fit)) as live:
                     figures = FitRun(fit, run, live, again).run()
     except BaseException as error:
-        # Remove a run that left nothing; otherwise print how to continue.
+        # Remove a new run without checkpoints, if it has not begun. After Ctrl-C, print how to
+        # continue a run with checkpoints.
         if not resumed and not run.list_checkpoints():
             if isinstance(error, UsageError | KeyboardInterrupt):
-                run.discard()  # This removes only a run that has not begun.
+                run.discard()  # a run that has begun is kept
         elif isinstance(error, KeyboardInterrupt):
             print(f"stopped; continue with: {again}")
         raise

@@ -53,7 +53,9 @@ class LaunchConfig:
     """
 
     def validate(self, config: DQNConfig) -> None:
-        """Raise ConfigError for options that are invalid or do not suit `config`."""
+        """Raise ConfigError for options that are invalid or do not suit `config`, ResourceError if
+        this machine has fewer GPUs than learners that need one.
+        """
         check_bounds(self)
         require(
             not (self.local and self.address),
@@ -88,8 +90,9 @@ def open_engine(
 ) -> Iterator[Engine]:
     """Yield the engine that `launch` selects; start or join Ray if the engine needs it.
 
-    Engine and Ray are closed at the end. On a cluster, every machine must be able to access
-    `place`, the run directory. Raises ResourceError.
+    The engine and Ray are closed at the end. On a cluster, every machine must be able to access
+    `place`, the run directory. Raises ResourceError if the machines do not have what `config`
+    needs.
     """
     if launch.local:
         agent = LocalAgent(config, launch.learner_threads)
@@ -118,8 +121,10 @@ def open_engine(
 
 
 def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command: str) -> str:
-    """Return one line with the command that continues the run, and the step of its first
-    checkpoint.
+    """Return one line that says how to continue the run if the head node fails.
+
+    `start_step`: the step of the checkpoint from which the run is resumed; None for a new run,
+    which cannot be continued before its first checkpoint.
     """
     if start_step is not None:
         return f"if the head node fails, continue with: {resume_command}"
@@ -138,8 +143,8 @@ def if_head_is_lost(settings: RunConfig, start_step: int | None, resume_command:
 def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: bool) -> Evaluation:
     """Train in `run`, from its newest checkpoint if `resumed`. Returns the last evaluation.
 
-    If the request cannot be carried out (UsageError), or the disk is full before the first
-    checkpoint, a new run directory is removed.
+    A new run directory without a checkpoint is removed after a UsageError, and after another error
+    of genray, an OSError or Ctrl-C if training has not begun.
     """
     with run:
         try:
@@ -161,14 +166,15 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                     trainer = Trainer(config, engine, run, live, launch.resume_command(run.place))
                     return trainer.run(start)
         except BaseException as error:
-            # Remove a run without results; otherwise print how to continue.
+            # Remove a new run without results. After Ctrl-C, print how to continue, or where the
+            # metrics are.
             if not resumed and not run.list_checkpoints():
                 if isinstance(error, GenrayError | KeyboardInterrupt | OSError):
                     # A refused request leaves nothing, even if collectors had begun to play.
                     run.discard(begun=isinstance(error, UsageError))
                 if isinstance(error, KeyboardInterrupt) and run.began:
                     print(
-                        "stopped before its first checkpoint; what was measured so far is in "
+                        "stopped before its first checkpoint; the metrics so far are in "
                         f"{run.place}"
                     )
                 if isinstance(error, OSError):

@@ -99,7 +99,7 @@ SMALL = ("--steps", "4", "--looks", "2", "--set", "model.widths=8")
         (("--resume", "nowhere"), "nowhere: not a"),
         (
             ("--resume", "nowhere", "--trials", "3"),
-            "it continues with the options of the sweep",
+            "a sweep continues with its own options",
         ),
     ],
 )
