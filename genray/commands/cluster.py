@@ -83,8 +83,8 @@ def job_words(words: list[str], prog: str) -> list[str]:
     )
     if not storage.is_url(str(out)) and not os.path.isabs(str(out)):
         raise ConfigError(
-            f"--out {out}: a job cannot read this machine's folders; give the whole "
-            f"path, /SHARED/{out}, or a URL"
+            f"--out {out}: a job cannot read this machine's folders; give an absolute path, "
+            f"/SHARED/{out}, or a URL"
         )
     joins = name == "train dqn" or option_value(words, "--workers") is not None
     own = "--local" in words or option_value(words, "--address") is not None

@@ -102,7 +102,7 @@ def main(argv: list[str], prog: str) -> int:
         f"the policy playing: {clip}",
         f"curves: {shell_command('tensorboard', '--logdir', run.path / 'tensorboard')}",
     ]
-    # The optional parts: a styled frame, a GAN, a sweep, and the service.
+    # Run the optional parts: a styled frame, a GAN, a sweep, and the service.
     if options.style_size:
         made.append(f"a frame of its play in another style: {_styled(run, frame, options)}")
     if options.generator_steps:

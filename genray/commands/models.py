@@ -105,8 +105,8 @@ def own_data(config: dict[str, Any], data: str) -> Data:
     )
     if changed(recipe.get("rows"), found.about.get("rows")):
         print(
-            f"warning: --data {wanted.data}: its files are not those that the model was trained "
-            "on; its held-out rows may have been training rows",
+            f"warning: --data {wanted.data}: its files differ from the files that the model was "
+            "trained on; its held-out rows may have been training rows",
             file=sys.stderr,
         )
     return found

@@ -45,7 +45,7 @@ class StyleLaunch:
     method: Literal["optimise", "model"] = "optimise"
     """The method; --model implies `model`."""
     alpha: float = bounded(1.0, min=0, max=1, example=0.8)
-    """Strength of the style: 0 leaves the content unchanged, 1 applies the whole style."""
+    """Strength of the style; 0 leaves the content unchanged, 1 applies the full style."""
     preview: int = bounded(0, min=0, example=20)
     """Number of steps after which the current picture is written to OUT-preview; 0: never."""
     frames: int = bounded(0, min=0, example=30)

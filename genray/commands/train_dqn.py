@@ -212,7 +212,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
         config.check_resumes(default)
         _check_more_steps(resumed, config, argv)
     launch.validate(config)
-    # The device and memory of a cluster are not those of this machine.
+    # On a cluster, the device and memory of this machine do not matter.
     if launch.address is None:
         resolve_device(config.run.device)
         check_memory(config)

@@ -23,8 +23,9 @@ def augment(x_BCHW: Tensor, names: Sequence[str], world: World = ALONE) -> Tenso
     """Return the batch after the augmentations in `names` (flip, shift, crop, colour).
 
     Each image has its own random numbers, from PyTorch's global generator. Every worker draws the
-    numbers of all workers' images and uses those of its own images. Outside the image, edge pixels
-    are repeated. Values stay in the input's range, and the input tensor is not modified.
+    numbers for the images of all workers, and uses the numbers for its own images. Outside the
+    image, edge pixels are repeated. Values stay in the input's range, and the input tensor is not
+    modified.
     """
     if not names:
         return x_BCHW

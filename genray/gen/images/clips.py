@@ -43,7 +43,7 @@ class Clip:
 
 
 def is_clip(path: Path) -> bool:
-    """Return whether the path's suffix is that of a GIF or MP4."""
+    """Return whether the path's suffix is .gif or .mp4, in any case."""
     return path.suffix.lower() in SUFFIXES
 
 

@@ -275,8 +275,8 @@ def balance_bands(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor
     """Return the gradient with equal strength in each of its `bands` highest octaves of frequency,
     but half of this strength in the highest.
 
-    A plain gradient mostly adds fine noise and very bright areas. The bands are those of a
-    Laplacian pyramid: each band is the difference between the gradient at one size and its copy at
+    A plain gradient mostly adds fine noise and very bright areas. The bands form a Laplacian
+    pyramid, in which each band is the difference between the gradient at one size and its copy at
     half the size. `keep_tones` leaves out the frequencies below the bands. Departure: the source
     keeps these frequencies. [Mordvintsev 2016, TensorFlow's DeepDream notebook, "Laplacian pyramid
     gradient normalization"]

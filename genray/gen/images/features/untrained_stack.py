@@ -42,7 +42,7 @@ def untrained(
         clouds(generator=generator)
     ]
     weigh = _colour_weighting(palette) if palette else torch.eye(3)
-    # The mean and deviation are those of all calibration pictures together, so that sets of dark or
+    # The mean and deviation are computed over all calibration pictures together, so that dark or
     # pale pictures also get variance 1.
     pixels = torch.cat([_spaced_pixels(picture) for picture in pictures], dim=1)
     mean, std = pixels.mean(1), (weigh @ pixels).std().clamp(min=0.05).expand(3)

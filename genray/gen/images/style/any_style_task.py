@@ -29,8 +29,8 @@ from genray.gen.training.fit import Batch, Export
 def moments_loss(
     found: Mapping[str, Tensor], style: Mapping[str, Tensor], layers: Sequence[str]
 ) -> Tensor:
-    """Return the relative distance of the channels' means μ and deviations σ from those of the
-    style, averaged over layers and the batch.
+    """Return the relative distance of the channels' means μ and deviations σ from the style's means
+    and deviations, averaged over layers and the batch.
 
     `found`, `style`: activations by layer. Departure from Huang's style loss: ‖Δμ‖² + ‖Δσ‖² is
     divided by ‖μ‖² + ‖σ‖² of the style, so that all layers have the same weight.
@@ -51,11 +51,11 @@ class AnyStyleTask(StyleTask):
     """Trains Huang's decoder, so that the encoded result has the style's statistics.
 
     The content loss compares the activations of the decoded picture with the restyled activations,
-    and the style loss compares the statistics of the decoded picture with those of the style.
+    and the style loss compares the statistics of the decoded picture with the style's statistics.
 
-    Departures from the paper: the losses are relative; the gradient is that of the loss's
-    logarithm; a total variation is added; and an identity loss with weight `identity_weight`
-    compares contents and styles with their decoded activations.
+    Departures from the paper: the losses are relative; the optimizer gets the gradient of the
+    loss's logarithm; a total variation is added; and an identity loss with weight
+    `identity_weight` compares contents and styles with their decoded activations.
     """
 
     shown = ("loss", "style", "content", "identity")

@@ -74,4 +74,4 @@ class Residual(nn.Module):
 
 def check_alpha(alpha: float) -> None:
     """Raise ConfigError unless the strength of a style lies in 0..1."""
-    require(0 <= alpha <= 1, f"--alpha {alpha:g}: must lie in 0..1 (1: the whole style)")
+    require(0 <= alpha <= 1, f"--alpha {alpha:g}: must lie in 0..1 (1: the full style)")

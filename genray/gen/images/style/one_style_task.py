@@ -53,7 +53,7 @@ class FastStyleTask(StyleTask):
 
     The loss is style + content_weight · content + tv · total variation.
     Departures from the paper: the losses are relative (losses.py), the default content layers
-    depend on the features, and the gradient is that of the loss's logarithm.
+    depend on the features, and the optimizer gets the gradient of the loss's logarithm.
     """
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
