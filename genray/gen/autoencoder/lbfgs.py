@@ -80,7 +80,9 @@ class LBFGSUpdater(Updater):
         """
         for parameter in self.parameters:
             parameter.data = parameter.data.double()
-        yield
-        for parameter in self.parameters:
-            parameter.grad = None
-            parameter.data = parameter.data.float()
+        try:
+            yield
+        finally:
+            for parameter in self.parameters:
+                parameter.grad = None
+                parameter.data = parameter.data.float()

@@ -155,8 +155,10 @@ class FitRun:
             self._draw()
         except Exception as error:
             # An error of the disk, such as a full disk, ends the run, which can be resumed.
-            if isinstance(error, OSError | ResourceError):
+            if isinstance(error, OSError):
                 raise
+            if isinstance(error, ResourceError):
+                raise RunFault(str(error)) from error
             reason = (str(error).strip().splitlines() or [""])[0]
             self._log.write(self._fit.step, {"pictures_failed": 1})
             self._live.say(
