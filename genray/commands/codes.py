@@ -66,8 +66,8 @@ def map_codes(argv: list[str], prog: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieveConfig:
-    """Find the nearest neighbours of a query by their codes: a contact sheet for images, titles and
-    scores for text.
+    """Find the nearest neighbours of queries by their codes. Writes a contact sheet for images, and
+    prints titles and distances for texts.
     """
 
     out: Path | None = None

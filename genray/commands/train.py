@@ -150,7 +150,7 @@ def _notes(fit: Fit, config: Any) -> list[str]:
 
 
 FIXED = ("data", "model")
-"""Parts that a resumed run cannot change. `_check_resumes` excepts some options of the data."""
+"""Parts that a resumed run cannot change, except some options of the data (`_check_resumes`)."""
 FIXED_OF_FAMILY = (
     "loss", "method", "style", "styles", "num_styles", "style_size", "features", "style_layers",
     "content_layers",

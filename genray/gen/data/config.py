@@ -26,7 +26,9 @@ class DataConfig:
     grey: bool = False
     """Whether to convert images to one channel (luma)."""
     words: int = bounded(2000, min=2, example=2000)
-    """Number of words in the vocabulary of texts: the most frequent words of the training rows."""
+    """Size of the vocabulary of texts, which consists of the most frequent words of the training
+    rows.
+    """
     validation: float = bounded(0.1, min=0, below=1, example=0.1)
     """Share of the training rows that becomes the validation split (early stopping, sweeps)."""
     without: str = ""

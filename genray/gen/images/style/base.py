@@ -28,7 +28,7 @@ from genray.gen.training.world import ALONE, World
 from genray.paths import FeaturesName, StyleName, StylesName
 
 CALIBRATION = 16
-"""Number of training pictures, besides the styles, that calibrate untrained features."""
+"""Largest number of training pictures, and of style pictures, that calibrate untrained features."""
 EVALUATED_ROWS = 96
 """Largest number of held-out pictures in one evaluation."""
 
@@ -185,7 +185,10 @@ class StyleTask(Task):
         )
 
     def averaged(self, split: Split, figures) -> dict[str, float]:
-        """Return the mean of `figures(x_1CHW, row)` over the first `EVALUATED_ROWS` rows."""
+        """Return the means of the figures of the split's first rows, at most EVALUATED_ROWS.
+
+        `figures`: function of a picture and its row number that returns the picture's figures.
+        """
         count = min(EVALUATED_ROWS, len(split))
         sums: dict[str, float] = {}
         for row in range(count):
