@@ -75,7 +75,8 @@ def job_words(words: list[str], prog: str) -> list[str]:
         )
     if not name.startswith("train"):
         return words
-    out = option_value(words, "--out") or option_value(words, "--resume")
+    option = "--out" if option_value(words, "--out") else "--resume"
+    out = option_value(words, option)
     require(
         out is not None,
         f"{prog} -- {name}: a job cannot write to this machine's folders; add --out "
@@ -83,7 +84,7 @@ def job_words(words: list[str], prog: str) -> list[str]:
     )
     if not storage.is_url(str(out)) and not os.path.isabs(str(out)):
         raise ConfigError(
-            f"--out {out}: a job cannot read this machine's folders; give an absolute path, "
+            f"{option} {out}: a job cannot read this machine's folders; give an absolute path, "
             f"/SHARED/{out}, or a URL"
         )
     joins = name == "train dqn" or option_value(words, "--workers") is not None

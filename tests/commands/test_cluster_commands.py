@@ -45,7 +45,7 @@ def test_job_words_adds_the_address_of_the_cluster():
         ),
         (
             ["train", "dqn", "--resume", "runs/x"],
-            "--out runs/x: a job cannot read this machine's folders",
+            "--resume runs/x: a job cannot read this machine's folders",
         ),
     ],
 )

@@ -59,6 +59,7 @@ class DataConfig:
         require(
             not (text and self.size), f"--size {self.size}: not for text ({self.data}); use --words"
         )
+        require(not (text and self.grey), f"--grey: not for text ({self.data}); leave it out")
         require(
             not ("flip" in self.augment and self.data in ("digits", "mnist", "svhn")),
             f"--augment {self._augment}: a mirrored digit is not a digit; for {self.data} use "

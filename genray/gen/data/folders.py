@@ -109,8 +109,9 @@ def report_skipped(option: str, files: FoundFiles, unreadable: list[str]) -> Non
         print(f"--data {option}: {files}", file=sys.stderr)
     if unreadable:
         more = f", and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+        noun = "file" if len(unreadable) == 1 else "files"
         print(
-            f"--data {option}: {len(unreadable)} files skipped: {', '.join(unreadable[:5])}{more}",
+            f"--data {option}: {len(unreadable)} {noun} skipped: {', '.join(unreadable[:5])}{more}",
             file=sys.stderr,
         )
 

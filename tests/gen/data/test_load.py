@@ -88,6 +88,7 @@ def test_load_data_scales_to_size_and_converts_to_luma():
         ({"data": "mnist", "augment": ("flip",)}, "mirrored digit"),
         ({"data": "docs", "augment": ("shift",)}, "not for text"),
         ({"data": "docs", "size": 32}, "not for text"),
+        ({"data": "docs", "grey": True}, "not for text"),
         ({"words": 1}, "--words 1"),
     ],
 )
