@@ -53,7 +53,7 @@ BAD = [
     ("replay", {"capacity": 20, "min_size": 10}, "--capacity 20", "--batch-size 32"),
     # 16 lanes of 32 + 3 + 3 + 1 rows
     ("replay", {"capacity": 600, "min_size": 10}, "--capacity 600", "at least 624"),
-    ("replay", {"shards": 3}, "--shards 3", "at most 2"),
+    ("replay", {"shards": 3}, "--shards 3", "use at most --shards 2"),
     ("learner", {"batch_size": 0}, "--batch-size 0", "≥ 1"),
     ("learner", {"learning_rate": 0.0}, "--learning-rate 0.0", "1e-4"),
     ("learner", {"learning_rate": -1e-4}, "--learning-rate -0.0001", "1e-4"),
