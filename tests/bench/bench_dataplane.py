@@ -307,7 +307,7 @@ def main() -> None:
     last_json_line(
         {
             f"{name}_of_limit": ours[f"{name}_of_limit"]
-            for name in ("sample_512", "sample_32", "block_512", "adds")
+            for name in ("sample_512", "sample_32", "adds")
         }
         | {
             "bytes_raw": ours["bytes"],
@@ -332,7 +332,6 @@ def main() -> None:
             "collector_of_bare": play["of_bare"],
             "sample_512_per_s": ours["sample_512"],
             "sample_32_per_s": ours["sample_32"],
-            "block_512_per_s": ours["block_512"],
             "adds_per_s": ours["adds"],
             "tree_pairs_per_s": our_tree["pairs"],
             "best_peer_512": peer_512[1],
