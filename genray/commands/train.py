@@ -8,6 +8,8 @@ from genray import config as configs
 from genray.console import shell_command
 from genray.errors import UsageError, require
 from genray.gen.families import FAMILIES, Family, open_fit
+from genray.gen.images import vgg
+from genray.gen.images.features import choose_features
 from genray.gen.training.fit import Fit
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.training.run import FitRun, columns
@@ -99,9 +101,22 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     config.validate()
     if resume is not None:
         _check_resumes(default, config)
+    if getattr(config, "features", "") == "auto":
+        config = replace(config, features=_features_of_auto(resumed=resume is not None))
     _refuse_idle(config, argv)
     require(options.launch.workers >= 1, f"--workers {options.launch.workers}: must be ≥ 1, e.g. 1")
     return options.launch, config
+
+
+def _features_of_auto(*, resumed: bool) -> str:
+    """Return the name of the features that `--features auto` stands for.
+
+    config.yaml records the name, so that a resumed run has the same features on every machine.
+    Runs of older versions recorded "auto"; they had vgg19 if its file was cached, else untrained.
+    """
+    if resumed:
+        return "vgg19" if vgg.cached_file().exists() else "untrained"
+    return choose_features(print)
 
 
 def _refuse_idle(config: Any, argv: list[str]) -> None:

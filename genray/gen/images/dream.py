@@ -16,18 +16,17 @@ to 30, but gives noise. Networks without training are refused with a ConfigError
 Shapes: B batch, C channels, H height, W width, P positions of a layer, M vectors of a guide.
 """
 
-import difflib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from genray.bounds import bounded, check_bounds, seed
-from genray.errors import ConfigError, require
+from genray.errors import require
 from genray.gen.images.features import Features
 
 TILE = 512
@@ -46,7 +45,7 @@ class DreamConfig:
 
     layer: str = ""
     """Layer whose activations grow. A shallow layer gives strokes, a deep one parts of objects.
-    Empty: a layer near the end.
+    Empty: block10 of lite0, a layer near the end of other networks.
     """
     channels: tuple[int, ...] = bounded((), min=0)
     """Channels of the layer, counted from 0; empty: all channels, weighted by their activation."""
@@ -58,8 +57,10 @@ class DreamConfig:
     """Factor from one size to the next."""
     steps: int = bounded(12, min=1, max=10_000, example=12)
     """Steps of gradient ascent at each size."""
-    rate: float = bounded(0.012, above=0, max=1, example=0.012)
-    """Mean change of a value in a step, as a share of the range from black to white."""
+    rate: float | None = bounded(None, above=0, max=1, example=0.012)
+    """Mean change of a value in a step, as a share of the range from black to white. None: 0.008
+    for lite0, 0.012 for other features.
+    """
     jitter: int = bounded(24, min=0, max=512, example=24)
     """Largest random shift before each step, in pixels; hides the grid caused by pooling."""
     bands: int = bounded(4, min=1, max=8, example=4)
@@ -78,6 +79,10 @@ class DreamConfig:
     def validate(self) -> None:
         """Raise ConfigError for an option outside its bounds."""
         check_bounds(self)
+
+    def completed(self, features: Features) -> "DreamConfig":
+        """Return the configuration with the features' default rate instead of None."""
+        return self if self.rate is not None else replace(self, rate=features.dream_rate)
 
 
 # -- the objective ---------------------------------------------------------------------------------
@@ -112,7 +117,7 @@ class Objective:
         """
         require(
             features.trained,
-            f"--features {features.name}: a dream needs a trained network; use vgg19, or --model "
+            f"--features {features.name}: a dream needs a trained network; use lite0, or --model "
             "RUN of a classifier (genray train classifier)",
         )
         self.features, self.layer, self.channels = (
@@ -168,15 +173,9 @@ def choose_layer(features: Features, layer: str) -> str:
     Raises ConfigError for an unknown layer.
     """
     if not layer:
-        return features.layers[round(0.9 * (len(features.layers) - 1))]
-    if layer not in features.layers:
-        near = difflib.get_close_matches(layer, features.layers, n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {', '.join(near)}?"
-            if near
-            else f"there are {', '.join(features.layers)}"
-        )
-        raise ConfigError(f"--layer {layer}: {features.name} has no such layer; {hint}")
+        near_end = features.layers[round(0.9 * (len(features.layers) - 1))]
+        return features.dream_layer or near_end
+    features.check_layers([layer], "--layer")
     return layer
 
 
@@ -202,6 +201,7 @@ def dream(
     result.
     """
     config.validate()
+    config = config.completed(objective.features)
     random = torch.Generator().manual_seed(config.seed)
     sizes = octave_sizes(content_1CHW.shape[-2], content_1CHW.shape[-1], config)
     colours_33 = colour_mixing(content_1CHW, config.own_colours)
@@ -252,6 +252,7 @@ def ascend(
     gradient = torch.einsum(
         "ij,bjhw->bihw", colours_33, balance_bands(gradient, config.bands, config.keep_tones)
     )
+    assert config.rate is not None, "see DreamConfig.completed"
     return (x_1CHW + config.rate * gradient / (gradient.abs().mean() + 1e-12)).clamp(0, 1).detach()
 
 
@@ -354,6 +355,7 @@ def zoom(
     enlarged by `factor`, rotated by `turn` degrees, and changed by `steps` steps of ascent at full
     size.
     """
+    config = config.completed(objective.features)
     random = torch.Generator().manual_seed(config.seed + 1)
     x, colours_33 = dreamt_1CHW, colour_mixing(dreamt_1CHW, config.own_colours)
     for number in range(frames):

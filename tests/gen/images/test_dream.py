@@ -85,7 +85,7 @@ def test_dream_rises_more_than_random_steps(features: Features):
     noise = shades()
     for _ in range(24):
         step = balance_bands(torch.randn(noise.shape, generator=random), 4, True)
-        noise = (noise + DreamConfig().rate * step / step.abs().mean()).clamp(0, 1)
+        noise = (noise + features.dream_rate * step / step.abs().mean()).clamp(0, 1)
     up = activation(dream(shades(), objective, replace(DreamConfig(), octaves=2)), objective)
     assert up > 3 * max(before, activation(noise, objective))
 
@@ -119,7 +119,7 @@ def test_dream_with_a_guide_shows_the_guides_stripes(features: Features):
 def test_objective_refuses_untrained_features():
     with pytest.raises(
         ConfigError,
-        match="--features untrained: a dream needs a trained network; use vgg19, or --model",
+        match="--features untrained: a dream needs a trained network; use lite0, or --model",
     ):
         Objective(untrained(), "conv1")
 
@@ -234,7 +234,7 @@ def test_ascend_shifts_the_gradient_back(features: Features):
     random = torch.Generator().manual_seed(4)
     half.down = int(torch.randint(-20, 21, (2,), generator=torch.Generator().manual_seed(4))[0])  # type: ignore[attr-defined]
     assert half.down != 0  # type: ignore[attr-defined]
-    config = replace(SMALL, jitter=20, bands=1, keep_tones=False)
+    config = replace(SMALL, rate=0.012, jitter=20, bands=1, keep_tones=False)
     moved = ascend(shades(), half, config, random, torch.eye(3)) - shades()  # type: ignore[arg-type]
     assert moved[..., :34, :].abs().mean() > 20 * moved[..., 40:, :].abs().mean()
 

@@ -158,8 +158,15 @@ def test_vgg_file_is_that_of_torchvision():
     assert vgg.weights_url().endswith("/" + vgg.FILE)
 
 
-def test_open_features_auto_is_untrained_without_a_cached_file(empty_cache: Path):
-    assert open_features("auto", calibrate=pictures()).name == "untrained"
+def test_open_features_auto_is_lite0_without_a_cached_file(empty_cache: Path):
+    assert open_features("auto", calibrate=pictures()).name == "lite0"
+
+
+def test_open_features_auto_is_untrained_without_trained_features(empty_cache: Path, monkeypatch):
+    monkeypatch.setattr("genray.gen.images.features.weights_file", lambda: None)
+    said: list[str] = []
+    assert open_features("auto", calibrate=pictures(), say=said.append).name == "untrained"
+    assert len(said) == 1 and "using untrained features" in said[0]
 
 
 def test_open_features_auto_uses_a_cached_file(empty_cache: Path, monkeypatch):
@@ -267,9 +274,9 @@ def test_open_features_reports_bad_input_in_one_line(tmp_path: Path):
         open_features(f"model:{tmp_path}")
     stack = untrained(0, pictures())
     with pytest.raises(
-        ConfigError, match=r"layer conv9: untrained has no such layer; there are conv0, .*conv8"
+        ConfigError, match=r"layer xyz: untrained has no such layer; there are conv0, .*conv8"
     ):
-        stack(torch.rand(1, 3, 32, 32), ["conv9"])
+        stack(torch.rand(1, 3, 32, 32), ["xyz"])
     with pytest.raises(ConfigError, match=r"conv7 .* short side of at least 16"):
         stack(torch.rand(1, 3, 15, 90), ["conv7"])
     assert stack(torch.rand(1, 3, 15, 90), ["conv4"])["conv4"].shape == (1, 128, 3, 22)

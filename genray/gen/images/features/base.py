@@ -3,12 +3,13 @@
 Shapes: B batch, C channels, H height, W width.
 """
 
+import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
-from genray.errors import require
+from genray.errors import ConfigError
 
 
 class Features(nn.Module):
@@ -27,9 +28,14 @@ class Features(nn.Module):
     content_layers: tuple[str, ...]
     min_side = 1
     """The shortest side, in pixels, that the default layers support."""
+    dream_layer = ""
+    """The default layer of a dream; empty: a layer near the end."""
+    dream_rate = 0.012
+    """The default `DreamConfig.rate`."""
 
     def forward(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Return the activations after the nonlinearity, by layer, of pictures in 0..1.
+        """Return the activations, by layer, of pictures in 0..1: those after the layer's
+        nonlinearity, if it has one.
 
         Raises ConfigError for an unknown layer, or a picture that is too small for a layer.
         """
@@ -40,14 +46,47 @@ class Features(nn.Module):
         """Compute `forward` for known layers; each subclass defines this method."""
         raise NotImplementedError
 
+    def width_of(self, layer: str) -> int:
+        """Return a layer's number of channels; each subclass defines this method."""
+        raise NotImplementedError
+
+    def stride_of(self, layer: str) -> int:
+        """Return the distance, in pixels of the picture, of a layer's neighbouring activations;
+        each subclass defines this method.
+        """
+        raise NotImplementedError
+
+    def up_to(self, layer: str) -> Self:
+        """Return a copy that ends with `layer`, as a part of a model.
+
+        Raises ConfigError for an unknown layer. Each subclass defines this method.
+        """
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """Return the argument of `build_features` for these features: JSON-serialisable, without
+        weights. Each subclass defines this method.
+        """
+        raise NotImplementedError
+
     def check_layers(self, layers: Sequence[str], option: str = "layer") -> None:
-        """Raise ConfigError, listing the available names, for an unknown layer."""
+        """Raise ConfigError, with names of layers that exist, for an unknown layer."""
         for layer in layers:
-            require(
-                layer in self.layers,
-                f"{option} {layer}: {self.name} has no such layer; there are "
-                f"{', '.join(self.layers)}",
-            )
+            if layer not in self.layers:
+                raise ConfigError(
+                    f"{option} {layer}: {self.name} has no such layer; {self.suggested(layer)}"
+                )
+
+    def suggested(self, layer: str) -> str:
+        """Return the end of a message about an unknown layer: similar names, if there are any,
+        else all names, or a few of more than 16 names.
+        """
+        if near := difflib.get_close_matches(layer, self.layers, n=3, cutoff=0.5):
+            return f"did you mean {', '.join(near)}?"
+        if len(self.layers) <= 16:
+            return f"there are {', '.join(self.layers)}"
+        few = ", ".join((*self.style_layers, *self.content_layers))
+        return f"use e.g. {few} (genray features {self.name} lists all)"
 
     def freeze(self) -> None:
         """Switch the gradients of the weights off, and switch to evaluation mode."""

@@ -76,6 +76,35 @@ class ConvStack(Features):
         """Return a layer's number of channels."""
         return self.convs[self.layers.index(layer)].out_channels  # type: ignore[return-value]
 
+    def stride_of(self, layer: str) -> int:
+        """Return the distance of a layer's neighbouring activations: 2 to the power of the number
+        of poolings before the layer.
+        """
+        return 1 << sum(self._pools[: self.layers.index(layer) + 1])
+
+    def up_to(self, layer: str) -> "ConvStack":
+        """Return a copy that ends with `layer`, as a part of a model.
+
+        Raises ConfigError for an unknown layer.
+        """
+        self.check_layers([layer])
+        layers = self.layers[: self.layers.index(layer) + 1]
+        blocks = sum(self._pools[: len(layers)]) + 1
+        counts = [*self.counts[: blocks - 1], len(layers) - sum(self.counts[: blocks - 1])]
+        config = self.config() | {
+            "layers": layers,
+            "counts": counts,
+            "widths": self.widths[:blocks],
+            "style_layers": [each for each in self.style_layers if each in layers],
+            "content_layers": [each for each in self.content_layers if each in layers],
+        }
+        short = build_stack(config)
+        kept = short.state_dict().keys()
+        short.load_state_dict(
+            {name: value.clone() for name, value in self.state_dict().items() if name in kept}
+        )
+        return short
+
     def before(self, index: int, h_BCHW: Tensor) -> Tensor:
         """Return the input of convolution `index`, given the activations before it."""
         if not self._pools[index]:
@@ -101,7 +130,10 @@ class ConvStack(Features):
         return found
 
     def config(self) -> dict[str, Any]:
-        """Return the JSON-serialisable argument with which `build_stack` builds this stack."""
+        """Return the argument with which `build_stack` and `build_features` build this stack.
+
+        The argument is JSON-serialisable and has no weights.
+        """
         return {
             "name": self.name,
             "trained": self.trained,

@@ -6,13 +6,14 @@ Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genray.errors import require
-from genray.gen.images.features import ConvStack, build_stack
+from genray.gen.images.features import Features, build_features
 from genray.gen.images.style.adain import adain
 from genray.gen.images.style.config import normalise_weights
 from genray.gen.images.style.network_config import StyleNetConfig, net_config
@@ -75,8 +76,9 @@ class AdaINNet(nn.Module):
     layer with random weights cannot be decoded.
 
     Args:
-        config: widths of the decoder, and the encoder's layer whose statistics are replaced.
-        encoder: a stack of convolutions that ends with this layer.
+        config: widths of the decoder, and the encoder's layer whose statistics are replaced (empty:
+            the encoder's last layer).
+        encoder: a feature extractor that ends with this layer.
         style_side: shorter side of style pictures in training, in pixels.
         about: description of the features, for the metadata of results.
 
@@ -86,13 +88,15 @@ class AdaINNet(nn.Module):
     def __init__(
         self,
         config: StyleNetConfig,
-        encoder: ConvStack,
+        encoder: Features,
         style_side: int,
         about: dict[str, Any] | None = None,
     ):
         super().__init__()
+        config = replace(config, encoder_layer=config.encoder_layer or encoder.layers[-1])
         encoder.check_layers([config.encoder_layer], "--encoder-layer")
-        scales = poolings_before(encoder, config.encoder_layer)
+        # Number of times that the encoder halves the picture's sides.
+        scales = encoder.stride_of(config.encoder_layer).bit_length() - 1
         require(
             scales >= 1,
             f"--encoder-layer {config.encoder_layer}: too shallow to restyle; use e.g. "
@@ -100,8 +104,8 @@ class AdaINNet(nn.Module):
         )
         require(
             len(config.widths) == scales + 1,
-            f"--widths {' '.join(map(str, config.widths))}: {scales} poolings precede "
-            f"{config.encoder_layer}; give {scales + 1} widths",
+            f"--widths {' '.join(map(str, config.widths))}: {config.encoder_layer} has "
+            f"1/{2**scales} of the picture's size; give {scales + 1} widths",
         )
         self.config, self.about = config, about or {}
         self.style_side, self.max_side, self.multiple = style_side, MAX_SIDE, 2**scales
@@ -178,40 +182,11 @@ class AdaINNet(nn.Module):
         return resize(style_1CHW, round(height * scale), round(width * scale)).clamp(0, 1)
 
 
-def poolings_before(stack: ConvStack, layer: str) -> int:
-    """Return the number of poolings before `layer`; each halves the picture's sides."""
-    convolutions, poolings = stack.layers.index(layer) + 1, 0
-    for count in stack.counts:
-        if convolutions <= count:
-            break
-        convolutions, poolings = convolutions - count, poolings + 1
-    return poolings
-
-
-def stack_up_to(stack: ConvStack, layer: str) -> ConvStack:
-    """Return a copy of the stack that ends with `layer`, as part of a style model."""
-    stack.check_layers([layer], "--encoder-layer")
-    layers = stack.layers[: stack.layers.index(layer) + 1]
-    blocks = poolings_before(stack, layer) + 1
-    counts = [*stack.counts[: blocks - 1], len(layers) - sum(stack.counts[: blocks - 1])]
-    config = stack.config() | {"layers": layers, "counts": counts, "widths": stack.widths[:blocks]}
-    config |= {
-        name: [each for each in config[name] if each in layers]
-        for name in ("style_layers", "content_layers")
-    }
-    short = build_stack(config)
-    kept = short.state_dict().keys()
-    short.load_state_dict(
-        {name: value.clone() for name, value in stack.state_dict().items() if name in kept}
-    )
-    return short
-
-
 def build_style_any(config: dict[str, Any]) -> AdaINNet:
     """Build a model of kind "style_any" from its config, for the model store."""
     return AdaINNet(
         net_config(config),
-        build_stack(config["encoder"]),
+        build_features(config["encoder"]),
         int(config["style_side"]),
         config["about"],
     )

@@ -15,9 +15,8 @@ from torch import Tensor
 from genray.errors import require
 from genray.gen.data.types import Data, Split, need_images
 from genray.gen.generative import image_grid
-from genray.gen.images.features import ConvStack
 from genray.gen.images.style.adain import mean_std
-from genray.gen.images.style.adain_net import AdaINNet, stack_up_to
+from genray.gen.images.style.adain_net import AdaINNet
 from genray.gen.images.style.base import CALIBRATION, StyleTask, fit_square
 from genray.gen.images.style.gram import grams
 from genray.gen.images.style.losses import content_loss, style_loss, total_variation
@@ -76,20 +75,24 @@ class AnyStyleTask(StyleTask):
         self.open_features(data, [self.styles.train[some].float() / 255])
         features = self.features
         require(
-            isinstance(features, ConvStack),
-            f"--features {config.features}: style_any builds its encoder in; use untrained or "
-            "vgg19",
-        )
-        require(
             side >= features.min_side,
             f"--style-size {side}: {features.name} needs pictures of at least {features.min_side} "
             "pixels",
         )
-        encoder = stack_up_to(cast(ConvStack, features), config.model.encoder_layer)
-        self.networks["model"] = AdaINNet(config.model, encoder, side)
+        layer = config.model.encoder_layer or self.default_encoder_layer()
+        features.check_layers([layer], "--encoder-layer")
+        self.networks["model"] = AdaINNet(config.model, features.up_to(layer), side)
         self.updaters["model"] = self.updater(self.model.decoder.parameters(), total_updates)
         self._train_styles = self.styles.train.to(self.device)
         return data
+
+    def default_encoder_layer(self) -> str:
+        """Return the deepest layer of the size at which the decoder begins; if there is none, the
+        first layer.
+        """
+        features = self.features
+        fitting = [layer for layer in features.layers if features.stride_of(layer) == self.multiple]
+        return fitting[-1] if fitting else features.layers[0]
 
     def losses(self, content_BCHW: Tensor, style_BCHW: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Style each content with the style of the same row; returns (losses, styled pictures).
@@ -98,7 +101,7 @@ class AnyStyleTask(StyleTask):
         """
         # The targets are the style's activations, and the content's activations with the style's
         # statistics.
-        layer = self.config.model.encoder_layer
+        layer = self.model.config.encoder_layer
         with torch.no_grad():
             style = self.activations(style_BCHW, (*self.style_layers, layer))
             content = self.activations(content_BCHW, [layer])
@@ -203,5 +206,6 @@ class AnyStyleTask(StyleTask):
             f"{self.styles.name}.\n"
         )
         config = self.described(styles=self.styles.name)
+        config["encoder_layer"] = model.config.encoder_layer
         config |= {"encoder": model.encoder.config(), "style_side": model.style_side}
         return Export("style_any", config, dict(model.state_dict()), card)

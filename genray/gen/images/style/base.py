@@ -57,8 +57,8 @@ class StyleTrainConfig:
     the same as --size.
     """
     features: FeaturesName = "auto"
-    """Feature extractor: auto (vgg19 if its file is cached, else untrained), untrained, vgg19, or
-    (style_fast) model:PATH.
+    """Feature extractor: auto (vgg19 if its file is cached, else lite0), vgg19, lite0, untrained,
+    or model:PATH.
     """
     style_layers: tuple[str, ...] = ()
     """Layers of the style loss; empty: the features' default."""

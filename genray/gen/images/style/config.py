@@ -55,8 +55,8 @@ class StyleConfig:
     keep_colours: bool = False
     """Combine the luminance of the result with the colours of the content."""
     features: FeaturesName = "auto"
-    """Feature extractor: auto (vgg19 if its file is cached, else untrained), untrained, vgg19, or
-    model:PATH of a classifier.
+    """Feature extractor: auto (vgg19 if its file is cached, else lite0), vgg19, lite0, untrained,
+    or model:PATH of a classifier.
     """
     seed: int = 0
     """Seed of the noise of `start`, and of untrained features."""

@@ -56,7 +56,7 @@ def style_any() -> StyleTrainConfig:
         optimizer=OptimizerConfig(
             learning_rate=3e-3, beta2=0.99, schedule="cosine", warmup_updates=30
         ),
-        model=StyleNetConfig(widths=(16, 32), residual=2, encoder_layer="conv3"),
+        model=StyleNetConfig(widths=(16, 32), residual=2),
         content_weight=0.05,
         tv=0.5,
     )

@@ -14,8 +14,6 @@ from genray.gen.images.style.adain import mean_std
 from genray.gen.images.style.adain_net import (
     AdaINNet,
     build_style_any,
-    poolings_before,
-    stack_up_to,
 )
 from genray.gen.images.style.network_config import StyleNetConfig
 from genray.gen.images.style.network_parts import pad_to_multiple
@@ -32,7 +30,7 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
 @pytest.fixture(scope="module")
 def adain_net() -> AdaINNet:
     torch.manual_seed(0)
-    return AdaINNet(SMALL, stack_up_to(untrained(0), "conv4"), 32).eval()
+    return AdaINNet(SMALL, untrained(0).up_to("conv4"), 32).eval()
 
 
 @pytest.fixture(scope="module")
@@ -152,15 +150,15 @@ def test_at_training_size_reduces_a_large_style(adain_net: AdaINNet):
     assert adain_net.at_training_size(picture(31, 90)).shape == (1, 3, 31, 90)
 
 
-def test_stack_up_to_equals_the_beginning_of_the_stack():
+def test_up_to_equals_the_beginning_of_the_stack():
     whole, content = untrained(3), picture(32, 32)
-    assert [poolings_before(whole, layer) for layer in whole.layers] == [0, 0, 1, 1, 2, 2, 2, 3, 3]
+    assert [whole.stride_of(layer) for layer in whole.layers] == [1, 1, 2, 2, 4, 4, 4, 8, 8]
     for layer in ("conv2", "conv5", "conv7"):
-        short = stack_up_to(whole, layer)
+        short = whole.up_to(layer)
         assert short.layers[-1] == layer
         torch.testing.assert_close(short(content, [layer]), whole(content, [layer]))
     with pytest.raises(ConfigError, match="no such layer"):
-        stack_up_to(whole, "conv99")
+        whole.up_to("conv99")
 
 
 def test_style_models_are_saved_and_loaded(
@@ -182,8 +180,10 @@ def test_style_models_are_saved_and_loaded(
 
 
 def test_adain_net_refuses_widths_that_do_not_fit_the_encoder():
-    with pytest.raises(ConfigError, match="2 poolings precede conv4; give 3 widths"):
-        AdaINNet(StyleNetConfig(widths=(4, 8)), stack_up_to(untrained(0), "conv4"), 32)
+    with pytest.raises(ConfigError, match="conv4 has 1/4 of the picture's size; give 3 widths"):
+        AdaINNet(
+            StyleNetConfig(widths=(4, 8), encoder_layer="conv4"), untrained(0).up_to("conv4"), 32
+        )
     with pytest.raises(ConfigError, match="too shallow"):
         AdaINNet(StyleNetConfig(encoder_layer="conv1"), untrained(0), 32)
     for bad in (StyleNetConfig(widths=(4,)), StyleNetConfig(kernel=4), StyleNetConfig(residual=-1)):

@@ -347,7 +347,7 @@ def test_resize_averages():
         ({"weights": (1.0, 2.0)}, "--weights 1 2: 2 weights for 1 styles"),
         (
             {"style_layers": ("conv9",)},
-            "--style-layers conv9: untrained has no such layer; there are conv0",
+            "--style-layers conv9: untrained has no such layer; did you mean conv",
         ),
         ({"content_layers": ("relu",)}, "--content-layers relu"),
         ({"start": "there"}, "--start there"),
