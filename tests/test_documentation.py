@@ -174,6 +174,7 @@ RUN_BY = {
     "encode": "tests/commands/test_cli_models.py",
     "evaluate": "tests/test_cli.py",
     "export": "tests/commands/test_cli_models.py",
+    "features": "tests/commands/test_cli_features.py",
     "figures": "tests/test_documentation.py",
     "interpolate": "tests/commands/test_cli_models.py",
     "map": "tests/commands/test_cli_models.py",

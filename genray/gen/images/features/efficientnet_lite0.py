@@ -62,7 +62,7 @@ class ConvNorm(nn.Module):
         assert norm.running_var is not None and norm.running_mean is not None
         scale_C = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
         self.conv.weight.mul_(scale_C[:, None, None, None])
-        self.conv.bias = nn.Parameter((norm.bias - norm.running_mean * scale_C).float())
+        self.conv.bias = nn.Parameter((norm.bias - norm.running_mean * scale_C).to(norm.bias))
         self.norm = nn.Identity()
 
 
