@@ -55,8 +55,8 @@ class DreamConfig:
     """
     octave_scale: float = bounded(1.4, min=1.05, max=4, example=1.4)
     """Factor from one size to the next."""
-    steps: int = bounded(12, min=1, max=10_000, example=12)
-    """Steps of gradient ascent at each size."""
+    steps: int | None = bounded(None, min=1, max=10_000, example=12)
+    """Steps of gradient ascent at each size. None: 24 for lite0, 12 for other features."""
     rate: float | None = bounded(None, above=0, max=1, example=0.012)
     """Mean change of a value in a step, as a share of the range from black to white. None: 0.008
     for lite0, 0.012 for other features.
@@ -81,8 +81,12 @@ class DreamConfig:
         check_bounds(self)
 
     def completed(self, features: Features) -> "DreamConfig":
-        """Return the configuration with the features' default rate instead of None."""
-        return self if self.rate is not None else replace(self, rate=features.dream_rate)
+        """Return the configuration with the features' default steps and rate instead of None."""
+        return replace(
+            self,
+            steps=features.dream_steps if self.steps is None else self.steps,
+            rate=features.dream_rate if self.rate is None else self.rate,
+        )
 
 
 # -- the objective ---------------------------------------------------------------------------------
@@ -120,6 +124,7 @@ class Objective:
             f"--features {features.name}: a dream needs a trained network; use lite0, or --model "
             "RUN of a classifier (genray train classifier)",
         )
+        features = features.for_dreams()
         self.features, self.layer, self.channels = (
             features,
             choose_layer(features, layer),
@@ -202,6 +207,7 @@ def dream(
     """
     config.validate()
     config = config.completed(objective.features)
+    assert config.steps is not None
     random = torch.Generator().manual_seed(config.seed)
     sizes = octave_sizes(content_1CHW.shape[-2], content_1CHW.shape[-1], config)
     colours_33 = colour_mixing(content_1CHW, config.own_colours)

@@ -150,6 +150,16 @@ def test_lite0_gradient_has_no_grid_of_single_pixels(features: Lite0Features):
     assert inner.std((2, 3)).max() < 1e-3 * inner.abs().mean()
 
 
+def test_for_dreams_gives_the_network_as_it_was_trained(features: Lite0Features):
+    x, layers = photo(48, 64), ["exp3", "block13"]
+    found = features.for_dreams()(x, layers)
+    with torch.no_grad():
+        expected = dict(network().outputs((x * 255 - 127) / 128))
+    for layer in layers:
+        torch.testing.assert_close(found[layer], expected[layer], rtol=0, atol=1e-3)
+    assert (features(photo(65, 80), ["exp3"])["exp3"] > 6).any()  # the original has ReLU
+
+
 def test_lite0_up_to_equals_the_whole_network(features: Lite0Features):
     x = photo(48, 64)
     for layer in ("stem", "exp3", "block7"):
@@ -180,7 +190,11 @@ def test_lite0_styles_and_dreams_depend_only_on_the_seed(features: Lite0Features
     assert torch.equal(*styled) and (styled[0] - content).abs().mean() > 0.02
     dreams = DreamConfig(octaves=2, steps=2)
     objective = Objective(features)
-    assert objective.layer == "block10" and dreams.completed(features).rate == 0.008
+    assert objective.layer == "block10" and DreamConfig().completed(features).steps == 24
     dreamt = [dream(content, objective, dreams) for _ in range(2)]
     assert torch.equal(*dreamt) and (dreamt[0] - content).abs().mean() > 0.005
     assert not torch.equal(dreamt[0], dream(content, objective, replace(dreams, seed=1)))
+    with pytest.raises(
+        ConfigError, match="a side of 15 pixels: layer block10 of lite0 needs .* 16"
+    ):
+        dream(photo(15, 40), objective, dreams)

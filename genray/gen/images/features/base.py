@@ -30,8 +30,8 @@ class Features(nn.Module):
     """The shortest side, in pixels, that the default layers support."""
     dream_layer = ""
     """The default layer of a dream; empty: a layer near the end."""
-    dream_rate = 0.012
-    """The default `DreamConfig.rate`."""
+    dream_steps, dream_rate = 12, 0.012
+    """The default `DreamConfig.steps` and `DreamConfig.rate`."""
 
     def forward(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the activations, by layer, of pictures in 0..1: those after the layer's
@@ -45,6 +45,10 @@ class Features(nn.Module):
     def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Compute `forward` for known layers; each subclass defines this method."""
         raise NotImplementedError
+
+    def for_dreams(self) -> "Features":
+        """Return the same network as it was trained, if the features differ from it; else self."""
+        return self
 
     def width_of(self, layer: str) -> int:
         """Return a layer's number of channels; each subclass defines this method."""

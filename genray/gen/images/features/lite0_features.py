@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H height, W width.
 """
 
+import copy
 import hashlib
 import importlib.util
 import io
@@ -39,7 +40,7 @@ class Lite0Features(Features):
     name, trained = "lite0", True
     style_layers: tuple[str, ...] = ("stem", "exp1", "exp3", "exp5", "exp8")
     content_layers: tuple[str, ...] = ("block4",)
-    dream_layer, dream_rate = "block10", 0.008
+    dream_layer, dream_steps, dream_rate = "block10", 24, 0.008
 
     def __init__(self, last: str = "") -> None:
         super().__init__()
@@ -56,12 +57,25 @@ class Lite0Features(Features):
             "note": "EfficientNet-Lite0 trained on ImageNet",
             "file": FILE.name,
         }
+        self.as_trained = False
         # [1, 2, 1] / 4 in both directions, for each colour.
         line_3 = torch.tensor([0.25, 0.5, 0.25])
         kernel_C133 = (line_3[:, None] * line_3).expand(3, 1, 3, 3).contiguous()
         self.blur_C133: Tensor
         self.register_buffer("blur_C133", kernel_C133, persistent=False)
         self.freeze()
+
+    def for_dreams(self) -> "Lite0Features":
+        """Return a copy with ReLU6, padding with zeros and no blur, as in training.
+
+        Dreams of this copy show clearer shapes. They get neither a border nor a grid, because each
+        step of a dream shifts the picture.
+        """
+        features = copy.deepcopy(self)
+        features.net.activation, features.as_trained = F.relu6, True
+        for unit in features.net.units():
+            unit.padding = "constant"
+        return features
 
     def fold(self) -> None:
         """Fold all batch normalisations into their convolutions."""
@@ -76,7 +90,9 @@ class Lite0Features(Features):
 
     def least_side(self, layers: Sequence[str]) -> int:
         """Return the shortest side, in pixels, of a picture for `layers`."""
-        return max(self.net.layers[layer][2] for layer in layers)
+        # Without reflection padding, a picture of one activation suffices.
+        which = 1 if self.as_trained else 2
+        return max(self.net.layers[layer][which] for layer in layers)
 
     def width_of(self, layer: str) -> int:
         """Return a layer's number of channels."""
@@ -113,10 +129,11 @@ class Lite0Features(Features):
             f"a picture with a side of {side} pixels: layer {layers[-1]} of lite0 needs sides of "
             f"{least} or more; choose a larger --size, or shallower layers",
         )
-        padded_BCHW = F.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
-        blurred_BCHW = F.conv2d(padded_BCHW, self.blur_C133, groups=3)
+        if not self.as_trained:
+            padded_BCHW = F.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
+            x_BCHW = F.conv2d(padded_BCHW, self.blur_C133, groups=3)
         found: dict[str, Tensor] = {}
-        for layer, h_BCHW in self.net.outputs((blurred_BCHW * 255 - 127) / 128):
+        for layer, h_BCHW in self.net.outputs((x_BCHW * 255 - 127) / 128):
             if layer in layers:
                 found[layer] = h_BCHW
             if len(found) == len(set(layers)):
