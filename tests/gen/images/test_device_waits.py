@@ -24,7 +24,7 @@ def test_dream_steps_never_wait_for_the_device(features: Features):
     with audited() as audit:
         network = features.to(META)
         picture = torch.empty(1, 3, 48, 64, device=META)
-        config = DreamConfig(bands=2)
+        config = DreamConfig(bands=2).completed(network)
         for guide in (None, picture):
             objective = Objective(network, channels=(1, 2), guide_1CHW=guide)
             colours = colour_mixing(picture, 0.5)
