@@ -13,6 +13,7 @@ from genray.errors import ConfigError
 from genray.gen.data.config import DataConfig
 from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS, FAMILIES
+from genray.gen.images.classifier import build_classifier
 from genray.gen.images.patterns import pattern
 from genray.gen.images.style.any_style_task import AnyStyleTask, moments_loss
 from genray.gen.images.style.base import StyleTask, StyleTrainConfig
@@ -21,7 +22,7 @@ from genray.gen.images.style.one_style_task import FastStyleTask, style_task
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.media import write_png
-from genray.runs.modelstore import load_model
+from genray.runs.modelstore import load_model, save_model
 
 SIDE = 16
 
@@ -138,6 +139,50 @@ def test_train_style_writes_a_model_and_pictures(tmp_path: Path, capsys: pytest.
     assert config["about"]["note"].startswith("untrained features")
     assert "vultilion" in (run / "model" / "README.md").read_text()
     assert cast(Any, model).stylize(torch.rand(1, 3, 30, 21)).shape == (1, 3, 30, 21)
+
+
+@pytest.mark.parametrize("features", ["lite0", "model"])
+def test_style_any_encodes_with_any_network(features: str, tmp_path: Path):
+    """The encoder is a part of the saved model: neither the package nor the path is needed."""
+    images = torch.randint(0, 256, (12, 3, 24, 24), dtype=torch.uint8)
+    data = Data("noise", Split(images[:6]), Split(images[6:9]), Split(images[9:]))
+    if features == "model":
+        saved: dict[str, Any] = {"channels": [4, 6], "convolutions": 1, "features": 8}
+        saved |= {"shape": [3, 16, 16], "num_classes": 4, "low": 0.0, "high": 1.0}
+        classifier = build_classifier(saved)
+        save_model(tmp_path / "own", "classifier", saved, classifier.state_dict(), "card")
+        features = f"model:{tmp_path / 'own'}"
+    config = small("style_any", features=features)
+    config = replace(config, model=replace(config.model, widths=(4, 6)))
+    task = trained(config, data, steps=1).task
+    made = task.export()
+    save_model(tmp_path / "any", made.kind, made.config, made.tensors, made.card)
+    model, described = load_model(tmp_path / "any", BUILDERS)
+    assert described["encoder_layer"] == ("exp1" if features == "lite0" else "conv1")
+    content, style = torch.rand(1, 3, 30, 21), torch.rand(1, 3, 32, 32)
+    expected = cast(Any, task).model.eval().stylize(content, [style])
+    assert torch.equal(cast(Any, model).stylize(content, [style]), expected)
+
+
+def test_train_style_records_the_features_of_auto(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # without VGG-19
+    words = (
+        "train style --data photos --size 24 --steps 2 --batch-size 2 --widths 4 6 --residual 1 "
+        f"--device cpu --validate-every 2 --out {tmp_path / 'run'}"
+    )
+    assert cli.main(words.split()) == 0
+    saved = tmp_path / "run" / "config.yaml"
+    assert "features: lite0" in saved.read_text()
+    # A run of an older version recorded auto, which was untrained without VGG-19's file.
+    older = words.replace("/run", "/older").split()
+    assert cli.main([*older, "--features", "untrained"]) == 0
+    saved = tmp_path / "older" / "config.yaml"
+    saved.write_text(saved.read_text().replace("features: untrained", "features: auto"))
+    resume = ["train", "style", "--resume", str(tmp_path / "older"), "--steps", "4"]
+    assert cli.main(resume) == 0
+    assert "features: untrained" in saved.read_text()
 
 
 def test_open_styles_reads_a_folder(tmp_path: Path, data: Data):
