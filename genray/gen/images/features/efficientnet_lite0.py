@@ -39,7 +39,9 @@ def pad_same(x_BCHW: Tensor, kernel: int, stride: int, mode: str) -> Tensor:
 
 
 class ConvNorm(nn.Module):
-    """A convolution with padding "same" and batch normalisation. `padding`: see `pad_same`."""
+    """A convolution with padding "same" and batch normalisation. `padding`: see `pad_same`.
+    `before`: a module for the input, such as a blur.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups=1):
         super().__init__()
@@ -48,11 +50,13 @@ class ConvNorm(nn.Module):
         self.conv = nn.utils.skip_init(
             nn.Conv2d, inputs, outputs, kernel, stride, groups=groups, bias=False
         )
+        self.before: nn.Module = nn.Identity()
         self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the normalised output of the convolution."""
-        return self.norm(self.conv(pad_same(x_BCHW, self.kernel, self.stride, self.padding)))
+        x_BCHW = pad_same(self.before(x_BCHW), self.kernel, self.stride, self.padding)
+        return self.norm(self.conv(x_BCHW))
 
     @torch.no_grad()
     def fold(self) -> None:

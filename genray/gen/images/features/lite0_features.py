@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from genray.errors import CheckpointError, ResourceError, require
 from genray.gen.images.features.base import Features
@@ -25,14 +25,29 @@ FILE = Path("models", "efficientnet-lite0-57934424.pth")
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
+class Blur(nn.Module):
+    """Convolves each channel with [1, 2, 1] / 4 in both directions, with reflection padding."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        line_3 = torch.tensor([0.25, 0.5, 0.25])
+        kernel_C133 = (line_3[:, None] * line_3).expand(channels, 1, 3, 3).contiguous()
+        self.kernel_C133: Tensor
+        self.register_buffer("kernel_C133", kernel_C133, persistent=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the blurred activations; the sides must have 2 pixels or more."""
+        padded_BCHW = F.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
+        return F.conv2d(padded_BCHW, self.kernel_C133, groups=x_BCHW.shape[1])
+
+
 class Lite0Features(Features):
     """Layers of EfficientNet-Lite0; see `EfficientNetLite0` for their names.
 
     Departures from the classifier: ReLU instead of ReLU6, which has no gradient above 6; reflection
     padding instead of zeros, which would give the result a visible border; batch normalisation
-    folded into the convolutions; and a blur of the picture, because the gradient of the stem, a
-    convolution of 3x3 pixels with stride 2, differs between odd and even pixels and would give the
-    result a grid of one pixel.
+    folded into the convolutions; and a blur before each convolution with stride 2, because its
+    gradient differs between odd and even pixels and would give the result a grid.
 
     `last`: the last layer; empty: the last of the network. The weights must be loaded.
     """
@@ -49,6 +64,8 @@ class Lite0Features(Features):
             self.net.end_with(last)
         for unit in self.net.units():
             unit.padding = "reflect"
+            if unit.stride == 2:
+                unit.before = Blur(unit.conv.in_channels)
         self.layers = tuple(self.net.layers)
         self.style_layers = tuple(each for each in self.style_layers if each in self.layers)
         self.content_layers = tuple(each for each in self.content_layers if each in self.layers)
@@ -58,11 +75,6 @@ class Lite0Features(Features):
             "file": FILE.name,
         }
         self.as_trained = False
-        # [1, 2, 1] / 4 in both directions, for each colour.
-        line_3 = torch.tensor([0.25, 0.5, 0.25])
-        kernel_C133 = (line_3[:, None] * line_3).expand(3, 1, 3, 3).contiguous()
-        self.blur_C133: Tensor
-        self.register_buffer("blur_C133", kernel_C133, persistent=False)
         self.freeze()
 
     def for_dreams(self) -> "Lite0Features":
@@ -74,7 +86,7 @@ class Lite0Features(Features):
         features = copy.deepcopy(self)
         features.net.activation, features.as_trained = F.relu6, True
         for unit in features.net.units():
-            unit.padding = "constant"
+            unit.padding, unit.before = "constant", nn.Identity()
         return features
 
     def fold(self) -> None:
@@ -129,9 +141,6 @@ class Lite0Features(Features):
             f"a picture with a side of {side} pixels: layer {layers[-1]} of lite0 needs sides of "
             f"{least} or more; choose a larger --size, or shallower layers",
         )
-        if not self.as_trained:
-            padded_BCHW = F.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
-            x_BCHW = F.conv2d(padded_BCHW, self.blur_C133, groups=3)
         found: dict[str, Tensor] = {}
         for layer, h_BCHW in self.net.outputs((x_BCHW * 255 - 127) / 128):
             if layer in layers:
