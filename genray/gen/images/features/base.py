@@ -33,6 +33,9 @@ class Features(nn.Module):
     dream_steps, dream_rate = 12, 0.012
     """The default `DreamConfig.steps` and `DreamConfig.rate`."""
 
+    network_content_weight = 0.3
+    """The default `StyleTrainConfig.content_weight`."""
+
     def forward(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the activations, by layer, of pictures in 0..1: those after the layer's
         nonlinearity, if it has one.

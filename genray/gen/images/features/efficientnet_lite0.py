@@ -23,8 +23,7 @@ STAGES = (
     (6, 320, 1, 3, 1),
 )
 """(expansion, channels, blocks, kernel, stride of the first block) of each stage."""
-STEM, HEAD, CLASSES = 32, 1280, 1000
-"""Channels of the stem and of the head; number of classes."""
+STEM, HEAD, CLASSES = 32, 1280, 1000  # channels of the stem and of the head; number of classes
 
 
 def pad_same(x_BCHW: Tensor, kernel: int, stride: int, mode: str) -> Tensor:
@@ -39,9 +38,7 @@ def pad_same(x_BCHW: Tensor, kernel: int, stride: int, mode: str) -> Tensor:
 
 
 class ConvNorm(nn.Module):
-    """A convolution with padding "same" and batch normalisation. `padding`: see `pad_same`.
-    `before`: a module for the input, such as a blur.
-    """
+    """A convolution with padding "same" and batch normalisation. `before` changes its input."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups=1):
         super().__init__()
@@ -72,9 +69,8 @@ class ConvNorm(nn.Module):
 
 class Block(nn.Module):
     """An inverted residual: a 1x1 convolution that expands the channels (absent for expansion 1),
-    a depthwise one, and a 1x1 convolution to fewer channels, without nonlinearity.
-
-    The input is added to the output if both have the same shape.
+    a depthwise one, and a 1x1 convolution to fewer channels, without nonlinearity. The input is
+    added to the output if both have the same shape.
     """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):

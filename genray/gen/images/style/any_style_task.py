@@ -117,9 +117,7 @@ class AnyStyleTask(StyleTask):
             "tv": total_variation(y_BCHW),
         }
         loss = (
-            parts["style"]
-            + self.config.content_weight * parts["content"]
-            + self.config.tv * parts["tv"]
+            parts["style"] + self.content_weight * parts["content"] + self.config.tv * parts["tv"]
         )
         if self.config.identity_weight:
             # The identity loss includes style pictures, because a decoder trained on photographs

@@ -64,9 +64,9 @@ class StyleTrainConfig:
     """Layers of the style loss; empty: the features' default."""
     content_layers: tuple[str, ...] = ()
     """style_fast: layers of the content loss; empty: the features' default."""
-    content_weight: float = bounded(0.3, min=0, below=math.inf)
-    """Weight of the content loss, relative to the style loss; larger keeps more of the content.
-    Optimisation uses 0.15; a network trained for few steps needs more.
+    content_weight: float | None = bounded(None, min=0, below=math.inf)
+    """Weight of the content loss, relative to the style loss; a larger weight keeps more of the
+    content. None: 0.1 for lite0, 0.3 for other features.
     """
     tv: float = bounded(5.0, min=0, below=math.inf)
     """Weight of the total variation; larger gives smoother pictures."""
@@ -121,6 +121,12 @@ class StyleTask(Task):
     def model(self) -> Any:
         """The style network in training."""
         return self.networks["model"]
+
+    @property
+    def content_weight(self) -> float:
+        """The weight of the content loss: the option's value, or the features' default."""
+        weight = self.config.content_weight
+        return self.features.network_content_weight if weight is None else weight
 
     @property
     def features(self) -> Features:

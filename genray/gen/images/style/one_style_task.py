@@ -84,7 +84,7 @@ class FastStyleTask(StyleTask):
         found = self.activations(y_BCHW, self.layers)
         style = style_loss(found, cast(Targets, self.networks["targets"]).grams())
         content, tv = content_loss(found, wanted), total_variation(y_BCHW)
-        loss = style + self.config.content_weight * content + self.config.tv * tv
+        loss = style + self.content_weight * content + self.config.tv * tv
         return {"loss": loss, "style": style, "content": content, "tv": tv}
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
