@@ -83,11 +83,11 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The network. `layers` has (channels, stride, smallest side of a picture) of each layer.
+    """The network. `layers` maps a layer to (channels, stride, smallest side of a picture).
 
-    Layers: "stem"; for each block N from 0, "expN" (after the expansion; block 0 has none) and
-    "blockN" (the output, without nonlinearity); "head". Strides are relative to the picture.
-    Reflection padding determines the smallest side. `activation`: ReLU6 as in training, or ReLU.
+    The layers are "stem"; for each block N from 0, "expN" (the expansion; block 0 has none) and
+    "blockN" (the output, without nonlinearity); "head". A stride is the distance of activations in
+    pixels; the smallest side allows reflection padding. `activation`: ReLU6, as trained, or ReLU.
     """
 
     def __init__(self, activation: Callable[[Tensor], Tensor] = F.relu6):

