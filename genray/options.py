@@ -60,6 +60,12 @@ def _one_line(box: str, prog: str) -> str:
     message = message.replace("Unrecognized options", "no such option").replace(
         "Error parsing ", ""
     )
+    # An option that may also be None: name its other type only.
+    message = re.sub(
+        r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]",
+        r"could not convert '\2' to \1",
+        message,
+    )
     if message.startswith("Missing from") and options:
         message = f"missing {', '.join(options)}"
     if message.startswith("no such option") and options:

@@ -185,6 +185,7 @@ def test_dream_reports_bad_input_in_one_line_and_writes_nothing(
         ([good, *model, "--channels", "99"], "has channels 0..15"),
         ([good, *model, "--size", "9999"], "--size 9999"),
         ([good, *model, "--frames", "1"], "--frames 1"),
+        ([good, *model, "--rate", "x"], "--rate: could not convert 'x' to FLOAT"),
         ([good, *model, "--octave", "3"], "no such option"),
     ]
     for words, message in cases:
