@@ -224,11 +224,15 @@ class Service:
 
     @property
     def waiting(self) -> int:
-        """Number of rows and slow requests that wait or are being processed."""
+        """Number of waiting rows, plus slow requests that wait or are being processed."""
         return self.batcher.waiting_rows + len(self._slow_work)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Return (whether every model of the directory is loaded, the reasons why not)."""
+        """Return (whether the directory has models and all are loaded, a report for JSON).
+
+        The report contains `ready`, the names of the loaded models, and `failed`: why others
+        failed.
+        """
         failed = dict(self.registry.failed)
         ready = bool(self.registry.models) and not failed
         return ready, {"ready": ready, "models": sorted(self.registry.models), "failed": failed}

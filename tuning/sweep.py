@@ -93,7 +93,7 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
     _check_set(config, study, base)
     base = changed(base, study.base)
     _validate(base, "--set" if config.set else "")
-    # Trials without a GPU train on the CPU, in full precision.
+    # Trials without a GPU train on the CPU, which does not support float16.
     if config.gpus_each == 0:
         part = "run.device" if config.model == "dqn" else "fit.device"
         require(
@@ -121,7 +121,8 @@ def prepare(config: SweepConfig, path: Path, study: Study | None = None) -> Swee
                 changed(base, {**arm.fixed, **settings}),
                 f"arm {arm.name}, {format_settings(settings)}",
             )
-    # Train a step of each arm, to check that the arm can be trained and reports the metric.
+    # Rehearse each arm (a step of each stage of a fit, none of an agent), to check that the arm
+    # can be trained and reports the metric.
     metric, mode = _metric(config)
     for arm in study.arms:
         reported = rehearse(
@@ -147,8 +148,8 @@ def base_config(config: SweepConfig) -> Any:
 def _check_set(config: SweepConfig, study: Study, base: Any) -> None:
     """Raise ConfigError if --set names a setting that the plan or the study sets itself.
 
-    --set may name a setting that an arm's search varies. The value is then the arm's default, or
-    the centre of its space.
+    --set may name a setting that a search varies, if no arm has its own default for it. Untuned
+    runs then use the value of --set, and some studies centre the search space on it.
     """
     # Options of the sweep that replace settings.
     part, every = ("run", "evaluate_every") if config.model == "dqn" else ("fit", "validate_every")
@@ -246,7 +247,7 @@ def _announcement(sweep: Sweep) -> str:
 
 
 def _wait_for_old_processes(path: Path, patience_s: float = 60.0) -> None:
-    """Wait until no process of a killed sweep trains.
+    """Wait until all processes of a killed sweep have stopped training.
 
     Ray ends these processes some seconds after their driver. Raises ConfigError if one still trains
     after `patience_s` seconds.

@@ -163,7 +163,7 @@ def _clip(
         f"--out {launch.out}: {content.name} has {clip.fps:g} frames/s, a GIF plays at most "
         f"{GIF_FPS}; choose an .mp4",
     )
-    # The first frame determines the size and the features.
+    # The first frame sets the result's size; optimization also calibrates its features on it.
     first = next(iter(clip), None)
     if first is None:
         raise ConfigError(f"{content}: has no frames; give a clip with at least one")

@@ -107,8 +107,8 @@ class Coordinator:
         threads = learner_threads or threads_for(
             update_flop(card, config.learner.batch_size), (cores - collectors // 2) // learners
         )
-        # LearnerGroup replaces learners. Ray does not restart them, because they were made with
-        # handles, and a restarted learner would have lost its state.
+        # LearnerGroup replaces learners, and max_restarts stays 0: Ray does not always restart an
+        # actor made with handles, and a restarted learner would have lost its state.
         learner_class = ray.remote(LearnerActor).options(
             num_cpus=cpus, num_gpus=gpus, resources=role("learner")
         )
@@ -217,7 +217,7 @@ class Coordinator:
     def _watch(self) -> None:
         """Send the epochs to the shards, and have collectors leave the hosts that will stop.
 
-        Raises RunFault when no collector has reported for MAX_AWAY_S.
+        Raises RunFault when every collector has been away (died or left) for over MAX_AWAY_S.
         """
         epochs = {worker.index: worker.epoch for worker in self._collectors}
         self._broadcast.tick(Epochs(collectors=epochs, learner=self._learners.epoch))
@@ -241,7 +241,8 @@ class Coordinator:
             self.restarts += event is not None
             return
         self._tally.add(worker.index, report)
-        # Reports of calls that the learners ended before this chunk arrived may say "idle".
+        # The calls of `learn` in flight may have ended before this chunk arrived. Their reports may
+        # say "idle" although there is work again, so they are not trusted.
         self._stale_reports = PORTIONS_AHEAD
         progress.episodes += report.episodes
 
@@ -299,8 +300,8 @@ class Coordinator:
         try:
             for worker in self._collectors:
                 worker.finish_chunk()
-            # The learner continues meanwhile, because its requests set the insert limit of a shard
-            # that has just restarted.
+            # The learner continues: a shard that restarts now forgets `accept_beyond_limit`, and
+            # accepts no chunk until a request of the learner sets its insert limit.
             while any(worker.calls for worker in self._collectors):
                 self._give_work(until_step=0)
                 self._take_results(self._unreported)

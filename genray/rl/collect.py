@@ -198,8 +198,8 @@ class Collector:
 
     @property
     def incarnation(self) -> int:
-        """Random number of this start of the collector. A shard joins only rows of the same
-        incarnation, and may refuse the chunks of other incarnations.
+        """Random number that identifies this start of the collector. A shard joins only rows of
+        the same incarnation, and may refuse the chunks of other incarnations.
         """
         return self._incarnation
 

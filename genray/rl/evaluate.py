@@ -21,7 +21,9 @@ from genray.rl.exploration import epsilon_greedy
 from genray.rl.networks import QNetwork
 
 Policy = Callable[[Lanes, np.ndarray], np.ndarray]
-"""(lanes, playing_E) -> action_E; where `playing_E` is False, the action has no effect."""
+"""(lanes, playing_E) -> action_E; where `playing_E` is False, the action does not affect the
+result.
+"""
 
 
 def evaluate(
@@ -74,7 +76,7 @@ def constant_action_scores(
     starts.
 
     In some games, holding one direction scores far above random play. A policy has learned
-    something only if it clearly exceeds the best of these scores.
+    something only if it clearly exceeds the best score of a constant action.
     """
     return {
         name: play_out(
@@ -154,9 +156,10 @@ def play_out(
 ) -> Evaluation:
     """Play one episode in each of `episodes` lanes, at most `evaluation.MOST_LANES` at a time.
 
-    If fewer lanes played until N episodes had ended, short episodes, which often have low scores,
-    would be counted too often. `epsilon` is only recorded in the result. Raises EvaluationStopped
-    when `progress` raises KeyboardInterrupt, and ConfigError when `episodes` is below 1.
+    Each lane counts one episode, because the first `episodes` episodes to end would include too
+    many short ones, which often have low scores. `epsilon` is only recorded in the result. Raises
+    EvaluationStopped when `progress` raises KeyboardInterrupt, and ConfigError when `episodes` is
+    below 1.
     """
     require(episodes >= 1, f"--episodes {episodes}: must be ≥ 1, e.g. 30")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))

@@ -252,7 +252,7 @@ def _changed(path: Path) -> float:
 def _temporary(path: Path, kind: str = "tmp") -> Iterator[Path]:
     """Yield a name beside `path` that no other writer uses.
 
-    A file or directory that has this name at the end is removed.
+    When the block ends, a file or directory that still has this name is removed.
     """
     writer = f"{_HOST}.{os.getpid()}-{next(_COUNT)}"
     temporary = path.with_name(f".{_stem(path.name)}.{writer}.{kind}")

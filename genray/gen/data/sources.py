@@ -195,10 +195,10 @@ def load_atari(file: Path) -> Source:
 def load_folder(folder: Path, size: int | tuple[int, int], grey: bool) -> Source:
     """Load all images below `folder`, uint8 [N, C, H, W].
 
-    If every image is in a subdirectory, an image's label is its subdirectory of the first level.
-    Hidden names are skipped and links are followed (see `find_files`); stderr reports how many.
-    Alpha is dropped, and EXIF's orientation is applied. Unreadable files are skipped, and reported
-    on stderr.
+    If no image lies directly in `folder`, an image's label is the first directory of its path
+    below `folder`. Hidden names are skipped and links are followed (see `find_files`); stderr
+    reports how many. Alpha is dropped, and EXIF's orientation is applied. Unreadable files are
+    skipped, and reported on stderr.
 
     `size`: the side of a square, or (width, height). Images are scaled so that they just cover this
     size, then the centre is cropped. 0: all images must have the same size.

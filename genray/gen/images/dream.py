@@ -34,7 +34,7 @@ TILE = 512
 LEAST_OCTAVE = 48
 """Shortest side of an octave in pixels; smaller pictures contain too little detail."""
 GUIDE_VECTORS = 1024
-"""A guide with twice as many vectors or more is thinned to between 1 and 2 times this number."""
+"""From twice this number on, a guide's vectors are thinned to 1 to 1.5 times this number."""
 Progress = Callable[[int, int], None]
 """Function of the number of finished steps and the total number of steps."""
 
@@ -305,15 +305,15 @@ def balance_bands(gradient_1CHW: Tensor, bands: int, keep_tones: bool) -> Tensor
 def colour_mixing(content_1CHW: Tensor, share: float) -> Tensor:
     """Return a matrix [3, 3] by which the colours of a gradient are multiplied.
 
-    The matrix is the weighted mean of the picture's colour covariance, scaled to a mean variance
-    of 1, with weight `share`, and the identity matrix. With this matrix, gradient ascent changes
-    colours mostly along the picture's palette.
+    The matrix is share · C + (1 − share) · I, where C is the picture's colour covariance, scaled
+    to a mean variance of 1. With this matrix, gradient ascent changes colours mostly along the
+    picture's palette.
     [Olah 2017, https://distill.pub/2017/feature-visualization, "preconditioning", with ImageNet's
     covariance]
     """
     identity_33 = torch.eye(3, device=content_1CHW.device)
-    # The variance of a deviation of 1% of the range is added, so that a picture of one colour can
-    # change as well.
+    # 1e-4 = 0.01² (a deviation of 1% of the range) is added to each variance, so that a picture of
+    # one colour can change as well.
     covariance_33 = torch.cov(content_1CHW[0].flatten(1)) + 1e-4 * identity_33
     return (1 - share) * identity_33 + share * covariance_33 / covariance_33.diagonal().mean()
 

@@ -25,8 +25,8 @@ from genray.gen.vae.model import VAE
 class VAETask(Task):
     """Trains a VAE: maximises E ln p(x | z) − β KL, with free bits.
 
-    `begin_stage` raises ConfigError unless the data are square images in 0..1 whose sides a
-    convolutional network can halve at each layer.
+    `begin_stage` raises ConfigError unless the data are square images in 0..1. For a convolutional
+    network, the side must also be divisible by 2 once for each layer.
 
     Args:
         config: the VAE's configuration.
