@@ -16,7 +16,7 @@ class DataConfig:
     """The data set, its preprocessing, splits and augmentation."""
 
     data: DataName = "digits"
-    """Data set: digits, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10,
+    """Data set: digits, mnist5k, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10,
     folder:PATH, docs, folder-text:PATH
     """
     size: int = 0
@@ -61,7 +61,7 @@ class DataConfig:
         )
         require(not (text and self.grey), f"--grey: not for text ({self.data}); leave it out")
         require(
-            not ("flip" in self.augment and self.data in ("digits", "mnist", "svhn")),
+            not ("flip" in self.augment and self.data in ("digits", "mnist5k", "mnist", "svhn")),
             f"--augment {self._augment}: a mirrored digit is not a digit; for {self.data} use "
             "--augment shift",
         )
@@ -76,7 +76,9 @@ class DataConfig:
         return " ".join(self.augment)
 
 
-NAMES = ("digits", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs")
+NAMES = (
+    "digits", "mnist5k", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs",
+)  # fmt: skip
 """Names of data sets that need no path."""
 WITH_PATH = ("folder", "folder-text", "atari")
 """Kinds of data sets that can have a path, as in folder:PATH."""

