@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--content", type=Path, help="JPEG, PNG or WebP")
     parser.add_argument("--style", type=Path, help="JPEG, PNG or WebP")
     parser.add_argument("--pattern", type=int, default=0, help="its seed, without --style")
-    parser.add_argument("--size", type=int, default=160, help="longest side, pixels")
+    parser.add_argument("--size", type=int, default=256, help="longest side, pixels")
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps at each scale")
     parser.add_argument("--out", type=Path, default=Path("styled.png"))
     options = parser.parse_args()

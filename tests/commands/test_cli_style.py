@@ -19,7 +19,7 @@ def test_stylize_writes_a_picture_and_its_description(folder: Path, capsys):
     for out in ("a.png", "b.png"):
         assert run(folder, "content.png", "style.jpg", "--out", out, *QUICK) == 0
     assert np.array_equal(pixels(folder / "a.png"), pixels(folder / "b.png"))
-    assert pixels(folder / "a.png").shape == (48, 64, 3)  # smaller than 160: not enlarged
+    assert pixels(folder / "a.png").shape == (48, 64, 3)  # smaller than 256: not enlarged
     assert not np.array_equal(pixels(folder / "a.png"), pixels(folder / "content.png"))
     about = read_about(folder / "a.png")
     assert about["command"] == "genray stylize" and about["method"] == "optimise"

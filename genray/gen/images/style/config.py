@@ -14,7 +14,7 @@ from genray.paths import FeaturesName
 class StyleConfig:
     """Configuration of style transfer by optimisation."""
 
-    size: int = bounded(160, min=16, max=2048, note="pixels", example=160)
+    size: int = bounded(256, min=16, max=2048, note="pixels", example=256)
     """Longest side of the result, in pixels."""
     scales: int = bounded(3, min=1, max=6, example=3)
     """Number of sizes at which the picture is optimised, each half the next; small sizes create the
