@@ -79,7 +79,9 @@ class RemoteRun(RunDir):
         try:
             there = storage.list_files(url)
             for name in there:
-                if "/" not in name and name in ("config.yaml", "metrics.jsonl"):
+                # The pictures of each epoch are part of the sheet that the resumed run draws.
+                epoch = name.startswith("pictures/epoch-")
+                if name in ("config.yaml", "metrics.jsonl") or epoch:
                     storage.download(str(child(url, name)), run.path / name)
         except OSError as error:
             raise CheckpointError(f"{url}: {_reason(error)}") from error

@@ -46,10 +46,12 @@ def test_open_run_reads_what_another_process_wrote(url):
         (run.path / "metrics.jsonl").write_text('{"step": 1, "seconds": 2}\n')
         (run.path / "config.yaml").write_text("a: 1\n")
         run.pictures.joinpath("p.txt").write_text("p")
+        run.pictures.joinpath("epoch-000001.png").write_text("an epoch")
         made = run.write_checkpoint(12, fill("weights"), keep=2)
     assert not run.path.exists(), "the working folder stays"
     again = open_run(url)
     assert (again.path / "metrics.jsonl").read_text() == '{"step": 1, "seconds": 2}\n'
+    assert (again.pictures / "epoch-000001.png").read_text() == "an epoch"
     assert again.latest_checkpoint() == made and checkpoint_step(made) == 12
     with storage.reading(made) as folder:
         assert (folder / "part/deep/weights.bin").read_text() == "weights"

@@ -20,7 +20,7 @@ from genray.gen.gan.config import GANConfig, GANModelConfig
 from genray.gen.gan.diffaugment import diff_augment
 from genray.gen.gan.moving_average import MovingAverage
 from genray.gen.gan.networks import Discriminator, Generator, build_generator
-from genray.gen.generative import image_grid
+from genray.gen.generative import image_grid, to_uint8
 from genray.gen.images.classifier import load_extractor, train_extractor
 from genray.gen.training.task import Batch, Export, Task
 from genray.gen.training.updater import Updater
@@ -50,6 +50,10 @@ class GANTask(Task):
     """
 
     shown = ("discriminator_loss", "generator_loss", "real_accuracy", "fake_accuracy")
+    curves = (
+        ("loss", ("discriminator_loss", "generator_loss")),
+        ("accuracy of the discriminator", ("real_accuracy", "fake_accuracy")),
+    )
     value_range = (-1.0, 1.0)
 
     def __init__(self, config: GANConfig, world: World = ALONE, device: torch.device | str = "cpu"):
@@ -231,6 +235,10 @@ class GANTask(Task):
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """Return a grid of 64 samples. `Fit.pictures` sets the seed, so z is always the same."""
         return {"samples": image_grid(self.generator.generate(self.draw(64)), -1.0, 1.0)}
+
+    def progress_images(self) -> np.ndarray:
+        """Return 16 samples. `Fit.progress_images` sets the seed, so z is always the same."""
+        return to_uint8(self.generator.generate(self.draw(16)), -1.0, 1.0)
 
     def export(self) -> Export:
         """Return the generator; the discriminator is not saved."""

@@ -238,6 +238,11 @@ class Fit:
         with evaluating(self.task, self.config.seed):
             return self.task.pictures(self.whole_data)
 
+    def progress_images(self) -> np.ndarray | None:
+        """Run `Task.progress_images`. Training's random state does not change."""
+        with evaluating(self.task, self.config.seed):
+            return self.task.progress_images()
+
     # -- checkpoints -------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:

@@ -4,7 +4,7 @@ All families (autoencoders, VAEs, GANs, classifiers, style models) use this modu
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from genray.config import to_dict
 from genray.errors import ConfigError, ResourceError, RunFault
 from genray.gen.training.fit import Fit, Step
+from genray.gen.training.progress import Progress
 from genray.media import write_png
 from genray.runs import modelstore
 from genray.runs.live import Column, Live
@@ -53,6 +54,7 @@ class FitRun:
         self._checkpoint_every = fit.config.checkpoint_every or max(1, planned // 10)
         self._draw_every, self._drawn_at = max(1, planned // 20), fit.step
         self._clock, self._clock_step = time.monotonic(), fit.step
+        self._progress = Progress(fit, run)
 
     def run(self) -> dict[str, float]:
         """Train to the end; returns the metrics of the test split.
@@ -75,6 +77,7 @@ class FitRun:
                         # Draw the untrained model, to compare later pictures with.
                         if fit.step == 0:
                             self._draw()
+                            self._progress.keep()
                         for step in self._steps():
                             self._after(step)
                             stop.check()
@@ -148,11 +151,17 @@ class FitRun:
             self._save(-step.held_out["loss"] if step.held_out else None)
         # Pictures come after the checkpoint: if they fail, the run can be resumed from here.
         if step.held_out and (step.step - self._drawn_at >= self._draw_every or step.last_of_stage):
-            self._draw_or_say()
+            self._draw_or_say(self._draw)
+        if self._progress.is_due(step.epoch, step.last_of_stage):
+            self._draw_or_say(self._draw_progress)
 
-    def _draw_or_say(self) -> None:
+    def _draw_progress(self) -> None:
+        self._progress.keep()
+        self._progress.draw()
+
+    def _draw_or_say(self, draw: Callable[[], None]) -> None:
         try:
-            self._draw()
+            draw()
         except Exception as error:
             # An error of the disk, such as a full disk, ends the run, which can be resumed.
             if isinstance(error, OSError):
@@ -194,6 +203,7 @@ class FitRun:
             raise
         self._log.write(fit.step, {f"test_{name}": value for name, value in figures.items()})
         self._draw()
+        self._progress.draw(now=True)
         save_export(self._run.model, fit, figures)
         self._live.say(
             "test: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -64,6 +64,8 @@ class Task:
     """The family's configuration; it has the parts `data`, `fit` and `optimizer`."""
     shown: Sequence[str] = ("loss",)
     """Names of the step's values that the live display shows."""
+    curves: Sequence[tuple[str, Sequence[str]]] = ()
+    """Axes of the picture `losses.png`: a label, and the names of the metrics on this axis."""
 
     def __init__(self, world: World = ALONE, device: torch.device | str = "cpu", amp: str = "off"):
         self.world, self.device, self.amp = world, torch.device(device), amp
@@ -112,6 +114,13 @@ class Task:
         `Fit` calls this method in evaluation mode, without gradients.
         """
         return {}
+
+    def progress_images(self) -> np.ndarray | None:
+        """Return 16 images of fixed latents, uint8 RGB [16, H, W, 3]; None: the task has no such.
+
+        `Fit` calls this method after every epoch, in evaluation mode, without gradients.
+        """
+        return None
 
     def export(self) -> Export:
         """Return the model to save, with its current weights."""

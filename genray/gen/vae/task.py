@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genray.errors import require
 from genray.gen.data.types import Data, Split, need_images
-from genray.gen.generative import image_grid
+from genray.gen.generative import image_grid, to_uint8
 from genray.gen.training.task import Batch, Export, Task
 from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
@@ -35,6 +35,10 @@ class VAETask(Task):
     """
 
     shown = ("loss", "reconstruction", "kl")
+    curves = (
+        ("−ELBO, nats an image", ("loss", "validation_loss")),
+        ("KL, nats an image", ("kl", "validation_kl")),
+    )
     value_range = (0.0, 1.0)
 
     def __init__(self, config: VAEConfig, world: World = ALONE, device: torch.device | str = "cpu"):
@@ -146,6 +150,11 @@ class VAETask(Task):
             ]
             pictures["reconstructions"] = image_grid(torch.cat(rows), 0.0, 1.0)
         return pictures
+
+    def progress_images(self) -> np.ndarray:
+        """Return 16 samples from fixed noise."""
+        z_BZ = torch.randn(16, self.config.model.latent, device=self.device)
+        return to_uint8(self.vae.generate(z_BZ), 0.0, 1.0)
 
     def _chunks(self, split: Split, size: int = 1000) -> Iterator[Tensor]:
         """Yield the split's images, `size` at a time, binarised.
