@@ -1,46 +1,29 @@
 """`genray demo`: trains, evaluates, films, sweeps and serves on a small machine, in minutes."""
 
 import contextlib
-import shutil
 import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
-import numpy as np
-
-from genray.commands.stylers import ByOptimisation, StyleLaunch, spoken
-from genray.commands.train import TrainLaunch
-from genray.commands.train import train_in as train_generator
+from genray.commands import demo_parts
+from genray.commands.demo_page import write_page
 from genray.commands.train_dqn import LaunchConfig, train_in
-from genray.console import shell_command
-from genray.distributed.frames import FramesConfig, collect_frames
-from genray.errors import RunFault, require
-from genray.gen import presets as gen_presets
-from genray.gen.images.patterns import pattern
-from genray.gen.images.pictures import Picture, write_picture
-from genray.gen.images.style.config import StyleConfig
-from genray.media import write_gif
+from genray.errors import require
+from genray.gen.images.features import open_features
 from genray.options import parse
 from genray.rl import presets
 from genray.rl.config import DQNConfig
-from genray.rl.evaluate import Evaluation, best_constant_action, play
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.evaluate import Evaluation, best_constant_action
 from genray.rl.scores import reference
 from genray.rl.train import check_disk, check_memory
-from genray.runs import modelstore
 from genray.runs.rundir import RUNS, RunDir, new_folder
-from genray.threads import choose_threads, own_threads
-
-STYLE = 9
-"""Seed of the pattern whose style is applied to a frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """Train Ape-X on Road Runner with 2 collectors and 2 replay shards, evaluate it, film it, and
-    style a frame.
+    make a page of pictures.
     """
 
     out: Path | None = None
@@ -49,9 +32,9 @@ class DemoConfig:
     """Agent steps; 42,000 make about 10,200 updates, less than four minutes on 2 idle cores."""
     generator_steps: int = 600
     """Training steps of a GAN on frames of the agent's play; 0: no GAN."""
-    style_size: int = 160
-    """Longest side, in pixels, of a frame of the play in the style of a generated pattern; 0: no
-    styled frame.
+    style_size: int = 320
+    """Longest side, in pixels, of a frame of the play that is painted in the styles of three
+    patterns, and of a dream of it; 0: neither.
     """
     sweep_trials: int = 4
     """Learning rates that are tried for each of three optimizers of a small VAE, half a minute on 2
@@ -85,6 +68,8 @@ def main(argv: list[str], prog: str) -> int:
     config.check_learns()
     check_memory(config)
     check_disk(config, options.out or RUNS)
+    if options.style_size:
+        open_features("lite0")
     run = RunDir.create(options.out or new_folder("demo"))
     print(
         "Ape-X on Road Runner: 2 collectors, 2 replay shards and a learner, each a Ray actor, "
@@ -95,161 +80,72 @@ def main(argv: list[str], prog: str) -> int:
     )
     # Train the agent, film it, and report its scores.
     result = train_in(run, config, LaunchConfig(), resumed=False)
+    minutes = (time.monotonic() - start) / 60
     print("filming …")
-    clip, frame = _film(run, config)
-    print(verdict(result, config, time.monotonic() - start))
-    made = [
-        f"the policy playing: {clip}",
-        f"curves: {shell_command('tensorboard', '--logdir', run.path / 'tensorboard')}",
-    ]
-    # Run the optional parts: a styled frame, a GAN, a sweep, and the service.
+    clip, frame = demo_parts.film(run, config)
+    others = references(config)
+    print(verdict(result, others, minutes))
+    # Run the optional parts: pictures, a generator, a sweep, and the service.
+    parts = [demo_parts.agent_part(run, clip, result, others)]
     if options.style_size:
-        made.append(f"a frame of its play in another style: {_styled(run, frame, options)}")
+        parts.append(demo_parts.paint(run, frame, options.style_size, options.seed))
     if options.generator_steps:
-        made.append(f"frames made by a generator: {_generator(run, options)}")
+        parts.append(demo_parts.generate(run, options.generator_steps, options.seed))
     if options.sweep_trials:
-        made.append(f"a comparison of optimizers by a small sweep: {_swept(run, options)}")
+        parts.append(demo_parts.sweep(run, options.sweep_trials, options.seed))
+
+    # Put everything on one page.
+    def finish() -> None:
+        page = write_page(
+            run.path / "demo.html",
+            "genray demo",
+            f"{options.steps:,} agent steps of Road Runner with seed {options.seed}, trained and "
+            f"evaluated in {minutes:.1f} minutes; everything on this page was made in "
+            f"{(time.monotonic() - start) / 60:.0f} minutes by one command.",
+            parts,
+        )
+        print("\n" + "\n".join(line for part in parts for line in part.said))
+        print(f"everything on one page, to open in a browser: {page}")
+
     if options.serve:
-        made += _served(run, options.keep)
-    print("\n" + "\n".join(made))
+        with demo_parts.served(run) as (part, url):
+            parts.append(part)
+            finish()
+            if options.keep:
+                wait(url)
+    else:
+        finish()
     print(run.path)
     return 0
 
 
-def _served(run: RunDir, keep: bool) -> list[str]:
-    """Serve the run's models, call every route once, and take a screenshot of the page. With
-    `keep`, serve until Ctrl-C.
+def wait(url: str) -> None:
+    """Keep the service running until Ctrl-C."""
+    print(f"the service keeps running: open {url}/ in a browser; Ctrl-C stops it", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def references(config: DQNConfig) -> tuple[tuple[str, float], ...]:
+    """Return names and scores of other ways to play: random play, the best constant action
+    (measured now), and a human tester.
     """
-    from serve.launch import ServeLaunch, running
-    from serve.route_calls import call_all_routes, screenshot
-    from serve.service import Settings
-
-    # Collect the models in one directory.
-    models = run.path / "models"
-    for name, folder in (("agent", run.model), ("generator", run.path / "generator" / "model")):
-        if folder.exists():
-            shutil.copytree(folder, models / name)
-    print("\nstarting the service …")
-    # Start the service, and call every route.
-    with running(Settings(models_dir=str(models)), ServeLaunch(port=0)) as service:
-        calls = call_all_routes(service.url)
-        refused = [
-            f"{call.method} {call.path}: {call.status}" for call in calls if call.status != 200
-        ]
-        if refused:
-            raise RunFault(
-                f"the service refused {len(refused)} of {len(calls)} routes, first {refused[0]}"
-            )
-        page = run.pictures / "page.png"
-        shown = (
-            page
-            if screenshot(service.url, page)
-            else "left out: no Chromium here (make system-deps)"
-        )
-        print(f"{service.url} answered {len(calls)} requests on all its routes")
-        if keep:
-            print(
-                f"the service keeps running: open {service.url}/ in a browser; Ctrl-C stops it",
-                flush=True,
-            )
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait()
-    return [
-        f"the service's page: {shown}",
-        f"start it again: {shell_command('genray', 'serve', models)}",
-    ]
-
-
-def _generator(run: RunDir, options: DemoConfig) -> Path:
-    """Train a quarter-width DCGAN on frames of the agent's play.
-
-    Returns the path of the newest grid of samples.
-    """
-    print("\nplaying 2,000 frames for a generator to learn from …")
-    frames, _ = collect_frames(
-        FramesConfig(
-            model=run.path,
-            frames=2_000,
-            size=32,
-            seed=options.seed,
-            out=run.path / "frames.safetensors",
-        )
-    )
-    base = gen_presets.dcgan_game()
-    steps = options.generator_steps
-    config = replace(
-        base,
-        data=replace(base.data, data=f"atari:{frames}"),
-        fit=replace(
-            base.fit, epochs=1, steps=steps, validate_every=max(1, steps // 5), seed=options.seed
-        ),
-    )
-    folder = RunDir.create(run.path / "generator")
-    train_generator(folder, "gan", config, TrainLaunch())
-    return folder.pictures / "samples.png"
-
-
-def _swept(run: RunDir, options: DemoConfig) -> Path:
-    """Compare three optimizers of a VAE on digits, each with default and with tuned settings and
-    three seeds.
-
-    Returns the path of the report's page.
-    """
-    from tuning.report.report import write_report
-    from tuning.sweep import SweepConfig, run_sweep
-
-    print("\ncomparing three optimizers of a small VAE, with default and with tuned settings …")
-    config = SweepConfig(
-        study="optimizers",
-        model="vae",
-        arms=("sgd", "momentum", "adam"),
-        trials=options.sweep_trials,
-        seeds=3,
-        steps=220,
-        looks=5,
-        set=("model.widths=64", "model.latent=8"),
-        seed=options.seed,
-    )
-    return write_report(run_sweep(config, run.path / "sweep"))
-
-
-def _styled(run: RunDir, frame: np.ndarray, options: DemoConfig) -> Path:
-    """Apply a pattern's style to the frame, by optimization with untrained features.
-
-    Nothing is downloaded. Returns the path of the picture.
-    """
-    out = run.pictures / "styled.png"
-    config = StyleConfig(size=options.style_size, steps=60, features="untrained", seed=options.seed)
-    style = Picture(pattern(STYLE, 256), None, f"pattern {STYLE}")
-    styler = ByOptimisation(frame, [style], StyleLaunch(out=out), config, config.size)
-    print(f"\nstyling a frame ({styler}): about {spoken(styler.seconds())} …")
-    with own_threads(choose_threads()):
-        return write_picture(out, styler.style(styler.sized(frame)), None, styler.about())
-
-
-def _film(run: RunDir, config: DQNConfig) -> tuple[Path, np.ndarray]:
-    """Play three games, and write the best one as a GIF in the game's colours.
-
-    Returns the path and the middle frame. At most 30 seconds of each game are played.
-    """
-    network = cast(QNetwork, modelstore.load_model(run.model, {"dqn": build_network})[0])
-    games = [
-        play(network, config.env, epsilon=0.001, seed=seed, max_steps=450) for seed in range(3)
-    ]
-    frames, _ = max(games, key=lambda game: game[1])
-    return write_gif(run.pictures / "play.gif", frames, fps=15), frames[len(frames) // 2]
-
-
-def verdict(result: Evaluation, config: DQNConfig, seconds: float) -> str:
-    """Describe what the measured scores mean."""
     random, human = reference(config.env.game) or (0.0, 1.0)
     action, constant = best_constant_action(config.env, episodes=2)
+    return (
+        ("random play (published)", random),
+        (f"the best constant action, holding {action} (measured now)", constant),
+        ("a human tester (published)", human),
+    )
+
+
+def verdict(result: Evaluation, others: tuple[tuple[str, float], ...], minutes: float) -> str:
+    """Describe what the measured scores mean. `others`: see `references`."""
+    (_, _), (_, constant), (_, human) = others
     lines = [
-        f"\n{len(result.scores)} games after {seconds / 60:.1f} minutes, mean score:",
+        f"\n{len(result.scores)} games after {minutes:.1f} minutes, mean score:",
         f"  {result.mean:8,.0f}   this policy (median {result.median:,.0f})",
-        f"  {random:8,.0f}   random play (published)",
-        f"  {constant:8,.0f}   the best constant action, holding {action} (measured now)",
-        f"  {human:8,.0f}   a human tester (published)",
+        *(f"  {score:8,.0f}   {name}" for name, score in others),
     ]
     if result.mean >= 2 * constant:
         place = "above" if result.mean > human else "below"
