@@ -24,6 +24,8 @@ from genray.gen.training.run import FitRun, columns
 from genray.runs.live import Live
 from genray.runs.rundir import RunDir
 
+GREEN = (0, 200, 0)
+
 
 def three_steps_an_epoch(steps: int = 12) -> Fit:
     config = GANConfig(
@@ -98,9 +100,9 @@ def test_evenly_spaced_moments_have_the_first_and_the_last():
 
 
 def test_progress_sheet_has_a_row_for_each_moment():
-    image = np.full((8, 8, 3), 100, np.uint8)
+    image = np.broadcast_to(np.array(GREEN, np.uint8), (8, 8, 3))
     sheet = progress_sheet([(0.0, [image] * 16), (2.5, [image] * 16)])
-    assert (sheet == 100).all(2).sum() == 2 * LATENTS * 64 * 64
+    assert (sheet == GREEN).all(2).sum() == 2 * LATENTS * 64 * 64
 
 
 def test_smooth_is_a_mean_over_a_window():
