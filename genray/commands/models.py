@@ -139,6 +139,8 @@ class SampleConfig:
     num: int = 64
     """Number of images."""
     seed: int = 0
+    noise: bool = False
+    """Whether to draw the pixels from the decoder's distribution (vae), instead of its mean."""
 
 
 def sample(argv: list[str], prog: str) -> int:
@@ -148,7 +150,7 @@ def sample(argv: list[str], prog: str) -> int:
     check_png_path(options.out)
     require(1 <= options.num <= 4096, f"--num {options.num}: must lie in 1..4096, e.g. 64")
     model = generator(folder)
-    images = model.sample(options.num, options.seed)
+    images = model.sample(options.num, options.seed, noise=options.noise)
     columns = int(np.ceil(np.sqrt(options.num)))
     print(write_png(options.out, image_grid(images, model.low, model.high, columns)))
     return 0

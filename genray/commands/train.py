@@ -141,8 +141,14 @@ def _refuse_idle(config: Any, argv: list[str]) -> None:
     if given(argv, "--decoder-std"):
         require(
             config.model.likelihood == "gaussian" or not config.model.decoder_std,
-            f"--decoder-std {config.model.decoder_std:g}: a Bernoulli decoder has none; give "
-            "--likelihood gaussian, too",
+            f"--decoder-std {config.model.decoder_std:g}: a {config.model.likelihood} decoder has "
+            "no such number; give --likelihood gaussian, too",
+        )
+    if given(argv, "--least-std"):
+        require(
+            config.model.likelihood == "gaussian-diagonal",
+            f"--least-std {config.model.least_std:g}: a {config.model.likelihood} decoder has no "
+            "such limit; give --likelihood gaussian-diagonal, too",
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genray.errors import ConfigError
 from genray.media import contact_sheet
 
 Prior = Literal["uniform", "normal"]
@@ -39,19 +40,28 @@ class GenerativeModel(nn.Module):
         """
         raise NotImplementedError
 
+    def draw(self, z_BZ: Tensor, random: torch.Generator) -> Tensor:
+        """Draw images from p(x | z), of which `generate` returns the mean; float32 [B, C, H, W].
+
+        `random` is a generator on the CPU. Raises ConfigError for a GAN: its z determines x.
+        """
+        raise ConfigError("--noise: in a GAN, z determines the image; leave it out, or use a vae")
+
     @torch.no_grad()
-    def sample(self, num: int, seed: int = 0, chunk: int = 256) -> Tensor:
+    def sample(self, num: int, seed: int = 0, chunk: int = 256, noise: bool = False) -> Tensor:
         """Generate `num` images from the prior, in evaluation mode; float32 [num, C, H, W].
 
         For one model, the latents depend on `num` and `seed`, but not on the device. `chunk` is
-        the number of images that are generated at a time.
+        the number of images that are generated at a time. With `noise`, images are drawn from
+        p(x | z); otherwise they are its mean.
         """
         generator = torch.Generator().manual_seed(seed)
         z_BZ = draw_prior(self.prior, num, self.latent, generator)
         device = next(self.parameters()).device
         training = self.training
         self.eval()
-        images = [self.generate(z.to(device)) for z in z_BZ.split(chunk)]
+        parts = [z.to(device) for z in z_BZ.split(chunk)]
+        images = [self.draw(z, generator) if noise else self.generate(z) for z in parts]
         self.train(training)
         return torch.cat(images)
 

@@ -64,6 +64,9 @@ def test_train_vae_writes_all_files_of_a_run(vae_run):
 
 
 def test_sample_interpolate_and_reconstruct_write_pictures(vae_run, tmp_path, capsys):
+    drawn = ["sample", str(vae_run), "--num", "9", "--noise", "--out", str(tmp_path / "d.png")]
+    assert cli.main(drawn) == 0
+    assert set(np.unique(picture(tmp_path / "d.png"))) == {0, 255}, "a Bernoulli decoder draws bits"
     for seed, name in (("1", "a.png"), ("1", "b.png"), ("2", "c.png")):
         assert (
             cli.main(
@@ -271,7 +274,10 @@ BAD = {
     ),
     "train vae --patience 3 --validation 0": "--patience 3: needs held-out rows",
     "train vae --decoder-std 0.1": (
-        "--decoder-std 0.1: a Bernoulli decoder has none; give --likelihood gaussian"
+        "--decoder-std 0.1: a bernoulli decoder has no such number; give --likelihood gaussian"
+    ),
+    "train vae --least-std 0.1": (
+        "--least-std 0.1: a bernoulli decoder has no such limit; give --likelihood gaussian-diag"
     ),
     "train vae --resume nowhere": "nowhere: not a run directory",
     "sample nowhere --out grid.png": "nowhere: not a model",

@@ -156,7 +156,7 @@ def test_kl_and_density_refuse_shapes_that_would_broadcast():
             call()
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "gaussian-diagonal"])
 @pytest.mark.filterwarnings("ignore:Using a target size")  # PyTorch's warning of a broadcast
 def test_elbo_terms_and_likelihood_refuse_shapes_that_would_broadcast(likelihood: str):
     model = VAE(VAEModelConfig(latent=2, widths=(4,), likelihood=likelihood), (1, 4, 4))  # type: ignore[arg-type]
@@ -188,6 +188,58 @@ def test_log_likelihood_is_that_of_the_decoded_mean(network: str, likelihood: st
     torch.testing.assert_close(
         model.log_likelihood(x_BCHW, z_BZ), each.flatten(1).sum(1), rtol=1e-4, atol=1e-3
     )
+
+
+def test_diagonal_gaussian_decoder_against_a_calculation_by_hand():
+    """Two pixels, a decoder that ignores z: means .5 and .2, σ of 1 and of the limit."""
+    config = VAEModelConfig(latent=1, widths=(1,), likelihood="gaussian-diagonal", least_std=0.1)
+    model = VAE(config, (1, 1, 2))
+    last = model.decoder[-2]
+    last.weight.data.zero_()
+    # Outputs are [mean, mean, ln σ, ln σ] before the limit: σ = .1 (1 + e^(r − ln .1)).
+    # e^(r + ln 10) = 9 gives σ = 1; r = −30 gives σ = .1.
+    last.bias.data = torch.tensor([0.5, 0.2, math.log(0.9), -30.0])
+    x_BCHW, z_BZ = torch.tensor([[[[1.5, 0.3]]]]), torch.zeros(1, 1)
+    # −½ ln 2π − ln 1 − ½ 1² and −½ ln 2π − ln .1 − ½ (.1 / .1)²
+    by_hand = -math.log(2 * math.pi) - 0.5 - math.log(0.1) - 0.5
+    assert model.log_likelihood(x_BCHW, z_BZ).item() == pytest.approx(by_hand, abs=1e-5)
+    torch.testing.assert_close(model.decode(z_BZ), torch.tensor([[[[0.5, 0.2]]]]))
+    drawn = model.draw(torch.zeros(20_000, 1), torch.Generator().manual_seed(0)).flatten(1)
+    torch.testing.assert_close(drawn.mean(0), torch.tensor([0.5, 0.2]), atol=0.03, rtol=0)
+    torch.testing.assert_close(drawn.std(0), torch.tensor([1.0, 0.1]), atol=0.03, rtol=0)
+
+
+def test_diagonal_gaussian_vae_learns_the_variance_of_each_pixel():
+    """Noise of σ = .02 on the left and .3 on the right: the decoder finds both."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(400, 1, 4, 4, generator=generator)
+    x = 0.5 + noise * torch.tensor([0.02, 0.02, 0.3, 0.3])
+    config = VAEModelConfig(latent=1, widths=(8,), likelihood="gaussian-diagonal", least_std=0.01)
+    with fixed_randomness([0]):
+        model = VAE(config, (1, 4, 4))
+        adam = torch.optim.Adam(model.parameters(), 0.02)
+        for _ in range(400):
+            likelihood_B, kl_BZ = model.elbo_terms(x, torch.randn(400, 1))
+            adam.zero_grad()
+            (kl_BZ.sum(1) - likelihood_B).mean().backward()
+            adam.step()
+    found = model.sample(2000, noise=True).std(0)[0]
+    torch.testing.assert_close(found[:, :2], torch.full((4, 2), 0.02), atol=0.01, rtol=0)
+    torch.testing.assert_close(found[:, 2:], torch.full((4, 2), 0.3), atol=0.05, rtol=0)
+
+
+def test_samples_with_noise_have_the_same_latents():
+    model = VAE(VAEModelConfig(latent=2, widths=(4,)), (1, 4, 4))
+    mean, drawn = model.sample(5, seed=1), model.sample(5, seed=1, noise=True)
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    chance = torch.rand(mean.shape, generator=_after_latents(5, 2))
+    assert torch.equal(drawn, (chance < mean).float())
+
+
+def _after_latents(num: int, latent: int) -> torch.Generator:
+    generator = torch.Generator().manual_seed(1)
+    torch.randn(num, latent, generator=generator)
+    return generator
 
 
 @pytest.mark.parametrize("activation", ["maxout", "elu"])
@@ -272,9 +324,12 @@ def test_vae_resumes_bit_exactly(stop: int, network: str, tmp_path: Path):
     check_resume(lambda: Fit(VAETask(config), spots(), config.fit), stop, tmp_path)
 
 
-@pytest.mark.parametrize("network", ["dense", "conv"])
-def test_saved_vae_loads_unchanged(network: str, tmp_path: Path):
-    config = small(model={"network": network, "likelihood": "gaussian"})
+@pytest.mark.parametrize(
+    ("network", "likelihood"),
+    [("dense", "gaussian"), ("conv", "gaussian"), ("conv", "gaussian-diagonal")],
+)
+def test_saved_vae_loads_unchanged(network: str, likelihood: str, tmp_path: Path):
+    config = small(model={"network": network, "likelihood": likelihood})
     fit = Fit(VAETask(config), spots(), config.fit)
     for _ in fit:
         pass

@@ -24,9 +24,16 @@ class VAEModelConfig:
     decoder has the same widths in reverse.
     """
     activation: str = "relu"
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    likelihood: Literal["bernoulli", "gaussian", "gaussian-diagonal"] = "bernoulli"
+    """Distribution of the pixels given z. gaussian: one standard deviation for all pixels and
+    images; gaussian-diagonal: the decoder gives each pixel of each image its own.
+    """
     decoder_std: float = bounded(0.0, min=0, note="(0: learned)", example=0.1)
     """Standard deviation of the Gaussian decoder; 0: learn one value for all pixels."""
+    least_std: float = bounded(0.05, above=0, example=0.05)
+    """Least standard deviation of a pixel with --likelihood gaussian-diagonal. Without a limit,
+    the density of pixels that never change, such as the margins of digits, would have no bound.
+    """
     binarise: Binarisation = "none"
     """Whether pixels become 0 or 1. threshold: at 1/2; fixed: drawn once, with the pixel's value
     as probability of 1; dynamic: drawn anew at each step. Bounds are only comparable between

@@ -1,7 +1,7 @@
 """Networks of a variational autoencoder (VAE), its reconstructions and its two bounds.
 
-The prior and the posterior are Gaussian; the decoder is Bernoulli or Gaussian. Bounds are in nats
-for each image.
+The prior and the posterior are Gaussian; the decoder is Bernoulli or Gaussian with a diagonal
+covariance. Bounds are in nats for each image.
 [Kingma 2014, https://arxiv.org/abs/1312.6114]
 Shapes: B batch, Z latent, K importance samples, C channels, H height, W width.
 """
@@ -59,12 +59,39 @@ class VAE(GenerativeModel):
         return self.posterior(x_BCHW)[0]
 
     def decode(self, z_BZ: Tensor) -> Tensor:
-        """Return the mean of p(x | z), float32 [B, C, H, W].
+        """Return the mean of p(x | z), float32 [B, C, H, W]; `draw` adds the noise.
 
         A Bernoulli decoder's values are in [0, 1]; a Gaussian decoder's can be outside.
         """
+        return self._pixels(z_BZ)[0]
+
+    def _pixels(self, z_BZ: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and the log-variance of each pixel given z, [B, C, H, W] each.
+
+        The log-variance of a Gaussian decoder is a scalar; that of a Bernoulli decoder is unused.
+        """
         output = self.decoder(z_BZ).float()
-        return output.sigmoid() if self.config.likelihood == "bernoulli" else output
+        if self.config.likelihood == "bernoulli":
+            return output.sigmoid(), output.new_zeros(())
+        if self.config.likelihood == "gaussian":
+            return output, 2.0 * self.log_std
+        # The decoder's second half is ln σ of each pixel, softly limited from below so that the
+        # gradient does not vanish at the limit. [Rybkin 2021, section 3.3]
+        mean, log_std = output.chunk(2, dim=1)
+        least = math.log(self.config.least_std)
+        return mean, 2.0 * (least + F.softplus(log_std - least))
+
+    def draw(self, z_BZ: Tensor, random: torch.Generator) -> Tensor:
+        """Draw images from p(x | z).
+
+        Pixels are 0 or 1 with a Bernoulli decoder, and can be outside 0..1 with a Gaussian one.
+        """
+        mean, log_variance = self._pixels(z_BZ)
+        if self.config.likelihood == "bernoulli":
+            chance = torch.rand(mean.shape, generator=random).to(mean.device)
+            return (chance < mean).float()
+        noise = torch.randn(mean.shape, generator=random).to(mean.device)
+        return mean + (0.5 * log_variance).exp() * noise
 
     def generate(self, z_BZ: Tensor) -> Tensor:
         return self.decode(z_BZ)
@@ -80,6 +107,10 @@ class VAE(GenerativeModel):
         The Gaussian value is a log-density, which may be above 0. Bernoulli and Gaussian values are
         not comparable. Raises ValueError unless x has the model's shape.
         """
+        if self.config.likelihood == "gaussian-diagonal":
+            mean, log_variance = self._pixels(z_BZ)
+            check_shapes(x_BCHW=x_BCHW, mean_BCHW=mean)
+            return gaussian_log_density(x_BCHW, mean, log_variance).flatten(1).sum(1)
         output = self.decoder(z_BZ).float()
         check_shapes(x_BCHW=x_BCHW, output_BCHW=output)
         if self.config.likelihood == "bernoulli":
@@ -125,6 +156,11 @@ class VAE(GenerativeModel):
         return torch.stack(log_weights).logsumexp(0) - math.log(samples)
 
 
+def _decoder_channels(config: VAEModelConfig, shape: tuple[int, int, int]) -> int:
+    """Return the channels of the decoder's output: means, and ln σ of a diagonal Gaussian."""
+    return shape[0] * (2 if config.likelihood == "gaussian-diagonal" else 1)
+
+
 def _dense(config: VAEModelConfig, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
     pixels, kind = math.prod(shape), config.activation
     encoder: list[nn.Module] = [nn.Flatten()]
@@ -135,7 +171,8 @@ def _dense(config: VAEModelConfig, shape: tuple[int, int, int]) -> tuple[nn.Modu
     for inputs, outputs in zip((config.latent, *widths), widths):
         decoder += [nn.Linear(inputs, fan_out(kind, outputs)), activation_layer(kind)]
     encoder.append(nn.Linear(config.widths[-1], 2 * config.latent))
-    decoder += [nn.Linear(widths[-1], pixels), nn.Unflatten(1, shape)]
+    output = (_decoder_channels(config, shape), *shape[1:])
+    decoder += [nn.Linear(widths[-1], math.prod(output)), nn.Unflatten(1, output)]
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 
@@ -155,13 +192,14 @@ def _convolutional(
         nn.Linear(config.latent, first * height * width),
         nn.Unflatten(1, (first, height, width)),
     ]
-    for inputs, outputs in zip(back, (*(fan_out(kind, width) for width in back[1:]), channels)):
+    last = _decoder_channels(config, shape)
+    for inputs, outputs in zip(back, (*(fan_out(kind, width) for width in back[1:]), last)):
         decoder += [activation_layer(kind), SameConvTranspose2d(inputs, outputs, 3, stride=2)]
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 
 def build_vae(config: dict[str, Any]) -> VAE:
     """Build the VAE that a saved model's `config` describes, for the model store (kind "vae")."""
-    names = VAEModelConfig.__dataclass_fields__
-    values = {name: config[name] for name in names}
+    # The config of a model of an older version lacks some options, which have their defaults.
+    values = {name: config[name] for name in VAEModelConfig.__dataclass_fields__ if name in config}
     return VAE(VAEModelConfig(**{**values, "widths": tuple(config["widths"])}), config["shape"])
