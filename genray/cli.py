@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "cluster": ("genray.commands.codes:cluster", "MODEL: k-means on codes against labels"),
     "anomalies": (
-        "genray.commands.codes:anomalies",
+        "genray.commands.anomalies:anomalies",
         "MODEL: detect an unseen class by its reconstruction error",
     ),
     "export": ("genray.commands.export:export", "MODEL --out model.onnx: ONNX for other programs"),

@@ -1,10 +1,11 @@
-"""Commands that use a model's codes: map, retrieve, cluster, anomalies.
+"""Commands that use a model's codes: map, retrieve, cluster.
 
-Each command takes a MODEL: a run directory or a model directory.
+Each command takes a MODEL: a run directory, a model directory, or the word `lite0` for the
+embedding of pictures that needs no training (photographs.py).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,22 @@ from genray.commands.models import (
     encoder,
     model_argument,
     own_data,
-    reconstruction,
     say_conversion,
 )
-from genray.config import from_dict, whole_number
+from genray.commands.photographs import (
+    cluster_pictures,
+    names_pictures,
+    open_index,
+    retrieve_pictures,
+    show_neighbours,
+    write_neighbours,
+)
+from genray.config import whole_number
 from genray.errors import ConfigError, require
-from genray.gen.data.config import DataConfig
-from genray.gen.data.load import load_data
-from genray.gen.data.types import Data, Split, need_labels, select_class
+from genray.gen.data.types import Data, Split, need_labels
 from genray.gen.generative import to_uint8
 from genray.gen.sheets import Tile, draw_sheet
-from genray.media import check_png_path, write_png
+from genray.media import check_png_path, check_writable, write_png
 from genray.options import parse
 from genray.paths import DataName
 
@@ -41,7 +47,7 @@ class MapConfig:
     out: Path
     """map.png"""
     data: DataName = ""
-    """Use other data than the model's training data."""
+    """Use other data than the model's training data. With lite0: the pictures, e.g. folder:PATH."""
 
 
 def map_codes(argv: list[str], prog: str) -> int:
@@ -51,6 +57,12 @@ def map_codes(argv: list[str], prog: str) -> int:
     folder, argv = model_argument(argv, prog)
     options = parse(MapConfig, argv, prog)
     check_png_path(options.out)
+    if names_pictures(folder):
+        index = open_index(folder, options.data)
+        title = f"{len(index):,} pictures, by the codes of lite0"
+        picture = map_picture(index.codes, index.label_N, index.classes, title)
+        print(write_png(options.out, picture))
+        return 0
     model, config = encoder(folder)
     data = own_data(config, options.data)
     codes = codes_of(model, data.test)
@@ -67,7 +79,8 @@ def map_codes(argv: list[str], prog: str) -> int:
 @dataclass(frozen=True, kw_only=True)
 class RetrieveConfig:
     """Find the nearest neighbours of queries by their codes. Writes a contact sheet for images, and
-    prints titles and distances for texts.
+    prints titles and distances for texts. With lite0 in place of a model, nothing needs to be
+    trained: genray retrieve lite0 a.jpg --data folder:PICTURES --out sheet.png
     """
 
     out: Path | None = None
@@ -75,9 +88,17 @@ class RetrieveConfig:
     neighbours: int = 10
     """Number of neighbours of each query."""
     data: DataName = ""
-    """Use other data than the model's training data."""
+    """Use other data than the model's training data. With lite0: the pictures to search, e.g.
+    folder:PATH.
+    """
     binary: bool = False
     """Convert the codes to bits and search by Hamming distance (semantic hashing)."""
+    json: Path | None = None
+    """neighbours.json, with lite0: the neighbours of each query, with names and distances."""
+    save: Path | None = None
+    """With lite0: save the codes and small copies of the pictures to this directory, as a model for
+    later searches and for `genray serve`.
+    """
 
 
 def retrieve(argv: list[str], prog: str) -> int:
@@ -92,6 +113,14 @@ def retrieve(argv: list[str], prog: str) -> int:
     options = parse(RetrieveConfig, argv, prog)
     if options.out is not None:
         check_png_path(options.out)
+    if names_pictures(folder):
+        return _retrieve_pictures(folder, queries, options)
+    for name in ("json", "save"):
+        require(
+            getattr(options, name) is None,
+            f"--{name} {getattr(options, name)}: only with lite0, e.g. genray retrieve lite0 "
+            "--data folder:PICTURES",
+        )
     # Load the model and its data, and encode the database, the test rows and the queries.
     model, config = encoder(folder)
     refuse_positions(folder, config)
@@ -131,6 +160,29 @@ def retrieve(argv: list[str], prog: str) -> int:
         _print_retrieval(base, data.test, codes, test_codes, metric)
     if options.out is not None and is_image:
         print(options.out)
+    return 0
+
+
+def _retrieve_pictures(folder: Path, queries: list[str], options: RetrieveConfig) -> int:
+    """Run `genray retrieve` for embedded pictures; returns the exit status."""
+    # Check all options before the pictures are embedded, which may take minutes.
+    for path in (options.json, options.save):
+        if path is not None:
+            check_writable(path)
+    require(
+        options.out is not None or options.json is not None or options.save is not None,
+        "--out: name a picture for the neighbours, e.g. --out sheet.png",
+    )
+    require(options.neighbours >= 1, f"--neighbours {options.neighbours}: must be ≥ 1, e.g. 10")
+    index = open_index(folder, options.data)
+    records, tiles = retrieve_pictures(index, queries, options.neighbours, options.binary)
+    sheet = show_neighbours(index, records, tiles, "hamming" if options.binary else "cosine")
+    if options.save is not None:
+        print(index.save(options.save))
+    if options.json is not None:
+        print(write_neighbours(options.json, records))
+    if options.out is not None:
+        print(write_png(options.out, sheet))
     return 0
 
 
@@ -264,13 +316,17 @@ def _rows(split: Split, rows: list[int]) -> Split:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Run k-means on held-out codes and on raw values, and compare the clusters with the labels."""
+    """Run k-means on held-out codes and on raw values, and compare the clusters with the labels.
+    With lite0 in place of a model: sort pictures without labels, too.
+    """
 
     clusters: int = 0
-    """Number of clusters; 0: the number of classes."""
+    """Number of clusters; 0: the number of classes, or √(N/2) for N pictures without classes."""
     data: DataName = ""
-    """Use other data than the model's training data."""
+    """Use other data than the model's training data. With lite0: the pictures, e.g. folder:PATH."""
     seed: int = 0
+    out: Path | None = None
+    """sheet.png, with lite0: one row of pictures for each cluster."""
 
 
 def cluster(argv: list[str], prog: str) -> int:
@@ -279,6 +335,18 @@ def cluster(argv: list[str], prog: str) -> int:
 
     folder, argv = model_argument(argv, prog)
     options = parse(ClusterConfig, argv, prog)
+    if options.out is not None:
+        check_png_path(options.out)
+    if names_pictures(folder):
+        index = open_index(folder, options.data)
+        sheet = cluster_pictures(index, options.clusters, options.seed)
+        if options.out is not None:
+            print(write_png(options.out, sheet))
+        return 0
+    require(
+        options.out is None,
+        f"--out {options.out}: only with lite0, e.g. genray cluster lite0 --data folder:PICTURES",
+    )
     model, config = encoder(folder)
     data = own_data(config, options.data)
     need_labels(data, "the evaluation of clusters")
@@ -292,88 +360,3 @@ def cluster(argv: list[str], prog: str) -> int:
         found = explore.evaluate_clusters(explore.cluster(values, clusters, options.seed), label)
         print(f"{name:<12}" + "  ".join(f"{key} {value:.3f}" for key, value in found.items()))
     return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnomaliesConfig:
-    """Detect anomalies by their reconstruction error. The anomalies are rows of a class that was
-    left out of the training; the usual rows are of the classes that were trained.
-    """
-
-    out: Path | None = None
-    """sheet.png: the held-out rows with the largest reconstruction errors; anomalous rows are
-    marked.
-    """
-    data: DataName = ""
-    """Take the anomalous rows from this data: all of its held-out rows."""
-
-
-def anomalies(argv: list[str], prog: str) -> int:
-    """Run `genray anomalies`; returns the exit status."""
-    from genray.gen.evaluation import explore
-
-    folder, argv = model_argument(argv, prog)
-    options = parse(AnomaliesConfig, argv, prog)
-    if options.out is not None:
-        check_png_path(options.out)
-    model, config = encoder(folder)
-    if not hasattr(model, "decode"):
-        raise ConfigError(f"{folder}: a model of kind {config['kind']!r} does not reconstruct")
-    test = own_data(config, "").test
-    odd = own_data(config, options.data).test if options.data else _unseen(folder, config)
-    # The score of a row is its reconstruction error.
-    errors = []
-    for split in (test, odd):
-        x = split.all()
-        with torch.no_grad():
-            errors.append(
-                explore.reconstruction_errors(x.numpy(), reconstruction(model, x).numpy())
-            )
-    print(
-        f"mean squared error: {errors[0].mean():.5f} of {len(test)} usual rows, "
-        f"{errors[1].mean():.5f} of {len(odd)} anomalous rows"
-    )
-    print(f"AUROC {explore.auroc(errors[0], errors[1]):.3f}")
-    if options.out is not None:
-        print(write_png(options.out, _worst_sheet((test, odd), errors)))
-    return 0
-
-
-def _worst_sheet(
-    splits: tuple[Split, Split], errors: list[np.ndarray], most: int = 40
-) -> np.ndarray:
-    """Draw the `most` rows with the largest reconstruction errors, largest first.
-
-    `splits`: the usual rows and the anomalous rows; the anomalous rows are marked. `errors`: the
-    reconstruction errors of each split.
-    """
-    worst = np.argsort(-np.concatenate(errors), kind="stable")[:most]
-    error, usual = np.concatenate(errors), len(splits[0])
-    values = [split.all() for split in splits]
-    tiles = []
-    for row in worst:
-        part, at = (0, row) if row < usual else (1, row - usual)
-        picture = to_uint8(values[part][at : at + 1], splits[part].low, splits[part].high)[0]
-        tiles.append(Tile(picture, f"{error[row]:.4f}", marked=bool(row >= usual)))
-    unseen = int((worst >= usual).sum())
-    title = (
-        f"The {len(worst)} held-out rows with the largest reconstruction errors; the {unseen} "
-        "anomalous rows are bordered"
-    )
-    return draw_sheet([tiles[at : at + 10] for at in range(0, len(tiles), 10)], title=title)
-
-
-def _unseen(folder: Path, config: dict[str, Any]) -> Split:
-    """Return the held-out rows of the class that training left out."""
-    about = config["data"]
-    stored = from_dict(DataConfig, about["options"], "data.")
-    if not stored.without:
-        raise ConfigError(
-            f"{folder}: was trained on every class; train a model with --without CLASS, or name "
-            "anomalous rows with --data"
-        )
-    idf = about.get("recipe", {}).get("idf")
-    whole = load_data(
-        replace(stored, without="", augment=()), low=about["low"], high=about["high"], idf=idf
-    )
-    return select_class(whole, stored.without, keep=True).test

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genray.commands.photographs import names_pictures, open_index
 from genray.config import from_dict
 from genray.console import escaped
 from genray.errors import ConfigError, require
@@ -299,9 +300,9 @@ class EncodeConfig:
     out: Path
     """codes.parquet"""
     data: DataName = ""
-    """Use other data than the model's training data."""
+    """Use other data than the model's training data. With lite0: the pictures, e.g. folder:PATH."""
     split: SplitName = "test"
-    """The split to encode."""
+    """The split to encode. With lite0, all pictures are encoded."""
 
 
 def encode(argv: list[str], prog: str) -> int:
@@ -313,20 +314,24 @@ def encode(argv: list[str], prog: str) -> int:
     options = parse(EncodeConfig, argv, prog)
     require(options.out.suffix == ".parquet", f"--out {options.out}: must end in .parquet")
     check_writable(options.out)
-    model, config = encoder(folder)
-    data = own_data(config, options.data)
-    split = getattr(data, options.split)
-    codes = codes_of(model, split)
+    if names_pictures(folder):
+        index = open_index(folder, options.data)
+        codes, names, classes = index.codes, index.names, index.classes
+        label = list(index.labels) or None
+    else:
+        model, config = encoder(folder)
+        data = own_data(config, options.data)
+        split = getattr(data, options.split)
+        codes, names, classes = codes_of(model, split), split.names, data.classes
+        label = None if split.label is None else split.label.tolist()
     columns: dict[str, Any] = {"row": np.arange(len(codes)), "code": list(codes)}
-    if split.names:
-        columns["name"] = [escaped(name) for name in split.names]
+    if names:
+        columns["name"] = [escaped(name) for name in names]
         # Names that are not valid text are also stored exactly, as bytes.
-        if columns["name"] != list(split.names):
-            columns["name_bytes"] = [os.fsencode(name) for name in split.names]
-    if split.label is not None:
-        columns["label"] = [
-            escaped(data.classes[i]) if data.classes else str(i) for i in split.label.tolist()
-        ]
+        if columns["name"] != list(names):
+            columns["name_bytes"] = [os.fsencode(name) for name in names]
+    if label is not None:
+        columns["label"] = [escaped(classes[i]) if classes else str(i) for i in label]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     # Arrow opens only paths that are valid UTF-8, so Python opens the file.
     with writing_file(options.out) as temporary, temporary.open("wb") as file:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         ClassifierModelConfig,
         ClassifierTask,
     )
+    from genray.gen.images.embedding import Embedding, open_embedding
+    from genray.gen.images.photo_index import PhotoIndex, index_data
     from genray.gen.images.style.adain_net import AdaINNet
     from genray.gen.images.style.base import StyleTrainConfig
     from genray.gen.images.style.config import StyleConfig
@@ -60,6 +62,7 @@ __all__ = [
     "Data",
     "DataConfig",
     "Discriminator",
+    "Embedding",
     "Export",
     "Family",
     "Fit",
@@ -70,6 +73,7 @@ __all__ = [
     "GenerativeModel",
     "Generator",
     "OptimizerConfig",
+    "PhotoIndex",
     "Split",
     "Step",
     "StyleConfig",
@@ -82,7 +86,9 @@ __all__ = [
     "VAEModelConfig",
     "VAETask",
     "World",
+    "index_data",
     "load_data",
+    "open_embedding",
     "open_fit",
     "stylize",
 ]
@@ -114,6 +120,10 @@ _PUBLIC = (
     "genray.gen.images.classifier.ClassifierConfig",
     "genray.gen.images.classifier.ClassifierModelConfig",
     "genray.gen.images.classifier.ClassifierTask",
+    "genray.gen.images.embedding.Embedding",
+    "genray.gen.images.embedding.open_embedding",
+    "genray.gen.images.photo_index.PhotoIndex",
+    "genray.gen.images.photo_index.index_data",
     "genray.gen.images.style.config.StyleConfig",
     "genray.gen.images.style.optimise.stylize",
     "genray.gen.images.style.base.StyleTrainConfig",

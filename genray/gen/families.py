@@ -19,6 +19,7 @@ from genray.gen.gan.config import GANConfig
 from genray.gen.gan.networks import build_generator
 from genray.gen.gan.task import GANTask
 from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier
+from genray.gen.images.photo_index import build_photo_index
 from genray.gen.images.style.adain_net import build_style_any
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.one_style_task import style_task
@@ -130,6 +131,7 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "classifier": build_classifier,
     "style_fast": build_style_fast,
     "style_any": build_style_any,
+    "photographs": build_photo_index,
 }
 """Functions that build a model from its config, by the model's kind, for the model store."""
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from genray.commands.codes import _neighbours_sheet, _worst_sheet
+from genray.commands.anomalies import _worst_sheet
+from genray.commands.codes import _neighbours_sheet
 from genray.gen.data.types import Split
 from genray.gen.sheets import LEAST_SIDE, MARK, Tile, draw_sheet
 

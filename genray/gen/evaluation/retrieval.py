@@ -222,6 +222,36 @@ def evaluate_retrieval(
     return {f"precision_at_{k}": precision / start, "map": average / counted}
 
 
+def leave_one_out(
+    codes_NK: np.ndarray, label_N: np.ndarray, metric: Metric = "euclidean", k: int = 10
+) -> dict[str, float]:
+    """Return the precision at k and the mAP of a search in which each row is a query among the
+    others.
+
+    The keys and errors are those of `evaluate_retrieval`. Rows that are the only ones of their
+    class count in the precision, with 0, and not in the mAP.
+    """
+    index = CodeIndex(codes_NK, metric)
+    index.check_count(k + 1)
+    rank_M = np.arange(1, len(index))
+    precision, average, counted, start = 0.0, 0.0, 0, 0
+    for distance_QN in index.distances(codes_NK):
+        query_Q = np.arange(start, start + len(distance_QN))
+        start += len(distance_QN)
+        # A distance below all others ranks a query itself first, and then it is removed.
+        distance_QN[np.arange(len(query_Q)), query_Q] = -1.0
+        order_QM = np.argsort(distance_QN, axis=1, kind="stable")[:, 1:]
+        relevant_QM = label_N[order_QM] == label_N[query_Q, None]
+        precision += float(relevant_QM[:, :k].mean(axis=1).sum())
+        relevant_Q = relevant_QM.sum(axis=1)
+        precision_QM = relevant_QM.cumsum(axis=1) / rank_M
+        average_Q = (precision_QM * relevant_QM).sum(axis=1) / np.maximum(relevant_Q, 1)
+        average += float(average_Q.sum())
+        counted += int((relevant_Q > 0).sum())
+    require(counted > 0, "no row has another row of its class; give more rows")
+    return {f"precision_at_{k}": precision / start, "map": average / counted}
+
+
 def database(data: Data) -> Split:
     """Return the database of the evaluation: the training rows, followed by the validation rows."""
     import torch

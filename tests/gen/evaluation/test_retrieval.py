@@ -92,6 +92,23 @@ def test_evaluate_retrieval_by_hand():
     assert both["precision_at_2"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_leave_one_out_equals_a_search_among_the_other_rows(metric: retrieval.Metric):
+    codes, label = RNG.normal(size=(300, 4)), RNG.integers(3, size=300)
+    codes[7] = codes[8]  # equal rows: neither is removed in place of the other
+    one = [
+        retrieval.evaluate_retrieval(
+            np.delete(codes, row, 0), np.delete(label, row), codes[[row]], label[[row]], metric, 5
+        )
+        for row in range(300)
+    ]
+    found = retrieval.leave_one_out(codes, label, metric, k=5)
+    for key in ("precision_at_5", "map"):
+        assert found[key] == pytest.approx(np.mean([each[key] for each in one]), abs=1e-12)
+    with pytest.raises(ConfigError, match="no row has another row of its class"):
+        retrieval.leave_one_out(codes, np.arange(300), metric)
+
+
 def test_mean_average_precision_equals_that_of_scikit_learn():
     from sklearn.metrics import average_precision_score
 
