@@ -88,6 +88,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.data:data_atari",
         "--games … --frames …: play games and keep the frames as images",
     ),
+    "data screens": (
+        "genray.commands.data:data_screens",
+        "--game … --frames …: record screens at full size, for `genray train sprites`",
+    ),
     "sweep": (
         "genray.commands.sweep:sweep",
         "STUDY --model …: compare optimizers or regularisers in trials on Ray Tune",

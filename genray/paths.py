@@ -23,6 +23,9 @@ class HoldsPath:
     prefixes: tuple[str, ...] = ()
     bare: bool = False
     others: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """Prefixes after which letters, digits and underscores alone are a name and not a path
+    (screens:road_runner)."""
 
     def absolute(self, text: str) -> str:
         """Return `text` with its path made absolute, relative to the working directory of this
@@ -32,13 +35,15 @@ class HoldsPath:
         if not text or "://" in text:
             return text
         if colon and prefix in self.prefixes:
-            return f"{prefix}:{absolute_path(path)}" if path else text
+            if not path or (prefix in self.names and path.replace("_", "").isalnum()):
+                return text
+            return f"{prefix}:{absolute_path(path)}"
         if not self.bare or (colon and prefix in self.others):
             return text
         return str(absolute_path(text))
 
 
-DATA = HoldsPath(("folder", "folder-text", "atari"))
+DATA = HoldsPath(("folder", "folder-text", "atari", "screens"), names=("screens",))
 DataName = Annotated[str, DATA]
 """A data set's name: digits, folder:PATH, …"""
 FeaturesName = Annotated[str, HoldsPath(("model",))]

@@ -169,6 +169,7 @@ RUN_BY = {
     "anomalies": "tests/commands/test_cli_models.py",
     "cluster": "tests/commands/test_cli_models.py",
     "data atari": "tests/test_documentation.py",
+    "data screens": "tests/test_documentation.py",
     "doctor": "tests/test_documentation.py",
     "dream": "tests/commands/test_cli_dream.py",
     "encode": "tests/commands/test_cli_models.py",
@@ -223,6 +224,9 @@ def test_short_commands_run(tmp_path: Path, monkeypatch, capsys: pytest.CaptureF
     assert cli.main(["doctor"]) == 0
     assert cli.main(["figures", "schedules", "--out", "figures"]) == 0
     out = ["--out", "frames.safetensors"]
+    screens = ["--out", "screens.safetensors"]
+    assert cli.main(["data", "screens", "--game", "pong", "--frames", "50", *screens]) == 0
+    assert (tmp_path / "screens.safetensors").exists()
     assert cli.main(["data", "atari", "--games", "pong", "--frames", "20", *out]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1].endswith("frames.safetensors") and Path(printed[-1]).exists()

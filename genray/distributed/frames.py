@@ -110,6 +110,7 @@ class Job:
     seed: int
     model: Path | None = None
     epsilon: float = 0.05
+    max_pool: bool = True
 
     @property
     def lanes(self) -> int:
@@ -117,6 +118,12 @@ class Job:
         start.
         """
         return min(MOST_LANES, max(1, self.count // 50))
+
+    def generators(self) -> tuple[np.random.Generator, np.random.Generator]:
+        """Return the random number generators of the environment and of the actions."""
+        entropy = [self.seed, zlib.crc32(self.env.title.encode()), int(self.held_out)]
+        env_rng, act_rng = (np.random.default_rng([*entropy, stream]) for stream in (0, 1))
+        return env_rng, act_rng
 
 
 def collect_frames(
@@ -129,7 +136,7 @@ def collect_frames(
     """
     config.validate()
     out = config.out or atari_file(data_folder(), config.size, config.grey)
-    _make_room(out)
+    make_room(out)
     envs = (
         [load_policy(config.model)[1]]
         if config.model
@@ -216,13 +223,12 @@ def play_frames(job: Job, progress: Callable[[int], None] | None = None) -> np.n
 
     The same job always gives the same frames.
     """
-    entropy = [job.seed, zlib.crc32(job.env.title.encode()), int(job.held_out)]
-    env_rng, act_rng = (np.random.default_rng([*entropy, stream]) for stream in (0, 1))
+    env_rng, act_rng = job.generators()
     seen: set[bytes] = set()
     kept: list[np.ndarray] = []
     looked_at = 0
     for step, picture_ECHW in enumerate(
-        _pictures(job, int(env_rng.integers(2**31 - job.lanes)), act_rng)
+        pictures_of(job, int(env_rng.integers(2**31 - job.lanes)), act_rng)
     ):
         if step % EVERY:
             continue
@@ -235,7 +241,7 @@ def play_frames(job: Job, progress: Callable[[int], None] | None = None) -> np.n
     return np.stack(kept[: job.count])
 
 
-def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def pictures_of(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield the first screens of E lanes and then those after every step, uint8 [E, C, H, W],
     without end.
     """
@@ -246,10 +252,14 @@ def _pictures(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndar
         env: FrameVectorEnv = make_env(env_config, job.lanes, num_threads=1)
         # A policy needs grey frames. If the data set is in colour, a second emulator plays the same
         # actions from the same seed.
-        screen = AtariLanes(env_config, job.lanes, 1, color=True) if colour else None
+        screen = (
+            AtariLanes(env_config, job.lanes, 1, color=True, max_pool=job.max_pool)
+            if colour
+            else None
+        )
     else:
         env_config, past_actions, screen = job.env, 0, None
-        env = AtariLanes(env_config, job.lanes, 1, color=colour)
+        env = AtariLanes(env_config, job.lanes, 1, color=colour, max_pool=job.max_pool)
         policy = random_policy(env.num_actions, job.lanes, rng)
     try:
         frame = env.reset(seed)
@@ -403,8 +413,10 @@ def _is_new(frame: np.ndarray, seen: set[bytes]) -> bool:
     return True
 
 
-def _make_room(out: Path) -> None:
-    # Refuse a file that cannot be written now, before minutes of play.
+def make_room(out: Path) -> None:
+    """Create the directory of `out`. Raises ResourceError for a file that cannot be written, before
+    minutes of play.
+    """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

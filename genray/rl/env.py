@@ -127,10 +127,17 @@ class AtariLanes:
         num_lanes: E.
         num_threads: threads of the emulators; 0 lets ALE choose.
         color: for display; True returns the game's own picture instead, RGB [E, 210, 160, 3].
+        max_pool: whether a picture is the maximum of the last two frames, or the last frame alone.
     """
 
     def __init__(
-        self, config: EnvConfig, num_lanes: int, num_threads: int = 0, *, color: bool = False
+        self,
+        config: EnvConfig,
+        num_lanes: int,
+        num_threads: int = 0,
+        *,
+        color: bool = False,
+        max_pool: bool = True,
     ):
         from ale_py.vector_env import AtariVectorEnv
 
@@ -142,6 +149,7 @@ class AtariLanes:
             repeat_action_probability=config.sticky_actions,
             full_action_space=config.full_action_space,
             frameskip=config.frame_skip,
+            maxpool=max_pool,
             noop_max=config.noop_max,
             stack_num=1,
             reward_clipping=False,  # clipped rewards would not add up to the game's score

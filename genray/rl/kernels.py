@@ -9,14 +9,14 @@ file has changed, but not when the file of a function that it calls has changed.
 only inputs that could make them write outside an array; their callers raise the errors.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
+
+from genray.compiling import compiled
 
 # Typed as Any, because callers omit the first argument of an intrinsic: Numba itself passes it.
 intrinsic: Any = extending.intrinsic
@@ -40,19 +40,6 @@ STREAM_BYTES = 16  # bytes that `_stream` copies at once; a frame of 84x84 bytes
 # Bytes of an array of observations from which `_stream` is used. A batch of 256 is large enough; a
 # batch of 32 is faster when it stays in the cache.
 STREAM_FROM = 4 * 2**20
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` compiled to machine code, which is cached on disk and which lets other
-    Python threads run.
-
-    Numba chooses the directory of the cache: `__pycache__` beside the function's file if it can be
-    written, else the user's cache directory.
-    """
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither directory can be written: compile in each process
-        return numba.njit(nogil=True)(function)
 
 
 # --- the sum tree ---

@@ -17,7 +17,7 @@ class DataConfig:
 
     data: DataName = "digits"
     """Data set: digits, mnist5k, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10,
-    folder:PATH, docs, folder-text:PATH
+    screens:GAME, screens:FILE, folder:PATH, docs, folder-text:PATH
     """
     size: int = 0
     """Side in pixels to which images are scaled and cropped (square). 0: the original size (atari:
@@ -80,7 +80,7 @@ NAMES = (
     "digits", "mnist5k", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs",
 )  # fmt: skip
 """Names of data sets that need no path."""
-WITH_PATH = ("folder", "folder-text", "atari")
+WITH_PATH = ("folder", "folder-text", "atari", "screens")
 """Kinds of data sets that can have a path, as in folder:PATH."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 """Suffixes of the files that folder:PATH reads."""
@@ -93,6 +93,8 @@ def check_name(data: str) -> None:
         return
     if not colon and kind in NAMES:
         return
+    if kind == "screens":
+        raise ConfigError(f"--data {data}: write screens:GAME, e.g. screens:road_runner")
     if kind in WITH_PATH:
         raise ConfigError(f"--data {data}: write {kind}:PATH, e.g. {kind}:pictures")
     near = difflib.get_close_matches(kind, (*NAMES, *WITH_PATH), n=3, cutoff=0.4)

