@@ -19,7 +19,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BENCH ?= $(filter-out bench_gpu, $(sort $(notdir $(basename $(wildcard tests/bench/bench_*.py)))))
 
-SYSTEM_DEPS := chromium ffmpeg iproute2 openssh-server rsync wrk
+# Programs, and two packages of data: Fashion-MNIST (31 MB) and the paintings of GCompris (44 MB, without the game).
+SYSTEM_DEPS := chromium dataset-fashion-mnist ffmpeg gcompris-qt-data iproute2 openssh-server rsync wrk
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -92,6 +92,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.data:data_screens",
         "--game … --frames …: record screens at full size, for `genray train sprites`",
     ),
+    "data paintings": (
+        "genray.commands.data:data_paintings",
+        "[--out DIR]: unpack GCompris' paintings and photographs, with credits",
+    ),
     "sweep": (
         "genray.commands.sweep:sweep",
         "STUDY --model …: compare optimizers or regularisers in trials on Ray Tune",

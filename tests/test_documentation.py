@@ -170,6 +170,7 @@ RUN_BY = {
     "cluster": "tests/commands/test_cli_models.py",
     "data atari": "tests/test_documentation.py",
     "data screens": "tests/test_documentation.py",
+    "data paintings": "tests/gen/data/test_gcompris.py",
     "doctor": "tests/test_documentation.py",
     "dream": "tests/commands/test_cli_dream.py",
     "encode": "tests/commands/test_cli_models.py",

@@ -1,4 +1,7 @@
-"""`genray data atari|screens`: plays games and saves their frames as data sets."""
+"""`genray data atari|screens|paintings`: makes data sets of frames, screens and paintings."""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 from genray.options import parse
 
@@ -39,4 +42,31 @@ def data_screens(argv: list[str], prog: str) -> int:
         print(f"{name}: {value}")
     print(f"colours: {len(screens.palette_P3)}")
     print(path)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintingsOptions:
+    """Where the paintings and photographs of GCompris come from, and where they go."""
+
+    out: Path | None = None
+    """Directory for `paintings`, `photographs` and CREDITS.md. Default: the directory `gcompris` in
+    $GENRAY_DATA or ~/.cache/genray, which `--data paintings` reads.
+    """
+    package: Path | None = None
+    """A downloaded gcompris-qt-data_….deb, or a directory of its .rcc files. Default: the installed
+    package, else `apt-get download` fetches it (44 MB) without installing it.
+    """
+
+
+def data_paintings(argv: list[str], prog: str) -> int:
+    """Run `genray data paintings`; returns the exit status."""
+    from genray.gen.data.config import data_folder
+    from genray.gen.data.gcompris.unpack import FOLDER, unpack
+
+    options = parse(PaintingsOptions, argv, prog)
+    out = options.out or data_folder() / FOLDER
+    for name, count in unpack(out, options.package).items():
+        print(f"{name}: {count}")
+    print(out)
     return 0

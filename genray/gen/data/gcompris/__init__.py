@@ -1,0 +1,1 @@
+"""Unpacks the paintings and photographs of GCompris from its Qt resource files."""
