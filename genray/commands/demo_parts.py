@@ -5,7 +5,7 @@ Each part writes its files below the run's directory, and returns a `Part` for t
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -48,14 +48,23 @@ STYLES = (13, 7, 20)
 def film(run: RunDir, config: DQNConfig) -> tuple[Path, np.ndarray]:
     """Play three games, and write the best one as a GIF in the game's colours.
 
-    Returns the path and the middle frame. At most 30 seconds of each game are played.
+    Returns the path and the liveliest frame. At most 30 seconds of each game are played.
     """
     network = cast(QNetwork, modelstore.load_model(run.model, {"dqn": build_network})[0])
     games = [
         play(network, config.env, epsilon=0.001, seed=seed, max_steps=450) for seed in range(3)
     ]
     frames, _ = max(games, key=lambda game: game[1])
-    return write_gif(run.pictures / "play.gif", frames, fps=15), frames[len(frames) // 2]
+    return write_gif(run.pictures / "play.gif", frames, fps=15), liveliest(frames)
+
+
+def liveliest(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the frame that differs in most pixels from the median of all frames, so that it shows
+    the figures of the game.
+    """
+    few = np.stack(frames[:: max(1, len(frames) // 60)])  # the median of 60 frames is good enough
+    moving = (few != np.median(few, axis=0)).any(-1).sum((1, 2))
+    return few[moving.argmax()]
 
 
 def agent_part(

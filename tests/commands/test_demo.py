@@ -29,6 +29,13 @@ def test_demo_paints_a_frame_in_three_styles_and_dreams_of_it(tmp_path: Path, ca
     assert "painting a frame in 3 styles (49x64 pixels" in capsys.readouterr().out
 
 
+def test_demo_paints_the_frame_in_which_most_is_going_on():
+    frames = np.full((90, 20, 20, 3), 7, np.uint8)
+    frames[30, :3] = 100
+    frames[60, 4:12, 4:12] = 200
+    assert (demo_parts.liveliest(list(frames)) == frames[60]).all()
+
+
 def test_demo_page_has_every_picture_inside_and_loads_nothing(tmp_path: Path):
     picture = demo_parts._write(RunDir.create(tmp_path / "run"), "a", np.zeros((8, 8, 3), np.uint8))
     part = Part(
