@@ -60,10 +60,12 @@ def film(run: RunDir, config: DQNConfig) -> tuple[Path, np.ndarray]:
 
 def liveliest(frames: Sequence[np.ndarray]) -> np.ndarray:
     """Return the frame that differs in most pixels from the median of all frames, so that it shows
-    the figures of the game.
+    the figures of the game. A frame with less than half of the median's pixels is another screen
+    or a flash, and is not chosen.
     """
     few = np.stack(frames[:: max(1, len(frames) // 60)])  # the median of 60 frames is good enough
-    moving = (few != np.median(few, axis=0)).any(-1).sum((1, 2))
+    moving = (few != np.median(few, axis=0)).any(-1).mean((1, 2))
+    moving[moving > 0.5] = 0
     return few[moving.argmax()]
 
 

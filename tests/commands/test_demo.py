@@ -30,9 +30,10 @@ def test_demo_paints_a_frame_in_three_styles_and_dreams_of_it(tmp_path: Path, ca
 
 
 def test_demo_paints_the_frame_in_which_most_is_going_on():
-    frames = np.full((90, 20, 20, 3), 7, np.uint8)
+    frames = np.full((100, 20, 20, 3), 7, np.uint8)
     frames[30, :3] = 100
     frames[60, 4:12, 4:12] = 200
+    frames[80] = 255  # the screen flashes
     assert (demo_parts.liveliest(list(frames)) == frames[60]).all()
 
 
