@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageChops
 
+from genray.media import write_png
 from serve.png import encode_png
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -116,8 +118,10 @@ def _form(model: str) -> tuple[bytes, str]:
 
 
 def screenshot(url: str, path: Path, size: tuple[int, int] = (1100, 1700)) -> bool:
-    """Take a screenshot of the page with headless Chromium. Returns False if Chromium is not
-    installed.
+    """Take a screenshot of the page with headless Chromium, without the empty part below its
+    content. Returns False if Chromium is not installed.
+
+    `size`: width and largest height in pixels.
     """
     browser = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if browser is None:
@@ -136,4 +140,14 @@ def screenshot(url: str, path: Path, size: tuple[int, int] = (1100, 1700)) -> bo
             url,
         ]
         subprocess.run(command, capture_output=True, timeout=60, check=False)
-    return path.exists()
+    if not path.exists():
+        return False
+    with Image.open(path) as file:
+        page = file.convert("RGB")
+    background = Image.new("RGB", page.size, page.getpixel((0, page.height - 1)))
+    content = ImageChops.difference(page, background).getbbox()
+    if content is not None:
+        write_png(
+            path, np.asarray(page.crop((0, 0, page.width, min(page.height, content[3] + 16))))
+        )
+    return True

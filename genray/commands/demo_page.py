@@ -22,11 +22,13 @@ OWN_STYLE = """
 .row > div { flex: 2 1 20rem; min-width: 0; }
 pre { margin: .7rem 0 0; padding: .6rem .8rem; background: var(--paper); border-radius: .35rem;
   overflow-x: auto; font-size: .85rem; }
-table.scores { width: auto; margin-bottom: .6rem; font-size: .95rem; }
-table.scores tbody th { white-space: nowrap; max-width: none; font-weight: 400; }
-table.scores tr.ours th, table.scores tr.ours td { font-weight: 650; }
-table.scores .bar { width: 11rem; background: none; }
-table.scores tr:not(.ours) .bar i { background: var(--faint); }
+dl.scores { margin: 0 0 1rem; display: grid; grid-template-columns: 1fr auto; gap: 0 1rem;
+  max-width: 32rem; }
+dl.scores dd { margin: 0; font-variant-numeric: tabular-nums; }
+dl.scores .bar { grid-column: 1 / 3; width: 100%; height: .5rem; margin: .1rem 0 .5rem;
+  background: none; }
+dl.scores .bar i { background: var(--faint); }
+dl.scores .ours { font-weight: 650; } dl.scores .bar.ours i { background: var(--tuned); }
 """
 
 
@@ -54,7 +56,7 @@ class Part:
     """Plain text below the heading."""
     figures: tuple[Figure, ...] = ()
     scores: tuple[tuple[str, float], ...] = ()
-    """Names and scores, as a table with bars; the first row is highlighted."""
+    """Names and scores, each with a bar; the first is highlighted."""
     chart: str = ""
     """An `<svg>` element."""
     commands: tuple[str, ...] = ()
@@ -102,10 +104,11 @@ def _scores(scores: Sequence[tuple[str, float]]) -> str:
     if not scores:
         return ""
     most = max(1.0, *(value for _, value in scores))
-    rows = "".join(
-        f"<tr{' class=ours' if number == 0 else ''}><th>{escape(name)}</th><td>{value:,.0f}</td>"
-        f'<td class="name"><span class="bar"><i style="width: {max(0.0, value) / most:.1%}"></i>'
-        "</span></td></tr>"
-        for number, (name, value) in enumerate(scores)
-    )
-    return f'<table class="scores"><tbody>{rows}</tbody></table>'
+    rows = []
+    for number, (name, value) in enumerate(scores):
+        ours = " ours" if number == 0 else ""
+        rows.append(
+            f'<dt class="{ours}">{escape(name)}</dt><dd class="{ours}">{value:,.0f}</dd>'
+            f'<span class="bar{ours}"><i style="width: {max(0.0, value) / most:.1%}"></i></span>'
+        )
+    return f'<dl class="scores">{"".join(rows)}</dl>'

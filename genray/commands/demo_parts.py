@@ -237,7 +237,7 @@ def sweep(run: RunDir, trials: int, seed: int) -> Part:
     figures = [
         Figure(report.with_name(f"{name}.png"), caption, 20)
         for name, caption in (
-            ("arms", "the optimizers, with default (◇) and with tuned (●) settings"),
+            ("arms-validation", "the optimizers, with default (◇) and with tuned (●) settings"),
             ("learning-rates", "the result by learning rate; the filled ring was chosen"),
         )
     ]

@@ -2,15 +2,18 @@
 
 import base64
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from genray import cli
 from genray.commands import demo, demo_parts
 from genray.commands.demo_page import Figure, Part, write_page
 from genray.gen.images.pictures import read_picture
 from genray.runs.rundir import RunDir
+from serve.route_calls import screenshot
 from tests.helpers.pictures import read_about
 
 
@@ -52,6 +55,17 @@ def test_demo_page_has_every_picture_inside_and_loads_nothing(tmp_path: Path):
     assert "A &lt;b&gt;part&lt;/b&gt;" in page and "x &lt; y" in page
     assert re.findall(r"width: ([\d.]+)%\"></i>", page) == ["50.0", "100.0", "0.0"]
     assert not re.search(r"https?:|<script|<link|url\(", page), "the page stands alone"
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here (make system-deps)")
+def test_screenshot_ends_below_the_content(tmp_path: Path):
+    page = tmp_path / "a.html"
+    page.write_text(
+        '<body style="background: #eef; margin: 0"><p style="background: red; height: 90px">'
+    )
+    assert screenshot(page.as_uri(), tmp_path / "a.png", (300, 900))
+    rgb = read_picture(tmp_path / "a.png").rgb
+    assert rgb.shape[1] == 300 and 100 <= rgb.shape[0] <= 130
 
 
 def test_demo_refuses_a_bad_style_size_before_any_work(tmp_path: Path, capsys):
