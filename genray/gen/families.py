@@ -79,6 +79,7 @@ FAMILIES: dict[str, Family] = {
             ae_presets.pca,
             ae_presets.map_digits,
             ae_presets.denoising_digits,
+            ae_presets.denoising_conv_digits,
             ae_presets.conv_digits,
             ae_presets.stacked_digits,
             ae_presets.stacked_source,
@@ -94,7 +95,12 @@ FAMILIES: dict[str, Family] = {
         VAEConfig,
         VAETask,
         _named(
-            presets.vae_digits, presets.vae_conv_digits, presets.vae_mnist, presets.vae_conv_atari
+            presets.vae_digits,
+            presets.vae_mnist5k,
+            presets.vae_conv_mnist5k,
+            presets.vae_conv_digits,
+            presets.vae_mnist,
+            presets.vae_conv_atari,
         ),
         "variational autoencoders, dense and convolutional",
     ),
@@ -103,6 +109,7 @@ FAMILIES: dict[str, Family] = {
         GANTask,
         _named(
             presets.gan_digits,
+            presets.gan_mnist5k,
             presets.gan_mnist,
             presets.dcgan_svhn,
             presets.dcgan_atari,

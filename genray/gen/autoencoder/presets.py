@@ -50,6 +50,23 @@ def denoising_digits() -> AEConfig:
     )
 
 
+def denoising_conv_digits() -> AEConfig:
+    """Configure a convolutional autoencoder that removes Gaussian noise of standard deviation 0.3
+    from digits, also from those of `--data mnist5k`.
+    """
+    return AEConfig(
+        fit=FitConfig(epochs=30),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
+        model=AEModelConfig(
+            kind="conv",
+            code=64,
+            widths=(16, 32),
+            corruption="gaussian",
+            corruption_strength=0.3,
+        ),
+    )
+
+
 def conv_digits() -> AEConfig:
     """Configure an autoencoder of digits with two convolutions and a code of 16 numbers."""
     return AEConfig(

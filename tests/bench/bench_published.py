@@ -1,0 +1,285 @@
+"""The source's models on published data of 28x28 pixels: `python -m tests.bench.bench_published`.
+
+Every figure is of held-out rows of the 5,000 MNIST digits (3,600 training, 400 validation and 1,000
+test rows), or of Fashion-MNIST with as many rows (`--data fashion-mnist`). One run of one seed is a
+JSON file in `--out`; a run whose file exists is not repeated, so that the benchmark can be stopped
+and continued. Beside the figures, each run leaves its pictures there.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genray.gen import presets
+from genray.gen.autoencoder import presets as ae_presets
+from genray.gen.autoencoder.config import AEConfig
+from genray.gen.autoencoder.task import AETask
+from genray.gen.data.config import DataConfig
+from genray.gen.data.load import load_data
+from genray.gen.data.types import Data
+from genray.gen.evaluation.metrics import Extractor, generator_report
+from genray.gen.gan.task import GANTask
+from genray.gen.generative import GenerativeModel, image_grid, to_uint8
+from genray.gen.images.classifier import train_extractor
+from genray.gen.sheets import Tile, draw_sheet
+from genray.gen.training.fit import Fit, evaluating
+from genray.gen.training.task import Task
+from genray.gen.vae import VAETask
+from genray.machine import keep_freed_memory
+from genray.media import write_png
+from tests.bench.common import describe_machine, last_json_line, print_table
+
+SAMPLES = 1000
+TRAINING_ROWS, TEST_ROWS = 4000, 1000
+"""Rows of Fashion-MNIST: as many as the 5,000 digits have."""
+
+
+class Place:
+    """The data in both ranges, the extractor, and the folder of the results."""
+
+    def __init__(self, data: str, out: Path, quick: bool):
+        self.name, self.out, self.quick = data, out, quick
+        self.unit, self.signed = (
+            shortened(load_data(DataConfig(data=data), low=low, high=1.0)) for low in (0.0, -1.0)
+        )
+        self._extractor: Extractor | None = None
+
+    @property
+    def extractor(self) -> Extractor:
+        """A classifier that is trained on the training rows."""
+        if self._extractor is None:
+            self._extractor = train_extractor(self.unit, steps=20 if self.quick else 400)
+            guess = self._extractor.probabilities(self.unit.test.all()).argmax(1)
+            right = (guess == self.unit.test.label).float().mean().item()
+            print(f"extractor {self._extractor.name}: accuracy {right:.3f}", flush=True)
+        return self._extractor
+
+    def picture(self, name: str, picture: np.ndarray) -> None:
+        write_png(self.out / f"{self.name}-{name}.png", picture)
+
+
+def shortened(data: Data) -> Data:
+    """Keep the first rows of a larger data set, as many as the 5,000 digits have."""
+    parts = {
+        "train": data.train.first(TRAINING_ROWS * 9 // 10),
+        "validation": data.validation.first(TRAINING_ROWS // 10),
+        "test": data.test.first(TEST_ROWS),
+    }
+    return replace(data, **parts)
+
+
+def prepared(config: Any, place: Place, seed: int, **model: Any) -> Any:
+    """Return the configuration for the data and the seed, without evaluations on the way."""
+    fit = replace(config.fit, seed=seed, device="cpu", validate_every=10**9)
+    if place.quick:
+        fit = replace(fit, steps=4)
+    return replace(
+        config,
+        data=replace(config.data, data=place.name),
+        fit=fit,
+        model=replace(config.model, **model),
+    )
+
+
+def fitted(task: Task, data: Data) -> Fit:
+    """Train the task to its end."""
+    fit = Fit(task, data, task.config.fit)
+    for _ in fit:
+        pass
+    return fit
+
+
+# -- generators ------------------------------------------------------------------------------------
+
+
+def unit_samples(model: GenerativeModel, seed: int = 0) -> Tensor:
+    """Draw SAMPLES images in 0..1."""
+    return ((model.sample(SAMPLES, seed) - model.low) / (model.high - model.low)).clamp(0, 1)
+
+
+def nearest(images: Tensor, train: Tensor) -> Tensor:
+    """Return the Euclidean distance of each image to the nearest training image, in pixels."""
+    return torch.cdist(images.flatten(1), train.flatten(1)).min(1).values
+
+
+def report(place: Place, samples: Tensor) -> dict[str, Any]:
+    """Return FCD and its company, and the share of samples that are nearly training images.
+
+    A near-copy is closer to a training image than 99% of the test images are. Of test images the
+    share is 1% by this definition; of training images, which are copies, 100%.
+    """
+    train, test = place.unit.train.all(), place.unit.test.all()
+    least = nearest(test, train).quantile(0.01)
+    figures = generator_report(place.extractor, test, samples)
+    share = (nearest(samples, train) < least).float().mean().item()
+    return {**figures, "near_copies": share, "extractor": place.extractor.name}
+
+
+def gan(preset: Callable[[], Any], name: str, place: Place, seed: int) -> dict[str, Any]:
+    """Train a GAN; FCD from that of the untrained generator."""
+    task = GANTask(prepared(preset(), place, seed))
+    fit = Fit(task, place.signed, task.config.fit)
+    start = unit_samples(task.generator)
+    before = place.extractor.distance(place.unit.test.all(), start).value
+    cpu = time.process_time()
+    for _ in fit:
+        pass
+    cpu = time.process_time() - cpu
+    samples = unit_samples(task.generator)
+    place.picture(f"{name}-{seed}", image_grid(samples[:64], 0.0, 1.0, least_side=56))
+    figures = report(place, samples)
+    return {"fcd_start": before, **figures, "steps": fit.step, "cpu_s": cpu}
+
+
+def vae(preset: Callable[[], Any], name: str, place: Place, seed: int) -> dict[str, Any]:
+    """Train a VAE; both bounds on binarised test rows, in nats an image, and FCD of the means."""
+    task = VAETask(prepared(preset(), place, seed))
+    cpu = time.process_time()
+    fit = fitted(task, place.unit)
+    cpu = time.process_time() - cpu
+    with evaluating(task, 0):
+        figures = task.test(fit.data)
+        first = fit.data.test.first(8).all()
+        rows = torch.cat([first, task.vae(first)])
+    samples = unit_samples(task.vae.eval())
+    place.picture(f"{name}-{seed}", image_grid(samples[:64], 0.0, 1.0, least_side=56))
+    place.picture(f"{name}-rebuilt-{seed}", image_grid(rows, 0.0, 1.0, least_side=56))
+    return {**figures, **report(place, samples), "steps": fit.step, "cpu_s": cpu}
+
+
+# -- autoencoders ----------------------------------------------------------------------------------
+
+
+def autoencoder(
+    preset: Callable[[], AEConfig], name: str, place: Place, seed: int, **model: Any
+) -> dict[str, Any]:
+    """Train an autoencoder of a preset; its figures on the test rows."""
+    task = AETask(prepared(preset(), place, seed, **model))
+    cpu = time.process_time()
+    fit = fitted(task, place.unit)
+    cpu = time.process_time() - cpu
+    with evaluating(task, 0):
+        figures = task.test(place.unit)
+        pictures = task.pictures(place.unit)
+    for kind, picture in pictures.items():
+        place.picture(f"{name}-{kind}-{seed}", picture)
+    return {**figures, "steps": fit.step, "cpu_s": cpu}
+
+
+def random_start(
+    preset: Callable[[], AEConfig], name: str, place: Place, seed: int
+) -> dict[str, Any]:
+    """Train the classifier of a stacked autoencoder from random weights, as a comparison."""
+    return autoencoder(preset, name, place, seed, greedy=False, whole=False, finetune_rate=1.0)
+
+
+CODES = (2, 4, 8, 16, 32, 64)
+
+
+def capacity(place: Place, seed: int) -> dict[str, Any]:
+    """Train autoencoders 784-128-K-128-784 with several code sizes, then three whose code is larger
+    than the image: without a penalty, with noise, and with a sparse code.
+    """
+    shown = place.unit.test.first(10).all()
+    rows, labels, figures = [_tiles(shown)], ["held out"], {}
+    wide = {"code": 1024, "widths": (), "code_activation": "sigmoid"}
+    arms: list[tuple[str, dict[str, Any]]] = [
+        (f"{code} numbers", {"code": code, "widths": (128,)}) for code in CODES
+    ]
+    arms += [
+        ("1,024, no penalty", wide),
+        ("1,024, noise .5", {**wide, "kind": "denoising", "corruption_strength": 0.5}),
+        ("1,024, sparse", {**wide, "sparsity": 0.02}),
+    ]
+    for label, model in arms:
+        config = replace(ae_presets.ae_digits(), fit=replace(ae_presets.ae_digits().fit, epochs=20))
+        task = AETask(prepared(config, place, seed, **model))
+        fit = fitted(task, place.unit)
+        with evaluating(task, 0):
+            figures[label] = fit.task.evaluate(place.unit.test)["mse"]
+            # An over-complete code may copy noise too: what does it make of noise?
+            noise = torch.rand(200, *place.unit.shape)
+            figures[f"{label}, noise"] = (task.model(noise) - noise).square().mean().item()
+            rows.append(_tiles(task.model(shown)))
+        labels.append(f"{label}: {figures[label]:.4f}")
+    title = (
+        f"{place.name}: reconstructions by code size, with the error on {len(place.unit.test)} rows"
+    )
+    place.picture(f"capacity-{seed}", draw_sheet(rows, labels, title))
+    return figures
+
+
+def _tiles(images: Tensor) -> list[Tile]:
+    return [Tile(image) for image in to_uint8(images, 0.0, 1.0)]
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+RUNS: dict[str, Callable[[str, Place, int], dict[str, Any]]] = {
+    "gan_mnist": lambda name, place, seed: gan(presets.gan_mnist, name, place, seed),
+    "gan_mnist5k": lambda name, place, seed: gan(presets.gan_mnist5k, name, place, seed),
+    "vae_mnist5k": lambda name, place, seed: vae(presets.vae_mnist5k, name, place, seed),
+    "vae_conv_mnist5k": lambda name, place, seed: vae(presets.vae_conv_mnist5k, name, place, seed),
+    "stacked_source": lambda name, place, seed: autoencoder(
+        ae_presets.stacked_source, name, place, seed
+    ),
+    "stacked_classifier": lambda name, place, seed: autoencoder(
+        ae_presets.stacked_classifier, name, place, seed
+    ),
+    "stacked_classifier from random weights": lambda name, place, seed: random_start(
+        ae_presets.stacked_classifier, name, place, seed
+    ),
+    "denoising_conv_digits": lambda name, place, seed: autoencoder(
+        ae_presets.denoising_conv_digits, name, place, seed
+    ),
+    "map_digits": lambda name, place, seed: autoencoder(ae_presets.map_digits, name, place, seed),
+    "capacity": lambda name, place, seed: capacity(place, seed),
+}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="mnist5k", choices=("mnist5k", "fashion-mnist"))
+    parser.add_argument("--only", nargs="+", choices=tuple(RUNS), default=tuple(RUNS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/bench_published"))
+    parser.add_argument("--quick", action="store_true", help="4 steps: shows that it runs")
+    arguments = parser.parse_args(words)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    place = Place(arguments.data, arguments.out, arguments.quick)
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for seed in arguments.seeds:
+        for name in arguments.only:
+            file = arguments.out / f"{arguments.data}-{name.replace(' ', '_')}-{seed}.json"
+            if not file.exists():
+                figures = RUNS[name](name.replace(" ", "_"), place, seed)
+                file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+            found.setdefault(name, {})[seed] = json.loads(file.read_text(encoding="utf-8"))
+            print(f"{name}, seed {seed}: {found[name][seed]}", flush=True)
+    rows = []
+    for name, runs in found.items():
+        for figure in next(iter(runs.values())):
+            values = [figures[figure] for figures in runs.values()]
+            middle = f"{mean(values):.4g}" if not isinstance(values[0], str) else ""
+            each = ", ".join(
+                value if isinstance(value, str) else f"{value:.4g}" for value in values
+            )
+            rows.append((name, figure, middle, each))
+    title = f"{arguments.data}, seeds {arguments.seeds}; {describe_machine()}"
+    print_table(title, ("run", "figure", "mean", "each seed"), rows)
+    last_json_line({name: dict(runs) for name, runs in found.items()})
+
+
+if __name__ == "__main__":
+    main()
