@@ -56,8 +56,11 @@ def play(file: Path, frames: int = 4_000, seed: int = 0) -> Path:
     return file
 
 
-def measure(file: Path, steps: int = STEPS, seed: int = 0) -> Figures:
-    """Train both presets on the frames in `file`, and judge them by the held-out ones."""
+def measure(file: Path, steps: int = STEPS, seed: int = 0, with_vae: bool = True) -> Figures:
+    """Train both presets on the frames in `file`, and judge them by the held-out ones.
+
+    Without `with_vae`, the VAE is not trained.
+    """
 
     def prepared(config: Any) -> Any:
         fit = replace(
@@ -80,7 +83,7 @@ def measure(file: Path, steps: int = STEPS, seed: int = 0) -> Figures:
     before = fcd(samples(task.generator))
     for _ in fit:
         pass
-    for _ in Fit(other, unit, vae.fit):
+    for _ in Fit(other, unit, vae.fit) if with_vae else ():
         pass
     of_gan, of_vae = samples(task.generator), samples(other.vae)
     grids = {

@@ -8,6 +8,7 @@ and continued. Beside the figures, each run leaves its pictures there.
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genray.config import save_yaml
 from genray.gen import presets
 from genray.gen.autoencoder import presets as ae_presets
 from genray.gen.autoencoder.config import AEConfig
@@ -28,14 +30,17 @@ from genray.gen.data.load import load_data
 from genray.gen.data.types import Data
 from genray.gen.evaluation.metrics import Extractor, generator_report
 from genray.gen.gan.task import GANTask
-from genray.gen.generative import GenerativeModel, image_grid, to_uint8
+from genray.gen.generative import GenerativeModel, to_uint8
 from genray.gen.images.classifier import train_extractor
 from genray.gen.sheets import Tile, draw_sheet
-from genray.gen.training.fit import Fit, evaluating
+from genray.gen.training.fit import Fit, evaluating, fixed_randomness
+from genray.gen.training.run import FitRun, columns
 from genray.gen.training.task import Task
 from genray.gen.vae import VAETask
 from genray.machine import keep_freed_memory
 from genray.media import write_png
+from genray.runs.live import Live
+from genray.runs.rundir import RunDir
 from tests.bench.common import describe_machine, last_json_line, print_table
 
 SAMPLES = 1000
@@ -111,7 +116,7 @@ def nearest(images: Tensor, train: Tensor) -> Tensor:
     return torch.cdist(images.flatten(1), train.flatten(1)).min(1).values
 
 
-def report(place: Place, samples: Tensor) -> dict[str, Any]:
+def report(place: Place, samples: Tensor) -> dict[str, float]:
     """Return FCD and its company, and the share of samples that are nearly training images.
 
     A near-copy is closer to a training image than 99% of the test images are. Of test images the
@@ -120,40 +125,61 @@ def report(place: Place, samples: Tensor) -> dict[str, Any]:
     train, test = place.unit.train.all(), place.unit.test.all()
     least = nearest(test, train).quantile(0.01)
     figures = generator_report(place.extractor, test, samples)
-    share = (nearest(samples, train) < least).float().mean().item()
-    return {**figures, "near_copies": share, "extractor": place.extractor.name}
+    return {**figures, "near_copies": (nearest(samples, train) < least).float().mean().item()}
+
+
+class ReportedGAN(GANTask):
+    """A GAN whose test figures are `report`, with the extractor that all runs share."""
+
+    place: Place
+
+    def test(self, data: Data) -> dict[str, float]:
+        return report(self.place, unit_samples(self.generator))
+
+
+class ReportedVAE(VAETask):
+    """A VAE whose test figures are both bounds and `report`."""
+
+    place: Place
+
+    def test(self, data: Data) -> dict[str, float]:
+        return {**super().test(data), **report(self.place, unit_samples(self.vae))}
+
+
+def run_whole(task: Task, data: Data, name: str, place: Place, seed: int) -> dict[str, Any]:
+    """Train as `genray train` does, in a run directory with a model and all pictures."""
+    folder = place.out / f"{place.name}-{name}-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)  # an attempt that was stopped
+    fit = Fit(task, data, task.config.fit)
+    cpu = time.process_time()
+    with RunDir.create(folder) as run, Live(name, fit.planned_steps(), columns(fit)) as live:
+        save_yaml(task.config, run.path / "config.yaml")
+        figures: dict[str, Any] = FitRun(fit, run, live, "").run()
+    return {**figures, "steps": fit.step, "cpu_s": time.process_time() - cpu}
+
+
+def generator(
+    task: ReportedGAN | ReportedVAE, data: Data, name: str, place: Place, seed: int
+) -> dict[str, Any]:
+    """Train a generator; adds the FCD before the training, and the extractor's hash."""
+    task.place = place
+    # A second task, because the first one's networks are drawn when its training begins.
+    untrained = type(task)(task.config)
+    Fit(untrained, data, task.config.fit)
+    samples = unit_samples(untrained.generator if isinstance(untrained, GANTask) else untrained.vae)
+    before = place.extractor.distance(place.unit.test.all(), samples).value
+    figures = run_whole(task, data, name, place, seed)
+    return {"fcd_start": before, **figures, "extractor": place.extractor.name}
 
 
 def gan(preset: Callable[[], Any], name: str, place: Place, seed: int) -> dict[str, Any]:
-    """Train a GAN; FCD from that of the untrained generator."""
-    task = GANTask(prepared(preset(), place, seed))
-    fit = Fit(task, place.signed, task.config.fit)
-    start = unit_samples(task.generator)
-    before = place.extractor.distance(place.unit.test.all(), start).value
-    cpu = time.process_time()
-    for _ in fit:
-        pass
-    cpu = time.process_time() - cpu
-    samples = unit_samples(task.generator)
-    place.picture(f"{name}-{seed}", image_grid(samples[:64], 0.0, 1.0, least_side=56))
-    figures = report(place, samples)
-    return {"fcd_start": before, **figures, "steps": fit.step, "cpu_s": cpu}
+    """Train a GAN; its figures, with FCD before the training."""
+    return generator(ReportedGAN(prepared(preset(), place, seed)), place.signed, name, place, seed)
 
 
 def vae(preset: Callable[[], Any], name: str, place: Place, seed: int) -> dict[str, Any]:
     """Train a VAE; both bounds on binarised test rows, in nats an image, and FCD of the means."""
-    task = VAETask(prepared(preset(), place, seed))
-    cpu = time.process_time()
-    fit = fitted(task, place.unit)
-    cpu = time.process_time() - cpu
-    with evaluating(task, 0):
-        figures = task.test(fit.data)
-        first = fit.data.test.first(8).all()
-        rows = torch.cat([first, task.vae(first)])
-    samples = unit_samples(task.vae.eval())
-    place.picture(f"{name}-{seed}", image_grid(samples[:64], 0.0, 1.0, least_side=56))
-    place.picture(f"{name}-rebuilt-{seed}", image_grid(rows, 0.0, 1.0, least_side=56))
-    return {**figures, **report(place, samples), "steps": fit.step, "cpu_s": cpu}
+    return generator(ReportedVAE(prepared(preset(), place, seed)), place.unit, name, place, seed)
 
 
 # -- autoencoders ----------------------------------------------------------------------------------
@@ -164,15 +190,7 @@ def autoencoder(
 ) -> dict[str, Any]:
     """Train an autoencoder of a preset; its figures on the test rows."""
     task = AETask(prepared(preset(), place, seed, **model))
-    cpu = time.process_time()
-    fit = fitted(task, place.unit)
-    cpu = time.process_time() - cpu
-    with evaluating(task, 0):
-        figures = task.test(place.unit)
-        pictures = task.pictures(place.unit)
-    for kind, picture in pictures.items():
-        place.picture(f"{name}-{kind}-{seed}", picture)
-    return {**figures, "steps": fit.step, "cpu_s": cpu}
+    return run_whole(task, place.unit, name, place, seed)
 
 
 def random_start(
@@ -189,8 +207,11 @@ def capacity(place: Place, seed: int) -> dict[str, Any]:
     """Train autoencoders 784-128-K-128-784 with several code sizes, then three whose code is larger
     than the image: without a penalty, with noise, and with a sparse code.
     """
-    shown = place.unit.test.first(10).all()
-    rows, labels, figures = [_tiles(shown)], ["held out"], {}
+    # The last columns are noise: a code with room for everything copies noise as well.
+    with fixed_randomness([seed]):
+        noise = torch.rand(200, *place.unit.shape)
+    shown = torch.cat([place.unit.test.first(8).all(), noise[:2]])
+    rows, labels, figures = [_tiles(shown)], ["held out, and noise"], {}
     wide = {"code": 1024, "widths": (), "code_activation": "sigmoid"}
     arms: list[tuple[str, dict[str, Any]]] = [
         (f"{code} numbers", {"code": code, "widths": (128,)}) for code in CODES
@@ -206,13 +227,12 @@ def capacity(place: Place, seed: int) -> dict[str, Any]:
         fit = fitted(task, place.unit)
         with evaluating(task, 0):
             figures[label] = fit.task.evaluate(place.unit.test)["mse"]
-            # An over-complete code may copy noise too: what does it make of noise?
-            noise = torch.rand(200, *place.unit.shape)
             figures[f"{label}, noise"] = (task.model(noise) - noise).square().mean().item()
             rows.append(_tiles(task.model(shown)))
         labels.append(f"{label}: {figures[label]:.4f}")
     title = (
-        f"{place.name}: reconstructions by code size, with the error on {len(place.unit.test)} rows"
+        f"{place.name}: reconstructions by code size, with the error on "
+        f"{len(place.unit.test):,} held-out rows"
     )
     place.picture(f"capacity-{seed}", draw_sheet(rows, labels, title))
     return figures

@@ -222,6 +222,10 @@ class GANTask(Task):
             figures |= generator_report(
                 extractor, data.test.all(), self._generated(max(1000, len(data.test))), -1.0, 1.0
             )
+            self.remark = (
+                f"fcd: {figures['fcd_generated']:,} samples against {figures['fcd_real']:,} test "
+                f"images, features of the classifier {extractor.name}"
+            )
         return figures
 
     def _generated(self, count: int) -> Tensor:

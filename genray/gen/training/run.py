@@ -208,6 +208,8 @@ class FitRun:
         self._live.say(
             "test: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         )
+        if fit.task.remark:
+            self._live.say(fit.task.remark)
         return figures
 
     def _fault(self, error: BaseException) -> RunFault:
@@ -263,6 +265,7 @@ def save_export(
     card = f"{export.card.rstrip()}\n\nData: {data.name}. Licence of the data: {licence}.\n"
     card += f"\n{words}\n" if words else ""
     card += f"\n| on the test split | |\n|---|---|\n{table}\n"
+    card += f"\n{fit.task.remark}\n" if fit.task.remark else ""
     clash = about.keys() & export.config.keys()
     if clash:
         raise ConfigError(f"a model's config has {', '.join(clash)}, which only the run may write")

@@ -64,6 +64,8 @@ class Task:
     """The family's configuration; it has the parts `data`, `fit` and `optimizer`."""
     shown: Sequence[str] = ("loss",)
     """Names of the step's values that the live display shows."""
+    remark: str = ""
+    """A sentence about the figures of `test`, which is printed with them; set by `test`."""
     curves: Sequence[tuple[str, Sequence[str]]] = ()
     """Axes of the picture `losses.png`: a label, and the names of the metrics on this axis."""
 

@@ -81,6 +81,8 @@ def test_progress_keeps_samples_of_the_epochs_own_weights(tmp_path: Path):
     np.testing.assert_array_equal(last[8:16, 16:24], images[6])  # row 1, column 2
     first = np.asarray(Image.open(tmp_path / "run/pictures/epoch-000000.png"))
     assert (first != last).mean() > 0.1
+    card = (tmp_path / "run/model/README.md").read_text()
+    assert "1,000 samples against 500 test images, features of the classifier " in card
     # Of the losses, each step of the run is logged once.
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "generator_loss" in line] == list(range(1, 13))
