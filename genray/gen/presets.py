@@ -133,23 +133,32 @@ def gan_digits() -> GANConfig:
 
 
 def gan_mnist5k() -> GANConfig:
-    """Configure a small convolutional GAN on 5,000 digits of MNIST, 28x28 pixels.
+    """Configure a small DCGAN on 5,000 digits of MNIST, 28x28 pixels.
 
-    The generator has feature maps of 7x7 and 14x14 pixels, and 4x4 kernels: a stride of 2 divides
-    the kernel's side, so that the samples have no grid. 2,000 steps take two minutes of one core.
+    The generator has feature maps of 7x7 and 14x14 pixels, and 4x4 kernels: the stride of 2 divides
+    the kernel's side, so that samples have no grid. 1,500 steps take two minutes of one core.
+
+    Departures from dcgan_svhn: z ~ N(0, I), a label of 0.9 for real images, the learning rate 1e-3,
+    and samples from a moving average of the generator.
     """
-    small = gan_digits()
-    return replace(
-        small,
+    return GANConfig(
         data=DataConfig(data="mnist5k"),
-        fit=FitConfig(steps=2000, batch_size=64, validate_every=500),
-        model=replace(
-            small.model,
+        fit=FitConfig(steps=1500, batch_size=64, validate_every=500),
+        optimizer=OptimizerConfig(optimizer="adam", learning_rate=1e-3, beta1=0.5),
+        model=GANModelConfig(
+            network="conv",
             latent=64,
+            prior="normal",
             generator_widths=(64, 32),
             discriminator_widths=(32, 64),
             kernel=4,
+            slope=0.2,
+            generator_norm="batch",
+            discriminator_norm="batch",
         ),
+        loss="non-saturating",
+        label_smoothing=0.1,
+        ema=0.99,
     )
 
 
