@@ -63,6 +63,18 @@ def test_train_vae_writes_all_files_of_a_run(vae_run):
     assert "CC BY" in (vae_run / "model" / "README.md").read_text()
 
 
+def test_sample_compares_samples_with_the_data(vae_run, tmp_path, capsys):
+    grid, sheet = tmp_path / "grid.png", tmp_path / "nearest.png"
+    words = ["sample", str(vae_run), "--num", "9", "--out", str(grid)]
+    assert cli.main([*words, "--nearest", str(sheet), "--fld"]) == 0
+    printed = capsys.readouterr().out
+    assert "near-duplicates of training images: " in printed and "of 9 samples" in printed
+    assert "FLD " in printed and "500 real and 9 generated images" in printed
+    assert picture(sheet).shape[0] > 4 * 112 and grid.exists()
+    assert cli.main([*words, "--num", "1", "--fld"]) == 2
+    assert "--num 1: --fld needs two samples or more" in capsys.readouterr().err
+
+
 def test_sample_interpolate_and_reconstruct_write_pictures(vae_run, tmp_path, capsys):
     drawn = ["sample", str(vae_run), "--num", "9", "--noise", "--out", str(tmp_path / "d.png")]
     assert cli.main(drawn) == 0

