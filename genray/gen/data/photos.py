@@ -1,35 +1,74 @@
-"""Loads two photographs that ship with scikit-learn, uncropped or as a data set of crops.
+"""Loads photographs of scikit-learn and scikit-image, uncropped or as a data set of crops.
 
 Shapes: N rows, H height, W width.
 """
 
+import importlib.util
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from genray.errors import require
+from genray.gen.data.crops import random_crop
 
 if TYPE_CHECKING:
     from genray.gen.data.types import Source
 
-NAMES = ("china", "flower")
-TEST_COLUMNS = {"china": slice(0, 208), "flower": slice(320, 640)}
-"""Columns of the test crops: the left third of the temple, the right half of the flower."""
-TRAIN_COLUMNS = {"china": slice(208, 640), "flower": slice(0, 320)}
-TRAIN, TEST = 400, 24
-"""Number of crops from each photograph."""
+TEST_COLUMNS = {
+    "china": slice(0, 208),
+    "flower": slice(320, 640),
+    "astronaut": slice(320, 512),
+    "chelsea": slice(0, 192),
+    "coffee": slice(400, 600),
+    "rocket": slice(432, 640),
+}
+"""Columns of the test crops, e.g. the left third of the temple, the right half of the flower."""
+TRAIN_COLUMNS = {
+    "china": slice(208, 640),
+    "flower": slice(0, 320),
+    "astronaut": slice(0, 320),
+    "chelsea": slice(192, 451),
+    "coffee": slice(0, 400),
+    "rocket": slice(0, 432),
+}
+TRAIN, TEST = 800, 48
+"""Number of crops from all photographs together."""
 SIZE = 96
 """Default side of the crops in pixels."""
-LEAST_CONTRAST = 16.0
-"""Smallest standard deviation of a crop's brightness in 0..255; crops of empty sky have less."""
+MORE = {
+    "astronaut.png": "Eileen Collins by NASA, public domain",
+    "chelsea.png": "by Stefan van der Walt, CC0",
+    "coffee.png": "by Rachel Michetti, CC0",
+    "rocket.jpg": "by SpaceX, public domain",
+}
+"""Photographs that the package scikit-image contains, with their credits."""
 
 
 def photographs() -> dict[str, np.ndarray]:
     """Return two photographs by name, uint8 RGB [427, 640, 3]: a temple in China, and a flower."""
     from sklearn.datasets import load_sample_image
 
-    return {name: np.asarray(load_sample_image(f"{name}.jpg"), np.uint8) for name in NAMES}
+    names = ("china", "flower")
+    return {name: np.asarray(load_sample_image(f"{name}.jpg"), np.uint8) for name in names}
+
+
+def more_photographs() -> dict[str, np.ndarray]:
+    """Return four photographs by name, uint8 RGB [H, W, 3]; {} if scikit-image is not installed.
+
+    They are an astronaut, a cat, a cup of coffee and a rocket. The package is not imported.
+    """
+    from genray.gen.images.pictures import read_picture
+
+    found = importlib.util.find_spec("skimage")
+    places = [Path(place, "data") for place in (found and found.submodule_search_locations) or []]
+    return {
+        Path(name).stem: read_picture(place / name).rgb
+        for place in places
+        for name in MORE
+        if (place / name).is_file()
+    }
 
 
 def credits() -> str:
@@ -47,12 +86,14 @@ def credits() -> str:
 def load_photos(size: int = 0) -> "Source":
     """Return square crops of the photographs, uint8 [N, 3, size, size], labelled by photograph.
 
-    There are 800 training crops and 48 test crops, the same at every call with the same `size`. A
-    crop's side is random, from `size` (0: 96) to the shorter side of the region; the crop is then
-    scaled to `size`. Each training crop is mirrored with probability 1/2, and crops of very low
-    contrast are drawn again. Test crops come from columns without training crops. Validation crops
-    are taken from the training crops, and overlap with the remaining training crops. Raises
-    ConfigError for `size` above 192 pixels, because the narrowest test region has 208 columns.
+    Two photographs come with scikit-learn, and four more with scikit-image if it is installed.
+    There are 800 training crops and 48 test crops (798 and 48 of six photographs), the same at
+    every call with the same `size` and the same packages. A crop's side is random, from `size` (0:
+    96) to the shorter side of the region; the crop is then scaled to `size`. Each training crop is
+    mirrored with probability 1/2, and crops of very low contrast are drawn again. Test crops come
+    from columns without training crops. Validation crops are taken from the training crops, and
+    overlap with the remaining training crops. Raises ConfigError for `size` above 192 pixels,
+    because the narrowest test regions have 192 columns.
     """
     from genray.gen.data.types import Source
 
@@ -64,42 +105,33 @@ def load_photos(size: int = 0) -> "Source":
     )
     rng = np.random.RandomState(0)  # its stream is the same in all versions of NumPy
     parts: dict[str, tuple[list[np.ndarray], list[int]]] = {"train": ([], []), "test": ([], [])}
-    for label, (name, photograph) in enumerate(photographs().items()):
+    more = more_photographs()
+    found = {**photographs(), **more}
+    for label, (name, photograph) in enumerate(found.items()):
         for part, columns, count in (("train", TRAIN_COLUMNS, TRAIN), ("test", TEST_COLUMNS, TEST)):
             region = photograph[:, columns[name]]
+            count //= len(found)
             parts[part][0].extend(
-                _crop(rng, region, size, flip=part == "train") for _ in range(count)
+                random_crop(rng, region, size, flip=part == "train") for _ in range(count)
             )
             parts[part][1].extend([label] * count)
-    # Shuffled, so that the validation split contains crops of both photographs.
+    # Shuffled, so that the validation split contains crops of all photographs.
     mixed = {part: rng.permutation(len(rows)) for part, (rows, _) in parts.items()}
     images = {part: np.stack(rows)[mixed[part]] for part, (rows, _) in parts.items()}
     labels = {part: np.array(rows, np.int64)[mixed[part]] for part, (_, rows) in parts.items()}
+    # A run that is resumed compares the names, because the packages may have changed meanwhile.
+    names = {
+        part: tuple(f"{tuple(found)[label]} {number}" for number, label in enumerate(labels[part]))
+        for part in labels
+    }
+    more_credits = ", ".join(f"{Path(name).stem} {credit}" for name, credit in MORE.items())
+    both = "; ".join([credits(), *([f"{more_credits}, from scikit-image"] if more else [])])
     about = {
-        "credits": credits(),
-        "split": "test crops: the left of the temple, the right of the flower",
+        "credits": both,
+        "split": "test crops: the left of the temple, the right of the flower, and such a part of "
+        "each photograph",
     }
     return Source(
-        "photos", images["train"], images["test"], labels["train"], labels["test"], NAMES,
-        f"CC BY 2.0; {credits()}", about,
+        "photos", images["train"], images["test"], labels["train"], labels["test"], tuple(found),
+        f"CC BY 2.0; {both}", about, names["train"], names["test"],
     )  # fmt: skip
-
-
-def _crop(rng: np.random.RandomState, region_HW3: np.ndarray, size: int, flip: bool) -> np.ndarray:
-    """Return a random square of the region, scaled to `size`: uint8 [3, size, size]."""
-    from PIL import Image
-
-    most = min(region_HW3.shape[:2])
-    # The side is uniform on a logarithmic scale, so that all factors of reduction are equally
-    # frequent.
-    while True:
-        side = round(float(np.exp(rng.uniform(np.log(size), np.log(most)))))
-        top, left = (rng.randint(0, have - side + 1) for have in region_HW3.shape[:2])
-        cut = region_HW3[top : top + side, left : left + side]
-        if cut.mean(2).std() >= LEAST_CONTRAST:
-            break
-    square = Image.fromarray(cut)
-    pixels = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
-    if flip and rng.randint(2):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

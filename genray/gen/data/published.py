@@ -1,7 +1,8 @@
 """Loads published image data sets with torchvision, with the publishers' splits.
 
-Missing files are downloaded. Without a network, an error is raised within seconds; it names the
-missing files and their directory.
+Fashion-MNIST is read from Debian's package if it is installed. Missing files are downloaded.
+Without a network, an error is raised within seconds; it names the missing files and their
+directory.
 """
 
 import socket
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from genray.errors import ConfigError, require
+from genray.gen.data.idx import read_idx
 from genray.gen.data.types import Source
 
 PROBE_S = 5.0
@@ -38,6 +40,9 @@ class _Published:
     classes: tuple[str, ...]
     licence: str
 
+
+DEBIAN = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
+"""Directories of the data sets that Debian packages: dataset-fashion-mnist."""
 
 _DIGITS = tuple("0123456789")
 _MNIST_FILES = tuple(
@@ -90,13 +95,48 @@ _PUBLISHED = {
 def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
     """Load a published data set from `folder`, with the publishers' split.
 
-    `download`: whether missing files may be downloaded. Raises ConfigError when files are missing
-    and cannot be downloaded (without a network, within seconds); the message names the files and
-    their directory.
+    Files in `folder` come first, then those of Debian's package. `download`: whether missing files
+    may be downloaded. Raises ConfigError when files are missing and cannot be downloaded (without
+    a network, within seconds); the message names the files and their directory. Raises ConfigError,
+    too, when a file of the package is damaged.
     """
     published = _PUBLISHED[name]
-    class_name, files, url = published.class_name, published.files, published.url
     place = folder / published.folder
+    if name in DEBIAN and not place.exists() and DEBIAN[name].is_dir():
+        train, test = _read_debian(name, DEBIAN[name])
+    else:
+        train, test = _load_torchvision(name, folder, place, download)
+    return Source(
+        name, *(part[0] for part in (train, test)), *(part[1] for part in (train, test)),
+        published.classes, published.licence, {"split": "as published"},
+    )  # fmt: skip
+
+
+_Part = tuple[np.ndarray, np.ndarray]
+"""Images, uint8 [N, C, H, W], and labels, int64 [N]."""
+
+
+def _read_debian(name: str, place: Path) -> tuple[_Part, _Part]:
+    """Read the training and test rows from gzipped IDX files, whose checksums are compared."""
+    parts = []
+    for part in ("train", "t10k"):
+        files = (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz")
+        try:
+            images, label = (read_idx(place / file) for file in files)
+        except (OSError, ValueError) as error:
+            reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+            raise ConfigError(
+                f"--data {name}: {reason}; reinstall the package: apt-get install --reinstall "
+                f"dataset-{name}"
+            ) from error
+        parts.append((images[:, None], label.astype(np.int64)))
+    return parts[0], parts[1]
+
+
+def _load_torchvision(name: str, folder: Path, place: Path, download: bool) -> tuple[_Part, _Part]:
+    """Load the training and test rows with torchvision; raises the errors of `load_published`."""
+    published = _PUBLISHED[name]
+    class_name, files, url = published.class_name, published.files, published.url
     # Open the files if they exist; otherwise download the files, if the server answers.
     try:
         train, test = _open_published(class_name, folder, download=False)
@@ -133,11 +173,7 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
             images = np.moveaxis(images, 3, 1)
         label = part.labels if class_name == "SVHN" else part.targets
         parts.append((np.ascontiguousarray(images), np.asarray(label, np.int64)))
-    (train_x, train_label), (test_x, test_label) = parts
-    return Source(
-        name, train_x, test_x, train_label, test_label, published.classes, published.licence,
-        {"split": "as published"},
-    )  # fmt: skip
+    return parts[0], parts[1]
 
 
 def _open_published(class_name: str, folder: Path, download: bool) -> tuple[Any, Any]:

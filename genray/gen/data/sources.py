@@ -60,6 +60,11 @@ def load_images(
         from genray.gen.data.photos import load_photos
 
         source = load_photos(config.size)
+    elif kind == "paintings":
+        from genray.gen.data.paintings import load_paintings
+
+        default = data_folder(config.data_folder) / "gcompris" / "paintings"
+        source = load_paintings(Path(path).expanduser() if path else default, config.size)
     else:
         from genray.gen.data.published import load_published
 

@@ -110,6 +110,7 @@ def test_data_folder_is_read_from_the_environment(tmp_path, monkeypatch):
 def test_load_published_without_file_or_network_names_the_folder_in_one_line(
     name, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(published, "DEBIAN", {})
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # no server listens on this port
     for variable in ("no_proxy", "NO_PROXY"):

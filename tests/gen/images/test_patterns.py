@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from genray.errors import ConfigError
-from genray.gen.data import photos
+from genray.gen.data import crops, photos
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.photos import credits, load_photos, photographs
@@ -66,7 +66,8 @@ def test_load_photos_takes_test_crops_from_separate_regions(monkeypatch):
     """The value of a pixel is the number of its column, scaled to 0..255."""
     ramp = np.broadcast_to(np.linspace(0, 255, 640)[None, :, None], (427, 640, 3)).astype(np.uint8)
     monkeypatch.setattr(photos, "photographs", lambda: {"china": ramp, "flower": ramp})
-    monkeypatch.setattr(photos, "LEAST_CONTRAST", 0.0)
+    monkeypatch.setattr(photos, "more_photographs", dict)
+    monkeypatch.setattr(crops, "LEAST_CONTRAST", 0.0)
     source = load_photos(24)
     for label, border in ((0, 208), (1, 320)):
         edge = border / 639 * 255
@@ -76,7 +77,24 @@ def test_load_photos_takes_test_crops_from_separate_regions(monkeypatch):
         assert below.max() <= edge + 2 and above.min() >= edge - 2
 
 
-def test_load_photos_returns_the_same_crops_each_time():
+def test_load_photos_has_those_of_scikit_image_if_installed():
+    pytest.importorskip("skimage")
+    found = photos.more_photographs()
+    assert {name: rgb.shape[:2] for name, rgb in found.items()} == {
+        "astronaut": (512, 512),
+        "chelsea": (300, 451),
+        "coffee": (400, 600),
+        "rocket": (427, 640),
+    }
+    source = load_photos(16)
+    assert source.classes == ("china", "flower", *found)
+    assert source.train.shape == (798, 3, 16, 16) and source.test.shape == (48, 3, 16, 16)
+    assert source.test_label is not None and np.bincount(source.test_label).tolist() == [8] * 6
+    assert "Rachel Michetti, CC0" in source.licence and len(set(source.train_names)) == 798
+
+
+def test_load_photos_returns_the_same_crops_each_time(monkeypatch):
+    monkeypatch.setattr(photos, "more_photographs", dict)
     first, second = load_photos(16), load_photos(16)
     assert np.array_equal(first.train, second.train)
     assert first.train.shape == (800, 3, 16, 16) and first.test.shape == (48, 3, 16, 16)

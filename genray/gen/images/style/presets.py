@@ -12,8 +12,8 @@ from genray.gen.training.optimizers import OptimizerConfig
 def style_fast() -> StyleTrainConfig:
     """Return the preset of a network for one style that trains in minutes on one core.
 
-    Nothing is downloaded. The contents are crops of two photographs. `--style PICTURE` selects the
-    style.
+    Nothing is downloaded. The contents are crops of two photographs, or of six if scikit-image is
+    installed. `--style PICTURE` selects the style.
     """
     return StyleTrainConfig(
         data=DataConfig(data="photos", size=96, validation=0.05),
