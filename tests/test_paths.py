@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genray.commands import codes, models, train
+from genray.commands import anomalies, models, train
 from genray.commands.train_dqn import LaunchConfig
 from genray.config import from_dict, to_dict
 from genray.gen.data.config import DataConfig
@@ -53,7 +53,7 @@ NAMES_OF_PATHS = (
         (LaunchConfig, "--resume ../a", "resume", "{up}/a"),
         (train.TrainLaunch, "--out a", "out", Path("{}/a")),
         (models.ReconstructConfig, "--out a.png --data folder:b", "data", "folder:{}/b"),
-        (codes.AnomaliesConfig, "--data folder:b", "data", "folder:{}/b"),
+        (anomalies.AnomaliesConfig, "--data folder:b", "data", "folder:{}/b"),
         (SweepConfig, "--data folder:b", "data", "folder:{}/b"),
         (FAMILIES["gan"].config, "--extractor runs/c", "extractor", "{}/runs/c"),
     ],

@@ -107,7 +107,7 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
     else:
         train, test = _load_torchvision(name, folder, place, download)
     return Source(
-        name, *(part[0] for part in (train, test)), *(part[1] for part in (train, test)),
+        name, train[0], test[0], train[1], test[1],
         published.classes, published.licence, {"split": "as published"},
     )  # fmt: skip
 
