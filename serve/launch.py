@@ -11,9 +11,14 @@ import importlib.util
 import io
 import logging
 import os
+import secrets
+import shlex
+import signal
+import site
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,12 +27,14 @@ from typing import Any
 
 from genray.bounds import bounded, check_bounds
 from genray.config import to_dict
-from genray.errors import ConfigError, ResourceError, RunFault, require
+from genray.errors import ConfigError, RunFault, require
 from genray.machine import check_socket_path
+from genray.runs.stop import stop_signals, stop_signals_blocked
+from serve.cleanup import Cleanup
+from serve.origin import is_loopback
+from serve.ports import LOOPBACK, Ports, free_port, reserved_address, reserved_ports
 from serve.registry import check_folder
 from serve.service import Settings
-
-LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +76,21 @@ class ServeLaunch:
             f"--host {self.host}: IPv6 addresses are not served; use 127.0.0.1 or 0.0.0.0, or a "
             "proxy in front",
         )
-        if self.host not in LOOPBACK and not keys and not self.open:
+        if not is_loopback(self.host) and not keys and not self.open:
             raise ConfigError(
                 f"--host {self.host}: without a key, everyone who reaches this address may use the "
                 "service; set GENRAY_API_KEY (openssl rand -hex 24), or add --open"
             )
+
+    def resolve(self) -> str:
+        """Return the IPv4 address of `host`. Raises ConfigError if the name has none."""
+        try:
+            return socket.gethostbyname(self.host)
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(
+                f"--host {self.host}: the name has no IPv4 address; use one of this machine's "
+                "addresses (hostname -I), 127.0.0.1 or 0.0.0.0"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -88,18 +105,12 @@ class Running:
     """URL of the Prometheus metrics, on loopback."""
 
 
-def free_port() -> int:
-    """Return a free TCP port of loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def prepare_environment(folder: Path, haproxy: bool, ports: Ports, address: str) -> bool:
+    """Set the environment variables that Ray Serve reads at import.
 
-
-def prepare_environment(folder: Path, haproxy: bool) -> bool:
-    """Set the environment variables that Ray Serve reads at import; existing values are kept.
-
-    `folder` receives HAProxy's files. Returns whether HAProxy will be used. Raises RunFault if Ray
-    Serve has been imported already.
+    Variables that the user has set are kept, except for ports and paths, of which each service has
+    its own. `folder` receives HAProxy's files; `address` is where HAProxy's frontend listens.
+    Returns whether HAProxy will be used. Raises RunFault if Ray Serve has been imported already.
     """
     if "ray.serve" in sys.modules and "RAY_SERVE_ENABLE_HA_PROXY" not in os.environ:
         raise RunFault(
@@ -122,33 +133,39 @@ def prepare_environment(folder: Path, haproxy: bool) -> bool:
         # tries another replica when one refuses. (Ray also waits only 30 s for Serve's shutdown,
         # and then leaves the shutdown incomplete.)
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 2) // 2))),
+        # Ray's default is one hour: idle clients would hold their connections for that long. A
+        # play stream sends data continuously.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
     }
-    if haproxy:
-        values |= {
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder)),
-            # Separate directories and ports, so that two services on one machine do not conflict.
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-            "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 2) // 2))),
-            # Ray's default is one hour: idle clients would hold their connections for that long. A
-            # play stream sends data continuously.
-            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
-        }
     for name, value in values.items():
         os.environ.setdefault(name, value)
+    # A port or a path that two services shared would send requests of one service to the other.
+    os.environ |= {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, address)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
+        "AUTOSCALER_METRIC_PORT": str(ports.autoscaler_metrics),
+        "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.first_replica),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.end_replica),
+    }
     return haproxy
 
 
-def _wrapper(folder: Path) -> Path:
+def _wrapper(folder: Path, address: str) -> Path:
     """Write an executable that runs serve/haproxy.py with this Python interpreter."""
     path = folder / "haproxy"
+    command = shlex.join([sys.executable, "-P", str(Path(__file__).with_name("haproxy.py"))])
     path.write_text(
-        f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).with_name("haproxy.py")}" "$@"\n',
+        f'#!/bin/sh\nexec {command} --address {address} "$@"\n',
         encoding="utf-8",
         errors="surrogateescape",
     )
@@ -165,54 +182,95 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     settings.validate()
     launch.validate(settings.keys)
     check_folder(Path(settings.models_dir))
-    port = launch.port or free_port()
-    _check_port("port", launch.host, port)
-    if launch.dashboard_port:
-        _check_port("dashboard-port", "127.0.0.1", launch.dashboard_port)
-    # Set the environment before Ray Serve is imported.
-    with tempfile.TemporaryDirectory(prefix="genray-") as folder:
-        haproxy = prepare_environment(Path(folder), launch.haproxy)
+    address = launch.resolve()
+    port = launch.port or free_port("" if address == "0.0.0.0" else address)
+    with contextlib.ExitStack() as held:
+        held.enter_context(reserved_address("port", address, port))
+        if launch.dashboard_port:
+            held.enter_context(reserved_address("dashboard-port", LOOPBACK, launch.dashboard_port))
+        ports = held.enter_context(reserved_ports(launch.replicas))
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="genray-")))
+        # Set the environment before Ray Serve is imported.
+        haproxy = prepare_environment(folder, launch.haproxy, ports, address)
+        cleanup = held.enter_context(Cleanup(secrets.token_hex(8), folder))
+        # Ray installs signal handlers of its own; the caller's are set again.
+        handlers = {number: signal.getsignal(number) for number in stop_signals()}
         import ray
         from ray import serve as ray_serve
 
         # `genray serve` prints the progress itself.
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        metrics_port = free_port()
         # Join the cluster, or start a private Ray.
         if launch.address:
             ray.init(address=launch.address, log_to_driver=False, logging_level="ERROR")
         else:
             check_socket_path()
-            ray.init(
-                address="local",
-                num_cpus=launch.replicas + 1,
-                object_store_memory=200 * 2**20,
-                log_to_driver=False,
-                include_dashboard=launch.dashboard_port > 0,
-                dashboard_port=launch.dashboard_port or None,
-                logging_level="ERROR",
-                _metrics_export_port=metrics_port,
-            )
+            (folder / "empty").mkdir()
+            # Ray's workers search the working directory before all others. A user's serve.py or
+            # types.py there must not replace an installed module.
+            _export_import_path()
+            with stop_signals_blocked(), contextlib.chdir(folder / "empty"):
+                ray.init(
+                    address="local",
+                    num_cpus=launch.replicas + 1,
+                    object_store_memory=200 * 2**20,
+                    log_to_driver=False,
+                    include_dashboard=launch.dashboard_port > 0,
+                    dashboard_port=launch.dashboard_port or None,
+                    logging_level="ERROR",
+                    _metrics_export_port=ports.metrics,
+                )
+            cleanup.note_children()
         # Start Serve and the application, and wait until it answers.
         try:
+            _set_handlers(handlers)
+            # Replicas and Ray's proxy listen on the same address. Behind HAProxy this is loopback:
+            # serve/haproxy.py opens the service's address.
+            inner = LOOPBACK if haproxy and not launch.address else address
             ray_serve.start(
-                http_options={"host": launch.host, "port": port, "request_timeout_s": None},
+                http_options={"host": inner, "port": port, "request_timeout_s": None},
                 logging_config={"enable_access_log": False, "log_level": "WARNING"},
             )
+            _set_handlers(handlers)
             deploy(settings, launch)
-            host = "127.0.0.1" if launch.host == "0.0.0.0" else launch.host
-            url = f"http://{host}:{port}"
+            url = f"http://{LOOPBACK if address == '0.0.0.0' else address}:{port}"
             _wait(url)
-            yield Running(url, haproxy, f"http://127.0.0.1:{metrics_port}/metrics")
+            cleanup.note_children()
+            yield Running(url, haproxy, f"http://{LOOPBACK}:{ports.metrics}/metrics")
         finally:
             # When Serve shuts down, its controller ends. Ray's listener would report this as a
             # failed task.
             with contextlib.redirect_stdout(io.StringIO()):
+                # The replicas first answer the requests that they have begun. Without this step,
+                # Serve would end HAProxy, and with it every answer, at once.
+                with contextlib.suppress(Exception):  # the start failed before there was one
+                    ray_serve.delete("genray")
                 if not launch.address:
                     ray_serve.shutdown()
-                else:
-                    ray_serve.delete("genray")
                 ray.shutdown()
+
+
+def _export_import_path() -> None:
+    """Make PYTHONPATH valid in another working directory, with the directory of this package if
+    that is not installed.
+    """
+    here = [os.path.abspath(each) for each in _path_list(os.environ.get("PYTHONPATH", ""))]
+    root = str(Path(__file__).resolve().parents[1])
+    if root not in [*here, *site.getsitepackages(), site.getusersitepackages()]:
+        here.append(root)
+    if here:
+        os.environ["PYTHONPATH"] = os.pathsep.join(here)
+
+
+def _path_list(text: str) -> list[str]:
+    return text.split(os.pathsep) if text else []
+
+
+def _set_handlers(handlers: dict[signal.Signals, Any]) -> None:
+    """Set signal handlers, in the main thread only: elsewhere Python allows none."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def deploy(settings: Settings, launch: ServeLaunch) -> None:
@@ -224,7 +282,7 @@ def deploy(settings: Settings, launch: ServeLaunch) -> None:
 
     from serve.app import build
 
-    local = launch.host in LOOPBACK and not launch.open
+    local = is_loopback(launch.host) and not launch.open
     application = build(
         {**_for_replicas(settings), "replicas": launch.replicas, "open": True, "local": local}
     )
@@ -239,19 +297,6 @@ def _for_replicas(settings: Settings) -> dict[str, Any]:
     return to_dict(
         replace(settings, models_dir=str(Path(settings.models_dir).resolve()), request_log=log)
     )
-
-
-def _check_port(option: str, host: str, port: int) -> None:
-    """Raise ResourceError, which names `option`, if the port is in use."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1" if host == "localhost" else host, port))
-        except OSError as error:
-            raise ResourceError(
-                f"--{option} {port}: cannot listen on {host}:{port} ({error.strerror}); try "
-                "another port" + (", or 0 for a free one" if option == "port" else "")
-            ) from error
 
 
 def _wait(url: str, seconds: float = 60) -> None:

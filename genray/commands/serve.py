@@ -6,7 +6,7 @@ from dataclasses import field, make_dataclass, replace
 from typing import Any
 
 from genray.options import folder_argument, parse
-from genray.runs.stop import stop_signals
+from genray.runs.stop import leave_stdout, stop_signals
 
 
 def serve(argv: list[str], prog: str) -> int:
@@ -31,10 +31,18 @@ def serve(argv: list[str], prog: str) -> int:
     )
     options = parse(both, argv, prog)
     settings = replace(options.settings, keys=keys_in_environment())
-    # A signal ends the wait below, and the service then stops.
-    stop = threading.Event()
+    # A signal ends the wait below, and the service then answers the requests that it has begun.
+    # While the service starts, there is nothing to wait for.
+    stop, answering = threading.Event(), False
+
+    def end(number: int, frame: object) -> None:
+        if not answering and not stop.is_set():
+            stop.set()
+            raise KeyboardInterrupt
+        stop.set()
+
     for number in stop_signals():
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     print("starting …", flush=True)
     with running(settings, options.launch) as service:
         print(f"page       {service.url}/")
@@ -52,6 +60,10 @@ def serve(argv: list[str], prog: str) -> int:
         )
         print(f"key        {keys}")
         print("Ctrl-C stops it", flush=True)
+        answering = True
         stop.wait()
-        print("stopping …")
+        try:
+            print("stopping …", flush=True)
+        except OSError:  # the terminal, or the reader of the output, has gone
+            leave_stdout()
     return 0

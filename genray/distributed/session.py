@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import signal
 import socket
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -17,6 +16,7 @@ from genray.config import whole_number
 from genray.errors import ResourceError
 from genray.machine import check_socket_path
 from genray.rl.config import DQNConfig
+from genray.runs.stop import stop_signals_blocked
 
 ANSWER_S = 5.0  # seconds that a cluster's head may take to answer
 FREE_S = 10.0  # seconds until the CPUs of a run that has just ended should be free
@@ -44,7 +44,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         # "local" starts a private Ray even if a cluster runs on this machine. Ray counts the CPUs
         # itself, and respects the limit of a container. Two rounds of batches and two chunks per
         # collector use a tenth of the object store of 1 GB.
-        with _stop_signals_blocked():
+        with stop_signals_blocked():
             ray.init(
                 address="local",
                 object_store_memory=10**9,
@@ -57,21 +57,6 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
-    """Make every process that starts inside the `with` statement block SIGTERM and SIGHUP.
-
-    When a run is stopped by timeout, scancel, systemd or a closed terminal, all its processes often
-    get the signal. Ray's processes have to keep running until the run is saved. They already block
-    SIGINT, and they end with this process in any case.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_without_asking() -> None:

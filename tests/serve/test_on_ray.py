@@ -4,101 +4,35 @@ under load.
 
 import base64
 import io
-import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 import openai
-import psutil
 import pytest
 from PIL import Image
 
+from serve.ports import FIRST, LAST
+from tests.serve.real import Served, command_of, listening, start_process, wait_until_ready
 from tests.serve.test_registry import retrain
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 
-@dataclass
-class Served:
-    """A running `genray serve`."""
-
-    url: str
-    metrics: str
-    folder: Path
-    process: subprocess.Popen[str]
-
-    def family(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def replicas(self) -> list[psutil.Process]:
-        return [each for each in self.family() if "ServeReplica:genray" in _command(each)]
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:  # the process has just ended
-        return ""
-
-
-def _listening(process: psutil.Process) -> list[tuple[str, int]]:
-    """Return (address, port) of each socket on which the process listens. The list is empty if the
-    process has just ended, as an HAProxy does when a newer one replaces it.
-    """
-    try:
-        return [link.laddr for link in process.net_connections() if link.status == "LISTEN"]
-    except psutil.NoSuchProcess:
-        return []
-
-
 @pytest.fixture(scope="module")
 def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("served") / "models"))
-    command = [
-        str(Path(sys.executable).with_name("genray")),
-        "serve",
-        str(folder),
-        "--port",
-        "0",
-        "--replicas",
-        "2",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-    said: list[str] = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("Ctrl-C"):
-            break
-    text = "".join(said)
-    page, metrics = re.search(r"page +(http\S+)/\n", text), re.search(r"metrics +(http\S+)", text)
-    assert page and metrics, text
-    # Read the rest of the output, because the service would wait once the pipe is full.
-    rest = threading.Thread(target=process.stdout.read, daemon=True)
-    rest.start()
-    running = Served(page.group(1), metrics.group(1), folder, process)
+    running = wait_until_ready(start_process(folder, "--port", "0", "--replicas", "2"), folder)
     family = running.family()
     yield running
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
-    rest.join(10)
-    process.stdout.close()
-    _, left = psutil.wait_procs([*family], timeout=20)
-    assert not left, f"still running: {[each.cmdline() for each in left]}"
+    assert running.end(signal.SIGINT, family) == 0
 
 
 def test_serve_command_answers_every_kind_of_route(served: Served):
@@ -118,11 +52,11 @@ def test_serve_command_answers_every_kind_of_route(served: Served):
 
 
 def test_haproxy_listens_on_loopback_alone(served: Served):
-    proxies = [each for each in served.family() if "haproxy" in _command(each)]
-    listening = {place for each in proxies for place, _ in _listening(each)}
+    proxies = [each for each in served.family() if "haproxy" in command_of(each)]
+    listening = {place for each in proxies for place, _ in listening(each)}
     assert listening == {"127.0.0.1"}
     for replica in served.replicas():  # the port by which HAProxy reaches a replica
-        web = [place for place, port in _listening(replica) if 30_000 <= port < 30_100]
+        web = [place for place, port in listening(replica) if FIRST <= port <= LAST]
         assert web and set(web) == {"127.0.0.1"}
 
 

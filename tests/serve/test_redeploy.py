@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from serve.launch import free_port
+from serve.ports import free_port
 from tests.serve.test_on_ray import Load
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
