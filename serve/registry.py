@@ -212,9 +212,9 @@ class Registry:
         with self._lock:
             model_folder = model_in(self.folder / name)
             if model_folder is not None:
-                self._versions.add_version(
-                    name, self._versions.move_aside(name, model_folder), model_folder
-                )
+                place = self._place(name, model_folder)
+                aside = self._versions.move_aside(name, place, model_folder)
+                self._versions.add_version(name, aside, place)
             self._missing.add(name)
             self._mark_missing(name)
 
@@ -248,9 +248,17 @@ class Registry:
             if model_folder is None:
                 # Of a run directory, only the subfolder model/ is ever replaced or deleted.
                 model_folder = entry / "model" if entry.is_dir() else entry
-            self._install(name, chosen, model_folder)
+            self._install(name, chosen, self._place(name, model_folder), model_folder)
         self.refresh()
         return chosen
+
+    def _place(self, name: str, model_folder: Path) -> Path:
+        """Return what a change of the model replaces: its folder, or the link to it.
+
+        A link in the directory may lead to a folder elsewhere. Only the link is changed.
+        """
+        entry = self.folder / name
+        return entry if entry.is_symlink() else model_folder
 
     def _loads(self, name: str, version: str) -> bool:
         source = self._versions.path(name, version)
@@ -259,8 +267,12 @@ class Registry:
         except Exception:
             return False
 
-    def _install(self, name: str, version: str, model_folder: Path) -> None:
-        """Move a saved version to `model_folder`, and save the version that is there."""
+    def _install(self, name: str, version: str, place: Path, model_folder: Path) -> None:
+        """Move a saved version to `place`, and save the version that is there.
+
+        `model_folder`: the folder with the files of that version, `place` itself or what a link at
+        `place` leads to.
+        """
         source = self._versions.path(name, version)
         fresh = self._versions.copied(name, source, version)
         aside = None
@@ -268,16 +280,16 @@ class Registry:
             # Mark `source` as the newest version. Otherwise saving the current version could delete
             # `source` as the oldest.
             os.utime(source)
-            if model_folder.exists():
-                aside = self._versions.move_aside(name, model_folder)
-            fresh.rename(model_folder)
+            if os.path.lexists(place):
+                aside = self._versions.move_aside(name, place, model_folder)
+            fresh.rename(place)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             if aside is not None:
-                aside.rename(model_folder)
+                aside.rename(place)
             raise
         if aside is not None:
-            self._versions.add_version(name, aside, model_folder)
+            self._versions.add_version(name, aside, place)
 
 
 def model_in(entry: Path) -> Path | None:

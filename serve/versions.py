@@ -84,17 +84,24 @@ class Versions:
             raise
         return folder
 
-    def move_aside(self, name: str, model_folder: Path) -> Path:
+    def move_aside(self, name: str, place: Path, model_folder: Path) -> Path:
         """Rename a model's folder in one step, and return its new path for `add_version`.
 
-        Raises OSError if the folder cannot be renamed; nothing is changed then.
+        `place` is what is renamed: `model_folder`, or a link to a folder that contains it. Raises
+        OSError if `place` cannot be renamed, and CheckpointError if a linked model cannot be
+        copied; nothing is changed then.
         """
-        # Of a symbolic link, only the link is renamed, so its target is copied first.
-        if model_folder.is_symlink():
+        # Of a symbolic link, only the link is renamed, so its target is copied first. Nothing
+        # behind a link is changed.
+        links = [file for file in FILES if (model_folder / file).is_symlink()]
+        if (place.is_symlink() and model_folder.exists()) or links:
             self.keep(name, model_folder, version_of(model_folder))
         aside = self._unseen(name, "aside")
         aside.parent.mkdir(exist_ok=True)
-        model_folder.rename(aside)
+        place.rename(aside)
+        if links and not aside.is_symlink():
+            for file in FILES:
+                (aside / file).unlink(missing_ok=True)
         return aside
 
     def add_version(self, name: str, aside: Path, model_folder: Path) -> None:

@@ -180,3 +180,41 @@ def test_delete_and_roll_back_in_any_order_lose_no_weights(runs: Path, seed: int
         assert (runs / "waves" / "checkpoints" / "00001").exists()
         assert len(registry.versions("waves")) <= KEPT_VERSIONS
     assert registry.loads > 1
+
+
+@pytest.mark.parametrize("kind", ["run", "model", "files", "relative"])
+def test_delete_and_roll_back_change_nothing_behind_a_link(
+    kind: str, trained: Path, runs: Path, tmp_path: Path
+):
+    outside = tmp_path / "elsewhere"
+    shutil.copytree(runs / "waves", outside)
+    mine = runs / "mine"
+    if kind == "run":
+        mine.symlink_to(outside)
+    elif kind == "model":
+        mine.mkdir()
+        (mine / "model").symlink_to(outside / "model")
+    else:
+        mine.mkdir()
+        for file in (outside / "model").iterdir():
+            target = file if kind == "files" else Path("../../elsewhere/model", file.name)
+            (mine / file.name).symlink_to(target)
+    before = _content(outside)
+    registry = loaded(runs)
+    version = registry.models["mine"].version
+    registry.delete("mine")
+    assert _content(outside) == before and "mine" not in registry.models
+    assert registry.roll_back("mine") == version and registry.models["mine"].version == version
+    # A rollback that replaces a link: the same, with a newer version behind the link.
+    shutil.rmtree(mine)
+    retrain(outside / "model")
+    before = _content(outside)
+    mine.symlink_to(outside)
+    registry.refresh()
+    assert registry.roll_back("mine") == version
+    assert _content(outside) == before and not mine.is_symlink()
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
