@@ -6,6 +6,7 @@ which the kernel describes a machine.
 
 import os
 import re
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -146,13 +147,55 @@ def keep_freed_memory() -> None:
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un on Linux, without the final zero
 
 
+def ray_temporary_directory() -> str:
+    """Return the directory in which Ray makes its session directory `ray`."""
+    return os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+
+
+def check_surroundings() -> None:
+    """Raise ResourceError if a private Ray cannot start in this environment."""
+    folder = ray_temporary_directory()
+    name = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    # Ray writes the path into command lines and HAProxy's configuration, without quotes.
+    if re.search(r"""[\s"'\\#$%]""", folder):
+        raise ResourceError(
+            f"{name} {folder}: Ray cannot use a path with a space, a quote, or one of #$%; choose "
+            "another one, e.g. RAY_TMPDIR=/tmp"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ResourceError(
+            f"{name} {folder}: this user cannot write there; choose another one, e.g. "
+            "RAY_TMPDIR=/tmp"
+        )
+    check_socket_path()
+
+
+def ensure_ray_token() -> None:
+    """Give a private Ray a token of its own if none can be stored in the home directory.
+
+    Ray reads its token from RAY_AUTH_TOKEN, or from ~/.ray/auth_token, which it makes. It does not
+    start where it can do neither.
+    """
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        return
+    token = Path("~/.ray/auth_token").expanduser()
+    try:
+        if not token.exists():
+            token.parent.mkdir(exist_ok=True)
+        if os.access(token if token.exists() else token.parent, os.R_OK | os.W_OK):
+            return
+    except OSError:
+        pass
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
 def check_socket_path() -> None:
     """Raise ResourceError if the path of Ray's session directory is too long for its sockets.
 
     A socket's path is TMPDIR/ray/session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store, with
     RAY_TMPDIR instead of TMPDIR if it is set. Linux allows at most 107 bytes.
     """
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    folder = ray_temporary_directory()
     name = f"session_2000-01-01_00-00-00_000000_{os.getpid()}"
     path = os.path.join(folder, "ray", name, "sockets", "plasma_store")
     excess = len(os.fsencode(path)) - MAX_SOCKET_PATH_BYTES

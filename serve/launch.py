@@ -11,6 +11,7 @@ import importlib.util
 import io
 import logging
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -27,8 +28,8 @@ from typing import Any
 
 from genray.bounds import bounded, check_bounds
 from genray.config import to_dict
-from genray.errors import ConfigError, RunFault, require
-from genray.machine import check_socket_path
+from genray.errors import ConfigError, GenrayError, RunFault, require
+from genray.machine import check_surroundings, ensure_ray_token, ray_temporary_directory
 from genray.runs.stop import stop_signals, stop_signals_blocked
 from serve.cleanup import Cleanup
 from serve.origin import is_loopback
@@ -140,6 +141,8 @@ def prepare_environment(folder: Path, haproxy: bool, ports: Ports, address: str)
     }
     for name, value in values.items():
         os.environ.setdefault(name, value)
+    # Ray's processes print characters that a terminal's encoding may lack, and then end.
+    os.environ.pop("PYTHONIOENCODING", None)
     # A port or a path that two services shared would send requests of one service to the other.
     os.environ |= {
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, address)),
@@ -182,14 +185,21 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     settings.validate()
     launch.validate(settings.keys)
     check_folder(Path(settings.models_dir))
+    if settings.request_log:
+        _check_request_log(settings.request_log)
+    if not launch.address:
+        check_surroundings()
+        ensure_ray_token()
     address = launch.resolve()
     port = launch.port or free_port("" if address == "0.0.0.0" else address)
+    temporary = None if launch.address else ray_temporary_directory()
     with contextlib.ExitStack() as held:
         held.enter_context(reserved_address("port", address, port))
         if launch.dashboard_port:
             held.enter_context(reserved_address("dashboard-port", LOOPBACK, launch.dashboard_port))
         ports = held.enter_context(reserved_ports(launch.replicas))
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="genray-")))
+        made = tempfile.TemporaryDirectory(prefix="genray-", dir=temporary)
+        folder = Path(held.enter_context(made))
         # Set the environment before Ray Serve is imported.
         haproxy = prepare_environment(folder, launch.haproxy, ports, address)
         cleanup = held.enter_context(Cleanup(secrets.token_hex(8), folder))
@@ -204,12 +214,11 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
         if launch.address:
             ray.init(address=launch.address, log_to_driver=False, logging_level="ERROR")
         else:
-            check_socket_path()
             (folder / "empty").mkdir()
             # Ray's workers search the working directory before all others. A user's serve.py or
             # types.py there must not replace an installed module.
             _export_import_path()
-            with stop_signals_blocked(), contextlib.chdir(folder / "empty"):
+            with _failures_of_ray(), stop_signals_blocked(), contextlib.chdir(folder / "empty"):
                 ray.init(
                     address="local",
                     num_cpus=launch.replicas + 1,
@@ -223,16 +232,17 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
             cleanup.note_children()
         # Start Serve and the application, and wait until it answers.
         try:
-            _set_handlers(handlers)
-            # Replicas and Ray's proxy listen on the same address. Behind HAProxy this is loopback:
-            # serve/haproxy.py opens the service's address.
-            inner = LOOPBACK if haproxy and not launch.address else address
-            ray_serve.start(
-                http_options={"host": inner, "port": port, "request_timeout_s": None},
-                logging_config={"enable_access_log": False, "log_level": "WARNING"},
-            )
-            _set_handlers(handlers)
-            deploy(settings, launch)
+            with _failures_of_ray():
+                _set_handlers(handlers)
+                # Replicas and Ray's proxy listen on one address. Behind HAProxy this is loopback:
+                # serve/haproxy.py opens the service's address.
+                inner = LOOPBACK if haproxy and not launch.address else address
+                ray_serve.start(
+                    http_options={"host": inner, "port": port, "request_timeout_s": None},
+                    logging_config={"enable_access_log": False, "log_level": "WARNING"},
+                )
+                _set_handlers(handlers)
+                deploy(settings, launch)
             url = f"http://{LOOPBACK if address == '0.0.0.0' else address}:{port}"
             _wait(url)
             cleanup.note_children()
@@ -248,6 +258,33 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 if not launch.address:
                     ray_serve.shutdown()
                 ray.shutdown()
+
+
+@contextlib.contextmanager
+def _failures_of_ray() -> Iterator[None]:
+    """Turn an error of Ray into a RunFault of one line, with the cause that Ray found."""
+    try:
+        yield
+    except GenrayError:
+        raise
+    except Exception as error:
+        raise RunFault(
+            f"Ray did not start the service: {_cause(error)}; on a busy machine, try again later "
+            "(Ray's own logs: /tmp/ray/session_latest/logs)"
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    """Return the line of an error that says why. Ray's errors contain tracebacks of processes."""
+    text = str(error)
+    with contextlib.suppress(Exception):  # Serve's answer is better, if there is one
+        from ray import serve as ray_serve
+
+        application = ray_serve.status().applications["genray"]
+        text = "\n".join([text, *(each.message for each in application.deployments.values())])
+    lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", text).splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit)\b", line)]
+    return (named or lines or [type(error).__name__])[-1][:300]
 
 
 def _export_import_path() -> None:
@@ -287,6 +324,23 @@ def deploy(settings: Settings, launch: ServeLaunch) -> None:
         {**_for_replicas(settings), "replicas": launch.replicas, "open": True, "local": local}
     )
     ray_serve.run(application, name="genray", route_prefix="/", blocking=False)
+
+
+def _check_request_log(log: str) -> None:
+    """Raise ConfigError unless a file can be made beside `log`, as each replica does."""
+    folder = Path(log).resolve().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        reason = "it is a directory" if Path(log).is_dir() else ""
+    except OSError as error:
+        reason = str(error.strerror)
+    require(
+        not reason,
+        f"--request-log {log}: cannot be written ({reason}); name a file in a directory in which "
+        "this user may write",
+    )
 
 
 def _for_replicas(settings: Settings) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ray.exceptions import AuthenticationError, RpcError
 
 from genray.config import whole_number
 from genray.errors import ResourceError
-from genray.machine import check_socket_path
+from genray.machine import check_surroundings, ensure_ray_token
 from genray.rl.config import DQNConfig
 from genray.runs.stop import stop_signals_blocked
 
@@ -40,7 +40,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     if address:
         _join(address)
     else:
-        check_socket_path()
+        check_surroundings()
+        ensure_ray_token()
         # "local" starts a private Ray even if a cluster runs on this machine. Ray counts the CPUs
         # itself, and respects the limit of a container. Two rounds of batches and two chunks per
         # collector use a tenth of the object store of 1 GB.

@@ -27,6 +27,7 @@ from genray.doctor.machine import (
     check_open_files,
     check_port,
     check_shared_memory,
+    check_temporary_files,
 )
 from genray.doctor.programs import check_haproxy, check_roms, check_vector_env, check_video
 
@@ -47,6 +48,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "Video": check_video,
     "HAProxy": check_haproxy,
     "Shared memory": check_shared_memory,
+    "Temporary files": check_temporary_files,
     "Disk": check_disk,
     "Memory": check_memory,
     "Open files": check_open_files,

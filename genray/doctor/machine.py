@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genray import machine
-from genray.doctor.check import GIB, REINSTALL, Check, Status, ok, warn
+from genray.doctor.check import GIB, REINSTALL, Check, Status, fail, ok, warn
+from genray.errors import ResourceError
+from genray.machine import check_surroundings, ray_temporary_directory
 
 # For each major version of CUDA, the oldest Linux driver that runs all of its releases (NVIDIA
 # calls this minor-version compatibility).
@@ -83,6 +85,17 @@ def check_shared_memory(path: Path = Path("/dev/shm"), least_bytes: int = 2 * GI
             "/dev/shm",
         )
     return ok(name, f"{free / GIB:.1f} GiB free in {path}")
+
+
+def check_temporary_files() -> Check:
+    """Check that Ray and the service can use the directory for temporary files."""
+    name = "Temporary files"
+    try:
+        check_surroundings()
+    except ResourceError as error:
+        detail, _, repair = str(error).rpartition("; ")
+        return fail(name, detail, repair)
+    return ok(name, ray_temporary_directory())
 
 
 def check_disk(path: Path = Path(), warn_bytes: int = 10 * GIB, fail_bytes: int = 1 * GIB) -> Check:
