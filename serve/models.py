@@ -278,7 +278,7 @@ def _act(model: QNetwork) -> Function:
 
 def describe(predictor: Predictor) -> dict[str, Any]:
     """Describe a model for a client, as JSON-serializable values. Paths are never included."""
-    known = ("shape", "latent", "prior", "num_classes", "num_actions", "stack", "step")
+    known = ("shape", "latent", "prior", "num_classes", "num_actions", "stack", "step", "pictures")
     about = {key: predictor.config[key] for key in known if key in predictor.config}
     data = predictor.config.get("data") or {}
     if isinstance(data, dict):

@@ -1,22 +1,25 @@
 """Finds the nearest neighbours of a picture among the data of a model, by the model's codes.
 
-The database consists of the training and validation data. The first request for a model builds its
-index. The indexes of the most recently used models stay in memory.
+The database consists of the training and validation data; a model of kind `photographs` contains
+its database. The first request for a model builds its index. The indexes of the most recently used
+models stay in memory.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from genray.config import from_dict
+from genray.console import escaped
 from genray.errors import ConfigError
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.types import Data, Split
 from genray.gen.evaluation.retrieval import CodeIndex, Metric, database
+from genray.gen.images.photo_index import PhotoIndex
 from serve.models import Predictor, from_model
 
 KEPT = 4
@@ -32,8 +35,8 @@ class Neighbours:
     distances: list[float]
     labels: list[str]
     names: list[str]
-    images: np.ndarray | None
-    """uint8 [M, H, W, C]; None for text."""
+    images: Sequence[np.ndarray] | None
+    """uint8 [H, W, C] of each neighbour; None for text."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Search:
         `check` is called between the steps that build an index. Raises ConfigError if the model's
         data are not on this machine, and any exception of `check`.
         """
+        if isinstance(predictor.model, PhotoIndex):
+            return _photographs(predictor.model, codes_QK, count)
         index = self._index(predictor, check)
         count = min(count, len(index.codes))
         rows_QM, distances_QM = index.codes.search(codes_QK, count)
@@ -96,6 +101,23 @@ class Search:
         while len(self._indexes) > KEPT:
             self._indexes.popitem(last=False)
         return self._indexes[key]
+
+
+def _photographs(index: PhotoIndex, codes_QK: np.ndarray, count: int) -> list[Neighbours]:
+    """Search an index of photographs, which contains its codes and small copies."""
+    rows_QM, distances_QM = CodeIndex(index.codes, "cosine").search(
+        codes_QK, min(count, len(index))
+    )
+    return [
+        Neighbours(
+            rows,
+            distances,
+            [index.classes[index.labels[row]] for row in rows] if index.labels else [],
+            [escaped(index.names[row]) for row in rows],
+            [index.copy_of(row) for row in rows],
+        )
+        for rows, distances in zip(rows_QM.tolist(), distances_QM.tolist())
+    ]
 
 
 def training_data(predictor: Predictor) -> Data:

@@ -85,8 +85,7 @@ def retrieve_pictures(
             queries.append((index.names[row], row, index.codes[row], index.copy_of(row)))
             continue
         picture = read_photo(Path(word).expanduser())
-        code = index.embedding.encode_pictures([picture])[0]
-        queries.append((word, None, code, picture))
+        queries.append((word, None, index.encode_query(picture), picture))
     codes, query_codes = index.codes, np.stack([code for _, _, code, _ in queries])
     if binary:
         threshold = bit_thresholds(codes)

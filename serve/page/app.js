@@ -61,6 +61,7 @@ function offer(section, choices) {
 
 function describe(model) {
   const about = model.about, parts = [model.kind];
+  if (about.pictures) return `${about.pictures.toLocaleString()} pictures, to be found by a picture`;
   if (about.game) parts.push(about.game);
   if (about.shape) parts.push(about.shape.join("×"));
   if (about.latent) parts.push(`${about.latent} latents`);
@@ -216,7 +217,10 @@ $("form", find).addEventListener("submit", (event) => {
     const found = await askJson(`/api/retrieve/${encodeURIComponent(form.model.value)}?count=12`, { method: "POST", body: form.photo.files[0] });
     const query = picture(png(found.query.b64_json), "the query", "query");
     $("img", query).className = "query";
-    $(".grid", find).replaceChildren(query, ...found.neighbours.map((each) => picture(png(each.b64_json), `neighbour of class ${each.label}`, `${each.label ?? each.name ?? each.row} · ${each.distance.toFixed(2)}`)));
+    const photographs = models.find((each) => each.id === form.model.value).kind === "photographs";
+    const named = (each) => (photographs ? each.name.split("/").pop().replace(/\.\w+$/, "") : each.label ?? each.name ?? each.row);
+    $(".grid", find).classList.toggle("photographs", photographs);
+    $(".grid", find).replaceChildren(query, ...found.neighbours.map((each) => picture(png(each.b64_json), `neighbour: ${named(each)}`, `${named(each)} · ${each.distance.toFixed(2)}`)));
   });
 });
 

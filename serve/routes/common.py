@@ -9,7 +9,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from genray.errors import ConfigError
-from genray.gen.images.pictures import Picture, read_picture
+from genray.gen.images.embedding import prepared
+from genray.gen.images.photo_index import THUMBNAIL, PhotoIndex
+from genray.gen.images.pictures import Picture, read_picture, scaled
 from serve.errors import BadRequest, NotAPicture, TooLarge
 from serve.limits import Limits
 from serve.models import Predictor, image_spec
@@ -102,8 +104,8 @@ def picture_of(content: bytes, limits: Limits, name: str) -> Picture:
 
 
 def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
-    """Crop and scale a picture to the input of a model, uint8 [1, H, W, C]. Raises BadRequest for a
-    text model.
+    """Crop and scale a picture to the input of a model, uint8 [1, H, W, C]. An index of photographs
+    takes the whole picture, squeezed. Raises BadRequest for a text model.
     """
     from PIL import Image, ImageOps
 
@@ -112,11 +114,22 @@ def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
     if spec.datatype != "UINT8":
         raise BadRequest(f"model {predictor.name!r} takes text, not pictures", param="model")
     height, width, channels = spec.shape
+    if isinstance(model, PhotoIndex):
+        return prepared(picture.rgb, height)[None]
     image = Image.fromarray(picture.rgb)
     image = ImageOps.fit(
         image.convert("L") if channels == 1 else image, (width, height), Image.Resampling.BOX
     )
     return np.asarray(image, np.uint8).reshape(1, height, width, channels)
+
+
+def shown_query(picture: Picture, query_1HWC: np.ndarray, predictor: Predictor) -> np.ndarray:
+    """Return the picture that an answer shows for a query, uint8 [H, W, C]: the model's input, or
+    for an index of photographs a small copy.
+    """
+    if isinstance(predictor.model, PhotoIndex):
+        return scaled(picture.rgb, THUMBNAIL)
+    return query_1HWC[0]
 
 
 def enlarged(image: np.ndarray, scale: int) -> np.ndarray:

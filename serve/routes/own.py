@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any, cast
 
+import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
@@ -30,8 +31,9 @@ from serve.routes.common import (
     picture_of,
     png_text,
     refusals,
+    shown_query,
 )
-from serve.service import Service
+from serve.service import Check, Service
 from serve.walk import walk
 
 Name = Annotated[str, Path(max_length=64, description="A model's name.")]
@@ -135,10 +137,14 @@ def own_routes(service: Service) -> APIRouter:
         # Raises if the model has no codes.
         service.function(predictor, "encode")
         content = await request.body()
+
         # A picture of 25 million pixels takes a second to decode, too long for the event loop.
-        query = await service.run_slow(
-            lambda check: for_model(picture_of(content, service.limits, "the picture"), predictor)
-        )
+        def read(check: Check) -> tuple[np.ndarray, np.ndarray]:
+            picture = picture_of(content, service.limits, "the picture")
+            query_1HWC = for_model(picture, predictor)
+            return query_1HWC, shown_query(picture, query_1HWC, predictor)
+
+        query, shown = await service.run_slow(read)
         # Encode the picture, and search the index in the thread for slow work.
         arrays = await service.predict(predictor, "encode", {"image": query})
         found = (
@@ -156,7 +162,7 @@ def own_routes(service: Service) -> APIRouter:
             }
             for index, (row, distance) in enumerate(zip(found.rows, found.distances))
         ]
-        return json_answer({"query": {"b64_json": png_text(query[0])}, "neighbours": neighbours})
+        return json_answer({"query": {"b64_json": png_text(shown)}, "neighbours": neighbours})
 
     @router.get(
         "/walk/{name}",

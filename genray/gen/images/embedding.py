@@ -7,7 +7,7 @@ trained. [Babenko 2014, Neural codes for image retrieval, https://arxiv.org/abs/
 Shapes: B batch, N pictures, C channels, H height, W width, K numbers of a code.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -86,13 +86,16 @@ class Embedding(nn.Module):
         pictures = (picture for part in parts for picture in to_uint8(part, 0.0, 1.0))
         return torch.from_numpy(self.encode_pictures(pictures, unit))
 
-    def encode_pictures(self, pictures: Iterable[np.ndarray], unit: bool = True) -> np.ndarray:
+    def encode_pictures(
+        self, pictures: Iterable[np.ndarray], unit: bool = True, side: int | None = None
+    ) -> np.ndarray:
         """Return the codes, float32 [N, K], of pictures uint8 RGB [H, W, 3] of any sizes.
 
-        The pictures are taken from the iterable one batch at a time. `unit`: see `encode`.
+        The pictures are taken from the iterable one batch at a time. `unit`: see `encode`; `side`:
+        see `prepared`.
         """
         codes, batch = [np.empty((0, HEAD), np.float32)], list[np.ndarray]()
-        for picture in map(prepared, pictures):
+        for picture in (prepared(each, side) for each in pictures):
             if batch and (len(batch) == BATCH or picture.shape != batch[0].shape):
                 codes.append(self.encode(_to_float(batch), unit).numpy())
                 batch = []
@@ -102,12 +105,18 @@ class Embedding(nn.Module):
         return np.concatenate(codes)
 
 
-def prepared(rgb: np.ndarray) -> np.ndarray:
+def prepared_side(size: Sequence[int]) -> int:
+    """Return the side at which pictures of a size (height, width) are embedded."""
+    return SMALL_SIDE if max(size) <= 64 else SIDE
+
+
+def prepared(rgb: np.ndarray, side: int | None = None) -> np.ndarray:
     """Return a whole picture, uint8 RGB [H, W, 3], squeezed to a square for `Embedding.encode`.
 
-    The square has SIDE pixels, or SMALL_SIDE pixels for pictures of 64 pixels or less.
+    `side`: the square's side in pixels; None: SIDE, or SMALL_SIDE for pictures of 64 pixels or
+    less.
     """
-    side = SMALL_SIDE if max(rgb.shape[:2]) <= 64 else SIDE
+    side = side or prepared_side(rgb.shape[:2])
     image = Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC)
     return np.asarray(image, np.uint8)
 

@@ -22,7 +22,7 @@ from genray.gen.data.sources import MOST_PIXELS
 from genray.gen.data.splits import labels_of
 from genray.gen.data.types import Data, Split
 from genray.gen.generative import to_uint8
-from genray.gen.images.embedding import EXTRACTOR, SIDE, Embedding, open_embedding
+from genray.gen.images.embedding import EXTRACTOR, SIDE, Embedding, open_embedding, prepared_side
 from genray.gen.images.pictures import DATA_FORMATS, PictureError, read_picture, scaled
 from genray.runs.modelstore import save_model
 
@@ -50,9 +50,9 @@ class PhotoIndex(nn.Module):
         labels: a class for each picture; empty without classes.
         classes: names of the classes.
         data: the option --data from which the pictures came.
+        side: the side in pixels at which queries are embedded.
     """
 
-    shape = (3, SIDE, SIDE)
     low, high = 0.0, 1.0
 
     def __init__(
@@ -65,8 +65,10 @@ class PhotoIndex(nn.Module):
         labels: Sequence[int] = (),
         classes: Sequence[str] = (),
         data: str = "",
+        side: int = SIDE,
     ):
         super().__init__()
+        self.shape = (3, side, side)
         self.embedding = embedding
         self.names, self.labels, self.classes = tuple(names), tuple(labels), tuple(classes)
         self.data = data
@@ -97,6 +99,10 @@ class PhotoIndex(nn.Module):
         """Return the codes of pictures in 0..1; see `Embedding.encode`."""
         return self.embedding.encode(x_BCHW)
 
+    def encode_query(self, rgb: np.ndarray) -> np.ndarray:
+        """Return the code, float32 [K], of a picture, uint8 RGB [H, W, 3] of any size."""
+        return self.embedding.encode_pictures([rgb], side=self.shape[1])[0]
+
     def copy_of(self, row: int) -> np.ndarray:
         """Return a picture's small copy, uint8 RGB [H, W, 3], at most THUMBNAIL pixels long."""
         start = int(self.ends_N[row - 1]) if row else 0
@@ -114,6 +120,7 @@ class PhotoIndex(nn.Module):
         about = {"name": KIND, "classes": list(self.classes), "options": {"data": self.data}}
         return {
             "shape": list(self.shape),
+            "pictures": len(self),
             "extractor": EXTRACTOR,
             "bytes": len(self.copies),
             "names": list(self.names),
@@ -143,6 +150,7 @@ def build_photo_index(config: dict[str, Any]) -> PhotoIndex:
         labels=config["labels"],
         classes=config["data"]["classes"],
         data=config["data"]["options"]["data"],
+        side=config["shape"][1],
     )
     require(
         len(config["labels"]) in (0, len(names)), "a photo index needs as many labels as pictures"
@@ -183,7 +191,7 @@ def index_rows(embedding: Embedding, data: Data, option: str = "", say: Say = _q
         embedding, codes, copies,
         names=[name or f"row {row}" for row, name in enumerate(names)],
         labels=[label for split in splits for label in _labels(split)],
-        classes=data.classes, data=option,
+        classes=data.classes, data=option, side=prepared_side(data.shape[1:]),
     )  # fmt: skip
 
 
