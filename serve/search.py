@@ -77,7 +77,7 @@ class Search:
             names = [index.base.names[row] for row in rows] if index.base.names else []
             images = None
             if len(index.data.shape) == 3:
-                images = from_model(predictor.model, index.base.take(torch.tensor(rows))[0])
+                images = list(from_model(predictor.model, index.base.take(torch.tensor(rows))[0]))
             found.append(
                 Neighbours(rows, [float(value) for value in distances_M], labels, names, images)
             )
