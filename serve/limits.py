@@ -24,6 +24,8 @@ class Limits:
     """Images (or rows) that one request may ask for."""
     max_rows: int = bounded(256, min=1)
     """Rows of one inference request."""
+    max_answer_mb: int = bounded(64, min=1)
+    """Size in MB of the answer of an inference request, computed before the model runs."""
     max_side: int = bounded(1024, min=1)
     """Longer side, in pixels, of a requested image or of a picture to edit (larger pictures are
     scaled down).

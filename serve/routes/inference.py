@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from genray import __version__
 from serve.errors import BadRequest, NotFound, NotReady
 from serve.fast_path import FastHandler, FastRequest, FastResponse, NamedHandler
-from serve.models import TensorSpec
+from serve.models import Arrays, TensorSpec
 from serve.routes.common import InferenceError, json_answer, json_bytes, note_model, refusals
-from serve.routes.tensors import Selection, read_request, write_answer
+from serve.routes.tensors import Selection, check_answer_size, read_request, write_answer
 from serve.service import Service
 
 MAIN = ("generate", "classify", "act", "reconstruct", "encode")
@@ -180,8 +180,13 @@ async def infer_bytes(
     """
     note_model(state, selected.predictor)
     wanted, arrays = read_request(body, header_length, selected.spec)
-    found = await service.predict(selected.predictor, selected.function, arrays)
-    return write_answer(selected, wanted, found)
+    check_answer_size(wanted, arrays, selected.spec, service.limits)
+
+    # Written in the batcher's thread, so that the event loop can serve other requests.
+    def written(found: Arrays) -> tuple[bytes, dict[str, str]]:
+        return write_answer(selected, wanted, found)
+
+    return await service.predict(selected.predictor, selected.function, arrays, written)
 
 
 def fast_infer(service: Service) -> NamedHandler:

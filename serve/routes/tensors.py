@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serve.errors import BadRequest
+from serve.errors import BadRequest, TooLarge
+from serve.limits import Limits
 from serve.models import DTYPES, Arrays, Function, Predictor, TensorSpec
 from serve.routes.common import json_bytes
 from serve.service import finite
@@ -69,6 +70,9 @@ def read_request(
         raise BadRequest("outputs: must be a list of requested tensors")
     if not isinstance(wanted.get("parameters") or {}, dict):
         raise BadRequest("parameters: must be an object")
+    requested = [each["name"] for each in outputs if isinstance(each.get("name"), str)]
+    if len(set(requested)) < len(requested):
+        raise BadRequest("outputs: each output may be requested once", param="outputs")
     unknown = [
         each.get("name")
         for each in outputs
@@ -133,14 +137,75 @@ def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.
         raise BadRequest(wrong) from None
 
 
+JSON_BYTES = {"UINT8": 5, "FP32": 25, "INT64": 22}
+"""Most bytes of a number in JSON, with its comma."""
+
+
+def check_answer_size(
+    wanted: dict[str, Any], arrays: Arrays, spec: Function, limits: Limits
+) -> None:
+    """Raise TooLarge if the answer to a request would exceed the limit, before the model runs."""
+    rows = len(next(iter(arrays.values())))
+    all_binary = _default_binary(wanted)
+    asked = {each["name"]: each for each in wanted.get("outputs") or []}
+    size = 0
+    for each in spec.outputs:
+        if not asked or each.name in asked:
+            numbers = rows * int(np.prod(each.shape, dtype=np.float64))
+            binary = _is_binary(asked.get(each.name, {}), all_binary)
+            size += numbers * (
+                np.dtype(DTYPES[each.datatype]).itemsize if binary else JSON_BYTES[each.datatype]
+            )
+    if size > limits.max_answer_mb * 2**20:
+        raise TooLarge(
+            f"the answer would have up to {size / 2**20:,.0f} MiB; the limit is "
+            f"{limits.max_answer_mb} MiB: send fewer rows, or ask for binary outputs"
+        )
+
+
+def _default_binary(wanted: dict[str, Any]) -> bool:
+    return bool((wanted.get("parameters") or {}).get("binary_data_output", False))
+
+
+def _is_binary(output: dict[str, Any], default: bool) -> bool:
+    parameters = output.get("parameters")
+    given = parameters.get("binary_data", default) if isinstance(parameters, dict) else default
+    return given is True
+
+
+def _check_outputs(selected: Selection, found: Arrays) -> None:
+    """Raise BadRequest if an output is infinite or NaN. All inputs are finite, so that only their
+    size can be the cause.
+    """
+    for name, values in found.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            inputs = ", ".join(each.name for each in selected.spec.inputs)
+            raise BadRequest(
+                f"input {inputs}: the values are too large: output {name} is not finite; send "
+                "smaller numbers, e.g. in −1..1",
+                param=selected.spec.inputs[0].name,
+            )
+
+
+CHUNK = 2**14
+
+
+def _json_numbers(values: np.ndarray) -> bytes:
+    """Encode numbers as the inside of a JSON list, in pieces, so that other threads can run."""
+    flat = values.ravel()
+    pieces = (flat[at : at + CHUNK].tolist() for at in range(0, len(flat), CHUNK))
+    return b", ".join(json_bytes(piece)[1:-1] for piece in pieces)
+
+
 def write_answer(
     selected: Selection, wanted: dict[str, Any], found: Arrays
 ) -> tuple[bytes, dict[str, str]]:
     """Return (the requested outputs as JSON, or as binary parts after the JSON; the headers that
     describe this format).
     """
+    _check_outputs(selected, found)
     requested = wanted.get("outputs") or [{"name": spec.name} for spec in selected.spec.outputs]
-    all_binary = bool((wanted.get("parameters") or {}).get("binary_data_output", False))
+    all_binary = _default_binary(wanted)
     types = {spec.name: spec.datatype for spec in selected.spec.outputs}
     outputs, parts = [], []
     for each in requested:
@@ -150,26 +215,17 @@ def write_answer(
             "datatype": types[each["name"]],
             "shape": list(values.shape),
         }
-        parameters = each.get("parameters")
-        if (
-            parameters.get("binary_data", all_binary)
-            if isinstance(parameters, dict)
-            else all_binary
-        ) is True:
+        if _is_binary(each, all_binary):
             part = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
             tensor["parameters"] = {"binary_data_size": len(part)}
             parts.append(part)
+            outputs.append(json_bytes(tensor))
         else:
-            tensor["data"] = values.ravel().tolist()
-        outputs.append(tensor)
-    answer = {
-        "model_name": selected.name,
-        "model_version": selected.predictor.version,
-        "outputs": outputs,
-    }
+            outputs.append(json_bytes(tensor)[:-1] + b', "data": [' + _json_numbers(values) + b"]}")
+    answer = {"model_name": selected.name, "model_version": selected.predictor.version}
     if isinstance(wanted.get("id"), str):
         answer["id"] = wanted["id"]
-    head = json_bytes(answer)
+    head = json_bytes(answer)[:-1] + b', "outputs": [' + b", ".join(outputs) + b"]}"
     if not parts:
         return head, {}
     return b"".join([head, *parts]), {"Inference-Header-Content-Length": str(len(head))}

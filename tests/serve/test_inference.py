@@ -1,9 +1,12 @@
 """Tests the Open Inference Protocol with Triton's client: JSON, binary tensors and refusals."""
 
+import json
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -15,6 +18,9 @@ from genray.rl import presets
 from genray.rl.engine import initial_network, network_card
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
+from serve.limits import Limits
+from serve.models import Function, TensorSpec
+from serve.routes.tensors import Selection, write_answer
 from tests.serve.conftest import Web
 
 
@@ -125,6 +131,7 @@ VALID = {"name": "latent", "shape": [1, 32], "datatype": "FP32", "data": [0.0] *
         ({"inputs": [{**VALID, "parameters": {"binary_data_size": 128}}]}, "must follow"),
         ({"inputs": [VALID], "outputs": [{"name": "sound"}]}, "the outputs are image"),
         ({"inputs": [VALID], "outputs": [3]}, "requested tensors"),
+        ({"inputs": [VALID], "outputs": [{"name": "image"}] * 12_000}, "requested once"),
         ({"inputs": [VALID], "parameters": 3}, "must be an object"),
     ],
 )
@@ -183,3 +190,55 @@ def test_infer_refuses_an_invalid_action_and_answers_the_rest_of_its_batch(
             pool.map(lambda number: ask([0, wrong if number % 2 else 0]).status_code, range(8))
         )
     assert statuses == [200, 400] * 4
+
+
+def test_infer_bounds_the_size_of_an_answer_before_the_model_runs(
+    start: Callable[..., Web], monkeypatch: pytest.MonkeyPatch
+):
+    web = start(limits=Limits(max_answer_mb=1))
+    inputs = [{"name": "latent", "shape": [256, 32], "datatype": "FP32", "data": [0.0] * 8192}]
+    url = f"{web.url}/v2/models/digits-gan/infer"
+    assert httpx.post(url, json={"inputs": inputs}).status_code == 200  # 82 kB
+    # 256 rows of 8x8 numbers have 16,384 numbers; a picture of 64x64 would have 64 times as many.
+    spec = TensorSpec("image", "UINT8", (64, 64, 1))
+    large = Function((TensorSpec("latent", "FP32", (32,)),), (spec,), lambda arrays: pytest.fail())
+    predictor = web.service.registry.get("digits-gan")
+    monkeypatch.setitem(predictor.functions, "generate", large)
+    answer = httpx.post(url, json={"inputs": inputs})
+    assert answer.status_code == 413 and "up to 5 MiB; the limit is 1 MiB" in answer.json()["error"]
+
+
+def test_infer_names_the_input_whose_values_are_too_large(
+    start: Callable[..., Web], monkeypatch: pytest.MonkeyPatch
+):
+    """Finite inputs that overflow in the model are refused; the rest of the batch is answered."""
+    web = start()
+    row = TensorSpec("row", "FP32", (2,))
+    with np.errstate(over="ignore"):
+        doubled = Function((row,), (row,), lambda arrays: {"row": arrays["row"] * np.float32(2)})
+    predictor = web.service.registry.get("digits-ae")
+    monkeypatch.setitem(predictor.functions, "encode", doubled)
+    url = f"{web.url}/v2/models/digits-ae.encode/infer"
+
+    def infer(value: float, binary: bool) -> httpx.Response:
+        tensor = {"name": "row", "shape": [1, 2], "datatype": "FP32", "data": [value, 1.0]}
+        body = {"inputs": [tensor], "parameters": {"binary_data_output": binary}}
+        return httpx.post(url, json=body)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for binary in (False, True):
+            answer = infer(3e38, binary)
+            assert answer.status_code == 400
+            assert answer.json()["error"].startswith("input row: the values are too large")
+    assert infer(1e38, False).json()["outputs"][0]["data"] == [pytest.approx(2e38), 2.0]
+
+
+def test_write_answer_in_pieces_equals_json():
+    values = np.random.default_rng(0).normal(size=(3, 9000)).astype(np.float32)
+    spec = TensorSpec("row", "FP32", (9000,))
+    selected = Selection(SimpleNamespace(version="1"), "m", "f", Function((spec,), (spec,), dict))
+    body, headers = write_answer(selected, {"id": "7"}, {"row": values})
+    found = json.loads(body)
+    assert not headers and found["id"] == "7" and found["outputs"][0]["shape"] == [3, 9000]
+    assert found["outputs"][0]["data"] == values.ravel().tolist()

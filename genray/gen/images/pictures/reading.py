@@ -16,6 +16,7 @@ from PIL import Image
 from genray.gen.images.pictures.decoding import to_srgb
 from genray.gen.images.pictures.errors import DAMAGED, PictureError
 from genray.gen.images.pictures.exif import upright
+from genray.gen.images.pictures.parts import excess_parts
 
 MAX_PIXELS = 50_000_000
 """Largest number of pixels to read (150 MB as RGB), checked in the header before decoding."""
@@ -66,8 +67,9 @@ def read_picture(
         name: the picture's name in error messages; by default its path.
         max_pixels: the largest number of pixels to decode, checked in the header.
         formats: Pillow's names of the accepted formats.
-        any_shape: also accept sides below 8 pixels, sides with a ratio above 20, and animations, of
-            which the first frame is read; a data set may contain such pictures.
+        any_shape: also accept sides below 8 pixels, sides with a ratio above 20, animations, of
+            which the first frame is read, and files with very many parts; a data set may contain
+            such pictures.
 
     Raises PictureError, one line that begins with `name`, for a file that is missing, not a
     picture, damaged, truncated, too large, or of a shape that `any_shape` would accept. Raises
@@ -76,6 +78,10 @@ def read_picture(
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     too_many = f"more pixels than the limit of {max_pixels:,}; give a smaller picture"
     with _open_file(source, name, max_pixels) as file, warnings.catch_warnings(action="ignore"):
+        if not any_shape:
+            excess = excess_parts(file.read())
+            file.seek(0)
+            _readable(not excess, f"{name}: {excess}; save the picture again with another program")
         try:
             opened = _open_image(file, formats)
         except Image.DecompressionBombError as error:

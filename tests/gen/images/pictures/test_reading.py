@@ -1,6 +1,11 @@
 """Tests that bad files end in one line, before they cost memory."""
 
+import io
+import re
+import struct
+import time
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +13,9 @@ import pytest
 from PIL import Image
 
 from genray.errors import ConfigError
-from genray.gen.images.pictures import (
-    read_picture,
-)
+from genray.gen.images.pictures import read_picture
+from genray.gen.images.pictures.errors import PictureError
+from genray.gen.images.pictures.parts import MAX_SCANS
 from tests.helpers.pictures import HEIGHT, WIDTH, chunk, image, png, saved, smooth
 
 
@@ -94,3 +99,39 @@ def test_read_picture_of_a_png_with_a_damaged_text_keeps_the_pixels():
     np.testing.assert_array_equal(
         read_picture(content[:after_header] + bad + content[after_header:]).rgb, smooth()
     )
+
+
+def _progressive(scans: int) -> bytes:
+    """Return a progressive JPEG whose last scan is repeated until there are `scans` of them."""
+    made = io.BytesIO()
+    Image.new("RGB", (64, 48), (90, 120, 30)).save(made, "JPEG", progressive=True)
+    content = made.getvalue()
+    starts = [found.start() for found in re.finditer(b"\xff\xda", content)]
+    last = content[starts[-1] : -2]
+    return content[:-2] + last * (scans - len(starts)) + content[-2:]
+
+
+def test_read_picture_refuses_a_jpeg_with_very_many_scans():
+    assert read_picture(_progressive(MAX_SCANS)).rgb.shape == (48, 64, 3)
+    with pytest.raises(PictureError, match="a.jpg: more than 100 scans; save the picture again"):
+        read_picture(_progressive(MAX_SCANS + 1), name="a.jpg")
+    begin = time.process_time()
+    with pytest.raises(PictureError, match="more than 100 scans"):
+        read_picture(_progressive(45_000))
+    assert time.process_time() - begin < 1
+
+
+def test_read_picture_does_not_count_the_scans_of_an_embedded_preview():
+    content = _progressive(10)
+    preview = b"\xff\xe1" + (2 + 1200).to_bytes(2, "big") + b"\xff\xda\0\x02" * 300
+    assert read_picture(content[:2] + preview + content[2:]).rgb.shape == (48, 64, 3)
+
+
+def test_read_picture_refuses_a_png_with_very_many_chunks():
+    made = io.BytesIO()
+    Image.new("L", (16, 16)).save(made, "PNG")
+    content = made.getvalue()
+    extra = struct.pack(">I4sI", 0, b"tEXt", zlib.crc32(b"tEXt"))
+    assert read_picture(content[:33] + extra * 10 + content[33:]).rgb.shape == (16, 16, 3)
+    with pytest.raises(PictureError, match="more than 50,000 chunks"):
+        read_picture(content[:33] + extra * 60_000 + content[33:])
