@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "train vae": ("genray.commands.train:train_vae", "variational autoencoders"),
     "train gan": ("genray.commands.train:train_gan", "GANs, dense and convolutional"),
+    "train sprites": (
+        "genray.commands.train:train_sprites",
+        "sprite models: game screens at full size, as a sequence of sprites",
+    ),
     "train classifier": (
         "genray.commands.train:train_classifier",
         "an image classifier, which metrics, styles and dreams can use",

@@ -1,4 +1,4 @@
-"""`genray anomalies`: detects an unseen class by its reconstruction error."""
+"""`genray anomalies`: detects an unseen class by its reconstruction error, or by its likelihood."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from genray.commands.models import encoder, model_argument, own_data, reconstruction
+from genray.commands import sprites
+from genray.commands.models import encoder, load, model_argument, own_data, reconstruction
 from genray.config import from_dict
 from genray.errors import ConfigError
 from genray.gen.data.config import DataConfig
@@ -22,14 +23,13 @@ from genray.paths import DataName
 
 @dataclass(frozen=True, kw_only=True)
 class AnomaliesConfig:
-    """Detect anomalies by their reconstruction error. The anomalies are rows of a class that was
-    left out of the training; the usual rows are of the classes that were trained.
+    """Detect anomalies by their reconstruction error; with a sprite model, by −ln p. The anomalies
+    are rows of a class that was left out of the training, or of other data; the usual rows are of
+    the classes that were trained.
     """
 
     out: Path | None = None
-    """sheet.png: the held-out rows with the largest reconstruction errors; anomalous rows are
-    marked.
-    """
+    """sheet.png: the held-out rows with the largest scores; anomalous rows are marked."""
     data: DataName = ""
     """Take the anomalous rows from this data: all of its held-out rows."""
 
@@ -42,11 +42,14 @@ def anomalies(argv: list[str], prog: str) -> int:
     options = parse(AnomaliesConfig, argv, prog)
     if options.out is not None:
         check_png_path(options.out)
-    model, config = encoder(folder)
-    if not hasattr(model, "decode"):
+    has_likelihood = sprites.is_sprites(folder)
+    model, config = load(folder) if has_likelihood else encoder(folder)
+    if not hasattr(model, "decode") and not has_likelihood:
         raise ConfigError(f"{folder}: a model of kind {config['kind']!r} does not reconstruct")
     test = own_data(config, "").test
     odd = own_data(config, options.data).test if options.data else _unseen(folder, config)
+    if has_likelihood:
+        return _unlikely(model, (test, odd), options.out)
     # The score of a row is its reconstruction error.
     errors = []
     for split in (test, odd):
@@ -65,10 +68,28 @@ def anomalies(argv: list[str], prog: str) -> int:
     return 0
 
 
+def _unlikely(model: Any, splits: tuple[Split, Split], out: Path | None) -> int:
+    """Score rows by −ln p of a sprite model; returns the exit status."""
+    from genray.gen.evaluation import explore
+
+    scores = [sprites.surprise(model, split) for split in splits]
+    print(
+        f"-ln p: {scores[0].mean():.1f} nats of {len(scores[0])} usual rows, "
+        f"{scores[1].mean():.1f} nats of {len(scores[1])} anomalous rows"
+    )
+    print(f"AUROC {explore.auroc(scores[0], scores[1]):.3f}")
+    if out is not None:
+        print(write_png(out, _worst_sheet(splits, scores, 20, "lowest likelihoods")))
+    return 0
+
+
 def _worst_sheet(
-    splits: tuple[Split, Split], errors: list[np.ndarray], most: int = 40
+    splits: tuple[Split, Split],
+    errors: list[np.ndarray],
+    most: int = 40,
+    what: str = "largest reconstruction errors",
 ) -> np.ndarray:
-    """Draw the `most` rows with the largest reconstruction errors, largest first.
+    """Draw the `most` rows with the largest errors, largest first.
 
     `splits`: the usual rows and the anomalous rows; the anomalous rows are marked. `errors`: the
     reconstruction errors of each split.
@@ -83,8 +104,7 @@ def _worst_sheet(
         tiles.append(Tile(picture, f"{error[row]:.4f}", marked=bool(row >= usual)))
     unseen = int((worst >= usual).sum())
     title = (
-        f"The {len(worst)} held-out rows with the largest reconstruction errors; the {unseen} "
-        "anomalous rows are bordered"
+        f"The {len(worst)} held-out rows with the {what}; the {unseen} anomalous rows are bordered"
     )
     return draw_sheet([tiles[at : at + 10] for at in range(0, len(tiles), 10)], title=title)
 

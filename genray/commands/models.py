@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genray.bounds import bounded, check_bounds
+from genray.commands import sprites
 from genray.commands.photographs import names_pictures, open_index
 from genray.config import from_dict
 from genray.console import escaped
@@ -25,9 +27,10 @@ from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel, image_grid, to_uint8, walk_frames
 from genray.gen.sheets import Tile, draw_sheet
+from genray.gen.sprites.model import SpriteModel
 from genray.gen.training.fit import fixed_randomness
 from genray.media import check_clip_path, check_png_path, check_writable, write_clip, write_png
-from genray.options import folder_argument, parse
+from genray.options import folder_argument, given, parse
 from genray.paths import DATA, DataName
 from genray.runs import modelstore
 from genray.runs.files import writing_file
@@ -58,7 +61,8 @@ def generator(folder: Path) -> GenerativeModel:
     model, config = load(folder)
     if not isinstance(model, GenerativeModel):
         raise ConfigError(
-            f"{folder}: a model of kind {config['kind']!r} does not generate; use a vae or a gan"
+            f"{folder}: a model of kind {config['kind']!r} does not generate; use a vae, a gan or "
+            "sprites"
         )
     return model
 
@@ -133,7 +137,7 @@ def codes_of(model: Any, split: Split) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """Sample images from a generator (vae, gan) and write them as one grid."""
+    """Sample images from a generator (vae, gan, sprites) and write them as one grid."""
 
     out: Path
     """grid.png"""
@@ -147,6 +151,13 @@ class SampleConfig:
     fld: bool = False
     """Print the Fréchet Lite0 distance (FLD) of the samples and the held-out images. FLD needs
     about 1,000 samples (--num) and 10 to 40 s.
+    """
+    scale: int = bounded(0, min=0, max=8, example=3)
+    """Size of each pixel in the picture; 0: 1, or enough for images of 32 pixels."""
+    temperature: float = bounded(1.0, above=0, max=4, example=1)
+    """For sprites: divides all logits. Below 1, samples are more alike."""
+    top_p: float = bounded(0.95, above=0, max=1, example=0.95)
+    """For sprites: shapes and runs are drawn from the likeliest ones with this probability.
     """
     noise: bool = False
     """Whether to draw the pixels from the decoder's distribution (vae), instead of its mean."""
@@ -164,14 +175,21 @@ def sample(argv: list[str], prog: str) -> int:
         not options.fld or options.num >= 2,
         f"--num {options.num}: --fld needs two samples or more, e.g. 1000",
     )
+    check_bounds(options)
     model = generator(folder)
+    if isinstance(model, SpriteModel):
+        require(not options.noise, "--noise: only for a vae; leave it out")
+        return sprites.sample(folder, model, options)
+    for name in ("--temperature", "--top-p"):
+        require(not given(argv, name), f"{name}: only for sprite models; leave it out")
     images = model.sample(options.num, options.seed, noise=options.noise)
     if options.nearest is not None or options.fld:
         from genray.commands.samples import compare
 
         compare(folder, images, options.nearest, options.fld)
     columns = int(np.ceil(np.sqrt(options.num)))
-    print(write_png(options.out, image_grid(images, model.low, model.high, columns)))
+    side = options.scale * model.shape[2] if options.scale else 32
+    print(write_png(options.out, image_grid(images, model.low, model.high, columns, side)))
     return 0
 
 
@@ -193,8 +211,8 @@ def reconstruct(argv: list[str], prog: str) -> int:
     options = parse(ReconstructConfig, argv, prog)
     check_png_path(options.out)
     require(options.num >= 1, f"--num {options.num}: must be ≥ 1, e.g. 12")
-    model, config = encoder(folder)
-    if not hasattr(model, "decode"):
+    model, config = load(folder) if sprites.is_sprites(folder) else encoder(folder)
+    if not hasattr(model, "decode") and not isinstance(model, SpriteModel):
         raise ConfigError(f"{folder}: a model of kind {config['kind']!r} does not reconstruct")
     test = own_data(config, options.data).test.first(options.num)
     x = test.all()
@@ -300,6 +318,11 @@ def interpolate(argv: list[str], prog: str) -> int:
         "--stops must be ≥ 2 and --frames ≥ 1, e.g. 5 and 16",
     )
     model = generator(folder)
+    require(
+        model.can_walk,
+        f"{folder}: a sprite model draws a sequence of sprites, and no screen lies between two "
+        "others; use `genray sample`, or interpolate a vae or a gan",
+    )
     frames = walk_frames(model, options.stops, options.frames, options.seed)
     print(write_clip(options.out, frames, fps=15, scale=max(1, 128 // model.shape[-1])))
     return 0
@@ -313,10 +336,12 @@ SplitName = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-    """Write the codes of a split as a parquet table: row, name, label, code."""
+    """Write the codes of a split as a parquet table: row, name, label, code. For sprites, write
+    the tokens as JSON.
+    """
 
     out: Path
-    """codes.parquet"""
+    """codes.parquet; for sprites, tokens.json"""
     data: DataName = ""
     """Use other data than the model's training data. With lite0: the pictures, e.g. folder:PATH."""
     split: SplitName = "test"

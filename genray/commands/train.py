@@ -1,4 +1,4 @@
-"""`genray train ae|vae|gan|classifier|style`: one training function for all families."""
+"""`genray train ae|vae|gan|sprites|classifier|style`: one training function for all families."""
 
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -52,6 +52,11 @@ def train_vae(argv: list[str], prog: str) -> int:
 def train_gan(argv: list[str], prog: str) -> int:
     """Run `genray train gan`; returns the exit status."""
     return _train("gan", argv, prog)
+
+
+def train_sprites(argv: list[str], prog: str) -> int:
+    """Run `genray train sprites`; returns the exit status."""
+    return _train("sprites", argv, prog)
 
 
 def train_classifier(argv: list[str], prog: str) -> int:

@@ -111,7 +111,8 @@ def collect_screens(
 def play_screens(
     job: Job, palette: PaletteBuilder, every: int, progress: Callable[[int], None] | None = None
 ) -> np.ndarray:
-    """Return `job.count` screens of one game as palette indices, uint8 [N, H, W], lane by lane.
+    """Return `job.count` screens of one game as palette indices, uint8 [N, H, W]: those of
+    all lanes at one step, then those of the next step.
 
     `palette` gets the colours that appear. The same job always gives the same screens.
     """
@@ -129,5 +130,4 @@ def play_screens(
             progress(min(kept, job.count))
         if len(parts) == steps:
             break
-    # Lane by lane, so that the screens of an episode follow one another.
-    return np.stack(parts, 1).reshape(-1, *parts[0].shape[1:])[: job.count]
+    return np.concatenate(parts)[: job.count]

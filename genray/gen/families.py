@@ -31,6 +31,9 @@ from genray.gen.images.style.presets import (
     style_fast_full,
 )
 from genray.gen.images.style.transformer_net import build_style_fast
+from genray.gen.sprites.config import SpriteConfig, sprites
+from genray.gen.sprites.model import build_sprites
+from genray.gen.sprites.task import SpriteTask
 from genray.gen.training.fit import Fit
 from genray.gen.training.task import Task
 from genray.gen.training.world import ALONE, World
@@ -117,6 +120,12 @@ FAMILIES: dict[str, Family] = {
         ),
         "GANs, dense and convolutional (DCGAN)",
     ),
+    "sprites": Family(
+        SpriteConfig,
+        SpriteTask,
+        _named(sprites),
+        "sprite models: game screens at full size, as a background and a sequence of sprites",
+    ),
     "classifier": Family(
         ClassifierConfig,
         ClassifierTask,
@@ -135,6 +144,7 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "autoencoder": build_autoencoder,
     "vae": build_vae,
     "gan": build_generator,
+    "sprites": build_sprites,
     "classifier": build_classifier,
     "style_fast": build_style_fast,
     "style_any": build_style_any,

@@ -27,6 +27,9 @@ class GenerativeModel(nn.Module):
         low, high: range of the images' values.
     """
 
+    can_walk: bool = True
+    """Whether images change smoothly with their latents, so that a walk shows something."""
+
     def __init__(self, *, latent: int, prior: Prior, shape: Sequence[int], low: float, high: float):
         super().__init__()
         self.latent, self.prior = latent, prior

@@ -105,8 +105,8 @@ def read_screens(file: Path) -> Screens:
 def split_order(held_out_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the training rows and the test rows.
 
-    Training rows keep the order of play. The validation split, their last part, therefore comes
-    mostly from later episodes than the training split: neighbouring screens are nearly equal.
+    Training rows keep the order of play. The validation split, their last part, is therefore not
+    made of neighbours of training screens, which would be nearly equal.
     """
     return np.flatnonzero(~held_out_N), np.flatnonzero(held_out_N)
 

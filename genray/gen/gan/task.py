@@ -18,10 +18,10 @@ from genray.gen.gan import losses as gan_losses
 from genray.gen.gan.checks import check_batch, check_evaluation, check_images, check_updates
 from genray.gen.gan.config import GANConfig, GANModelConfig
 from genray.gen.gan.diffaugment import diff_augment
-from genray.gen.gan.moving_average import MovingAverage
 from genray.gen.gan.networks import Discriminator, Generator, build_generator
 from genray.gen.generative import image_grid, to_uint8
 from genray.gen.images.classifier import load_extractor, train_extractor
+from genray.gen.training.moving_average import MovingAverage
 from genray.gen.training.task import Batch, Export, Task
 from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World

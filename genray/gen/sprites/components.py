@@ -27,21 +27,27 @@ class Component(NamedTuple):
 
 
 def find_components(
-    screen_HW: np.ndarray, background_HW: np.ndarray, group_P: np.ndarray, gap: int, cell: int
+    screen_HW: np.ndarray,
+    background_HW: np.ndarray,
+    group_P: np.ndarray,
+    gap: int,
+    cell: int,
+    largest: int = 0,
 ) -> list[Component]:
     """Return the components of the pixels that differ from the background.
 
     Pixels belong together if their colours have the same group and if they are at most `gap` pixels
-    apart in both directions. A component that is wider or higher than `cell` pixels is cut along a
-    grid of the screen. Every foreground pixel is in exactly one component.
+    apart in both directions. A component that is wider or higher than `largest` pixels is cut
+    along a grid of the screen. Every foreground pixel is in exactly one component.
 
     Args:
         screen_HW, background_HW: palette indices, uint8.
         group_P: the group of each colour, int64.
         gap: largest difference of the coordinates of connected pixels.
         cell: side of the grid in pixels.
+        largest: largest side of a component that is not cut; at least `cell`.
     """
-    boxes_K6, buffer = _components(screen_HW, background_HW, group_P, gap, cell)
+    boxes_K6, buffer = _components(screen_HW, background_HW, group_P, gap, cell, max(cell, largest))
     found, pixels = [], buffer.tobytes()
     for group, y, x, height, width, start in boxes_K6.tolist():
         found.append(Component(group, y, x, height, width, pixels[start : start + height * width]))
@@ -49,7 +55,7 @@ def find_components(
 
 
 @compiled
-def _components(screen_HW, background_HW, group_P, gap, cell):
+def _components(screen_HW, background_HW, group_P, gap, cell, largest):
     height, width = screen_HW.shape
     seen_HW = np.zeros((height, width), np.bool_)
     ys, xs = np.empty(height * width, np.int32), np.empty(height * width, np.int32)
@@ -84,7 +90,7 @@ def _components(screen_HW, background_HW, group_P, gap, cell):
                         ys[end], xs[end] = near_y, near_x
                         end += 1
             # Write the component, or each of its cells, with its bounding box.
-            whole = bottom - top < cell and right - left < cell
+            whole = bottom - top < largest and right - left < largest
             cells = 1 if whole else rows * columns
             low_y, low_x = np.full(cells, height), np.full(cells, width)
             high_y, high_x = np.full(cells, -1), np.full(cells, -1)

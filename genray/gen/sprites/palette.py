@@ -36,9 +36,7 @@ class PaletteBuilder:
 
         Raises ConfigError for more than MOST_COLOURS colours.
         """
-        code_NHW = images_NHW3[..., 0].astype(np.int32) << 16
-        code_NHW |= images_NHW3[..., 1].astype(np.int32) << 8
-        code_NHW |= images_NHW3[..., 2]
+        code_NHW = _codes(images_NHW3)
         found_NHW = self._index[code_NHW]
         new = found_NHW == 255
         if new.any():
@@ -52,6 +50,40 @@ class PaletteBuilder:
             self._colours += colours.tolist()
             found_NHW = self._index[code_NHW]
         return found_NHW
+
+
+class NearestColour:
+    """Converts images to indices of a given palette; other colours become the most similar one.
+
+    Args:
+        palette_P3: uint8 RGB of each index.
+    """
+
+    def __init__(self, palette_P3: np.ndarray):
+        self._palette_P3 = palette_P3.astype(np.int64)
+        self._index = np.full(1 << 24, 255, np.uint8)
+        self._index[self._palette_P3 @ np.array([65536, 256, 1])] = np.arange(len(palette_P3))
+
+    def indices(self, images_NHW3: np.ndarray) -> np.ndarray:
+        """Return the palette indices of uint8 RGB images, uint8 [N, H, W]."""
+        code_NHW = _codes(images_NHW3)
+        found_NHW = self._index[code_NHW]
+        new = found_NHW == 255
+        if new.any():
+            code_K = np.unique(code_NHW[new])
+            colour_K3 = np.stack([code_K >> 16, code_K >> 8 & 255, code_K & 255], 1)
+            away_KP = np.square(colour_K3[:, None] - self._palette_P3).sum(2)
+            self._index[code_K] = away_KP.argmin(1)
+            found_NHW = self._index[code_NHW]
+        return found_NHW
+
+
+def _codes(images_NHW3: np.ndarray) -> np.ndarray:
+    """Return the colours as 24-bit numbers, int32 [N, H, W]."""
+    code_NHW = images_NHW3[..., 0].astype(np.int32) << 16
+    code_NHW |= images_NHW3[..., 1].astype(np.int32) << 8
+    code_NHW |= images_NHW3[..., 2]
+    return code_NHW
 
 
 def to_rgb(indices: np.ndarray, palette_P3: np.ndarray) -> np.ndarray:

@@ -31,8 +31,9 @@ from genray.gen.sprites.vocabulary import Vocabulary, build_vocabulary, shape_of
 
 GAP = 2
 """Pixels of one sprite are at most this far apart."""
+LARGEST = 64
+"""Components that are wider or higher than this are cut on a grid of CELL pixels."""
 CELL = 32
-"""Larger components are cut on a grid of this many pixels."""
 GROUPING = 400
 """Number of training screens from which the groups of colours are computed."""
 
@@ -81,7 +82,7 @@ class Language:
 
     def components(self, screen_HW: np.ndarray) -> list[Component]:
         """Return the components of a screen of palette indices."""
-        return find_components(screen_HW, self.background_HW, self.group_P, GAP, CELL)
+        return find_components(screen_HW, self.background_HW, self.group_P, GAP, CELL, LARGEST)
 
     def encode(self, screen_HW: np.ndarray) -> list[Token]:
         """Return the tokens of a screen, uint8 palette indices."""
@@ -148,7 +149,9 @@ def learn_language(
     colours, step = len(palette_P3), max(1, len(screens_NHW) // GROUPING)
     background_HW = mode_background(screens_NHW, colours)
     group_P = group_colours(screens_NHW[::step], background_HW, colours, GAP)
-    found = [find_components(each, background_HW, group_P, GAP, CELL) for each in screens_NHW]
+    found = [
+        find_components(each, background_HW, group_P, GAP, CELL, LARGEST) for each in screens_NHW
+    ]
     vocabulary = build_vocabulary((each for screen in found for each in screen), rare)
     if not 1 <= len(vocabulary) <= most_shapes:
         raise ConfigError(

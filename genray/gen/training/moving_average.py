@@ -1,4 +1,4 @@
-"""Moving average of the generator's weights. Samples come from the averaged network."""
+"""Moving average of a network's weights. Samples come from the averaged network."""
 
 import copy
 
