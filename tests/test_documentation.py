@@ -195,6 +195,7 @@ RUN_BY = {
     "train classifier": "tests/serve/conftest.py",
     "train dqn": "tests/test_cli.py",
     "train gan": "tests/serve/conftest.py",
+    "train sprites": "tests/commands/test_cli_sprites.py",
     "train style": "tests/gen/images/style/test_tasks.py",
     "train vae": "tests/commands/test_cli_models.py",
 }

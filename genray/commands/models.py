@@ -355,8 +355,12 @@ def encode(argv: list[str], prog: str) -> int:
 
     folder, argv = model_argument(argv, prog)
     options = parse(EncodeConfig, argv, prog)
-    require(options.out.suffix == ".parquet", f"--out {options.out}: must end in .parquet")
+    tokens = sprites.is_sprites(folder)
+    suffix = ".json" if tokens else ".parquet"
+    require(options.out.suffix == suffix, f"--out {options.out}: must end in {suffix}")
     check_writable(options.out)
+    if tokens:
+        return sprites.encode(folder, options.out, options.data, options.split)
     if names_pictures(folder):
         index = open_index(folder, options.data)
         codes, names, classes = index.codes, index.names, index.classes

@@ -27,7 +27,8 @@ FORMAT = 1
 
 def is_sprites(folder: Path) -> bool:
     """Return whether the model directory contains a sprite model."""
-    return bool(modelstore.read_config(folder)["kind"] == "sprites")
+    named = (folder / "config.json").exists()
+    return named and bool(modelstore.read_config(folder)["kind"] == "sprites")
 
 
 def screens_of(model: SpriteModel, split: Split) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Generative and representation learning: autoencoders, VAEs, GANs, classifiers and style models.
+"""Generative and representation learning: autoencoders, VAEs, GANs, sprite models,
+classifiers and style models.
 
 This package does not use Ray. Its public classes and functions can be imported from here:
 
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from genray.gen.images.style.network_config import StyleNetConfig
     from genray.gen.images.style.optimise import stylize
     from genray.gen.images.style.transformer_net import TransformerNet
+    from genray.gen.sprites.config import SpriteConfig, SpriteModelConfig
+    from genray.gen.sprites.model import SpriteModel
+    from genray.gen.sprites.task import SpriteTask
+    from genray.gen.sprites.tokens import Language
     from genray.gen.training.config import FitConfig
     from genray.gen.training.fit import Fit, Step
     from genray.gen.training.optimizers import OptimizerConfig
@@ -75,6 +80,7 @@ __all__ = [
     "OptimizerConfig",
     "PhotoIndex",
     "Split",
+    "SpriteConfig",
     "Step",
     "StyleConfig",
     "StyleNetConfig",
@@ -132,6 +138,11 @@ _PUBLIC = (
     "genray.gen.images.style.transformer_net.TransformerNet",
     "genray.gen.training.optimizers.OptimizerConfig",
     "genray.gen.training.updater.Updater",
+    "genray.gen.sprites.config.SpriteConfig",
+    "genray.gen.sprites.model.SpriteModel",
+    "genray.gen.sprites.config.SpriteModelConfig",
+    "genray.gen.sprites.task.SpriteTask",
+    "genray.gen.sprites.tokens.Language",
     "genray.gen.vae.VAE",
     "genray.gen.vae.VAEConfig",
     "genray.gen.vae.VAEModelConfig",

@@ -5,11 +5,21 @@ Shapes: B rows, T largest number of tokens, V shapes, H height, W width of the s
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from genray.gen.sprites.network import FIELDS, GROUP, RUN, SHAPE, SpriteTransformer, X, Y
+from genray.gen.sprites.network import (
+    FIELDS,
+    GROUP,
+    RUN,
+    SHAPE,
+    Block,
+    SpriteTransformer,
+    X,
+    Y,
+)  # fmt: skip
 
 TOP_P = (1.0, 1.0, 1.0, 0.95, 0.95)
 """Default share of the likeliest values of each field (group, y, x, shape, run) that is drawn from.
@@ -70,7 +80,7 @@ def draw_tokens(
         x_AD = network.start.expand(len(row_A), -1) if step == 0 else tables.embed(previous_A5)
         x_AD = network.norm_in(x_AD + network.position.weight[step])
         for number, block in enumerate(network.blocks):
-            x_AD = block.extend(x_AD, cache[2 * number], cache[2 * number + 1], step)
+            x_AD = cast(Block, block).extend(x_AD, cache[2 * number], cache[2 * number + 1], step)
         context_AD = network.norm_out(x_AD)
         least = network.least(previous_A5, first_A)
         chance_A5 = chance_BT5[row_A, step]

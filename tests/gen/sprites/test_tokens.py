@@ -16,28 +16,7 @@ from genray.gen.sprites.palette import PaletteBuilder, mode_background, to_rgb
 from genray.gen.sprites.runs import SINGLE, Placed, Run, find_runs
 from genray.gen.sprites.tokens import Language, learn_language
 from genray.gen.sprites.vocabulary import Shape, Vocabulary
-
-
-def toy_screens(count: int = 200, seed: int = 0) -> np.ndarray:
-    """Make screens 40x48 of a background with a stripe, a row of dashes, a two-coloured figure and
-    a ball; uint8 palette indices.
-    """
-    rng = np.random.default_rng(seed)
-    screens = np.zeros((count, 40, 48), np.uint8)
-    screens[:, 30:] = 1
-    figure = np.array([[255, 2, 2, 255], [2, 3, 3, 2], [2, 255, 255, 2]], np.uint8)
-    for screen in screens:
-        screen[20, 3::8] = screen[20, 4::8] = 4
-        for shape, (y, x) in (
-            (figure, rng.integers((1, 1), (12, 40))),
-            (np.full((2, 2), 5, np.uint8), rng.integers((22, 1), (36, 44))),
-        ):
-            place = screen[y : y + len(shape), x : x + len(shape[0])]
-            np.copyto(place, shape, where=shape != TRANSPARENT)
-    return screens
-
-
-PALETTE = np.arange(18, dtype=np.uint8).reshape(6, 3)
+from tests.helpers.sprites import PALETTE, toy_screens
 
 
 @pytest.fixture(scope="module")

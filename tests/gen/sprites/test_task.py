@@ -1,0 +1,120 @@
+"""Tests the training of sprite models, the saved model, and the search for near-copies."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genray.errors import ConfigError
+from genray.gen.families import BUILDERS
+from genray.gen.sprites.config import SpriteConfig, SpriteModelConfig, sprites
+from genray.gen.sprites.copies import TrainingScreens
+from genray.gen.sprites.model import SpriteModel
+from genray.gen.sprites.task import SpriteTask
+from genray.gen.training.config import FitConfig
+from genray.gen.training.fit import Fit
+from genray.gen.training.run import save_export
+from genray.runs.modelstore import load_model
+from tests.helpers.gen import check_resume, measured
+from tests.helpers.sprites import toy_data, toy_screens
+
+
+def config(steps: int = 4, **fit) -> SpriteConfig:
+    return replace(
+        sprites(),
+        fit=FitConfig(steps=steps, batch_size=32, validate_every=steps, **fit),
+        model=SpriteModelConfig(width=32, layers=1, heads=2, dropout=0.1),
+    )
+
+
+def trained(options: SpriteConfig) -> Fit:
+    fit = Fit(SpriteTask(options), toy_data(), options.fit)
+    for _ in fit:
+        pass
+    return fit
+
+
+@pytest.fixture(scope="module")
+def fit() -> Fit:
+    return trained(config())
+
+
+def model_of(fit: Fit) -> SpriteModel:
+    task = fit.task
+    assert isinstance(task, SpriteTask)
+    return task.model.eval()
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_sprites_resume_bit_exactly(ema: float, tmp_path: Path):
+    options = replace(config(6), ema=ema)
+    check_resume(lambda: Fit(SpriteTask(options), toy_data(), options.fit), 3, tmp_path)
+
+
+def test_sprites_test_reports_likelihood_and_exactness(fit):
+    figures = measured(fit)
+    parts = sum(figures[name] for name in ("groups", "places", "shapes", "runs"))
+    assert figures["loss"] == pytest.approx(parts) and figures["exact"] == 1 == 1 - figures["lost"]
+
+
+def test_likelihood_of_held_out_screens_is_finite(fit):
+    model, x = model_of(fit), toy_data().test.all()
+    with torch.no_grad():
+        assert model.log_likelihood(x).isfinite().all()
+    assert torch.allclose(model.reconstruct(x), x, atol=1e-6)
+
+
+def test_a_saved_model_draws_the_same_screens(fit, tmp_path: Path):
+    save_export(tmp_path / "model", fit, {})
+    again, about = load_model(tmp_path / "model", BUILDERS)
+    assert isinstance(again, SpriteModel) and about["shape"] == [3, 40, 48]
+    images = again.sample(5, seed=1)
+    assert torch.equal(images, model_of(fit).sample(5, seed=1))
+    assert not torch.equal(images, again.sample(5, seed=2))
+    assert images.shape == (5, 3, 40, 48) and images.min() >= 0 and images.max() <= 1
+    screens = np.concatenate(list(again.draw_screens(5, 1)))
+    assert torch.equal(again.images(screens), images)
+
+
+def test_sprites_refuse_grey_and_true_colour_images():
+    options, data = config(), toy_data()
+    grey = [replace(each, values=each.values[:, :1]) for each in (data.train, data.validation)]
+    with pytest.raises(ConfigError, match="needs colour images"):
+        Fit(SpriteTask(options), replace(data, train=grey[0], validation=grey[1]), options.fit)
+    noise = torch.randint(0, 256, data.train.values.shape, dtype=torch.uint8)
+    with pytest.raises(ConfigError, match="--data toy: has more than 255 colours"):
+        train = replace(data.train, values=noise)
+        Fit(SpriteTask(options), replace(data, train=train), options.fit)
+
+
+def test_nearest_finds_the_training_screen_with_most_equal_moving_pixels(fit):
+    language = model_of(fit).language
+    train, test = toy_screens(60), toy_screens(20, seed=3)
+    row, similarity = TrainingScreens(language, train).nearest(np.concatenate([train[7:8], test]))
+    assert row[0] == 7 and similarity[0] == 1 and (similarity[1:] < 1).any()
+
+    def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+        moves_a, moves_b = a != language.background_HW, b != language.background_HW
+        return float((moves_a & moves_b & (a == b)).sum() / (moves_a | moves_b).sum())
+
+    # Screens that share no whole sprite with a training screen have other candidates.
+    best = np.array([max(jaccard(screen, each) for each in train) for screen in test])
+    shares = best >= 0.3
+    assert shares.sum() >= 3 and np.allclose(similarity[1:][shares], best[shares])
+
+
+@pytest.mark.learn
+def test_sprites_draw_every_character_as_often_as_it_is_there():
+    """A model without training, and one whose sprites are independent of each other, fail."""
+    options = replace(config(250), optimizer=replace(sprites().optimizer, l2=0.1))
+    fit = trained(options)
+    assert measured(fit)["loss"] < 15
+    screens = np.concatenate(list(model_of(fit).draw_screens(300, 0)))
+    figure = np.isin(screens, (2, 3)).any((1, 2))
+    ball = (screens == 5).any((1, 2))
+    one_figure = np.isin(screens, (2, 3)).sum((1, 2)) == 8
+    one_ball = (screens == 5).sum((1, 2)) == 4
+    for share in (figure, ball, one_figure, one_ball):
+        assert share.mean() >= 0.93
