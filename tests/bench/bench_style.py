@@ -1,13 +1,14 @@
 """Feed-forward style models beside optimisation, on held-out pictures. `python -m
 tests.bench.bench_style`
 
-The two presets are trained as `genray train style` does, with untrained features (no download).
+The presets are trained as `genray train style` does, with EfficientNet-Lite0 (no download).
 Optimisation minimises the very loss that the network was trained by (Gram matrices as they are,
 contents in their own colours) with the same features, crops and otherwise its own defaults.
 Times are CPU seconds of one thread.
 
-`--run RUN` judges a run of `genray train style` for one style instead, such as one of `--preset
-style_best`.
+`--preset style_best`, `--style painting.png`, `--data folder:photographs` and `--crops 12` choose
+the network and the held-out pictures; `--any` measures the preset for any style instead, with
+`--styles folder:paintings`. `--run RUN` evaluates a finished run of `genray train style`.
 """
 
 import argparse
@@ -28,18 +29,19 @@ from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.config import StyleConfig
 from genray.gen.images.style.one_style_task import FastStyleTask, style_task
 from genray.gen.images.style.optimise import stylize
-from genray.gen.images.style.presets import style_any, style_fast
+from genray.gen.images.style.presets import style_any, style_best, style_fast
 from genray.gen.training.fit import Fit
 from genray.runs.rundir import RunDir
 from tests.bench.common import describe_machine, last_json_line, print_table
 
-PICTURES = 6
+PRESETS = {"style_fast": style_fast, "style_best": style_best}
+CROPS = 6
 """Held-out pictures that are optimised: seconds each."""
 
 
-def trained(config: Any, steps: int) -> Fit:
+def trained(config: StyleTrainConfig, steps: int) -> Fit:
     fit = replace(config.fit, steps=steps or config.fit.steps, validate_every=10**6, device="cpu")
-    config = replace(config, fit=fit, features="untrained")
+    config = replace(config, fit=fit)
     loop = Fit(style_task(config), load_data(config.data), config.fit)
     for _ in loop:
         pass
@@ -70,25 +72,35 @@ def opened(run: Path) -> Fit:
     return loop
 
 
-def fast(steps: int, opt_steps: int, run: Path | None = None) -> dict[str, float]:
+def fast(
+    steps: int,
+    opt_steps: int,
+    run: Path | None = None,
+    *,
+    config: StyleTrainConfig | None = None,
+    crops: int = CROPS,
+) -> dict[str, float]:
+    """Return the figures of a network for one style: of `run`, or trained here by `config`
+    (default: style_fast with EfficientNet-Lite0).
+    """
     start = time.process_time()
-    fit = trained(style_fast(), steps) if run is None else opened(run)
+    config = config or replace(style_fast(), features="lite0")
+    fit = trained(config, steps) if run is None else opened(run)
     seconds = time.process_time() - start
     task = fit.task
     assert isinstance(task, FastStyleTask)
-    contents = list(fit.whole_data.test.first(PICTURES).all().split(1))
+    contents = list(fit.whole_data.test.first(crops).all().split(1))
     side = contents[0].shape[-1]
-    config = StyleConfig(
+    same = StyleConfig(
         size=side,
         steps=opt_steps,
         content_weight=task.content_weight,
         tv=task.config.tv,
-        features="untrained",
         centred=False,
         recolour=False,
     )
     start = time.process_time()
-    optimised = [stylize(content, [task.style], config, task.features) for content in contents]
+    optimised = [stylize(content, [task.style], same, task.features) for content in contents]
     slow = (time.process_time() - start) / len(contents)
 
     def losses(results: list[Tensor]) -> dict[str, float]:
@@ -110,9 +122,8 @@ def fast(steps: int, opt_steps: int, run: Path | None = None) -> dict[str, float
     }
     spent = {"one pass": f"{quick:.4f}", "optimised": f"{slow:.2f}"}
     print_table(
-        f"One style, {len(contents)} held-out crops of {side} pixels; loss = style + "
-        f"{config.content_weight:g} content + "
-        f"{config.tv:g} tv",
+        f"One style ({task.style_name}), {len(contents)} held-out crops of {side} pixels; loss = "
+        f"style + {same.content_weight:g} content + {same.tv:g} tv",
         ["", "loss", "style", "content", "tv", "CPU s a picture"],
         [
             (
@@ -136,9 +147,15 @@ def fast(steps: int, opt_steps: int, run: Path | None = None) -> dict[str, float
     }
 
 
-def anything(steps: int) -> dict[str, float]:
+def anything(
+    steps: int, run: Path | None = None, *, config: StyleTrainConfig | None = None
+) -> dict[str, float]:
+    """Return the figures of a network for any style: of `run`, or trained here by `config`
+    (default: style_any).
+    """
     start = time.process_time()
-    fit = trained(style_any(), steps)
+    config = config or style_any()
+    fit = trained(config, steps) if run is None else opened(run)
     seconds = time.process_time() - start
     task = fit.task
     assert isinstance(task, AnyStyleTask)
@@ -149,7 +166,7 @@ def anything(steps: int) -> dict[str, float]:
     )
     (whole,) = cpu_s(lambda: task.model.stylize(content, [style]))
     print_table(
-        "Any style: held-out crops in held-out patterns",
+        f"Any style: held-out crops in held-out styles ({task.styles.name})",
         ["style loss of unstyled", "identity (1: a flat grey)", "CPU s at 256"],
         [(f"{figures['style_of_unstyled']:.3f}", f"{figures['identity']:.3f}", f"{whole:.3f}")],
     )
@@ -164,14 +181,31 @@ def anything(steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=0, help="of the training; 0: the presets'")
-    parser.add_argument("--run", type=Path, help="a run for one style to judge; nothing is trained")
+    parser.add_argument("--preset", choices=PRESETS, default="style_fast")
+    parser.add_argument("--style", help="a picture, or pattern:SEED")
+    parser.add_argument("--data", help="the contents, such as folder:photographs")
+    parser.add_argument("--crops", type=int, default=CROPS, help="held-out pictures to optimise")
+    parser.add_argument("--any", action="store_true", help="the preset for any style")
+    parser.add_argument("--styles", help="training styles for any style, such as folder:paintings")
+    parser.add_argument("--run", type=Path, help="a run to evaluate; nothing is trained")
     parser.add_argument("--quick", action="store_true", help="8 steps: shows that it runs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(describe_machine())
     steps = 8 if arguments.quick else arguments.steps
-    result = fast(steps, 4 if arguments.quick else StyleConfig().steps, arguments.run)
-    result |= {} if arguments.run else anything(steps)
+    config = style_any() if arguments.any else PRESETS[arguments.preset]()
+    config = replace(config, features="lite0")
+    if arguments.data:
+        config = replace(config, data=replace(config.data, data=arguments.data))
+    if arguments.style:
+        config = replace(config, style=arguments.style)
+    if arguments.styles:
+        config = replace(config, styles=arguments.styles)
+    if arguments.any:
+        result = anything(steps, arguments.run, config=config)
+    else:
+        opt_steps = 4 if arguments.quick else StyleConfig().steps
+        result = fast(steps, opt_steps, arguments.run, config=config, crops=arguments.crops)
     last_json_line({"bench": "style", **result})
 
 

@@ -53,6 +53,10 @@ class Features(nn.Module):
         """Return the same network as it was trained, if the features differ from it; else self."""
         return self
 
+    def least_side(self, layers: Sequence[str]) -> int:
+        """Return the smallest side, in pixels, that a picture must have for `layers`."""
+        return self.min_side
+
     def width_of(self, layer: str) -> int:
         """Return a layer's number of channels; each subclass defines this method."""
         raise NotImplementedError

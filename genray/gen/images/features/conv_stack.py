@@ -68,7 +68,11 @@ class ConvStack(Features):
     @property
     def min_side(self) -> int:  # type: ignore[override]
         """The shortest side that the default layers support, in pixels."""
-        used = max(self.layers.index(layer) for layer in (*self.style_layers, *self.content_layers))
+        return self.least_side((*self.style_layers, *self.content_layers))
+
+    def least_side(self, layers: Sequence[str]) -> int:
+        """Return the smallest side, in pixels, that a picture must have for `layers`."""
+        used = max(self.layers.index(layer) for layer in layers)
         # Reflection padding needs two pixels at the smallest size.
         return 2 << sum(self._pools[: used + 1])
 

@@ -93,9 +93,12 @@ class Lite0Features(Features):
         return features
 
     def fold(self) -> None:
-        """Fold all batch normalisations into their convolutions."""
+        """Fold all batch normalisations into their convolutions, and store the weights with the
+        channels last, which is 8% faster on a CPU.
+        """
         for unit in self.net.units():
             unit.fold()
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.freeze()
 
     @property

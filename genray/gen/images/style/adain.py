@@ -1,8 +1,9 @@
-"""Adaptive instance normalisation (AdaIN): gives activations the mean and deviation of a style.
+"""Gives activations the statistics of a style: adaptive instance normalisation (AdaIN).
 
 Shapes: B batch, C channels, H height, W width.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -27,3 +28,36 @@ def adain(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
     mean, std = mean_std(content_BCHW)
     style_mean, style_std = mean_std(style_BCHW)
     return (content_BCHW - mean) / std * style_std + style_mean
+
+
+def match_covariance(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
+    """Return the content with the style's mean and covariance of channels.
+
+    Of all linear maps with this result, the map that changes the values least is used. The sizes of
+    content and style may differ. 1e-4 is added to the variances.
+    [Pitié 2007, The linear Monge-Kantorovitch colour mapping, https://doi.org/10.1049/cp:20070055;
+    for activations: Li 2019, A closed-form solution to universal style transfer,
+    https://arxiv.org/abs/1906.00668]
+    """
+    content_BCN, style_BCN = content_BCHW.flatten(2), style_BCHW.flatten(2)
+    mean_BC1, style_mean_BC1 = content_BCN.mean(2, keepdim=True), style_BCN.mean(2, keepdim=True)
+    centred_BCN = content_BCN - mean_BC1
+    values_BC, vectors_BCC = torch.linalg.eigh(_covariance(centred_BCN))
+    root_BCC = _power(values_BC, vectors_BCC, 0.5)
+    inverse_BCC = _power(values_BC, vectors_BCC, -0.5)
+    wanted_BCC = _covariance(style_BCN - style_mean_BC1)
+    middle_BCC = _power(*torch.linalg.eigh(root_BCC @ wanted_BCC @ root_BCC), 0.5)
+    map_BCC = inverse_BCC @ middle_BCC @ inverse_BCC
+    return (map_BCC @ centred_BCN + style_mean_BC1).view_as(content_BCHW)
+
+
+def _covariance(centred_BCN: Tensor) -> Tensor:
+    """Return the covariances of the channels, plus 1e-4 on the diagonal, [B, C, C]."""
+    ridge_CC = 1e-4 * torch.eye(centred_BCN.shape[1], device=centred_BCN.device)
+    return centred_BCN @ centred_BCN.transpose(1, 2) / centred_BCN.shape[2] + ridge_CC
+
+
+def _power(values_BC: Tensor, vectors_BCC: Tensor, exponent: float) -> Tensor:
+    """Return powers of symmetric matrices with these eigenvalues and eigenvectors, [B, C, C]."""
+    scaled_BCC = vectors_BCC * values_BC.clamp(min=1e-12).pow(exponent)[:, None]
+    return scaled_BCC @ vectors_BCC.transpose(1, 2)

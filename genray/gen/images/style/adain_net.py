@@ -5,19 +5,21 @@ The network styles a picture of any size with any style in one forward pass.
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.errors import require
 from genray.gen.images.features import Features, build_features
-from genray.gen.images.style.adain import adain
+from genray.gen.images.style.adain import adain, match_covariance
 from genray.gen.images.style.config import normalise_weights
 from genray.gen.images.style.network_config import StyleNetConfig, net_config
 from genray.gen.images.style.network_parts import (
+    LEAST_SIDE,
     MAX_SIDE,
     Residual,
     check_alpha,
@@ -29,22 +31,26 @@ from genray.gen.images.style.sizes import resize
 
 
 class Decoder(nn.Module):
-    """Decodes activations of the encoder's last layer to pixels.
+    """Decodes the codes of `AdaINNet.encode_picture` to pixels.
 
-    Input: [B, C, h, w]. Output: [B, 3, H, W] in 0..1; each of the encoder's poolings is reversed by
-    an upsampling to twice the sides. There is no normalisation, because instance or batch norm
-    would give all pictures a common style. [Huang 2017, section 7.1]
+    Input: codes, each [B, C, h, w], shallow to deep. Output: [B, 3, H, W] in 0..1; each of the
+    encoder's poolings is reversed by an upsampling to twice the sides. There is no normalisation,
+    because instance or batch norm would give all pictures a common style. [Huang 2017, section 7.1]
+
+    With `skips`, the first code is the picture, whose colours at a quarter of the size are added to
+    the output. Each other code is added, by a 1x1 convolution, at its own size (skip connections as
+    in a U-Net [Ronneberger 2015, https://arxiv.org/abs/1505.04597]).
 
     Args:
-        channels: C, the channels of the encoder's layer.
+        channels: the channels of the codes, shallow to deep.
         config: channels of the decoder at each size, from full size to the smallest, and its number
             of residual blocks.
     """
 
-    def __init__(self, channels: int, config: StyleNetConfig):
+    def __init__(self, channels: Sequence[int], config: StyleNetConfig):
         super().__init__()
         widths = config.widths
-        layers: list[nn.Module] = [conv(channels, widths[-1]), nn.ReLU()]
+        layers: list[nn.Module] = [conv(channels[-1], widths[-1]), nn.ReLU()]
         layers += [Residual(widths[-1], norm=False) for _ in range(config.residual)]
         for wide, narrow in zip(widths[:0:-1], widths[-2::-1]):
             layers += [
@@ -61,10 +67,37 @@ class Decoder(nn.Module):
             last.weight.mul_(0.1)
             last.bias.zero_()  # type: ignore[union-attr]
         self.layers = nn.Sequential(*layers, last)
+        # No skip at full size, because the pixels would give the result the content's details
+        # instead of strokes.
+        self.skips = nn.ModuleList(
+            nn.Conv2d(inputs, width, 1) for inputs, width in zip(channels[1:-1], widths[1:])
+        )
+        self.colours = nn.Conv2d(3, 3, 1) if config.skips else None
+        if self.colours is not None:
+            # The first outputs are near the picture: 4 (x − 1/2) is the logit of x near grey.
+            with torch.no_grad():
+                self.colours.weight.copy_(4 * torch.eye(3)[..., None, None])
+                self.colours.bias.fill_(-2.0)  # type: ignore[union-attr]
 
-    def forward(self, f_BCHW: Tensor) -> Tensor:
-        """Return the pictures that the activations are decoded to."""
-        return torch.sigmoid(self.layers(f_BCHW))
+    def forward(self, codes: Sequence[Tensor]) -> Tensor:
+        """Return the pictures that the codes are decoded to."""
+        h_BCHW, number = codes[-1], len(self.skips)
+        for layer in self.layers:
+            h_BCHW = layer(h_BCHW)
+            if isinstance(layer, nn.Upsample) and number:
+                h_BCHW = h_BCHW + self.skips[number - 1](codes[number])
+                number -= 1
+        if self.colours is not None:
+            size = h_BCHW.shape[-2:]
+            coarse_BCHW = F.avg_pool2d(codes[0], 4, ceil_mode=True)
+            h_BCHW = h_BCHW + F.interpolate(self.colours(coarse_BCHW), size, mode="bilinear")
+        return torch.sigmoid(h_BCHW)
+
+
+def deepest_layer(features: Features, stride: int) -> str:
+    """Return the name of the deepest layer with this stride, or an empty name."""
+    fitting = [layer for layer in features.layers if features.stride_of(layer) == stride]
+    return fitting[-1] if fitting else ""
 
 
 class AdaINNet(nn.Module):
@@ -109,35 +142,58 @@ class AdaINNet(nn.Module):
         )
         self.config, self.about = config, about or {}
         self.style_side, self.max_side, self.multiple = style_side, MAX_SIDE, 2**scales
+        self.min_side = max(LEAST_SIDE, encoder.least_side([config.encoder_layer]))
         self.encoder = encoder
-        self.decoder = Decoder(encoder.width_of(config.encoder_layer), config)
+        self.layers = [config.encoder_layer]
+        if config.skips:
+            self.layers = [
+                deepest_layer(encoder, 2**scale) or config.encoder_layer
+                for scale in range(1, scales)
+            ] + self.layers
+        channels = [encoder.width_of(layer) for layer in self.layers]
+        self.decoder = Decoder([3, *channels] if config.skips else channels, config)
 
-    def encode_picture(self, x_BCHW: Tensor) -> Tensor:
-        """Return the activations of the encoder's layer."""
-        layer = self.config.encoder_layer
-        return self.encoder(x_BCHW, [layer])[layer]
+    def encode_picture(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Return the codes of the pictures, shallow to deep.
+
+        With `skips` these are the pictures and the activations of `layers`, else the activations of
+        the encoder's layer alone.
+        """
+        return self.codes(x_BCHW, self.encoder(x_BCHW, self.layers))
+
+    def codes(self, x_BCHW: Tensor, found: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return the codes of pictures whose activations, by layer, are `found`."""
+        codes = [found[layer] for layer in self.layers]
+        return [x_BCHW, *codes] if self.config.skips else codes
 
     def restyled(
-        self, content_BCHW: Tensor, styles: Sequence[Tensor], weights: Sequence[float], alpha: float
-    ) -> Tensor:
-        """Return the content's activations with the styles' statistics, mixed by `weights`.
+        self,
+        content: Sequence[Tensor],
+        styles: Sequence[Sequence[Tensor]],
+        weights: Sequence[float],
+        alpha: float,
+    ) -> list[Tensor]:
+        """Return the content's codes with the statistics of the styles' codes, mixed by `weights`.
 
-        `alpha` 0 returns the content's activations unchanged.
+        `alpha` 0 returns the content's codes unchanged.
         """
-        mixed = sum(
-            (weight * adain(content_BCHW, style) for weight, style in zip(weights, styles)),
-            start=torch.zeros_like(content_BCHW),
-        )
-        return alpha * mixed + (1 - alpha) * content_BCHW
+        move = match_covariance if self.config.skips else adain
+        codes = []
+        for number, code_BCHW in enumerate(content):
+            mixed = sum(
+                (weight * move(code_BCHW, style[number]) for weight, style in zip(weights, styles)),
+                start=torch.zeros_like(code_BCHW),
+            )
+            codes.append(alpha * mixed + (1 - alpha) * code_BCHW)
+        return codes
 
     def forward(self, content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
         """Return each content in the style of the same row.
 
         The sides of both must be multiples of `multiple`.
         """
-        return self.decoder(
-            adain(self.encode_picture(content_BCHW), self.encode_picture(style_BCHW))
-        )
+        content, style = self.encode_picture(content_BCHW), self.encode_picture(style_BCHW)
+        return self.decoder(self.restyled(content, [style], [1.0], 1.0))
 
     @torch.no_grad()
     def stylize(
@@ -160,7 +216,7 @@ class AdaINNet(nn.Module):
         )
         check_alpha(alpha)
         mix = normalise_weights(weights, len(styles))
-        check_picture("content", content_1CHW, self.max_side)
+        check_picture("content", content_1CHW, self.max_side, self.min_side)
         for number, style in enumerate(styles, 1):
             check_picture(f"style {number}", style, 8 * self.max_side)
         # Encode the styles and the content, replace the content's statistics, decode, and crop the
@@ -174,11 +230,14 @@ class AdaINNet(nn.Module):
         return self.decoder(self.restyled(content, codes, mix, alpha))[..., :height, :width]
 
     def at_training_size(self, style_1CHW: Tensor) -> Tensor:
-        """Scale a style so that its shorter side is at most `style_side`, as in training."""
+        """Scale a style so that its shorter side is at most `style_side`, as in training, and large
+        enough for the encoder.
+        """
         height, width = style_1CHW.shape[-2:]
-        if min(height, width) <= self.style_side:
+        side = max(min(height, width, self.style_side), self.min_side)
+        if min(height, width) == side:
             return style_1CHW
-        scale = self.style_side / min(height, width)
+        scale = side / min(height, width)
         return resize(style_1CHW, round(height * scale), round(width * scale)).clamp(0, 1)
 
 

@@ -16,7 +16,7 @@ from genray.errors import require
 from genray.gen.data.types import Data, Split, need_images
 from genray.gen.generative import image_grid
 from genray.gen.images.style.adain import mean_std
-from genray.gen.images.style.adain_net import AdaINNet
+from genray.gen.images.style.adain_net import AdaINNet, deepest_layer
 from genray.gen.images.style.base import CALIBRATION, StyleTask, fit_square
 from genray.gen.images.style.gram import grams
 from genray.gen.images.style.losses import content_loss, style_loss, total_variation
@@ -91,8 +91,7 @@ class AnyStyleTask(StyleTask):
         first layer.
         """
         features = self.features
-        fitting = [layer for layer in features.layers if features.stride_of(layer) == self.multiple]
-        return fitting[-1] if fitting else features.layers[0]
+        return deepest_layer(features, self.multiple) or features.layers[0]
 
     def losses(self, content_BCHW: Tensor, style_BCHW: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Style each content with the style of the same row; returns (losses, styled pictures).
@@ -103,9 +102,11 @@ class AnyStyleTask(StyleTask):
         # statistics.
         layer = self.model.config.encoder_layer
         with torch.no_grad():
-            style = self.activations(style_BCHW, (*self.style_layers, layer))
-            content = self.activations(content_BCHW, [layer])
-            target = self.model.restyled(content[layer], [style[layer]], [1.0], 1.0)
+            style = self.activations(style_BCHW, (*self.style_layers, *self.model.layers))
+            content = self.activations(content_BCHW, self.model.layers)
+            style_codes = self.model.codes(style_BCHW, style)
+            content_codes = self.model.codes(content_BCHW, content)
+            target = self.model.restyled(content_codes, [style_codes], [1.0], 1.0)
         with self.autocast():
             y_BCHW = self.model.decoder(target)
         y_BCHW = y_BCHW.float()
@@ -113,7 +114,7 @@ class AnyStyleTask(StyleTask):
         found = self.activations(y_BCHW, (*self.style_layers, layer))
         parts = {
             "style": self.style_distance(found, style),
-            "content": content_loss(found, {layer: target}),
+            "content": content_loss(found, {layer: target[-1]}),
             "tv": total_variation(y_BCHW),
         }
         loss = (
@@ -124,9 +125,9 @@ class AnyStyleTask(StyleTask):
             # alone cannot produce many of the styles' colours.
             same = style_BCHW.shape == content_BCHW.shape
             plain = [content_BCHW, style_BCHW] if same else [content_BCHW]
-            codes = [content[layer], style[layer]] if same else [content[layer]]
+            codes = [content_codes, style_codes] if same else [content_codes]
             with self.autocast():
-                again = self.model.decoder(torch.cat(codes)).float()
+                again = self.model.decoder([torch.cat(each) for each in zip(*codes)]).float()
             parts["identity"] = F.mse_loss(again, torch.cat(plain)) / torch.cat(plain).var().clamp(
                 min=1e-4
             )

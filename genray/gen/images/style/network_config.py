@@ -29,6 +29,11 @@ class StyleNetConfig:
     number of --widths implies.
     """
 
+    skips: bool = False
+    """style_any: also replace the statistics of the pixels, and of a shallower layer at each size,
+    and give them to the decoder, which then keeps details and needs fewer steps.
+    """
+
     def validate(self) -> None:
         """Raise ConfigError for invalid options."""
         shown = " ".join(map(str, self.widths)) or "(none)"

@@ -32,16 +32,18 @@ def pad_to_multiple(x_BCHW: Tensor, multiple: int) -> Tensor:
     return F.pad(x_BCHW, (0, right, 0, down), mode="reflect") if down or right else x_BCHW
 
 
-def check_picture(what: str, x_1CHW: Tensor, max_side: int) -> None:
-    """Raise ConfigError unless the tensor is one RGB picture with sides from 8 to `max_side`."""
+def check_picture(what: str, x_1CHW: Tensor, max_side: int, min_side: int = LEAST_SIDE) -> None:
+    """Raise ConfigError unless the tensor is one RGB picture with sides from `min_side` to
+    `max_side`.
+    """
     require(
         x_1CHW.ndim == 4 and x_1CHW.shape[:2] == (1, 3),
         f"{what}: a tensor of shape {tuple(x_1CHW.shape)}; give one RGB picture, [1, 3, H, W]",
     )
     height, width = x_1CHW.shape[-2:]
     require(
-        min(height, width) >= LEAST_SIDE and max(height, width) <= max_side,
-        f"{what}: {width}x{height} pixels; a style model takes sides of {LEAST_SIDE} to "
+        min(height, width) >= min_side and max(height, width) <= max_side,
+        f"{what}: {width}x{height} pixels; this style model takes sides of {min_side} to "
         f"{max_side} pixels: scale the picture with --size",
     )
 

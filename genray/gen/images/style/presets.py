@@ -44,21 +44,21 @@ def style_any() -> StyleTrainConfig:
     """Return the preset of a network for any style that trains in two minutes on one core.
 
     Nothing is downloaded. The styles are procedural patterns, and the contents are crops of two
-    photographs. The model restyles a shallow layer of untrained features at half the size, because
-    a decoder for this layer needs only a short training. With `--features lite0`, the results have
-    less of the style's colours. The results show the style's colours, contrast and grain
-    more than its strokes.
+    photographs; `--styles folder:PATH` trains on paintings. The statistics of colours and of three
+    layers are replaced, and the loss compares Gram matrices. The styles are larger than the
+    contents, so that strokes are large.
     """
     return StyleTrainConfig(
         method="style_any",
-        data=DataConfig(data="photos", size=64, validation=0.05),
-        fit=FitConfig(steps=800, batch_size=2, validate_every=200),
+        data=DataConfig(data="photos", size=96, validation=0.05),
+        fit=FitConfig(steps=500, batch_size=2, validate_every=125),
         optimizer=OptimizerConfig(
             learning_rate=3e-3, beta2=0.99, schedule="cosine", warmup_updates=30
         ),
-        model=StyleNetConfig(widths=(16, 32), residual=2),
-        features="untrained",
-        content_weight=0.05,
+        model=StyleNetConfig(widths=(16, 32, 64, 64), residual=2, skips=True),
+        style_size=192,
+        statistics="gram",
+        content_weight=0.03,
         tv=0.5,
     )
 

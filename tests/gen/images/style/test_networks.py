@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from genray.errors import ConfigError
-from genray.gen.images.features import untrained
-from genray.gen.images.style.adain import mean_std
+from genray.gen.images.features import lite0, untrained
+from genray.gen.images.style.adain import match_covariance, mean_std
 from genray.gen.images.style.adain_net import (
     AdaINNet,
     build_style_any,
@@ -27,10 +27,11 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(scope="module")
-def adain_net() -> AdaINNet:
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "skips"])
+def adain_net(request: pytest.FixtureRequest) -> AdaINNet:
     torch.manual_seed(0)
-    return AdaINNet(SMALL, untrained(0).up_to("conv4"), 32).eval()
+    config = replace(SMALL, skips=request.param)
+    return AdaINNet(config, untrained(0).up_to("conv4"), 32).eval()
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +124,40 @@ def test_adain_net_alpha_0_decodes_the_content_and_1_has_the_styles_statistics(a
         adain_net.stylize(content, [style], alpha=0.0), adain_net.decoder(code)
     )
     restyled = adain_net.restyled(code, [wanted], [1.0], 1.0)
-    live = (mean_std(code)[1] > 1e-3).flatten()  # a constant channel has only the mean
-    for found, target in zip(mean_std(restyled), mean_std(wanted)):
-        torch.testing.assert_close(found[:, live], target[:, live], atol=1e-4, rtol=0)
+    assert len(code) == len(restyled) == (3 if adain_net.config.skips else 1)
+    for before, after, style_code in zip(code, restyled, wanted):
+        live = (mean_std(before)[1] > 1e-3).flatten()  # a constant channel has only the mean
+        for found, target in zip(mean_std(after), mean_std(style_code)):
+            tolerance = 5e-2 if adain_net.config.skips else 1e-4  # of the added variance
+            torch.testing.assert_close(found[:, live], target[:, live], atol=tolerance, rtol=0)
+
+
+def test_adain_net_with_skips_begins_near_the_recoloured_content():
+    """The decoder adds the restyled pixels to its output, so that training starts with them."""
+    torch.manual_seed(0)
+    net = AdaINNet(replace(SMALL, skips=True), untrained(0).up_to("conv4"), 32).eval()
+    content, style = picture(32, 32), 0.3 + 0.4 * picture(32, 32, 1)
+    recoloured, *_ = net.restyled(
+        net.encode_picture(content), [net.encode_picture(style)], [1.0], 1.0
+    )
+    found, expected = (
+        torch.nn.functional.avg_pool2d(each, 8)
+        for each in (net.stylize(content, [style]), recoloured)
+    )
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=0)
+
+
+def test_match_covariance_gives_the_styles_mean_and_covariance():
+    content, style = picture(24, 20), 0.2 + 0.5 * picture(16, 30, 1).flip(1) ** 2
+    style = style + 0.3 * style.roll(1, 1)  # correlated channels
+    content, style = torch.cat([content, 1 - content]), torch.cat([style, style**2])
+    found = match_covariance(content, style)
+    for one, wanted in zip(found.flatten(2), style.flatten(2)):
+        torch.testing.assert_close(one.mean(1), wanted.mean(1), atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.cov(one), torch.cov(wanted), atol=1e-3, rtol=0.02)
+    torch.testing.assert_close(match_covariance(style, style), style, atol=1e-3, rtol=0)
+    constant = match_covariance(torch.full((1, 3, 4, 4), 2.0), style[:1])
+    torch.testing.assert_close(constant, style[:1].mean((2, 3), keepdim=True).expand(1, 3, 4, 4))
 
 
 def test_adain_net_mixes_styles_by_their_weights(adain_net: AdaINNet):
@@ -133,9 +165,8 @@ def test_adain_net_mixes_styles_by_their_weights(adain_net: AdaINNet):
     only_a = adain_net.stylize(content, [a])
     torch.testing.assert_close(adain_net.stylize(content, [a, b], weights=[3, 0]), only_a)
     code, codes = adain_net.encode_picture(content), [adain_net.encode_picture(x) for x in (a, b)]
-    both = 0.25 * adain_net.restyled(code, codes[:1], [1.0], 1.0) + 0.75 * adain_net.restyled(
-        code, codes[1:], [1.0], 1.0
-    )
+    one, other = (adain_net.restyled(code, [each], [1.0], 1.0) for each in codes)
+    both = [0.25 * first + 0.75 * second for first, second in zip(one, other)]
     torch.testing.assert_close(
         adain_net.stylize(content, [a, b], weights=[1, 3]), adain_net.decoder(both)
     )
@@ -161,12 +192,24 @@ def test_up_to_equals_the_beginning_of_the_stack():
         whole.up_to("conv99")
 
 
+@pytest.mark.parametrize(("layer", "least"), [("exp1", 8), ("exp5", 17)])
+def test_adain_net_reports_contents_smaller_than_its_encoder_takes(layer: str, least: int):
+    widths = (4, 6) if layer == "exp1" else (4, 6, 8, 8)
+    net = AdaINNet(StyleNetConfig(widths=widths, skips=True), lite0().up_to(layer), 32).eval()
+    content = picture(least, 40)
+    assert net.stylize(content, [picture(9, 70)]).shape == content.shape  # a thin style is enlarged
+    with pytest.raises(ConfigError, match=f"takes sides of {least} to 2048") as caught:
+        net.stylize(content[..., 1:, :], [content])
+    assert "\n" not in str(caught.value)
+
+
 def test_style_models_are_saved_and_loaded(
     tmp_path: Path, fast_net: TransformerNet, adain_net: AdaINNet
 ):
     content = picture(24, 20)
     config = {**SMALL.__dict__, "widths": [4, 6, 8], "about": {"method": "style"}}
     extra = {"encoder": adain_net.encoder.config(), "style_side": 32}
+    extra["skips"] = adain_net.config.skips
     save_model(tmp_path / "fast", "style_fast", config, fast_net.state_dict(), "card")
     save_model(tmp_path / "any", "style_any", config | extra, adain_net.state_dict(), "card")
     builders = {"style_fast": build_style_fast, "style_any": build_style_any}
