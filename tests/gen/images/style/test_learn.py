@@ -1,20 +1,21 @@
-"""Tests what presets of style models reach with untrained features, without a download.
+"""Tests what presets of style models reach with EfficientNet-Lite0 in a short training.
 
-`tests.bench.bench_style` prints the same figures.
+`tests.bench.bench_style` prints the same figures of the full training.
 """
+
+from dataclasses import replace
 
 import pytest
 
+from genray.gen.images.style.presets import style_any
 from tests.bench.bench_style import anything, fast
 
 
 @pytest.mark.learn
 @pytest.mark.timeout(1800)
-def test_style_fast_loss_is_at_most_twice_that_of_optimisation():
-    """Optimisation of the same objective is the reference: two minutes of training reach 1.7 times
-    its loss.
-    """
-    found = fast(steps=0, opt_steps=70)
+def test_style_fast_loss_is_near_that_of_optimisation():
+    """Optimisation of the same objective is the reference."""
+    found = fast(steps=250, opt_steps=60, crops=3)
     assert found["fast_of_optimised_loss"] <= 2, found
     assert found["fast_of_unstyled_loss"] <= 0.4, found
     assert found["fast_time_of_optimised"] <= 0.01, found
@@ -23,7 +24,7 @@ def test_style_fast_loss_is_at_most_twice_that_of_optimisation():
 
 @pytest.mark.learn
 @pytest.mark.timeout(1800)
-def test_style_any_halves_the_style_loss_of_new_styles():
-    found = anything(steps=0)
-    assert found["any_style_loss_of_unstyled"] <= 0.5, found
-    assert found["any_identity"] <= 0.25, found
+def test_style_any_reduces_the_style_loss_of_new_styles():
+    found = anything(steps=120, config=replace(style_any(), features="lite0", num_styles=36))
+    assert found["any_style_loss_of_unstyled"] <= 0.4, found
+    assert found["any_identity"] <= 0.1, found
