@@ -19,11 +19,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from genray.config import load_yaml
 from genray.gen.data.load import load_data
+from genray.gen.data.sources import load_folder
+from genray.gen.data.types import Split
 from genray.gen.images.style.any_style_task import AnyStyleTask
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.config import StyleConfig
@@ -147,11 +150,23 @@ def fast(
     }
 
 
+def pictures_of(folder: Path, side: int) -> Tensor:
+    """Return all pictures of a folder, uint8 [N, 3, side, side]."""
+    source = load_folder(folder, side, False)
+    return torch.from_numpy(np.concatenate([source.train, source.test]))
+
+
 def anything(
-    steps: int, run: Path | None = None, *, config: StyleTrainConfig | None = None
+    steps: int,
+    run: Path | None = None,
+    *,
+    config: StyleTrainConfig | None = None,
+    others: tuple[Path, Path] | None = None,
 ) -> dict[str, float]:
     """Return the figures of a network for any style: of `run`, or trained here by `config`
     (default: style_any).
+
+    `others`: folders of contents and styles, on all of which the network is tested as well.
     """
     start = time.process_time()
     config = config or style_any()
@@ -160,6 +175,16 @@ def anything(
     task = fit.task
     assert isinstance(task, AnyStyleTask)
     figures = fit.test()
+    more = {}
+    if others is not None:
+        contents, styles = (
+            pictures_of(folder, side)
+            for folder, side in zip(others, (fit.whole_data.shape[-1], task.model.style_side))
+        )
+        with torch.no_grad():
+            there = task.evaluate_in(Split(contents), styles)
+        more = {"any_style_loss_of_unstyled_others": there["style_of_unstyled"]}
+        print(f"{len(contents)} contents in {len(styles)} styles of other folders: {there}")
     content, style = (
         torch.rand(1, 3, 256, 256),
         torch.rand(1, 3, task.model.style_side, task.model.style_side),
@@ -174,7 +199,8 @@ def anything(
         "any_style_loss_of_unstyled": figures["style_of_unstyled"],
         "any_identity": figures["identity"],
         "any_256_cpu_s": whole,
-        "any_training_cpu_s": seconds,
+        **({"any_training_cpu_s": seconds} if run is None else {"any_training_steps": fit.step}),
+        **more,
     }
 
 
@@ -187,6 +213,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=CROPS, help="held-out pictures to optimise")
     parser.add_argument("--any", action="store_true", help="the preset for any style")
     parser.add_argument("--styles", help="training styles for any style, such as folder:paintings")
+    parser.add_argument("--others", nargs=2, type=Path, help="any: folders of contents and styles")
     parser.add_argument("--run", type=Path, help="a run to evaluate; nothing is trained")
     parser.add_argument("--quick", action="store_true", help="8 steps: shows that it runs")
     arguments = parser.parse_args()
@@ -202,7 +229,7 @@ def main() -> None:
     if arguments.styles:
         config = replace(config, styles=arguments.styles)
     if arguments.any:
-        result = anything(steps, arguments.run, config=config)
+        result = anything(steps, arguments.run, config=config, others=arguments.others)
     else:
         opt_steps = 4 if arguments.quick else StyleConfig().steps
         result = fast(steps, opt_steps, arguments.run, config=config, crops=arguments.crops)

@@ -129,6 +129,7 @@ BAD = {
     "content.png style.jpg --out o.png --style-layers conv1_1": (
         "lite0 has no such layer; use e.g. stem"
     ),
+    "content.png style.jpg --out o.png --content-layers blok4": "did you mean block4",
     "content.png style.jpg --out o.png --method model": "--model runs/style",
     "content.png style.jpg --out o.png --model nowhere": "not a model",
     "content.png style.jpg --out o.png --model nowhere --steps 9": (

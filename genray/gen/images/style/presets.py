@@ -56,9 +56,9 @@ def style_any() -> StyleTrainConfig:
             learning_rate=3e-3, beta2=0.99, schedule="cosine", warmup_updates=30
         ),
         model=StyleNetConfig(widths=(16, 32, 64, 64), residual=2, skips=True),
-        style_size=192,
+        style_size=128,
         statistics="gram",
-        content_weight=0.03,
+        content_weight=0.02,
         tv=0.5,
     )
 

@@ -61,9 +61,12 @@ def trained(config: StyleTrainConfig, data: Data, steps: int = 10**9) -> Fit:
     return fit
 
 
-@pytest.mark.parametrize("method", ["style_fast", "style_any"])
-def test_style_task_resumes_bit_for_bit(tmp_path: Path, data: Data, method: str):
+@pytest.mark.parametrize(
+    ("method", "skips"), [("style_fast", False), ("style_any", False), ("style_any", True)]
+)
+def test_style_task_resumes_bit_for_bit(tmp_path: Path, data: Data, method: str, skips: bool):
     config = small(method)
+    config = replace(config, model=replace(config.model, skips=skips))
     whole, part = trained(config, data), trained(config, data, steps=2)
     part.save(tmp_path)
     again = Fit(style_task(config), data, config.fit)
@@ -226,6 +229,24 @@ def test_style_task_refuses_grey_and_small_pictures():
         split = Split(torch.rand(6, *shape))
         with pytest.raises(ConfigError, match=message):
             Fit(style_task(config), Data("d", split, split, split), config.fit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "message"),
+    [
+        ({}, 16, "--size 16: lite0 needs pictures of at least 17 pixels"),
+        ({"style_size": 16}, 32, "--style-size 16; lite0 needs 17 or more"),
+        ({"style_layers": ("conv1_1",)}, 32, "--style-layers conv1_1: lite0 has no such layer"),
+        ({"content_layers": ("blok4",)}, 32, "--content-layers blok4: .* did you mean block4"),
+        ({"method": "style_any", "style_size": 16}, 32, "--style-size 16: lite0 needs pictures"),
+    ],
+)
+def test_style_task_names_what_lite0_needs(changes: dict, size: int, message: str):
+    split = Split(torch.rand(6, 3, size, size))
+    config = small(features="lite0", **changes)
+    with pytest.raises(ConfigError, match=message) as caught:
+        Fit(style_task(config), Data("d", split, split, split), config.fit)
+    assert "\n" not in str(caught.value)
 
 
 def test_style_presets_are_valid():
