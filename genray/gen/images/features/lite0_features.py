@@ -98,7 +98,7 @@ class Lite0Features(Features):
         """
         for unit in self.net.units():
             unit.fold()
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net.to(memory_format=torch.channels_last)
         self.freeze()
 
     @property

@@ -46,7 +46,8 @@ def match_covariance(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
     root_BCC = _power(values_BC, vectors_BCC, 0.5)
     inverse_BCC = _power(values_BC, vectors_BCC, -0.5)
     wanted_BCC = _covariance(style_BCN - style_mean_BC1)
-    middle_BCC = _power(*torch.linalg.eigh(root_BCC @ wanted_BCC @ root_BCC), 0.5)
+    values_BC, vectors_BCC = torch.linalg.eigh(root_BCC @ wanted_BCC @ root_BCC)
+    middle_BCC = _power(values_BC, vectors_BCC, 0.5)
     map_BCC = inverse_BCC @ middle_BCC @ inverse_BCC
     return (map_BCC @ centred_BCN + style_mean_BC1).view_as(content_BCHW)
 
