@@ -83,6 +83,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.dream:dream",
         "IMAGE --model RUN --out dream.png|gif|mp4: amplify what a network detects",
     ),
+    "imagine": (
+        "genray.commands.imagine:imagine_classes",
+        "CLASS …: pictures of classes, such as goldfish, by a network that classifies",
+    ),
     "features": (
         "genray.commands.features:features",
         "[NAME …]: the networks of styles and dreams, with their layers",

@@ -3,6 +3,7 @@ same file.
 """
 
 import dataclasses
+import itertools
 import os
 import typing
 from dataclasses import dataclass
@@ -54,6 +55,15 @@ StylesName = Annotated[str, HoldsPath(("folder",))]
 """patterns, or folder:PATH."""
 PathOrUrl = Annotated[str, HoldsPath(bare=True)]
 """A path on this machine, or a URL."""
+
+
+def free_path(path: Path) -> Path:
+    """Return `path`, or path-2, path-3, … before the suffix if there is such a file."""
+    numbers = itertools.count(2)
+    free = path
+    while os.path.lexists(free):
+        free = path.with_stem(f"{path.stem}-{next(numbers)}")
+    return free
 
 
 def absolute_path(path: str | Path) -> Path:

@@ -178,6 +178,7 @@ RUN_BY = {
     "export": "tests/commands/test_cli_models.py",
     "features": "tests/commands/test_cli_features.py",
     "figures": "tests/test_documentation.py",
+    "imagine": "tests/commands/test_cli_imagine.py",
     "interpolate": "tests/commands/test_cli_models.py",
     "map": "tests/commands/test_cli_models.py",
     "play": "tests/test_cli.py",

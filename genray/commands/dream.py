@@ -134,7 +134,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
     content = to_tensor(picture.rgb).to(device)
     # Make the dream, and report how much the activation has grown.
     before, start = activation(content, objective), time.monotonic()
-    with _bar("dreaming") as progress:
+    with progress_bar("dreaming") as progress:
         result = dreams.dream(content, objective, config, progress)
     after = activation(result, objective)
     print(
@@ -144,7 +144,7 @@ def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
     )
     # Write a clip that zooms into the dream, or the dream as a picture.
     if launch.is_clip:
-        with _bar("zooming") as progress:
+        with progress_bar("zooming") as progress:
             frames = zoom(
                 result,
                 objective,
@@ -228,7 +228,7 @@ def _open(launch: DreamLaunch) -> Features:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Progress]:
+def progress_bar(what: str) -> Iterator[Progress]:
     """Show a progress bar, and yield the function that updates the bar."""
     from rich.progress import Progress as Bar
 
