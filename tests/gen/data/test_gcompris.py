@@ -218,9 +218,14 @@ def test_unpack_writes_pictures_with_credits(tmp_path: Path, capsys: pytest.Capt
     (out / "mine.txt").touch()
     with pytest.raises(ResourceError, match=r"--out .*art: has other files already \(mine.txt\)"):
         unpack(out, package)
+    (out / "mine.txt").rename(out / "paintings" / "mine.png")
+    with pytest.raises(ResourceError, match=r"has other files already \(paintings/mine.png\)"):
+        unpack(out, package)
 
 
-@pytest.mark.parametrize("fault", ["missing", "damaged", "no package", "no apt", "not a package"])
+@pytest.mark.parametrize(
+    "fault", ["missing", "damaged", "unknown", "no package", "no apt", "not a package"]
+)
 def test_unpack_reports_faults_in_one_line_and_writes_nothing(
     tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], fault: str
 ):
@@ -233,6 +238,11 @@ def test_unpack_reports_faults_in_one_line_and_writes_nothing(
     elif fault == "damaged":
         (package / "erase.rcc").write_bytes(b"qres")
         expected = "erase.rcc: damaged, or not a resource file"
+    elif fault == "unknown":
+        board = b'"pixmapfile" : "image/none.webp",\n "x" : "0.1",\n "y" : "0.5"\n "width": 9,'
+        file = "gcompris/src/activities/paintings/resource/board/board1_0.qml"
+        (package / "paintings.rcc").write_bytes(write_rcc({file: board + b'"height": 9'}))
+        expected = "paintings.rcc: has an unknown form ('image/none.webp')"
     elif fault == "no package":
         words, expected = ["--package", str(tmp_path / "x.deb")], "x.deb: no such file"
     elif fault == "no apt":

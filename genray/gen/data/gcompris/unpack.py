@@ -25,6 +25,7 @@ from genray.gen.data.gcompris.credits import (
     Credit,
     credit_of,
     format_credits,
+    read_credits,
     read_readme,
 )
 from genray.gen.data.gcompris.puzzle import Piece, join_pieces
@@ -142,9 +143,20 @@ def find_works(resources: Path) -> list[Work]:
 
     Raises ResourceError if a resource file is missing or damaged.
     """
-    works = _puzzles(_activity(resources, "paintings")) + _details(_activity(resources, "details"))
-    for activity, kind in PHOTOGRAPHS.items():
-        works += _photographs(_activity(resources, activity), kind)
+    works: list[Work] = []
+    for activity in ("paintings", "details", *PHOTOGRAPHS):
+        files = _activity(resources, activity)
+        try:
+            if activity in PHOTOGRAPHS:
+                works += _photographs(files, PHOTOGRAPHS[activity])
+            else:
+                works += (_puzzles if activity == "paintings" else _details)(files)
+        except (LookupError, ValueError, OSError) as error:
+            # A board names a file that does not exist, or a picture is damaged.
+            raise ResourceError(
+                f"{resources / activity}.rcc: has an unknown form ({first_line(error)}); use "
+                f"another version of {PACKAGE}, e.g. 3.1"
+            ) from error
     return [replace(work, file=name) for work, name in zip(works, _distinct(works))]
 
 
@@ -292,9 +304,16 @@ def _distinct(works: list[Work]) -> list[str]:
 
 
 def check_out(out: Path) -> None:
-    """Raise ResourceError if `out` contains anything that `unpack` did not write."""
+    """Raise ResourceError if `out` contains anything that `unpack` did not write.
+
+    The files that `unpack` wrote are those that CREDITS.md lists.
+    """
     try:
         others = sorted({path.name for path in out.iterdir()} - OURS) if out.exists() else []
+        if not others:
+            files = [path for path in out.rglob("*") if not path.is_dir()]
+            names = {path.relative_to(out).as_posix() for path in files}
+            others = sorted(names - {CREDITS, *read_credits(out)})
     except OSError as error:
         raise disk_error(out, error) from error
     if others:
