@@ -166,6 +166,10 @@ def retrieve(argv: list[str], prog: str) -> int:
 def _retrieve_pictures(folder: Path, queries: list[str], options: RetrieveConfig) -> int:
     """Run `genray retrieve` for embedded pictures; returns the exit status."""
     # Check all options before the pictures are embedded, which may take minutes.
+    require(
+        options.save is None or not options.save.exists(),
+        f"--save {options.save}: exists already; name a new directory, or delete this one",
+    )
     for path in (options.json, options.save):
         if path is not None:
             check_writable(path)

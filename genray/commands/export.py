@@ -56,7 +56,9 @@ def export(argv: list[str], prog: str) -> int:
     has = [
         part
         for part in parts
-        if hasattr(model, parts[part]) and (part != "classifier" or kind == "classifier")
+        if hasattr(model, parts[part])
+        and (part != "classifier" or kind == "classifier")
+        and kind != "photographs"  # its codes and pictures would not be in the file
     ]
     part: str = options.part
     if part == "auto":

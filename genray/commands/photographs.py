@@ -198,6 +198,7 @@ def cluster_pictures(index: "PhotoIndex", clusters: int, seed: int) -> np.ndarra
     from genray.gen.evaluation import explore
 
     label, codes = index.label_N, index.codes
+    require(len(index) >= 2, "clusters need two pictures or more, and there is 1")
     count = 0 if label is None else len(np.unique(label))
     clusters = clusters or (count if count >= 2 else max(2, round((len(index) / 2) ** 0.5)))
     found = explore.cluster(codes, clusters, seed)
@@ -209,6 +210,8 @@ def cluster_pictures(index: "PhotoIndex", clusters: int, seed: int) -> np.ndarra
     tiles, labels = [], []
     for number in np.argsort(-np.bincount(found, minlength=clusters), kind="stable"):
         rows = np.flatnonzero(found == number)
+        if not len(rows):  # there are fewer different pictures than clusters
+            continue
         away = np.linalg.norm(codes[rows] - codes[rows].mean(0), axis=1)
         first = rows[np.argsort(away, kind="stable")][:SHOWN].tolist()
         more = f", and {len(rows) - len(first)} more" if len(rows) > len(first) else ""
@@ -216,7 +219,7 @@ def cluster_pictures(index: "PhotoIndex", clusters: int, seed: int) -> np.ndarra
         tiles.append([Tile(_tile_of(index, row), _short(index.names[row])) for row in first])
         labels.append(f"{len(rows)} pictures" if len(rows) > 1 else "1 picture")
     title = (
-        f"{len(index):,} pictures in {clusters} clusters by the codes of lite0; the pictures "
+        f"{len(index):,} pictures in {len(tiles)} clusters by the codes of lite0; the pictures "
         "nearest to each cluster's centre"
     )
     return draw_sheet(tiles, labels, title)

@@ -1,6 +1,7 @@
 """Tests retrieval, clusters, maps and codes of photographs with lite0, from the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_cluster_lite0_needs_no_labels(folder, tmp_path, capsys):
     assert len(lines) == 2 and sum(int(line.split()[0]) for line in lines) == 4
 
 
+def test_cluster_lite0_leaves_out_empty_clusters(folder, tmp_path, capsys):
+    """Copies of one picture have one code."""
+    original = sorted(folder.rglob("*.png"))[0]
+    for name in ("1.png", "2.png", "3.png"):
+        shutil.copy(original, tmp_path / name)
+    words = ["cluster", "lite0", "--data", f"folder:{tmp_path}", "--clusters", "2"]
+    assert cli.main([*words, "--out", str(tmp_path / "sheet.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "     3  1, 2, 3"
+    (tmp_path / "one").mkdir()
+    shutil.copy(original, tmp_path / "one" / "1.png")
+    assert cli.main(["cluster", "lite0", "--data", f"folder:{tmp_path / 'one'}"]) == 2
+    assert "clusters need two pictures or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -94,6 +109,9 @@ def test_cluster_lite0_needs_no_labels(folder, tmp_path, capsys):
         (["retrieve", "SAVED", "--neighbours", "0", "--out", "a.png"], "--neighbours 0"),
         (["cluster", "SAVED", "--clusters", "9"], "--clusters 9: must lie in 2..8"),
         (["cluster", "SAVED", "--out", "a.jpg"], "a.jpg"),
+        (["retrieve", "SAVED", "--save", "SAVED"], "exists already; name a new directory"),
+        (["export", "SAVED", "--out", "a.onnx"], "'photographs' has no part to export"),
+        (["export", "SAVED", "--out", "a.onnx", "--part", "encoder"], "has no such part"),
         (["reconstruct", "SAVED", "--out", "a.png"], "does not reconstruct"),
         (["sample", "SAVED", "--out", "a.png"], "does not generate"),
     ],

@@ -5,6 +5,7 @@ All functions are pure functions of arrays.
 Shapes: N rows, K numbers of a code, C classes or clusters.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,17 +20,20 @@ def cluster(codes_NK: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
     number of clusters, or for NaN or infinite codes.
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     require(
         2 <= clusters <= len(codes_NK),
         f"--clusters {clusters}: must lie in 2..{len(codes_NK)}, e.g. 10",
     )
     _check_finite(codes_NK)
-    return (
-        KMeans(clusters, n_init=10, random_state=seed)
-        .fit_predict(codes_NK.astype(np.float64))
-        .astype(np.int64)
-    )
+    with warnings.catch_warnings():
+        # Equal rows can leave clusters empty.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found_N = KMeans(clusters, n_init=10, random_state=seed).fit_predict(
+            codes_NK.astype(np.float64)
+        )
+    return found_N.astype(np.int64)
 
 
 def evaluate_clusters(cluster_N: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
