@@ -21,6 +21,7 @@ GUIDES = {
     "own_environments",
     "autoencoders_vae_gan",
     "style_and_dreams",
+    "photographs",
     "sweeps",
     "serving",
     "clusters",
