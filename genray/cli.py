@@ -81,7 +81,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "dream": (
         "genray.commands.dream:dream",
-        "IMAGE --model RUN --out dream.png|gif|mp4: amplify what a network detects",
+        "IMAGE --out dream.png|gif|mp4: amplify what a network detects in a picture",
     ),
     "imagine": (
         "genray.commands.imagine:imagine_classes",

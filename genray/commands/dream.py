@@ -5,7 +5,7 @@ picture.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from genray.gen.images.pictures import (
 from genray.machine import resolve_device
 from genray.media import SUFFIXES, check_clip_path, check_writable, write_clip
 from genray.options import parse
-from genray.paths import FeaturesName
+from genray.paths import FeaturesName, free_path
 from genray.threads import choose_threads, own_threads
 
 MOST_SIDE = 4096
@@ -42,8 +42,10 @@ OWN_SIDE = 512
 class DreamLaunch:
     """Options of `genray dream`: the network, the guide, and the output."""
 
-    out: Path
-    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a clip that zooms into the dream."""
+    out: Path | None = None
+    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a clip that zooms into the dream. None:
+    photo-dream.png for photo.jpg, in the working directory; a file that exists is not replaced.
+    """
     model: Path | None = None
     """The run or model directory of a classifier of your own (genray train classifier)."""
     features: FeaturesName = "auto"
@@ -81,7 +83,7 @@ class DreamLaunch:
     @property
     def is_clip(self) -> bool:
         """Whether --out names a clip."""
-        return self.out.suffix.lower() in SUFFIXES
+        return self.out is not None and self.out.suffix.lower() in SUFFIXES
 
 
 def dream(argv: list[str], prog: str) -> int:
@@ -99,12 +101,15 @@ def dream(argv: list[str], prog: str) -> int:
     config: DreamConfig = options.config
     launch.validate()
     config.validate()
+    if launch.out is None:
+        launch = replace(launch, out=free_path(Path(f"{image.stem}-dream.png").absolute()))
     with own_threads(choose_threads()):
         return _dream(image, launch, config)
 
 
 def _dream(image: Path, launch: DreamLaunch, config: DreamConfig) -> int:
-    """Make the dream and write it; returns the exit status."""
+    """Make the dream and write it to `launch.out`; returns the exit status."""
+    assert launch.out is not None
     # Read the picture, and reduce it to the working size.
     whole = read_picture(image)
     picture = _sized(whole, launch.size)
@@ -179,12 +184,9 @@ def _image_argument(argv: list[str], prog: str) -> tuple[Path, list[str]]:
     if argv and not argv[0].startswith("-"):
         return Path(argv[0]), argv[1:]
     if "-h" in argv or "--help" in argv:
-        print(f"{prog} IMAGE --out dream.png [options]   IMAGE: a JPEG, PNG or WebP\n")
+        print(f"{prog} IMAGE [--out dream.png] [options]   IMAGE: a JPEG, PNG or WebP\n")
         return Path(), argv
-    raise ConfigError(
-        f"{prog}: name a picture first, e.g. {prog} photo.jpg --model runs/classifier --out "
-        "dream.png"
-    )
+    raise ConfigError(f"{prog}: name a picture first, e.g. {prog} photo.jpg --out dream.png")
 
 
 def _check_out(out: Path, picture: Picture) -> None:

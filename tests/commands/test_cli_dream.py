@@ -70,6 +70,12 @@ def test_dream_auto_dreams_of_lite0(photo, tmp_path, monkeypatch, capsys):
     assert "lite0 block10: activation" in capsys.readouterr().out
     about = read_about(out)
     assert about["features"]["features"] == "lite0" and about["options"]["rate"] == 0.008
+    # Without --out, the file is named after the picture, and none is replaced.
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo-dream.png", "photo-dream-2.png"):
+        assert cli.main(words[:-2]) == 0
+        assert str(tmp_path / name) in capsys.readouterr().out
+        assert read_picture(tmp_path / name).rgb.shape == (60, 90, 3)
     # Without trained features, the message says what to install.
     monkeypatch.setattr("genray.commands.dream.choose_features", lambda: "untrained")
     assert cli.main(words) == 2
