@@ -43,8 +43,8 @@ class DreamLaunch:
     """Options of `genray dream`: the network, the guide, and the output."""
 
     out: Path | None = None
-    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a clip that zooms into the dream. None:
-    photo-dream.png for photo.jpg, in the working directory; a file that exists is not replaced.
+    """dream.png, .jpg or .webp: a picture; dream.gif or .mp4: a clip that zooms into the dream.
+    None: photo-dream.png for photo.jpg, in the working directory; an existing file is kept.
     """
     model: Path | None = None
     """The run or model directory of a classifier of your own (genray train classifier)."""
