@@ -178,13 +178,13 @@ def ensure_ray_token() -> None:
     """
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         return
-    token = Path("~/.ray/auth_token").expanduser()
     try:
+        token = Path("~/.ray/auth_token").expanduser()
         if not token.exists():
             token.parent.mkdir(exist_ok=True)
         if os.access(token if token.exists() else token.parent, os.R_OK | os.W_OK):
             return
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home directory
         pass
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 

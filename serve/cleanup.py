@@ -53,10 +53,11 @@ class Cleanup:
     def note_children(self) -> None:
         """Tell the other process which processes this one has started, directly or indirectly."""
         assert self._waiting.stdin
-        for number, start in descendants(os.getpid()):
-            if number != self._waiting.pid:
-                self._waiting.stdin.write(f"{number} {start}\n".encode())
-        self._waiting.stdin.flush()
+        with contextlib.suppress(OSError):  # it was killed; the service works without it
+            for number, start in descendants(os.getpid()):
+                if number != self._waiting.pid:
+                    self._waiting.stdin.write(f"{number} {start}\n".encode())
+            self._waiting.stdin.flush()
 
     def __exit__(
         self,

@@ -33,7 +33,7 @@ from genray.machine import check_surroundings, ensure_ray_token, ray_temporary_d
 from genray.runs.stop import stop_signals, stop_signals_blocked
 from serve.cleanup import Cleanup
 from serve.origin import is_loopback
-from serve.ports import LOOPBACK, Ports, free_port, reserved_address, reserved_ports
+from serve.ports import LOOPBACK, Ports, free_port, is_free, reserved_address, reserved_ports
 from serve.registry import check_folder
 from serve.service import Settings
 
@@ -77,6 +77,11 @@ class ServeLaunch:
             f"--host {self.host}: IPv6 addresses are not served; use 127.0.0.1 or 0.0.0.0, or a "
             "proxy in front",
         )
+        require(
+            bool(self.host.strip()),
+            f"--host {self.host!r}: is empty, which would be every address; write 127.0.0.1, or "
+            "0.0.0.0 for every address",
+        )
         if not is_loopback(self.host) and not keys and not self.open:
             raise ConfigError(
                 f"--host {self.host}: without a key, everyone who reaches this address may use the "
@@ -84,14 +89,22 @@ class ServeLaunch:
             )
 
     def resolve(self) -> str:
-        """Return the IPv4 address of `host`. Raises ConfigError if the name has none."""
+        """Return the IPv4 address of `host`. Raises ConfigError if the name has none, or if the
+        address belongs to another machine.
+        """
         try:
-            return socket.gethostbyname(self.host)
+            address = socket.gethostbyname(self.host)
         except (OSError, UnicodeError) as error:
             raise ConfigError(
                 f"--host {self.host}: the name has no IPv4 address; use one of this machine's "
                 "addresses (hostname -I), 127.0.0.1 or 0.0.0.0"
             ) from error
+        require(
+            is_free(address, 0),
+            f"--host {self.host}: {address} is no address of this machine; use one of its "
+            "addresses (hostname -I), 127.0.0.1 or 0.0.0.0",
+        )
+        return address
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def reserved_address(option: str, address: str, port: int) -> Iterator[None]:
 
 
 def is_free(address: str, port: int) -> bool:
-    """Whether a program could listen on the port."""
+    """Whether a program could listen on the port; port 0: on any port of the address."""
     try:
         _bind(address, port)
     except OSError:

@@ -17,6 +17,8 @@ from genray.machine import ensure_ray_token
         ([], "name a"),
         (["FOLDER/nowhere"], "no such directory"),
         (["FOLDER", "--host", "0.0.0.0"], "GENRAY_API_KEY"),
+        (["FOLDER", "--host", "", "--open"], "--host '': is empty, which would be every address"),
+        (["FOLDER", "--host", "203.0.113.7", "--open"], "203.0.113.7 is no address of this machine"),
         (["FOLDER", "--port", "99999"], "--port 99999: must lie in 0..65535"),
         (["FOLDER", "--max-images", "0"], "--max-images 0: must be ≥ 1"),
         (["FOLDER", "--max-imags", "3"], "did you mean --"),
@@ -80,6 +82,12 @@ def test_ensure_ray_token_works_without_a_home(monkeypatch: pytest.MonkeyPatch, 
     assert "RAY_AUTH_TOKEN" not in os.environ  # Ray stores one in the home directory
     monkeypatch.setenv("HOME", "/proc/no-home")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    ensure_ray_token()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    # A user id of a container that no list of users contains.
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     ensure_ray_token()
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
