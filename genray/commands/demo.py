@@ -58,6 +58,14 @@ def main(argv: list[str], prog: str) -> int:
         0 <= options.sweep_trials <= 100,
         f"--sweep-trials {options.sweep_trials}: must lie in 0..100 (0: no sweep)",
     )
+    require(
+        options.generator_steps >= 0,
+        f"--generator-steps {options.generator_steps}: must be ≥ 0 (0: no GAN)",
+    )
+    require(
+        options.serve or not options.keep,
+        "--keep: there is no service to keep with --no-serve; leave one of the two out",
+    )
     # Check everything before the run directory is created.
     start = time.monotonic()
     base = presets.road_runner_quick()

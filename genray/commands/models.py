@@ -170,6 +170,10 @@ def sample(argv: list[str], prog: str) -> int:
     check_png_path(options.out)
     if options.nearest is not None:
         check_png_path(options.nearest)
+        require(
+            options.nearest != options.out,
+            f"--nearest {options.nearest}: is also --out; name another file",
+        )
     require(1 <= options.num <= 4096, f"--num {options.num}: must lie in 1..4096, e.g. 64")
     require(
         not options.fld or options.num >= 2,

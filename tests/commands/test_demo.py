@@ -68,9 +68,17 @@ def test_screenshot_ends_below_the_content(tmp_path: Path):
     assert rgb.shape[1] == 300 and 100 <= rgb.shape[0] <= 130
 
 
-def test_demo_refuses_a_bad_style_size_before_any_work(tmp_path: Path, capsys):
-    assert cli.main(["demo", "--style-size", "5", "--out", str(tmp_path / "run")]) == 2
-    assert "--style-size 5: must lie in 32..512 pixels, or 0" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--style-size", "5"], "--style-size 5: must lie in 32..512 pixels, or 0"),
+        (["--generator-steps", "-5"], "--generator-steps -5: must be ≥ 0"),
+        (["--keep", "--no-serve"], "--keep: there is no service to keep"),
+    ],
+)
+def test_demo_refuses_a_bad_option_before_any_work(words, message, tmp_path: Path, capsys):
+    assert cli.main(["demo", *words, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -18,7 +18,10 @@ from genray.machine import ensure_ray_token
         (["FOLDER/nowhere"], "no such directory"),
         (["FOLDER", "--host", "0.0.0.0"], "GENRAY_API_KEY"),
         (["FOLDER", "--host", "", "--open"], "--host '': is empty, which would be every address"),
-        (["FOLDER", "--host", "203.0.113.7", "--open"], "203.0.113.7 is no address of this machine"),
+        (
+            ["FOLDER", "--host", "203.0.113.7", "--open"],
+            "203.0.113.7 is no address of this machine",
+        ),
         (["FOLDER", "--port", "99999"], "--port 99999: must lie in 0..65535"),
         (["FOLDER", "--max-images", "0"], "--max-images 0: must be ≥ 1"),
         (["FOLDER", "--max-imags", "3"], "did you mean --"),

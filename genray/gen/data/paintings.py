@@ -36,12 +36,14 @@ def load_paintings(folder: Path, size: int = 0) -> Source:
     from genray.gen.images.pictures import DATA_FORMATS, PictureError, read_picture
 
     size, option = size or SIZE, f"--data paintings:{folder}"
+    kinds = ("paintings", "photographs")
+    top = folder.parent if folder.name in kinds else folder
     require(
         folder.is_dir(),
-        f"{option}: no such folder; make one with: genray data paintings --out art",
+        f"{option}: no such folder; make it with: genray data paintings --out {top}",
     )
     # The directory that `genray data paintings` makes contains photographs, too.
-    if (folder / "paintings").is_dir() and (folder / "photographs").is_dir():
+    if all((folder / part).is_dir() for part in kinds):
         folder = folder / "paintings"
     files = find_files(folder, SUFFIXES)
     pictures: list[np.ndarray] = []

@@ -92,9 +92,13 @@ def read_screens(file: Path) -> Screens:
         indices_NHW = np.frombuffer(stream, np.uint8).reshape(recipe.pop("shape"))
         if int(indices_NHW.max(initial=0)) >= len(palette_P3):
             raise ValueError("an index without a colour")
+        if indices_NHW.ndim != 3 or held_out_N.shape != indices_NHW.shape[:1]:
+            raise ValueError("an array of another shape")
     except FileNotFoundError as error:
         raise ConfigError(f"--data screens: {file} is missing; record it with: {again}") from error
-    except (SafetensorError, KeyError, ValueError, OSError, zlib.error) as error:
+    except (
+        SafetensorError, LookupError, TypeError, AttributeError, ValueError, OSError, zlib.error
+    ) as error:  # fmt: skip
         raise ConfigError(
             f"--data screens: {file} is damaged, or was not written by genray; record it again "
             f"with: {again}"

@@ -77,8 +77,9 @@ class Progress:
         side = self._fit.whole_data.shape[-2:]
         an_epoch = self._fit.steps_an_epoch(len(self._fit.train))
         steps = {
-            int(path.stem.removeprefix("epoch-")): path
+            int(number): path
             for path in self._run.pictures.glob("epoch-*.png")
+            if (number := path.stem.removeprefix("epoch-")).isdecimal()
         }
         kept = sorted(step for step in steps if step <= self._fit.step)
         return [

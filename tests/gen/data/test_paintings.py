@@ -52,7 +52,7 @@ def test_load_data_paintings_labels_subfolders_and_converts(tmp_path: Path):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("missing", "no such folder; make one with: genray data paintings --out art"),
+        ("missing", "no such folder; make it with: genray data paintings --out "),
         ("empty", "0 readable pictures are too few"),
         ("broken", "4 readable pictures are too few"),
         ("small", "is 48x40, smaller than the crops of 64; use --size 40 or less"),
@@ -73,7 +73,8 @@ def test_load_paintings_reports_unsuitable_directories(tmp_path: Path, fault: st
 
 def test_data_paintings_without_a_path_reads_the_data_folder(tmp_path: Path):
     config = DataConfig(data="paintings", size=16, data_folder=str(tmp_path))
-    with pytest.raises(ConfigError, match="genray data paintings"):
+    # The command in the message writes where this option reads.
+    with pytest.raises(ConfigError, match=f"genray data paintings --out {tmp_path}/gcompris$"):
         load_data(config)
     paintings(tmp_path / "gcompris" / "paintings")
     assert load_data(config).shape == (3, 16, 16)
