@@ -267,7 +267,7 @@ def preset(family: str, name: str, data: str) -> Any:
     Raises ConfigError with the nearest names for an unknown name.
     """
     if family != "dqn":
-        return FAMILIES[family].preset(name or None, data or None)
+        return FAMILIES[family].preset(name or FAMILIES[family].first, data or None)
     require(not data, f"--data {data}: an agent has no data set; choose a game with --preset")
     return agent_presets.preset(name or "catch")
 

@@ -24,7 +24,9 @@ class TrainLaunch:
     """Options of a training on the run directory, the workers and the cluster."""
 
     preset: str = ""
-    """A named configuration; other options change it. Empty: the family's first preset."""
+    """A named configuration; other options change it. Empty: ae_digits, vae_mnist5k, gan_mnist5k,
+    classifier_digits or style_fast; with other --data, vae_digits or gan_digits.
+    """
     out: Path | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME."""
     resume: Path | None = None
@@ -103,6 +105,10 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     # The steps of a preset or of a resumed run would override --epochs.
     if given(argv, "--epochs") and not given(argv, "--steps"):
         config = replace(config, fit=replace(config.fit, steps=0))
+    # A Gaussian decoder models grey pixels, which a preset may binarise for its own decoder.
+    grey = given(argv, "--likelihood") and config.model.likelihood != "bernoulli"
+    if grey and not given(argv, "--binarise"):
+        config = replace(config, model=replace(config.model, binarise="none"))
     config.validate()
     if resume is not None:
         _check_resumes(default, config)

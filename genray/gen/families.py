@@ -50,16 +50,28 @@ class Family:
     task: Callable[..., Task]
     """Creates the task, from a configuration, a `World` and a device."""
     presets: Mapping[str, Callable[[], Any]]
-    """Functions that return a configuration, by the preset's name; the first is the default."""
+    """Functions that return a configuration, by the preset's name."""
     about: str
     """What the family is, in a few words, for the help of `genray train`."""
+    default: str = ""
+    """Name of the preset of `genray train` without --preset and --data. Empty: the first preset."""
+
+    @property
+    def first(self) -> str:
+        """Name of the first preset, which suits many data sets."""
+        return next(iter(self.presets))
 
     def preset(self, name: str | None, data: str | None = None) -> Any:
-        """Return the preset `name` (default: the first), with the data set `data` if given.
+        """Return the preset `name`, with the data set `data` if given.
 
-        Raises ConfigError for an unknown preset; the message suggests similar names, or all names.
+        Without a name, it is the default preset if `data` is None or the default preset's data set,
+        and the first preset for other data. Raises ConfigError for an unknown preset; the message
+        suggests similar names, or all names.
         """
-        name = name or next(iter(self.presets))
+        if not name:
+            name = self.default or self.first
+            if data and self.presets[name]().data.data != data:
+                name = self.first
         if name not in self.presets:
             near = difflib.get_close_matches(name, self.presets, n=3, cutoff=0.4) or list(
                 self.presets
@@ -106,6 +118,7 @@ FAMILIES: dict[str, Family] = {
             presets.vae_conv_atari,
         ),
         "variational autoencoders, dense and convolutional",
+        default="vae_mnist5k",
     ),
     "gan": Family(
         GANConfig,
@@ -119,6 +132,7 @@ FAMILIES: dict[str, Family] = {
             presets.dcgan_game,
         ),
         "GANs, dense and convolutional (DCGAN)",
+        default="gan_mnist5k",
     ),
     "sprites": Family(
         SpriteConfig,

@@ -48,7 +48,7 @@ def test_train_notes_and_resume_refuses_another_task(
     assert "note: a stage has 1 validations, so --patience 5 cannot stop it early" in out
     for changed, began in (
         ("--latent 3", "--latent 2"),
-        ("--data atari", "--data digits"),
+        ("--data atari", "--data mnist5k"),
         ("--size 16", "--size 0"),
     ):
         assert (

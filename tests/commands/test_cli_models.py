@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from genray import cli
+from genray.errors import ConfigError
 
 VAE = ["train", "vae", "--preset", "vae_digits", "--epochs", "2", "--widths", "16"]
 
@@ -239,13 +240,53 @@ def test_train_epochs_override_the_steps_of_a_preset_or_run(tmp_path):
         _, config = _options("gan", FAMILIES["gan"], list(words), "genray train gan")
         return config.fit.steps, config.fit.epochs
 
-    assert planned() == (3000, 20)
+    assert planned("--data", "digits") == (3000, 20)
     assert planned("--epochs", "1") == planned("--epochs=1") == (0, 1)
     assert planned("--epochs", "1", "--steps", "7") == (7, 1)
-    run = ["train", "gan", "--steps", "2", "--batch-size", "8", "--generator-widths", "8", "4"]
+    run = ["train", "gan", "--data", "digits", "--steps", "2", "--batch-size", "8"]
+    run += ["--generator-widths", "8", "4"]
     assert cli.main([*run, "--discriminator-widths", "4", "8", "--out", str(tmp_path / "gan")]) == 0
     assert planned("--resume", str(tmp_path / "gan")) == (2, 20)
     assert planned("--resume", str(tmp_path / "gan"), "--epochs", "3") == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "words", "data", "size"),
+    [
+        ("vae", "", "mnist5k", (512,)),
+        ("vae", "--data mnist5k", "mnist5k", (512,)),
+        ("vae", "--data digits", "digits", (256, 128)),
+        ("vae", "--data folder:x", "folder:x", (256, 128)),
+        ("vae", "--preset vae_digits --data mnist5k", "mnist5k", (256, 128)),
+        ("gan", "", "mnist5k", (64, 32)),
+        ("gan", "--data digits", "digits", (128, 64)),
+        ("ae", "", "digits", (256, 128)),
+        ("classifier", "", "digits", (32, 64)),
+    ],
+)
+def test_train_without_a_preset_chooses_one_by_the_data(
+    family: str, words: str, data: str, size: tuple[int, ...]
+):
+    from genray.commands.train import _options
+    from genray.gen.families import FAMILIES
+
+    _, config = _options(family, FAMILIES[family], words.split(), f"genray train {family}")
+    model = config.model
+    sizes = [getattr(model, name, ()) for name in ("widths", "generator_widths", "channels")]
+    assert config.data.data.replace(str(Path.cwd()) + "/", "") == data and size in sizes
+
+
+def test_train_vae_with_a_gaussian_decoder_does_not_binarise():
+    from genray.commands.train import _options
+    from genray.gen.families import FAMILIES
+
+    def binarise(*words: str) -> str:
+        return _options("vae", FAMILIES["vae"], list(words), "genray train vae")[1].model.binarise
+
+    assert binarise() == binarise("--likelihood", "bernoulli") == "dynamic"
+    assert binarise("--likelihood", "gaussian") == "none"
+    with pytest.raises(ConfigError, match="--binarise dynamic"):
+        binarise("--likelihood", "gaussian", "--binarise", "dynamic")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("classifier", "digits"),
         ):
             run = folder / f"run-{family}"
-            assert cli.main(["train", family, "--steps", "25", "--out", str(run)]) == 0
+            words = ["--data", "digits", "--steps", "25", "--out", str(run)]
+            assert cli.main(["train", family, *words]) == 0
             shutil.move(run / "model", folder / name)
             shutil.rmtree(run)
     finally:

@@ -1,5 +1,8 @@
 """Loads published image data sets with torchvision, with the publishers' splits.
 
+torchvision compares the hashes of the files of SVHN and CIFAR-10 with the publishers' hashes before
+it reads them. It reads the files of MNIST, once they are unpacked, without such a comparison.
+
 Fashion-MNIST is read from Debian's package if it is installed. Missing files are downloaded.
 Without a network, an error is raised within seconds; it names the missing files and their
 directory.
@@ -144,24 +147,23 @@ def _load_torchvision(name: str, folder: Path, place: Path, download: bool) -> t
         missing = [file for file in files if not (place / file).exists()]
         require(
             download,
-            f"--data {name}: the files are missing; put {', '.join(missing or files)} from {url} "
-            f"into {place}",
+            f"--data {name}: the files are missing or damaged; put {', '.join(missing or files)} "
+            f"from {url} into {place}",
         )
         try:
-            if missing:
-                probe(url + missing[0])
-                print(
-                    f"--data {name}: downloading {', '.join(missing)} from {url} to {place}",
-                    file=sys.stderr,
-                )
+            probe(url + (missing or files)[0])
+            print(
+                f"--data {name}: downloading {', '.join(missing or files)} from {url} to {place}",
+                file=sys.stderr,
+            )
             with _socket_timeout(PROBE_S):
                 train, test = _open_published(class_name, folder, download=True)
         except (RuntimeError, OSError, ValueError, EOFError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             what = ", ".join(missing or files)
             raise ConfigError(
-                f"--data {name}: the files are missing and cannot be downloaded ({reason}); put "
-                f"{what} from {url} into {place}"
+                f"--data {name}: the files are missing or damaged and cannot be downloaded "
+                f"({reason}); put {what} from {url} into {place}"
             ) from error
     # Both parts become arrays [N, C, H, W] and [N].
     parts = []

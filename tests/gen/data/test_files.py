@@ -133,7 +133,7 @@ def test_load_published_reports_a_damaged_download_in_one_line(tmp_path, monkeyp
     for part in ("train", "t10k"):
         for what in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{what}-ubyte.gz").write_bytes(gzip.compress(b"not MNIST"))
-    with pytest.raises(ConfigError, match="--data mnist: the files are missing"):
+    with pytest.raises(ConfigError, match="--data mnist: the files are missing or damaged"):
         load_data(DataConfig(data="mnist", data_folder=str(tmp_path)))
 
 
