@@ -18,6 +18,7 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
+from serve.encoding import decoded
 from serve.errors import ApiError, Busy, InternalError, TooLarge
 from serve.fast_path import FastHandler, FastPath, FastRequest, FastResponse
 from serve.limits import Limits
@@ -39,6 +40,8 @@ MAX_HEAD_BYTES = 16_384  # the limit of HAProxy, too
 LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
 LOGIN_AGAIN = LOGIN.replace(b"<form", b'<p role="alert">This key is not valid.</p>\n<form')
 LOGIN_POLICY = "default-src 'none'; form-action 'self'; frame-ancestors 'none'"
+SMALL_BODIES = {"/v1/images/generations": 2**20, "/login": 2**14}
+"""Most bytes of a body by path: these bodies are parsed in the event loop. 32 latents have less."""
 STREAMS = ("/api/play/",)
 """Prefixes of paths whose answers are streams, without the time limit of other requests."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has the same pattern
@@ -114,24 +117,37 @@ class Middleware:
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         # Keep a valid request id of the client, or create one.
         start = time.perf_counter()
-        method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
+        method, headers = scope["method"], dict(scope["headers"])
+        # One path for each route, behind a proxy that adds a prefix and with a trailing slash, too.
+        path = own_path(scope)
+        scope = {**scope, "path": path, "root_path": ""}
         given = headers.get(b"x-request-id", b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
         answer, held, route = _RecordingSend(send, request_id if self._sends_id else b""), 0, ""
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
+        # HEAD is answered like GET, without the body.
+        if method == "HEAD":
+            scope["method"], state["head"], answer.head = "GET", True, True
         self._telemetry.in_flight += 1
         try:
             # Check the headers, then read the body.
-            self._check_headers(method, path, headers)
+            self._check_headers(scope["method"], path, headers)
             has_body = b"content-length" in headers or b"transfer-encoding" in headers
-            body = await self._read(receive) if has_body else b""
+            body = await self._read(receive, self._limit(path)) if has_body else b""
             held = len(body)
+            if b"content-encoding" in headers and body:
+                encoding = headers.pop(b"content-encoding")
+                body = await decoded(body, encoding, self._limit(path))
+                self._body_bytes += len(body) - held
+                held = len(body)
+                if self._body_bytes > self._limits.max_bodies_mb * 2**20:
+                    raise Busy("the bodies of other requests fill the memory for bodies")
             # Streams have no time limit. Other requests use the fast path or FastAPI.
             if path.startswith(STREAMS):
                 await self._app(scope, _Replay(body, receive), answer)
             else:
-                handler, route = self._fast_path.find(method, path)
+                handler, route = self._fast_path.find(scope["method"], path)
                 async with asyncio.timeout(self._limits.request_timeout_s):
                     reply = (
                         await _run_handler(handler, FastRequest(headers, body, state))
@@ -186,14 +202,18 @@ class Middleware:
             check_origin(method, path, headers, self._local)
         if self._telemetry.in_flight > self._limits.max_in_flight:
             raise Busy(f"{self._limits.max_in_flight} requests are being answered")
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._limits.max_body_bytes:
+        length, limit = headers.get(b"content-length", b"0"), self._limit(path)
+        if not length.isdigit() or int(length) > limit:
             raise TooLarge(
                 f"the body has {length[:20].decode('latin-1')} bytes; the limit is "
-                f"{self._limits.max_body_mb} MiB"
+                f"{limit / 2**20:g} MiB"
             )
 
-    async def _read(self, receive: Receive) -> bytes:
+    def _limit(self, path: str) -> int:
+        """Return the most bytes of a body that is sent to `path`."""
+        return min(self._limits.max_body_bytes, SMALL_BODIES.get(path, 2**63))
+
+    async def _read(self, receive: Receive, limit: int) -> bytes:
         """Read the whole body, and add its bytes to `_body_bytes` as they arrive, whatever
         Content-Length says.
 
@@ -211,10 +231,8 @@ class Middleware:
                     more = message.get("more_body", False)
                     size += len(parts[-1])
                     self._body_bytes += len(parts[-1])
-                    if size > self._limits.max_body_bytes:
-                        raise TooLarge(
-                            f"the body exceeds the limit of {self._limits.max_body_mb} MiB"
-                        )
+                    if size > limit:
+                        raise TooLarge(f"the body exceeds the limit of {limit / 2**20:g} MiB")
                     if self._body_bytes > self._limits.max_bodies_mb * 2**20:
                         raise Busy("the bodies of other requests fill the memory for bodies")
             whole = True
@@ -236,6 +254,17 @@ class Middleware:
         """Whether `key` is one of the keys. The login of the page uses this."""
         given = key.encode(errors="replace")
         return any([hmac.compare_digest(given, each) for each in self._keys])
+
+
+def own_path(scope: Message) -> str:
+    """Return the path of a request without the prefix of the application, and without a slash at
+    its end.
+    """
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "").rstrip("/")
+    if prefix and (path == prefix or path.startswith(prefix + "/")):
+        path = path[len(prefix) :]
+    return path.rstrip("/") or "/"
 
 
 async def _run_handler(handler: FastHandler, request: FastRequest) -> FastResponse | None:
@@ -295,11 +324,15 @@ class _RecordingSend:
         if request_id:
             self._headers.append((b"x-request-id", request_id))
         self.status, self.bytes = 499, 0  # 499 (the client disconnected) unless an answer is sent
+        self.head = False
+        """Whether bodies are left out."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        elif self.head:
+            message = {**message, "body": b""}
         else:
             self.bytes += len(message.get("body", b""))
         await self._send(message)

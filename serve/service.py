@@ -97,6 +97,8 @@ class Service:
         self.search = Search()
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="genray-slow")
         self._slow_work: set[Future[Any]] = set()
+        self.parsers = asyncio.Semaphore(2)
+        """Bounds the number of processes that parse large bodies."""
         self.started = time.time()
 
     # -- models ------------------------------------------------------------------------------------

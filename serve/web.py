@@ -59,6 +59,7 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         docs_url=None,  # FastAPI's documentation page loads scripts from another site
         redoc_url=None,
         telemetry=UNTRACED,
+        redirect_slashes=False,  # the middleware removes the slash
     )
     live, ready = fast_health(service)
     handlers = {
@@ -92,6 +93,15 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
+        kind = request.headers.get("content-type", "")
+        if request.method == "POST" and "json" not in kind and _whole_body(error):
+            return _refusal(
+                request,
+                Unacceptable(
+                    f"Content-Type {kind[:60]!r}: send JSON with the header `Content-Type: "
+                    "application/json` (curl: -H 'Content-Type: application/json')"
+                ),
+            )
         first = error.errors()[0]
         where = ".".join(
             str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")
@@ -118,6 +128,11 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         return _refusal(request, InternalError(request.scope["state"].get("request_id", "")))
 
     return middleware
+
+
+def _whole_body(error: RequestValidationError) -> bool:
+    """Whether the body as a whole is invalid, not one of its fields."""
+    return any(tuple(each.get("loc", ())) == ("body",) for each in error.errors())
 
 
 def _refusal(request: Request, error: ApiError) -> Response:

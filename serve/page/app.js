@@ -9,7 +9,7 @@ const png = (base64) => `data:image/png;base64,${base64}`;
 class Refused extends Error {}
 
 async function ask(path, options = {}) {
-  const answer = await fetch(path, { credentials: "same-origin", ...options });
+  const answer = await fetch(`.${path}`, { credentials: "same-origin", ...options });
   if (answer.ok) return answer;
   if (answer.status === 401) location.reload(); // the service answers with its login
   let text = `${answer.status} ${answer.statusText}`;
@@ -94,7 +94,7 @@ async function refresh() {
 }
 
 async function showState(number) {
-  const state = await (await fetch("/readyz")).json();
+  const state = await (await fetch("./readyz")).json();
   const text = state.ready ? `ready: ${number} models` : `not ready: ${Object.entries(state.failed).map((each) => each.join(": ")).join("; ") || "no models"}`;
   if ($("#state").textContent !== text) $("#state").textContent = text; // or it would be read aloud again and again
 }

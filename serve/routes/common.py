@@ -49,7 +49,7 @@ ABOUT = {
     404: "There is no such model, version or function.",
     408: "The body arrived too slowly, or the answer took too long.",
     413: "The request has more bytes, pixels, images or rows than one request may have.",
-    415: "The file is not a PNG, JPEG or WebP.",
+    415: "The file is not a PNG, JPEG or WebP, or the body has an unknown Content-Encoding.",
     422: "The body or a parameter does not match its schema.",
     429: "The service is too busy; Retry-After says when to try again.",
     503: "The service is not ready.",
@@ -61,7 +61,7 @@ def refusals(
 ) -> dict[int | str, dict[str, Any]]:
     """Document these error statuses for a route, and the statuses that any route may return."""
     found: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({*statuses, 401, 403, 408, 413, 429}):
+    for status in sorted({*statuses, 401, 403, 408, 413, 415, 429}):
         found[status] = {"model": model, "description": ABOUT[status]}
     return found
 

@@ -179,7 +179,7 @@ async def infer_bytes(
     `header_length`: see `read_request`. `state`: the state of the ASGI scope. Raises ApiError.
     """
     note_model(state, selected.predictor)
-    wanted, arrays = read_request(body, header_length, selected.spec)
+    wanted, arrays = await read_request(body, header_length, selected.spec, service.parsers)
     check_answer_size(wanted, arrays, selected.spec, service.limits)
 
     # Written in the batcher's thread, so that the event loop can serve other requests.

@@ -68,14 +68,12 @@ def health_routes(service: Service) -> APIRouter:
     """Return the routes that a load balancer calls."""
     router = APIRouter(tags=["health"])
 
-    @router.head("/healthz", include_in_schema=False)
     @router.get(
         "/healthz", summary="Whether the service is alive (no key needed)", response_model=Health
     )
     async def healthz() -> Response:
         return json_answer(ALIVE)
 
-    @router.head("/readyz", include_in_schema=False)
     @router.get(
         "/readyz",
         summary="Whether every model is loaded (no key needed)",
@@ -207,7 +205,7 @@ def own_routes(service: Service) -> APIRouter:
         fps: Annotated[
             float, Query(ge=1, le=120, description="Steps a second; 15 is the game's own speed.")
         ] = 15,
-    ) -> StreamingResponse:
+    ) -> Response:
         predictor = service.model(name)
         note_model(request.scope["state"], predictor)
         service.function(predictor, "act")
@@ -217,6 +215,8 @@ def own_routes(service: Service) -> APIRouter:
             )
         # Raise errors of the game before the answer begins, while an error status can be sent.
         env = _game_of(predictor)
+        if request.scope["state"].get("head"):
+            return Response(media_type="application/x-ndjson")
         lines = streams.start(lambda: _game_lines(predictor, env, seed, steps, epsilon), fps)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 

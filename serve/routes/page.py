@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.errors import NotFound
-from serve.middleware import COOKIE, LOGIN_AGAIN, LOGIN_POLICY, Middleware, Unauthorized
+from serve.middleware import COOKIE, LOGIN, LOGIN_AGAIN, LOGIN_POLICY, Middleware, Unauthorized
 from serve.routes.common import refusals
 from serve.service import Service
 
@@ -46,6 +46,13 @@ def page_routes(service: Service, middleware: Middleware) -> APIRouter:
     async def file(name: str) -> Response:
         return page_file(name)
 
+    @router.get("/login", include_in_schema=False)
+    async def login_page() -> Response:
+        if not service.settings.keys:
+            return Response(status_code=303, headers={"Location": "./"})
+        headers = {"Content-Security-Policy": LOGIN_POLICY}
+        return Response(LOGIN, media_type=TYPES[".html"], headers=headers)
+
     form = {"type": "object", "properties": {"key": {"type": "string"}}, "required": ["key"]}
     body = {"content": {"application/x-www-form-urlencoded": {"schema": form}}, "required": True}
 
@@ -68,11 +75,12 @@ def page_routes(service: Service, middleware: Middleware) -> APIRouter:
                 raise Unauthorized
             headers = {"Content-Security-Policy": LOGIN_POLICY, "WWW-Authenticate": "Bearer"}
             return Response(LOGIN_AGAIN, 401, media_type=TYPES[".html"], headers=headers)
-        answer = Response(status_code=303, headers={"Location": "/"})
-        # SameSite=Strict: no other site's page can make the browser send the cookie.
+        answer = Response(status_code=303, headers={"Location": "./"})
+        # SameSite=Lax: another site's page can make the browser send the cookie only by a link, and
+        # `check_origin` accepts a link from another site to the page alone.
         secure = request.headers.get("x-forwarded-proto") == "https"
         answer.set_cookie(
-            COOKIE, key, httponly=True, samesite="strict", secure=secure, max_age=30 * 86_400
+            COOKIE, key, httponly=True, samesite="lax", secure=secure, max_age=30 * 86_400
         )
         return answer
 

@@ -1,5 +1,6 @@
 """Reads and writes the tensors of the Open Inference Protocol, as JSON or as binary parts."""
 
+import asyncio
 import json
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 from serve.errors import BadRequest, TooLarge
 from serve.limits import Limits
 from serve.models import DTYPES, Arrays, Function, Predictor, TensorSpec
+from serve.parsing import PARSED_DIRECTLY_BYTES, parse_elsewhere
 from serve.routes.common import json_bytes
 from serve.service import finite
 
@@ -21,10 +23,12 @@ class Selection(NamedTuple):
     spec: Function
 
 
-def read_request(
-    body: bytes, header_length: str | None, spec: Function
+async def read_request(
+    body: bytes, header_length: str | None, spec: Function, parsers: asyncio.Semaphore
 ) -> tuple[dict[str, Any], Arrays]:
     """Parse the body of an inference request, and check the request against `spec`.
+
+    Large JSON is parsed in another process; `parsers` bounds their number.
 
     `header_length`: the number of bytes of JSON before the binary tensors, as a client's header
     says; None for a body of JSON alone. Returns (the request without its tensors, the tensors).
@@ -45,7 +49,10 @@ def read_request(
         text, rest = body[: int(header_length)], body[int(header_length) :]
     # Parse the JSON, and check the names of the inputs.
     try:
-        wanted = json.loads(text)
+        if len(text) > PARSED_DIRECTLY_BYTES:
+            wanted = await parse_elsewhere(text, parsers)
+        else:
+            wanted = json.loads(text)
     except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
     inputs = wanted.get("inputs") if isinstance(wanted, dict) else None
@@ -119,7 +126,7 @@ def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.
     datatype and is in its range.
     """
     name, wrong = spec.name, f"input {spec.name}: data must be {count} numbers of {spec.datatype}"
-    if not isinstance(data, list):
+    if not isinstance(data, list | np.ndarray):
         raise BadRequest(wrong)
     try:
         # No direct conversion: 3.7 would become 3, 300 would overflow, and "3" would be accepted.

@@ -108,7 +108,7 @@ BAD = [
     ("POST", "/v1/images/generations", {"seed": 1}, {"Content-Type": "text/plain"}),
     ("POST", "/v1/images/generations", b"\xff" * 2_000_000, JSON),
     ("PUT", "/v1/images/generations", b"", {}),
-    ("HEAD", "/v2/health/live", b"", {}),
+    ("PUT", "/v2/health/live", b"", {}),
     ("GET", "/v2/models/digits/infer", b"", {}),
     ("POST", "/v2/models/nope/infer", b"{}", {}),
     ("POST", "/v2/models/digits/infer", b"{", {}),

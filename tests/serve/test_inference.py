@@ -20,6 +20,7 @@ from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
 from serve.limits import Limits
 from serve.models import Function, TensorSpec
+from serve.parsing import PARSED_DIRECTLY_BYTES
 from serve.routes.tensors import Selection, write_answer
 from tests.serve.conftest import Web
 
@@ -242,3 +243,36 @@ def test_write_answer_in_pieces_equals_json():
     found = json.loads(body)
     assert not headers and found["id"] == "7" and found["outputs"][0]["shape"] == [3, 9000]
     assert found["outputs"][0]["data"] == values.ravel().tolist()
+
+
+def test_infer_parses_large_json_in_another_process(web: Web, monkeypatch: pytest.MonkeyPatch):
+    """A JSON parser holds the interpreter's lock: nobody else would be answered meanwhile."""
+    parsed: list[int] = []
+    loads = json.loads
+
+    def noted(text: bytes, **options: object) -> object:
+        parsed.append(len(text))
+        return loads(text, **options)
+
+    values = np.random.default_rng(0).normal(size=(256, 32)).astype(np.float32)
+    tensor = {"name": "latent", "shape": [256, 32], "datatype": "FP32", "data": values.tolist()}
+    body = json.dumps({"inputs": [tensor], "outputs": [{"name": "image"}]}, indent=30).encode()
+    small = json.dumps({"inputs": [tensor], "outputs": [{"name": "image"}]}).encode()
+    assert len(small) < PARSED_DIRECTLY_BYTES < len(body)
+    url = f"{web.url}/v2/models/digits-gan/infer"
+    with httpx.Client(timeout=60) as client:
+        expected = client.post(url, content=small).json()["outputs"]
+        monkeypatch.setattr(json, "loads", noted)
+        answer = client.post(url, content=body)
+        assert answer.status_code == 200 and loads(answer.content)["outputs"] == expected
+        for bad in (b"[" + b"[]," * 200_000 + b"[]]", b"x" * 600_000, b"[" * 600_000):
+            assert client.post(url, content=bad).status_code == 400
+    assert max(parsed, default=0) <= PARSED_DIRECTLY_BYTES
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_infer_accepts_compressed_requests(client: triton.InferenceServerClient, algorithm: str):
+    inputs = [tensor("image", images())]
+    plain = client.infer("digits-vae.encode", inputs).as_numpy("code")
+    found = client.infer("digits-vae.encode", inputs, request_compression_algorithm=algorithm)
+    assert np.allclose(found.as_numpy("code"), plain, atol=1e-5)

@@ -1,9 +1,11 @@
 """Tests the middleware over real sockets: keys, limits, request ids and the request log."""
 
+import gzip
 import http.client
 import json
 import socket
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
@@ -13,7 +15,7 @@ import pytest
 from genray.errors import ConfigError
 from serve.launch import ServeLaunch
 from serve.limits import Limits
-from serve.middleware import COOKIE
+from serve.middleware import COOKIE, own_path
 from serve.service import Settings
 from tests.serve.conftest import Web
 
@@ -90,9 +92,9 @@ def test_login_sets_a_cookie_with_the_key(start: Callable[..., Web]):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert ask(web, "/login", "POST", b"key=wrong", **form)[0] == 401
     status, headers, _ = ask(web, "/login", "POST", f"key={KEY}".encode(), **form)
-    assert status == 303 and headers["location"] == "/"
+    assert status == 303 and headers["location"] == "./"
     cookie = headers["set-cookie"]
-    assert "HttpOnly" in cookie and "SameSite=strict" in cookie
+    assert "HttpOnly" in cookie and "SameSite=lax" in cookie
     assert ask(web, "/", Accept="text/html", Cookie=cookie.split(";")[0])[0] == 200
     assert ask(web, "/v1/models", Cookie=f"{COOKIE}=wrong")[0] == 401
 
@@ -177,8 +179,8 @@ def test_middleware_answers_408_to_a_slow_body(start: Callable[..., Web]):
 
 def test_middleware_counts_bodies_that_are_still_arriving(start: Callable[..., Web]):
     web = start(limits=Limits(max_body_mb=2, max_bodies_mb=2, body_timeout_s=120))
-    body = json.dumps({"model": "digits-gan", "prompt": " " * 2**20}).encode()
-    path = "/v1/images/generations"
+    body = json.dumps({"text": " " * 2**20}).encode()
+    path = "/v2/models/digits-gan/infer"
 
     def status() -> int:
         return ask(web, path, "POST", body, Content_Type="application/json")[0]
@@ -397,3 +399,79 @@ def test_readyz_answers_503_without_models(start: Callable[..., Web], tmp_path: 
         503,
         b"",
     )
+
+
+def test_middleware_bounds_compressed_bodies(start: Callable[..., Web]):
+    web = start(limits=Limits(max_body_mb=2))
+    path, body = "/v2/models/digits/infer", b'{"inputs": []}'
+    bomb = gzip.compress(b" " * 2**26)
+    assert len(bomb) < 2**17
+    for content, encoding, status, message in (
+        (gzip.compress(body), "gzip", 400, b"inputs: must be image"),
+        (zlib.compress(body), "DEFLATE", 400, b"inputs: must be image"),
+        (body, "identity", 400, b"inputs: must be image"),
+        (bomb, "gzip", 413, b"the decompressed body exceeds the limit of 2 MiB"),
+        (body, "gzip", 400, b"encoding of its Content-Encoding"),
+        (gzip.compress(body)[:-4], "gzip", 400, b"truncated"),
+        (gzip.compress(body) + b"more", "gzip", 400, b"other data follow"),
+        (body, "br", 415, b"must be gzip, deflate or identity"),
+        (body, "gzip, gzip", 415, b"must be gzip, deflate or identity"),
+    ):
+        found, _, answer = ask(web, path, "POST", content, Content_Encoding=encoding)
+        assert (found, message in answer) == (status, True), (encoding, found, answer)
+
+
+def test_generations_bound_the_json_that_the_event_loop_parses(web: Web):
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n"
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    answer = raw(web, head % (2**20 + 1))
+    assert b" 413 " in answer and b"the limit is 1 MiB" in answer
+
+
+def test_head_is_answered_wherever_get_is(web: Web):
+    paths = "/ /page/app.js /v1/models /v2 /v2/health/live /healthz /readyz /openapi.json"
+    for path in (*paths.split(), "/v1/models/waves", "/api/play/road-runner?steps=500"):
+        status, headers, body = ask(web, path, "HEAD")
+        assert status == 200 and body == b"", path
+        if "play" not in path:
+            assert headers == ask(web, path)[1] | {
+                name: headers[name] for name in ("date", "x-request-id")
+            }
+    assert ask(web, "/v1/models/no", "HEAD")[0] == 404
+    assert ask(web, "/v1/images/generations", "HEAD")[0] == 405
+
+
+def test_paths_may_end_with_a_slash(web: Web):
+    for path in ("/v1/models/", "/v2/", "/healthz/", "/v1/models/waves//"):
+        status, headers, body = ask(web, path, Host="evil.example")
+        assert status == 200 and "location" not in headers and b"evil" not in body
+
+
+def test_a_body_without_its_content_type_is_explained(web: Web):
+    form = {"Content_Type": "application/x-www-form-urlencoded"}  # as `curl -d` sends it
+    for headers in (form, {}):
+        body = b'{"model": "digits-gan"}'
+        status, _, answer = ask(web, "/v1/images/generations", "POST", body, **headers)
+        assert status == 422 and b"Content-Type: application/json" in answer
+
+
+def test_login_is_a_page_for_a_browser(start: Callable[..., Web]):
+    status, headers, body = ask(start(keys=(KEY,)), "/login", Accept="text/html")
+    assert (
+        status == 200 and b"<form" in body and "default-src" in headers["content-security-policy"]
+    )
+    status, headers, _ = ask(start(), "/login")
+    assert status == 303 and headers["location"] == "./"
+
+
+def test_own_path_removes_the_prefix_and_the_last_slash():
+    for prefix, path, expected in (
+        ("", "/", "/"),
+        ("", "/v1/models/", "/v1/models"),
+        ("/gen", "/gen", "/"),
+        ("/gen", "/gen/healthz", "/healthz"),
+        ("/gen/", "/gen/v1/models/", "/v1/models"),
+        ("/gen", "/generate", "/generate"),
+        ("/gen", "/healthz", "/healthz"),  # a proxy that removes the prefix itself
+    ):
+        assert own_path({"path": path, "root_path": prefix}) == expected
