@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from serve.edits import EditOptions, edit
 from serve.errors import BadRequest, TooLarge
@@ -22,19 +22,24 @@ from serve.routes.common import (
     MAX_SEED,
     Body,
     json_answer,
-    json_bytes,
     note_model,
     picture_of,
-    png_base64,
     refusals,
 )  # fmt: skip
+from serve.routes.formats import Output
 from serve.service import Check, Service, finite
 
 Name = Annotated[str, Path(max_length=64, description="A model's name, as /v1/models lists it.")]
 
 
 class Generations(Body):
-    """Which images to generate."""
+    """Which images to generate.
+
+    Fields that the service does not know are kept, so that `Output.read` can refuse those that it
+    cannot honour.
+    """
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     model: str | None = Field(
         None, max_length=200, description="A generator's name; none: the first one."
@@ -55,6 +60,15 @@ class Generations(Body):
         None, max_length=1024, description="Latents instead of a seed, one row for each image."
     )
     response_format: Literal["b64_json", "url"] | None = "b64_json"
+    output_format: Literal["png", "jpeg", "webp"] | None = "png"
+    output_compression: int | None = Field(
+        None, ge=0, le=100, description="Quality of a JPEG or WebP; 100 is the best."
+    )
+    stream: bool | None = Field(
+        None, description="Send an event `image_generation.completed` for each image."
+    )
+    background: str | None = Field(None, max_length=20, description="`auto` or `opaque`.")
+    partial_images: int | None = Field(None, description="0: no partial images are made.")
 
 
 def openai_routes(service: Service) -> APIRouter:
@@ -84,10 +98,8 @@ def openai_routes(service: Service) -> APIRouter:
         "/images/generations", responses=refusals(400, 404, 422), summary="Generate images"
     )
     async def generate(request: Request, body: Generations) -> Response:
-        return Response(
-            await generate_json(service, body, request.scope["state"]),
-            media_type="application/json",
-        )
+        content, media_type = await generate_images(service, body, request.scope["state"])
+        return Response(content, media_type=media_type)
 
     @router.post(
         "/images/edits",
@@ -98,11 +110,11 @@ def openai_routes(service: Service) -> APIRouter:
         },
     )
     async def edits(request: Request) -> Response:
-        options, contents, as_url = await _edit_form(request, service)
+        options, contents, output = await _edit_form(request, service)
         predictor = service.model(options.model) if options.model else _default_editor(service)
         note_model(request.scope["state"], predictor)
 
-        def written(check: Check) -> bytes:
+        def written(check: Check) -> tuple[bytes, str]:
             # Decoded pictures take up to 75 MB each, so they are decoded only when this request's
             # turn comes.
             content, *styles = (
@@ -111,28 +123,35 @@ def openai_routes(service: Service) -> APIRouter:
             )
             result, about = edit(predictor, content, styles, options, service.limits, check)
             answer = {"created": int(time.time()), "model": predictor.name, "about": about}
-            return with_pictures(answer, [png_base64(result)], as_url)
+            height, width = result.shape[:2]
+            return output.answer(
+                answer, [output.encode(result)], (width, height), "image_edit.completed"
+            )
 
-        return Response(await service.run_slow(written), media_type="application/json")
+        body, media_type = await service.run_slow(written)
+        return Response(body, media_type=media_type)
 
     return router
 
 
-async def generate_json(service: Service, body: Generations, state: dict[str, Any]) -> bytes:
-    """Generate images, and return the JSON answer. Raises ApiError."""
+async def generate_images(
+    service: Service, body: Generations, state: dict[str, Any]
+) -> tuple[bytes, str]:
+    """Generate images. Returns (the body of the answer, its media type). Raises ApiError."""
+    output = Output.read({**(body.model_extra or {}), **dict(body)})
     predictor = service.model(body.model) if body.model else service.default_generator()
     note_model(state, predictor)
     service.function(predictor, "generate")
     seeds, latents = _latents(service, predictor, body)
     scale = scale_of(body.size, predictor, service.limits.max_side)
-    as_url = body.response_format == "url"
     answer = {"created": int(time.time()), "model": predictor.name, "seed": seeds}
 
     # This runs in the batcher's thread, so that the event loop can serve other requests.
-    def written(arrays: Arrays) -> bytes:
-        return with_pictures(
-            answer, [png_base64(image, scale) for image in arrays["image"]], as_url
-        )
+    def written(arrays: Arrays) -> tuple[bytes, str]:
+        images = arrays["image"]
+        height, width = (scale * side for side in images.shape[1:3])
+        pictures = [output.encode(image, scale) for image in images]
+        return output.answer(answer, pictures, (width, height), "image_generation.completed")
 
     return await service.predict(predictor, "generate", {"latent": latents}, written)
 
@@ -147,21 +166,10 @@ def fast_generations(service: Service) -> FastHandler:
             body = Generations.model_validate_json(request.body)
         except ValidationError:
             return None  # FastAPI reports what is invalid
-        return FastResponse(await generate_json(service, body, request.state))
+        content, media_type = await generate_images(service, body, request.state)
+        return FastResponse(content, media_type.encode())
 
     return handle
-
-
-def with_pictures(answer: dict[str, Any], pictures: list[bytes], as_url: bool) -> bytes:
-    """Return `answer` as JSON with OpenAI's `data` at its end.
-
-    The pictures are base64, which needs no escaping, so they are joined as bytes.
-    """
-    before, after = (
-        (b'{"url": "data:image/png;base64,', b'"}') if as_url else (b'{"b64_json": "', b'"}')
-    )
-    data = b", ".join(before + picture + after for picture in pictures)
-    return json_bytes(answer)[:-1] + b', "data": [' + data + b"]}"
 
 
 def card(service: Service, predictor: Predictor) -> dict[str, Any]:
@@ -276,14 +284,16 @@ EDITS: dict[str, Any] = {
         "steps": {"type": "integer", "minimum": 1, "description": "Gradient steps of a dream."},
         "seed": {"type": "integer", "minimum": 0},
         "response_format": {"type": "string", "enum": ["b64_json", "url"]},
+        "output_format": {"type": "string", "enum": ["png", "jpeg", "webp"]},
+        "output_compression": {"type": "integer", "minimum": 0, "maximum": 100},
+        "stream": {"type": "boolean", "description": "Send an event `image_edit.completed`."},
+        "background": {"type": "string", "enum": ["auto", "opaque"]},
     },
 }
 
 
-async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], bool]:
-    """Parse a multipart form. Returns (the options, the picture files, whether the result is a data
-    URL).
-    """
+async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], Output]:
+    """Parse a multipart form. Returns (the options, the picture files, the form of the answer)."""
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
     from starlette.formparsers import MultiPartException
@@ -300,6 +310,8 @@ async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, l
                     fields[key] = value
                 elif key in ("image", "image[]", "style"):
                     contents.append(await value.read())
+                else:  # e.g. a mask
+                    fields.setdefault(key, "a file")
     except (
         HTTPException,
         MultiPartException,
@@ -314,5 +326,5 @@ async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, l
     return (
         EditOptions.read(fields, service.limits),
         contents,
-        fields.get("response_format") == "url",
+        Output.read(fields),
     )

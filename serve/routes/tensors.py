@@ -80,6 +80,11 @@ async def read_request(
     requested = [each["name"] for each in outputs if isinstance(each.get("name"), str)]
     if len(set(requested)) < len(requested):
         raise BadRequest("outputs: each output may be requested once", param="outputs")
+    _check_parameters(wanted, "binary_data_output", "the request")
+    for tensor in inputs:
+        _check_parameters(tensor, "binary_data_size", f"input {tensor['name']}")
+    for output in outputs:
+        _check_parameters(output, "binary_data", f"output {str(output.get('name'))[:40]}")
     unknown = [
         each.get("name")
         for each in outputs
@@ -91,6 +96,17 @@ async def read_request(
             f"{', '.join(out.name for out in spec.outputs)}"
         )
     return {key: value for key, value in wanted.items() if key != "inputs"}, arrays
+
+
+def _check_parameters(owner: dict[str, Any], known: str, what: str) -> None:
+    """Raise BadRequest for a parameter that would be ignored, e.g. a sequence or shared memory."""
+    parameters = owner.get("parameters")
+    for name, value in parameters.items() if isinstance(parameters, dict) else ():
+        if name != known and value not in (None, 0, False, ""):
+            raise BadRequest(
+                f"{what}: parameter {name[:40]!r} is not supported; the only one is {known}",
+                param="parameters",
+            )
 
 
 def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple[np.ndarray, bytes]:

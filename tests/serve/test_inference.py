@@ -134,6 +134,14 @@ VALID = {"name": "latent", "shape": [1, 32], "datatype": "FP32", "data": [0.0] *
         ({"inputs": [VALID], "outputs": [3]}, "requested tensors"),
         ({"inputs": [VALID], "outputs": [{"name": "image"}] * 12_000}, "requested once"),
         ({"inputs": [VALID], "parameters": 3}, "must be an object"),
+        ({"inputs": [VALID], "parameters": {"sequence_id": 5}}, "'sequence_id' is not supported"),
+        (
+            {
+                "inputs": [VALID],
+                "outputs": [{"name": "image", "parameters": {"classification": 3}}],
+            },
+            "output image: parameter 'classification' is not supported",
+        ),
     ],
 )
 def test_infer_refuses_malformed_bodies(web: Web, body: object, message: str):

@@ -246,3 +246,59 @@ def test_edits_after_a_timeout_stop_working(start: Callable[..., Web], photo: np
     begin = time.monotonic()
     web.service._slow.submit(lambda: None).result(timeout=30)
     assert time.monotonic() - begin < 1  # the thread for slow work is idle
+
+
+@pytest.mark.parametrize(("form", "quality"), [("png", None), ("jpeg", 80), ("webp", 30)])
+def test_generations_and_edits_have_the_output_format_asked_for(
+    client: openai.OpenAI, photo: np.ndarray, form: str, quality: int | None
+):
+    extra = {} if quality is None else {"output_compression": quality}
+    made = client.images.generate(
+        model="digits-gan", prompt="", n=2, size="64x64", output_format=form, **extra
+    )
+    edited = client.images.edit(
+        model="waves", image=png(photo), prompt="", output_format=form, **extra
+    )
+    for data, size in ((made.data[1], (64, 64)), (edited.data[0], (96, 64))):
+        with Image.open(io.BytesIO(base64.b64decode(data.b64_json))) as opened:
+            assert (opened.format, opened.size) == (form.upper(), size)
+
+
+def test_generations_and_edits_stream_their_events(client: openai.OpenAI, photo: np.ndarray):
+    events = [
+        *client.images.generate(
+            model="digits-gan", prompt="", n=2, stream=True, output_format="jpeg"
+        ),
+        *client.images.edit(model="waves", image=png(photo), prompt="", stream=True),
+    ]
+    kinds = ["image_generation.completed"] * 2 + ["image_edit.completed"]
+    assert [event.type for event in events] == kinds
+    assert [event.output_format for event in events] == ["jpeg", "jpeg", "png"]
+    for event in events:
+        with Image.open(io.BytesIO(base64.b64decode(event.b64_json))) as opened:
+            assert f"{opened.width}x{opened.height}" == event.size
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"background": "transparent"}, "background"),
+        ({"partial_images": 2}, "partial_images"),
+        ({"extra_body": {"frame_count": 3}}, "frame_count"),
+        ({"output_compression": 50}, "output_compression"),
+        ({"extra_body": {"svg": {"a": 1}}}, "svg"),
+    ],
+)
+def test_generations_and_edits_refuse_options_that_they_cannot_honour(
+    client: openai.OpenAI, photo: np.ndarray, options: dict, name: str
+):
+    with pytest.raises(openai.BadRequestError, match=name):
+        client.images.generate(model="digits-gan", prompt="", **options)
+    if "extra_body" not in options:
+        with pytest.raises(openai.BadRequestError, match=name):
+            client.images.edit(model="waves", image=png(photo), prompt="", **options)
+
+
+def test_edits_refuse_a_mask(client: openai.OpenAI, photo: np.ndarray):
+    with pytest.raises(openai.BadRequestError, match="mask"):
+        client.images.edit(model="waves", image=png(photo), mask=png(photo), prompt="")
