@@ -24,7 +24,7 @@ pre { margin: .7rem 0 0; padding: .6rem .8rem; background: var(--paper); border-
   overflow-x: auto; font-size: .85rem; }
 dl.scores { margin: 0 0 1rem; display: grid; grid-template-columns: 1fr auto; gap: 0 1rem;
   max-width: 32rem; }
-dl.scores dd { margin: 0; font-variant-numeric: tabular-nums; }
+dl.scores dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
 dl.scores .bar { grid-column: 1 / 3; width: 100%; height: .5rem; margin: .1rem 0 .5rem;
   background: none; }
 dl.scores .bar i { background: var(--faint); }
