@@ -8,7 +8,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field, make_dataclass
+from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from genray.gen.images.style.config import StyleConfig
 from genray.gen.images.style.optimise import StyleStep
 from genray.media import check_clip_path, check_writable, write_clip
 from genray.options import option_value, parse
+from genray.paths import free_path
 from genray.runs.live import Column, Live
 from genray.threads import choose_threads, own_threads
 
@@ -53,6 +54,10 @@ def stylize(argv: list[str], prog: str) -> int:
     launch: StyleLaunch = options.launch
     config: StyleConfig = options.config
     launch.validate()
+    if launch.out is None:
+        suffix = content.suffix.lower() if is_clip(content) else ".png"
+        out = free_path(Path(f"{content.stem}-styled{suffix}").absolute())
+        launch = replace(launch, out=out)
     if launch.model is None:
         require(
             len(styles) >= 1,
@@ -84,8 +89,8 @@ def _pictures(argv: list[str], prog: str) -> tuple[Path, list[Path], list[str]]:
         return names[0], names[1:], rest
     if "-h" in argv or "--help" in argv:
         print(
-            f"{prog} CONTENT STYLE [STYLE …] --out out.png [options]   JPEG, PNG or WebP; CONTENT "
-            "also GIF or MP4\n"
+            f"{prog} CONTENT STYLE [STYLE …] [--out out.png] [options]   JPEG, PNG or WebP; "
+            "CONTENT also GIF or MP4\n"
         )
         return Path(), [], argv
     raise ConfigError(
@@ -102,10 +107,10 @@ def _picture(
     size: int | None,
 ) -> int:
     """Style a picture and write it; returns the exit status."""
-    check_picture_path(launch.out)
-    check_writable(launch.out)
+    check_picture_path(launch.target)
+    check_writable(launch.target)
     picture, style_pictures = read_picture(content), [read_picture(path) for path in styles]
-    check_picture_path(launch.out, alpha=picture.alpha is not None)
+    check_picture_path(launch.target, alpha=picture.alpha is not None)
     styler = open_styler(picture.rgb, style_pictures, launch, config, size)
     rgb = styler.sized(picture.rgb)
     alpha = None if picture.alpha is None else styler.sized(picture.alpha)
@@ -113,7 +118,7 @@ def _picture(
     result = (
         _optimised(styler, rgb, launch) if isinstance(styler, ByOptimisation) else styler.style(rgb)
     )
-    print(write_picture(launch.out, result, alpha, _note(picture, style_pictures, styler)))
+    print(write_picture(launch.target, result, alpha, _note(picture, style_pictures, styler)))
     return 0
 
 
@@ -128,7 +133,7 @@ def _optimised(styler: ByOptimisation, rgb: np.ndarray, launch: StyleLaunch) -> 
             live.update(step.values, step.step)
             if launch.preview and step.step // launch.preview > before // launch.preview:
                 write_picture(
-                    launch.out.with_stem(f"{launch.out.stem}-preview"), to_rgb(step.image())
+                    launch.target.with_stem(f"{launch.target.stem}-preview"), to_rgb(step.image())
                 )
             before = step.step
 
@@ -152,15 +157,15 @@ def _clip(
     """Style a clip and write it; returns the exit status."""
     # Check the output path, and read the styles and the clip.
     require(
-        is_clip(launch.out),
-        f"--out {launch.out}: {content.name} is a clip, so its name must end in .gif or .mp4",
+        is_clip(launch.target),
+        f"--out {launch.target}: {content.name} is a clip, so its name must end in .gif or .mp4",
     )
-    check_clip_path(launch.out)
+    check_clip_path(launch.target)
     style_pictures = [read_picture(path) for path in styles]
     clip = read_clip(content, max_frames=launch.frames)
     require(
-        launch.out.suffix.lower() != ".gif" or clip.fps <= GIF_FPS,
-        f"--out {launch.out}: {content.name} has {clip.fps:g} frames/s, a GIF plays at most "
+        launch.target.suffix.lower() != ".gif" or clip.fps <= GIF_FPS,
+        f"--out {launch.target}: {content.name} has {clip.fps:g} frames/s, a GIF plays at most "
         f"{GIF_FPS}; choose an .mp4",
     )
     # The first frame sets the result's size; optimization also calibrates its features on it.
@@ -174,10 +179,10 @@ def _clip(
     _say_reduction(content, first, styler, launch, size)
     # A GIF cannot contain the sound of the content.
     sound = has_sound(content)
-    if sound and launch.out.suffix.lower() == ".gif":
+    if sound and launch.target.suffix.lower() == ".gif":
         print(
-            f"{launch.out}: a GIF has no sound; the sound of {content.name} is left out (an .mp4 "
-            "keeps it)"
+            f"{launch.target}: a GIF has no sound; the sound of {content.name} is left out (an "
+            ".mp4 keeps it)"
         )
         sound = False
     start, meter, frames = time.monotonic(), FlickerMeter(), 0
@@ -192,11 +197,11 @@ def _clip(
         sized = map(styler.sized, clip)
         styled = style_clip(sized, styler.style, blend=launch.blend, meter=meter, progress=progress)
         if sound:
-            _write_with_sound(launch.out, styled, clip, lambda: frames / clip.fps)
+            _write_with_sound(launch.target, styled, clip, lambda: frames / clip.fps)
         else:
-            write_clip(launch.out, styled, fps=clip.fps, scale=1)
+            write_clip(launch.target, styled, fps=clip.fps, scale=1)
     print(meter.flicker)
-    print(launch.out)
+    print(launch.target)
     return 0
 
 

@@ -36,8 +36,10 @@ FOR_MODELS = ("size", "weights", "keep_colours", "seed")
 class StyleLaunch:
     """Options of `genray stylize`: the method, the clip, and the output."""
 
-    out: Path
-    """out.png (the options are saved inside), .jpg or .webp; for a clip .gif or .mp4"""
+    out: Path | None = None
+    """out.png (the options are saved inside), .jpg or .webp; for a clip .gif or .mp4. None:
+    photo-styled.png for photo.jpg, in the working directory; an existing file is kept.
+    """
     model: Path | None = None
     """The run or model directory of a style model (genray train style). A model takes seconds;
     optimization takes longer.
@@ -69,6 +71,12 @@ class StyleLaunch:
             self.method == "optimise" or self.model is not None,
             "--method model: name the model, e.g. --model runs/style",
         )
+
+    @property
+    def target(self) -> Path:
+        """The output, which must have been chosen."""
+        assert self.out is not None
+        return self.out
 
 
 class Styler:

@@ -15,7 +15,7 @@ from tests.helpers.stylize import QUICK, folder, models, pixels, run
 __all__ = ["folder", "models"]  # pytest finds the fixtures by their names here
 
 
-def test_stylize_writes_a_picture_and_its_description(folder: Path, capsys):
+def test_stylize_writes_a_picture_and_its_description(folder: Path, capsys, monkeypatch):
     for out in ("a.png", "b.png"):
         assert run(folder, "content.png", "style.jpg", "--out", out, *QUICK) == 0
     assert np.array_equal(pixels(folder / "a.png"), pixels(folder / "b.png"))
@@ -33,6 +33,12 @@ def test_stylize_writes_a_picture_and_its_description(folder: Path, capsys):
     out = capsys.readouterr().out
     assert "64x48 pixels, untrained features (colour and texture, not semantics): about" in out
     assert out.strip().endswith("b.png")
+    # Without --out, the file is named after the picture, and none is replaced.
+    monkeypatch.chdir(folder)
+    for name in ("content-styled.png", "content-styled-2.png"):
+        assert run(folder, "content.png", "style.jpg", *QUICK) == 0
+        assert capsys.readouterr().out.strip().endswith(name)
+        assert np.array_equal(pixels(folder / name), pixels(folder / "a.png"))
 
 
 def test_stylize_with_several_styles_size_transparency_and_preview(folder: Path):
