@@ -20,6 +20,7 @@ from genray.commands.models import (
     say_conversion,
 )
 from genray.commands.photographs import (
+    check_save,
     cluster_pictures,
     names_pictures,
     open_index,
@@ -166,13 +167,10 @@ def retrieve(argv: list[str], prog: str) -> int:
 def _retrieve_pictures(folder: Path, queries: list[str], options: RetrieveConfig) -> int:
     """Run `genray retrieve` for embedded pictures; returns the exit status."""
     # Check all options before the pictures are embedded, which may take minutes.
-    require(
-        options.save is None or not options.save.exists(),
-        f"--save {options.save}: exists already; name a new directory, or delete this one",
-    )
-    for path in (options.json, options.save):
-        if path is not None:
-            check_writable(path)
+    if options.json is not None:
+        check_writable(options.json)
+    if options.save is not None:
+        check_save(options.save)
     require(
         options.out is not None or options.json is not None or options.save is not None,
         "--out: name a picture for the neighbours, e.g. --out sheet.png",

@@ -4,6 +4,7 @@
 pictures, where a model is expected.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ import numpy as np
 
 from genray.config import whole_number
 from genray.console import escaped
-from genray.errors import ConfigError, require
+from genray.errors import CheckpointError, ConfigError, require
 from genray.gen.sheets import Tile, draw_sheet
+from genray.media import check_writable
 from genray.runs import modelstore
 from genray.runs.files import write_whole
 
@@ -59,6 +61,17 @@ def open_index(folder: Path, data: str) -> "PhotoIndex":
     index, _ = modelstore.load_model(folder, {KIND: build_photo_index})
     assert isinstance(index, PhotoIndex)
     return index
+
+
+def check_save(folder: Path) -> None:
+    """Raise ConfigError unless `folder` is new or a saved index, which would be replaced."""
+    if not folder.exists():
+        check_writable(folder)
+        return
+    index = False
+    with contextlib.suppress(CheckpointError):
+        index = modelstore.read_config(folder)["kind"] == KIND
+    require(index, f"--save {folder}: exists, and is no saved index; name a new directory")
 
 
 # -- retrieve --------------------------------------------------------------------------------------

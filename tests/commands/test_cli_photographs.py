@@ -64,6 +64,16 @@ def test_retrieve_searches_a_saved_index_without_the_folder(saved, tmp_path):
     assert sorted(each["row"] for each in near) == [0, 2, 3, 4, 5, 6, 7]
 
 
+def test_retrieve_saves_an_index_again_after_a_change_of_the_folder(folder, tmp_path):
+    original, index = sorted(folder.rglob("*.png"))[0], tmp_path / "index"
+    (tmp_path / "new").mkdir()
+    words = ["retrieve", "lite0", "--data", f"folder:{tmp_path / 'new'}", "--save", str(index)]
+    for count in (1, 2):
+        shutil.copy(original, tmp_path / "new" / f"{count}.png")
+        assert cli.main(words) == 0
+        assert json.loads((index / "config.json").read_text())["pictures"] == count
+
+
 def test_cluster_map_and_encode_take_lite0(saved, folder, tmp_path, capsys):
     out = tmp_path / "clusters.png"
     assert cli.main(["cluster", str(saved), "--clusters", "3", "--out", str(out)]) == 0
@@ -109,7 +119,7 @@ def test_cluster_lite0_leaves_out_empty_clusters(folder, tmp_path, capsys):
         (["retrieve", "SAVED", "--neighbours", "0", "--out", "a.png"], "--neighbours 0"),
         (["cluster", "SAVED", "--clusters", "9"], "--clusters 9: must lie in 2..8"),
         (["cluster", "SAVED", "--out", "a.jpg"], "a.jpg"),
-        (["retrieve", "SAVED", "--save", "SAVED"], "exists already; name a new directory"),
+        (["retrieve", "SAVED", "--save", ".."], "exists, and is no saved index"),
         (["export", "SAVED", "--out", "a.onnx"], "'photographs' has no part to export"),
         (["export", "SAVED", "--out", "a.onnx", "--part", "encoder"], "has no such part"),
         (["reconstruct", "SAVED", "--out", "a.png"], "does not reconstruct"),
