@@ -39,29 +39,17 @@ def match_covariance(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
     for activations: Li 2019, A closed-form solution to universal style transfer,
     https://arxiv.org/abs/1906.00668]
     """
-    return with_statistics(content_BCHW, *mean_covariance(style_BCHW))
-
-
-def mean_covariance(f_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the channels' means [B, C, 1], and their covariances plus 1e-4 on the diagonal,
-    [B, C, C].
-    """
-    f_BCN = f_BCHW.flatten(2)
-    mean_BC1 = f_BCN.mean(2, keepdim=True)
-    return mean_BC1, _covariance(f_BCN - mean_BC1)
-
-
-def with_statistics(content_BCHW: Tensor, mean_BC1: Tensor, wanted_BCC: Tensor) -> Tensor:
-    """Return the content with this mean and covariance, as `match_covariance` does."""
-    content_BCN = content_BCHW.flatten(2)
-    centred_BCN = content_BCN - content_BCN.mean(2, keepdim=True)
+    content_BCN, style_BCN = content_BCHW.flatten(2), style_BCHW.flatten(2)
+    mean_BC1, style_mean_BC1 = content_BCN.mean(2, keepdim=True), style_BCN.mean(2, keepdim=True)
+    centred_BCN = content_BCN - mean_BC1
     values_BC, vectors_BCC = torch.linalg.eigh(_covariance(centred_BCN))
     root_BCC = _power(values_BC, vectors_BCC, 0.5)
     inverse_BCC = _power(values_BC, vectors_BCC, -0.5)
+    wanted_BCC = _covariance(style_BCN - style_mean_BC1)
     values_BC, vectors_BCC = torch.linalg.eigh(root_BCC @ wanted_BCC @ root_BCC)
     middle_BCC = _power(values_BC, vectors_BCC, 0.5)
     map_BCC = inverse_BCC @ middle_BCC @ inverse_BCC
-    return (map_BCC @ centred_BCN + mean_BC1).view_as(content_BCHW)
+    return (map_BCC @ centred_BCN + style_mean_BC1).view_as(content_BCHW)
 
 
 def _covariance(centred_BCN: Tensor) -> Tensor:

@@ -23,10 +23,6 @@ class StyleNetConfig:
     """style_fast: scale and shift the output of each instance norm by functions of the content's
     mean colours and contrast, because instance norm removes this information.
     """
-    recoloured: bool = False
-    """style_fast: first give the content the style's mean and covariance of colours, so that the
-    network learns strokes instead of colours.
-    """
     encoder_layer: str = ""
     """style_any: the layer of the features whose statistics are replaced; a deeper layer gives
     larger strokes and less detail of the content. Empty: the deepest layer of the size that the

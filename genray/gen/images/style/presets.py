@@ -22,7 +22,7 @@ def style_fast() -> StyleTrainConfig:
         optimizer=OptimizerConfig(
             learning_rate=3e-3, beta2=0.99, schedule="cosine", warmup_updates=30
         ),
-        model=StyleNetConfig(widths=(16, 32, 64), residual=3, kernel=5, recoloured=True),
+        model=StyleNetConfig(widths=(16, 32, 64), residual=3, kernel=5),
     )
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from genray.errors import require
 from genray.gen.images.colours import power
-from genray.gen.images.style.adain import mean_covariance, with_statistics
 from genray.gen.images.style.network_config import StyleNetConfig, net_config
 from genray.gen.images.style.network_parts import (
     MAX_SIDE,
@@ -114,15 +113,7 @@ class TransformerNet(nn.Module):
             layers += [nn.Upsample(scale_factor=2, mode="nearest"), *block(wide, narrow)]
         layers.append(conv(widths[0], 3, kernel))
         self.layers = nn.Sequential(*layers)
-        self.skip: nn.Sequential | None = None
-        if not config.recoloured:
-            self.skip = nn.Sequential(nn.InstanceNorm2d(3, eps=1e-3), nn.Conv2d(3, 3, 1))
-        else:
-            # The style's colours, which `begin_with` sets and the model's file contains.
-            self.mean_131: Tensor
-            self.covariance_133: Tensor
-            self.register_buffer("mean_131", torch.zeros(1, 3, 1))
-            self.register_buffer("covariance_133", torch.eye(3)[None])
+        self.skip = nn.Sequential(nn.InstanceNorm2d(3, eps=1e-3), nn.Conv2d(3, 3, 1))
         self.modulation: Modulation | None = None
         if config.modulated:
             norms = [each for each in self.modules() if isinstance(each, nn.InstanceNorm2d)]
@@ -131,12 +122,10 @@ class TransformerNet(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the styled pictures. Sides of the input must be multiples of `multiple`."""
         changes = iter(() if self.modulation is None else self.modulation(x_BCHW))
-        if self.config.recoloured:
-            x_BCHW = with_statistics(x_BCHW, self.mean_131, self.covariance_133)
-        made_BCHW = apply_layers(self.layers, 2 * x_BCHW - 1, changes)
-        if self.skip is None:
-            return torch.sigmoid(made_BCHW + torch.logit(x_BCHW, eps=0.02))
-        return torch.sigmoid(made_BCHW + apply_layers(self.skip, x_BCHW, changes))
+        return torch.sigmoid(
+            apply_layers(self.layers, 2 * x_BCHW - 1, changes)
+            + apply_layers(self.skip, x_BCHW, changes)
+        )
 
     @torch.no_grad()
     def begin_with(self, style_1CHW: Tensor) -> None:
@@ -145,15 +134,6 @@ class TransformerNet(nn.Module):
         With this start, a few hundred steps suffice. Otherwise training spends most steps on
         learning the colours.
         """
-        last = self.layers[-1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
-        last.weight.mul_(0.1)
-        last.bias.zero_()
-        if self.skip is None:
-            mean_131, covariance_133 = mean_covariance(style_1CHW)
-            self.mean_131.copy_(mean_131)
-            self.covariance_133.copy_(covariance_133)
-            return
         # Compute the linear map from a typical photograph's colours to the style's colours.
         colours_3N = style_1CHW.transpose(0, 1).flatten(1).double()
         mean_3 = colours_3N.mean(1).clamp(0.05, 0.95)
@@ -162,11 +142,15 @@ class TransformerNet(nn.Module):
         wanted_33 = torch.cov(colours_3N) + 1e-4 * torch.eye(3, dtype=torch.float64)
         change_33 = power(wanted_33, 0.5) @ power(photograph_33, -0.5)
         slope_3 = mean_3 * (1 - mean_3)  # of the sigmoid, where its value is mean_3
-        # The skip connection gets the map; the remaining layers began with a small output.
+        # The skip connection gets the map; the remaining layers begin with a small output.
         mix = self.skip[1]
         assert isinstance(mix, nn.Conv2d) and mix.bias is not None
         mix.weight.copy_((change_33 / slope_3[:, None])[..., None, None])
         mix.bias.copy_(torch.logit(mean_3))
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        last.weight.mul_(0.1)
+        last.bias.zero_()
 
     @torch.no_grad()
     def stylize(
