@@ -45,7 +45,7 @@ class DreamConfig:
 
     layer: str = ""
     """Layer whose activations grow. A shallow layer gives strokes, a deep one parts of objects.
-    Empty: block10 of lite0, a layer near the end of other networks.
+    Empty: block10 of lite0 (with a guide: block6), a layer near the end of other networks.
     """
     channels: tuple[int, ...] = bounded((), min=0)
     """Channels of the layer, counted from 0; empty: all channels, weighted by their activation."""
@@ -127,7 +127,7 @@ class Objective:
         features = features.for_dreams()
         self.features, self.layer, self.channels = (
             features,
-            choose_layer(features, layer),
+            choose_layer(features, layer, guided=guide_1CHW is not None),
             tuple(channels),
         )
         with torch.no_grad():
@@ -172,14 +172,15 @@ class Objective:
         return self.guide_CM.T[best_P]
 
 
-def choose_layer(features: Features, layer: str) -> str:
-    """Return `layer`, or a layer near the end if `layer` is empty.
+def choose_layer(features: Features, layer: str, guided: bool = False) -> str:
+    """Return `layer`, or the default of dreams, with or without a guide, if `layer` is empty.
 
-    Raises ConfigError for an unknown layer.
+    The default is that of the features, or a layer near the end. Raises ConfigError for an unknown
+    layer.
     """
     if not layer:
         near_end = features.layers[round(0.9 * (len(features.layers) - 1))]
-        return features.dream_layer or near_end
+        return (guided and features.guide_layer) or features.dream_layer or near_end
     features.check_layers([layer], "--layer")
     return layer
 

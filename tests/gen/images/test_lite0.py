@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genray.errors import CheckpointError, ConfigError, ResourceError
-from genray.gen.data.photos import photographs
+from genray.gen.data.photos import more_photographs, photographs
+from genray.gen.images.class_network import open_lite0_classes
 from genray.gen.images.dream import DreamConfig, Objective, dream
 from genray.gen.images.features import (
     Lite0Features,
@@ -53,19 +54,27 @@ def network() -> EfficientNetLite0:
     return net.eval()
 
 
-def test_efficientnet_lite0_recognises_the_palace():
-    from torchvision.models import EfficientNet_B0_Weights
-
-    names = EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
-    whole = china()
-    height, width = whole.shape[-2:]
-    centre = whole[..., (width - height) // 2 : (width + height) // 2]
-    x = F.interpolate(centre, (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
-    with torch.no_grad():
-        share_K = network()((x * 255 - 127) / 128).softmax(1)[0]
-    assert names[int(share_K.argmax())] == "palace" and share_K.max().item() == pytest.approx(
-        0.30, abs=0.02
-    )
+@pytest.mark.parametrize(
+    "photograph, name, share",
+    [
+        ("china", "palace", 0.33),
+        ("flower", "daisy", 0.21),
+        ("chelsea", "Egyptian cat", 0.40),
+        ("coffee", "espresso", 0.94),
+        ("rocket", "missile", 0.25),
+    ],
+)
+def test_efficientnet_lite0_recognises_photographs(photograph: str, name: str, share: float):
+    found = photographs() | more_photographs()
+    if photograph not in found:
+        pytest.skip("scikit-image is not installed")
+    whole, classes = to_tensor(found[photograph].copy()), open_lite0_classes()
+    side = min(whole.shape[-2:])
+    down, right = ((each - side) // 2 for each in whole.shape[-2:])
+    square = whole[..., down : down + side, right : right + side]
+    share_K = classes.probabilities(square)[0]
+    assert classes.classes[int(share_K.argmax())] == name
+    assert share_K.max().item() == pytest.approx(share, abs=0.03)
 
 
 def test_efficientnet_lite0_layers_have_the_listed_channels_and_strides():
@@ -191,6 +200,7 @@ def test_lite0_styles_and_dreams_depend_only_on_the_seed(features: Lite0Features
     dreams = DreamConfig(octaves=2, steps=2)
     objective = Objective(features)
     assert objective.layer == "block10" and DreamConfig().completed(features).steps == 24
+    assert Objective(features, guide_1CHW=content).layer == "block6"
     dreamt = [dream(content, objective, dreams) for _ in range(2)]
     assert torch.equal(*dreamt) and (dreamt[0] - content).abs().mean() > 0.005
     assert not torch.equal(dreamt[0], dream(content, objective, replace(dreams, seed=1)))

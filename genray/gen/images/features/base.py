@@ -30,6 +30,8 @@ class Features(nn.Module):
     """The shortest side, in pixels, that the default layers support."""
     dream_layer = ""
     """The default layer of a dream; empty: a layer near the end."""
+    guide_layer = ""
+    """The default layer of a dream with a guide; empty: `dream_layer`."""
     dream_steps, dream_rate = 12, 0.012
     """The default `DreamConfig.steps` and `DreamConfig.rate`."""
 

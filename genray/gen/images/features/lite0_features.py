@@ -58,6 +58,7 @@ class Lite0Features(Features):
     style_layers: tuple[str, ...] = ("stem", "exp1", "exp3", "exp5", "exp8")
     content_layers: tuple[str, ...] = ("block4",)
     dream_layer, dream_steps, dream_rate = "block10", 24, 0.008
+    guide_layer = "block6"  # shows the guide's patterns and colours; block10 only hints at them
     network_content_weight = 0.1
 
     def __init__(self, last: str = "") -> None:
