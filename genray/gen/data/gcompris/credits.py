@@ -24,6 +24,11 @@ class Credit:
         """Return the credit as one line without empty parts."""
         return "; ".join(part for part in astuple(self) if part)
 
+    @property
+    def short(self) -> str:
+        """Title, author and licence in one line."""
+        return "; ".join(part for part in (self.title, self.author, self.licence) if part)
+
 
 # -- GCompris' README files ------------------------------------------------------------------------
 

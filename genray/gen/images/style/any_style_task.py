@@ -204,7 +204,11 @@ class AnyStyleTask(StyleTask):
             f"{self.features.about['note']}; a decoder of {widths} channels, trained on "
             f"{self.styles.name}.\n"
         )
-        config = self.described(styles=self.styles.name)
+        credits = self.styles.credits
+        if credits:
+            card += "\nThe styles:\n\n" + "".join(f"- {credit}\n" for credit in credits)
+        more = {"style_credits": list(credits)} if credits else {}
+        config = self.described(styles=self.styles.name, **more)
         config["encoder_layer"] = model.config.encoder_layer
         config |= {"encoder": model.encoder.config(), "style_side": model.style_side}
         return Export("style_any", config, dict(model.state_dict()), card)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genray.config import whole_number
 from genray.errors import require
+from genray.gen.data.gcompris.credits import Credit, read_credits
 from genray.gen.images.patterns import pattern, pattern_name
 from genray.gen.images.pictures import read_picture, scaled
 
@@ -30,6 +31,8 @@ class StyleSet:
     test: Tensor
     name: str
     """Name of the styles, for the model's card."""
+    credits: tuple[str, ...] = ()
+    """Title, author and licence of each picture that a CREDITS.md names."""
 
 
 def check_style(name: str) -> None:
@@ -49,15 +52,17 @@ def open_style(name: str, side: int) -> tuple[np.ndarray, str]:
     """Return a style picture, uint8 [H, W, 3], and its name.
 
     `name`: a JPEG, PNG or WebP file, or pattern:SEED. `side`: the longest side in pixels, to which
-    larger files are scaled down and a pattern is drawn. Raises ConfigError for an invalid name or
-    file.
+    larger files are scaled down and a pattern is drawn. The name of a file ends with its credit if
+    a CREDITS.md names it. Raises ConfigError for an invalid name or file.
     """
     check_style(name)
     kind, colon, seed = name.partition(":")
     if kind == "pattern" and colon:
         return pattern(int(seed), side), f"{pattern_name(int(seed))} (pattern {seed})"
     picture = read_picture(Path(name).expanduser(), name=f"--style {name}")
-    return scaled(picture.rgb, side), Path(name).name
+    path = Path(name).expanduser()
+    credit = read_credits(path.parent).get(path.name, Credit()).short
+    return scaled(picture.rgb, side), f"{path.name} ({credit})" if credit else path.name
 
 
 def check_styles(name: str, count: int) -> None:
@@ -91,12 +96,14 @@ def open_styles(name: str, count: int, side: int) -> StyleSet:
         return StyleSet(*parts, f"{count} patterns")
     from genray.gen.data.sources import load_folder
 
-    source = load_folder(Path(name.partition(":")[2]).expanduser(), side, False)
+    folder = Path(name.partition(":")[2]).expanduser()
+    source = load_folder(folder, side, False)
+    credits = read_credits(folder)
+    used = (credits.get(file, Credit()).short for file in source.train_names + source.test_names)
     train, test = torch.from_numpy(source.train), torch.from_numpy(source.test)
     cut = len(train) - max(1, len(train) // 10)
-    return StyleSet(
-        train[:cut], train[cut:], test, f"{len(train) + len(test)} pictures of {source.name}"
-    )
+    about = f"{len(train) + len(test)} pictures of {source.name}"
+    return StyleSet(train[:cut], train[cut:], test, about, tuple(sorted(filter(None, used))))
 
 
 def _drawn(seeds: range, side: int) -> Tensor:

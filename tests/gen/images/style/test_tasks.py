@@ -11,6 +11,7 @@ import torch
 from genray import cli
 from genray.errors import ConfigError
 from genray.gen.data.config import DataConfig
+from genray.gen.data.gcompris.credits import Credit, format_credits
 from genray.gen.data.types import Data, Split
 from genray.gen.families import BUILDERS, FAMILIES
 from genray.gen.images.classifier import build_classifier
@@ -19,6 +20,7 @@ from genray.gen.images.style.any_style_task import AnyStyleTask, moments_loss
 from genray.gen.images.style.base import StyleTask, StyleTrainConfig
 from genray.gen.images.style.network_config import StyleNetConfig
 from genray.gen.images.style.one_style_task import FastStyleTask, style_task
+from genray.gen.images.style.sources import open_style
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.media import write_png
@@ -191,6 +193,8 @@ def test_train_style_records_the_features_of_auto(
 def test_open_styles_reads_a_folder(tmp_path: Path, data: Data):
     for seed in range(6):
         write_png(tmp_path / f"{seed}.png", pattern(seed, 24))
+    credits = {"3.png": Credit("Waves", "Ann", "CC0", changes="cut")}
+    (tmp_path / "CREDITS.md").write_text(format_credits("Words.", credits))
     config = small("style_any", styles=f"folder:{tmp_path}")
     task = Fit(style_task(config), data, config.fit).task
     assert isinstance(task, AnyStyleTask)
@@ -199,6 +203,10 @@ def test_open_styles_reads_a_folder(tmp_path: Path, data: Data):
     ] == [4, 1, 1]
     export = task.export()
     assert export.kind == "style_any" and "6 pictures" in export.card
+    assert "\n- Waves; Ann; CC0\n" in export.card
+    assert export.config["about"]["style_credits"] == ["Waves; Ann; CC0"]
+    assert open_style(str(tmp_path / "3.png"), 24)[1] == "3.png (Waves; Ann; CC0)"
+    assert open_style(str(tmp_path / "4.png"), 24)[1] == "4.png"
 
 
 @pytest.mark.parametrize(
