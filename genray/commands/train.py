@@ -90,6 +90,10 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
         default = configs.load_yaml(family.config, RunDir.open(Path(resume)).path / "config.yaml")
     else:
         default = family.preset(option_value(argv, "--preset"), option_value(argv, "--data"))
+        # A Gaussian decoder models grey pixels, which a preset may binarise for its own decoder.
+        grey = option_value(argv, "--likelihood") not in (None, "bernoulli")
+        if grey and hasattr(default.model, "binarise"):
+            default = replace(default, model=replace(default.model, binarise="none"))
     both: Any = make_dataclass(
         "Train",
         [
@@ -105,10 +109,6 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     # The steps of a preset or of a resumed run would override --epochs.
     if given(argv, "--epochs") and not given(argv, "--steps"):
         config = replace(config, fit=replace(config.fit, steps=0))
-    # A Gaussian decoder models grey pixels, which a preset may binarise for its own decoder.
-    grey = given(argv, "--likelihood") and config.model.likelihood != "bernoulli"
-    if grey and not given(argv, "--binarise"):
-        config = replace(config, model=replace(config.model, binarise="none"))
     config.validate()
     if resume is not None:
         _check_resumes(default, config)
