@@ -27,6 +27,12 @@ class ExportConfig:
     """
 
 
+NOT_EXPORTED = ("photographs", "sprites")
+"""Kinds whose result is more than the output of a network: an index with its pictures, and a loop
+that draws one sprite after the other.
+"""
+
+
 class _Method(torch.nn.Module):
     """Wraps one method of a model as a module, because exporters accept only modules."""
 
@@ -58,7 +64,7 @@ def export(argv: list[str], prog: str) -> int:
         for part in parts
         if hasattr(model, parts[part])
         and (part != "classifier" or kind == "classifier")
-        and kind != "photographs"  # its codes and pictures would not be in the file
+        and kind not in NOT_EXPORTED
     ]
     part: str = options.part
     if part == "auto":

@@ -75,3 +75,10 @@ def test_anomalies_are_found_by_their_likelihood(run, tmp_path, capsys):
     assert cli.main(words) == 0
     printed = capsys.readouterr().out
     assert "AUROC 1.000" in printed and (tmp_path / "a.png").exists()
+
+
+def test_export_refuses_a_sprite_model_in_one_line(run, tmp_path, capsys):
+    for words in ([], ["--part", "generator"]):
+        assert cli.main(["export", str(run), "--out", str(tmp_path / "a.onnx"), *words]) == 2
+        error = capsys.readouterr().err
+        assert "a model of kind 'sprites' has no" in error and error.count("\n") == 1
