@@ -365,6 +365,7 @@ def test_vae_pictures_and_test_figures():
         "reconstructions": "uint8",
     }
     assert figures["negative_iwae_5"] < figures["loss"]
+    assert "20 test images, binarisation none, bernoulli decoder" in fit.task.remark
 
 
 def test_vae_task_names_the_option_of_a_bad_value():

@@ -134,6 +134,10 @@ class VAETask(Task):
         split = data.test
         if self.config.model.binarise == "fixed":
             split = _binarised_once(split, "fixed")
+        self.remark = (
+            f"loss and negative_iwae_{samples}: nats an image, {len(split):,} test images, "
+            f"binarisation {self.config.model.binarise}, {self.config.model.likelihood} decoder"
+        )
         total = sum(self.vae.importance_bound(x, samples).sum().item() for x in self._chunks(split))
         return {**self.evaluate(split), f"negative_iwae_{samples}": -total / len(split)}
 
