@@ -59,7 +59,7 @@ def play(file: Path, frames: int = 4_000, seed: int = 0) -> Path:
 def measure(file: Path, steps: int = STEPS, seed: int = 0, with_vae: bool = True) -> Figures:
     """Train both presets on the frames in `file`, and judge them by the held-out ones.
 
-    Without `with_vae`, the VAE is not trained.
+    Without `with_vae`, the VAE stays untrained.
     """
 
     def prepared(config: Any) -> Any:
@@ -83,7 +83,8 @@ def measure(file: Path, steps: int = STEPS, seed: int = 0, with_vae: bool = True
     before = fcd(samples(task.generator))
     for _ in fit:
         pass
-    for _ in Fit(other, unit, vae.fit) if with_vae else ():
+    rival = Fit(other, unit, vae.fit)
+    for _ in rival if with_vae else ():
         pass
     of_gan, of_vae = samples(task.generator), samples(other.vae)
     grids = {
