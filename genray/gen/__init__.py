@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from genray.gen.gan.networks import Discriminator, Generator
     from genray.gen.gan.task import GANTask
     from genray.gen.generative import GenerativeModel
+    from genray.gen.images.class_network import ClassNetwork, open_lite0_classes, open_model_classes
+    from genray.gen.images.class_pictures import ImagineConfig, imagine
     from genray.gen.images.classifier import (
         Classifier,
         ClassifierConfig,
@@ -60,6 +62,7 @@ __all__ = [
     "AdaINNet",
     "Autoencoder",
     "Batch",
+    "ClassNetwork",
     "Classifier",
     "ClassifierConfig",
     "ClassifierModelConfig",
@@ -77,6 +80,7 @@ __all__ = [
     "GANTask",
     "GenerativeModel",
     "Generator",
+    "ImagineConfig",
     "Language",
     "OptimizerConfig",
     "PhotoIndex",
@@ -96,10 +100,13 @@ __all__ = [
     "VAEModelConfig",
     "VAETask",
     "World",
+    "imagine",
     "index_data",
     "load_data",
     "open_embedding",
     "open_fit",
+    "open_lite0_classes",
+    "open_model_classes",
     "stylize",
 ]
 
@@ -126,6 +133,11 @@ _PUBLIC = (
     "genray.gen.gan.config.GANModelConfig",
     "genray.gen.gan.networks.Generator",
     "genray.gen.generative.GenerativeModel",
+    "genray.gen.images.class_network.ClassNetwork",
+    "genray.gen.images.class_network.open_lite0_classes",
+    "genray.gen.images.class_network.open_model_classes",
+    "genray.gen.images.class_pictures.ImagineConfig",
+    "genray.gen.images.class_pictures.imagine",
     "genray.gen.images.classifier.Classifier",
     "genray.gen.images.classifier.ClassifierConfig",
     "genray.gen.images.classifier.ClassifierModelConfig",
