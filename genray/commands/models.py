@@ -156,7 +156,7 @@ class SampleConfig:
     """Size of each pixel in the picture; 0: 1, or enough for images of 32 pixels."""
     temperature: float = bounded(1.0, above=0, max=4, example=1)
     """For sprites: divides all logits. Below 1, samples are more alike."""
-    top_p: float = bounded(0.95, above=0, max=1, example=0.95)
+    top_p: float = bounded(0.99, above=0, max=1, example=0.99)
     """For sprites: shapes and runs are drawn from the likeliest ones with this probability.
     """
     noise: bool = False

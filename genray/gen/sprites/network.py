@@ -19,6 +19,8 @@ from torch import Tensor, nn
 GROUP, Y, X, SHAPE, RUN = range(5)
 """Columns of a token."""
 FIELDS = 5
+FAR = 8
+"""Corrupted tokens are moved by up to this many pixels in each direction."""
 
 
 class Sizes(NamedTuple):
@@ -125,14 +127,16 @@ class SpriteTransformer(nn.Module):
         num_features: length of the description of a shape, `features`.
         width, layers, heads, dropout: of the transformer.
         longest: largest number of tokens of a sequence.
+        corruption: share of the tokens that the network reads changed in training.
     """
 
     def __init__(
         self, sizes: Sizes, num_features: int, *, width: int, layers: int, heads: int,
-        dropout: float, longest: int,
+        dropout: float, longest: int, corruption: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         self.sizes, self.longest, self.heads, self.width = sizes, longest, heads, width
+        self.corruption = corruption
         self.features: Tensor
         """uint8 [V, F]: what each shape looks like."""
         self.group_of: Tensor
@@ -180,6 +184,33 @@ class SpriteTransformer(nn.Module):
             self.look(self.features.to(self.look.weight.dtype) / 255) + self.shape_free.weight
         )
         return Tables(self.group.weight, self.y.table(), self.x.table(), shape_VD, self.run.weight)
+
+    def corrupted(self, tokens_M5: Tensor) -> Tensor:
+        """Change a share of the tokens: move them by a few pixels, or replace their shape by that
+        of another token.
+
+        A model that draws a screen reads its own tokens, which are not always right. In training,
+        it must therefore read wrong ones, too.
+        """
+        if not self.corruption:
+            return tokens_M5
+        count, device = len(tokens_M5), tokens_M5.device
+        changed_M = torch.rand(count, device=device) < self.corruption
+        move_M2 = torch.randint(-FAR, FAR + 1, (count, 2), device=device) * changed_M[:, None]
+        # Half of the changed tokens get the shape of a random token.
+        other_M = torch.randint(count, (count,), device=device)
+        swapped_M = changed_M & (torch.rand(count, device=device) < 0.5)
+        shape_M = tokens_M5[:, SHAPE]
+        return torch.stack(
+            [
+                tokens_M5[:, GROUP],
+                (tokens_M5[:, Y] + move_M2[:, 0]).clamp(0, self.sizes.height - 1),
+                (tokens_M5[:, X] + move_M2[:, 1]).clamp(0, self.sizes.width - 1),
+                torch.where(swapped_M, shape_M[other_M], shape_M),
+                tokens_M5[:, RUN],
+            ],
+            1,
+        )
 
     # -- the masks of the order -------------------------------------------------------------------
 
@@ -271,7 +302,8 @@ class SpriteTransformer(nn.Module):
         first_M = step_M == 0
         # Run the transformer over the tokens before each position.
         tables = self.tables()
-        x_MD = torch.where(first_M[:, None], self.start, tables.embed(previous_M5))
+        read_M5 = self.corrupted(previous_M5) if self.training else previous_M5
+        x_MD = torch.where(first_M[:, None], self.start, tables.embed(read_M5))
         x_MD = self.drop(self.norm_in(x_MD + self.position(step_M.clamp(max=self.longest))))
         for block in self.blocks:
             x_MD = block(x_MD, place_M, batch, longest + 1)

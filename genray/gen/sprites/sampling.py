@@ -21,7 +21,7 @@ from genray.gen.sprites.network import (
     Y,
 )  # fmt: skip
 
-TOP_P = (1.0, 1.0, 1.0, 0.95, 0.95)
+TOP_P = (1.0, 1.0, 1.0, 0.99, 0.99)
 """Default share of the likeliest values of each field (group, y, x, shape, run) that is drawn from.
 Less than 1 for the group or a coordinate would drop rare objects."""
 
@@ -49,7 +49,6 @@ def draw_tokens(
     temperature: float = 1.0,
     top_p: tuple[float, ...] = TOP_P,
     support: Support | None = None,
-    group_bias: Tensor | None = None,
 ) -> Tensor:
     """Draw one sequence for each row of `chance_BT5`; int64 [B, T, 5].
 
@@ -63,7 +62,6 @@ def draw_tokens(
         temperature: divides all logits.
         top_p: for each field, the share of the probability from which values are drawn.
         support: restricts the places of shapes; None: no restriction.
-        group_bias: added to the logits of the groups and of the end, [G + 1].
     """
     batch, longest = chance_BT5.shape[:2]
     device, end = chance_BT5.device, network.end
@@ -89,10 +87,7 @@ def draw_tokens(
             return _draw(logits, chance_A5[:, field], temperature, top_p[field])
 
         token_A5 = torch.zeros_like(previous_A5)
-        logits = network.group_logits(context_AD, least)
-        if group_bias is not None:
-            logits = logits + group_bias
-        token_A5[:, GROUP] = draw(logits, GROUP)
+        token_A5[:, GROUP] = draw(network.group_logits(context_AD, least), GROUP)
         # Drop the rows that have ended.
         going = token_A5[:, GROUP] != end
         if not going.all():
