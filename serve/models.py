@@ -74,6 +74,11 @@ class Predictor:
         """Whether the model generates images."""
         return "generate" in self.functions
 
+    @property
+    def can_walk(self) -> bool:
+        """Whether the images change smoothly with their latents."""
+        return isinstance(self.model, GenerativeModel) and self.model.can_walk
+
     def latents(self, seeds: Sequence[int]) -> np.ndarray:
         """Return one latent for each seed, float32 [N, Z]. A latent depends on its own seed only,
         not on the other seeds.

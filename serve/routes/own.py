@@ -181,6 +181,12 @@ def own_routes(service: Service) -> APIRouter:
         predictor = service.model(name)
         note_model(request.scope["state"], predictor)
         service.function(predictor, "generate")
+        if not predictor.can_walk:
+            raise BadRequest(
+                f"model {name!r} draws a sequence of sprites, and no screen lies between two "
+                "others; use /v1/images/generations",
+                param="name",
+            )
         gif = await service.run_slow(lambda check: walk(predictor, seed, stops, frames))
         return Response(gif, media_type="image/gif")
 

@@ -24,7 +24,7 @@ class SpriteModelConfig:
     heads: int = bounded(4, min=1, example=4)
     """Number of attention heads."""
     dropout: float = bounded(0.25, min=0, below=1, example=0.25)
-    corruption: float = bounded(0.1, min=0, below=1, example=0.1)
+    wrong_tokens: float = bounded(0.1, min=0, below=1, example=0.1)
     """Share of the tokens that the network reads changed in training: moved by a few pixels, or
     with another shape. It makes drawn screens robust to the model's own errors."""
 

@@ -57,7 +57,7 @@ class SpriteModel(GenerativeModel):
         self.network = SpriteTransformer(
             sizes, CANVAS * CANVAS + colours + 2, width=config.width, layers=config.layers,
             heads=config.heads, dropout=config.dropout, longest=longest,
-            corruption=config.corruption,
+            wrong_tokens=config.wrong_tokens,
         )  # fmt: skip
         self.palette = _buffer(self, "palette", (colours, 3), torch.uint8)
         self.background = _buffer(self, "background", (sizes.height, sizes.width), torch.uint8)

@@ -127,16 +127,16 @@ class SpriteTransformer(nn.Module):
         num_features: length of the description of a shape, `features`.
         width, layers, heads, dropout: of the transformer.
         longest: largest number of tokens of a sequence.
-        corruption: share of the tokens that the network reads changed in training.
+        wrong_tokens: share of the tokens that the network reads changed in training.
     """
 
     def __init__(
         self, sizes: Sizes, num_features: int, *, width: int, layers: int, heads: int,
-        dropout: float, longest: int, corruption: float = 0.0,
+        dropout: float, longest: int, wrong_tokens: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         self.sizes, self.longest, self.heads, self.width = sizes, longest, heads, width
-        self.corruption = corruption
+        self.wrong_tokens = corruption
         self.features: Tensor
         """uint8 [V, F]: what each shape looks like."""
         self.group_of: Tensor
@@ -192,10 +192,10 @@ class SpriteTransformer(nn.Module):
         A model that draws a screen reads its own tokens, which are not always right. In training,
         it must therefore read wrong ones, too.
         """
-        if not self.corruption:
+        if not self.wrong_tokens:
             return tokens_M5
         count, device = len(tokens_M5), tokens_M5.device
-        changed_M = torch.rand(count, device=device) < self.corruption
+        changed_M = torch.rand(count, device=device) < self.wrong_tokens
         move_M2 = torch.randint(-FAR, FAR + 1, (count, 2), device=device) * changed_M[:, None]
         # Half of the changed tokens get the shape of a random token.
         other_M = torch.randint(count, (count,), device=device)
