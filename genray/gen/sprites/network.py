@@ -136,7 +136,7 @@ class SpriteTransformer(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.sizes, self.longest, self.heads, self.width = sizes, longest, heads, width
-        self.wrong_tokens = corruption
+        self.wrong_tokens = wrong_tokens
         self.features: Tensor
         """uint8 [V, F]: what each shape looks like."""
         self.group_of: Tensor
