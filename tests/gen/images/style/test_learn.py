@@ -14,10 +14,12 @@ from tests.bench.bench_style import anything, fast
 @pytest.mark.learn
 @pytest.mark.timeout(1800)
 def test_style_fast_loss_is_near_that_of_optimisation():
-    """Optimisation of the same objective is the reference."""
+    """Optimisation of the same objective is the reference. Before training, the loss is 2.3 of that
+    of optimisation, and the style loss 0.77 of that of the unstyled contents.
+    """
     found = fast(steps=250, opt_steps=60, crops=3)
-    assert found["fast_of_optimised_loss"] <= 2, found
-    assert found["fast_of_unstyled_loss"] <= 0.4, found
+    assert found["fast_of_optimised_loss"] <= 2.1, found
+    assert found["fast_of_unstyled_style"] <= 0.35, found
     assert found["fast_time_of_optimised"] <= 0.01, found
     assert found["fast_over_bare_cpu"] <= 1.2, found
 
