@@ -10,6 +10,7 @@ from genray.gen.data.types import Data
 from genray.gen.evaluation.copies import Copies, find_copies
 from genray.gen.evaluation.fld import frechet_lite0_distance
 from genray.gen.generative import to_uint8
+from genray.gen.images.embedding import open_embedding
 from genray.gen.sheets import Tile, draw_sheet
 from genray.media import write_png
 from genray.runs import modelstore
@@ -32,7 +33,13 @@ def compare(folder: Path, images_NCHW: Tensor, nearest: Path | None, fld: bool) 
         print(copies)
         print(write_png(nearest, nearest_sheet(data, images_NCHW, copies)))
     if fld:
-        print(frechet_lite0_distance(data.test.all(), images_NCHW, data.train.low, data.train.high))
+        embedding, low, high = open_embedding(), data.train.low, data.train.high
+        held_out = data.test.all()
+        print(frechet_lite0_distance(held_out, images_NCHW, low, high, embedding))
+        # As many training images show how much of the distance is the bias of few images.
+        train = data.train.first(len(images_NCHW)).all()
+        same = frechet_lite0_distance(held_out, train, low, high, embedding)
+        print(f"FLD of {len(train):,} training images in place of the samples: {same.value:.2f}")
 
 
 def nearest_sheet(data: Data, images_NCHW: Tensor, copies: Copies) -> np.ndarray:
@@ -60,7 +67,8 @@ def nearest_sheet(data: Data, images_NCHW: Tensor, copies: Copies) -> np.ndarray
         labels += ["sample", "nearest training image"]
     title = (
         f"The {len(order)} samples nearest to training images, each above its nearest one; "
-        f"bordered: near-duplicates (distance ≤ {copies.threshold:.3f}, {copies.measure})"
+        f"bordered: near-duplicates (distance at most {copies.threshold:.3f}, "
+        f"{copies.measure})"
     )
     return draw_sheet(bands, labels, title)
 

@@ -70,7 +70,10 @@ def test_sample_compares_samples_with_the_data(vae_run, tmp_path, capsys):
     assert cli.main([*words, "--nearest", str(sheet), "--fld"]) == 0
     printed = capsys.readouterr().out
     assert "near-duplicates of training images: " in printed and "of 9 samples" in printed
-    assert "FLD " in printed and "500 real and 9 generated images" in printed
+    assert (
+        "FLD of 9 training images in place of the samples" in printed
+        and "500 real and 9 generated images" in printed
+    )
     assert picture(sheet).shape[0] > 4 * 112 and grid.exists()
     assert cli.main([*words, "--num", "1", "--fld"]) == 2
     assert "--num 1: --fld needs two samples or more" in capsys.readouterr().err
