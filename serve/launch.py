@@ -283,7 +283,7 @@ def _failures_of_ray() -> Iterator[None]:
     except Exception as error:
         raise RunFault(
             f"Ray did not start the service: {_cause(error)}; on a busy machine, try again later "
-            "(Ray's own logs: /tmp/ray/session_latest/logs)"
+            f"(Ray's own logs: {ray_temporary_directory()}/ray/session_latest/logs)"
         ) from error
 
 
