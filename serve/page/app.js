@@ -90,7 +90,7 @@ async function refresh() {
   offer($("#style"), editors());
   showStyleInputs();
   offer($("#find"), findable());
-  offer($("#watch"), can("act"));
+  offer($("#watch"), can("act").filter((model) => model.about.game));
 }
 
 async function showState(number) {

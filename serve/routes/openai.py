@@ -250,6 +250,7 @@ def _default_editor(service: Service) -> Predictor:
     )
 
 
+MAX_FILES, MAX_FIELDS = 8, 32
 EDITS: dict[str, Any] = {
     "type": "object",
     "required": ["image"],
@@ -304,7 +305,9 @@ async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, l
     fields: dict[str, str] = {}
     try:
         # The form is closed at the end, because its large parts are temporary files.
-        async with request.form(max_files=8, max_fields=32, max_part_size=2**16) as form:
+        async with request.form(
+            max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=2**16
+        ) as form:
             for key, value in form.multi_items():
                 if not isinstance(value, UploadFile):
                     fields[key] = value
@@ -320,7 +323,13 @@ async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, l
         KeyError,
         RuntimeError,
     ) as error:
-        raise BadRequest("the multipart body cannot be read", param="image") from error
+        many = str(getattr(error, "detail", error)).startswith("Too many")
+        raise BadRequest(
+            f"image: a form may have at most {MAX_FILES} files and {MAX_FIELDS} fields"
+            if many
+            else "the multipart body cannot be read",
+            param="image",
+        ) from error
     if not contents:
         raise BadRequest("image: send a picture as a file in this field", param="image")
     return (

@@ -1,6 +1,7 @@
 """Tests the functions of predictors, which map arrays to arrays, and the PNG encoder."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,11 @@ def test_encode_png_is_read_by_pillow(shape: tuple[int, int, int]):
         assert read.mode == ("L" if shape[2] == 1 else "RGB")
         assert read.info["genray"] == "naïve → ok"
         assert (np.asarray(read).reshape(shape) == image).all()
+
+
+def test_describe_names_no_game_of_a_policy_with_its_own_environment(trained: Path):
+    """The configuration of such a policy contains the default game, which it does not play."""
+    policy = load_predictor(trained / "road-runner", "policy")
+    own = {**policy.config, "env": {"game": "pong", "env": "genray.rl.catch:Catch"}}
+    about = describe(replace(policy, config=own))
+    assert "game" not in about and about["environment"] == "genray.rl.catch:Catch"

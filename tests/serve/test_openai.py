@@ -302,3 +302,9 @@ def test_generations_and_edits_refuse_options_that_they_cannot_honour(
 def test_edits_refuse_a_mask(client: openai.OpenAI, photo: np.ndarray):
     with pytest.raises(openai.BadRequestError, match="mask"):
         client.images.edit(model="waves", image=png(photo), mask=png(photo), prompt="")
+
+
+def test_edits_name_the_limit_of_files(web: Web, photo: np.ndarray):
+    files = [("image", ("a.png", png(photo)))] * 9
+    answer = httpx.post(f"{web.url}/v1/images/edits", files=files)
+    assert answer.status_code == 400 and "at most 8 files" in answer.json()["error"]["message"]
