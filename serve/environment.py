@@ -45,8 +45,8 @@ def prepare_environment(folder: Path, haproxy: bool, ports: Ports, address: str)
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 2) // 2))),
         # Ray's default of 4,096 connections lets that many idle clients delay all others. Each
-        # connection needs two file descriptors.
-        "RAY_SERVE_HAPROXY_MAXCONN": str(min(20_000, max(1_000, _most_files() // 2 - 500))),
+        # connection needs two file descriptors, and some of them a pipe.
+        "RAY_SERVE_HAPROXY_MAXCONN": str(min(20_000, max(100, _most_files() // 3 - 100))),
         # Ray's default is one hour: idle clients would hold their connections for that long. A
         # play stream sends data continuously.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",

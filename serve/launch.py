@@ -213,6 +213,10 @@ def _failures_of_ray() -> Iterator[None]:
         ) from error
 
 
+_NAMED = r"[\w.]*(Error|Exception|Exit)\b|\[ALERT\]"
+"""How the line begins that names a cause; the latter is HAProxy's."""
+
+
 def _cause(error: Exception) -> str:
     """Return the line of an error that says why. Ray's errors contain tracebacks of processes."""
     text = str(error)
@@ -222,7 +226,7 @@ def _cause(error: Exception) -> str:
         application = ray_serve.status().applications["genray"]
         text = "\n".join([text, *(each.message for each in application.deployments.values())])
     lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", text).splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit)\b", line)]
+    named = [line for line in lines if re.match(_NAMED, line)]
     return (named or lines or [type(error).__name__])[-1][:300]
 
 
