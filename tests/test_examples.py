@@ -23,6 +23,7 @@ PROGRAMS = {
     "rllib_agent",
     "service_client",
     "style_photo",
+    "train_sprites",
     "train_vae",
     "tune_sweep",
 }
@@ -81,6 +82,12 @@ def test_train_vae_example(run: Run, tmp_path: Path):
     printed = run("train_vae", "--steps", 20)
     assert "validation" in printed and "test loss" in printed
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_sprites_example(run: Run, tmp_path: Path):
+    printed = run("train_sprites", "--game", "breakout", "--screens", 120, "--steps", 3)
+    assert "validation" in printed and "exact" in printed
+    assert (tmp_path / "screens.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_style_photo_example(run: Run, tmp_path: Path):
