@@ -17,7 +17,7 @@ Shapes: N screens, T tokens, H height, W width, P colours, V shapes, R runs.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ import numpy as np
 from genray.errors import ConfigError
 from genray.gen.sprites.components import TRANSPARENT, Component, find_components
 from genray.gen.sprites.groups import group_colours
+from genray.gen.sprites.layers import painting_order
 from genray.gen.sprites.palette import mode_background
 from genray.gen.sprites.runs import Placed, Run, find_runs, frequent_runs
 from genray.gen.sprites.vocabulary import Vocabulary, build_vocabulary, shape_of
@@ -168,5 +169,7 @@ def learn_language(
                 places.append((piece.shape, component.y + piece.dy, component.x + piece.dx))
         placed += find_runs(places)
     runs = tuple(frequent_runs(placed, rare))
-    layers = tuple(range(int(group_P.max()) + 1))
-    return Language(palette_P3, background_HW, group_P, vocabulary, runs, layers)
+    groups = int(group_P.max()) + 1
+    language = Language(palette_P3, background_HW, group_P, vocabulary, runs, tuple(range(groups)))
+    tokens = [language.encode(each) for each in screens_NHW[::step]]
+    return replace(language, layers=painting_order(tokens, vocabulary.shapes, runs, groups))

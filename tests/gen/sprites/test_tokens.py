@@ -104,6 +104,19 @@ def test_language_decodes_what_it_encodes(language):
     assert max(map(len, tokens)) == 2
 
 
+def test_painting_order_puts_the_group_on_top_that_keeps_its_usual_shapes():
+    """A large square always covers a small bar; by size alone, the bar would be on top."""
+    rng = np.random.default_rng(0)
+    screens = np.zeros((300, 30, 40), np.uint8)
+    for screen in screens:
+        (top, left), (y, x) = rng.integers(0, (20, 30), (2, 2))
+        screen[y : y + 3, x : x + 9] = 2
+        screen[top : top + 10, left : left + 10] = 1
+    language = learn_language(screens, PALETTE, rare=8, most_shapes=400, name="toy")
+    assert language.group_P[1] < language.group_P[2]
+    assert language.layers.index(language.group_P[1]) > language.layers.index(language.group_P[2])
+
+
 def test_language_refuses_equal_screens_and_too_many_shapes():
     with pytest.raises(ConfigError, match="all screens are equal"):
         learn_language(toy_screens(1).repeat(9, 0), PALETTE, rare=2, most_shapes=9, name="toy")
