@@ -21,7 +21,7 @@ LEAST_PIXELS = 8
 
 
 def painting_order(
-    screens: Sequence[Sequence[tuple[int, int, int, int, int]]],
+    screens: Sequence[Sequence[Sequence[int]]],
     shapes: Sequence[Shape],
     runs: Sequence[Run],
     groups: int,
@@ -37,20 +37,20 @@ def painting_order(
     """
     count = Counter(token[3] for screen in screens for token in screen)
     total, usual = np.zeros(groups), np.zeros(groups)
-    for shape, times in count.items():
-        total[shapes[shape].group] += times
-        usual[shapes[shape].group] += times * log(times)
+    for index, number in count.items():
+        total[shapes[index].group] += number
+        usual[shapes[index].group] += number * log(number)
     usual /= np.maximum(total, 1)
     # above[a, b]: how much more usual a's shapes are than b's where they overlap.
     above_GG = np.zeros((groups, groups))
     for screen in screens:
         single = [
-            (y, x, shapes[shape], count[shape])
-            for _, y, x, shape, run in screen
-            if runs[run].length == 1 and shapes[shape].size >= LEAST_PIXELS
+            (y, x, shapes[index], count[index])
+            for _, y, x, index, run in screen
+            if runs[run].length == 1 and shapes[index].size >= LEAST_PIXELS
         ]
-        for number, (y, x, shape, times) in enumerate(single):
-            for other_y, other_x, other, other_times in single[number + 1 :]:
+        for position, (y, x, shape, times) in enumerate(single):
+            for other_y, other_x, other, other_times in single[position + 1 :]:
                 if shape.group == other.group:
                     continue
                 apart_y = y >= other_y + other.height or other_y >= y + shape.height
@@ -61,7 +61,8 @@ def painting_order(
                 above_GG[a, b] += evidence
                 above_GG[b, a] -= evidence
     # Paint first, again and again, the group that is least above the groups that are left.
-    left, order = list(range(groups)), []
+    left = list(range(groups))
+    order: list[int] = []
     while left:
         chosen = min(left, key=lambda group: (above_GG[group, left].sum(), group))
         left.remove(chosen)
