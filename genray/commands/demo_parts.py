@@ -127,7 +127,7 @@ def paint(run: RunDir, frame: np.ndarray, size: int, seed: int) -> Part:
 
     Both use the features of EfficientNet-Lite0, which are installed with genray.
     """
-    config = StyleConfig(size=size, steps=60, content_weight=0.3, features="lite0", seed=seed)
+    config = StyleConfig(size=size, steps=60, features="lite0", seed=seed)
     shown = [Figure(_write(run, "frame", scaled(frame, size, enlarge=True)), "the frame", 11)]
     for number, style_seed in enumerate(STYLES):
         name = pattern_name(style_seed)

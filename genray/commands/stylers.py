@@ -195,6 +195,9 @@ class ByOptimisation(Styler):
     def about(self) -> dict[str, Any]:
         options = {
             "features": self._features.name,
+            "content_weight": self._features.style_content_weight
+            if self._config.content_weight is None
+            else self._config.content_weight,
             "size": max(self._height, self._width),
             "alpha": self._launch.alpha,
         }

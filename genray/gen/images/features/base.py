@@ -35,6 +35,8 @@ class Features(nn.Module):
     dream_steps, dream_rate = 12, 0.012
     """The default `DreamConfig.steps` and `DreamConfig.rate`."""
 
+    style_content_weight = 0.15
+    """The default `StyleConfig.content_weight`."""
     network_content_weight = 0.3
     """The default `StyleTrainConfig.content_weight`."""
 

@@ -59,6 +59,7 @@ class Lite0Features(Features):
     content_layers: tuple[str, ...] = ("block4",)
     dream_layer, dream_steps, dream_rate = "block10", 24, 0.008
     guide_layer = "block6"  # shows the guide's patterns and colours; block10 only hints at them
+    style_content_weight = 0.3  # with 0.15, animals dissolve into the strokes of some paintings
     network_content_weight = 0.1
 
     def __init__(self, last: str = "") -> None:

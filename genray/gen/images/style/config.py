@@ -28,9 +28,9 @@ class StyleConfig:
     """Learning rate of Adam."""
     weights: tuple[float, ...] = ()
     """Weights of the styles, in their order (default: equal). Only proportions matter."""
-    content_weight: float = bounded(0.15, min=0, below=math.inf)
+    content_weight: float | None = bounded(None, min=0, below=math.inf, example=0.3)
     """Weight of the content loss, relative to the style loss; a larger weight keeps more of the
-    content.
+    content. None: 0.3 for lite0, 0.15 for other features.
     """
     tv: float = bounded(4.0, min=0, below=math.inf)
     """Weight of the total variation; a larger weight gives a smoother picture."""

@@ -45,6 +45,8 @@ class StyleObjective:
         features.check_layers(content_layers, "--content-layers")
         self._layers = tuple(dict.fromkeys((*self._style_layers, *content_layers)))
         self._weights = tuple(weights)
+        given = config.content_weight
+        self._content_weight = features.style_content_weight if given is None else given
         with torch.no_grad():
             self._content = features(content_1CHW, content_layers)
             found = [features(style, self._style_layers) for style in styles]
@@ -77,7 +79,7 @@ class StyleObjective:
         config = self._config
         loss = (
             style
-            + config.content_weight * content
+            + self._content_weight * content
             + config.tv * tv
             + config.box * box_penalty(x_1CHW)
         )
