@@ -66,6 +66,7 @@ def generator(game: str, file: Path, screens: Screens, steps: int, seed: int) ->
     fit = open_fit("sprites", config)
     for _ in fit:
         pass
+    fit.test()  # also corrects the shares of the groups
     trained = time.process_time()
     assert isinstance(fit.task, SpriteTask)
     model: SpriteModel = fit.task.model.eval()

@@ -68,6 +68,7 @@ class SpriteModel(GenerativeModel):
         self.shape_pixels = _buffer(self, "shape_pixels", (pixels,), torch.uint8)
         self.seen_y = _buffer(self, "seen_y", (sizes.shapes, sizes.height), torch.bool)
         self.seen_x = _buffer(self, "seen_x", (sizes.shapes, sizes.width), torch.bool)
+        self.group_bias = _buffer(self, "group_bias", (sizes.groups + 1,), torch.float32)
         self._language: Language | None = None
         self._nearest: NearestColour | None = None
 
@@ -173,7 +174,7 @@ class SpriteModel(GenerativeModel):
         """Return the tokens of numbers in [0, 1), int64 [B, T, 5] with padding."""
         return draw_tokens(
             self.network, chance_BT5, temperature=self.temperature, top_p=self.top_p,
-            support=Support(self.seen_y, self.seen_x),
+            support=Support(self.seen_y, self.seen_x), group_bias=self.group_bias,
         )  # fmt: skip
 
     def draw_screens(self, num: int, seed: int, chunk: int = 256) -> Iterator[np.ndarray]:

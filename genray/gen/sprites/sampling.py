@@ -49,6 +49,7 @@ def draw_tokens(
     temperature: float = 1.0,
     top_p: tuple[float, ...] = TOP_P,
     support: Support | None = None,
+    group_bias: Tensor | None = None,
 ) -> Tensor:
     """Draw one sequence for each row of `chance_BT5`; int64 [B, T, 5].
 
@@ -62,6 +63,7 @@ def draw_tokens(
         temperature: divides all logits.
         top_p: for each field, the share of the probability from which values are drawn.
         support: restricts the places of shapes; None: no restriction.
+        group_bias: added to the logits of the groups and of the end, [G + 1].
     """
     batch, longest = chance_BT5.shape[:2]
     device, end = chance_BT5.device, network.end
@@ -87,7 +89,8 @@ def draw_tokens(
             return _draw(logits, chance_A5[:, field], temperature, top_p[field])
 
         token_A5 = torch.zeros_like(previous_A5)
-        token_A5[:, GROUP] = draw(network.group_logits(context_AD, least), GROUP)
+        logits = network.group_logits(context_AD, least)
+        token_A5[:, GROUP] = draw(logits if group_bias is None else logits + group_bias, GROUP)
         # Drop the rows that have ended.
         going = token_A5[:, GROUP] != end
         if not going.all():

@@ -14,6 +14,7 @@ from torch import Tensor
 from genray.errors import require
 from genray.gen.data.types import Data, Split
 from genray.gen.generative import image_grid
+from genray.gen.sprites.calibration import calibrate
 from genray.gen.sprites.config import SpriteConfig
 from genray.gen.sprites.model import SpriteModel, pad_tokens
 from genray.gen.sprites.network import FIELDS
@@ -46,6 +47,7 @@ class SpriteTask(Task):
         config.validate()
         super().__init__(world, device, config.fit.amp)
         self.config = config
+        self._train_tokens: list[list[Token]] = []
 
     @property
     def model(self) -> SpriteModel:
@@ -72,6 +74,7 @@ class SpriteTask(Task):
             most_shapes=config.model.most_shapes, name=data.name,
         )  # fmt: skip
         tokens = [language.encode(screen_HW) for screen_HW in screens_NHW]
+        self._train_tokens = tokens
         # Create the networks. The average and the trained network share the language.
         model = SpriteModel.of_language(config.model, language, tokens).to(self.device)
         self.networks["model"] = model
@@ -126,12 +129,15 @@ class SpriteTask(Task):
         }
 
     def test(self, data: Data) -> dict[str, float]:
-        """Run `evaluate` on the test split, and add figures of the tokenizer.
+        """Correct the shares of the groups (see calibration.py), run `evaluate` on the test split,
+        and add figures of the tokenizer.
 
         `exact`: share of screens that are decoded exactly. `lost`: wrong pixels of decoded screens,
         as a share of the pixels that differ from the background.
         """
         model, exact, wrong, moving = self.model, 0, 0, 0
+        if self._train_tokens:
+            calibrate(model, pad_tokens(self._train_tokens, model.network.end))
         for x in _chunks(data.test):
             screens_BHW = model.indices(x)
             decoded_BHW = model.paint(model.pad(model.screen_tokens(x)))

@@ -9,6 +9,7 @@ import torch
 
 from genray.errors import ConfigError
 from genray.gen.families import BUILDERS
+from genray.gen.sprites.calibration import calibrate, mean_counts
 from genray.gen.sprites.config import SpriteConfig, SpriteModelConfig, sprites
 from genray.gen.sprites.copies import TrainingScreens
 from genray.gen.sprites.model import SpriteModel
@@ -103,6 +104,22 @@ def test_nearest_finds_the_training_screen_with_most_equal_moving_pixels(fit):
     best = np.array([max(jaccard(screen, each) for each in train) for screen in test])
     shares = best >= 0.3
     assert shares.sum() >= 3 and np.allclose(similarity[1:][shares], best[shares])
+
+
+def test_calibrate_gives_every_group_its_mean_number_of_tokens(fit):
+    model = model_of(fit)
+    tokens = model.pad([model.language.encode(screen) for screen in toy_screens(300)])
+    real = mean_counts(tokens, model.sizes.groups)
+
+    def error() -> float:
+        chances = torch.rand(500, model.longest, 5, generator=torch.Generator().manual_seed(9))
+        drawn = mean_counts(model.tokens_of(chances), model.sizes.groups)
+        return float((drawn - real).abs().sum())
+
+    model.group_bias.zero_()
+    before = error()
+    calibrate(model, tokens)
+    assert error() < 0.7 * before and (model.group_bias.abs() <= 0.7 + 1e-6).all()
 
 
 @pytest.mark.learn
