@@ -101,6 +101,7 @@ FAMILIES: dict[str, Family] = {
             ae_presets.stacked_classifier,
             ae_presets.stacked_conv_digits,
             ae_presets.retrieval_digits,
+            ae_presets.retrieval_mnist5k,
             ae_presets.text_docs,
             ae_presets.hashing_docs,
         ),

@@ -3,6 +3,8 @@
 Options on the command line change the returned configuration. `families.py` lists the presets.
 """
 
+from dataclasses import replace
+
 from genray.gen.autoencoder.config import AEConfig, AEModelConfig
 from genray.gen.data.config import DataConfig
 from genray.gen.training.config import FitConfig
@@ -93,13 +95,19 @@ def stacked_source() -> AEConfig:
 def stacked_classifier() -> AEConfig:
     """Configure an MNIST autoencoder, 784 → 128 → 64 → 10 → 2, and a classifier with 1,000 labels.
 
-    The autoencoder is trained layer by layer, and then as a whole.
+    The autoencoder is trained layer by layer, and then as a whole. The classifier learns from so
+    few labels that its encoder needs the whole learning rate.
     """
     return AEConfig(
         data=DataConfig(data="mnist"),
         fit=FitConfig(epochs=10),
         model=AEModelConfig(
-            kind="stacked", code=2, widths=(128, 64, 10), activation="tanh", finetune_labels=1000
+            kind="stacked",
+            code=2,
+            widths=(128, 64, 10),
+            activation="tanh",
+            finetune_labels=1000,
+            finetune_rate=1.0,
         ),
     )
 
@@ -147,6 +155,22 @@ def retrieval_digits() -> AEConfig:
         model=AEModelConfig(
             kind="denoising", corruption="warp", corruption_strength=0.3, code_activation="tanh"
         ),
+    )
+
+
+def retrieval_mnist5k() -> AEConfig:
+    """Configure `retrieval_digits` for 5,000 digits of MNIST, 28x28 pixels.
+
+    It has batch norm, half the learning rate and 100 epochs. Without batch norm, at the learning
+    rate of `retrieval_digits`, the network outputs the mean image for all digits.
+    """
+    config = retrieval_digits()
+    return replace(
+        config,
+        data=DataConfig(data="mnist5k"),
+        fit=replace(config.fit, epochs=100),
+        optimizer=replace(config.optimizer, learning_rate=1e-3),
+        model=replace(config.model, batch_norm=True),
     )
 
 
