@@ -1,4 +1,4 @@
-"""Edits a picture: applies a style with a style model, or makes a dream with a classifier.
+"""Edits a picture: applies a style with a style model, or makes a dream with a classifier or lite0.
 
 These functions take seconds. They do not depend on HTTP.
 """
@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from genray.gen.images.pictures import Picture, scaled, to_rgb, to_tensor, with_colours_of
+from serve.builtin import KIND, LITE0
 from serve.errors import BadRequest
 from serve.limits import Limits
 from serve.models import Predictor
@@ -20,7 +21,7 @@ class EditOptions:
     """Options of an edit that a client may choose."""
 
     model: str = ""
-    """Name of a style model or classifier. Empty: the first style model."""
+    """Name of a style model or classifier, or lite0. Empty: the first style model."""
     longest: int = 512
     """Longer side of the result in pixels. Pictures are never enlarged."""
     alpha: float = 1.0
@@ -28,9 +29,11 @@ class EditOptions:
     keep_colours: bool = False
     """Keep the colours of the picture when a style is applied."""
     layer: str = ""
-    """Layer of the classifier that a dream excites. Empty: the default layer."""
-    steps: int = 8
-    """Gradient steps of a dream at each octave."""
+    """Layer of the network that a dream excites. Empty: the default layer."""
+    steps: int | None = None
+    """Gradient steps of a dream at each octave. None: 8 with a classifier, 24 with lite0, but at
+    most `Limits.max_steps`.
+    """
     seed: int = 0
     """Seed of a dream's random shifts."""
 
@@ -58,7 +61,9 @@ class EditOptions:
             alpha=_number(fields.get("alpha") or "1", "alpha", 0.0, 1.0),
             keep_colours=_switch(fields.get("keep_colours") or "false", "keep_colours"),
             layer=fields.get("layer", "")[:40],
-            steps=_whole(fields.get("steps") or "8", "steps", 1, limits.max_steps),
+            steps=_whole(fields["steps"], "steps", 1, limits.max_steps)
+            if fields.get("steps")
+            else None,
             seed=_whole(fields.get("seed") or "0", "seed", 0, 2**31 - 1),
         )
 
@@ -78,13 +83,13 @@ def edit(
     """
     check()
     rgb = scaled(content.rgb, min(options.longest, max(content.rgb.shape[:2])))
-    if predictor.kind == "classifier":
-        return _dream(predictor, rgb, options, check)
+    if predictor.kind in ("classifier", KIND):
+        return _dream(predictor, rgb, options, limits, check)
     # Check that the model and the number of pictures fit together.
     if not predictor.kind.startswith("style_"):
         raise BadRequest(
             f"model {predictor.name!r} ({predictor.kind}) does not edit pictures; name a style "
-            "model or a classifier",
+            f"model or a classifier, or {LITE0}",
             param="model",
         )
     if predictor.kind == "style_any" and not styles:
@@ -113,21 +118,31 @@ def edit(
 
 
 def _dream(
-    predictor: Predictor, rgb: np.ndarray, options: EditOptions, check: Callable[[], None]
+    predictor: Predictor,
+    rgb: np.ndarray,
+    options: EditOptions,
+    limits: Limits,
+    check: Callable[[], None],
 ) -> tuple[np.ndarray, dict[str, Any]]:
     from genray.gen.images.dream import DreamConfig, Objective, dream
-    from genray.gen.images.features import ModelFeatures
+    from genray.gen.images.features import Features, ModelFeatures
 
-    config = DreamConfig(layer=options.layer, steps=options.steps, octaves=4, seed=options.seed)
-    about = {"features": "model", "kind": predictor.kind}
-    objective = Objective(
-        ModelFeatures(cast(Any, predictor.model), predictor.name, about), config.layer
-    )
+    # A classifier of the user dreams with fewer steps and octaves than lite0.
+    if predictor.kind == KIND:
+        features, octaves = cast(Features, predictor.model), DreamConfig.octaves
+        default_steps = features.dream_steps
+    else:
+        about = {"features": "model", "kind": predictor.kind}
+        features = ModelFeatures(cast(Any, predictor.model), predictor.name, about)
+        octaves, default_steps = 4, 8
+    steps = min(default_steps, limits.max_steps) if options.steps is None else options.steps
+    config = DreamConfig(layer=options.layer, steps=steps, octaves=octaves, seed=options.seed)
+    objective = Objective(features, config.layer)
     result = to_rgb(dream(to_tensor(rgb), objective, config, lambda done, of: check()))
     return result, {
         "method": "dream",
         "layer": objective.layer,
-        "steps": options.steps,
+        "steps": steps,
         "seed": options.seed,
     }
 

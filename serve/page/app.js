@@ -45,10 +45,10 @@ function picture(source, alt, caption = "") {
 
 // -- models ----------------------------------------------------------------------------------------------------------
 
-let models = [];
+let models = [], builtin = []; // builtin: networks that make dreams and are no models of the directory
 
 const can = (name) => models.filter((model) => model.functions.includes(name));
-const editors = () => models.filter((model) => model.kind.startsWith("style_") || model.kind === "classifier");
+const editors = () => [...models.filter((model) => model.kind.startsWith("style_") || model.kind === "classifier"), ...builtin];
 const findable = () => can("encode").filter((model) => (model.about.shape ?? []).length === 3);
 
 function offer(section, choices) {
@@ -72,11 +72,12 @@ function describe(model) {
 let shown = "";
 
 async function refresh() {
-  const found = (await askJson("/v1/models")).data, signature = found.map((model) => `${model.id} ${model.version}`).join();
+  const answer = await askJson("/v1/models"), found = answer.data, signature = [...found, ...answer.builtin].map((model) => `${model.id} ${model.version}`).join();
   await showState(found.length);
   if (signature === shown && found.length) return;
   shown = signature;
   models = found;
+  builtin = answer.builtin;
   const list = $("#models .cards");
   list.replaceChildren(...models.map((model) => {
     const card = element("li"), text = element("div");
@@ -185,8 +186,9 @@ document.querySelectorAll(".drop").forEach((drop) => {
 const style = $("#style");
 
 function showStyleInputs() {
-  const model = models.find((each) => each.id === $("select", style).value);
+  const model = editors().find((each) => each.id === $("select", style).value);
   $(".wants-style", style).hidden = model?.kind !== "style_any";
+  for (const label of style.querySelectorAll(".of-styles")) label.hidden = !model?.kind.startsWith("style_"); // a dream has neither
 }
 
 $("select", style).addEventListener("change", showStyleInputs);
@@ -194,7 +196,7 @@ $("[name=photo]", style).addEventListener("change", (event) => { const file = ev
 $("form", style).addEventListener("submit", (event) => {
   event.preventDefault();
   during(style, async () => {
-    const form = event.target, body = new FormData(), model = models.find((each) => each.id === form.model.value);
+    const form = event.target, body = new FormData(), model = editors().find((each) => each.id === form.model.value);
     body.append("model", model.id);
     body.append("image", form.photo.files[0]);
     if (model.kind === "style_any" && form.style.files[0]) body.append("image", form.style.files[0]);

@@ -6,6 +6,7 @@ fields; pictures are returned as `b64_json` or as a data URL.
 [https://platform.openai.com/docs/api-reference/images]
 """
 
+import asyncio
 import time
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, ValidationError
 
+from serve.builtin import LITE0, builtin_card, builtin_names, load_lite0
 from serve.edits import EditOptions, edit
 from serve.errors import BadRequest, TooLarge
 from serve.fast_path import FastHandler, FastRequest, FastResponse
@@ -78,7 +80,16 @@ def openai_routes(service: Service) -> APIRouter:
     @router.get("/models", responses=refusals(), summary="All models")
     async def list_models() -> Response:
         return json_answer(
-            {"object": "list", "data": [card(service, each) for each in service.models()]}
+            {
+                "object": "list",
+                "data": [card(service, each) for each in service.models()],
+                # An extra field, because OpenAI's clients may generate with every model of `data`.
+                "builtin": [
+                    builtin_card(int(service.started))
+                    for name in builtin_names()
+                    if name not in service.registry.models
+                ],
+            }
         )
 
     @router.get("/models/{name}", responses=refusals(404, 422), summary="One model")
@@ -111,7 +122,7 @@ def openai_routes(service: Service) -> APIRouter:
     )
     async def edits(request: Request) -> Response:
         options, contents, output = await _edit_form(request, service)
-        predictor = service.model(options.model) if options.model else _default_editor(service)
+        predictor = await _editor(service, options.model)
         note_model(request.scope["state"], predictor)
 
         def written(check: Check) -> tuple[bytes, str]:
@@ -239,13 +250,20 @@ def _latents(
         return [], finite(np.asarray(body.latent, np.float32), "latent")
 
 
+async def _editor(service: Service, name: str) -> Predictor:
+    """Return the model of an edit; an empty name chooses the first style model. Raises ApiError."""
+    if name == LITE0 and name not in service.registry.models:
+        return await asyncio.to_thread(load_lite0)  # the first call reads a file
+    return service.model(name) if name else _default_editor(service)
+
+
 def _default_editor(service: Service) -> Predictor:
     for predictor in service.models():
         if predictor.kind.startswith("style_"):
             return predictor
     raise BadRequest(
-        "model: no style model is loaded; name a classifier to dream with, or train a style model: "
-        "genray train style",
+        "model: no style model is loaded; name lite0 or a classifier to dream with, or train a "
+        "style model: genray train style",
         param="model",
     )
 
@@ -266,7 +284,8 @@ EDITS: dict[str, Any] = {
         },
         "model": {
             "type": "string",
-            "description": "The name of a style model or classifier; none: the first style model.",
+            "description": "The name of a style model or classifier, or lite0, which is built in "
+            "and makes dreams; none: the first style model.",
         },
         "prompt": {"type": "string", "description": "Ignored."},
         "size": {
@@ -282,7 +301,12 @@ EDITS: dict[str, Any] = {
         },
         "keep_colours": {"type": "boolean"},
         "layer": {"type": "string", "description": "The layer that a dream excites."},
-        "steps": {"type": "integer", "minimum": 1, "description": "Gradient steps of a dream."},
+        "steps": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Gradient steps of a dream at each of "
+            "its sizes; none: 8 with a classifier, 24 with lite0.",
+        },
         "seed": {"type": "integer", "minimum": 0},
         "response_format": {"type": "string", "enum": ["b64_json", "url"]},
         "output_format": {"type": "string", "enum": ["png", "jpeg", "webp"]},

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -98,6 +99,62 @@ def test_edits_dream_with_a_classifier(client: openai.OpenAI, photo: np.ndarray)
         model="digits", image=png(photo), prompt="", extra_body={"steps": 1, "seed": 1}
     )
     assert image_of(made.data[0]).shape == photo.shape
+    assert made.about["layer"].startswith("conv")  # type: ignore[attr-defined]
+
+
+def test_edits_dream_with_lite0_by_its_own_defaults(web: Web, client: openai.OpenAI):
+    """Without `steps`, the dream is the one of `genray dream --features lite0`."""
+    from genray.gen.images.dream import DreamConfig, Objective, dream
+    from genray.gen.images.features import lite0
+    from genray.gen.images.pictures import to_rgb, to_tensor
+
+    picture = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    made = client.images.edit(model="lite0", image=png(picture), prompt="")
+    assert made.about == {"method": "dream", "layer": "block10", "steps": 24, "seed": 0}  # type: ignore[attr-defined]
+    own = to_rgb(dream(to_tensor(picture), Objective(lite0()), DreamConfig()))
+    assert np.abs(image_of(made.data[0]).astype(int) - own).max() <= 1
+    (card,) = httpx.get(f"{web.url}/v1/models").json()["builtin"]
+    assert card["id"] == "lite0" and card["about"]["name"] == "ImageNet"
+
+
+def test_edits_with_lite0_keep_the_limits(start: Callable[..., Web], photo: np.ndarray):
+    web = start(limits=Limits(max_steps=2, max_side=64))
+    with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as client:
+        made = client.images.edit(model="lite0", image=png(photo), prompt="")
+        assert made.about["steps"] == 2  # type: ignore[attr-defined]
+        assert max(image_of(made.data[0]).shape) == 64
+        with pytest.raises(openai.BadRequestError, match="steps '3': must be .* 1..2"):
+            client.images.edit(model="lite0", image=png(photo), prompt="", extra_body={"steps": 3})
+        with pytest.raises(openai.BadRequestError, match="layer block99: lite0 has no such layer"):
+            client.images.edit(
+                model="lite0", image=png(photo), prompt="", extra_body={"layer": "block99"}
+            )
+
+
+def test_edits_with_lite0_say_that_its_weights_are_missing(
+    web: Web, client: openai.OpenAI, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    from genray.gen.images.features import lite0_features
+    from serve import builtin
+
+    builtin._loaded.cache_clear()
+    for module in (lite0_features, builtin):
+        monkeypatch.setattr(module, "weights_file", lambda: None)
+    with pytest.raises(openai.NotFoundError, match="weights are not installed .* classifier"):
+        client.images.edit(model="lite0", image=png(photo), prompt="")
+    assert httpx.get(f"{web.url}/v1/models").json()["builtin"] == []
+
+
+def test_a_model_of_the_directory_named_lite0_takes_precedence(
+    models_dir: Path, start: Callable[..., Web], photo: np.ndarray
+):
+    (models_dir / "digits").rename(models_dir / "lite0")
+    web = start(models_dir)
+    assert httpx.get(f"{web.url}/v1/models").json()["builtin"] == []
+    with openai.OpenAI(base_url=f"{web.url}/v1", api_key="none", max_retries=0) as client:
+        made = client.images.edit(
+            model="lite0", image=png(photo), prompt="", extra_body={"steps": 1}
+        )
     assert made.about["layer"].startswith("conv")  # type: ignore[attr-defined]
 
 

@@ -110,6 +110,19 @@ def test_page_styles_a_photo(page: Any, tmp_path: Path, photo: np.ndarray):
     shot(page, "style")
 
 
+def test_page_dreams_with_the_builtin_network(page: Any, tmp_path: Path, photo: np.ndarray):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    page.select_option("#style select", "waves")
+    assert page.locator("#style .of-styles >> visible=true").count() == 2
+    page.select_option("#style select", "lite0")
+    assert page.locator("#style .of-styles >> visible=true").count() == 0
+    page.set_input_files("#style [name=photo]", str(tmp_path / "photo.png"))
+    page.click("#style button")
+    until(page, "document.querySelector('#style .after').naturalWidth === 96")
+    assert page.get_attribute("#style .after", "alt") == "by lite0"
+    shot(page, "dream")
+
+
 def test_page_shows_a_refusal_beside_its_form(page: Any, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     page.select_option("#style select", "waves")
