@@ -22,32 +22,32 @@ from genray.runs.files import whole_file, write_whole
 SUFFIXES = (".gif", ".mp4")
 
 
-def check_writable(path: Path) -> None:
-    """Check, before any work, that a file can be written at `path`, the value of --out.
+def check_writable(path: Path, option: str = "--out") -> None:
+    """Check, before any work, that a file can be written at `path`, the value of `option`.
 
     Raises ConfigError for a directory, and ResourceError for a path that cannot be written. Parent
     directories need not exist; this function creates nothing.
     """
     require(
         not path.is_dir(),
-        f"--out {path}: a folder; name a file in it, e.g. {path / ('out' + path.suffix)}",
+        f"{option} {path}: a folder; name a file in it, e.g. {path / ('out' + path.suffix)}",
     )
     above = path.absolute().parent
     while not os.path.lexists(above):
         above = above.parent
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         why = f"{above} is not a folder" if not above.is_dir() else f"no permission in {above}"
-        raise ResourceError(f"--out {path}: cannot be written ({why}); choose another place")
+        raise ResourceError(f"{option} {path}: cannot be written ({why}); choose another place")
 
 
-def check_clip_path(path: Path) -> None:
+def check_clip_path(path: Path, option: str = "--out") -> None:
     """Check, before an episode is played, that `write_clip` can write to `path`, the value of
-    --out.
+    `option`.
 
     Raises ConfigError or ResourceError.
     """
     _check_clip_suffix(path)
-    check_writable(path)
+    check_writable(path, option)
 
 
 def _check_clip_suffix(path: Path) -> None:
@@ -167,13 +167,13 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: 
     return write_whole(path, buffer.getvalue())
 
 
-def check_png_path(path: Path) -> None:
-    """Check, before any work, that `write_png` can write to `path`, the value of --out.
+def check_png_path(path: Path, option: str = "--out") -> None:
+    """Check, before any work, that `write_png` can write to `path`, the value of `option`.
 
     Raises ConfigError or ResourceError.
     """
     _check_png_suffix(path)
-    check_writable(path)
+    check_writable(path, option)
 
 
 def _check_png_suffix(path: Path) -> None:

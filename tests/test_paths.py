@@ -82,6 +82,7 @@ def test_relative_paths_of_old_runs_load_and_are_the_same_data(tmp_path, monkeyp
         for data in (old.data, absolute_paths(old).data)
     )
     assert not changed(then, now) and changed(then, {**now, "names": "other"})
+    assert not changed(None, now)
 
 
 def test_every_text_option_of_a_family_that_names_files_is_marked():

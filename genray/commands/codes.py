@@ -168,7 +168,7 @@ def _retrieve_pictures(folder: Path, queries: list[str], options: RetrieveConfig
     """Run `genray retrieve` for embedded pictures; returns the exit status."""
     # Check all options before the pictures are embedded, which may take minutes.
     if options.json is not None:
-        check_writable(options.json)
+        check_writable(options.json, "--json")
     if options.save is not None:
         check_save(options.save)
     require(

@@ -119,7 +119,7 @@ def _with_out(launch: ImagineLaunch, network: ClassNetwork, numbers: list[int]) 
             len(numbers) == 1,
             f"--film {launch.film}: shows one class, and {len(numbers)} are named; name one class",
         )
-        check_clip_path(launch.film)
+        check_clip_path(launch.film, "--film")
     return launch
 
 

@@ -83,9 +83,9 @@ def own_data(config: dict[str, Any], data: str) -> Data:
 
     The training data have the same splits and scale as in training. Of the options of the training
     data, only `words` and `data_folder` also apply to `data`. A message on stderr reports a
-    conversion. A warning reports that files of the training data were added or removed since
-    training, because the test rows may then have been training rows. Raises ConfigError for texts
-    with an image model, images with a text model, or rows of another shape.
+    conversion. A warning reports that files or classes of the training data were added or removed
+    since training, because the test rows may then have been training rows. Raises ConfigError for
+    texts with an image model, images with a text model, or rows of another shape.
     """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
@@ -108,7 +108,10 @@ def own_data(config: dict[str, Any], data: str) -> Data:
         f"--data {wanted.data}: rows have shape {list(found.shape)}, and the model takes "
         f"{list(config['shape'])}; give data of this shape",
     )
-    if changed(recipe.get("rows"), found.about.get("rows")):
+    classes = about.get("classes", []) if wanted is stored else []
+    if changed(recipe.get("rows"), found.about.get("rows")) or (
+        classes and classes != list(found.classes)
+    ):
         print(
             f"warning: --data {wanted.data}: its files differ from the files that the model was "
             "trained on; its held-out rows may have been training rows",
@@ -169,7 +172,7 @@ def sample(argv: list[str], prog: str) -> int:
     options = parse(SampleConfig, argv, prog)
     check_png_path(options.out)
     if options.nearest is not None:
-        check_png_path(options.nearest)
+        check_png_path(options.nearest, "--nearest")
         require(
             options.nearest != options.out,
             f"--nearest {options.nearest}: is also --out; name another file",

@@ -81,6 +81,10 @@ def test_own_data_does_not_apply_the_models_data_options_to_other_data(
     assert 7 not in own_data(config, "digits").test.label  # named, they are still its own
     other = own_data(config, f"folder:{coloured}")
     assert other.classes == ("a", "b") and other.shape == (1, 8, 8) and len(other.validation) > 0
+    assert "warning" not in capsys.readouterr().err
+    config["data"]["classes"] = ["0", "1"]
+    own_data(config, "")
+    assert "warning: --data digits: its files differ" in capsys.readouterr().err
     config["data"]["options"]["data"] = "mnist"
     assert 7 in own_data(config, "digits").test.label
 

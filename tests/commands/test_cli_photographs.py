@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from genray import cli
+from genray.gen.evaluation import retrieval
 from tests.helpers.photographs import changed, photographs
 
 
@@ -53,6 +54,27 @@ def test_retrieve_lite0_finds_the_original_of_a_changed_photograph(folder, tmp_p
     printed = capsys.readouterr().out
     assert "each of 8 pictures as a query" in printed and "raw 32x32" in printed
     assert printed.endswith(f"{found}\n{out}\n")
+
+
+def test_retrieve_samples_the_queries_of_the_precision_among_many_pictures(
+    saved, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("genray.commands.photographs.MOST_QUERIES", 6)
+    asked = []
+    real = retrieval.leave_one_out
+    monkeypatch.setattr(
+        retrieval, "leave_one_out", lambda *args: (asked.append(args[-1].tolist()), real(*args))[1]
+    )
+    words = ["retrieve", str(saved), "1", "--json", str(tmp_path / "found.json")]
+    assert cli.main(words) == 0
+    assert "6 random ones of 8 pictures as a query among the others" in capsys.readouterr().out
+    assert len(set(asked[0])) == 6 and asked[0] == asked[1]
+
+
+def test_retrieve_names_the_option_whose_file_cannot_be_written(saved, tmp_path, capsys):
+    words = ["retrieve", str(saved), "1", "--json", str(tmp_path)]
+    assert cli.main(words) == 2
+    assert f"--json {tmp_path}: a folder" in capsys.readouterr().err
 
 
 def test_retrieve_searches_a_saved_index_without_the_folder(saved, tmp_path):

@@ -81,28 +81,40 @@ def load_data(
 
 
 def _record(data: Data, option: str) -> dict[str, str]:
-    """Return a fingerprint of the rows' names and of the vocabulary, for `changed`.
+    """Return a fingerprint of the rows' names, the classes and the vocabulary, for `changed`.
 
     The splits depend only on the number of rows, and the columns of texts only on the vocabulary,
     so data sets of equal fingerprints have the same splits and columns.
     """
     names = sorted(data.train.names + data.validation.names + data.test.names)
-    return {"data": option, "names": _hash(names), "words": _hash(data.about.get("idf", ()))}
+    return {
+        "data": option,
+        "names": _hash(names),
+        "classes": _hash(data.classes),
+        "words": _hash(data.about.get("idf", ())),
+    }
 
 
 def _hash(names: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+_FIRST_PHOTOS = ("china", "flower")
+"""Classes of `photos` in the versions that gave these rows no names."""
+
+
 def changed(then: dict[str, str] | None, now: dict[str, str] | None) -> bool:
     """Return whether two fingerprints (`Data.about["rows"]`) differ in row names or in words.
 
     The row names are compared only if both fingerprints name the same data set. The result is False
-    if either fingerprint is None. Rows without names have no fingerprint, because such rows do not
-    change; models of older versions have none either.
+    if `now` is None, because rows without names do not change. Models of older versions have no
+    fingerprint (`then` is None); the result is then True only for photographs other than the two
+    that those versions had.
     """
-    if not then or not now:
+    if not now:
         return False
+    if not then:
+        return now["data"] == "photos" and now["classes"] != _hash(_FIRST_PHOTOS)
     # Runs of older versions recorded relative paths.
     same = DATA.absolute(then["data"]) == DATA.absolute(now["data"])
     return then["words"] != now["words"] or (same and then["names"] != now["names"])

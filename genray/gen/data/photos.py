@@ -124,14 +124,17 @@ def load_photos(size: int = 0) -> "Source":
         part: tuple(f"{tuple(found)[label]} {number}" for number, label in enumerate(labels[part]))
         for part in labels
     }
-    more_credits = ", ".join(f"{Path(name).stem} {credit}" for name, credit in MORE.items())
-    both = "; ".join([credits(), *([f"{more_credits}, from scikit-image"] if more else [])])
+    more_credits = ", ".join(
+        f"{Path(name).stem} {credit}" for name, credit in MORE.items() if Path(name).stem in more
+    )
+    # The licence names each photograph, because the photographs have different licences.
+    licence = "; ".join([credits(), *([f"{more_credits}, from scikit-image"] if more else [])])
     about = {
-        "credits": both,
+        "credits": licence,
         "split": "test crops: the left of the temple, the right of the flower, and such a part of "
         "each photograph",
     }
     return Source(
         "photos", images["train"], images["test"], labels["train"], labels["test"], tuple(found),
-        f"CC BY 2.0; {both}", about, names["train"], names["test"],
+        licence, about, names["train"], names["test"],
     )  # fmt: skip

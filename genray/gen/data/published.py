@@ -98,14 +98,14 @@ _PUBLISHED = {
 def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
     """Load a published data set from `folder`, with the publishers' split.
 
-    Files in `folder` come first, then those of Debian's package. `download`: whether missing files
+    Debian's package is used unless `folder` contains all files. `download`: whether missing files
     may be downloaded. Raises ConfigError when files are missing and cannot be downloaded (without
     a network, within seconds); the message names the files and their directory. Raises ConfigError,
     too, when a file of the package is damaged.
     """
     published = _PUBLISHED[name]
     place = folder / published.folder
-    if name in DEBIAN and not place.exists() and DEBIAN[name].is_dir():
+    if name in DEBIAN and DEBIAN[name].is_dir() and not _has_files(published, place):
         train, test = _read_debian(name, DEBIAN[name])
     else:
         train, test = _load_torchvision(name, folder, place, download)
@@ -113,6 +113,16 @@ def load_published(name: str, folder: Path, *, download: bool = True) -> Source:
         name, train[0], test[0], train[1], test[1],
         published.classes, published.licence, {"split": "as published"},
     )  # fmt: skip
+
+
+def _has_files(published: _Published, place: Path) -> bool:
+    """Return whether `place` contains all files, compressed or unpacked. A download that failed
+    may have left an empty directory, or some of the files.
+    """
+    return all(
+        (place / file).is_file() or (place / file.removesuffix(".gz")).is_file()
+        for file in published.files
+    )
 
 
 _Part = tuple[np.ndarray, np.ndarray]

@@ -9,6 +9,7 @@ Shapes: N screens, H height, W width, P colours of the palette.
 """
 
 import json
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,12 @@ def read_screens(file: Path) -> Screens:
             packed, palette_P3, held_out_N = (
                 opened.get_tensor(name) for name in ("packed", "palette", "held_out")
             )
-        stream = zlib.decompress(packed.tobytes())
-        indices_NHW = np.frombuffer(stream, np.uint8).reshape(recipe.pop("shape"))
-        if int(indices_NHW.max(initial=0)) >= len(palette_P3):
-            raise ValueError("an index without a colour")
-        if indices_NHW.ndim != 3 or held_out_N.shape != indices_NHW.shape[:1]:
+        shape = tuple(int(side) for side in recipe.pop("shape"))
+        if len(shape) != 3 or min(shape) < 1 or held_out_N.shape != shape[:1]:
             raise ValueError("an array of another shape")
+        indices_NHW = _inflate(packed, math.prod(shape)).reshape(shape)
+        if int(indices_NHW.max()) >= len(palette_P3):
+            raise ValueError("an index without a colour")
     except FileNotFoundError as error:
         raise ConfigError(f"--data screens: {file} is missing; record it with: {again}") from error
     except (
@@ -104,6 +105,16 @@ def read_screens(file: Path) -> Screens:
             f"with: {again}"
         ) from error
     return Screens(indices_NHW, palette_P3, held_out_N, recipe)
+
+
+def _inflate(packed: np.ndarray, size: int) -> np.ndarray:
+    """Decompress a zlib stream of `size` bytes. Raises ValueError for a stream of another length,
+    of which at most `size` + 1 bytes are decompressed.
+    """
+    found = zlib.decompressobj().decompress(packed.tobytes(), size + 1)
+    if len(found) != size:
+        raise ValueError("a stream of another length")
+    return np.frombuffer(found, np.uint8)
 
 
 def split_order(held_out_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -127,12 +127,15 @@ class Copies:
 def find_copies(data: Data, images_NCHW: Tensor, measure: Measure | None = None) -> Copies:
     """Compare generated images with the training rows.
 
-    `images_NCHW`: images in the range of the data's values, of the same shape. At most 1,000
-    held-out rows (of the validation and test split) are used. Raises ConfigError for fewer than two
-    held-out rows, and the errors of `open_embedding`.
+    `images_NCHW`: images in the range of the data's values, of the same shape. The held-out rows
+    are at most 1,000 test rows. If there are fewer than two, validation rows are used, too; they
+    are otherwise left out, because validation crops of photographs overlap with training crops.
+    Raises ConfigError for fewer than two held-out rows, and the errors of `open_embedding`.
     """
     nearest = NearestTraining(_in_0_1(data.train.all(), data.train), measure)
-    held = torch.cat([data.test.all(), data.validation.all()])[:MOST_HELD_OUT]
+    held = data.test.first(MOST_HELD_OUT).all()
+    if len(held) < 2:
+        held = torch.cat([held, data.validation.first(MOST_HELD_OUT).all()])
     require(
         len(held) >= 2,
         f"--data {data.name}: the share of near-duplicates needs two held-out images or more",

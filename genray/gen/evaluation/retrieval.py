@@ -223,20 +223,26 @@ def evaluate_retrieval(
 
 
 def leave_one_out(
-    codes_NK: np.ndarray, label_N: np.ndarray, metric: Metric = "euclidean", k: int = 10
+    codes_NK: np.ndarray,
+    label_N: np.ndarray,
+    metric: Metric = "euclidean",
+    k: int = 10,
+    rows_Q: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return the precision at k and the mAP of a search in which each row is a query among the
     others.
 
-    The keys and errors are those of `evaluate_retrieval`. Rows that are the only ones of their
-    class count in the precision, with 0, and not in the mAP.
+    `rows_Q`: the rows that are queries; None: all rows. The keys and errors are those of
+    `evaluate_retrieval`. Rows that are the only ones of their class count in the precision, with 0,
+    and not in the mAP.
     """
     index = CodeIndex(codes_NK, metric)
     index.check_count(k + 1)
     rank_M = np.arange(1, len(index))
     precision, average, counted, start = 0.0, 0.0, 0, 0
-    for distance_QN in index.distances(codes_NK):
-        query_Q = np.arange(start, start + len(distance_QN))
+    rows_Q = np.arange(len(index)) if rows_Q is None else rows_Q
+    for distance_QN in index.distances(codes_NK[rows_Q]):
+        query_Q = rows_Q[start : start + len(distance_QN)]
         start += len(distance_QN)
         # A distance below all others ranks a query itself first, and then it is removed.
         distance_QN[np.arange(len(query_Q)), query_Q] = -1.0

@@ -63,8 +63,9 @@ class SpriteTask(Task):
         config = self.config
         require(
             len(data.shape) == 3 and data.shape[0] == 3,
-            f"--data {data.name}: a sprite model needs colour images; leave out --grey, or use "
-            "e.g. --data screens:road_runner",
+            f"--data {data.name}: a sprite model needs colour images; "
+            + ("leave out --grey, or " if config.data.grey else "")
+            + "use e.g. --data screens:road_runner",
         )
         # Learn the language from the training screens.
         builder = PaletteBuilder(f"--data {data.name}")

@@ -61,12 +61,14 @@ def check_same_rows(saved: dict[str, Any] | None, rows: dict[str, Any] | None) -
     """Raise ValueError when the files or words of the data set changed since the run started.
 
     Args:
-        saved: the description of the rows in the checkpoint; None in checkpoints of older versions.
+        saved: the description of the rows in the checkpoint; None in checkpoints of older versions,
+            for which only the photographs of `--data photos` are checked.
         rows: the description of the rows now; None for data sets that cannot change.
     """
     if rows and changed(saved, rows):
+        what = "photographs of scikit-image" if rows["data"] == "photos" else "files or words"
         raise ValueError(
-            f"--data {rows['data']}: the files or words changed since the run started, and the "
+            f"--data {rows['data']}: the {what} changed since the run started, and the "
             "held-out rows would be different; restore the data or start a new run"
         )
 

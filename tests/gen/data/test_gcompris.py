@@ -215,6 +215,11 @@ def test_unpack_writes_pictures_with_credits(tmp_path: Path, capsys: pytest.Capt
     assert credits["paintings/mary_cassatt-ete.png"].title == "Mary Cassatt, Été - 1894"
     # The directory may be written again; another directory with files is not touched.
     assert unpack(out, package)["paintings"] == 2
+    # A link stays, and the directory to which it leads is replaced.
+    (tmp_path / "link").symlink_to(out)
+    (out / "paintings" / "mary_cassatt-ete.png").unlink()
+    assert unpack(tmp_path / "link", package)["paintings"] == 2
+    assert (tmp_path / "link").is_symlink() and len(list((out / "paintings").iterdir())) == 2
     (out / "mine.txt").touch()
     with pytest.raises(ResourceError, match=r"--out .*art: has other files already \(mine.txt\)"):
         unpack(out, package)

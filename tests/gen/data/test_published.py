@@ -56,6 +56,19 @@ def test_load_published_reads_debians_files(debian: Path, tmp_path: Path):
     assert data.test.values[0, 0, 0, :3].tolist() == [0, 1, 2]
 
 
+def test_load_published_reads_debians_files_after_a_download_that_failed(debian, tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    config = DataConfig(data="fashion-mnist", data_folder=str(tmp_path))
+    assert len(load_data(config, download=False).test) == 10
+    # A complete directory comes first, and here its files are damaged.
+    for file in debian.iterdir():
+        assert len(load_data(config, download=False).test) == 10
+        (raw / file.name).write_bytes(b"")
+    with pytest.raises(ConfigError, match=str(raw)):
+        load_data(config, download=False)
+
+
 @pytest.mark.parametrize("fault", ["missing", "cut", "changed"])
 def test_load_published_reports_debians_damaged_files(debian: Path, tmp_path: Path, fault: str):
     path = debian / "t10k-images-idx3-ubyte.gz"

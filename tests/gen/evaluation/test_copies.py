@@ -48,6 +48,15 @@ def test_find_copies_finds_planted_copies_among_digits(digits: Data, kind: str):
     assert f"{copies.duplicates_N.mean():.1%} of 40 samples" in str(copies)
 
 
+def test_find_copies_compares_with_test_rows_only(digits: Data):
+    """Validation crops of photographs overlap with training crops, here entirely."""
+    few = replace(digits, test=digits.test.first(20), validation=digits.train.first(40))
+    copies = find_copies(few, digits.test.first(2).all())
+    assert copies.held_out == 10 and copies.threshold > 0.1
+    one = replace(few, test=digits.test.first(1))
+    assert find_copies(one, digits.test.first(2).all()).held_out == 20
+
+
 def test_find_copies_takes_the_range_of_the_data(digits: Data):
     images = digits.test.first(20).all()
     wide = load_data(DataConfig(data="mnist5k"), low=-1, high=1)

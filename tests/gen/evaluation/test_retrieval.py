@@ -105,6 +105,10 @@ def test_leave_one_out_equals_a_search_among_the_other_rows(metric: retrieval.Me
     found = retrieval.leave_one_out(codes, label, metric, k=5)
     for key in ("precision_at_5", "map"):
         assert found[key] == pytest.approx(np.mean([each[key] for each in one]), abs=1e-12)
+    rows = np.sort(RNG.permutation(300)[:270])
+    some = retrieval.leave_one_out(codes, label, metric, 5, rows)
+    for key in ("precision_at_5", "map"):
+        assert some[key] == pytest.approx(np.mean([one[row][key] for row in rows]), abs=1e-12)
     with pytest.raises(ConfigError, match="no row has another row of its class"):
         retrieval.leave_one_out(codes, np.arange(300), metric)
 

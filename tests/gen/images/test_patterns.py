@@ -1,5 +1,7 @@
 """Tests procedural patterns: seeds, sizes, kinds; and photographs: credits, test regions."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,11 @@ from torch.nn import functional
 from genray.errors import ConfigError
 from genray.gen.data import crops, photos
 from genray.gen.data.config import DataConfig
-from genray.gen.data.load import load_data
+from genray.gen.data.load import changed, load_data
 from genray.gen.data.photos import credits, load_photos, photographs
 from genray.gen.images.patterns import PATTERNS, pattern, pattern_name
 from genray.gen.images.style.sources import open_style, open_styles
+from genray.gen.training.checkpoint import check_same_rows
 
 
 def test_pattern_depends_only_on_its_seed():
@@ -91,6 +94,30 @@ def test_load_photos_has_those_of_scikit_image_if_installed():
     assert source.train.shape == (798, 3, 16, 16) and source.test.shape == (48, 3, 16, 16)
     assert source.test_label is not None and np.bincount(source.test_label).tolist() == [8] * 6
     assert "Rachel Michetti, CC0" in source.licence and len(set(source.train_names)) == 798
+    assert source.licence.startswith("photographs: china")
+
+
+def test_load_photos_credits_only_the_photographs_that_it_loads(monkeypatch):
+    rocket = np.random.default_rng(0).integers(0, 256, (427, 640, 3)).astype(np.uint8)
+    monkeypatch.setattr(photos, "more_photographs", lambda: {"rocket": rocket})
+    source = load_photos(16)
+    assert source.licence.endswith("; rocket by SpaceX, public domain, from scikit-image")
+    assert "vultilion (Flickr), CC BY 2.0, from scikit-learn;" in source.licence
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_runs_whose_photographs_had_no_names_are_checked_by_their_classes(monkeypatch, more):
+    """Without names, a run has no fingerprint of its rows."""
+    china = np.random.default_rng(0).integers(0, 256, (427, 640, 3)).astype(np.uint8)
+    monkeypatch.setattr(photos, "more_photographs", lambda: {"rocket": china} if more else {})
+    data = load_data(DataConfig(data="photos", size=16))
+    assert changed(None, data.about["rows"]) is more
+    with (
+        pytest.raises(ValueError, match="--data photos: the photographs of")
+        if more
+        else nullcontext()
+    ):
+        check_same_rows(None, data.about["rows"])
 
 
 def test_load_photos_returns_the_same_crops_each_time(monkeypatch):

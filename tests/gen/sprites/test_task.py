@@ -82,8 +82,10 @@ def test_a_saved_model_draws_the_same_screens(fit, tmp_path: Path):
 def test_sprites_refuse_grey_and_true_colour_images():
     options, data = config(), toy_data()
     grey = [replace(each, values=each.values[:, :1]) for each in (data.train, data.validation)]
-    with pytest.raises(ConfigError, match="needs colour images"):
-        Fit(SpriteTask(options), replace(data, train=grey[0], validation=grey[1]), options.fit)
+    for option, hint in ((False, "use e.g."), (True, "leave out --grey, or use e.g.")):
+        options = replace(options, data=replace(options.data, grey=option))
+        with pytest.raises(ConfigError, match=f"needs colour images; {hint}"):
+            Fit(SpriteTask(options), replace(data, train=grey[0], validation=grey[1]), options.fit)
     noise = torch.randint(0, 256, data.train.values.shape, dtype=torch.uint8)
     with pytest.raises(ConfigError, match="--data toy: has more than 255 colours"):
         train = replace(data.train, values=noise)

@@ -325,15 +325,16 @@ def check_out(out: Path) -> None:
 def unpack(out: Path, package: Path | None = None) -> dict[str, int]:
     """Write `paintings`, `photographs` and CREDITS.md into the directory `out`, which is replaced.
 
-    `package`: see `open_package`. Returns the number of pictures by directory. Raises
-    ResourceError; `out` is then unchanged.
+    If `out` is a link, the directory to which it leads is replaced, and the link stays. `package`:
+    see `open_package`. Returns the number of pictures by directory. Raises ResourceError; `out` is
+    then unchanged.
     """
     check_out(out)
     with open_package(package) as resources:
         works = find_works(resources)
     counts: dict[str, int] = {}
     try:
-        with replacing_directory(out) as fresh:
+        with replacing_directory(out.resolve()) as fresh:
             for work in works:
                 path = fresh / work.file
                 path.parent.mkdir(parents=True, exist_ok=True)
