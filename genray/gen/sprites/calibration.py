@@ -35,7 +35,9 @@ def calibrate(model: SpriteModel, tokens_NT5: Tensor, seed: int = 0) -> None:
     for _ in range(ROUNDS):
         chances = torch.rand(SCREENS, model.longest, FIELDS, generator=generator)
         parts = chances.to(model.group_bias.device).split(256)
-        drawn_G = mean_counts(torch.cat([model.tokens_of(part) for part in parts]), groups)
+        drawn_G = torch.zeros_like(real_G)
+        for part in parts:
+            drawn_G += mean_counts(model.tokens_of(part), groups) * len(part) / SCREENS
         # Half a token among all screens, so that a group that was not drawn gets a finite number.
         least = 0.5 / SCREENS
         change_G = STEP * ((real_G + least) / (drawn_G + least)).log() * (real_G > 0)

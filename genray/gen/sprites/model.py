@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, H height and W width of the screen, P colours, V shapes.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ class SpriteModel(GenerativeModel):
         self.seen_y = _buffer(self, "seen_y", (sizes.shapes, sizes.height), torch.bool)
         self.seen_x = _buffer(self, "seen_x", (sizes.shapes, sizes.width), torch.bool)
         self.group_bias = _buffer(self, "group_bias", (sizes.groups + 1,), torch.float32)
+        self.most_alike = _buffer(self, "most_alike", (sizes.shapes,), torch.int64)
         self._language: Language | None = None
         self._nearest: NearestColour | None = None
 
@@ -97,6 +99,7 @@ class SpriteModel(GenerativeModel):
             ("shape_pixels", np.frombuffer(b"".join(each.pixels for each in shapes), np.uint8)),
             ("seen_y", _seen(flat_K5, Y, len(shapes), height)),
             ("seen_x", _seen(flat_K5, X, len(shapes), width)),
+            ("most_alike", _most_alike(shapes, tokens)),
         ):
             getattr(model, name).copy_(torch.from_numpy(np.array(value)))
         features_VF = np.stack([_features(shape, len(language.palette_P3)) for shape in shapes])
@@ -171,11 +174,25 @@ class SpriteModel(GenerativeModel):
     # -- generation -------------------------------------------------------------------------------
 
     def tokens_of(self, chance_BT5: Tensor) -> Tensor:
-        """Return the tokens of numbers in [0, 1), int64 [B, T, 5] with padding."""
-        return draw_tokens(
+        """Return the tokens of numbers in [0, 1), int64 [B, T, 5] with padding.
+
+        Tokens beyond `most_alike` are left out: a screen of a game with one hero has one hero.
+        """
+        drawn_BT5 = draw_tokens(
             self.network, chance_BT5, temperature=self.temperature, top_p=self.top_p,
             support=Support(self.seen_y, self.seen_x), group_bias=self.group_bias,
         )  # fmt: skip
+        shapes, most_V = self.language.vocabulary.shapes, self.most_alike.tolist()
+        kept: list[list[Token]] = []
+        for row in drawn_BT5.tolist():
+            count: Counter[tuple[int, int]] = Counter()
+            kept.append([])
+            for token in (Token(*each) for each in row if each[GROUP] != self.network.end):
+                alike = _class(shapes[token.shape])
+                count[alike] += 1
+                if count[alike] <= most_V[token.shape]:
+                    kept[-1].append(token)
+        return self.pad(kept)
 
     def draw_screens(self, num: int, seed: int, chunk: int = 256) -> Iterator[np.ndarray]:
         """Yield the screens that `sample` makes, palette indices uint8 [B, H, W], B ≤ `chunk`.
@@ -237,6 +254,21 @@ def _seen(tokens_K5: np.ndarray, field: int, shapes: int, length: int) -> np.nda
         inside = (place >= 0) & (place < length)
         seen[tokens_K5[inside, SHAPE], place[inside]] = True
     return seen
+
+
+def _class(shape: Shape) -> tuple[int, int]:
+    """Return the class of a shape: its group, and its size by powers of 2."""
+    return shape.group, shape.size.bit_length()
+
+
+def _most_alike(shapes: Sequence[Shape], screens: Sequence[Sequence[Token]]) -> np.ndarray:
+    """Return for each shape the largest number of tokens of its class on a training screen, int64
+    [V].
+    """
+    most: Counter[tuple[int, int]] = Counter()
+    for tokens in screens:
+        most |= Counter(_class(shapes[token.shape]) for token in tokens)
+    return np.array([most[_class(shape)] for shape in shapes], np.int64)
 
 
 def build_sprites(config: dict[str, Any]) -> SpriteModel:
