@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from genray.gen.data.types import Data
 from genray.gen.evaluation.copies import find_copies
 from genray.gen.evaluation.metrics import Extractor, generator_report
 from genray.gen.evaluation.retrieval import baselines, database, evaluate_retrieval
+from genray.gen.families import BUILDERS
 from genray.gen.gan.config import GANConfig
 from genray.gen.gan.task import GANTask
 from genray.gen.generative import GenerativeModel, to_uint8
@@ -47,6 +48,7 @@ from genray.gen.vae import VAETask
 from genray.machine import keep_freed_memory
 from genray.media import write_png
 from genray.runs.live import Live
+from genray.runs.modelstore import load_model
 from genray.runs.rundir import RunDir
 from tests.bench.common import describe_machine, last_json_line, print_table
 
@@ -194,6 +196,24 @@ def vae(preset: Callable[[], Any], name: str, place: Place, seed: int) -> dict[s
     return generator(ReportedVAE(prepared(preset(), place, seed)), place.unit, name, place, seed)
 
 
+def samples(place: Place, seed: int) -> dict[str, Any]:
+    """Draw held-out images above the first samples of both models, whose runs are in `out`."""
+    models = {"VAE": "vae_mnist5k", "GAN": "gan_mnist5k"}
+    rows, labels = [], []
+    for number in range(2):
+        rows.append(_tiles(place.unit.test.all()[10 * number : 10 * (number + 1)]))
+        labels.append("held out" if number == 0 else "")
+    for label, name in models.items():
+        run = RunDir(place.out / f"{place.name}-{name}-{seed}")
+        images = unit_samples(cast(GenerativeModel, load_model(run.model, BUILDERS)[0]))
+        for number in range(3):
+            rows.append(_tiles(images[10 * number : 10 * (number + 1)]))
+            labels.append(label if number == 0 else "")
+    title = f"{place.name}: held-out images, and samples of {' and '.join(models.values())}"
+    place.picture(f"samples-{seed}", draw_sheet(rows, labels, title))
+    return {}
+
+
 # -- autoencoders ----------------------------------------------------------------------------------
 
 
@@ -278,6 +298,7 @@ RUNS: dict[str, Callable[[str, Place, int], dict[str, Any]]] = {
     "gan_mnist5k": lambda name, place, seed: gan(presets.gan_mnist5k, name, place, seed),
     "vae_mnist5k": lambda name, place, seed: vae(presets.vae_mnist5k, name, place, seed),
     "vae_conv_mnist5k": lambda name, place, seed: vae(presets.vae_conv_mnist5k, name, place, seed),
+    "samples": lambda name, place, seed: samples(place, seed),
     "stacked_source": lambda name, place, seed: autoencoder(
         ae_presets.stacked_source, name, place, seed
     ),
