@@ -126,6 +126,15 @@ class Middleware:
         answer, held, route = _RecordingSend(send, request_id if self._sends_id else b""), 0, ""
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
+
+        def reserve(count: int) -> None:
+            """Add `count` bytes to those of all bodies. Raises Busy if these exceed the limit."""
+            nonlocal held
+            self._body_bytes += count
+            held += count
+            if count > 0 and self._body_bytes > self._limits.max_bodies_mb * 2**20:
+                raise Busy("the bodies of other requests fill the memory for bodies")
+
         # HEAD is answered like GET, without the body.
         if method == "HEAD":
             scope["method"], state["head"], answer.head = "GET", True, True
@@ -138,11 +147,8 @@ class Middleware:
             held = len(body)
             if b"content-encoding" in headers and body:
                 encoding = headers.pop(b"content-encoding")
-                body = await decoded(body, encoding, self._limit(path))
-                self._body_bytes += len(body) - held
-                held = len(body)
-                if self._body_bytes > self._limits.max_bodies_mb * 2**20:
-                    raise Busy("the bodies of other requests fill the memory for bodies")
+                body = await decoded(body, encoding, self._limit(path), reserve)
+                reserve(len(body) - held)
             # Streams have no time limit. Other requests use the fast path or FastAPI.
             if path.startswith(STREAMS):
                 await self._app(scope, _Replay(body, receive), answer)

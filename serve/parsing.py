@@ -29,26 +29,32 @@ async def parse_elsewhere(text: bytes, turns: asyncio.Semaphore) -> Any:
     """Return `json.loads(text)`, with the `data` of each input as an array if it consists of
     numbers. Raises ValueError if the text is not JSON, or needs too much time or memory.
 
-    `turns` bounds the number of processes.
+    `turns` bounds the number of processes. The process ends when the request is cancelled.
     """
     async with turns:
-        return await asyncio.to_thread(_run, text)
-
-
-def _run(text: bytes) -> Any:
-    try:
-        ran = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-S", __file__, *sys.path],
-            input=text,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=PARSE_S,
-            check=True,
         )
-    except subprocess.SubprocessError as error:
-        raise ValueError("the JSON cannot be parsed") from error
-    head = _LENGTH + int.from_bytes(ran.stdout[:_LENGTH], "big")
-    found, rest = json.loads(ran.stdout[_LENGTH:head]), memoryview(ran.stdout)[head:]
+        try:
+            return await asyncio.to_thread(_run, process, text)
+        finally:
+            process.kill()  # no effect on a process that has ended
+
+
+def _run(process: subprocess.Popen[bytes], text: bytes) -> Any:
+    with process:
+        try:
+            output, _ = process.communicate(text, PARSE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise ValueError("the JSON needs too much time") from None
+    if process.returncode:
+        raise ValueError("the JSON cannot be parsed")
+    head = _LENGTH + int.from_bytes(output[:_LENGTH], "big")
+    found, rest = json.loads(output[_LENGTH:head]), memoryview(output)[head:]
     for tensor in _tensors(found):
         if isinstance(tensor.get("data"), list):
             kind, size = tensor["data"]
@@ -69,7 +75,10 @@ def main() -> None:
         data = tensor.get("data")
         tensor["data"] = None
         if isinstance(data, list):
-            values = np.asarray(data)  # raises ValueError for a ragged list
+            try:
+                values = np.asarray(data)
+            except ValueError:
+                continue  # a ragged list is refused like other data that are no numbers
             if values.dtype.kind in "iuf":
                 tensor["data"] = [values.dtype.str, values.nbytes]
                 arrays.append(values)
