@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from genray.errors import require
 from genray.gen.data.types import Split
 from genray.gen.sheets import Tile, draw_sheet
 from genray.gen.sprites.copies import COPY, TrainingScreens
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 CHUNK = 128
 """Number of screens that are read at a time."""
+MOST_MOVING = 0.6
+"""Largest share of pixels that may differ from the background; another game has more."""
 FORMAT = 1
 """Version of the format of `encode`'s JSON."""
 
@@ -102,9 +105,15 @@ def encode(folder: Path, out: Path, data: str, split: str) -> int:
     model, config = load(folder)
     rows = own_data(config, data)
     language = model.language
+    screens_NHW = screens_of(model, getattr(rows, split))
+    moving = float((screens_NHW != language.background_HW).mean())
+    require(
+        moving <= MOST_MOVING,
+        f"--data {data or rows.name}: {moving:.0%} of its pixels differ from the background that "
+        f"the model learned from {config['data']['options']['data']}; train a model of this game",
+    )
     screens = [
-        [list(map(int, token)) for token in language.encode(screen)]
-        for screen in screens_of(model, getattr(rows, split))
+        [list(map(int, token)) for token in language.encode(screen)] for screen in screens_NHW
     ]
     document = {
         "format": FORMAT,

@@ -57,6 +57,17 @@ def test_encode_writes_tokens_as_json(run, tmp_path, capsys):
     assert "must end in .json" in capsys.readouterr().err
 
 
+def test_encode_refuses_another_games_screens(run, tmp_path, capsys):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for number in range(10):
+        Image.new("RGB", (48, 40), (number, 200, 90)).save(folder / f"{number}.png")
+    words = ["encode", str(run), "--data", f"folder:{folder}", "--out", str(tmp_path / "t.json")]
+    assert cli.main(words) == 2
+    message = capsys.readouterr().err
+    assert "of its pixels differ from the background" in message and "train a model" in message
+
+
 def test_reconstruct_is_exact_and_interpolate_is_refused(run, tmp_path, capsys):
     assert cli.main(["reconstruct", str(run), "--out", str(tmp_path / "again.png")]) == 0
     assert "mean squared error of these 12: 0.00000" in capsys.readouterr().out
