@@ -60,7 +60,7 @@ class DreamLaunch:
     """Longer side of the result, pixels. 0: the size of the picture, but at most 512."""
     frames: int = bounded(60, min=2, max=3600, example=60)
     """Number of frames of a clip."""
-    zoom: float = bounded(1.04, min=1, max=2, example=1.04)
+    zoom: float = bounded(1.03, min=1, max=2, example=1.03)
     """Zoom factor from one frame of a clip to the next; 1: no zoom."""
     turn: float = bounded(0.0, min=-90, max=90, note="degrees", example=0.5)
     """Rotation in degrees from one frame of a clip to the next."""

@@ -35,6 +35,8 @@ LEAST_OCTAVE = 48
 """Shortest side of an octave in pixels; smaller pictures contain too little detail."""
 GUIDE_VECTORS = 1024
 """From twice this number on, a guide's vectors are thinned to 1 to 1.5 times this number."""
+TONES = 0.05
+"""Share by which each frame of a zoom returns to the tones of the first frame."""
 Progress = Callable[[int, int], None]
 """Function of the number of finished steps and the total number of steps."""
 
@@ -50,9 +52,7 @@ class DreamConfig:
     channels: tuple[int, ...] = bounded((), min=0)
     """Channels of the layer, counted from 0; empty: all channels, weighted by their activation."""
     octaves: int = bounded(5, min=1, max=20, example=5)
-    """Number of sizes, from small to full; smaller sizes with a side below 48 pixels are left
-    out.
-    """
+    """Number of sizes, from small to full; sizes with a side below 48 pixels are left out."""
     octave_scale: float = bounded(1.4, min=1.05, max=4, example=1.4)
     """Factor from one size to the next."""
     steps: int | None = bounded(None, min=1, max=10_000, example=12)
@@ -253,8 +253,7 @@ def ascend(
         with torch.enable_grad():
             value = objective(part)
         (gradient[:, :, rows, columns],) = torch.autograd.grad(value, part)
-    # The gradient is shifted back, balanced over the frequencies, and mixed into the picture's
-    # colours.
+    # Shift the gradient back, balance its frequencies, and mix it into the picture's colours.
     gradient = gradient.roll((-down, -right), (2, 3))
     gradient = torch.einsum(
         "ij,bjhw->bihw", colours_33, balance_bands(gradient, config.bands, config.keep_tones)
@@ -351,7 +350,7 @@ def zoom(
     objective: Objective,
     config: DreamConfig,
     frames: int,
-    factor: float = 1.04,
+    factor: float = 1.03,
     turn: float = 0.0,
     steps: int = 3,
     progress: Progress | None = None,
@@ -360,14 +359,15 @@ def zoom(
 
     The first picture is the dream. Each further picture is the centre of the picture before,
     enlarged by `factor`, rotated by `turn` degrees, and changed by `steps` steps of ascent at full
-    size.
+    size. Before the ascent, it returns a little to the tones of the first picture. Otherwise a zoom
+    into a bright region would become white, because ascent keeps the tones of large areas.
     """
     config = config.completed(objective.features)
     random = torch.Generator().manual_seed(config.seed + 1)
     x, colours_33 = dreamt_1CHW, colour_mixing(dreamt_1CHW, config.own_colours)
     for number in range(frames):
         if number:
-            x = _enlarged(x, factor, math.radians(turn))
+            x = _toned(_enlarged(x, factor, math.radians(turn)), dreamt_1CHW)
             for _ in range(steps):
                 x = ascend(x, objective, config, random, colours_33)
         if progress:
@@ -375,11 +375,19 @@ def zoom(
         yield x
 
 
+def _toned(x_1CHW: Tensor, first_1CHW: Tensor) -> Tensor:
+    """Move x by TONES towards the channels' means of `first`, and to its contrast, if lower."""
+    (std, mean), (first_std, first_mean) = (
+        torch.std_mean(y, (2, 3), keepdim=True) for y in (x_1CHW, first_1CHW)
+    )
+    target_1CHW = (x_1CHW - mean) * (first_std / (std + 1e-6)).clamp(max=1) + first_mean
+    return x_1CHW.lerp(target_1CHW, TONES).clamp(0, 1)
+
+
 def _enlarged(x_1CHW: Tensor, factor: float, angle: float) -> Tensor:
     height, width = x_1CHW.shape[-2:]
     cosine, sine = math.cos(angle) / factor, math.sin(angle) / factor
-    # grid_sample's coordinates are −1..1 on both axes, so a rotation must correct for the sides'
-    # ratio.
+    # grid_sample's coordinates are −1..1 on both axes: a rotation corrects for the sides' ratio.
     theta = torch.tensor(
         [[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]]
     )

@@ -252,3 +252,11 @@ def test_zoom_begins_with_the_dream_and_enlarges_its_centre(features: Features):
     assert all(
         torch.equal(a, b) for a, b in zip(again, zoom(picture, objective, SMALL, 3, turn=10.0))
     )
+
+
+def test_zoom_into_a_bright_region_keeps_the_tones_of_the_dream(features: Features):
+    picture = shades() * 0.4
+    picture[..., 30:42, 40:56] = 0.95  # a bright spot, which fills the picture in the end
+    config = replace(SMALL, rate=1e-6)
+    frames = list(zoom(picture, Objective(features, "conv1"), config, 60, factor=1.05, steps=1))
+    assert float(frames[-1].mean()) < float(picture.mean()) + 0.2
