@@ -4,18 +4,21 @@ import contextlib
 import math
 import os
 import socket
+import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError, RpcError
+from ray.job_config import JobConfig
 
 from genray.config import whole_number
 from genray.errors import ResourceError
 from genray.machine import check_surroundings, ensure_ray_token
 from genray.rl.config import DQNConfig
+from genray.rl.env import OWN_MODULES
 from genray.runs.stop import stop_signals_blocked
 
 ANSWER_S = 5.0  # seconds that a cluster's head may take to answer
@@ -52,12 +55,39 @@ def ray_session(address: str | None = None) -> Iterator[None]:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level="ERROR",
+                job_config=_job_config(),
             )
         _end_without_asking()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _job_config() -> JobConfig:
+    """Return a job configuration that keeps the import order of this process in Ray's workers.
+
+    Ray adds the working directory in front of all others. A file there, e.g. types.py, would
+    replace a module of Python in the workers. If the directory comes last in this process, as in
+    the command `genray`, the workers append it when they import a user's environment.
+    """
+    config, here = JobConfig(), os.getcwd()
+    if sys.path[-1:] == [here] and not {"", here} & set(sys.path[:-1]):
+        # The name is private. If a later Ray renames it, the order is again that of Ray.
+        config._py_driver_sys_path = _Without(here)
+        os.environ[OWN_MODULES] = here
+    return config
+
+
+class _Without(list[str]):
+    """A list to which `extend` does not add one of the words."""
+
+    def __init__(self, word: str):
+        super().__init__()
+        self._word = word
+
+    def extend(self, words: Iterable[str]) -> None:
+        super().extend(word for word in words if word != self._word)
 
 
 def _end_without_asking() -> None:

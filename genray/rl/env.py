@@ -15,6 +15,7 @@ The protocol is small, so that any environment can implement it (`--env module:f
 """
 
 import importlib
+import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -190,14 +191,24 @@ class AtariLanes:
         self._env.close()
 
 
+OWN_MODULES = "GENRAY_OWN_MODULES"
+"""Environment variable of Ray's workers: the directory in which the command was started."""
+
+
 def load_factory(name: str) -> Any:
     """Import and return the callable that `module:factory` names.
+
+    A worker also finds modules in the directory in which the command was started. The directory
+    comes last on the import path, so that no file there replaces an installed module.
 
     Raises ConfigError for another form of name, and when the callable cannot be imported.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         raise ConfigError(f"--env {name}: write module:factory, e.g. genray.rl.catch:Catch")
+    own = os.environ.get(OWN_MODULES)
+    if own and own not in sys.path:
+        sys.path.append(own)
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

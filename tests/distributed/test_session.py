@@ -1,6 +1,8 @@
 """Tests that joining a cluster fails in one line if no Ray answers or there are too few GPUs."""
 
+import os
 import socket
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -9,9 +11,10 @@ import pytest
 import ray
 
 from genray import cli
-from genray.distributed.session import gpus_each, ray_session
+from genray.distributed.session import _job_config, gpus_each, ray_session
 from genray.errors import ResourceError
 from genray.rl import DQNConfig
+from genray.rl.env import OWN_MODULES
 from tests.helpers.distributed import tiny
 
 
@@ -51,6 +54,20 @@ def test_cuda_without_a_gpu():
         ResourceError, match="^--device cuda: Ray sees no GPU in this cluster; use --device cpu$"
     ):
         gpus_each(on("cuda", 1), 0)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_job_config_keeps_the_import_order_of_the_command(tmp_path, monkeypatch, last: bool):
+    """Ray extends the list by the script's directory and the working directory."""
+    monkeypatch.chdir(tmp_path)
+    others = [each for each in sys.path if each not in ("", str(tmp_path))]
+    order = [*others, str(tmp_path)] if last else [str(tmp_path), *others]
+    monkeypatch.setattr(sys, "path", order)
+    monkeypatch.setenv(OWN_MODULES, "")
+    config = _job_config()
+    config._py_driver_sys_path.extend(["/bin", str(tmp_path)])
+    assert config._py_driver_sys_path == (["/bin"] if last else ["/bin", str(tmp_path)])
+    assert os.environ[OWN_MODULES] == (str(tmp_path) if last else "")
 
 
 def on(device: Any, learners: int) -> DQNConfig:

@@ -1,5 +1,6 @@
 """Tests ALE's lanes, Catch as the example of an environment, and the refusals of `--env`."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from genray.errors import ConfigError, RunFault
 from genray.rl.catch import BOARD, Catch
 from genray.rl.env import (
+    OWN_MODULES,
     AtariLanes,
     CheckedEnv,
     EnvConfig,
@@ -152,6 +154,17 @@ def test_own_environments_are_made_by_name():
     assert isinstance(env, CheckedEnv) and isinstance(env.own, Catch) and env.num_lanes == 5
     assert EnvConfig(env="genray.rl.catch:Catch").title == "genray.rl.catch:Catch"
     assert EnvConfig(game="ALE/Pong-v5").title == "pong"
+
+
+def test_load_factory_finds_modules_where_the_command_was_started(tmp_path, monkeypatch):
+    """In Ray's workers; files of other names there replace nothing."""
+    (tmp_path / "game_of_this_test.py").write_text("Game = dict")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ConfigError, match="No module named 'game_of_this_test'"):
+        load_factory("game_of_this_test:Game")
+    monkeypatch.setenv(OWN_MODULES, str(tmp_path))
+    assert load_factory("game_of_this_test:Game") is dict
+    assert sys.path[-1] == str(tmp_path)
 
 
 @pytest.mark.parametrize(
