@@ -1,8 +1,7 @@
 """Offers lite0, a network that is installed with genray, as a model that makes dreams.
 
 lite0 (EfficientNet-Lite0, trained on ImageNet) is no model of the models directory. A model in that
-directory with the same name takes precedence. The first dream reads the weights, which takes about
-0.2 s and 14 MB.
+directory with the same name takes precedence. The first dream reads the weights, in under a second.
 """
 
 import functools
