@@ -15,7 +15,8 @@ from tuning.report.page import STYLE
 TYPES = {".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg"}
 OWN_STYLE = """
 .row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-.row figure { margin: 0; flex: 1 1 var(--side); max-width: min(100%, calc(var(--side) * 1.6)); min-width: 0; }
+.row figure { margin: 0; flex: 1 1 var(--side); min-width: 0;
+  max-width: min(100%, calc(var(--side) * 1.6)); }
 .row img { width: 100%; display: block; border-radius: .35rem; }
 .row img.pixels { image-rendering: pixelated; }
 .row figcaption { font-weight: 400; margin: .3rem 0 0; font-size: .88rem; color: var(--faint); }
