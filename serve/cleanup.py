@@ -69,6 +69,10 @@ class Cleanup:
         os.environ.pop(VARIABLE, None)
 
 
+def _stat(process: Path) -> str:
+    return (process / "stat").read_text(encoding="utf-8", errors="replace")
+
+
 def _status() -> dict[int, tuple[int, str]]:
     """Return (parent, time of the start) of every process."""
     found = {}
@@ -76,7 +80,7 @@ def _status() -> dict[int, tuple[int, str]]:
         if entry.name.isdigit():
             try:
                 # The second field, the name in brackets, may contain spaces.
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                fields = _stat(entry).rpartition(")")[2].split()
             except OSError:  # it has just ended
                 continue
             found[int(entry.name)] = int(fields[1]), fields[19]

@@ -281,7 +281,8 @@ class Fit:
         """
         with checkpoint_errors(folder):
             state = read_state(folder, self._device)
-            check_same_rows(state.get("rows"), self.whole_data.about.get("rows"))
+            if state.get("rows") or self.task.needs_same_rows:
+                check_same_rows(state.get("rows"), self.whole_data.about.get("rows"))
             # A finished run, stopped early or not, continues only when the new configuration has
             # more steps than the saved one.
             self._stage = state["stage"]

@@ -64,6 +64,10 @@ class Task:
     """The family's configuration; it has the parts `data`, `fit` and `optimizer`."""
     shown: Sequence[str] = ("loss",)
     """Names of the step's values that the live display shows."""
+    needs_same_rows = True
+    """Whether an old run, whose checkpoint does not name its rows, may continue only with the same
+    rows, as classes and figures of held-out rows need it.
+    """
     remark: str = ""
     """A sentence about the figures of `test`, which is printed with them; set by `test`."""
     curves: Sequence[tuple[str, Sequence[str]]] = ()

@@ -108,6 +108,7 @@ class StyleTask(Task):
     """
 
     shown: Sequence[str] = ("loss", "style", "content")
+    needs_same_rows = False
     config: StyleTrainConfig
 
     def __init__(
