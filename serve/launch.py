@@ -9,6 +9,7 @@ that Ray starts. This module therefore sets them before that import.
 import contextlib
 import io
 import logging
+import os
 import re
 import secrets
 import signal
@@ -137,7 +138,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
         if launch.dashboard_port:
             held.enter_context(reserved_address("dashboard-port", LOOPBACK, launch.dashboard_port))
         ports = held.enter_context(reserved_ports(launch.replicas))
-        made = tempfile.TemporaryDirectory(prefix="genray-", dir=temporary)
+        made = tempfile.TemporaryDirectory(prefix="genray-", dir=room_for_sockets(temporary))
         folder = Path(held.enter_context(made))
         # Set the environment before Ray Serve is imported.
         haproxy = prepare_environment(folder, launch.haproxy, ports, address)
@@ -199,6 +200,17 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 ray.shutdown()
 
 
+def room_for_sockets(folder: str | None) -> str:
+    """Return `folder` (None: the usual one for temporary files), or /tmp if the paths of HAProxy's
+    sockets would be too long there: at most 97 bytes.
+
+    Ray makes the sockets in a directory that is named by the 56 digits of the node.
+    """
+    folder = folder or tempfile.gettempdir()
+    longest = f"{folder}/genray-{8 * '_'}/{56 * '0'}/metrics.sock"
+    return folder if len(os.fsencode(longest)) <= 97 or not os.access("/tmp", os.W_OK) else "/tmp"
+
+
 @contextlib.contextmanager
 def _failures_of_ray() -> Iterator[None]:
     """Turn an error of Ray into a RunFault of one line, with the cause that Ray found."""
@@ -226,7 +238,8 @@ def _cause(error: Exception) -> str:
         application = ray_serve.status().applications["genray"]
         text = "\n".join([text, *(each.message for each in application.deployments.values())])
     lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", text).splitlines() if line.strip()]
-    named = [line for line in lines if re.match(_NAMED, line)]
+    # HAProxy's last line says only that there are errors; the lines before name them.
+    named = [line for line in lines if re.match(_NAMED, line) and "Fatal errors found" not in line]
     return (named or lines or [type(error).__name__])[-1][:300]
 
 

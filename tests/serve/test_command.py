@@ -9,6 +9,7 @@ import pytest
 from genray import cli
 from genray.errors import RunFault
 from genray.machine import ensure_ray_token
+from serve.launch import room_for_sockets
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,8 @@ def test_ensure_ray_token_works_without_a_home(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     ensure_ray_token()
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_sockets_are_in_tmp_where_their_paths_would_be_too_long():
+    assert room_for_sockets("/tmp/gr-abc") == "/tmp/gr-abc"
+    assert room_for_sockets("/tmp/gr-0b1cmn07") == "/tmp"
