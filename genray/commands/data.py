@@ -1,48 +1,45 @@
 """`genray data atari|screens|paintings`: makes data sets of frames, screens and paintings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genray.options import parse
 
 
 def data_atari(argv: list[str], prog: str) -> int:
     """Run `genray data atari`; returns the exit status."""
-    from rich.progress import Progress
-
     from genray.distributed.frames import FramesConfig, collect_frames
 
-    options = parse(FramesConfig, argv, prog)
-    options.validate()  # report errors before the progress bar appears
-    with Progress() as bar:
-        task = bar.add_task("playing", total=options.frames)
-        path, recipe = collect_frames(
-            options, lambda done, wanted: bar.update(task, completed=done, total=wanted)
-        )
-    for name, value in recipe.items():
-        print(f"{name}: {value}")
-    print(path)
+    path, recipe = _played(collect_frames, parse(FramesConfig, argv, prog))
+    _say(recipe, path)
     return 0
 
 
 def data_screens(argv: list[str], prog: str) -> int:
     """Run `genray data screens`; returns the exit status."""
-    from rich.progress import Progress
-
     from genray.distributed.screens import ScreensConfig, collect_screens
 
-    options = parse(ScreensConfig, argv, prog)
+    path, screens = _played(collect_screens, parse(ScreensConfig, argv, prog))
+    _say({**screens.recipe, "colours": len(screens.palette_P3)}, path)
+    return 0
+
+
+def _played(collect: Callable[..., Any], options: Any) -> Any:
+    """Call `collect(options, progress)` with a progress bar, and return its result."""
+    from rich.progress import Progress
+
     options.validate()  # report errors before the progress bar appears
     with Progress() as bar:
         task = bar.add_task("playing", total=options.frames)
-        path, screens = collect_screens(
-            options, lambda done, wanted: bar.update(task, completed=done, total=wanted)
-        )
-    for name, value in screens.recipe.items():
+        return collect(options, lambda done, wanted: bar.update(task, completed=done, total=wanted))
+
+
+def _say(facts: dict[str, Any], path: Path) -> None:
+    for name, value in facts.items():
         print(f"{name}: {value}")
-    print(f"colours: {len(screens.palette_P3)}")
     print(path)
-    return 0
 
 
 @dataclass(frozen=True, kw_only=True)

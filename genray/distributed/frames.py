@@ -11,8 +11,6 @@ Shapes: E lanes, N frames, C channels, H height, W width.
 
 import hashlib
 import importlib.metadata
-import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,16 +20,16 @@ from typing import Any, cast
 import numpy as np
 
 from genray.bounds import bounded, check_bounds, seed
-from genray.errors import ConfigError, ResourceError, RunFault, require
+from genray.errors import ConfigError, RunFault, require
 from genray.gen.data.config import data_folder
 from genray.gen.data.sources import atari_file, resize
 from genray.gen.data.types import TEST_SHARE
+from genray.gen.data.writing import make_room, write_tensors
 from genray.rl.collect import Lanes
 from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, make_env
 from genray.rl.evaluate import Policy, greedy_policy
 from genray.rl.games import resolve_game
 from genray.rl.policy import load_policy
-from genray.runs.files import writing_file
 
 MOST_LANES = 8
 """Largest number of lanes of a job."""
@@ -193,7 +191,8 @@ def collect_frames(
         "ale_py": importlib.metadata.version("ale-py"),
         "split": "held-out frames are from episodes of their own and are no training frame",
     }
-    write_frames(out, frames, label, held_out, recipe)
+    tensors = {"frames": np.ascontiguousarray(frames), "label": label, "held_out": held_out}
+    write_tensors(out, tensors, recipe)
     return out, recipe
 
 
@@ -296,23 +295,6 @@ def random_policy(num_actions: int, num_lanes: int, rng: np.random.Generator) ->
     return act
 
 
-def write_frames(
-    out: Path, frames: np.ndarray, label: np.ndarray, held_out: np.ndarray, recipe: dict[str, Any]
-) -> None:
-    """Write the file completely or not at all. Raises ResourceError when it cannot be written."""
-    from safetensors.numpy import save
-
-    tensors = {"frames": np.ascontiguousarray(frames), "label": label, "held_out": held_out}
-    try:
-        # Serialise in memory first, so that a full disk raises OSError.
-        with writing_file(out) as temporary:
-            temporary.write_bytes(save(tensors, metadata={"recipe": json.dumps(recipe)}))
-    except OSError as error:
-        raise ResourceError(
-            f"--out {out}: cannot be written ({error.strerror}); choose another place"
-        ) from error
-
-
 # -- playing ---------------------------------------------------------------------------------------
 
 
@@ -411,17 +393,3 @@ def _is_new(frame: np.ndarray, seen: set[bytes]) -> bool:
         return False
     seen.add(key)
     return True
-
-
-def make_room(out: Path) -> None:
-    """Create the directory of `out`. Raises ResourceError for a file that cannot be written, before
-    minutes of play.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"--out {out}: {error.strerror}; choose a folder that can be written"
-        ) from error
-    if not os.access(out.parent, os.W_OK) or out.is_dir():
-        raise ResourceError(f"--out {out}: cannot be written; name a file in a folder of yours")

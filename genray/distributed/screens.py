@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from genray.bounds import bounded, check_bounds, seed
-from genray.distributed.frames import EVERY, HOLD, Job, make_room, pictures_of
+from genray.distributed.frames import EVERY, HOLD, Job, pictures_of
 from genray.errors import require
 from genray.gen.data.config import data_folder
 from genray.gen.data.screens import Screens, screens_file, write_screens
 from genray.gen.data.types import TEST_SHARE
+from genray.gen.data.writing import make_room
 from genray.gen.sprites.palette import PaletteBuilder
 from genray.rl.env import EnvConfig
 from genray.rl.games import resolve_game

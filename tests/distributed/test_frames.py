@@ -14,6 +14,7 @@ from genray.distributed.frames import FramesConfig, Job, collect_frames, merge, 
 from genray.errors import ConfigError, ResourceError
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
+from genray.gen.data.writing import write_tensors
 from genray.rl.env import EnvConfig
 
 CONFIG = FramesConfig(games=("pong,breakout",), frames=100, size=32, seed=3)
@@ -127,13 +128,7 @@ def test_write_frames_on_a_full_disk_keeps_the_old_file(tmp_path):
         # a write beyond the limit raises OSError
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
         with pytest.raises(ResourceError, match="cannot be written"):
-            module.write_frames(
-                out,
-                np.zeros((10, 3, 32, 32), np.uint8),
-                np.zeros(10, np.int64),
-                np.zeros(10, bool),
-                {},
-            )
+            write_tensors(out, {"frames": np.zeros((10, 3, 32, 32), np.uint8)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)

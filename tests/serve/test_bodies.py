@@ -1,144 +1,138 @@
-"""Tests the bounds of bodies without a server: decompression, and JSON parsed by a process."""
+"""Tests the limits on bodies and on requests at a time, over real sockets."""
 
-import asyncio
+import gzip
 import json
-import random
-import subprocess
+import socket
 import time
 import zlib
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from serve import parsing
-from serve.encoding import FIRST, PIECE, decoded
-from serve.errors import BadRequest
 from serve.limits import Limits
-from serve.middleware import Message, Middleware
-from serve.models import TensorSpec
-from serve.routes.tensors import _read_tensor
-from serve.telemetry import Telemetry
+from tests.helpers.requests import ask, raw
+from tests.serve.conftest import Web
+
+SMALL = Limits(max_body_mb=1, body_timeout_s=1, max_in_flight=3)
 
 
-@pytest.mark.parametrize("size", [0, 1, FIRST - 1, FIRST, FIRST + 1, 3 * PIECE, 5 * PIECE + 7])
-@pytest.mark.parametrize("kind", ["equal bytes", "random bytes"])
-def test_decoded_returns_every_byte_and_counts_each_before(size: int, kind: str):
-    content = bytes(size) if kind == "equal bytes" else random.Random(0).randbytes(size)
-    counted: list[int] = []
-    found = asyncio.run(decoded(zlib.compress(content), b"deflate", size, counted.append))
-    assert found == content and sum(counted) == size and max(counted) <= PIECE
+def test_middleware_refuses_a_large_content_length_before_the_body(start: Callable[..., Web]):
+    web = start(limits=SMALL)
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
+    answer = raw(web, head)
+    assert (
+        answer.startswith(b"HTTP/1.1 413")
+        and b"1 MiB" in answer
+        and b"connection: close" in answer.lower()
+    )
 
 
-async def _post(middleware: Middleware, body: bytes) -> int:
-    """Send a compressed body to the middleware, and return the status of the answer."""
-    messages: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-
-    headers = [(b"content-encoding", b"deflate"), (b"content-length", b"%d" % len(body))]
-    path = "/v2/models/x/infer"
-    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
-    await middleware(scope, receive, send)
-    return int(messages[0]["status"])
+def test_middleware_counts_a_chunked_body_while_reading(start: Callable[..., Web]):
+    web = start(limits=SMALL)
+    chunk = b"80000\r\n" + b" " * 0x80000 + b"\r\n"
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert raw(web, head + 3 * chunk).startswith(b"HTTP/1.1 413")
 
 
-def test_middleware_counts_compressed_bodies_while_they_are_decompressed():
-    """Each body may have 4 MB, and all bodies together may have 1 MB."""
-
-    async def app(scope: Message, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200})
-
-    limits = Limits(max_body_mb=4, max_bodies_mb=1)
-    middleware = Middleware(app, limits, Telemetry())
-    real, inflated = asyncio.to_thread, 0
-
-    async def measured(*args: Any) -> Any:
-        nonlocal inflated
-        piece = await real(*args)
-        inflated += len(piece)
-        return piece
-
-    body = zlib.compress(bytes(2**22))
-
-    async def run() -> list[int]:
-        return await asyncio.gather(*(_post(middleware, body) for _ in range(3)))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio, "to_thread", measured)
-        statuses = asyncio.run(run())
-    assert statuses == [429] * 3 and inflated <= 3 * 2**20
-    assert middleware._body_bytes == 0
-    assert asyncio.run(_post(middleware, zlib.compress(bytes(2**19)))) == 200
+def test_middleware_answers_408_to_a_slow_body(start: Callable[..., Web]):
+    web = start(limits=SMALL)
+    begin = time.monotonic()
+    answer = raw(
+        web, b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    )
+    assert answer.startswith(b"HTTP/1.1 408") and time.monotonic() - begin < 8
+    assert ask(web, "/healthz")[0] == 200
 
 
-# -- JSON ------------------------------------------------------------------------------------------
+def test_middleware_counts_bodies_that_are_still_arriving(start: Callable[..., Web]):
+    web = start(limits=Limits(max_body_mb=2, max_bodies_mb=2, body_timeout_s=120))
+    body = json.dumps({"text": " " * 2**20}).encode()
+    path = "/v2/models/digits-gan/infer"
 
-SPEC = TensorSpec("x", "FP32", (2,))
+    def status() -> int:
+        return ask(web, path, "POST", body, Content_Type="application/json")[0]
+
+    free = status()
+    assert free != 429
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * 2**20}\r\n\r\n".encode()
+    stop = time.monotonic() + 120
+    refused = False
+    while not refused:
+        assert time.monotonic() < stop
+        with socket.create_connection(("127.0.0.1", web.port)) as upload:
+            upload.sendall(head + b" " * (3 * 2**19))  # 1.5 of 2 MB
+            # The upload is refused instead if the other body arrives before these bytes.
+            time.sleep(0.5)
+            refused = status() == 429
+    while status() != free:  # until the service has seen the end of the connection
+        assert time.monotonic() < stop
+
+
+def test_middleware_answers_429_beyond_max_in_flight(start: Callable[..., Web]):
+    web = start(limits=SMALL)
+    slow = []
+    for _ in range(3):
+        connection = socket.create_connection(("127.0.0.1", web.port))
+        connection.sendall(
+            b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+        )
+        slow.append(connection)
+    time.sleep(0.2)
+    status, headers, body = ask(web, "/v1/models")
+    assert (
+        status == 429
+        and headers["retry-after"] == "1"
+        and json.loads(body)["error"]["type"] == "rate_limit_error"
+    )
+    assert ask(web, "/healthz")[0] == 200  # a busy service is alive
+    for connection in slow:
+        connection.close()
+    time.sleep(0.2)
+    assert ask(web, "/v1/models")[0] == 200
 
 
 @pytest.mark.parametrize(
-    "data",
+    "content",
     [
-        [1, 2.5, 3, 4],
-        [[1, 2], [3, 4]],
-        [True, 2, 3, 4],
-        [True, 2.5, 3, 4],
-        [True, False, True, True],
-        [1, "2", 3, 4],
-        [1, None, 3, 4],
-        [2**70, 2, 3, 4],
-        [[1, 2], [3]],
-        [],
-        "1234",
-        {"a": 1},
-        None,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x00\x01\x02\x03\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"POST /v1/models HTTP/1.1\r\nHost: x\r\nContent-Length: minus\r\n\r\n",
+        b"POST /v1/models HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /page/..%2f..%2fapp.py HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/models/..%2f..%2fetc HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_large_json_is_read_like_small_json(data: object):
-    text = json.dumps(
-        {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 2], "data": data}]}
-    )
-
-    async def elsewhere() -> Any:
-        return await parsing.parse_elsewhere(text.encode(), asyncio.Semaphore(1))
-
-    def read(request: Any) -> Any:
-        try:
-            return _read_tensor(request["inputs"][0], SPEC, b"")[0].tolist()
-        except BadRequest as error:
-            return error.message
-
-    assert read(asyncio.run(elsewhere())) == read(json.loads(text))
+def test_middleware_survives_malformed_requests(web: Web, content: bytes):
+    answer = raw(web, content, wait_s=3)
+    assert not answer or answer.split(b" ")[1][:1] == b"4", answer[:200]
+    assert ask(web, "/healthz")[0] == 200
 
 
-def test_parse_elsewhere_ends_its_process_when_the_request_is_cancelled(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-):
-    program = tmp_path / "slow.py"
-    program.write_text("import sys, time\nsys.stdin.buffer.read()\ntime.sleep(60)\n")
-    started: list[subprocess.Popen[bytes]] = []
+def test_middleware_bounds_compressed_bodies(start: Callable[..., Web]):
+    web = start(limits=Limits(max_body_mb=2))
+    path, body = "/v2/models/digits/infer", b'{"inputs": []}'
+    bomb = gzip.compress(b" " * 2**26)
+    assert len(bomb) < 2**17
+    for content, encoding, status, message in (
+        (gzip.compress(body), "gzip", 400, b"inputs: must be image"),
+        (zlib.compress(body), "DEFLATE", 400, b"inputs: must be image"),
+        (body, "identity", 400, b"inputs: must be image"),
+        (bomb, "gzip", 413, b"the decompressed body exceeds the limit of 2 MiB"),
+        (body, "gzip", 400, b"encoding of its Content-Encoding"),
+        (gzip.compress(body)[:-4], "gzip", 400, b"truncated"),
+        (gzip.compress(body) + b"more", "gzip", 400, b"other data follow"),
+        (body, "br", 415, b"must be gzip, deflate or identity"),
+        (body, "gzip, gzip", 415, b"must be gzip, deflate or identity"),
+    ):
+        found, _, answer = ask(web, path, "POST", content, Content_Encoding=encoding)
+        assert (found, message in answer) == (status, True), (encoding, found, answer)
 
-    class Noted(subprocess.Popen):
-        def __init__(self, *args: Any, **options: Any):
-            super().__init__(*args, **options)
-            started.append(self)
 
-    monkeypatch.setattr(parsing, "__file__", str(program))
-    monkeypatch.setattr(subprocess, "Popen", Noted)
-
-    async def cancelled() -> None:
-        turns = asyncio.Semaphore(1)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(parsing.parse_elsewhere(b"[]", turns), 0.5)
-        assert not turns.locked()
-
-    begin = time.monotonic()
-    asyncio.run(cancelled())
-    assert started[0].wait(10) < 0 and time.monotonic() - begin < 15
-    monkeypatch.setattr(parsing, "PARSE_S", 0.3)
-    with pytest.raises(ValueError, match="too much time"):
-        asyncio.run(parsing.parse_elsewhere(b"[]", asyncio.Semaphore(1)))
+def test_generations_bound_the_json_that_the_event_loop_parses(web: Web):
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n"
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    answer = raw(web, head % (2**20 + 1))
+    assert b" 413 " in answer and b"the limit is 1 MiB" in answer

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from genray.errors import ConfigError, ResourceError
+from genray.errors import ConfigError
 from genray.gen.data.config import data_folder
 from genray.gen.data.types import Source
-from genray.runs.files import writing_file
+from genray.gen.data.writing import write_tensors
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,6 @@ def path_of_screens(path: str, folder: str) -> Path:
 
 def write_screens(out: Path, screens: Screens) -> None:
     """Write the file completely or not at all. Raises ResourceError when it cannot be written."""
-    from safetensors.numpy import save
-
     packed = zlib.compress(screens.indices_NHW.tobytes(), 1)
     tensors = {
         "packed": np.frombuffer(packed, np.uint8),
@@ -65,13 +63,7 @@ def write_screens(out: Path, screens: Screens) -> None:
         "held_out": screens.held_out_N,
     }
     recipe = {**screens.recipe, "shape": list(screens.indices_NHW.shape)}
-    try:
-        with writing_file(out) as temporary:
-            temporary.write_bytes(save(tensors, metadata={"recipe": json.dumps(recipe)}))
-    except OSError as error:
-        raise ResourceError(
-            f"--out {out}: cannot be written ({error.strerror}); choose another place"
-        ) from error
+    write_tensors(out, tensors, recipe)
 
 
 def read_screens(file: Path) -> Screens:
