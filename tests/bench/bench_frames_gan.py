@@ -56,11 +56,8 @@ def play(file: Path, frames: int = 4_000, seed: int = 0) -> Path:
     return file
 
 
-def measure(file: Path, steps: int = STEPS, seed: int = 0, with_vae: bool = True) -> Figures:
-    """Train both presets on the frames in `file`, and judge them by the held-out ones.
-
-    Without `with_vae`, the VAE stays untrained.
-    """
+def measure(file: Path, steps: int = STEPS, seed: int = 0) -> Figures:
+    """Train both presets on the frames in `file`, and judge them by the held-out ones."""
 
     def prepared(config: Any) -> Any:
         fit = replace(
@@ -83,8 +80,7 @@ def measure(file: Path, steps: int = STEPS, seed: int = 0, with_vae: bool = True
     before = fcd(samples(task.generator))
     for _ in fit:
         pass
-    rival = Fit(other, unit, vae.fit)
-    for _ in rival if with_vae else ():
+    for _ in Fit(other, unit, vae.fit):
         pass
     of_gan, of_vae = samples(task.generator), samples(other.vae)
     grids = {

@@ -143,6 +143,7 @@ def fast(
         "fast_of_optimised_style": one["style"] / best["style"],
         "fast_of_optimised_content": one["content"] / best["content"],
         "fast_of_unstyled_style": one["style"] / none["style"],
+        "fast_of_unstyled_loss": one["loss"] / none["loss"],
         "fast_time_of_optimised": quick / slow,
         "fast_over_bare_cpu": whole / bare,
         "fast_256_cpu_s": whole,

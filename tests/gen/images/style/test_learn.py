@@ -1,4 +1,5 @@
-"""Tests what presets of style models reach with EfficientNet-Lite0 in a short training.
+"""Tests what presets of style models reach: one style with untrained features in the whole
+training, and short trainings with EfficientNet-Lite0.
 
 `tests.bench.bench_style` prints the same figures of the full training.
 """
@@ -7,13 +8,26 @@ from dataclasses import replace
 
 import pytest
 
-from genray.gen.images.style.presets import style_any
+from genray.gen.images.style.presets import style_any, style_fast
 from tests.bench.bench_style import anything, fast
 
 
 @pytest.mark.learn
 @pytest.mark.timeout(1800)
-def test_style_fast_loss_is_near_that_of_optimisation():
+def test_style_fast_loss_is_at_most_twice_that_of_optimisation():
+    """Optimisation of the same objective is the reference: two minutes of training reach 1.7 times
+    its loss.
+    """
+    found = fast(steps=0, opt_steps=70, config=replace(style_fast(), features="untrained"))
+    assert found["fast_of_optimised_loss"] <= 2, found
+    assert found["fast_of_unstyled_loss"] <= 0.4, found
+    assert found["fast_time_of_optimised"] <= 0.01, found
+    assert found["fast_over_bare_cpu"] <= 1.2, found
+
+
+@pytest.mark.learn
+@pytest.mark.timeout(1800)
+def test_style_fast_with_lite0_learns_in_a_short_training():
     """Optimisation of the same objective is the reference. Before training, the loss is 2.3 of that
     of optimisation, and the style loss 0.77 of that of the unstyled contents.
     """
