@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,19 @@ class Served:
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
+
+    def sockets(self) -> list[tuple[str, str, int]]:
+        """Return (command, address, port) of each socket on which the family listens. Ray replaces
+        HAProxy when the replicas change. The list is read again if that happened meanwhile, which
+        is seen because the service's own port is missing.
+        """
+        for _ in range(100):
+            commands = [(each, command_of(each)) for each in self.family()]
+            found = [(text, *place) for each, text in commands for place in listening(each)]
+            if self.port in {port for _, _, port in found}:
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"nothing listens on port {self.port}: {found}")
 
     def replicas(self) -> list[psutil.Process]:
         return [each for each in self.family() if "ServeReplica:genray" in command_of(each)]

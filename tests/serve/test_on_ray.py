@@ -52,8 +52,7 @@ def test_serve_command_answers_every_kind_of_route(served: Served):
 
 
 def test_haproxy_listens_on_loopback_alone(served: Served):
-    proxies = [each for each in served.family() if "haproxy" in command_of(each)]
-    places = {place for each in proxies for place, _ in listening(each)}
+    places = {address for command, address, _ in served.sockets() if "haproxy" in command}
     assert places == {"127.0.0.1"}
     for replica in served.replicas():  # the port by which HAProxy reaches a replica
         web = [place for place, port in listening(replica) if FIRST <= port <= LAST]

@@ -20,7 +20,7 @@ import pytest
 
 from serve.ports import FIRST, LAST, reserved_address
 from tests.cluster.hosts import missing
-from tests.serve.real import Served, command_of, listening, start_process, wait_until_ready
+from tests.serve.real import Served, command_of, start_process, wait_until_ready
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -83,7 +83,7 @@ def services(
 
 def _ports(service: Served) -> set[tuple[str, int]]:
     """Return (address, port) of every socket that is no internal one of Ray."""
-    found = {place for each in service.family() for place in listening(each)}
+    found = {(host, port) for _, host, port in service.sockets()}
     return {(host, port) for host, port in found if port == service.port or FIRST <= port <= LAST}
 
 
@@ -99,11 +99,10 @@ def test_serve_host_opens_the_address_asked_for_and_nothing_else(
     for service, host in zip(services, ("0.0.0.0", network[0])):
         # The metrics of Ray's own processes listen on every address.
         served = {
-            place
-            for each in service.family()
-            for place in listening(each)
-            if "haproxy" in command_of(each) or FIRST <= place[1] <= LAST
-            if "Dashboard" not in command_of(each) and "python" not in command_of(each)
+            (address, port)
+            for command, address, port in service.sockets()
+            if "haproxy" in command or FIRST <= port <= LAST
+            if "Dashboard" not in command and "python" not in command
         }
         assert (host, service.port) in served
         assert {address for address, port in served if port != service.port} == {"127.0.0.1"}
@@ -154,7 +153,9 @@ def test_serve_that_is_killed_leaves_nothing(services: tuple[Served, Served]):
     _, two = services
     family, host = two.family(), two.url.rpartition(":")[0].removeprefix("http://")
     (folder,) = {
-        Path(each.cmdline()[3]).parents[1] for each in family if "haproxy -db" in command_of(each)
+        Path(command.split()[3]).parents[1]
+        for command, _, port in two.sockets()
+        if port == two.port and "haproxy -db" in command
     }
     two.process.kill()
     _, left = psutil.wait_procs(family, timeout=15)
