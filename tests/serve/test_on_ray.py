@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from serve.ports import FIRST, LAST
-from tests.serve.real import Served, command_of, listening, start_process, wait_until_ready
+from tests.serve.real import Served, listening, start_process, wait_until_ready
 from tests.serve.test_registry import retrain
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
