@@ -24,8 +24,8 @@ CHUNK = 128
 """Number of screens that are read at a time."""
 MOST_MOVING = 0.6
 """Largest share of pixels that may differ from the background; another game has more."""
-FORMAT = 1
-"""Version of the format of `encode`'s JSON."""
+FORMAT = 2
+"""Version of the format of `encode`'s JSON. Version 1 lacks `backgrounds`."""
 
 
 def is_sprites(folder: Path) -> bool:
@@ -97,8 +97,10 @@ def encode(folder: Path, out: Path, data: str, split: str) -> int:
     """Write the tokens of a split as JSON; returns the exit status.
 
     The document has `format`, `data`, `screen` [height, width], `fields` (the names of a token's
-    numbers), `palette` (RGB of each index), `shapes` (group, height and width of each shape),
-    `runs` (length, dy and dx of each run) and `screens`, a list of lists of tokens.
+    numbers), `palette` (RGB of each index), `backgrounds` (the numbers of the shapes that are
+    backgrounds; empty for a game with one background, which no token names), `shapes` (group,
+    height and width of each shape), `runs` (length, dy and dx of each run) and `screens`, a list of
+    lists of tokens.
     """
     from genray.commands.models import load, own_data
 
@@ -106,7 +108,7 @@ def encode(folder: Path, out: Path, data: str, split: str) -> int:
     rows = own_data(config, data)
     language = model.language
     screens_NHW = screens_of(model, getattr(rows, split))
-    moving = float((screens_NHW != language.background_HW).mean())
+    moving = float(language.moving(screens_NHW).mean())
     require(
         moving <= MOST_MOVING,
         f"--data {data or rows.name}: {moving:.0%} of its pixels differ from the background that "
@@ -121,6 +123,7 @@ def encode(folder: Path, out: Path, data: str, split: str) -> int:
         "screen": list(language.screen_shape),
         "fields": ["group", "y", "x", "shape", "run"],
         "palette": language.palette_P3.tolist(),
+        "backgrounds": list(range(len(language.backgrounds_KHW) * language.has_backgrounds)),
         "shapes": [[each.group, each.height, each.width] for each in language.vocabulary.shapes],
         "runs": [list(run) for run in language.runs],
         "screens": screens,

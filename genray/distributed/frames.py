@@ -109,13 +109,14 @@ class Job:
     model: Path | None = None
     epsilon: float = 0.05
     max_pool: bool = True
+    most_lanes: int = MOST_LANES
 
     @property
     def lanes(self) -> int:
         """Number of games played in lockstep. A small job has fewer, because each takes time to
         start.
         """
-        return min(MOST_LANES, max(1, self.count // 50))
+        return min(self.most_lanes, max(1, self.count // 50))
 
     def generators(self) -> tuple[np.random.Generator, np.random.Generator]:
         """Return the random number generators of the environment and of the actions."""

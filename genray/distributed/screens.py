@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from genray.bounds import bounded, check_bounds, seed
-from genray.distributed.frames import EVERY, HOLD, Job, pictures_of
+from genray.distributed.frames import EVERY, HOLD, MOST_LANES, Job, pictures_of
 from genray.errors import require
-from genray.gen.data.config import data_folder
+from genray.gen.data.config import DataConfig, data_folder
 from genray.gen.data.screens import Screens, screens_file, write_screens
 from genray.gen.data.types import TEST_SHARE
 from genray.gen.data.writing import make_room
@@ -25,6 +25,9 @@ from genray.gen.sprites.palette import PaletteBuilder
 from genray.rl.env import EnvConfig
 from genray.rl.games import resolve_game
 from genray.rl.policy import load_policy
+
+VALIDATION = DataConfig().validation
+"""Share of the training screens that are for validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +79,12 @@ def collect_screens(
     test = round(config.frames * TEST_SHARE)
     palette = PaletteBuilder(f"--game {env.title}")
     parts: list[np.ndarray] = []
+    # Held-out lanes play as many steps as training lanes, so that both see the same levels.
+    lanes = max(1, round(MOST_LANES * TEST_SHARE / (1 - TEST_SHARE)))
     for held_out, count in ((False, config.frames - test), (True, test)):
         job = Job(
             env, count, held_out, 0, False, config.seed, config.model, config.epsilon,
-            max_pool=config.max_pool,
+            max_pool=config.max_pool, most_lanes=lanes if held_out else MOST_LANES,
         )  # fmt: skip
         before = sum(len(part) for part in parts)
 
@@ -112,8 +117,8 @@ def collect_screens(
 def play_screens(
     job: Job, palette: PaletteBuilder, every: int, progress: Callable[[int], None] | None = None
 ) -> np.ndarray:
-    """Return `job.count` screens of one game as palette indices, uint8 [N, H, W]: those of
-    all lanes at one step, then those of the next step.
+    """Return `job.count` screens of one game as palette indices, uint8 [N, H, W], in the order of
+    `validation_last`.
 
     `palette` gets the colours that appear. The same job always gives the same screens.
     """
@@ -131,4 +136,20 @@ def play_screens(
             progress(min(kept, job.count))
         if len(parts) == steps:
             break
-    return np.concatenate(parts)[: job.count]
+    order_N = validation_last(steps, lanes)
+    return np.concatenate(parts)[order_N[order_N < job.count]]
+
+
+def validation_last(steps: int, lanes: int) -> np.ndarray:
+    """Return an order of screens in which those that are good for validation come last, int64 [N].
+
+    Row s·`lanes` + e is step s of lane e. The validation split is the last tenth of the training
+    rows. A tenth of each lane is put there, from the end of the first lane to the start of the last
+    one, because an agent reaches other levels of a game late in an episode. The screens of each
+    lane's part are consecutive, so few of them have neighbours that are trained on.
+    """
+    part = round(steps * VALIDATION)
+    start_E = np.linspace(steps - part, 0, lanes).round()
+    step_SE = np.arange(steps)[:, None]
+    late_SE = (step_SE >= start_E) & (step_SE < start_E + part)
+    return np.argsort(late_SE.ravel(), kind="stable")

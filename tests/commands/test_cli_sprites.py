@@ -47,7 +47,8 @@ def test_encode_writes_tokens_as_json(run, tmp_path, capsys):
     out = tmp_path / "tokens.json"
     assert cli.main(["encode", str(run), "--out", str(out)]) == 0
     document = json.loads(out.read_text())
-    assert document["format"] == 1 and document["screen"] == [40, 48]
+    assert document["format"] == 2 and document["screen"] == [40, 48]
+    assert document["backgrounds"] == []
     assert document["fields"] == ["group", "y", "x", "shape", "run"]
     assert len(document["screens"]) == 24 and document["runs"][0] == [1, 0, 0]
     for group, y, x, shape, _ in (token for screen in document["screens"] for token in screen):

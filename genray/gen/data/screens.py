@@ -25,7 +25,7 @@ from genray.gen.data.writing import write_tensors
 
 @dataclass(frozen=True)
 class Screens:
-    """Screens of one game, in the order in which they were played."""
+    """Screens of one game. The training screens that are for validation are the last ones."""
 
     indices_NHW: np.ndarray
     """Palette indices, uint8."""
@@ -112,8 +112,8 @@ def _inflate(packed: np.ndarray, size: int) -> np.ndarray:
 def split_order(held_out_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the training rows and the test rows.
 
-    Training rows keep the order of play. The validation split, their last part, is therefore not
-    made of neighbours of training screens, which would be nearly equal.
+    Training rows keep the order of the file. The validation split, their last part, is therefore
+    not made of neighbours of training screens, which would be nearly equal.
     """
     return np.flatnonzero(~held_out_N), np.flatnonzero(held_out_N)
 

@@ -18,6 +18,9 @@ class SpriteModelConfig:
     if that is possible."""
     most_shapes: int = bounded(4096, min=1, example=4096)
     """Largest number of shapes; a game with more is refused."""
+    most_backgrounds: int = bounded(1, min=1, max=64, example=8)
+    """Largest number of backgrounds. A game may have one for each level; 1: the most frequent
+    colour of each pixel, on all screens."""
     width: int = bounded(96, min=8, example=96)
     """Width of the transformer; a multiple of --heads."""
     layers: int = bounded(3, min=1, example=3)
@@ -73,4 +76,6 @@ def sprites() -> SpriteConfig:
             optimizer="adamw", learning_rate=2e-3, l2=0.3, beta2=0.98, grad_clip=1.0,
             warmup_updates=30, schedule="cosine",
         ),
+        # A run of a version that had one background has no such option, and gets the default, 1.
+        model=SpriteModelConfig(most_backgrounds=8),
     )  # fmt: skip

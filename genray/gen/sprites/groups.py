@@ -16,7 +16,7 @@ ALONE = 0.7
 
 
 def group_colours(
-    screens: Iterable[np.ndarray], background_HW: np.ndarray, colours: int, gap: int
+    screens: Iterable[np.ndarray], backgrounds: Iterable[np.ndarray], colours: int, gap: int
 ) -> np.ndarray:
     """Return the group of each colour, int64 [P]. Groups are numbered by their foreground pixels,
     the most frequent first.
@@ -27,7 +27,7 @@ def group_colours(
 
     Args:
         screens: palette indices, uint8 [H, W] each.
-        background_HW: the background.
+        backgrounds: the background of each screen.
         colours: P.
         gap: see `find_components`.
     """
@@ -35,7 +35,7 @@ def group_colours(
     alone_P = np.zeros(colours)
     together_PP = np.zeros((colours, colours))
     one_group_P = np.zeros(colours, np.int64)
-    for screen_HW in screens:
+    for screen_HW, background_HW in zip(screens, backgrounds):
         # A huge cell: components are not cut.
         for component in find_components(
             screen_HW, background_HW, one_group_P, gap, max(screen_HW.shape)

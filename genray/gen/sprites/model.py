@@ -275,7 +275,8 @@ def build_sprites(config: dict[str, Any]) -> SpriteModel:
     """Build the model that a saved model's `config` describes, for the model store (kind
     "sprites").
     """
-    names = SpriteModelConfig.__dataclass_fields__
+    # A model of an earlier version lacks some options.
+    names = SpriteModelConfig.__dataclass_fields__.keys() & config["model"].keys()
     return SpriteModel(
         SpriteModelConfig(**{name: config["model"][name] for name in names}),
         Sizes(*config["sizes"]), config["longest"], config["colours"], config["pixels"],

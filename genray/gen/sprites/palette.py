@@ -89,18 +89,3 @@ def _codes(images_NHW3: np.ndarray) -> np.ndarray:
 def to_rgb(indices: np.ndarray, palette_P3: np.ndarray) -> np.ndarray:
     """Return the RGB colours of palette indices of any shape, uint8 […, 3]."""
     return palette_P3[indices]
-
-
-def mode_background(indices_NHW: np.ndarray, colours: int) -> np.ndarray:
-    """Return the most frequent palette index of each pixel, uint8 [H, W].
-
-    `colours`: number of colours of the palette. The smallest index wins a tie.
-    """
-    most_HW = np.zeros(indices_NHW.shape[1:], np.int32)
-    background_HW = np.zeros(indices_NHW.shape[1:], np.uint8)
-    for index in range(colours):
-        count_HW = (indices_NHW == index).sum(0, dtype=np.int32)
-        more_HW = count_HW > most_HW
-        most_HW[more_HW] = count_HW[more_HW]
-        background_HW[more_HW] = index
-    return background_HW

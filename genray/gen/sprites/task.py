@@ -27,6 +27,8 @@ from genray.gen.training.world import ALONE, World
 
 CHUNK = 256
 """Number of screens that are evaluated at a time."""
+MOST_LOGITS = 2**25
+"""Fewer screens are evaluated at a time if the shapes' logits would be more than this, 134 MB."""
 
 
 class SpriteTask(Task):
@@ -73,6 +75,7 @@ class SpriteTask(Task):
         language = learn_language(
             screens_NHW, builder.palette_P3, rare=config.model.rare,
             most_shapes=config.model.most_shapes, name=data.name,
+            most_backgrounds=config.model.most_backgrounds,
         )  # fmt: skip
         tokens = [language.encode(screen_HW) for screen_HW in screens_NHW]
         self._train_tokens = tokens
@@ -117,7 +120,9 @@ class SpriteTask(Task):
         and ends, coordinates, shapes and runs.
         """
         total = torch.zeros(FIELDS, dtype=torch.float64, device=self.device)
-        for rows in torch.arange(len(split), device=self.device).split(CHUNK):
+        tokens = split.values.shape[1] + 1
+        chunk = min(CHUNK, max(1, MOST_LOGITS // (tokens * self.model.sizes.shapes)))
+        for rows in torch.arange(len(split), device=self.device).split(chunk):
             tokens_BT5 = split.take(rows)[0].long()
             total -= self.model.network.field_log_likelihoods(tokens_BT5).sum(0).double()
         group, y, x, shape, run = (total / len(split)).tolist()
@@ -144,7 +149,7 @@ class SpriteTask(Task):
             decoded_BHW = model.paint(model.pad(model.screen_tokens(x)))
             exact += int((decoded_BHW == screens_BHW).all((1, 2)).sum())
             wrong += int((decoded_BHW != screens_BHW).sum())
-            moving += int((screens_BHW != model.language.background_HW).sum())
+            moving += int(model.language.moving(screens_BHW).sum())
         return {
             **self.evaluate(self._tokens(data.test)),
             "exact": exact / len(data.test),

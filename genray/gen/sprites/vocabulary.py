@@ -20,6 +20,9 @@ from genray.gen.sprites.components import TRANSPARENT, Component, find_component
 
 MOST_PIECES = 4
 """Largest number of pieces into which a rare shape of the training screens is split."""
+MOST_UNSEEN = 12
+"""Largest number of pieces that show a shape which is in no training screen. Without a limit, a
+large unseen shape, e.g. of a new level, would become hundreds of pieces of one or two pixels."""
 SHIFT = 2
 """The nearest shape may be shifted by up to this many pixels in each direction."""
 
@@ -87,10 +90,14 @@ class Vocabulary:
         return pieces if not lost and len(pieces) <= most else None
 
     def _approximate(self, shape: Shape) -> tuple[tuple[Piece, ...], int]:
-        """Return the pieces with the fewest wrong pixels: an inexact cover, the nearest shape, or
-        nothing.
+        """Return the pieces with the fewest wrong pixels: the largest pieces of an inexact cover,
+        the nearest shape, or nothing.
         """
         pieces, lost = self._cover(shape)
+        if len(pieces) > MOST_UNSEEN:
+            ordered = sorted(pieces, key=lambda piece: -self.shapes[piece.shape].size)
+            lost += sum(self.shapes[piece.shape].size for piece in ordered[MOST_UNSEEN:])
+            pieces = tuple(ordered[:MOST_UNSEEN])
         if not lost:
             return pieces, 0
         nearest, wrong = self._nearest(shape)

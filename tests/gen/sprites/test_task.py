@@ -1,5 +1,6 @@
 """Tests the training of sprite models, the saved model, and the search for near-copies."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,12 +27,12 @@ def config(steps: int = 4, **fit) -> SpriteConfig:
     return replace(
         sprites(),
         fit=FitConfig(steps=steps, batch_size=32, validate_every=steps, **fit),
-        model=SpriteModelConfig(width=32, layers=1, heads=2, dropout=0.1),
+        model=SpriteModelConfig(width=32, layers=1, heads=2, dropout=0.1, most_backgrounds=8),
     )
 
 
-def trained(options: SpriteConfig) -> Fit:
-    fit = Fit(SpriteTask(options), toy_data(), options.fit)
+def trained(options: SpriteConfig, levels: int = 1) -> Fit:
+    fit = Fit(SpriteTask(options), toy_data(levels=levels), options.fit)
     for _ in fit:
         pass
     return fit
@@ -77,6 +78,35 @@ def test_a_saved_model_draws_the_same_screens(fit, tmp_path: Path):
     assert images.shape == (5, 3, 40, 48) and images.min() >= 0 and images.max() <= 1
     screens = np.concatenate(list(again.draw_screens(5, 1)))
     assert torch.equal(again.images(screens), images)
+
+
+def test_a_saved_model_of_two_levels_keeps_its_backgrounds(tmp_path: Path):
+    fit = trained(config(), levels=2)
+    measured(fit)
+    save_export(tmp_path / "model", fit, {})
+    again = load_model(tmp_path / "model", BUILDERS)[0]
+    assert isinstance(again, SpriteModel)
+    screens = toy_screens(30, levels=2)
+    language = again.language
+    assert language.has_backgrounds and len(language.backgrounds_KHW) == 2
+    assert [language.background_of(screen) for screen in screens[:3]] == [1, 0, 0]
+    assert np.array_equal(np.stack([language.decode(language.encode(s)) for s in screens]), screens)
+    assert torch.equal(again.sample(5, seed=1), model_of(fit).sample(5, seed=1))
+    # A screen of one level is no copy of the other level's screen with the same sprites.
+    other = np.where(screens < 2, 1 - screens, screens)
+    search = TrainingScreens(language, screens[:1])
+    assert search.nearest(screens[:1])[1] == [1] and search.nearest(other[:1])[1] == [0]
+
+
+def test_a_saved_model_of_an_earlier_version_is_read(fit, tmp_path: Path):
+    """It has one background, and no option for more of them."""
+    save_export(tmp_path / "model", fit, {})
+    file = tmp_path / "model" / "config.json"
+    about = json.loads(file.read_text("utf-8"))
+    del about["model"]["most_backgrounds"]
+    file.write_text(json.dumps(about), "utf-8")
+    again = load_model(tmp_path / "model", BUILDERS)[0]
+    assert torch.equal(again.sample(2, seed=1), model_of(fit).sample(2, seed=1))
 
 
 def test_sprites_refuse_grey_and_true_colour_images():
@@ -144,3 +174,16 @@ def test_sprites_draw_every_character_as_often_as_it_is_there():
     one_ball = (screens == 5).sum((1, 2)) == 4
     for share in (figure, ball, one_figure, one_ball):
         assert share.mean() >= 0.93
+
+
+@pytest.mark.learn
+def test_sprites_draw_both_levels_of_a_game():
+    """A third of the screens has another background; a model without training fails."""
+    options = replace(config(250), optimizer=replace(sprites().optimizer, l2=0.1))
+    fit = trained(options, levels=2)
+    assert measured(fit)["loss"] < 16
+    screens = np.concatenate(list(model_of(fit).draw_screens(300, 0)))
+    assert 0.23 <= (screens[:, 0, 0] == 1).mean() <= 0.43
+    assert (screens[:, 0, 0] != screens[:, 39, 0]).mean() >= 0.98
+    for share in (np.isin(screens, (2, 3)).any((1, 2)), (screens == 5).any((1, 2))):
+        assert share.mean() >= 0.9

@@ -5,14 +5,15 @@ import pytest
 from scipy.sparse import csgraph
 from scipy.spatial import distance
 
-from genray.distributed.screens import ScreensConfig, collect_screens
+from genray.distributed.screens import ScreensConfig, collect_screens, validation_last
 from genray.errors import ConfigError
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data
 from genray.gen.data.screens import read_screens
+from genray.gen.sprites.backgrounds import find_backgrounds, mode_background
 from genray.gen.sprites.components import TRANSPARENT, find_components
 from genray.gen.sprites.groups import group_colours
-from genray.gen.sprites.palette import PaletteBuilder, mode_background, to_rgb
+from genray.gen.sprites.palette import PaletteBuilder, to_rgb
 from genray.gen.sprites.runs import SINGLE, Placed, Run, find_runs
 from genray.gen.sprites.tokens import Language, learn_language
 from genray.gen.sprites.vocabulary import Shape, Vocabulary
@@ -57,7 +58,7 @@ def test_find_components_covers_every_foreground_pixel_once(cell):
 def test_group_colours_joins_the_colours_of_a_figure_and_leaves_the_ball_alone():
     screens = toy_screens()
     background = mode_background(screens, 6)
-    group = group_colours(screens, background, 6, 2)
+    group = group_colours(screens, [background] * len(screens), 6, 2)
     assert group[2] == group[3] and len({group[2], group[4], group[5]}) == 3
 
 
@@ -102,6 +103,49 @@ def test_language_decodes_what_it_encodes(language):
     assert all(each == sorted(each) for each in tokens)
     # The dashes are background; the figure and the ball are a token each.
     assert max(map(len, tokens)) == 2
+
+
+def test_find_backgrounds_finds_those_of_both_levels_and_leaves_out_rare_screens():
+    screens = toy_screens(300, levels=2)
+    screens[:2] = 5  # less than 1% of the screens
+    # In every pixel, most screens of a level show the same colour.
+    expected = [np.where(np.arange(40) < 30, 0, 1), np.where(np.arange(40) < 30, 1, 0)]
+    found = find_backgrounds(screens, 6, 8)
+    assert found.shape == (2, 40, 48) and find_backgrounds(screens, 6, 1).shape == (1, 40, 48)
+    for background, rows in zip(found, expected):
+        assert np.array_equal(background[:, 0], rows)
+
+
+def test_language_of_two_levels_names_the_background_in_the_first_token():
+    screens, held_out = toy_screens(300, levels=2), toy_screens(60, seed=1, levels=2)
+    options = {"rare": 8, "most_shapes": 400, "name": "toy"}
+    language = learn_language(screens, PALETTE, most_backgrounds=8, **options)
+    tokens = [language.encode(screen) for screen in held_out]
+    assert np.array_equal(np.stack([language.decode(each) for each in tokens]), held_out)
+    level = [1 if at % 3 == 0 else 0 for at in range(60)]
+    assert [screen[0] for screen in tokens] == [(0, 0, 0, number, 0) for number in level]
+    assert max(map(len, tokens)) == 3 and all(each == sorted(each) for each in tokens)
+    # With one background, the other level's sky and stripe are sprites with holes.
+    assert len(language.vocabulary) == 4
+    assert len(learn_language(screens, PALETTE, **options).vocabulary) > 50
+    # The figure and the ball move; the background does not.
+    assert (language.moving(held_out).sum((1, 2)) <= 12).all()
+
+
+def test_unseen_shape_is_shown_by_few_pieces():
+    """The vocabulary has only dots, of which hundreds would cover the shape."""
+    vocabulary = Vocabulary([Shape(0, 1, 1, b"\x01"), Shape(0, 2, 2, b"\x01" * 4)])
+    pieces, wrong = vocabulary.pieces(Shape(0, 20, 20, b"\x01" * 400))
+    assert len(pieces) == 12 and {piece.shape for piece in pieces} == {1} and wrong == 400 - 48
+
+
+def test_validation_screens_are_early_and_late_ones_of_all_lanes():
+    order = validation_last(40, 5)
+    assert sorted(order) == list(range(200))
+    step, lane = np.divmod(order[-20:], 5)
+    for number, start in enumerate((36, 27, 18, 9, 0)):
+        assert sorted(step[lane == number]) == list(range(start, start + 4))
+    assert (np.diff(order[:-20]) > 0).all()
 
 
 def test_painting_order_puts_the_group_on_top_that_keeps_its_usual_shapes():
@@ -151,7 +195,7 @@ def test_a_games_screens_are_recorded_without_loss_and_decoded_exactly(recorded)
     language = learn_language(train, again.palette_P3, rare=4, most_shapes=500, name="breakout")
     decoded = np.stack([language.decode(language.encode(screen)) for screen in test])
     exact = (decoded == test).all((1, 2))
-    moving = test != language.background_HW
+    moving = language.moving(test)
     assert exact.mean() >= 0.85 and (decoded != test).sum() <= 0.005 * moving.sum()
 
 
