@@ -15,7 +15,7 @@ from ray.serve import Application
 from genray.config import from_dict
 from genray.errors import ConfigError, require
 from serve.middleware import keys_in_environment
-from serve.service import Service, Settings
+from serve.settings import Settings
 
 MAX_ONGOING = 1024
 """Requests that one replica accepts at a time. Ray's default of 5 limits batches to 5 rows and
@@ -34,7 +34,11 @@ class Gateway:
     """
 
     def __init__(self, settings: dict[str, Any], local: bool = False):
+        # PyTorch and the models are imported in the replica alone, not in every process of Serve.
+        from serve.service import Service
+
         self._local = local
+        self._rpc: Any = None
         self._service = Service(from_dict(Settings, settings))
         self._service.telemetry.publish(self._service)
 
@@ -42,7 +46,40 @@ class Gateway:
         from serve.web import build_web
 
         # Ray Serve adds the request id to each answer.
-        return build_web(self._service, sends_id=False, local=self._local)
+        self._web = build_web(self._service, sends_id=False, local=self._local)
+        return self._web
+
+    async def _answer(self, method: str, request: Any, context: Any) -> Any:
+        if self._rpc is None:
+            from serve.rpc import Rpc
+
+            self._rpc = Rpc(self._service, self._web)
+        return await self._rpc.answer(method, request, context)
+
+    # Ray Serve calls the method that has the name of the gRPC method.
+    async def ServerLive(self, request: Any, grpc_context: Any) -> Any:
+        """Answer ServerLive of the Open Inference Protocol over gRPC."""
+        return await self._answer("ServerLive", request, grpc_context)
+
+    async def ServerReady(self, request: Any, grpc_context: Any) -> Any:
+        """Answer ServerReady of the Open Inference Protocol over gRPC."""
+        return await self._answer("ServerReady", request, grpc_context)
+
+    async def ServerMetadata(self, request: Any, grpc_context: Any) -> Any:
+        """Answer ServerMetadata of the Open Inference Protocol over gRPC."""
+        return await self._answer("ServerMetadata", request, grpc_context)
+
+    async def ModelReady(self, request: Any, grpc_context: Any) -> Any:
+        """Answer ModelReady of the Open Inference Protocol over gRPC."""
+        return await self._answer("ModelReady", request, grpc_context)
+
+    async def ModelMetadata(self, request: Any, grpc_context: Any) -> Any:
+        """Answer ModelMetadata of the Open Inference Protocol over gRPC."""
+        return await self._answer("ModelMetadata", request, grpc_context)
+
+    async def ModelInfer(self, request: Any, grpc_context: Any) -> Any:
+        """Answer ModelInfer of the Open Inference Protocol over gRPC."""
+        return await self._answer("ModelInfer", request, grpc_context)
 
     def check_health(self) -> None:
         """Do nothing. Ray Serve replaces a replica whose event loop does not run this in time."""

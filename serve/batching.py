@@ -16,6 +16,7 @@ import numpy as np
 
 from serve.errors import Busy
 from serve.models import Arrays, Function
+from serve.statistics import Spent
 
 
 @dataclass
@@ -25,6 +26,7 @@ class _Job:
     after: Callable[[Arrays], Any] | None
     done: "asyncio.Future[Any]"
     since: float
+    spent: Spent
 
 
 class Batcher:
@@ -56,19 +58,23 @@ class Batcher:
         return self._waiting_rows
 
     async def run(
-        self, function: Function, arrays: Arrays, after: Callable[[Arrays], Any] | None = None
+        self,
+        function: Function,
+        arrays: Arrays,
+        after: Callable[[Arrays], Any] | None = None,
+        spent: Spent | None = None,
     ) -> Any:
         """Return the outputs of `function` for the rows in `arrays`, as arrays [N, …].
 
         `after` is called in the worker thread with these outputs; if given, its result is returned
-        instead. Raises Busy when too many rows are waiting, and any exception of `function`, also
-        if another request of the batch caused the exception.
+        instead. `spent` receives the times. Raises Busy when too many rows are waiting, and any
+        exception of `function`, also if another request of the batch caused the exception.
         """
         rows = len(next(iter(arrays.values())))
         if self._waiting_rows + rows > self.max_waiting_rows and self._waiting_rows:
             raise Busy(f"{self._waiting_rows} rows are waiting already", retry_after_s=1)
         loop = asyncio.get_running_loop()
-        job = _Job(arrays, rows, after, loop.create_future(), time.monotonic())
+        job = _Job(arrays, rows, after, loop.create_future(), time.monotonic(), spent or Spent())
         # The key is the function's identity: after a model is replaced, the old model keeps its own
         # queue until its last request is answered.
         self._waiting.setdefault(id(function), (function, deque()))[1].append(job)
@@ -125,28 +131,31 @@ class Batcher:
 
 def _run(function: Function, jobs: list[_Job]) -> list[Any]:
     """Run one call for all jobs. Returns the result of each job, or the exception that the job
-    raised.
+    raised. Sets the times of the jobs.
     """
+    begin, clock = time.monotonic(), time.perf_counter_ns
     try:
-        if len(jobs) == 1:
-            parts = [function.run(jobs[0].arrays)]
-        else:
-            joined = {
-                name: np.concatenate([job.arrays[name] for job in jobs]) for name in jobs[0].arrays
-            }
-            whole = function.run(joined)
-            parts, start = [], 0
-            for job in jobs:
-                parts.append(
-                    {name: values[start : start + job.rows] for name, values in whole.items()}
-                )
-                start += job.rows
+        start = clock()
+        arrays = jobs[0].arrays
+        if len(jobs) > 1:
+            arrays = {name: np.concatenate([job.arrays[name] for job in jobs]) for name in arrays}
+        joined = clock()
+        whole = function.run(arrays)
+        ran = clock()
     except Exception as error:
         return [error] * len(jobs)
     results: list[Any] = []
-    for job, part in zip(jobs, parts):
+    rows, at = sum(job.rows for job in jobs), 0
+    for job in jobs:
+        part = {name: values[at : at + job.rows] for name, values in whole.items()}
+        at += job.rows
+        before = clock()
         try:
             results.append(job.after(part) if job.after else part)
         except Exception as error:
             results.append(error)
+        spent = job.spent
+        spent.queue_ns, spent.input_ns = int(1e9 * (begin - job.since)), joined - start
+        spent.infer_ns, spent.output_ns = ran - joined, clock() - before
+        spent.batch_rows, spent.is_first = rows, job is jobs[0]
     return results

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from genray.errors import RunFault
 from serve.ports import Ports
+from serve.settings import Settings
 
 
-def prepare_environment(folder: Path, haproxy: bool, ports: Ports, address: str) -> bool:
+def prepare_environment(
+    folder: Path, haproxy: bool, ports: Ports, address: str, settings: Settings
+) -> bool:
     """Set the environment variables that Ray Serve reads at import.
 
     Variables that the user has set are kept, except for ports and paths, of which each service has
@@ -50,14 +53,20 @@ def prepare_environment(folder: Path, haproxy: bool, ports: Ports, address: str)
         # Ray's default is one hour: idle clients would hold their connections for that long. A
         # play stream sends data continuously.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
+        # gRPC checks the size of a message, in both directions, before it keeps the message. Ray's
+        # default is 2 GiB.
+        "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(settings.limits.max_body_bytes + 2**16),
     }
     for name, value in values.items():
         os.environ.setdefault(name, value)
+    # Ray's servers would honour X-Forwarded-For of every local process. The service itself reads
+    # the headers of proxies (serve/forwarded.py), and needs the address of the sender.
+    os.environ["FORWARDED_ALLOW_IPS"] = ""
     # Ray's processes print characters that a terminal's encoding may lack, and then end.
     os.environ.pop("PYTHONIOENCODING", None)
     # A port or a path that two services shared would send requests of one service to the other.
     os.environ |= {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, address)),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(folder, address, settings)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -70,7 +79,9 @@ def prepare_environment(folder: Path, haproxy: bool, ports: Ports, address: str)
         "AUTOSCALER_METRIC_PORT": str(ports.autoscaler_metrics),
         "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.first_replica),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.end_replica),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.first_grpc_replica),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.first_grpc_replica),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.end_replica),
     }
     return haproxy
 
@@ -81,12 +92,17 @@ def _most_files() -> int:
     return 2**20 if hard == resource.RLIM_INFINITY else hard
 
 
-def _wrapper(folder: Path, address: str) -> Path:
+def _wrapper(folder: Path, address: str, settings: Settings) -> Path:
     """Write an executable that runs serve/haproxy.py with this Python interpreter."""
+    # A replica holds the messages of so many gRPC requests in memory.
+    grpc_requests = max(1, settings.limits.max_bodies_mb // settings.limits.max_body_mb)
+    options = ["--address", address, "--grpc-requests", str(grpc_requests)]
+    if settings.trusted_proxies:
+        options += ["--trusted-proxies", ",".join(settings.trusted_proxies)]
     path = folder / "haproxy"
     command = shlex.join([sys.executable, "-P", str(Path(__file__).with_name("haproxy.py"))])
     path.write_text(
-        f'#!/bin/sh\nexec {command} --address {address} "$@"\n',
+        f'#!/bin/sh\nexec {command} {shlex.join(options)} "$@"\n',
         encoding="utf-8",
         errors="surrogateescape",
     )

@@ -29,10 +29,11 @@ from genray.machine import check_surroundings, ensure_ray_token, ray_temporary_d
 from genray.runs.stop import stop_signals, stop_signals_blocked
 from serve.cleanup import Cleanup
 from serve.environment import export_import_path, prepare_environment
+from serve.forwarded import is_prefix
 from serve.origin import is_loopback
 from serve.ports import LOOPBACK, free_port, is_free, reserved_address, reserved_ports
-from serve.registry import check_folder
-from serve.service import Settings
+from serve.private_ray import ServeStart, few_processes, frequent_polls
+from serve.settings import Settings, check_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,12 @@ class ServeLaunch:
     open: bool = False
     """Let the service listen beyond loopback without keys. Everyone who reaches the port may then
     use the service and delete models.
+    """
+    grpc_port: int = bounded(0, min=0, max=65_535, note="(0: no gRPC)")
+    """TCP port of the Open Inference Protocol over gRPC, at the address of --host; 0: no gRPC."""
+    route_prefix: str = "/"
+    """Path under which the service is reached, e.g. /gen, for a proxy in front that keeps this
+    path.
     """
     replicas: int = bounded(1, min=1)
     """Number of replica processes. Each uses one core and holds all models."""
@@ -68,6 +75,11 @@ class ServeLaunch:
             not (self.dashboard_port and self.address),
             f"--dashboard-port {self.dashboard_port}: the cluster at --address {self.address} has "
             "its own dashboard; leave one of the two options out",
+        )
+        require(
+            is_prefix(self.route_prefix),
+            f"--route-prefix {self.route_prefix}: must be / or a path of letters, digits, - and _, "
+            "e.g. /gen",
         )
         require(
             ":" not in self.host,
@@ -114,6 +126,8 @@ class Running:
     """Whether HAProxy is the ingress, instead of Ray's Python proxy."""
     metrics_url: str
     """URL of the Prometheus metrics, on loopback."""
+    grpc: str = ""
+    """HOST:PORT of the Open Inference Protocol over gRPC; empty: no gRPC."""
 
 
 @contextlib.contextmanager
@@ -135,18 +149,22 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
     temporary = None if launch.address else ray_temporary_directory()
     with contextlib.ExitStack() as held:
         held.enter_context(reserved_address("port", address, port))
+        if launch.grpc_port:
+            held.enter_context(reserved_address("grpc-port", address, launch.grpc_port))
         if launch.dashboard_port:
             held.enter_context(reserved_address("dashboard-port", LOOPBACK, launch.dashboard_port))
-        ports = held.enter_context(reserved_ports(launch.replicas))
+        ports = held.enter_context(reserved_ports(launch.replicas, grpc=launch.grpc_port > 0))
         made = tempfile.TemporaryDirectory(prefix="genray-", dir=room_for_sockets(temporary))
         folder = Path(held.enter_context(made))
         # Set the environment before Ray Serve is imported.
-        haproxy = prepare_environment(folder, launch.haproxy, ports, address)
+        haproxy = prepare_environment(folder, launch.haproxy, ports, address, settings)
         cleanup = held.enter_context(Cleanup(secrets.token_hex(8), folder))
         # Ray installs signal handlers of its own; the caller's are set again.
         handlers = {number: signal.getsignal(number) for number in stop_signals()}
         import ray
         from ray import serve as ray_serve
+
+        import serve.preload  # noqa: F401
 
         # `genray serve` prints the progress itself.
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -158,7 +176,12 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
             # Ray's workers search the working directory before all others. A user's serve.py or
             # types.py there must not replace an installed module.
             export_import_path()
-            with _failures_of_ray(), stop_signals_blocked(), contextlib.chdir(folder / "empty"):
+            with (
+                _failures_of_ray(),
+                stop_signals_blocked(),
+                contextlib.chdir(folder / "empty"),
+                few_processes(dashboard=launch.dashboard_port > 0),
+            ):
                 ray.init(
                     address="local",
                     num_cpus=launch.replicas + 1,
@@ -168,6 +191,7 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                     dashboard_port=launch.dashboard_port or None,
                     logging_level="ERROR",
                     _metrics_export_port=ports.metrics,
+                    _system_config={"preload_python_modules": ["serve.preload"]},
                 )
             cleanup.note_children()
         # Start Serve and the application, and wait until it answers.
@@ -177,16 +201,25 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 # Replicas and Ray's proxy listen on one address. Behind HAProxy this is loopback:
                 # serve/haproxy.py opens the service's address.
                 inner = LOOPBACK if haproxy and not launch.address else address
-                ray_serve.start(
+                starting = ServeStart(
                     http_options={"host": inner, "port": port, "request_timeout_s": None},
+                    grpc_options=_grpc_options(settings, launch, inner),
                     logging_config={"enable_access_log": False, "log_level": "WARNING"},
                 )
-                _set_handlers(handlers)
+                # The replicas start while the proxies start.
+                starting.wait_for_controller()
                 deploy(settings, launch)
-            url = f"http://{LOOPBACK if address == '0.0.0.0' else address}:{port}"
+                starting.wait()
+            shown = LOOPBACK if address == "0.0.0.0" else address
+            url = f"http://{shown}:{port}{launch.route_prefix.rstrip('/')}"
             _wait(url)
+            if launch.grpc_port and haproxy and not launch.address:
+                from serve.grpc_options import check_loopback
+
+                check_loopback(ports)
             cleanup.note_children()
-            yield Running(url, haproxy, f"http://{LOOPBACK}:{ports.metrics}/metrics")
+            grpc = f"{shown}:{launch.grpc_port}" if launch.grpc_port else ""
+            yield Running(url, haproxy, f"http://{LOOPBACK}:{ports.metrics}/metrics", grpc)
         finally:
             # When Serve shuts down, its controller ends. Ray's listener would report this as a
             # failed task.
@@ -198,6 +231,22 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 if not launch.address:
                     ray_serve.shutdown()
                 ray.shutdown()
+
+
+def _grpc_options(settings: Settings, launch: ServeLaunch, address: str) -> Any:
+    """Return the options of Ray Serve's gRPC servers; None without gRPC. `address`: where Ray's
+    own servers listen.
+    """
+    if not launch.grpc_port:
+        return None
+    from serve.grpc_options import grpc_options
+
+    # The nodes of a cluster reach each other's replicas, as Ray Serve has it.
+    return grpc_options(
+        launch.grpc_port,
+        "[::]" if launch.address else address,
+        settings.limits.request_timeout_s,
+    )
 
 
 def room_for_sockets(folder: str | None) -> str:
@@ -233,8 +282,10 @@ def _cause(error: Exception) -> str:
     """Return the line of an error that says why. Ray's errors contain tracebacks of processes."""
     text = str(error)
     with contextlib.suppress(Exception):  # Serve's answer is better, if there is one
+        import ray
         from ray import serve as ray_serve
 
+        assert ray.is_initialized()  # otherwise `status` would start Ray once more
         application = ray_serve.status().applications["genray"]
         text = "\n".join([text, *(each.message for each in application.deployments.values())])
     lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", text).splitlines() if line.strip()]
@@ -263,7 +314,8 @@ def deploy(settings: Settings, launch: ServeLaunch) -> None:
     application = build(
         {**_for_replicas(settings), "replicas": launch.replicas, "open": True, "local": local}
     )
-    ray_serve.run(application, name="genray", route_prefix="/", blocking=False)
+    with frequent_polls():
+        ray_serve.run(application, name="genray", route_prefix=launch.route_prefix, blocking=False)
 
 
 def _check_request_log(log: str) -> None:
@@ -288,9 +340,11 @@ def _for_replicas(settings: Settings) -> dict[str, Any]:
     working directory.
     """
     log = str(Path(settings.request_log).resolve()) if settings.request_log else ""
-    return to_dict(
-        replace(settings, models_dir=str(Path(settings.models_dir).resolve()), request_log=log)
-    )
+    folder = str(Path(settings.models_dir).resolve())
+    # HAProxy, on loopback, removes headers that do not come from a trusted proxy.
+    haproxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+    trusted = (*settings.trusted_proxies, *((LOOPBACK,) if haproxy else ()))
+    return to_dict(replace(settings, models_dir=folder, request_log=log, trusted_proxies=trusted))
 
 
 def _wait(url: str, seconds: float = 60) -> None:

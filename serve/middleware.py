@@ -21,6 +21,7 @@ from typing import Any
 from serve.encoding import decoded
 from serve.errors import ApiError, Busy, InternalError, TooLarge
 from serve.fast_path import FastHandler, FastPath, FastRequest, FastResponse
+from serve.forwarded import TrustedProxies, networks, own_path, redirect_to_directory
 from serve.limits import Limits
 from serve.origin import check_origin
 from serve.telemetry import Telemetry
@@ -44,7 +45,7 @@ SMALL_BODIES = {"/v1/images/generations": 2**20, "/login": 2**14}
 """Most bytes of a body by path: these bodies are parsed in the event loop. 32 latents have less."""
 STREAMS = ("/api/play/",)
 """Prefixes of paths whose answers are streams, without the time limit of other requests."""
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has the same pattern
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has the same pattern
 
 
 class Unauthorized(ApiError):
@@ -86,6 +87,7 @@ class Middleware:
         local: the service listens on loopback and was not opened to other hosts. If there are no
             keys, only loopback names are accepted as Host. This prevents DNS rebinding, where a
             site lets its own host name resolve to the service.
+        trusted_proxies: addresses and networks of proxies whose X-Forwarded headers are honoured.
     """
 
     def __init__(
@@ -98,12 +100,13 @@ class Middleware:
         fast_path: FastPath | None = None,
         sends_id: bool = True,
         local: bool = False,
+        trusted_proxies: tuple[str, ...] = (),
     ):
+        self._proxies = TrustedProxies(networks(trusted_proxies))
         self._app, self._limits, self._telemetry = app, limits, telemetry
         self._keys = [key.encode() for key in keys]
         self._fast_path = fast_path or FastPath({})
         self._sends_id, self._local = sends_id, local and not keys
-        self._body_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -117,12 +120,18 @@ class Middleware:
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         # Keep a valid request id of the client, or create one.
         start = time.perf_counter()
+        scope = self._proxies.resolved(scope)
         method, headers = scope["method"], dict(scope["headers"])
         # One path for each route, behind a proxy that adds a prefix and with a trailing slash, too.
-        path = own_path(scope)
-        scope = {**scope, "path": path, "root_path": ""}
+        path, prefix = own_path(scope)
+        if prefix and scope["path"] == prefix and method in ("GET", "HEAD"):
+            await redirect_to_directory(prefix, send)
+            return
+        # The schema names the prefix; routes do not know the prefix.
+        known = prefix if path == "/openapi.json" else ""
+        scope = {**scope, "path": known + path, "root_path": known}
         given = headers.get(b"x-request-id", b"")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
         answer, held, route = _RecordingSend(send, request_id if self._sends_id else b""), 0, ""
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
@@ -130,9 +139,9 @@ class Middleware:
         def reserve(count: int) -> None:
             """Add `count` bytes to those of all bodies. Raises Busy if these exceed the limit."""
             nonlocal held
-            self._body_bytes += count
+            self._telemetry.body_bytes += count
             held += count
-            if count > 0 and self._body_bytes > self._limits.max_bodies_mb * 2**20:
+            if count > 0 and self._telemetry.body_bytes > self._limits.max_bodies_mb * 2**20:
                 raise Busy("the bodies of other requests fill the memory for bodies")
 
         # HEAD is answered like GET, without the body.
@@ -179,7 +188,7 @@ class Middleware:
         finally:
             # Subtract the body's bytes from the total, and record the request.
             self._telemetry.in_flight -= 1
-            self._body_bytes -= held
+            self._telemetry.body_bytes -= held
             self._telemetry.request(
                 route=route or getattr(scope.get("route"), "path", "other"),
                 status=answer.status,
@@ -204,7 +213,7 @@ class Middleware:
             raise Unauthorized
         # Another site's page can make a browser send cookies, but no bearer key. The origin is
         # therefore checked for requests without a bearer key.
-        if not (self._keys and _bearer(headers)):
+        if not (self._keys and bearer(headers.get(b"authorization", b""))):
             check_origin(method, path, headers, self._local)
         if self._telemetry.in_flight > self._limits.max_in_flight:
             raise Busy(f"{self._limits.max_in_flight} requests are being answered")
@@ -236,10 +245,10 @@ class Middleware:
                     parts.append(message.get("body", b""))
                     more = message.get("more_body", False)
                     size += len(parts[-1])
-                    self._body_bytes += len(parts[-1])
+                    self._telemetry.body_bytes += len(parts[-1])
                     if size > limit:
                         raise TooLarge(f"the body exceeds the limit of {limit / 2**20:g} MiB")
-                    if self._body_bytes > self._limits.max_bodies_mb * 2**20:
+                    if self._telemetry.body_bytes > self._limits.max_bodies_mb * 2**20:
                         raise Busy("the bodies of other requests fill the memory for bodies")
             whole = True
         except TimeoutError:
@@ -248,11 +257,11 @@ class Middleware:
             ) from None
         finally:
             if not whole:
-                self._body_bytes -= size
+                self._telemetry.body_bytes -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
-        given = _bearer(headers) or _cookie(headers.get(b"cookie", b""))
+        given = bearer(headers.get(b"authorization", b"")) or _cookie(headers.get(b"cookie", b""))
         # All keys are compared, each in constant time, so that the duration reveals nothing.
         return bool(given) & any([hmac.compare_digest(given, each) for each in self._keys])
 
@@ -260,17 +269,6 @@ class Middleware:
         """Whether `key` is one of the keys. The login of the page uses this."""
         given = key.encode(errors="replace")
         return any([hmac.compare_digest(given, each) for each in self._keys])
-
-
-def own_path(scope: Message) -> str:
-    """Return the path of a request without the prefix of the application, and without a slash at
-    its end.
-    """
-    path: str = scope["path"]
-    prefix: str = scope.get("root_path", "").rstrip("/")
-    if prefix and (path == prefix or path.startswith(prefix + "/")):
-        path = path[len(prefix) :]
-    return path.rstrip("/") or "/"
 
 
 async def _run_handler(handler: FastHandler, request: FastRequest) -> FastResponse | None:
@@ -286,8 +284,9 @@ async def _run_handler(handler: FastHandler, request: FastRequest) -> FastRespon
         raise InternalError(request.state["request_id"]) from error
 
 
-def _bearer(headers: dict[bytes, bytes]) -> bytes:
-    kind, _, key = headers.get(b"authorization", b"").partition(b" ")
+def bearer(authorization: bytes) -> bytes:
+    """Return the key of an Authorization header; empty if it has none."""
+    kind, _, key = authorization.partition(b" ")
     return key.strip() if kind.lower() == b"bearer" else b""
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from genray.errors import CheckpointError, require
-from genray.gen.families import BUILDERS
+from genray.gen.builders import BUILDERS
 from genray.gen.generative import GenerativeModel, draw_prior
 from genray.rl.networks import QNetwork, build_network
 from genray.runs import modelstore

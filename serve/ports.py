@@ -20,8 +20,8 @@ BLOCK = 100
 SINGLE = 7
 """Ports of a service besides those of its replicas."""
 PORTS_OF_A_REPLICA = 8
-"""A replica needs one port. A port that was used stays unused for 150 s, so that restarted replicas
-need further ones.
+"""A replica needs one port for HTTP and one for gRPC. A port that was used stays unused for 150 s,
+so that restarted replicas need further ones: 8 of each kind.
 """
 LOOPBACK = "127.0.0.1"
 
@@ -41,18 +41,23 @@ class Ports:
     autoscaler_metrics: int
     dashboard_metrics: int
     first_replica: int
+    """The replicas' ports for HTTP: first_replica, …, first_grpc_replica − 1."""
+    first_grpc_replica: int
     end_replica: int
-    """The replicas' ports: first_replica, …, end_replica − 1."""
+    """The replicas' ports for gRPC: first_grpc_replica, …, end_replica − 1; none without gRPC."""
 
 
 @contextmanager
-def reserved_ports(replicas: int) -> Iterator[Ports]:
+def reserved_ports(replicas: int, *, grpc: bool = False) -> Iterator[Ports]:
     """Reserve the ports of a service inside a `with` block. Raises ResourceError if none are free.
+
+    `grpc`: whether the replicas need ports for gRPC.
 
     Whole blocks of ports are reserved. The first one is chosen at random, because HAProxy of a
     service that was killed may live for a moment longer than the service.
     """
-    blocks = -(-(SINGLE + PORTS_OF_A_REPLICA * replicas) // BLOCK)
+    kind = PORTS_OF_A_REPLICA * replicas
+    blocks = -(-(SINGLE + kind * (1 + grpc)) // BLOCK)
     starts = list(range(FIRST, LAST + 2 - blocks * BLOCK, BLOCK))
     random.Random().shuffle(starts)
     for first in starts:
@@ -62,7 +67,8 @@ def reserved_ports(replicas: int) -> Iterator[Ports]:
                 continue
             if not all(is_free(LOOPBACK, first + each) for each in range(SINGLE)):
                 continue
-            yield Ports(*range(first, first + SINGLE + 1), end_replica=first + blocks * BLOCK)  # type: ignore[misc]
+            end = first + blocks * BLOCK
+            yield Ports(*range(first, first + SINGLE + 1), end - kind * grpc, end)  # type: ignore[call-arg]
             return
     raise ResourceError(
         f"--replicas {replicas}: other services and programs use the ports {FIRST} to {LAST}; end "

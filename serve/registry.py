@@ -21,6 +21,7 @@ from pathlib import Path
 from genray.errors import CheckpointError, ConfigError, GenrayError
 from genray.runs.modelstore import NAME
 from serve.models import Predictor, load_predictor, version_of
+from serve.settings import check_folder
 from serve.versions import Versions, is_version
 
 log = logging.getLogger("genray.serve")
@@ -31,14 +32,6 @@ once.
 """
 
 Signature = tuple[tuple[int, int, int], ...]
-
-
-def check_folder(folder: Path) -> None:
-    """Raise ConfigError unless `folder` is a directory."""
-    if not folder.is_dir():
-        raise ConfigError(
-            f"{folder}: no such directory; give one that holds model folders (or runs), e.g. runs"
-        )
 
 
 class UnknownModel(GenrayError):

@@ -10,22 +10,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from genray.bounds import bounded, check_bounds
-from genray.errors import CheckpointError, ConfigError, require
-from genray.paths import PathOrUrl
+from genray.errors import CheckpointError, ConfigError
 from serve.batching import Batcher
 from serve.errors import BadRequest, Busy, NotFound, TooLarge
-from serve.limits import Limits
 from serve.models import Arrays, Function, Predictor
 from serve.registry import Registry, UnknownModel
 from serve.search import Search
+from serve.settings import Settings as Settings
+from serve.statistics import Spent, Statistics
 from serve.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -35,45 +33,6 @@ Check = Callable[[], None]
 
 class _Abandoned(Exception):
     """Ends slow work whose client has disconnected. No answer is sent."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of one replica."""
-
-    models_dir: PathOrUrl
-    keys: tuple[str, ...] = ()
-    """API keys; a request may use any of them. Empty: everyone who reaches the port may use the
-    service.
-    """
-    limits: Limits = field(default_factory=Limits)
-    max_batch: int = bounded(32, min=1, example=32)
-    """Most rows in one call of a model. An image of a DCGAN costs 5.7 CPU-ms alone and 1.6 CPU-ms
-    in a batch of 32.
-    """
-    watch_s: float = bounded(2.0, above=0, example=2)
-    """Seconds between two scans of the directory."""
-    allow_changes: bool = True
-    """Allow clients to delete models and to roll them back."""
-    request_log: PathOrUrl = ""
-    """File that receives one JSON line for each request. The process id of each replica is added to
-    the file's name. Empty: no log.
-    """
-
-    def validate(self) -> None:
-        """Raise ConfigError for a value outside its bounds, or a key that is not safe to use."""
-        self.limits.validate()
-        check_bounds(self)
-        for key in self.keys:
-            require(
-                len(key) >= 16,
-                "GENRAY_API_KEY: each key must have 16 characters or more (openssl rand -hex 24)",
-            )
-            require(
-                key.isascii() and key.isprintable() and " " not in key,
-                "GENRAY_API_KEY: each key must consist of printable ASCII characters without "
-                "spaces (openssl rand -hex 24)",
-            )
 
 
 class Service:
@@ -94,6 +53,7 @@ class Service:
         self.registry.refresh()
         self.registry.watch(settings.watch_s)
         self.batcher = Batcher(settings.max_batch, seen=self.telemetry.batch)
+        self.statistics = Statistics()
         self.search = Search()
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="genray-slow")
         self._slow_work: set[Future[Any]] = set()
@@ -189,13 +149,20 @@ class Service:
         rows = len(next(iter(arrays.values())))
         if rows > self.limits.max_rows:
             raise TooLarge(f"the request has {rows} rows; the limit is {self.limits.max_rows}")
+        spent, start, good = Spent(), time.perf_counter_ns(), False
         try:
             called = self.function(predictor, function)
             # Check each request alone, because an error in a batch fails all requests of the batch.
             called.check(arrays)
-            return await self.batcher.run(called, arrays, after)
+            answer = await self.batcher.run(called, arrays, after, spent)
+            good = True
+            return answer
         except ConfigError as error:
             raise BadRequest(str(error)) from error
+        finally:
+            ns, version = time.perf_counter_ns() - start, predictor.version
+            if function in predictor.functions:
+                self.statistics.record(predictor.name, version, function, rows, ns, spent, good)
 
     async def run_slow(self, work: Callable[[Check], T]) -> T:
         """Run work that takes seconds in the thread for slow work, and return its result.

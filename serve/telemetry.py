@@ -60,6 +60,9 @@ class Telemetry:
         self.batches = Sample()
         """Pairs (rows, seconds that the oldest request waited)."""
         self.in_flight = 0
+        """Requests being answered."""
+        self.body_bytes = 0
+        """Bytes of the bodies of all requests that are in memory."""
         self._lock = threading.Lock()
         self._log: logging.Logger | None = None
         self._listener: QueueListener | None = None

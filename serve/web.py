@@ -15,6 +15,7 @@ from serve.routes.inference import fast_health, fast_infer, inference_routes
 from serve.routes.openai import fast_generations, openai_routes
 from serve.routes.own import fast_healthz, health_routes, own_routes
 from serve.routes.page import page_routes
+from serve.routes.repository import repository_routes
 from serve.service import Service
 
 ABOUT = """Trained generators, encoders, style models and policies.
@@ -77,9 +78,12 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         fast_path=fast_path,
         sends_id=sends_id,
         local=local,
+        trusted_proxies=service.settings.trusted_proxies,
     )
     for router in (
         openai_routes(service),
+        # Before the models, because /v2/models/stats is no model.
+        repository_routes(service),
         inference_routes(service),
         own_routes(service),
         health_routes(service),

@@ -261,7 +261,7 @@ def served(run: RunDir) -> Iterator[tuple[Part, str]]:
     """
     from serve.launch import ServeLaunch, running
     from serve.route_calls import call_all_routes, screenshot
-    from serve.service import Settings
+    from serve.settings import Settings
 
     # Collect the models in one directory.
     models = run.path / "models"

@@ -21,10 +21,10 @@ from genray.console import escaped
 from genray.errors import ConfigError, require
 from genray.gen.autoencoder.config import AEModelConfig
 from genray.gen.autoencoder.corruption import corrupt
+from genray.gen.builders import BUILDERS
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import changed, load_data
 from genray.gen.data.types import Data, Split
-from genray.gen.families import BUILDERS
 from genray.gen.generative import GenerativeModel, image_grid, to_uint8, walk_frames
 from genray.gen.sheets import Tile, draw_sheet
 from genray.gen.sprites.model import SpriteModel

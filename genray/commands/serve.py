@@ -13,7 +13,7 @@ def serve(argv: list[str], prog: str) -> int:
     """Run `genray serve`; returns the exit status."""
     from serve.launch import ServeLaunch, running
     from serve.middleware import keys_in_environment
-    from serve.service import Settings
+    from serve.settings import Settings
 
     folder, argv = folder_argument(argv, prog, "MODELS_DIR", "runs")
     both: Any = make_dataclass(
@@ -48,6 +48,8 @@ def serve(argv: list[str], prog: str) -> int:
         print(f"page       {service.url}/")
         print(f"OpenAI     {service.url}/v1")
         print(f"inference  {service.url}/v2")
+        if service.grpc:
+            print(f"gRPC       {service.grpc}")
         print(f"schema     {service.url}/openapi.json")
         print(f"metrics    {service.metrics_url}")
         if options.launch.dashboard_port:

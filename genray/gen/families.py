@@ -1,4 +1,4 @@
-"""The families of models, each with a training command: configurations, presets and builders."""
+"""The families of models, each with a training command: configurations and presets."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -6,21 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from genray.errors import ConfigError, require
 from genray.gen import presets
 from genray.gen.autoencoder import presets as ae_presets
 from genray.gen.autoencoder.config import AEConfig
-from genray.gen.autoencoder.model import build_autoencoder
 from genray.gen.autoencoder.task import AETask
+from genray.gen.builders import BUILDERS as BUILDERS
 from genray.gen.data.load import load_data
 from genray.gen.gan.config import GANConfig
-from genray.gen.gan.networks import build_generator
 from genray.gen.gan.task import GANTask
-from genray.gen.images.classifier import ClassifierConfig, ClassifierTask, build_classifier
-from genray.gen.images.photo_index import build_photo_index
-from genray.gen.images.style.adain_net import build_style_any
+from genray.gen.images.classifier import ClassifierConfig, ClassifierTask
 from genray.gen.images.style.base import StyleTrainConfig
 from genray.gen.images.style.one_style_task import style_task
 from genray.gen.images.style.presets import (
@@ -30,14 +26,12 @@ from genray.gen.images.style.presets import (
     style_fast,
     style_fast_full,
 )
-from genray.gen.images.style.transformer_net import build_style_fast
 from genray.gen.sprites.config import SpriteConfig, sprites
-from genray.gen.sprites.model import build_sprites
 from genray.gen.sprites.task import SpriteTask
 from genray.gen.training.fit import Fit
 from genray.gen.training.task import Task
 from genray.gen.training.world import ALONE, World
-from genray.gen.vae import VAEConfig, VAETask, build_vae
+from genray.gen.vae import VAEConfig, VAETask
 from genray.machine import keep_freed_memory, resolve_device
 
 
@@ -154,18 +148,6 @@ FAMILIES: dict[str, Family] = {
         "style models: one style (Johnson) or any (AdaIN) in one pass",
     ),
 }
-
-BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
-    "autoencoder": build_autoencoder,
-    "vae": build_vae,
-    "gan": build_generator,
-    "sprites": build_sprites,
-    "classifier": build_classifier,
-    "style_fast": build_style_fast,
-    "style_any": build_style_any,
-    "photographs": build_photo_index,
-}
-"""Functions that build a model from its config, by the model's kind, for the model store."""
 
 
 def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = False) -> Fit:

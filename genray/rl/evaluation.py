@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import stdtrit
-
 from genray.rl.env import EnvConfig
 from genray.rl.scores import PUBLISHED_FRAMES, human_normalised, reference
 
@@ -143,6 +141,8 @@ class EvaluationStopped(KeyboardInterrupt):
 
 def student_t95(degrees: int) -> float:
     """Return the 97.5% quantile of Student's t with `degrees` ≥ 1 degrees of freedom."""
+    from scipy.special import stdtrit  # a third of a second, which playing a policy does not need
+
     return float(stdtrit(degrees, 0.975))
 
 

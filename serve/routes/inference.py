@@ -6,7 +6,8 @@ Each model has one version, its hash. The first axis of every tensor is rows.
 [https://github.com/kserve/open-inference-protocol]
 """
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
@@ -15,14 +16,30 @@ from pydantic import BaseModel
 from genray import __version__
 from serve.errors import BadRequest, NotFound, NotReady
 from serve.fast_path import FastHandler, FastRequest, FastResponse, NamedHandler
+from serve.limits import Limits
 from serve.models import Arrays, TensorSpec
 from serve.routes.common import InferenceError, json_answer, json_bytes, note_model, refusals
-from serve.routes.tensors import Selection, check_answer_size, read_request, write_answer
+from serve.routes.outputs import check_answer_size, write_answer
+from serve.routes.tensors import Selection, read_request
 from serve.service import Service
 
 MAIN = ("generate", "classify", "act", "reconstruct", "encode")
 """The main function of a model is the first of these that the model has."""
+T = TypeVar("T")
+PLATFORM = "genray_pytorch"
 BINARY_HEADER = "inference-header-content-length"
+
+SERVER = {
+    "name": "genray",
+    "version": __version__,
+    "extensions": [
+        "binary_tensor_data",
+        "classification",
+        "model_configuration",
+        "statistics",
+    ],
+}
+"""What the server says of itself."""
 
 Name = Annotated[str, Path(max_length=128, description="NAME or NAME.FUNCTION.")]
 Version = Annotated[str, Path(max_length=64, description="The model's version.")]
@@ -54,9 +71,7 @@ def inference_routes(service: Service) -> APIRouter:
 
     @router.get("", responses=maybe, summary="Name and version of the server")
     async def server() -> Response:
-        return json_answer(
-            {"name": "genray", "version": __version__, "extensions": ["binary_tensor_data"]}
-        )
+        return json_answer(SERVER)
 
     @router.get("/health/live", responses=maybe, summary="Whether the service is alive")
     async def live() -> Response:
@@ -70,7 +85,7 @@ def inference_routes(service: Service) -> APIRouter:
 
     @router.get("/models/{name}", responses=maybe, summary="Inputs and outputs of a model")
     async def metadata(name: Name) -> Response:
-        return json_answer(_metadata(_select(service, name)))
+        return json_answer(metadata_of(select(service, name)))
 
     @router.get(
         "/models/{name}/versions/{version}",
@@ -78,11 +93,11 @@ def inference_routes(service: Service) -> APIRouter:
         summary="Inputs and outputs of one version of a model",
     )
     async def metadata_of_version(name: Name, version: Version) -> Response:
-        return json_answer(_metadata(_select(service, name, version)))
+        return json_answer(metadata_of(select(service, name, version)))
 
     @router.get("/models/{name}/ready", responses=maybe, summary="Whether a model is loaded")
     async def model_ready(name: Name) -> Response:
-        return json_answer({"name": _select(service, name).name, "ready": True})
+        return json_answer({"name": select(service, name).name, "ready": True})
 
     @router.get(
         "/models/{name}/versions/{version}/ready",
@@ -90,7 +105,7 @@ def inference_routes(service: Service) -> APIRouter:
         summary="Whether one version of a model is loaded",
     )
     async def model_ready_of_version(name: Name, version: Version) -> Response:
-        return json_answer({"name": _select(service, name, version).name, "ready": True})
+        return json_answer({"name": select(service, name, version).name, "ready": True})
 
     body = {
         "content": {"application/json": {"schema": InferRequest.model_json_schema()}},
@@ -105,7 +120,7 @@ def inference_routes(service: Service) -> APIRouter:
         openapi_extra={"requestBody": body},
     )
     async def infer(request: Request, name: Name) -> Response:
-        return await _infer(service, request, _select(service, name))
+        return await _infer(service, request, select(service, name))
 
     @router.post(
         "/models/{name}/versions/{version}/infer",
@@ -114,12 +129,12 @@ def inference_routes(service: Service) -> APIRouter:
         openapi_extra={"requestBody": body},
     )
     async def infer_version(request: Request, name: Name, version: Version) -> Response:
-        return await _infer(service, request, _select(service, name, version))
+        return await _infer(service, request, select(service, name, version))
 
     return router
 
 
-def _select(service: Service, name: str, version: str = "") -> Selection:
+def select(service: Service, name: str, version: str = "") -> Selection:
     """Find the model and the function that `name` selects. Raises NotFound or BadRequest."""
     model, function = name, ""
     if name not in service.registry.models and "." in name:
@@ -142,14 +157,16 @@ def _select(service: Service, name: str, version: str = "") -> Selection:
     return Selection(predictor, name, function, predictor.functions[function])
 
 
-def _metadata(selected: Selection) -> dict[str, Any]:
+def metadata_of(selected: Selection) -> dict[str, Any]:
+    """Describe the inputs and outputs of a selection, as the protocol does."""
+
     def row(spec: TensorSpec) -> dict[str, Any]:
         return {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.shape]}
 
     return {
         "name": selected.name,
         "versions": [selected.predictor.version],
-        "platform": "genray_pytorch",
+        "platform": PLATFORM,
         "inputs": [row(spec) for spec in selected.spec.inputs],
         "outputs": [row(spec) for spec in selected.spec.outputs],
     }
@@ -180,13 +197,30 @@ async def infer_bytes(
     """
     note_model(state, selected.predictor)
     wanted, arrays = await read_request(body, header_length, selected.spec, service.parsers)
-    check_answer_size(wanted, arrays, selected.spec, service.limits)
+    return await run_inference(service, selected, wanted, arrays, write_answer)
+
+
+async def run_inference(
+    service: Service,
+    selected: Selection,
+    wanted: dict[str, Any],
+    arrays: Arrays,
+    write: Callable[[Selection, dict[str, Any], Arrays], T],
+    limits: Limits | None = None,
+) -> T:
+    """Run a checked request, and return the answer that `write` makes of (selection, request,
+    outputs). Raises ApiError.
+
+    `limits`: bound the size of the answer; None: the limits of the service.
+    """
+    check_answer_size(wanted, arrays, selected.spec, limits or service.limits)
 
     # Written in the batcher's thread, so that the event loop can serve other requests.
-    def written(found: Arrays) -> tuple[bytes, dict[str, str]]:
-        return write_answer(selected, wanted, found)
+    def written(found: Arrays) -> T:
+        return write(selected, wanted, found)
 
-    return await service.predict(selected.predictor, selected.function, arrays, written)
+    answer: T = await service.predict(selected.predictor, selected.function, arrays, written)
+    return answer
 
 
 def fast_infer(service: Service) -> NamedHandler:
@@ -196,7 +230,7 @@ def fast_infer(service: Service) -> NamedHandler:
         length = request.headers.get(BINARY_HEADER.encode())
         text = None if length is None else length.decode("latin-1")
         body, headers = await infer_bytes(
-            service, _select(service, name), request.body, text, request.state
+            service, select(service, name), request.body, text, request.state
         )
         if not headers:
             return FastResponse(body)

@@ -1,4 +1,8 @@
-"""Reads and writes the tensors of the Open Inference Protocol, as JSON or as binary parts."""
+"""Reads and checks the tensors of a request of the Open Inference Protocol.
+
+Over HTTP the tensors are JSON or binary parts. A request over gRPC is brought into the same form,
+so that both have the same checks and the same messages.
+"""
 
 import asyncio
 import json
@@ -6,11 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serve.errors import BadRequest, TooLarge
-from serve.limits import Limits
+from serve.errors import BadRequest
 from serve.models import DTYPES, Arrays, Function, Predictor, TensorSpec
 from serve.parsing import PARSED_DIRECTLY_BYTES, parse_elsewhere
-from serve.routes.common import json_bytes
 from serve.service import finite
 
 
@@ -47,7 +49,7 @@ async def read_request(
                 f"0..{len(body)}, the length of the body"
             )
         text, rest = body[: int(header_length)], body[int(header_length) :]
-    # Parse the JSON, and check the names of the inputs.
+    # Parse the JSON.
     try:
         if len(text) > PARSED_DIRECTLY_BYTES:
             wanted = await parse_elsewhere(text, parsers)
@@ -55,6 +57,17 @@ async def read_request(
             wanted = json.loads(text)
     except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
+    return check_request(wanted, rest, spec)
+
+
+def check_request(wanted: Any, rest: bytes, spec: Function) -> tuple[dict[str, Any], Arrays]:
+    """Check a request against `spec`, and read its tensors.
+
+    `wanted`: the request in the form of the protocol's JSON; `data` of an input may be an array.
+    `rest`: the binary tensors, in the order of the inputs that have `binary_data_size`. Returns
+    (the request without its tensors, the tensors). Raises BadRequest, which names the invalid part.
+    """
+    # Check the names of the inputs.
     inputs = wanted.get("inputs") if isinstance(wanted, dict) else None
     if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
         raise BadRequest("inputs: must be a list of tensors")
@@ -80,11 +93,12 @@ async def read_request(
     requested = [each["name"] for each in outputs if isinstance(each.get("name"), str)]
     if len(set(requested)) < len(requested):
         raise BadRequest("outputs: each output may be requested once", param="outputs")
-    _check_parameters(wanted, "binary_data_output", "the request")
+    _check_parameters(wanted, ("binary_data_output",), "the request")
     for tensor in inputs:
-        _check_parameters(tensor, "binary_data_size", f"input {tensor['name']}")
+        _check_parameters(tensor, ("binary_data_size",), f"input {tensor['name']}")
     for output in outputs:
-        _check_parameters(output, "binary_data", f"output {str(output.get('name'))[:40]}")
+        what = f"output {str(output.get('name'))[:40]}"
+        _check_parameters(output, ("binary_data", "classification"), what)
     unknown = [
         each.get("name")
         for each in outputs
@@ -95,18 +109,52 @@ async def read_request(
             f"outputs: no output {str(unknown[0])[:80]!r}; the outputs are "
             f"{', '.join(out.name for out in spec.outputs)}"
         )
+    for output in outputs:
+        _check_classification(output, spec)
     return {key: value for key, value in wanted.items() if key != "inputs"}, arrays
 
 
-def _check_parameters(owner: dict[str, Any], known: str, what: str) -> None:
+def _check_parameters(owner: dict[str, Any], known: tuple[str, ...], what: str) -> None:
     """Raise BadRequest for a parameter that would be ignored, e.g. a sequence or shared memory."""
     parameters = owner.get("parameters")
     for name, value in parameters.items() if isinstance(parameters, dict) else ():
-        if name != known and value not in (None, 0, False, ""):
+        if name not in known and value not in (None, 0, False, ""):
             raise BadRequest(
-                f"{what}: parameter {name[:40]!r} is not supported; the only one is {known}",
+                f"{what}: parameter {name[:40]!r} is not supported; supported: {', '.join(known)}",
                 param="parameters",
             )
+
+
+def classes_wanted(output: dict[str, Any]) -> int:
+    """Return how many classes a requested output asks for by its parameter `classification`; 0: the
+    tensor itself.
+    """
+    parameters = output.get("parameters")
+    count = parameters.get("classification") if isinstance(parameters, dict) else None
+    return count if type(count) is int else 0
+
+
+def _check_classification(output: dict[str, Any], spec: Function) -> None:
+    """Raise BadRequest unless the parameter `classification` is valid, or not given."""
+    parameters = output.get("parameters")
+    count = parameters.get("classification") if isinstance(parameters, dict) else None
+    if count in (None, 0, False):
+        return
+    name, (shape,) = (
+        output["name"],
+        [each.shape for each in spec.outputs if each.name == output["name"]],
+    )
+    if type(count) is not int or not 0 < count <= 2**20:
+        raise BadRequest(
+            f"output {name}: classification {str(count)[:20]!r} must be a whole number ≥ 1, e.g. 5",
+            param="classification",
+        )
+    if len(shape) != 1:
+        raise BadRequest(
+            f"output {name}: has no classes; classification needs an output with one number for "
+            "each class, e.g. probability of a classifier",
+            param="classification",
+        )
 
 
 def _read_tensor(tensor: dict[str, Any], spec: TensorSpec, rest: bytes) -> tuple[np.ndarray, bytes]:
@@ -158,97 +206,3 @@ def _from_json(data: Any, spec: TensorSpec, shape: list[int], count: int) -> np.
         return values.astype(DTYPES[spec.datatype]).reshape(shape)
     except (ValueError, OverflowError, TypeError):
         raise BadRequest(wrong) from None
-
-
-JSON_BYTES = {"UINT8": 5, "FP32": 25, "INT64": 22}
-"""Most bytes of a number in JSON, with its comma."""
-
-
-def check_answer_size(
-    wanted: dict[str, Any], arrays: Arrays, spec: Function, limits: Limits
-) -> None:
-    """Raise TooLarge if the answer to a request would exceed the limit, before the model runs."""
-    rows = len(next(iter(arrays.values())))
-    all_binary = _default_binary(wanted)
-    asked = {each["name"]: each for each in wanted.get("outputs") or []}
-    size = 0
-    for each in spec.outputs:
-        if not asked or each.name in asked:
-            numbers = rows * int(np.prod(each.shape, dtype=np.float64))
-            binary = _is_binary(asked.get(each.name, {}), all_binary)
-            size += numbers * (
-                np.dtype(DTYPES[each.datatype]).itemsize if binary else JSON_BYTES[each.datatype]
-            )
-    if size > limits.max_answer_mb * 2**20:
-        raise TooLarge(
-            f"the answer would have up to {size / 2**20:,.0f} MiB; the limit is "
-            f"{limits.max_answer_mb} MiB: send fewer rows, or ask for binary outputs"
-        )
-
-
-def _default_binary(wanted: dict[str, Any]) -> bool:
-    return bool((wanted.get("parameters") or {}).get("binary_data_output", False))
-
-
-def _is_binary(output: dict[str, Any], default: bool) -> bool:
-    parameters = output.get("parameters")
-    given = parameters.get("binary_data", default) if isinstance(parameters, dict) else default
-    return given is True
-
-
-def _check_outputs(selected: Selection, found: Arrays) -> None:
-    """Raise BadRequest if an output is infinite or NaN. All inputs are finite, so that only their
-    size can be the cause.
-    """
-    for name, values in found.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            inputs = ", ".join(each.name for each in selected.spec.inputs)
-            raise BadRequest(
-                f"input {inputs}: the values are too large: output {name} is not finite; send "
-                "smaller numbers, e.g. in −1..1",
-                param=selected.spec.inputs[0].name,
-            )
-
-
-CHUNK = 2**14
-
-
-def _json_numbers(values: np.ndarray) -> bytes:
-    """Encode numbers as the inside of a JSON list, in pieces, so that other threads can run."""
-    flat = values.ravel()
-    pieces = (flat[at : at + CHUNK].tolist() for at in range(0, len(flat), CHUNK))
-    return b", ".join(json_bytes(piece)[1:-1] for piece in pieces)
-
-
-def write_answer(
-    selected: Selection, wanted: dict[str, Any], found: Arrays
-) -> tuple[bytes, dict[str, str]]:
-    """Return (the requested outputs as JSON, or as binary parts after the JSON; the headers that
-    describe this format).
-    """
-    _check_outputs(selected, found)
-    requested = wanted.get("outputs") or [{"name": spec.name} for spec in selected.spec.outputs]
-    all_binary = _default_binary(wanted)
-    types = {spec.name: spec.datatype for spec in selected.spec.outputs}
-    outputs, parts = [], []
-    for each in requested:
-        values = np.ascontiguousarray(found[each["name"]])
-        tensor: dict[str, Any] = {
-            "name": each["name"],
-            "datatype": types[each["name"]],
-            "shape": list(values.shape),
-        }
-        if _is_binary(each, all_binary):
-            part = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-            tensor["parameters"] = {"binary_data_size": len(part)}
-            parts.append(part)
-            outputs.append(json_bytes(tensor))
-        else:
-            outputs.append(json_bytes(tensor)[:-1] + b', "data": [' + _json_numbers(values) + b"]}")
-    answer = {"model_name": selected.name, "model_version": selected.predictor.version}
-    if isinstance(wanted.get("id"), str):
-        answer["id"] = wanted["id"]
-    head = json_bytes(answer)[:-1] + b', "outputs": [' + b", ".join(outputs) + b"]}"
-    if not parts:
-        return head, {}
-    return b"".join([head, *parts]), {"Inference-Header-Content-Length": str(len(head))}

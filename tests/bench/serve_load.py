@@ -185,9 +185,9 @@ def serving(command: list[str], ready: str, key: str = "") -> Iterator[Serving]:
 
 
 def need_wrk() -> None:
-    """Raises BenchError where it is missing."""
+    """End the program with one line where wrk is missing."""
     if shutil.which("wrk") is None:
-        raise BenchError("wrk is not installed: make system-deps")
+        sys.exit("error: wrk, which makes the load, is not installed: make system-deps, as root")
 
 
 def genray_command() -> str:

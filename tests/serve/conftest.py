@@ -45,12 +45,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.rmtree(run)
     finally:
         torch.set_num_threads(threads)
-    _policy(folder / "road-runner")
-    _style(folder / "waves")
+    make_policy(folder / "road-runner")
+    make_style(folder / "waves")
     return folder
 
 
-def _policy(folder: Path) -> None:
+def make_policy(folder: Path) -> None:
     """Save an untrained policy of Road Runner."""
     config = presets.road_runner_quick()
     num_actions, frame_shape = probe_env(config.env)
@@ -59,7 +59,7 @@ def _policy(folder: Path) -> None:
     save_policy(folder, config, network, 0, nothing)
 
 
-def _style(folder: Path) -> None:
+def make_style(folder: Path) -> None:
     """Save an untrained style network."""
     from genray.gen.images.style.network_config import StyleNetConfig
     from genray.gen.images.style.transformer_net import TransformerNet
@@ -96,7 +96,12 @@ def start_web(folder: Path, **options: object) -> Web:
     # log_config=None: uvicorn's default closes the handlers of other logs. The handler of absl,
     # which TensorBoard imports, then closes the file of pytest's standard error.
     config = uvicorn.Config(
-        build_web(service, local=local), port=0, log_level="error", log_config=None, lifespan="on"
+        build_web(service, local=local),
+        port=0,
+        log_level="error",
+        log_config=None,
+        lifespan="on",
+        forwarded_allow_ips="",  # as serve/environment.py sets it
     )
     server = uvicorn.Server(config)
     listener = socket.socket()

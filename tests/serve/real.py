@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -26,7 +27,9 @@ class Served:
 
     @property
     def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
+        port = urlsplit(self.url).port
+        assert port
+        return port
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)

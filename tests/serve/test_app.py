@@ -8,7 +8,7 @@ import yaml
 
 from genray.errors import ConfigError
 from serve.app import build
-from serve.haproxy import edited
+from serve.haproxy import Edits, edited
 from serve.launch import ServeLaunch
 from serve.middleware import keys_in_environment
 from serve.route_calls import call_all_routes
@@ -75,6 +75,7 @@ def test_keys_in_environment_are_split_at_commas(monkeypatch: pytest.MonkeyPatch
 RAYS = """\
 global
     log 127.0.0.1:514 local0 info
+    maxconn 4096
 defaults
     mode http
     timeout client 75s
@@ -135,7 +136,7 @@ def _configuration_of_ray(folder: Path, host: str) -> str:
 def test_haproxy_configuration_of_ray_opens_only_the_address_asked_for(
     rays: str, asked: str | None, open_at: str, tmp_path: Path
 ):
-    found = edited(_configuration_of_ray(tmp_path, rays), asked)
+    found = edited(_configuration_of_ray(tmp_path, rays), Edits(address=asked))
     binds = [line.split()[1] for line in found.splitlines() if line.split()[:1] == ["bind"]]
     assert sorted(binds) == sorted([f"{open_at}:8000", "127.0.0.1:9101", "127.0.0.1:8404"])
     assert found.count("timeout http-request 10s") == 1 and "rfc5424 local1" not in found
@@ -152,12 +153,14 @@ def test_haproxy_configuration_is_edited():
     # Binds on all interfaces move to loopback.
     assert "    bind 127.0.0.1:9101\n" in found and "    bind 127.0.0.1:8404\n" in found
     # Other binds stay, and the rules of this service come first.
-    assert "    bind 10.0.0.1:8000\n    http-request del-header" in found
+    assert "    bind 10.0.0.1:8000\n    stick-table" in found
     assert (
         "rfc5424" not in found and "log-format-sd" not in found and "option dontlog-normal" in found
     )
     assert "del-header x-request-disconnect-disabled" in found
     assert "timeout http-request" in found.partition("frontend")[0]
+    # One address has half of the connections.
+    assert "tcp-request connection reject if { sc0_conn_cur gt 2048 }" in found
 
 
 def test_haproxy_accepts_the_edited_configuration(tmp_path: Path):

@@ -21,7 +21,8 @@ from genray.rl.train import save_policy
 from serve.limits import Limits
 from serve.models import Function, TensorSpec
 from serve.parsing import PARSED_DIRECTLY_BYTES
-from serve.routes.tensors import Selection, write_answer
+from serve.routes.outputs import write_answer
+from serve.routes.tensors import Selection
 from tests.serve.conftest import Web
 
 
@@ -140,7 +141,7 @@ VALID = {"name": "latent", "shape": [1, 32], "datatype": "FP32", "data": [0.0] *
                 "inputs": [VALID],
                 "outputs": [{"name": "image", "parameters": {"classification": 3}}],
             },
-            "output image: parameter 'classification' is not supported",
+            "output image: has no classes",
         ),
     ],
 )

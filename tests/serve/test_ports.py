@@ -26,8 +26,11 @@ def test_reserved_ports_of_services_are_disjoint_and_returned():
             one.end_replica - one.first_replica >= 8 * replicas
             for one, replicas in zip(each, (1, 21, 41))
         )
-    with reserved_ports(1200):  # almost all
-        pass
+    with reserved_ports(1200) as all_of_http:  # almost all
+        assert all_of_http.first_grpc_replica == all_of_http.end_replica
+    with reserved_ports(3, grpc=True) as both:
+        assert both.first_grpc_replica - both.first_replica >= 8 * 3
+        assert both.end_replica - both.first_grpc_replica == 8 * 3
 
 
 def test_reserved_ports_skip_a_port_in_use(monkeypatch: pytest.MonkeyPatch):

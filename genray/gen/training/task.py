@@ -33,7 +33,7 @@ class Export(NamedTuple):
     """A trained model, ready to be saved in a model directory."""
 
     kind: str
-    """The key in `genray.gen.families.BUILDERS` of the function that builds the network again."""
+    """The key in `genray.gen.builders.BUILDERS` of the function that builds the network again."""
     config: dict[str, Any]
     """JSON-serialisable values, from which the builder creates the network."""
     tensors: dict[str, Tensor]
