@@ -7,6 +7,7 @@ that Ray starts. This module therefore sets them before that import.
 """
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -162,9 +163,6 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
         # Ray installs signal handlers of its own; the caller's are set again.
         handlers = {number: signal.getsignal(number) for number in stop_signals()}
         import ray
-        from ray import serve as ray_serve
-
-        import serve.preload  # noqa: F401
 
         # `genray serve` prints the progress itself.
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -194,6 +192,10 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                     _system_config={"preload_python_modules": ["serve.preload"]},
                 )
             cleanup.note_children()
+        # Ray's first workers start meanwhile. The order of the two imports matters.
+        importlib.import_module("serve.preload")
+        from ray import serve as ray_serve
+
         # Start Serve and the application, and wait until it answers.
         try:
             with _failures_of_ray():

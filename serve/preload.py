@@ -1,10 +1,12 @@
-"""Imports Ray Serve without pandas. Ray's workers import this module when they start.
+"""Imports Ray Serve without pandas and pyarrow. Ray's workers import this module when they start.
 
-Ray Serve imports pandas, and with it pyarrow, to encode answers that are data frames. The service
-has no such answers. Without pandas, each of Ray's five processes starts half a second earlier and
-needs 70 MB less. Other code can still import pandas.
+Ray Serve imports pandas, and with it pyarrow, to encode answers that are data frames. Ray imports
+pyarrow to send its tables between processes. The service has neither. Without the two, each of
+Ray's five processes starts half a second earlier and needs 70 to 100 MB less. Other code can still
+import both.
 """
 
+import contextlib
 import importlib
 import sys
 
@@ -16,3 +18,9 @@ else:
         importlib.import_module("ray.serve")
     finally:
         del sys.modules["pandas"]
+
+# Ray calls this function when a process sends its first object.
+with contextlib.suppress(ImportError):  # another release of Ray
+    _arrow = importlib.import_module("ray._private.arrow_serialization")
+    if hasattr(_arrow, "_register_custom_datasets_serializers"):
+        _arrow._register_custom_datasets_serializers = lambda context: None
