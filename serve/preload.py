@@ -20,7 +20,8 @@ else:
         del sys.modules["pandas"]
 
 # Ray calls this function when a process sends its first object.
+_REGISTER = "_register_custom_datasets_serializers"
 with contextlib.suppress(ImportError):  # another release of Ray
     _arrow = importlib.import_module("ray._private.arrow_serialization")
-    if hasattr(_arrow, "_register_custom_datasets_serializers"):
-        _arrow._register_custom_datasets_serializers = lambda context: None
+    if hasattr(_arrow, _REGISTER):
+        setattr(_arrow, _REGISTER, lambda context: None)
