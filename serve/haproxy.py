@@ -46,6 +46,7 @@ SECTIONS = frozenset(
     {"global", "defaults", "frontend", "backend", "listen", "peers", "resolvers", "userlist"}
 )
 HEAD_TIMEOUT_S = 10
+BODY_TIMEOUT_S = 20
 DEFAULTS = ("option dontlog-normal", f"timeout http-request {HEAD_TIMEOUT_S}s")
 REQUEST_RULES = (
     "http-request del-header x-request-disconnect-disabled",
@@ -101,6 +102,8 @@ def edited(configuration: str, edits: Edits = NO_EDITS) -> str:
             rules = (*_connections(most, edits.trusted), *REQUEST_RULES, *_forwarded(edits.trusted))
             lines += [f"    {rule}" for rule in rules]
             missing.discard(name)
+        elif first == "bind" and name == "grpc_frontend":
+            lines += [f"    {rule}" for rule in GRPC_RULES]
     if missing:
         raise ConfigError(
             f"Ray's configuration of HAProxy has no {' and no '.join(sorted(missing))}; use "
@@ -138,6 +141,12 @@ def _forwarded(trusted: tuple[str, ...]) -> list[str]:
         f"http-request del-header forwarded{unless}",
         "http-request add-header x-forwarded-for %[src]",
     ]
+
+
+GRPC_RULES = (f"http-request wait-for-body time {BODY_TIMEOUT_S}s",)
+"""A message that arrives slowly must not hold one of the few places of a replica: HAProxy waits for
+the message, or for 16 KiB of a longer one.
+"""
 
 
 OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {

