@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from genray.errors import ResourceError
+from genray.errors import ConfigError, ResourceError
 from serve import ports
 from serve.cleanup import Cleanup
 from serve.ports import FIRST, LAST, free_port, reserved_address, reserved_ports
@@ -98,3 +98,17 @@ def _lives(process: int) -> bool:
     except OSError:
         return False
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_grpc_ports_beyond_loopback_are_noticed():
+    from serve.grpc_options import check_loopback
+
+    with reserved_ports(1, grpc=True) as mine, socket.socket() as server:
+        server.bind(("127.0.0.1", mine.first_grpc_replica))
+        server.listen()
+        check_loopback(mine)
+        with socket.socket() as other:
+            other.bind(("0.0.0.0", mine.fallback_grpc))
+            other.listen()
+            with pytest.raises(ConfigError, match=f"opens the internal port {mine.fallback_grpc}"):
+                check_loopback(mine)
