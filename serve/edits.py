@@ -5,7 +5,7 @@ These functions take seconds. They do not depend on HTTP.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,12 @@ from serve.builtin import KIND, LITE0
 from serve.errors import BadRequest
 from serve.limits import Limits
 from serve.models import Predictor
+
+if TYPE_CHECKING:
+    from genray.gen.images.features import Features
+
+Progress = Callable[[int, int], None]
+"""Function of the number of finished steps and the total number of steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,8 @@ class EditOptions:
     """Keep the colours of the picture when a style is applied."""
     layer: str = ""
     """Layer of the network that a dream excites. Empty: the default layer."""
+    channels: tuple[int, ...] = ()
+    """Channels of the layer that a dream excites. Empty: all channels."""
     steps: int | None = None
     """Gradient steps of a dream at each octave. None: 8 with a classifier, 24 with lite0, but at
     most `Limits.max_steps`.
@@ -61,6 +69,7 @@ class EditOptions:
             alpha=_number(fields.get("alpha") or "1", "alpha", 0.0, 1.0),
             keep_colours=_switch(fields.get("keep_colours") or "false", "keep_colours"),
             layer=fields.get("layer", "")[:40],
+            channels=_channels(fields.get("channels") or ""),
             steps=_whole(fields["steps"], "steps", 1, limits.max_steps)
             if fields.get("steps")
             else None,
@@ -75,16 +84,17 @@ def edit(
     options: EditOptions,
     limits: Limits,
     check: Callable[[], None] = lambda: None,
+    progress: Progress = lambda done, total: None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return (the result as uint8 [H, W, 3], a JSON-serializable description of the edit).
 
-    `check` is called between the steps of an iterative edit. Raises BadRequest, ConfigError, and
-    any exception of `check`.
+    `check` and `progress` are called between the steps of an iterative edit. Raises BadRequest,
+    ConfigError, and any exception of `check`.
     """
     check()
     rgb = scaled(content.rgb, min(options.longest, max(content.rgb.shape[:2])))
     if predictor.kind in ("classifier", KIND):
-        return _dream(predictor, rgb, options, limits, check)
+        return _dream(predictor, rgb, options, limits, check, progress)
     # Check that the model and the number of pictures fit together.
     if not predictor.kind.startswith("style_"):
         raise BadRequest(
@@ -117,34 +127,65 @@ def edit(
     }
 
 
+def features_of(predictor: Predictor) -> "Features":
+    """Return the features that a model dreams with. Raises BadRequest if the model does not
+    dream.
+    """
+    from genray.gen.images.features import ModelFeatures
+
+    if predictor.kind == KIND:
+        return cast("Features", predictor.model)
+    if predictor.kind != "classifier":
+        raise BadRequest(
+            f"model {predictor.name!r} ({predictor.kind}) does not dream; name a classifier, or "
+            f"{LITE0}",
+            param="model",
+        )
+    about = {"features": "model", "kind": predictor.kind}
+    return ModelFeatures(cast(Any, predictor.model), predictor.name, about)
+
+
 def _dream(
     predictor: Predictor,
     rgb: np.ndarray,
     options: EditOptions,
     limits: Limits,
     check: Callable[[], None],
+    progress: Progress,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     from genray.gen.images.dream import DreamConfig, Objective, dream
-    from genray.gen.images.features import Features, ModelFeatures
 
+    features = features_of(predictor)
     # A classifier of the user dreams with fewer steps and octaves than lite0.
     if predictor.kind == KIND:
-        features, octaves = cast(Features, predictor.model), DreamConfig.octaves
-        default_steps = features.dream_steps
+        octaves, default_steps = DreamConfig.octaves, features.dream_steps
     else:
-        about = {"features": "model", "kind": predictor.kind}
-        features = ModelFeatures(cast(Any, predictor.model), predictor.name, about)
         octaves, default_steps = 4, 8
     steps = min(default_steps, limits.max_steps) if options.steps is None else options.steps
-    config = DreamConfig(layer=options.layer, steps=steps, octaves=octaves, seed=options.seed)
-    objective = Objective(features, config.layer)
-    result = to_rgb(dream(to_tensor(rgb), objective, config, lambda done, of: check()))
+    config = DreamConfig(
+        layer=options.layer, channels=options.channels, steps=steps, octaves=octaves,
+        seed=options.seed,
+    )  # fmt: skip
+    objective = Objective(features, config.layer, config.channels)
+
+    def step(done: int, total: int) -> None:
+        check()
+        progress(done, total)
+
+    result = to_rgb(dream(to_tensor(rgb), objective, config, step))
     return result, {
         "method": "dream",
         "layer": objective.layer,
+        **({"channels": list(options.channels)} if options.channels else {}),
         "steps": steps,
         "seed": options.seed,
     }
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    """Parse channels that are separated by commas or spaces. Raises BadRequest."""
+    words = text[:400].replace(",", " ").split()
+    return tuple(_whole(word, "channels", 0, 100_000) for word in words)
 
 
 def _whole(text: str, name: str, low: int, high: int) -> int:

@@ -14,8 +14,6 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
-from pathlib import Path
 from typing import Any
 
 from serve.encoding import decoded
@@ -23,6 +21,7 @@ from serve.errors import ApiError, Busy, InternalError, TooLarge
 from serve.fast_path import FastHandler, FastPath, FastRequest, FastResponse
 from serve.forwarded import TrustedProxies, networks, own_path, redirect_to_directory
 from serve.limits import Limits
+from serve.login import LOGIN_POLICY, Sessions, login_page, session_in
 from serve.origin import check_origin
 from serve.telemetry import Telemetry
 
@@ -32,15 +31,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-KEYLESS_PATHS = frozenset({"/healthz", "/readyz", "/login"})
+KEYLESS_PATHS = frozenset({"/healthz", "/readyz", "/login", "/page/login.css", "/page/icon.svg"})
 """Paths without checks of key, origin, load and Content-Length: load balancers check the health,
-and the browser page sends its login.
+and the browser page shows and sends its login.
 """
-COOKIE = "genray_key"
 MAX_HEAD_BYTES = 16_384  # the limit of HAProxy, too
-LOGIN = (Path(__file__).parent / "page" / "login.html").read_bytes()
-LOGIN_AGAIN = LOGIN.replace(b"<form", b'<p role="alert">This key is not valid.</p>\n<form')
-LOGIN_POLICY = "default-src 'none'; form-action 'self'; frame-ancestors 'none'"
 SMALL_BODIES = {"/v1/images/generations": 2**20, "/login": 2**14}
 """Most bytes of a body by path: these bodies are parsed in the event loop. 32 latents have less."""
 STREAMS = ("/api/play/",)
@@ -105,6 +100,7 @@ class Middleware:
         self._proxies = TrustedProxies(networks(trusted_proxies))
         self._app, self._limits, self._telemetry = app, limits, telemetry
         self._keys = [key.encode() for key in keys]
+        self.sessions = Sessions(keys)
         self._fast_path = fast_path or FastPath({})
         self._sends_id, self._local = sends_id, local and not keys
 
@@ -176,7 +172,8 @@ class Middleware:
         # Send errors in the format of the API; a browser without a key gets the login page.
         except Unauthorized as error:
             is_browser = path == "/" and b"text/html" in headers.get(b"accept", b"")
-            await (answer.login() if is_browser else answer.refuse(error, path))
+            query = scope.get("query_string", b"")
+            await (answer.login(query) if is_browser else answer.refuse(error, path))
         except ApiError as error:
             await answer.refuse(error, path)
         except Disconnected:
@@ -261,9 +258,11 @@ class Middleware:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
-        given = bearer(headers.get(b"authorization", b"")) or _cookie(headers.get(b"cookie", b""))
+        given = bearer(headers.get(b"authorization", b""))
+        if not given:
+            return self.sessions.accepts(session_in(headers.get(b"cookie", b"")))
         # All keys are compared, each in constant time, so that the duration reveals nothing.
-        return bool(given) & any([hmac.compare_digest(given, each) for each in self._keys])
+        return any([hmac.compare_digest(given, each) for each in self._keys])
 
     def accepts_key(self, key: str) -> bool:
         """Whether `key` is one of the keys. The login of the page uses this."""
@@ -288,20 +287,6 @@ def bearer(authorization: bytes) -> bytes:
     """Return the key of an Authorization header; empty if it has none."""
     kind, _, key = authorization.partition(b" ")
     return key.strip() if kind.lower() == b"bearer" else b""
-
-
-def _cookie(header: bytes) -> bytes:
-    # The service's cookie is found by name first: SimpleCookie parses nothing if a cookie of
-    # another service on this host is malformed.
-    for pair in header.split(b";"):
-        name, _, _ = pair.partition(b"=")
-        if name.strip() == COOKIE.encode():
-            try:
-                morsel = SimpleCookie(pair.decode("latin-1")).get(COOKIE)
-            except CookieError:
-                return b""
-            return morsel.value.encode() if morsel else b""
-    return b""
 
 
 class _Replay:
@@ -352,15 +337,16 @@ class _RecordingSend:
         await self({"type": "http.response.start", "status": 200, "headers": headers})
         await self({"type": "http.response.body", "body": reply.body})
 
-    async def login(self) -> None:
-        """Send the page that asks a browser for a key."""
+    async def login(self, query: bytes) -> None:
+        """Send the page that asks a browser for a key. `query`: see `login_page`."""
+        body = login_page(query)
         headers = [
             (b"content-type", b"text/html; charset=utf-8"),
-            (b"content-length", str(len(LOGIN)).encode()),
+            (b"content-length", str(len(body)).encode()),
         ]
         headers.append((b"content-security-policy", LOGIN_POLICY.encode()))
         await self({"type": "http.response.start", "status": 401, "headers": headers})
-        await self({"type": "http.response.body", "body": LOGIN})
+        await self({"type": "http.response.body", "body": body})
 
     async def refuse(self, error: ApiError, path: str) -> None:
         if self.status != 499:

@@ -64,12 +64,18 @@ def call_all_routes(url: str, key: str = "") -> list[RouteCall]:
         "/v2",
         "/v2/health/live",
         "/v2/health/ready",
+        "/api/service",
+        "/api/examples",
+        "/api/examples/flower?size=64",
     ):
         call("GET", path)
     # Routes of each model that its functions allow.
     for model in json.loads(call("GET", "/v1/models"))["data"]:
         name, functions = model["id"], model["functions"]
+        has_pictures = len(model["about"].get("shape", ())) == 3
         call("GET", f"/v1/models/{name}")
+        if has_pictures or model["about"].get("game"):
+            call("GET", f"/api/cover/{name}")
         if "generate" in functions:
             call(
                 "POST",
@@ -78,13 +84,22 @@ def call_all_routes(url: str, key: str = "") -> list[RouteCall]:
             )
             # No screen lies between two screens of a sprite model.
             if model["kind"] != "sprites":
+                call("GET", f"/api/latents/{name}?seed=1")
                 call("GET", f"/api/walk/{name}?stops=2&frames=4")
         if "act" in functions:
             call("GET", f"/api/play/{name}?steps=10&fps=60")
-        if "encode" in functions and len(model["about"].get("shape", ())) == 3:
+        if "encode" in functions and has_pictures:
+            call("GET", f"/api/map/{name}?count=50")
+            call("GET", f"/api/pictures/{name}?count=4")
             call("POST", f"/api/retrieve/{name}", _photo(), "image/png")
+        for function in ("classify", "reconstruct"):
+            if function in functions and has_pictures:
+                call("POST", f"/api/{function}/{name}", _photo(), "image/png")
         if model["kind"] in ("style_fast", "classifier"):
             call("POST", "/v1/images/edits", *_form(name))
+            call("POST", "/api/edits", *_form(name))
+        if model["kind"] == "classifier":
+            call("GET", f"/api/layers/{name}")
         for function in functions:
             about = json.loads(call("GET", f"/v2/models/{name}.{function}"))
             inputs = [_zeros(tensor) for tensor in about["inputs"]]

@@ -42,6 +42,7 @@ class Neighbours:
 @dataclass(frozen=True)
 class _Index:
     codes: CodeIndex
+    codes_NK: np.ndarray
     base: Split
     data: Data
 
@@ -75,7 +76,9 @@ class Search:
         for rows_M, distances_M in zip(rows_QM, distances_QM):
             rows = [int(row) for row in rows_M]
             label = index.base.label
-            labels = [] if label is None else [_class(index.data, int(label[row])) for row in rows]
+            labels = (
+                [] if label is None else [class_name(index.data, int(label[row])) for row in rows]
+            )
             names = [index.base.names[row] for row in rows] if index.base.names else []
             images = None
             if len(index.data.shape) == 3:
@@ -84,6 +87,17 @@ class Search:
                 Neighbours(rows, [float(value) for value in distances_M], labels, names, images)
             )
         return found
+
+    def codes_of(
+        self, predictor: Predictor, check: Callable[[], None] = lambda: None
+    ) -> tuple[np.ndarray, Split, Data]:
+        """Return (the codes of the database, float32 [N, K]; its rows; the data).
+
+        The database has the training and validation rows. Raises ConfigError if the model's data
+        are not on this machine, and any exception of `check`.
+        """
+        index = self._index(predictor, check)
+        return index.codes_NK, index.base, index.data
 
     def _index(self, predictor: Predictor, check: Callable[[], None]) -> _Index:
         key = f"{predictor.name} {predictor.version}"
@@ -99,7 +113,8 @@ class Search:
                 check()
                 codes.append(model.encode(x).flatten(1).float())  # type: ignore[operator]
         metric: Metric = "euclidean" if len(data.shape) == 3 else "cosine"
-        self._indexes[key] = _Index(CodeIndex(torch.cat(codes).numpy(), metric), base, data)
+        codes_NK = torch.cat(codes).numpy()
+        self._indexes[key] = _Index(CodeIndex(codes_NK, metric), codes_NK, base, data)
         while len(self._indexes) > KEPT:
             self._indexes.popitem(last=False)
         return self._indexes[key]
@@ -162,5 +177,6 @@ def training_data(predictor: Predictor) -> Data:
     return data
 
 
-def _class(data: Data, label: int) -> str:
+def class_name(data: Data, label: int) -> str:
+    """Return the name of a class, or its number if the classes have no names."""
     return data.classes[label] if data.classes else str(label)

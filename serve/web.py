@@ -11,6 +11,8 @@ from serve.errors import ApiError, InternalError, NotFound
 from serve.fast_path import FastPath
 from serve.middleware import Middleware, error_body
 from serve.routes.common import json_answer
+from serve.routes.edits import edit_routes
+from serve.routes.explore import explore_routes
 from serve.routes.inference import fast_health, fast_infer, inference_routes
 from serve.routes.openai import fast_generations, openai_routes
 from serve.routes.own import fast_healthz, health_routes, own_routes
@@ -86,6 +88,8 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         repository_routes(service),
         inference_routes(service),
         own_routes(service),
+        edit_routes(service),
+        explore_routes(service),
         health_routes(service),
         page_routes(service, middleware),
     ):

@@ -112,7 +112,11 @@ def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
     model: Any = predictor.model
     spec = image_spec(model)
     if spec.datatype != "UINT8":
-        raise BadRequest(f"model {predictor.name!r} takes text, not pictures", param="model")
+        raise BadRequest(
+            f"model {predictor.name!r} takes text, not pictures; send text with the "
+            "header `Content-Type: text/plain`",
+            param="model",
+        )
     height, width, channels = spec.shape
     if isinstance(model, PhotoIndex):
         return prepared(picture.rgb, height)[None]
@@ -121,6 +125,32 @@ def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
         image.convert("L") if channels == 1 else image, (width, height), Image.Resampling.BOX
     )
     return np.asarray(image, np.uint8).reshape(1, height, width, channels)
+
+
+def text_row(predictor: Predictor, content: bytes) -> tuple[np.ndarray, list[str]]:
+    """Convert a text to the input of a text model.
+
+    Returns (TF-IDF weights float32 [1, V], the words of the text that the model knows). Raises
+    BadRequest if the text has none of these words, or the model does not name its words.
+    """
+    from genray.gen.data.text import vectorize
+
+    data = predictor.config.get("data")
+    idf = data.get("recipe", {}).get("idf") if isinstance(data, dict) else None
+    if not idf:
+        raise BadRequest(
+            f"model {predictor.name!r}: config.json does not name the words of its vocabulary",
+            param="model",
+        )
+    row_1V = vectorize([content[:100_000].decode("utf-8", "replace")], idf)
+    words = [word for word, weight in zip(idf, row_1V[0]) if weight > 0]
+    if not words:
+        some = ", ".join(list(idf)[:: max(1, len(idf) // 6)][:6])
+        raise BadRequest(
+            f"the text has none of the {len(idf):,} words that the model knows, e.g. {some}",
+            param="text",
+        )
+    return row_1V, words
 
 
 def shown_query(picture: Picture, query_1HWC: np.ndarray, predictor: Predictor) -> np.ndarray:

@@ -121,8 +121,8 @@ def openai_routes(service: Service) -> APIRouter:
         },
     )
     async def edits(request: Request) -> Response:
-        options, contents, output = await _edit_form(request, service)
-        predictor = await _editor(service, options.model)
+        options, contents, output = await edit_form(request, service)
+        predictor = await editor(service, options.model)
         note_model(request.scope["state"], predictor)
 
         def written(check: Check) -> tuple[bytes, str]:
@@ -250,14 +250,14 @@ def _latents(
         return [], finite(np.asarray(body.latent, np.float32), "latent")
 
 
-async def _editor(service: Service, name: str) -> Predictor:
+async def editor(service: Service, name: str) -> Predictor:
     """Return the model of an edit; an empty name chooses the first style model. Raises ApiError."""
     if name == LITE0 and name not in service.registry.models:
         return await asyncio.to_thread(load_lite0)  # the first call reads a file
-    return service.model(name) if name else _default_editor(service)
+    return service.model(name) if name else _defaulteditor(service)
 
 
-def _default_editor(service: Service) -> Predictor:
+def _defaulteditor(service: Service) -> Predictor:
     for predictor in service.models():
         if predictor.kind.startswith("style_"):
             return predictor
@@ -301,6 +301,10 @@ EDITS: dict[str, Any] = {
         },
         "keep_colours": {"type": "boolean"},
         "layer": {"type": "string", "description": "The layer that a dream excites."},
+        "channels": {
+            "type": "string",
+            "description": "Channels of the layer that a dream excites, e.g. `12,40`; none: all.",
+        },
         "steps": {
             "type": "integer",
             "minimum": 1,
@@ -317,7 +321,7 @@ EDITS: dict[str, Any] = {
 }
 
 
-async def _edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], Output]:
+async def edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], Output]:
     """Parse a multipart form. Returns (the options, the picture files, the form of the answer)."""
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException

@@ -32,6 +32,7 @@ from serve.routes.common import (
     png_text,
     refusals,
     shown_query,
+    text_row,
 )
 from serve.service import Check, Service
 from serve.walk import walk
@@ -113,12 +114,16 @@ def own_routes(service: Service) -> APIRouter:
     @router.post(
         "/retrieve/{name}",
         responses=refusals(400, 404, 415, 422),
-        summary="Find the nearest neighbours of a picture by the model's codes",
+        summary="Find the nearest neighbours of a picture or a text by the model's codes",
         openapi_extra={
             "requestBody": {
                 "required": True,
                 "content": {
-                    kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES
+                    **{
+                        kind: {"schema": {"type": "string", "format": "binary"}}
+                        for kind in PICTURES
+                    },
+                    "text/plain": {"schema": {"type": "string"}},
                 },
             }
         },
@@ -133,18 +138,22 @@ def own_routes(service: Service) -> APIRouter:
                 f"count {count}: must be at most {service.limits.max_images}", param="count"
             )
         # Raises if the model has no codes.
-        service.function(predictor, "encode")
+        encode = service.function(predictor, "encode")
         content = await request.body()
+        is_text = request.headers.get("content-type", "").startswith("text/plain")
 
         # A picture of 25 million pixels takes a second to decode, too long for the event loop.
-        def read(check: Check) -> tuple[np.ndarray, np.ndarray]:
+        def read(check: Check) -> tuple[np.ndarray, dict[str, Any]]:
+            if is_text and len(predictor.config.get("shape", ())) == 1:
+                row_1V, words = text_row(predictor, content)
+                return row_1V, {"words": words}
             picture = picture_of(content, service.limits, "the picture")
             query_1HWC = for_model(picture, predictor)
-            return query_1HWC, shown_query(picture, query_1HWC, predictor)
+            return query_1HWC, {"b64_json": png_text(shown_query(picture, query_1HWC, predictor))}
 
         query, shown = await service.run_slow(read)
-        # Encode the picture, and search the index in the thread for slow work.
-        arrays = await service.predict(predictor, "encode", {"image": query})
+        # Encode the query, and search the index in the thread for slow work.
+        arrays = await service.predict(predictor, "encode", {encode.inputs[0].name: query})
         found = (
             await service.run_slow(
                 lambda check: service.search.neighbours(predictor, arrays["code"], count, check)
@@ -160,7 +169,7 @@ def own_routes(service: Service) -> APIRouter:
             }
             for index, (row, distance) in enumerate(zip(found.rows, found.distances))
         ]
-        return json_answer({"query": {"b64_json": png_text(shown)}, "neighbours": neighbours})
+        return json_answer({"query": shown, "neighbours": neighbours})
 
     @router.get(
         "/walk/{name}",

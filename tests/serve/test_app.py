@@ -251,6 +251,14 @@ def test_call_all_routes_gets_status_200_everywhere(web: Web):
         "/v1/images/edits",
         "/api/walk/NAME",
         "/api/retrieve/NAME",
+        "/api/cover/NAME",
+        "/api/latents/NAME",
+        "/api/map/NAME",
+        "/api/pictures/NAME",
+        "/api/reconstruct/NAME",
+        "/api/classify/digits",
+        "/api/layers/digits",
+        "/api/edits",
         "/api/play/road-runner",
     } <= called
     assert {

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 
 from genray.errors import ConfigError
 from serve.forwarded import own_path
 from serve.launch import ServeLaunch
-from serve.middleware import COOKIE
+from serve.login import COOKIE, Sessions
 from serve.service import Settings
 from tests.helpers.requests import ask
 from tests.serve.conftest import Web
@@ -51,56 +50,6 @@ def test_middleware_accepts_each_key(start: Callable[..., Web]):
     for key in (KEY, OTHER):
         assert ask(web, "/v1/models", Authorization=f"Bearer {key}")[0] == 200
         assert ask(web, "/v1/models", Authorization=f"bearer  {key} ")[0] == 200
-
-
-def test_login_sets_a_cookie_with_the_key(start: Callable[..., Web]):
-    web = start(keys=(KEY,))
-    status, headers, page = ask(web, "/", Accept="text/html")
-    assert status == 401 and headers["content-type"].startswith("text/html") and b"<form" in page
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert ask(web, "/login", "POST", b"key=wrong", **form)[0] == 401
-    status, headers, _ = ask(web, "/login", "POST", f"key={KEY}".encode(), **form)
-    assert status == 303 and headers["location"] == "./"
-    cookie = headers["set-cookie"]
-    assert "HttpOnly" in cookie and "SameSite=lax" in cookie
-    assert ask(web, "/", Accept="text/html", Cookie=cookie.split(";")[0])[0] == 200
-    assert ask(web, "/v1/models", Cookie=f"{COOKIE}=wrong")[0] == 401
-
-
-@pytest.mark.parametrize("key", [KEY, 'odd;key="of\\this-test'])
-def test_key_cookie_is_found_among_other_cookies(start: Callable[..., Web], key: str):
-    web = start(keys=(key,))
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    _, headers, _ = ask(web, "/login", "POST", urlencode({"key": key}).encode(), **form)
-    ours = headers["set-cookie"].rpartition("; HttpOnly")[0]
-    for other in (
-        'a={"x":1}',
-        "foo[bar]=1",
-        "n",
-        'theme="dark mode"',
-        f"x{COOKIE}=1",
-        f"a={COOKIE}",
-    ):
-        for cookie in (f"{other}; {ours}", f"{ours}; {other}"):
-            assert ask(web, "/v1/models", Cookie=cookie)[0] == 200, cookie
-        assert ask(web, "/v1/models", Cookie=other)[0] == 401
-
-
-def test_login_shows_the_form_again_after_a_wrong_key(start: Callable[..., Web]):
-    web = start(keys=(KEY,))
-    form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html,*/*"}
-    status, headers, page = ask(web, "/login", "POST", b"key=wrong", **form)
-    assert (
-        status == 401
-        and headers["content-type"].startswith("text/html")
-        and headers["www-authenticate"] == "Bearer"
-    )
-    assert (
-        b"key is not valid" in page
-        and b"<form" in page
-        and "frame-ancestors" in headers["content-security-policy"]
-    )
-    assert b"key is not valid" not in ask(web, "/", Accept="text/html")[2]
 
 
 def test_serve_launch_needs_keys_beyond_loopback():
@@ -146,7 +95,7 @@ EVIL = "https://evil.example"
         {"Origin": EVIL},  # a browser that sends no Sec-Fetch-Site
         {"Origin": "null"},  # a sandboxed frame
         {"Origin": EVIL, "Host": "127.0.0.1", "X-Forwarded-Host": "example.org"},
-        {"Sec-Fetch-Site": "cross-site", "Cookie": f"{COOKIE}={KEY}"},
+        {"Sec-Fetch-Site": "cross-site", "Cookie": f"{COOKIE}={Sessions((KEY,)).new(KEY)}"},
     ],
 )
 def test_check_origin_refuses_pages_of_other_sites(
@@ -293,15 +242,6 @@ def test_a_body_without_its_content_type_is_explained(web: Web):
         body = b'{"model": "digits-gan"}'
         status, _, answer = ask(web, "/v1/images/generations", "POST", body, **headers)
         assert status == 422 and b"Content-Type: application/json" in answer
-
-
-def test_login_is_a_page_for_a_browser(start: Callable[..., Web]):
-    status, headers, body = ask(start(keys=(KEY,)), "/login", Accept="text/html")
-    assert (
-        status == 200 and b"<form" in body and "default-src" in headers["content-security-policy"]
-    )
-    status, headers, _ = ask(start(), "/login")
-    assert status == 303 and headers["location"] == "./"
 
 
 def test_own_path_removes_the_prefix_and_the_last_slash():

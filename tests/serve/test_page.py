@@ -1,6 +1,7 @@
 """Tests the page in a real browser (Debian's Chromium), with a user's clicks and keys."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,45 +11,50 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serve.limits import Limits
+from tests.helpers.axe import axe_source, violations
 from tests.helpers.browser import browser, marks
 from tests.serve.conftest import Web
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here
-pytestmark = marks
+# The first test waits for the training of the models.
+pytestmark = [marks[0], pytest.mark.timeout(300)]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
-@pytest.fixture
-def page(browser: Any, web: Web) -> Iterator[Any]:
-    """Open the page at a desktop's size. An error of its script, or a request to another site,
-    fails the test.
-    """
-    opened = browser.new_page(viewport={"width": 1100, "height": 900})
-    wrong: list[str] = []
+def watched(context: Any, web: Web, wrong: list[str]) -> Any:
+    """Open a page that records errors of its scripts and requests to other sites."""
+    opened = context.new_page()
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on(
         "console",
         lambda message: (
             wrong.append(message.text)
-            if message.type == "error" and "415" not in message.text
+            if message.type == "error" and "status of" not in message.text
             else None
         ),
     )
+    own = (web.url, "data:", "blob:")
     opened.on(
         "request",
-        lambda request: (
-            None
-            if request.url.startswith((web.url, "data:", "blob:"))
-            else wrong.append(request.url)
-        ),
+        lambda request: None if request.url.startswith(own) else wrong.append(request.url),
     )
-    opened.goto(web.url)
-    opened.wait_for_selector("#models .cards li")
-    yield opened
-    opened.close()
+    return opened
+
+
+@pytest.fixture
+def page(browser: Any, web: Web) -> Iterator[Any]:
+    """Open a page at a desktop's size. An error of its script, or a request to another site,
+    fails the test.
+    """
+    wrong: list[str] = []
+    context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
+    yield watched(context, web, wrong)
+    context.close()
     assert wrong == []
 
 
-def until(page: Any, condition: str, seconds: float = 30) -> None:
+def until(page: Any, condition: str, seconds: float = 60) -> None:
     """Wait until a JavaScript expression is true. Playwright's own function evaluates a string in
     the page, which the page's policy forbids.
     """
@@ -77,112 +83,331 @@ def shot(page: Any, name: str) -> None:
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
-def test_page_gallery_shows_every_model(page: Any, web: Web):
-    names = page.locator("#models h3").all_inner_texts()
-    assert names == sorted(web.service.registry.models)
-    until(page, "document.querySelector('#state').textContent.startsWith('ready: 6')")
-    until(page, "document.querySelectorAll('#models img').length === 2")
+IDLE = "document.querySelector('.output')?.getAttribute('aria-busy') === 'false'"
+RESULT = "document.querySelector('.output .result img')?.naturalWidth"
+CAPTION = "document.querySelector('.output figcaption')?.textContent"
 
 
-def test_page_generates_by_seed_and_by_sliders(page: Any):
-    until(page, "document.querySelectorAll('#make .grid img').length === 12")
-    page.fill("#make [name=seed]", "41")
-    page.click("#make button:text-is('Generate')")
-    until(page, "document.querySelector('#make figcaption').textContent.includes('seed 41')")
-    before = page.get_attribute("#make img.big", "src")
-    slider = page.locator("#make .sliders input").first
-    slider.focus()
-    page.keyboard.press("End")
-    until(page, "document.querySelector('#make figcaption').textContent.includes('by hand')")
-    assert page.get_attribute("#make img.big", "src") != before
-    page.click("#make [name=walk]")
-    until(page, "document.querySelector('#make figcaption').textContent.includes('a walk')")
+# -- the gallery -----------------------------------------------------------------------------------
+
+
+def test_page_gallery_shows_every_model_with_a_cover(page: Any, web: Web):
+    page.goto(web.url)
+    count = len(web.service.registry.models)
+    until(page, f"document.querySelector('#state').textContent === '{count} models ready'")
+    names = page.locator(".card h3").all_inner_texts()
+    assert sorted(names) == sorted([*web.service.registry.models, "lite0"])
+    until(page, f"document.querySelectorAll('.cover img').length === {count + 1}")
+    shot(page, "gallery")
+    page.click(".card:has-text('digits-gan') a")
+    until(page, "location.search.includes('model=digits-gan') && document.querySelector('.task')")
+    page.go_back()
+    until(page, "document.querySelector('.card') !== null")
+
+
+def test_page_without_models_says_what_to_train(
+    browser: Any, start: Callable[..., Web], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("serve.routes.openai.builtin_names", lambda: [])
+    (tmp_path / "none").mkdir()
+    other = start(tmp_path / "none")
+    fresh = browser.new_page(viewport=DESKTOP)
+    fresh.goto(other.url)
+    until(fresh, "document.querySelector('h1')?.textContent === 'No models yet'")
+    commands = fresh.locator(".missing code").all_inner_texts()
+    assert len(commands) == 5 and all(each.startswith("genray train ") for each in commands)
+    shot(fresh, "empty")
+    fresh.close()
+
+
+def test_page_says_that_the_service_has_gone(browser: Any, start: Callable[..., Web]):
+    web = start()
+    context = browser.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.goto(f"{web.url}/?model=digits-gan")
+    until(page, RESULT)
+    context.set_offline(True)
+    page.click("button:text-is('Generate')")
+    until(page, "document.querySelector('.banner.error')?.textContent.includes('not answer')")
+    assert page.inner_text("#state") == "not reachable"
+    shot(page, "gone")
+    context.set_offline(False)
+    page.click("button:text-is('Try now')")
+    until(page, "document.querySelector('.banner.error') === null")
+    context.close()
+
+
+# -- generate --------------------------------------------------------------------------------------
+
+
+def test_page_generates_by_seed_and_takes_the_seed_of_a_sample(page: Any, web: Web):
+    page.goto(f"{web.url}/?model=digits-gan&seed=41&size=64x64")
+    until(page, f"{RESULT} === 64 && {CAPTION} === 'Seed 41'")
+    until(page, "document.querySelectorAll('.output .thumb').length === 12")
+    first = page.locator(".output .thumb img").first.get_attribute("src")
+    page.click(".output .thumb >> nth=0")
+    until(page, f"{CAPTION} === 'Seed 42' && {IDLE}")
+    assert page.input_value("[name=seed]") == "42" and "seed=42" in page.url
+    assert page.locator(".output .thumb img").first.get_attribute("src") != first
+    with page.expect_download() as download:
+        page.click("text=Download")
+    assert download.value.suggested_filename == "digits-gan-seed-42-64x64.png"
+    page.click("text=Full size")
+    assert page.locator("dialog.full").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("dialog.full").is_hidden()
     shot(page, "generate")
 
 
-def test_page_styles_a_photo(page: Any, tmp_path: Path, photo: np.ndarray):
-    Image.fromarray(photo).save(tmp_path / "photo.png")
-    page.select_option("#style select", "waves")
-    assert page.locator("#style .wants-style").is_hidden()
-    page.set_input_files("#style [name=photo]", str(tmp_path / "photo.png"))
-    page.click("#style button")
-    until(page, "document.querySelector('#style .after').naturalWidth === 96")
-    shot(page, "style")
+def test_page_sliders_start_at_the_seed_and_are_shared_by_the_address(page: Any, web: Web):
+    page.goto(f"{web.url}/?model=digits-gan&seed=3")
+    until(page, "document.querySelectorAll('.sliders > .slider').length === 8")
+    latent = web.service.registry.models["digits-gan"].latents([3])[0]
+    first = page.locator(".sliders > .slider").first
+    number = int(re.search(r"\d+", first.inner_text()).group()) - 1  # type: ignore[union-attr]
+    assert float(first.locator("output").inner_text()) == pytest.approx(latent[number], abs=0.01)
+    assert page.locator(".sliders details .slider").count() == len(latent) - 8
+    before = page.locator(".output .result img").first.get_attribute("src")
+    first.locator("input").focus()
+    page.keyboard.press("End")
+    until(page, f"{CAPTION} === 'Seed 3, changed by hand'")
+    until(page, f"document.querySelector('.output .result img').src !== {before!r}")
+    assert f"z={number}%3A3" in page.url
+    changed = page.locator(".output .result img").first.get_attribute("src")
+    assert '"latent":[[' in page.inner_text(".snippets pre")
+    # The address shows the same again.
+    page.reload()
+    until(page, f"document.querySelector('.output .result img')?.src === {changed!r}")
+    page.click("text=Back to the seed's values")
+    until(page, f"document.querySelector('.output .result img').src === {before!r}")
 
 
-def test_page_dreams_with_the_builtin_network(page: Any, tmp_path: Path, photo: np.ndarray):
+def test_page_walks(page: Any, web: Web):
+    page.goto(f"{web.url}/?model=digits-vae&do=walk&stops=2&frames=2")
+    until(page, f"{RESULT} === 128 && {CAPTION}.includes('4 pictures')")
+    assert page.locator("text=Download").get_attribute("download") == "digits-vae-walk-0.gif"
+
+
+# -- pictures in -----------------------------------------------------------------------------------
+
+
+def test_page_paints_and_a_new_photograph_clears_the_result(
+    page: Any, web: Web, tmp_path: Path, photo: np.ndarray
+):
     Image.fromarray(photo).save(tmp_path / "photo.png")
-    page.select_option("#style select", "waves")
-    assert page.locator("#style .of-styles >> visible=true").count() == 2
-    page.select_option("#style select", "lite0")
-    assert page.locator("#style .of-styles >> visible=true").count() == 0
-    page.set_input_files("#style [name=photo]", str(tmp_path / "photo.png"))
-    page.click("#style button")
-    until(page, "document.querySelector('#style .after').naturalWidth === 96")
-    assert page.get_attribute("#style .after", "alt") == "by lite0"
+    page.goto(f"{web.url}/?model=waves&size=256")
+    until(page, "document.querySelectorAll('.picker .thumb').length >= 2")
+    until(page, "document.querySelector('.drop img') !== null")  # the first example is chosen
+    page.set_input_files(".drop input", str(tmp_path / "photo.png"))
+    until(page, f"{CAPTION}?.startsWith('Before')")
+    page.click("button:text-is('Paint')")
+    until(page, f"{CAPTION} === 'After' && {RESULT} === 96")
+    assert page.locator(".compare img").count() == 2
+    shot(page, "paint")
+    page.click(".picker .thumb >> nth=1")
+    until(page, f"{CAPTION}?.startsWith('Before')")
+    assert page.locator(".compare").count() == 0 and "photo=flower" in page.url
+
+
+def test_page_dream_shows_progress_and_can_be_cancelled(page: Any, web: Web):
+    page.goto(f"{web.url}/?model=lite0&photo=flower&steps=40&size=256")
+    until(page, "document.querySelectorAll('select option').length > 10")
+    until(page, "document.querySelector('.drop img') !== null")
+    page.click("button:text-is('Random')")
+    until(page, "/channels=\\d+/.test(location.search)")
+    page.click("button:text-is('Dream')")
+    until(page, "document.querySelector('.working progress')?.value > 0")
+    assert page.locator("button:text-is('Dream')").is_disabled()
     shot(page, "dream")
+    page.click(".working button:text-is('Cancel')")
+    until(page, IDLE)
+    assert page.locator("button:text-is('Dream')").is_enabled()
+    assert page.locator(".output .error").count() == 0
+    # The server ends the cancelled dream, so the next one need not wait for it.
+    stop = time.monotonic() + 20
+    while web.service.waiting:
+        assert time.monotonic() < stop
+        time.sleep(0.05)
 
 
-def test_page_shows_a_refusal_beside_its_form(page: Any, tmp_path: Path):
+def test_page_shows_a_refusal_beside_its_form(page: Any, web: Web, tmp_path: Path):
+    page.goto(f"{web.url}/?model=waves")
+    until(page, "document.querySelector('.drop img') !== null")
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    page.select_option("#style select", "waves")
-    page.set_input_files("#style [name=photo]", str(tmp_path / "broken.png"))
-    with page.expect_response("**/v1/images/edits") as answer:
-        page.click("#style button")
-    assert answer.value.status == 415
-    until(page, "document.querySelector('#style .error').textContent.includes('not an image')")
+    page.set_input_files(".drop input", str(tmp_path / "broken.png"))
+    until(page, "document.querySelector('.drop img').alt.includes('broken.png')")
+    page.click("button:text-is('Paint')")
+    until(page, "document.querySelector('.output .error')?.textContent.includes('not an image')")
+    (tmp_path / "notes.txt").write_text("text")
+    page.set_input_files(".drop input", str(tmp_path / "notes.txt"))
+    until(page, "document.querySelector('.picker .error').textContent.includes('notes.txt')")
 
 
-def test_page_finds_neighbours_of_a_picture(page: Any, tmp_path: Path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8)).astype(np.uint8)).save(
-        tmp_path / "digit.png"
-    )
-    page.set_input_files("#find [name=photo]", str(tmp_path / "digit.png"))
-    page.click("#find button")
-    until(page, "document.querySelectorAll('#find .grid img').length === 13", 60)
+def test_page_recognises_rebuilds_and_finds(page: Any, web: Web):
+    page.goto(f"{web.url}/?model=digits")
+    until(page, "document.querySelectorAll('.bars li').length === 10")
+    page.click(".picker .thumb >> nth=4")
+    until(page, f"location.search.includes('picture=test-4') && {IDLE}")
+    # Draw a stroke: the drawing is classified, too.
+    pad = page.locator(".pad canvas").bounding_box()
+    page.mouse.move(pad["x"] + 40, pad["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(pad["x"] + 60, pad["y"] + 150)
+    page.mouse.up()
+    until(page, "document.querySelector('.drop img').alt.includes('drawing')")
+    until(page, "document.querySelectorAll('.bars li').length === 10")
+    shot(page, "classify")
+    page.goto(f"{web.url}/?model=digits-ae&do=rebuild")
+    until(page, "document.querySelectorAll('.side-by-side img').length >= 2")
+    page.goto(f"{web.url}/?model=digits-ae&do=find")
+    until(page, "document.querySelectorAll('.output .thumb').length === 12")
     shot(page, "find")
+    page.click(".output .thumb >> nth=3")
+    until(page, f"document.querySelectorAll('.output .thumb').length === 12 && {IDLE}")
 
 
-def test_page_plays_and_stops_a_game(page: Any):
-    page.click("#watch button:text-is('Play')")
-    until(
-        page,
-        "/step (1[0-9]|[2-9][0-9])/.test(document.querySelector('#watch figcaption').textContent)",
-        60,
-    )
-    assert page.locator("#watch .values .best").count() == 1
+def test_page_map_is_explored_by_keys(page: Any, web: Web):
+    page.goto(f"{web.url}/?model=digits-ae&do=map")
+    until(page, "document.querySelector('canvas.map') !== null")
+    until(page, "document.querySelectorAll('.legend li').length === 10")
+    page.focus("canvas.map")
+    page.keyboard.press("ArrowRight")
+    until(page, "document.querySelector('.found b') !== null")
+    shot(page, "map")
+
+
+# -- watch -----------------------------------------------------------------------------------------
+
+
+def test_page_plays_and_stops_a_game(page: Any, web: Web):
+    page.goto(f"{web.url}/?model=road-runner")
+    until(page, "document.querySelector('.game') !== null")
+    page.click("button:text-is('Play')")
+    until(page, f"/step [1-9][0-9]/.test({CAPTION})", 90)
+    assert page.locator(".values .best").count() == 1
+    until(page, "document.querySelector('.curve canvas') !== null")
     colours = page.evaluate(
-        "() => { const c = document.querySelector('#watch canvas'); "
+        "() => { const c = document.querySelector('canvas.screen'); "
         "return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size }"
     )
     assert colours > 8  # a game, not a blank
-    shot(page, "watch")
-    page.click("#watch [name=stop]")
-    until(page, "document.querySelector('#watch [name=stop]').disabled")
+    shot(page, "play")
+    page.click("button:text-is('Stop')")
+    until(page, f"{CAPTION}.startsWith('Stopped')")
 
 
-def test_page_fits_a_phone_and_works_by_keyboard(browser: Any, web: Web):
-    phone = browser.new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
-    phone.goto(web.url)
-    until(phone, "document.querySelectorAll('#make .grid img').length === 12")
-    assert phone.evaluate("document.documentElement.scrollWidth") <= 360
-    shot(phone, "phone")
-    phone.focus("#make [name=seed]")
-    phone.keyboard.press("Control+a")
-    phone.keyboard.type("7")
-    phone.keyboard.press("Enter")
-    until(phone, "/seed 0?7$/.test(document.querySelector('#make figcaption').textContent)")
-    phone.close()
+# -- changes ---------------------------------------------------------------------------------------
 
 
-def test_page_login_is_needed_once(browser: Any, start: Callable[..., Web]):
+def test_page_asks_before_it_deletes_and_undoes(browser: Any, start: Callable[..., Web]):
+    web = start()
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(f"{web.url}/?model=waves")
+    page.click(".manage summary")
+    page.click("text=Delete…")
+    assert page.locator("dialog[open]").inner_text().startswith("Delete “waves”?")
+    page.keyboard.press("Escape")
+    assert "waves" in web.service.registry.models
+    page.click("text=Delete…")
+    page.click("dialog[open] button:text-is('Delete')")
+    until(page, "document.querySelector('.banner')?.textContent.includes('waves was deleted')")
+    assert "waves" not in web.service.registry.models
+    page.click(".banner button:text-is('Undo')")
+    until(page, "document.querySelector('.banner')?.textContent.includes('waves is back')")
+    assert "waves" in web.service.registry.models
+    page.close()
+
+
+def test_page_login_and_logout(browser: Any, start: Callable[..., Web]):
     web = start(keys=("a-key-of-this-test-0001",))
-    context = browser.new_context()
+    context = browser.new_context(viewport=DESKTOP)
     page = context.new_page()
-    page.goto(web.url)
+    page.goto(f"{web.url}/?model=waves&size=256")
+    shot(page, "login")
     page.fill("input[name=key]", "a-key-of-this-test-0001")
     page.keyboard.press("Enter")
-    until(page, "document.querySelectorAll('#models .cards li h3').length === 6")
+    until(page, "document.querySelector('h1')?.textContent === 'waves'")
+    assert page.url.endswith("?model=waves&size=256") or "model=waves" in page.url
+    assert "a-key" not in str(context.cookies())
+    assert "$GENRAY_API_KEY" in page.inner_text(".snippets pre")
     page.reload()
-    page.wait_for_selector("#models .cards li h3")
+    until(page, "document.querySelector('h1')?.textContent === 'waves'")
+    page.click("text=Log out")
+    until(page, "document.querySelector('input[name=key]') !== null")
     context.close()
+
+
+# -- everyone --------------------------------------------------------------------------------------
+
+VIEWS = (
+    "",
+    "?model=digits-vae&do=generate",
+    "?model=digits-ae&do=find",
+    "?model=digits-ae&do=map",
+    "?model=digits&do=classify",
+    "?model=waves",
+    "?model=lite0",
+    "?model=road-runner",
+    "?model=gone",
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_page_is_accessible_and_fits(browser: Any, web: Web, size: dict[str, int], scheme: str):
+    axe_source()
+    context = browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    found: list[str] = []
+    for view in VIEWS:
+        page.goto(f"{web.url}/{view}")
+        until(page, "document.querySelector('h1') !== null")
+        until(page, f"document.querySelector('.output') === null || {IDLE}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], view
+        shot(page, f"{scheme}-{size['width']}-{VIEWS.index(view)}")
+        found += [f"{view}: {each}" for each in violations(page)]
+    context.close()
+    assert found == []
+
+
+def test_page_works_by_keyboard_alone(page: Any, web: Web):
+    page.goto(web.url)
+    until(page, "document.querySelector('.card') !== null")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == ""  # the first card's link
+    first = page.evaluate("document.activeElement.querySelector('h3').textContent")
+    page.keyboard.press("Enter")
+    until(page, f"document.querySelector('h1')?.textContent === {first!r}")
+    until(page, RESULT)
+    page.focus("[name=seed]")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("7")
+    page.keyboard.press("Enter")
+    until(page, f"{CAPTION} === 'Seed 7'")
+    # Every control that the mouse can use is reached by Tab.
+    reached = set()
+    page.evaluate("document.querySelector('.brand').focus()")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.textContent.trim()"))
+    assert {"Generate", "Surprise me", "Download", "Full size", "Share link", "curl"} <= reached
+
+
+def test_page_says_that_the_service_is_busy(browser: Any, start: Callable[..., Web]):
+    web = start(limits=Limits(max_slow=1))
+    busy, other = browser.new_page(viewport=DESKTOP), browser.new_page(viewport=DESKTOP)
+    busy.goto(f"{web.url}/?model=lite0&photo=flower&steps=40&size=512")
+    until(busy, "document.querySelector('.drop img') !== null")
+    busy.click("button:text-is('Dream')")
+    until(busy, "document.querySelector('.working progress')?.value > 0")
+    other.goto(f"{web.url}/?model=waves&size=256")
+    until(other, "document.querySelector('.drop img') !== null")
+    other.click("button:text-is('Paint')")
+    until(other, "document.querySelector('.output .error')?.textContent.includes('too busy')")
+    busy.click(".working button:text-is('Cancel')")
+    busy.close()
+    other.close()

@@ -75,14 +75,16 @@ def test_serving_guide_curl_examples_run(
         )
         for command in commands
     ]
-    assert [answer.returncode for answer in answers] == [0] * 5, [
+    assert [answer.returncode for answer in answers] == [0] * 7, [
         answer.stdout[:300] + answer.stderr for answer in answers
     ]
     assert (
         '"b64_json"' in answers[0].stdout
         and '"neighbours"' in answers[1].stdout
-        and '"version"' in answers[4].stdout
+        and '"classes"' in answers[2].stdout
+        and '"of"' in answers[3].stdout
+        and '"version"' in answers[6].stdout
     )
-    assert (workdir / "walk.gif").read_bytes().startswith(b"GIF89a") and answers[3].stdout.count(
+    assert (workdir / "walk.gif").read_bytes().startswith(b"GIF89a") and answers[5].stdout.count(
         "\n"
     ) == 31
