@@ -256,9 +256,9 @@ def _classify(model: Any) -> Function:
 
 
 def _act(model: QNetwork) -> Function:
-    stack = model.convolutions[0].in_channels
+    stack = model.stack
     past = model.config.past_actions
-    inputs = [TensorSpec("obs", "UINT8", (int(stack), *model.frame_shape))]  # type: ignore[arg-type]
+    inputs = [TensorSpec("obs", "UINT8", (stack, *model.frame_shape))]
     if past:
         inputs.append(TensorSpec("past_actions", "INT64", (past,)))
 

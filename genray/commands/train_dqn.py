@@ -16,7 +16,7 @@ from genray.rl.agent import LocalAgent
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.engine import Engine
 from genray.rl.evaluate import Evaluation
-from genray.rl.train import COLUMNS, Trainer, check_disk, check_memory, milestones
+from genray.rl.train import Trainer, check_disk, check_memory, columns_of, milestones
 from genray.runs.live import Live
 from genray.runs.remote_run import checkpoint_step, create_run, open_run
 from genray.runs.rundir import RUNS, RunDir, new_folder
@@ -30,7 +30,7 @@ class LaunchConfig:
 
     preset: str = "dqn"
     """A named configuration: dqn, road_runner_quick, road_runner, pong_quick, apex_breakout,
-    dqn_nature, catch. Other options change it.
+    dqn_nature, bbf_lite, catch. Other options change it.
     """
     out: PathOrUrl | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: a directory on a disk
@@ -162,7 +162,9 @@ def train_in(run: RunDir, config: DQNConfig, launch: LaunchConfig, *, resumed: b
                 if launch.address:
                     print(if_head_is_lost(config.run, start, launch.resume_command(run.place)))
                 configs.save_yaml(config, run.path / "config.yaml")
-                with Live(config.env.title, config.run.steps, COLUMNS, "agent steps") as live:
+                with Live(
+                    config.env.title, config.run.steps, columns_of(config), "agent steps"
+                ) as live:
                     trainer = Trainer(config, engine, run, live, launch.resume_command(run.place))
                     return trainer.run(start)
         except BaseException as error:

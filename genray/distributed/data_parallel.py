@@ -33,9 +33,9 @@ class PeerLost(Exception):
 class Group:
     """Connects one learner with the other learners of its group.
 
-    The constructor blocks until all K learners have joined. `agree`, `shares`, and the averaging of
-    gradients are collective operations: all K learners must call them in the same order. They raise
-    PeerLost when another learner is lost.
+    The constructor blocks until all K learners have joined. `agree`, `shares`, `take_from_leader`
+    and the averaging of gradients are collective operations: all K learners must call them in the
+    same order. They raise PeerLost when another learner is lost.
 
     Args:
         rank: the learner's number; 0 is the leader.
@@ -96,6 +96,12 @@ class Group:
         """
         self._share = share.factor(beta)
         return self.learners * self._share
+
+    def take_from_leader(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Overwrite `tensors` with those of the leader."""
+        with _peers():
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def _average(self, parameter: torch.Tensor) -> None:
         assert parameter.grad is not None

@@ -13,7 +13,7 @@ sent without repeats: compressed, or as `compression_choice` decides.
 
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,7 @@ class Feed:
         leads: whether this learner sends the insert limit and the weights to the shards.
         device, frames_on: where the learner computes, and where its batches are assembled (see
             LearnerConfig).
+        returns_at: gives (n, γ) of returns after a number of updates; None: neither is annealed.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class Feed:
         leads: bool = True,
         device: str | torch.device = "cpu",
         frames_on: str = "host",
+        returns_at: Callable[[int], tuple[int, float]] | None = None,
     ):
+        self._returns_at = returns_at
         self._epoch, self._learners, self._leads = epoch, learners, leads
         self._device, self._frames_on = torch.device(device), frames_on
         self._records = ShardRecords(shards, limiter)
@@ -192,6 +195,7 @@ class Feed:
         allowed = self.limiter.inserts_allowed() / len(self._records)
         return Request(
             counts=counts,
+            returns=self._returns_at(self.updates) if self._returns_at else None,
             places=record.frames is not None,
             packed=packed is not False,
             key_B=np.concatenate(keys) if keys else np.empty(0, np.int64),

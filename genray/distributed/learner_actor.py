@@ -18,6 +18,7 @@ from genray.distributed.feed import Batch, Feed, batches_per_round
 from genray.distributed.messages import LearnReport, Published, Snapshot
 from genray.errors import ResourceError, RunFault
 from genray.machine import keep_freed_memory, resolve_device
+from genray.rl.annealing import clock_at, returns_at
 from genray.rl.checkpoint import load_learner, save_learner
 from genray.rl.config import DQNConfig
 from genray.rl.engine import initial_network
@@ -63,7 +64,13 @@ class LearnerActor:
         network = initial_network(card, config.run.seed)
         device = resolve_device(config.run.device)
         self._learner = Learner(
-            config.learner, network, build_network(card), device, threads=threads
+            config.learner,
+            network,
+            build_network(card),
+            device,
+            threads=threads,
+            seed=config.run.seed,
+            rank=rank,
         )
         # NumPy ignores trailing zeros of the entropy, so the first incarnation of a single learner
         # has the same random numbers as LocalAgent, whose entropy is [seed, 2].
@@ -80,6 +87,7 @@ class LearnerActor:
             leads=rank == 0,
             device=device,
             frames_on=config.learner.frames_on,
+            returns_at=self._returns_at if config.collect.anneals_returns else None,
         )
         # A GPU computes while this process fetches the next round. On a CPU, fetching would only
         # delay the update.
@@ -206,6 +214,8 @@ class LearnerActor:
         """Make one update; return (loss, mean Q-value, gradient norm)."""
         beta = self._config.replay.beta_at(self._learner.updates)
         part = self._group.begin_update(share, beta) if self._group and share else 1.0
+        if self._group and self._learner.updates == 0:
+            self._group.take_from_leader(self._learner.find_median(batch.sample))
         self._learner.begin(batch.sample, max(self._feed.size, 1), beta, following)
         # While the device computes this update, fetch the next round if no batch is left.
         if following is None and self._fetches_ahead:
@@ -216,6 +226,9 @@ class LearnerActor:
         if self._learner.updates % self._config.run.publish_every == 0:
             self._publish()
         return part * update.loss, update.q_mean, update.grad_norm
+
+    def _returns_at(self, updates: int) -> tuple[int, float]:
+        return returns_at(self._config.collect, clock_at(self._config.learner, updates))
 
     def _fetch(self) -> None:
         """Receive the next round if it has been requested, and send its first batch to the device.

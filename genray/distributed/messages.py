@@ -51,6 +51,8 @@ class Request:
     """Keys of transitions, sampled from this shard earlier, that get new priorities."""
     delta_B: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     """The new |δ| of these transitions."""
+    returns: tuple[int, float] | None = None
+    """(n, γ) of the transitions' returns, if n or γ is annealed."""
     places: bool = False
     """True: the learner reads frames from the shard's memory, and needs only their positions."""
     packed: bool = True

@@ -132,6 +132,8 @@ class ReplayShardActor:
         drawn: PlacedSample | SlicedSample | None = None
         if current and count and self._shard.total > 0:
             shuffled = len(request.counts) > 1
+            if request.returns:
+                self._shard.returns = request.returns
             if request.places and self._shared:
                 drawn = self._shard.sample_places(count, shuffled=shuffled)
             else:

@@ -19,6 +19,7 @@ import torch
 
 from genray.errors import ConfigError
 from genray.machine import keep_freed_memory, resolve_device
+from genray.rl.annealing import clock_at, returns_at
 from genray.rl.checkpoint import load_learner, save_learner, shards_of
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
@@ -67,6 +68,7 @@ class LocalAgent:
             initial_network(self._card, seed),
             build_network(self._card),
             resolve_device(config.run.device),
+            seed=seed,
         )
         self.shards = [
             ReplayShard(config.replay, layout, seed=np.random.SeedSequence([seed, 1, index]))
@@ -77,7 +79,7 @@ class LocalAgent:
         self.collectors = [
             Collector(
                 make_env(config.env, config.collect.envs_per_collector),
-                self.learner.online,  # shares the learner's weights, so the weight lag is 0
+                self.learner.acting,  # shares the learner's weights, so the weight lag is 0
                 config.env,
                 config.collect,
                 config.explore,
@@ -153,8 +155,12 @@ class LocalAgent:
             for index, (count, end) in enumerate(zip(counts, ends))
             if count
         ]
+        returns = returns_at(
+            self.config.collect, clock_at(self.config.learner, self.learner.updates)
+        )
         for index, part in parts:
             rows = batch.rows(part)
+            self.shards[index].returns = returns
             self._draw(index, counts[index], rows)
             rows.probability_B[:] *= shares[index]
         self.limiter.sampled += batch_size

@@ -26,6 +26,11 @@ from typing import Self
 
 import numpy as np
 
+GOES_ON, ENDS, DIES = 0, 1, 2
+"""How an episode continues after a row: it goes on; it ends, and its next observation is
+bootstrapped from; it terminates, or a life is lost that counts as the end.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
@@ -62,6 +67,10 @@ class Chunk:
     delta_ET: np.ndarray  # float32: |δ|, computed with the collector's own weights
     # bool; False for rows before this incarnation, for restarts, and for no-ops while a stack fills
     valid_ET: np.ndarray
+
+    # Rows first_row … first_row + T − 1, only if n or γ is annealed
+    reward_ET: np.ndarray | None = None  # float32: the reward of the row's action
+    end_ET: np.ndarray | None = None  # uint8: GOES_ON, ENDS or DIES
 
     @property
     def num_rows(self) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from genray.bounds import bounded, check_bounds
-from genray.errors import RunFault
-from genray.rl.chunk import Chunk
+from genray.errors import RunFault, require
+from genray.rl.chunk import DIES, ENDS, GOES_ON, Chunk
 from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState
 from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, final_epsilons
 from genray.rl.networks import QNetwork
@@ -33,14 +33,39 @@ class CollectConfig:
     """Discount factor per step."""
     n_step: int = bounded(3, min=1, max=32, example=3)
     """Number of rewards summed before the bootstrap."""
-    reward_clip: Literal["clip", "sign", "none"] = "clip"
-    """How learning uses a reward: clip: clipped to [−1, 1]; sign: its sign; none: unchanged.
-    Reported returns are never clipped.
+    n_step_end: int = bounded(0, min=0, max=32, note="(0: constant)", example=3)
+    """n at the end of its annealing from --n-step; 0: n is constant. With annealing, returns are
+    computed when transitions are drawn, so all transitions of a draw have the same n and γ.
+    [Schwarzer 2023, https://arxiv.org/abs/2305.19452]
     """
+    gamma_end: float = bounded(0.0, min=0, below=1, note="(0: constant)", example=0.997)
+    """γ at the end of its annealing from --gamma; 0: γ is constant."""
+    anneal_returns_updates: int = bounded(10_000, min=1, example=10_000)
+    """Updates over which n and γ are annealed, after the start and after each reset."""
+    reward_clip: Literal["clip", "sign", "sqrt", "none"] = "clip"
+    """How learning uses a reward: clip: clipped to [−1, 1]; sign: its sign; sqrt: the root of its
+    size, with its sign; none: unchanged. Reported returns are never changed.
+    """
+    reward_scale: float = bounded(1.0, above=0, example=0.01)
+    """Factor on rewards before --reward-clip."""
 
     def validate(self) -> None:
         """Raise ConfigError for an invalid option."""
         check_bounds(self)
+        require(
+            self.n_step_end <= self.n_step,
+            f"--n-step-end {self.n_step_end}: n falls from --n-step {self.n_step}; use a smaller "
+            "number, or 0 for a constant n",
+        )
+        require(
+            self.gamma < 1 or not self.gamma_end,
+            f"--gamma-end {self.gamma_end}: γ is annealed from --gamma, which must be < 1",
+        )
+
+    @property
+    def anneals_returns(self) -> bool:
+        """Whether n or γ changes, so that returns are computed when transitions are drawn."""
+        return bool(self.n_step_end or self.gamma_end)
 
     @property
     def total_lanes(self) -> int:
@@ -188,7 +213,9 @@ class Collector:
         num_lanes, config = self.env.num_lanes, self.config
         frame_EHW = self.env.reset(int(self._rng.integers(2**31 - num_lanes)))
         self.lanes = Lanes(frame_EHW, self._env_config, self.network.config.past_actions)
-        self._choose = EpsilonGreedy(num_lanes, self._explore.persistence)
+        self._choose = EpsilonGreedy(
+            num_lanes, self._explore.persistence, self._explore.max_held_steps
+        )
         self._row = 0
         self._over_E = np.zeros(num_lanes, bool)  # the current frame is an episode's last one
         self._score_E = np.zeros(num_lanes)
@@ -206,7 +233,10 @@ class Collector:
     @property
     def epsilon_E(self) -> np.ndarray:
         """The lanes' ε now; float64 [E]."""
-        return annealed(self._final_epsilon_E, self.run_step, self._explore.anneal_steps)
+        explore = self._explore
+        return annealed(
+            self._final_epsilon_E, self.run_step, explore.anneal_steps, explore.random_steps
+        )
 
     def set_weights(self, weights: dict[str, torch.Tensor], version: int) -> None:
         """Load `weights` into the collector's network and remember their version."""
@@ -258,9 +288,21 @@ class Collector:
             horizon_ET=steps.horizon_ET,
             delta_ET=np.abs(delta_ET),
             valid_ET=r["valid"][:, :num_rows].copy(),
+            **self._newest_rows(),
         )
         self._row += num_rows
         return chunk, episodes
+
+    def _newest_rows(self) -> dict[str, np.ndarray]:
+        """Return the fields of a chunk from which a shard computes returns, if n or γ is
+        annealed.
+        """
+        if not self.config.anneals_returns:
+            return {}
+        new = slice(self.config.n_step, None)
+        rows = {name: self._rows[name][:, new] for name in ("reward", "discount", "ends")}
+        end_ET = np.where(rows["discount"] == 0, DIES, np.where(rows["ends"], ENDS, GOES_ON))
+        return {"reward_ET": rows["reward"].copy(), "end_ET": end_ET.astype(np.uint8)}
 
     def _step(self, column: int, episodes: list[Episode]) -> np.ndarray:
         """Act once in all lanes and fill column `column` of the window; return actions, int [E].
@@ -301,8 +343,12 @@ class Collector:
         return action_E
 
     def _clip(self, reward_E: np.ndarray) -> np.ndarray:
+        if self.config.reward_scale != 1:
+            reward_E = reward_E * np.float32(self.config.reward_scale)
         if self.config.reward_clip == "none":
             return reward_E
+        if self.config.reward_clip == "sqrt":
+            return np.sign(reward_E) * np.sqrt(np.abs(reward_E))
         return np.clip(reward_E, -1, 1) if self.config.reward_clip == "clip" else np.sign(reward_E)
 
     # -- checkpoints: exact if the environment can save its state ----------------------------------

@@ -63,6 +63,8 @@ FIXED = (
     "env.life_loss",
     "network",
     "learner.optimizer",
+    "collect.n_step_end",
+    "collect.gamma_end",
 )
 """Options that a resumed run cannot change, in addition to the game. They define the stored
 transitions, the network, and the state of the optimizer.
@@ -104,6 +106,11 @@ class DQNConfig:
             f"--frames-on {self.learner.frames_on}: needs uncompressed frames in the replay; use "
             "--replay-store raw",
         )
+        require(
+            self.network.head == "scalar" or self.learner.loss == "huber",
+            f"--loss {self.learner.loss}: a head {self.network.head} has a loss of its own; leave "
+            "--loss out, or use --head scalar",
+        )
         self.plan_shards((84, 84))
 
     def check_resumes(self, before: "DQNConfig") -> None:
@@ -132,6 +139,24 @@ class DQNConfig:
             f"{self.replay.min_size} transitions; use at least --steps {missing + needed}, "
             "or a smaller --min-size",
         )
+        every, updates = self.learner.reset_every, self._expected_updates
+        require(
+            not every or not self.replay.samples_per_insert or every < updates,
+            f"--reset-every {every}: the run makes about {updates:,} updates, so it would never "
+            f"reset; use less than {updates}, or 0",
+        )
+
+    @property
+    def _expected_updates(self) -> int:
+        """The number of updates that the limit on samples per insert allows, about."""
+        learning = max(0, self.run.steps - self.replay.min_size)
+        return int(self.replay.samples_per_insert * learning / self.learner.batch_size)
+
+    @property
+    def replay_ratio(self) -> float:
+        """Updates per agent step; 0: no limit."""
+        learner = self.learner
+        return self.replay.samples_per_insert / (learner.batch_size * learner.learners)
 
     def notes(self) -> list[str]:
         """Return a line for each option whose steps or updates are more than the run's."""
@@ -141,9 +166,9 @@ class DQNConfig:
                 f"note: --anneal-steps {self.explore.anneal_steps:,} is longer than the run, so ε "
                 "does not reach its end"
             )
-        learning = max(0, steps - self.replay.min_size)
-        updates = int(self.replay.samples_per_insert * learning / self.learner.batch_size)
-        if self.replay.samples_per_insert and self.learner.target_network:
+        updates = self._expected_updates
+        copies = self.learner.target_network and not self.learner.target_tau
+        if self.replay.samples_per_insert and copies:
             period = self.learner.target_period_updates
             if updates < period:
                 notes.append(
@@ -168,6 +193,7 @@ class DQNConfig:
             past_actions=self.network.past_actions,
             n_step=self.collect.n_step,
             chunk_rows=self.collect.chunk_rows,
+            anneals_returns=self.collect.anneals_returns,
         )
 
     def limiter(self, round_samples: int) -> SamplesPerInsert:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
+from genray.config import to_dict
 from genray.rl.collect import Episode
 from genray.rl.config import DQNConfig
 from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
@@ -83,11 +84,7 @@ def network_card(
         "num_actions": num_actions,
         "frame_shape": list(frame_shape),
         "stack": config.env.stack,
-        "channels": list(config.network.channels),
-        "hidden": config.network.hidden,
-        "dueling": config.network.dueling,
-        "past_actions": config.network.past_actions,
-        "layer_norm": config.network.layer_norm,
+        **to_dict(config.network),
     }
 
 

@@ -27,10 +27,14 @@ class ExploreConfig:
     """Agent steps of the whole run over which ε falls from 1 to its final value; 0: ε has its final
     value from the start.
     """
+    random_steps: int = bounded(0, min=0)
+    """Agent steps at the start of the run with ε = 1; the annealing begins after them."""
     persistence: float = 0.0
     """εz-greedy: a random action is repeated for z steps, P(z) ∝ z^−persistence (2 in the paper);
     0: for one step. Helps to find rewards that are several steps away in one direction.
     """
+    max_held_steps: int = bounded(100, min=1, example=100)
+    """Largest number of steps for which --persistence repeats an action."""
 
     def validate(self) -> None:
         """Raise ConfigError for an invalid option."""
@@ -62,16 +66,16 @@ def final_epsilons(config: ExploreConfig, num_lanes: int) -> np.ndarray:
     return ladder(num_lanes, config.epsilon, config.epsilon_power)
 
 
-def annealed(final_E: np.ndarray, step: int, anneal_steps: int) -> np.ndarray:
-    """Return the lanes' ε at agent step `step` of the run: linear from 1 to `final_E` over
-    `anneal_steps`, then constant; float64 [E].
+def annealed(
+    final_E: np.ndarray, step: int, anneal_steps: int, random_steps: int = 0
+) -> np.ndarray:
+    """Return the lanes' ε at agent step `step` of the run: 1 for `random_steps`, then linear from 1
+    to `final_E` over `anneal_steps`, then constant; float64 [E].
     """
-    left = max(0.0, 1.0 - step / anneal_steps) if anneal_steps else 0.0
+    if step < random_steps:
+        return np.ones_like(final_E)
+    left = max(0.0, 1.0 - (step - random_steps) / anneal_steps) if anneal_steps else 0.0
     return final_E + (1.0 - final_E) * left
-
-
-MAX_HELD_STEPS = 100
-"""Largest number of steps for which εz-greedy repeats an action."""
 
 
 class EpsilonGreedy:
@@ -79,16 +83,17 @@ class EpsilonGreedy:
     (εz-greedy).
 
     Random numbers are drawn for every lane at every step, also for lanes that do not use them.
-    [Dabney 2021, https://arxiv.org/abs/2006.01782. Departure: z is at most MAX_HELD_STEPS, in the
+    [Dabney 2021, https://arxiv.org/abs/2006.01782. Departure: z is at most `max_held`, in the
     paper 10,000.]
 
     Args:
         num_lanes: E.
         persistence: exponent of the distribution of z; 0: actions are not held.
+        max_held: the largest z.
     """
 
-    def __init__(self, num_lanes: int, persistence: float = 0.0):
-        self._persistence = persistence
+    def __init__(self, num_lanes: int, persistence: float = 0.0, max_held: int = 100):
+        self._persistence, self._max_held = persistence, max_held
         self.held_E = np.zeros(num_lanes, np.int64)
         """The random action that each lane repeats."""
         self.left_E = np.zeros(num_lanes, np.int64)
@@ -104,7 +109,7 @@ class EpsilonGreedy:
         begins_E = (rng.random(num_lanes) < epsilon_E) & (self.left_E == 0)
         random_E = rng.integers(num_actions, size=num_lanes)
         steps_E = (
-            np.minimum(rng.zipf(self._persistence, num_lanes), MAX_HELD_STEPS)
+            np.minimum(rng.zipf(self._persistence, num_lanes), self._max_held)
             if self._persistence
             else 1
         )

@@ -325,6 +325,46 @@ def draw(
 
 
 @compiled
+def returns(
+    row_LC,
+    reward_LC,
+    end_LC,
+    leaf_B,
+    n,
+    gamma,
+    return_B,
+    discount_B,
+    horizon_B,
+    next_age_B,
+    next_past_BK,
+):
+    """Compute n-step returns of drawn transitions from the rewards of their rows, and overwrite
+    what `draw` wrote for another n and γ.
+
+    A return adds no reward after a row that ends an episode (1), and its discount is 0 after a row
+    that terminates it (2). All n rows after a transition that can be drawn are stored.
+    """
+    rows = row_LC.shape[1]
+    for b in range(len(leaf_B)):
+        lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
+        total, discount, k = 0.0, 1.0, 0
+        while k < n:
+            at = (slot + k) % rows
+            total += discount * reward_LC[lane, at]
+            discount *= gamma
+            k += 1
+            if end_LC[lane, at] == 2:
+                discount = 0.0
+            if end_LC[lane, at] > 0:
+                break
+        then = (slot + k) % rows
+        return_B[b], discount_B[b], horizon_B[b] = total, discount, k
+        next_age_B[b] = row_LC[lane, then].age
+        if next_past_BK.shape[1]:
+            _past_actions(row_LC[lane], then, next_age_B[b], next_past_BK[b])
+
+
+@compiled
 def update(flat_F8, start, row_LC, head_L, key_B, delta_B, epsilon, alpha):
     """Set the priorities of the transitions `key_B` to (|δ| + ε)^α.
 

@@ -1,79 +1,31 @@
-"""Makes the updates of a (double, dueling, prioritized, n-step) DQN.
+"""Makes the updates of a (double, dueling, prioritized, n-step) DQN and of its later forms.
 
-Shapes: B batch, A actions. w: weights of the online network; w⁻: of the target network; s, s': an
-observation and the one that its target uses.
+Shapes: B batch, A actions. The outputs of a network are Q-values [B, A], or [B, A, Z] for heads
+with Z outputs per action; names say `_BA` for both. w: weights of the online network; w⁻: of the
+target network; s, s': an observation and the one that its target uses.
 """
 
 import copy
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from genray.bounds import bounded, check_bounds
-from genray.errors import RunFault, require
+from genray.errors import RunFault
 from genray.machine import has_bfloat16
 from genray.rl import targets
+from genray.rl.annealing import clock_at, learning_rate_at
+from genray.rl.augment import augmented, generator_of
+from genray.rl.learner_config import LearnerConfig as LearnerConfig
 from genray.rl.networks import QNetwork
+from genray.rl.optimizer import CentredRMSprop as CentredRMSprop
+from genray.rl.optimizer import make_optimizer
+from genray.rl.resets import fresh_network, reset
 from genray.rl.transfer import AnySample, DeviceBatch, Transfers
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnerConfig:
-    """Batch size, loss, optimizer and devices of the learner."""
-
-    batch_size: int = bounded(32, min=1, example=32)
-    """Transitions per update (512 in Ape-X)."""
-    double: bool = True
-    """w chooses the next action and w⁻ gives its value; otherwise w⁻ does both."""
-    loss: Literal["huber", "squared"] = "huber"
-    """huber: DQN's error clipping at ±1. squared: δ²/2."""
-    optimizer: Literal["adam", "rmsprop"] = "adam"
-    """rmsprop: centred and with ε inside the root, as in DQN and Ape-X."""
-    learning_rate: float = bounded(1e-4, above=0, example="1e-4")
-    average_updates: int = bounded(0, min=0, note="(0: off)", example=1000)
-    """The policy that is evaluated and saved is the mean of w over about this many updates (an
-    exponential average), which makes a short run's last policy less noisy; 0: w itself. Collectors
-    use w, and w⁻ is a copy of w, never of the average.
-    """
-    optimizer_epsilon: float = bounded(1.5e-4, above=0, example="1.5e-4")
-    """The optimizer's ε (1.5e-4 as in Rainbow and Ape-X, instead of PyTorch's 1e-8)."""
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Number format of the products in all layers but the last; weights, outputs, loss and
-    optimizer are always float32. auto: bfloat16 if the device multiplies bfloat16 in hardware (a
-    GPU since Ampere; a CPU with AVX512-BF16), otherwise float32.
-    """
-    max_grad_norm: float = bounded(40.0, min=0, note="(0: off)", example=40)
-    """Longer gradients are scaled down to this norm (Ape-X); 0: never."""
-    target_period_updates: int = bounded(2_500, min=1)
-    """Updates between copies of w to w⁻."""
-    target_network: bool = True
-    """Whether a target network gives the targets; off, w itself does. Only for comparisons."""
-    importance_weighting: bool = True
-    """Whether prioritized sampling is corrected by importance weights. Off only for comparisons."""
-    frames_on: Literal["host", "device"] = "host"
-    """Where batches are assembled. device: from a copy of the replay's frames in the memory of the
-    learner's device (7 GB a million frames), to which each frame is sent once. Only uncompressed
-    shards on the learner's node can be copied; batches of other shards are assembled on the host.
-    """
-    learners: int = bounded(1, min=1)
-    """Learner processes, each with its own batch, and its own GPU if there are any. Gradients are
-    averaged, so an update equals that of one learner with a batch this many times as large.
-    """
-
-    def validate(self) -> None:
-        """Raise ConfigError for an invalid option."""
-        check_bounds(self)
-        require(
-            self.frames_on in ("host", "device"),
-            f"--frames-on {self.frames_on}: must be host (the replay's memory) or device (the "
-            "GPU's)",
-        )
 
 
 class Update(NamedTuple):
@@ -86,44 +38,12 @@ class Update(NamedTuple):
 
 
 class _TargetPass(NamedTuple):
-    """Q(s', ·; w⁻) of the next update's batch, started during the current update."""
+    """The outputs of w⁻ for s' of the next update's batch, started during the current update."""
 
     batch: AnySample
-    q_next_BA: Callable[[], torch.Tensor]
+    next_BA: Callable[[], torch.Tensor]
     copy_number: int
-    """Which copy of w to w⁻ computed `q_next_BA`; after the next copy, the pass is repeated."""
-
-
-class CentredRMSprop(torch.optim.RMSprop):
-    """RMSprop with w ← w − η g / √(E[g²] − E[g]² + ε), as in DQN and Ape-X: ε is inside the root,
-    whereas PyTorch adds it outside.
-
-    [Graves 2013, https://arxiv.org/abs/1308.0850, equations 38 to 40]
-    """
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            gradients = [weight.grad for weight in weights]
-            for weight in weights:
-                if not self.state[weight]:  # PyTorch requires "step" when it loads the state
-                    zeros = {name: torch.zeros_like(weight) for name in ("grad_avg", "square_avg")}
-                    self.state[weight] = {"step": torch.zeros(()), **zeros}
-            means, squares = (
-                [self.state[weight][name] for weight in weights]
-                for name in ("grad_avg", "square_avg")
-            )
-            # Update E[g] and E[g²], then take the step.
-            torch._foreach_lerp_(means, gradients, 1 - group["alpha"])
-            torch._foreach_mul_(squares, group["alpha"])
-            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["alpha"])
-            roots = torch._foreach_addcmul(squares, means, means, -1)
-            # The difference of two nearly equal numbers may round to less than 0.
-            torch._foreach_clamp_min_(roots, 0)
-            torch._foreach_add_(roots, group["eps"])
-            torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(weights, gradients, roots, -group["lr"])
+    """Which copy of w to w⁻ computed `next_BA`; after the next copy, the pass is repeated."""
 
 
 class Learner:
@@ -141,6 +61,8 @@ class Learner:
             computes the passes without gradient: w over s' during w over s, and w⁻ over the next
             batch during the backward pass. Updates are equal, bit for bit, with and without it. It
             exists only on a CPU, because a GPU processes its queue in order.
+        seed: the seed of the run, for augmentation and resets.
+        rank: the number of this learner among several, which augment differently.
     """
 
     def __init__(
@@ -151,7 +73,10 @@ class Learner:
         device: str = "cpu",
         *,
         threads: int = 0,
+        seed: int = 0,
+        rank: int = 0,
     ):
+        self._seed, self._rank = seed, rank
         self.config, self.device = config, torch.device(device)
         self.online = online.to(self.device)
         self.target = target.to(self.device).requires_grad_(False)
@@ -159,7 +84,7 @@ class Learner:
         self.average = (
             copy.deepcopy(self.online).requires_grad_(False) if config.average_updates else None
         )
-        self.optimizer = self._make_optimizer()
+        self.optimizer = make_optimizer(config, self.online)
         self.updates = 0
         self._second: ThreadPoolExecutor | None = None
         if threads and self.device.type == "cpu":
@@ -170,22 +95,9 @@ class Learner:
         self._results: list[torch.Tensor] = []
         self._next_target_pass: _TargetPass | None = None
         self._copy_number = 0
+        self._has_median = False
         self._in_bfloat16 = config.precision == "bfloat16" or (
             config.precision == "auto" and has_bfloat16(self.device.type)
-        )
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        parameters, config = self.online.parameters(), self.config
-        if config.optimizer == "adam":
-            return torch.optim.Adam(
-                parameters, lr=config.learning_rate, eps=config.optimizer_epsilon, fused=True
-            )
-        return CentredRMSprop(
-            parameters,
-            lr=config.learning_rate,
-            alpha=0.95,
-            eps=config.optimizer_epsilon,
-            centered=True,
         )
 
     def update(
@@ -206,6 +118,7 @@ class Learner:
         """Start `update`; `finish` returns its result. A GPU computes while the caller does
         something else.
         """
+        self._prepare(batch)
         delta_B, loss, q_mean = self._loss(batch, size, beta, following)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -215,18 +128,54 @@ class Learner:
         self.updates += 1
         if self.average is not None:
             # The plain mean at first, so that the initial random weights have no lasting effect.
-            share = 1.0 / min(self.updates, self.config.average_updates)
+            since_reset = clock_at(self.config, self.updates - 1) + 1
+            share = 1.0 / min(since_reset, self.config.average_updates)
             with torch.no_grad():
                 torch._foreach_lerp_(
                     list(self.average.parameters()), list(self.online.parameters()), share
                 )
-        # Copy w to w⁻ once per period; `_copy_number` invalidates what w⁻ computed ahead.
-        if self.updates % self.config.target_period_updates == 0:
+        # Move w⁻ towards w after every update, or copy w to w⁻ once per period; `_copy_number`
+        # invalidates what w⁻ computed ahead.
+        if self.config.target_tau:
+            with torch.no_grad():
+                torch._foreach_lerp_(
+                    list(self.target.parameters()),
+                    list(self.online.parameters()),
+                    self.config.target_tau,
+                )
+        elif self.updates % self.config.target_period_updates == 0:
             self._copy_number += 1
             self.target.load_state_dict(self.online.state_dict())
         self._results = [delta_B.abs(), torch.stack([loss.detach(), q_mean, grad_norm])]
         if following is not None:
             self.expect(following)
+
+    def _prepare(self, batch: AnySample) -> None:
+        """Do what some updates begin with: find the median frame, reset, set the learning rate."""
+        if self.updates == 0:
+            self.find_median(batch)
+        elif self.config.reset_every and clock_at(self.config, self.updates) == 0:
+            fresh = fresh_network(self.online, (self._seed, 4, self.updates))
+            for network in (self.online, self.target):
+                reset(network, fresh, self.config.reset_keep)
+            self.optimizer = make_optimizer(self.config, self.online)
+        if self.config.learning_rate_end:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate_at(self.config, self.updates)
+
+    def find_median(self, batch: AnySample) -> list[torch.Tensor]:
+        """Set the networks' median frames from the frames of the run's first batch, unless they are
+        set; return them, so that several learners can use the same.
+        """
+        networks = [net for net in (self.online, self.target, self.average) if net is not None]
+        medians = [net.median_HW for net in networks if net.median_HW is not None]
+        if medians and not self._has_median:
+            tensors = self._transfers.take(batch)
+            frames_BSHW = torch.cat([tensors.obs_BSHW, tensors.next_obs_BSHW])
+            for network in networks:
+                network.set_median(frames_BSHW.flatten(0, 1))
+            self._has_median = True
+        return medians
 
     def expect(self, following: AnySample) -> None:
         """Send the next batch to a GPU, while the GPU still works on the current one.
@@ -245,39 +194,41 @@ class Learner:
             )
         return Update(delta_B.numpy(), loss, q_mean, grad_norm)
 
-    def _start_q_next(self, network: QNetwork, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
-        """Return a function that returns Q(s', ·) by `network`, without gradient.
+    def _start_next(self, network: QNetwork, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
+        """Return a function that returns the outputs of `network` for s', without gradient.
 
-        The second stream starts to compute at once. Without a second stream, Q is computed when the
-        returned function is called.
+        The second stream starts to compute at once. Without a second stream, they are computed when
+        the returned function is called.
         """
         if self._second is None:
-            return partial(self._q_next, network, tensors)
-        future: Future[torch.Tensor] = self._second.submit(self._q_next, network, tensors)
+            return partial(self._next, network, tensors)
+        future: Future[torch.Tensor] = self._second.submit(self._next, network, tensors)
         return future.result
 
-    def _q_next(self, network: QNetwork, tensors: DeviceBatch) -> torch.Tensor:
+    def _next(self, network: QNetwork, tensors: DeviceBatch) -> torch.Tensor:
         with torch.no_grad():  # the setting belongs to a thread, so it is set here
-            return self._q(network, tensors.next_obs_BSHW, tensors.next_past_BK)
+            return self._outputs(network, tensors.next_obs_BSHW, tensors.next_past_BK)
 
-    def _q(self, network: QNetwork, obs_BSHW: torch.Tensor, past_BK: torch.Tensor) -> torch.Tensor:
+    def _outputs(
+        self, network: QNetwork, obs_BSHW: torch.Tensor, past_BK: torch.Tensor
+    ) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
-            return network(obs_BSHW, past_BK).float()
+            return network(obs_BSHW, past_BK, True).float()
 
-    def _q_next_target(self, batch: AnySample, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
-        """Return a function for Q(s', ·) by w⁻, or by w if there is no target network."""
+    def _next_target(self, batch: AnySample, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
+        """Return a function for the outputs for s' of w⁻, or of w if there is no target network."""
         early, self._next_target_pass = self._next_target_pass, None
         # Use the pass that was started during the previous update, if w⁻ has not changed since.
         if early and early.batch is batch and early.copy_number == self._copy_number:
-            return early.q_next_BA
+            return early.next_BA
         network = self.target if self.config.target_network else self.online
-        return self._start_q_next(network, tensors)
+        return self._start_next(network, tensors)
 
     def _start_next_target_pass(self, following: AnySample | None) -> None:
-        # w⁻ changes only at its next copy; `_q_next_target` discards values from before a copy.
-        if following is not None and self._second and self.config.target_network:
-            q_next_BA = self._start_q_next(self.target, self._transfers.take(following))
-            self._next_target_pass = _TargetPass(following, q_next_BA, self._copy_number)
+        # w⁻ changes only at its next copy; `_next_target` discards values from before a copy.
+        if following is not None and self._second and self._target_rests:
+            next_BA = self._start_next(self.target, self._transfers.take(following))
+            self._next_target_pass = _TargetPass(following, next_BA, self._copy_number)
 
     def _loss(
         self, batch: AnySample, size: int, beta: float, following: AnySample | None
@@ -285,38 +236,54 @@ class Learner:
         """Return (δ [B] without gradient, weighted mean loss, mean Q of the actions taken)."""
         # The passes without gradient start first, because they run in the second stream. With a
         # second stream and batches 1, 2, 3, …, update 2 looks like this, where "w over s of 2" is
-        # the pass that computes Q(s, ·; w) for batch 2:
+        # the pass that computes the outputs of w for s of batch 2:
         #
         #   this thread     | w over s of 2                      | backward pass of 2, step |
         #   second stream   | w over s' of 2 | w⁻ over s' of 3                              |
         #
-        # Q(s', ·; w⁻) for batch 2 was computed during update 1.
+        # The outputs of w⁻ for s' of batch 2 were computed during update 1.
+        config = self.config
         tensors = self._transfers.take(batch)
-        q_next_target = self._q_next_target(batch, tensors)
-        q_next_online = self._start_q_next(self.online, tensors) if self.config.double else None
+        if config.shift or config.intensity:
+            random = generator_of(self._seed, 3, self.updates, self._rank)
+            tensors = augmented(tensors, self.online, config.shift, config.intensity, random)
+        next_target = self._next_target(batch, tensors)
+        next_online = self._start_next(self.online, tensors) if config.double else None
         self._start_next_target_pass(following)
-        q_BA = self._q(self.online, tensors.obs_BSHW, tensors.past_BK)
-        reward_terms = (tensors.return_B, tensors.discount_B)
-        if q_next_online:
-            target_B = targets.double_q_target(*reward_terms, q_next_online(), q_next_target())
-        else:
-            target_B = targets.q_learning_target(*reward_terms, q_next_target())
-        delta_B = targets.td_error(q_BA, tensors.action_B, target_B)
-        loss_B = targets.huber(delta_B) if self.config.loss == "huber" else targets.squared(delta_B)
+        output_BA = self._outputs(self.online, tensors.obs_BSHW, tensors.past_BK)
+        next_online_BA = next_online() if next_online else None
+        delta_B, loss_B, q_taken_B = self.online.head.loss(
+            tensors, output_BA, next_target(), next_online_BA, config.loss
+        )
         # Importance weights correct the bias of prioritized sampling; the weights are ≤ 1.
-        if self.config.importance_weighting:
+        if config.importance_weighting:
             weight_B = targets.importance_weights(tensors.probability_B, size, beta)
             loss_B = loss_B * weight_B.to(loss_B.dtype)
-        delta_B = delta_B.detach()
-        return delta_B, loss_B.mean(), (target_B - delta_B).mean()
+        return delta_B, loss_B.mean(), q_taken_B.mean()
+
+    @property
+    def _target_rests(self) -> bool:
+        """Whether w⁻ can process a batch during the update before: w⁻ exists, does not move with
+        every update, and gets the frames as they are stored.
+        """
+        config = self.config
+        moves = config.target_tau or config.reset_every
+        return config.target_network and not (moves or config.shift or config.intensity)
+
+    @property
+    def acting(self) -> QNetwork:
+        """The network with which collectors act."""
+        return self.target if self.config.acting_network == "target" else self.online
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return a copy of w on the CPU, for collectors."""
-        return _cpu_copy(self.online)
+        """Return a copy of the acting network's weights on the CPU, for collectors."""
+        return _cpu_copy(self.acting)
 
     def policy(self) -> dict[str, torch.Tensor]:
-        """Return a copy of the policy's weights on the CPU: the average of w, or w."""
-        return _cpu_copy(self.average or self.online)
+        """Return a copy of the policy's weights on the CPU: the average of w, or the acting
+        network's.
+        """
+        return _cpu_copy(self.average or self.acting)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state: w, w⁻, average, optimizer, count of updates."""
@@ -348,6 +315,7 @@ class Learner:
             group["lr"] = self.config.learning_rate
         self.updates = state["updates"]
         self._copy_number += 1
+        self._has_median = self.updates > 0
 
 
 def _cpu_copy(network: QNetwork) -> dict[str, torch.Tensor]:

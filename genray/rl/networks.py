@@ -1,16 +1,19 @@
-"""Defines the Q-network: the convolutions of the Nature DQN, dueling streams, and past actions.
+"""Defines the Q-network: an encoder, dueling streams, a head, and past actions.
 
-Shapes: B batch, S stack, H height, W width, A actions, K past actions.
+Shapes: B batch, S stack, H height, W width, A actions, K past actions, Z outputs per action, F
+features.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
+from genray.rl.encoders import make_encoder
+from genray.rl.heads import make_head
 from genray.threads import FlopCount
 
 # Factor of the initial weights of the output layers. He's variance is meant for layers before a
@@ -23,12 +26,34 @@ OUTPUT_SCALE = 0.1
 class NetworkConfig:
     """The shape of the Q-network."""
 
+    encoder: Literal["nature", "der", "impala"] = "nature"
+    """nature: three convolutions; der: two with stride 5, which take a third of the time; impala:
+    three stages with residual blocks.
+    """
     channels: tuple[int, int, int] = (32, 64, 64)
-    """Channels of the three convolutions (8x8 stride 4, 4x4 stride 2, 3x3 stride 1)."""
+    """Channels of the three convolutions of `nature` (8x8 stride 4, 4x4 stride 2, 3x3 stride 1)."""
+    impala_width: float = bounded(1.0, above=0, max=16, example=2)
+    """Factor on the channels of `impala`: 16, 32, 32."""
+    head: Literal["scalar", "c51"] = "scalar"
+    """scalar: Q-values. c51: distributions of returns on a fixed support. [Bellemare 2017,
+    https://arxiv.org/abs/1707.06887]
+    """
+    atoms: int = bounded(51, min=2, example=51)
+    """Atoms of a distribution of `c51`."""
+    value_limit: float = bounded(10.0, above=0, example=10)
+    """The support of `c51` is −value_limit … value_limit; returns outside are moved to its ends."""
     hidden: int = bounded(512, min=1, example=512)
     """Units of the fully connected layer (of each stream, when dueling)."""
     dueling: bool = True
     """Two streams, V(s) and A(s, a), and Q = V + A − mean A."""
+    shared_hidden: bool = False
+    """The dueling streams share their fully connected layer, which saves time."""
+    median_frame: bool = False
+    """Subtract the per-pixel median of the first batch's frames from every frame, so that a static
+    background becomes 0. The median is stored in the model.
+    """
+    input_gain: float = bounded(1.0, above=0, example=4)
+    """Factor on the network's input (pixels from 0 to 1, minus the median frame)."""
     past_actions: int = bounded(0, min=0, max=16, example=4)
     """Number of last actions that are added, one-hot, to the convolutions' features. They help
     where frames alone do not show a motion.
@@ -49,7 +74,7 @@ class NetworkConfig:
 
 
 class QNetwork(nn.Module):
-    """Computes Q(s, ·) from a stack of frames.
+    """Computes Q(s, ·) from a stack of frames, or the outputs from which a head computes Q(s, ·).
 
     [Mnih 2015, https://doi.org/10.1038/nature14236; Wang 2016, https://arxiv.org/abs/1511.06581]
     Departures: He initialisation (normal, variance 2/fan_in) instead of a uniform one, with outputs
@@ -72,34 +97,34 @@ class QNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.num_actions = num_actions
+        self.stack = stack
         self.frame_shape = frame_shape
-        first, second, third = config.channels
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(stack, first, 8, stride=4), nn.ReLU(),
-            nn.Conv2d(first, second, 4, stride=2), nn.ReLU(),
-            nn.Conv2d(second, third, 3, stride=1), nn.ReLU(),
-            nn.Flatten(),
-        )  # fmt: skip
+        self.head = make_head(config)
+        self.median_HW: Tensor | None
+        self.register_buffer("median_HW", torch.zeros(frame_shape) if config.median_frame else None)
+        self.convolutions = make_encoder(config, stack)
         features = self._num_features(stack, frame_shape)
         if config.layer_norm:
             self.convolutions.append(nn.LayerNorm(features))
         features += config.past_actions * num_actions
 
-        def stream(outputs: int) -> nn.Sequential:
+        def hidden() -> list[nn.Module]:
             norm = [nn.LayerNorm(config.hidden)] if config.layer_norm else []
+            return [nn.Linear(features, config.hidden), *norm, nn.ReLU()]
+
+        def stream(outputs: int) -> nn.Sequential:
+            own = [] if config.shared_hidden else hidden()
             return nn.Sequential(
-                nn.Linear(features, config.hidden),
-                *norm,
-                nn.ReLU(),
-                nn.Linear(config.hidden, outputs),
+                *own, nn.Linear(config.hidden, outputs * self.head.outputs_per_action)
             )
 
+        self.hidden = nn.Sequential(*hidden()) if config.shared_hidden else None
         self.advantage = stream(num_actions)
         self.value = stream(1) if config.dueling else None
         self.apply(he_init)
-        for head in (self.advantage, self.value):
-            if head is not None:
-                head[-1].weight.data.mul_(OUTPUT_SCALE)  # type: ignore[operator]
+        for last in (self.advantage, self.value):
+            if last is not None:
+                last[-1].weight.data.mul_(OUTPUT_SCALE)  # type: ignore[operator]
         self.to(memory_format=torch.channels_last)
 
     def _num_features(self, stack: int, frame_shape: tuple[int, int]) -> int:
@@ -111,24 +136,55 @@ class QNetwork(nn.Module):
                 f"frames of {frame_shape} are too small for the convolutions; use at least 36x36"
             ) from error
 
-    def forward(self, frames_BSHW: Tensor, past_BK: Tensor | None = None) -> Tensor:
-        """Return Q-values, float32 [B, A].
+    def forward(
+        self, frames_BSHW: Tensor, past_BK: Tensor | None = None, raw: bool = False
+    ) -> Tensor:
+        """Return Q-values, float32 [B, A], or if `raw` the outputs from which `head` computes them
+        (logits [B, A, Z] of `c51`).
 
-        `frames_BSHW`: uint8, 0 to 255, oldest frame first. `past_BK`: the last K actions, newest
-        first, −1 before the episode's first action; ignored, and may be None, if `past_actions` is
-        0.
+        `frames_BSHW`: uint8, 0 to 255, oldest frame first, or what `inputs` returned. `past_BK`:
+        the last K actions, newest first, −1 before the episode's first action; ignored, and may be
+        None, if `past_actions` is 0.
         """
-        features = self.convolutions(to_floats(frames_BSHW))
+        outputs = self._outputs(self.convolutions(self.inputs(frames_BSHW)), past_BK)
+        return outputs if raw else self.head.q(outputs)
+
+    def inputs(self, frames_BSHW: Tensor) -> Tensor:
+        """Return the encoder's input, float32 [B, S, H, W]: pixels from 0 to 1, minus the median
+        frame, times the gain. Floats are returned as they are.
+        """
+        if frames_BSHW.is_floating_point():
+            return frames_BSHW
+        floats_BSHW = to_floats(frames_BSHW)
+        if self.median_HW is not None:
+            floats_BSHW -= self.median_HW
+        if self.config.input_gain != 1:
+            floats_BSHW *= self.config.input_gain
+        return floats_BSHW
+
+    def _outputs(self, features: Tensor, past_BK: Tensor | None) -> Tensor:
         if self.config.past_actions:
             assert past_BK is not None, "this network was made with past_actions"
             one_hot_BKA = nn.functional.one_hot(past_BK.long() + 1, self.num_actions + 1)[..., 1:]
             features = torch.cat([features, one_hot_BKA.flatten(1).to(features)], dim=1)
-        advantage_BA = _through(self.advantage, features)
+        if self.hidden is not None:
+            features = self.hidden(features)
+        advantage_BA = self._per_action(_through(self.advantage, features))
         if self.value is None:
             return advantage_BA
-        return (
-            _through(self.value, features) + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
-        )
+        value_B1 = self._per_action(_through(self.value, features))
+        return value_B1 + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+
+    def _per_action(self, outputs_BN: Tensor) -> Tensor:
+        """Return outputs [B, A · Z] as [B, A, Z] if Z > 1."""
+        per_action = self.head.outputs_per_action
+        return outputs_BN if per_action == 1 else outputs_BN.unflatten(1, (-1, per_action))
+
+    def set_median(self, frames_NHW: Tensor) -> None:
+        """Set the median frame from N frames, uint8."""
+        assert self.median_HW is not None, "this network was made without median_frame"
+        median_HW = frames_NHW.median(dim=0).values
+        self.median_HW.copy_(median_HW.to(self.median_HW) / 255.0)
 
 
 def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
@@ -187,13 +243,9 @@ def build_network(card: dict[str, Any]) -> QNetwork:
     """Build the network that `card` (`rl.engine.network_card`) describes. The model store calls
     this function for models of kind "dqn".
     """
+    # Models of older versions lack the newer options, which then have their defaults.
+    known = {field.name: card[field.name] for field in fields(NetworkConfig) if field.name in card}
     first, second, third = card["channels"]
-    shape = NetworkConfig(
-        channels=(first, second, third),
-        hidden=card["hidden"],
-        dueling=card["dueling"],
-        past_actions=card["past_actions"],
-        layer_norm=card.get("layer_norm", False),  # absent in models of older versions
-    )
+    shape = NetworkConfig(**known | {"channels": (first, second, third)})
     height, width = card["frame_shape"]
     return QNetwork(shape, card["num_actions"], card["stack"], (height, width))

@@ -89,7 +89,7 @@ def _from_checkpoint(run: Path, folder: Path, step: int) -> LoadedPolicy:
             folder / "learner.pt", map_location="cpu", weights_only=True
         )
         average = state.get("average") if config.learner.average_updates else None
-        network.load_state_dict(average or state["online"])
+        network.load_state_dict(average or state[config.learner.acting_network])
     except (
         OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError,
         pickle.UnpicklingError,

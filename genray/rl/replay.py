@@ -5,7 +5,8 @@ Shapes: L lanes of the shard, C rows per lane, B batch, S stack, T frames of a b
 width, P = H·W, K past actions.
 
 Bytes per transition (84x84): frame 7,056 + action, age, horizon, valid 4 + return, discount 8 +
-tree leaf and parents 8·(8/7) = 9.1, in all 7,077. Stacks are assembled when sampled.
+tree leaf and parents 8·(8/7) = 9.1, in all 7,077. Stacks are assembled when sampled. If n or γ
+is annealed, a row also has its reward and how it ends the episode: 5 bytes.
 """
 
 from dataclasses import replace
@@ -56,6 +57,11 @@ class ReplayShard:
         self._return_LC, self._discount_LC = self._row_LC["n_return"], self._row_LC["discount"]
         self._action_LC, self._age_LC = self._row_LC["action"], self._row_LC["age"]
         self._horizon_LC, self._valid_LC = self._row_LC["horizon"], self._row_LC["valid"]
+        # Rewards and ends of rows, and the n and γ with which they give the returns of draws.
+        annealed = (lanes, rows) if layout.anneals_returns else (0, 0)
+        self._reward_LC, self._end_LC = np.zeros(annealed, np.float32), np.zeros(annealed, np.uint8)
+        self.returns: tuple[int, float] = (layout.n_step, 0.0)
+        """(n, γ) of the next draws, if n or γ is annealed; n is at most the layout's."""
         self._tree = SumTree(lanes * rows)
         self._rng = np.random.default_rng(seed)
         self._repeat = layout.stack_start == "repeat"
@@ -76,7 +82,9 @@ class ReplayShard:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the shard takes."""
-        return self._row_LC.nbytes + self._head_L.nbytes + self._tree.nbytes + self._frames.nbytes
+        rewards = self._reward_LC.nbytes + self._end_LC.nbytes
+        rows = self._row_LC.nbytes + rewards + self._head_L.nbytes
+        return rows + self._tree.nbytes + self._frames.nbytes
 
     @property
     def frame_LCP(self) -> np.ndarray:
@@ -113,6 +121,9 @@ class ReplayShard:
         for ring, part in pieces(head, num_rows, layout.rows):
             self._action_LC[lanes, ring] = chunk.action_ET[:, part]
             self._age_LC[lanes, ring] = chunk.age_ET[:, part]
+            if chunk.reward_ET is not None and chunk.end_ET is not None:
+                self._reward_LC[lanes, ring] = chunk.reward_ET[:, part]
+                self._end_LC[lanes, ring] = chunk.end_ET[:, part]
         self._head[source] = head + num_rows
         self._head_L[lanes] = head + num_rows
         self._expected[source] = (chunk.incarnation, chunk.first_row + num_rows)
@@ -229,6 +240,11 @@ class ReplayShard:
             horizon_B,
             next_age_B,
         )
+        if self.layout.anneals_returns:
+            kernels.returns(
+                self._row_LC, self._reward_LC, self._end_LC, leaf_B, *self.returns,
+                out.return_B, out.discount_B, horizon_B, next_age_B, out.next_past_BK,
+            )  # fmt: skip
         return Places(leaf_B, age_B, horizon_B, next_age_B)
 
     def update(self, key_B: np.ndarray, delta_B: np.ndarray) -> None:
@@ -263,6 +279,10 @@ class ReplayShard:
 
     _ARRAYS = ("action_LC", "age_LC", "return_LC", "discount_LC", "horizon_LC", "valid_LC")
 
+    @property
+    def _saved_arrays(self) -> tuple[str, ...]:
+        return self._ARRAYS + (("reward_LC", "end_LC") if self.layout.anneals_returns else ())
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the arrays into `folder`; return the rest as JSON values. Rows that were never
         written are not stored.
@@ -270,7 +290,7 @@ class ReplayShard:
         folder.mkdir(parents=True, exist_ok=True)
         used = min(self.layout.rows, max(self._head.values()))
         self._frames.save(folder / "frame_LCP.npy", used)
-        for name in self._ARRAYS:
+        for name in self._saved_arrays:
             np.save(folder / f"{name}.npy", getattr(self, f"_{name}")[:, :used])
         np.save(folder / "tree.npy", self._tree.state().reshape(self.layout.lanes, -1)[:, :used])
         return {
@@ -310,7 +330,7 @@ class ReplayShard:
                 "--capacity, --shards, --collectors and --envs-per-collector"
             )
         used = state["used"]
-        for name in self._ARRAYS:
+        for name in self._saved_arrays:
             getattr(self, f"_{name}")[:, :used] = np.load(folder / f"{name}.npy")
         # A sample has at most n_step frames after its stack, so longer horizons do not fit.
         if (longest := int(self._horizon_LC.max())) > self.layout.n_step:

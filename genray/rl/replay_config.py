@@ -75,6 +75,11 @@ class ShardLayout:
     stack_start: Literal["blank", "repeat", "wait"]
     past_actions: int
     n_step: int
+    """The largest n."""
+    anneals_returns: bool = False
+    """Whether n or γ is annealed, so that the shard stores rewards and computes returns when
+    transitions are drawn.
+    """
 
     @property
     def lanes(self) -> int:
@@ -100,6 +105,7 @@ def plan_shards(
     past_actions: int,
     n_step: int,
     chunk_rows: int,
+    anneals_returns: bool = False,
 ) -> list[ShardLayout]:
     """Return the layouts of the M shards: which collectors write to a shard, and the number of rows
     of its ring buffers.
@@ -133,6 +139,7 @@ def plan_shards(
             stack_start=stack_start,
             past_actions=past_actions,
             n_step=n_step,
+            anneals_returns=anneals_returns,
         )
         for shard in range(config.shards)
     ]

@@ -1,7 +1,8 @@
 """Implements the equations of value-based RL, each in a few lines of PyTorch.
 
-Shapes: B batch, A actions. s is a transition's state, a its action, s' its next state, R its n-step
-return, D its effective discount. w are the online network's weights, w⁻ the target network's.
+Shapes: B batch, A actions, Z atoms. s is a transition's state, a its action, s' its next state, R
+its n-step return, D its effective discount. w are the online network's weights, w⁻ the target
+network's.
 
 D is γᵏ while the episode continues *or was truncated*, with k ≤ n the number of rewards in R, and 0
 after a termination. The equations therefore need no `done`. The functions that call `check_shapes`
@@ -42,6 +43,23 @@ def double_q_target(
     )
     best_B1 = q_next_online_BA.argmax(dim=1, keepdim=True)
     return return_B + discount_B * q_next_target_BA.gather(1, best_B1).squeeze(1)
+
+
+def categorical_projection(
+    return_B: Tensor, discount_B: Tensor, p_next_BZ: Tensor, support_Z: Tensor
+) -> Tensor:
+    """Return the distribution of R + D · z with z ~ `p_next_BZ` on the support itself, float32
+    [B, Z]. The probability of a value between two atoms is shared by its distances to them; values
+    outside the support are moved to its ends.
+
+    [Bellemare 2017, https://arxiv.org/abs/1707.06887, equation 7]
+    """
+    check_shapes(return_B=return_B, discount_B=discount_B, p_next_BZ=p_next_BZ, support_Z=support_Z)
+    moved_BZ = return_B[:, None] + discount_B[:, None] * support_Z
+    moved_BZ = moved_BZ.clamp(support_Z[0], support_Z[-1])
+    distance_BZZ = (moved_BZ[:, None, :] - support_Z[:, None]).abs()
+    share_BZZ = (1 - distance_BZZ / (support_Z[1] - support_Z[0])).clamp(min=0)
+    return (share_BZZ @ p_next_BZ[:, :, None]).squeeze(-1)
 
 
 def td_error(q_BA: Tensor, action_B: Tensor, target_B: Tensor) -> Tensor:

@@ -45,6 +45,18 @@ COLUMNS = (
     ("loss", "loss", "{:.4f}"),
 )
 
+RATIO_COLUMNS = (
+    ("replay_ratio", "replay ratio", "{:.2f}"),
+    ("next_reset", "next reset at", "{:,.0f}"),
+)
+"""Columns of runs that make an update or more per agent step, or that reset."""
+
+
+def columns_of(config: DQNConfig) -> tuple[tuple[str, str, str], ...]:
+    """Return the columns that are shown while a run with `config` trains."""
+    learns_much = config.learner.reset_every or config.replay_ratio >= 1
+    return COLUMNS + (RATIO_COLUMNS if learns_much else ())
+
 
 class Trainer:
     """Trains with one engine in one run directory: reports, evaluates, and saves checkpoints.
@@ -172,6 +184,13 @@ class Trainer:
     def _values(
         self, now: Progress, before: Progress, seconds: float
     ) -> dict[str, float | int | None]:
+        learner = self._config.learner
+        every = learner.reset_every
+        ratio: dict[str, float | int | None] = {}
+        if columns_of(self._config) != COLUMNS:
+            samples = learner.batch_size * learner.learners
+            ratio["replay_ratio"] = now.samples_per_insert / samples
+            ratio["next_reset"] = (now.updates // every + 1) * every if every else None
         return {
             "frames": now.steps * (1 if self._config.env.env else self._config.env.frame_skip),
             "agent_steps_per_s": (now.steps - before.steps) / seconds,
@@ -192,6 +211,7 @@ class Trainer:
             "lost_updates": now.lost_updates,
             "refused_writes": now.refused_writes,
             "restarts": now.restarts,
+            **ratio,
         }
 
     def _evaluate(self, last: bool) -> Evaluation | None:

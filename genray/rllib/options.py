@@ -26,17 +26,31 @@ class TrainingOptions(TypedDict, total=False):
     # genray.rl.collect.CollectConfig, genray.rl.exploration.ExploreConfig
     gamma: float
     n_step: int
+    n_step_end: int
+    gamma_end: float
+    anneal_returns_updates: int
     chunk_rows: int
-    reward_clip: Literal["clip", "sign", "none"]
+    reward_clip: Literal["clip", "sign", "sqrt", "none"]
+    reward_scale: float
     exploration: Literal["ladder", "shared"]
     epsilon: float
     epsilon_power: float
     persistence: float
+    max_held_steps: int
+    random_steps: int
     anneal_steps: int
     # genray.rl.networks.NetworkConfig
+    encoder: Literal["nature", "der", "impala"]
     channels: tuple[int, int, int]
+    impala_width: float
+    head: Literal["scalar", "c51"]
+    atoms: int
+    value_limit: float
     hidden: int
     dueling: bool
+    shared_hidden: bool
+    median_frame: bool
+    input_gain: float
     past_actions: int
     layer_norm: bool
     # genray.rl.learner.LearnerConfig
@@ -51,14 +65,23 @@ class TrainingOptions(TypedDict, total=False):
     double: bool
     double_q: bool
     loss: Literal["huber", "squared"]
-    optimizer: Literal["adam", "rmsprop"]
+    optimizer: Literal["adam", "adamw", "rmsprop"]
+    learning_rate_end: float
+    learning_rate_fall: tuple[int, int]
+    weight_decay: float
     optimizer_epsilon: float
     adam_epsilon: float
     grad_clip: float | None
     max_grad_norm: float
     target_period_updates: int
+    target_tau: float
+    acting_network: Literal["online", "target"]
     target_network: bool
     importance_weighting: bool
+    shift: int
+    intensity: float
+    reset_every: int
+    reset_keep: float
     # genray.rl.replay_config.ReplayConfig
     capacity: int
     replay_store: Literal["raw", "lz4"]
@@ -163,10 +186,15 @@ INSTEAD = {
     ),
     "replay_buffer_config": "use training(capacity=…, prioritized=…, alpha=…, beta=…)",
     "td_error_loss_fn": "use training(loss='huber' or 'squared')",
+    "tau": "use training(target_tau=…)",
+    "num_atoms": "use training(head='c51', atoms=…); 1 atom is head='scalar'",
+    "v_min": "use training(value_limit=…); the support of c51 is symmetric",
+    "v_max": "use training(value_limit=…); the support of c51 is symmetric",
+    "lr_schedule": "use training(learning_rate_end=…, learning_rate_fall=…)",
     "device": "use learners(num_gpus_per_learner=0 or 1)",
     "steps": "use Tune's stop={'num_env_steps_sampled_lifetime': …}",
     **dict.fromkeys(
-        ("tau", "num_atoms", "v_min", "v_max", "noisy", "sigma0", "lr_schedule", "burn_in_len"),
+        ("noisy", "sigma0", "burn_in_len"),
         _NOT_PART,
     ),
 }

@@ -1,0 +1,98 @@
+"""Augments the observations of a batch: random shifts and random intensities.
+
+Shapes: B batch, S stack, H height, W width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from genray.compiling import compiled
+
+if TYPE_CHECKING:
+    from genray.rl.networks import QNetwork
+    from genray.rl.transfer import DeviceBatch
+
+
+def augmented(
+    batch: DeviceBatch, network: QNetwork, shift: int, intensity: float, random: torch.Generator
+) -> DeviceBatch:
+    """Return `batch` with both observations as inputs of `network`, float32, each augmented with
+    draws of its own.
+
+    All frames of an observation move together by −shift … shift pixels, and the edge pixels are
+    repeated. Then they are multiplied by 1 + intensity · N(0, 1), with the normal number clipped to
+    ±2. [Kostrikov 2020, https://arxiv.org/abs/2004.13649] Departure: the median frame is subtracted
+    before, so that the background stays 0.
+    """
+    obs_BSHW, next_obs_BSHW = (
+        _augmented(frames_BSHW, network, shift, intensity, random)
+        for frames_BSHW in (batch.obs_BSHW, batch.next_obs_BSHW)
+    )
+    return batch._replace(obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW)
+
+
+def _augmented(
+    frames_BSHW: Tensor, network: QNetwork, shift: int, intensity: float, random: torch.Generator
+) -> Tensor:
+    batch, stack, height, width = frames_BSHW.shape
+    corner_B2 = torch.randint(2 * shift + 1, (batch, 2), generator=random)
+    factor_B = 1 + intensity * torch.randn(batch, generator=random).clamp(-2, 2)
+    if frames_BSHW.device.type != "cpu":
+        x_BSHW = shifted(network.inputs(frames_BSHW), shift, corner_B2)
+        return x_BSHW * factor_B.to(x_BSHW.device)[:, None, None, None]
+    # On a CPU, one compiled pass takes a fifth of the time of PyTorch's six.
+    out_BHWS = np.empty((batch, height, width, stack), np.float32)
+    median_HW = network.median_HW
+    _augment(
+        frames_BSHW.numpy(),
+        np.zeros((height, width), np.float32) if median_HW is None else median_HW.numpy(),
+        network.config.input_gain,
+        (corner_B2 - shift).numpy(),
+        factor_B.numpy(),
+        out_BHWS,
+    )
+    return torch.from_numpy(out_BHWS).permute(0, 3, 1, 2)
+
+
+@compiled
+def _augment(frames_BSHW, median_HW, gain, move_B2, factor_B, out_BHWS):
+    """Write (pixel − median) · gain · factor of each moved frame into `out_BHWS`."""
+    batch, stack, height, width = frames_BSHW.shape
+    for b in range(batch):
+        factor = np.float32(gain * factor_B[b])
+        for y in range(height):
+            from_y = min(max(y + move_B2[b, 0], 0), height - 1)
+            for x in range(width):
+                from_x = min(max(x + move_B2[b, 1], 0), width - 1)
+                median = median_HW[from_y, from_x]
+                for s in range(stack):
+                    pixel = np.float32(frames_BSHW[b, s, from_y, from_x]) * np.float32(1 / 255)
+                    out_BHWS[b, y, x, s] = (pixel - median) * factor
+
+
+def shifted(x_BSHW: Tensor, pixels: int, corner_B2: Tensor) -> Tensor:
+    """Return each image of the batch moved: the pixel at (0, 0) is that at `corner_B2` − `pixels`,
+    and the edge pixels are repeated outside.
+    """
+    batch, _, height, width = x_BSHW.shape
+    padded_BHWS = functional.pad(x_BSHW, (pixels,) * 4, mode="replicate").permute(0, 2, 3, 1)
+    top_B, left_B = corner_B2.to(x_BSHW.device, non_blocking=True).unbind(1)
+    row_BH = top_B[:, None] + torch.arange(height, device=x_BSHW.device)
+    column_BW = left_B[:, None] + torch.arange(width, device=x_BSHW.device)
+    each_B = torch.arange(batch, device=x_BSHW.device)
+    moved_BHWS = padded_BHWS[each_B[:, None, None], row_BH[:, :, None], column_BW[:, None, :]]
+    return moved_BHWS.permute(0, 3, 1, 2)
+
+
+def generator_of(*numbers: int) -> torch.Generator:
+    """Return a generator whose draws depend only on `numbers`, such as the seed of the run and the
+    number of an update. A resumed run therefore makes the same draws, and no state is saved.
+    """
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -1,0 +1,71 @@
+"""Builds the encoders: the layers of a Q-network between its input and its fully connected layers.
+
+Shapes: B batch, S stack, H height, W width, C channels, F features.
+
+An encoder maps floats [B, S, H, W] to features [B, F].
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from genray.rl.networks import NetworkConfig
+
+DER_CHANNELS = (32, 64)
+IMPALA_CHANNELS = (16, 32, 32)
+
+
+def make_encoder(config: NetworkConfig, stack: int) -> nn.Sequential:
+    """Return the encoder that `config.encoder` names, which ends with a flattening layer.
+
+    nature: three convolutions [Mnih 2015, https://doi.org/10.1038/nature14236]. der: two, 5x5 with
+    stride 5 [van Hasselt 2019, https://arxiv.org/abs/1906.05243]. impala: three stages with two
+    residual blocks each, whose channels are multiplied by `impala_width` [Espeholt 2018,
+    https://arxiv.org/abs/1802.01561].
+    """
+    if config.encoder == "der":
+        first, second = DER_CHANNELS
+        return nn.Sequential(
+            nn.Conv2d(stack, first, 5, stride=5), nn.ReLU(),
+            nn.Conv2d(first, second, 5, stride=5), nn.ReLU(),
+            nn.Flatten(),
+        )  # fmt: skip
+    if config.encoder == "impala":
+        widths = [max(1, round(channels * config.impala_width)) for channels in IMPALA_CHANNELS]
+        stages = [_stage(*pair) for pair in zip([stack, *widths], widths)]
+        return nn.Sequential(*stages, nn.ReLU(), nn.Flatten())
+    first, second, third = config.channels
+    return nn.Sequential(
+        nn.Conv2d(stack, first, 8, stride=4), nn.ReLU(),
+        nn.Conv2d(first, second, 4, stride=2), nn.ReLU(),
+        nn.Conv2d(second, third, 3, stride=1), nn.ReLU(),
+        nn.Flatten(),
+    )  # fmt: skip
+
+
+def _stage(channels_in: int, channels: int) -> nn.Sequential:
+    """Return a convolution, a pooling layer that halves height and width, and two residual
+    blocks.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels, 3, padding=1),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        Residual(channels),
+        Residual(channels),
+    )
+
+
+class Residual(nn.Module):
+    """Adds the output of two convolutions to their input, float32 [B, C, H, W]."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return x_BCHW + self.second(torch.relu(self.first(torch.relu(x_BCHW))))
