@@ -64,7 +64,8 @@ class Numbered:
         self.num_lanes = num_lanes
 
     def reset(self, seed: int) -> np.ndarray:
-        self.rng, self.count, self.over_E = np.random.default_rng(3), 0, np.zeros(2, bool)
+        self.rng, self.count = np.random.default_rng(3), 0
+        self.over_E = np.zeros(self.num_lanes, bool)
         return self._frames()
 
     def _frames(self) -> np.ndarray:
