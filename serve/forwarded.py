@@ -12,6 +12,7 @@ address that `--trusted-proxies` names, and removed from all other requests:
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from genray.errors import ConfigError
@@ -67,6 +68,8 @@ class TrustedProxies:
 
     def __init__(self, trusted: tuple[Network, ...] = ()):
         self._trusted = trusted
+        # The same few addresses send most requests; parsing one costs as much as the rest here.
+        self._is_trusted = lru_cache(1024)(self._is_in_networks)
 
     def resolved(self, scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Return the scope of a request as the client sent it: `client`, `scheme` and
@@ -76,19 +79,19 @@ class TrustedProxies:
         given = [pair for pair in scope["headers"] if pair[0] in FORWARDED]
         if not given:
             return scope
+        sender = (scope.get("client") or ("",))[0]
+        if len(given) == 1 and given[0][0] == b"x-forwarded-for" and self._is_trusted(sender):
+            # The usual case behind HAProxy. Nothing else reads this header, so it may stay.
+            return {**scope, "client": (self._client(given[0][1].split(b",")), 0)}
         kept = [pair for pair in scope["headers"] if pair[0] not in FORWARDED]
         scope = {**scope, "headers": kept}
-        if not self._is_trusted((scope.get("client") or ("",))[0]):
+        if not self._is_trusted(sender):
             return scope
         values: dict[bytes, list[bytes]] = {}
         for name, value in given:
             values.setdefault(name, []).extend(part.strip() for part in value.split(b","))
-        # The proxies append: the last address that no trusted proxy has is the client's.
-        for address in reversed(values.get(b"x-forwarded-for", [])):
-            text = address.decode("latin-1")[:64]
-            scope["client"] = (text, 0)
-            if not self._is_trusted(text):
-                break
+        if addresses := values.get(b"x-forwarded-for"):
+            scope["client"] = (self._client(addresses), 0)
         # The first proxy, which the client asked, has set the first value.
         scheme = values.get(b"x-forwarded-proto", [b""])[0].lower()
         if scheme in (b"http", b"https"):
@@ -103,7 +106,18 @@ class TrustedProxies:
             kept.append((b"x-forwarded-prefix", prefix))
         return scope
 
-    def _is_trusted(self, address: str) -> bool:
+    def _client(self, addresses: list[bytes]) -> str:
+        """Return the last address that no trusted proxy has, because each proxy appends one; if all
+        are trusted, the first.
+        """
+        text = ""
+        for address in reversed(addresses):
+            text = address.strip().decode("latin-1")[:64]
+            if not self._is_trusted(text):
+                break
+        return text
+
+    def _is_in_networks(self, address: str) -> bool:
         try:
             found = ipaddress.ip_address(address)
         except ValueError:
