@@ -3,7 +3,7 @@
 import { html, useEffect, useState } from "./vendor/htm-preact-standalone.module.js";
 import { linkTo } from "./lib/address.js";
 import { ask } from "./lib/api.js";
-import { describe, GROUPS, kindOf, TASKS, tasksOf } from "./lib/names.js";
+import { describe, GROUPS, isText, kindOf, TASKS, tasksOf } from "./lib/names.js";
 
 export function Gallery({ models, failed }) {
   const groups = GROUPS.map((group) => ({
@@ -109,6 +109,7 @@ export function Cover({ model }) {
   useEffect(() => {
     const mine = new AbortController();
     setSource("");
+    if (isText(model)) return undefined; // texts have no picture
     // A model without pictures keeps its initial.
     loadCover(model, mine.signal).then(
       (found) => mine.signal.aborted || setSource(found),
@@ -117,11 +118,11 @@ export function Cover({ model }) {
     return () => mine.abort();
   }, [model.id, model.version]);
   const small = !["style_fast", "style_any", "features", "photographs"].includes(model.kind);
-  return html`<div class="cover">
+  return html`<div class=${model.about.game ? "cover tall" : "cover"}>
     ${
       source
         ? html`<img class=${small ? "pixel" : ""} src=${source} alt="" />`
-        : html`<span aria-hidden="true">${model.id[0]}</span>`
+        : html`<span aria-hidden="true">${isText(model) ? "Aa" : model.id[0]}</span>`
     }
   </div>`;
 }

@@ -24,6 +24,7 @@ const DATA = {
   svhn: "house numbers (SVHN)",
   photos: "crops of photographs",
   paintings: "paintings",
+  screens: "screens of a game",
   docs: "texts of Python's documentation",
   ImageNet: "ImageNet's photographs",
 };
