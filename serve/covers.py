@@ -19,8 +19,10 @@ from serve.models import Predictor
 
 Check = Callable[[], None]
 
-SIDE = 288
-"""Least side of a cover of small images, in pixels."""
+SIDE = 384
+"""Least width of a cover of small images, in pixels."""
+COUNT, COLUMNS = 12, 4
+"""Images of a cover, and images in a row: the page shows covers of 4:3."""
 EDITED = 256
 """Longer side of a cover of a style or a dream, in pixels."""
 
@@ -35,7 +37,7 @@ def cover(predictor: Predictor, explorer: Explorer, check: Check) -> np.ndarray:
     """
     model: Any = predictor.model
     if predictor.makes_images:
-        return _sheet(generated(predictor, 16 if max(model.shape) < 64 else 4))
+        return _sheet(generated(predictor, 2 if predictor.kind == "sprites" else COUNT))
     if predictor.kind == KIND or predictor.kind.startswith("style_"):
         return _edited(predictor, check)
     if "act" in predictor.functions:
@@ -49,16 +51,15 @@ def cover(predictor: Predictor, explorer: Explorer, check: Check) -> np.ndarray:
     if len(getattr(model, "shape", ())) != 3:
         raise BadRequest(f"model {predictor.name!r} has no pictures")
     if isinstance(model, PhotoIndex):
-        images = explorer.code_map(predictor, 16, check)["images"]
-        return sheet(images[:9], 3, 96, 2)
-    images = explorer.test_rows(predictor, 16)["images"]
+        return _sheet(explorer.code_map(predictor, COUNT, check)["images"])
+    images = explorer.test_rows(predictor, COUNT)["images"]
     if "reconstruct" in predictor.functions:
         images = reconstructed(predictor, images)
     return _sheet(images)
 
 
 def _sheet(images: list[np.ndarray]) -> np.ndarray:
-    columns = round(len(images) ** 0.5)
+    columns = min(COLUMNS, len(images))
     return sheet(images, columns, SIDE // columns)
 
 
