@@ -73,11 +73,13 @@ def more_photographs() -> dict[str, np.ndarray]:
 
 def credits() -> str:
     """Return one line that credits the photographers; show this line with the photographs."""
-    from sklearn.datasets import load_sample_images
-
+    # The file is read without importing scikit-learn, which takes seconds on a busy machine.
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.submodule_search_locations
+    folder = Path(package.submodule_search_locations[0], "datasets", "images")
+    text = (folder / "README.txt").read_text(encoding="utf-8")
     # Names come from the linked pages, because the second entry's text repeats the first
     # photographer's name by mistake.
-    text = load_sample_images().DESCR
     owners = re.findall(r"Image: (\S+).*?flickr\.com/photos/([^/\s]+)/\d", text, re.DOTALL)
     named = ", ".join(f"{image} by {owner}" for image, owner in owners)
     return f"photographs: {named} (Flickr), CC BY 2.0, from scikit-learn"
