@@ -1,0 +1,1 @@
+"""Parts of `bench_atari` and `bench_claims`: statistics, pictures, resumable runs, systems."""

@@ -1,0 +1,49 @@
+"""The systems of `bench_atari` by name: presets of genray, and rivals by the package they need."""
+
+import importlib
+import importlib.util
+from typing import NamedTuple
+
+from genray.rl.presets import PRESETS, preset
+from tests.bench.atari import genray_dqn
+from tests.bench.atari.protocol import Trial
+
+
+class Rival(NamedTuple):
+    """A module with `train(trial)`, and the package that it imports."""
+
+    title: str
+    module: str
+    package: str
+
+
+RIVALS = {
+    "sb3": Rival("Stable-Baselines3 DQN", "tests.bench.atari.sb3_dqn", "stable_baselines3"),
+    "rllib": Rival("RLlib DQN", "tests.bench.atari.rllib_dqn", "ray"),
+    "cleanrl": Rival("CleanRL's DQN recipe", "tests.bench.atari.cleanrl_dqn", "torch"),
+    "torchrl": Rival("torchrl DQN", "tests.bench.atari.torchrl_dqn", "torchrl"),
+}
+
+
+def title(system: str) -> str:
+    """Return the system's name for tables and pictures."""
+    return RIVALS[system].title if system in RIVALS else f"genray, {system}"
+
+
+def check(system: str) -> None:
+    """Raise ConfigError (a GenrayError) for a name that is neither a rival's nor a preset's."""
+    if system not in RIVALS:
+        preset(system)
+
+
+def is_installed(system: str) -> bool:
+    """Whether the package of a rival can be imported; True for presets."""
+    return system in PRESETS or importlib.util.find_spec(RIVALS[system].package) is not None
+
+
+def train(system: str, trial: Trial) -> None:
+    """Train a system until the trial's time is over."""
+    if system in RIVALS:
+        importlib.import_module(RIVALS[system].module).train(trial)
+    else:
+        genray_dqn.train(trial, system)

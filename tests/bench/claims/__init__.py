@@ -1,0 +1,1 @@
+"""Parts of `bench_claims`: the variants, a run, what a network expects against what it gets."""

@@ -1,0 +1,73 @@
+"""The variants that `bench_claims` compares, and the games that they play."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from genray.rl import presets
+from genray.rl.config import DQNConfig
+
+VARIANTS: dict[str, tuple[bool, bool, bool]] = {
+    "vanilla": (False, False, False),
+    "double": (True, False, False),
+    "prioritized": (False, True, False),
+    "dueling": (False, False, True),
+    "all": (True, True, True),
+}
+"""Name: whether the variant is double, prioritized, dueling. Nothing else differs."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A game, the configuration that all variants share, and how a run is measured."""
+
+    make: Callable[[], DQNConfig]
+    steps: int
+    """Agent steps of a run."""
+    every: int
+    """Agent steps between two measurements."""
+    target: float
+    """Score to reach: the claim "fewer updates" is about the first measurement at this score."""
+    lanes: int
+    """Lanes of a measurement."""
+    roll_steps: int
+    """Steps of each lane in a measurement."""
+    epsilon: float = 0.001
+
+
+def _game(game: str) -> DQNConfig:
+    config = presets.preset("road_runner", game)
+    return replace(
+        config,
+        collect=replace(config.collect, n_step=3),
+        learner=replace(config.learner, average_updates=0),
+    )
+
+
+def _catch() -> DQNConfig:
+    config = presets.catch()
+    return replace(config, collect=replace(config.collect, n_step=1))
+
+
+TASKS = {
+    # 12 rows are an episode of 11 steps and the step that restarts the lane. Play is greedy.
+    "catch": Task(_catch, 16_000, 500, target=0.9, lanes=128, roll_steps=12, epsilon=0.0),
+    "road_runner": Task(
+        lambda: _game("road_runner"), 40_000, 2_000, target=1_500, lanes=8, roll_steps=1_200
+    ),
+    "up_n_down": Task(
+        lambda: _game("up_n_down"), 40_000, 2_000, target=1_500, lanes=8, roll_steps=1_200
+    ),
+}
+
+
+def configure(task: str, variant: str, seed: int) -> DQNConfig:
+    """Return the configuration of a run."""
+    config = TASKS[task].make()
+    double, prioritized, dueling = VARIANTS[variant]
+    return replace(
+        config,
+        network=replace(config.network, dueling=dueling),
+        learner=replace(config.learner, double=double),
+        replay=replace(config.replay, prioritized=prioritized),
+        run=replace(config.run, seed=seed, device="cpu"),
+    )
