@@ -63,13 +63,17 @@ def _catch() -> DQNConfig:
         config,
         env=replace(config.env, env="tests.bench.claims.variants:SmallCatch"),
         network=replace(config.network, channels=(16, 32, 64)),
+        # One-step returns carry a reward back by one step per copy to w⁻, and an episode has 11.
+        learner=replace(config.learner, learning_rate=1e-3, target_period_updates=50),
+        replay=replace(config.replay, beta_anneal_updates=1_400),
+        explore=replace(config.explore, anneal_steps=2_000),
         collect=replace(config.collect, n_step=1),
     )
 
 
 TASKS = {
     # 12 rows are an episode of 11 steps and the step that restarts the lane. Play is greedy.
-    "catch": Task(_catch, 12_000, 500, target=0.9, lanes=128, roll_steps=12, epsilon=0.0),
+    "catch": Task(_catch, 6_000, 250, target=0.9, lanes=128, roll_steps=12, epsilon=0.0),
     "road_runner": Task(
         lambda: _game("road_runner"), 40_000, 2_000, target=1_500, lanes=8, roll_steps=1_200
     ),
