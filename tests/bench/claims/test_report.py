@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.bench.claims import report
 from tests.bench.claims.run import train
 from tests.bench.claims.tabular import play
-from tests.bench.claims.variants import TASKS, VARIANTS, configure
+from tests.bench.claims.variants import EPISODE_STEPS, TASKS, VARIANTS, ShortCatch, configure
 
 
 def points(*values: tuple[int, float, float, float]) -> list[dict]:
@@ -64,4 +65,16 @@ def test_a_run_measures_at_the_same_updates_for_every_variant():
     found = {variant: train("catch", variant, 0, 600, 300) for variant in ("vanilla", "all")}
     updates = {variant: [point["updates"] for point in one] for variant, one in found.items()}
     assert updates["vanilla"] == updates["all"] and updates["all"][1] > 0
-    assert all(point["states"] == 128 * 11 for point in found["all"])
+    assert all(point["states"] == 128 * EPISODE_STEPS for point in found["all"])
+
+
+def test_every_ball_of_short_catch_can_be_caught():
+    """A player that moves towards the ball catches every ball, in EPISODE_STEPS steps."""
+    env = ShortCatch(num_lanes=200)
+    frame_EHW = env.reset(0)
+    for step in range(EPISODE_STEPS):
+        assert frame_EHW.shape == (200, 36, 36) and set(np.unique(frame_EHW)) <= {0, 128, 255}
+        towards_E = np.sign(env._column_E - env._paddle_E) + 1
+        frame_EHW, reward_E, terminated_E, _, _ = env.step(towards_E)
+        assert terminated_E.all() == (step == EPISODE_STEPS - 1)
+    assert (reward_E == 1).all()
