@@ -6,7 +6,8 @@
 #   make test-all      every tier but gpu (about half an hour on 2 cores)
 #   make test-cluster  loses machines: 4 roles x power-off and cut cable x settings x seeds (root; hours; CLUSTER_ARGS=--help)
 #   make check         format, lint, types, and the files that start a cluster
-#   make bench         every tests/bench/bench_*.py but bench_gpu, or BENCH=bench_learning      BENCH_ARGS=--quick
+#   make bench         every tests/bench/bench_*.py but bench_atari (hours) and bench_gpu, or BENCH=bench_learning
+#                      BENCH_ARGS=--quick
 #   make docs          the documentation as a site in build/docs, without a network
 #   make system-deps   Debian packages that some tests of test-all need (as root; demo and test need none)
 #   make constraints   newest versions that pyproject.toml allows, written down in constraints.txt
@@ -17,7 +18,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-BENCH ?= $(filter-out bench_gpu, $(sort $(notdir $(basename $(wildcard tests/bench/bench_*.py)))))
+BENCH ?= $(filter-out bench_atari bench_gpu, $(sort $(notdir $(basename $(wildcard tests/bench/bench_*.py)))))
 
 # Programs, and two packages of data: Fashion-MNIST (31 MB) and the paintings of GCompris (44 MB, without the game).
 SYSTEM_DEPS := chromium dataset-fashion-mnist ffmpeg gcompris-qt-data iproute2 openssh-server rsync wrk
