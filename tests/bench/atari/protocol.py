@@ -38,7 +38,7 @@ class Protocol:
     """Wall time of training, from the first agent step on."""
     milestone_steps: int = 20_000
     """Agent steps (of 4 emulator frames) after which the policy is scored on the way."""
-    overtime: float = 0.0
+    overtime: float = 0.5
     """Share of `seconds` for which training goes on if the milestone has not been reached. The
     score at the end of the budget is that of before."""
     episodes: int = 30

@@ -66,7 +66,7 @@ def test_copying_the_policy_stops_the_clock(clock: Clock):
 
 def test_overtime_waits_for_the_milestone_but_not_for_ever(clock: Clock):
     ticks = [(0, 0), (10, 50), (12, 70), (14, 101), (16, 120)]
-    rules = Protocol(seconds=10.0, milestone_steps=100)
+    rules = Protocol(seconds=10.0, milestone_steps=100, overtime=0.0)
     without = Trial(rules, "breakout", 0)
     assert run(without, clock, ticks) == 2 and "milestone" not in without._moments
     enough = Trial(module.replace(rules, overtime=0.5), "breakout", 0)
@@ -78,7 +78,9 @@ def test_overtime_waits_for_the_milestone_but_not_for_ever(clock: Clock):
 
 
 def test_result_without_the_milestone_has_none_for_it(clock: Clock):
-    trial = Trial(Protocol(seconds=10.0, milestone_steps=100, episodes=2), "breakout", 3)
+    trial = Trial(
+        Protocol(seconds=10.0, milestone_steps=100, episodes=2, overtime=0.0), "breakout", 3
+    )
     asked = []
 
     class Played:
