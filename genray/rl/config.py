@@ -111,6 +111,10 @@ class DQNConfig:
             f"--loss {self.learner.loss}: a head {self.network.head} has a loss of its own; leave "
             "--loss out, or use --head scalar",
         )
+        require(
+            not self.learner.munchausen or self.network.head != "c51",
+            f"--munchausen {self.learner.munchausen}: not for --head c51; use scalar or iqn",
+        )
         self.plan_shards((84, 84))
 
     def check_resumes(self, before: "DQNConfig") -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DER_CHANNELS = (32, 64)
 IMPALA_CHANNELS = (16, 32, 32)
+POOLED = 6
+"""Height and width after `pooling` "max"."""
 
 
 def make_encoder(config: NetworkConfig, stack: int) -> nn.Sequential:
@@ -32,19 +34,25 @@ def make_encoder(config: NetworkConfig, stack: int) -> nn.Sequential:
         return nn.Sequential(
             nn.Conv2d(stack, first, 5, stride=5), nn.ReLU(),
             nn.Conv2d(first, second, 5, stride=5), nn.ReLU(),
-            nn.Flatten(),
+            *_pooling(config), nn.Flatten(),
         )  # fmt: skip
     if config.encoder == "impala":
         widths = [max(1, round(channels * config.impala_width)) for channels in IMPALA_CHANNELS]
         stages = [_stage(*pair) for pair in zip([stack, *widths], widths)]
-        return nn.Sequential(*stages, nn.ReLU(), nn.Flatten())
+        return nn.Sequential(*stages, nn.ReLU(), *_pooling(config), nn.Flatten())
     first, second, third = config.channels
     return nn.Sequential(
         nn.Conv2d(stack, first, 8, stride=4), nn.ReLU(),
         nn.Conv2d(first, second, 4, stride=2), nn.ReLU(),
         nn.Conv2d(second, third, 3, stride=1), nn.ReLU(),
-        nn.Flatten(),
+        *_pooling(config), nn.Flatten(),
     )  # fmt: skip
+
+
+def _pooling(config: NetworkConfig) -> list[nn.Module]:
+    if config.pooling == "max":
+        return [nn.AdaptiveMaxPool2d(POOLED)]
+    return [nn.AdaptiveAvgPool2d(1)] if config.pooling == "average" else []
 
 
 def _stage(channels_in: int, channels: int) -> nn.Sequential:
@@ -69,3 +77,16 @@ class Residual(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return x_BCHW + self.second(torch.relu(self.first(torch.relu(x_BCHW))))
+
+
+def normalise_residuals(encoder: nn.Module) -> None:
+    """Divide the weights of all residual convolutions by their largest singular value, which one
+    power iteration per pass estimates. [Miyato 2018, https://arxiv.org/abs/1802.05957; Gogianu
+    2021, https://arxiv.org/abs/2105.05246]
+
+    The weight is a matrix of [outputs, inputs · 9] here, as in the papers.
+    """
+    for module in encoder.modules():
+        if isinstance(module, Residual):
+            for convolution in (module.first, module.second):
+                nn.utils.parametrizations.spectral_norm(convolution)

@@ -20,8 +20,10 @@ from genray.machine import has_bfloat16
 from genray.rl import targets
 from genray.rl.annealing import clock_at, learning_rate_at
 from genray.rl.augment import augmented, generator_of
+from genray.rl.heads import IQNHead, Outputs
 from genray.rl.learner_config import LearnerConfig as LearnerConfig
 from genray.rl.networks import QNetwork
+from genray.rl.noisy import draw_noise
 from genray.rl.optimizer import CentredRMSprop as CentredRMSprop
 from genray.rl.optimizer import make_optimizer
 from genray.rl.resets import fresh_network, reset
@@ -87,7 +89,8 @@ class Learner:
         self.optimizer = make_optimizer(config, self.online)
         self.updates = 0
         self._second: ThreadPoolExecutor | None = None
-        if threads and self.device.type == "cpu":
+        # Spectral norm changes its vectors in each pass, so passes must have one order.
+        if threads and self.device.type == "cpu" and not online.config.spectral_norm:
             self._second = ThreadPoolExecutor(
                 1, initializer=torch.set_num_threads, initargs=(threads,)
             )
@@ -134,6 +137,8 @@ class Learner:
                 torch._foreach_lerp_(
                     list(self.average.parameters()), list(self.online.parameters()), share
                 )
+                for mine, theirs in zip(self.average.buffers(), self.online.buffers()):
+                    mine.copy_(theirs)
         # Move w⁻ towards w after every update, or copy w to w⁻ once per period; `_copy_number`
         # invalidates what w⁻ computed ahead.
         if self.config.target_tau:
@@ -194,35 +199,45 @@ class Learner:
             )
         return Update(delta_B.numpy(), loss, q_mean, grad_norm)
 
-    def _start_next(self, network: QNetwork, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
+    def _start_next(
+        self, network: QNetwork, tensors: DeviceBatch, tau_BZ: torch.Tensor | None = None
+    ) -> Callable[[], torch.Tensor]:
         """Return a function that returns the outputs of `network` for s', without gradient.
 
         The second stream starts to compute at once. Without a second stream, they are computed when
         the returned function is called.
         """
         if self._second is None:
-            return partial(self._next, network, tensors)
-        future: Future[torch.Tensor] = self._second.submit(self._next, network, tensors)
+            return partial(self._next, network, tensors, tau_BZ)
+        future: Future[torch.Tensor] = self._second.submit(self._next, network, tensors, tau_BZ)
         return future.result
 
-    def _next(self, network: QNetwork, tensors: DeviceBatch) -> torch.Tensor:
+    def _next(
+        self, network: QNetwork, tensors: DeviceBatch, tau_BZ: torch.Tensor | None
+    ) -> torch.Tensor:
         with torch.no_grad():  # the setting belongs to a thread, so it is set here
-            return self._outputs(network, tensors.next_obs_BSHW, tensors.next_past_BK)
+            return self._outputs(network, tensors.next_obs_BSHW, tensors.next_past_BK, tau_BZ)
 
     def _outputs(
-        self, network: QNetwork, obs_BSHW: torch.Tensor, past_BK: torch.Tensor
+        self,
+        network: QNetwork,
+        obs_BSHW: torch.Tensor,
+        past_BK: torch.Tensor,
+        tau_BZ: torch.Tensor | None,
     ) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
-            return network(obs_BSHW, past_BK, True).float()
+            return network(obs_BSHW, past_BK, True, tau_BZ).float()
 
-    def _next_target(self, batch: AnySample, tensors: DeviceBatch) -> Callable[[], torch.Tensor]:
+    def _next_target(
+        self, batch: AnySample, tensors: DeviceBatch, tau_BZ: torch.Tensor | None
+    ) -> Callable[[], torch.Tensor]:
         """Return a function for the outputs for s' of w⁻, or of w if there is no target network."""
         early, self._next_target_pass = self._next_target_pass, None
         # Use the pass that was started during the previous update, if w⁻ has not changed since.
         if early and early.batch is batch and early.copy_number == self._copy_number:
             return early.next_BA
         network = self.target if self.config.target_network else self.online
-        return self._start_next(network, tensors)
+        return self._start_next(network, tensors, tau_BZ)
 
     def _start_next_target_pass(self, following: AnySample | None) -> None:
         # w⁻ changes only at its next copy; `_next_target` discards values from before a copy.
@@ -242,19 +257,30 @@ class Learner:
         #   second stream   | w over s' of 2 | w⁻ over s' of 3                              |
         #
         # The outputs of w⁻ for s' of batch 2 were computed during update 1.
-        config = self.config
+        config, shape, head = self.config, self.online.config, self.online.head
         tensors = self._transfers.take(batch)
-        if config.shift or config.intensity:
+        tau_BZ = next_tau_BZ = None
+        if self._draws:
             random = generator_of(self._seed, 3, self.updates, self._rank)
-            tensors = augmented(tensors, self.online, config.shift, config.intensity, random)
-        next_target = self._next_target(batch, tensors)
+            if config.shift or config.intensity:
+                tensors = augmented(tensors, self.online, config.shift, config.intensity, random)
+            if isinstance(head, IQNHead):
+                tau_BZ, next_tau_BZ = (head.draw(batch.size, random) for _ in range(2))
+            if shape.noisy:
+                for network in (self.online, self.target):
+                    draw_noise(network, random)
+        next_target = self._next_target(batch, tensors, next_tau_BZ)
         next_online = self._start_next(self.online, tensors) if config.double else None
         self._start_next_target_pass(following)
-        output_BA = self._outputs(self.online, tensors.obs_BSHW, tensors.past_BK)
+        now_BA = self._outputs(self.online, tensors.obs_BSHW, tensors.past_BK, tau_BZ)
+        now_target_BA = None
+        if config.munchausen:
+            network = self.target if config.target_network else self.online
+            with torch.no_grad():
+                now_target_BA = self._outputs(network, tensors.obs_BSHW, tensors.past_BK, None)
         next_online_BA = next_online() if next_online else None
-        delta_B, loss_B, q_taken_B = self.online.head.loss(
-            tensors, output_BA, next_target(), next_online_BA, config.loss
-        )
+        outputs = Outputs(now_BA, next_target(), next_online_BA, now_target_BA, tau_BZ)
+        delta_B, loss_B, q_taken_B = head.loss(tensors, outputs, config)
         # Importance weights correct the bias of prioritized sampling; the weights are ≤ 1.
         if config.importance_weighting:
             weight_B = targets.importance_weights(tensors.probability_B, size, beta)
@@ -267,8 +293,16 @@ class Learner:
         every update, and gets the frames as they are stored.
         """
         config = self.config
-        moves = config.target_tau or config.reset_every
-        return config.target_network and not (moves or config.shift or config.intensity)
+        return config.target_network and not (
+            config.target_tau or config.reset_every or self._draws
+        )
+
+    @property
+    def _draws(self) -> bool:
+        """Whether an update draws random numbers."""
+        shape = self.online.config
+        augments = self.config.shift or self.config.intensity
+        return bool(augments or shape.noisy or shape.head == "iqn")
 
     @property
     def acting(self) -> QNetwork:

@@ -15,6 +15,14 @@ class LearnerConfig:
     """Transitions per update (512 in Ape-X)."""
     double: bool = True
     """w chooses the next action and w⁻ gives its value; otherwise w⁻ does both."""
+    munchausen: float = bounded(0.0, min=0, max=1, note="(0: off)", example=0.9)
+    """α of Munchausen: α · τ log π(a|s) is added to the reward, and the target is soft.
+    [Vieillard 2020, https://arxiv.org/abs/2007.14430]
+    """
+    munchausen_temperature: float = bounded(0.03, above=0, example=0.03)
+    """τ of the soft policy π = softmax(Q / τ)."""
+    munchausen_floor: float = bounded(-1.0, max=0, example=-1)
+    """The least value of τ log π(a|s)."""
     loss: Literal["huber", "squared"] = "huber"
     """huber: DQN's error clipping at ±1. squared: δ²/2."""
     optimizer: Literal["adam", "adamw", "rmsprop"] = "adam"
@@ -87,6 +95,11 @@ class LearnerConfig:
             0 <= first < last if self.learning_rate_end else first == last == 0,
             f"--learning-rate-fall {first} {last}: needs --learning-rate-end and two increasing "
             "numbers of updates, e.g. 10000 20000; leave both options out for a constant rate",
+        )
+        require(
+            not (self.munchausen and self.double),
+            f"--munchausen {self.munchausen}: its target has no greedy action that w could choose; "
+            "use --no-double",
         )
         require(
             not self.weight_decay or self.optimizer == "adamw",

@@ -12,14 +12,17 @@ from torch import Tensor, nn
 
 from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
-from genray.rl.encoders import make_encoder
-from genray.rl.heads import make_head
+from genray.rl.encoders import make_encoder, normalise_residuals
+from genray.rl.heads import IQNHead, make_head
+from genray.rl.noisy import NoisyLinear
 from genray.threads import FlopCount
 
 # Factor of the initial weights of the output layers. He's variance is meant for layers before a
 # ReLU. With it, the first Q-values would be about ±1, as large as the clipped rewards, and the
 # first thousands of updates would only remove them.
 OUTPUT_SCALE = 0.1
+COSINES = 64
+"""Cosines that embed a quantile's probability. [Dabney 2018]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +37,34 @@ class NetworkConfig:
     """Channels of the three convolutions of `nature` (8x8 stride 4, 4x4 stride 2, 3x3 stride 1)."""
     impala_width: float = bounded(1.0, above=0, max=16, example=2)
     """Factor on the channels of `impala`: 16, 32, 32."""
-    head: Literal["scalar", "c51"] = "scalar"
-    """scalar: Q-values. c51: distributions of returns on a fixed support. [Bellemare 2017,
-    https://arxiv.org/abs/1707.06887]
+    pooling: Literal["none", "max", "average"] = "none"
+    """What follows the encoder: max: adaptive max pooling to 6x6; average: the mean over all
+    places. [Schmidt 2024, https://arxiv.org/abs/2411.03820; Sokar 2025,
+    https://arxiv.org/abs/2505.17749]
+    """
+    spectral_norm: bool = False
+    """Divide the weights of the residual convolutions of `impala` by their largest singular
+    value.
+    """
+    head: Literal["scalar", "c51", "iqn"] = "scalar"
+    """scalar: Q-values. c51: distributions of returns on a fixed support. iqn: quantiles of
+    returns. [Bellemare 2017, https://arxiv.org/abs/1707.06887; Dabney 2018,
+    https://arxiv.org/abs/1806.06923]
     """
     atoms: int = bounded(51, min=2, example=51)
     """Atoms of a distribution of `c51`."""
     value_limit: float = bounded(10.0, above=0, example=10)
     """The support of `c51` is −value_limit … value_limit; returns outside are moved to its ends."""
+    quantiles: int = bounded(8, min=1, max=200, example=8)
+    """Quantiles of `iqn`."""
+    value_rescaling: bool = False
+    """The network's values are h(return) with h(x) = sign(x) (√(|x| + 1) − 1) + x / 1,000, which
+    allows unclipped rewards. [Pohlen 2018, https://arxiv.org/abs/1805.11593]
+    """
+    noisy: float = bounded(0.0, min=0, max=2, note="(0: off)", example=0.5)
+    """σ₀ of noisy layers, which replace the fully connected layers and explore. [Fortunato 2017,
+    https://arxiv.org/abs/1706.10295]
+    """
     hidden: int = bounded(512, min=1, example=512)
     """Units of the fully connected layer (of each stream, when dueling)."""
     dueling: bool = True
@@ -70,6 +93,15 @@ class NetworkConfig:
         require(
             min(self.channels) >= 1,
             f"--channels {self.channels}: every layer needs ≥ 1 channel, e.g. 32 64 64",
+        )
+        require(
+            not self.spectral_norm or self.encoder == "impala",
+            f"--spectral-norm: --encoder {self.encoder} has no residual convolutions; use "
+            "--encoder impala",
+        )
+        require(
+            not self.value_rescaling or self.head != "c51",
+            "--value-rescaling: the support of c51 is fixed; use --head scalar or iqn",
         )
 
 
@@ -108,23 +140,31 @@ class QNetwork(nn.Module):
             self.convolutions.append(nn.LayerNorm(features))
         features += config.past_actions * num_actions
 
+        def linear(inputs: int, outputs: int) -> nn.Linear:
+            if config.noisy:
+                return NoisyLinear(inputs, outputs, config.noisy)
+            return nn.Linear(inputs, outputs)
+
         def hidden() -> list[nn.Module]:
             norm = [nn.LayerNorm(config.hidden)] if config.layer_norm else []
-            return [nn.Linear(features, config.hidden), *norm, nn.ReLU()]
+            return [linear(features, config.hidden), *norm, nn.ReLU()]
 
         def stream(outputs: int) -> nn.Sequential:
             own = [] if config.shared_hidden else hidden()
             return nn.Sequential(
-                *own, nn.Linear(config.hidden, outputs * self.head.outputs_per_action)
+                *own, linear(config.hidden, outputs * self.head.outputs_per_action)
             )
 
         self.hidden = nn.Sequential(*hidden()) if config.shared_hidden else None
         self.advantage = stream(num_actions)
         self.value = stream(1) if config.dueling else None
+        self.cosines = nn.Linear(COSINES, features) if config.head == "iqn" else None
         self.apply(he_init)
         for last in (self.advantage, self.value):
             if last is not None:
                 last[-1].weight.data.mul_(OUTPUT_SCALE)  # type: ignore[operator]
+        if config.spectral_norm:
+            normalise_residuals(self.convolutions)
         self.to(memory_format=torch.channels_last)
 
     def _num_features(self, stack: int, frame_shape: tuple[int, int]) -> int:
@@ -137,16 +177,21 @@ class QNetwork(nn.Module):
             ) from error
 
     def forward(
-        self, frames_BSHW: Tensor, past_BK: Tensor | None = None, raw: bool = False
+        self,
+        frames_BSHW: Tensor,
+        past_BK: Tensor | None = None,
+        raw: bool = False,
+        tau_BZ: Tensor | None = None,
     ) -> Tensor:
         """Return Q-values, float32 [B, A], or if `raw` the outputs from which `head` computes them
-        (logits [B, A, Z] of `c51`).
+        (logits of `c51` or quantiles of `iqn`, [B, A, Z]).
 
         `frames_BSHW`: uint8, 0 to 255, oldest frame first, or what `inputs` returned. `past_BK`:
         the last K actions, newest first, −1 before the episode's first action; ignored, and may be
-        None, if `past_actions` is 0.
+        None, if `past_actions` is 0. `tau_BZ`: the probabilities of the quantiles of `iqn`; None:
+        midpoints.
         """
-        outputs = self._outputs(self.convolutions(self.inputs(frames_BSHW)), past_BK)
+        outputs = self._outputs(self.convolutions(self.inputs(frames_BSHW)), past_BK, tau_BZ)
         return outputs if raw else self.head.q(outputs)
 
     def inputs(self, frames_BSHW: Tensor) -> Tensor:
@@ -162,18 +207,33 @@ class QNetwork(nn.Module):
             floats_BSHW *= self.config.input_gain
         return floats_BSHW
 
-    def _outputs(self, features: Tensor, past_BK: Tensor | None) -> Tensor:
+    def _outputs(self, features: Tensor, past_BK: Tensor | None, tau_BZ: Tensor | None) -> Tensor:
         if self.config.past_actions:
             assert past_BK is not None, "this network was made with past_actions"
             one_hot_BKA = nn.functional.one_hot(past_BK.long() + 1, self.num_actions + 1)[..., 1:]
             features = torch.cat([features, one_hot_BKA.flatten(1).to(features)], dim=1)
+        if self.cosines is not None:
+            features = self._at_quantiles(features, tau_BZ)
         if self.hidden is not None:
             features = self.hidden(features)
         advantage_BA = self._per_action(_through(self.advantage, features))
-        if self.value is None:
+        if self.value is not None:
+            value_B1 = self._per_action(_through(self.value, features))
+            advantage_BA = value_B1 + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+        if self.cosines is None:
             return advantage_BA
-        value_B1 = self._per_action(_through(self.value, features))
-        return value_B1 + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+        return advantage_BA.unflatten(0, (-1, self.config.quantiles)).transpose(1, 2)
+
+    def _at_quantiles(self, features_BF: Tensor, tau_BZ: Tensor | None) -> Tensor:
+        """Return the features times an embedding of each quantile's τ, [B · Z, F]:
+        ReLU(linear(cos(π i τ))), i = 0 … 63.
+        """
+        assert self.cosines is not None and isinstance(self.head, IQNHead)
+        if tau_BZ is None:
+            tau_BZ = self.head.middle_Z.expand(len(features_BF), -1)
+        angle_BZI = torch.pi * tau_BZ[..., None] * torch.arange(COSINES, device=tau_BZ.device)
+        embedding_BZF = torch.relu(self.cosines(angle_BZI.cos()))
+        return (features_BF[:, None] * embedding_BZF).flatten(0, 1)
 
     def _per_action(self, outputs_BN: Tensor) -> Tensor:
         """Return outputs [B, A · Z] as [B, A, Z] if Z > 1."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from genray.errors import ConfigError
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
+from genray.rl.efficient_presets import bbf, bbf_lite, btr, der, drq_eps, rainbow
 from genray.rl.env import EnvConfig
 from genray.rl.exploration import ExploreConfig
 from genray.rl.learner import LearnerConfig
@@ -150,69 +151,6 @@ def dqn_nature() -> DQNConfig:
     )
 
 
-def bbf_lite() -> DQNConfig:
-    """A BBF for one core: 20,000 agent steps of one game in about ten minutes.
-
-    [Schwarzer 2023, https://arxiv.org/abs/2305.19452] One game at a time and one update of 32 per
-    agent step: 20,000 − 300 = 19,700 updates. Replay: 20,000 x 7,082 bytes = 142 MB. Departures for
-    the sake of time: the DER encoder instead of IMPALA x 4, a hidden layer of 512 instead of 2,048,
-    one update per step instead of two, no self-prediction, and no resets. Further departures: the
-    median frame is subtracted, rewards are √(r/100) instead of clipped ones, γ ends at 0.995, ε
-    falls to 0.01 within 1,000 steps and random actions are held, and the learning rate falls.
-    """
-    return DQNConfig(
-        env=EnvConfig(game="road_runner", max_episode_frames=18_000, life_loss="terminal"),
-        network=NetworkConfig(
-            encoder="der",
-            head="c51",
-            hidden=512,
-            shared_hidden=True,
-            median_frame=True,
-            input_gain=4.0,
-        ),
-        replay=ReplayConfig(
-            capacity=20_000,
-            min_size=300,
-            samples_per_insert=32.0,  # 32 / batches of 32 = 1 update per step
-            alpha=0.5,
-            beta=0.5,
-            beta_end=0.5,
-        ),
-        learner=LearnerConfig(
-            optimizer="adamw",
-            weight_decay=0.1,
-            learning_rate=3e-4,
-            learning_rate_end=9e-5,
-            learning_rate_fall=(10_000, 20_000),
-            max_grad_norm=10.0,
-            target_tau=0.005,
-            acting_network="target",
-            shift=4,
-            intensity=0.05,
-        ),
-        explore=ExploreConfig(
-            exploration="shared",
-            epsilon=0.01,
-            random_steps=300,
-            anneal_steps=700,
-            persistence=1.5,
-            max_held_steps=60,
-        ),
-        collect=CollectConfig(
-            collectors=1,
-            envs_per_collector=1,
-            chunk_rows=4,
-            n_step=10,
-            n_step_end=3,
-            gamma=0.97,
-            gamma_end=0.995,
-            reward_clip="sqrt",
-            reward_scale=0.01,
-        ),
-        run=RunConfig(steps=20_000, evaluate_every=10_000, checkpoint_every=10_000, keep=1),
-    )
-
-
 def catch() -> DQNConfig:
     """Catch, a very small game for tests, which is learned in a minute or two on one core."""
     return DQNConfig(
@@ -243,7 +181,12 @@ PRESETS: dict[str, Callable[[], DQNConfig]] = {
         pong_quick,
         apex_breakout,
         dqn_nature,
+        rainbow,
+        der,
+        drq_eps,
+        bbf,
         bbf_lite,
+        btr,
         catch,
     )
 }

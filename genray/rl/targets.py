@@ -62,6 +62,52 @@ def categorical_projection(
     return (share_BZZ @ p_next_BZ[:, :, None]).squeeze(-1)
 
 
+def soft_policy(q_BA: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return π = softmax(Q / τ) and τ log π, both float32 [B, A]."""
+    log_BA = (q_BA / temperature).log_softmax(dim=1)
+    return log_BA.exp(), temperature * log_BA
+
+
+def munchausen_reward(
+    q_target_BA: Tensor, action_B: Tensor, scale: float, temperature: float, floor: float
+) -> Tensor:
+    """Return α · [τ log π(a|s)] clipped to floor … 0, which is added to the reward, float32 [B]. π
+    is the soft policy of w⁻.  [Vieillard 2020, https://arxiv.org/abs/2007.14430]
+    """
+    check_shapes(q_target_BA=q_target_BA, action_B=action_B)
+    log_BA = soft_policy(q_target_BA, temperature)[1]
+    return scale * log_BA.gather(1, action_B.long().unsqueeze(1)).squeeze(1).clamp(floor, 0)
+
+
+def quantile_huber(target_BN: Tensor, value_BZ: Tensor, tau_BZ: Tensor) -> Tensor:
+    """Return Σ_i mean_j |τ_i − 1{δ_ij < 0}| · huber(δ_ij) with δ_ij = target_j − value_i, float32
+    [B].  [Dabney 2018, https://arxiv.org/abs/1806.06923, equation 3]
+    """
+    check_shapes(target_BN=target_BN, value_BZ=value_BZ, tau_BZ=tau_BZ)
+    delta_BZN = target_BN.detach()[:, None, :] - value_BZ[:, :, None]
+    weight_BZN = (tau_BZ[:, :, None] - (delta_BZN.detach() < 0).to(tau_BZ)).abs()
+    return (weight_BZN * huber(delta_BZN)).mean(dim=2).sum(dim=1)
+
+
+RESCALING_EPSILON = 1e-3
+
+
+def rescaled(x: Tensor) -> Tensor:
+    """Return h(x) = sign(x) (√(|x| + 1) − 1) + ε x, which shrinks large returns.  [Pohlen 2018,
+    https://arxiv.org/abs/1805.11593]
+    """
+    return x.sign() * ((x.abs() + 1).sqrt() - 1) + RESCALING_EPSILON * x
+
+
+def unrescaled(y: Tensor) -> Tensor:
+    """Return h⁻¹(y), the inverse of `rescaled`."""
+    e = RESCALING_EPSILON
+    # With r = √(|x| + 1): ε r² + r − (|y| + 1 + ε) = 0. This form of its root loses no digits.
+    c = y.abs() + 1 + e
+    root = 2 * c / (1 + (1 + 4 * e * c).sqrt())
+    return y.sign() * (root.square() - 1)
+
+
 def td_error(q_BA: Tensor, action_B: Tensor, target_B: Tensor) -> Tensor:
     """Return the TD error δ = target − Q(s, a), float32 [B]. Its gradient goes through Q(s, a)
     only.

@@ -43,9 +43,14 @@ class TrainingOptions(TypedDict, total=False):
     encoder: Literal["nature", "der", "impala"]
     channels: tuple[int, int, int]
     impala_width: float
-    head: Literal["scalar", "c51"]
+    pooling: Literal["none", "max", "average"]
+    spectral_norm: bool
+    head: Literal["scalar", "c51", "iqn"]
     atoms: int
     value_limit: float
+    quantiles: int
+    value_rescaling: bool
+    noisy: float
     hidden: int
     dueling: bool
     shared_hidden: bool
@@ -64,6 +69,9 @@ class TrainingOptions(TypedDict, total=False):
     batch_size: int
     double: bool
     double_q: bool
+    munchausen: float
+    munchausen_temperature: float
+    munchausen_floor: float
     loss: Literal["huber", "squared"]
     optimizer: Literal["adam", "adamw", "rmsprop"]
     learning_rate_end: float
@@ -186,6 +194,7 @@ INSTEAD = {
     ),
     "replay_buffer_config": "use training(capacity=…, prioritized=…, alpha=…, beta=…)",
     "td_error_loss_fn": "use training(loss='huber' or 'squared')",
+    "sigma0": "use training(noisy=…)",
     "tau": "use training(target_tau=…)",
     "num_atoms": "use training(head='c51', atoms=…); 1 atom is head='scalar'",
     "v_min": "use training(value_limit=…); the support of c51 is symmetric",
@@ -194,7 +203,7 @@ INSTEAD = {
     "device": "use learners(num_gpus_per_learner=0 or 1)",
     "steps": "use Tune's stop={'num_env_steps_sampled_lifetime': …}",
     **dict.fromkeys(
-        ("noisy", "sigma0", "burn_in_len"),
+        ("burn_in_len",),
         _NOT_PART,
     ),
 }

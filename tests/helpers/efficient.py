@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from genray.rl import DQNConfig, presets
 from genray.rl.env import EnvConfig
+from genray.rl.learner import LearnerConfig
+from genray.rl.networks import NetworkConfig
 
 _LITE = presets.bbf_lite()
 TINY_BBF: DQNConfig = replace(
@@ -25,3 +27,21 @@ TINY_BBF: DQNConfig = replace(
         device="cpu", seed=5,
     ),
 )  # fmt: skip
+TINY_BTR: DQNConfig = replace(
+    TINY_BBF,
+    network=NetworkConfig(
+        encoder="impala",
+        impala_width=0.25,
+        pooling="max",
+        spectral_norm=True,
+        head="iqn",
+        quantiles=4,
+        noisy=0.5,
+        value_rescaling=True,
+        hidden=16,
+    ),
+    replay=replace(TINY_BBF.replay, samples_per_insert=8.0),
+    learner=LearnerConfig(
+        batch_size=8, double=False, munchausen=0.9, target_period_updates=20, average_updates=5
+    ),
+)

@@ -6,7 +6,8 @@ import torch
 
 from genray.errors import ConfigError
 from genray.rl import targets
-from genray.rl.heads import C51Head
+from genray.rl.heads import C51Head, Outputs
+from genray.rl.learner import LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork, build_network
 from genray.rl.transfer import DeviceBatch
 from tests.helpers.batches import random_batch
@@ -66,7 +67,8 @@ def test_c51_loss_is_the_cross_entropy_with_the_chosen_distribution(double: bool
     next_target = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
     next_online = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]])
     logits = [(each + 1e-12).log().requires_grad_() for each in (p, next_target, next_online)]
-    loss = head.loss(batch, logits[0], logits[1], logits[2] if double else None, "huber")
+    out = Outputs(logits[0], logits[1], logits[2] if double else None, None, None)
+    loss = head.loss(batch, out, LearnerConfig())
     # Action 0: z = −1 moves to −0.25. Action 1: z = 1 moves to 0.75.
     target = [0.25, 0.75, 0.0] if double else [0.0, 0.25, 0.75]
     by_hand = -sum(t * np.log(q) for t, q in zip(target, [0.2, 0.3, 0.5]))

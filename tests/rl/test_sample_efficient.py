@@ -16,7 +16,7 @@ from genray.rl.policy import open_policy
 from genray.rl.train import COLUMNS, Trainer, columns_of
 from genray.runs.live import Live
 from genray.runs.rundir import RunDir
-from tests.helpers.efficient import TINY_BBF
+from tests.helpers.efficient import TINY_BBF, TINY_BTR
 from tests.oracles import full_state
 
 
@@ -33,18 +33,23 @@ def advance(agent: LocalAgent, steps: int) -> None:
         agent.advance(steps, seconds=60)
 
 
-def test_resume_with_every_switch_on_equals_no_interruption(tmp_path):
-    """The checkpoint lies between two resets, while n, γ and the learning rate change."""
-    whole = LocalAgent(TINY_BBF)
+@pytest.mark.parametrize(
+    ("config", "updates"), [(TINY_BBF, 2 * TINY_BBF.learner.reset_every), (TINY_BTR, 20)]
+)
+def test_resume_with_every_switch_on_equals_no_interruption(tmp_path, config, updates):
+    """The checkpoint lies between two resets, while n, γ and the learning rate change, or between
+    two copies of w to w⁻.
+    """
+    whole = LocalAgent(config)
     advance(whole, 160)
-    cut = LocalAgent(TINY_BBF)
+    cut = LocalAgent(config)
     advance(cut, 100)
     assert cut.learner.updates % TINY_BBF.learner.reset_every not in (0, 1)
     cut.save(tmp_path / "checkpoint")
-    resumed = LocalAgent(TINY_BBF)
+    resumed = LocalAgent(config)
     assert resumed.load(tmp_path / "checkpoint")
     advance(resumed, 160)
-    assert whole.learner.updates > 2 * TINY_BBF.learner.reset_every
+    assert whole.learner.updates > updates
     expected, found = full_state(whole), full_state(resumed)
     assert expected.keys() == found.keys()
     for name in expected:
@@ -91,7 +96,7 @@ def test_live_line_names_the_replay_ratio_and_the_next_reset(tmp_path):
         assert "next_reset" not in plain._values(now, Progress(), 1.0)
 
 
-@pytest.mark.parametrize("name", ["bbf_lite"])
+@pytest.mark.parametrize("name", ["bbf_lite", "rainbow", "der", "drq_eps", "bbf", "btr"])
 def test_preset_is_valid_and_learns(name: str):
     config = presets.preset(name)
     config.validate()

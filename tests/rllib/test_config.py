@@ -127,7 +127,7 @@ def test_config_survives_conversion_to_a_dictionary(through):
             lambda config: config.update_from_dict({"learning_rat": 1e-3}),
             "did you mean learning_rate",
         ),
-        (lambda config: config.update_from_dict({"noisy": True}), "not a part of this Ape-X"),
+        (lambda config: config.update_from_dict({"burn_in_len": 4}), "not a part of this Ape-X"),
         (lambda config: config.framework("tf2"), "PyTorch only"),
         (
             lambda config: config.rl_module(model_config={"fcnet_hiddens": [8]}),
