@@ -84,7 +84,7 @@ def _catch() -> DQNConfig:
 
 
 TASKS = {
-    # Play is greedy, and each lane plays one episode. 6,000 steps make about 1,400 updates.
+    # Play is greedy, and each lane plays one episode. 6,000 steps make about 1,130 updates.
     "catch": Task(_catch, 6_000, 250, target=0.9, lanes=128, roll_steps=EPISODE_STEPS, epsilon=0.0),
     "road_runner": Task(
         lambda: _game("road_runner"), 40_000, 2_000, target=1_500, lanes=8, roll_steps=1_200
