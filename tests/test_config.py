@@ -196,6 +196,19 @@ def test_check_resumes_knows_a_game_in_every_spelling():
         DQNConfig(env=EnvConfig(game="pong")).check_resumes(qbert)
 
 
+def test_check_resumes_refuses_another_n_only_if_n_or_gamma_is_annealed():
+    """A shard stores the rewards of n rows after a transition, and no more."""
+    plain = presets.catch()
+    longer = replace(plain, collect=replace(plain.collect, n_step=plain.collect.n_step + 1))
+    longer.check_resumes(plain)
+    annealed, longer = (
+        replace(each, collect=replace(each.collect, gamma_end=0.997)) for each in (plain, longer)
+    )
+    annealed.check_resumes(annealed)
+    with pytest.raises(ConfigError, match="^--n-step "):
+        longer.check_resumes(annealed)
+
+
 def test_check_learns_names_the_steps_of_the_first_update():
     """The number that it names is enough, and one chunk less is not."""
     config = presets.catch()
@@ -218,6 +231,21 @@ def test_notes_name_what_a_short_run_never_reaches():
     assert any("--anneal-steps" in note for note in long.notes())
     rare = replace(config, learner=replace(config.learner, target_period_updates=10**9))
     assert any("--target-period-updates 1,000,000,000" in note for note in rare.notes())
+
+
+def test_notes_count_updates_of_several_learners_as_one():
+    """Learners share the samples, so 4 learners make a quarter of the updates."""
+    notes = [
+        replace(
+            presets.catch(),
+            learner=replace(
+                presets.catch().learner, target_period_updates=10**9, learners=learners
+            ),
+        ).notes()[0]
+        for learners in (1, 4)
+    ]
+    one, four = (int(re.search(r"about ([\d,]+)", note)[1].replace(",", "")) for note in notes)  # type: ignore[index]
+    assert four == one // 4
 
 
 def test_from_dict_takes_numpy_scalars_where_they_are_exact(tmp_path: Path):

@@ -122,6 +122,9 @@ class DQNConfig:
         one; the message names the option.
         """
         refuse_changes(before, self, FIXED)
+        # If returns are computed from stored rows, a larger n needs rows that may not be stored.
+        if self.collect.anneals_returns:
+            refuse_changes(before, self, ("collect.n_step",))
         # A game has several spellings, but only one title.
         if not self.env.env and self.env.title != before.env.title:
             refuse_changes(before, self, ("env.game",))
@@ -154,7 +157,8 @@ class DQNConfig:
     def _expected_updates(self) -> int:
         """The number of updates that the limit on samples per insert allows, about."""
         learning = max(0, self.run.steps - self.replay.min_size)
-        return int(self.replay.samples_per_insert * learning / self.learner.batch_size)
+        samples = self.learner.batch_size * self.learner.learners
+        return int(self.replay.samples_per_insert * learning / samples)
 
     @property
     def replay_ratio(self) -> float:

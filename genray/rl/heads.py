@@ -116,9 +116,9 @@ class C51Head(nn.Module):
 class IQNHead(nn.Module):
     """The returns of Z quantiles per action, whose probabilities τ are inputs of the network.
 
-    [Dabney 2018, https://arxiv.org/abs/1806.06923] Departures: collectors and evaluation use the
-    midpoints τ = (i + ½) / Z instead of random ones; the numbers of quantiles of s and s' are
-    equal.
+    [Dabney 2018, https://arxiv.org/abs/1806.06923] Departures: collectors, evaluation, the choice
+    of w in double Q-learning, and the policy π(a|s) of Munchausen use the midpoints τ = (i + ½) / Z
+    instead of random ones; the numbers of quantiles of s and s' are equal.
 
     Args:
         quantiles: Z.

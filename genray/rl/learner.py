@@ -342,11 +342,13 @@ class Learner:
         # If the checkpoint has no average, the average starts at w.
         if self.average is not None:
             self.average.load_state_dict(state.get("average") or state["online"])
-        self.optimizer.load_state_dict(state["optimizer"])
         # A resumed run uses its own options instead of the saved ones.
-        for group in self.optimizer.param_groups:
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, decay in zip(self.optimizer.param_groups, decays):
             group["eps"] = self.config.optimizer_epsilon
             group["lr"] = self.config.learning_rate
+            group["weight_decay"] = decay
         self.updates = state["updates"]
         self._copy_number += 1
         self._has_median = self.updates > 0

@@ -39,7 +39,7 @@ class NetworkConfig:
     """Factor on the channels of `impala`: 16, 32, 32."""
     pooling: Literal["none", "max", "average"] = "none"
     """What follows the encoder: max: adaptive max pooling to 6x6; average: the mean over all
-    places. [Schmidt 2024, https://arxiv.org/abs/2411.03820; Sokar 2025,
+    places. [Clark 2024, https://arxiv.org/abs/2411.03820; Sokar 2025,
     https://arxiv.org/abs/2505.17749]
     """
     spectral_norm: bool = False

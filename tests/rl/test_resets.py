@@ -115,3 +115,12 @@ def test_adamw_decays_matrices_and_not_biases():
     one.optimizer.step()
     for old, new in zip(before, one.online.parameters()):
         torch.testing.assert_close(new, old * (0.95 if old.ndim > 1 else 1.0))
+
+
+def test_resumed_learner_decays_weights_by_its_own_option():
+    config = LearnerConfig(optimizer="adamw", weight_decay=0.5)
+    one, resumed = learner(config), learner(replace(config, weight_decay=0.1, learning_rate=1e-3))
+    one.update(random_batch(8), 8, 0.4)
+    resumed.load_state_dict(one.state_dict())
+    groups = resumed.optimizer.param_groups
+    assert [(group["weight_decay"], group["lr"]) for group in groups] == [(0.1, 1e-3), (0.0, 1e-3)]
