@@ -7,10 +7,10 @@ import torch
 from genray.rl import targets
 from genray.rl.augment import generator_of
 from genray.rl.heads import IQNHead, Outputs, ScalarHead
-from genray.rl.learner import LearnerConfig
+from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.transfer import DeviceBatch
-from tests.helpers.batches import random_batch
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
 
 MUNCHAUSEN = LearnerConfig(double=False, munchausen=0.9, munchausen_temperature=0.5)
 
@@ -143,3 +143,31 @@ def test_iqn_draws_are_uniform_and_depend_on_the_numbers_alone():
     assert torch.equal(one, again) and one.shape == (500, 8)
     assert not torch.equal(one, head.draw(500, generator_of(4, 3, 10)))
     assert one.mean().item() == pytest.approx(0.5, abs=0.02) and 0 <= one.min() < one.max() < 1
+
+
+def test_learner_gives_the_head_the_outputs_for_both_states_and_both_taus():
+    """s and τ by w, s' and τ' by w⁻, and s by w⁻ with midpoints for Munchausen."""
+    torch.manual_seed(0)
+    shape = NetworkConfig(channels=(4, 4, 4), hidden=8, head="iqn", quantiles=4)
+    online, target = (QNetwork(shape, ACTIONS, 1, (SIDE, SIDE)) for _ in range(2))
+    head = online.head
+    assert isinstance(head, IQNHead)
+    learner = Learner(MUNCHAUSEN, online, target, seed=7)
+    sample, random = random_batch(8), generator_of(7, 3, 0, 0)
+    tau_BZ, next_tau_BZ = (head.draw(8, random) for _ in range(2))
+    batch = DeviceBatch(*(torch.from_numpy(getattr(sample, n)) for n in DeviceBatch._fields))
+    with torch.no_grad():
+        for network in (online, target):
+            for weight in network.parameters():
+                weight.add_(0.1 * torch.randn(weight.shape))
+        out = Outputs(
+            online(batch.obs_BSHW, None, True, tau_BZ),
+            target(batch.next_obs_BSHW, None, True, next_tau_BZ),
+            None,
+            target(batch.obs_BSHW, None, True),
+            tau_BZ,
+        )
+        expected = head.loss(batch, out, MUNCHAUSEN)
+    found = learner.update(sample, 8, 0.4)
+    np.testing.assert_allclose(found.delta_B, expected.delta_B.abs(), rtol=1e-4, atol=1e-5)
+    assert found.loss == pytest.approx(expected.loss_B.mean().item(), rel=1e-5)
