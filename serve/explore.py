@@ -22,8 +22,10 @@ from serve.search import Search, class_name, training_data
 Check = Callable[[], None]
 T = TypeVar("T")
 
-KEPT = 32
-"""Number of results that are kept in memory."""
+KEPT, KEPT_BYTES = 32, 128 * 2**20
+"""Most results that are kept in memory, and most bytes of all of them; the newest is always kept. A
+map of 1,000 pictures of 64x64 has 12 MB, and a client may ask for any number of pictures.
+"""
 EFFECT_IMAGES = 1_024
 """Largest number of images for a measurement of effects, unless there are more latents."""
 TILE = 64
@@ -31,7 +33,7 @@ TILE = 64
 
 
 class Explorer:
-    """Computes results for the page, and keeps the last KEPT of them.
+    """Computes results for the page, and keeps the last of them.
 
     Args:
         search: the indexes of codes.
@@ -39,17 +41,20 @@ class Explorer:
 
     def __init__(self, search: Search):
         self._search = search
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def kept(self, predictor: Predictor, what: Hashable, make: Callable[[], T]) -> T:
         """Return `make()`, computed once for each version of the model."""
         key = (predictor.name, predictor.version, what)
         if key not in self._kept:
-            self._kept[key] = make()
+            value = make()
+            self._kept[key] = value, size_of(value)
         self._kept.move_to_end(key)
-        while len(self._kept) > KEPT:
+        sizes = [size for _, size in self._kept.values()]
+        while len(sizes) > KEPT or (len(sizes) > 1 and sum(sizes) > KEPT_BYTES):
             self._kept.popitem(last=False)
-        return self._kept[key]
+            del sizes[0]
+        return cast(T, self._kept[key][0])
 
     def effects(self, predictor: Predictor, check: Check) -> np.ndarray:
         """Measure how much each latent changes the images, float32 [Z]; see `latent_effects`."""
@@ -74,6 +79,17 @@ class Explorer:
         """
         make = lambda: _code_map(self._search, predictor, count, check)  # noqa: E731
         return self.kept(predictor, ("map", count), make)
+
+
+def size_of(value: Any) -> int:
+    """Return the bytes of the arrays and the encoded pictures in a result."""
+    if isinstance(value, dict):
+        return sum(size_of(each) for each in value.values())
+    if isinstance(value, list):
+        return sum(size_of(each) for each in value)
+    if isinstance(value, bytes):
+        return len(value)
+    return int(value.nbytes) if isinstance(value, np.ndarray) else 0
 
 
 def latent_effects(predictor: Predictor, check: Check = lambda: None) -> np.ndarray:

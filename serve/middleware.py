@@ -38,8 +38,10 @@ and the browser page shows and sends its login.
 MAX_HEAD_BYTES = 16_384  # the limit of HAProxy, too
 SMALL_BODIES = {"/v1/images/generations": 2**20, "/login": 2**14}
 """Most bytes of a body by path: these bodies are parsed in the event loop. 32 latents have less."""
-STREAMS = ("/api/play/",)
-"""Prefixes of paths whose answers are streams, without the time limit of other requests."""
+STREAMS = ("/api/play/", "/api/edits")
+"""Prefixes of paths whose answers are streams. Their routes limit the time themselves, because a
+stream that is cut off has no status: its last line must name the error.
+"""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # serve/haproxy.py has the same pattern
 
 
@@ -120,7 +122,8 @@ class Middleware:
         method, headers = scope["method"], dict(scope["headers"])
         # One path for each route, behind a proxy that adds a prefix and with a trailing slash, too.
         path, prefix = own_path(scope)
-        if prefix and scope["path"] == prefix and method in ("GET", "HEAD"):
+        bare = path == "/" and not scope["path"].endswith("/")  # /gen without its slash
+        if prefix and bare and method in ("GET", "HEAD"):
             await redirect_to_directory(prefix, send)
             return
         # The schema names the prefix; routes do not know the prefix.
@@ -154,7 +157,7 @@ class Middleware:
                 encoding = headers.pop(b"content-encoding")
                 body = await decoded(body, encoding, self._limit(path), reserve)
                 reserve(len(body) - held)
-            # Streams have no time limit. Other requests use the fast path or FastAPI.
+            # Streams limit their time themselves. Others use the fast path or FastAPI.
             if path.startswith(STREAMS):
                 await self._app(scope, _Replay(body, receive), answer)
             else:

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from serve.edits import edit
 from serve.errors import ApiError, InternalError
-from serve.middleware import error_body
+from serve.middleware import TooSlow, error_body
 from serve.routes.common import note_model, picture_of, refusals
 from serve.routes.openai import EDITS, edit_form, editor
 from serve.service import Check, Service
@@ -56,8 +56,18 @@ def edit_routes(service: Service) -> APIRouter:
             encoded = output.encode(result).decode("ascii")
             return _line({"model": predictor.name, "about": about, "b64_json": encoded})
 
+        async def work_in_time() -> bytes:
+            limit_s = service.limits.request_timeout_s
+            try:
+                async with asyncio.timeout(limit_s):
+                    return await service.run_slow(work)
+            except TimeoutError:
+                raise TooSlow(
+                    f"the edit took longer than {limit_s} s: choose a smaller size or fewer steps"
+                ) from None
+
         lines.put_nowait(_line({"waiting": service.waiting}))
-        task = asyncio.ensure_future(service.run_slow(work))
+        task = asyncio.ensure_future(work_in_time())
         task.add_done_callback(lambda ended: lines.put_nowait(None))
         # A service that is too busy refuses at once, with a status.
         await asyncio.sleep(0)

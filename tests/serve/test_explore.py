@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from PIL import Image
 
 from genray import cli
-from serve.explore import latent_effects
+from serve.explore import Explorer, latent_effects
+from serve.limits import Limits
 from serve.models import Function, Predictor, TensorSpec
+from serve.search import Search
 from tests.serve.conftest import Web
 from tests.serve.test_own import as_png
 
@@ -94,6 +97,28 @@ def test_latent_effects_find_the_latent_that_matters():
     np.testing.assert_allclose(latent_effects(stub), [0, 9, 90], atol=1)
 
 
+def test_explorer_bounds_the_memory_of_its_results(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("serve.explore.KEPT_BYTES", 10_000)
+    explorer, made = Explorer(Search()), []
+    stub = Predictor("stub", "gan", "1", {}, "", None, {})  # type: ignore[arg-type]
+
+    def ask(what: int, size: int = 3000) -> None:
+        def make() -> dict[str, Any]:
+            made.append(what)
+            return {"images": [np.zeros(size, np.uint8)], "points": [[0.5, 0.5]], "png": b"12"}
+
+        explorer.kept(stub, what, make)
+
+    for what in (1, 2, 3, 1, 4):  # the fourth result replaces 2, the one not used for longest
+        ask(what)
+    for what in (1, 3, 4, 2):
+        ask(what)
+    assert made == [1, 2, 3, 4, 2]
+    ask(5, 50_000)  # the newest is kept, whatever its size
+    ask(5, 50_000)
+    assert made == [1, 2, 3, 4, 2, 5]
+
+
 def test_layers_name_channels_and_the_default(web: Web):
     found = get(web, "layers/digits").json()
     assert found["default"] in [each["name"] for each in found["layers"]]
@@ -152,6 +177,29 @@ def test_edits_stream_ends_with_an_error(web: Web, photo: np.ndarray):
     files = {"image": ("a.png", as_png(photo), "image/png")}
     wrong = httpx.post(f"{web.url}/api/edits", data={"model": "none"}, files=files, timeout=60)
     assert wrong.status_code == 404
+
+
+def test_edits_that_take_too_long_end_with_an_error_line(
+    start: Callable[..., Web], photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    def endless(*given: Any) -> None:
+        check, report = given[5:]
+        while True:
+            check()
+            report(1, 9)
+            time.sleep(0.05)
+
+    monkeypatch.setattr("serve.routes.edits.edit", endless)
+    web = start(limits=Limits(request_timeout_s=1))
+    files = {"image": ("a.png", as_png(photo), "image/png")}
+    answer = httpx.post(f"{web.url}/api/edits", data={"model": "digits"}, files=files, timeout=60)
+    *steps, last = [json.loads(line) for line in answer.text.splitlines()]
+    assert {"done": 1, "of": 9} in steps and last["error"]["code"] == "timeout"
+    assert "longer than 1 s: choose a smaller size" in last["error"]["message"]
+    deadline = time.monotonic() + 20
+    while web.service.waiting:  # the work has ended, too
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Tests which headers of proxies are honoured, and the paths under a prefix."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -11,6 +12,9 @@ import pytest
 from genray.errors import ConfigError
 from serve.forwarded import TrustedProxies, is_prefix, networks
 from serve.haproxy import Edits, edited
+from serve.limits import Limits
+from serve.middleware import Middleware
+from serve.telemetry import Telemetry
 from tests.helpers.requests import ask
 from tests.serve.conftest import Web
 from tests.serve.test_app import RAYS
@@ -118,6 +122,28 @@ def test_prefix_of_a_trusted_proxy_is_removed_from_paths_and_named_in_the_schema
     status, headers, _ = ask(web, "/pub/gen", **prefix)
     assert status == 307 and headers["location"] == "gen/"
     assert ask(web, "/pub/gen/", **prefix)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [("/gen", "gen/"), ("/gen/", ""), ("/gen/v1", "")],
+)
+def test_prefixes_without_a_slash_lead_to_the_directory(path: str, location: str):
+    """The proxy removes /pub, and the service has --route-prefix /gen."""
+    sent: list[dict[str, Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    middleware = Middleware(app, Limits(), Telemetry(), trusted_proxies=("10.0.0.1",))
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "/gen"}
+    scope |= {"client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-prefix", b"/pub")]}
+    asyncio.run(middleware(scope, None, send))  # type: ignore[arg-type]
+    assert dict(sent[0]["headers"]).get(b"location", b"").decode() == location
+    assert sent[0]["status"] == (307 if location else 200)
 
 
 def test_request_log_has_the_address_of_the_client(start: Callable[..., Web], tmp_path: Path):
