@@ -41,6 +41,10 @@ CODES = {
 CONTENTS = {"UINT8": "uint_contents", "INT64": "int64_contents", "FP32": "fp32_contents"}
 """Fields of a tensor's contents by datatype, for clients that do not send raw bytes."""
 CHUNK = 2**14
+MOST_AXES, MOST_PARAMETERS = 16, 64
+"""Most axes and parameters that are read. A message of 16 MiB could have millions, and reading them
+would block the event loop for a minute.
+"""
 
 
 class Rpc:
@@ -167,6 +171,10 @@ async def read_message(request: Any, spec: Function) -> tuple[dict[str, Any], Ar
     Raises BadRequest, which names the invalid part.
     """
     raw, inputs = request.raw_input_contents, []
+    # Counted first: a message can have millions of empty tensors.
+    if len(request.inputs) != len(spec.inputs):
+        names = ", ".join(each.name for each in spec.inputs)
+        raise BadRequest(f"inputs: must be {names}, each once", param="inputs")
     if raw and len(raw) != len(request.inputs):
         raise BadRequest(
             f"raw_input_contents: has {len(raw)} parts; must have one for each of the "
@@ -176,7 +184,7 @@ async def read_message(request: Any, spec: Function) -> tuple[dict[str, Any], Ar
         each: dict[str, Any] = {
             "name": tensor.name,
             "datatype": tensor.datatype,
-            "shape": list(tensor.shape),
+            "shape": list(tensor.shape[:MOST_AXES]),
             "parameters": _parameters(tensor.parameters),
         }
         each["parameters"].pop("binary_data_size", None)
@@ -185,8 +193,10 @@ async def read_message(request: Any, spec: Function) -> tuple[dict[str, Any], Ar
         elif tensor.datatype in CONTENTS:
             each["data"] = await _numbers(getattr(tensor.contents, CONTENTS[tensor.datatype]))
         inputs.append(each)
+    # One more than there are is enough to refuse the request: one is unknown, or is there twice.
     outputs = [
-        {"name": each.name, "parameters": _parameters(each.parameters)} for each in request.outputs
+        {"name": each.name, "parameters": _parameters(each.parameters)}
+        for each in request.outputs[: len(spec.outputs) + 1]
     ]
     wanted: dict[str, Any] = {
         "inputs": inputs,
@@ -200,6 +210,8 @@ async def read_message(request: Any, spec: Function) -> tuple[dict[str, Any], Ar
 
 
 def _parameters(given: Any) -> dict[str, Any]:
+    if len(given) > MOST_PARAMETERS:
+        raise BadRequest(f"parameters: {len(given)} are given; at most {MOST_PARAMETERS} may be")
     found = {}
     for name, value in given.items():
         kind = value.WhichOneof("parameter_choice")

@@ -141,7 +141,7 @@ def select(service: Service, name: str, version: str = "") -> Selection:
         model, _, function = name.rpartition(".")
     predictor = service.model(model)
     if version and version != predictor.version:
-        raise NotFound(f"model {model!r} is at version {predictor.version}, not {version!r}")
+        raise NotFound(f"model {model!r} is at version {predictor.version}, not {version[:80]!r}")
     if not function:
         function = next((each for each in MAIN if each in predictor.functions), "")
         if not function:
@@ -151,7 +151,7 @@ def select(service: Service, name: str, version: str = "") -> Selection:
             )
     if function not in predictor.functions:
         raise NotFound(
-            f"model {model!r} has no function {function!r}; it has "
+            f"model {model!r} has no function {function[:80]!r}; it has "
             f"{', '.join(sorted(predictor.functions))}"
         )
     return Selection(predictor, name, function, predictor.functions[function])

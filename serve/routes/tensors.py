@@ -42,7 +42,8 @@ async def read_request(
         if not (
             header_length.isascii()
             and header_length.isdigit()
-            and int(header_length[:12]) <= len(body)
+            and len(header_length) <= 12
+            and int(header_length) <= len(body)
         ):
             raise BadRequest(
                 f"Inference-Header-Content-Length {header_length[:20]!r}: must lie in "

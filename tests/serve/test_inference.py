@@ -1,5 +1,6 @@
 """Tests the Open Inference Protocol with Triton's client: JSON, binary tensors and refusals."""
 
+import asyncio
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,11 +19,12 @@ from genray.rl import presets
 from genray.rl.engine import initial_network, network_card
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
+from serve.errors import BadRequest
 from serve.limits import Limits
 from serve.models import Function, TensorSpec
 from serve.parsing import PARSED_DIRECTLY_BYTES
 from serve.routes.outputs import write_answer
-from serve.routes.tensors import Selection
+from serve.routes.tensors import Selection, read_request
 from tests.serve.conftest import Web
 
 
@@ -285,3 +287,9 @@ def test_infer_accepts_compressed_requests(client: triton.InferenceServerClient,
     plain = client.infer("digits-vae.encode", inputs).as_numpy("code")
     found = client.infer("digits-vae.encode", inputs, request_compression_algorithm=algorithm)
     assert np.allclose(found.as_numpy("code"), plain, atol=1e-5)
+
+
+def test_a_header_length_of_thousands_of_digits_is_refused():
+    spec = Function((TensorSpec("x", "FP32", (1,)),), (TensorSpec("y", "FP32", (1,)),), dict)
+    with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
+        asyncio.run(read_request(b"{}", "0" * 5000, spec, asyncio.Semaphore()))

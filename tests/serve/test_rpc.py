@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +16,11 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from serve import open_inference
+from serve.errors import BadRequest
 from serve.limits import Limits
+from serve.models import Function, TensorSpec
 from serve.open_inference import METHODS, add_servicer
-from serve.rpc import Rpc
+from serve.rpc import Rpc, read_message
 from tests.serve.conftest import Web
 from tests.serve.test_inference import images
 
@@ -202,6 +205,35 @@ def test_infer_refuses_what_http_refuses(
         infer(address, _changed(change))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert message in caught.value.details()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: [r.inputs.add() for _ in range(200_000)],
+        lambda r: [r.outputs.add() for _ in range(200_000)],
+        lambda r: r.inputs[0].shape.extend([1] * 1_000_000),
+        lambda r: [r.parameters[str(number)] for number in range(200_000)],
+    ],
+)
+def test_messages_with_very_many_parts_are_refused_at_once(change: Callable[[Any], object]):
+    """Reading all of these parts would take the event loop a second."""
+    spec = Function(
+        (TensorSpec("latent", "FP32", (32,)),), (TensorSpec("image", "UINT8", ()),), dict
+    )
+    request = _changed(change)
+    start = time.thread_time()
+    with pytest.raises(BadRequest):
+        asyncio.run(read_message(request, spec))
+    assert time.thread_time() - start < 0.2
+
+
+@pytest.mark.parametrize("field", ["model_name", "model_version"])
+def test_long_names_are_cut_in_messages(address: str, field: str):
+    with pytest.raises(grpc.RpcError) as caught:
+        infer(address, _changed(lambda r: setattr(r, field, "digits-gan." + "x" * 9000)))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert len(caught.value.details()) < 300
 
 
 @pytest.mark.parametrize("key", ["", "Bearer wrong", f"Basic {KEY}"])
