@@ -5,11 +5,15 @@ import { copyText } from "./picture.js";
 /** The address of the service, without a slash at its end. */
 const base = () => new URL(".", location.href).href.replace(/\/$/, "");
 const quoted = (text) => `'${String(text).replace(/'/g, "'\\''")}'`;
-const python = (value) =>
-  JSON.stringify(value)
-    .replace(/\btrue\b/g, "True")
-    .replace(/\bfalse\b/g, "False")
-    .replace(/\bnull\b/g, "None");
+/** A value in Python. Texts are left as they are: a name may contain the word "null". */
+const python = (value) => {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(python).join(",")}]`;
+  if (typeof value !== "object") return JSON.stringify(value);
+  const pairs = Object.entries(value).map(([name, each]) => `${python(name)}:${python(each)}`);
+  return `{${pairs.join(",")}}`;
+};
 
 const authorised = (login) => (login ? ` \\\n  -H "Authorization: Bearer $GENRAY_API_KEY"` : "");
 const headers = (login) =>
@@ -59,9 +63,14 @@ export function editSnippets(fields, files, login) {
   const { model, size, ...extra } = fields;
   const key = login ? `os.environ["GENRAY_API_KEY"]` : `"none"`;
   const opened = files.map((file) => `open(${python(file)}, "rb")`);
+  // Not -F: curl would read a file for a value that begins with @ or <.
+  const parts = [
+    ...files.map((file) => `  -F image=@${quoted(file)}`),
+    ...Object.entries(fields).map(([name, value]) => `  --form-string ${name}=${quoted(value)}`),
+  ];
   return {
     curl: `curl -s ${base()}/v1/images/edits${authorised(login)} \\
-${[...files.map((file) => `  -F image=@${quoted(file)}`), ...Object.entries(fields).map(([name, value]) => `  -F ${name}=${quoted(value)}`)].join(" \\\n")} \\
+${parts.join(" \\\n")} \\
   | python3 -c 'import base64, json, sys; sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)["data"][0]["b64_json"]))' > result.png`,
     OpenAI: `import base64${login ? ", os" : ""}
 from openai import OpenAI
@@ -97,7 +106,7 @@ export function routeSnippets(
   const body = !file
     ? ""
     : text
-      ? ` \\\n  -H "Content-Type: text/plain" --data ${quoted(file)}`
+      ? ` \\\n  -H "Content-Type: text/plain" --data-raw ${quoted(file)}`
       : ` \\\n  --data-binary @${quoted(file)}`;
   const data = !file
     ? ""
