@@ -103,7 +103,9 @@ def edited(configuration: str, edits: Edits = NO_EDITS) -> str:
             lines += [f"    {rule}" for rule in rules]
             missing.discard(name)
         elif first == "bind" and name == "grpc_frontend":
-            lines += [f"    {rule}" for rule in GRPC_RULES]
+            # Connections of both frontends count together.
+            connections = _connections(most, edits.trusted, table=" table http_frontend")
+            lines += [f"    {rule}" for rule in (*connections, *GRPC_RULES)]
     if missing:
         raise ConfigError(
             f"Ray's configuration of HAProxy has no {' and no '.join(sorted(missing))}; use "
@@ -112,8 +114,10 @@ def edited(configuration: str, edits: Edits = NO_EDITS) -> str:
     return "\n".join([*lines, ""])
 
 
-def _connections(most: int, trusted: tuple[str, ...]) -> list[str]:
+def _connections(most: int, trusted: tuple[str, ...], table: str = "") -> list[str]:
     """Return rules that close new connections of an address that has `most` already (0: no rules).
+
+    `table`: names the table of another frontend; empty: the frontend gets a table of its own.
 
     Without these, one client with enough idle connections would delay all others until its
     connections time out.
@@ -121,8 +125,8 @@ def _connections(most: int, trusted: tuple[str, ...]) -> list[str]:
     if not most:
         return []
     return [
-        "stick-table type ip size 100k expire 5m store conn_cur",
-        f"tcp-request connection track-sc0 src{_unless(trusted)}",
+        *([] if table else ["stick-table type ip size 100k expire 5m store conn_cur"]),
+        f"tcp-request connection track-sc0 src{table}{_unless(trusted)}",
         f"tcp-request connection reject if {{ sc0_conn_cur gt {most} }}",
     ]
 

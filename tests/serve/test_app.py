@@ -163,7 +163,12 @@ def test_haproxy_configuration_of_ray_with_grpc_is_bounded_and_accepted(tmp_path
     assert {"0.0.0.0:8000", "0.0.0.0:9000"} <= set(binds) and len(binds) == 4
     servers = [line for line in found.splitlines() if "proto h2 check" in line]
     assert servers and all(line.endswith(" maxconn 16") for line in servers)
-    assert "proto h2\n    http-request wait-for-body time 20s\n" in found
+    grpc = found.partition("frontend grpc_frontend")[2].partition("\nbackend")[0]
+    assert "    http-request wait-for-body time 20s\n" in grpc
+    # The connections of an address to both frontends count together.
+    shared = "track-sc0 src table http_frontend unless { src 10.0.0.9 10.1.0.0/16 }"
+    assert shared in grpc and "tcp-request connection reject if { sc0_conn_cur gt" in grpc
+    assert found.count("stick-table") == 1
     _accepts(found, tmp_path)
 
 
