@@ -13,10 +13,11 @@ from genray.options import option_value, parse
 from genray.paths import PathOrUrl
 from genray.rl import presets
 from genray.rl.agent import LocalAgent
+from genray.rl.columns import columns_of
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.engine import Engine
 from genray.rl.evaluate import Evaluation
-from genray.rl.train import Trainer, check_disk, check_memory, columns_of, milestones
+from genray.rl.train import Trainer, check_disk, check_memory, milestones
 from genray.runs.live import Live
 from genray.runs.remote_run import checkpoint_step, create_run, open_run
 from genray.runs.rundir import RUNS, RunDir, new_folder

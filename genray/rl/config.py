@@ -3,6 +3,7 @@
 All parts except RunConfig are defined in other modules.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +25,10 @@ class RunConfig:
 
     steps: int = bounded(1_000_000, min=1)
     """Agent steps of all lanes together (× --frame-skip emulator frames)."""
+    max_minutes: float = bounded(0.0, min=0, below=math.inf, note="(0: no limit)", example=5)
+    """Training also ends after this many minutes, with its last checkpoint and evaluation; 0: no
+    limit. The last evaluation is not counted. A resumed run has these minutes again.
+    """
     seed: int = seed(0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the learner; collectors use CPUs."""

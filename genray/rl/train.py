@@ -18,6 +18,7 @@ from genray import machine
 from genray.config import to_dict
 from genray.console import shell_command
 from genray.errors import GenrayError, ResourceError, RunFault
+from genray.rl.columns import COLUMNS, columns_of
 from genray.rl.config import DQNConfig
 from genray.rl.engine import Engine, Progress, network_card, probe_env
 from genray.rl.evaluate import Evaluation, evaluate
@@ -31,31 +32,6 @@ from genray.runs.stop import StopRequests
 # Bytes of a transition without its frame: 21 for action, return, priority … (see replay.py), and 23
 # as a margin.
 BYTES_BESIDE_FRAME = 44
-
-# The columns that are shown while training: (key of `Trainer._values`, title, format).
-COLUMNS = (
-    ("frames", "frames", "{:,.0f}"),
-    ("agent_steps_per_s", "agent steps/s", "{:,.0f}"),
-    ("updates", "updates", "{:,.0f}"),
-    ("updates_per_s", "updates/s", "{:.1f}"),
-    ("samples_per_insert", "samples/insert", "{:.2f}"),
-    ("weight_lag_updates", "weight lag", "{:.0f}"),
-    ("epsilon", "ε", "{:.3f}"),
-    ("episode_return", "return (100 ep.)", "{:,.1f}"),
-    ("loss", "loss", "{:.4f}"),
-)
-
-RATIO_COLUMNS = (
-    ("replay_ratio", "replay ratio", "{:.2f}"),
-    ("next_reset", "next reset at", "{:,.0f}"),
-)
-"""Columns of runs that make an update or more per agent step, or that reset."""
-
-
-def columns_of(config: DQNConfig) -> tuple[tuple[str, str, str], ...]:
-    """Return the columns that are shown while a run with `config` trains."""
-    learns_much = config.learner.reset_every or config.replay_ratio >= 1
-    return COLUMNS + (RATIO_COLUMNS if learns_much else ())
 
 
 class Trainer:
@@ -81,6 +57,8 @@ class Trainer:
         self._progress = Progress()
         self._last_evaluation = ""
         self._saved_at = -1
+        self._deadline = math.inf
+        """When `max_minutes` are over, by time.monotonic()."""
         self._stop = StopRequests()
 
     def run(self, start_step: int | None = None) -> Evaluation:
@@ -114,6 +92,8 @@ class Trainer:
         settings = self._config.run
         result: Evaluation | None = None
         reached = start_step
+        if settings.max_minutes:
+            self._deadline = time.monotonic() + 60 * settings.max_minutes
         if start_step and self._missed_evaluation():
             result = self._evaluate(last=False)
         for step in milestones(
@@ -127,7 +107,7 @@ class Trainer:
             # evaluation fails. The checkpoint includes the data that were in flight.
             self._save()
             reached = self._progress.steps
-            last = max(step, reached) >= settings.steps
+            last = max(step, reached) >= settings.steps or self._time_is_up()
             if last or self._passed(settings.evaluate_every, before):
                 result = self._evaluate(last)
             if last:
@@ -149,7 +129,7 @@ class Trainer:
         return bool(period) and self._progress.steps // period > before // period
 
     def _train_until(self, step: int) -> None:
-        while self._progress.steps < step or self._learner_behind():
+        while (self._progress.steps < step or self._learner_behind()) and not self._time_is_up():
             before, start = self._progress, time.monotonic()
             # Let the engine work for a second, then report its progress.
             progress = self._engine.advance(step, seconds=1.0)
@@ -171,6 +151,9 @@ class Trainer:
             self._progress = progress
             if stalled:
                 return
+
+    def _time_is_up(self) -> bool:
+        return time.monotonic() >= self._deadline
 
     def _learner_behind(self) -> bool:
         """Whether the learner has drawn clearly fewer samples per insert than configured."""

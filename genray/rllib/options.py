@@ -140,7 +140,7 @@ PARTS: dict[str, type] = {
 }
 # Fields that are no options here. RLlib and Tune decide how long to train, and how often and where
 # to save; num_gpus_per_learner decides the device.
-NOT_HERE = {"steps", "evaluate_every", "checkpoint_every", "keep", "device"}
+NOT_HERE = {"steps", "max_minutes", "evaluate_every", "checkpoint_every", "keep", "device"}
 # Attribute of ApexDQNConfig -> (part, field) of DQNConfig that the attribute sets.
 FIELDS = {
     ALIASES.get(field.name, field.name): (part, field.name)

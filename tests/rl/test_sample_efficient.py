@@ -9,11 +9,12 @@ import torch
 from genray.errors import ConfigError
 from genray.rl import presets
 from genray.rl.agent import LocalAgent
+from genray.rl.columns import COLUMNS, columns_of
 from genray.rl.config import DQNConfig
 from genray.rl.engine import Progress
 from genray.rl.evaluate import evaluate
 from genray.rl.policy import open_policy
-from genray.rl.train import COLUMNS, Trainer, columns_of
+from genray.rl.train import Trainer
 from genray.runs.live import Live
 from genray.runs.rundir import RunDir
 from tests.helpers.efficient import TINY_BBF, TINY_BTR

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,3 +248,21 @@ def test_trainer_evaluates_the_weights_of_a_late_chunk_once(tmp_path: Path):
         agent.close()
         steps = [row["step"] for row in metrics_of(run) if "evaluation_mean" in row]
         assert steps == sorted(set(steps)) and len(steps) == 2, steps
+
+
+def test_training_ends_after_max_minutes_with_checkpoint_and_evaluation(tmp_path: Path):
+    run = replace(
+        CATCH.run, steps=10**6, max_minutes=0.05, evaluate_every=0, checkpoint_every=0,
+        evaluate_episodes=2,
+    )  # fmt: skip
+    config = replace(with_capacity(CATCH, 2_000), run=run)
+    folder = RunDir.create(tmp_path / "run")
+    agent = LocalAgent(config)
+    start = time.monotonic()
+    try:
+        result = Trainer(config, agent, folder, Live("", run.steps, ())).run()
+    finally:
+        agent.close()
+    assert 3 <= time.monotonic() - start < 60
+    assert len(result.scores) == 2
+    assert folder.model.is_dir() and folder.latest_checkpoint().is_dir()
