@@ -185,7 +185,9 @@ class EvaluationProgress:
     def __call__(self, done: int, episodes: int) -> None:
         self._steps += 1
         now = time.monotonic()
-        if now - self._said >= self._every_s and done < episodes:
+        if self._steps == 1:
+            self._start = now  # the games were started within the first step
+        elif now - self._said >= self._every_s and done < episodes:
             self._said = now
             self._say(self._line(done, episodes, now - self._start))
         self._check()
@@ -193,7 +195,7 @@ class EvaluationProgress:
     def _line(self, done: int, episodes: int, seconds: float) -> str:
         # A group's episodes are played in lockstep, so a group takes at most `_limit` steps.
         most = self._limit * num_batches_of(episodes)
-        left = seconds / self._steps * max(0, most - self._steps)
+        left = seconds / (self._steps - 1) * max(0, most - self._steps)
         return (
             f"evaluating: {done} of {episodes} episodes have ended after {self._steps:,} steps "
             f"in {format_duration(seconds)}; at most {format_duration(left)} more"

@@ -71,24 +71,24 @@ def test_evaluation_progress_says_how_long_it_can_take():
     config = EnvConfig(env=CATCH.env, max_episode_frames=400)
     progress = EvaluationProgress(config, lines.append, every_s=0.0)
     play_out(hold, config, episodes=100, epsilon=0, seed=0, progress=progress)
-    assert len(lines) == 21  # after every step but the last
+    assert len(lines) == 20  # after every step but the first and the last
     assert lines[0].startswith(
-        "evaluating: 0 of 100 episodes have ended after 1 steps in 0 s; at most "
+        "evaluating: 0 of 100 episodes have ended after 2 steps in 0 s; at most "
     )
-    assert lines[11].startswith("evaluating: 50 of 100 episodes have ended after 12 steps")
+    assert lines[10].startswith("evaluating: 50 of 100 episodes have ended after 12 steps")
 
 
 def test_evaluation_progress_estimates_from_the_limit(monkeypatch: pytest.MonkeyPatch):
-    """There are two groups of at most 100 steps. 10 steps took 20 s, so 190 more take at most 380
-    s.
+    """There are two groups of at most 100 steps. The first step starts the games, and is no
+    measure. 9 more took 18 s, so the other 190 take at most 380 s.
     """
-    clock = iter([0.0, *[0.0] * 9, 20.0])
+    clock = iter([0.0, *[5.0] * 9, 23.0])
     monkeypatch.setattr("genray.rl.evaluation.time.monotonic", lambda: next(clock))
     lines: list[str] = []
     progress = EvaluationProgress(EnvConfig(env=CATCH.env, max_episode_frames=400), lines.append)
     for _ in range(10):
         progress(0, 100)
     assert lines == [
-        "evaluating: 0 of 100 episodes have ended after 10 steps in 20 s; at most 6 min more"
+        "evaluating: 0 of 100 episodes have ended after 10 steps in 18 s; at most 6 min more"
     ]
     assert [format_duration(seconds) for seconds in (89, 90, 7200)] == ["89 s", "2 min", "2.0 h"]
