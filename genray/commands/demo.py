@@ -30,8 +30,8 @@ class DemoConfig:
     """Directory for all results. Default: runs/demo-TIME."""
     steps: int = 42_000
     """Agent steps; 42,000 make about 10,200 updates, less than four minutes on 2 idle cores."""
-    generator_steps: int = 600
-    """Training steps of a GAN on frames of the agent's play; 0: no GAN."""
+    generator_steps: int = 300
+    """Training steps of a sprite model of screens of the agent's play; 0: no generator."""
     style_size: int = 320
     """Longest side, in pixels, of a frame of the play that is painted in the styles of three
     patterns, and of a dream of it; 0: neither.
@@ -60,7 +60,7 @@ def main(argv: list[str], prog: str) -> int:
     )
     require(
         options.generator_steps >= 0,
-        f"--generator-steps {options.generator_steps}: must be ≥ 0 (0: no GAN)",
+        f"--generator-steps {options.generator_steps}: must be ≥ 0 (0: no generator)",
     )
     require(
         options.serve or not options.keep,

@@ -20,6 +20,9 @@ OWN_STYLE = """
 .row img { width: 100%; display: block; border-radius: .35rem; }
 .row img.pixels { image-rendering: pixelated; }
 .row figcaption { font-weight: 400; margin: .3rem 0 0; font-size: .88rem; color: var(--faint); }
+.row figure.scrolled { flex: 1 1 100%; max-width: 100%; }
+.scrolled > div { overflow: auto; max-height: 44rem; border-radius: .35rem; }
+.row .scrolled img { width: auto; border-radius: 0; }
 .row > div { flex: 2 1 20rem; min-width: 0; }
 pre { margin: .7rem 0 0; padding: .6rem .8rem; background: var(--paper); border-radius: .35rem;
   overflow-x: auto; font-size: .85rem; }
@@ -44,6 +47,8 @@ class Figure:
     """Least width in the page, in rem (about 16 pixels); narrow screens make it smaller."""
     pixels: bool = False
     """Whether enlarged pixels stay sharp squares, as in small images and games."""
+    scrolled: bool = False
+    """Whether the picture has its full size, in a box in which it can be scrolled."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,15 @@ def _section(part: Part) -> str:
 def _figure(figure: Figure) -> str:
     content = base64.b64encode(figure.path.read_bytes()).decode()
     pixels = ' class="pixels"' if figure.pixels else ""
-    return (
-        f'<figure style="--side: {figure.side}rem"><img{pixels} alt="{escape(figure.caption)}" '
+    picture = (
+        f'<img{pixels} alt="{escape(figure.caption)}" '
         f'src="data:{TYPES[figure.path.suffix]};base64,{content}">'
-        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
     )
+    start = f'<figure style="--side: {figure.side}rem">'
+    if figure.scrolled:
+        # The box can be scrolled by keyboard, too.
+        start, picture = '<figure class="scrolled">', f'<div tabindex="0">{picture}</div>'
+    return f"{start}{picture}<figcaption>{escape(figure.caption)}</figcaption></figure>"
 
 
 def _scores(scores: Sequence[tuple[str, float]]) -> str:

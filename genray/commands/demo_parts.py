@@ -16,18 +16,21 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from genray.commands.demo_page import Figure, Part
+from genray.commands.sprites import nearest_sheet, screens_of
 from genray.commands.stylers import ByOptimisation, StyleLaunch, spoken
 from genray.commands.train import TrainLaunch
 from genray.commands.train import train_in as train_generator
 from genray.console import shell_command
-from genray.distributed.frames import FramesConfig, collect_frames
+from genray.distributed.screens import ScreensConfig, collect_screens
 from genray.errors import RunFault
-from genray.gen import presets as gen_presets
+from genray.gen.data.load import load_data
 from genray.gen.images import dream as dreams
 from genray.gen.images.features import open_features
 from genray.gen.images.patterns import pattern, pattern_name
 from genray.gen.images.pictures import Picture, scaled, to_rgb, to_tensor, write_picture
 from genray.gen.images.style.config import StyleConfig
+from genray.gen.sprites.config import sprites
+from genray.gen.sprites.model import SpriteModel, build_sprites
 from genray.media import contact_sheet, write_gif, write_png
 from genray.rl.config import DQNConfig
 from genray.rl.evaluate import play
@@ -40,6 +43,8 @@ from tuning.report.charts import FAINT, TUNED, WIDE, Chart, Panel
 
 STYLES = (13, 7, 20)
 """Seeds of the patterns in whose styles a frame is painted: dots, strokes and swirls."""
+SHOWN, COLUMNS = 32, 8
+"""Number of drawn and of played screens in the pictures of the generator, and their columns."""
 
 
 # -- the agent -------------------------------------------------------------------------------------
@@ -174,41 +179,47 @@ def _write(run: RunDir, name: str, rgb: np.ndarray) -> Path:
 
 
 def generate(run: RunDir, steps: int, seed: int) -> Part:
-    """Train a quarter-width DCGAN on frames of the agent's play."""
-    print("\nplaying 2,000 frames for a generator to learn from …")
-    file, _ = collect_frames(
-        FramesConfig(
-            model=run.path, frames=2_000, size=32, seed=seed, out=run.path / "frames.safetensors"
-        )
+    """Train a sprite model on screens of the agent's play."""
+    count = 2_500
+    print(f"\nplaying {count:,} screens for a generator to learn from …")
+    file, _ = collect_screens(
+        ScreensConfig(model=run.path, frames=count, seed=seed, out=run.path / "screens.safetensors")
     )
-    base = gen_presets.dcgan_game()
+    base = sprites()
     config = replace(
         base,
-        data=replace(base.data, data=f"atari:{file}"),
-        fit=replace(base.fit, epochs=1, steps=steps, validate_every=max(1, steps // 5), seed=seed),
+        data=replace(base.data, data=f"screens:{file}"),
+        fit=replace(base.fit, steps=steps, validate_every=max(1, steps // 9), seed=seed),
     )
     folder = RunDir.create(run.path / "generator")
-    train_generator(folder, "gan", config, TrainLaunch())
-    # Show samples beside frames of the play.
-    samples = folder.pictures / "samples.png"
+    train_generator(folder, "sprites", config, TrainLaunch())
+    # Show samples beside screens of the play, and beside the nearest screens of the training.
+    model = cast(SpriteModel, modelstore.load_model(folder.model, {"sprites": build_sprites})[0])
+    data = load_data(config.data)
+    drawn_NHW = np.concatenate(list(model.draw_screens(SHOWN, seed)))
+    real_NHW = screens_of(model, data.test)
+    real_NHW = real_NHW[np.linspace(0, len(real_NHW) - 1, SHOWN).astype(int)]
+    colours_P3 = model.palette.cpu().numpy()
+    drawn, real = (
+        _write(run, name, contact_sheet(list(colours_P3[screens]), COLUMNS, gap=4))
+        for name, screens in (("drawn", drawn_NHW), ("played", real_NHW))
+    )
+    sheet = nearest_sheet(model, drawn_NHW, data.train, data.test, 3, real_NHW)
+    large = "three times as large: drawn, the nearest training screen and its similarity, and real"
     return Part(
         heading="A generator learned to draw it",
-        said=(f"frames made by a generator: {samples}",),
-        text="A GAN learned from 2,000 frames of the agent's play, reduced to 32x32 pixels. After "
-        f"{steps:,} steps it draws the scenery; small moving figures are mostly missing.",
+        said=(f"screens drawn by a generator: {drawn}",),
+        text=f"A small transformer learned the language of the game's sprites from {count:,} "
+        "screens of the agent's play, and draws new screens at full size.",
         figures=(
-            Figure(_real_frames(run, file), "frames of the play", 18, pixels=True),
-            Figure(samples, "drawn by the generator", 18, pixels=True),
+            Figure(drawn, f"{SHOWN} screens that the generator drew", 60, pixels=True),
+            Figure(real, "played by the agent, held out", 60, pixels=True),
+            Figure(_write(run, "nearest", sheet), large, scrolled=True),
         ),
-        commands=(shell_command("genray", "sample", folder.path, "--out", "samples.png"),),
+        commands=(
+            shell_command("genray", "sample", folder.path, "--scale", "3", "--out", "samples.png"),
+        ),
     )
-
-
-def _real_frames(run: RunDir, file: Path) -> Path:
-    from genray.gen.data.sources import load_atari
-
-    frames = load_atari(file).train[:64].transpose(0, 2, 3, 1)
-    return _write(run, "frames", contact_sheet(list(np.ascontiguousarray(frames)), 8))
 
 
 # -- the sweep -------------------------------------------------------------------------------------

@@ -66,10 +66,17 @@ def sample(folder: Path, model: SpriteModel, options: "SampleConfig") -> int:
 
 
 def nearest_sheet(
-    model: SpriteModel, screens_NHW: np.ndarray, train: Split, test: Split, scale: int
+    model: SpriteModel,
+    screens_NHW: np.ndarray,
+    train: Split,
+    test: Split,
+    scale: int,
+    real_NHW: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw each sample beside its nearest training screen, and print the share of near-copies of
     the samples and of the held-out screens.
+
+    `real_NHW`: held-out screens, one of which is drawn beside each pair.
     """
     training_MHW = screens_of(model, train)
     search = TrainingScreens(model.language, training_MHW)
@@ -82,13 +89,16 @@ def nearest_sheet(
     )
     palette_P3 = model.palette.cpu().numpy()
     tiles = []
-    for screen, row, similarity in zip(screens_NHW, row_N, similarity_N):
+    for number, (screen, row, similarity) in enumerate(zip(screens_NHW, row_N, similarity_N)):
         for picture, words in (
             (screen, "sample"),
             (training_MHW[row], f"nearest {similarity:.2f}"),
         ):
             rgb = palette_P3[picture].repeat(scale, axis=0).repeat(scale, axis=1)
             tiles.append(Tile(rgb, words))
+        if real_NHW is not None:
+            rgb = palette_P3[real_NHW[number]].repeat(scale, axis=0).repeat(scale, axis=1)
+            tiles.append(Tile(rgb, "real, held out"))
     rows = [tiles[at : at + 6] for at in range(0, len(tiles), 6)]
     return draw_sheet(rows, title="Samples, each with its nearest training screen and similarity")
 

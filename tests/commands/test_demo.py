@@ -57,6 +57,14 @@ def test_demo_page_has_every_picture_inside_and_loads_nothing(tmp_path: Path):
     assert not re.search(r"https?:|<script|<link|url\(", page), "the page stands alone"
 
 
+def test_demo_page_shows_a_large_picture_in_a_box_that_scrolls(tmp_path: Path):
+    picture = demo_parts._write(RunDir.create(tmp_path / "run"), "a", np.zeros((8, 8, 3), np.uint8))
+    for scrolled in (False, True):
+        part = Part("A part", (), figures=(Figure(picture, "large", scrolled=scrolled),))
+        page = write_page(tmp_path / "demo.html", "A title", "", [part]).read_text("utf-8")
+        assert ('<figure class="scrolled"><div tabindex="0"><img' in page) == scrolled
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here (make system-deps)")
 def test_screenshot_ends_below_the_content(tmp_path: Path):
     page = tmp_path / "a.html"
