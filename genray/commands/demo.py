@@ -1,6 +1,8 @@
 """`genray demo`: trains, evaluates, films, sweeps and serves on a small machine, in minutes."""
 
 import contextlib
+import json
+import math
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -29,7 +31,9 @@ class DemoConfig:
     out: Path | None = None
     """Directory for all results. Default: runs/demo-TIME."""
     steps: int = 42_000
-    """Agent steps; 42,000 make about 10,200 updates, less than four minutes on 2 idle cores."""
+    """Agent steps; 42,000 make about 10,200 updates, less than four minutes on 2 fast cores."""
+    minutes: float = 5.0
+    """The training ends after this many minutes if the steps have not been reached; 0: no limit."""
     generator_steps: int = 300
     """Training steps of a sprite model of screens of the agent's play; 0: no generator."""
     style_size: int = 320
@@ -63,6 +67,10 @@ def main(argv: list[str], prog: str) -> int:
         f"--generator-steps {options.generator_steps}: must be ≥ 0 (0: no generator)",
     )
     require(
+        0 <= options.minutes < math.inf,
+        f"--minutes {options.minutes}: must be ≥ 0 (0: no limit)",
+    )
+    require(
         options.serve or not options.keep,
         "--keep: there is no service to keep with --no-serve; leave one of the two out",
     )
@@ -70,7 +78,14 @@ def main(argv: list[str], prog: str) -> int:
     start = time.monotonic()
     base = presets.road_runner_quick()
     config = replace(
-        base, run=replace(base.run, steps=options.steps, seed=options.seed, evaluate_every=0)
+        base,
+        run=replace(
+            base.run,
+            steps=options.steps,
+            max_minutes=options.minutes,
+            seed=options.seed,
+            evaluate_every=0,
+        ),
     )
     config.validate()
     config.check_learns()
@@ -83,12 +98,14 @@ def main(argv: list[str], prog: str) -> int:
         "Ape-X on Road Runner: 2 collectors, 2 replay shards and a learner, each a Ray actor, "
         "on this machine's CPU.\n"
         f"{options.steps:,} agent steps = {options.steps * config.env.frame_skip / 216_000:.1f} "
-        "hours of play. "
-        "Ctrl-C stops, saves, and says how to continue.\n"
+        "hours of play"
+        + (f", or {options.minutes:g} minutes" if options.minutes else "")
+        + ". Ctrl-C stops, saves, and says how to continue.\n"
     )
     # Train the agent, film it, and report its scores.
     result = train_in(run, config, LaunchConfig(), resumed=False)
     minutes = (time.monotonic() - start) / 60
+    steps = steps_made(run)
     print("filming …")
     clip, frame = demo_parts.film(run, config)
     others = references(config)
@@ -107,7 +124,7 @@ def main(argv: list[str], prog: str) -> int:
         page = write_page(
             run.path / "demo.html",
             "genray demo",
-            f"{options.steps:,} agent steps of Road Runner with seed {options.seed}, trained and "
+            f"{steps:,} agent steps of Road Runner with seed {options.seed}, trained and "
             f"evaluated in {minutes:.1f} minutes; everything on this page was made in "
             f"{(time.monotonic() - start) / 60:.0f} minutes by one command.",
             parts,
@@ -125,6 +142,12 @@ def main(argv: list[str], prog: str) -> int:
         finish()
     print(run.path)
     return 0
+
+
+def steps_made(run: RunDir) -> int:
+    """Return the number of agent steps of a finished training."""
+    with (run.path / "metrics.jsonl").open(encoding="utf-8") as lines:
+        return max(json.loads(line)["step"] for line in lines)
 
 
 def wait(url: str) -> None:

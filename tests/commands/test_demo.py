@@ -81,6 +81,7 @@ def test_screenshot_ends_below_the_content(tmp_path: Path):
     [
         (["--style-size", "5"], "--style-size 5: must lie in 32..512 pixels, or 0"),
         (["--generator-steps", "-5"], "--generator-steps -5: must be ≥ 0"),
+        (["--minutes", "-1"], "--minutes -1.0: must be ≥ 0"),
         (["--keep", "--no-serve"], "--keep: there is no service to keep"),
     ],
 )
