@@ -93,18 +93,22 @@ def test_annealed_draws_equal_the_slow_loop_and_never_mix_horizons():
     )
     layout = ShardLayout(
         sources=(0,), lanes_per_source=2, rows=64, frame_shape=(36, 36), stack=2,
-        stack_start="blank", past_actions=0, n_step=10, anneals_returns=True,
+        stack_start="blank", past_actions=2, n_step=10, anneals_returns=True,
     )  # fmt: skip
     shard = ReplayShard(ReplayConfig(), layout)
-    rewards, ends, horizons = [], [], set()
+    rewards, ends, ages, actions, horizons = [], [], [], [], set()
     for number in range(20):  # 240 rows: almost four times round the ring
         chunk, _ = collector.collect()
         rewards.append(chunk.reward_ET)
         ends.append(chunk.end_ET)
+        ages.append(chunk.age_ET)
+        actions.append(chunk.action_ET)
         shard.add(chunk)
         if number < 2:
             continue
-        reward_LT, end_LT = np.concatenate(rewards, axis=1), np.concatenate(ends, axis=1)
+        reward_LT, end_LT, age_LT, action_LT = (
+            np.concatenate(parts, axis=1) for parts in (rewards, ends, ages, actions)
+        )
         for clock in (0, 30, 100):
             shard.returns = n, gamma = returns_at(collect, clock)
             placed = shard.sample_places(40)
@@ -120,6 +124,10 @@ def test_annealed_draws_equal_the_slow_loop_and_never_mix_horizons():
                 assert placed.horizon_B[b] == k
                 assert placed.return_B[b] == pytest.approx(total, abs=1e-5)
                 assert placed.discount_B[b] == pytest.approx(discount, abs=1e-6)
+                # The next observation, with its age and its past actions, is k rows later.
+                age = age_LT[lane, row + k]
+                past = [action_LT[lane, row + k - 1 - j] if j < age else -1 for j in range(2)]
+                assert placed.next_age_B[b] == age and placed.next_past_BK[b].tolist() == past
                 horizons.add((n, k))
             sample = shard.sample(8)  # the next observation is `horizon` rows later
             assert (sample.next_obs_BSHW[:, -1] != sample.obs_BSHW[:, -1]).any()

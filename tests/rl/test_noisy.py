@@ -8,9 +8,10 @@ from torch import nn
 from genray.errors import ConfigError
 from genray.rl.augment import generator_of
 from genray.rl.encoders import Residual
-from genray.rl.learner import LearnerConfig
+from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.noisy import NoisyLinear, draw_noise
+from tests.helpers.batches import ACTIONS, SIDE, random_batch
 
 
 def test_noisy_layer_has_factorised_noise():
@@ -51,6 +52,23 @@ def test_noisy_network_explores_in_training_and_not_in_evaluation():
     quiet = network(frames)
     draw_noise(network, generator_of(3))
     assert torch.equal(network(frames), quiet)
+
+
+def test_learner_draws_noise_for_both_networks_in_every_update():
+    shape = NetworkConfig(channels=(4, 4, 4), hidden=8, noisy=0.5)
+    online, target = (QNetwork(shape, ACTIONS, 1, (SIDE, SIDE)) for _ in range(2))
+    learner = Learner(LearnerConfig(), online, target, seed=7)
+    seen = []
+    for number in range(2):
+        learner.update(random_batch(8), 8, 0.4)
+        random = generator_of(7, 3, number, 0)
+        for network in (online, target):
+            for layer in (each for each in network.modules() if isinstance(each, NoisyLinear)):
+                normal = torch.randn(layer.in_features + layer.out_features, generator=random)
+                f = normal.sign() * normal.abs().sqrt()
+                assert torch.equal(torch.cat([layer.noise_I, layer.noise_O]), f)
+                seen.append(f[0].item())
+    assert len(set(seen)) == 16  # 2 updates, 2 networks, 4 layers: all different
 
 
 def test_spectral_norm_against_an_svd():
