@@ -1,4 +1,4 @@
-"""Defines the presets of Rainbow and of later agents. docs/algorithms/sample_efficient.md lists the
+"""Defines the presets of Rainbow and of later agents. docs/concepts/sample_efficient.md lists the
 departures from each paper.
 
 An agent of these papers plays one game at a time, so `collectors` and `envs_per_collector` are 1;
