@@ -14,11 +14,12 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from serve.errors import ApiError, BadRequest, Busy, InternalError, TooLarge
 from serve.middleware import REQUEST_ID, Middleware, TooSlow, Unauthorized, bearer
 from serve.models import Arrays, Function
-from serve.open_inference import RESPONSES
+from serve.open_inference import REQUESTS, RESPONSES
 from serve.routes.common import note_model
 from serve.routes.inference import SERVER, metadata_of, run_inference, select
 from serve.routes.outputs import requested_outputs
@@ -69,9 +70,11 @@ class Rpc:
             "ModelInfer": self._model_infer,
         }
 
-    async def answer(self, method: str, request: Any, context: Any) -> Any:
+    async def answer(self, method: str, message: bytes, context: Any) -> Any:
         """Return the response of a method. Errors are set in `context`, Ray's copy of the gRPC
         context, and the response is then empty.
+
+        `message`: the encoded request, which is parsed only after the checks.
         """
         start, telemetry, limits = (
             time.perf_counter(),
@@ -83,11 +86,15 @@ class Rpc:
         state: dict[str, Any] = {
             "request_id": given.decode() if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         }
-        size, status, response = request.ByteSize(), 200, RESPONSES[method]()
+        size, status, response = len(message), 200, RESPONSES[method]()
         telemetry.in_flight += 1
         telemetry.body_bytes += size
         try:
             self._check(metadata, size)
+            try:
+                request = REQUESTS[method].FromString(message)
+            except DecodeError:
+                raise BadRequest(f"the message is not a valid {method}Request") from None
             async with asyncio.timeout(limits.request_timeout_s):
                 response = await self._methods[method](request, state)
         except ApiError as error:

@@ -228,6 +228,17 @@ def test_messages_with_very_many_parts_are_refused_at_once(change: Callable[[Any
     assert time.thread_time() - start < 0.2
 
 
+@pytest.mark.parametrize(("key", "code"), [(KEY, "INVALID_ARGUMENT"), ("", "UNAUTHENTICATED")])
+def test_messages_are_parsed_after_the_key_is_checked(
+    start: Callable[..., Web], key: str, code: str
+):
+    with served(start(keys=(KEY,))) as address, grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(f"/{open_inference.SERVICE}/ModelInfer")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"no message", metadata=[("authorization", f"Bearer {key}")], timeout=30)
+        assert caught.value.code() is grpc.StatusCode[code]
+
+
 @pytest.mark.parametrize("field", ["model_name", "model_version"])
 def test_long_names_are_cut_in_messages(address: str, field: str):
     with pytest.raises(grpc.RpcError) as caught:
