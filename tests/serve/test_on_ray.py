@@ -38,7 +38,7 @@ def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_serve_command_answers_every_kind_of_route(served: Served):
     with httpx.Client(base_url=served.url, timeout=60) as client:
         assert client.get("/readyz").json()["failed"] == {}
-        assert b"<h1>genray</h1>" in client.get("/").content
+        assert b"<title>genray</title>" in client.get("/").content
         assert len(client.get("/v1/models").json()["data"]) == 6
         assert (
             client.post("/v1/images/generations", json={"model": "digits-gan", "n": 3}).status_code
