@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from genray.errors import RunFault
+from serve.forwarded import networks
 from serve.ports import Ports
 from serve.settings import Settings
 
@@ -98,7 +99,9 @@ def _wrapper(folder: Path, address: str, settings: Settings) -> Path:
     grpc_requests = max(1, settings.limits.max_bodies_mb // settings.limits.max_body_mb)
     options = ["--address", address, "--grpc-requests", str(grpc_requests)]
     if settings.trusted_proxies:
-        options += ["--trusted-proxies", ",".join(settings.trusted_proxies)]
+        # HAProxy reads fewer spellings of a network than Python, so it gets the usual one.
+        proxies = networks(settings.trusted_proxies)
+        options += ["--trusted-proxies", ",".join(str(each) for each in proxies)]
     path = folder / "haproxy"
     command = shlex.join([sys.executable, "-P", str(Path(__file__).with_name("haproxy.py"))])
     path.write_text(

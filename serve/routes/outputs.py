@@ -18,7 +18,9 @@ from serve.routes.tensors import Selection, classes_wanted
 JSON_BYTES = {"UINT8": 5, "FP32": 25, "INT64": 22}
 """Most bytes of a number in JSON, with its comma."""
 CLASS_BYTES = 128
-"""Most bytes of a class in an answer: value, index and label. Labels are cut to fit."""
+"""Most bytes of a class in a binary answer: value, index and label. Labels are cut to fit."""
+JSON_CLASS_BYTES = 6 * CLASS_BYTES + 3
+"""Most bytes of a class in JSON, with quotes and comma. An escape has six bytes."""
 CHUNK = 2**14
 
 
@@ -117,7 +119,7 @@ def check_answer_size(
 def _row_bytes(spec: TensorSpec, request: dict[str, Any], binary: bool) -> int:
     """Return the most bytes of one row of an output in an answer."""
     if count := classes_wanted(request):
-        return min(count, spec.shape[0]) * CLASS_BYTES
+        return min(count, spec.shape[0]) * (CLASS_BYTES if binary else JSON_CLASS_BYTES)
     item = np.dtype(DTYPES[spec.datatype]).itemsize if binary else JSON_BYTES[spec.datatype]
     return int(np.prod(spec.shape, dtype=np.float64)) * item
 

@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from genray.errors import ConfigError
-from serve import haproxy
+from serve import environment, haproxy
 from serve.app import build
 from serve.haproxy import Edits, edited
 from serve.launch import ServeLaunch
 from serve.middleware import keys_in_environment
 from serve.route_calls import call_all_routes
+from serve.settings import Settings
 from tests.serve.conftest import Web
 
 ROOT = Path(__file__).parents[2]
@@ -182,6 +183,13 @@ def test_haproxy_command_reads_the_trusted_proxies(monkeypatch: pytest.MonkeyPat
     haproxy.command()
     plain = ["-f", "x.cfg"]
     assert given == [plain, ["--trusted-proxies", "10.0.0.9,10.1.0.0/16", *plain]]
+
+
+def test_haproxy_gets_networks_in_the_usual_spelling(tmp_path: Path):
+    """Python also reads a mask of the host's bits, which HAProxy would read as a network's mask."""
+    settings = Settings(models_dir=tmp_path, trusted_proxies=("10.0.0.0/0.255.255.255", "10.0.0.9"))
+    text = environment._wrapper(tmp_path, "127.0.0.1", settings).read_text("utf-8")
+    assert "--trusted-proxies 10.0.0.0/8,10.0.0.9/32 " in text
 
 
 def test_haproxy_configuration_without_its_frontend_is_refused():
