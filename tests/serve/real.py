@@ -40,8 +40,9 @@ class Served:
         is seen because the service's own port is missing.
         """
         for _ in range(100):
-            commands = [(each, command_of(each)) for each in self.family()]
-            found = [(text, *place) for each, text in commands for place in listening(each)]
+            # The command comes second: a process that listens runs its last program already.
+            places = [(each, place) for each in self.family() for place in listening(each)]
+            found = [(text, *place) for each, place in places if (text := command_of(each))]
             if self.port in {port for _, _, port in found}:
                 return found
             time.sleep(0.2)
