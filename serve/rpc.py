@@ -100,8 +100,8 @@ class Rpc:
         except ApiError as error:
             status = _refuse(context, error)
         except TimeoutError:
-            message = f"the answer took longer than {limits.request_timeout_s} s"
-            status = _refuse(context, TooSlow(message))
+            said = f"the answer took longer than {limits.request_timeout_s} s"
+            status = _refuse(context, TooSlow(said))
         except asyncio.CancelledError:
             status = 499
             raise
