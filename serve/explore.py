@@ -29,7 +29,9 @@ map of 1,000 pictures of 64x64 has 12 MB, and a client may ask for any number of
 EFFECT_IMAGES = 1_024
 """Largest number of images for a measurement of effects, unless there are more latents."""
 TILE = 64
-"""Side in pixels of a square copy of a photograph on a map."""
+"""Side in pixels of a square copy of a photograph on a map, and the longest side of other pictures
+on a map.
+"""
 
 
 class Explorer:
@@ -167,7 +169,9 @@ def _code_map(search: Search, predictor: Predictor, count: int, check: Check) ->
         labels = [] if label is None else [class_name(data, int(label[row])) for row in rows]
         names = [base.names[row] for row in rows] if base.names else []
         if len(data.shape) == 3:
-            images = list(from_model(model, base.take(torch.from_numpy(rows))[0]))
+            # One row at a time, because only the small copies need memory.
+            single = (base.take(torch.from_numpy(rows[at : at + 1]))[0] for at in range(len(rows)))
+            images = [_at_most(from_model(model, x_1CHW)[0], TILE) for x_1CHW in single]
     if codes.shape[1] < 2 or len(codes) < 3:
         raise ConfigError(
             f"model {predictor.name!r}: a map needs codes of two numbers or more, and three rows"
@@ -195,6 +199,12 @@ def _square(rgb: np.ndarray, side: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     return np.asarray(ImageOps.fit(Image.fromarray(rgb), (side, side)), np.uint8)
+
+
+def _at_most(image_HWC: np.ndarray, side: int) -> np.ndarray:
+    """Return every k-th row and column, so that no side is longer than `side`."""
+    step = -(-max(image_HWC.shape[:2]) // side)
+    return image_HWC[::step, ::step].copy()
 
 
 def sheet(images: list[np.ndarray], columns: int, least_side: int = 0, gap: int = 0) -> np.ndarray:

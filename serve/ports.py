@@ -68,7 +68,8 @@ def reserved_ports(replicas: int, *, grpc: bool = False) -> Iterator[Ports]:
             if not all(is_free(LOOPBACK, first + each) for each in range(SINGLE)):
                 continue
             end = first + blocks * BLOCK
-            yield Ports(*range(first, first + SINGLE + 1), end - kind * grpc, end)  # type: ignore[call-arg]
+            single = range(first, first + SINGLE + 1)
+            yield Ports(*single, end - kind * grpc, end)  # type: ignore[call-arg]
             return
     raise ResourceError(
         f"--replicas {replicas}: other services and programs use the ports {FIRST} to {LAST}; end "

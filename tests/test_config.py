@@ -244,7 +244,11 @@ def test_notes_count_updates_of_several_learners_as_one():
         ).notes()[0]
         for learners in (1, 4)
     ]
-    one, four = (int(re.search(r"about ([\d,]+)", note)[1].replace(",", "")) for note in notes)  # type: ignore[index]
+    one, four = (
+        int(number.replace(",", ""))
+        for note in notes
+        for number in re.findall(r"about ([\d,]+)", note)[:1]
+    )
     assert four == one // 4
 
 

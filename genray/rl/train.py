@@ -173,7 +173,8 @@ class Trainer:
         if columns_of(self._config) != COLUMNS:
             samples = learner.batch_size * learner.learners
             ratio["replay_ratio"] = now.samples_per_insert / samples
-            ratio["next_reset"] = (now.updates // every + 1) * every if every else None
+            # A reset begins the update after each multiple of the period.
+            ratio["next_reset"] = -(-max(1, now.updates) // every) * every if every else None
         return {
             "frames": now.steps * (1 if self._config.env.env else self._config.env.frame_skip),
             "agent_steps_per_s": (now.steps - before.steps) / seconds,

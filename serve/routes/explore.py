@@ -204,8 +204,10 @@ def explore_routes(service: Service) -> APIRouter:
 
         return json_answer(await service.run_slow(work))
 
-    async def read(request: Request, name: str, function: str) -> tuple[np.ndarray, str, Any]:
-        """Return (the model's input, the picture to show for it, the function's output)."""
+    async def read(
+        request: Request, name: str, function: str
+    ) -> tuple[Predictor, np.ndarray, str, Any]:
+        """Return (the model, its input, the picture to show for it, the function's output)."""
         predictor = chosen(request, name, function)
         content = await request.body()
 
@@ -216,7 +218,7 @@ def explore_routes(service: Service) -> APIRouter:
 
         query_1HWC, shown = await service.run_slow(decode)
         found = await service.predict(predictor, function, {"image": query_1HWC})
-        return query_1HWC, png_text(shown), found
+        return predictor, query_1HWC, png_text(shown), found
 
     @router.post(
         "/classify/{name}",
@@ -225,8 +227,8 @@ def explore_routes(service: Service) -> APIRouter:
         openapi_extra=PICTURE_BODY,
     )
     async def classify(request: Request, name: Name) -> Response:
-        _, shown, found = await read(request, name, "classify")
-        data = service.model(name).config.get("data")
+        predictor, _, shown, found = await read(request, name, "classify")
+        data = predictor.config.get("data")
         names = list(data.get("classes") or []) if isinstance(data, dict) else []
         probabilities = [float(value) for value in found["probability"][0]]
         ranked = sorted(enumerate(probabilities), key=lambda each: -each[1])
@@ -243,7 +245,7 @@ def explore_routes(service: Service) -> APIRouter:
         openapi_extra=PICTURE_BODY,
     )
     async def reconstruct(request: Request, name: Name) -> Response:
-        query_1HWC, shown, found = await read(request, name, "reconstruct")
+        _, query_1HWC, shown, found = await read(request, name, "reconstruct")
         image = cast(np.ndarray, found["image"])[0]
         error = float(np.mean((image.astype(float) - query_1HWC[0]) ** 2)) / 255**2
         return json_answer(

@@ -57,7 +57,7 @@ def play(file: Path, frames: int = 4_000, seed: int = 0) -> Path:
 
 
 def measure(file: Path, steps: int = STEPS, seed: int = 0) -> Figures:
-    """Train both presets on the frames in `file`, and judge them by the held-out ones."""
+    """Train both presets on the frames in `file`, and evaluate them on the held-out ones."""
 
     def prepared(config: Any) -> Any:
         fit = replace(

@@ -38,8 +38,8 @@ def advance(agent: LocalAgent, steps: int) -> None:
     ("config", "updates"), [(TINY_BBF, 2 * TINY_BBF.learner.reset_every), (TINY_BTR, 20)]
 )
 def test_resume_with_every_switch_on_equals_no_interruption(tmp_path, config, updates):
-    """The checkpoint lies between two resets, while n, γ and the learning rate change, or between
-    two copies of w to w⁻.
+    """The checkpoint is made between two resets, while n, γ and the learning rate change, or
+    between two copies of w to w⁻.
     """
     whole = LocalAgent(config)
     advance(whole, 160)

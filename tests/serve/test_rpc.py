@@ -52,7 +52,8 @@ def served(web: Web) -> Iterator[str]:
         server = grpc.aio.server(
             options=[("grpc.max_receive_message_length", web.service.limits.max_body_bytes + 2**16)]
         )
-        add_servicer(Servicer(Rpc(web.service, web.server.config.app)), server)  # type: ignore[arg-type]
+        app: Any = web.server.config.app
+        add_servicer(Servicer(Rpc(web.service, app)), server)
         ports.append(server.add_insecure_port("127.0.0.1:0"))
         await server.start()
         ready.set()

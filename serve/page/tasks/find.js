@@ -4,8 +4,8 @@ import { note, useAddress } from "../lib/address.js";
 import { getJson, png } from "../lib/api.js";
 import { isText } from "../lib/names.js";
 import { Problem, useWork, Working } from "../lib/work.js";
-import { canDraw, DrawPad } from "../parts/draw.js";
-import { pickExample, Picker, useExamples, useTestPictures } from "../parts/picker.js";
+import { AskPicture } from "../parts/ask.js";
+import { pickExample, useExamples, useTestPictures } from "../parts/picker.js";
 import { Strip } from "../parts/picture.js";
 import { routeSnippets, Snippets } from "../parts/snippet.js";
 
@@ -28,12 +28,8 @@ function nameOf(neighbour) {
 }
 
 function FindPicture({ model, service }) {
-  const address = useAddress();
   const all = useExamples(""),
     test = useTestPictures(model);
-  const [picture, setPicture] = useState(null);
-  const [found, setFound] = useState(null);
-  const work = useWork();
   const isPhotographs = model.kind === "photographs";
   const examples = isPhotographs
     ? [...test.pictures, ...all]
@@ -43,74 +39,37 @@ function FindPicture({ model, service }) {
         ? all
         : [];
 
-  const start = (input) =>
-    work.run(async ({ signal }) => {
-      const headers = { "Content-Type": input.blob.type || "image/png" };
-      setFound(await getJson(pathOf(model), { method: "POST", body: input.blob, headers, signal }));
-    });
-
-  function pick(next) {
-    setFound(null);
-    setPicture(next);
-    note({ picture: next.example });
-    start(next);
-  }
-
-  useEffect(() => {
-    const first = examples.find((each) => each.name === address.picture) ?? examples[0];
-    if (!picture && first) pickExample(first).then(pick, () => {});
-  }, [examples.length]);
-
   // A click on a neighbour asks for what is similar to that neighbour.
-  const neighbours = (found?.neighbours ?? []).map((each) => ({
-    key: each.row,
-    name: "",
-    title: nameOf(each),
-    src: png(each.b64_json),
-    alt: `${nameOf(each)}, distance ${each.distance.toFixed(2)}: find what is similar to it`,
-    caption: `${nameOf(each)} · ${each.distance.toFixed(2)}`,
-  }));
-  return html`<div class="task">
-    <form
-      class="controls"
-      onSubmit=${(event) => {
-        event.preventDefault();
-        start(picture);
-      }}
-    >
-      <${Picker}
-        title="Picture to compare with"
-        value=${picture}
-        onPick=${pick}
-        examples=${examples}
+  const show = (found, _, pick) =>
+    html`<h2>
+        Most similar first
+        <small>choose one to search on from there; the number is the distance</small>
+      </h2>
+      <${Strip}
+        pictures=${found.neighbours.map((each) => ({
+          key: each.row,
+          name: "",
+          title: nameOf(each),
+          src: png(each.b64_json),
+          alt: `${nameOf(each)}, distance ${each.distance.toFixed(2)}: find what is similar to it`,
+          caption: `${nameOf(each)} · ${each.distance.toFixed(2)}`,
+        }))}
+        label="Neighbours, most similar first"
         pixel=${!isPhotographs}
-      >
-        ${canDraw(model) && html`<${DrawPad} onPick=${pick} />`}
-      <//>
-      <button disabled=${work.busy || !picture}>Find similar</button>
-    </form>
-    <div class="output" aria-busy=${work.busy ? "true" : "false"}>
-      <${Working} work=${work} what="Searching" />
-      <${Problem} work=${work} />
-      ${
-        found &&
-        html`<h2>
-            Most similar first
-            <small>choose one to search on from there; the number is the distance</small>
-          </h2>
-          <${Strip}
-            pictures=${neighbours}
-            label="Neighbours, most similar first"
-            pixel=${!isPhotographs}
-            large
-            onPick=${(each) => pickExample(each).then(pick)}
-          />`
-      }
-    </div>
-    <${Snippets}
-      programs=${routeSnippets(pathOf(model), { file: "picture.png", login: service.login })}
-    />
-  </div>`;
+        large
+        onPick=${(each) => pickExample(each).then(pick)}
+      />`;
+  return html`<${AskPicture}
+    model=${model}
+    service=${service}
+    path=${pathOf(model)}
+    title="Picture to compare with"
+    verb="Find similar"
+    doing="Searching"
+    examples=${examples}
+    pixel=${!isPhotographs}
+    show=${show}
+  />`;
 }
 
 function FindText({ model, service }) {

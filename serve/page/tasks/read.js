@@ -1,71 +1,28 @@
 // Reads one picture: says what it shows (classify), or compresses and restores it (rebuild).
-import { html, useEffect, useState } from "../vendor/htm-preact-standalone.module.js";
-import { note, useAddress } from "../lib/address.js";
-import { getJson, png } from "../lib/api.js";
+import { html } from "../vendor/htm-preact-standalone.module.js";
+import { png } from "../lib/api.js";
 import { fileName } from "../lib/names.js";
-import { Problem, useWork, Working } from "../lib/work.js";
-import { canDraw, DrawPad } from "../parts/draw.js";
-import { pickExample, Picker, useExamples, useTestPictures } from "../parts/picker.js";
+import { AskPicture } from "../parts/ask.js";
+import { useExamples, useTestPictures } from "../parts/picker.js";
 import { Picture } from "../parts/picture.js";
-import { routeSnippets, Snippets } from "../parts/snippet.js";
 
 const MOST_BARS = 10;
 
-/** A picker of an input picture with the model's own test pictures, and the answer of a route. */
+/** A form with the model's own test pictures as examples, and the answer of a route. */
 function Read({ model, service, route, doing, verb, show }) {
-  const address = useAddress();
   const photographs = useExamples("photograph"),
     test = useTestPictures(model);
-  const [picture, setPicture] = useState(null);
-  const [answer, setAnswer] = useState(null);
-  const work = useWork();
-  const path = `api/${route}/${encodeURIComponent(model.id)}`;
-  const examples = test.pictures.length ? test.pictures : test.loaded ? photographs : [];
-
-  function pick(next) {
-    setAnswer(null);
-    setPicture(next);
-    note({ picture: next.example });
-    start(next);
-  }
-
-  const start = (input) =>
-    work.run(async ({ signal }) => {
-      const headers = { "Content-Type": input.blob.type || "image/png" };
-      setAnswer(await getJson(path, { method: "POST", body: input.blob, headers, signal }));
-    });
-
-  useEffect(() => {
-    const first = examples.find((each) => each.name === address.picture) ?? examples[0];
-    if (!picture && first) pickExample(first).then(pick, () => {});
-  }, [examples.length]);
-
-  return html`<div class="task">
-    <form
-      class="controls"
-      onSubmit=${(event) => {
-        event.preventDefault();
-        start(picture);
-      }}
-    >
-      <${Picker}
-        title="Picture"
-        value=${picture}
-        onPick=${pick}
-        examples=${examples}
-        pixel=${test.pictures.length > 0}
-      >
-        ${canDraw(model) && html`<${DrawPad} onPick=${pick} />`}
-      <//>
-      <button disabled=${work.busy || !picture}>${verb}</button>
-    </form>
-    <div class="output" aria-busy=${work.busy ? "true" : "false"}>
-      <${Working} work=${work} what=${doing} />
-      <${Problem} work=${work} />
-      ${answer && show(answer, picture)}
-    </div>
-    <${Snippets} programs=${routeSnippets(path, { file: "picture.png", login: service.login })} />
-  </div>`;
+  return html`<${AskPicture}
+    model=${model}
+    service=${service}
+    path=${`api/${route}/${encodeURIComponent(model.id)}`}
+    title="Picture"
+    verb=${verb}
+    doing=${doing}
+    examples=${test.pictures.length ? test.pictures : test.loaded ? photographs : []}
+    pixel=${test.pictures.length > 0}
+    show=${show}
+  />`;
 }
 
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;

@@ -18,7 +18,8 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
     """Add the protocol's fields as options."""
     for field in fields(Protocol):
         option = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(option, type=field.type, default=field.default)  # type: ignore[arg-type]
+        kind: Any = field.type
+        parser.add_argument(option, type=kind, default=field.default)
 
 
 def protocol_of(arguments: argparse.Namespace) -> Protocol:

@@ -8,15 +8,12 @@ import copy
 
 import numpy as np
 import torch
-from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
 from tests.bench.atari.protocol import Player, Trial, player_of
-from tests.bench.rivals import workload
-from tests.bench.rivals.sb3 import ENDLESS, AtariVecEnv, NarrowCNN
+from tests.bench.rivals.sb3 import ENDLESS, quick_dqn
 
 CAPACITY = 100_000
-ANNEAL_STEPS = 15_000
 
 
 class Watch(BaseCallback):
@@ -44,27 +41,5 @@ class Watch(BaseCallback):
 
 def train(trial: Trial) -> None:
     """Train on the trial's game until the trial's time is over."""
-    model = DQN(
-        "CnnPolicy",
-        AtariVecEnv(trial.game, workload.NUM_ENVS, trial.seed, life_loss=True),
-        learning_rate=2.5e-4,
-        buffer_size=CAPACITY,
-        learning_starts=1_000,
-        batch_size=32,
-        gamma=0.99,
-        train_freq=1,  # a step of all lanes: 8 agent steps
-        gradient_steps=2,  # so one update for every 4 agent steps
-        n_steps=5,
-        target_update_interval=500 * 4,  # agent steps: every 500 updates
-        exploration_initial_eps=1.0,
-        exploration_final_eps=0.02,
-        exploration_fraction=ANNEAL_STEPS / ENDLESS,
-        policy_kwargs={
-            "features_extractor_class": NarrowCNN,
-            "net_arch": [],
-            "optimizer_kwargs": {"eps": 1e-8},
-        },
-        seed=trial.seed,
-        device="cpu",
-    )
+    model = quick_dqn(trial.game, trial.seed, CAPACITY, adam_epsilon=1e-8)
     model.learn(ENDLESS, callback=Watch(trial), log_interval=None)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(jobs: list[Job], folder: Path, **options: float) -> list[str]:
-    settings = {"parallel": 2, "timeout_s": 30.0} | options
-    return run_jobs(jobs, folder, machine="a machine", say=lambda line: None, **settings)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"parallel": 2, "timeout_s": 30.0} | options
+    return run_jobs(jobs, folder, machine="a machine", say=lambda line: None, **settings)
 
 
 def test_a_finished_run_is_stored_and_not_run_again(programs: Path):
